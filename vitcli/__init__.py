@@ -1,0 +1,40 @@
+"""Train, judge, use and explain Vision Transformers.
+
+The Python API is the set of functions behind the subcommands; each is imported on first use, so that
+``import vitcli`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vitcli.core.config import TrainConfig as TrainConfig
+    from vitcli.core.config_files import configure as configure
+    from vitcli.workflows.attention_map import attention_map as attention_map
+    from vitcli.workflows.download import download as download
+    from vitcli.workflows.evaluate import evaluate as evaluate
+    from vitcli.workflows.predict import predict as predict
+    from vitcli.workflows.train import train as train
+
+_API = {
+    "TrainConfig": "vitcli.core.config",
+    "attention_map": "vitcli.workflows.attention_map",
+    "configure": "vitcli.core.config_files",
+    "download": "vitcli.workflows.download",
+    "evaluate": "vitcli.workflows.evaluate",
+    "predict": "vitcli.workflows.predict",
+    "train": "vitcli.workflows.train",
+}
+__all__ = sorted([*_API, "__version__"])  # noqa: PLE0605 - the list is the table's keys
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _API:
+        raise AttributeError(f"module 'vitcli' has no attribute {name!r}")
+    return getattr(import_module(_API[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

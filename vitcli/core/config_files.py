@@ -1,0 +1,156 @@
+"""Settings from recipes, files and flags, merged and checked: defaults < recipe < --config file < flags.
+
+Settings are plain nested tables, ``{"optim": {"lr": 0.01}, "model": {"name": "vit-nano-patch4"}}``, until
+``configure`` turns them into a TrainConfig. Every key and value is checked there, wherever it came from.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from vitcli.core.config import ModelChoice, ModelConfig, TrainConfig
+from vitcli.core.errors import UsageError, did_you_mean
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+_ABOUT = "about"
+"""The table that opens a recipe: command, time, accuracy; for readers only."""
+
+
+def configure(*layers: Settings) -> TrainConfig:
+    """Merge layers of settings, the later the stronger, into a checked TrainConfig.
+
+    Raises:
+        UsageError: an unknown section or key (with the nearest known one), or a value of the wrong kind.
+    """
+    sections = {section.name: section.type for section in fields(TrainConfig)}
+    merged: dict[str, dict[str, Any]] = {name: {} for name in sections}
+    for layer in layers:
+        for name, table in layer.items():
+            if name == _ABOUT:
+                continue
+            if name not in sections:
+                _unknown("section", name, sections)
+            if not isinstance(table, Mapping):
+                raise UsageError(f"{name} = {table!r} is not a section", hint=f"write it as [{name}], with keys below")
+            merged[name] |= table
+    built = {name: _build(sections[name], name, table) for name, table in merged.items()}
+    return TrainConfig(**built)
+
+
+def settings_of(config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """The inverse of ``configure``: plain tables, ready for JSON or TOML."""
+    settings: dict[str, dict[str, Any]] = asdict(config)
+    settings["model"] = {"name": config.model.name, **config.model.changes}
+    return settings
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that ship with the package."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in _recipe_folder().iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def load_recipe(name: str) -> dict[str, dict[str, Any]]:
+    """The settings of a shipped recipe, its ``about`` table included."""
+    names = recipe_names()
+    if name not in names:
+        _unknown("recipe", name, names)
+    return tomllib.loads((_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
+    """The settings of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no such config file: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML file: {error}") from None
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Settings from ``section.key=value`` words; values are TOML, and a bare word is a string."""
+    settings: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        section, dot, field = key.strip().partition(".")
+        if not (equals and dot and section and field):
+            raise UsageError(
+                f"--set {assignment!r} is not of the form section.key=value", hint="for example --set optim.lr=0.01"
+            )
+        settings.setdefault(section, {})[field] = _parse_value(text.strip())
+    return settings
+
+
+def _recipe_folder() -> Any:
+    return resources.files("vitcli") / "recipes"
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> None:
+    known = list(known)
+    everything = f"known: {', '.join(known)}"
+    near = did_you_mean(name, known)
+    raise UsageError(f"unknown {kind} {name!r}", hint=f"{near} {everything}" if near else everything)
+
+
+def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
+    """One section's dataclass from its table."""
+    kinds = get_type_hints(ModelConfig if section is ModelChoice else section)
+    values = {}
+    for key, value in table.items():
+        if key not in kinds:
+            _unknown("key", f"{name}.{key}", [f"{name}.{known}" for known in kinds])
+        values[key] = _convert(value, kinds[key], f"{name}.{key}")
+    if section is ModelChoice:
+        chosen = {"name": values.pop("name")} if "name" in values else {}
+        return ModelChoice(**chosen, changes=values)
+    return section(**values)
+
+
+def _convert(value: Any, kind: Any, key: str) -> Any:
+    """``value`` as ``kind``, where no information is lost; else UsageError."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value in inner:
+            return value
+        raise UsageError(
+            f"{key} = {value!r} is not one of {', '.join(map(str, inner))}", hint=did_you_mean(str(value), inner)
+        )
+    if origin is tuple:
+        return _convert_pair(value, inner[0], key)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is kind:
+        return value
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+    raise UsageError(f"{key} = {value!r} is not {wanted}")
+
+
+def _convert_pair(value: Any, kind: Any, key: str) -> Any:
+    """A pair from a list of two, one number for both, or ``HEIGHTxWIDTH``."""
+    if isinstance(value, str):
+        value = [_parse_value(part) for part in value.lower().split("x")]
+    elif not isinstance(value, list | tuple):
+        value = [value]
+    if len(value) == 1:
+        value = [*value, *value]
+    if len(value) != 2:
+        raise UsageError(f"{key} = {value!r} is not one number or a pair", hint="for example 32, or 32x48")
+    first, second = (_convert(part, kind, key) for part in value)
+    return first, second

@@ -1,0 +1,65 @@
+"""Everything that a user can cause, as one small tree.
+
+VitError                what happened, what to do about it, exit code 1
+├── UsageError          a wrong name, key or value in what the user typed
+├── DataError           images, labels, splits, downloads
+├── ModelError          a configuration that is no model, a checkpoint that cannot be read
+├── RunError            experiment directories
+├── DeviceError         a device that this machine lacks
+├── TrainingError       training that cannot go on
+└── Interrupted         Ctrl-C (exit code 130) or SIGTERM (143), after everything was saved
+
+They are raised where the fault is known and turned into a message once, in ``vitcli.cli.app.main``.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class VitError(Exception):
+    """A fault that the user can mend: ``message`` says what, ``hint`` what to type next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(VitError):
+    """A name, key or value that does not exist or does not fit."""
+
+
+class DataError(VitError):
+    """Images, labels, splits or downloads that cannot be used."""
+
+
+class ModelError(VitError):
+    """A model configuration or a checkpoint that cannot be used."""
+
+
+class RunError(VitError):
+    """An experiment directory that is missing, taken or broken."""
+
+
+class DeviceError(VitError):
+    """A device that this machine does not have."""
+
+
+class TrainingError(VitError):
+    """Training that cannot go on, for example a loss that is no longer finite."""
+
+
+class Interrupted(VitError):
+    """Training stopped by a signal, after its state was saved."""
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
+def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """The hint that follows an unknown name: the nearest known one, else ``otherwise``."""
+    near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else otherwise

@@ -1,0 +1,77 @@
+"""How workflows report progress without printing: they emit events, and whoever calls them listens.
+
+A command line draws them, a test collects them, a notebook ignores them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """Something decided for the user, which they may want to know."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Warned:
+    """Something that probably is not what the user wants."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskProgress:
+    """A counted piece of work: preparing images, evaluating, predicting.
+
+    The first event of a task has ``done`` 0, the last has ``done == total``.
+    """
+
+    task: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingStarted:
+    """Training is about to take its first step."""
+
+    epochs: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingProgress:
+    """Somewhere inside an epoch; ``loss`` and ``accuracy`` (0..1) are means over the epoch so far."""
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochRecord:
+    """One finished epoch, as it stands in ``metrics.json``; losses in nats, accuracies in 0..1."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    images_per_second: float
+    data_share: float
+    """Share of the training time spent waiting for batches, 0..1."""
+    is_best: bool
+
+
+Event = Note | Warned | TaskProgress | TrainingStarted | TrainingProgress | EpochRecord
+Emit = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The listener of those who do not listen."""

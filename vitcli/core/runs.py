@@ -1,0 +1,214 @@
+"""Experiment directories: ``Run`` is one of them, and this is the only file that knows what is where inside.
+
+    run.json        schema, versions, command, seed, git commit, status, times
+    config.json     every setting, and the model in full
+    metrics.json    one record per epoch, and the best one
+    checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
+    evaluations/    predictions/    attention/    figures/
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import vitcli
+from vitcli.core.errors import RunError, did_you_mean
+from vitcli.core.files import write_json
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+SCHEMA = 1
+
+
+class Run:
+    """One experiment directory."""
+
+    def __init__(self, path: Path) -> None:
+        """Open an existing run; ``Run.create`` makes a new one.
+
+        Raises:
+            RunError: there is no run at ``path``, or its ``run.json`` cannot be read.
+        """
+        self.path = path
+        self._info_file = path / "run.json"
+        try:
+            self.info: dict[str, Any] = json.loads(self._info_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{path} is no run: it has no run.json", hint="`vit runs` lists the runs") from None
+        except ValueError as error:
+            raise RunError(f"{self._info_file} is broken: {error}") from None
+
+    @classmethod
+    def create(
+        cls, path: Path, *, seed: int, versions: Mapping[str, str], summary: Mapping[str, Any], overwrite: bool = False
+    ) -> "Run":
+        """Make a new run directory with the status ``running``.
+
+        Args:
+            path: the directory; it must not exist, unless ``overwrite`` is set and it holds a run.
+            seed: the seed of everything random.
+            versions: the libraries that matter, by name.
+            summary: what lists of runs show: data set, model, recipe.
+            overwrite: replace an earlier run.
+
+        Raises:
+            RunError: the name is taken.
+        """
+        check_free(path, overwrite=overwrite)
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+        info = {
+            "schema": SCHEMA,
+            "status": "running",
+            "started": _now(),
+            "ended": None,
+            "command": sys.argv,
+            "seed": seed,
+            **summary,
+            "git_commit": _git_commit(),
+            "versions": {"vitcli": vitcli.__version__, "python": sys.version.split()[0], **versions},
+        }
+        write_json(path / "run.json", info)
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The name of the directory."""
+        return self.path.name
+
+    @property
+    def status(self) -> Status:
+        """running, finished, interrupted or failed."""
+        status: Status = self.info["status"]
+        return status
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The weights of the epoch with the best validation accuracy."""
+        return self.checkpoint("best")
+
+    def checkpoint(self, which: str | int) -> Path:
+        """The file of the checkpoint ``best``, ``last`` or of an epoch (counted from 1)."""
+        stem = which if isinstance(which, str) else f"epoch-{which:04d}"
+        return self.path / "checkpoints" / f"{stem}.safetensors"
+
+    def figure(self, name: str) -> Path:
+        """The file of a figure."""
+        return self.path / "figures" / f"{name}.png"
+
+    def evaluation(self, name: str) -> Path:
+        """The file of an evaluation's numbers."""
+        return self.path / "evaluations" / f"{name}.json"
+
+    @property
+    def attention_dir(self) -> Path:
+        """Where attention maps go."""
+        return self.path / "attention"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What ``save_config`` stored."""
+        return self._read("config.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What ``save_metrics`` stored last; empty before the first epoch ended."""
+        return self._read("metrics.json") if (self.path / "metrics.json").exists() else {}
+
+    def save_config(self, config: Mapping[str, Any]) -> None:
+        """Store every setting of the run."""
+        write_json(self.path / "config.json", config)
+
+    def save_metrics(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Store the record of every epoch so far, and the best of them."""
+        best = next((record for record in reversed(epochs) if record["is_best"]), None)
+        write_json(self.path / "metrics.json", {"schema": SCHEMA, "best": best, "epochs": list(epochs)})
+
+    def finish(self, status: Status) -> None:
+        """Mark the run as ended."""
+        self.info |= {"status": status, "ended": _now()}
+        write_json(self._info_file, self.info)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"run {self.name} has no {name}: it ended before it was written") from None
+        except ValueError as error:
+            raise RunError(f"{self.path / name} is broken: {error}") from None
+        return content
+
+
+def check_free(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a run directory that exists already, so that nothing is lost by accident."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not (path / "run.json").is_file():
+        raise RunError(f"{path} exists and is no run", hint="choose another name: --name NAME")
+    if not overwrite:
+        raise RunError(f"run {path.name!r} exists already in {path.parent}", hint="--name NAME, or --overwrite")
+
+
+def next_name(output_dir: Path, stem: str) -> str:
+    """``STEM-001``, or the number after the highest that is taken."""
+    taken = [
+        int(match[1])
+        for path in (output_dir.iterdir() if output_dir.is_dir() else ())
+        if (match := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
+    ]
+    return f"{stem}-{max(taken, default=0) + 1:03d}"
+
+
+def all_runs(output_dir: Path) -> list[Run]:
+    """Every readable run in a directory, the newest first."""
+    if not output_dir.is_dir():
+        return []
+    runs = []
+    for info_file in output_dir.glob("*/run.json"):
+        try:
+            runs.append(Run(info_file.parent))
+        except RunError:
+            continue
+    return sorted(runs, key=lambda run: str(run.info["started"]), reverse=True)
+
+
+def newest_finished(output_dir: Path) -> Run:
+    """The finished run that ended last."""
+    finished = [run for run in all_runs(output_dir) if run.status == "finished"]
+    if not finished:
+        raise RunError(f"no finished run in {output_dir}", hint="`vit train` makes one; --model takes any checkpoint")
+    return max(finished, key=lambda run: str(run.info["ended"]))
+
+
+def find_run(name: str, output_dir: Path) -> Run:
+    """A run by its name in ``output_dir`` or by its path."""
+    for path in (output_dir / name, Path(name)):
+        if (path / "run.json").is_file():
+            return Run(path)
+    hint = did_you_mean(name, [run.name for run in all_runs(output_dir)], otherwise="`vit runs` lists the runs")
+    raise RunError(f"no run {name!r} in {output_dir}", hint=hint)
+
+
+def run_of_checkpoint(path: Path) -> Run | None:
+    """The run that a checkpoint file belongs to, if it lies inside one."""
+    folder = path.resolve().parent.parent
+    return Run(folder) if (folder / "run.json").is_file() else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, where there is one."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

@@ -1,0 +1,80 @@
+"""Batches: images are gathered, transformed and placed on the device, a batch at a time."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_FITS_DEVICE = 0.5
+"""Share of the free device memory that images may take."""
+
+Batch = tuple[Tensor, Tensor]
+"""Model input (B, C, H, W) and labels (B,)."""
+
+
+class Transform(Protocol):
+    """From a uint8 batch on the device to model input; training transforms draw from the generator."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor: ...  # noqa: D102
+
+
+class Batches:
+    """A split's images and labels as batches: iterate for all in order, or take shuffled epochs.
+
+    Args:
+        images: uint8, (N, C, H, W), in memory or memory-mapped; they move to the device when they fit there.
+        labels: int64, (N,).
+        members: indices of the images that take part; None: all.
+        batch_size: images per batch; the last batch may be smaller.
+        transform: what becomes of a batch.
+        device: where batches go.
+        seed: of order and transform; the same seed and epoch give the same batches.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        members: Tensor | None = None,
+        batch_size: int,
+        transform: Transform,
+        device: torch.device,
+        seed: int = 0,
+    ) -> None:
+        self.images = _placed(images, device)
+        self.labels = labels.to(device)
+        self.members = torch.arange(len(labels)) if members is None else members
+        self.batch_size = min(batch_size, len(self.members))
+        self.device = device
+        self.seed = seed
+        self._transform = transform
+
+    @property
+    def num_images(self) -> int:
+        """How many images one pass yields."""
+        return len(self.members)
+
+    def __len__(self) -> int:
+        return -(-self.num_images // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches(self.members, torch.Generator().manual_seed(self.seed))
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """All batches in the random order of one epoch."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+        order = self.members[torch.randperm(self.num_images, generator=generator)]
+        return self._batches(order, generator)
+
+    def _batches(self, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        for indices in order.split(self.batch_size):
+            images = self.images[indices.to(self.images.device)].to(self.device, non_blocking=True)
+            yield self._transform(images, generator), self.labels[indices.to(self.device)]
+
+
+def _placed(images: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and images.numel() < _FITS_DEVICE * torch.cuda.mem_get_info(device)[0]:
+        return images.to(device)
+    return images

@@ -1,0 +1,131 @@
+"""From an image file to the model's input: one contract for training, evaluation, prediction and attention maps.
+
+On the CPU an image becomes a uint8 array of one shape (``Geometry``); on the device a batch of them becomes
+normalised floats (``InputTransform``).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitcli.core.config import Geometry, Preprocessing, Size
+from vitcli.core.errors import DataError
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the upright image."""
+
+_TURNED = range(5, 9)
+"""EXIF orientations that swap height and width."""
+
+
+def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
+    """The image of a file as uint8, (C, H, W).
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    return to_array(open_image(path), geometry)
+
+
+def open_image(path: Path) -> Image.Image:
+    """The decoded image of a file, turned upright as its EXIF data says; of an animation, the first frame.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    with _opened(path) as image:
+        return ImageOps.exif_transpose(image)
+
+
+def read_header(path: Path) -> tuple[Size, bool]:
+    """Upright height and width of an image file, and whether it is grey; pixels are not decoded.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    with _opened(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+        size = (image.width, image.height) if turned else (image.height, image.width)
+        return size, image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"no such image: {path}") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not an image") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{path} is not an image in a known format") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def crop_box(size: Size, geometry: Geometry) -> Box:
+    """The part of an image of ``size`` (height, width) that is kept."""
+    height, width = size
+    if geometry.resize == "squash":
+        return 0, 0, width, height
+    target_height, target_width = geometry.size
+    scale = geometry.crop_fraction * min(height / target_height, width / target_width)
+    box_height, box_width = scale * target_height, scale * target_width
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return left, top, left + box_width, top + box_height
+
+
+def to_array(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
+    """Crop and resize in one bicubic, antialiased resampling: uint8, (C, H, W)."""
+    image = _convert(image, geometry.channels)
+    height, width = geometry.size
+    box = crop_box((image.height, image.width), geometry)
+    if (image.width, image.height) != (width, height) or box != (0, 0, width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    """To 8 bits of grey or RGB; what is transparent becomes white."""
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits per pixel: convert() would clip them
+        values = np.asarray(image, dtype=np.float64)
+        scale = 255 / max(float(values.max()), 1.0) if values.max() > 65535 or image.mode == "F" else 255 / 65535
+        image = Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+class InputTransform:
+    """uint8 batches to what the model sees; call it with (B, C, h, w), get float32 (B, C, H, W)."""
+
+    def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.image_size = preprocessing.image_size
+        mean = torch.tensor(preprocessing.mean, device=device)[:, None, None]
+        std = torch.tensor(preprocessing.std, device=device)[:, None, None]
+        self._scale = 1 / (255 * std)
+        self._shift = -mean / std
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Normalise, and resize where the model's size differs; nothing is random."""
+        return self.resized(self.normalised(images))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(pixel / 255 - mean) / std."""
+        return torch.addcmul(self._shift, images.to(self._scale.dtype), self._scale)
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Float images, bicubically at the model's size."""
+        if images.shape[-2:] == self.image_size:
+            return images
+        return F.interpolate(images, self.image_size, mode="bicubic", antialias=True)

@@ -1,0 +1,64 @@
+"""What a source hands over: images as arrays or as files, with labels, per split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitcli.core.errors import DataError
+
+SplitName = Literal["train", "val", "test"]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArraySplit:
+    """Images of one size in memory: uint8, (N, C, H, W)."""
+
+    images: NDArray[np.uint8]
+    labels: Labels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileSplit:
+    """Images on disk, of any size."""
+
+    files: list[Path]
+    labels: Labels
+
+
+Split = TypeVar("Split", ArraySplit, FileSplit)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawDataset(Generic[Split]):
+    """A data set before its images are prepared. ``train`` is always there; labels index ``classes``."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: dict[SplitName, Split]
+
+
+def stratified_split(
+    labels: Labels, *, fraction: float, seed: int, classes: tuple[str, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of what stays and of what is held out: the given share of every class, at least one image of each.
+
+    Raises:
+        DataError: a class is too small to be split.
+    """
+    generator = np.random.default_rng(seed)
+    kept, held_out = [], []
+    for index, name in enumerate(classes):
+        members = generator.permutation(np.flatnonzero(labels == index))
+        count = max(1, round(len(members) * fraction))
+        if len(members) - count < 1:
+            raise DataError(
+                f"class {name!r} has too few images ({len(members)}) to hold some out",
+                hint="add images, or make the folders train/, val/ and test/ yourself",
+            )
+        held_out.append(members[:count])
+        kept.append(members[count:])
+    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held_out))

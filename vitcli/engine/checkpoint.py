@@ -1,0 +1,90 @@
+"""Checkpoints: one ``.safetensors`` file that needs nothing else, written atomically, read without pickle.
+
+Its metadata carries, as JSON: the model's configuration, the class names, the preprocessing, and where it came from.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vitcli.core.config import Geometry, ModelConfig, Preprocessing
+from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.files import replacing
+
+_FORMAT = "vitcli-1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A model and all that is needed to use it."""
+
+    model: ModelConfig
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    provenance: Mapping[str, Any]
+    """Data set, run, epoch, validation accuracy ..."""
+    weights: Mapping[str, Tensor]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; a crash at any moment leaves the file that was there before."""
+    metadata = {
+        "format": _FORMAT,
+        "model": json.dumps(asdict(checkpoint.model)),
+        "classes": json.dumps(checkpoint.classes),
+        "preprocessing": json.dumps(asdict(checkpoint.preprocessing)),
+        "provenance": json.dumps(checkpoint.provenance),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        ModelError: there is no such file, it is truncated, no safetensors file, or none of ours.
+    """
+    if not path.is_file():
+        raise ModelError(f"no such checkpoint: {path}", hint="`vit runs` lists the runs")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is truncated or no safetensors file: {error}") from None
+    if metadata.get("format") != _FORMAT:
+        raise ModelError(f"{path} is no checkpoint of vit", hint="`vit train` writes them")
+    try:
+        model = _model_config(json.loads(metadata["model"]))
+        return Checkpoint(
+            model=model,
+            classes=tuple(json.loads(metadata["classes"])),
+            preprocessing=_preprocessing(json.loads(metadata["preprocessing"])),
+            provenance=json.loads(metadata["provenance"]),
+            weights=weights,
+        )
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise ModelError(f"the metadata of {path} cannot be read: {error}") from None
+
+
+def _model_config(fields: dict[str, Any]) -> ModelConfig:
+    sizes = {name: tuple(fields[name]) for name in ("image_size", "patch_size")}
+    return ModelConfig(**{**fields, **sizes})
+
+
+def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
+    geometry = fields["geometry"]
+    return Preprocessing(
+        geometry=Geometry(**{**geometry, "size": tuple(geometry["size"])}),
+        image_size=(fields["image_size"][0], fields["image_size"][1]),
+        mean=tuple(fields["mean"]),
+        std=tuple(fields["std"]),
+    )

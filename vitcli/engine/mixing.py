@@ -1,0 +1,49 @@
+"""MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019): each image is mixed with another of its batch."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Mixing:
+    """Mix a batch with itself in reverse order.
+
+    Args:
+        mixup: alpha of MixUp's Beta distribution; 0: off.
+        cutmix: alpha of CutMix's; 0: off. With both, each batch draws one of them.
+        seed: of all draws.
+    """
+
+    def __init__(self, *, mixup: float, cutmix: float, seed: int) -> None:
+        self.alphas = {name: alpha for name, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha}
+        self.seed = seed
+        self._random = np.random.default_rng(seed)
+
+    def __bool__(self) -> bool:
+        return bool(self.alphas)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make the draws of this epoch the same, whatever came before."""
+        self._random = np.random.default_rng((self.seed, epoch))
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, float]:
+        """(B, C, H, W) -> mixed images, and the share of each image's own label; 1 minus it is its partner's.
+
+        The partner of image i is image B - 1 - i.
+        """
+        name = self._random.choice(list(self.alphas))
+        share = self._random.beta(self.alphas[name], self.alphas[name])
+        partners = images.flip(0)
+        if name == "mixup":
+            return torch.lerp(partners, images, share), share
+        height, width = images.shape[-2:]
+        side = math.sqrt(1 - share)
+        box_height, box_width = round(height * side), round(width * side)
+        top = self._random.integers(height - box_height + 1)
+        left = self._random.integers(width - box_width + 1)
+        box = (..., slice(top, top + box_height), slice(left, left + box_width))
+        images = images.clone()
+        images[box] = partners[box]
+        return images, 1 - box_height * box_width / (height * width)

@@ -1,0 +1,106 @@
+"""From a model and a configuration to optimisers whose every parameter has its own learning rate and decay."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from vitcli.core.config import OptimConfig
+from vitcli.core.errors import TrainingError
+from vitcli.engine.muon import Muon
+
+
+class Trainable(Protocol):
+    """What the optimiser needs to know of a model."""
+
+    @property
+    def no_decay(self) -> frozenset[str]:
+        """Parameters of more than one dimension without weight decay."""
+
+    def layer_of(self, name: str) -> int:
+        """0 for the embedding, 1..depth for the blocks, depth + 1 for what is above."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters."""
+
+
+class Optimizers:
+    """One or two torch optimisers that step together, each group at ``factor`` times its own peak learning rate."""
+
+    def __init__(self, optimizers: Iterable[Optimizer]) -> None:
+        self.all = list(optimizers)
+        self.groups = [group for optimizer in self.all for group in optimizer.param_groups]
+        for group in self.groups:
+            group["peak_lr"] = group["lr"]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Every parameter that is trained."""
+        return [parameter for group in self.groups for parameter in group["params"]]
+
+    def set_factor(self, factor: float) -> None:
+        """Set every learning rate to ``factor`` times its peak."""
+        for group in self.groups:
+            group["lr"] = factor * group["peak_lr"]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self, scaler: torch.amp.GradScaler, *, clip_grad: float) -> None:
+        """Unscale and clip the gradients, then step; where float16 gradients overflowed, no optimiser steps."""
+        for optimizer in self.all:
+            scaler.unscale_(optimizer)
+        if clip_grad or scaler.is_enabled():
+            norm = nn.utils.clip_grad_norm_(self.parameters, clip_grad or float("inf"))
+        if not (scaler.is_enabled() and not norm.isfinite()):
+            for optimizer in self.all:
+                optimizer.step()
+        scaler.update()
+
+
+_Groups = dict[tuple[float, float], list[nn.Parameter]]
+"""Parameters by their factor on the learning rate and their weight decay."""
+
+
+def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
+    """The optimisers of a configuration over the parameters that require gradients.
+
+    Weight decay spares vectors (norms, biases, scales) and what the model lists in ``no_decay``. With layer decay d,
+    a layer k steps below the top learns at d^k times the rate (Clark et al. 2020, ELECTRA).
+
+    Raises:
+        TrainingError: nothing is left to train.
+    """
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not trained:
+        raise TrainingError("no parameter is left to train")
+    top = max(model.layer_of(name) for name, _ in model.named_parameters())
+    matrices: _Groups = defaultdict(list)
+    rest: _Groups = defaultdict(list)
+    for name, parameter in trained:
+        layer = model.layer_of(name)
+        decay = config.weight_decay if parameter.ndim > 1 and name not in model.no_decay else 0.0
+        is_block_matrix = parameter.ndim == 2 and 0 < layer < top
+        target = matrices if config.optimizer == "muon" and is_block_matrix else rest
+        target[config.layer_decay ** (top - layer), decay].append(parameter)
+
+    if config.optimizer == "muon":
+        adamw = AdamW(_param_groups(rest, config.adamw_lr), betas=config.betas, fused=True)
+        return Optimizers([Muon(_param_groups(matrices, config.lr)), adamw] if matrices else [adamw])
+    build: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
+        "adamw": lambda groups: AdamW(groups, betas=config.betas, fused=True),
+        "adam": lambda groups: Adam(groups, betas=config.betas, fused=True),
+        "sgd": lambda groups: SGD(groups, momentum=config.momentum, fused=True),
+    }
+    return Optimizers([build[config.optimizer](_param_groups(rest, config.lr))])
+
+
+def _param_groups(groups: _Groups, lr: float) -> list[dict[str, Any]]:
+    return [
+        {"params": members, "lr": lr * factor, "weight_decay": decay} for (factor, decay), members in groups.items()
+    ]

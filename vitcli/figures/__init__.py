@@ -1,0 +1,1 @@
+"""Pictures. They are drawn on figures of their own, never on pyplot's global state."""

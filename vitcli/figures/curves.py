@@ -1,0 +1,35 @@
+"""Loss and accuracy over the epochs of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitcli.core.events import EpochRecord
+from vitcli.figures.canvas import new_figure, save_figure
+
+
+def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> None:
+    """Two panels, training and validation in each; the best epoch is marked."""
+    figure = new_figure(10, 4)
+    figure.suptitle(title)
+    losses, accuracies = figure.subplots(1, 2)
+    epochs = [record.epoch for record in records]
+    best = next(record for record in reversed(records) if record.is_best)
+    marker = "o" if len(records) == 1 else None
+    losses.plot(epochs, [record.train_loss for record in records], marker=marker, label="training")
+    losses.plot(epochs, [record.val_loss for record in records], marker=marker, label="validation")
+    accuracies.plot(epochs, [100 * record.train_accuracy for record in records], marker=marker, label="training")
+    accuracies.plot(epochs, [100 * record.val_accuracy for record in records], marker=marker, label="validation")
+    losses.set(xlabel="epoch", ylabel="loss (nats)")
+    accuracies.set(xlabel="epoch", ylabel="accuracy (%)")
+    accuracies.plot(
+        best.epoch,
+        100 * best.val_accuracy,
+        "k*",
+        markersize=10,
+        label=f"best: {100 * best.val_accuracy:.2f} % in epoch {best.epoch}",
+    )
+    for axes in (losses, accuracies):
+        axes.grid(alpha=0.3)
+        axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    save_figure(figure, path)

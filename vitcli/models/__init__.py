@@ -1,0 +1,1 @@
+"""The shared model and registry module: one Vision Transformer, many names."""

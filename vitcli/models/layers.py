@@ -1,0 +1,194 @@
+"""The parts of a Vision Transformer (Dosovitskiy et al. 2021).
+
+Shapes: B images, C channels, N tokens, D width, H heads, h x w patch grid, P patches.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitcli.core.config import ModelConfig, Size
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu-tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+}
+
+
+class ConvPatchEmbedding(nn.Module):
+    """Cut images into patches and project each, with the weights of a convolution whose stride is its size.
+
+    It is computed as one matrix product over flattened patches, which leaves the tokens contiguous in memory.
+    """
+
+    def __init__(self, *, patch_size: Size, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.projection = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, P, D)."""
+        patches = cut_patches(images, self.patch_size).permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, ph, pw)
+        return F.linear(patches.flatten(3).flatten(1, 2), self.projection.weight.flatten(1), self.projection.bias)
+
+
+class LinearPatchEmbedding(nn.Module):
+    """Cut images into patches, flatten each in the order (row, column, channel), and project it linearly."""
+
+    def __init__(self, *, patch_size: Size, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.projection = nn.Linear(patch_size[0] * patch_size[1] * in_channels, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, P, D)."""
+        patches = cut_patches(images, self.patch_size).permute(0, 2, 3, 4, 5, 1)  # (B, h, w, ph, pw, C)
+        projected: Tensor = self.projection(patches.flatten(3).flatten(1, 2))
+        return projected
+
+
+def cut_patches(images: Tensor, patch_size: Size) -> Tensor:
+    """(B, C, H, W) -> a view (B, C, h, w, ph, pw)."""
+    (batch, channels, height, width), (patch_h, patch_w) = images.shape, patch_size
+    rows = images.view(batch, channels, height // patch_h, patch_h, width // patch_w, patch_w)
+    return rows.transpose(3, 4)
+
+
+def sincos_positions(grid: Size, width: int) -> Tensor:
+    """Fixed 2-D sine-cosine positions, (1, P, D): a quarter of the width each for sin and cos of x and of y.
+
+    Source: Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k".
+    """
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    frequencies = 10_000.0 ** -torch.linspace(0, 1, width // 4)
+    x = columns.flatten()[:, None] * frequencies  # (P, D/4)
+    y = rows.flatten()[:, None] * frequencies
+    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)[None]
+
+
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""(queries, keys, values, dropout probability), each (B, H, N, D/H), -> (B, H, N, D/H)."""
+
+
+def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+    """softmax(q k^T / sqrt(D/H)) v, by the fastest kernel there is; the probabilities are never formed."""
+    return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. ``attend`` is the one place where probabilities could be seen: see ``capture``."""
+
+    def __init__(self, *, width: int, num_heads: int, qkv_bias: bool, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_dropout = attention_dropout
+        self.attend: Attend = fused_attention
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.projection = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        batch, length, width = tokens.shape
+        queries, keys, values = (  # 3 x (B, H, N, D/H); chunks, for their gradients are joined by a single copy
+            part.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
+            for part in self.qkv(tokens).chunk(3, dim=-1)
+        )
+        mixed = self.attend(queries, keys, values, self.attention_dropout if self.training else 0.0)
+        output: Tensor = self.dropout(self.projection(mixed.transpose(1, 2).reshape(batch, length, width)))
+        return output
+
+
+class MLP(nn.Module):
+    """Two linear layers around an activation, applied to every token."""
+
+    def __init__(self, *, width: int, hidden_width: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden_width)
+        self.activation = _ACTIVATIONS[activation]()
+        self.fc2 = nn.Linear(hidden_width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        hidden = self.dropout(self.activation(self.fc1(tokens)))
+        output: Tensor = self.dropout(self.fc2(hidden))
+        return output
+
+
+class LayerScale(nn.Module):
+    """A learned factor per feature, small at first (Touvron et al. 2021, "Going deeper with image transformers")."""
+
+    def __init__(self, width: int, initial: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((width,), initial))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return tokens * self.factor
+
+
+class DropPath(nn.Module):
+    """Leave out a residual branch for whole images at random (Huang et al. 2016, "Stochastic depth")."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D); the expectation stays the same."""
+        if not self.training or self.probability == 0:
+            return branch
+        keep = 1 - self.probability
+        mask = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep)
+        return branch * (mask / keep)
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each with a residual branch and its norm before (pre) or after (post) it."""
+
+    def __init__(self, config: ModelConfig, *, drop_path: float) -> None:
+        super().__init__()
+        self.norm_first = config.block_norm == "pre"
+        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.attention = Attention(
+            width=config.width,
+            num_heads=config.num_heads,
+            qkv_bias=config.qkv_bias,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+        )
+        self.mlp_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = MLP(
+            width=config.width,
+            hidden_width=config.mlp_width,
+            activation=config.activation,
+            dropout=config.dropout,
+        )
+        self.attention_scale = LayerScale(config.width, config.layer_scale) if config.layer_scale else nn.Identity()
+        self.mlp_scale = LayerScale(config.width, config.layer_scale) if config.layer_scale else nn.Identity()
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        if self.norm_first:
+            tokens = tokens + self.drop_path(self.attention_scale(self.attention(self.attention_norm(tokens))))
+            return tokens + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(tokens))))
+        tokens = self.attention_norm(tokens + self.drop_path(self.attention_scale(self.attention(tokens))))
+        output: Tensor = self.mlp_norm(tokens + self.drop_path(self.mlp_scale(self.mlp(tokens))))
+        return output
+
+
+def build_head(config: ModelConfig) -> nn.Sequential:
+    """(B, D) -> (B, classes): a linear layer, or a hidden layer with ReLU before it."""
+    if not config.head_width:
+        return nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(config.width, config.num_classes))
+    return nn.Sequential(
+        nn.Linear(config.width, config.head_width),
+        nn.ReLU(),
+        nn.Dropout(config.head_dropout),
+        nn.Linear(config.head_width, config.num_classes),
+    )

@@ -1,0 +1,140 @@
+"""Architectures by name: a table without torch.
+
+Each entry holds the fields of ModelConfig that differ from its defaults. Sizes follow the ViT and DeiT papers;
+nano and micro are ours, for small images; the ``-classic`` ones are those of published tutorials.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vitcli.core.config import ModelChoice, ModelConfig, Size
+from vitcli.core.errors import UsageError
+from vitcli.core.registry import Registry
+
+_SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"width": 192, "depth": 12, "num_heads": 3, "mlp_width": 768},
+    "small": {"width": 384, "depth": 12, "num_heads": 6, "mlp_width": 1536},
+    "base": {"width": 768, "depth": 12, "num_heads": 12, "mlp_width": 3072},
+    "large": {"width": 1024, "depth": 24, "num_heads": 16, "mlp_width": 4096},
+}
+_SMALL_IMAGE_SIZES: dict[str, dict[str, int]] = {
+    "nano": {"width": 48, "depth": 4, "num_heads": 4, "mlp_width": 192},
+    "micro": {"width": 128, "depth": 6, "num_heads": 4, "mlp_width": 512},
+}
+_CLASSICS: dict[str, dict[str, Any]] = {
+    "vit-cassava-classic": {
+        **_SIZES["base"],
+        "num_heads": 8,
+        "image_size": (384, 384),
+        "num_classes": 5,
+        "qkv_bias": False,
+        "dropout": 0.1,
+        "pooling": "tokens",
+        "final_norm": "pooled",
+        "norm_eps": 1e-5,
+    },
+    "vit-cifar10-classic": {
+        **_SMALL_IMAGE_SIZES["nano"],
+        "image_size": (32, 32),
+        "patch_size": (4, 4),
+        "num_classes": 10,
+        "final_norm": "none",
+        "norm_eps": 1e-5,
+        "activation": "gelu-tanh",
+    },
+    "vit-mnist-classic": {
+        "image_size": (28, 28),
+        "patch_size": (7, 7),
+        "in_channels": 1,
+        "num_classes": 10,
+        "width": 64,
+        "depth": 3,
+        "num_heads": 8,
+        "mlp_width": 2048,
+        "patch_embedding": "linear",
+        "block_norm": "post",
+        "final_norm": "none",
+        "norm_eps": 1e-5,
+        "activation": "relu",
+        "dropout": 0.1,
+        "attention_dropout": 0.1,
+    },
+    "vit-butterflies-classic": {
+        **_SIZES["tiny"],
+        "num_classes": 50,
+        "head_width": 512,
+        "head_dropout": 0.3,
+    },
+}
+
+
+def _sized(sizes: Mapping[str, Mapping[str, int]], patches: tuple[int, ...], **rest: Any) -> dict[str, dict[str, Any]]:
+    return {
+        f"vit-{size}-patch{patch}": {**fields, "patch_size": (patch, patch), **rest}
+        for size, fields in sizes.items()
+        for patch in patches
+    }
+
+
+MODELS: Registry[Mapping[str, Any]] = Registry(
+    "model",
+    {
+        **_sized(
+            _SMALL_IMAGE_SIZES,
+            (2, 4),
+            num_classes=10,
+            class_token=False,
+            pooling="patches",
+            final_norm="pooled",
+        ),
+        **_sized(_SIZES, (8, 14, 16, 32)),
+        **_CLASSICS,
+    },
+    listing="vit models",
+)
+
+
+def model_config(
+    choice: ModelChoice, *, image_size: Size, in_channels: int, num_classes: int
+) -> ModelConfig:
+    """The model that a choice means for a data set.
+
+    The user's changes come before the entry's fields, and these before ``image_size``, which small-image models
+    take from the data. Channels and classes are the data's alone.
+
+    Raises:
+        UsageError: no such model, with the nearest name; or a combination that is no model.
+    """
+    given = {"in_channels": in_channels, "num_classes": num_classes}
+    for field, value in given.items():
+        if choice.changes.get(field, value) != value:
+            raise UsageError(f"model.{field} = {choice.changes[field]}, but the data set has {value}")
+    fields = {"image_size": image_size, **MODELS[choice.name], **choice.changes, **given, "name": choice.name}
+    return ModelConfig(**fields)
+
+
+def listed_config(name: str) -> ModelConfig:
+    """An entry as it stands in the list: for its own number of classes, small-image models for 32 x 32."""
+    return ModelConfig(**{"image_size": (32, 32), **MODELS[name], "name": name})
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """How many weights a model has, without building it."""
+    width = config.width
+    patches = config.grid[0] * config.grid[1]
+    pixels = config.patch_size[0] * config.patch_size[1] * config.in_channels
+    tokens = width * (config.class_token + config.num_registers)
+    positions = width * (config.class_token + patches) if config.positions == "learned" else 0
+    attention = width * 3 * width + 3 * width * config.qkv_bias + _linear(width, width)
+    mlp = _linear(width, config.mlp_width) + _linear(config.mlp_width, width)
+    norms = 4 * width
+    scales = 2 * width if config.layer_scale else 0
+    final_norm = 2 * width if config.final_norm != "none" else 0
+    hidden = config.head_width
+    head = _linear(width, hidden) + _linear(hidden, config.num_classes) if hidden else _linear(width, config.num_classes)
+    blocks = config.depth * (attention + mlp + norms + scales)
+    return _linear(pixels, width) + tokens + positions + blocks + final_norm + head
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs

@@ -1,0 +1,113 @@
+"""The one Vision Transformer: every architecture that ``vit`` knows is a ModelConfig of it.
+
+Shapes: B images, C channels, N tokens, D width. Tokens are ordered [class, registers, patches].
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vitcli.core.config import ModelConfig
+from vitcli.models.layers import Block, ConvPatchEmbedding, LinearPatchEmbedding, build_head, sincos_positions
+
+
+class VisionTransformer(nn.Module):
+    """Images in, logits out: (B, C, H, W) -> (B, classes).
+
+    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words"; the variants are named in ModelConfig.
+    """
+
+    positions: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        embedding = ConvPatchEmbedding if config.patch_embedding == "conv" else LinearPatchEmbedding
+        self.patch_embedding = embedding(
+            patch_size=config.patch_size, in_channels=config.in_channels, width=config.width
+        )
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
+        self.registers = (
+            nn.Parameter(torch.zeros(1, config.num_registers, config.width)) if config.num_registers else None
+        )
+        self._add_positions()
+        self.dropout = nn.Dropout(config.dropout)
+        rates = [config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth)]
+        self.blocks = nn.ModuleList(Block(config, drop_path=rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.final_norm != "none" else nn.Identity()
+        self.head = build_head(config)
+        self._initialise()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> logits (B, classes)."""
+        tokens = self.embed(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        logits: Tensor = self.head(self.pool(tokens))
+        return logits
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> the tokens that enter the first block, (B, N, D)."""
+        patches: Tensor = self.patch_embedding(images)
+        batch = patches.shape[0]
+        if self.class_token is not None:
+            patches = torch.cat([self.class_token.expand(batch, -1, -1), patches], dim=1)
+        tokens = patches + self.positions
+        if self.registers is not None:  # registers have no position
+            after_class = int(self.class_token is not None)
+            registers = self.registers.expand(batch, -1, -1)
+            tokens = torch.cat([tokens[:, :after_class], registers, tokens[:, after_class:]], dim=1)
+        output: Tensor = self.dropout(tokens)
+        return output
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The tokens that leave the last block, (B, N, D), -> what the head sees, (B, D)."""
+        config = self.config
+        if config.pooling == "class":  # a norm of one token is the same before and after it is picked
+            output: Tensor = self.norm(tokens[:, 0])
+            return output
+        first = config.num_prefix_tokens if config.pooling == "patches" else 0
+        if config.final_norm == "pooled":
+            output = self.norm(tokens[:, first:].mean(dim=1))
+        else:
+            output = self.norm(tokens)[:, first:].mean(dim=1)
+        return output
+
+    def pooling_row(self) -> Tensor:
+        """The weight of each token in the pooled vector, (N,): where attribution starts from."""
+        config = self.config
+        prefix, patches = config.num_prefix_tokens, config.grid[0] * config.grid[1]
+        row = torch.zeros(prefix + patches, device=self.positions.device)
+        row[{"class": slice(0, 1), "tokens": slice(None), "patches": slice(prefix, None)}[config.pooling]] = 1
+        return row / row.sum()
+
+    @property
+    def no_decay(self) -> frozenset[str]:
+        """Parameters of more than one dimension that weight decay must leave alone."""
+        return frozenset({"class_token", "registers", "positions"})
+
+    def layer_of(self, name: str) -> int:
+        """How far up a parameter stands: 0 the embedding, 1..depth the blocks, depth + 1 the rest."""
+        if name.startswith("blocks."):
+            return int(name.split(".")[1]) + 1
+        return 0 if name.startswith("patch_embedding.") or name in self.no_decay else self.config.depth + 1
+
+    def _add_positions(self) -> None:
+        config = self.config
+        with_class = int(config.class_token)
+        if config.positions == "learned":
+            self.positions = nn.Parameter(torch.zeros(1, with_class + config.grid[0] * config.grid[1], config.width))
+            return
+        fixed = nn.functional.pad(sincos_positions(config.grid, config.width), (0, 0, with_class, 0))
+        self.register_buffer("positions", fixed, persistent=False)
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Truncated normal weights, zero biases; norms start as the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=self.config.init_std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for token in (self.class_token, self.registers, self.positions):
+            if isinstance(token, nn.Parameter):
+                nn.init.trunc_normal_(token, std=self.config.init_std)
