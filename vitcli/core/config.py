@@ -14,7 +14,7 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-def _check(condition: bool, message: str, hint: str = "") -> None:
+def _check(condition: bool, message: str, hint: str = "") -> None:  # noqa: FBT001 - reads as `assert` does
     if not condition:
         raise UsageError(message, hint=hint)
 

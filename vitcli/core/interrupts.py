@@ -18,7 +18,7 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def receive(self, number: int, frame: FrameType | None) -> None:
+    def receive(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
         if self.signal is not None:
             raise KeyboardInterrupt

@@ -1,10 +1,10 @@
 """Experiment directories: ``Run`` is one of them, and this is the only file that knows what is where inside.
 
-    run.json        schema, versions, command, seed, git commit, status, times
-    config.json     every setting, and the model in full
-    metrics.json    one record per epoch, and the best one
-    checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
-    evaluations/    predictions/    attention/    figures/
+run.json        schema, versions, command, seed, git commit, status, times
+config.json     every setting, and the model in full
+metrics.json    one record per epoch, and the best one
+checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
+evaluations/    predictions/    attention/    figures/
 """
 
 import json
@@ -120,6 +120,12 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """What ``save_metrics`` stored last; empty before the first epoch ended."""
         return self._read("metrics.json") if (self.path / "metrics.json").exists() else {}
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """What ``vit eval`` stored for the test split, 0..1; None before."""
+        stored = self.evaluation("test")
+        return float(self._read(str(stored.relative_to(self.path)))["top1"]) if stored.exists() else None
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Store every setting of the run."""

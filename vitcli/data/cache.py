@@ -39,9 +39,7 @@ class PreparedSplit:
         return PreparedSplit(images=self.images[chosen], labels=self.labels[chosen])
 
 
-def write_split(
-    path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels, image_shape: Sequence[int]
-) -> None:
+def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels, image_shape: Sequence[int]) -> None:
     """Write one split atomically.
 
     Args:
@@ -65,7 +63,7 @@ def write_split(
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.write(np.ascontiguousarray(labels, dtype="<i8").tobytes())
-        written = sum(file.write(np.ascontiguousarray(chunk)) for chunk in images)
+        written = sum(file.write(np.ascontiguousarray(chunk).data) for chunk in images)
         assert written == pixels, f"{written} bytes of images written, not {pixels}"
 
 

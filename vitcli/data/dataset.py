@@ -1,8 +1,4 @@
-"""A data set by name or path, prepared once and opened in an instant afterwards.
-
-    DATA_DIR/downloads/NAME/                 what a source fetched, as it came
-    DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts.json, and one .safetensors file per split and geometry
-"""
+"""A data set by name or path, prepared once and opened in an instant afterwards."""
 
 import hashlib
 import json
@@ -10,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +22,7 @@ from vitcli.data.preprocess import load_array, read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
 from vitcli.data.registry import DATASETS
 from vitcli.data.sources import image_folder
+from vitcli.data.store import facts_file, named_folder
 
 _SMALL = 64
 """Images of one size up to this many pixels a side are kept as they are."""
@@ -49,6 +45,13 @@ class Facts:
     recipe: str
     fingerprint: str
 
+    @property
+    def native_geometry(self) -> Geometry | None:
+        """How images of one small size are prepared: as they are; None for photos."""
+        if self.native_size is None:
+            return None
+        return Geometry(size=self.native_size, channels=self.channels, resize="squash")
+
 
 class Dataset:
     """An opened data set. ``files`` are there where images are prepared on demand, for the geometry asked for."""
@@ -62,8 +65,8 @@ class Dataset:
         """The labels of a split, (N,), before any image is prepared."""
         if self._files is not None:
             return self._files[name].labels
-        assert self.native_geometry is not None
-        labels: Labels = read_split(self._file(name, self.native_geometry)).labels.numpy()
+        assert self.facts.native_geometry is not None
+        labels: Labels = read_split(_split_file(self._folder, name, self.facts.native_geometry)).labels.numpy()
         return labels
 
     def split(
@@ -87,60 +90,19 @@ class Dataset:
         Raises:
             DataError: an image cannot be read; it is named.
         """
-        path = self._file(name, geometry)
+        path = _split_file(self._folder, name, geometry)
         if path.exists():
             prepared = read_split(path)
             return prepared if members is None else prepared.take(members)
         assert self._files is not None, f"{path} is missing"
         files = self._files[name]
         if members is not None:
-            files = FileSplit(files=[files.files[index] for index in members], labels=files.labels[members])
+            files = files.take(members)
             path = path.with_stem(f"{path.stem}-{hashlib.sha256(members.tobytes()).hexdigest()[:12]}")
         if not path.exists():
             chunks = _decoded(files.files, geometry, workers=workers, emit=emit, task=f"preparing {name} images")
             write_split(path, chunks, files.labels, (geometry.channels, *geometry.size))
         return read_split(path)
-
-    def _file(self, name: SplitName, geometry: Geometry) -> Path:
-        return self._folder / f"{name}-{_geometry_name(geometry)}.safetensors"
-
-    @property
-    def native_geometry(self) -> Geometry | None:
-        """How images of one small size are prepared: as they are."""
-        if self.facts.native_size is None:
-            return None
-        return Geometry(size=self.facts.native_size, channels=self.facts.channels, resize="squash")
-
-
-def data_dir(setting: str = "") -> Path:
-    """Where data sets are kept: the setting, else ``$VIT_DATA_DIR``, else the user's cache folder."""
-    if chosen := setting or os.environ.get("VIT_DATA_DIR"):
-        return Path(chosen).expanduser()
-    if os.name == "nt":
-        cache = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "vitcli"
-
-
-def is_present(name: str, directory: Path) -> bool:
-    """Whether a registered data set is ready for use."""
-    return _facts_file(_named_folder(name, directory)).is_file()
-
-
-def newest_download(directory: Path) -> str | None:
-    """The registered data set that was asked for last with ``download``."""
-    markers = [
-        path
-        for path in (directory / "prepared").glob("*/downloaded")
-        if path.parent.name in DATASETS and _facts_file(path.parent).is_file()
-    ]
-    return max(markers, key=lambda path: path.read_text()).parent.name if markers else None
-
-
-def mark_downloaded(name: str, directory: Path) -> None:
-    """Remember that this data set was asked for last."""
-    (_named_folder(name, directory) / "downloaded").write_text(datetime.now(UTC).isoformat(timespec="microseconds"))
 
 
 def open_dataset(name: str, *, directory: Path, test_fraction: float, emit: Emit) -> Dataset:
@@ -169,8 +131,8 @@ def open_dataset(name: str, *, directory: Path, test_fraction: float, emit: Emit
 
 
 def _open_named(name: str, directory: Path, emit: Emit) -> Dataset:
-    folder = _named_folder(name, directory)
-    if not _facts_file(folder).is_file():
+    folder = named_folder(name, directory)
+    if not facts_file(folder).is_file():
         entry = DATASETS[name]
         downloads = directory / "downloads" / name
         if entry.download_mb and not downloads.exists():
@@ -187,12 +149,10 @@ def _open_named(name: str, directory: Path, emit: Emit) -> Dataset:
             recipe=entry.recipe,
             fingerprint=name,
         )
-        dataset = Dataset(facts, folder)
-        assert dataset.native_geometry is not None
+        assert facts.native_geometry is not None
         for split, arrays in raw.splits.items():
-            write_split(
-                dataset._file(split, dataset.native_geometry), [arrays.images], arrays.labels, arrays.images.shape[1:]
-            )
+            path = _split_file(folder, split, facts.native_geometry)
+            write_split(path, [arrays.images], arrays.labels, arrays.images.shape[1:])
         _write_facts(folder, facts)
     return Dataset(_read_facts(folder), folder)
 
@@ -201,7 +161,7 @@ def _open_folder(path: Path, directory: Path, test_fraction: float, emit: Emit) 
     raw = image_folder.read(path, test_fraction=test_fraction)
     fingerprint = _fingerprint(path, raw)
     folder = directory / "prepared" / f"{raw.name}-{fingerprint[:12]}"
-    if not _facts_file(folder).is_file():
+    if not facts_file(folder).is_file():
         _write_facts(folder, _inspect(raw, fingerprint, emit))
     return Dataset(_read_facts(folder), folder, raw.splits)
 
@@ -255,29 +215,21 @@ def _fingerprint(root: Path, raw: RawDataset[FileSplit]) -> str:
     return digest.hexdigest()
 
 
-def _geometry_name(geometry: Geometry) -> str:
+def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     height, width = geometry.size
     fraction = f"{geometry.crop_fraction:g}" if geometry.resize == "crop" else ""
-    return f"{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}"
-
-
-def _named_folder(name: str, directory: Path) -> Path:
-    return directory / "prepared" / name
-
-
-def _facts_file(folder: Path) -> Path:
-    return folder / "facts.json"
+    return folder / f"{name}-{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}.safetensors"
 
 
 def _write_facts(folder: Path, facts: Facts) -> None:
-    write_json(_facts_file(folder), asdict(facts))
+    write_json(facts_file(folder), asdict(facts))
 
 
 def _read_facts(folder: Path) -> Facts:
     try:
-        content = json.loads(_facts_file(folder).read_text(encoding="utf-8"))
+        content = json.loads(facts_file(folder).read_text(encoding="utf-8"))
         size = content.pop("native_size")
         classes = tuple(content.pop("classes"))
         return Facts(**content, classes=classes, native_size=tuple(size) if size else None)
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{_facts_file(folder)} is broken: {error}", hint=f"remove {folder} and try again") from None
+        raise DataError(f"{facts_file(folder)} is broken: {error}", hint=f"remove {folder} and try again") from None

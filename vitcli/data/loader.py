@@ -1,5 +1,6 @@
 """Batches: images are gathered, transformed and placed on the device, a batch at a time."""
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -16,7 +17,7 @@ Batch = tuple[Tensor, Tensor]
 class Transform(Protocol):
     """From a uint8 batch on the device to model input; training transforms draw from the generator."""
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor: ...  # noqa: D102
+    def __call__(self, images: Tensor, generator: torch.Generator, /) -> Tensor: ...  # noqa: D102
 
 
 class Batches:
@@ -57,7 +58,7 @@ class Batches:
         return len(self.members)
 
     def __len__(self) -> int:
-        return -(-self.num_images // self.batch_size)
+        return math.ceil(self.num_images / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches(self.members, torch.Generator().manual_seed(self.seed))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,7 +65,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"no such image: {path}") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not an image") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DataError(f"{path} is not an image in a known format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
@@ -116,7 +116,7 @@ class InputTransform:
         self._scale = 1 / (255 * std)
         self._shift = -mean / std
 
-    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, images: Tensor, _generator: torch.Generator | None = None) -> Tensor:
         """Normalise, and resize where the model's size differs; nothing is random."""
         return self.resized(self.normalised(images))
 

@@ -28,6 +28,10 @@ class FileSplit:
     files: list[Path]
     labels: Labels
 
+    def take(self, members: NDArray[np.int64]) -> "FileSplit":
+        """Some of the images, in the order given."""
+        return FileSplit(files=[self.files[index] for index in members], labels=self.labels[members])
+
 
 Split = TypeVar("Split", ArraySplit, FileSplit)
 

@@ -72,8 +72,6 @@ class Muon(Optimizer):
     def _directions(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
         """Nesterov momentum: the gradient, moved towards its running mean."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-        means = [
-            self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices
-        ]
+        means = [self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
-        return list(torch._foreach_lerp(gradients, means, momentum))
+        return [torch.lerp(gradient, mean, momentum) for gradient, mean in zip(gradients, means, strict=True)]

@@ -24,12 +24,17 @@ def learning_rate_factor(config: OptimConfig, steps_per_epoch: int) -> Callable[
     if config.schedule == "one-cycle":
         return lambda step: _one_cycle(step, total)
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total // 2)
-    after = {
-        "constant": lambda step: 1.0,
-        "step": lambda step: config.gamma ** (step // steps_per_epoch // config.step_size),
-        "cosine": lambda step: _cosine(1, config.min_lr, (step - warmup) / max(total - warmup, 1)),
-    }[config.schedule]
-    return lambda step: (step + 1) / (warmup + 1) if step < warmup else float(after(step))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if config.schedule == "step":
+            return float(config.gamma ** (step // steps_per_epoch // config.step_size))
+        if config.schedule == "cosine":
+            return _cosine(1, config.min_lr, (step - warmup) / max(total - warmup, 1))
+        return 1.0
+
+    return factor
 
 
 def _cosine(start: float, end: float, progress: float) -> float:

@@ -106,9 +106,7 @@ class Trainer:
         self.seed = seed
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
-        self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema else None
-        )
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema else None
         self.records: list[EpochRecord] = []
         self.seconds = 0.0
         self._forward = torch.compile(model) if compile_model else model

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitcli.core.errors import UsageError
-from vitcli.models.layers import Attention, Attend
+from vitcli.models.layers import Attend, Attention
 from vitcli.models.vit import VisionTransformer
 
 

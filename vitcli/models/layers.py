@@ -174,11 +174,13 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
+        output: Tensor
         if self.norm_first:
             tokens = tokens + self.drop_path(self.attention_scale(self.attention(self.attention_norm(tokens))))
-            return tokens + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(tokens))))
+            output = tokens + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(tokens))))
+            return output
         tokens = self.attention_norm(tokens + self.drop_path(self.attention_scale(self.attention(tokens))))
-        output: Tensor = self.mlp_norm(tokens + self.drop_path(self.mlp_scale(self.mlp(tokens))))
+        output = self.mlp_norm(tokens + self.drop_path(self.mlp_scale(self.mlp(tokens))))
         return output
 
 

@@ -61,6 +61,7 @@ _CLASSICS: dict[str, dict[str, Any]] = {
     },
     "vit-butterflies-classic": {
         **_SIZES["tiny"],
+        "image_size": (224, 224),
         "num_classes": 50,
         "head_width": 512,
         "head_dropout": 0.3,
@@ -87,16 +88,14 @@ MODELS: Registry[Mapping[str, Any]] = Registry(
             pooling="patches",
             final_norm="pooled",
         ),
-        **_sized(_SIZES, (8, 14, 16, 32)),
+        **_sized(_SIZES, (8, 14, 16, 32), image_size=(224, 224)),
         **_CLASSICS,
     },
     listing="vit models",
 )
 
 
-def model_config(
-    choice: ModelChoice, *, image_size: Size, in_channels: int, num_classes: int
-) -> ModelConfig:
+def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num_classes: int) -> ModelConfig:
     """The model that a choice means for a data set.
 
     The user's changes come before the entry's fields, and these before ``image_size``, which small-image models
@@ -114,8 +113,10 @@ def model_config(
 
 
 def listed_config(name: str) -> ModelConfig:
-    """An entry as it stands in the list: for its own number of classes, small-image models for 32 x 32."""
-    return ModelConfig(**{"image_size": (32, 32), **MODELS[name], "name": name})
+    """An entry as it stands in a list: for its own number of classes, small-image models for 32 x 32 pixels."""
+    fields = MODELS[name]
+    small = {"image_size": (32, 32)} if "image_size" not in fields else {}
+    return ModelConfig(**{**small, **fields, "name": name})
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -131,7 +132,9 @@ def num_parameters(config: ModelConfig) -> int:
     scales = 2 * width if config.layer_scale else 0
     final_norm = 2 * width if config.final_norm != "none" else 0
     hidden = config.head_width
-    head = _linear(width, hidden) + _linear(hidden, config.num_classes) if hidden else _linear(width, config.num_classes)
+    head = (
+        _linear(width, hidden) + _linear(hidden, config.num_classes) if hidden else _linear(width, config.num_classes)
+    )
     blocks = config.depth * (attention + mlp + norms + scales)
     return _linear(pixels, width) + tokens + positions + blocks + final_norm + head
 

@@ -18,11 +18,12 @@ from vitcli.core.interrupts import stop_requests
 from vitcli.core.runs import Run, check_free, next_name
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit, channel_statistics
-from vitcli.data.dataset import Dataset, data_dir, newest_download, open_dataset
+from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, stratified_split
 from vitcli.data.registry import DATASETS
+from vitcli.data.store import data_dir, newest_download
 from vitcli.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitcli.engine.device import Precision, choose_device, describe, seed_everything
 from vitcli.engine.mixing import Mixing
@@ -132,9 +133,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
                 device=device,
                 seed=config.run.seed,
             ),
-            val=Batches(
-                data.val.images, data.val.labels, batch_size=_EVAL_BATCH, transform=to_input, device=device
-            ),
+            val=Batches(data.val.images, data.val.labels, batch_size=_EVAL_BATCH, transform=to_input, device=device),
             config=config.optim,
             mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
             precision=Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype),
@@ -212,18 +211,16 @@ def _prepare_data(dataset: Dataset, config: TrainConfig, model: ModelConfig, emi
             seed=config.run.seed,
             classes=facts.classes,
         )
-    geometry = dataset.native_geometry or Geometry(
+    geometry = facts.native_geometry or Geometry(
         size=model.image_size,
         channels=facts.channels,
         resize=config.data.resize,
         crop_fraction=config.data.crop_fraction,
     )
-    train_geometry = dataset.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
+    train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
     workers = config.data.workers
     train = dataset.split("train", train_geometry, workers=workers, emit=emit)
-    val = dataset.split(
-        "val" if held_out is None else "train", geometry, members=held_out, workers=workers, emit=emit
-    )
+    val = dataset.split("val" if held_out is None else "train", geometry, members=held_out, workers=workers, emit=emit)
     mean, std = _statistics(config.data.normalise, train.images[torch.from_numpy(members)], facts.channels)
     preprocessing = Preprocessing(geometry=geometry, image_size=model.image_size, mean=mean, std=std)
     return _Data(train=train, members=members, val=val, preprocessing=preprocessing)
@@ -316,4 +313,3 @@ class _RunSaver:
             provenance=provenance,
             weights=weights,
         )
-

@@ -11,7 +11,7 @@ _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0
 
 
-def read_digits(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
+def read_digits(_entry: DatasetEntry, _folder: Path) -> RawDataset[ArraySplit]:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 with 17 grey levels; 20 % are the test split, always the same.
 
     Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI machine learning repository.

@@ -111,10 +111,7 @@ def _file_split(images: dict[str, list[Path]], classes: tuple[str, ...]) -> File
 
 def _with_test_split(split: FileSplit, fraction: float, classes: tuple[str, ...]) -> dict[SplitName, FileSplit]:
     train, test = stratified_split(split.labels, fraction=fraction, seed=_SPLIT_SEED, classes=classes)
-    return {
-        name: FileSplit(files=[split.files[index] for index in indices], labels=split.labels[indices])
-        for name, indices in (("train", train), ("test", test))
-    }
+    return {"train": split.take(train), "test": split.take(test)}
 
 
 def _names(folders: dict[SplitName, Path]) -> list[str]:

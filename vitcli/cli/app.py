@@ -1,0 +1,70 @@
+"""The commands, and the one place where an error becomes a message and an exit code."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from vitcli import __version__
+from vitcli.cli import listings
+from vitcli.cli.attention_map import attention_map
+from vitcli.cli.console import show_error, stderr
+from vitcli.cli.download import download
+from vitcli.cli.eval import evaluate
+from vitcli.cli.predict import predict
+from vitcli.cli.train import train
+from vitcli.core.errors import VitError
+
+app = typer.Typer(
+    name="vit",
+    help="Train, judge, use and explain Vision Transformers.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(download)
+app.command()(train)
+app.command("eval")(evaluate)
+app.command()(predict)
+app.command("attention-map")(attention_map)
+for listing in (listings.models, listings.datasets, listings.recipes, listings.runs):
+    app.command(rich_help_panel="Lists")(listing)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, judge, use and explain Vision Transformers."""
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
+    debugging = os.environ.get("VIT_DEBUG") == "1"
+    try:
+        app()
+    except VitError as error:
+        show_error(error)
+        if debugging:
+            raise
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stderr().print("stopped by Ctrl-C")
+        sys.exit(130)
+    except OSError as error:
+        if debugging:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        show_error(VitError(f"{error.strerror or error}{where}", hint="VIT_DEBUG=1 shows where"))
+        sys.exit(1)

@@ -1,0 +1,224 @@
+"""What a person sees. stdout is data: tables or JSON; stderr is talk: notes, warnings, progress, errors."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from vitcli.core.errors import VitError
+from vitcli.core.events import (
+    Emit,
+    EpochRecord,
+    Event,
+    Note,
+    TaskProgress,
+    TrainingProgress,
+    TrainingStarted,
+    Warned,
+)
+
+_PLAIN_SECONDS = 10.0
+"""Without a terminal: time between two lines about one task."""
+
+
+def stdout() -> Console:
+    """For data; made anew, so that redirections are honoured."""
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def stderr() -> Console:
+    """For talk."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def show_error(error: VitError) -> None:
+    """One line what, one line what to do."""
+    console = stderr()
+    console.print(f"[bold red]error:[/] {escape(error.message)}")
+    if error.hint:
+        console.print(f"[dim]hint:[/] {escape(error.hint)}")
+
+
+def print_json(value: Any) -> None:
+    """A result as JSON on stdout."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")
+
+
+def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "", empty: str = "none") -> None:
+    """A table: one row per dataclass, ``columns`` from field names to headings."""
+    if not rows:
+        stderr().print(empty)
+        return
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for field, heading in columns.items():
+        is_number = all(isinstance(getattr(row, field), int | float | None) for row in rows)
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_cell(getattr(row, field))) for field in columns))
+    stdout().print(table)
+
+
+def print_facts(facts: dict[str, str]) -> None:
+    """Names and values, aligned."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    stdout().print(table)
+
+
+def percent(share: float) -> str:
+    """``98.33 %``."""
+    return f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """``3.1 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min {seconds % 60:02.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def listening() -> Iterator[Emit]:
+    """Show events while the block runs: live in a terminal, else as plain lines."""
+    console = stderr()
+    if not console.is_terminal:
+        yield _PlainListener(console)
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with progress:
+        yield _LiveListener(console, progress)
+
+
+class _PlainListener:
+    """Lines without movement, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._epochs = 0
+        self._last: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Note():
+                self.console.print(f"[dim]{escape(event.text)}[/]")
+            case Warned():
+                self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
+            case TrainingStarted():
+                self._epochs = event.epochs
+            case EpochRecord():
+                self.console.print(_epoch_line(event, self._epochs))
+            case TaskProgress():
+                self._task(event)
+            case TrainingProgress():
+                pass
+
+    def _task(self, event: TaskProgress) -> None:
+        now = time.monotonic()
+        if 0 < event.done < event.total and now - self._last.setdefault(event.task, now) >= _PLAIN_SECONDS:
+            self._last[event.task] = now
+            self.console.print(f"{event.task}: {event.done:,} of {event.total:,}")
+
+
+class _LiveListener(_PlainListener):
+    """The same lines above a progress bar."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        super().__init__(console)
+        self.progress = progress
+        self._tasks: dict[str, TaskID] = {}
+        self._steps = 1
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        match event:
+            case TrainingStarted():
+                self._steps = event.steps_per_epoch
+                self._show("epoch 1", 0, event.epochs * event.steps_per_epoch)
+            case TrainingProgress():
+                self._show(
+                    f"epoch {event.epoch}/{self._epochs}",
+                    (event.epoch - 1) * self._steps + event.step,
+                    self._epochs * self._steps,
+                    f"loss {event.loss:.4f}  accuracy {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s",
+                )
+            case _:
+                pass
+
+    def _task(self, event: TaskProgress) -> None:
+        self._show(event.task, event.done, event.total, task=event.task)
+        if event.done == event.total:
+            self.progress.remove_task(self._tasks.pop(event.task))
+
+    def _show(self, text: str, done: int, total: int, figures: str = "", *, task: str = "training") -> None:
+        if task not in self._tasks:
+            self._tasks[task] = self.progress.add_task(text, total=total, figures=figures)
+        self.progress.update(self._tasks[task], description=escape(text), completed=done, figures=figures)
+
+
+def _epoch_line(record: EpochRecord, epochs: int) -> str:
+    width = len(str(epochs))
+    best = "  [bold green]best[/]" if record.is_best else ""
+    return (
+        f"epoch {record.epoch:{width}}/{epochs}  "
+        f"train: loss {record.train_loss:.4f}, {percent(record.train_accuracy):>8}  "
+        f"val: loss {record.val_loss:.4f}, {percent(record.val_accuracy):>8}  "
+        f"{record.images_per_second:,.0f} images/s  {duration(record.seconds)}{best}"
+    )
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return percent(value)
+        case _:
+            return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, paths and tuples as JSON knows them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value

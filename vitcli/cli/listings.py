@@ -1,0 +1,87 @@
+"""vit models, vit datasets, vit recipes, vit runs: four listings of one shape."""
+
+from vitcli.cli.console import print_json, print_rows
+from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List the architectures."""
+    from vitcli.workflows.listings import list_models
+
+    rows = list_models()
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(
+        rows,
+        {
+            "name": "model",
+            "parameters": "parameters",
+            "image_size": "image size",
+            "patch_size": "patch",
+            "width": "width",
+            "depth": "depth",
+            "heads": "heads",
+        },
+    )
+
+
+def datasets(data_dir: DataDirOption = "", as_json: JsonOption = False) -> None:
+    """List the data sets that have a name; any image folder will do as well."""
+    from vitcli.workflows.listings import list_datasets
+
+    rows = list_datasets(data_dir)
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(
+        rows,
+        {
+            "name": "data set",
+            "summary": "what",
+            "classes": "classes",
+            "train_images": "train",
+            "test_images": "test",
+            "image_size": "size",
+            "download_mb": "MB",
+            "licence": "licence",
+            "present": "here",
+        },
+    )
+
+
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes, with what they take and reach."""
+    from vitcli.workflows.listings import list_recipes
+
+    rows = list_recipes()
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(
+        rows, {"name": "recipe", "summary": "what", "command": "command", "time": "time", "accuracy": "accuracy"}
+    )
+
+
+def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
+    """List the runs, the newest first."""
+    from vitcli.workflows.listings import list_runs
+
+    rows = list_runs(output_dir)
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(
+        rows,
+        {
+            "name": "run",
+            "status": "status",
+            "dataset": "data set",
+            "model": "model",
+            "recipe": "recipe",
+            "epochs": "epochs",
+            "val_accuracy": "val",
+            "test_accuracy": "test",
+        },
+        empty=f"no runs in {output_dir}; `vit train` makes one",
+    )

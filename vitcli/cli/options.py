@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="A run's name or path, or a checkpoint file.", show_default="newest finished run"
+    ),
+]
+OutputDirOption = Annotated[
+    Path, typer.Option("--output-dir", "-o", envvar="VIT_OUTPUT_DIR", help="Folder of all runs.")
+]
+DataDirOption = Annotated[
+    str,
+    typer.Option(
+        "--data-dir", envvar="VIT_DATA_DIR", help="Where data sets are kept.", show_default="the user's cache folder"
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE..."
+    ),
+]
+EXPERIMENTS = Path("experiments")

@@ -1,0 +1,82 @@
+"""vit predict"""
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from vitcli.cli.console import listening, percent, print_json, stderr, stdout
+from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption, OutputDirOption
+from vitcli.core.files import write_text
+
+if TYPE_CHECKING:
+    from vitcli.workflows.predict import Prediction
+
+
+def predict(
+    images: ImagesArgument,
+    model: ModelOption = "",
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 1,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write a CSV file: one row per image.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 64,
+    output_dir: OutputDirOption = EXPERIMENTS,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Name what is in images. One row per image; one that cannot be read says why, and the exit code is 1."""
+    with listening() as emit:
+        from vitcli.workflows.predict import predict as predict_workflow
+
+        result = predict_workflow(
+            images,
+            model=model,
+            top_k=top_k,
+            output_dir=output_dir,
+            device=device,
+            batch_size=batch_size,
+            emit=emit,
+        )
+    if csv_file:
+        write_text(csv_file, _as_csv(result.rows))
+        stderr().print(f"{len(result.rows):,} rows in {escape(str(csv_file))}")
+    if as_json:
+        print_json(result)
+    elif not csv_file:
+        stdout().print(_as_table(result.rows))
+    if any(row.error for row in result.rows):
+        raise typer.Exit(1)
+
+
+def _as_table(rows: "tuple[Prediction, ...]") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("image", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
+    for row in rows:
+        if row.error:
+            table.add_row(escape(str(row.path)), f"[red]error:[/] {escape(row.error)}", "")
+        for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
+            table.add_row("" if rank else escape(str(row.path)), escape(name), percent(probability))
+    return table
+
+
+def _as_csv(rows: "tuple[Prediction, ...]") -> str:
+    """path, class, probability, class_2, probability_2 ..., error."""
+    count = max((len(row.classes) for row in rows), default=1) or 1
+    numbers = ["", *(f"_{rank}" for rank in range(2, count + 1))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["path", *(f"{field}{number}" for number in numbers for field in ("class", "probability")), "error"]
+    )
+    for row in rows:
+        pairs = [(name, f"{value:.6f}") for name, value in zip(row.classes, row.probabilities, strict=True)]
+        pairs += [("", "")] * (count - len(pairs))
+        writer.writerow([row.path, *(cell for pair in pairs for cell in pair), row.error])
+    return text.getvalue()

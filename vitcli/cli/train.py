@@ -1,0 +1,199 @@
+"""vit train"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vitcli.cli.console import duration, listening, percent, print_facts, print_json, stderr
+from vitcli.cli.options import DataDirOption, JsonOption
+from vitcli.core.config_files import load_config_file, parse_assignments
+
+_MODEL, _OPTIM, _AUGMENT, _RUN = "Model", "Optimisation", "Augmentation and regularisation", "Run and machine"
+
+
+def _option(*names: str, help: str, panel: str, default: str = "", **more: Any) -> Any:  # noqa: A002 - typer's name
+    """An option that leaves what is not given to recipe and defaults."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=default or False, **more)
+
+
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="A name of `vit datasets`, or an image folder.",
+            show_default="the data set downloaded last, else digits",
+        ),
+    ] = None,
+    model: Annotated[str | None, _option("--model", "-m", help="A name of `vit models`.", panel=_MODEL)] = None,
+    image_size: Annotated[
+        str | None,
+        _option("--image-size", "--img-size", help="Model input in pixels: 32, or HEIGHTxWIDTH.", panel=_MODEL),
+    ] = None,
+    init_from: Annotated[
+        str | None, _option("--init-from", help="A run or checkpoint whose weights to start from.", panel=_MODEL)
+    ] = None,
+    freeze_backbone: Annotated[
+        bool | None, _option("--freeze-backbone", help="Train the head alone.", panel=_MODEL)
+    ] = None,
+    recipe: Annotated[
+        str | None, _option("--recipe", "-r", help="A name of `vit recipes`.", panel=_OPTIM, default="the data set's")
+    ] = None,
+    config: Annotated[
+        Path | None, _option("--config", "-c", help="A TOML file of settings, above the recipe.", panel=_OPTIM)
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        _option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Any setting, for example optim.momentum=0.8.", panel=_OPTIM
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, _option("--epochs", "-e", help="Passes over the training images.", panel=_OPTIM)
+    ] = None,
+    batch_size: Annotated[int | None, _option("--batch-size", "-b", help="Images per step.", panel=_OPTIM)] = None,
+    lr: Annotated[float | None, _option("--lr", help="Peak learning rate.", panel=_OPTIM)] = None,
+    opt: Annotated[str | None, _option("--opt", help="muon, adamw, adam or sgd.", panel=_OPTIM)] = None,
+    weight_decay: Annotated[float | None, _option("--weight-decay", "--wd", help="Weight decay.", panel=_OPTIM)] = None,
+    sched: Annotated[str | None, _option("--sched", help="cosine, step, one-cycle or constant.", panel=_OPTIM)] = None,
+    warmup_epochs: Annotated[
+        float | None, _option("--warmup-epochs", help="Epochs of linear warm-up.", panel=_OPTIM)
+    ] = None,
+    step_size: Annotated[
+        int | None, _option("--step-size", help="Epochs between drops of the step schedule.", panel=_OPTIM)
+    ] = None,
+    gamma: Annotated[float | None, _option("--gamma", help="Factor of each drop.", panel=_OPTIM)] = None,
+    clip_grad: Annotated[
+        float | None, _option("--clip-grad", help="Greatest gradient norm; 0: no clipping.", panel=_OPTIM)
+    ] = None,
+    grad_accum_steps: Annotated[
+        int | None, _option("--grad-accum-steps", help="Parts to cut a batch into, to save memory.", panel=_OPTIM)
+    ] = None,
+    layer_decay: Annotated[
+        float | None, _option("--layer-decay", help="Learning-rate factor per block below the head.", panel=_OPTIM)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        _option("--patience", help="Stop after so many epochs without a better one; 0: never.", panel=_OPTIM),
+    ] = None,
+    mixup: Annotated[float | None, _option("--mixup", help="MixUp's alpha; 0: off.", panel=_AUGMENT)] = None,
+    cutmix: Annotated[float | None, _option("--cutmix", help="CutMix's alpha; 0: off.", panel=_AUGMENT)] = None,
+    label_smoothing: Annotated[
+        float | None, _option("--label-smoothing", help="Share of the label spread over all classes.", panel=_AUGMENT)
+    ] = None,
+    drop_path: Annotated[
+        float | None, _option("--drop-path", help="Stochastic depth of the last block.", panel=_AUGMENT)
+    ] = None,
+    ema: Annotated[bool | None, _option("--ema/--no-ema", help="Average the weights.", panel=_AUGMENT)] = None,
+    ema_decay: Annotated[float | None, _option("--ema-decay", help="Decay of that average.", panel=_AUGMENT)] = None,
+    val_fraction: Annotated[
+        float | None,
+        _option("--val-fraction", help="Share held out for validation if there is no such split.", panel=_AUGMENT),
+    ] = None,
+    name: Annotated[
+        str | None, _option("--name", "-n", help="The run's name.", panel=_RUN, default="generated")
+    ] = None,
+    output_dir: Annotated[
+        str | None,
+        _option(
+            "--output-dir", "-o", envvar="VIT_OUTPUT_DIR", help="Folder of all runs.", panel=_RUN, default="experiments"
+        ),
+    ] = None,
+    overwrite: Annotated[bool | None, _option("--overwrite", help="Replace a run of that name.", panel=_RUN)] = None,
+    save_every: Annotated[
+        int | None, _option("--save-every", help="Keep a checkpoint every so many epochs.", panel=_RUN)
+    ] = None,
+    seed: Annotated[int | None, _option("--seed", help="Of everything random.", panel=_RUN, default="42")] = None,
+    deterministic: Annotated[
+        bool | None, _option("--deterministic", help="Refuse what may differ from run to run (GPU).", panel=_RUN)
+    ] = None,
+    device: Annotated[
+        str | None, _option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=_RUN, default="auto")
+    ] = None,
+    amp: Annotated[
+        bool | None,
+        _option("--amp/--no-amp", help="Mixed precision.", panel=_RUN, default="where the GPU has bfloat16"),
+    ] = None,
+    amp_dtype: Annotated[str | None, _option("--amp-dtype", help="bfloat16 or float16.", panel=_RUN)] = None,
+    compile: Annotated[  # noqa: A002 - the option's name
+        bool | None, _option("--compile/--no-compile", help="Compile the model.", panel=_RUN)
+    ] = None,
+    workers: Annotated[
+        int | None, _option("--workers", "-j", help="Threads that decode images.", panel=_RUN, default="all cores")
+    ] = None,
+    data_dir: DataDirOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a Vision Transformer, and keep it as a run.
+
+    Without options this trains on the data set downloaded last, else on the bundled digits, with the recipe that suits it.
+    Settings come from the recipe, then --config, then options; the later win.
+    """
+    flags: dict[str, dict[str, Any]] = {
+        "data": {"name": dataset, "dir": data_dir or None, "val_fraction": val_fraction, "workers": workers},
+        "augment": {"mixup": mixup, "cutmix": cutmix},
+        "model": {"name": model, "image_size": image_size, "drop_path": drop_path},
+        "optim": {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "grad_accum_steps": grad_accum_steps,
+            "optimizer": opt,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "schedule": sched,
+            "warmup_epochs": warmup_epochs,
+            "step_size": step_size,
+            "gamma": gamma,
+            "label_smoothing": label_smoothing,
+            "clip_grad": clip_grad,
+            "layer_decay": layer_decay,
+            "freeze_backbone": freeze_backbone,
+            "ema": ema,
+            "ema_decay": ema_decay,
+            "patience": patience,
+        },
+        "run": {
+            "name": name,
+            "output_dir": output_dir,
+            "overwrite": overwrite,
+            "recipe": recipe,
+            "init_from": init_from,
+            "seed": seed,
+            "deterministic": deterministic,
+            "device": device,
+            "amp": None if amp is None else "on" if amp else "off",
+            "amp_dtype": amp_dtype,
+            "compile": compile,
+            "save_every": save_every,
+        },
+    }
+    given = {
+        section: {key: value for key, value in table.items() if value is not None} for section, table in flags.items()
+    }
+    layers = [load_config_file(config)] if config else []
+    layers += [parse_assignments(assignments or ()), given]
+    with listening() as emit:
+        from vitcli.workflows.train import train as train_workflow
+
+        result = train_workflow(*layers, emit=emit)
+    if as_json:
+        print_json(result)
+        return
+    best = result.best
+    print_facts(
+        {
+            "run": str(result.path),
+            "data": f"{result.dataset}: {result.train_images:,} images to train, {result.val_images:,} to validate",
+            "model": f"{result.model}, {result.parameters:,} parameters",
+            "best epoch": f"{best.epoch} of {result.epochs}",
+            "validation accuracy": percent(best.val_accuracy),
+            "validation loss": f"{best.val_loss:.4f}",
+            "time": f"{duration(result.seconds)} on {result.device}",
+        }
+    )
+    chosen = "" if output_dir is None else f" --output-dir {output_dir}"
+    stderr().print(
+        f"\nnext: [bold]vit eval{chosen}[/]  the test split, untouched so far"
+        f"\n      [bold]vit predict{chosen} IMAGE[/]"
+        f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
+    )

@@ -1,0 +1,161 @@
+"""Judge a trained model on a split that did not choose it."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from vitcli.core.errors import DataError
+from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
+from vitcli.core.files import write_json
+from vitcli.data.cache import PreparedSplit
+from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.data.loader import Batches
+from vitcli.data.raw import SplitName, stratified_split
+from vitcli.data.store import data_dir
+from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.metrics import Metrics, compute_metrics
+from vitcli.figures.confusion import draw_confusion
+from vitcli.workflows.loading import LoadedModel, load_model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalResult:
+    """The metrics of one model on one split, and where they are stored."""
+
+    model: str
+    checkpoint: Path
+    dataset: str
+    split: SplitName
+    metrics: Metrics
+    stored: Path | None
+    """The JSON file in the run; None for a checkpoint that lies in no run."""
+    figure: Path | None
+
+
+def evaluate(
+    *,
+    dataset: str = "",
+    model: str = "",
+    split: Literal["auto", "train", "val", "test"] = "auto",
+    output_dir: Path = Path("experiments"),
+    directory: str = "",
+    device: str = "auto",
+    batch_size: int = 256,
+    emit: Emit = ignore,
+) -> EvalResult:
+    """Evaluate a model, store the numbers in its run and draw the confusion matrix.
+
+    Args:
+        dataset: a data set or folder; empty: the one that the model was trained on.
+        model: a run or checkpoint; empty: the newest finished run.
+        split: auto takes the test split, else the validation split.
+        output_dir: where runs are.
+        directory: where data sets are kept; empty: as in training.
+        device: auto, cpu, cuda, cuda:N or mps.
+        batch_size: images per batch.
+        emit: told about the progress.
+
+    Raises:
+        DataError: the data set has no such split, or other classes than the model.
+    """
+    loaded = load_model(model, output_dir=output_dir, device=device, emit=emit)
+    trained_on = loaded.checkpoint.provenance["data"]
+    opened = open_dataset(
+        dataset or trained_on["name"],
+        directory=data_dir(directory or trained_on["dir"]),
+        test_fraction=trained_on["test_fraction"],
+        emit=emit,
+    )
+    same_data = not dataset or dataset == trained_on["name"]
+    chosen = _choose_split(opened, split, emit)
+    images = _read(opened, chosen, loaded, same_data=same_data, emit=emit)
+    labels = _labels_of_model(images, opened.facts.classes, loaded.checkpoint.classes)
+    batches = Batches(images.images, labels, batch_size=batch_size, transform=loaded.to_input, device=loaded.device)
+    task, total, done = f"evaluating on {opened.facts.name} ({chosen})", len(labels), 0
+    emit(TaskProgress(task=task, done=0, total=total))
+
+    def on_batch(count: int) -> None:
+        nonlocal done
+        done += count
+        emit(TaskProgress(task=task, done=done, total=total))
+
+    logits, targets = predict_logits(loaded.model, batches, loaded.precision, on_batch)
+    metrics = compute_metrics(logits, targets, loaded.checkpoint.classes)
+    stem = chosen if same_data else f"{opened.facts.name}-{chosen}"
+    stored = figure = None
+    if loaded.run:
+        stored, figure = loaded.run.evaluation(stem), loaded.run.figure(f"confusion-{stem}")
+        write_json(
+            stored,
+            {
+                "dataset": opened.facts.name,
+                "split": chosen,
+                "checkpoint": loaded.path.name,
+                "epoch": loaded.checkpoint.provenance.get("epoch"),
+                **asdict(metrics),
+            },
+        )
+        draw_confusion(
+            metrics.confusion,
+            loaded.checkpoint.classes,
+            figure,
+            title=f"{loaded.name}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen} images",
+        )
+    return EvalResult(
+        model=loaded.name,
+        checkpoint=loaded.path,
+        dataset=opened.facts.name,
+        split=chosen,
+        metrics=metrics,
+        stored=stored,
+        figure=figure,
+    )
+
+
+def _choose_split(dataset: Dataset, asked: Literal["auto", "train", "val", "test"], emit: Emit) -> SplitName:
+    counts = dataset.facts.counts
+    if asked == "auto":
+        if "test" in counts:
+            return "test"
+        emit(Warned(text="there is no test split: these validation images chose the epoch, so expect too much of it"))
+        return "val"
+    if asked in counts or asked == "val":  # where there is no validation split, one was held out in training
+        return asked
+    raise DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(counts)}")
+
+
+def _read(dataset: Dataset, split: SplitName, loaded: LoadedModel, *, same_data: bool, emit: Emit) -> PreparedSplit:
+    """The images of a split as this model sees them; the held-out ones of its own training for ``val``."""
+    geometry = loaded.checkpoint.preprocessing.geometry
+    native = dataset.facts.native_geometry
+    if native is not None and native != geometry:
+        raise DataError(
+            f"{dataset.facts.name} has images of {native.size}, the model was trained on {geometry.size}",
+            hint="`vit predict` takes images of any size",
+        )
+    if split in dataset.facts.counts and (split != "train" or "val" in dataset.facts.counts):
+        return dataset.split(split, geometry, emit=emit)
+    if not same_data:
+        return dataset.split("train", geometry, emit=emit)
+    provenance = loaded.checkpoint.provenance
+    kept, held_out = stratified_split(
+        dataset.labels("train"),
+        fraction=provenance["data"]["val_fraction"],
+        seed=provenance["seed"],
+        classes=dataset.facts.classes,
+    )
+    emit(Note(text="the validation images are those held out of the training split in training"))
+    return dataset.split("train", geometry, members=held_out if split == "val" else kept, emit=emit)
+
+
+def _labels_of_model(split: PreparedSplit, classes: tuple[str, ...], known: tuple[str, ...]) -> torch.Tensor:
+    """Labels as indices into the model's classes: the two are aligned by name."""
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        raise DataError(
+            f"the model does not know {len(unknown)} of the classes, for example {unknown[0]!r}",
+            hint=f"it knows {', '.join(known[:10])}" + (" ..." if len(known) > 10 else ""),
+        )
+    return torch.tensor([known.index(name) for name in classes])[split.labels]

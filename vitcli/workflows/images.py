@@ -1,0 +1,35 @@
+"""The image files that a user means: files, folders and patterns."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitcli.core.errors import DataError
+from vitcli.data.sources.image_folder import IMAGE_SUFFIXES, find_images
+
+
+def image_files(inputs: Sequence[str]) -> list[Path]:
+    """Every file, once, in the order given: files as they are, folders with all below them, patterns expanded.
+
+    Raises:
+        DataError: something that is not there, or a folder without images.
+    """
+    files: dict[Path, None] = {}
+    for text in inputs:
+        files |= dict.fromkeys(_expand(text))
+    return list(files)
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = find_images(path)
+        if not found:
+            raise DataError(f"{path} has no images", hint=f"files that count: {' '.join(sorted(IMAGE_SUFFIXES))}")
+        return found
+    if path.exists():
+        return [path]
+    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - patterns may be absolute
+    if not matches:
+        raise DataError(f"no such image: {text}", hint="give files, folders, or patterns such as 'photos/*.jpg'")
+    return [file for match in matches for file in (find_images(match) if match.is_dir() else [match])]

@@ -1,0 +1,135 @@
+"""What there is: models, data sets, recipes and runs. Nothing here needs torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.config import format_size
+from vitcli.core.config_files import load_recipe, recipe_names
+from vitcli.core.runs import all_runs
+from vitcli.data.registry import DATASETS
+from vitcli.data.store import data_dir, is_present
+from vitcli.models.registry import MODELS, listed_config, num_parameters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRow:
+    """One architecture, for the number of classes that it is usually used for."""
+
+    name: str
+    parameters: int
+    image_size: str
+    patch_size: str
+    width: int
+    depth: int
+    heads: int
+
+
+def list_models() -> list[ModelRow]:
+    """Every architecture of the registry."""
+    rows = []
+    for name, fields in MODELS.items():
+        config = listed_config(name)
+        rows.append(
+            ModelRow(
+                name=name,
+                parameters=num_parameters(config),
+                image_size=format_size(config.image_size) if "image_size" in fields else "as the data",
+                patch_size=format_size(config.patch_size),
+                width=config.width,
+                depth=config.depth,
+                heads=config.num_heads,
+            )
+        )
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetRow:
+    """One data set, and whether it is ready for use."""
+
+    name: str
+    summary: str
+    classes: int
+    train_images: int
+    test_images: int
+    image_size: str
+    download_mb: int
+    licence: str
+    present: bool
+
+
+def list_datasets(directory: str = "") -> list[DatasetRow]:
+    """Every data set of the registry.
+
+    Args:
+        directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
+    """
+    chosen = data_dir(directory)
+    return [
+        DatasetRow(
+            name=name,
+            summary=entry.summary,
+            classes=entry.num_classes,
+            train_images=entry.num_images[0],
+            test_images=entry.num_images[1],
+            image_size=format_size(entry.image_size),
+            download_mb=entry.download_mb,
+            licence=entry.licence,
+            present=entry.download_mb == 0 or is_present(name, chosen),
+        )
+        for name, entry in DATASETS.items()
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeRow:
+    """One recipe, as its ``about`` table tells it."""
+
+    name: str
+    summary: str
+    command: str
+    time: str
+    accuracy: str
+
+
+def list_recipes() -> list[RecipeRow]:
+    """Every recipe that ships with the package."""
+    return [RecipeRow(name=name, **load_recipe(name)["about"]) for name in recipe_names()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRow:
+    """One run; accuracies are in 0..1, and None where there is none yet."""
+
+    name: str
+    status: str
+    dataset: str
+    model: str
+    recipe: str
+    epochs: int
+    val_accuracy: float | None
+    test_accuracy: float | None
+    started: str
+
+
+def list_runs(output_dir: Path) -> list[RunRow]:
+    """Every run of a directory, the newest first."""
+    rows = []
+    for run in all_runs(output_dir):
+        metrics: dict[str, Any] = run.metrics
+        best = metrics.get("best")
+        rows.append(
+            RunRow(
+                name=run.name,
+                status=run.status,
+                dataset=run.info["dataset"],
+                model=run.info["model"],
+                recipe=run.info["recipe"],
+                epochs=len(metrics.get("epochs", ())),
+                val_accuracy=best and best["val_accuracy"],
+                test_accuracy=run.test_accuracy,
+                started=run.info["started"],
+            )
+        )
+    return rows
