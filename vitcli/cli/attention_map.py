@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vitcli.attention.registry import METHODS
-from vitcli.cli.console import listening, print_json, print_rows
+from vitcli.cli.console import listening, percent, print_facts, print_json
 from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption, OutputDirOption
 from vitcli.core.errors import UsageError
 
@@ -62,16 +62,16 @@ def attention_map(
     if as_json:
         print_json(maps)
         return
-    print_rows(
-        maps,
-        {
-            "path": "image",
-            "predicted": "class",
-            "probability": "probability",
-            "prefix_share": "on class/register tokens",
-            "figure": "figure",
-        },
-    )
+    for each in maps:
+        sink = f", {percent(each.prefix_share)} of it on class and register tokens" if each.prefix_share else ""
+        print_facts(
+            {
+                "image": str(each.path),
+                "class": f"{each.predicted}, {percent(each.probability)}",
+                "attention": f"{each.method}{sink}",
+                "figure": str(each.figure),
+            }
+        )
 
 
 def _numbers(text: str, option: str) -> list[int]:

@@ -34,18 +34,19 @@ from vitcli.core.events import (
     Warned,
 )
 
+_UNLIMITED = 10_000
 _PLAIN_SECONDS = 10.0
 """Without a terminal: time between two lines about one task."""
 
 
 def stdout() -> Console:
-    """For data; made anew, so that redirections are honoured."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """For data; made anew, so that redirections are honoured. Files and pipes get lines as long as they are."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def stderr() -> Console:
     """For talk."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
 
 
 def show_error(error: VitError) -> None:
@@ -69,7 +70,8 @@ def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "",
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for field, heading in columns.items():
         is_number = all(isinstance(getattr(row, field), int | float | None) for row in rows)
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+        is_name = heading == next(iter(columns.values()))
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_name)
     for row in rows:
         table.add_row(*(escape(_cell(getattr(row, field))) for field in columns))
     stdout().print(table)

@@ -100,9 +100,7 @@ def _parse_value(text: str) -> Any:
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> None:
     known = list(known)
-    everything = f"known: {', '.join(known)}"
-    near = did_you_mean(name, known)
-    raise UsageError(f"unknown {kind} {name!r}", hint=f"{near} {everything}" if near else everything)
+    raise UsageError(f"unknown {kind} {name!r}", hint=did_you_mean(name, known, otherwise=f"known: {', '.join(known)}"))
 
 
 def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:

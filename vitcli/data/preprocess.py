@@ -90,7 +90,7 @@ def to_array(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
     box = crop_box((image.height, image.width), geometry)
     if (image.width, image.height) != (width, height) or box != (0, 0, width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
-    array = np.asarray(image)
+    array = np.array(image)  # a copy: torch wants to be able to write
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
