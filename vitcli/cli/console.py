@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vitcli.core.errors import VitError
+from vitcli.core.errors import Interrupted, VitError
 from vitcli.core.events import (
     Emit,
     EpochRecord,
@@ -50,9 +50,10 @@ def stderr() -> Console:
 
 
 def show_error(error: VitError) -> None:
-    """One line what, one line what to do."""
+    """One line what, one line what to do; a stop that the user asked for is no error."""
     console = stderr()
-    console.print(f"[bold red]error:[/] {escape(error.message)}")
+    label = "" if isinstance(error, Interrupted) else "[bold red]error:[/] "
+    console.print(label + escape(error.message))
     if error.hint:
         console.print(f"[dim]hint:[/] {escape(error.hint)}")
 

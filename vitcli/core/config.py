@@ -63,6 +63,12 @@ class AugmentConfig:
     """Random resized crop: the least share of the area that is kept; 1 turns it off."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Random resized crop: least and greatest aspect ratio (width over height)."""
+    rotate: float = 0.0
+    """Random rotation by up to this many degrees, either way."""
+    zoom: float = 0.0
+    """Random enlargement or reduction by a factor of up to 1 + zoom."""
+    shift: float = 0.0
+    """Random shift by up to this share of height and width."""
     flip: float = 0.0
     """Probability of mirroring left and right."""
     vertical_flip: float = 0.0
@@ -79,7 +85,8 @@ class AugmentConfig:
         _check(0 < low <= high, f"crop_ratio = {low:g}, {high:g} is not a positive range")
         for name in ("flip", "vertical_flip"):
             _check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
-        for name in ("mixup", "cutmix"):
+        _check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
+        for name in ("rotate", "zoom", "mixup", "cutmix"):
             _check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
 
 

@@ -24,11 +24,11 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 
-    def error(self, *, hint: str = "") -> Interrupted:
+    def error(self, where: str) -> Interrupted:
         """The exception to raise once everything is saved."""
         assert self.signal is not None
         how = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
-        return Interrupted(f"stopped by {how}", hint=hint, exit_code=128 + self.signal)
+        return Interrupted(f"stopped by {how} {where}", exit_code=128 + self.signal)
 
 
 @contextmanager

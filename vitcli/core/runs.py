@@ -12,13 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import vitcli
-from vitcli.core.errors import RunError, did_you_mean
+from vitcli.core.errors import Interrupted, RunError, did_you_mean
 from vitcli.core.files import write_json
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -136,8 +137,20 @@ class Run:
         best = next((record for record in reversed(epochs) if record["is_best"]), None)
         write_json(self.path / "metrics.json", {"schema": SCHEMA, "best": best, "epochs": list(epochs)})
 
-    def finish(self, status: Status) -> None:
-        """Mark the run as ended."""
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Mark the run with how the block ended: finished, interrupted or failed."""
+        try:
+            yield
+        except (Interrupted, KeyboardInterrupt):
+            self._finish("interrupted")
+            raise
+        except BaseException:
+            self._finish("failed")
+            raise
+        self._finish("finished")
+
+    def _finish(self, status: Status) -> None:
         self.info |= {"status": status, "ended": _now()}
         write_json(self._info_file, self.info)
 

@@ -20,6 +20,7 @@ class TrainTransform:
     def __init__(self, config: AugmentConfig, to_input: InputTransform) -> None:
         self.config = config
         self.to_input = to_input
+        self.resamples = config.crop_scale < 1 or max(config.rotate, config.zoom, config.shift) > 0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, h, w) uint8 -> (B, C, H, W) float32."""
@@ -29,12 +30,9 @@ class TrainTransform:
         for probability, axis in ((config.flip, 3), (config.vertical_flip, 2)):
             if probability:
                 images = random_flip(images, probability, axis, generator)
-        if config.crop_scale == 1:
-            return self.to_input(images)
-        size = self.to_input.image_size
-        return random_resized_crop(
-            self.to_input.normalised(images), size, config.crop_scale, config.crop_ratio, generator
-        )
+        if self.resamples:
+            images = random_resample(images, self.to_input.image_size, config, generator)
+        return self.to_input(images)
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -51,28 +49,44 @@ def random_flip(images: Tensor, probability: float, axis: int, generator: torch.
     return torch.where(chosen[:, None, None, None].to(images.device), images.flip(axis), images)
 
 
-def random_resized_crop(
-    images: Tensor, size: tuple[int, int], min_scale: float, ratio: tuple[float, float], generator: torch.Generator
-) -> Tensor:
-    """Cut out a random share of the area, in [min_scale, 1], at a random aspect ratio and place; resize bilinearly.
+def random_resample(images: Tensor, size: tuple[int, int], config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Random resized crop, rotation, zoom and shift in one bilinear resampling; what lies outside is black.
+
+    The crop keeps a share of the area, uniform in [crop_scale, 1], at an aspect ratio that is log-uniform in
+    crop_ratio and narrowed where the image is too small for it.
 
     Args:
-        images: float, (B, C, h, w).
+        images: (B, C, h, w), pixels in 0..255.
         size: height and width of the result.
-        min_scale: the least share of the area.
-        ratio: least and greatest width over height, drawn log-uniformly; narrowed where the image is too small.
+        config: the ranges.
         generator: the source of randomness, on the CPU.
+
+    Returns:
+        float32, (B, C, *size), pixels in 0..255.
     """
     batch, _, height, width = images.shape
-    share, shape, place_x, place_y = torch.rand(4, batch, generator=generator)
-    area = height * width * (min_scale + (1 - min_scale) * share)
-    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    draws = torch.rand(8, batch, generator=generator)
+    share, shape = draws[:2]
+    place_x, place_y, turn, growth, shift_x, shift_y = 2 * draws[2:] - 1  # in [-1, 1]
+    crop_width, crop_height = _crop_sizes(share, shape, height, width, config)  # as shares of the image
+    zoom = (1 + config.zoom) ** growth
+    angle = math.radians(config.rotate) * turn
+    cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    centre_x = place_x * (1 - crop_width) + 2 * config.shift * shift_x  # in [-1, 1], as grid_sample counts
+    centre_y = place_y * (1 - crop_height) + 2 * config.shift * shift_y
+    aspect = (crop_width * width) / (crop_height * height)
+    top = torch.stack([crop_width * cos, -crop_width * sin / aspect, centre_x], dim=1)
+    bottom = torch.stack([crop_height * sin * aspect, crop_height * cos, centre_y], dim=1)
+    affine = torch.stack([top, bottom], dim=1).to(images.device)  # output to input coordinates, (B, 2, 3)
+    grid = F.affine_grid(affine, [batch, 1, *size], align_corners=False)
+    return F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _crop_sizes(share: Tensor, shape: Tensor, height: int, width: int, config: AugmentConfig) -> tuple[Tensor, Tensor]:
+    """Width and height of random crops as shares of the image's; two draws in [0, 1) per image."""
+    if config.crop_scale == 1:
+        return torch.ones_like(share), torch.ones_like(share)
+    area = height * width * (config.crop_scale + (1 - config.crop_scale) * share)
+    log_low, log_high = (math.log(ratio) for ratio in config.crop_ratio)
     aspect = torch.exp(log_low + (log_high - log_low) * shape)
-    crop_width = (area * aspect).sqrt().clamp(max=width) / width  # as shares of the image
-    crop_height = (area / aspect).sqrt().clamp(max=height) / height
-    centre_x = (2 * place_x - 1) * (1 - crop_width)  # in [-1, 1], as grid_sample counts
-    centre_y = (2 * place_y - 1) * (1 - crop_height)
-    zero = torch.zeros(batch)
-    affine = torch.stack([crop_width, zero, centre_x, zero, crop_height, centre_y], dim=1).view(batch, 2, 3)
-    grid = F.affine_grid(affine.to(images.device), [batch, 1, *size], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return (area * aspect).sqrt().clamp(max=width) / width, (area / aspect).sqrt().clamp(max=height) / height

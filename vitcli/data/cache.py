@@ -5,6 +5,7 @@ Layout of the format: 8 bytes header length, JSON header, tensors.
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -81,15 +82,17 @@ def read_split(path: Path) -> PreparedSplit:
     return PreparedSplit(images=images.clone() if images.numel() <= _IN_MEMORY else images, labels=labels.clone())
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Tensor, members: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, for pixels in 0..1, of at most 10,000 images evenly spread.
 
     Args:
         images: uint8, (N, C, H, W).
+        members: indices of the images that count.
 
     Returns:
         Two tuples of C numbers; a constant channel has the deviation 1.
     """
-    sample = images[:: -(-len(images) // _STATISTICS_SAMPLE)].double().div(255)
+    every = math.ceil(len(members) / _STATISTICS_SAMPLE)
+    sample = images[torch.from_numpy(members[::every])].double().div(255)
     deviation, mean = torch.std_mean(sample, dim=(0, 2, 3), correction=0)
     return tuple(mean.tolist()), tuple(torch.where(deviation > 0, deviation, 1.0).tolist())

@@ -151,7 +151,7 @@ class Trainer:
             if self.stop:
                 self._check_finite(totals, epoch, step + 1)
                 self.saver.save_interrupted(self._weights(), epoch, step + 1)
-                raise self.stop.error()
+                raise self.stop.error(f"in epoch {epoch}, after step {step + 1} of {len(self.train)}; all is saved")
             waited = time.perf_counter()
         self._check_finite(totals, epoch, len(self.train))
         self._finish_epoch(epoch, totals, time.perf_counter() - started)

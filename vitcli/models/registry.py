@@ -82,7 +82,7 @@ MODELS: Registry[Mapping[str, Any]] = Registry(
     {
         **_sized(
             _SMALL_IMAGE_SIZES,
-            (2, 4),
+            (2, 4, 7),
             num_classes=10,
             class_token=False,
             pooling="patches",
@@ -113,9 +113,9 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
 
 
 def listed_config(name: str) -> ModelConfig:
-    """An entry as it stands in a list: for its own number of classes, small-image models for 32 x 32 pixels."""
+    """An entry as it stands in a list: for its own number of classes, small-image models for 28 x 28 pixels."""
     fields = MODELS[name]
-    small = {"image_size": (32, 32)} if "image_size" not in fields else {}
+    small = {"image_size": (28, 28)} if "image_size" not in fields else {}
     return ModelConfig(**{**small, **fields, "name": name})
 
 

@@ -62,13 +62,16 @@ def evaluate(
     """
     loaded = load_model(model, output_dir=output_dir, device=device, emit=emit)
     trained_on = loaded.checkpoint.provenance["data"]
+    kept_in = trained_on["dir"] if Path(trained_on["dir"]).is_dir() else ""  # the model may come from elsewhere
     opened = open_dataset(
         dataset or trained_on["name"],
-        directory=data_dir(directory or trained_on["dir"]),
+        directory=data_dir(directory or kept_in),
         test_fraction=trained_on["test_fraction"],
         emit=emit,
     )
     same_data = not dataset or dataset == trained_on["name"]
+    if same_data and opened.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
+        emit(Warned(text=f"{opened.facts.name} has changed since this model was trained: its splits may differ"))
     chosen = _choose_split(opened, split, emit)
     images = _read(opened, chosen, loaded, same_data=same_data, emit=emit)
     labels = _labels_of_model(images, opened.facts.classes, loaded.checkpoint.classes)

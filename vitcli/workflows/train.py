@@ -10,18 +10,16 @@ import safetensors
 import torch
 from torch import Tensor
 
-from vitcli.core.config import AugmentConfig, Geometry, ModelConfig, Preprocessing, Size, TrainConfig
+from vitcli.core.config import ModelConfig, Preprocessing, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
-from vitcli.core.errors import Interrupted, ModelError
+from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, EpochRecord, Note, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.runs import Run, check_free, next_name
 from vitcli.data.augment import TrainTransform
-from vitcli.data.cache import PreparedSplit, channel_statistics
-from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.data.dataset import Dataset, Facts, open_dataset
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
-from vitcli.data.raw import Labels, stratified_split
 from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, newest_download
 from vitcli.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -29,20 +27,14 @@ from vitcli.engine.device import Precision, choose_device, describe, seed_everyt
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
-from vitcli.models.registry import model_config
+from vitcli.models.registry import MODELS, model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.loading import find_checkpoint
+from vitcli.workflows.training_data import prepare_training_data
 
-_PHOTO_MARGIN = 1.15
-"""How much larger than the model's input photos are kept for random resized crops."""
 _SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, where the data is photos."""
 _EVAL_BATCH = 512
-_KNOWN_STATISTICS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5,), (0.5,)),
-    "none": ((0.0,), (1.0,)),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,17 +55,6 @@ class TrainResult:
     """Of training and validation, without imports and preparation of data."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Data:
-    """Training and validation images, and how files become their like."""
-
-    train: PreparedSplit
-    members: Labels
-    """Indices of the training images that are not held out."""
-    val: PreparedSplit
-    preprocessing: Preprocessing
-
-
 def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     """Train a model and keep it as a run.
 
@@ -89,8 +70,6 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     config, dataset = _configure(layers, emit)
     device = choose_device(config.run.device)
     output_dir = Path(config.run.output_dir).expanduser()
-    if config.run.name:
-        check_free(output_dir / config.run.name, overwrite=config.run.overwrite)
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
 
     facts = dataset.facts
@@ -106,7 +85,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     if config.optim.freeze_backbone:
         model.requires_grad_(requires_grad=False)
         model.head.requires_grad_(requires_grad=True)
-    data = _prepare_data(dataset, config, model_settings, emit)
+    data = prepare_training_data(dataset, config, model_settings.image_size, emit)
     model.to(device)
 
     name = config.run.name or next_name(output_dir, f"{_slug(facts.name)}-{config.model.name}")
@@ -118,9 +97,9 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         overwrite=config.run.overwrite,
     )
     run.save_config({**settings_of(config), "resolved_model": asdict(model_settings)})
-    saver = _RunSaver(run, config, model_settings, facts.classes, data.preprocessing)
+    saver = _RunSaver(run, config, model_settings, facts, data.preprocessing)
     emit(Note(text=f"run: {run.path} on {describe(device)}"))
-    with stop_requests() as stop:
+    with run.recorded(), stop_requests() as stop:
         to_input = InputTransform(data.preprocessing, device)
         trainer = Trainer(
             model,
@@ -143,7 +122,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
             seed=config.run.seed,
             compile_model=config.run.compile,
         )
-        records = _fit(trainer, run)
+        records = trainer.fit()
     draw_curves(records, run.figure("curves"), title=run.name)
     return TrainResult(
         run=run.name,
@@ -160,27 +139,12 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     )
 
 
-def _fit(trainer: Trainer, run: Run) -> list[EpochRecord]:
-    """Train, and mark the run with how it ended."""
-    try:
-        records = trainer.fit()
-    except (Interrupted, KeyboardInterrupt) as error:
-        run.finish("interrupted")
-        if isinstance(error, Interrupted):
-            error.hint = f"the weights so far: {run.checkpoint('last')}"
-        raise
-    except BaseException:
-        run.finish("failed")
-        raise
-    run.finish("finished")
-    return records
-
-
 def _configure(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
     """The whole configuration, and the data set that decides on the recipe where nobody else does."""
     asked = configure(*layers)
     recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
     stated = configure(recipe, *layers)
+    _check_early(stated)
     directory = data_dir(stated.data.dir)
     name = stated.data.name
     if not name:
@@ -199,51 +163,12 @@ def _configure(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, D
     return configure(load_recipe(recipe_name), *layers, chosen), dataset
 
 
-def _prepare_data(dataset: Dataset, config: TrainConfig, model: ModelConfig, emit: Emit) -> _Data:
-    facts = dataset.facts
-    if "val" in facts.counts:
-        members = torch.arange(facts.counts["train"]).numpy()
-        held_out = None
-    else:
-        members, held_out = stratified_split(
-            dataset.labels("train"),
-            fraction=config.data.val_fraction,
-            seed=config.run.seed,
-            classes=facts.classes,
-        )
-    geometry = facts.native_geometry or Geometry(
-        size=model.image_size,
-        channels=facts.channels,
-        resize=config.data.resize,
-        crop_fraction=config.data.crop_fraction,
-    )
-    train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
-    workers = config.data.workers
-    train = dataset.split("train", train_geometry, workers=workers, emit=emit)
-    val = dataset.split("val" if held_out is None else "train", geometry, members=held_out, workers=workers, emit=emit)
-    mean, std = _statistics(config.data.normalise, train.images[torch.from_numpy(members)], facts.channels)
-    preprocessing = Preprocessing(geometry=geometry, image_size=model.image_size, mean=mean, std=std)
-    return _Data(train=train, members=members, val=val, preprocessing=preprocessing)
-
-
-def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig) -> Geometry:
-    """Photos are kept larger, and whole, where random resized crops choose from them; else as in evaluation."""
-    if augment.crop_scale == 1:
-        return geometry
-    height, width = (round(side * _PHOTO_MARGIN) for side in geometry.size)
-    size: Size = (height, width)
-    if geometry.resize == "crop":
-        size = (height, round(width * aspect)) if aspect >= 1 else (round(height / aspect), width)
-    return Geometry(size=size, channels=geometry.channels, resize=geometry.resize)
-
-
-def _statistics(kind: str, images: Tensor, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if kind == "dataset":
-        return channel_statistics(images)
-    mean, std = _KNOWN_STATISTICS[kind]
-    if kind == "imagenet" and channels == 1:
-        return (sum(mean) / 3,), (sum(std) / 3,)
-    return (mean * channels)[:channels], (std * channels)[:channels]
+def _check_early(stated: TrainConfig) -> None:
+    """What is wrong in any case is said before a data set is fetched or prepared."""
+    choose_device(stated.run.device)
+    MODELS[stated.model.name]
+    if stated.run.name:
+        check_free(Path(stated.run.output_dir).expanduser() / stated.run.name, overwrite=stated.run.overwrite)
 
 
 def _start_from(name: str, output_dir: Path, model: VisionTransformer, classes: tuple[str, ...], emit: Emit) -> None:
@@ -277,13 +202,14 @@ class _RunSaver:
         run: Run,
         config: TrainConfig,
         model: ModelConfig,
-        classes: tuple[str, ...],
+        facts: Facts,
         preprocessing: Preprocessing,
     ) -> None:
         self.run = run
         self.config = config
         self.model = model
-        self.classes = classes
+        self.classes = facts.classes
+        self.fingerprint = facts.fingerprint
         self.preprocessing = preprocessing
 
     def save_epoch(self, weights: dict[str, Tensor], records: list[EpochRecord]) -> None:
@@ -301,11 +227,17 @@ class _RunSaver:
         self.run.save_metrics([asdict(each) for each in records])
 
     def save_interrupted(self, weights: dict[str, Tensor], epoch: int, step: int) -> None:
-        """``last``, from the middle of an epoch."""
+        """``last``, from the middle of an epoch; the best epoch so far stays what it is."""
         save_checkpoint(self.run.checkpoint("last"), self._checkpoint(weights, {"epoch": epoch, "step": step}))
 
     def _checkpoint(self, weights: dict[str, Tensor], where: dict[str, Any]) -> Checkpoint:
-        provenance = {"run": self.run.name, "data": asdict(self.config.data), "seed": self.config.run.seed, **where}
+        provenance = {
+            "run": self.run.name,
+            "data": asdict(self.config.data),
+            "fingerprint": self.fingerprint,
+            "seed": self.config.run.seed,
+            **where,
+        }
         return Checkpoint(
             model=self.model,
             classes=self.classes,

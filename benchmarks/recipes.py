@@ -1,0 +1,58 @@
+"""Train with a recipe for several seeds, evaluate on the test split, and print accuracies and times.
+
+    uv run python benchmarks/recipes.py digits --seeds 0 1 2 3 4
+    uv run python benchmarks/recipes.py mnist
+    uv run python benchmarks/recipes.py PATH/TO/cifar10 -- --recipe small-images --epochs 10
+
+What follows ``--`` goes to ``vit train``. Every run is a process of its own; the time is that of training and
+validation, without imports and preparation of data.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+
+def vit(*words: str) -> Any:
+    """Run a subcommand and return its JSON."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "vitcli", *words, "--json"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(answer.stdout)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("options", nargs="*", help="for vit train, after --")
+    arguments = parser.parse_args()
+    accuracies, seconds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in arguments.seeds:
+            here = ("--output-dir", folder)
+            run = vit("train", arguments.dataset, "--seed", str(seed), *here, *arguments.options)
+            judged = vit("eval", "--model", run["run"], *here)
+            accuracies.append(100 * judged["metrics"]["top1"])
+            seconds.append(run["seconds"])
+            best = run["best"]
+            print(
+                f"seed {seed}: test {accuracies[-1]:.2f} % of {judged['metrics']['images']:,}, "
+                f"validation {100 * best['val_accuracy']:.2f} % (epoch {best['epoch']} of {run['epochs']}), "
+                f"{seconds[-1]:.1f} s, {run['parameters']:,} parameters",
+                flush=True,
+            )
+    print(
+        f"{arguments.dataset}: mean {statistics.mean(accuracies):.2f} %, least {min(accuracies):.2f} %, "
+        f"longest {max(seconds):.1f} s, {os.cpu_count()} CPU cores"
+    )
+
+
+if __name__ == "__main__":
+    main()

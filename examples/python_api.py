@@ -1,0 +1,37 @@
+"""Train, judge, use and explain a Vision Transformer from Python, on the bundled digits.
+
+    uv run python examples/python_api.py
+
+Runs in a temporary folder and takes about half a minute.
+"""
+
+import tempfile
+from pathlib import Path
+
+import vitcli
+
+IMAGES = str(Path(__file__).parent / "images")
+
+
+def main() -> None:
+    """Every step of the command line, as functions that return typed results."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
+        trained = vitcli.train(
+            {"data": {"name": "digits"}, "optim": {"epochs": 40}, "run": {"output_dir": folder, "seed": 0}}
+        )
+        print(f"{trained.run}: {trained.parameters:,} parameters, {trained.seconds:.0f} s")
+
+        judged = vitcli.evaluate(output_dir=runs)
+        print(f"test accuracy {100 * judged.metrics.top1:.2f} % of {judged.metrics.images} images")
+
+        for row in vitcli.predict([IMAGES], output_dir=runs).rows:
+            print(f"{row.path.name}: {row.classes[0]} ({100 * row.probabilities[0]:.1f} %)")
+
+        for each in vitcli.attention_map([IMAGES], output_dir=runs, output=Path(folder) / "maps"):
+            row, column = divmod(int(each.weights.argmax()), each.weights.shape[1])
+            print(f"{each.path.name}: the model looks most at patch ({row}, {column})")
+
+
+if __name__ == "__main__":
+    main()

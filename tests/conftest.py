@@ -1,0 +1,128 @@
+"""What every test stands on: folders of its own, small pictures, one trained run, and the command line in process."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+from PIL import Image, ImageDraw
+
+from vitcli.cli.app import main
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
+settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=50)
+settings.load_profile("vit")
+
+TINY = (
+    *("--epochs", "1"),
+    *("--set", "model.depth=1"),
+    *("--set", "model.width=16"),
+    *("--set", "model.num_heads=2"),
+    *("--set", "model.mlp_width=32"),
+)
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests' data sets are kept."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(autouse=True)
+def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: Path) -> None:
+    """Nothing is written into the checkout or the user's cache, and no setting of the user's counts."""
+    monkeypatch.setenv("VIT_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> Callable[..., Outcome]:
+    """``vit WORDS`` in this process, through ``main``: exit code, stdout, stderr."""
+
+    def run(*words: object) -> Outcome:
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["vit", *map(str, words)])
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Options that make training a matter of moments."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def image_folder() -> Callable[..., Path]:
+    """``image_folder(root, {"train/cat": 3, "train/dog": 3}, size=(8, 8), mode="L")`` draws so many PNG files each.
+
+    The last part of a folder's name is the class, which decides where the square stands; no two images are the same.
+    """
+
+    def draw(root: Path, counts: Mapping[str, int], *, size: tuple[int, int] = (8, 8), mode: str = "L") -> Path:
+        height, width = size
+        classes = sorted({Path(folder).name for folder in counts})
+        number = 0
+        for folder, count in counts.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            left = classes.index(Path(folder).name) * width // (2 * len(classes))
+            for index in range(count):
+                image = Image.new(mode, (width, height))
+                box = [left, height // 4, left + width // 2, 3 * height // 4]
+                ImageDraw.Draw(image).rectangle(box, fill=(255 if mode == "L" else (255, 200, 100)))
+                image.putpixel((0, 0), number % 256 if mode == "L" else (number % 256, number // 256, 0))
+                image.save(root / folder / f"{index:03d}.png")
+                number += 1
+        return root
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def trained_run(
+    run_cli: Callable[..., Outcome], data_dir: Path, tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]
+) -> Path:
+    """The folder of a run on the digits, two epochs long, one block deep; its parent holds no other run."""
+    output_dir = tmp_path_factory.mktemp("experiments")
+    where = ("--output-dir", output_dir, "--data-dir", data_dir)
+    outcome = run_cli("train", "digits", *tiny, "--epochs", "2", "--name", "shared", *where)
+    assert outcome.code == 0, outcome.err
+    return output_dir / "shared"
+
+
+@pytest.fixture(scope="session")
+def shapes(image_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two classes of ten grey 8 x 8 images each, quick to train on; not to be changed."""
+    return image_folder(tmp_path_factory.mktemp("folders") / "shapes", {"left": 10, "right": 10})
+
+
+@pytest.fixture(scope="session")
+def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image file of 8 x 8 grey pixels."""
+    path = tmp_path_factory.mktemp("digit") / "digit.png"
+    image = Image.new("L", (8, 8))
+    ImageDraw.Draw(image).line([(4, 0), (4, 7)], fill=255, width=2)
+    image.save(path)
+    return path

@@ -1,0 +1,280 @@
+import json
+import math
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.main import get_command
+
+from vitcli.cli.app import app
+from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config_files import (
+    configure,
+    load_config_file,
+    load_recipe,
+    parse_assignments,
+    recipe_names,
+    settings_of,
+)
+from vitcli.core.errors import UsageError
+from vitcli.data.registry import DATASETS
+from vitcli.models.registry import MODELS
+
+
+def test_without_settings_everything_has_its_default() -> None:
+    assert configure() == TrainConfig()
+
+
+def test_defaults_lie_below_recipe_below_file_below_flags(tmp_path: Path) -> None:
+    recipe = {"optim": {"epochs": 2, "batch_size": 2, "lr": 0.2}}
+    file = tmp_path / "mine.toml"
+    file.write_text("[optim]\nbatch_size = 3\nlr = 0.3\n")
+    flags = {"optim": {"lr": 0.4}}
+    optim = configure(recipe, load_config_file(file), flags).optim
+    assert (optim.epochs, optim.batch_size, optim.lr) == (2, 3, 0.4)
+    assert optim.optimizer == OptimConfig().optimizer
+
+
+def test_a_layer_changes_only_what_it_names() -> None:
+    config = configure({"model": {"name": "vit-nano-patch2", "depth": 2}}, {"model": {"depth": 3}})
+    assert config.model.name == "vit-nano-patch2"
+    assert config.model.changes == {"depth": 3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong", "nearest"),
+    [
+        ({"optimm": {"lr": 1}}, "section 'optimm'", "'optim'"),
+        ({"optim": {"learnin_rate": 1}}, "key 'optim.learnin_rate'", "did you mean"),
+        ({"optim": {"epoch": 1}}, "key 'optim.epoch'", "'optim.epochs'"),
+        ({"model": {"widht": 1}}, "key 'model.widht'", "'model.width'"),
+        ({"data": {"resize": "croq"}}, "data.resize = 'croq'", "'crop'"),
+        ({"optim": {"optimizer": "adamm"}}, "optim.optimizer = 'adamm'", "'adam"),
+        ({"model": {"pooling": "clas"}}, "model.pooling = 'clas'", "'class'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(settings: Any, wrong: str, nearest: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        configure(settings)
+    assert wrong in caught.value.message
+    assert nearest in caught.value.hint
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match="'digit'") as caught:
+        load_recipe("digit")
+    assert "'digits'" in caught.value.hint
+
+
+def test_a_literal_far_from_all_others_lists_what_there_is() -> None:
+    with pytest.raises(UsageError, match="one of crop, squash"):
+        configure({"data": {"resize": "zzz"}})
+
+
+def test_a_section_must_be_a_table() -> None:
+    with pytest.raises(UsageError, match="optim = 3 is not a section") as caught:
+        configure({"optim": 3})  # type: ignore[dict-item]
+    assert "[optim]" in caught.value.hint
+
+
+def test_the_about_table_is_for_readers_only() -> None:
+    assert configure({"about": {"summary": "anything"}}) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "stored"),
+    [
+        ("optim", "lr", 1, 1.0),
+        ("optim", "epochs", 3.0, 3),
+        ("optim", "betas", [0.8, 0.9], (0.8, 0.9)),
+        ("optim", "betas", "0.8x0.9", (0.8, 0.9)),
+        ("optim", "ema", True, True),
+        ("augment", "crop_ratio", 1, (1.0, 1.0)),
+        ("run", "name", 7, "7"),
+    ],
+)
+def test_values_become_the_kind_that_is_wanted_where_nothing_is_lost(
+    section: str, key: str, value: Any, stored: Any
+) -> None:
+    config = getattr(configure({section: {key: value}}), section)
+    assert getattr(config, key) == stored
+    assert type(getattr(config, key)) is type(stored)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "wanted"),
+    [
+        ("optim", "epochs", 2.5, "a whole number"),
+        ("optim", "epochs", True, "a whole number"),
+        ("optim", "epochs", "many", "a whole number"),
+        ("optim", "epochs", math.inf, "a whole number"),
+        ("optim", "lr", "high", "a number"),
+        ("optim", "lr", False, "a number"),
+        ("optim", "ema", 1, "true or false"),
+        ("optim", "ema", "true", "true or false"),
+        ("run", "name", True, "text"),
+        ("run", "name", ["a"], "text"),
+    ],
+)
+def test_values_of_another_kind_are_refused(section: str, key: str, value: Any, wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        configure({section: {key: value}})
+    assert caught.value.message == f"{section}.{key} = {value!r} is not {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("value", "pair"),
+    [(32, (32, 32)), ("32", (32, 32)), ("32x48", (32, 48)), ("32X48", (32, 48)), ([32, 48], (32, 48))],
+)
+def test_a_pair_is_one_number_two_or_height_x_width(value: Any, pair: tuple[int, int]) -> None:
+    assert configure({"model": {"image_size": value}}).model.changes["image_size"] == pair
+
+
+@pytest.mark.parametrize("value", ["32x48x3", [1, 2, 3], [], "", "x", "32x", "axb", 32.5, True, [None, 1]])
+def test_what_is_no_pair_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"model\.image_size"):
+        configure({"model": {"image_size": value}})
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("data", {"val_fraction": 0}),
+        ("data", {"test_fraction": 1.0}),
+        ("data", {"crop_fraction": 1.5}),
+        ("data", {"workers": -1}),
+        ("augment", {"flip": 2}),
+        ("augment", {"mixup": -1}),
+        ("augment", {"crop_ratio": [2, 1]}),
+        ("optim", {"lr": math.nan}),
+        ("optim", {"lr": math.inf}),
+        ("optim", {"lr": -1}),
+        ("optim", {"epochs": 0}),
+        ("optim", {"momentum": 1.0}),
+        ("optim", {"betas": [0.9, 1.0]}),
+        ("optim", {"batch_size": 4, "grad_accum_steps": 8}),
+        ("run", {"seed": -1}),
+        ("run", {"save_every": -1}),
+    ],
+)
+def test_values_out_of_range_are_named(section: str, values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        configure({section: values})
+    last = next(reversed(values.values()))
+    numbers = last if isinstance(last, list) else [last]
+    assert all(f"{number:g}" in caught.value.message for number in numbers)
+
+
+@given(value=st.integers(-(2**63), 2**63 - 1))
+def test_whole_numbers_survive_an_assignment(value: int) -> None:
+    assert parse_assignments([f"run.seed={value}"]) == {"run": {"seed": value}}
+
+
+@given(value=st.floats(allow_nan=False))
+def test_numbers_survive_an_assignment(value: float) -> None:
+    parsed = parse_assignments([f"optim.lr={value!r}"])["optim"]["lr"]
+    assert isinstance(parsed, float)
+    assert parsed == value
+
+
+@given(value=st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters='"\\')))
+def test_quoted_text_survives_an_assignment(value: str) -> None:
+    assert parse_assignments([f'data.name="{value}"']) == {"data": {"name": value}}
+
+
+@given(value=st.from_regex(r"[A-Za-z~/.][A-Za-z0-9_/. #=-]*[a-z]", fullmatch=True))
+def test_a_bare_word_is_text(value: str) -> None:
+    if value in {"true", "false", "inf", "nan"}:
+        return
+    assert parse_assignments([f"data.name={value}"]) == {"data": {"name": value}}
+
+
+@pytest.mark.parametrize("value", ["2026-11-03", "7#2", "1e3"])
+def test_text_that_looks_like_another_toml_value_arrives_as_it_was_typed(value: str) -> None:
+    """A run may be named after a date or a number; ``--name`` takes these as they are, so ``--set`` must too."""
+    assert configure(parse_assignments([f"run.name={value}"])).run.name == value
+
+
+def test_assignments_of_one_section_are_gathered() -> None:
+    words = ["optim.lr=0.5", "model.depth = 2", "optim.ema=true", "optim.lr=0.6", "optim.betas=[0.8, 0.9]"]
+    assert parse_assignments(words) == {
+        "optim": {"lr": 0.6, "ema": True, "betas": [0.8, 0.9]},
+        "model": {"depth": 2},
+    }
+
+
+@pytest.mark.parametrize("word", ["", "lr", "lr=1", "optim.lr", ".lr=1", "optim.=1", "=1"])
+def test_an_assignment_of_another_form_is_refused_with_an_example(word: str) -> None:
+    with pytest.raises(UsageError, match=r"section\.key=value") as caught:
+        parse_assignments([word])
+    assert repr(word) in caught.value.message
+    assert "--set optim.lr=0.01" in caught.value.hint
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent\.toml"):
+        load_config_file(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("content", [b"[optim", b"lr = ", b"\xff\xfe", b"a = 1\na = 2"])
+def test_a_config_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"broken\.toml is no TOML file"):
+        load_config_file(path)
+
+
+def test_there_are_recipes() -> None:
+    assert "digits" in recipe_names()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_configures_and_its_settings_survive_a_round_trip(name: str) -> None:
+    config = configure(load_recipe(name))
+    settings = settings_of(config)
+    assert configure(settings) == config
+    assert configure(json.loads(json.dumps(settings))) == config
+    assert set(settings) == {section.name for section in fields(TrainConfig)}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_names_a_model_and_data_that_exist(name: str) -> None:
+    config = configure(load_recipe(name))
+    assert config.model.name in MODELS
+    assert not config.data.name or config.data.name in DATASETS
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_says_what_it_is_for_how_to_run_it_and_what_it_reaches(name: str) -> None:
+    about = load_recipe(name).get("about", {})
+    assert set(about) == {"summary", "command", "time", "accuracy"}
+    assert all(isinstance(text, str) and text.strip() for text in about.values())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_command_of_a_recipe_is_one(name: str) -> None:
+    program, command, *words = shlex.split(load_recipe(name)["about"].get("command", "- -"))
+    assert (program, command) == ("vit", "train")
+    parameters = get_command(app).commands[command].make_context(command, words).params
+    recipe = parameters["recipe"]
+    dataset = parameters["dataset"]
+    assert recipe == name or (recipe is None and dataset in DATASETS and DATASETS[dataset].recipe == name)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_recipe_of_a_data_set_exists(name: str) -> None:
+    assert DATASETS[name].recipe in recipe_names()
+
+
+@pytest.mark.parametrize("name", ["small-images", "photos"])
+def test_the_recipes_of_image_folders_exist(name: str) -> None:
+    assert name in recipe_names()
+
+
+def test_model_settings_are_kept_as_changes_of_a_registry_entry() -> None:
+    config = configure({"model": {"name": "vit-tiny-patch16", "image_size": "32x48", "drop_path": 0}})
+    assert settings_of(config)["model"] == {"name": "vit-tiny-patch16", "image_size": (32, 48), "drop_path": 0.0}

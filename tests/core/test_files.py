@@ -1,0 +1,110 @@
+import json
+import math
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vitcli.core.files import replacing, write_json, write_text
+
+WRITE_FOREVER = """
+import itertools, sys
+from pathlib import Path
+from vitcli.core.files import write_json
+for number in itertools.count():
+    write_json(Path(sys.argv[1]), {"number": number, "rows": [number] * 20_000})
+"""
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_half_of_it(path: Path, error: type[BaseException]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+
+
+def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.txt"
+    write_text(path, "old")
+    write_text(path, "new, and ünïcode")
+    assert path.read_text(encoding="utf-8") == "new, and ünïcode"
+    assert names_in(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_content_and_no_temporary_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error):
+        write_half_of_it(path, error)
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["file.txt"]
+
+
+def test_a_failure_where_nothing_was_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - our own
+        write_half_of_it(tmp_path / "file.txt", ValueError)
+    assert names_in(tmp_path) == []
+
+
+def test_until_the_block_ends_the_old_content_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_the_temporary_file_has_the_same_suffix_and_is_hidden(tmp_path: Path) -> None:
+    with replacing(tmp_path / "figure.png") as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.name.startswith(".")
+        assert temporary.parent == tmp_path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "file.txt", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640
+
+
+def test_json_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    value = {"a": [1, 2.5, None, True], "b": {"ü": "x"}}
+    write_json(tmp_path / "file.json", value)
+    assert json.loads((tmp_path / "file.json").read_text()) == value
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_numbers_that_json_lacks_are_refused_and_the_old_file_stays(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": number})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert names_in(tmp_path) == ["file.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
+@pytest.mark.parametrize("milliseconds", [3, 20, 60, 110])
+def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path, milliseconds: int) -> None:
+    path = tmp_path / "file.json"
+    with subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, str(path)]) as writer:
+        while not path.exists():
+            assert writer.poll() is None
+            time.sleep(0.002)
+        time.sleep(milliseconds / 1000)
+        writer.kill()
+    content = json.loads(path.read_text())
+    assert content["rows"] == [content["number"]] * 20_000

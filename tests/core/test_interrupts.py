@@ -1,0 +1,72 @@
+import os
+import signal
+import threading
+from signal import SIGINT, SIGTERM
+
+import pytest
+
+from vitcli.core.errors import Interrupted
+from vitcli.core.interrupts import stop_requests
+
+
+def test_without_a_signal_there_is_no_request() -> None:
+    with stop_requests() as stop:
+        assert not stop
+
+
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+def test_a_signal_is_a_request_and_not_an_exception(number: signal.Signals) -> None:
+    with stop_requests() as stop:
+        os.kill(os.getpid(), number)
+        assert stop
+        assert stop.signal is number
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    with stop_requests():
+        os.kill(os.getpid(), SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), SIGINT)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in (SIGINT, SIGTERM)]
+
+
+def test_the_handlers_from_before_are_put_back() -> None:
+    before = handlers()
+    with stop_requests():
+        assert handlers() != before
+    assert handlers() == before
+
+
+def test_the_handlers_from_before_are_put_back_after_a_failure() -> None:
+    before = handlers()
+    with pytest.raises(ZeroDivisionError), stop_requests():
+        divmod(1, 0)
+    assert handlers() == before
+
+
+@pytest.mark.parametrize(("number", "code", "how"), [(SIGINT, 130, "Ctrl-C"), (SIGTERM, 143, "SIGTERM")])
+def test_the_error_has_the_exit_code_of_the_signal(number: signal.Signals, code: int, how: str) -> None:
+    with stop_requests() as stop:
+        os.kill(os.getpid(), number)
+    error = stop.error(hint="what now")
+    assert isinstance(error, Interrupted)
+    assert error.exit_code == code
+    assert how in error.message
+    assert error.hint == "what now"
+
+
+def test_outside_the_main_thread_it_is_a_request_that_never_comes() -> None:
+    before = signal.getsignal(SIGINT)
+    seen: list[bool] = []
+
+    def work() -> None:
+        with stop_requests() as stop:
+            seen.append(bool(stop) or signal.getsignal(SIGINT) is not before)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]

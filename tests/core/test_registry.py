@@ -1,0 +1,47 @@
+import math
+
+import pytest
+
+from vitcli.core.errors import UsageError
+from vitcli.core.registry import Registry, load_object
+
+COLOURS = Registry("colour", {"red": 1, "green": 2, "blue": 3}, listing="vit colours")
+
+
+def test_it_is_a_mapping_in_the_order_given() -> None:
+    assert dict(COLOURS) == {"red": 1, "green": 2, "blue": 3}
+    assert list(COLOURS) == ["red", "green", "blue"]
+    assert len(COLOURS) == 3
+
+
+def test_membership_asks_for_the_name_and_raises_nothing() -> None:
+    assert "red" in COLOURS
+    assert "pink" not in COLOURS
+    assert 3 not in COLOURS
+    assert COLOURS.get("red") == 1
+
+
+def test_an_unknown_name_comes_with_the_nearest_one_and_the_listing() -> None:
+    with pytest.raises(UsageError) as caught:
+        COLOURS["gren"]
+    assert caught.value.message == "unknown colour 'gren'"
+    assert "'green'" in caught.value.hint
+    assert "vit colours" in caught.value.hint
+
+
+def test_a_name_like_no_other_comes_with_the_listing() -> None:
+    with pytest.raises(UsageError) as caught:
+        COLOURS["zzzzzz"]
+    assert "did you mean" not in caught.value.hint
+    assert "vit colours" in caught.value.hint
+
+
+def test_changing_the_source_table_changes_nothing() -> None:
+    table = {"a": 1}
+    registry = Registry("letter", table, listing="vit letters")
+    table["b"] = 2
+    assert list(registry) == ["a"]
+
+
+def test_objects_are_loaded_by_module_and_name() -> None:
+    assert load_object("math:sqrt") is math.sqrt

@@ -1,0 +1,175 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitcli.core.errors import DataError
+from vitcli.data.raw import FileSplit, RawDataset
+from vitcli.data.sources.image_folder import find_images, read
+
+ImageFolder = Callable[..., Path]
+
+
+def files_of(raw: RawDataset[FileSplit]) -> dict[str, list[tuple[str, str]]]:
+    """Per split: (class, path below the folder), as the labels say."""
+    return {
+        split: [
+            (raw.classes[label], "/".join(file.parts[-2:]))
+            for file, label in zip(files.files, files.labels, strict=True)
+        ]
+        for split, files in raw.splits.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (["train", "test"], ["train", "test"]),
+        (["train", "val", "test"], ["train", "val", "test"]),
+        (["train", "valid"], ["train", "val"]),
+        (["train", "validation"], ["train", "val"]),
+        (["training", "test"], ["train", "test"]),
+        (["Train", "TEST", "Val"], ["train", "test", "val"]),
+        (["train"], ["train"]),
+    ],
+)
+def test_folders_of_splits(image_folder: ImageFolder, tmp_path: Path, folders: list[str], splits: list[str]) -> None:
+    counts = {f"{folder}/{name}": 2 + index for index, folder in enumerate(folders) for name in ("cat", "dog")}
+    raw = read(image_folder(tmp_path / "pets", counts), test_fraction=0.2)
+    assert raw.name == "pets"
+    assert raw.classes == ("cat", "dog")
+    assert {split: len(files.files) for split, files in raw.splits.items()} == {
+        split: 2 * (2 + index) for index, split in enumerate(splits)
+    }
+    for files in files_of(raw).values():
+        assert all(path.startswith(f"{name}/") for name, path in files)
+
+
+def test_one_folder_of_classes_gets_a_test_split(image_folder: ImageFolder, tmp_path: Path) -> None:
+    raw = read(image_folder(tmp_path, {"cat": 10, "dog": 20, "eel": 2}), test_fraction=0.2)
+    assert list(raw.splits) == ["train", "test"]
+    counts = {split: np.bincount(files.labels).tolist() for split, files in raw.splits.items()}
+    assert counts == {"train": [8, 16, 1], "test": [2, 4, 1]}
+    train, test = (set(raw.splits[split].files) for split in ("train", "test"))
+    assert not train & test
+    assert len(train | test) == 32
+
+
+def test_the_split_of_a_flat_folder_is_the_same_each_time(image_folder: ImageFolder, tmp_path: Path) -> None:
+    image_folder(tmp_path, {"cat": 10, "dog": 20})
+    first, second = (files_of(read(tmp_path, test_fraction=0.3)) for _ in range(2))
+    assert first == second
+
+
+def test_classes_are_aligned_by_name_across_splits(image_folder: ImageFolder, tmp_path: Path) -> None:
+    """Folders are made in different orders, and each split has other numbers of images."""
+    image_folder(
+        tmp_path, {"test/eel": 1, "test/ant": 2, "train/cat": 3, "test/cat": 4, "train/ant": 5, "train/eel": 6}
+    )
+    raw = read(tmp_path, test_fraction=0.2)
+    assert raw.classes == ("ant", "cat", "eel")
+    assert np.bincount(raw.splits["train"].labels).tolist() == [5, 3, 6]
+    assert np.bincount(raw.splits["test"].labels).tolist() == [2, 4, 1]
+    for files in files_of(raw).values():
+        assert all(path.startswith(f"{name}/") for name, path in files)
+
+
+def test_images_in_folders_below_a_class_belong_to_it(image_folder: ImageFolder, tmp_path: Path) -> None:
+    image_folder(tmp_path, {"train/cat": 2, "train/dog": 2})
+    image_folder(tmp_path / "train" / "cat", {"young/wild": 3})
+    raw = read(tmp_path, test_fraction=0.2)
+    assert np.bincount(raw.splits["train"].labels).tolist() == [5, 2]
+
+
+def test_what_is_hidden_or_no_image_is_passed_over(image_folder: ImageFolder, tmp_path: Path) -> None:
+    image_folder(tmp_path, {"train/cat": 2, "train/dog": 3, "train/.thumbs": 1, "train/dog/.old": 1})
+    image_folder(tmp_path, {"__MACOSX/cat": 1, "train/__MACOSX": 1, "train/cat/__MACOSX": 1, ".git/cat": 1})
+    for name in ("notes.txt", ".DS_Store", "._000.png", "labels.csv", "no-suffix"):
+        (tmp_path / "train" / "cat" / name).write_text("x")
+        (tmp_path / "train" / name).write_text("x")
+    (tmp_path / "train" / "dog" / "folder.png").mkdir()
+    raw = read(tmp_path, test_fraction=0.2)
+    assert raw.classes == ("cat", "dog")
+    assert np.bincount(raw.splits["train"].labels).tolist() == [2, 3]
+
+
+def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", "c.Tiff", "d.webp", "e.jpeg", "f.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.JPG", "c.Tiff", "d.webp", "e.jpeg"]
+
+
+def test_a_hidden_folder_above_does_not_hide_images(image_folder: ImageFolder, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / ".cache" / "pets", {"cat": 1})
+    assert len(find_images(folder)) == 1
+
+
+@pytest.mark.parametrize(("lacking", "other"), [("train", "test"), ("test", "train"), ("val", "train")])
+def test_a_class_that_a_split_lacks_is_named(
+    image_folder: ImageFolder, tmp_path: Path, lacking: str, other: str
+) -> None:
+    counts = {f"{split}/{name}": 2 for split in (lacking, other, "train") for name in ("cat", "dog")}
+    image_folder(tmp_path, {**counts, f"{other}/eel": 2})
+    if other != "train" and lacking != "train":
+        image_folder(tmp_path, {"train/eel": 2})
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, test_fraction=0.2)
+    assert caught.value.message == f"{tmp_path / lacking} lacks a class: 'eel'"
+    assert caught.value.hint
+
+
+def test_many_missing_classes_are_counted(image_folder: ImageFolder, tmp_path: Path) -> None:
+    image_folder(tmp_path, {f"train/{letter}": 1 for letter in "abcdefgh"} | {"test/a": 1, "test/b": 1})
+    with pytest.raises(DataError, match=r"test lacks 6 classes: 'c', 'd', 'e', 'f', 'g' \.\.\."):
+        read(tmp_path, test_fraction=0.2)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="absent is no folder"):
+        read(tmp_path / "absent", test_fraction=0.2)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is no folder"):
+        read(tmp_path / "file", test_fraction=0.2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, "is empty"),
+        ({".": 3}, "has no class subfolders"),
+        ({"cat": 5}, "has one class only: 'cat'"),
+        ({"train/cat": 5}, "has one class only: 'cat'"),
+        ({"cat": 0, "dog": 0}, "has no images"),
+        ({"cat": 3, "dog": 0}, "class 'dog' has no images"),
+        ({"train/cat": 3, "train/dog": 0}, "class 'dog' has no images"),
+        ({"train/cat": 3, "train/dog": 3, "test": 0}, "test is empty"),
+        ({"train": 3}, "train has no class subfolders"),
+        ({"cat": 1, "dog": 5}, "'cat' has too few images (1)"),
+        ({"cat": 1}, "has one class only: 'cat'"),
+        ({"val/cat": 3, "val/dog": 3}, "has no train/ folder"),
+        ({"val/cat": 3, "test/cat": 3}, "has no train/ folder"),
+        ({"train/cat": 3, "training/cat": 3}, "two folders for one split: train/ and training/"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_a_hint(
+    image_folder: ImageFolder, tmp_path: Path, counts: dict[str, int], message: str
+) -> None:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    image_folder(folder, counts)
+    with pytest.raises(DataError) as caught:
+        read(folder, test_fraction=0.2)
+    assert message in caught.value.message
+    assert str(folder) in caught.value.message or "too few" in message
+    assert caught.value.hint
+
+
+def test_a_class_beside_the_folders_of_splits_is_refused(image_folder: ImageFolder, tmp_path: Path) -> None:
+    """``cat/`` beside ``train/`` would be left out of training without a word."""
+    image_folder(tmp_path, {"train/cat": 3, "train/dog": 3, "cat": 3})
+    with pytest.raises(DataError, match="cat"):
+        read(tmp_path, test_fraction=0.2)

@@ -1,0 +1,181 @@
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vitcli.core.config import ModelConfig
+from vitcli.core.errors import DeviceError
+from vitcli.engine.device import Precision, choose_device, describe, seed_everything
+from vitcli.models.vit import VisionTransformer
+
+CPU = torch.device("cpu")
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def test_cpu_is_the_cpu():
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_auto_is_the_cpu_where_there_is_nothing_better():
+    assert choose_device("auto") == CPU
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_auto_is_the_gpu_where_there_is_one():
+    assert choose_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:1"])
+def test_gpus_are_chosen_by_number(name):
+    assert choose_device(name) == torch.device(name)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_that_is_one_too_many_is_refused():
+    with pytest.raises(DeviceError, match="there is no cuda:2") as refusal:
+        choose_device("cuda:2")
+    assert refusal.value.hint == "this machine has 2 CUDA device(s)"
+
+
+@pytest.mark.usefixtures("no_accelerator")
+@pytest.mark.parametrize(("name", "kind"), [("cuda", "cuda"), ("cuda:0", "cuda"), ("mps", "mps")])
+def test_a_device_that_the_machine_lacks_is_refused_with_what_works(name, kind):
+    with pytest.raises(DeviceError, match=f"this machine has no {kind} device") as refusal:
+        choose_device(name)
+    assert refusal.value.hint == "--device cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_is_refused_on_this_machine():
+    with pytest.raises(DeviceError):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"), [("cud", "cuda"), ("cpuu", "cpu"), ("CUDA", "cuda"), ("cpu:1", "cpu"), ("auot", "auto")]
+)
+def test_an_unknown_device_is_refused_with_the_nearest_name(name, suggestion):
+    with pytest.raises(DeviceError, match=f"unknown device '{name}'") as refusal:
+        choose_device(name)
+    assert refusal.value.hint == f"did you mean '{suggestion}'?"
+
+
+@pytest.mark.parametrize("name", ["", "xyzzy", "7"])
+def test_a_device_unlike_any_other_is_refused_with_all_names(name):
+    with pytest.raises(DeviceError, match="unknown device") as refusal:
+        choose_device(name)
+    assert refusal.value.hint == "auto, cpu, cuda, cuda:N or mps"
+
+
+@pytest.mark.parametrize("name", ["cuda:x", "cuda:-1", "cuda:1.5", "mps:0", "cuda:0:1"])
+def test_a_number_that_is_none_is_refused(name):
+    with pytest.raises(DeviceError, match="unknown device"):
+        choose_device(name)
+
+
+def test_the_cpu_is_described_with_its_threads():
+    assert describe(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+
+
+def drawn():
+    return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002 - the global generator is meant
+
+
+@pytest.mark.parametrize("seed", [0, 42, 2**32 + 5, 2**63 - 1])
+def test_the_same_seed_gives_the_same_draws_everywhere(seed):
+    seed_everything(seed)
+    once = drawn()
+    seed_everything(seed)
+    assert drawn() == once
+    seed_everything(seed - 1 if seed else 1)
+    assert all(first != second for first, second in zip(once, drawn(), strict=True))
+
+
+def test_determinism_is_asked_of_torch_only_when_wanted(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seed_everything(1)
+    assert not torch.are_deterministic_algorithms_enabled()
+    try:
+        seed_everything(1, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.mark.parametrize("amp", ["auto", "off"])
+def test_the_cpu_computes_in_float32_unless_told_otherwise(amp):
+    precision = Precision(CPU, amp=amp, dtype="bfloat16")
+    with precision.autocast():
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+    assert not precision.scaler.is_enabled()
+
+
+@pytest.mark.parametrize(("dtype", "scales"), [("bfloat16", False), ("float16", True)])
+def test_mixed_precision_computes_in_the_chosen_type_and_scales_float16_alone(dtype, scales):
+    precision = Precision(CPU, amp="on", dtype=dtype)
+    with precision.autocast():
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == getattr(torch, dtype)
+    assert precision.scaler.is_enabled() is scales
+
+
+def tiny_model():
+    fields = {"image_size": (8, 8), "patch_size": (4, 4), "num_classes": 4}
+    torch.manual_seed(0)
+    return VisionTransformer(ModelConfig(**fields, width=16, depth=2, num_heads=2, mlp_width=32, init_std=0.2))
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
+def test_the_gpu_gives_the_logits_of_the_cpu():
+    model = tiny_model().eval()
+    images = torch.randn(4, 3, 8, 8)
+    expected = model(images)
+    device = choose_device("auto")
+    assert device.type == "cuda"
+    torch.testing.assert_close(model.to(device)(images.to(device)).cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_gpu_learns_in_mixed_precision(dtype):
+    from vitcli.core.config import OptimConfig
+    from vitcli.engine.optim import build_optimizers
+
+    device = choose_device("cuda")
+    assert "cuda" in describe(device)
+    model = tiny_model().to(device)
+    images, labels = torch.randn(16, 3, 8, 8, device=device), torch.arange(16, device=device) % 4
+    precision = Precision(device, amp="on", dtype=dtype)
+    optimizers = build_optimizers(model, OptimConfig())
+    losses = []
+    for _ in range(20):
+        optimizers.zero_grad()
+        with precision.autocast():
+            loss = F.cross_entropy(model(images), labels)
+        precision.scaler.scale(loss).backward()
+        optimizers.step(precision.scaler, clip_grad=1.0)
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]

@@ -1,0 +1,512 @@
+import math
+import signal
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vitcli.core.config import ModelConfig, OptimConfig
+from vitcli.core.errors import Interrupted, TrainingError
+from vitcli.core.events import EpochRecord, TrainingStarted
+from vitcli.core.interrupts import StopRequest
+from vitcli.engine import trainer as trainer_module
+from vitcli.engine.device import Precision
+from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.muon import Muon
+from vitcli.engine.optim import build_optimizers
+from vitcli.engine.trainer import Trainer
+from vitcli.models.vit import VisionTransformer
+
+CPU = torch.device("cpu")
+OPTIMIZERS = {
+    "muon": {"lr": 0.02, "adamw_lr": 0.01},
+    "adamw": {"lr": 0.01},
+    "adam": {"lr": 0.01},
+    "sgd": {"lr": 0.05},
+}
+
+
+def build_model(seed=0, **changes):
+    fields = {"image_size": (8, 8), "patch_size": (4, 4), "in_channels": 1, "num_classes": 4}
+    fields |= {"width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32}
+    torch.manual_seed(seed)
+    return VisionTransformer(ModelConfig(**{**fields, **changes}))
+
+
+class Batches:
+    """Noise with a bright quarter that tells the class, in an order that only the epoch decides."""
+
+    def __init__(self, size=16, batch_size=8):
+        generator = torch.Generator().manual_seed(7)
+        self.labels = torch.arange(size) % 4
+        self.images = torch.randn(size, 1, 8, 8, generator=generator)
+        for image, label in zip(self.images, self.labels.tolist(), strict=True):
+            image[0].view(2, 4, 2, 4)[label // 2, :, label % 2] += 1
+        self.batch_size = batch_size
+
+    @property
+    def num_images(self):
+        return len(self.labels)
+
+    def __len__(self):
+        return math.ceil(self.num_images / self.batch_size)
+
+    def __iter__(self):
+        return zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
+
+    def epoch(self, number):
+        order = torch.randperm(self.num_images, generator=torch.Generator().manual_seed(number))
+        for indices in order.split(self.batch_size):
+            yield self.images[indices], self.labels[indices]
+
+
+class Kept:
+    """A saver that remembers what it was given, by value."""
+
+    def __init__(self):
+        self.epochs = []
+        self.weights = []
+        self.interrupted = []
+
+    def save_epoch(self, weights, records):
+        self.epochs.append([record.epoch for record in records])
+        self.weights.append(copied(weights))
+
+    def save_interrupted(self, weights, epoch, step):
+        self.interrupted.append((epoch, step))
+        self.weights.append(copied(weights))
+
+
+def copied(weights):
+    return {name: tensor.clone() for name, tensor in weights.items()}
+
+
+def build_trainer(model=None, *, train=None, val=None, seed=0, mixing=None, stop=None, events=None, **settings):
+    train = train or Batches()
+    config = {"epochs": 2, "optimizer": "adamw", "schedule": "constant", "warmup_epochs": 0, **settings}
+    return Trainer(
+        model or build_model(),
+        train=train,
+        val=train if val is None else val,
+        config=OptimConfig(**config),
+        mixing=mixing or Mixing(mixup=0, cutmix=0, seed=0),
+        precision=Precision(CPU, amp="off", dtype="bfloat16"),
+        saver=Kept(),
+        emit=(lambda event: None) if events is None else events.append,
+        stop=stop or StopRequest(),
+        seed=seed,
+    )
+
+
+def trained_weights(**options):
+    trainer = build_trainer(**options)
+    trainer.fit()
+    return copied(trainer.model.state_dict())
+
+
+def script_validation(monkeypatch, outcomes):
+    """Validation that gives (right answers of 4, margin between the two logits) epoch by epoch."""
+    script = iter(outcomes)
+
+    def scripted(model, batches, precision):
+        right, margin = next(script)
+        signs = torch.tensor([1.0] * right + [-1.0] * (4 - right))
+        return torch.stack([signs * margin, torch.zeros(4)], dim=1), torch.zeros(4, dtype=torch.int64)
+
+    monkeypatch.setattr(trainer_module, "predict_logits", scripted)
+
+
+# learning
+
+
+def test_a_tiny_model_learns_a_tiny_set_by_heart():
+    records = build_trainer(epochs=30, lr=0.01).fit()
+    assert records[-1].train_accuracy == records[-1].val_accuracy == 1
+    assert records[-1].val_loss < 0.1
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+def test_every_optimiser_with_every_schedule_reduces_the_loss(optimizer, schedule):
+    options = {"optimizer": optimizer, "schedule": schedule, **OPTIMIZERS[optimizer]}
+    records = build_trainer(epochs=6, step_size=4, **options).fit()
+    assert records[-1].val_loss < 0.9 * math.log(4)
+    assert records[-1].val_loss < records[0].val_loss
+
+
+def test_the_same_seed_gives_bit_identical_weights():
+    changes = {"dropout": 0.2, "drop_path": 0.2}
+    once, again = (trained_weights(model=build_model(**changes), seed=5) for _ in range(2))
+    assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+def test_another_seed_gives_other_weights():
+    changes = {"dropout": 0.2, "drop_path": 0.2}
+    once, again = (trained_weights(model=build_model(**changes), seed=seed) for seed in (5, 6))
+    assert not torch.equal(once["head.1.weight"], again["head.1.weight"])
+
+
+def test_what_was_drawn_before_training_does_not_matter():
+    changes = {"dropout": 0.2}
+    models = [build_model(**changes) for _ in range(2)]
+    once = trained_weights(model=models[0])
+    torch.rand(17)
+    again = trained_weights(model=models[1])
+    assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_batch_in_parts_gives_the_same_weights_as_one_step(optimizer, parts):
+    options = {"optimizer": optimizer, "epochs": 2, "lr": 1e-3}
+    whole = trained_weights(**options)
+    cut = trained_weights(grad_accum_steps=parts, **options)
+    for name in whole:
+        torch.testing.assert_close(cut[name], whole[name], atol=1e-6, rtol=0)
+
+
+def test_batches_in_parts_that_are_mixed_give_the_same_weights_as_one_step():
+    options = {"optimizer": "sgd", "epochs": 2, "lr": 1e-2}
+    whole, cut = (
+        trained_weights(grad_accum_steps=parts, mixing=Mixing(mixup=1, cutmix=1, seed=3), **options) for parts in (1, 3)
+    )
+    for name in whole:
+        torch.testing.assert_close(cut[name], whole[name], atol=1e-6, rtol=0)
+
+
+def test_training_figures_are_means_over_images_even_when_the_last_batch_is_smaller():
+    train = Batches(size=10, batch_size=4)
+    model = build_model()
+    logits = model.eval()(train.images)
+    record = build_trainer(model, train=train, epochs=1, lr=1e-12).fit()[0]
+    assert record.train_loss == pytest.approx(F.cross_entropy(logits, train.labels).item(), abs=1e-5)
+    assert record.train_accuracy == pytest.approx((logits.argmax(dim=1) == train.labels).double().mean().item())
+    assert record.val_loss == pytest.approx(record.train_loss, abs=1e-5)
+    assert record.val_accuracy == pytest.approx(record.train_accuracy)
+
+
+def test_clipping_bounds_the_length_of_a_step():
+    def step_length(clip_grad):
+        model = build_model()
+        before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+        options = {"optimizer": "sgd", "momentum": 0, "weight_decay": 0, "lr": 1.0, "epochs": 1}
+        build_trainer(model, train=Batches(size=8), clip_grad=clip_grad, **options).fit()
+        return (nn.utils.parameters_to_vector(model.parameters()) - before).norm().item()
+
+    assert step_length(0) > 0.1
+    assert step_length(0.05) == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_loss_of_mixed_labels_is_that_of_soft_targets(label_smoothing):
+    trainer = build_trainer(label_smoothing=label_smoothing)
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    labels, partners = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 3, 0, 0, 2])
+    soft = 0.3 * F.one_hot(labels, 4) + 0.7 * F.one_hot(partners, 4)
+    expected = F.cross_entropy(logits, soft, reduction="sum", label_smoothing=label_smoothing)
+    torch.testing.assert_close(trainer._loss(logits, labels, partners, 0.3), expected)
+
+
+def test_the_learning_rate_follows_the_schedule():
+    records = build_trainer(epochs=4, schedule="step", step_size=2, gamma=0.1, lr=0.01).fit()
+    assert [record.learning_rate for record in records] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_events_tell_the_start_and_every_epoch():
+    events = []
+    records = build_trainer(epochs=2, train=Batches(size=10, batch_size=4), events=events).fit()
+    assert events[0] == TrainingStarted(epochs=2, steps_per_epoch=3)
+    assert [event for event in events if isinstance(event, EpochRecord)] == records
+    assert [record.epoch for record in records] == [1, 2]
+
+
+# the best epoch
+
+
+def test_the_best_epoch_has_the_best_validation_accuracy(monkeypatch):
+    script_validation(monkeypatch, [(2, 1.0), (4, 0.01), (3, 5.0), (1, 1.0)])
+    trainer = build_trainer(epochs=4)
+    records = trainer.fit()
+    assert [record.val_accuracy for record in records] == [0.5, 1.0, 0.75, 0.25]
+    assert [record.is_best for record in records] == [True, True, False, False]
+    assert trainer.best.epoch == 2
+
+
+def test_of_epochs_with_the_same_accuracy_the_one_with_the_lower_loss_is_best(monkeypatch):
+    script_validation(monkeypatch, [(4, 1.0), (4, 3.0), (4, 2.0), (4, 3.0)])
+    trainer = build_trainer(epochs=4)
+    records = trainer.fit()
+    assert [record.is_best for record in records] == [True, True, False, False]
+    assert trainer.best.epoch == 2
+
+
+def test_patience_stops_after_so_many_epochs_without_a_better_one(monkeypatch):
+    script_validation(monkeypatch, [(2, 1.0), (3, 1.0), (2, 1.0), (3, 0.5), (4, 1.0)])
+    records = build_trainer(epochs=5, patience=2).fit()
+    assert [record.epoch for record in records] == [1, 2, 3, 4]
+
+
+def test_without_patience_training_goes_to_the_end(monkeypatch):
+    script_validation(monkeypatch, [(3, 1.0)] + [(1, 1.0)] * 4)
+    assert len(build_trainer(epochs=5, patience=0).fit()) == 5
+
+
+def test_every_epoch_is_saved_with_all_records_so_far():
+    trainer = build_trainer(epochs=3)
+    trainer.fit()
+    assert trainer.saver.epochs == [[1], [1, 2], [1, 2, 3]]
+    last = trainer.model.state_dict()
+    assert all(torch.equal(tensor, last[name]) for name, tensor in trainer.saver.weights[-1].items())
+
+
+# moving average
+
+
+def average_by_hand(trainer):
+    """Fit, and return the average of the weights after every step: the first ones, then moved by 1 - decay."""
+    average = {}
+    step = trainer.optimizers.step
+
+    def watched(scaler, *, clip_grad):
+        step(scaler, clip_grad=clip_grad)
+        for name, tensor in trainer.model.state_dict().items():
+            average[name] = tensor.clone() if name not in average else torch.lerp(tensor, average[name], 0.8)
+
+    trainer.optimizers.step = watched
+    trainer.fit()
+    return average
+
+
+def test_the_moving_average_is_what_is_evaluated_and_saved():
+    model = build_model()
+    trainer = build_trainer(model, ema=True, ema_decay=0.8, lr=0.02)
+    expected = average_by_hand(trainer)
+    kept = trainer.saver.weights[-1]
+    assert kept.keys() == model.state_dict().keys()
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=0)
+    assert not torch.equal(kept["head.1.weight"], model.head[1].weight)
+
+    averaged = build_model()
+    averaged.load_state_dict(kept)
+    logits, labels = predict_logits(averaged, trainer.val, trainer.precision)
+    assert trainer.records[-1].val_loss == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
+
+
+# faults and signals
+
+
+class SpoiltBatches(Batches):
+    """From ``epoch`` on, images are not numbers."""
+
+    def __init__(self, spoilt_epoch):
+        super().__init__()
+        self.spoilt_epoch = spoilt_epoch
+
+    def epoch(self, number):
+        for images, labels in super().epoch(number):
+            yield images * (math.nan if number >= self.spoilt_epoch else 1), labels
+
+
+def test_a_loss_that_is_no_number_ends_training_and_nothing_is_saved_for_that_epoch():
+    trainer = build_trainer(train=SpoiltBatches(spoilt_epoch=2), val=Batches(), epochs=3, lr=0.05)
+    with pytest.raises(TrainingError, match="the loss became nan in epoch 2") as failure:
+        trainer.fit()
+    assert "--lr 0.005" in failure.value.hint
+    assert trainer.saver.epochs == [[1]]
+    assert all(tensor.isfinite().all() for tensor in trainer.saver.weights[-1].values())
+
+
+def test_a_validation_loss_that_is_no_number_ends_training_and_nothing_is_saved():
+    val = [(images * math.nan, labels) for images, labels in Batches()]
+    trainer = build_trainer(val=val)
+    with pytest.raises(TrainingError, match="the validation loss became nan in epoch 1"):
+        trainer.fit()
+    assert trainer.saver.epochs == []
+
+
+class SignalledBatches(Batches):
+    """A signal arrives in the second epoch, before its second batch."""
+
+    def __init__(self, stop, number):
+        super().__init__()
+        self.stop = stop
+        self.number = number
+
+    def epoch(self, number):
+        for step, batch in enumerate(super().epoch(number)):
+            if (number, step) == (2, 1):
+                self.stop.receive(self.number, None)
+            yield batch
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "exit_code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)]
+)
+def test_a_signal_stops_training_after_the_step_and_what_there_is_is_saved(number, name, exit_code):
+    stop = StopRequest()
+    trainer = build_trainer(train=SignalledBatches(stop, number), stop=stop, epochs=3)
+    with pytest.raises(Interrupted, match=f"stopped by {name}") as interruption:
+        trainer.fit()
+    assert interruption.value.exit_code == exit_code
+    assert trainer.saver.epochs == [[1]]
+    assert trainer.saver.interrupted == [(2, 2)]
+    last = trainer.model.state_dict()
+    assert all(torch.equal(tensor, last[key]) for key, tensor in trainer.saver.weights[-1].items())
+
+
+def test_a_signal_before_training_stops_it_after_the_first_step():
+    stop = StopRequest()
+    stop.receive(signal.SIGINT, None)
+    trainer = build_trainer(stop=stop)
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    assert trainer.saver.interrupted == [(1, 1)]
+    assert trainer.records == []
+
+
+def test_interrupted_weights_that_are_no_numbers_are_not_saved():
+    stop = StopRequest()
+    stop.receive(signal.SIGINT, None)
+    trainer = build_trainer(train=SpoiltBatches(spoilt_epoch=1), stop=stop)
+    with pytest.raises(TrainingError):
+        trainer.fit()
+    assert trainer.saver.interrupted == []
+
+
+# frozen weights
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_frozen_weights_stay_bit_identical_while_the_head_learns(optimizer):
+    model = build_model(dropout=0.1)
+    model.requires_grad_(requires_grad=False)
+    model.head.requires_grad_(requires_grad=True)
+    before = copied(model.state_dict())
+    build_trainer(model, optimizer=optimizer, weight_decay=0.1, **OPTIMIZERS[optimizer]).fit()
+    after = model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.1.weight", "head.1.bias"}
+
+
+def test_frozen_parts_are_in_evaluation_mode_while_the_head_trains():
+    model = build_model(dropout=0.5, head_dropout=0.5)
+    model.requires_grad_(requires_grad=False)
+    model.head.requires_grad_(requires_grad=True)
+    modes = []
+    model.head.register_forward_hook(lambda head, given, output: modes.append((model.blocks.training, head.training)))
+    build_trainer(model, epochs=1).fit()
+    assert modes[:2] == [(False, True)] * 2
+
+
+def test_a_model_without_anything_to_train_is_refused():
+    model = build_model().requires_grad_(requires_grad=False)
+    with pytest.raises(TrainingError, match="no parameter is left to train"):
+        build_trainer(model)
+
+
+# groups of parameters
+
+
+def groups_by_name(model, **settings):
+    """Each trained parameter's group, by name; every parameter is in exactly one."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    optimizers = build_optimizers(model, OptimConfig(**settings))
+    members = [(names[id(parameter)], group) for group in optimizers.groups for parameter in group["params"]]
+    assert Counter(name for name, _ in members) == Counter(names.values())
+    return dict(members)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("positions", ["learned", "sincos"])
+def test_norms_biases_positions_tokens_and_scales_have_no_weight_decay(optimizer, positions):
+    model = build_model(num_registers=2, layer_scale=0.1, positions=positions)
+    groups = groups_by_name(model, optimizer=optimizer, weight_decay=0.3)
+    spared = {name for name, group in groups.items() if group["weight_decay"] == 0}
+    shapes = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim == 1}
+    assert spared == (shapes.keys() | {"class_token", "registers", "positions"}) & groups.keys()
+    decayed = {group["weight_decay"] for name, group in groups.items() if name not in spared}
+    assert decayed == {0.3}
+    assert "patch_embedding.projection.weight" not in spared
+
+
+def test_weight_decay_shrinks_what_has_no_gradient_of_its_own():
+    model = build_model(class_token=False, pooling="patches")
+    optimizers = build_optimizers(model, OptimConfig(optimizer="adamw", lr=0.1, weight_decay=0.5))
+    before = copied(model.state_dict())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizers.step(torch.amp.GradScaler("cpu", enabled=False), clip_grad=0)
+    after = model.state_dict()
+    torch.testing.assert_close(after["head.1.weight"], before["head.1.weight"] * 0.95)
+    assert torch.equal(after["positions"], before["positions"])
+    assert torch.equal(after["norm.weight"], before["norm.weight"])
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
+    model = build_model(num_registers=2)
+    optimizers = build_optimizers(model, OptimConfig(optimizer="muon", lr=0.02, adamw_lr=0.003))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    muon, adamw = optimizers.all
+    assert isinstance(muon, Muon)
+    assert isinstance(adamw, torch.optim.AdamW)
+    matrices = {names[id(parameter)] for group in muon.param_groups for parameter in group["params"]}
+    kinds = ["attention.qkv", "attention.projection", "mlp.fc1", "mlp.fc2"]
+    assert matrices == {f"blocks.{layer}.{kind}.weight" for layer in range(2) for kind in kinds}
+    assert {group["peak_lr"] for group in muon.param_groups} == {0.02}
+    assert {group["peak_lr"] for group in adamw.param_groups} == {0.003}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_layer_decay_lowers_the_learning_rate_block_by_block_below_the_head(optimizer):
+    model = build_model(depth=3)
+    groups = groups_by_name(model, optimizer=optimizer, lr=0.02, adamw_lr=0.02, layer_decay=0.5)
+    expected = {"head.1.weight": 1, "norm.bias": 1, "patch_embedding.projection.weight": 1 / 16, "positions": 1 / 16}
+    expected |= {
+        "blocks.2.mlp.fc1.weight": 1 / 2,
+        "blocks.1.mlp_norm.bias": 1 / 4,
+        "blocks.0.attention.qkv.bias": 1 / 8,
+    }
+    assert {name: groups[name]["lr"] / 0.02 for name in expected} == pytest.approx(expected)
+
+
+def test_layer_decay_counts_from_the_head_even_when_only_blocks_are_trained():
+    model = build_model()
+    model.requires_grad_(requires_grad=False)
+    model.blocks[1].requires_grad_(requires_grad=True)
+    optimizers = build_optimizers(model, OptimConfig(optimizer="adamw", lr=0.02, layer_decay=0.5))
+    assert {group["lr"] for group in optimizers.groups} == {0.01}
+
+
+def test_the_factor_scales_every_group_from_its_own_peak():
+    optimizers = build_optimizers(build_model(), OptimConfig(optimizer="muon", lr=0.02, adamw_lr=0.004))
+    for factor in (0.5, 0.1):
+        optimizers.set_factor(factor)
+        assert sorted({group["lr"] for group in optimizers.groups}) == pytest.approx([0.004 * factor, 0.02 * factor])
+
+
+def test_betas_and_momentum_reach_their_optimisers():
+    adamw = build_optimizers(build_model(), OptimConfig(optimizer="adamw", betas=(0.8, 0.9)))
+    assert {group["betas"] for group in adamw.groups} == {(0.8, 0.9)}
+    sgd = build_optimizers(build_model(), OptimConfig(optimizer="sgd", momentum=0.7))
+    assert {group["momentum"] for group in sgd.groups} == {0.7}
+
+
+# evaluation
+
+
+def test_evaluation_covers_every_image_in_order_and_restores_the_mode():
+    model = build_model(dropout=0.5)
+    batches = Batches(size=10, batch_size=4)
+    counts = []
+    precision = Precision(CPU, amp="off", dtype="bfloat16")
+    logits, labels = predict_logits(model.train(), batches, precision, counts.append)
+    assert model.training
+    assert counts == [4, 4, 2]
+    assert torch.equal(labels, batches.labels)
+    torch.testing.assert_close(logits, model.eval()(batches.images), atol=1e-6, rtol=0)
+    predict_logits(model, batches, precision)
+    assert not model.training

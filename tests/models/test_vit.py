@@ -1,0 +1,389 @@
+import re
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from vitcli.core.config import ModelConfig, format_size
+from vitcli.core.errors import UsageError
+from vitcli.models.layers import DropPath, LinearPatchEmbedding, sincos_positions
+from vitcli.models.registry import MODELS, listed_config, num_parameters
+from vitcli.models.vit import VisionTransformer
+
+TINY = {
+    "image_size": (8, 8),
+    "patch_size": (4, 4),
+    "num_classes": 5,
+    "width": 16,
+    "depth": 2,
+    "num_heads": 4,
+    "mlp_width": 32,
+}
+AXES = {
+    "plain": {},
+    "linear patches": {"patch_embedding": "linear"},
+    "grey": {"in_channels": 1},
+    "rectangular image": {"image_size": (8, 12)},
+    "rectangular patches": {"image_size": (8, 12), "patch_size": (2, 6)},
+    "rectangular linear patches": {"image_size": (8, 12), "patch_size": (2, 6), "patch_embedding": "linear"},
+    "no class token": {"class_token": False, "pooling": "patches"},
+    "registers": {"num_registers": 3},
+    "registers without class token": {"num_registers": 3, "class_token": False, "pooling": "tokens"},
+    "mean of tokens": {"pooling": "tokens"},
+    "mean of patches": {"pooling": "patches"},
+    "post-norm": {"block_norm": "post"},
+    "norm after pooling": {"pooling": "patches", "final_norm": "pooled"},
+    "norm after pooling the class token": {"final_norm": "pooled"},
+    "no final norm": {"final_norm": "none"},
+    "tanh gelu": {"activation": "gelu-tanh"},
+    "relu": {"activation": "relu"},
+    "no qkv bias": {"qkv_bias": False},
+    "sincos": {"positions": "sincos"},
+    "sincos without class token": {"positions": "sincos", "class_token": False, "pooling": "patches"},
+    "layer scale": {"layer_scale": 1e-2},
+    "MLP head": {"head_width": 24, "head_dropout": 0.3},
+    "dropouts": {"dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.1},
+    "one block": {"depth": 1, "drop_path": 0.1},
+}
+
+
+def tiny(**changes):
+    return ModelConfig(**{**TINY, **changes})
+
+
+def build(config, seed=0):
+    torch.manual_seed(seed)
+    return VisionTransformer(config)
+
+
+def images_for(config, batch=2):
+    torch.manual_seed(1)
+    return torch.randn(batch, config.in_channels, *config.image_size)
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_registered_model_has_the_number_of_parameters_that_is_computed_without_building_it(name):
+    config = listed_config(name)
+    with torch.device("meta"):
+        model = VisionTransformer(config)
+    assert count(model) == num_parameters(config)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_configuration_has_the_number_of_parameters_that_is_computed_without_building_it(axis):
+    config = tiny(**AXES[axis])
+    assert count(build(config)) == num_parameters(config)
+
+
+def test_the_classic_cifar10_model_has_119098_parameters():
+    model = VisionTransformer(listed_config("vit-cifar10-classic"))
+    assert count(model) == 119_098
+
+
+@pytest.mark.parametrize("name", ["vit-nano-patch4", "vit-cifar10-classic", "vit-mnist-classic"])
+def test_small_registered_models_answer_with_a_logit_per_class(name):
+    config = listed_config(name)
+    logits = build(config).eval()(images_for(config))
+    assert logits.shape == (2, 10)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_configuration_answers_with_a_logit_per_class(axis):
+    config = tiny(**AXES[axis])
+    logits = build(config)(images_for(config))
+    assert logits.shape == (2, 5)
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_parameter_of_every_configuration_takes_part(axis):
+    config = tiny(**AXES[axis])
+    model = build(config).eval()
+    model(images_for(config)).square().sum().backward()
+    unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert unused == []
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_tokens_are_class_token_then_registers_then_patches(axis):
+    config = tiny(**AXES[axis])
+    model = build(config).eval()
+    tokens = model.embed(images_for(config))
+    patches = config.grid[0] * config.grid[1]
+    positions = model.positions[0]
+    assert tokens.shape == (2, config.class_token + config.num_registers + patches, config.width)
+    torch.testing.assert_close(tokens[:, config.num_prefix_tokens :] - positions[-patches:], patch_tokens(model))
+    if config.class_token:
+        torch.testing.assert_close(tokens[0, 0], model.class_token[0, 0] + positions[0])
+    if config.num_registers:
+        torch.testing.assert_close(tokens[1, int(config.class_token) :][: config.num_registers], model.registers[0])
+
+
+def patch_tokens(model):
+    return model.patch_embedding(images_for(model.config))
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_images_of_a_batch_do_not_see_each_other(axis):
+    config = tiny(**AXES[axis])
+    model = build(config).eval()
+    images = images_for(config, batch=3)
+    together = model(images)
+    alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_patches_of_a_rectangular_grid_are_counted_row_by_row():
+    config = tiny(image_size=(8, 12), patch_size=(4, 4))
+    model = build(config)
+    image = torch.zeros(1, 3, 8, 12)
+    image[:, :, 4:, :4] = 1  # the second row's first patch
+    changed = (model.patch_embedding(image) != model.patch_embedding(torch.zeros_like(image))).any(dim=2)
+    assert changed[0].tolist() == [False, False, False, True, False, False]
+
+
+def test_convolutional_patches_are_those_of_a_convolution():
+    model = build(tiny(image_size=(8, 12), patch_size=(2, 6)))
+    images = torch.randn(2, 3, 8, 12)
+    expected = model.patch_embedding.projection(images).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(model.patch_embedding(images), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_models_take_images_in_any_memory_layout():
+    config = tiny()
+    model = build(config).eval()
+    images = images_for(config)
+    torch.testing.assert_close(model(images.contiguous(memory_format=torch.channels_last)), model(images))
+
+
+def test_linear_patches_are_flattened_row_column_channel():
+    embedding = LinearPatchEmbedding(patch_size=(2, 3), in_channels=2, width=12)
+    with torch.no_grad():
+        embedding.projection.weight.copy_(torch.eye(12))
+        embedding.projection.bias.zero_()
+    images = torch.arange(2 * 4 * 6).view(1, 2, 4, 6).float()
+    expected = [
+        images[0, channel, row, column].item() for row in (2, 3) for column in (3, 4, 5) for channel in range(2)
+    ]
+    assert embedding(images)[0, 3].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [1, 0, 0, 0, 0]),
+        ({"num_registers": 2}, [1, 0, 0, 0, 0, 0, 0]),
+        ({"pooling": "tokens"}, [0.2] * 5),
+        ({"pooling": "tokens", "num_registers": 1}, [1 / 6] * 6),
+        ({"pooling": "patches"}, [0, 0.25, 0.25, 0.25, 0.25]),
+        ({"pooling": "patches", "num_registers": 2}, [0, 0, 0, 0.25, 0.25, 0.25, 0.25]),
+        ({"pooling": "patches", "class_token": False}, [0.25] * 4),
+        ({"pooling": "tokens", "class_token": False}, [0.25] * 4),
+    ],
+)
+def test_the_pooling_row_is_the_weight_of_each_token(changes, expected):
+    row = build(tiny(**changes)).pooling_row()
+    torch.testing.assert_close(row, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_the_pooling_row_sums_to_1(axis):
+    row = build(tiny(**AXES[axis])).pooling_row()
+    assert row.sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("num_registers", [0, 2])
+@pytest.mark.parametrize("pooling", ["class", "tokens", "patches"])
+def test_without_a_norm_pooling_is_the_pooling_row_times_the_tokens(pooling, num_registers):
+    model = build(tiny(pooling=pooling, num_registers=num_registers, final_norm="none"))
+    tokens = torch.randn(3, len(model.pooling_row()), 16)
+    torch.testing.assert_close(model.pool(tokens), model.pooling_row() @ tokens)
+
+
+@pytest.mark.parametrize("pooling", ["class", "tokens", "patches"])
+def test_the_final_norm_of_tokens_comes_before_pooling(pooling):
+    model = build(tiny(pooling=pooling, final_norm="tokens"))
+    tokens = torch.randn(3, 5, 16) * torch.arange(1, 6)[:, None]
+    normed = nn.functional.layer_norm(tokens, [16], eps=1e-6)
+    torch.testing.assert_close(model.pool(tokens), model.pooling_row() @ normed)
+
+
+@pytest.mark.parametrize("pooling", ["class", "tokens", "patches"])
+def test_the_pooled_final_norm_comes_after_pooling(pooling):
+    model = build(tiny(pooling=pooling, final_norm="pooled"))
+    tokens = torch.randn(3, 5, 16) * torch.arange(1, 6)[:, None]
+    normed = nn.functional.layer_norm(model.pooling_row() @ tokens, [16], eps=1e-6)
+    torch.testing.assert_close(model.pool(tokens), normed, atol=1e-5, rtol=1e-5)
+
+
+def test_an_mlp_head_is_linear_relu_dropout_linear():
+    head = build(tiny(head_width=24, head_dropout=0.3)).head
+    assert [type(part) for part in head] == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    assert head[2].p == 0.3
+    assert (head[0].out_features, head[3].out_features) == (24, 5)
+
+
+def test_layer_scale_starts_at_its_configured_value_and_scales_both_branches():
+    scaled = build(tiny(layer_scale=0.5)).eval()
+    plain = build(tiny()).eval()
+    for block, other in zip(scaled.blocks, plain.blocks, strict=True):
+        assert (block.attention_scale.factor == 0.5).all()
+        assert (block.mlp_scale.factor == 0.5).all()
+        with torch.no_grad():
+            other.attention.projection.weight.mul_(0.5)
+            other.attention.projection.bias.mul_(0.5)
+            other.mlp.fc2.weight.mul_(0.5)
+            other.mlp.fc2.bias.mul_(0.5)
+    images = images_for(scaled.config)
+    torch.testing.assert_close(scaled(images), plain(images), atol=1e-6, rtol=0)
+
+
+def test_drop_path_drops_whole_images_and_keeps_the_expectation():
+    branch = torch.ones(20_000, 2, 3)
+    torch.manual_seed(0)
+    dropped = DropPath(0.3)(branch)
+    per_image = dropped[:, 0, 0]
+    assert (dropped == per_image[:, None, None]).all()
+    values = per_image.unique()
+    torch.testing.assert_close(values, torch.tensor([0, 1 / 0.7]))
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_drop_path_is_off_in_evaluation():
+    branch = torch.randn(4, 2, 3)
+    assert torch.equal(DropPath(0.9).eval()(branch), branch)
+
+
+def test_drop_path_grows_linearly_from_block_to_block():
+    model = build(tiny(depth=5, drop_path=0.2))
+    assert [block.drop_path.probability for block in model.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+
+
+def test_everything_random_is_off_in_evaluation():
+    config = tiny(dropout=0.5, attention_dropout=0.5, drop_path=0.5, head_dropout=0.5)
+    model = build(config)
+    images = images_for(config)
+    assert not torch.equal(model(images), model(images))
+    model.eval()
+    assert torch.equal(model(images), model(images))
+
+
+def test_attention_dropout_is_on_in_training():
+    config = tiny(attention_dropout=0.5)
+    model = build(config).train()
+    images = images_for(config)
+    assert not torch.equal(model(images), model(images))
+
+
+def test_weights_start_from_a_truncated_normal_and_biases_from_zero():
+    config = tiny(width=64, mlp_width=128, num_registers=8, init_std=0.05)
+    model = build(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any(), name
+        elif "norm" in name:
+            assert (parameter == 1).all(), name
+        else:
+            assert parameter.std().item() == pytest.approx(0.05, rel=0.25), name
+            assert parameter.abs().max() <= 2, name
+
+
+def test_sincos_positions_are_fixed_and_zero_for_the_class_token():
+    model = build(tiny(positions="sincos"))
+    assert "positions" not in model.state_dict()
+    assert not any(parameter is model.positions for parameter in model.parameters())
+    assert not model.positions[0, 0].any()
+    assert torch.equal(model.positions[:, 1:], sincos_positions((2, 2), 16))
+
+
+def test_sincos_positions_tell_every_patch_from_every_other():
+    positions = sincos_positions((3, 5), 8)[0]
+    assert len(positions.unique(dim=0)) == 15
+
+
+@pytest.mark.parametrize(
+    ("image_size", "patch_size", "named", "nearest"),
+    [
+        ((31, 31), (4, 4), "image size 31 is not divisible by patch size 4", "--image-size 32"),
+        ((33, 33), (4, 4), "image size 33 is not divisible by patch size 4", "--image-size 32"),
+        ((32, 41), (4, 4), "image size 32x41 is not divisible by patch size 4", "--image-size 32x40"),
+        ((32, 41), (8, 4), "image size 32x41 is not divisible by patch size 8x4", "--image-size 32x40"),
+        ((3, 3), (16, 16), "image size 3 is not divisible by patch size 16", "--image-size 16"),
+    ],
+)
+def test_an_image_that_patches_do_not_fill_is_refused_with_the_nearest_size(image_size, patch_size, named, nearest):
+    with pytest.raises(UsageError) as refusal:
+        tiny(image_size=image_size, patch_size=patch_size)
+    assert named in refusal.value.message
+    assert refusal.value.hint.endswith(nearest)
+
+
+@settings(deadline=None)
+@given(
+    image_size=st.tuples(st.integers(1, 64), st.integers(1, 64)),
+    patch_size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+)
+def test_the_suggested_image_size_always_works_and_is_the_nearest(image_size, patch_size):
+    assume(image_size[0] % patch_size[0] or image_size[1] % patch_size[1])
+    with pytest.raises(UsageError) as refusal:
+        tiny(image_size=image_size, patch_size=patch_size)
+    numbers = [int(number) for number in re.findall(r"\d+", refusal.value.hint)]
+    suggested = (numbers[0], numbers[-1])
+    assert refusal.value.hint.endswith(format_size(suggested))
+    assert tiny(image_size=suggested, patch_size=patch_size).image_size == suggested
+    for ours, asked, patch in zip(suggested, image_size, patch_size, strict=True):
+        assert abs(ours - asked) <= patch / 2 or ours == patch
+
+
+def test_a_width_that_heads_do_not_divide_is_refused_with_the_nearest_width():
+    with pytest.raises(UsageError) as refusal:
+        tiny(width=18, num_heads=4)
+    assert refusal.value.message == "width 18 is not divisible by 4 heads"
+    assert refusal.value.hint.endswith("--set model.width=20")
+
+
+def test_pooling_the_class_token_is_refused_where_there_is_none():
+    with pytest.raises(UsageError, match="pooling 'class' needs a class token") as refusal:
+        tiny(class_token=False)
+    assert "model.pooling=patches" in refusal.value.hint
+
+
+def test_sincos_positions_are_refused_for_a_width_that_4_does_not_divide():
+    with pytest.raises(UsageError, match="divisible by 4, not 18") as refusal:
+        tiny(positions="sincos", width=18, num_heads=2)
+    assert refusal.value.hint == "--set model.width=20"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"depth": 0}, {"num_classes": 0}, {"dropout": 1.0}, {"drop_path": -0.1}, {"patch_size": (0, 4)}]
+)
+def test_values_out_of_range_are_refused(changes):
+    with pytest.raises(UsageError):
+        tiny(**changes)
+
+
+def test_names_tell_how_far_up_a_parameter_stands():
+    model = build(tiny(num_registers=1))
+    layers = {name: model.layer_of(name) for name, _ in model.named_parameters()}
+    assert {name for name, layer in layers.items() if layer == 0} == {
+        "class_token",
+        "registers",
+        "positions",
+        "patch_embedding.projection.weight",
+        "patch_embedding.projection.bias",
+    }
+    assert all(layer == int(name.split(".")[1]) + 1 for name, layer in layers.items() if name.startswith("blocks."))
+    assert {name for name, layer in layers.items() if layer == 3} == {
+        "norm.weight",
+        "norm.bias",
+        "head.1.weight",
+        "head.1.bias",
+    }

@@ -1,0 +1,296 @@
+"""The same weights give the same logits as in four other libraries; all weights are random and tiny."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vitcli.core.config import ModelConfig
+from vitcli.models.layers import sincos_positions
+from vitcli.models.registry import listed_config
+from vitcli.models.vit import VisionTransformer
+
+TINY = {"image_size": (8, 8), "patch_size": (4, 4), "num_classes": 5, "width": 16, "depth": 2, "num_heads": 4}
+TINY["mlp_width"] = 32
+
+
+def stirred(model):
+    """No weight stays at a value (0, 1, 1e-6) that would hide a fault."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+def renamed(weights, *rules):
+    """Keys rewritten by (pattern, replacement) pairs, in order."""
+    result = {}
+    for key, value in weights.items():
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)  # noqa: PLW2901 - rewritten step by step
+        result[key] = value
+    return result
+
+
+def assert_same_logits(config, weights, theirs):
+    """Our model of ``config`` with ``weights``, all of which must fit, against their function."""
+    ours = VisionTransformer(config).eval()
+    ours.load_state_dict(weights)
+    torch.manual_seed(1)
+    images = torch.randn(3, config.in_channels, *config.image_size)
+    with torch.no_grad():
+        expected = theirs(images)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(ours(images), expected, atol=1e-5, rtol=0)
+
+
+# timm
+
+TIMM_NAMES = (
+    (r"^cls_token", "class_token"),
+    (r"^reg_token", "registers"),
+    (r"^pos_embed", "positions"),
+    (r"^patch_embed\.proj\.", "patch_embedding.projection."),
+    (r"\.norm1\.", ".attention_norm."),
+    (r"\.norm2\.", ".mlp_norm."),
+    (r"\.attn\.proj\.", ".attention.projection."),
+    (r"\.attn\.", ".attention."),
+    (r"\.ls1\.gamma", ".attention_scale.factor"),
+    (r"\.ls2\.gamma", ".mlp_scale.factor"),
+    (r"^fc_norm\.", "norm."),
+    (r"^head\.(weight|bias)", r"head.1.\1"),
+)
+
+
+def timm_model(**options):
+    from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+
+    defaults = {"img_size": 8, "patch_size": 4, "num_classes": 5, "embed_dim": 16, "depth": 2, "num_heads": 4}
+    return stirred(TimmVisionTransformer(**{**defaults, "mlp_ratio": 2, **options}))
+
+
+def timm_weights(model, config):
+    """Their weights by our names; where they give no position to a token, ours is zero, and the other way round."""
+    weights = renamed(model.state_dict(), *TIMM_NAMES)
+    positions = weights["positions"]
+    if model.no_embed_class:
+        weights["positions"] = nn.functional.pad(positions, (0, 0, int(config.class_token), 0))
+    elif config.num_registers:
+        first = int(config.class_token)
+        last = first + config.num_registers
+        weights["registers"] = weights["registers"] + positions[:, first:last]
+        weights["positions"] = torch.cat([positions[:, :first], positions[:, last:]], dim=1)
+    return weights
+
+
+PATCHES = {"class_token": False, "pooling": "patches"}
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        pytest.param({}, {}, id="class token"),
+        pytest.param({"final_norm": False}, {"final_norm": "none"}, id="no final norm"),
+        pytest.param({"global_pool": "avg"}, {"pooling": "patches", "final_norm": "pooled"}, id="mean, then norm"),
+        pytest.param({"global_pool": "avg", "fc_norm": False}, {"pooling": "patches"}, id="norm, then mean"),
+        pytest.param(
+            {"global_pool": "avg", "pool_include_prefix": True},
+            {"pooling": "tokens", "final_norm": "pooled"},
+            id="mean of all tokens, then norm",
+        ),
+        pytest.param(
+            {"global_pool": "avg", "pool_include_prefix": True, "fc_norm": False},
+            {"pooling": "tokens"},
+            id="norm, then mean of all tokens",
+        ),
+        pytest.param(
+            {"global_pool": "avg", "class_token": False}, {**PATCHES, "final_norm": "pooled"}, id="no class token"
+        ),
+        pytest.param({"init_values": 1e-5}, {"layer_scale": 1e-5}, id="layer scale"),
+        pytest.param({"qkv_bias": False}, {"qkv_bias": False}, id="no qkv bias"),
+        pytest.param({"reg_tokens": 3, "no_embed_class": True}, {"num_registers": 3}, id="registers"),
+        pytest.param({"reg_tokens": 3}, {"num_registers": 3}, id="registers with positions"),
+        pytest.param({"no_embed_class": True}, {}, id="class token without position"),
+        pytest.param(
+            {"reg_tokens": 2, "class_token": False, "no_embed_class": True, "global_pool": "avg", "fc_norm": False},
+            {**PATCHES, "num_registers": 2},
+            id="registers without class token",
+        ),
+        pytest.param(
+            {"img_size": (8, 12), "patch_size": (2, 6)}, {"image_size": (8, 12), "patch_size": (2, 6)}, id="rectangular"
+        ),
+        pytest.param({"in_chans": 1}, {"in_channels": 1}, id="grey"),
+        pytest.param({"act_layer": "relu"}, {"activation": "relu"}, id="relu"),
+        pytest.param({"act_layer": "gelu_tanh"}, {"activation": "gelu-tanh"}, id="tanh gelu"),
+        pytest.param({"num_heads": 1}, {"num_heads": 1}, id="one head"),
+    ],
+)
+def test_same_weights_give_the_same_logits_as_in_timm(options, changes):
+    theirs = timm_model(**options)
+    config = ModelConfig(**{**TINY, "norm_eps": theirs.blocks[0].norm1.eps, **changes})
+    assert_same_logits(config, timm_weights(theirs, config), theirs)
+
+
+def test_an_mlp_head_is_the_one_that_a_tutorial_puts_on_a_timm_model():
+    theirs = timm_model()
+    theirs.head = stirred(nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Dropout(0.3), nn.Linear(24, 5)))
+    config = ModelConfig(**TINY, norm_eps=theirs.norm.eps, head_width=24, head_dropout=0.3)
+    assert_same_logits(config, timm_weights(theirs, config), theirs)
+
+
+# torchvision
+
+
+def test_same_weights_give_the_same_logits_as_in_torchvision():
+    from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
+
+    theirs = stirred(
+        TorchvisionTransformer(
+            image_size=8, patch_size=4, num_layers=2, num_heads=4, hidden_dim=16, mlp_dim=32, num_classes=5
+        )
+    )
+    weights = renamed(
+        theirs.state_dict(),
+        (r"^conv_proj\.", "patch_embedding.projection."),
+        (r"^encoder\.pos_embedding", "positions"),
+        (r"^encoder\.layers\.encoder_layer_", "blocks."),
+        (r"^encoder\.ln\.", "norm."),
+        (r"\.ln_1\.", ".attention_norm."),
+        (r"\.ln_2\.", ".mlp_norm."),
+        (r"\.self_attention\.in_proj_", ".attention.qkv."),
+        (r"\.self_attention\.out_proj\.", ".attention.projection."),
+        (r"\.mlp\.0\.", ".mlp.fc1."),
+        (r"\.mlp\.3\.", ".mlp.fc2."),
+        (r"^heads\.head\.", "head.1."),
+    )
+    assert_same_logits(ModelConfig(**TINY, norm_eps=1e-6), weights, theirs)
+
+
+# transformers
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        pytest.param({}, {}, id="plain"),
+        pytest.param({"qkv_bias": False}, {"qkv_bias": False}, id="no qkv bias"),
+        pytest.param({"hidden_act": "gelu_pytorch_tanh"}, {"activation": "gelu-tanh"}, id="tanh gelu"),
+        pytest.param(
+            {"image_size": [8, 12], "patch_size": [2, 6]},
+            {"image_size": (8, 12), "patch_size": (2, 6)},
+            id="rectangular",
+        ),
+    ],
+)
+def test_same_weights_give_the_same_logits_as_in_transformers(options, changes):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    settings = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    settings |= {"image_size": 8, "patch_size": 4, "num_labels": 5, "layer_norm_eps": 1e-6, **options}
+    theirs = stirred(ViTForImageClassification(ViTConfig(**settings)))
+    weights = renamed(
+        theirs.state_dict(),
+        (r"^vit\.embeddings\.cls_token", "class_token"),
+        (r"^vit\.embeddings\.position_embeddings", "positions"),
+        (r"^vit\.embeddings\.patch_embeddings\.", "patch_embedding."),
+        (r"^vit\.layers\.", "blocks."),
+        (r"^vit\.layernorm\.", "norm."),
+        (r"\.layernorm_before\.", ".attention_norm."),
+        (r"\.layernorm_after\.", ".mlp_norm."),
+        (r"\.attention\.o_proj\.", ".attention.projection."),
+        (r"^classifier\.", "head.1."),
+    )
+    for layer in range(2):
+        for kind in ["weight"] + ["bias"] * settings.get("qkv_bias", True):
+            parts = [weights.pop(f"blocks.{layer}.attention.{part}_proj.{kind}") for part in "qkv"]
+            weights[f"blocks.{layer}.attention.qkv.{kind}"] = torch.cat(parts)
+    config = ModelConfig(**{**TINY, "norm_eps": 1e-6, **changes})
+    assert_same_logits(config, weights, lambda images: theirs(images).logits)
+
+
+# torch.nn.TransformerEncoder
+
+
+class EncoderClassifier(nn.Module):
+    """Patches cut by loops and embedded linearly, torch's own post-norm encoder, a head on the class token."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        height, width = config.patch_size
+        self.patches = nn.Linear(height * width * config.in_channels, config.width)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.positions = nn.Parameter(torch.zeros(1, config.grid[0] * config.grid[1] + 1, config.width))
+        layer = nn.TransformerEncoderLayer(
+            config.width, config.num_heads, config.mlp_width, dropout=config.dropout, batch_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, config.depth)
+        self.head = nn.Linear(config.width, config.num_classes)
+
+    def forward(self, images):
+        height, width = self.config.patch_size
+        rows, columns = self.config.grid
+        pixels = images.permute(0, 2, 3, 1)  # channels last: a patch is flattened by row, column, channel
+        cut = [
+            pixels[:, row * height : (row + 1) * height, column * width : (column + 1) * width].flatten(1)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        tokens = self.patches(torch.stack(cut, dim=1))
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), tokens], dim=1) + self.positions
+        return self.head(self.encoder(tokens)[:, 0])
+
+
+ENCODER_NAMES = (
+    (r"^patches\.", "patch_embedding.projection."),
+    (r"^encoder\.layers\.", "blocks."),
+    (r"\.self_attn\.in_proj_", ".attention.qkv."),
+    (r"\.self_attn\.out_proj\.", ".attention.projection."),
+    (r"\.linear1\.", ".mlp.fc1."),
+    (r"\.linear2\.", ".mlp.fc2."),
+    (r"\.norm1\.", ".attention_norm."),
+    (r"\.norm2\.", ".mlp_norm."),
+    (r"^head\.", "head.1."),
+)
+
+
+def test_the_classic_mnist_model_is_torchs_own_post_norm_encoder():
+    config = listed_config("vit-mnist-classic")
+    theirs = stirred(EncoderClassifier(config))
+    layer = theirs.encoder.layers[0]
+    assert (len(theirs.encoder.layers), layer.self_attn.num_heads, layer.linear1.out_features) == (3, 8, 2048)
+    assert not layer.norm_first
+    assert_same_logits(config, renamed(theirs.state_dict(), *ENCODER_NAMES), theirs)
+
+
+def test_linear_patches_of_colour_images_are_those_cut_by_loops():
+    config = ModelConfig(
+        **{**TINY, "image_size": (8, 12), "patch_size": (2, 6)},
+        patch_embedding="linear",
+        block_norm="post",
+        final_norm="none",
+        norm_eps=1e-5,
+        activation="relu",
+    )
+    theirs = stirred(EncoderClassifier(config))
+    assert_same_logits(config, renamed(theirs.state_dict(), *ENCODER_NAMES), theirs)
+
+
+# fixed positions
+
+
+@pytest.mark.parametrize(("grid", "width"), [((2, 2), 8), ((3, 5), 16), ((7, 4), 12)])
+def test_sincos_positions_are_those_of_their_formula(grid, width):
+    expected = np.zeros((grid[0] * grid[1], width))
+    quarter = width // 4
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            for index in range(quarter):
+                frequency = 1 / 10_000 ** (index / (quarter - 1))
+                features = [np.sin(column * frequency), np.cos(column * frequency)]
+                features += [np.sin(row * frequency), np.cos(row * frequency)]
+                expected[row * grid[1] + column, index::quarter] = features
+    np.testing.assert_allclose(sincos_positions(grid, width)[0].numpy(), expected, atol=1e-6)

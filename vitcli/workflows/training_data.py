@@ -1,0 +1,91 @@
+"""The images that a model is trained and validated on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from vitcli.core.config import AugmentConfig, Geometry, Preprocessing, Size, TrainConfig
+from vitcli.core.events import Emit
+from vitcli.data.cache import PreparedSplit, channel_statistics
+from vitcli.data.dataset import Dataset
+from vitcli.data.raw import Labels, stratified_split
+
+_PHOTO_MARGIN = 1.15
+"""How much larger than the model's input photos are kept for random resized crops."""
+_KNOWN_STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5,), (0.5,)),
+    "none": ((0.0,), (1.0,)),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingData:
+    """Training and validation images, and how files become their like."""
+
+    train: PreparedSplit
+    members: Labels
+    """Indices of the training images that are not held out."""
+    val: PreparedSplit
+    preprocessing: Preprocessing
+
+
+def prepare_training_data(dataset: Dataset, config: TrainConfig, image_size: Size, emit: Emit) -> TrainingData:
+    """Decode what has to be decoded; where there is no validation split, hold one out of the training split.
+
+    Args:
+        dataset: the opened data set.
+        config: how images are resized, augmented and normalised, and the seed of what is held out.
+        image_size: what the model sees.
+        emit: told about the progress.
+
+    Raises:
+        DataError: an image cannot be read, or a class is too small to hold some of it out.
+    """
+    facts = dataset.facts
+    if "val" in facts.counts:
+        members = np.arange(facts.counts["train"])
+        held_out = None
+    else:
+        members, held_out = stratified_split(
+            dataset.labels("train"),
+            fraction=config.data.val_fraction,
+            seed=config.run.seed,
+            classes=facts.classes,
+        )
+    geometry = facts.native_geometry or Geometry(
+        size=image_size,
+        channels=facts.channels,
+        resize=config.data.resize,
+        crop_fraction=config.data.crop_fraction,
+    )
+    train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
+    workers = config.data.workers
+    train = dataset.split("train", train_geometry, workers=workers, emit=emit)
+    val = dataset.split("val" if held_out is None else "train", geometry, members=held_out, workers=workers, emit=emit)
+    mean, std = _statistics(config.data.normalise, train.images, members, facts.channels)
+    preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
+    return TrainingData(train=train, members=members, val=val, preprocessing=preprocessing)
+
+
+def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig) -> Geometry:
+    """Photos are kept larger, and whole, where random resized crops choose from them; else as in evaluation."""
+    if augment.crop_scale == 1:
+        return geometry
+    height, width = (round(side * _PHOTO_MARGIN) for side in geometry.size)
+    size: Size = (height, width)
+    if geometry.resize == "crop":
+        size = (height, round(width * aspect)) if aspect >= 1 else (round(height / aspect), width)
+    return Geometry(size=size, channels=geometry.channels, resize=geometry.resize)
+
+
+def _statistics(
+    kind: str, images: Tensor, members: Labels, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if kind == "dataset":
+        return channel_statistics(images, members)
+    mean, std = _KNOWN_STATISTICS[kind]
+    if kind == "imagenet" and channels == 1:
+        return (sum(mean) / 3,), (sum(std) / 3,)
+    return (mean * channels)[:channels], (std * channels)[:channels]
