@@ -7,7 +7,7 @@ The Python API is the set of functions behind the subcommands; each is imported 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from vitcli.core.version import __version__
 
 if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig as TrainConfig
@@ -27,7 +27,16 @@ _API = {
     "predict": "vitcli.workflows.predict",
     "train": "vitcli.workflows.train",
 }
-__all__ = sorted([*_API, "__version__"])  # noqa: PLE0605 - the list is the table's keys
+__all__ = [
+    "TrainConfig",
+    "__version__",
+    "attention_map",
+    "configure",
+    "download",
+    "evaluate",
+    "predict",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

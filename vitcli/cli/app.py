@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from vitcli import __version__
 from vitcli.cli import listings
 from vitcli.cli.attention_map import attention_map
 from vitcli.cli.console import show_error, stderr
@@ -15,6 +14,7 @@ from vitcli.cli.eval import evaluate
 from vitcli.cli.predict import predict
 from vitcli.cli.train import train
 from vitcli.core.errors import VitError
+from vitcli.core.version import __version__
 
 app = typer.Typer(
     name="vit",

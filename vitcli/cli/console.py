@@ -35,7 +35,7 @@ from vitcli.core.events import (
 )
 
 _UNLIMITED = 10_000
-_PLAIN_SECONDS = 10.0
+_PLAIN_SECONDS = 30.0
 """Without a terminal: time between two lines about one task."""
 
 
@@ -128,7 +128,7 @@ class _PlainListener:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._epochs = 0
+        self._epochs = self._steps = 1
         self._last: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -138,19 +138,31 @@ class _PlainListener:
             case Warned():
                 self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
             case TrainingStarted():
-                self._epochs = event.epochs
+                self._epochs, self._steps = event.epochs, event.steps_per_epoch
             case EpochRecord():
                 self.console.print(_epoch_line(event, self._epochs))
             case TaskProgress():
                 self._task(event)
             case TrainingProgress():
-                pass
+                self._training(event)
 
     def _task(self, event: TaskProgress) -> None:
-        now = time.monotonic()
-        if 0 < event.done < event.total and now - self._last.setdefault(event.task, now) >= _PLAIN_SECONDS:
-            self._last[event.task] = now
+        if 0 < event.done < event.total and self._is_due(event.task):
             self.console.print(f"{event.task}: {event.done:,} of {event.total:,}")
+
+    def _training(self, event: TrainingProgress) -> None:
+        if self._is_due("training"):
+            self.console.print(
+                f"epoch {event.epoch}/{self._epochs}, step {event.step}/{self._steps}: {_figures(event)}"
+            )
+
+    def _is_due(self, task: str) -> bool:
+        """Whether a line about this task is worth printing again."""
+        now = time.monotonic()
+        if now - self._last.setdefault(task, now) < _PLAIN_SECONDS:
+            return False
+        self._last[task] = now
+        return True
 
 
 class _LiveListener(_PlainListener):
@@ -160,23 +172,10 @@ class _LiveListener(_PlainListener):
         super().__init__(console)
         self.progress = progress
         self._tasks: dict[str, TaskID] = {}
-        self._steps = 1
 
-    def __call__(self, event: Event) -> None:
-        super().__call__(event)
-        match event:
-            case TrainingStarted():
-                self._steps = event.steps_per_epoch
-                self._show("epoch 1", 0, event.epochs * event.steps_per_epoch)
-            case TrainingProgress():
-                self._show(
-                    f"epoch {event.epoch}/{self._epochs}",
-                    (event.epoch - 1) * self._steps + event.step,
-                    self._epochs * self._steps,
-                    f"loss {event.loss:.4f}  accuracy {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s",
-                )
-            case _:
-                pass
+    def _training(self, event: TrainingProgress) -> None:
+        done = (event.epoch - 1) * self._steps + event.step
+        self._show(f"epoch {event.epoch}/{self._epochs}", done, self._epochs * self._steps, _figures(event))
 
     def _task(self, event: TaskProgress) -> None:
         self._show(event.task, event.done, event.total, task=event.task)
@@ -187,6 +186,10 @@ class _LiveListener(_PlainListener):
         if task not in self._tasks:
             self._tasks[task] = self.progress.add_task(text, total=total, figures=figures)
         self.progress.update(self._tasks[task], description=escape(text), completed=done, figures=figures)
+
+
+def _figures(event: TrainingProgress) -> str:
+    return f"loss {event.loss:.4f}  accuracy {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
 
 
 def _epoch_line(record: EpochRecord, epochs: int) -> str:

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import vitcli
 from vitcli.core.errors import Interrupted, RunError, did_you_mean
 from vitcli.core.files import write_json
+from vitcli.core.version import __version__
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 SCHEMA = 1
@@ -73,7 +73,7 @@ class Run:
             "seed": seed,
             **summary,
             "git_commit": _git_commit(),
-            "versions": {"vitcli": vitcli.__version__, "python": sys.version.split()[0], **versions},
+            "versions": {"vitcli": __version__, "python": sys.version.split()[0], **versions},
         }
         write_json(path / "run.json", info)
         return cls(path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitcli.core.errors import DataError
-from vitcli.data.raw import ArraySplit, RawDataset
+from vitcli.data.raw import ArraySplit, RawDataset, SplitName
 from vitcli.data.registry import DatasetEntry
 
 
@@ -27,7 +27,7 @@ def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
     try:
         if not folder.exists():
             _download(kind, folder)
-        loaded = {"train": kind(str(folder), train=True), "test": kind(str(folder), train=False)}
+        loaded = _load(kind, folder)
     except (OSError, RuntimeError, EOFError) as error:
         raise DataError(
             f"{folder.name} could not be downloaded: {error}",
@@ -37,7 +37,7 @@ def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
     return RawDataset(
         name=folder.name,
         classes=classes,
-        splits={"train": _array_split(loaded["train"]), "test": _array_split(loaded["test"])},
+        splits={name: _array_split(dataset) for name, dataset in loaded.items()},
     )
 
 
@@ -45,10 +45,17 @@ def _download(kind: Any, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
         temporary = Path(parent) / folder.name
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            for is_train in (True, False):
-                kind(str(temporary), train=is_train, download=True)
+        _load(kind, temporary)
         temporary.rename(folder)
+
+
+def _load(kind: Any, folder: Path) -> dict[SplitName, Any]:
+    """Both splits; torchvision fetches what is missing, and talks too much."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return {
+            "train": kind(str(folder), train=True, download=True),
+            "test": kind(str(folder), train=False, download=True),
+        }
 
 
 def _array_split(dataset: Any) -> ArraySplit:
