@@ -107,7 +107,7 @@ def trained_run(
     """The folder of a run on the digits, two epochs long, one block deep; its parent holds no other run."""
     output_dir = tmp_path_factory.mktemp("experiments")
     where = ("--output-dir", output_dir, "--data-dir", data_dir)
-    outcome = run_cli("train", "digits", *tiny, "--epochs", "2", "--name", "shared", *where)
+    outcome = run_cli("train", "digits", *tiny, "--epochs", "2", "--name", "shared", "--device", "cpu", *where)
     assert outcome.code == 0, outcome.err
     return output_dir / "shared"
 

@@ -51,11 +51,10 @@ def test_the_handlers_from_before_are_put_back_after_a_failure() -> None:
 def test_the_error_has_the_exit_code_of_the_signal(number: signal.Signals, code: int, how: str) -> None:
     with stop_requests() as stop:
         os.kill(os.getpid(), number)
-    error = stop.error(hint="what now")
+    error = stop.error("in epoch 3")
     assert isinstance(error, Interrupted)
     assert error.exit_code == code
-    assert how in error.message
-    assert error.hint == "what now"
+    assert error.message == f"stopped by {how} in epoch 3"
 
 
 def test_outside_the_main_thread_it_is_a_request_that_never_comes() -> None:

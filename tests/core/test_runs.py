@@ -1,22 +1,35 @@
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vitcli import __version__
-from vitcli.core.errors import RunError
+from vitcli.core.errors import Interrupted, RunError, TrainingError
 from vitcli.core.runs import Run, all_runs, check_free, find_run, newest_finished, next_name, run_of_checkpoint
 
 SUMMARY = {"dataset": "digits", "model": "vit-nano-patch2", "recipe": "digits"}
+ENDS: dict[str, BaseException | None] = {
+    "finished": None,
+    "interrupted": Interrupted("stopped", exit_code=130),
+    "failed": ValueError(),
+}
 
 
 def create(path: Path, *, status: str = "", **more: Any) -> Run:
     run = Run.create(path, seed=7, versions={"torch": "9.9"}, summary=SUMMARY, **more)
     if status:
-        run.finish(status)  # type: ignore[arg-type]
+        end(run, ENDS[status])
     return run
+
+
+def end(run: Run, error: BaseException | None = None) -> None:
+    """The block that the run stands for ends, with an error or without."""
+    with suppress(BaseException), run.recorded():
+        if error:
+            raise error
 
 
 def names_in(folder: Path) -> list[str]:
@@ -131,8 +144,8 @@ def test_where_there_is_no_folder_there_are_no_runs(tmp_path: Path) -> None:
 
 def test_the_newest_finished_run_is_the_one_that_ended_last(tmp_path: Path) -> None:
     first, second = create(tmp_path / "first"), create(tmp_path / "second")
-    second.finish("finished")
-    first.finish("finished")
+    end(second)
+    end(first)
     create(tmp_path / "third", status="failed")
     create(tmp_path / "fourth", status="interrupted")
     create(tmp_path / "fifth")
@@ -194,10 +207,28 @@ def test_a_run_that_ended_early_lacks_its_config(tmp_path: Path) -> None:
         _ = create(tmp_path / "one").config
 
 
-def test_finishing_is_stored(tmp_path: Path) -> None:
-    create(tmp_path / "one", status="interrupted")
-    assert Run(tmp_path / "one").status == "interrupted"
-    assert Run(tmp_path / "one").info["ended"] > Run(tmp_path / "one").info["started"]
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "finished"),
+        (Interrupted("stopped", exit_code=143), "interrupted"),
+        (KeyboardInterrupt(), "interrupted"),
+        (TrainingError("the loss became nan"), "failed"),
+        (ValueError(), "failed"),
+        (SystemExit(3), "failed"),
+    ],
+)
+def test_how_a_run_ended_is_stored(tmp_path: Path, error: BaseException | None, status: str) -> None:
+    run = create(tmp_path / "one")
+    end(run, error)
+    stored = Run(tmp_path / "one")
+    assert run.status == stored.status == status
+    assert stored.info["ended"] > stored.info["started"]
+
+
+def test_the_error_that_ended_a_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), create(tmp_path / "one").recorded():
+        divmod(1, 0)
 
 
 def test_the_test_accuracy_is_that_of_the_stored_evaluation(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vitcli.core.errors import DataError
+from vitcli.core.events import Event, Warned
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources.image_folder import find_images, read
 
@@ -168,8 +169,11 @@ def test_what_cannot_be_used_is_named_with_a_hint(
     assert caught.value.hint
 
 
-def test_a_class_beside_the_folders_of_splits_is_refused(image_folder: ImageFolder, tmp_path: Path) -> None:
-    """``cat/`` beside ``train/`` would be left out of training without a word."""
-    image_folder(tmp_path, {"train/cat": 3, "train/dog": 3, "cat": 3})
-    with pytest.raises(DataError, match="cat"):
-        read(tmp_path, test_fraction=0.2)
+def test_a_folder_beside_the_folders_of_splits_is_passed_over_and_named(
+    image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    """Kaggle's archives have such folders; but a class that is left out must not be left out without a word."""
+    image_folder(tmp_path, {"train/cat": 3, "train/dog": 3, "bird": 3})
+    events: list[Event] = []
+    assert read(tmp_path, test_fraction=0.2, emit=events.append).classes == ("cat", "dog")
+    assert [event.text for event in events if isinstance(event, Warned) and "bird/" in event.text]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import struct
 import tarfile
 from collections.abc import Callable, Mapping
@@ -244,6 +245,9 @@ def test_a_download_that_was_damaged_on_disk_is_mended_by_what_the_hint_says(
         (store / "prepared" / name / "facts.json").unlink()
         for path in files_below(store / "downloads"):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        run_cli("download", name)
+        damaged = run_cli("download", name)
+        if damaged.code:  # CIFAR's checksums mend it at once; MNIST's are looked at on download only
+            assert "remove that folder" in damaged.err
+            shutil.rmtree(store / "downloads" / name)
         again = run_cli("download", name)
     assert again.code == 0, again.err

@@ -109,7 +109,7 @@ def test_saving_again_replaces_the_old_file_and_leaves_no_other(saved):
 def test_a_write_that_fails_leaves_the_old_file_as_it_was(saved, monkeypatch, fault):
     before = saved.read_bytes()
 
-    def failing(tensors, path, metadata):
+    def failing(_tensors, path, **_options):
         path.write_bytes(b"half of it")
         raise fault
 

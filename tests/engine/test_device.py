@@ -71,7 +71,8 @@ def test_cuda_is_refused_on_this_machine():
 
 
 @pytest.mark.parametrize(
-    ("name", "suggestion"), [("cud", "cuda"), ("cpuu", "cpu"), ("CUDA", "cuda"), ("cpu:1", "cpu"), ("auot", "auto")]
+    ("name", "suggestion"),
+    [("cud", "cuda"), ("gpu", "cuda"), ("cpuu", "cpu"), ("CUDA", "cuda"), ("cpu:1", "cpu"), ("auot", "auto")],
 )
 def test_an_unknown_device_is_refused_with_the_nearest_name(name, suggestion):
     with pytest.raises(DeviceError, match=f"unknown device '{name}'") as refusal:

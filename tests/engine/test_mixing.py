@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vitcli.engine.mixing import Mixing
@@ -20,7 +20,6 @@ def started(*, seed, epoch=1, **alphas):
     return mixing
 
 
-@settings(deadline=None)
 @given(shape=SHAPES, seed=SEEDS, alpha=st.floats(0.1, 10))
 def test_mixup_is_the_weighted_mean_with_the_image_at_the_other_end(shape, seed, alpha):
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -31,7 +30,6 @@ def test_mixup_is_the_weighted_mean_with_the_image_at_the_other_end(shape, seed,
         torch.testing.assert_close(mixed[index], expected, atol=1e-5, rtol=1e-5)
 
 
-@settings(deadline=None)
 @given(shape=SHAPES, seed=SEEDS, alpha=st.floats(0.1, 10))
 def test_cutmix_takes_each_pixel_from_one_of_both_images_and_the_share_counts_them(shape, seed, alpha):
     images = numbered(shape)
@@ -44,7 +42,6 @@ def test_cutmix_takes_each_pixel_from_one_of_both_images_and_the_share_counts_th
             assert own.double().mean().item() == pytest.approx(share)
 
 
-@settings(deadline=None)
 @given(height=st.integers(1, 12), width=st.integers(1, 12), seed=SEEDS)
 def test_cutmix_pastes_one_rectangle_at_the_same_place_in_all_images_and_channels(height, width, seed):
     mixed, share = started(cutmix=1, seed=seed)(numbered((2, 3, height, width)))

@@ -25,13 +25,13 @@ OPTIMIZERS = {
     "muon": {"lr": 0.02, "adamw_lr": 0.01},
     "adamw": {"lr": 0.01},
     "adam": {"lr": 0.01},
-    "sgd": {"lr": 0.05},
+    "sgd": {"lr": 0.1},
 }
 
 
 def build_model(seed=0, **changes):
     fields = {"image_size": (8, 8), "patch_size": (4, 4), "in_channels": 1, "num_classes": 4}
-    fields |= {"width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32}
+    fields |= {"width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32, "init_std": 0.1}
     torch.manual_seed(seed)
     return VisionTransformer(ModelConfig(**{**fields, **changes}))
 
@@ -44,7 +44,7 @@ class Batches:
         self.labels = torch.arange(size) % 4
         self.images = torch.randn(size, 1, 8, 8, generator=generator)
         for image, label in zip(self.images, self.labels.tolist(), strict=True):
-            image[0].view(2, 4, 2, 4)[label // 2, :, label % 2] += 1
+            image[0].view(2, 4, 2, 4)[label // 2, :, label % 2] += 2
         self.batch_size = batch_size
 
     @property
@@ -96,7 +96,7 @@ def build_trainer(model=None, *, train=None, val=None, seed=0, mixing=None, stop
         precision=Precision(CPU, amp="off", dtype="bfloat16"),
         saver=Kept(),
         emit=(lambda event: None) if events is None else events.append,
-        stop=stop or StopRequest(),
+        stop=StopRequest() if stop is None else stop,
         seed=seed,
     )
 
@@ -111,7 +111,7 @@ def script_validation(monkeypatch, outcomes):
     """Validation that gives (right answers of 4, margin between the two logits) epoch by epoch."""
     script = iter(outcomes)
 
-    def scripted(model, batches, precision):
+    def scripted(*_arguments):
         right, margin = next(script)
         signs = torch.tensor([1.0] * right + [-1.0] * (4 - right))
         return torch.stack([signs * margin, torch.zeros(4)], dim=1), torch.zeros(4, dtype=torch.int64)
@@ -132,7 +132,7 @@ def test_a_tiny_model_learns_a_tiny_set_by_heart():
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
 def test_every_optimiser_with_every_schedule_reduces_the_loss(optimizer, schedule):
     options = {"optimizer": optimizer, "schedule": schedule, **OPTIMIZERS[optimizer]}
-    records = build_trainer(epochs=6, step_size=4, **options).fit()
+    records = build_trainer(epochs=8, step_size=4, **options).fit()
     assert records[-1].val_loss < 0.9 * math.log(4)
     assert records[-1].val_loss < records[0].val_loss
 
@@ -159,11 +159,14 @@ def test_what_was_drawn_before_training_does_not_matter():
 
 
 @pytest.mark.parametrize("parts", [2, 3, 8])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_a_batch_in_parts_gives_the_same_weights_as_one_step(optimizer, parts):
-    options = {"optimizer": optimizer, "epochs": 2, "lr": 1e-3}
-    whole = trained_weights(**options)
-    cut = trained_weights(grad_accum_steps=parts, **options)
+    def train(grad_accum_steps):
+        model = build_model(qkv_bias=False)  # softmax cancels the bias of keys: Adam would magnify rounding errors
+        options = {"optimizer": optimizer, "lr": 1e-3, "adamw_lr": 1e-3}
+        return trained_weights(model=model, grad_accum_steps=grad_accum_steps, **options)
+
+    whole, cut = train(1), train(parts)
     for name in whole:
         torch.testing.assert_close(cut[name], whole[name], atol=1e-6, rtol=0)
 
@@ -447,7 +450,7 @@ def test_weight_decay_shrinks_what_has_no_gradient_of_its_own():
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
-    model = build_model(num_registers=2)
+    model = build_model(num_registers=2, patch_embedding="linear", head_width=8)
     optimizers = build_optimizers(model, OptimConfig(optimizer="muon", lr=0.02, adamw_lr=0.003))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     muon, adamw = optimizers.all

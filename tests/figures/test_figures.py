@@ -101,7 +101,7 @@ def test_the_weights_decide_on_the_picture(tmp_path: Path) -> None:
     assert not np.array_equal(images[0], images[1])
 
 
-@pytest.mark.parametrize("name", ["$^$", "cash $5 or $10_", "a\\b", "{}", "50%", "<b>", "_", ""])
+@pytest.mark.parametrize("name", ["$^$", "$5 or $10", "a\\b_{} <b> 50%", ""])
 def test_names_are_text_and_no_formulas(tmp_path: Path, name: str) -> None:
     """Class and file names are the user's: matplotlib reads what stands between two dollars as mathematics."""
     draw_confusion([[1, 0], [0, 1]], [name, "dog"], tmp_path / "confusion.png", title=name)

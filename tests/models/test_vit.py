@@ -2,7 +2,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -326,7 +326,6 @@ def test_an_image_that_patches_do_not_fill_is_refused_with_the_nearest_size(imag
     assert refusal.value.hint.endswith(nearest)
 
 
-@settings(deadline=None)
 @given(
     image_size=st.tuples(st.integers(1, 64), st.integers(1, 64)),
     patch_size=st.tuples(st.integers(1, 20), st.integers(1, 20)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
@@ -28,7 +28,6 @@ def softmax(logits):
     return logits.double().softmax(dim=1).numpy()
 
 
-@settings(deadline=None)
 @given(judged_images())
 def test_accuracy_and_confusion_are_those_of_scikit_learn(judged):
     logits, labels, classes = judged
@@ -41,7 +40,6 @@ def test_accuracy_and_confusion_are_those_of_scikit_learn(judged):
     assert ours.top1 == pytest.approx(sum(each.correct for each in ours.classes) / ours.images)
 
 
-@settings(deadline=None)
 @given(judged_images())
 def test_the_loss_is_scikit_learns_log_loss(judged):
     logits, labels, classes = judged
@@ -49,7 +47,6 @@ def test_the_loss_is_scikit_learns_log_loss(judged):
     assert compute_metrics(*judged).loss == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(judged_images())
 def test_precision_recall_and_f1_of_every_class_are_those_of_scikit_learn(judged):
     logits, labels, classes = judged
@@ -67,7 +64,6 @@ def test_precision_recall_and_f1_of_every_class_are_those_of_scikit_learn(judged
     assert ours.macro_f1 == pytest.approx(macro)
 
 
-@settings(deadline=None)
 @given(judged_images())
 def test_top5_is_scikit_learns_top_k_accuracy(judged):
     logits, labels, classes = judged

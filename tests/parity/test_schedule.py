@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 
@@ -94,7 +94,6 @@ def test_warm_up_takes_half_of_the_training_at_most():
     assert ours[7] < 1
 
 
-@settings(deadline=None)
 @given(
     schedule=st.sampled_from(["constant", "step", "cosine", "one-cycle"]),
     epochs=SIZES,
@@ -109,7 +108,6 @@ def test_factors_are_positive_and_never_above_1(steps_per_epoch, **settings):
     assert all(0 < factor <= 1 + 1e-12 for factor in ours)
 
 
-@settings(deadline=None)
 @given(
     schedule=st.sampled_from(["constant", "step", "cosine", "one-cycle"]),
     epochs=SIZES,

@@ -271,6 +271,8 @@ class RunConfig:
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
 
     def __post_init__(self) -> None:
+        is_folder_name = not self.name.startswith(".") and not any(letter in "/\\" for letter in self.name)
+        _check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
         _check(self.save_every >= 0, f"save_every = {self.save_every} is negative")
         _check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
 

@@ -74,7 +74,7 @@ def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Settings from ``section.key=value`` words; values are TOML, and a bare word is a string."""
+    """Settings from ``section.key=value`` words; a value is TOML or a bare word, as its key wants it."""
     settings: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -83,7 +83,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
             raise UsageError(
                 f"--set {assignment!r} is not of the form section.key=value", hint="for example --set optim.lr=0.01"
             )
-        settings.setdefault(section, {})[field] = _parse_value(text.strip())
+        settings.setdefault(section, {})[field] = _Word(text.strip())
     return settings
 
 
@@ -91,11 +91,18 @@ def _recipe_folder() -> Any:
     return resources.files("vitcli") / "recipes"
 
 
-def _parse_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+class _Word(str):
+    """A value as it was typed on the command line: what it means depends on the kind that its key wants."""
+
+    __slots__ = ()
+
+    def as_kind(self, kind: Any) -> Any:
+        """Text stays what it is, unless it is quoted; everything else is read as TOML."""
+        try:
+            value = tomllib.loads(f"value = {self}")["value"]
+        except tomllib.TOMLDecodeError:
+            return str(self)
+        return str(self) if kind is str and not isinstance(value, str) else value
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> None:
@@ -119,6 +126,8 @@ def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
 
 def _convert(value: Any, kind: Any, key: str) -> Any:
     """``value`` as ``kind``, where no information is lost; else UsageError."""
+    if isinstance(value, _Word):
+        value = value.as_kind(kind)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         if value in inner:
@@ -132,7 +141,7 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if type(value) is kind:
         return value
@@ -143,7 +152,7 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
 def _convert_pair(value: Any, kind: Any, key: str) -> Any:
     """A pair from a list of two, one number for both, or ``HEIGHTxWIDTH``."""
     if isinstance(value, str):
-        value = [_parse_value(part) for part in value.lower().split("x")]
+        value = [_Word(part) for part in value.lower().split("x")]
     elif not isinstance(value, list | tuple):
         value = [value]
     if len(value) == 1:

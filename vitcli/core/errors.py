@@ -20,27 +20,36 @@ class VitError(Exception):
     """A fault that the user can mend: ``message`` says what, ``hint`` what to type next."""
 
     exit_code = 1
+    usual_hint = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
 
 class UsageError(VitError):
     """A name, key or value that does not exist or does not fit."""
 
+    usual_hint = "`vit COMMAND --help` says what is possible"
+
 
 class DataError(VitError):
     """Images, labels, splits or downloads that cannot be used."""
+
+    usual_hint = "remove or replace it, then try again"
 
 
 class ModelError(VitError):
     """A model configuration or a checkpoint that cannot be used."""
 
+    usual_hint = "`vit runs` lists the runs and `vit train` makes one"
+
 
 class RunError(VitError):
     """An experiment directory that is missing, taken or broken."""
+
+    usual_hint = "`vit runs` lists the runs"
 
 
 class DeviceError(VitError):

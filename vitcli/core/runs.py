@@ -24,6 +24,7 @@ from vitcli.core.version import __version__
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 SCHEMA = 1
+_REQUIRED = {"status", "started", "ended", "dataset", "model", "recipe"}
 
 
 class Run:
@@ -43,6 +44,8 @@ class Run:
             raise RunError(f"{path} is no run: it has no run.json", hint="`vit runs` lists the runs") from None
         except ValueError as error:
             raise RunError(f"{self._info_file} is broken: {error}") from None
+        if not isinstance(self.info, dict) or not self.info.keys() >= _REQUIRED:
+            raise RunError(f"{self._info_file} is broken: it lacks {', '.join(sorted(_REQUIRED))}")
 
     @classmethod
     def create(
@@ -126,7 +129,12 @@ class Run:
     def test_accuracy(self) -> float | None:
         """What ``vit eval`` stored for the test split, 0..1; None before."""
         stored = self.evaluation("test")
-        return float(self._read(str(stored.relative_to(self.path)))["top1"]) if stored.exists() else None
+        if not stored.exists():
+            return None
+        try:
+            return float(self._read(str(stored.relative_to(self.path)))["top1"])
+        except (KeyError, TypeError, ValueError):
+            raise RunError(f"{stored} is broken: it has no top1") from None
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Store every setting of the run."""

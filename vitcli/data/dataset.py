@@ -105,6 +105,11 @@ class Dataset:
         return read_split(path)
 
 
+def canonical_name(name: str) -> str:
+    """A registered name as it is; a folder by its whole path, so that it is known from everywhere."""
+    return name if name in DATASETS else str(Path(name).expanduser().resolve())
+
+
 def open_dataset(name: str, *, directory: Path, test_fraction: float, emit: Emit) -> Dataset:
     """A registered data set, fetched if need be, or an image folder.
 
@@ -158,7 +163,7 @@ def _open_named(name: str, directory: Path, emit: Emit) -> Dataset:
 
 
 def _open_folder(path: Path, directory: Path, test_fraction: float, emit: Emit) -> Dataset:
-    raw = image_folder.read(path, test_fraction=test_fraction)
+    raw = image_folder.read(path, test_fraction=test_fraction, emit=emit)
     fingerprint = _fingerprint(path, raw)
     folder = directory / "prepared" / f"{raw.name}-{fingerprint[:12]}"
     if not facts_file(folder).is_file():

@@ -51,7 +51,8 @@ def read_header(path: Path) -> tuple[Size, bool]:
         DataError: the file is missing or is no image.
     """
     with _opened(path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+        has_exif = image.format != "PNG" or "exif" in image.info  # getexif() would decode a whole PNG to find none
+        turned = has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
         size = (image.width, image.height) if turned else (image.height, image.width)
         return size, image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
 

@@ -22,9 +22,9 @@ def choose_device(name: str) -> torch.device:
     """
     kind, _, index = name.partition(":")
     if kind not in _KINDS or (index and not (kind == "cuda" and index.isdecimal())):
-        raise DeviceError(
-            f"unknown device {name!r}", hint=did_you_mean(kind, _KINDS, otherwise="auto, cpu, cuda, cuda:N or mps")
-        )
+        meant = "cuda" if kind.lower() in {"gpu", "nvidia"} else kind
+        hint = did_you_mean(meant, _KINDS, otherwise="auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(f"unknown device {name!r}", hint=hint)
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -7,7 +7,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitcli.figures.canvas import new_figure, save_figure
+from vitcli.figures.canvas import literal, new_figure, save_figure
 
 _LEAST_SIDE = 448
 """Smaller images are enlarged to this many pixels, so that an 8 x 8 digit can be read."""
@@ -31,7 +31,7 @@ def draw_attention(
     overlay = np.asarray(Image.fromarray(weights).resize((image.width, image.height), Image.Resampling.BILINEAR))
     height = 4.2
     figure = new_figure(2 * height * image.width / image.height + 1.2, height)
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     left, right = figure.subplots(1, 2)
     colours = "gray" if image.mode == "L" else None
     scale = Normalize(min(0.0, float(weights.min())), float(weights.max()) or 1.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitcli.figures.canvas import new_figure, save_figure
+from vitcli.figures.canvas import literal, new_figure, save_figure
 
 _MOST_NUMBERS = 25
 """Classes up to which cells carry numbers."""
@@ -21,10 +21,11 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
     figure = new_figure(side + 1, side)
     axes = figure.subplots()
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    axes.set(title=literal(title), xlabel="predicted class", ylabel="true class")
     if len(classes) <= _MOST_NAMES:
-        axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(len(classes)), classes)
+        names = [literal(name) for name in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, classes)) > 2 else 0)
+        axes.set_yticks(range(len(classes)), names)
     if len(classes) <= _MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             if count:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitcli.core.events import EpochRecord
-from vitcli.figures.canvas import new_figure, save_figure
+from vitcli.figures.canvas import literal, new_figure, save_figure
 
 
 def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> None:
     """Two panels, training and validation in each; the best epoch is marked."""
     figure = new_figure(10, 4)
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     losses, accuracies = figure.subplots(1, 2)
     epochs = [record.epoch for record in records]
     best = next(record for record in reversed(records) if record.is_best)

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 
 from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
+from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.data.cache import PreparedSplit
-from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.loader import Batches
 from vitcli.data.raw import SplitName, stratified_split
 from vitcli.data.store import data_dir
@@ -69,10 +69,10 @@ def evaluate(
         test_fraction=trained_on["test_fraction"],
         emit=emit,
     )
-    same_data = not dataset or dataset == trained_on["name"]
+    same_data = not dataset or canonical_name(dataset) == trained_on["name"]
     if same_data and opened.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
         emit(Warned(text=f"{opened.facts.name} has changed since this model was trained: its splits may differ"))
-    chosen = _choose_split(opened, split, emit)
+    chosen = _choose_split(opened, split, same_data=same_data, emit=emit)
     images = _read(opened, chosen, loaded, same_data=same_data, emit=emit)
     labels = _labels_of_model(images, opened.facts.classes, loaded.checkpoint.classes)
     batches = Batches(images.images, labels, batch_size=batch_size, transform=loaded.to_input, device=loaded.device)
@@ -117,20 +117,25 @@ def evaluate(
     )
 
 
-def _choose_split(dataset: Dataset, asked: Literal["auto", "train", "val", "test"], emit: Emit) -> SplitName:
+def _choose_split(
+    dataset: Dataset, asked: Literal["auto", "train", "val", "test"], *, same_data: bool, emit: Emit
+) -> SplitName:
+    """The split to judge; where training held its own validation images out, ``val`` means these."""
     counts = dataset.facts.counts
     if asked == "auto":
         if "test" in counts:
             return "test"
-        emit(Warned(text="there is no test split: these validation images chose the epoch, so expect too much of it"))
-        return "val"
-    if asked in counts or asked == "val":  # where there is no validation split, one was held out in training
+        if same_data:
+            emit(Warned(text="there is no test split: these images chose the epoch, so they flatter the model"))
+            return "val"
+        return "val" if "val" in counts else "train"
+    if asked in counts or (asked == "val" and same_data):
         return asked
     raise DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(counts)}")
 
 
 def _read(dataset: Dataset, split: SplitName, loaded: LoadedModel, *, same_data: bool, emit: Emit) -> PreparedSplit:
-    """The images of a split as this model sees them; the held-out ones of its own training for ``val``."""
+    """The images of a split as this model sees them."""
     geometry = loaded.checkpoint.preprocessing.geometry
     native = dataset.facts.native_geometry
     if native is not None and native != geometry:
@@ -138,10 +143,9 @@ def _read(dataset: Dataset, split: SplitName, loaded: LoadedModel, *, same_data:
             f"{dataset.facts.name} has images of {native.size}, the model was trained on {geometry.size}",
             hint="`vit predict` takes images of any size",
         )
-    if split in dataset.facts.counts and (split != "train" or "val" in dataset.facts.counts):
+    held_out_in_training = same_data and "val" not in dataset.facts.counts
+    if split == "test" or not held_out_in_training:
         return dataset.split(split, geometry, emit=emit)
-    if not same_data:
-        return dataset.split("train", geometry, emit=emit)
     provenance = loaded.checkpoint.provenance
     kept, held_out = stratified_split(
         dataset.labels("train"),
@@ -149,7 +153,6 @@ def _read(dataset: Dataset, split: SplitName, loaded: LoadedModel, *, same_data:
         seed=provenance["seed"],
         classes=dataset.facts.classes,
     )
-    emit(Note(text="the validation images are those held out of the training split in training"))
     return dataset.split("train", geometry, members=held_out if split == "val" else kept, emit=emit)
 
 

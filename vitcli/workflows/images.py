@@ -22,14 +22,10 @@ def image_files(inputs: Sequence[str]) -> list[Path]:
 
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
-    if path.is_dir():
-        found = find_images(path)
-        if not found:
-            raise DataError(f"{path} has no images", hint=f"files that count: {' '.join(sorted(IMAGE_SUFFIXES))}")
-        return found
-    if path.exists():
-        return [path]
-    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - patterns may be absolute
-    if not matches:
+    places = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    if not places:
         raise DataError(f"no such image: {text}", hint="give files, folders, or patterns such as 'photos/*.jpg'")
-    return [file for match in matches for file in (find_images(match) if match.is_dir() else [match])]
+    files = [file for place in places for file in (find_images(place) if place.is_dir() else [place])]
+    if not files:
+        raise DataError(f"{text} has no images", hint=f"files that count: {' '.join(sorted(IMAGE_SUFFIXES))}")
+    return files

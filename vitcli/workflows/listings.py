@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vitcli.core.config import format_size
 from vitcli.core.config_files import load_recipe, recipe_names
+from vitcli.core.errors import RunError
 from vitcli.core.runs import all_runs
 from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, is_present
@@ -117,7 +117,10 @@ def list_runs(output_dir: Path) -> list[RunRow]:
     """Every run of a directory, the newest first."""
     rows = []
     for run in all_runs(output_dir):
-        metrics: dict[str, Any] = run.metrics
+        try:
+            metrics, test_accuracy = run.metrics, run.test_accuracy
+        except RunError:  # one broken run must not hide the others
+            metrics, test_accuracy = {}, None
         best = metrics.get("best")
         rows.append(
             RunRow(
@@ -128,7 +131,7 @@ def list_runs(output_dir: Path) -> list[RunRow]:
                 recipe=run.info["recipe"],
                 epochs=len(metrics.get("epochs", ())),
                 val_accuracy=best and best["val_accuracy"],
-                test_accuracy=run.test_accuracy,
+                test_accuracy=test_accuracy,
                 started=run.info["started"],
             )
         )

@@ -17,10 +17,9 @@ from vitcli.core.events import Emit, EpochRecord, Note, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.runs import Run, check_free, next_name
 from vitcli.data.augment import TrainTransform
-from vitcli.data.dataset import Dataset, Facts, open_dataset
+from vitcli.data.dataset import Dataset, Facts, canonical_name, open_dataset
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
-from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, newest_download
 from vitcli.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitcli.engine.device import Precision, choose_device, describe, seed_everything
@@ -152,12 +151,11 @@ def _configure(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, D
         why = "bundled" if name == "digits" else "downloaded last"
         emit(Note(text=f"no data set given: training on {name} ({why})"))
     dataset = open_dataset(name, directory=directory, test_fraction=stated.data.test_fraction, emit=emit)
-    name = name if name in DATASETS else str(Path(name).expanduser().resolve())
     recipe_name = asked.run.recipe or dataset.facts.recipe
     if not asked.run.recipe:
         emit(Note(text=f"recipe: {recipe_name}, the default for {dataset.facts.name}"))
     chosen: Mapping[str, Mapping[str, Any]] = {
-        "data": {"name": name, "dir": str(directory.resolve())},
+        "data": {"name": canonical_name(name), "dir": str(directory.resolve())},
         "run": {"recipe": recipe_name},
     }
     return configure(load_recipe(recipe_name), *layers, chosen), dataset

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitcli.core.errors import DataError
+from vitcli.core.events import Emit, Warned, ignore
 from vitcli.data.raw import FileSplit, RawDataset, SplitName, stratified_split
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -20,19 +21,20 @@ _SPLIT_SEED = 0
 """Of the test split, which must be the same for every run that is compared."""
 
 
-def read(folder: Path, *, test_fraction: float) -> RawDataset[FileSplit]:
+def read(folder: Path, *, test_fraction: float, emit: Emit = ignore) -> RawDataset[FileSplit]:
     """Find the images of a folder and their classes; classes are aligned by name across splits.
 
     Args:
         folder: the folder.
         test_fraction: share held out for testing where the folder has no splits.
+        emit: warned about folders that are passed over.
 
     Raises:
         DataError: no folder, no classes, no images, one class only, or a class that one of the splits lacks.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", hint="give a folder of class subfolders, or a name of `vit datasets`")
-    split_folders = _split_folders(folder)
+    split_folders = _split_folders(folder, emit)
     if "train" not in split_folders and split_folders:
         raise DataError(f"{folder} has no train/ folder", hint=f"it has {', '.join(_names(split_folders))}")
     roots = split_folders or {"train": folder}
@@ -59,8 +61,8 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
 
 
-def _split_folders(folder: Path) -> dict[SplitName, Path]:
-    """The folders of the splits, where there are some; a class may not stand beside them."""
+def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
+    """The folders of the splits, where there are some; what stands beside them does not count, and that is said."""
     subfolders = _subfolders(folder)
     splits: dict[SplitName, Path] = {}
     for path in subfolders:
@@ -69,6 +71,9 @@ def _split_folders(folder: Path) -> dict[SplitName, Path]:
             raise DataError(f"{folder} has two folders for one split: {splits[split].name}/ and {path.name}/")
         if split:
             splits[split] = path
+    beside = [f"{path.name}/" for path in subfolders if path not in splits.values()]
+    if splits and beside:
+        emit(Warned(text=f"{folder} has splits, so what stands beside them is passed over: {', '.join(beside)}"))
     return splits
 
 

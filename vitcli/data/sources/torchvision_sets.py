@@ -3,6 +3,7 @@
 import contextlib
 import io
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
         if not folder.exists():
             _download(kind, folder)
         loaded = _load(kind, folder)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise DataError(
-            f"{folder.name} could not be downloaded: {error}",
-            hint=f"check the network, then `vit download {folder.name}` again",
-        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:
+        if folder.exists():
+            message, first = f"{folder.name} in {folder} is damaged: {error}", "remove that folder"
+        else:
+            message, first = f"{folder.name} could not be downloaded: {error}", "check the network"
+        raise DataError(message, hint=f"{first}, then `vit download {folder.name}` again") from error
     classes = tuple(str(name).split(" - ")[0] for name in loaded["train"].classes)  # MNIST's read "0 - zero"
     return RawDataset(
         name=folder.name,

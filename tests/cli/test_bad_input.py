@@ -1,0 +1,288 @@
+"""What a user gets wrong: exit code 1, a message that names the value, a hint, and nothing written."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from vitcli.core.errors import VitError
+from vitcli.core.runs import Run
+
+RunCli = Callable[..., Any]
+Scene = dict[str, str]
+
+
+def draw(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), 128).save(path)
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory, trained_run: Path, digit: Path, shapes: Path) -> Scene:
+    """Paths to all that is wrong, by the name that the cases below give it."""
+    root = tmp_path_factory.mktemp("scene")
+    (root / "empty").mkdir()
+    (root / "file").write_text("text")
+    for name in ("flat/a.png", "one-image/cat/a.png", "two-images/cat/a.png", "two-images/dog/a.png"):
+        draw(root / name)
+    for number in range(4):
+        draw(root / "one-class" / "cat" / f"{number}.png")
+        for name in ("with-text", "with-truncated", "with-an-empty-class"):
+            draw(root / name / "cat" / f"{number}.png")
+            draw(root / name / "dog" / f"{number}.png")
+    (root / "with-an-empty-class" / "emu").mkdir()
+    (root / "with-text" / "dog" / "0.png").write_text("this is text")
+    noise = root / "with-truncated" / "dog" / "0.jpg"
+    Image.effect_noise((64, 64), 50).save(noise)
+    noise.write_bytes(noise.read_bytes()[:1500])
+    (root / "broken.toml").write_text("[optim\nlr = ")
+    (root / "odd-key.toml").write_text("[optim]\nlearnrate = 1\n")
+    (root / "odd-section.toml").write_text("[optimm]\nlr = 1\n")
+    checkpoint = Run(trained_run).best_checkpoint.read_bytes()
+    (root / "truncated.safetensors").write_bytes(checkpoint[: len(checkpoint) // 2])
+    (root / "stub.safetensors").write_bytes(checkpoint[:5])
+    (root / "text.safetensors").write_text("this is text, not weights")
+    torch.save({"weights": torch.zeros(3)}, root / "pickled.safetensors")
+    shutil.copytree(trained_run, root / "runs" / "without-weights", ignore=shutil.ignore_patterns("*.safetensors"))
+    broken = root / "runs" / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    paths = {path.name: str(path) for path in root.iterdir()} | {
+        path.name: str(path) for path in (root / "runs").iterdir()
+    }
+    return paths | {"absent": str(root / "absent"), "run": str(trained_run), "digit": str(digit), "shapes": str(shapes)}
+
+
+CASES = [
+    # words, what the message names, what the hint says
+    pytest.param("train {absent}", "{absent}", "vit datasets", id="a folder that is missing"),
+    pytest.param("train {empty}", "{empty} is empty", "subfolder", id="an empty folder"),
+    pytest.param("train {file}", "{file} is no folder", "vit datasets", id="a file for a folder"),
+    pytest.param("train {flat}", "{flat} has no class subfolders", "subfolder", id="a folder without subfolders"),
+    pytest.param("train {one-image}", "'cat'", "at least two", id="one image"),
+    pytest.param("train {two-images}", "'cat' has too few images (1)", "add images", id="one image per class"),
+    pytest.param("train {one-class}", "one class only: 'cat'", "at least two", id="one class"),
+    pytest.param("train {with-an-empty-class}", "'emu' has no images", "remove", id="a class without images"),
+    pytest.param("train {with-text}", "{with-text}/dog/0.png", "", id="text among the images"),
+    pytest.param("train {with-truncated}", "{with-truncated}/dog/0.jpg", "", id="half an image among the images"),
+    pytest.param("train mnits", "'mnits'", "'mnist'", id="an unknown data set"),
+    pytest.param("download mnits", "'mnits'", "'mnist'", id="an unknown data set to download"),
+    pytest.param("eval mnits --model {run}", "'mnits'", "'mnist'", id="an unknown data set to evaluate on"),
+    pytest.param("train digits --recipe digts", "'digts'", "'digits'", id="an unknown recipe"),
+    pytest.param("train digits --model vit-nano-path2", "'vit-nano-path2'", "vit-nano-patch2", id="an unknown model"),
+    pytest.param("train digits --set optim.lrr=1", "'optim.lrr'", "'optim.lr'", id="an unknown key"),
+    pytest.param("train digits --set optm.lr=1", "'optm'", "'optim'", id="an unknown section"),
+    pytest.param("train digits --set lr=1", "'lr=1'", "--set optim.lr=0.01", id="an assignment without a section"),
+    pytest.param("train digits --set optim.epochs=few", "'few'", "", id="a value of the wrong kind"),
+    pytest.param("train digits --opt adamv", "'adamv'", "'adam", id="an unknown optimiser"),
+    pytest.param("train digits --sched cosin", "'cosin'", "'cosine'", id="an unknown schedule"),
+    pytest.param("train digits --config {absent}", "{absent}", "", id="a config file that is missing"),
+    pytest.param("train digits --config {broken.toml}", "{broken.toml}", "", id="a config file that is no TOML"),
+    pytest.param("train digits --config {empty}", "{empty}", "", id="a folder for a config file"),
+    pytest.param("train digits --config {odd-key.toml}", "'optim.learnrate'", "", id="an unknown key in a file"),
+    pytest.param("train digits --config {odd-section.toml}", "'optimm'", "'optim'", id="an unknown section in a file"),
+    pytest.param("train digits --lr -0.1", "lr = -0.1", "", id="a negative learning rate"),
+    pytest.param("train digits --lr nan", "lr = nan", "", id="a learning rate that is no number"),
+    pytest.param("train digits --batch-size 0", "batch_size = 0", "", id="a batch of nothing"),
+    pytest.param("train digits --epochs 0", "epochs = 0", "", id="no epochs"),
+    pytest.param("train digits --val-fraction 1.5", "val_fraction = 1.5", "", id="more held out than there is"),
+    pytest.param("train digits --seed -1", "seed = -1", "", id="a negative seed"),
+    pytest.param(
+        "train digits --model vit-nano-patch4 --image-size 9", "image size 9", "--image-size 8", id="indivisible pixels"
+    ),
+    pytest.param(
+        "train digits --model vit-nano-patch4 --image-size 8x15", "8x15", "--image-size 8x16", id="indivisible width"
+    ),
+    pytest.param("train digits --image-size wide", "'wide'", "", id="an image size that is no size"),
+    pytest.param(
+        "train digits --set model.width=50 --set model.num_heads=4",
+        "width 50",
+        "model.width=52",
+        id="indivisible heads",
+    ),
+    pytest.param("train digits --set model.depth=0", "depth = 0", "", id="a model without blocks"),
+    pytest.param("train digits --set model.num_classes=3", "num_classes = 3", "", id="other classes than the data's"),
+    pytest.param("train digits --device gpu", "'gpu'", "cuda", id="an unknown device"),
+    pytest.param("predict {digit} --model {run} --device cdua", "'cdua'", "'cuda'", id="a misspelt device"),
+    pytest.param(
+        "predict {digit} --model {run} --device cuda",
+        "cuda",
+        "--device cpu",
+        id="CUDA where there is none",
+        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+    ),
+    pytest.param("predict {digit} --model {run} --device cuda:99", "cuda", "", id="a GPU too many"),
+    pytest.param("eval --model nobody", "'nobody'", "vit runs", id="a run that does not exist"),
+    pytest.param("eval", "no finished run in experiments", "vit train", id="no run at all"),
+    pytest.param("predict {digit}", "no finished run", "vit train", id="nothing to predict with"),
+    pytest.param("train digits --init-from nobody", "'nobody'", "", id="weights of a run that does not exist"),
+    pytest.param("eval --model {without-weights}", "without-weights", "vit runs", id="a run without weights"),
+    pytest.param("eval --model {broken}", "run.json is broken", "", id="a run that is broken"),
+    pytest.param("eval --model {absent}.safetensors", "{absent}.safetensors", "", id="a checkpoint that is missing"),
+    pytest.param(
+        "predict {digit} --model {truncated.safetensors}", "{truncated.safetensors}", "", id="half a checkpoint"
+    ),
+    pytest.param(
+        "predict {digit} --model {stub.safetensors}", "{stub.safetensors}", "", id="five bytes of a checkpoint"
+    ),
+    pytest.param("eval --model {text.safetensors}", "{text.safetensors}", "", id="text for a checkpoint"),
+    pytest.param("eval --model {pickled.safetensors}", "{pickled.safetensors}", "", id="a pickle for a checkpoint"),
+    pytest.param("predict {absent} --model {run}", "{absent}", "", id="an image that is missing"),
+    pytest.param("predict {empty} --model {run}", "{empty} has no images", "", id="a folder without images"),
+    pytest.param("predict {empty}/*.png --model {run}", "{empty}/*.png", "", id="a pattern that fits nothing"),
+    pytest.param("attention-map {file} --model {run}", "{file}", "", id="a map of what is no image"),
+    pytest.param("attention-map {absent} --model {run}", "{absent}", "", id="a map of what is missing"),
+    pytest.param(
+        "attention-map {digit} --model {run} --method rolout", "'rolout'", "'rollout'", id="an unknown method"
+    ),
+    pytest.param("eval {shapes} --model {run}", "'left'", "it knows 0, 1", id="other classes than the model's"),
+    pytest.param("train digits --output-dir {file}/experiments", "{file}", "", id="runs below a file"),
+    pytest.param("train digits --data-dir {file}/data", "{file}", "", id="data below a file"),
+    pytest.param("predict {digit} --model {run} --csv {file}/rows.csv", "{file}", "", id="a CSV file below a file"),
+    pytest.param("attention-map {digit} --model {run} --output {file}/maps", "{file}", "", id="maps below a file"),
+    pytest.param("train digits --name {empty}", "{empty}", "--output-dir", id="a name that is a path"),
+    pytest.param("train digits --name ../outside", "../outside", "--output-dir", id="a name that leads outside"),
+]
+
+
+def listing(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def mistake(run_cli: RunCli, scene: Scene, tiny: tuple[str, ...]) -> Callable[[str], Any]:
+    """Type a case's words; a model that trains at all is a tiny one."""
+
+    def type_in(words: str) -> Any:
+        command, *rest = filled(words, scene).split()
+        small = tiny[2:] if command == "train" else ()
+        return run_cli(command, *small, *rest)
+
+    return type_in
+
+
+def filled(text: str, scene: Scene) -> str:
+    for key, value in scene.items():
+        text = text.replace(f"{{{key}}}", value)
+    return text
+
+
+@pytest.mark.parametrize(("words", "named", "hint"), CASES)
+def test_a_mistake_is_named_and_leaves_nothing(
+    mistake: Callable[[str], Any], scene: Scene, tmp_path: Path, words: str, named: str, hint: str
+) -> None:
+    del hint
+    before = listing(Path(scene["run"]))
+    outcome = mistake(words)
+    assert outcome.code == 1
+    assert outcome.out == ""
+    message, _, _ = outcome.err.partition("hint: ")
+    assert "error: " in message
+    assert filled(named, scene) in message
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "experiments").exists()
+    assert listing(tmp_path) == {}
+    assert listing(Path(scene["run"])) == before
+
+
+@pytest.mark.parametrize(("words", "named", "hint"), CASES)
+def test_a_mistake_comes_with_a_hint(mistake: Callable[[str], Any], words: str, named: str, hint: str) -> None:
+    del named
+    _, _, advice = mistake(words).err.partition("hint: ")
+    assert advice.strip(), "there is no hint"
+    assert hint in advice
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_an_output_folder_that_cannot_be_written_is_named(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]) -> None:
+    outcome = run_cli("train", shapes, *tiny, "--output-dir", "/proc/vitcli")
+    assert outcome.code == 1
+    assert "/proc/vitcli" in outcome.err
+    assert "hint:" in outcome.err
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_output_folder_is_named(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    outcome = run_cli("train", shapes, *tiny, "--output-dir", tmp_path / "locked")
+    assert outcome.code == 1
+    assert "locked" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("trian", "'train'"),
+        ("train --epoch 3", "--epochs"),
+        ("predict a.png --topk 3", "--top-k"),
+        ("attention-map a.png --metod raw", "--method"),
+    ],
+)
+def test_a_misspelt_command_or_option_comes_with_the_right_one(run_cli: RunCli, words: str, advice: str) -> None:
+    outcome = run_cli(*words.split())
+    assert outcome.code == 2
+    assert advice in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("train --epochs many", "--epochs"),
+        ("train digits --lr", "--lr"),
+        ("train digits cifar10", "cifar10"),
+        ("eval --split tset", "tset"),
+        ("eval --batch-size 0", "--batch-size"),
+        ("predict", "IMAGE"),
+        ("predict a.png --top-k 0", "--top-k"),
+        ("attention-map a.png --head-fusion median", "median"),
+        ("download", "NAME"),
+    ],
+)
+def test_what_is_no_command_line_is_a_usage_error(run_cli: RunCli, words: str, named: str) -> None:
+    outcome = run_cli(*words.split())
+    assert outcome.code == 2
+    assert named.lower() in outcome.err.lower()
+    assert outcome.out == ""
+
+
+def test_a_pattern_of_folders_without_images_is_a_mistake_too(
+    run_cli: RunCli, trained_run: Path, tmp_path: Path
+) -> None:
+    """Each such folder by itself is one; nothing predicted must not look like success."""
+    (tmp_path / "empty-1").mkdir()
+    outcome = run_cli("predict", "empty-*", "--model", trained_run)
+    assert outcome.code == 1
+    assert "empty-" in outcome.err
+
+
+def test_debugging_shows_the_error_itself(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIT_DEBUG", "1")
+    with pytest.raises(VitError, match="absent"):
+        run_cli("train", "--config", "absent.toml")
+    monkeypatch.setenv("VIT_DEBUG", "0")
+    assert run_cli("train", "--config", "absent.toml").code == 1
+
+
+@pytest.mark.parametrize("debugging", ["0", "1"])
+def test_a_traceback_is_seen_when_debugging_only(debugging: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vitcli", "train", "--config", "absent.toml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "VIT_DEBUG": debugging},
+    )
+    assert done.returncode == 1
+    assert "error: no such config file: absent.toml" in done.stderr
+    assert ("Traceback" in done.stderr) is (debugging == "1")

@@ -1,0 +1,355 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from vitcli.core.config import Geometry, Preprocessing
+from vitcli.core.errors import DataError
+from vitcli.data.preprocess import InputTransform, crop_box, load_array, open_image, read_header, to_array
+
+SIDES = st.integers(1, 400)
+FRACTIONS = st.just(1.0) | st.floats(0.05, 1)
+RGB = Geometry(size=(4, 6), channels=3)
+GREY = Geometry(size=(4, 6), channels=1)
+
+
+def noise(height, width, channels=3, seed=0):
+    """Random pixels, (height, width, channels), or (height, width) for one channel."""
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def channels_first(image):
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+# the crop
+
+
+@given(height=SIDES, width=SIDES, target=st.tuples(SIDES, SIDES), fraction=FRACTIONS)
+@example(height=29, width=34, target=(28, 28), fraction=1.0)  # 29 / 28 * 28 > 29
+@example(height=60, width=58, target=(28, 28), fraction=1.0)
+def test_the_crop_box_lies_inside_the_image(height, width, target, fraction):
+    left, top, right, bottom = crop_box((height, width), Geometry(size=target, channels=3, crop_fraction=fraction))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+@given(height=SIDES, width=SIDES, target=st.tuples(SIDES, SIDES), fraction=FRACTIONS)
+def test_the_crop_box_is_the_centred_share_of_the_largest_box_of_the_right_aspect_ratio(
+    height, width, target, fraction
+):
+    left, top, right, bottom = crop_box((height, width), Geometry(size=target, channels=3, crop_fraction=fraction))
+    assert (right - left) / (bottom - top) == pytest.approx(target[1] / target[0])
+    assert left + right == pytest.approx(width)
+    assert top + bottom == pytest.approx(height)
+    assert max((right - left) / width, (bottom - top) / height) == pytest.approx(fraction)
+
+
+@given(height=SIDES, width=SIDES, fraction=FRACTIONS)
+def test_squashing_keeps_the_whole_image(height, width, fraction):
+    geometry = Geometry(size=(7, 5), channels=3, resize="squash", crop_fraction=fraction)
+    assert crop_box((height, width), geometry) == (0, 0, width, height)
+
+
+@pytest.mark.parametrize(("side", "other"), [(29, 34), (58, 60), (116, 200), (225, 300)])
+@pytest.mark.parametrize("is_tall", [False, True])
+def test_images_whose_largest_crop_is_not_exact_in_floating_point_can_be_cropped(side, other, is_tall):
+    size = (side, other) if is_tall else (other, side)
+    array = to_array(Image.new("RGB", size, "red"), Geometry(size=(28, 28), channels=3))
+    assert array.shape == (3, 28, 28)
+
+
+@given(
+    target=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    margin=st.integers(0, 4),
+    is_wide=st.booleans(),
+    factor=st.integers(1, 4),
+)
+def test_cropping_is_resizing_the_whole_image_and_cutting_out_its_centre(target, margin, is_wide, factor):
+    (height, width), extra = target, (0, margin) if is_wide else (margin, 0)
+    whole = height + 2 * extra[0], width + 2 * extra[1]
+    image = Image.fromarray(noise(whole[0] * factor, whole[1] * factor))
+    resized = np.asarray(image.resize(whole[::-1], Image.Resampling.BICUBIC))
+    expected = resized[extra[0] : extra[0] + height, extra[1] : extra[1] + width]
+    ours = to_array(image, Geometry(size=target, channels=3))
+    assert np.abs(ours.astype(int) - channels_first(expected).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(("side", "margin", "factor"), [(8, 2, 1), (6, 3, 3), (5, 1, 4)])
+def test_the_crop_fraction_cuts_off_a_margin_all_around(side, margin, factor):
+    whole = side + 2 * margin
+    image = Image.fromarray(noise(whole * factor, whole * factor))
+    resized = np.asarray(image.resize((whole, whole), Image.Resampling.BICUBIC))
+    expected = channels_first(resized[margin : margin + side, margin : margin + side])
+    ours = to_array(image, Geometry(size=(side, side), channels=3, crop_fraction=side / whole))
+    assert np.abs(ours.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(3, 20), (20, 3), (40, 40), (1, 1)])
+def test_squashing_is_resizing_the_whole_image(size):
+    image = Image.fromarray(noise(*size))
+    expected = image.resize((6, 4), Image.Resampling.BICUBIC)
+    ours = to_array(image, Geometry(size=(4, 6), channels=3, resize="squash", crop_fraction=0.5))
+    assert np.array_equal(ours, channels_first(expected))
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_of_the_right_size_is_untouched(resize, channels):
+    pixels = noise(5, 7, channels)
+    ours = to_array(Image.fromarray(pixels), Geometry(size=(5, 7), channels=channels, resize=resize))
+    assert np.array_equal(ours, channels_first(pixels))
+
+
+def test_an_image_of_the_right_size_is_cropped_all_the_same_when_a_share_is_asked_for():
+    pixels = noise(8, 8)
+    ours = to_array(Image.fromarray(pixels), Geometry(size=(8, 8), channels=3, crop_fraction=0.5))
+    assert not np.array_equal(ours, channels_first(pixels))
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 60), channels=st.sampled_from([1, 3]))
+def test_arrays_have_one_shape_and_can_be_written_to(height, width, channels):
+    geometry = Geometry(size=(4, 6), channels=channels, resize="squash")
+    array = to_array(Image.fromarray(noise(height, width)), geometry)
+    assert array.shape == (channels, 4, 6)
+    assert array.dtype == np.uint8
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+
+
+# modes
+
+
+def test_what_is_transparent_becomes_white():
+    pixels = noise(4, 6, 4)
+    pixels[:2, :, 3], pixels[2:, :3, 3], pixels[2:, 3:, 3] = 0, 255, 128
+    ours = to_array(Image.fromarray(pixels), RGB).transpose(1, 2, 0)
+    assert (ours[:2] == 255).all()
+    assert np.array_equal(ours[2:, :3], pixels[2:, :3, :3])
+    half = 255 + (pixels[2:, 3:, :3].astype(float) - 255) * 128 / 255
+    np.testing.assert_allclose(ours[2:, 3:], half, atol=1)
+
+
+def test_transparent_grey_becomes_white():
+    pixels = noise(4, 6, 2)
+    pixels[..., 1] = [0, 0, 0, 255, 255, 255]
+    ours = to_array(Image.fromarray(pixels), GREY)[0]
+    assert (ours[:, :3] == 255).all()
+    assert np.array_equal(ours[:, 3:], pixels[:, 3:, 0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, channels):
+    image = Image.new("P", (6, 4), 0)
+    image.putpalette([0, 0, 0, 200, 200, 200])
+    image.paste(1, (3, 0, 6, 4))
+    image.save(tmp_path / "image.png", transparency=0)
+    ours = load_array(tmp_path / "image.png", Geometry(size=(4, 6), channels=channels))
+    assert (ours[:, :, :3] == 255).all()
+    assert (ours[:, :, 3:] == 200).all()
+
+
+def test_a_palette_becomes_its_colours():
+    image = Image.new("P", (6, 4), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.paste(1, (0, 2, 6, 4))
+    ours = to_array(image, RGB)
+    assert (ours[:, :2] == np.array([10, 20, 30])[:, None, None]).all()
+    assert (ours[:, 2:] == np.array([200, 100, 50])[:, None, None]).all()
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path):
+    values = np.linspace(0, 65535, 24).round().astype(np.uint16).reshape(4, 6)
+    Image.fromarray(values).save(tmp_path / "image.png")
+    ours = load_array(tmp_path / "image.png", GREY)[0]
+    np.testing.assert_allclose(ours, values / 257, atol=0.51)
+    assert (ours.min(), ours.max()) == (0, 255)
+    assert len(np.unique(ours)) == 24
+
+
+def test_dark_16_bit_grey_stays_dark():
+    values = np.full((4, 6), 2570, dtype=np.uint16)
+    assert (to_array(Image.fromarray(values), GREY) == 10).all()
+    assert (to_array(Image.fromarray(values), RGB) == 10).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param(np.array([0, 257, 65535], dtype=np.int32), [0, 1, 255], id="16 of 32 bits"),
+        pytest.param(np.array([0, 10**6, 2 * 10**6], dtype=np.int32), [0, 128, 255], id="32 bits"),
+        pytest.param(np.array([0, 0.2, 1], dtype=np.float32), [0, 51, 255], id="shares"),
+        pytest.param(np.array([-5, 0, 20], dtype=np.float32), [0, 0, 255], id="any numbers"),
+    ],
+)
+def test_wide_grey_is_scaled_and_not_clipped(values, expected):
+    image = Image.fromarray(np.repeat(values[:, None], 2, axis=1))
+    ours = to_array(image, Geometry(size=(3, 2), channels=1))[0, :, 0]
+    np.testing.assert_allclose(ours, expected, atol=1)
+
+
+def test_black_and_white_become_0_and_255():
+    image = Image.fromarray(np.eye(4, 6, dtype=np.uint8) * 255).convert("1")
+    assert np.array_equal(to_array(image, GREY)[0], np.eye(4, 6, dtype=np.uint8) * 255)
+
+
+def test_grey_becomes_three_equal_channels():
+    pixels = noise(4, 6, 1)
+    assert np.array_equal(to_array(Image.fromarray(pixels), RGB), np.stack([pixels] * 3))
+
+
+def test_colours_become_their_luma():
+    pixels = noise(4, 6)
+    expected = pixels @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(to_array(Image.fromarray(pixels), GREY)[0], expected, atol=1)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB"])
+def test_other_colour_spaces_become_rgb(mode):
+    image = Image.new("RGB", (6, 4), (200, 30, 90))
+    if mode == "LAB":
+        image = Image.new("LAB", (6, 4), (255, 128, 128))
+        expected = Image.new("RGB", (6, 4), (255, 255, 255))
+    else:
+        image, expected = image.convert(mode), image
+    np.testing.assert_allclose(to_array(image, RGB), channels_first(expected), atol=6)
+
+
+# files
+
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright[:, ::-1].swapaxes(0, 1),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: upright[::-1].swapaxes(0, 1),
+}
+"""EXIF orientation -> pixels as a camera stores them; 6, for example: the first row is the right side."""
+
+
+def turned_photo(path, upright, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(np.ascontiguousarray(STORED[orientation](upright))).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_turned_photos_are_upright(tmp_path, orientation, suffix):
+    upright = noise(4, 6)
+    path = turned_photo(tmp_path / f"photo.{suffix}", upright, orientation)
+    assert np.array_equal(load_array(path, RGB), channels_first(upright))
+    assert np.array_equal(np.asarray(open_image(path)), upright)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "jpg"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_headers_of_turned_photos_tell_the_upright_size(tmp_path, orientation, suffix):
+    path = turned_photo(tmp_path / f"photo.{suffix}", noise(4, 6), orientation)
+    assert read_header(path) == ((4, 6), False)
+
+
+def test_a_turned_jpeg_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = Image.new("RGB", (16, 32), "black")
+    image.paste((255, 255, 255), (0, 0, 16, 16))  # stored above is seen on the right
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    ours = load_array(tmp_path / "photo.jpg", Geometry(size=(16, 32), channels=1))[0]
+    assert ours[:, :14].max() < 20
+    assert ours[:, 18:].min() > 235
+    assert read_header(tmp_path / "photo.jpg") == ((16, 32), False)
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_grey"),
+    [("1", True), ("L", True), ("LA", True), ("I;16", True), ("P", False), ("RGB", False), ("RGBA", False)],
+)
+def test_headers_tell_grey_from_colour(tmp_path, mode, is_grey):
+    Image.new(mode, (6, 4)).save(tmp_path / "image.png")
+    assert read_header(tmp_path / "image.png") == ((4, 6), is_grey)
+
+
+def test_of_an_animation_the_first_frame_counts(tmp_path):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "image.gif", save_all=True, append_images=frames[1:])
+    assert load_array(tmp_path / "image.gif", RGB)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("read", [open_image, read_header, lambda path: load_array(path, RGB)])
+def test_files_that_are_no_images_are_refused_by_name(tmp_path, read):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    for name, message in {
+        "missing.png": "no such image",
+        "text.png": "not an image in a known format",
+        "empty.png": "not an image in a known format",
+        "folder.png": "is a folder, not an image",
+    }.items():
+        with pytest.raises(DataError, match=message) as refusal:
+            read(tmp_path / name)
+        assert name in refusal.value.message
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tiff"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_truncated_images_are_refused_by_name(tmp_path, suffix, share):
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(noise(40, 60)).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(DataError) as refusal:
+        load_array(path, RGB)
+    assert path.name in refusal.value.message
+
+
+# the model's input
+
+
+def input_transform(image_size, *, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)):
+    geometry = Geometry(size=(4, 6), channels=len(mean))
+    preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
+    return InputTransform(preprocessing, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.1307,), (0.3081,))])
+def test_pixels_become_shares_minus_mean_over_standard_deviation(mean, std):
+    images = torch.from_numpy(noise(4, 6, 5 * len(mean)).reshape(5, len(mean), 4, 6))
+    expected = (images.double() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    ours = input_transform((4, 6), mean=mean, std=std)(images)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_mean_of_0_and_a_standard_deviation_of_1_give_shares_of_white():
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 6)
+    ours = input_transform((4, 6), mean=(0,) * 3, std=(1,) * 3)(images)
+    torch.testing.assert_close(ours[0, :, 0, 0], torch.tensor([0, 0.2, 1]))
+
+
+@pytest.mark.parametrize("image_size", [(16, 16), (9, 31), (4, 12), (3, 3)])
+def test_images_are_resized_to_what_the_model_sees_as_pillow_resizes_them(image_size):
+    transform = input_transform(image_size)
+    images = torch.from_numpy(noise(4, 6, 6).reshape(2, 3, 4, 6))
+    ours = transform(images)
+    assert ours.shape == (2, 3, *image_size)
+    normalised = transform.normalised(images)
+    for index in range(2):
+        for channel in range(3):
+            plane = Image.fromarray(normalised[index, channel].numpy())
+            expected = np.asarray(plane.resize(image_size[::-1], Image.Resampling.BICUBIC))
+            np.testing.assert_allclose(ours[index, channel], expected, atol=1e-4)
+
+
+def test_images_of_the_models_size_are_not_resampled():
+    images = torch.from_numpy(noise(4, 6, 3).reshape(1, 3, 4, 6))
+    transform = input_transform((4, 6))
+    assert torch.equal(transform(images), transform.normalised(images))
