@@ -227,15 +227,17 @@ class OptimConfig:
     """Keep, evaluate and store an exponential moving average of the weights."""
     ema_decay: float = 0.999
     patience: int = 0
-    """Stop after this many epochs without a better validation accuracy; 0: never."""
+    """Stop after this many epochs without a better one; 0: never."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "grad_accum_steps", "step_size"):
             _check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
-        for name in ("lr", "adamw_lr", "gamma", "layer_decay"):
+        _check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
+        for name in ("lr", "adamw_lr", "layer_decay"):
             _check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
         for name in ("weight_decay", "warmup_epochs", "clip_grad", "patience"):
-            _check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
+            value = getattr(self, name)
+            _check(0 <= value < float("inf"), f"{name} = {value} is negative or endless")
         _check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
         _check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not in [0, 1)")
         _check(

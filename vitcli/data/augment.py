@@ -79,7 +79,9 @@ def random_resample(images: Tensor, size: tuple[int, int], config: AugmentConfig
     bottom = torch.stack([crop_height * sin * aspect, crop_height * cos, centre_y], dim=1)
     affine = torch.stack([top, bottom], dim=1).to(images.device)  # output to input coordinates, (B, 2, 3)
     grid = F.affine_grid(affine, [batch, 1, *size], align_corners=False)
-    return F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    leaves_image = max(config.rotate, config.zoom, config.shift) > 0  # a crop does not, so its edges must not fade
+    padding = "zeros" if leaves_image else "border"
+    return F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def _crop_sizes(share: Tensor, shape: Tensor, height: int, width: int, config: AugmentConfig) -> tuple[Tensor, Tensor]:
@@ -88,5 +90,5 @@ def _crop_sizes(share: Tensor, shape: Tensor, height: int, width: int, config: A
         return torch.ones_like(share), torch.ones_like(share)
     area = height * width * (config.crop_scale + (1 - config.crop_scale) * share)
     log_low, log_high = (math.log(ratio) for ratio in config.crop_ratio)
-    aspect = torch.exp(log_low + (log_high - log_low) * shape)
-    return (area * aspect).sqrt().clamp(max=width) / width, (area / aspect).sqrt().clamp(max=height) / height
+    aspect = torch.exp(log_low + (log_high - log_low) * shape).clamp(area / height**2, width**2 / area)
+    return (area * aspect).sqrt() / width, (area / aspect).sqrt() / height

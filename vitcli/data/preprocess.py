@@ -52,7 +52,8 @@ def read_header(path: Path) -> tuple[Size, bool]:
     """
     with _opened(path) as image:
         has_exif = image.format != "PNG" or "exif" in image.info  # getexif() would decode a whole PNG to find none
-        turned = has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+        is_upright = image.format == "TIFF" or not has_exif  # Pillow gives the upright size of TIFF files
+        turned = not is_upright and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
         size = (image.width, image.height) if turned else (image.height, image.width)
         return size, image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
 
@@ -80,8 +81,8 @@ def crop_box(size: Size, geometry: Geometry) -> Box:
     target_height, target_width = geometry.size
     scale = geometry.crop_fraction * min(height / target_height, width / target_width)
     box_height, box_width = scale * target_height, scale * target_width
-    left, top = (width - box_width) / 2, (height - box_height) / 2
-    return left, top, left + box_width, top + box_height
+    left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)  # rounding may lead outside
+    return left, top, min(width, left + box_width), min(height, top + box_height)
 
 
 def to_array(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:

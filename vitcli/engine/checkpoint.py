@@ -71,7 +71,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             provenance=json.loads(metadata["provenance"]),
             weights=weights,
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (IndexError, KeyError, TypeError, ValueError, UsageError) as error:
         raise ModelError(f"the metadata of {path} cannot be read: {error}") from None
 
 

@@ -74,7 +74,7 @@ class Trainer:
         precision: what to compute in.
         saver: keeps checkpoints and metrics.
         emit: told about the progress.
-        stop: asked before every step whether a signal wants the training to end.
+        stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
         compile_model: train through torch.compile.
     """
