@@ -7,7 +7,6 @@ import typer
 
 from vitcli.cli.console import duration, listening, percent, print_facts, print_json, stderr
 from vitcli.cli.options import DataDirOption, JsonOption
-from vitcli.core.config_files import load_config_file, parse_assignments
 
 _MODEL, _OPTIM, _AUGMENT, _RUN = "Model", "Optimisation", "Augmentation and regularisation", "Run and machine"
 
@@ -170,6 +169,8 @@ def train(
     given = {
         section: {key: value for key, value in table.items() if value is not None} for section, table in flags.items()
     }
+    from vitcli.core.config_files import load_config_file, parse_assignments
+
     layers = [load_config_file(config)] if config else []
     layers += [parse_assignments(assignments or ()), given]
     with listening() as emit:
