@@ -51,6 +51,8 @@ def options(
 
 def main() -> None:
     """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
+    # Waiting threads must not spin: beside any other busy process that makes small models several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debugging = os.environ.get("VIT_DEBUG") == "1"
     try:
         app()
