@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from vitcli.core.config import AugmentConfig, ModelChoice, OptimConfig, Preprocessing
+from vitcli.core.config import AugmentConfig, ModelChoice, OptimConfig
 from vitcli.core.events import EpochRecord, ignore
 from vitcli.core.interrupts import StopRequest
+from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import open_dataset

@@ -725,10 +725,3 @@ def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
         [sys.executable, "-m", "vitcli", "runs", "--json"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout == "[]\n"
-
-
-def test_the_folder_of_runs_can_be_set_by_a_variable(
-    run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VIT_OUTPUT_DIR", str(trained_run.parent))
-    assert [row["name"] for row in as_json(run_cli("runs", "--json"))] == ["shared"]

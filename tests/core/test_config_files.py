@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from vitcli.cli.app import app
-from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config import USUAL_LR, ModelConfig, OptimConfig, TrainConfig
 from vitcli.core.config_files import (
     configure,
     load_config_file,
@@ -277,3 +277,32 @@ def test_the_recipes_of_image_folders_exist(name: str) -> None:
 def test_model_settings_are_kept_as_changes_of_a_registry_entry() -> None:
     config = configure({"model": {"name": "vit-tiny-patch16", "image_size": "32x48", "drop_path": 0}})
     assert settings_of(config)["model"] == {"name": "vit-tiny-patch16", "image_size": (32, 48), "drop_path": 0.0}
+
+
+def test_another_model_than_the_recipes_comes_without_the_recipes_changes_to_its_own() -> None:
+    recipe = {"model": {"name": "vit-nano-patch2", "depth": 2}}
+    assert configure(recipe, {"model": {"name": "vit-tiny-patch16"}}).model.changes == {}
+    assert configure(recipe, {"model": {"name": "vit-nano-patch2"}}).model.changes == {"depth": 2}
+    assert configure(recipe, {"model": {"num_registers": 1}}).model.changes == {"depth": 2, "num_registers": 1}
+
+
+def test_settings_of_a_layer_that_names_no_model_hold_for_any() -> None:
+    layers = {"model": {"depth": 3}}, {"model": {"name": "vit-tiny-patch16", "num_registers": 1}}
+    assert configure(*layers).model.changes == {"depth": 3, "num_registers": 1}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_model_can_be_asked_for_above_every_recipe(name: str) -> None:
+    for model in MODELS:
+        changes = configure(load_recipe(name), {"model": {"name": model}}).model.changes
+        config = ModelConfig(**{"image_size": (56, 56), **MODELS[model], **changes, "name": model})
+        if model != load_recipe(name)["model"]["name"]:
+            assert config == ModelConfig(**{"image_size": (56, 56), **MODELS[model], "name": model})
+
+
+def test_another_optimizer_than_the_recipes_comes_with_its_own_usual_rate() -> None:
+    recipe = {"optim": {"optimizer": "muon", "lr": 0.02, "epochs": 3}}
+    assert configure(recipe, {"optim": {"optimizer": "adamw"}}).optim.peak_lr == USUAL_LR["adamw"]
+    assert configure(recipe, {"optim": {"optimizer": "adamw", "lr": 0.1}}).optim.peak_lr == 0.1
+    assert configure(recipe, {"optim": {"lr": 0.1}}).optim.peak_lr == 0.1
+    assert configure(recipe, {"optim": {"optimizer": "adamw"}}).optim.epochs == 3

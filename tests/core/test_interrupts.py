@@ -5,6 +5,7 @@ from signal import SIGINT, SIGTERM
 
 import pytest
 
+from vitcli.core import interrupts
 from vitcli.core.errors import Interrupted
 from vitcli.core.interrupts import stop_requests
 
@@ -22,11 +23,23 @@ def test_a_signal_is_a_request_and_not_an_exception(number: signal.Signals) -> N
         assert stop.signal is number
 
 
-def test_a_second_signal_ends_the_process_at_once() -> None:
+def test_a_signal_that_a_launcher_hands_on_twice_is_one_request() -> None:
+    with stop_requests() as stop:
+        os.kill(os.getpid(), SIGTERM)
+        os.kill(os.getpid(), SIGTERM)
+        assert stop.signal is SIGTERM
+
+
+@pytest.mark.parametrize(("number", "code"), [(SIGINT, 130), (SIGTERM, 143)])
+def test_a_second_signal_ends_the_training_at_once(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    monkeypatch.setattr(interrupts, "_ONE_REQUEST_SECONDS", 0.0)
     with stop_requests():
-        os.kill(os.getpid(), SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), SIGINT)
+        os.kill(os.getpid(), number)
+        with pytest.raises(Interrupted) as caught:
+            os.kill(os.getpid(), number)
+    assert caught.value.exit_code == code
 
 
 def handlers() -> list[object]:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from vitcli.core.config import AugmentConfig, Geometry, Preprocessing
+from vitcli.core.config import AugmentConfig
+from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform, random_crop, random_flip, random_resample
 from vitcli.data.preprocess import InputTransform
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from vitcli.core.config import Geometry
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Event, TaskProgress, ignore
+from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import data_dir as chosen_data_dir
 from vitcli.data.store import facts_file, is_present, mark_downloaded, named_folder, newest_download
@@ -109,7 +109,7 @@ def test_photos_get_the_geometry_that_is_asked_for(photos: Path, tmp_path: Path,
     dataset = opened(photos, tmp_path / "data")
     assert dataset.facts.native_size is None
     assert dataset.facts.native_geometry is None
-    assert dataset.facts.recipe == "photos"
+    assert dataset.recipe == "photos"
     assert dataset.facts.channels == 3
     split = dataset.split("train", geometry)
     assert split.images.dtype == torch.uint8
@@ -135,7 +135,7 @@ def test_small_images_of_one_size_are_kept_as_they_are(thumbnails: Path, tmp_pat
     dataset = opened(thumbnails, tmp_path / "data")
     assert dataset.facts.native_size == (8, 12)
     assert dataset.facts.channels == 1
-    assert dataset.facts.recipe == "small-images"
+    assert dataset.recipe == "small-images"
     geometry = dataset.facts.native_geometry
     assert geometry is not None
     stored = {
@@ -243,7 +243,7 @@ def test_a_truncated_image_is_named_and_nothing_half_written_stays(
     dataset = opened(photos, tmp_path / "data")
     with pytest.raises(DataError, match=str(bad)):
         dataset.split("train", THUMBNAIL, members=members)
-    assert everything_below(tmp_path / "data") == ["facts.json"]
+    assert everything_below(tmp_path / "data") == ["facts-1.json"]
 
 
 def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from vitcli.core.config import Geometry, Preprocessing
 from vitcli.core.errors import DataError
+from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.preprocess import InputTransform, crop_box, load_array, open_image, read_header, to_array
 
 SIDES = st.integers(1, 400)

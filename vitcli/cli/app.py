@@ -8,7 +8,7 @@ import typer
 
 from vitcli.cli import listings
 from vitcli.cli.attention_map import attention_map
-from vitcli.cli.console import show_error, stderr
+from vitcli.cli.console import show_error
 from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
 from vitcli.cli.predict import predict
@@ -61,9 +61,6 @@ def main() -> None:
         if debugging:
             raise
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        stderr().print("stopped by Ctrl-C")
-        sys.exit(130)
     except OSError as error:
         if debugging:
             raise

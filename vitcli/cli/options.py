@@ -11,13 +11,11 @@ ModelOption = Annotated[
         "--model", "-m", help="A run's name or path, or a checkpoint file.", show_default="newest finished run"
     ),
 ]
-OutputDirOption = Annotated[
-    Path, typer.Option("--output-dir", "-o", envvar="VIT_OUTPUT_DIR", help="Folder of all runs.")
-]
+OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of all runs.")]
 DataDirOption = Annotated[
     str,
     typer.Option(
-        "--data-dir", envvar="VIT_DATA_DIR", help="Where data sets are kept.", show_default="the user's cache folder"
+        "--data-dir", help="Where data sets are kept.", show_default="$VIT_DATA_DIR, else the user's cache folder"
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]

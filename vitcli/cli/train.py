@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from vitcli.cli.console import duration, listening, percent, print_facts, print_json, stderr
-from vitcli.cli.options import DataDirOption, JsonOption
+from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption
 
 _MODEL, _OPTIM, _AUGMENT, _RUN = "Model", "Optimisation", "Augmentation and regularisation", "Run and machine"
 
@@ -94,9 +94,7 @@ def train(
     ] = None,
     output_dir: Annotated[
         str | None,
-        _option(
-            "--output-dir", "-o", envvar="VIT_OUTPUT_DIR", help="Folder of all runs.", panel=_RUN, default="experiments"
-        ),
+        _option("--output-dir", "-o", help="Folder of all runs.", panel=_RUN, default="experiments"),
     ] = None,
     overwrite: Annotated[bool | None, _option("--overwrite", help="Replace a run of that name.", panel=_RUN)] = None,
     save_every: Annotated[
@@ -172,7 +170,8 @@ def train(
     from vitcli.core.config_files import load_config_file, parse_assignments
 
     layers = [load_config_file(config)] if config else []
-    layers += [parse_assignments(assignments or ()), given]
+    words = parse_assignments(assignments or ())
+    layers.append({section: words.get(section, {}) | given.get(section, {}) for section in words.keys() | given.keys()})
     with listening() as emit:
         from vitcli.workflows.train import train as train_workflow
 
@@ -192,9 +191,10 @@ def train(
             "time": f"{duration(result.seconds)} on {result.device}",
         }
     )
-    chosen = "" if output_dir is None else f" --output-dir {output_dir}"
+    folder = result.path.parent
+    chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
     stderr().print(
-        f"\nnext: [bold]vit eval{chosen}[/]  the test split, untouched so far"
+        f"\nnext: [bold]vit eval{chosen}[/]  judges it on images that it has not seen"
         f"\n      [bold]vit predict{chosen} IMAGE[/]"
         f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
     )

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitcli.core.errors import UsageError
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
+from vitcli.core.preprocessing import Size, format_size
 
 
 def _check(condition: bool, message: str, hint: str = "") -> None:  # noqa: FBT001 - reads as `assert` does
@@ -186,6 +184,10 @@ class ModelChoice:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
+USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05}
+"""Peak learning rates that suit each optimizer where none is given."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
     """How the weights are found."""
@@ -197,8 +199,8 @@ class OptimConfig:
     """Parts into which a batch is cut to save memory; the step stays the same."""
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "muon"
     """muon: Muon (Jordan 2024) on the matrices of the blocks, AdamW on all else; adam: weight decay as L2 penalty."""
-    lr: float = 0.01
-    """Peak learning rate; with muon, that of the matrices."""
+    lr: float = 0.0
+    """Peak learning rate; with muon, that of the matrices; 0: the optimizer's usual one (``USUAL_LR``)."""
     adamw_lr: float = 0.002
     """With muon, the peak learning rate of all else."""
     weight_decay: float = 0.01
@@ -233,7 +235,8 @@ class OptimConfig:
         for name in ("epochs", "batch_size", "grad_accum_steps", "step_size"):
             _check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
         _check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
-        for name in ("lr", "adamw_lr", "layer_decay"):
+        _check(0 <= self.lr < float("inf"), f"lr = {self.lr} is negative or endless")
+        for name in ("adamw_lr", "layer_decay"):
             _check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
         for name in ("weight_decay", "warmup_epochs", "clip_grad", "patience"):
             value = getattr(self, name)
@@ -244,6 +247,11 @@ class OptimConfig:
             self.grad_accum_steps <= self.batch_size,
             f"a batch of {self.batch_size} cannot be cut into {self.grad_accum_steps} parts",
         )
+
+    @property
+    def peak_lr(self) -> float:
+        """The peak learning rate, given or usual."""
+        return self.lr or USUAL_LR[self.optimizer]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,7 +281,7 @@ class RunConfig:
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
 
     def __post_init__(self) -> None:
-        is_folder_name = not self.name.startswith(".") and not any(letter in "/\\" for letter in self.name)
+        is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         _check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
         _check(self.save_every >= 0, f"save_every = {self.save_every} is negative")
         _check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
@@ -290,35 +298,5 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Geometry:
-    """How an image of any size and mode becomes an array of one shape."""
-
-    size: Size
-    channels: Literal[1, 3]
-    resize: Literal["crop", "squash"] = "crop"
-    crop_fraction: float = 1.0
-    """With ``crop``: the share kept of the largest centred box that has the aspect ratio of ``size``."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preprocessing:
-    """How an image file becomes the model's input: stored in every checkpoint, used by every command alike."""
-
-    geometry: Geometry
-    """From file to uint8 array."""
-    image_size: Size
-    """What the model sees; larger than ``geometry.size`` where small images meet a large model."""
-    mean: tuple[float, ...]
-    """Per channel, for pixels in 0..1."""
-    std: tuple[float, ...]
-
-
 def _nearest_multiple(value: int, of: int) -> int:
     return max(of, (value + of // 2) // of * of)
-
-
-def format_size(size: Size) -> str:
-    """``32`` for a square, else ``HEIGHTxWIDTH``: what ``--image-size`` takes."""
-    height, width = size
-    return str(height) if height == width else f"{height}x{width}"

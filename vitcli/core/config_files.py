@@ -36,9 +36,23 @@ def configure(*layers: Settings) -> TrainConfig:
                 _unknown("section", name, sections)
             if not isinstance(table, Mapping):
                 raise UsageError(f"{name} = {table!r} is not a section", hint=f"write it as [{name}], with keys below")
-            merged[name] |= table
+            merged[name] |= _without_what_belongs_to_another(layers, name, table)
     built = {name: _build(sections[name], name, table) for name, table in merged.items()}
     return TrainConfig(**built)
+
+
+def _without_what_belongs_to_another(
+    layers: Iterable[Settings], section: str, table: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """A recipe's changes to its model do not suit the model that a flag names, nor its rate another optimizer."""
+    belongings = {"model": ("name", table.keys()), "optim": ("optimizer", {"lr"})}
+    if section not in belongings:
+        return table
+    owner, owned = belongings[section]
+    chosen = [layer[section][owner] for layer in layers if owner in layer.get(section, ())]
+    if table.get(owner) in {None, *chosen[-1:]}:
+        return table
+    return {key: value for key, value in table.items() if key not in owned}
 
 
 def settings_of(config: TrainConfig) -> dict[str, dict[str, Any]]:

@@ -8,14 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vitcli.core.errors import UsageError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the block succeeds.
 
+    Where ``path`` is a link, the file that it leads to is replaced.
+
     The data reaches the disk before the name does (fsync, then rename), so that a crash at any moment leaves the
     old file or the new one. When the block fails the temporary file is removed.
+
+    Raises:
+        UsageError: ``path`` is there, and is no regular file.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a regular file", hint="give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
     os.close(handle)
@@ -23,13 +33,13 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
-        _sync(temporary)
+        _sync(temporary, os.O_RDWR)  # Windows syncs only what may be written
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if os.name == "posix":
-        _sync(path.parent)
+        _sync(path.parent, os.O_RDONLY)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,8 +53,8 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

@@ -2,30 +2,37 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from vitcli.core.errors import Interrupted
 
+_ONE_REQUEST_SECONDS = 1.0
+"""Launchers such as ``uv run`` may hand one signal on twice."""
+
 
 class StopRequest:
-    """Set by the first signal; a second one ends the process at once."""
+    """Set by the first signal; another one, a second later or more, ends the training at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._received = 0.0
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._received = signal.Signals(number), now
+        elif now - self._received >= _ONE_REQUEST_SECONDS:
+            raise self.error("at once")
 
     def error(self, where: str) -> Interrupted:
-        """The exception to raise once everything is saved."""
+        """The exception that ends the training."""
         assert self.signal is not None
         how = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
         return Interrupted(f"stopped by {how} {where}", exit_code=128 + self.signal)

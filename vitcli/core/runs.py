@@ -4,7 +4,7 @@ run.json        schema, versions, command, seed, git commit, status, times
 config.json     every setting, and the model in full
 metrics.json    one record per epoch, and the best one
 checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
-evaluations/    predictions/    attention/    figures/
+evaluations/    attention/    figures/
 """
 
 import json

@@ -25,6 +25,9 @@ from vitcli.data.raw import Labels
 _IN_MEMORY = 2**30
 """Splits up to this many bytes are read into memory; larger ones stay mapped."""
 _STATISTICS_SAMPLE = 10_000
+_STATISTICS_CHUNK = 256
+_CONSTANT = 1e-6
+"""Deviations up to this are rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +96,11 @@ def channel_statistics(images: Tensor, members: NDArray[np.int64]) -> tuple[tupl
         Two tuples of C numbers; a constant channel has the deviation 1.
     """
     every = math.ceil(len(members) / _STATISTICS_SAMPLE)
-    sample = images[torch.from_numpy(members[::every])].double().div(255)
-    deviation, mean = torch.std_mean(sample, dim=(0, 2, 3), correction=0)
-    return tuple(mean.tolist()), tuple(torch.where(deviation > 0, deviation, 1.0).tolist())
+    sums = torch.zeros(2, images.shape[1], dtype=torch.float64)  # of pixels and of their squares
+    sample = torch.from_numpy(members[::every])
+    for indices in sample.split(_STATISTICS_CHUNK):
+        pixels = images[indices].double().div(255)
+        sums += torch.stack([pixels.sum(dim=(0, 2, 3)), pixels.square().sum(dim=(0, 2, 3))])
+    mean, square = sums / (len(sample) * images[0, 0].numel())
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
+    return tuple(mean.tolist()), tuple(torch.where(deviation > _CONSTANT, deviation, 1.0).tolist())

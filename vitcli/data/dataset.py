@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitcli.core.config import Geometry, Size
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import write_json
+from vitcli.core.preprocessing import Geometry, Size, format_size
 from vitcli.core.registry import load_object
 from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.preprocess import load_array, read_header
@@ -42,7 +42,6 @@ class Facts:
     aspect: float
     """Median width over height."""
     counts: dict[SplitName, int]
-    recipe: str
     fingerprint: str
 
     @property
@@ -54,10 +53,20 @@ class Facts:
 
 
 class Dataset:
-    """An opened data set. ``files`` are there where images are prepared on demand, for the geometry asked for."""
+    """An opened data set.
 
-    def __init__(self, facts: Facts, folder: Path, files: Mapping[SplitName, FileSplit] | None = None) -> None:
+    Args:
+        facts: what is known about it.
+        recipe: what ``vit train`` uses where no recipe is asked for.
+        folder: where its prepared images are.
+        files: where images are prepared on demand, for the geometry asked for.
+    """
+
+    def __init__(
+        self, facts: Facts, recipe: str, folder: Path, files: Mapping[SplitName, FileSplit] | None = None
+    ) -> None:
         self.facts = facts
+        self.recipe = recipe
         self._folder = folder
         self._files = files
 
@@ -94,7 +103,8 @@ class Dataset:
         if path.exists():
             prepared = read_split(path)
             return prepared if members is None else prepared.take(members)
-        assert self._files is not None, f"{path} is missing"
+        if self._files is None:
+            self._refuse(path, geometry)
         files = self._files[name]
         if members is not None:
             files = files.take(members)
@@ -103,6 +113,17 @@ class Dataset:
             chunks = _decoded(files.files, geometry, workers=workers, emit=emit, task=f"preparing {name} images")
             write_split(path, chunks, files.labels, (geometry.channels, *geometry.size))
         return read_split(path)
+
+    def _refuse(self, path: Path, geometry: Geometry) -> NoReturn:
+        """Say why a split of a data set without files is not there."""
+        native = self.facts.native_geometry
+        if native != geometry:
+            shapes = [f"{format_size(each.size)} x {each.channels}" for each in (native, geometry) if each]
+            raise DataError(
+                f"{self.facts.name} has images of {' channels, the model was trained on '.join(shapes)}",
+                hint="`vit predict` takes images of any size",
+            )
+        raise DataError(f"{path} is missing", hint=f"remove {self._folder}, then try again")
 
 
 def canonical_name(name: str) -> str:
@@ -136,9 +157,8 @@ def open_dataset(name: str, *, directory: Path, test_fraction: float, emit: Emit
 
 
 def _open_named(name: str, directory: Path, emit: Emit) -> Dataset:
-    folder = named_folder(name, directory)
+    folder, entry = named_folder(name, directory), DATASETS[name]
     if not facts_file(folder).is_file():
-        entry = DATASETS[name]
         downloads = directory / "downloads" / name
         if entry.download_mb and not downloads.exists():
             emit(Note(text=f"downloading {name} ({entry.download_mb} MB) to {directory}"))
@@ -151,7 +171,6 @@ def _open_named(name: str, directory: Path, emit: Emit) -> Dataset:
             native_size=(height, width),
             aspect=width / height,
             counts={split: len(arrays.labels) for split, arrays in raw.splits.items()},
-            recipe=entry.recipe,
             fingerprint=name,
         )
         assert facts.native_geometry is not None
@@ -159,7 +178,7 @@ def _open_named(name: str, directory: Path, emit: Emit) -> Dataset:
             path = _split_file(folder, split, facts.native_geometry)
             write_split(path, [arrays.images], arrays.labels, arrays.images.shape[1:])
         _write_facts(folder, facts)
-    return Dataset(_read_facts(folder), folder)
+    return Dataset(_read_facts(folder), entry.recipe, folder)
 
 
 def _open_folder(path: Path, directory: Path, test_fraction: float, emit: Emit) -> Dataset:
@@ -168,7 +187,8 @@ def _open_folder(path: Path, directory: Path, test_fraction: float, emit: Emit) 
     folder = directory / "prepared" / f"{raw.name}-{fingerprint[:12]}"
     if not facts_file(folder).is_file():
         _write_facts(folder, _inspect(raw, fingerprint, emit))
-    return Dataset(_read_facts(folder), folder, raw.splits)
+    facts = _read_facts(folder)
+    return Dataset(facts, "small-images" if facts.native_size else "photos", folder, raw.splits)
 
 
 def _inspect(raw: RawDataset[FileSplit], fingerprint: str, emit: Emit) -> Facts:
@@ -189,7 +209,6 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, emit: Emit) -> Facts:
         native_size=native,
         aspect=float(np.median([width / height for (height, width), _ in headers])),
         counts={name: len(split.labels) for name, split in raw.splits.items()},
-        recipe="small-images" if native else "photos",
         fingerprint=fingerprint,
     )
 

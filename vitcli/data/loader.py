@@ -70,9 +70,10 @@ class Batches:
         return self._batches(order, generator)
 
     def _batches(self, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        for indices in order.split(self.batch_size):
-            images = self.images[indices.to(self.images.device)].to(self.device, non_blocking=True)
-            yield self._transform(images, generator), self.labels[indices.to(self.device)]
+        here, there = order.to(self.images.device), order.to(self.device)  # one copy an epoch, not one a batch
+        for from_images, from_labels in zip(here.split(self.batch_size), there.split(self.batch_size), strict=True):
+            images = self.images[from_images].to(self.device, non_blocking=True)
+            yield self._transform(images, generator), self.labels[from_labels]
 
 
 def _placed(images: Tensor, device: torch.device) -> Tensor:

@@ -15,8 +15,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitcli.core.config import Geometry, Preprocessing, Size
 from vitcli.core.errors import DataError
+from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright image."""

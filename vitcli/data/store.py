@@ -1,7 +1,7 @@
 """Where data sets are kept, and which of them are there; standard library only.
 
 DATA_DIR/downloads/NAME/                 what a source fetched, as it came
-DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts.json, and one .safetensors file per split and geometry
+DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-1.json, and one .safetensors file per split and geometry
 """
 
 import os
@@ -49,5 +49,5 @@ def named_folder(name: str, directory: Path) -> Path:
 
 
 def facts_file(folder: Path) -> Path:
-    """The file that is written last: where it is, a data set is complete."""
-    return folder / "facts.json"
+    """The file that is written last: where it is, a data set is complete. A change of its schema changes its name."""
+    return folder / "facts-1.json"

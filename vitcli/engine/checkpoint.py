@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitcli.core.config import Geometry, ModelConfig, Preprocessing
+from vitcli.core.config import ModelConfig
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.files import replacing
+from vitcli.core.preprocessing import Geometry, Preprocessing
 
 _FORMAT = "vitcli-1"
 

@@ -1,6 +1,7 @@
 """Which device, which precision, and seeds."""
 
 import contextlib
+import functools
 import os
 import random
 from contextlib import AbstractContextManager
@@ -53,12 +54,17 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+@functools.cache
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16, and does not merely emulate it."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 class Precision:
     """Mixed precision for one device: an autocast context, and a gradient scaler where float16 needs one."""
 
     def __init__(self, device: torch.device, *, amp: str, dtype: str) -> None:
-        supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.enabled = amp == "on" or (amp == "auto" and supported)
+        self.enabled = amp == "on" or (amp == "auto" and has_bfloat16(device))
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float16
         self._device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.enabled and self.dtype is torch.float16)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vitcli.engine.device import has_bfloat16
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _EPS = 1e-7
@@ -29,7 +31,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         A tensor of the same shape and type; the singular values end up between about 0.7 and 1.2.
     """
     a, b, c = _COEFFICIENTS
-    x = matrices.bfloat16() if matrices.device.type == "cuda" else matrices
+    x = matrices.bfloat16() if has_bfloat16(matrices.device) else matrices
     is_tall = x.shape[-2] > x.shape[-1]
     if is_tall:
         x = x.mT

@@ -74,7 +74,7 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
     a layer k steps below the top learns at d^k times the rate (Clark et al. 2020, ELECTRA).
 
     Raises:
-        TrainingError: nothing is left to train.
+        TrainingError: nothing is left to train, or nothing for muon.
     """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trained:
@@ -90,14 +90,16 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
         target[config.layer_decay ** (top - layer), decay].append(parameter)
 
     if config.optimizer == "muon":
+        if not matrices:
+            raise TrainingError("muon trains the matrices of the blocks, but all blocks are frozen", hint="--opt adamw")
         adamw = AdamW(_param_groups(rest, config.adamw_lr), betas=config.betas, fused=True)
-        return Optimizers([Muon(_param_groups(matrices, config.lr)), adamw] if matrices else [adamw])
+        return Optimizers([Muon(_param_groups(matrices, config.peak_lr)), adamw])
     build: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
         "adamw": lambda groups: AdamW(groups, betas=config.betas, fused=True),
         "adam": lambda groups: Adam(groups, betas=config.betas, fused=True),
         "sgd": lambda groups: SGD(groups, momentum=config.momentum, fused=True),
     }
-    return Optimizers([build[config.optimizer](_param_groups(rest, config.lr))])
+    return Optimizers([build[config.optimizer](_param_groups(rest, config.peak_lr))])
 
 
 def _param_groups(groups: _Groups, lr: float) -> list[dict[str, Any]]:

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, TrainingProgress, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.engine.device import Precision
+from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.optim import Optimizers, build_optimizers
@@ -106,9 +106,10 @@ class Trainer:
         self.seed = seed
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema else None
+        self.average = WeightAverage(model, config.ema_decay) if config.ema else None
         self.records: list[EpochRecord] = []
         self.seconds = 0.0
+        self._factor = 0.0
         self._forward = torch.compile(model) if compile_model else model
         self._device = next(self.model.parameters()).device
 
@@ -125,6 +126,8 @@ class Trainer:
             self._train_epoch(epoch)
             if self._out_of_patience():
                 break
+            if self.stop and epoch < self.config.epochs:
+                raise self.stop.error(f"after epoch {epoch}; all is saved")
         self.seconds = time.perf_counter() - started
         return self.records
 
@@ -142,7 +145,8 @@ class Trainer:
         started = reported = waited = time.perf_counter()
         for step, (images, labels) in enumerate(self.train.epoch(epoch)):
             totals.data_seconds += time.perf_counter() - waited
-            self.optimizers.set_factor(self.factor((epoch - 1) * len(self.train) + step))
+            self._factor = self.factor((epoch - 1) * len(self.train) + step)
+            self.optimizers.set_factor(self._factor)
             self._step(images, labels, totals)
             now = time.perf_counter()
             if now - reported >= _REPORT_SECONDS:
@@ -153,8 +157,9 @@ class Trainer:
                 self.saver.save_interrupted(self._weights(), epoch, step + 1)
                 raise self.stop.error(f"in epoch {epoch}, after step {step + 1} of {len(self.train)}; all is saved")
             waited = time.perf_counter()
-        self._check_finite(totals, epoch, len(self.train))
-        self._finish_epoch(epoch, totals, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._report(epoch, len(self.train), totals, seconds)
+        self._finish_epoch(epoch, totals, seconds)
 
     def _step(self, images: Tensor, labels: Tensor, totals: _Totals) -> None:
         """One optimiser step, in ``grad_accum_steps`` parts."""
@@ -176,7 +181,7 @@ class Trainer:
         totals.images += count
         self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
 
     def _loss(self, logits: Tensor, labels: Tensor, partners: Tensor, share: float) -> Tensor:
         """Summed cross-entropy, of both labels where images are mixed."""
@@ -204,13 +209,12 @@ class Trainer:
             return
         raise TrainingError(
             f"the loss became {loss} in epoch {epoch}, by step {step} (learning rate {self._learning_rate:.3g})",
-            hint=f"most often the learning rate is too high: try --lr {self.config.lr / 10:.2g}",
+            hint=f"most often the learning rate is too high: try --lr {self.config.peak_lr / 10:.2g}",
         )
 
     def _finish_epoch(self, epoch: int, totals: _Totals, seconds: float) -> None:
         """Judge the epoch on the validation images and have it saved."""
-        model = self.model if self.average is None else self.average
-        logits, labels = predict_logits(model, self.val, self.precision)
+        logits, labels = predict_logits(self._judged, self.val, self.precision)
         accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
         loss = F.cross_entropy(logits.double(), labels).item()
         if loss - loss != 0:
@@ -240,9 +244,13 @@ class Trainer:
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
 
+    @property
+    def _judged(self) -> nn.Module:
+        """The model that is evaluated and saved."""
+        return self.model if self.average is None else self.average.model
+
     def _weights(self) -> dict[str, Tensor]:
-        model = self.model if self.average is None else self.average.module
-        weights: dict[str, Tensor] = model.state_dict()
+        weights: dict[str, Tensor] = self._judged.state_dict()
         return weights
 
     def _out_of_patience(self) -> bool:
@@ -251,4 +259,4 @@ class Trainer:
 
     @property
     def _learning_rate(self) -> float:
-        return float(self.optimizers.groups[0]["lr"])
+        return self._factor * self.config.peak_lr

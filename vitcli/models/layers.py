@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitcli.core.config import ModelConfig, Size
+from vitcli.core.config import ModelConfig
+from vitcli.core.preprocessing import Size
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,

@@ -87,6 +87,8 @@ def evaluate(
     logits, targets = predict_logits(loaded.model, batches, loaded.precision, on_batch)
     metrics = compute_metrics(logits, targets, loaded.checkpoint.classes)
     stem = chosen if same_data else f"{opened.facts.name}-{chosen}"
+    if loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
+        stem += f"-{loaded.path.stem}"  # the plain names are those of the best epoch
     stored = figure = None
     if loaded.run:
         stored, figure = loaded.run.evaluation(stem), loaded.run.figure(f"confusion-{stem}")
@@ -137,12 +139,6 @@ def _choose_split(
 def _read(dataset: Dataset, split: SplitName, loaded: LoadedModel, *, same_data: bool, emit: Emit) -> PreparedSplit:
     """The images of a split as this model sees them."""
     geometry = loaded.checkpoint.preprocessing.geometry
-    native = dataset.facts.native_geometry
-    if native is not None and native != geometry:
-        raise DataError(
-            f"{dataset.facts.name} has images of {native.size}, the model was trained on {geometry.size}",
-            hint="`vit predict` takes images of any size",
-        )
     held_out_in_training = same_data and "val" not in dataset.facts.counts
     if split == "test" or not held_out_in_training:
         return dataset.split(split, geometry, emit=emit)

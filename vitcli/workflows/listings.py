@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitcli.core.config import format_size
 from vitcli.core.config_files import load_recipe, recipe_names
 from vitcli.core.errors import RunError
+from vitcli.core.preprocessing import format_size
 from vitcli.core.runs import all_runs
 from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, is_present

@@ -64,7 +64,11 @@ def load_model(name: str, *, output_dir: Path, device: str, emit: Emit) -> Loade
         path=path,
         run=run,
         device=chosen_device,
-        precision=Precision(chosen_device, amp="auto", dtype="bfloat16"),
+        precision=Precision(
+            chosen_device,
+            amp=checkpoint.provenance.get("amp", "auto"),
+            dtype=checkpoint.provenance.get("amp_dtype", "bfloat16"),
+        ),
     )
 
 
@@ -74,6 +78,7 @@ def find_checkpoint(name: str, output_dir: Path) -> tuple[Path, Run | None]:
     if name and (path.is_file() or path.suffix == ".safetensors"):
         return path, run_of_checkpoint(path)
     run = find_run(name, output_dir) if name else newest_finished(output_dir)
-    if not run.best_checkpoint.exists():
-        raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})", hint="`vit runs` lists the runs")
-    return run.best_checkpoint, run
+    for checkpoint in (run.best_checkpoint, run.checkpoint("last")):  # no best one when the first epoch was cut short
+        if checkpoint.exists():
+            return checkpoint, run
+    raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")

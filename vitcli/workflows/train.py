@@ -10,11 +10,12 @@ import safetensors
 import torch
 from torch import Tensor
 
-from vitcli.core.config import ModelConfig, Preprocessing, TrainConfig
+from vitcli.core.config import ModelConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
-from vitcli.core.errors import ModelError
-from vitcli.core.events import Emit, EpochRecord, Note, ignore
+from vitcli.core.errors import Interrupted, ModelError
+from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.interrupts import stop_requests
+from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.runs import Run, check_free, next_name
 from vitcli.data.augment import TrainTransform
 from vitcli.data.dataset import Dataset, Facts, canonical_name, open_dataset
@@ -80,7 +81,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     )
     model = VisionTransformer(model_settings)
     if config.run.init_from:
-        _start_from(config.run.init_from, output_dir, model, facts.classes, emit)
+        _start_from(config, output_dir, model, facts, emit)
     if config.optim.freeze_backbone:
         model.requires_grad_(requires_grad=False)
         model.head.requires_grad_(requires_grad=True)
@@ -121,8 +122,14 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
             seed=config.run.seed,
             compile_model=config.run.compile,
         )
-        records = trainer.fit()
-    draw_curves(records, run.figure("curves"), title=run.name)
+        try:
+            trainer.fit()
+        except Interrupted as error:
+            error.hint = f"its weights are in {run.checkpoint('last')}"
+            raise
+        finally:
+            if trainer.records:
+                draw_curves(trainer.records, run.figure("curves"), title=run.name)
     return TrainResult(
         run=run.name,
         path=run.path,
@@ -132,7 +139,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         device=str(device),
         train_images=len(data.members),
         val_images=len(data.val.labels),
-        epochs=len(records),
+        epochs=len(trainer.records),
         best=trainer.best,
         seconds=trainer.seconds,
     )
@@ -141,6 +148,8 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
 def _configure(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
     """The whole configuration, and the data set that decides on the recipe where nobody else does."""
     asked = configure(*layers)
+    if asked.optim.freeze_backbone:  # nothing is left for Muon, whatever the recipe says
+        layers = ({"optim": {"optimizer": "adamw"}}, *layers)
     recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
     stated = configure(recipe, *layers)
     _check_early(stated)
@@ -151,7 +160,7 @@ def _configure(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, D
         why = "bundled" if name == "digits" else "downloaded last"
         emit(Note(text=f"no data set given: training on {name} ({why})"))
     dataset = open_dataset(name, directory=directory, test_fraction=stated.data.test_fraction, emit=emit)
-    recipe_name = asked.run.recipe or dataset.facts.recipe
+    recipe_name = asked.run.recipe or dataset.recipe
     if not asked.run.recipe:
         emit(Note(text=f"recipe: {recipe_name}, the default for {dataset.facts.name}"))
     chosen: Mapping[str, Mapping[str, Any]] = {
@@ -169,11 +178,11 @@ def _check_early(stated: TrainConfig) -> None:
         check_free(Path(stated.run.output_dir).expanduser() / stated.run.name, overwrite=stated.run.overwrite)
 
 
-def _start_from(name: str, output_dir: Path, model: VisionTransformer, classes: tuple[str, ...], emit: Emit) -> None:
+def _start_from(config: TrainConfig, output_dir: Path, model: VisionTransformer, facts: Facts, emit: Emit) -> None:
     """Copy the weights of a checkpoint; the head only where the classes are the same."""
-    path, _ = find_checkpoint(name, output_dir)
+    path, _ = find_checkpoint(config.run.init_from, output_dir)
     checkpoint = load_checkpoint(path)
-    keeps_head = checkpoint.classes == classes
+    keeps_head = checkpoint.classes == facts.classes
     weights = {key: value for key, value in checkpoint.weights.items() if keeps_head or not key.startswith("head.")}
     own = model.state_dict()
     wrong = [key for key in own if key not in weights and (keeps_head or not key.startswith("head."))]
@@ -185,6 +194,10 @@ def _start_from(name: str, output_dir: Path, model: VisionTransformer, classes: 
         )
     model.load_state_dict(weights, strict=False)
     emit(Note(text=f"weights from {path}" + ("" if keeps_head else "; new head, as the classes differ")))
+    before = checkpoint.provenance
+    same_split = (before["seed"], before["data"]["val_fraction"]) == (config.run.seed, config.data.val_fraction)
+    if before["fingerprint"] == facts.fingerprint and not same_split and "val" not in facts.counts:
+        emit(Warned(text="these weights have seen some of the validation images, so validation will flatter them"))
 
 
 def _slug(name: str) -> str:
@@ -234,6 +247,8 @@ class _RunSaver:
             "data": asdict(self.config.data),
             "fingerprint": self.fingerprint,
             "seed": self.config.run.seed,
+            "amp": self.config.run.amp,
+            "amp_dtype": self.config.run.amp_dtype,
             **where,
         }
         return Checkpoint(

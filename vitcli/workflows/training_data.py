@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from vitcli.core.config import AugmentConfig, Geometry, Preprocessing, Size, TrainConfig
+from vitcli.core.config import AugmentConfig, TrainConfig
 from vitcli.core.events import Emit
+from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset
 from vitcli.data.raw import Labels, stratified_split
@@ -73,10 +74,11 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
     """Photos are kept larger, and whole, where random resized crops choose from them; else as in evaluation."""
     if augment.crop_scale == 1:
         return geometry
-    height, width = (round(side * _PHOTO_MARGIN) for side in geometry.size)
-    size: Size = (height, width)
-    if geometry.resize == "crop":
-        size = (height, round(width * aspect)) if aspect >= 1 else (round(height / aspect), width)
+    height, width = (side * _PHOTO_MARGIN for side in geometry.size)
+    if geometry.resize == "crop":  # the least size of the photos' aspect that covers the model's
+        height = max(height, width / aspect)
+        width = height * aspect
+    size: Size = (round(height), round(width))
     return Geometry(size=size, channels=geometry.channels, resize=geometry.resize)
 
 

@@ -1,0 +1,27 @@
+"""An exponential moving average of weights (Polyak & Juditsky 1992), which often generalises better than the last ones."""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """``average = decay * average + (1 - decay) * weights`` after every step; the first step is taken as it is.
+
+    Args:
+        model: the model that is trained.
+        decay: share of the average that stays.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = deepcopy(model).requires_grad_(requires_grad=False).eval()
+        self.decay = decay
+        self._is_empty = True
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take the model's weights in."""
+        share = 1.0 if self._is_empty else 1 - self.decay
+        self._is_empty = False
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), share)
