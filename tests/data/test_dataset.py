@@ -259,7 +259,7 @@ def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> N
 def test_broken_facts_are_named_with_the_way_out(tmp_path: Path, content: str) -> None:
     open_digits(tmp_path)
     facts_file(named_folder("digits", tmp_path)).write_text(content)
-    with pytest.raises(DataError, match=r"facts\.json is broken") as caught:
+    with pytest.raises(DataError, match=r"facts-1\.json is broken") as caught:
         open_digits(tmp_path)
     assert "remove" in caught.value.hint
 
