@@ -8,7 +8,7 @@ import typer
 
 from vitcli.attention.registry import METHODS
 from vitcli.cli.console import listening, percent, print_facts, print_json
-from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption, OutputDirOption
+from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption
 from vitcli.core.errors import UsageError
 
 
@@ -36,9 +36,11 @@ def attention_map(
     head_fusion: Annotated[Fusion, typer.Option("--head-fusion", help="How heads become one.")] = Fusion.MEAN,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Folder, or a .png file for one image.", show_default="attention/ of the run"),
+        typer.Option(
+            "--output", "-o", help="Folder, or a .png file for one image.", show_default="attention/ of the run"
+        ),
     ] = None,
-    output_dir: OutputDirOption = EXPERIMENTS,
+    output_dir: Annotated[Path, typer.Option("--output-dir", help="Folder of all runs.")] = EXPERIMENTS,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:

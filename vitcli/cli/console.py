@@ -17,7 +17,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -35,6 +34,8 @@ from vitcli.core.events import (
 )
 
 _UNLIMITED = 10_000
+_PROSE = {"summary", "licence"}
+"""Columns that may be wrapped."""
 _PLAIN_SECONDS = 30.0
 """Without a terminal: time between two lines about one task."""
 
@@ -71,8 +72,9 @@ def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "",
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for field, heading in columns.items():
         is_number = all(isinstance(getattr(row, field), int | float | None) for row in rows)
-        is_name = heading == next(iter(columns.values()))
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_name)
+        table.add_column(
+            heading, justify="right" if is_number else "left", overflow="fold", no_wrap=field not in _PROSE
+        )
     for row in rows:
         table.add_row(*(escape(_cell(getattr(row, field))) for field in columns))
     stdout().print(table)
@@ -110,10 +112,9 @@ def listening() -> Iterator[Emit]:
         return
     progress = Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
         console=console,
@@ -172,6 +173,13 @@ class _LiveListener(_PlainListener):
         super().__init__(console)
         self.progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._show("loading torch", 0, None, task="loading torch")  # seconds pass before the first event
+
+    def __call__(self, event: Event) -> None:
+        loading = self._tasks.pop("loading torch", None)
+        if loading is not None:
+            self.progress.remove_task(loading)
+        super().__call__(event)
 
     def _training(self, event: TrainingProgress) -> None:
         done = (event.epoch - 1) * self._steps + event.step
@@ -182,24 +190,25 @@ class _LiveListener(_PlainListener):
         if event.done == event.total:
             self.progress.remove_task(self._tasks.pop(event.task))
 
-    def _show(self, text: str, done: int, total: int, figures: str = "", *, task: str = "training") -> None:
+    def _show(self, text: str, done: int, total: int | None, figures: str = "", *, task: str = "training") -> None:
         if task not in self._tasks:
             self._tasks[task] = self.progress.add_task(text, total=total, figures=figures)
         self.progress.update(self._tasks[task], description=escape(text), completed=done, figures=figures)
 
 
 def _figures(event: TrainingProgress) -> str:
-    return f"loss {event.loss:.4f}  accuracy {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
+    return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
 
 
 def _epoch_line(record: EpochRecord, epochs: int) -> str:
+    """Losses and accuracies; at most 80 characters."""
     width = len(str(epochs))
     best = "  [bold green]best[/]" if record.is_best else ""
     return (
         f"epoch {record.epoch:{width}}/{epochs}  "
-        f"train: loss {record.train_loss:.4f}, {percent(record.train_accuracy):>8}  "
-        f"val: loss {record.val_loss:.4f}, {percent(record.val_accuracy):>8}  "
-        f"{record.images_per_second:,.0f} images/s  {duration(record.seconds)}{best}"
+        f"train {record.train_loss:.4f} {percent(record.train_accuracy):>8}  "
+        f"val {record.val_loss:.4f} {percent(record.val_accuracy):>8}  "
+        f"{record.images_per_second:,.0f} images/s{best}"
     )
 
 

@@ -8,6 +8,8 @@ import typer
 from vitcli.cli.console import listening, percent, print_facts, print_json, stdout
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OutputDirOption
 
+_TOP = 5
+"""Among so few classes the right one is always in the top 5."""
 _MOST_MATRIX = 12
 """Classes up to which the confusion matrix is printed whole."""
 
@@ -57,7 +59,7 @@ def evaluate(
         "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images",
         "loss": f"{metrics.loss:.4f}",
         "top-1": percent(metrics.top1),
-        "top-5": percent(metrics.top5),
+        **({"top-5": percent(metrics.top5)} if len(metrics.classes) > _TOP else {}),
         "macro F1": percent(metrics.macro_f1),
     }
     print_facts(facts)

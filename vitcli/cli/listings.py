@@ -1,6 +1,6 @@
 """vit models, vit datasets, vit recipes, vit runs: four listings of one shape."""
 
-from vitcli.cli.console import print_json, print_rows
+from vitcli.cli.console import print_facts, print_json, print_rows, stdout
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
 
 
@@ -51,16 +51,17 @@ def datasets(data_dir: DataDirOption = "", as_json: JsonOption = False) -> None:
 
 
 def recipes(as_json: JsonOption = False) -> None:
-    """List the recipes, with what they take and reach."""
+    """List the recipes: what each is for, how long it takes, and the accuracy it reaches."""
     from vitcli.workflows.listings import list_recipes
 
     rows = list_recipes()
     if as_json:
         print_json(rows)
         return
-    print_rows(
-        rows, {"name": "recipe", "summary": "what", "command": "command", "time": "time", "accuracy": "accuracy"}
-    )
+    for row in rows:
+        facts = {"recipe": row.name, "what": row.summary, "command": row.command}
+        print_facts({**facts, "time": row.time, "accuracy": row.accuracy})
+        stdout().print()
 
 
 def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
@@ -77,8 +78,6 @@ def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False)
             "name": "run",
             "status": "status",
             "dataset": "data set",
-            "model": "model",
-            "recipe": "recipe",
             "epochs": "epochs",
             "val_accuracy": "val",
             "test_accuracy": "test",

@@ -23,7 +23,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 ImagesArgument = Annotated[
     list[str],
     typer.Argument(
-        help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE..."
+        help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE"
     ),
 ]
 EXPERIMENTS = Path("experiments")

@@ -83,7 +83,9 @@ def train(
     drop_path: Annotated[
         float | None, _option("--drop-path", help="Stochastic depth of the last block.", panel=_AUGMENT)
     ] = None,
-    ema: Annotated[bool | None, _option("--ema/--no-ema", help="Average the weights.", panel=_AUGMENT)] = None,
+    ema: Annotated[
+        bool | None, _option("--ema/--no-ema", help="Judge and keep an average of the weights.", panel=_AUGMENT)
+    ] = None,
     ema_decay: Annotated[float | None, _option("--ema-decay", help="Decay of that average.", panel=_AUGMENT)] = None,
     val_fraction: Annotated[
         float | None,
@@ -100,7 +102,7 @@ def train(
     save_every: Annotated[
         int | None, _option("--save-every", help="Keep a checkpoint every so many epochs.", panel=_RUN)
     ] = None,
-    seed: Annotated[int | None, _option("--seed", help="Of everything random.", panel=_RUN, default="42")] = None,
+    seed: Annotated[int | None, _option("--seed", help="Seed of everything random.", panel=_RUN, default="42")] = None,
     deterministic: Annotated[
         bool | None, _option("--deterministic", help="Refuse what may differ from run to run (GPU).", panel=_RUN)
     ] = None,
@@ -124,7 +126,7 @@ def train(
     """Train a Vision Transformer, and keep it as a run.
 
     Without options this trains on the data set downloaded last, else on the bundled digits, with the recipe that suits it.
-    Settings come from the recipe, then --config, then options; the later win.
+    Settings come from the recipe, then --config, then options; the later win, and what no option says is the recipe's.
     """
     flags: dict[str, dict[str, Any]] = {
         "data": {"name": dataset, "dir": data_dir or None, "val_fraction": val_fraction, "workers": workers},
@@ -167,11 +169,12 @@ def train(
     given = {
         section: {key: value for key, value in table.items() if value is not None} for section, table in flags.items()
     }
-    from vitcli.core.config_files import load_config_file, parse_assignments
+    from vitcli.core.config_files import configure, load_config_file, parse_assignments
 
     layers = [load_config_file(config)] if config else []
     words = parse_assignments(assignments or ())
     layers.append({section: words.get(section, {}) | given.get(section, {}) for section in words.keys() | given.keys()})
+    configure(*layers)  # what is wrong with them is said before torch is imported
     with listening() as emit:
         from vitcli.workflows.train import train as train_workflow
 

@@ -131,8 +131,8 @@ class ModelConfig:
     head_dropout: float = 0.0
     init_std: float = 0.02
     """Standard deviation of the truncated normal that weights start from."""
-    patch_init_std: float = 0.0
-    """The same for the patch embedding; 0: one over the square root of a patch's pixels (LeCun et al. 1998)."""
+    patch_init_std: float = 0.02
+    """The same for the patch embedding; one over the square root of a patch's pixels suits sincos positions."""
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "num_classes", "width", "depth", "num_heads", "mlp_width"):

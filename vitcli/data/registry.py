@@ -32,7 +32,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
     {
         "digits": DatasetEntry(
-            summary="handwritten digits, bundled with scikit-learn",
+            summary="handwritten digits (bundled)",
             source="vitcli.data.sources.bundled:read_digits",
             recipe="digits",
             num_classes=10,
@@ -53,7 +53,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             licence="CC BY-SA 3.0",
         ),
         "fashion-mnist": DatasetEntry(
-            summary="clothes, a harder MNIST",
+            summary="clothes",
             source=_TORCHVISION,
             torchvision_class="FashionMNIST",
             recipe="mnist",
@@ -64,7 +64,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             licence="MIT",
         ),
         "cifar10": DatasetEntry(
-            summary="animals and vehicles, tiny colour photos",
+            summary="tiny photos of 10 kinds",
             source=_TORCHVISION,
             torchvision_class="CIFAR10",
             recipe="small-images",
@@ -75,7 +75,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             licence="not stated",
         ),
         "cifar100": DatasetEntry(
-            summary="100 kinds of things, tiny colour photos",
+            summary="tiny photos of 100 kinds",
             source=_TORCHVISION,
             torchvision_class="CIFAR100",
             recipe="small-images",

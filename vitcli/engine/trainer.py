@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
-from vitcli.core.events import Emit, EpochRecord, TrainingProgress, TrainingStarted
+from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.engine.device import Precision
 from vitcli.engine.ema import WeightAverage
@@ -125,6 +125,7 @@ class Trainer:
         for epoch in range(1, self.config.epochs + 1):
             self._train_epoch(epoch)
             if self._out_of_patience():
+                self.emit(Note(text=f"no better epoch than {self.best.epoch}: stopped after {epoch}"))
                 break
             if self.stop and epoch < self.config.epochs:
                 raise self.stop.error(f"after epoch {epoch}; all is saved")

@@ -35,6 +35,7 @@ def draw_attention(
     left, right = figure.subplots(1, 2)
     colours = "gray" if image.mode == "L" else None
     scale = Normalize(min(0.0, float(weights.min())), float(weights.max()) or 1.0)
+    right.set_title(label.partition(":")[0], fontsize="medium")
     for axes in (left, right):
         axes.imshow(image, cmap=colours, vmin=0, vmax=255)
         axes.set_axis_off()

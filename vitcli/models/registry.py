@@ -42,7 +42,6 @@ _CLASSICS: dict[str, dict[str, Any]] = {
         "final_norm": "none",
         "norm_eps": 1e-5,
         "activation": "gelu-tanh",
-        "patch_init_std": 0.02,
     },
     "vit-mnist-classic": {
         "image_size": (28, 28),

@@ -108,8 +108,7 @@ class VisionTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=self.config.init_std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        patch_weights = self.patch_embedding.projection.weight
-        nn.init.trunc_normal_(patch_weights, std=self.config.patch_init_std or patch_weights[0].numel() ** -0.5)
+        nn.init.trunc_normal_(self.patch_embedding.projection.weight, std=self.config.patch_init_std)
         for token in (self.class_token, self.registers, self.positions):
             if isinstance(token, nn.Parameter):
                 nn.init.trunc_normal_(token, std=self.config.init_std)

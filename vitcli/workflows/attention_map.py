@@ -14,6 +14,7 @@ from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.registry import load_object
 from vitcli.data.preprocess import load_array
+from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
 from vitcli.figures.attention import draw_attention
 from vitcli.models.capture import capture_attention
 from vitcli.workflows.images import image_files
@@ -137,6 +138,8 @@ def _figure_paths(files: Sequence[Path], method: str, output: Path | None, loade
         if len(files) > 1:
             raise UsageError(f"{output} is one file, but there are {len(files)} images", hint="give a folder")
         return [output]
+    if output is not None and output.suffix.lower() in IMAGE_SUFFIXES:
+        raise UsageError(f"{output}: figures are PNG files", hint=f"--output {output.with_suffix('.png')}")
     folder = output or (loaded.run.attention_dir if loaded.run else Path())
     paths: list[Path] = []
     for file in files:

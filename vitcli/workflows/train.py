@@ -125,7 +125,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         try:
             trainer.fit()
         except Interrupted as error:
-            error.hint = f"its weights are in {run.checkpoint('last')}"
+            error.hint = f"its weights: {run.checkpoint('last')}; --init-from {run.name} starts from them"
             raise
         finally:
             if trainer.records:

@@ -31,10 +31,11 @@ def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
         loaded = _load(kind, folder)
     except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:
         if folder.exists():
-            message, first = f"{folder.name} in {folder} is damaged: {error}", "remove that folder"
+            message, first = f"{folder.name} in {folder} is damaged", "remove that folder"
         else:
-            message, first = f"{folder.name} could not be downloaded: {error}", "check the network"
-        raise DataError(message, hint=f"{first}, then `vit download {folder.name}` again") from error
+            message, first = f"{folder.name} could not be downloaded", "check the network"
+        reason = " ".join(str(error).split())
+        raise DataError(f"{message}: {reason}", hint=f"{first}, then `vit download {folder.name}`") from error
     classes = tuple(str(name).split(" - ")[0] for name in loaded["train"].classes)  # MNIST's read "0 - zero"
     return RawDataset(
         name=folder.name,
