@@ -11,14 +11,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from vitcli.core.errors import Interrupted, VitError
@@ -108,54 +100,47 @@ def listening() -> Iterator[Emit]:
     """Show events while the block runs: live in a terminal, else as plain lines."""
     console = stderr()
     if not console.is_terminal:
-        yield _PlainListener(console)
+        yield PlainListener(console)
         return
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    with progress:
-        yield _LiveListener(console, progress)
+    from vitcli.cli.live import live_listener  # rich's progress bars take a while to import
+
+    with live_listener(console) as listener:
+        yield listener
 
 
-class _PlainListener:
+class PlainListener:
     """Lines without movement, for logs."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._epochs = self._steps = 1
+        self.epochs = self.steps = 1
         self._last: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
+        """Show one event."""
         match event:
             case Note():
                 self.console.print(f"[dim]{escape(event.text)}[/]")
             case Warned():
                 self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
             case TrainingStarted():
-                self._epochs, self._steps = event.epochs, event.steps_per_epoch
+                self.epochs, self.steps = event.epochs, event.steps_per_epoch
             case EpochRecord():
-                self.console.print(_epoch_line(event, self._epochs))
+                self.console.print(_epoch_line(event, self.epochs))
             case TaskProgress():
-                self._task(event)
+                self.show_task(event)
             case TrainingProgress():
-                self._training(event)
+                self.show_training(event)
 
-    def _task(self, event: TaskProgress) -> None:
+    def show_task(self, event: TaskProgress) -> None:
+        """A line now and then."""
         if 0 < event.done < event.total and self._is_due(event.task):
             self.console.print(f"{event.task}: {event.done:,} of {event.total:,}")
 
-    def _training(self, event: TrainingProgress) -> None:
+    def show_training(self, event: TrainingProgress) -> None:
+        """A line now and then; short epochs have lines of their own."""
         if self._is_due("training"):
-            self.console.print(
-                f"epoch {event.epoch}/{self._epochs}, step {event.step}/{self._steps}: {_figures(event)}"
-            )
+            self.console.print(f"epoch {event.epoch}/{self.epochs}, step {event.step}/{self.steps}: {figures(event)}")
 
     def _is_due(self, task: str) -> bool:
         """Whether a line about this task is worth printing again."""
@@ -166,37 +151,8 @@ class _PlainListener:
         return True
 
 
-class _LiveListener(_PlainListener):
-    """The same lines above a progress bar."""
-
-    def __init__(self, console: Console, progress: Progress) -> None:
-        super().__init__(console)
-        self.progress = progress
-        self._tasks: dict[str, TaskID] = {}
-        self._show("loading torch", 0, None, task="loading torch")  # seconds pass before the first event
-
-    def __call__(self, event: Event) -> None:
-        loading = self._tasks.pop("loading torch", None)
-        if loading is not None:
-            self.progress.remove_task(loading)
-        super().__call__(event)
-
-    def _training(self, event: TrainingProgress) -> None:
-        done = (event.epoch - 1) * self._steps + event.step
-        self._show(f"epoch {event.epoch}/{self._epochs}", done, self._epochs * self._steps, _figures(event))
-
-    def _task(self, event: TaskProgress) -> None:
-        self._show(event.task, event.done, event.total, task=event.task)
-        if event.done == event.total:
-            self.progress.remove_task(self._tasks.pop(event.task))
-
-    def _show(self, text: str, done: int, total: int | None, figures: str = "", *, task: str = "training") -> None:
-        if task not in self._tasks:
-            self._tasks[task] = self.progress.add_task(text, total=total, figures=figures)
-        self.progress.update(self._tasks[task], description=escape(text), completed=done, figures=figures)
-
-
-def _figures(event: TrainingProgress) -> str:
+def figures(event: TrainingProgress) -> str:
+    """Loss, accuracy and speed, in few words."""
     return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
 
 
