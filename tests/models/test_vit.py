@@ -32,6 +32,14 @@ AXES = {
     "no class token": {"class_token": False, "pooling": "patches"},
     "registers": {"num_registers": 3},
     "registers without class token": {"num_registers": 3, "class_token": False, "pooling": "tokens"},
+    "distillation token": {"distillation": "token"},
+    "distillation head": {"distillation": "head"},
+    "distillation head and registers": {"distillation": "head", "num_registers": 2},
+    "patches alone have positions": {"prefix_positions": False, "num_registers": 2, "distillation": "token"},
+    "input norm": {"input_norm": True, "patch_bias": False},
+    "linear patches without bias": {"patch_embedding": "linear", "patch_bias": False},
+    "no head": {"num_classes": 0},
+    "quick gelu": {"activation": "gelu-quick"},
     "mean of tokens": {"pooling": "tokens"},
     "mean of patches": {"pooling": "patches"},
     "post-norm": {"block_norm": "post"},
@@ -99,7 +107,7 @@ def test_small_registered_models_answer_with_a_logit_per_class(name):
 def test_every_configuration_answers_with_a_logit_per_class(axis):
     config = tiny(**AXES[axis])
     logits = build(config)(images_for(config))
-    assert logits.shape == (2, 5)
+    assert logits.shape == (2, config.num_classes or config.width)
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()
 
@@ -114,18 +122,16 @@ def test_every_parameter_of_every_configuration_takes_part(axis):
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_tokens_are_class_token_then_registers_then_patches(axis):
+def test_tokens_are_class_token_distillation_token_registers_patches(axis):
     config = tiny(**AXES[axis])
     model = build(config).eval()
-    tokens = model.embed(images_for(config))
-    patches = config.grid[0] * config.grid[1]
-    positions = model.positions[0]
-    assert tokens.shape == (2, config.class_token + config.num_registers + patches, config.width)
-    torch.testing.assert_close(tokens[:, config.num_prefix_tokens :] - positions[-patches:], patch_tokens(model))
-    if config.class_token:
-        torch.testing.assert_close(tokens[0, 0], model.class_token[0, 0] + positions[0])
+    named = [token[0, 0] for token in (model.class_token, model.distillation_token) if token is not None]
+    expected = torch.cat([*(token[None] for token in named), patch_tokens(model)[0]])
+    expected[-model.positions.shape[1] :] += model.positions[0]  # the last rows: all, or those of the patches
     if config.num_registers:
-        torch.testing.assert_close(tokens[1, int(config.class_token) :][: config.num_registers], model.registers[0])
+        expected = torch.cat([expected[: len(named)], model.registers[0], expected[len(named) :]])
+    assert len(expected) == config.num_prefix_tokens + config.grid[0] * config.grid[1]
+    torch.testing.assert_close(model.embed(images_for(config))[0], model.input_norm(expected))
 
 
 def patch_tokens(model):
@@ -166,7 +172,7 @@ def test_models_take_images_in_any_memory_layout():
 
 
 def test_linear_patches_are_flattened_row_column_channel():
-    embedding = LinearPatchEmbedding(patch_size=(2, 3), in_channels=2, width=12)
+    embedding = LinearPatchEmbedding(patch_size=(2, 3), in_channels=2, width=12, bias=True)
     with torch.no_grad():
         embedding.projection.weight.copy_(torch.eye(12))
         embedding.projection.bias.zero_()
@@ -351,6 +357,12 @@ def test_a_width_that_heads_do_not_divide_is_refused_with_the_nearest_width():
     assert refusal.value.hint.endswith("--set model.width=20")
 
 
+def test_a_distillation_token_is_refused_without_pooling_the_class_token():
+    with pytest.raises(UsageError, match="a distillation token stands beside a class token") as refusal:
+        tiny(distillation="head", pooling="patches")
+    assert "model.pooling=class" in refusal.value.hint
+
+
 def test_pooling_the_class_token_is_refused_where_there_is_none():
     with pytest.raises(UsageError, match="pooling 'class' needs a class token") as refusal:
         tiny(class_token=False)
@@ -364,7 +376,7 @@ def test_sincos_positions_are_refused_for_a_width_that_4_does_not_divide():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"depth": 0}, {"num_classes": 0}, {"dropout": 1.0}, {"drop_path": -0.1}, {"patch_size": (0, 4)}]
+    "changes", [{"depth": 0}, {"num_classes": -1}, {"dropout": 1.0}, {"drop_path": -0.1}, {"patch_size": (0, 4)}]
 )
 def test_values_out_of_range_are_refused(changes):
     with pytest.raises(UsageError):
@@ -388,3 +400,22 @@ def test_names_tell_how_far_up_a_parameter_stands():
         "head.1.weight",
         "head.1.bias",
     }
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_tokens_that_the_head_does_not_read_change_neither_logits_nor_gradients(axis):
+    """The last block leaves them out."""
+    config = tiny(**AXES[axis])
+    model = build(config).eval()
+
+    def outcome(num_read):
+        model.num_read = num_read
+        model.zero_grad()
+        logits = model(images_for(config))
+        logits.square().sum().backward()
+        return [logits.detach(), *(parameter.grad for parameter in model.parameters())]
+
+    num_heads = 1 + (config.distillation == "head")
+    assert model.num_read == (num_heads if config.pooling == "class" else None)
+    for short, whole in zip(outcome(model.num_read), outcome(None), strict=True):
+        torch.testing.assert_close(short, whole, rtol=1e-4, atol=1e-6)

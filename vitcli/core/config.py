@@ -98,6 +98,7 @@ class ModelConfig:
     patch_size: Size = (16, 16)
     in_channels: int = 3
     num_classes: int = 1000
+    """0: no head; the model answers with the pooled features."""
     width: int = 192
     """Features per token."""
     depth: int = 12
@@ -106,18 +107,27 @@ class ModelConfig:
     mlp_width: int = 768
     patch_embedding: Literal["conv", "linear"] = "conv"
     """How patch weights are laid out: a convolution (C, h, w), or a linear layer on unfolded pixels (h, w, C)."""
+    patch_bias: bool = True
     class_token: bool = True
+    distillation: Literal["none", "token", "head"] = "none"
+    """A second token like the class token (DeiT, Touvron et al. 2021); with ``head`` it has a classifier of its own,
+    and the two classifiers' logits are averaged."""
     num_registers: int = 0
-    """Register tokens (Darcet et al. 2024) between the class token and the patches."""
+    """Register tokens (Darcet et al. 2024) between these tokens and the patches; they have no positions."""
     positions: Literal["learned", "sincos"] = "learned"
-    """Position embedding of class token and patches; ``sincos`` is fixed, 2-D, and zero for the class token."""
+    """Position embedding of tokens and patches; ``sincos`` is fixed, 2-D, and zero for all but the patches."""
+    prefix_positions: bool = True
+    """Class and distillation token have positions too."""
+    input_norm: bool = False
+    """LayerNorm before the first block, as in CLIP."""
     pooling: Literal["class", "tokens", "patches"] = "class"
     """What the head sees: the class token, the mean of all tokens, or the mean of the patches."""
     block_norm: Literal["pre", "post"] = "pre"
     final_norm: Literal["tokens", "pooled", "none"] = "tokens"
     """LayerNorm before pooling, after it, or not at all."""
     norm_eps: float = 1e-6
-    activation: Literal["gelu", "gelu-tanh", "relu"] = "gelu"
+    activation: Literal["gelu", "gelu-tanh", "gelu-quick", "relu"] = "gelu"
+    """``gelu-quick``: x * sigmoid(1.702 x), as in OpenAI's CLIP."""
     qkv_bias: bool = True
     layer_scale: float = 0.0
     """Initial LayerScale (Touvron et al. 2021); 0: none."""
@@ -135,9 +145,9 @@ class ModelConfig:
     """The same for the patch embedding; one over the square root of a patch's pixels suits sincos positions."""
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "num_classes", "width", "depth", "num_heads", "mlp_width"):
+        for name in ("in_channels", "width", "depth", "num_heads", "mlp_width"):
             _check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
-        for name in ("num_registers", "head_width", "layer_scale", "norm_eps"):
+        for name in ("num_classes", "num_registers", "head_width", "layer_scale", "norm_eps"):
             _check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
         _check_shares(self, "drop_path", "dropout", "attention_dropout", "head_dropout")
         _check(min(self.image_size + self.patch_size) > 0, "image and patch size must be positive")
@@ -159,6 +169,11 @@ class ModelConfig:
             "--set model.pooling=patches, or --set model.class_token=true",
         )
         _check(
+            self.distillation == "none" or self.pooling == "class",
+            f"a distillation token stands beside a class token, not with pooling {self.pooling!r}",
+            "--set model.pooling=class, or --set model.distillation=none",
+        )
+        _check(
             self.positions != "sincos" or self.width % 4 == 0,
             f"sincos positions need a width divisible by 4, not {self.width}",
             f"--set model.width={_nearest_multiple(self.width, 4)}",
@@ -170,9 +185,19 @@ class ModelConfig:
         return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
 
     @property
+    def num_named_tokens(self) -> int:
+        """Class and distillation token."""
+        return int(self.class_token) + int(self.distillation != "none")
+
+    @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: class token and registers."""
-        return int(self.class_token) + self.num_registers
+        """Tokens before the patches: class and distillation token, and registers."""
+        return self.num_named_tokens + self.num_registers
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the position embedding."""
+        return self.num_named_tokens * self.prefix_positions + self.grid[0] * self.grid[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,13 +34,15 @@ def capture_attention(model: VisionTransformer, layers: Iterable[int] | None = N
         attention = model.blocks[layer].attention
         assert isinstance(attention, Attention)
         attentions.append((layer, attention))
-    before = [attention.attend for _, attention in attentions]
+    before = model.num_read, [attention.attend for _, attention in attentions]
     try:
+        model.num_read = None
         for layer, attention in attentions:
             attention.attend = _explicit_attention(layer, probabilities)
         yield probabilities
     finally:
-        for (_, attention), attend in zip(attentions, before, strict=True):
+        model.num_read, attends = before
+        for (_, attention), attend in zip(attentions, attends, strict=True):
             attention.attend = attend
 
 

@@ -12,9 +12,19 @@ from torch.nn import functional as F
 from vitcli.core.config import ModelConfig
 from vitcli.core.preprocessing import Size
 
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x): the approximation of GELU that OpenAI's CLIP was trained with."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape."""
+        return values * torch.sigmoid(1.702 * values)
+
+
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu-tanh": lambda: nn.GELU(approximate="tanh"),
+    "gelu-quick": QuickGELU,
     "relu": nn.ReLU,
 }
 
@@ -25,10 +35,10 @@ class ConvPatchEmbedding(nn.Module):
     It is computed as one matrix product over flattened patches, which leaves the tokens contiguous in memory.
     """
 
-    def __init__(self, *, patch_size: Size, in_channels: int, width: int) -> None:
+    def __init__(self, *, patch_size: Size, in_channels: int, width: int, bias: bool) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.projection = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+        self.projection = nn.Conv2d(in_channels, width, patch_size, stride=patch_size, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, P, D)."""
@@ -39,10 +49,10 @@ class ConvPatchEmbedding(nn.Module):
 class LinearPatchEmbedding(nn.Module):
     """Cut images into patches, flatten each in the order (row, column, channel), and project it linearly."""
 
-    def __init__(self, *, patch_size: Size, in_channels: int, width: int) -> None:
+    def __init__(self, *, patch_size: Size, in_channels: int, width: int, bias: bool) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.projection = nn.Linear(patch_size[0] * patch_size[1] * in_channels, width)
+        self.projection = nn.Linear(patch_size[0] * patch_size[1] * in_channels, width, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, P, D)."""
@@ -91,15 +101,16 @@ class Attention(nn.Module):
         self.projection = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+    def forward(self, tokens: Tensor, num_read: int | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D), or (B, num_read, D): the first tokens alone, which attend to all."""
         batch, length, width = tokens.shape
         queries, keys, values = (  # 3 x (B, H, N, D/H); chunks, for their gradients are joined by a single copy
             part.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
             for part in self.qkv(tokens).chunk(3, dim=-1)
         )
-        mixed = self.attend(queries, keys, values, self.attention_dropout if self.training else 0.0)
-        output: Tensor = self.dropout(self.projection(mixed.transpose(1, 2).reshape(batch, length, width)))
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed = self.attend(queries[:, :, :num_read], keys, values, dropout).transpose(1, 2)  # (B, N, H, D/H)
+        output: Tensor = self.dropout(self.projection(mixed.flatten(2)))
         return output
 
 
@@ -173,20 +184,25 @@ class Block(nn.Module):
         self.mlp_scale = LayerScale(config.width, config.layer_scale) if config.layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+    def forward(self, tokens: Tensor, num_read: int | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D), or (B, num_read, D) where only the first tokens are read afterwards."""
         output: Tensor
+        read = tokens[:, :num_read]
         if self.norm_first:
-            tokens = tokens + self.drop_path(self.attention_scale(self.attention(self.attention_norm(tokens))))
-            output = tokens + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(tokens))))
+            attended = self.attention_scale(self.attention(self.attention_norm(tokens), num_read))
+            read = read + self.drop_path(attended)
+            output = read + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(read))))
             return output
-        tokens = self.attention_norm(tokens + self.drop_path(self.attention_scale(self.attention(tokens))))
+        attended = self.attention_scale(self.attention(tokens, num_read))
+        tokens = self.attention_norm(read + self.drop_path(attended))
         output = self.mlp_norm(tokens + self.drop_path(self.mlp_scale(self.mlp(tokens))))
         return output
 
 
 def build_head(config: ModelConfig) -> nn.Sequential:
-    """(B, D) -> (B, classes): a linear layer, or a hidden layer with ReLU before it."""
+    """(B, D) -> (B, classes): a linear layer, or a hidden layer with ReLU before it; without classes, nothing."""
+    if not config.num_classes:
+        return nn.Sequential()
     if not config.head_width:
         return nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(config.width, config.num_classes))
     return nn.Sequential(

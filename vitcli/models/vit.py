@@ -1,6 +1,6 @@
 """The one Vision Transformer: every architecture that ``vit`` knows is a ModelConfig of it.
 
-Shapes: B images, C channels, N tokens, D width. Tokens are ordered [class, registers, patches].
+Shapes: B images, C channels, N tokens, D width. Tokens are ordered [class, distillation, registers, patches].
 """
 
 import torch
@@ -23,47 +23,67 @@ class VisionTransformer(nn.Module):
         self.config = config
         embedding = ConvPatchEmbedding if config.patch_embedding == "conv" else LinearPatchEmbedding
         self.patch_embedding = embedding(
-            patch_size=config.patch_size, in_channels=config.in_channels, width=config.width
+            patch_size=config.patch_size, in_channels=config.in_channels, width=config.width, bias=config.patch_bias
         )
-        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
-        self.registers = (
-            nn.Parameter(torch.zeros(1, config.num_registers, config.width)) if config.num_registers else None
-        )
+        self.class_token = _tokens(int(config.class_token), config.width)
+        self.distillation_token = _tokens(int(config.distillation != "none"), config.width)
+        self.registers = _tokens(config.num_registers, config.width)
         self._add_positions()
         self.dropout = nn.Dropout(config.dropout)
+        self.input_norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.input_norm else nn.Identity()
         rates = [config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, drop_path=rate) for rate in rates)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.final_norm != "none" else nn.Identity()
         self.head = build_head(config)
+        self.distillation_head = build_head(config) if config.distillation == "head" else None
+        self.num_read = (1 if self.distillation_head is None else 2) if config.pooling == "class" else None
+        """How many of the first tokens the last block computes; None: all."""
         self._initialise()
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, classes)."""
+        return self.classify(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> what the head sees: (B, D), or (B, 2, D) for two heads."""
+        *lower, last = self.blocks
         tokens = self.embed(images)
-        for block in self.blocks:
+        for block in lower:
             tokens = block(tokens)
-        logits: Tensor = self.head(self.pool(tokens))
+        return self.pool(last(tokens, self.num_read))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """What ``features`` gives -> logits (B, classes)."""
+        if self.distillation_head is None:
+            logits: Tensor = self.head(features)
+        else:
+            logits = (self.head(features[:, 0]) + self.distillation_head(features[:, 1])) / 2
         return logits
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> the tokens that enter the first block, (B, N, D)."""
-        patches: Tensor = self.patch_embedding(images)
-        batch = patches.shape[0]
-        if self.class_token is not None:
-            patches = torch.cat([self.class_token.expand(batch, -1, -1), patches], dim=1)
-        tokens = patches + self.positions
-        if self.registers is not None:  # registers have no position
-            after_class = int(self.class_token is not None)
-            registers = self.registers.expand(batch, -1, -1)
-            tokens = torch.cat([tokens[:, :after_class], registers, tokens[:, after_class:]], dim=1)
-        output: Tensor = self.dropout(tokens)
+        tokens: Tensor = self.patch_embedding(images)
+        batch = tokens.shape[0]
+        if not self.config.prefix_positions:
+            tokens = tokens + self.positions
+        named = [
+            token.expand(batch, -1, -1) for token in (self.class_token, self.distillation_token) if token is not None
+        ]
+        if named:
+            tokens = torch.cat([*named, tokens], dim=1)
+        if self.config.prefix_positions:
+            tokens = tokens + self.positions
+        if self.registers is not None:
+            split = self.config.num_named_tokens
+            tokens = torch.cat([tokens[:, :split], self.registers.expand(batch, -1, -1), tokens[:, split:]], dim=1)
+        output: Tensor = self.input_norm(self.dropout(tokens))
         return output
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """The tokens that leave the last block, (B, N, D), -> what the head sees, (B, D)."""
+        """The tokens that leave the last block, (B, N, D), -> what the head sees, (B, D) or (B, 2, D)."""
         config = self.config
         if config.pooling == "class":  # a norm of one token is the same before and after it is picked
-            output: Tensor = self.norm(tokens[:, 0])
+            output: Tensor = self.norm(tokens[:, 0] if self.distillation_head is None else tokens[:, :2])
             return output
         first = config.num_prefix_tokens if config.pooling == "patches" else 0
         if config.final_norm == "pooled":
@@ -77,27 +97,32 @@ class VisionTransformer(nn.Module):
         config = self.config
         prefix, patches = config.num_prefix_tokens, config.grid[0] * config.grid[1]
         row = torch.zeros(prefix + patches, device=self.positions.device)
-        row[{"class": slice(0, 1), "tokens": slice(None), "patches": slice(prefix, None)}[config.pooling]] = 1
+        first_tokens = slice(0, 1 if self.distillation_head is None else 2)
+        row[{"class": first_tokens, "tokens": slice(None), "patches": slice(prefix, None)}[config.pooling]] = 1
         return row / row.sum()
 
     @property
     def no_decay(self) -> frozenset[str]:
         """Parameters of more than one dimension that weight decay must leave alone."""
-        return frozenset({"class_token", "registers", "positions"})
+        return frozenset({"class_token", "distillation_token", "registers", "positions"})
 
     def layer_of(self, name: str) -> int:
         """How far up a parameter stands: 0 the embedding, 1..depth the blocks, depth + 1 the rest."""
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
-        return 0 if name.startswith("patch_embedding.") or name in self.no_decay else self.config.depth + 1
+        return (
+            0
+            if name.startswith(("patch_embedding.", "input_norm.")) or name in self.no_decay
+            else self.config.depth + 1
+        )
 
     def _add_positions(self) -> None:
         config = self.config
-        with_class = int(config.class_token)
         if config.positions == "learned":
-            self.positions = nn.Parameter(torch.zeros(1, with_class + config.grid[0] * config.grid[1], config.width))
+            self.positions = nn.Parameter(torch.zeros(1, config.num_positions, config.width))
             return
-        fixed = nn.functional.pad(sincos_positions(config.grid, config.width), (0, 0, with_class, 0))
+        fixed = sincos_positions(config.grid, config.width)
+        fixed = nn.functional.pad(fixed, (0, 0, config.num_positions - fixed.shape[1], 0))
         self.register_buffer("positions", fixed, persistent=False)
 
     @torch.no_grad()
@@ -109,6 +134,10 @@ class VisionTransformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.patch_embedding.projection.weight, std=self.config.patch_init_std)
-        for token in (self.class_token, self.registers, self.positions):
+        for token in (self.class_token, self.distillation_token, self.registers, self.positions):
             if isinstance(token, nn.Parameter):
                 nn.init.trunc_normal_(token, std=self.config.init_std)
+
+
+def _tokens(count: int, width: int) -> nn.Parameter | None:
+    return nn.Parameter(torch.zeros(1, count, width)) if count else None
