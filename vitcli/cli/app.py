@@ -55,7 +55,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debugging = os.environ.get("VIT_DEBUG") == "1"
     try:
-        app()
+        app(prog_name="vit")
     except VitError as error:
         show_error(error)
         if debugging:
