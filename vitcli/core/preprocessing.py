@@ -16,6 +16,8 @@ class Geometry:
     resize: Literal["crop", "squash"] = "crop"
     crop_fraction: float = 1.0
     """With ``crop``: the share kept of the largest centred box that has the aspect ratio of ``size``."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """Antialiased, as in Pillow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

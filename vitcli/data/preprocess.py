@@ -86,12 +86,12 @@ def crop_box(size: Size, geometry: Geometry) -> Box:
 
 
 def to_array(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
-    """Crop and resize in one bicubic, antialiased resampling: uint8, (C, H, W)."""
+    """Crop and resize in one antialiased resampling: uint8, (C, H, W)."""
     image = _convert(image, geometry.channels)
     height, width = geometry.size
     box = crop_box((image.height, image.width), geometry)
     if (image.width, image.height) != (width, height) or box != (0, 0, width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+        image = image.resize((width, height), Image.Resampling[geometry.interpolation.upper()], box=box)
     array = np.array(image)  # a copy: torch wants to be able to write
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 

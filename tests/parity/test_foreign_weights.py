@@ -1,0 +1,342 @@
+"""Weights in other libraries' own files: recognised, read, and computing the same logits; all are random and tiny."""
+
+import argparse
+import json
+import logging
+
+import pytest
+import timm
+import torch
+import transformers
+from safetensors.torch import save_file
+from timm.data import resolve_model_data_config
+from timm.models import save_for_hf
+from torch import nn
+from torchvision.models.vision_transformer import VisionTransformer as TorchvisionViT
+
+from vitcli.models.capture import capture_attention
+from vitcli.models.formats import TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL, to_ours, to_theirs
+from vitcli.models.vit import VisionTransformer
+from vitcli.models.weights import imagenet_classes, read_foreign
+
+logging.getLogger("transformers").setLevel(logging.ERROR)
+
+TINY = {"img_size": 32, "embed_dim": 128, "depth": 2, "num_heads": 2}
+TIMM_MODELS = {
+    "augreg": ("vit_tiny_patch16_224.augreg_in21k_ft_in1k", {}),
+    "without head": ("vit_tiny_patch16_224", {"num_classes": 0}),
+    "deit": ("deit_tiny_patch16_224", {"num_classes": 7}),
+    "deit distilled": ("deit_tiny_distilled_patch16_224", {"num_classes": 7}),
+    "deit3": ("deit3_small_patch16_224", {}),
+    "dinov2": ("vit_small_patch14_dinov2", {"img_size": 42}),
+    "dinov2 with registers": ("vit_small_patch14_reg4_dinov2", {"img_size": 42}),
+    "clip": ("vit_base_patch16_clip_224.openai", {"num_classes": 5}),
+    "clip with quick gelu": ("vit_base_patch16_clip_quickgelu_224.openai", {"num_classes": 5}),
+    "mean of the patches": ("vit_base_patch16_224", {"global_pool": "avg", "class_token": False, "num_classes": 3}),
+    "mean beside a class token": ("vit_base_patch16_224", {"global_pool": "avg", "num_classes": 3}),
+    "without qkv bias": ("vit_base_patch16_224", {"qkv_bias": False, "num_classes": 3}),
+    "rectangular": ("vit_base_patch16_224", {"img_size": (32, 64), "num_classes": 3}),
+    "one channel": ("vit_base_patch16_224", {"in_chans": 1, "num_classes": 3}),
+}
+
+
+def stirred(model: nn.Module) -> nn.Module:
+    """No weight stays at a value (0, 1, 1e-6) that would hide a fault."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval()
+
+
+def ours(foreign):
+    model = VisionTransformer(foreign.config).eval()
+    model.load_state_dict(foreign.weights)  # strict: each key has its place
+    return model
+
+
+def images_for(config, batch=2):
+    torch.manual_seed(1)
+    return torch.randn(batch, config.in_channels, *config.image_size)
+
+
+@torch.no_grad()
+def assert_same_logits(foreign, theirs):
+    images = images_for(foreign.config)
+    torch.testing.assert_close(ours(foreign)(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=TIMM_MODELS)
+def timm_model(request):
+    name, changes = TIMM_MODELS[request.param]
+    return stirred(timm.create_model(name, **{**TINY, **changes}))
+
+
+def test_folders_that_timm_writes(timm_model, tmp_path):
+    save_for_hf(timm_model, tmp_path)
+    foreign = read_foreign(tmp_path)
+    assert foreign.format == "timm"
+    assert foreign.left_over == ()
+    assert_same_logits(foreign, timm_model)
+    wanted = resolve_model_data_config(timm_model)
+    assert foreign.preprocessing.mean == pytest.approx(wanted["mean"][: foreign.config.in_channels])
+    assert foreign.preprocessing.std == pytest.approx(wanted["std"][: foreign.config.in_channels])
+    assert foreign.preprocessing.geometry.interpolation == wanted["interpolation"]
+    height, _ = foreign.preprocessing.image_size
+    assert foreign.preprocessing.image_size == theirs_size(timm_model)
+    assert foreign.preprocessing.geometry.crop_fraction == height / (height // wanted["crop_pct"])
+
+
+def theirs_size(model):
+    return tuple(model.patch_embed.img_size)
+
+
+def test_attention_is_that_of_timm(timm_model, tmp_path):
+    save_for_hf(timm_model, tmp_path)
+    foreign = read_foreign(tmp_path)
+    images = images_for(foreign.config)
+    seen = {}
+    for layer, block in enumerate(timm_model.blocks):
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda _m, _i, output, layer=layer: seen.update({layer: output}))
+    model = ours(foreign)
+    with torch.no_grad(), capture_attention(model) as probabilities:
+        timm_model(images)
+        model(images)
+    assert probabilities.keys() == seen.keys()
+    for layer, wanted in seen.items():
+        torch.testing.assert_close(probabilities[layer], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_loaded_from_timm_goes_back_bit_for_bit(timm_model, tmp_path):
+    save_for_hf(timm_model, tmp_path)
+    before = timm_model.state_dict()
+    back = to_theirs(read_foreign(tmp_path).weights, TIMM.names, before)
+    assert back.keys() == before.keys()
+    assert all(torch.equal(back[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"model": state},
+        lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3},
+        lambda state: {"model": {key: value * 0 for key, value in state.items()}, "model_ema": state},
+        lambda state: {
+            "model": {f"_orig_mod.{key}": value for key, value in state.items()},
+            "args": argparse.Namespace(lr=1),
+        },
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".bin"])
+def test_what_training_scripts_wrap_around_weights(tmp_path, wrap, suffix):
+    theirs = stirred(timm.create_model("deit_tiny_patch16_224", **TINY))
+    torch.save(wrap(theirs.state_dict()), tmp_path / f"checkpoint{suffix}")
+    foreign = read_foreign(tmp_path / f"checkpoint{suffix}")
+    assert_same_logits(foreign, theirs)
+    assert foreign.classes == imagenet_classes()
+
+
+def test_deits_own_file_is_known_by_its_name(tmp_path):
+    theirs = stirred(timm.create_model("deit_tiny_distilled_patch16_224", **TINY))
+    file = tmp_path / "deit_tiny_distilled_patch16_224-b40b3cf7.pth"
+    torch.save({"model": theirs.state_dict()}, file)
+    foreign = read_foreign(file)
+    assert_same_logits(foreign, theirs)
+    assert foreign.guesses == ()
+    assert foreign.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_torchvision(tmp_path, old):
+    theirs = stirred(TorchvisionViT(32, 16, 2, 2, 128, 256, num_classes=6))
+    state = theirs.state_dict()
+    if old:
+        state = {
+            key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): v for key, v in state.items()
+        }
+    torch.save(state, tmp_path / "vit_b_16.pth")
+    foreign = read_foreign(tmp_path / "vit_b_16.pth")
+    assert foreign.format == "torchvision"
+    assert foreign.preprocessing.geometry.interpolation == "bilinear"
+    assert_same_logits(foreign, theirs)
+    back = to_theirs(foreign.weights, TORCHVISION.names, state)
+    assert all(torch.equal(back[key], value) for key, value in state.items())
+
+
+HUGGING_FACE = {
+    "vit": (transformers.ViTForImageClassification, transformers.ViTConfig, {}),
+    "vit with relu": (transformers.ViTForImageClassification, transformers.ViTConfig, {"hidden_act": "relu"}),
+    "deit": (transformers.DeiTForImageClassification, transformers.DeiTConfig, {"hidden_act": "gelu_pytorch_tanh"}),
+    "deit with teacher": (transformers.DeiTForImageClassificationWithTeacher, transformers.DeiTConfig, {}),
+}
+
+
+@pytest.fixture(scope="module", params=HUGGING_FACE)
+def hugging_face(request):
+    build, configure, changes = HUGGING_FACE[request.param]
+    config = configure(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        image_size=32,
+        patch_size=16,
+        id2label={0: "cat", 1: "dog", 2: "eel"},
+        **changes,
+    )
+    return stirred(build(config))
+
+
+def test_folders_that_transformers_writes(hugging_face, tmp_path):
+    hugging_face.save_pretrained(tmp_path)
+    foreign = read_foreign(tmp_path)
+    assert foreign.format == "transformers"
+    assert foreign.classes == ("cat", "dog", "eel")
+    assert_same_logits(foreign, lambda images: hugging_face(images).logits)
+
+
+def test_keys_of_transformers_as_they_are_in_memory(hugging_face, tmp_path):
+    state = hugging_face.state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "model.safetensors")
+    hugging_face.config.save_pretrained(tmp_path)
+    foreign = read_foreign(tmp_path)
+    assert_same_logits(foreign, lambda images: hugging_face(images).logits)
+    named = {key: value for key, value in state.items() if not key.endswith("mask_token")}
+    back = to_theirs(foreign.weights, TRANSFORMERS.names, named)
+    assert all(torch.equal(back[key], value) for key, value in named.items())
+
+
+def test_old_keys_of_transformers(tmp_path):
+    """As releases before 5 wrote them."""
+    config = transformers.ViTConfig(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, image_size=32, patch_size=16
+    )
+    theirs = stirred(transformers.ViTForImageClassification(config))
+    renames = {
+        "vit.layers.": "vit.encoder.layer.",
+        "attention.q_proj": "attention.attention.query",
+        "attention.k_proj": "attention.attention.key",
+        "attention.v_proj": "attention.attention.value",
+        "attention.o_proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    }
+    state = {}
+    for key, value in theirs.state_dict().items():
+        for new, old in renames.items():
+            key = key.replace(new, old)  # noqa: PLW2901 - rewritten step by step
+        state[key] = value
+    assert "vit.encoder.layer.1.attention.attention.query.weight" in state
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    config.save_pretrained(tmp_path)
+    assert_same_logits(read_foreign(tmp_path), lambda images: theirs(images).logits)
+
+
+def test_the_preprocessor_of_transformers(tmp_path):
+    config = transformers.DeiTConfig(
+        hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=96, image_size=224
+    )
+    transformers.DeiTForImageClassification(config).save_pretrained(tmp_path)
+    processor = {
+        "do_center_crop": True,
+        "crop_size": {"height": 224, "width": 224},
+        "size": {"height": 256, "width": 256},
+        "resample": 3,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    preprocessing = read_foreign(tmp_path).preprocessing
+    assert preprocessing.mean == (0.485, 0.456, 0.406)  # DeiT's, whatever the file says
+    assert preprocessing.geometry.crop_fraction == pytest.approx(224 / 256)
+    assert preprocessing.geometry.interpolation == "bicubic"
+
+
+class TutorialAttention(nn.Module):
+    """A head of its own per linear layer, or all in one."""
+
+    def __init__(self, width, heads, merged):
+        super().__init__()
+        self.size, self.merged = width // heads, merged
+        if merged:
+            self.qkv_projection = nn.Linear(width, 3 * width)
+        else:
+            self.heads = nn.ModuleList(
+                nn.ModuleDict({name: nn.Linear(width, self.size) for name in ("query", "key", "value")})
+                for _ in range(heads)
+            )
+        self.output_projection = nn.Linear(width, width)
+
+    def forward(self, x):
+        if self.merged:
+            parts = zip(
+                *(part.split(self.size, dim=-1) for part in self.qkv_projection(x).chunk(3, dim=-1)), strict=True
+            )
+        else:
+            parts = [(head["query"](x), head["key"](x), head["value"](x)) for head in self.heads]
+        mixed = [(q @ k.mT / self.size**0.5).softmax(-1) @ v for q, k, v in parts]
+        return self.output_projection(torch.cat(mixed, dim=-1))
+
+
+class TutorialBlock(nn.Module):
+    def __init__(self, width, heads, merged):
+        super().__init__()
+        self.attention = TutorialAttention(width, heads, merged)
+        self.layernorm_1, self.layernorm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mlp = nn.ModuleDict({"dense_1": nn.Linear(width, 4 * width), "dense_2": nn.Linear(4 * width, width)})
+
+    def forward(self, x):
+        x = x + self.attention(self.layernorm_1(x))
+        hidden = nn.functional.gelu(self.mlp["dense_1"](self.layernorm_2(x)), approximate="tanh")
+        return x + self.mlp["dense_2"](hidden)
+
+
+class TutorialViT(nn.Module):
+    """The published tutorial's architecture, and its names."""
+
+    def __init__(self, merged, width=48, heads=4):
+        super().__init__()
+        self.embedding = nn.Module()
+        self.embedding.patch_embeddings = nn.ModuleDict({"projection": nn.Conv2d(3, width, 4, stride=4)})
+        self.embedding.cls_token = nn.Parameter(torch.randn(1, 1, width))
+        self.embedding.position_embeddings = nn.Parameter(torch.randn(1, 65, width))
+        self.encoder = nn.ModuleDict({"blocks": nn.ModuleList(TutorialBlock(width, heads, merged) for _ in range(2))})
+        self.classifier = nn.Linear(width, 10)
+
+    def forward(self, images):
+        x = self.embedding.patch_embeddings["projection"](images).flatten(2).mT
+        x = torch.cat([self.embedding.cls_token.expand(len(x), -1, -1), x], dim=1) + self.embedding.position_embeddings
+        for block in self.encoder["blocks"]:
+            x = block(x)
+        return self.classifier(x[:, 0])
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_the_cifar10_tutorial(tmp_path, merged):
+    theirs = stirred(TutorialViT(merged))
+    torch.save(theirs.state_dict(), tmp_path / "model_final.pt")
+    foreign = read_foreign(tmp_path)
+    assert foreign.format == "CIFAR-10 tutorial"
+    assert_same_logits(foreign, theirs)
+
+
+def test_the_cifar10_tutorials_configuration_says_how_many_heads(tmp_path):
+    theirs = stirred(TutorialViT(merged=True, heads=6))
+    torch.save(theirs.state_dict(), tmp_path / "model_final.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 6}))
+    assert_same_logits(read_foreign(tmp_path), theirs)
+
+
+def test_every_head_of_its_own_is_found_in_order():
+    weights = {
+        f"encoder.blocks.0.attention.heads.{head}.{word}.bias": torch.tensor([float(100 * part + head)])
+        for part, word in enumerate(("query", "key", "value"))
+        for head in (11, 2, 0, 10, 1, 3, 4, 5, 6, 7, 8, 9)
+    }
+    joined, left_over = to_ours(weights, TUTORIAL.names)
+    assert left_over == []
+    assert joined["blocks.0.attention.qkv.bias"].tolist() == [
+        100 * part + head for part in range(3) for head in range(12)
+    ]

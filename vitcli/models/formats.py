@@ -1,0 +1,227 @@
+"""How other libraries name the parts of a Vision Transformer, and the way from their names to ours and back.
+
+A format is a table of names. Where it keeps apart what we keep in one ``attention.qkv``, three names of ours that no
+model has stand between: ``attention.q``, ``.k`` and ``.v``, below ``attention.heads.N`` where even heads are apart.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Names = tuple[tuple[str, str], ...]
+"""(ours, theirs): a whole key or the beginning of one, ``{}`` for a number. Several of theirs may mean one of ours."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Format:
+    """A library's names, and what its tensors do not tell."""
+
+    name: str
+    patches: str
+    """The key that tells the format: the weights of the patch embedding."""
+    names: Names
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of ModelConfig that all its models have, unless a configuration beside the weights knows better."""
+
+
+def _below(theirs: str, **parts: str) -> Names:
+    """Names of a block's parts; ``__`` in ours stands for a dot."""
+    return tuple((f"blocks.{{}}.{ours.replace('__', '.')}", f"{theirs}.{part}") for ours, part in parts.items())
+
+
+TIMM = Format(
+    name="timm",
+    patches="patch_embed.proj.weight",
+    names=(
+        ("class_token", "cls_token"),
+        ("distillation_token", "dist_token"),
+        ("registers", "reg_token"),
+        ("registers", "register_tokens"),  # DINOv2's own files
+        ("positions", "pos_embed"),
+        ("patch_embedding.projection", "patch_embed.proj"),
+        ("input_norm", "norm_pre"),
+        ("norm", "norm"),
+        ("norm", "fc_norm"),  # of the pooled tokens
+        ("head.1", "head"),
+        ("distillation_head.1", "head_dist"),
+        *_below(
+            "blocks.{}",
+            attention_norm="norm1",
+            attention__qkv="attn.qkv",
+            attention__projection="attn.proj",
+            attention_scale__factor="ls1.gamma",
+            mlp_norm="norm2",
+            mlp__fc1="mlp.fc1",
+            mlp__fc2="mlp.fc2",
+            mlp_scale__factor="ls2.gamma",
+        ),
+        *_below("blocks.{}", attention_scale__factor="gamma_1", mlp_scale__factor="gamma_2"),  # DeiT III's own files
+    ),
+    settings={"norm_eps": 1e-6},
+)
+TORCHVISION = Format(
+    name="torchvision",
+    patches="conv_proj.weight",
+    names=(
+        ("class_token", "class_token"),
+        ("positions", "encoder.pos_embedding"),
+        ("patch_embedding.projection", "conv_proj"),
+        ("norm", "encoder.ln"),
+        ("head.1", "heads.head"),
+        *_below(
+            "encoder.layers.encoder_layer_{}",
+            attention_norm="ln_1",
+            attention__qkv__weight="self_attention.in_proj_weight",
+            attention__qkv__bias="self_attention.in_proj_bias",
+            attention__projection="self_attention.out_proj",
+            mlp_norm="ln_2",
+            mlp__fc1="mlp.0",
+            mlp__fc2="mlp.3",
+        ),
+        *_below("encoder.layers.encoder_layer_{}", mlp__fc1="mlp.linear_1", mlp__fc2="mlp.linear_2"),  # before 0.13
+    ),
+    settings={"norm_eps": 1e-6},
+)
+TRANSFORMERS = Format(
+    name="transformers",
+    patches="embeddings.patch_embeddings.projection.weight",
+    names=(
+        ("class_token", "embeddings.cls_token"),
+        ("distillation_token", "embeddings.distillation_token"),
+        ("positions", "embeddings.position_embeddings"),
+        ("patch_embedding.projection", "embeddings.patch_embeddings.projection"),
+        ("norm", "layernorm"),
+        ("head.1", "classifier"),
+        ("head.1", "cls_classifier"),
+        ("distillation_head.1", "distillation_classifier"),
+        *_below(
+            "layers.{}",
+            attention_norm="layernorm_before",
+            attention__q="attention.q_proj",
+            attention__k="attention.k_proj",
+            attention__v="attention.v_proj",
+            attention__projection="attention.o_proj",
+            mlp_norm="layernorm_after",
+            mlp__fc1="mlp.fc1",
+            mlp__fc2="mlp.fc2",
+        ),
+        *_below(  # on disk, and in releases before 5
+            "encoder.layer.{}",
+            attention_norm="layernorm_before",
+            attention__q="attention.attention.query",
+            attention__k="attention.attention.key",
+            attention__v="attention.attention.value",
+            attention__projection="attention.output.dense",
+            mlp_norm="layernorm_after",
+            mlp__fc1="intermediate.dense",
+            mlp__fc2="output.dense",
+        ),
+    ),
+    settings={"norm_eps": 1e-12},
+)
+TUTORIAL = Format(
+    name="CIFAR-10 tutorial",
+    patches="embedding.patch_embeddings.projection.weight",
+    names=(
+        ("class_token", "embedding.cls_token"),
+        ("positions", "embedding.position_embeddings"),
+        ("patch_embedding.projection", "embedding.patch_embeddings.projection"),
+        ("head.1", "classifier"),
+        *_below(
+            "encoder.blocks.{}",
+            attention_norm="layernorm_1",
+            attention__qkv="attention.qkv_projection",
+            attention__projection="attention.output_projection",
+            mlp_norm="layernorm_2",
+            mlp__fc1="mlp.dense_1",
+            mlp__fc2="mlp.dense_2",
+        ),
+        *(
+            (f"blocks.{{}}.attention.heads.{{}}.{word[0]}", f"encoder.blocks.{{}}.attention.heads.{{}}.{word}")
+            for word in ("query", "key", "value")
+        ),
+    ),
+    settings={"norm_eps": 1e-5, "activation": "gelu-tanh", "num_heads": 4},
+)
+FORMATS = (TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL)
+
+_WRAPPERS = ("module.", "_orig_mod.", "vit.", "deit.")
+"""What training scripts and larger models put before every key."""
+
+
+def recognise(keys: Iterable[str]) -> Format | None:
+    """The format that weights are in, told by the names of their tensors."""
+    bare = {_bare(key) for key in keys}
+    return next((each for each in FORMATS if each.patches in bare), None)
+
+
+def to_ours(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tensor], list[str]]:
+    """Rename and join.
+
+    Returns:
+        Weights by our names, and the keys that have no place in our model.
+    """
+    patterns = [(_pattern(theirs), ours) for ours, theirs in names]
+    renamed: dict[str, Tensor] = {}
+    left_over = []
+    for key, tensor in weights.items():
+        name = _renamed(_bare(key), patterns)
+        if name is None:
+            left_over.append(key)
+        else:
+            renamed[name] = tensor
+    heads = _joined(renamed, re.compile(r"(.*\.attention)\.heads\.(\d+)(\.[qkv]\.(?:weight|bias))"))
+    return _joined(heads, re.compile(r"(.*\.attention)\.([qkv])(\.(?:weight|bias))"), into=".qkv"), left_over
+
+
+def to_theirs(weights: Mapping[str, Tensor], names: Names, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Split and rename for a model that has exactly ``keys``.
+
+    Raises:
+        KeyError: the model has a key that no weights of ours fill.
+    """
+    parts: dict[str, Tensor] = dict(weights)
+    for key, tensor in weights.items():
+        if ".attention.qkv." in key:
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                parts[key.replace(".qkv.", f".{letter}.")] = part
+    patterns = [(_pattern(theirs), ours) for ours, theirs in names]
+    renamed = {key: _renamed(_bare(key), patterns) for key in keys}
+    return {key: parts[name] for key, name in renamed.items() if name is not None}
+
+
+def _bare(key: str) -> str:
+    for wrapper in _WRAPPERS:
+        key = key.removeprefix(wrapper)
+    return key
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(r"\{\}", r"(\d+)") + r"(?=\.|$)")
+
+
+def _renamed(key: str, patterns: list[tuple[re.Pattern[str], str]]) -> str | None:
+    for pattern, other in patterns:
+        if found := pattern.match(key):
+            return other.format(*found.groups()) + key[found.end() :]
+    return None
+
+
+def _joined(weights: Mapping[str, Tensor], pattern: re.Pattern[str], into: str = "") -> dict[str, Tensor]:
+    """Tensors whose keys match are joined along the rows, in the order of the pattern's second group."""
+    joined: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in weights.items():
+        if found := pattern.fullmatch(key):
+            before, part, after = found.groups()
+            parts.setdefault(before + into + after, {})[part] = tensor
+        else:
+            joined[key] = tensor
+    for key, by_part in parts.items():
+        order = sorted(by_part, key=lambda part: int(part) if part.isdigit() else "qkv".index(part))
+        joined[key] = torch.cat([by_part[part] for part in order])
+    return joined

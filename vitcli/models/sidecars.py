@@ -1,0 +1,120 @@
+"""What lies beside weights: the configurations that timm, transformers and the CIFAR-10 tutorial write."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.errors import ModelError
+from vitcli.models.formats import TIMM, TRANSFORMERS, TUTORIAL, Format
+from vitcli.models.pretrained import HALF, IMAGENET, Traits
+
+_BILINEAR, _BICUBIC = 2, 3
+"""Pillow's numbers of resampling filters."""
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu-tanh",
+    "gelu_pytorch_tanh": "gelu-tanh",
+    "quick_gelu": "gelu-quick",
+    "relu": "relu",
+}
+
+
+def read_traits(file: Path, form: Format) -> Traits:
+    """What the configuration in the folder of a file of weights says; nothing where there is none.
+
+    Raises:
+        ModelError: a configuration is there, but unreadable, or the model is none that we can build.
+    """
+    config = _json(file.with_name("config.json"))
+    if form is TIMM:
+        return _timm(config)
+    if form is TRANSFORMERS:
+        return _transformers(config, _json(file.with_name("preprocessor_config.json")))
+    if form is TUTORIAL and "num_attention_heads" in config:
+        return Traits(settings={"num_heads": config["num_attention_heads"]})
+    return Traits()
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _timm(config: dict[str, Any]) -> Traits:
+    data = {**config, **config.get("pretrained_cfg", {})}
+    architecture = str(config.get("architecture", ""))
+    arguments = config.get("model_args", {})
+    settings: dict[str, Any] = {"activation": "gelu-quick"} if "quickgelu" in architecture else {}
+    if "num_heads" in arguments:
+        settings["num_heads"] = arguments["num_heads"]
+    if data.get("global_pool") == "avg":
+        settings["pooling"] = "patches"
+    names = data.get("label_names")
+    return Traits(
+        settings=settings,
+        colours=(tuple(data["mean"]), tuple(data["std"])) if {"mean", "std"} <= data.keys() else None,
+        interpolation=data["interpolation"] if data.get("interpolation") in {"bicubic", "bilinear"} else None,
+        resize=("squash" if data.get("crop_mode") == "squash" else "crop") if "crop_pct" in data else None,
+        crop_fraction=data.get("crop_pct"),
+        image_size=tuple(data["input_size"][1:]) if "input_size" in data else None,
+        classes=tuple(names) if names else None,
+    )
+
+
+def _transformers(config: dict[str, Any], images: dict[str, Any]) -> Traits:
+    settings: dict[str, Any] = {}
+    for theirs, ours in (("num_attention_heads", "num_heads"), ("layer_norm_eps", "norm_eps")):
+        if theirs in config:
+            settings[ours] = config[theirs]
+    if "hidden_act" in config:
+        name = config["hidden_act"]
+        if name not in _ACTIVATIONS:
+            raise ModelError(f"activation {name!r} is none that vit has: {', '.join(_ACTIVATIONS)}")
+        settings["activation"] = _ACTIVATIONS[name]
+    names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
+    is_named = any(name != f"LABEL_{index}" for index, name in names.items())
+    return Traits(
+        settings=settings,
+        image_size=_size(config.get("image_size")),
+        classes=tuple(names[index] for index in sorted(names)) if is_named else None,
+        **_transformers_images(images, is_deit=config.get("model_type") == "deit"),
+    )
+
+
+def _transformers_images(images: dict[str, Any], *, is_deit: bool) -> dict[str, Any]:
+    if not images:
+        return {"colours": IMAGENET} if is_deit else {}
+    colours = tuple(images.get("image_mean", HALF[0])), tuple(images.get("image_std", HALF[1]))
+    if not images.get("do_normalize", True):
+        colours = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if is_deit and colours == HALF:  # what facebook/deit-* ship, although DeiT was trained with ImageNet's
+        colours = IMAGENET
+    traits: dict[str, Any] = {
+        "colours": colours,
+        "interpolation": "bicubic" if images.get("resample") == _BICUBIC else "bilinear",
+        "resize": "squash",
+        "crop_fraction": 1.0,
+    }
+    if images.get("do_center_crop"):
+        resized, cropped = _size(images.get("size")), _size(images.get("crop_size"))
+        if resized and cropped:
+            traits |= {"resize": "crop", "crop_fraction": cropped[0] / resized[0]}
+    return traits
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    """A number, a pair, or the dictionaries that transformers writes."""
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, list | tuple):
+        return int(value[0]), int(value[1])
+    if isinstance(value, dict) and "height" in value:
+        return int(value["height"]), int(value["width"])
+    if isinstance(value, dict) and "shortest_edge" in value:
+        return int(value["shortest_edge"]), int(value["shortest_edge"])
+    return None
