@@ -1,0 +1,193 @@
+"""Weights fetched with the real client of the hub, and from plain addresses, from servers on the loopback device."""
+
+import hashlib
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
+
+from tests.servers.hub import Hub, serving_hub
+from vitcli.core.errors import DataError, ModelError
+from vitcli.core.events import TaskProgress
+from vitcli.models.hub import fetch_weights, find_weights
+from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
+
+CONTENT = bytes(range(256)) * 20_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+ENTRY = PretrainedEntry(
+    model="vit-tiny-patch16", summary="", licence="", parameters=1, top1=None, traits=Traits(), hub="timm/tiny"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_stays_open():
+    yield
+    close_session()
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with serving_hub(Hub(files={"timm/tiny/model.safetensors": CONTENT, "timm/tiny/config.json": b"{}"})) as server:
+        use_hub(monkeypatch, tmp_path, server.address)
+        yield server
+
+
+def use_hub(monkeypatch, tmp_path, address):
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def nothing_is_left(tmp_path, entry=ENTRY):
+    return find_weights(entry, tmp_path) is None
+
+
+def test_weights_of_the_hub_are_fetched_once_with_what_lies_beside_them(hub, tmp_path):
+    events = []
+    path = fetch_weights(ENTRY, tmp_path, emit=events.append)
+    assert path.read_bytes() == CONTENT
+    assert (path.parent / "config.json").read_text() == "{}"
+    assert events[-1] == TaskProgress(task="fetching timm/tiny (MB)", done=6, total=6)
+    before = hub.requests
+    assert fetch_weights(ENTRY, tmp_path) == path
+    assert hub.requests == before
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_the_cache_has_is_used_offline(tmp_path, monkeypatch):
+    path = fetch_weights(ENTRY, tmp_path)
+    assert fetch_weights(ENTRY, tmp_path, offline=True) == path
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch_weights(ENTRY, tmp_path) == path
+
+
+@pytest.mark.parametrize("how", ["flag", "environment"])
+def test_offline_means_no_request(hub, tmp_path, monkeypatch, how):
+    if how == "environment":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="timm/tiny is not on this machine") as refusal:
+        fetch_weights(ENTRY, tmp_path, offline=how == "flag")
+    assert "--offline" in refusal.value.hint
+    assert hub.requests == 0
+
+
+def test_a_transfer_that_is_cut_is_gone_on_with(hub, tmp_path):
+    hub.cut_times = 1
+    assert fetch_weights(ENTRY, tmp_path).read_bytes() == CONTENT
+    assert len(hub.ranges) == 3  # half of the weights, the weights, their configuration
+
+
+@pytest.mark.parametrize("known", ["", SHA256])
+def test_another_hash_is_refused_and_not_kept(hub, tmp_path, known):
+    hub.lies = {"timm/tiny/model.safetensors": CONTENT[::-1]}
+    with pytest.raises(ModelError, match="another file than expected"):
+        fetch_weights(replace(ENTRY, sha256=known), tmp_path)
+    assert nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("entry", [replace(ENTRY, hub="timm/huge"), replace(ENTRY, file="pytorch_model.bin")])
+@pytest.mark.usefixtures("hub")
+def test_what_the_hub_does_not_have_is_named(tmp_path, entry):
+    with pytest.raises(ModelError, match=f"{entry.hub} on the hub has no {entry.file} at main"):
+        fetch_weights(entry, tmp_path)
+    assert nothing_is_left(tmp_path, entry)
+
+
+def test_without_a_network_the_error_comes_at_once(tmp_path, monkeypatch):
+    use_hub(monkeypatch, tmp_path, f"http://127.0.0.1:{free_port()}")
+    started = time.monotonic()
+    with pytest.raises(ModelError, match="timm/tiny on the hub could not be fetched") as refusal:
+        fetch_weights(ENTRY, tmp_path)
+    assert time.monotonic() - started < 10
+    assert "try again" in refusal.value.hint
+    assert nothing_is_left(tmp_path)
+
+
+@pytest.fixture
+def web(hub):
+    """A plain address: the storage of the hub."""
+    return replace(ENTRY, hub="", url=f"{hub.address}/storage/timm/tiny/model.safetensors")
+
+
+def test_a_plain_address_is_fetched_verified_and_kept(hub, web, tmp_path):
+    events = []
+    path = fetch_weights(replace(web, sha256=SHA256[:8]), tmp_path / "weights", emit=events.append)
+    assert path == tmp_path / "weights" / "model.safetensors"
+    assert path.read_bytes() == CONTENT
+    assert events[-1] == TaskProgress(task="fetching model.safetensors (MB)", done=6, total=6)
+    before = hub.requests
+    assert fetch_weights(web, tmp_path / "weights") == path
+    assert hub.requests == before
+    assert list((tmp_path / "weights").iterdir()) == [path]
+
+
+def test_a_cut_transfer_from_a_plain_address_is_gone_on_with(hub, web, tmp_path):
+    hub.cut_times = 2
+    assert fetch_weights(web, tmp_path).read_bytes() == CONTENT
+    half = len(CONTENT) // 2
+    assert hub.ranges == ["", f"bytes={half}-", f"bytes={half + half // 2}-"]
+
+
+def test_what_arrived_before_is_not_fetched_again(hub, web, tmp_path):
+    (tmp_path / "model.safetensors.part").write_bytes(CONTENT[:1000])
+    assert fetch_weights(web, tmp_path).read_bytes() == CONTENT
+    assert hub.ranges == ["bytes=1000-"]
+
+
+def test_a_transfer_that_breaks_for_good_keeps_what_arrived(hub, web, tmp_path):
+    hub.cut_times = 99
+    with pytest.raises(DataError, match="broke off") as refusal:
+        fetch_weights(web, tmp_path)
+    assert "is kept" in refusal.value.hint
+    assert nothing_is_left(tmp_path, web)
+    hub.cut_times = 0
+    assert fetch_weights(web, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_from_a_plain_address_leaves_nothing(web, tmp_path):
+    with pytest.raises(DataError, match=f"{SHA256[:8]}, not 00000000"):
+        fetch_weights(replace(web, sha256="00000000"), tmp_path)
+    assert not list(Path(tmp_path).glob("model*"))
+
+
+def test_an_address_that_is_not_there_is_named(hub, web, tmp_path):
+    wrong = replace(web, url=f"{hub.address}/nowhere.pth")
+    with pytest.raises(DataError, match=r"nowhere.pth answers 404") as refusal:
+        fetch_weights(wrong, tmp_path)
+    assert refusal.value.hint == "check the address"
+
+
+def test_an_unreachable_address_is_named_at_once(tmp_path):
+    entry = replace(ENTRY, hub="", url=f"http://127.0.0.1:{free_port()}/weights.pth")
+    started = time.monotonic()
+    with pytest.raises(DataError, match="cannot be reached"):
+        fetch_weights(entry, tmp_path)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_every_entry_says_where_it_is_and_what_may_be_done_with_it(name):
+    entry = PRETRAINED[name]
+    assert bool(entry.hub) != bool(entry.url)
+    assert entry.licence
+    assert entry.traits.colours
+    assert not entry.url or entry.url.startswith("https://")
+    assert not entry.url or len(entry.sha256) == 8
+
+
+@pytest.mark.parametrize("excess", [0, 1000])
+def test_a_part_that_is_no_shorter_than_the_file_is_fetched_anew(hub, web, tmp_path, excess):
+    (tmp_path / "model.safetensors.part").write_bytes(CONTENT + bytes(excess))
+    assert fetch_weights(replace(web, sha256=SHA256), tmp_path).read_bytes() == CONTENT
+    assert hub.ranges[-1] == ""

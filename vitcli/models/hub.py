@@ -1,0 +1,148 @@
+"""Fetching weights: from the Hugging Face hub through its own client and cache, or from a plain address."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.errors import ModelError
+from vitcli.core.events import Emit, ignore
+from vitcli.core.fetch import Megabytes, fetch_file, file_hash
+from vitcli.models.pretrained import PretrainedEntry
+
+_SHA256_DIGITS = 64
+_SIDECARS = ("config.json", "preprocessor_config.json")
+
+
+def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False, emit: Emit = ignore) -> Path:
+    """The file of weights, fetched and verified unless it is there.
+
+    Args:
+        entry: where the weights are.
+        folder: where those from plain addresses are kept; the hub's client has a cache of its own.
+        offline: use what is there and nothing else; so does ``HF_HUB_OFFLINE=1``.
+        emit: told about the progress, in bytes.
+
+    Raises:
+        ModelError: they are not there and must not be fetched; or the hub does not have them, or sent others.
+        DataError: the download failed; nothing half-written stays in place.
+    """
+    found = find_weights(entry, folder)
+    if found:
+        return found
+    name = entry.hub or entry.url
+    if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise ModelError(f"{name} is not on this machine, and it must not be fetched (offline)", hint=_ONLINE)
+    if entry.url:
+        path = _file_of(entry, folder)
+        fetch_file(entry.url, path, sha256=entry.sha256, emit=emit)
+        return path
+    return _fetch_from_hub(entry, emit)
+
+
+def find_weights(entry: PretrainedEntry, folder: Path) -> Path | None:
+    """The file of weights, if it is on this machine."""
+    if entry.url:
+        path = _file_of(entry, folder)
+        return path if path.is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(entry.hub, entry.file, revision=entry.revision)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+_ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
+
+
+def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
+    return folder / entry.url.rpartition("/")[2]
+
+
+def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are no news
+    transport_error: Any = HfHubHTTPError.__bases__[0]  # it is of one HTTP library or another, by release
+    where = f"{entry.hub} on the hub"
+    try:
+        # Asked for first, because this call does not spend half a minute on retries where there is no network.
+        metadata = get_hf_file_metadata(hf_hub_url(entry.hub, entry.file, revision=entry.revision))
+        path = Path(
+            hf_hub_download(
+                entry.hub,
+                entry.file,
+                revision=entry.revision,
+                tqdm_class=_reporting(Megabytes(f"fetching {entry.hub}", emit)),
+            )
+        )
+        for sidecar in _SIDECARS:
+            _fetch_if_there(entry, sidecar, metadata.commit_hash)
+    except GatedRepoError:
+        raise ModelError(f"{where} needs an account that accepted its terms", hint="`hf auth login`") from None
+    except LocalEntryNotFoundError as error:  # its name notwithstanding: the network failed
+        raise _not_fetched(where, error) from None
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        raise ModelError(f"{where} has no {entry.file} at {entry.revision}: {_first_line(error)}") from None
+    except (OSError, transport_error) as error:
+        raise _not_fetched(where, error) from None
+    etag = metadata.etag or ""
+    expected = entry.sha256 or (etag if len(etag) == _SHA256_DIGITS else "")
+    found = file_hash(path)
+    if not found.startswith(expected):
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise ModelError(f"{where} sent another file than expected: its hash is {found}, not {expected}")
+    return path
+
+
+def _fetch_if_there(entry: PretrainedEntry, file: str, revision: str | None) -> None:
+    """What lies beside weights tells more about them; not every repository has it."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        hf_hub_download(entry.hub, file, revision=revision)
+    except EntryNotFoundError:
+        return
+
+
+def _not_fetched(where: str, error: BaseException) -> ModelError:
+    return ModelError(
+        f"{where} could not be fetched: {_first_line(error)}",
+        hint="try again; what has arrived is kept. HF_ENDPOINT names a mirror",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _reporting(report: Megabytes) -> type[Any]:
+    """A progress bar for the hub's client that reports instead of drawing."""
+    from tqdm import tqdm
+
+    class Reporting(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
+        """Counts bytes."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self._nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed with the bar
+            super().__init__(*args, **{**options, "file": self._nowhere, "disable": False})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown: bool | None = super().update(n)
+            report(int(self.n), int(self.total or 0))
+            return shown
+
+        def close(self) -> None:
+            super().close()
+            self._nowhere.close()
+
+    return Reporting
