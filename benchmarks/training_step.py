@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import nn
 from torch.nn import functional as F
 
-from vitcli.core.config import ModelChoice
+from vitcli.core.model_config import ModelChoice
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 

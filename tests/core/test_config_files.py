@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from vitcli.cli.app import app
-from vitcli.core.config import USUAL_LR, ModelConfig, OptimConfig, TrainConfig
+from vitcli.core.config import USUAL_LR, OptimConfig, TrainConfig
 from vitcli.core.config_files import (
     configure,
     load_config_file,
@@ -21,6 +21,7 @@ from vitcli.core.config_files import (
     settings_of,
 )
 from vitcli.core.errors import UsageError
+from vitcli.core.model_config import ModelConfig
 from vitcli.data.registry import DATASETS
 from vitcli.models.registry import MODELS
 
@@ -261,6 +262,9 @@ def test_the_command_of_a_recipe_is_one(name: str) -> None:
     parameters = get_command(app).commands[command].make_context(command, words).params
     recipe = parameters["recipe"]
     dataset = parameters["dataset"]
+    if parameters["init_from"]:
+        is_probe, is_lora = parameters["freeze_backbone"], parameters["lora"]
+        recipe = "probe" if is_probe else "lora" if is_lora else "finetune"
     assert recipe == name or (recipe is None and dataset in DATASETS and DATASETS[dataset].recipe == name)
 
 
@@ -296,7 +300,7 @@ def test_every_model_can_be_asked_for_above_every_recipe(name: str) -> None:
     for model in MODELS:
         changes = configure(load_recipe(name), {"model": {"name": model}}).model.changes
         config = ModelConfig(**{"image_size": (56, 56), **MODELS[model], **changes, "name": model})
-        if model != load_recipe(name)["model"]["name"]:
+        if model != load_recipe(name).get("model", {}).get("name"):
             assert config == ModelConfig(**{"image_size": (56, 56), **MODELS[model], "name": model})
 
 

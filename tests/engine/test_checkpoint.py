@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import ModelError
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.engine import checkpoint as checkpoint_module
 from vitcli.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import DeviceError
+from vitcli.core.model_config import ModelConfig
 from vitcli.engine.device import Precision, choose_device, describe, seed_everything
 from vitcli.models.vit import VisionTransformer
 

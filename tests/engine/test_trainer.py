@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vitcli.core.config import ModelConfig, OptimConfig
+from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, TrainingError
 from vitcli.core.events import EpochRecord, TrainingStarted
 from vitcli.core.interrupts import StopRequest
+from vitcli.core.model_config import ModelConfig
 from vitcli.engine import trainer as trainer_module
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from timm.layers import resample_abs_pos_embed
 from timm.models._manipulate import adapt_input_conv
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import ModelError
+from vitcli.core.model_config import ModelConfig
 from vitcli.models.adapt import adapt_weights, change_channels, resize_positions
 from vitcli.models.vit import VisionTransformer
 

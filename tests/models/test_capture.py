@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import UsageError
+from vitcli.core.model_config import ModelConfig
 from vitcli.models.capture import capture_attention
 from vitcli.models.layers import fused_attention
 from vitcli.models.vit import VisionTransformer

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import UsageError
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import format_size
 from vitcli.models.layers import DropPath, LinearPatchEmbedding, sincos_positions
 from vitcli.models.registry import MODELS, listed_config, num_parameters

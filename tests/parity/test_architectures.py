@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitcli.core.config import ModelConfig
+from vitcli.core.model_config import ModelConfig
 from vitcli.models.layers import sincos_positions
 from vitcli.models.registry import listed_config
 from vitcli.models.vit import VisionTransformer

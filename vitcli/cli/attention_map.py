@@ -8,7 +8,7 @@ import typer
 
 from vitcli.attention.registry import METHODS
 from vitcli.cli.console import listening, percent, print_facts, print_json
-from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption
+from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption, OfflineOption
 from vitcli.core.errors import UsageError
 
 
@@ -42,6 +42,7 @@ def attention_map(
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", help="Folder of all runs.")] = EXPERIMENTS,
     device: DeviceOption = "auto",
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw where a model looks: image, overlay and colour bar, one PNG per image."""
@@ -59,6 +60,7 @@ def attention_map(
             output=output,
             output_dir=output_dir,
             device=device,
+            offline=offline,
             emit=emit,
         )
     if as_json:

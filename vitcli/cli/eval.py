@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from vitcli.cli.console import listening, percent, print_facts, print_json, stdout
-from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OutputDirOption
+from vitcli.cli.options import (
+    EXPERIMENTS,
+    DataDirOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    OutputDirOption,
+)
 
 _TOP = 5
 """Among so few classes the right one is always in the top 5."""
@@ -34,6 +42,7 @@ def evaluate(
     output_dir: OutputDirOption = EXPERIMENTS,
     data_dir: DataDirOption = "",
     device: DeviceOption = "auto",
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a model on images that it has not seen: loss, accuracies, every class, confusion matrix."""
@@ -47,6 +56,7 @@ def evaluate(
             output_dir=output_dir,
             directory=data_dir,
             device=device,
+            offline=offline,
             batch_size=batch_size,
             emit=emit,
         )

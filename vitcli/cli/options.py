@@ -8,9 +8,13 @@ import typer
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A run's name or path, or a checkpoint file.", show_default="newest finished run"
+        "--model",
+        "-m",
+        help="A run, a file or folder of weights, a name of `vit download`, hf:OWNER/NAME, or an address.",
+        show_default="newest finished run",
     ),
 ]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch no weights.")]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of all runs.")]
 DataDirOption = Annotated[
     str,

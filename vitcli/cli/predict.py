@@ -10,7 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitcli.cli.console import listening, percent, print_json, stderr, stdout
-from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption, OutputDirOption
+from vitcli.cli.options import (
+    EXPERIMENTS,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    OutputDirOption,
+)
 from vitcli.core.files import write_text
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ def predict(
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 64,
     output_dir: OutputDirOption = EXPERIMENTS,
     device: DeviceOption = "auto",
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Name what is in images. One row per image; one that cannot be read says why, and the exit code is 1."""
@@ -39,6 +48,7 @@ def predict(
             top_k=top_k,
             output_dir=output_dir,
             device=device,
+            offline=offline,
             batch_size=batch_size,
             emit=emit,
         )

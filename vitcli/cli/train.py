@@ -7,8 +7,10 @@ import typer
 
 from vitcli.cli.console import duration, listening, percent, print_facts, print_json, stderr
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption
+from vitcli.core.errors import UsageError
 
-_MODEL, _OPTIM, _AUGMENT, _RUN = "Model", "Optimisation", "Augmentation and regularisation", "Run and machine"
+_MODEL, _TUNE, _OPTIM = "Model", "Fine-tuning", "Optimisation"
+_AUGMENT, _RUN = "Augmentation and regularisation", "Run and machine"
 
 
 def _option(*names: str, help: str, panel: str, default: str = "", **more: Any) -> Any:  # noqa: A002 - typer's name
@@ -30,10 +32,40 @@ def train(
         _option("--image-size", "--img-size", help="Model input in pixels: 32, or HEIGHTxWIDTH.", panel=_MODEL),
     ] = None,
     init_from: Annotated[
-        str | None, _option("--init-from", help="A run or checkpoint whose weights to start from.", panel=_MODEL)
+        str | None,
+        _option(
+            "--init-from",
+            help="Weights to start from: a name of `vit download`, a run, a file or folder, hf:OWNER/NAME, an address.",
+            panel=_TUNE,
+        ),
     ] = None,
+    pretrained: Annotated[
+        bool | None, _option("--pretrained", help="Start from the weights that suit --model.", panel=_TUNE)
+    ] = None,
+    offline: Annotated[bool | None, _option("--offline", help="Fetch nothing.", panel=_TUNE)] = None,
     freeze_backbone: Annotated[
-        bool | None, _option("--freeze-backbone", help="Train the head alone.", panel=_MODEL)
+        bool | None, _option("--freeze-backbone", help="Train the head alone.", panel=_TUNE)
+    ] = None,
+    train_only: Annotated[
+        str | None,
+        _option("--train-only", help="Besides the head: norm, bias, attention, or last:N blocks.", panel=_TUNE),
+    ] = None,
+    lora: Annotated[
+        int | None, _option("--lora", help="Rank of changes to frozen matrices, for example 8.", panel=_TUNE)
+    ] = None,
+    head: Annotated[str | None, _option("--head", help="linear, or mlp:WIDTH for a hidden layer.", panel=_TUNE)] = None,
+    head_dropout: Annotated[float | None, _option("--head-dropout", help="Dropout in the head.", panel=_TUNE)] = None,
+    head_lr: Annotated[
+        float | None, _option("--head-lr", help="Learning rate of the head.", panel=_TUNE, default="as all else")
+    ] = None,
+    layer_decay: Annotated[
+        float | None, _option("--layer-decay", help="Learning-rate factor per block below the head.", panel=_TUNE)
+    ] = None,
+    feature_views: Annotated[
+        int | None,
+        _option(
+            "--feature-views", help="Views of each image that a frozen backbone sees, once for all epochs.", panel=_TUNE
+        ),
     ] = None,
     recipe: Annotated[
         str | None, _option("--recipe", "-r", help="A name of `vit recipes`.", panel=_OPTIM, default="the data set's")
@@ -67,9 +99,6 @@ def train(
     ] = None,
     grad_accum_steps: Annotated[
         int | None, _option("--grad-accum-steps", help="Parts to cut a batch into, to save memory.", panel=_OPTIM)
-    ] = None,
-    layer_decay: Annotated[
-        float | None, _option("--layer-decay", help="Learning-rate factor per block below the head.", panel=_OPTIM)
     ] = None,
     patience: Annotated[
         int | None,
@@ -130,8 +159,14 @@ def train(
     """
     flags: dict[str, dict[str, Any]] = {
         "data": {"name": dataset, "dir": data_dir or None, "val_fraction": val_fraction, "workers": workers},
-        "augment": {"mixup": mixup, "cutmix": cutmix},
-        "model": {"name": model, "image_size": image_size, "drop_path": drop_path},
+        "augment": {"mixup": mixup, "cutmix": cutmix, "feature_views": feature_views},
+        "model": {
+            "name": model,
+            "image_size": image_size,
+            "drop_path": drop_path,
+            "head_width": _head_width(head),
+            "head_dropout": head_dropout,
+        },
         "optim": {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -146,7 +181,9 @@ def train(
             "label_smoothing": label_smoothing,
             "clip_grad": clip_grad,
             "layer_decay": layer_decay,
-            "freeze_backbone": freeze_backbone,
+            "train_only": "head" if freeze_backbone else train_only,
+            "lora": lora,
+            "head_lr": head_lr,
             "ema": ema,
             "ema_decay": ema_decay,
             "patience": patience,
@@ -157,6 +194,8 @@ def train(
             "overwrite": overwrite,
             "recipe": recipe,
             "init_from": init_from,
+            "pretrained": pretrained,
+            "offline": offline,
             "seed": seed,
             "deterministic": deterministic,
             "device": device,
@@ -201,3 +240,13 @@ def train(
         f"\n      [bold]vit predict{chosen} IMAGE[/]"
         f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
     )
+
+
+def _head_width(head: str | None) -> int | None:
+    """``linear`` is 0, ``mlp:512`` is 512."""
+    if head is None or head == "linear":
+        return None if head is None else 0
+    kind, _, width = head.partition(":")
+    if kind != "mlp" or not width.isdecimal() or not int(width):
+        raise UsageError(f"--head {head!r} is no head", hint="expected: linear, or mlp:WIDTH, for example mlp:512")
+    return int(width)

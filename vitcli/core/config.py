@@ -4,23 +4,10 @@ The order is that of the road: data, augmentation, model, optimisation, run. A v
 UsageError from ``__post_init__``; how settings from files and flags become these classes is in ``config_files``.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from vitcli.core.errors import UsageError
-from vitcli.core.preprocessing import Size, format_size
-
-
-def _check(condition: bool, message: str, hint: str = "") -> None:  # noqa: FBT001 - reads as `assert` does
-    if not condition:
-        raise UsageError(message, hint=hint)
-
-
-def _check_shares(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        _check(0 <= value < 1, f"{name} = {value} is not in [0, 1)")
+from vitcli.core.model_config import ModelChoice, check, check_shares
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +26,17 @@ class DataConfig:
     """Keep the aspect ratio and crop the centre, or stretch to the model's size."""
     crop_fraction: float = 0.9
     """Share of the short side that the centre crop keeps (photos only: images of one small size are used whole)."""
-    normalise: Literal["dataset", "imagenet", "half", "none"] = "dataset"
-    """Mean and standard deviation: of the training split, of ImageNet, 0.5/0.5, or 0/1."""
+    normalise: Literal["auto", "dataset", "imagenet", "half", "none"] = "auto"
+    """Mean and standard deviation: of the training split, of ImageNet, 0.5/0.5, or 0/1; auto: those of the weights
+    that training starts from, else of the training split."""
     workers: int = 0
     """Threads that decode images; 0: one per core."""
 
     def __post_init__(self) -> None:
-        _check(0 < self.val_fraction < 1, f"val_fraction = {self.val_fraction} is not between 0 and 1")
-        _check(0 < self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not between 0 and 1")
-        _check(0 < self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in (0, 1]")
-        _check(self.workers >= 0, f"workers = {self.workers} is negative")
+        check(0 < self.val_fraction < 1, f"val_fraction = {self.val_fraction} is not between 0 and 1")
+        check(0 < self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not between 0 and 1")
+        check(0 < self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in (0, 1]")
+        check(self.workers >= 0, f"workers = {self.workers} is negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,142 +61,21 @@ class AugmentConfig:
     """Probability of mirroring top and bottom."""
     mixup: float = 0.0
     """MixUp's alpha (Zhang et al. 2018); 0 turns it off."""
+    feature_views: int = 0
+    """How many changed views of each image a frozen backbone sees, once for all epochs; 0: new ones in every epoch."""
     cutmix: float = 0.0
     """CutMix's alpha (Yun et al. 2019); 0 turns it off; with both on, each batch draws one."""
 
     def __post_init__(self) -> None:
-        _check(self.crop_padding >= 0, f"crop_padding = {self.crop_padding} is negative")
-        _check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale} is not in (0, 1]")
+        check(self.crop_padding >= 0, f"crop_padding = {self.crop_padding} is negative")
+        check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale} is not in (0, 1]")
         low, high = self.crop_ratio
-        _check(0 < low <= high, f"crop_ratio = {low:g}, {high:g} is not a positive range")
+        check(0 < low <= high, f"crop_ratio = {low:g}, {high:g} is not a positive range")
         for name in ("flip", "vertical_flip"):
-            _check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
-        _check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
-        for name in ("rotate", "zoom", "mixup", "cutmix"):
-            _check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig:
-    """One Vision Transformer, whole; ``models.registry`` holds named ones."""
-
-    name: str = "custom"
-    """The registry entry it started from."""
-    image_size: Size = (224, 224)
-    patch_size: Size = (16, 16)
-    in_channels: int = 3
-    num_classes: int = 1000
-    """0: no head; the model answers with the pooled features."""
-    width: int = 192
-    """Features per token."""
-    depth: int = 12
-    """Number of blocks."""
-    num_heads: int = 3
-    mlp_width: int = 768
-    patch_embedding: Literal["conv", "linear"] = "conv"
-    """How patch weights are laid out: a convolution (C, h, w), or a linear layer on unfolded pixels (h, w, C)."""
-    patch_bias: bool = True
-    class_token: bool = True
-    distillation: Literal["none", "token", "head"] = "none"
-    """A second token like the class token (DeiT, Touvron et al. 2021); with ``head`` it has a classifier of its own,
-    and the two classifiers' logits are averaged."""
-    num_registers: int = 0
-    """Register tokens (Darcet et al. 2024) between these tokens and the patches; they have no positions."""
-    positions: Literal["learned", "sincos"] = "learned"
-    """Position embedding of tokens and patches; ``sincos`` is fixed, 2-D, and zero for all but the patches."""
-    prefix_positions: bool = True
-    """Class and distillation token have positions too."""
-    input_norm: bool = False
-    """LayerNorm before the first block, as in CLIP."""
-    pooling: Literal["class", "tokens", "patches"] = "class"
-    """What the head sees: the class token, the mean of all tokens, or the mean of the patches."""
-    block_norm: Literal["pre", "post"] = "pre"
-    final_norm: Literal["tokens", "pooled", "none"] = "tokens"
-    """LayerNorm before pooling, after it, or not at all."""
-    norm_eps: float = 1e-6
-    activation: Literal["gelu", "gelu-tanh", "gelu-quick", "relu"] = "gelu"
-    """``gelu-quick``: x * sigmoid(1.702 x), as in OpenAI's CLIP."""
-    qkv_bias: bool = True
-    layer_scale: float = 0.0
-    """Initial LayerScale (Touvron et al. 2021); 0: none."""
-    drop_path: float = 0.0
-    """Stochastic depth (Huang et al. 2016) of the last block; earlier blocks get linearly less."""
-    dropout: float = 0.0
-    """Dropout after the embedding, after attention and in the MLP."""
-    attention_dropout: float = 0.0
-    head_width: int = 0
-    """Width of an MLP head's hidden layer; 0: a linear head."""
-    head_dropout: float = 0.0
-    init_std: float = 0.02
-    """Standard deviation of the truncated normal that weights start from."""
-    patch_init_std: float = 0.02
-    """The same for the patch embedding; one over the square root of a patch's pixels suits sincos positions."""
-
-    def __post_init__(self) -> None:
-        for name in ("in_channels", "width", "depth", "num_heads", "mlp_width"):
-            _check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
-        for name in ("num_classes", "num_registers", "head_width", "layer_scale", "norm_eps"):
-            _check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
-        _check_shares(self, "drop_path", "dropout", "attention_dropout", "head_dropout")
-        _check(min(self.image_size + self.patch_size) > 0, "image and patch size must be positive")
-        _check(
-            self.width % self.num_heads == 0,
-            f"width {self.width} is not divisible by {self.num_heads} heads",
-            f"the nearest width that works: --set model.width={_nearest_multiple(self.width, self.num_heads)}",
-        )
-        (image_h, image_w), (patch_h, patch_w) = self.image_size, self.patch_size
-        nearest = (_nearest_multiple(image_h, patch_h), _nearest_multiple(image_w, patch_w))
-        _check(
-            image_h % patch_h == 0 and image_w % patch_w == 0,
-            f"image size {format_size(self.image_size)} is not divisible by patch size {format_size(self.patch_size)}",
-            f"the nearest image size that works: --image-size {format_size(nearest)}",
-        )
-        _check(
-            self.class_token or self.pooling != "class",
-            "pooling 'class' needs a class token",
-            "--set model.pooling=patches, or --set model.class_token=true",
-        )
-        _check(
-            self.distillation == "none" or self.pooling == "class",
-            f"a distillation token stands beside a class token, not with pooling {self.pooling!r}",
-            "--set model.pooling=class, or --set model.distillation=none",
-        )
-        _check(
-            self.positions != "sincos" or self.width % 4 == 0,
-            f"sincos positions need a width divisible by 4, not {self.width}",
-            f"--set model.width={_nearest_multiple(self.width, 4)}",
-        )
-
-    @property
-    def grid(self) -> Size:
-        """Rows and columns of patches."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
-
-    @property
-    def num_named_tokens(self) -> int:
-        """Class and distillation token."""
-        return int(self.class_token) + int(self.distillation != "none")
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: class and distillation token, and registers."""
-        return self.num_named_tokens + self.num_registers
-
-    @property
-    def num_positions(self) -> int:
-        """Rows of the position embedding."""
-        return self.num_named_tokens * self.prefix_positions + self.grid[0] * self.grid[1]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelChoice:
-    """A registry entry by name, and the fields of ModelConfig that differ from it.
-
-    What neither says comes from the data: image size, channels, classes.
-    """
-
-    name: str = "vit-nano-patch4"
-    changes: Mapping[str, Any] = field(default_factory=dict)
+            check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
+        check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
+        for name in ("rotate", "zoom", "mixup", "cutmix", "feature_views"):
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
 
 
 USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05}
@@ -250,8 +117,13 @@ class OptimConfig:
     """Greatest norm of the gradient; 0: no clipping."""
     layer_decay: float = 1.0
     """Factor on the learning rate per block below the head (Clark et al. 2020); 1: none."""
-    freeze_backbone: bool = False
-    """Train the head alone."""
+    head_lr: float = 0.0
+    """Peak learning rate of the head; 0: as all else."""
+    train_only: str = ""
+    """What is trained besides the head: nothing else (``head``), ``norm``, ``bias``, ``attention`` or the last N
+    blocks (``last:N``); empty: everything."""
+    lora: int = 0
+    """Rank of the changes to frozen matrices (Hu et al. 2022); 0: the matrices themselves are trained."""
     ema: bool = False
     """Keep, evaluate and store an exponential moving average of the weights."""
     ema_decay: float = 0.999
@@ -260,17 +132,18 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "grad_accum_steps", "step_size"):
-            _check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
-        _check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
-        _check(0 <= self.lr < float("inf"), f"lr = {self.lr} is negative or endless")
+            check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
+        check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
+        check(0 <= self.lr < float("inf"), f"lr = {self.lr} is negative or endless")
         for name in ("adamw_lr", "layer_decay"):
-            _check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
-        for name in ("weight_decay", "warmup_epochs", "clip_grad", "patience"):
+            check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
+        check(not (self.lora and self.train_only), "lora and train_only both say what is trained", "leave one out")
+        for name in ("head_lr", "lora", "weight_decay", "warmup_epochs", "clip_grad", "patience"):
             value = getattr(self, name)
-            _check(0 <= value < float("inf"), f"{name} = {value} is negative or endless")
-        _check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
-        _check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not in [0, 1)")
-        _check(
+            check(0 <= value < float("inf"), f"{name} = {value} is negative or endless")
+        check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
+        check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not in [0, 1)")
+        check(
             self.grad_accum_steps <= self.batch_size,
             f"a batch of {self.batch_size} cannot be cut into {self.grad_accum_steps} parts",
         )
@@ -279,6 +152,11 @@ class OptimConfig:
     def peak_lr(self) -> float:
         """The peak learning rate, given or usual."""
         return self.lr or USUAL_LR[self.optimizer]
+
+    @property
+    def lr_of_rest(self) -> float:
+        """The peak learning rate of what muon does not train; without muon, of everything."""
+        return self.adamw_lr if self.optimizer == "muon" else self.peak_lr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,7 +171,11 @@ class RunConfig:
     recipe: str = ""
     """The recipe that the settings started from."""
     init_from: str = ""
-    """A run or checkpoint whose weights training starts from."""
+    """What training starts from: a run, a file or folder of weights, the name of pretrained ones, or an address."""
+    pretrained: bool = False
+    """Start from the pretrained weights that there are for the model."""
+    offline: bool = False
+    """Fetch nothing."""
     seed: int = 42
     deterministic: bool = False
     """Refuse operations whose result may differ from run to run (GPU)."""
@@ -309,9 +191,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
-        _check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
-        _check(self.save_every >= 0, f"save_every = {self.save_every} is negative")
-        _check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
+        check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
+        check(self.save_every >= 0, f"save_every = {self.save_every} is negative")
+        check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -323,7 +205,3 @@ class TrainConfig:
     model: ModelChoice = field(default_factory=ModelChoice)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
-
-
-def _nearest_multiple(value: int, of: int) -> int:
-    return max(of, (value + of // 2) // of * of)

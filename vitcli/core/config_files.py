@@ -11,8 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from vitcli.core.config import ModelChoice, ModelConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.model_config import ModelChoice, ModelConfig
 
 Settings = Mapping[str, Mapping[str, Any]]
 

@@ -4,7 +4,7 @@ run.json        schema, versions, command, seed, git commit, status, times
 config.json     every setting, and the model in full
 metrics.json    one record per epoch, and the best one
 checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
-evaluations/    attention/    figures/
+evaluations/    attention/    figures/    cache/
 """
 
 import json
@@ -109,6 +109,10 @@ class Run:
     def evaluation(self, name: str) -> Path:
         """The file of an evaluation's numbers."""
         return self.path / "evaluations" / f"{name}.json"
+
+    def cache(self, name: str) -> Path:
+        """A file of what could be computed anew."""
+        return self.path / "cache" / f"{name}.safetensors"
 
     @property
     def attention_dir(self) -> Path:

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.files import replacing
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 
 _FORMAT = "vitcli-1"
@@ -45,6 +45,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file looks like one of ours; what is broken does, so that loading it can say how."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == _FORMAT
+    except (SafetensorError, OSError):
+        return True
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -23,6 +23,9 @@ class Trainable(Protocol):
     def layer_of(self, name: str) -> int:
         """0 for the embedding, 1..depth for the blocks, depth + 1 for what is above."""
 
+    def is_head(self, name: str) -> bool:
+        """Whether a parameter belongs to the classifier, which may learn at a rate of its own."""
+
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters."""
 
@@ -87,19 +90,21 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
         decay = config.weight_decay if parameter.ndim > 1 and name not in model.no_decay else 0.0
         is_block_matrix = parameter.ndim == 2 and 0 < layer < top
         target = matrices if config.optimizer == "muon" and is_block_matrix else rest
-        target[config.layer_decay ** (top - layer), decay].append(parameter)
+        is_head = config.head_lr and model.is_head(name)
+        factor = config.head_lr / config.lr_of_rest if is_head else config.layer_decay ** (top - layer)
+        target[factor, decay].append(parameter)
 
     if config.optimizer == "muon":
         if not matrices:
             raise TrainingError("muon trains the matrices of the blocks, but all blocks are frozen", hint="--opt adamw")
-        adamw = AdamW(_param_groups(rest, config.adamw_lr), betas=config.betas, fused=True)
+        adamw = AdamW(_param_groups(rest, config.lr_of_rest), betas=config.betas, fused=True)
         return Optimizers([Muon(_param_groups(matrices, config.peak_lr)), adamw])
     build: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
         "adamw": lambda groups: AdamW(groups, betas=config.betas, fused=True),
         "adam": lambda groups: Adam(groups, betas=config.betas, fused=True),
         "sgd": lambda groups: SGD(groups, momentum=config.momentum, fused=True),
     }
-    return Optimizers([build[config.optimizer](_param_groups(rest, config.peak_lr))])
+    return Optimizers([build[config.optimizer](_param_groups(rest, config.lr_of_rest))])
 
 
 def _param_groups(groups: _Groups, lr: float) -> list[dict[str, Any]]:

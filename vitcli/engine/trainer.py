@@ -140,7 +140,7 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         torch.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         self.mixing.start_epoch(epoch)
-        self._set_training_mode()
+        self.model.train()
         zero = torch.zeros((), device=self._device)
         totals = _Totals(loss=zero, correct=zero)
         started = reported = waited = time.perf_counter()
@@ -236,14 +236,6 @@ class Trainer:
         self.records.append(record)
         self.saver.save_epoch(self._weights(), self.records)
         self.emit(record)
-
-    def _set_training_mode(self) -> None:
-        """Training mode for what is trained; frozen parts stay in evaluation mode."""
-        self.model.train()
-        for module in self.model.children():
-            parameters = list(module.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
-                module.eval()
 
     @property
     def _judged(self) -> nn.Module:

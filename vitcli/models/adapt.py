@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import ModelError
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Size, format_size
 
 _HEADS = ("head.", "distillation_head.")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitcli.core.config import ModelConfig
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Size
 
 

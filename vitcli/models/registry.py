@@ -7,8 +7,8 @@ nano and micro are ours, for small images; the ``-classic`` ones are those of pu
 from collections.abc import Mapping
 from typing import Any
 
-from vitcli.core.config import ModelChoice, ModelConfig
 from vitcli.core.errors import UsageError
+from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Size
 from vitcli.core.registry import Registry
 

@@ -6,7 +6,7 @@ Shapes: B images, C channels, N tokens, D width. Tokens are ordered [class, dist
 import torch
 from torch import Tensor, nn
 
-from vitcli.core.config import ModelConfig
+from vitcli.core.model_config import ModelConfig
 from vitcli.models.layers import Block, ConvPatchEmbedding, LinearPatchEmbedding, build_head, sincos_positions
 
 
@@ -115,6 +115,21 @@ class VisionTransformer(nn.Module):
             if name.startswith(("patch_embedding.", "input_norm.")) or name in self.no_decay
             else self.config.depth + 1
         )
+
+    def is_head(self, name: str) -> bool:
+        """Whether a parameter belongs to a classifier."""
+        return name.startswith(("head.", "distillation_head."))
+
+    def train(self, mode: bool = True) -> "VisionTransformer":  # noqa: FBT001, FBT002 - as in torch
+        """Training or evaluation mode; what is frozen stays in evaluation mode, with its dropout off."""
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.eval()
+            self.dropout.train(self.patch_embedding.training)
+        return self
 
     def _add_positions(self) -> None:
         config = self.config

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitcli.core.config import ModelConfig
 from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.models.formats import FORMATS, TIMM, TORCHVISION, TRANSFORMERS, Format, recognise, to_ours
 from vitcli.models.pretrained import CLIP, HALF, IMAGENET, PRETRAINED, Traits
@@ -53,12 +53,13 @@ class ForeignModel:
     """What was assumed, in words."""
 
 
-def read_foreign(path: Path, traits: Traits | None = None) -> ForeignModel:
+def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") -> ForeignModel:
     """Read weights of any known format.
 
     Args:
         path: a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or a folder that timm or transformers wrote.
         traits: what is known of these weights; above what lies beside them.
+        name: what the model is called; empty: as its folder or file.
 
     Raises:
         ModelError: no such file, damaged, with code in it, of no known format, or no plain Vision Transformer.
@@ -80,7 +81,7 @@ def read_foreign(path: Path, traits: Traits | None = None) -> ForeignModel:
         )
     known = (traits or _traits_of_file(file.name)).over(read_traits(file, form))
     guesses: list[str] = []
-    config = _config(weights, tensors, form, known, _name(path, file), guesses)
+    config = _config(weights, tensors, form, known, name or _name(path, file), guesses)
     return ForeignModel(
         format=form.name,
         config=config,

@@ -47,6 +47,7 @@ def attention_map(
     output: Path | None = None,
     output_dir: Path = Path("experiments"),
     device: str = "auto",
+    offline: bool = False,
     emit: Emit = ignore,
 ) -> list[AttentionMap]:
     """Draw an attention map for each image.
@@ -61,6 +62,7 @@ def attention_map(
         output: folder for the pictures, or a ``.png`` file for one image; None: the run's own, or here.
         output_dir: where runs are.
         device: auto, cpu, cuda, cuda:N or mps.
+        offline: fetch no weights.
         emit: told about the progress.
 
     Raises:
@@ -69,7 +71,7 @@ def attention_map(
     """
     entry = METHODS[method]
     files = image_files(inputs)
-    loaded = load_model(model, output_dir=output_dir, device=device, emit=emit)
+    loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, needs_head=False, emit=emit)
     depth = loaded.checkpoint.model.depth
     used = sorted({_checked(layer, depth, "layer") for layer in layers})
     if not used:
@@ -106,13 +108,15 @@ def _one_map(
     weights = patch_map(row, grid=config.grid, num_prefix_tokens=config.num_prefix_tokens)[0].cpu().numpy()
     if not weights.any():
         emit(Warned(text=f"{file.name}: all weights are 0, there is nothing to see"))
-    best = int(probabilities.argmax())
-    predicted, probability = loaded.checkpoint.classes[best], float(probabilities[best])
+    predicted, probability = "no classifier", 0.0
+    if config.num_classes:
+        best = int(probabilities.argmax())
+        predicted, probability = loaded.checkpoint.classes[best], float(probabilities[best])
     draw_attention(
         pixels,
         weights,
         figure,
-        title=f"{file.name}: {predicted}, {100 * probability:.1f} %",
+        title=f"{file.name}: {predicted}" + (f", {100 * probability:.1f} %" if config.num_classes else ""),
         label=f"{method}: share of attention per patch",
     )
     return AttentionMap(

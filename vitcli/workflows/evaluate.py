@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from vitcli.core.errors import DataError
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.data.cache import PreparedSplit
@@ -43,6 +44,7 @@ def evaluate(
     directory: str = "",
     device: str = "auto",
     batch_size: int = 256,
+    offline: bool = False,
     emit: Emit = ignore,
 ) -> EvalResult:
     """Evaluate a model, store the numbers in its run and draw the confusion matrix.
@@ -55,22 +57,30 @@ def evaluate(
         directory: where data sets are kept; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
+        offline: fetch no weights.
         emit: told about the progress.
 
     Raises:
         DataError: the data set has no such split, or other classes than the model.
     """
-    loaded = load_model(model, output_dir=output_dir, device=device, emit=emit)
-    trained_on = loaded.checkpoint.provenance["data"]
-    kept_in = trained_on["dir"] if Path(trained_on["dir"]).is_dir() else ""  # the model may come from elsewhere
+    loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    provenance = loaded.checkpoint.provenance
+    trained_on = provenance.get("data")  # absent for weights from elsewhere
+    if not dataset and not trained_on:
+        raise UsageError(
+            f"{loaded.name} comes from elsewhere, so its data set is not known",
+            hint=f"vit eval DATASET --model {model}",
+        )
+    before = asdict(DataConfig()) | (trained_on or {})
+    kept_in = before["dir"] if Path(before["dir"]).is_dir() else ""  # the model may come from elsewhere
     opened = open_dataset(
-        dataset or trained_on["name"],
+        dataset or before["name"],
         directory=data_dir(directory or kept_in),
-        test_fraction=trained_on["test_fraction"],
+        test_fraction=before["test_fraction"],
         emit=emit,
     )
-    same_data = not dataset or canonical_name(dataset) == trained_on["name"]
-    if same_data and opened.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
+    same_data = not dataset or canonical_name(dataset) == before["name"]
+    if same_data and opened.facts.fingerprint != provenance["fingerprint"]:
         emit(Warned(text=f"{opened.facts.name} has changed since this model was trained: its splits may differ"))
     chosen = _choose_split(opened, split, same_data=same_data, emit=emit)
     images = _read(opened, chosen, loaded, same_data=same_data, emit=emit)

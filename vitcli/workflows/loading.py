@@ -1,17 +1,25 @@
-"""From what a user calls a model (nothing, a run, a file) to a model that is ready for use."""
+"""From what a user calls a model (nothing, a run, a file, pretrained weights) to a model that is ready for use."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from vitcli.core.errors import ModelError, RunError
-from vitcli.core.events import Emit, Note
+from vitcli.core.errors import ModelError, RunError, UsageError, did_you_mean
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import Run, find_run, newest_finished, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
-from vitcli.engine.checkpoint import Checkpoint, load_checkpoint
+from vitcli.data.store import data_dir
+from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
+from vitcli.models.hub import fetch_weights
+from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
+from vitcli.models.weights import read_foreign
+
+_HUB = "hf:"
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +36,10 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        """The run's name, else the file's."""
-        return self.run.name if self.run else self.path.stem
+        """The run's name, else the model's or the file's."""
+        if self.run:
+            return self.run.name
+        return self.path.stem if "run" in self.checkpoint.provenance else self.checkpoint.model.name
 
     @property
     def to_input(self) -> InputTransform:
@@ -37,32 +47,40 @@ class LoadedModel:
         return InputTransform(self.checkpoint.preprocessing, self.device)
 
 
-def load_model(name: str, *, output_dir: Path, device: str, emit: Emit) -> LoadedModel:
-    """The model of a run or of a checkpoint file; of the newest finished run if none is named.
+def load_model(
+    name: str, *, output_dir: Path, device: str, offline: bool = False, needs_head: bool = True, emit: Emit
+) -> LoadedModel:
+    """The model of a run, a file or pretrained weights; of the newest finished run if none is named.
 
     Args:
-        name: a run's name or path, a checkpoint file, or nothing.
+        name: as for ``read_model``; empty: the newest finished run.
         output_dir: where runs are.
         device: auto, cpu, cuda, cuda:N or mps.
+        offline: fetch nothing.
+        needs_head: refuse a model that cannot tell classes.
         emit: told which model was taken.
     """
     chosen_device = choose_device(device)
-    path, run = find_checkpoint(name, output_dir)
-    checkpoint = load_checkpoint(path)
+    source = read_model(name, output_dir=output_dir, offline=offline, emit=emit)
+    checkpoint = source.checkpoint
+    if needs_head and not checkpoint.model.num_classes:
+        raise ModelError(
+            f"{checkpoint.model.name} has no classifier", hint=f"vit train DATASET --init-from {name} gives it one"
+        )
     if not name:
-        assert run is not None
+        assert source.run is not None
         epoch = checkpoint.provenance.get("epoch")
-        emit(Note(text=f"model: the newest finished run, {run.name} (epoch {epoch}, its best)"))
+        emit(Note(text=f"model: the newest finished run, {source.run.name} (epoch {epoch}, its best)"))
     model = VisionTransformer(checkpoint.model)
     try:
         model.load_state_dict(dict(checkpoint.weights))
     except RuntimeError as error:
-        raise ModelError(f"the weights in {path} do not fit its configuration: {error}") from None
+        raise ModelError(f"the weights in {source.path} do not fit its configuration: {error}") from None
     return LoadedModel(
         model=model.to(chosen_device).eval(),
         checkpoint=checkpoint,
-        path=path,
-        run=run,
+        path=source.path,
+        run=source.run,
         device=chosen_device,
         precision=Precision(
             chosen_device,
@@ -72,13 +90,91 @@ def load_model(name: str, *, output_dir: Path, device: str, emit: Emit) -> Loade
     )
 
 
-def find_checkpoint(name: str, output_dir: Path) -> tuple[Path, Run | None]:
-    """The file of a model: the best checkpoint of a run, or the file itself."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadModel:
+    """A model on disk."""
+
+    checkpoint: Checkpoint
+    path: Path
+    run: Run | None
+
+
+def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit) -> ReadModel:
+    """Find a model, fetch it if need be, and read it.
+
+    Args:
+        name: a run's name or path, a file or folder of weights in any known format, the name of pretrained weights,
+            ``hf:OWNER/NAME`` on the Hugging Face hub, or an http address; empty: the newest finished run.
+        output_dir: where runs are.
+        offline: fetch nothing.
+        emit: told what the format is and what had to be guessed.
+
+    Raises:
+        RunError, ModelError, DataError: it is not there, cannot be fetched, or cannot be read.
+    """
     path = Path(name)
-    if name and (path.is_file() or path.suffix == ".safetensors"):
-        return path, run_of_checkpoint(path)
-    run = find_run(name, output_dir) if name else newest_finished(output_dir)
+    if name and path.is_file():
+        if is_checkpoint(path):
+            return ReadModel(checkpoint=load_checkpoint(path), path=path, run=run_of_checkpoint(path))
+        return _foreign(path, emit)
+    if not name or (path / "run.json").is_file() or (output_dir / name / "run.json").is_file():
+        run = find_run(name, output_dir) if name else newest_finished(output_dir)
+        checkpoint = _checkpoint_of(run)
+        return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=run)
+    if entry := _entry(name):
+        file = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
+        return _foreign(file, emit, traits=entry.traits, name=Path(name).stem)
+    if path.is_dir():
+        return _foreign(path, emit)
+    if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
+        raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
+    try:
+        find_run(name, output_dir)
+    except RunError as error:
+        near = did_you_mean(name, PRETRAINED)
+        raise RunError(error.message, hint=near or error.hint) from None
+    raise AssertionError(name)
+
+
+def weights_dir() -> Path:
+    """Where weights from plain addresses are kept."""
+    return data_dir() / "weights"
+
+
+def _checkpoint_of(run: Run) -> Path:
     for checkpoint in (run.best_checkpoint, run.checkpoint("last")):  # no best one when the first epoch was cut short
         if checkpoint.exists():
-            return checkpoint, run
+            return checkpoint
     raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")
+
+
+def _entry(name: str) -> PretrainedEntry | None:
+    """What a name or address means, if it is one of weights to fetch."""
+    if name in PRETRAINED:
+        return PRETRAINED[name]
+    rest: dict[str, str] = {}
+    if name.startswith(_HUB):
+        rest = {"hub": name.removeprefix(_HUB)}
+        if rest["hub"].count("/") != 1:
+            raise UsageError(f"{name!r} names no repository", hint="expected: hf:OWNER/NAME")
+    elif name.startswith(("https://", "http://")):
+        found = _HASH_IN_NAME.search(name)
+        rest = {"url": name, "sha256": found[1] if found else ""}
+    if not rest:
+        return None
+    return PretrainedEntry(model="", summary="", licence="", parameters=0, top1=None, traits=Traits(), **rest)
+
+
+def _foreign(path: Path, emit: Emit, *, traits: Traits | None = None, name: str = "") -> ReadModel:
+    foreign = read_foreign(path, traits, name=name)
+    emit(Note(text=f"weights: {path}, in the format of {foreign.format}"))
+    for guess in foreign.guesses:
+        emit(Warned(text=f"{path.name} does not say it, so this is a guess: {guess}"))
+    checkpoint = Checkpoint(
+        model=foreign.config,
+        classes=foreign.classes,
+        preprocessing=foreign.preprocessing,
+        provenance={"weights": str(path), "format": foreign.format},
+        weights=foreign.weights,
+    )
+    return ReadModel(checkpoint=checkpoint, path=path, run=None)

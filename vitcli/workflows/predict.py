@@ -43,6 +43,7 @@ def predict(
     output_dir: Path = Path("experiments"),
     device: str = "auto",
     batch_size: int = 64,
+    offline: bool = False,
     emit: Emit = ignore,
 ) -> PredictResult:
     """Predict the classes of images; an unreadable one gets an error, never a substitute.
@@ -54,6 +55,7 @@ def predict(
         output_dir: where runs are.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
+        offline: fetch no weights.
         emit: told about the progress.
 
     Raises:
@@ -62,7 +64,7 @@ def predict(
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
     files = image_files(inputs)
-    loaded = load_model(model, output_dir=output_dir, device=device, emit=emit)
+    loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     rows: list[Prediction] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), batch_size):

@@ -1,6 +1,6 @@
 """The images that a model is trained and validated on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -32,13 +32,16 @@ class TrainingData:
     preprocessing: Preprocessing
 
 
-def prepare_training_data(dataset: Dataset, config: TrainConfig, image_size: Size, emit: Emit) -> TrainingData:
+def prepare_training_data(
+    dataset: Dataset, config: TrainConfig, image_size: Size, *, source: Preprocessing | None = None, emit: Emit
+) -> TrainingData:
     """Decode what has to be decoded; where there is no validation split, hold one out of the training split.
 
     Args:
         dataset: the opened data set.
         config: how images are resized, augmented and normalised, and the seed of what is held out.
         image_size: what the model sees.
+        source: what the weights that training starts from were used to.
         emit: told about the progress.
 
     Raises:
@@ -60,12 +63,16 @@ def prepare_training_data(dataset: Dataset, config: TrainConfig, image_size: Siz
         channels=facts.channels,
         resize=config.data.resize,
         crop_fraction=config.data.crop_fraction,
+        interpolation=source.geometry.interpolation if source else "bicubic",
     )
     train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
     workers = config.data.workers
     train = dataset.split("train", train_geometry, workers=workers, emit=emit)
     val = dataset.split("val" if held_out is None else "train", geometry, members=held_out, workers=workers, emit=emit)
-    mean, std = _statistics(config.data.normalise, train.images, members, facts.channels)
+    if config.data.normalise == "auto" and source and len(source.mean) == facts.channels:
+        mean, std = source.mean, source.std
+    else:
+        mean, std = _statistics(config.data.normalise, train.images, members, facts.channels)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     return TrainingData(train=train, members=members, val=val, preprocessing=preprocessing)
 
@@ -79,13 +86,13 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
         height = max(height, width / aspect)
         width = height * aspect
     size: Size = (round(height), round(width))
-    return Geometry(size=size, channels=geometry.channels, resize=geometry.resize)
+    return replace(geometry, size=size, crop_fraction=1.0)
 
 
 def _statistics(
     kind: str, images: Tensor, members: Labels, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if kind == "dataset":
+    if kind in {"auto", "dataset"}:
         return channel_statistics(images, members)
     mean, std = _KNOWN_STATISTICS[kind]
     if kind == "imagenet" and channels == 1:

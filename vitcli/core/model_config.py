@@ -1,0 +1,148 @@
+"""The architecture of one Vision Transformer, in figures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vitcli.core.errors import UsageError
+from vitcli.core.preprocessing import Size, format_size
+
+
+def check(condition: bool, message: str, hint: str = "") -> None:  # noqa: FBT001 - reads as `assert` does
+    """Raise UsageError unless a value of a configuration is what it may be."""
+    if not condition:
+        raise UsageError(message, hint=hint)
+
+
+def check_shares(owner: object, *names: str) -> None:
+    """Raise UsageError unless these fields are in [0, 1)."""
+    for name in names:
+        value = getattr(owner, name)
+        check(0 <= value < 1, f"{name} = {value} is not in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """One Vision Transformer, whole; ``models.registry`` holds named ones."""
+
+    name: str = "custom"
+    """The registry entry it started from."""
+    image_size: Size = (224, 224)
+    patch_size: Size = (16, 16)
+    in_channels: int = 3
+    num_classes: int = 1000
+    """0: no head; the model answers with the pooled features."""
+    width: int = 192
+    """Features per token."""
+    depth: int = 12
+    """Number of blocks."""
+    num_heads: int = 3
+    mlp_width: int = 768
+    patch_embedding: Literal["conv", "linear"] = "conv"
+    """How patch weights are laid out: a convolution (C, h, w), or a linear layer on unfolded pixels (h, w, C)."""
+    patch_bias: bool = True
+    class_token: bool = True
+    distillation: Literal["none", "token", "head"] = "none"
+    """A second token like the class token (DeiT, Touvron et al. 2021); with ``head`` it has a classifier of its own,
+    and the two classifiers' logits are averaged."""
+    num_registers: int = 0
+    """Register tokens (Darcet et al. 2024) between these tokens and the patches; they have no positions."""
+    positions: Literal["learned", "sincos"] = "learned"
+    """Position embedding of tokens and patches; ``sincos`` is fixed, 2-D, and zero for all but the patches."""
+    prefix_positions: bool = True
+    """Class and distillation token have positions too."""
+    input_norm: bool = False
+    """LayerNorm before the first block, as in CLIP."""
+    pooling: Literal["class", "tokens", "patches"] = "class"
+    """What the head sees: the class token, the mean of all tokens, or the mean of the patches."""
+    block_norm: Literal["pre", "post"] = "pre"
+    final_norm: Literal["tokens", "pooled", "none"] = "tokens"
+    """LayerNorm before pooling, after it, or not at all."""
+    norm_eps: float = 1e-6
+    activation: Literal["gelu", "gelu-tanh", "gelu-quick", "relu"] = "gelu"
+    """``gelu-quick``: x * sigmoid(1.702 x), as in OpenAI's CLIP."""
+    qkv_bias: bool = True
+    layer_scale: float = 0.0
+    """Initial LayerScale (Touvron et al. 2021); 0: none."""
+    drop_path: float = 0.0
+    """Stochastic depth (Huang et al. 2016) of the last block; earlier blocks get linearly less."""
+    dropout: float = 0.0
+    """Dropout after the embedding, after attention and in the MLP."""
+    attention_dropout: float = 0.0
+    head_width: int = 0
+    """Width of an MLP head's hidden layer; 0: a linear head."""
+    head_dropout: float = 0.0
+    init_std: float = 0.02
+    """Standard deviation of the truncated normal that weights start from."""
+    patch_init_std: float = 0.02
+    """The same for the patch embedding; one over the square root of a patch's pixels suits sincos positions."""
+
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "width", "depth", "num_heads", "mlp_width"):
+            check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
+        for name in ("num_classes", "num_registers", "head_width", "layer_scale", "norm_eps"):
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
+        check_shares(self, "drop_path", "dropout", "attention_dropout", "head_dropout")
+        check(min(self.image_size + self.patch_size) > 0, "image and patch size must be positive")
+        check(
+            self.width % self.num_heads == 0,
+            f"width {self.width} is not divisible by {self.num_heads} heads",
+            f"the nearest width that works: --set model.width={_nearest_multiple(self.width, self.num_heads)}",
+        )
+        (image_h, image_w), (patch_h, patch_w) = self.image_size, self.patch_size
+        nearest = (_nearest_multiple(image_h, patch_h), _nearest_multiple(image_w, patch_w))
+        check(
+            image_h % patch_h == 0 and image_w % patch_w == 0,
+            f"image size {format_size(self.image_size)} is not divisible by patch size {format_size(self.patch_size)}",
+            f"the nearest image size that works: --image-size {format_size(nearest)}",
+        )
+        check(
+            self.class_token or self.pooling != "class",
+            "pooling 'class' needs a class token",
+            "--set model.pooling=patches, or --set model.class_token=true",
+        )
+        check(
+            self.distillation == "none" or self.pooling == "class",
+            f"a distillation token stands beside a class token, not with pooling {self.pooling!r}",
+            "--set model.pooling=class, or --set model.distillation=none",
+        )
+        check(
+            self.positions != "sincos" or self.width % 4 == 0,
+            f"sincos positions need a width divisible by 4, not {self.width}",
+            f"--set model.width={_nearest_multiple(self.width, 4)}",
+        )
+
+    @property
+    def grid(self) -> Size:
+        """Rows and columns of patches."""
+        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+    @property
+    def num_named_tokens(self) -> int:
+        """Class and distillation token."""
+        return int(self.class_token) + int(self.distillation != "none")
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: class and distillation token, and registers."""
+        return self.num_named_tokens + self.num_registers
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the position embedding."""
+        return self.num_named_tokens * self.prefix_positions + self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelChoice:
+    """A registry entry by name, and the fields of ModelConfig that differ from it.
+
+    What neither says comes from the data: image size, channels, classes.
+    """
+
+    name: str = "vit-nano-patch4"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _nearest_multiple(value: int, of: int) -> int:
+    return max(of, (value + of // 2) // of * of)

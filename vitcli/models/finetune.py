@@ -1,0 +1,117 @@
+"""What of a pretrained model is trained: all, a part of it, or low-rank changes to its matrices.
+
+The head always is.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from vitcli.core.errors import UsageError
+from vitcli.models.vit import VisionTransformer
+
+_LORA_SCALE = 2.0
+"""Factor on the product of the two matrices: alpha / rank, with alpha twice the rank."""
+_ORIGINAL, _DOWN, _UP = (f".parametrizations.weight.{part}" for part in ("original", "0.down", "0.up"))
+
+
+def train_only(model: VisionTransformer, part: str) -> None:
+    """Freeze all but a part of a model.
+
+    Args:
+        model: changed in place.
+        part: ``head``, ``norm`` (all norms), ``bias`` (all biases), ``attention`` (of every block), or ``last:N``
+            (the last N blocks and the final norm); the head is trained in any case. Empty: everything.
+
+    Raises:
+        UsageError: no such part, or not so many blocks.
+    """
+    chosen = _last_blocks(model, part) if part.startswith("last:") else _PARTS.get(part)
+    if chosen is None:
+        raise UsageError(
+            f"--train-only {part!r} is no part of a model", hint=f"expected: {', '.join(_PARTS)} or last:N"
+        )
+    norms = {f"{name}." for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    for name, parameter in model.named_parameters():
+        kinds = {"norm"} if name.startswith(tuple(norms)) else set()
+        kinds |= {"bias"} if name.endswith(".bias") else set()
+        kinds |= {"attention"} if ".attention." in name else set()
+        kinds.add(f"layer {model.layer_of(name)}")
+        parameter.requires_grad = model.is_head(name) or not chosen or bool(kinds & chosen)
+
+
+_PARTS: Mapping[str, frozenset[str]] = {
+    "": frozenset(),
+    "head": frozenset({"nothing else"}),
+    "norm": frozenset({"norm"}),
+    "bias": frozenset({"bias"}),
+    "attention": frozenset({"attention"}),
+}
+"""Kinds of parameters that are trained besides the head; none: all."""
+
+
+def _last_blocks(model: VisionTransformer, part: str) -> frozenset[str]:
+    """The layers that ``last:N`` means, by the numbers of ``layer_of``."""
+    depth = model.config.depth
+    number = part.removeprefix("last:")
+    if not number.isdecimal() or not 0 < int(number) <= depth:
+        raise UsageError(f"--train-only {part!r}: the model has {depth} blocks", hint=f"last:1 to last:{depth}")
+    return frozenset(f"layer {layer}" for layer in range(depth - int(number) + 1, depth + 2))
+
+
+class LowRank(nn.Module):
+    """A change to a matrix that is a product of two thin ones (Hu et al. 2022, "LoRA"): W + 2 up down.
+
+    It starts as no change at all.
+    """
+
+    def __init__(self, rows: int, columns: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(rank, columns) / columns**0.5)
+        self.up = nn.Parameter(torch.zeros(rows, rank))
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        """(rows, columns) -> (rows, columns)."""
+        return torch.addmm(matrix, self.up, self.down, alpha=_LORA_SCALE)
+
+
+def add_low_rank(model: VisionTransformer, rank: int) -> None:
+    """Freeze a model but for its head, and let every matrix of its blocks change by one of low rank."""
+    train_only(model, "head")
+    for module in model.blocks.modules():
+        if isinstance(module, nn.Linear):
+            change = LowRank(module.out_features, module.in_features, rank)
+            parametrize.register_parametrization(module, "weight", change.to(module.weight.device))
+
+
+def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a model with low-rank changes as that of a plain one."""
+    plain = {key: value for key, value in weights.items() if ".parametrizations." not in key}
+    for key, original in weights.items():
+        if key.endswith(_ORIGINAL):
+            name = key.removesuffix(_ORIGINAL)
+            up, down = weights[name + _UP], weights[name + _DOWN]
+            plain[f"{name}.weight"] = torch.addmm(original, up, down, alpha=_LORA_SCALE)
+    return plain
+
+
+class HeadOnly(nn.Module):
+    """The head of a model as a model of its own, for features computed once: (B, D) or (B, 2, D) -> (B, classes).
+
+    Its weights have the names that they have in the whole.
+    """
+
+    def __init__(self, model: VisionTransformer) -> None:
+        super().__init__()
+        self.head = model.head
+        self.distillation_head = model.distillation_head
+        self.no_decay = model.no_decay
+        self.layer_of = model.layer_of
+        self.is_head = model.is_head
+        self._classify = model.classify
+
+    def forward(self, features: Tensor) -> Tensor:
+        """What ``VisionTransformer.features`` gives -> logits."""
+        return self._classify(features)

@@ -1,0 +1,148 @@
+"""A frozen backbone sees each image once; the head is trained on what it made of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vitcli.core.config import AugmentConfig, TrainConfig
+from vitcli.core.errors import UsageError
+from vitcli.core.events import Emit, TaskProgress
+from vitcli.core.files import replacing
+from vitcli.data.augment import TrainTransform
+from vitcli.data.loader import Batch, Batches
+from vitcli.data.preprocess import InputTransform
+from vitcli.engine.device import Precision
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.training_data import TrainingData
+
+_BATCH = 64
+
+
+def sees_images_once(config: TrainConfig) -> bool:
+    """Whether nothing but the head is trained, on images that do not change from epoch to epoch.
+
+    Raises:
+        UsageError: views of images are asked for where they cannot be used.
+    """
+    views = config.augment.feature_views
+    only_head = config.optim.train_only == "head"
+    mixes = bool(config.augment.mixup or config.augment.cutmix)
+    if views and (not only_head or mixes):
+        why = "MixUp and CutMix change them" if only_head else "the backbone is trained"
+        raise UsageError(f"--feature-views {views}: images cannot be seen only once, for {why}", hint="leave it out")
+    unchanged = replace(config.augment, feature_views=0) == AugmentConfig()
+    return only_head and (unchanged or bool(views))
+
+
+class FeatureBatches:
+    """Shuffled batches of features (B, D), of another view of the images in every epoch.
+
+    Args:
+        views: one set of batches per view.
+    """
+
+    def __init__(self, views: list[Batches]) -> None:
+        self.views = views
+
+    @property
+    def num_images(self) -> int:
+        """Images per epoch."""
+        return self.views[0].num_images
+
+    def __len__(self) -> int:
+        return len(self.views[0])
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 1."""
+        return self.views[(number - 1) % len(self.views)].epoch(number)
+
+
+def feature_batches(
+    model: VisionTransformer,
+    data: TrainingData,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    precision: Precision,
+    cache: Path,
+    emit: Emit,
+) -> tuple[FeatureBatches, Batches]:
+    """Batches of features for training and validation.
+
+    Args:
+        model: on its device.
+        data: the images.
+        config: how many views of them, and how they are changed.
+        device: where it is computed, and where batches go.
+        precision: what it is computed in.
+        cache: the file that keeps the features.
+        emit: told about the progress.
+    """
+    to_input = InputTransform(data.preprocessing, device)
+    augment = TrainTransform(config.augment, to_input)
+    views = max(config.augment.feature_views, 1)
+    passes = {
+        f"train.{view}": Batches(
+            data.train.images,
+            data.train.labels,
+            members=torch.from_numpy(data.members),
+            batch_size=_BATCH,
+            transform=augment,
+            device=device,
+            seed=config.run.seed + view,
+        )
+        for view in range(views)
+    }
+    passes["val"] = Batches(data.val.images, data.val.labels, batch_size=_BATCH, transform=to_input, device=device)
+    total = sum(each.num_images for each in passes.values())
+    progress = _Progress(total, emit)
+    model.eval()
+    kept: dict[str, Tensor] = {}
+    for name, batches in passes.items():
+        kept[name], kept[f"{name}.labels"] = _features(model, batches, precision, progress)
+    with replacing(cache) as temporary:
+        save_file(kept, temporary)
+
+    def batches_of(name: str, size: int) -> Batches:
+        return Batches(
+            kept[name],
+            kept[f"{name}.labels"],
+            batch_size=size,
+            transform=_as_they_are,
+            device=device,
+            seed=config.run.seed,
+        )
+
+    train = FeatureBatches([batches_of(f"train.{view}", config.optim.batch_size) for view in range(views)])
+    return train, batches_of("val", total)
+
+
+class _Progress:
+    def __init__(self, total: int, emit: Emit) -> None:
+        self.total, self.emit, self.done = total, emit, 0
+        self.add(0)
+
+    def add(self, count: int) -> None:
+        self.done += count
+        self.emit(TaskProgress(task="computing features", done=self.done, total=self.total))
+
+
+@torch.no_grad()
+def _features(
+    model: VisionTransformer, batches: Iterable[Batch], precision: Precision, progress: _Progress
+) -> tuple[Tensor, Tensor]:
+    features, labels = [], []
+    for images, targets in batches:
+        with precision.autocast():
+            features.append(model.features(images).float().cpu())
+        labels.append(targets.cpu())
+        progress.add(len(targets))
+    return torch.cat(features), torch.cat(labels)
+
+
+def _as_they_are(features: Tensor, _generator: torch.Generator) -> Tensor:
+    return features

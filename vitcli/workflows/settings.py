@@ -1,0 +1,106 @@
+"""From what a user asked for to the whole configuration of a training run, and its data set."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.config_files import Settings, configure, load_recipe
+from vitcli.core.errors import UsageError
+from vitcli.core.events import Emit, Note
+from vitcli.core.runs import check_free
+from vitcli.data.dataset import Dataset, canonical_name, open_dataset
+from vitcli.data.store import data_dir, newest_download
+from vitcli.engine.device import choose_device
+from vitcli.models.pretrained import PRETRAINED, pretrained_for
+from vitcli.models.registry import MODELS
+
+
+def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
+    """The whole configuration, and the data set that decides on the recipe where nobody else does.
+
+    Where training starts from weights and no architecture is asked for, the model's name is empty: theirs is meant.
+
+    Raises:
+        UsageError, DataError, RunError, DeviceError: what is wrong in any case is said before data are prepared.
+    """
+    asked = configure(*layers)
+    if asked.optim.train_only or asked.optim.lora:  # little is left for Muon, whatever the recipe says
+        layers = ({"optim": {"optimizer": "adamw"}}, *layers)
+    recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
+    stated = configure(recipe, *layers)
+    names_model = _names_model(layers)
+    init_from = stated.run.init_from
+    if stated.run.pretrained:
+        init_from = _weights_for(stated, names_model=names_model or _names_model((recipe,)))
+        layers = tuple(_without_model_name(layer) for layer in (layers))
+        names_model = False
+    _check_early(stated, takes_architecture=bool(init_from) and not names_model)
+    directory = data_dir(stated.data.dir)
+    name = stated.data.name
+    if not name:
+        name = newest_download(directory) or "digits"
+        why = "bundled" if name == "digits" else "downloaded last"
+        emit(Note(text=f"no data set given: training on {name} ({why})"))
+    dataset = open_dataset(name, directory=directory, test_fraction=stated.data.test_fraction, emit=emit)
+    recipe_name, base = _recipe(stated, dataset, starts=bool(init_from), emit=emit)
+    chosen: dict[str, Mapping[str, Any]] = {
+        "data": {"name": canonical_name(name), "dir": str(directory.resolve())},
+        "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
+    }
+    if init_from and not names_model:
+        base = [_without_model(layer) for layer in base]
+        chosen["model"] = {"name": ""}
+    return configure(*base, *layers, chosen), dataset
+
+
+def _recipe(stated: TrainConfig, dataset: Dataset, *, starts: bool, emit: Emit) -> tuple[str, list[Settings]]:
+    """The recipe asked for; else the data set's; else, from weights on, one for that, with the data set's images."""
+    if name := stated.run.recipe:
+        return name, [load_recipe(name)]
+    whose = f"the default for {dataset.facts.name}"
+    if not starts:
+        emit(Note(text=f"recipe: {dataset.recipe}, {whose}"))
+        return dataset.recipe, [load_recipe(dataset.recipe)]
+    is_probe = stated.optim.train_only == "head"
+    name = "probe" if is_probe else "lora" if stated.optim.lora else "finetune"
+    if is_probe and not stated.augment.feature_views:
+        emit(Note(text=f"recipe: {name}; images as they are, so that the frozen backbone sees each only once"))
+        return name, [load_recipe(name)]
+    emit(Note(text=f"recipe: {name}, with the images of {dataset.recipe}, {whose}"))
+    images = {key: table for key, table in load_recipe(dataset.recipe).items() if key in {"data", "augment"}}
+    return name, [images, load_recipe(name)]
+
+
+def _weights_for(stated: TrainConfig, *, names_model: bool) -> str:
+    """What ``--pretrained`` means."""
+    if stated.run.init_from:
+        raise UsageError("--pretrained and --init-from both say where to start", hint="leave one out")
+    if not names_model:
+        return next(iter(PRETRAINED))
+    if name := pretrained_for(stated.model.name):
+        return name
+    raise UsageError(f"there are no pretrained weights for {stated.model.name}", hint="`vit download` lists all")
+
+
+def _names_model(layers: tuple[Settings, ...]) -> bool:
+    """Whether an architecture is asked for."""
+    return any("name" in layer.get("model", {}) for layer in layers)
+
+
+def _without_model_name(layer: Settings) -> Settings:
+    model = {key: value for key, value in layer.get("model", {}).items() if key != "name"}
+    return {**layer, "model": model}
+
+
+def _without_model(layer: Settings) -> Settings:
+    return {name: table for name, table in layer.items() if name != "model"}
+
+
+def _check_early(stated: TrainConfig, *, takes_architecture: bool) -> None:
+    """What is wrong in any case is said before a data set is fetched or prepared."""
+    choose_device(stated.run.device)
+    if not takes_architecture:
+        MODELS[stated.model.name]
+    if stated.run.name:
+        check_free(Path(stated.run.output_dir).expanduser() / stated.run.name, overwrite=stated.run.overwrite)

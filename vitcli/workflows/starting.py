@@ -1,0 +1,91 @@
+"""The model that training starts with: fresh, or from weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.model_config import ModelChoice, ModelConfig
+from vitcli.data.dataset import Facts
+from vitcli.engine.checkpoint import Checkpoint
+from vitcli.models.adapt import Adapted, adapt_weights
+from vitcli.models.finetune import add_low_rank, train_only
+from vitcli.models.registry import model_config
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.loading import read_model
+
+_SIZE_FOR_PHOTOS = (64, 64)
+"""Image size of models that take it from the data, where the data is photos."""
+
+
+def starting_model(
+    config: TrainConfig, facts: Facts, emit: Emit
+) -> tuple[VisionTransformer, TrainConfig, Checkpoint | None]:
+    """Build the model, take over weights, and freeze what is not trained.
+
+    Returns:
+        The model, on the CPU; the configuration, with the architecture's name; the weights' checkpoint, if any.
+
+    Raises:
+        UsageError, ModelError, RunError, DataError: no such model, or weights that cannot be had or do not fit.
+    """
+    source = None
+    if config.run.init_from:
+        output_dir = Path(config.run.output_dir).expanduser()
+        found = read_model(config.run.init_from, output_dir=output_dir, offline=config.run.offline, emit=emit)
+        source = found.checkpoint
+    settings = _model_settings(config, facts, source)
+    config = replace(config, model=ModelChoice(name=settings.name, changes=config.model.changes))
+    model = VisionTransformer(settings)
+    if source:
+        _take_over(found.path, source, model, config, facts, emit)
+    if config.optim.lora:
+        add_low_rank(model, config.optim.lora)
+    else:
+        train_only(model, config.optim.train_only)
+    return model, config, source
+
+
+def _model_settings(config: TrainConfig, facts: Facts, source: Checkpoint | None) -> ModelConfig:
+    """The architecture: of the registry, or that of the weights."""
+    if config.model.name:
+        return model_config(
+            config.model,
+            image_size=facts.native_size or _SIZE_FOR_PHOTOS,
+            in_channels=facts.channels,
+            num_classes=len(facts.classes),
+        )
+    assert source is not None
+    fields = {**config.model.changes, "in_channels": facts.channels, "num_classes": len(facts.classes)}
+    return replace(source.model, **fields)
+
+
+def _take_over(
+    path: Path, source: Checkpoint, model: VisionTransformer, config: TrainConfig, facts: Facts, emit: Emit
+) -> None:
+    adapted = adapt_weights(
+        source.weights,
+        source.model,
+        model.config,
+        fresh=model.state_dict(),
+        classes=(source.classes, facts.classes),
+    )
+    model.load_state_dict(adapted.weights, strict=False)
+    emit(Note(text=f"weights from {path}:\n{_in_words(adapted)}"))
+    before = source.provenance
+    if before.get("fingerprint") != facts.fingerprint or "val" in facts.counts:
+        return
+    if (before["seed"], before["data"]["val_fraction"]) != (config.run.seed, config.data.val_fraction):
+        emit(Warned(text="these weights have seen some of the validation images, so validation will flatter them"))
+
+
+def _in_words(adapted: Adapted) -> str:
+    """A short table of what became of the weights."""
+    total = len(adapted.weights) + len(adapted.new)
+    rows = {
+        "as they are": f"{len(adapted.loaded)} of {total} tensors",
+        "adapted": ", ".join(f"{name} ({what})" for name, what in adapted.changed),
+        "new": ", ".join(adapted.new),
+        "left over": ", ".join(adapted.left_over),
+    }
+    return "\n".join(f"  {what:12}{names}" for what, names in rows.items() if names)
