@@ -522,3 +522,11 @@ def test_evaluation_covers_every_image_in_order_and_restores_the_mode():
     torch.testing.assert_close(logits, model.eval()(batches.images), atol=1e-6, rtol=0)
     predict_logits(model, batches, precision)
     assert not model.training
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_head_may_learn_at_a_rate_of_its_own(optimizer):
+    groups = groups_by_name(build_model(), optimizer=optimizer, lr=0.02, adamw_lr=0.02, head_lr=0.3, layer_decay=0.5)
+    assert groups["head.1.weight"]["lr"] == groups["head.1.bias"]["lr"] == pytest.approx(0.3)
+    assert groups["norm.bias"]["lr"] == pytest.approx(0.02)
+    assert groups["blocks.1.mlp.fc1.weight"]["lr"] == pytest.approx(0.01)
