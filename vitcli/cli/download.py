@@ -1,26 +1,51 @@
 """vit download"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitcli.cli.console import listening, print_facts, print_json, stderr
-from vitcli.cli.options import DataDirOption, JsonOption
+from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr
+from vitcli.cli.options import DataDirOption, JsonOption, OfflineOption
+
+if TYPE_CHECKING:
+    from vitcli.workflows.download import DownloadResult, WeightsResult
 
 
 def download(
-    name: Annotated[str, typer.Argument(help="A name of `vit datasets`.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="A data set or pretrained weights.", show_default="list them all")] = "",
     data_dir: DataDirOption = "",
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch and verify a data set; from then on `vit train` takes it by itself."""
+    """Fetch and verify a data set, which `vit train` then takes by itself, or pretrained weights."""
+    if not name:
+        _list(data_dir, as_json=as_json)
+        return
     with listening() as emit:
+        from vitcli.workflows.download import DownloadResult
         from vitcli.workflows.download import download as download_workflow
 
-        result = download_workflow(name, directory=data_dir, emit=emit)
+        result = download_workflow(name, directory=data_dir, offline=offline, emit=emit)
     if as_json:
         print_json(result)
+    elif isinstance(result, DownloadResult):
+        _show_dataset(result)
+    else:
+        _show_weights(result)
+
+
+def _list(data_dir: str, *, as_json: bool) -> None:
+    from vitcli.workflows.listings import list_downloads
+
+    rows = list_downloads(data_dir)
+    if as_json:
+        print_json(rows)
         return
+    columns = {"kind": "kind", "summary": "what", "size_mb": "MB", "licence": "licence", "top1": "top-1"}
+    print_rows(rows, {"name": "name", **columns, "present": "here"})
+
+
+def _show_dataset(result: "DownloadResult") -> None:
     print_facts(
         {
             "data set": f"{result.name}" + (", already there" if result.was_there else ""),
@@ -30,3 +55,18 @@ def download(
         }
     )
     stderr().print("\nnext: [bold]vit train[/]")
+
+
+def _show_weights(result: "WeightsResult") -> None:
+    print_facts(
+        {
+            "weights": result.name + (", already there" if result.was_there else ""),
+            "file": str(result.path),
+            "licence": result.licence,
+            "architecture": result.model,
+        }
+    )
+    stderr().print(
+        f"\nnext: [bold]vit train PATH/TO/photos --init-from {result.name}[/]  fine-tunes them"
+        f"\n      [bold]vit predict IMAGE --model {result.name}[/]"
+    )

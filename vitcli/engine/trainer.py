@@ -108,7 +108,6 @@ class Trainer:
         self.factor = learning_rate_factor(config, len(train))
         self.average = WeightAverage(model, config.ema_decay) if config.ema else None
         self.records: list[EpochRecord] = []
-        self.seconds = 0.0
         self._factor = 0.0
         self._forward = torch.compile(model) if compile_model else model
         self._device = next(self.model.parameters()).device
@@ -121,7 +120,6 @@ class Trainer:
             Interrupted: a signal asked to stop; the weights were saved.
         """
         self.emit(TrainingStarted(epochs=self.config.epochs, steps_per_epoch=len(self.train)))
-        started = time.perf_counter()
         for epoch in range(1, self.config.epochs + 1):
             self._train_epoch(epoch)
             if self._out_of_patience():
@@ -129,7 +127,6 @@ class Trainer:
                 break
             if self.stop and epoch < self.config.epochs:
                 raise self.stop.error(f"after epoch {epoch}; all is saved")
-        self.seconds = time.perf_counter() - started
         return self.records
 
     @property

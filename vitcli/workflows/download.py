@@ -1,14 +1,18 @@
-"""Fetch a data set, so that training can start at once."""
+"""Fetch a data set or pretrained weights, so that training can start at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, ignore
 from vitcli.data.dataset import open_dataset
 from vitcli.data.raw import SplitName
 from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, is_present, mark_downloaded
+from vitcli.models.hub import fetch_weights, find_weights
+from vitcli.models.pretrained import PRETRAINED
+from vitcli.workflows.listings import weights_dir
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,19 +28,42 @@ class DownloadResult:
     classes: int
 
 
-def download(name: str, *, directory: str = "", emit: Emit = ignore) -> DownloadResult:
-    """Fetch, verify and prepare a data set of the registry; from now on ``vit train`` takes it by itself.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightsResult:
+    """Pretrained weights that are ready for use."""
+
+    name: str
+    path: Path
+    was_there: bool
+    """Nothing had to be fetched."""
+    licence: str
+    model: str
+    """The architecture of ``vit models`` that they are of, or are kin to."""
+
+
+def download(
+    name: str, *, directory: str = "", offline: bool = False, emit: Emit = ignore
+) -> DownloadResult | WeightsResult:
+    """Fetch and verify what has a name: a data set, which ``vit train`` then takes by itself, or weights.
 
     Args:
-        name: its name.
+        name: a data set or pretrained weights.
         directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
+        offline: only say whether weights are there.
         emit: told about the progress.
 
     Raises:
-        UsageError: no such data set.
-        DataError: the download failed; nothing is left behind.
+        UsageError: nothing has that name.
+        DataError, ModelError: the download failed; nothing is left behind.
     """
-    DATASETS[name]
+    if name in PRETRAINED:
+        entry = PRETRAINED[name]
+        was_there = find_weights(entry, weights_dir()) is not None
+        path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
+        return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)
+    if name not in DATASETS:
+        near = did_you_mean(name, [*DATASETS, *PRETRAINED])
+        raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
     chosen = data_dir(directory)
     was_there = is_present(name, chosen)
     dataset = open_dataset(name, directory=chosen, test_fraction=0.5, emit=emit)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vitcli.core.config_files import load_recipe, recipe_names
 from vitcli.core.errors import RunError
@@ -9,6 +10,8 @@ from vitcli.core.preprocessing import format_size
 from vitcli.core.runs import all_runs
 from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, is_present
+from vitcli.models.hub import find_weights
+from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import MODELS, listed_config, num_parameters
 
 
@@ -80,6 +83,59 @@ def list_datasets(directory: str = "") -> list[DatasetRow]:
         )
         for name, entry in DATASETS.items()
     ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DownloadRow:
+    """One thing to download: a data set or pretrained weights."""
+
+    name: str
+    kind: Literal["data set", "weights"]
+    summary: str
+    size_mb: int
+    """What has to be fetched; 0: it is bundled."""
+    licence: str
+    top1: float | None
+    """Of weights, on ImageNet, 0..1, as published."""
+    present: bool
+
+
+def list_downloads(directory: str = "") -> list[DownloadRow]:
+    """Every data set and all pretrained weights.
+
+    Args:
+        directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
+    """
+    datasets = [
+        DownloadRow(
+            name=row.name,
+            kind="data set",
+            summary=row.summary,
+            size_mb=row.download_mb,
+            licence=row.licence,
+            top1=None,
+            present=row.present,
+        )
+        for row in list_datasets(directory)
+    ]
+    weights = [
+        DownloadRow(
+            name=name,
+            kind="weights",
+            summary=f"{entry.model}, {entry.summary}",
+            size_mb=4 * entry.parameters,
+            licence=entry.licence,
+            top1=entry.top1 and entry.top1 / 100,
+            present=find_weights(entry, weights_dir()) is not None,
+        )
+        for name, entry in PRETRAINED.items()
+    ]
+    return datasets + weights
+
+
+def weights_dir() -> Path:
+    """Where weights from plain addresses are kept."""
+    return data_dir() / "weights"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,13 +10,13 @@ from vitcli.core.errors import ModelError, RunError, UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import Run, find_run, newest_finished, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
-from vitcli.data.store import data_dir
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
 from vitcli.models.hub import fetch_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
+from vitcli.workflows.listings import weights_dir
 
 _HUB = "hf:"
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
@@ -123,7 +123,8 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
         return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=run)
     if entry := _entry(name):
         file = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
-        return _foreign(file, emit, traits=entry.traits, name=Path(name).stem)
+        called = name if name in PRETRAINED else file.stem if entry.url else name.rpartition("/")[2]
+        return _foreign(file, emit, traits=entry.traits, name=called)
     if path.is_dir():
         return _foreign(path, emit)
     if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
@@ -134,11 +135,6 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
         near = did_you_mean(name, PRETRAINED)
         raise RunError(error.message, hint=near or error.hint) from None
     raise AssertionError(name)
-
-
-def weights_dir() -> Path:
-    """Where weights from plain addresses are kept."""
-    return data_dir() / "weights"
 
 
 def _checkpoint_of(run: Run) -> Path:

@@ -1,0 +1,84 @@
+"""`vit download` for weights: one namespace and one listing with data sets."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import timm
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
+from safetensors.torch import save
+
+from tests.conftest import Outcome
+from tests.servers.hub import Hub, serving_hub
+from vitcli.models.pretrained import PRETRAINED
+
+RunCli = Callable[..., Outcome]
+REPOSITORY = PRETRAINED["augreg-tiny"].hub
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A hub that has small weights under the name of large ones."""
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=64, depth=1, num_heads=1)
+    content = save({key: value.contiguous() for key, value in model.state_dict().items()})
+    with serving_hub(Hub(files={f"{REPOSITORY}/model.safetensors": content})) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", value=True)
+        yield server
+    close_session()
+
+
+def test_weights_are_fetched_once_and_used_by_name(run_cli: RunCli, hub: Hub, shapes: Path) -> None:
+    outcome = run_cli("download", "augreg-tiny")
+    assert outcome.code == 0, outcome.err
+    assert "licence       Apache-2.0" in outcome.out
+    assert "--init-from augreg-tiny" in outcome.err
+    before = hub.requests
+    again = run_cli("download", "augreg-tiny", "--json")
+    assert json.loads(again.out)["was_there"] is True
+    words = ("--epochs", "1", "--batch-size", "4", "--image-size", "32", "--pretrained", "--offline", "--name", "tuned")
+    trained = run_cli("train", shapes, *words)
+    assert trained.code == 0, trained.err
+    assert "patch_embedding.projection.weight (3 to 1 channels)" in trained.err
+    assert hub.requests == before
+
+
+@pytest.mark.usefixtures("hub")
+def test_any_repository_of_the_hub_can_be_named(run_cli: RunCli, shapes: Path) -> None:
+    image = next(shapes.glob("left/*.png"))
+    outcome = run_cli("predict", image, "--model", f"hf:{REPOSITORY}", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "this is a guess: ImageNet's mean" in outcome.err
+    assert json.loads(outcome.out)["model"] == REPOSITORY.split("/")[1]
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_listing_has_everything_and_says_what_is_here(run_cli: RunCli) -> None:
+    assert run_cli("download", "augreg-tiny").code == 0
+    rows = {row["name"]: row for row in json.loads(run_cli("download", "--json").out)}
+    assert set(PRETRAINED) < set(rows)
+    assert rows["digits"] | {"kind": "data set", "size_mb": 0, "present": True} == rows["digits"]
+    assert rows["augreg-tiny"] | {"kind": "weights", "licence": "Apache-2.0", "present": True} == rows["augreg-tiny"]
+    assert not rows["augreg-base"]["present"]
+    table = run_cli("download").out
+    assert "deit-tiny" in table
+    assert "72.20 %" in table
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_of_both_kinds(run_cli: RunCli) -> None:
+    for wrong, near in (("minst", "mnist"), ("deit-tinny", "deit-tiny")):
+        outcome = run_cli("download", wrong)
+        assert outcome.code == 1
+        assert f"did you mean '{near}'?" in outcome.err
+
+
+def test_offline_fetches_nothing(run_cli: RunCli, hub: Hub) -> None:
+    outcome = run_cli("download", "augreg-tiny", "--offline")
+    assert outcome.code == 1
+    assert "is not on this machine" in outcome.err
+    assert hub.requests == 0
