@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.attention_map import attention_map as attention_map
     from vitcli.workflows.download import download as download
     from vitcli.workflows.evaluate import evaluate as evaluate
+    from vitcli.workflows.export import export as export
     from vitcli.workflows.predict import predict as predict
     from vitcli.workflows.train import train as train
 
@@ -24,6 +25,7 @@ _API = {
     "configure": "vitcli.core.config_files",
     "download": "vitcli.workflows.download",
     "evaluate": "vitcli.workflows.evaluate",
+    "export": "vitcli.workflows.export",
     "predict": "vitcli.workflows.predict",
     "train": "vitcli.workflows.train",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "configure",
     "download",
     "evaluate",
+    "export",
     "predict",
     "train",
 ]

@@ -11,6 +11,7 @@ from vitcli.cli.attention_map import attention_map
 from vitcli.cli.console import show_error
 from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
+from vitcli.cli.export import export
 from vitcli.cli.predict import predict
 from vitcli.cli.train import train
 from vitcli.core.errors import VitError
@@ -30,6 +31,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(predict)
 app.command("attention-map")(attention_map)
+app.command()(export)
 for listing in (listings.models, listings.datasets, listings.recipes, listings.runs):
     app.command(rich_help_panel="Lists")(listing)
 

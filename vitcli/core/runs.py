@@ -4,7 +4,7 @@ run.json        schema, versions, command, seed, git commit, status, times
 config.json     every setting, and the model in full
 metrics.json    one record per epoch, and the best one
 checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
-evaluations/    attention/    figures/    cache/
+evaluations/    attention/    figures/    exports/    cache/
 """
 
 import json
@@ -113,6 +113,11 @@ class Run:
     def cache(self, name: str) -> Path:
         """A file of what could be computed anew."""
         return self.path / "cache" / f"{name}.safetensors"
+
+    @property
+    def exports(self) -> Path:
+        """Where exported models go."""
+        return self.path / "exports"
 
     @property
     def attention_dir(self) -> Path:

@@ -24,6 +24,8 @@ class Format:
     patches: str
     """The key that tells the format: the weights of the patch embedding."""
     names: Names
+    activations: Mapping[str, str] = field(default_factory=dict)
+    """From our names of activations to theirs."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of ModelConfig that all its models have, unless a configuration beside the weights knows better."""
 
@@ -61,6 +63,7 @@ TIMM = Format(
         ),
         *_below("blocks.{}", attention_scale__factor="gamma_1", mlp_scale__factor="gamma_2"),  # DeiT III's own files
     ),
+    activations={"gelu": "gelu", "gelu-tanh": "gelu_tanh", "gelu-quick": "quick_gelu", "relu": "relu"},
     settings={"norm_eps": 1e-6},
 )
 TORCHVISION = Format(
@@ -121,6 +124,7 @@ TRANSFORMERS = Format(
             mlp__fc2="output.dense",
         ),
     ),
+    activations={"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "gelu-quick": "quick_gelu", "relu": "relu"},
     settings={"norm_eps": 1e-12},
 )
 TUTORIAL = Format(

@@ -10,13 +10,6 @@ from vitcli.models.pretrained import HALF, IMAGENET, Traits
 
 _BILINEAR, _BICUBIC = 2, 3
 """Pillow's numbers of resampling filters."""
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu-tanh",
-    "gelu_pytorch_tanh": "gelu-tanh",
-    "quick_gelu": "gelu-quick",
-    "relu": "relu",
-}
 
 
 def read_traits(file: Path, form: Format) -> Traits:
@@ -52,8 +45,12 @@ def _timm(config: dict[str, Any]) -> Traits:
     settings: dict[str, Any] = {"activation": "gelu-quick"} if "quickgelu" in architecture else {}
     if "num_heads" in arguments:
         settings["num_heads"] = arguments["num_heads"]
+    if "act_layer" in arguments:
+        settings["activation"] = _activation(arguments["act_layer"], form=TIMM)
+    if "_clip_" in architecture:
+        settings["norm_eps"] = 1e-5
     if data.get("global_pool") == "avg":
-        settings["pooling"] = "patches"
+        settings["pooling"] = "tokens" if arguments.get("pool_include_prefix") else "patches"
     names = data.get("label_names")
     return Traits(
         settings=settings,
@@ -72,10 +69,7 @@ def _transformers(config: dict[str, Any], images: dict[str, Any]) -> Traits:
         if theirs in config:
             settings[ours] = config[theirs]
     if "hidden_act" in config:
-        name = config["hidden_act"]
-        if name not in _ACTIVATIONS:
-            raise ModelError(f"activation {name!r} is none that vit has: {', '.join(_ACTIVATIONS)}")
-        settings["activation"] = _ACTIVATIONS[name]
+        settings["activation"] = _activation(config["hidden_act"], form=TRANSFORMERS, gelu_new="gelu-tanh")
     names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
     is_named = any(name != f"LABEL_{index}" for index, name in names.items())
     return Traits(
@@ -105,6 +99,14 @@ def _transformers_images(images: dict[str, Any], *, is_deit: bool) -> dict[str, 
         if resized and cropped:
             traits |= {"resize": "crop", "crop_fraction": cropped[0] / resized[0]}
     return traits
+
+
+def _activation(name: str, *, form: Format, **also: str) -> str:
+    """Our name of an activation."""
+    known = {theirs: ours for ours, theirs in form.activations.items()} | also
+    if name not in known:
+        raise ModelError(f"activation {name!r} is none that vit has: {', '.join(known)}")
+    return known[name]
 
 
 def _size(value: Any) -> tuple[int, int] | None:

@@ -1,0 +1,78 @@
+"""`vit export`, through ``main``."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import Outcome
+from vitcli.core.runs import Run
+from vitcli.models.export.registry import EXPORTS
+from vitcli.workflows.export import _difference
+from vitcli.workflows.loading import load_model
+
+RunCli = Callable[..., Outcome]
+
+
+def test_every_format_says_how_far_the_logits_differ(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
+    for kind in ("onnx", "torchscript"):
+        path = tmp_path / EXPORTS[kind].name
+        outcome = run_cli("export", trained_run, "--format", kind, "--output", path)
+        assert outcome.code == 0, outcome.err
+        assert "logits differ by" in outcome.out
+        assert path.stat().st_size > 1000
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.onnx", "model.torchscript.pt"]
+
+
+def test_a_run_keeps_what_is_exported_and_nothing_is_replaced_unasked(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = ("--model", "vit-tiny-patch8", "--image-size", "8", "--set", "model.num_heads=1", "--name", "run")
+    assert run_cli("train", shapes, *tiny, *words).code == 0
+    folder = Run(tmp_path / "experiments" / "run").exports / "transformers"
+    first = run_cli("export", "--format", "transformers")
+    assert first.code == 0, first.err
+    assert json.loads((folder / "config.json").read_text())["id2label"] == {"0": "left", "1": "right"}
+    again = run_cli("export", "--format", "transformers")
+    assert again.code == 1
+    assert "is there already" in again.err
+    assert run_cli("export", "--format", "transformers", "--overwrite", "--json").code == 0
+    assert [each.name for each in folder.parent.iterdir()] == ["transformers"]
+
+
+def test_what_was_exported_can_be_used_and_fine_tuned_again(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = ("--model", "vit-tiny-patch8", "--image-size", "8", "--set", "model.num_heads=1", "--name", "run")
+    assert run_cli("train", shapes, *tiny, *words).code == 0
+    assert run_cli("export", "--format", "timm", "--output", tmp_path / "timm").code == 0
+    image = next(shapes.glob("left/*.png"))
+    own, theirs = (json.loads(run_cli("predict", image, "--json", *words).out) for words in ((), ("--model", "timm")))
+    assert theirs["rows"][0]["classes"] == own["rows"][0]["classes"]
+    assert theirs["rows"][0]["probabilities"] == pytest.approx(own["rows"][0]["probabilities"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--format", "onx"), "did you mean 'onnx'?"),
+        (("--format", "transformers"), "transformers has no such model: it classifies by the class token"),
+        (("nowhere",), "no run 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(
+    run_cli: RunCli, trained_run: Path, words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    outcome = run_cli("export", *words, "--output-dir", trained_run.parent)
+    assert outcome.code == 1
+    assert said in outcome.err
+    assert not (trained_run / "exports" / "transformers").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_check_sees_a_difference(trained_run: Path) -> None:
+    model = load_model(str(trained_run), output_dir=Path(), device="cpu", emit=lambda _: None).model
+    assert _difference(model, model, 2) == 0
+    assert _difference(model, lambda images: model(images) + torch.eye(10)[:2] * 3e-4, 2) > 1e-4

@@ -1,0 +1,182 @@
+"""What is exported is loaded by the library it is for, and computes the same; what a library cannot be is said."""
+
+import json
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+import transformers
+from PIL import Image
+from timm.data import resolve_model_data_config
+
+from vitcli.core.errors import ModelError
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Geometry, Preprocessing
+from vitcli.core.registry import load_object
+from vitcli.data.preprocess import InputTransform, to_array
+from vitcli.models.export.registry import EXPORTS
+from vitcli.models.vit import VisionTransformer
+from vitcli.models.weights import read_foreign
+
+CLASSES = ("ash", "birch", "cedar")
+TINY = {"image_size": (16, 16), "patch_size": (8, 8), "num_classes": 3, "width": 64, "depth": 2, "num_heads": 1}
+TINY["mlp_width"] = 96
+AXES = {
+    "plain": {},
+    "mean of the patches": {"class_token": False, "pooling": "patches", "final_norm": "pooled"},
+    "mean of tokens": {"pooling": "tokens"},
+    "mean beside a class token": {"pooling": "patches"},
+    "rectangular": {"image_size": (16, 24), "patch_size": (8, 4)},
+    "one channel": {"in_channels": 1},
+    "tanh gelu": {"activation": "gelu-tanh"},
+    "quick gelu": {"activation": "gelu-quick"},
+    "relu": {"activation": "relu"},
+    "wide epsilon": {"norm_eps": 1e-5},
+    "no qkv bias": {"qkv_bias": False},
+    "sincos": {"positions": "sincos"},
+    "linear patches": {"patch_embedding": "linear"},
+    "no final norm": {"final_norm": "none"},
+    "distilled": {"distillation": "head"},
+    "distillation token": {"distillation": "token"},
+    "registers": {"num_registers": 2, "prefix_positions": False, "layer_scale": 1e-2},
+    "clip": {"input_norm": True, "patch_bias": False, "norm_eps": 1e-5},
+    "post-norm": {"block_norm": "post"},
+    "MLP head": {"head_width": 12},
+    "no head": {"num_classes": 0},
+}
+REFUSED = {
+    ("timm", "distillation token"): "always have two heads",
+    ("timm", "post-norm"): "no post-norm blocks",
+    ("timm", "MLP head"): "no MLP heads",
+    ("transformers", "mean of the patches"): "classifies by the class token",
+    ("transformers", "mean of tokens"): "classifies by the class token",
+    ("transformers", "mean beside a class token"): "classifies by the class token",
+    ("transformers", "linear patches"): "is a convolution",
+    ("transformers", "no final norm"): "a norm after the blocks",
+    ("transformers", "registers"): "no register tokens",
+    ("transformers", "clip"): "no norm before them",
+    ("transformers", "post-norm"): "no post-norm blocks",
+    ("transformers", "MLP head"): "no MLP heads",
+    ("transformers", "no head"): "always has a head",
+}
+
+
+def build(changes):
+    torch.manual_seed(0)
+    model = VisionTransformer(ModelConfig(**{**TINY, **changes}))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval()
+
+
+def preprocessing_of(model, **changes):
+    config = model.config
+    geometry = Geometry(size=config.image_size, channels=config.in_channels, crop_fraction=16 / 18)
+    mean, std = ((value,) * config.in_channels for value in (0.4, 0.2))
+    made = {"geometry": geometry, "image_size": config.image_size, "mean": mean, "std": std}
+    return Preprocessing(**{**made, **changes})
+
+
+def written(kind, model, path):
+    return load_object(EXPORTS[kind].function)(
+        model, CLASSES[: model.config.num_classes], preprocessing_of(model), path
+    )
+
+
+def images_for(model, batch):
+    torch.manual_seed(batch)
+    return torch.randn(batch, model.config.in_channels, *model.config.image_size)
+
+
+@pytest.mark.parametrize("kind", ["timm", "transformers", "torchscript"])
+@pytest.mark.parametrize("axis", AXES)
+def test_every_model_is_exported_or_refused_with_the_reason(kind, axis, tmp_path):
+    model = build(AXES[axis])
+    path = tmp_path / EXPORTS[kind].name
+    if (kind, axis) in REFUSED:
+        with pytest.raises(ModelError, match=REFUSED[kind, axis]) as refusal:
+            written(kind, model, path)
+        assert "onnx" in refusal.value.hint
+        assert not path.exists()
+        return
+    run = written(kind, model, path)
+    with torch.no_grad():
+        for batch in (1, 3):
+            images = images_for(model, batch)
+            torch.testing.assert_close(run(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", ["plain", "mean of the patches", "rectangular", "distilled", "registers", "post-norm"])
+def test_onnx_takes_batches_of_any_size(axis, tmp_path):
+    model = build(AXES[axis])
+    written("onnx", model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for batch in (1, 3, 5):
+        images = images_for(model, batch)
+        with torch.no_grad():
+            wanted = model(images)
+        (logits,) = session.run(None, {"images": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_onnx_carries_notes(tmp_path):
+    model = build({})
+    written("onnx", model, tmp_path / "model.onnx")
+    notes = {each.key: json.loads(each.value) for each in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert notes["classes"] == list(CLASSES)
+    assert notes["preprocessing"]["mean"] == [0.4, 0.4, 0.4]
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.onnx"]
+
+
+def test_torchscript_carries_notes(tmp_path):
+    written("torchscript", build({}), tmp_path / "model.pt")
+    notes = {"classes.json": "", "preprocessing.json": ""}
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.load(tmp_path / "model.pt", _extra_files=notes)
+    assert json.loads(notes["classes.json"]) == list(CLASSES)
+    assert json.loads(notes["preprocessing.json"])["std"] == [0.2, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("kind", ["timm", "transformers"])
+@pytest.mark.parametrize("axis", ["plain", "distilled", "tanh gelu"])
+def test_what_is_exported_can_be_read_again_bit_for_bit(kind, axis, tmp_path):
+    model = build(AXES[axis])
+    written(kind, model, tmp_path / kind)
+    back = read_foreign(tmp_path / kind)
+    assert back.classes == CLASSES
+    assert back.preprocessing.mean == pytest.approx((0.4, 0.4, 0.4))
+    assert back.preprocessing.geometry.crop_fraction == pytest.approx(16 / 18)
+    assert back.config.activation == model.config.activation
+    weights = model.state_dict()
+    assert back.weights.keys() == weights.keys()
+    assert all(torch.equal(back.weights[name], value) for name, value in weights.items())
+
+
+def test_timm_knows_names_and_preprocessing(tmp_path):
+    written("timm", build({}), tmp_path / "timm")
+    model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert tuple(model.pretrained_cfg["label_names"]) == CLASSES
+    images = resolve_model_data_config(model)
+    assert images["mean"] == pytest.approx((0.4, 0.4, 0.4))
+    assert images["input_size"] == (3, 16, 16)
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_the_image_processor_of_transformers_does_what_we_do(tmp_path, resize):
+    model = build({"image_size": (64, 64)})
+    geometry = Geometry(size=(64, 64), channels=3, resize=resize, crop_fraction=0.8 if resize == "crop" else 1.0)
+    preprocessing = preprocessing_of(model, geometry=geometry, image_size=(64, 64))
+    load_object(EXPORTS["transformers"].function)(model, CLASSES, preprocessing, tmp_path / "model")
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "model")
+    rows, columns = np.mgrid[:120, :160]
+    picture = np.stack([rows + 50, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)
+    image = Image.fromarray(picture)
+    theirs = processor(image, return_tensors="pt")["pixel_values"]
+    ours = InputTransform(preprocessing, torch.device("cpu"))(torch.from_numpy(to_array(image, geometry))[None])
+    assert theirs.shape == ours.shape
+    assert float((theirs - ours).abs().mean()) < 0.03  # of a range of 5: they resize, then crop; we do both at once

@@ -1,0 +1,1 @@
+"""Models as files of other libraries: one file per target, and a registry."""

@@ -1,0 +1,50 @@
+"""Export targets by name: a table without torch."""
+
+from dataclasses import dataclass
+
+from vitcli.core.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportEntry:
+    """A kind of file or folder that ``vit export`` writes."""
+
+    summary: str
+    function: str
+    """``module:function``; it takes model, classes, preprocessing and a path that does not exist, writes there, and
+    returns a function from images to logits that runs what was written."""
+    name: str
+    """Of the file or folder."""
+    needs: tuple[str, ...] = ()
+    """Packages that must be installed."""
+
+
+EXPORTS: Registry[ExportEntry] = Registry(
+    "export format",
+    {
+        "onnx": ExportEntry(
+            summary="one file for onnxruntime and others, batches of any size",
+            function="vitcli.models.export.onnx:write",
+            name="model.onnx",
+            needs=("onnx", "onnxscript", "onnxruntime"),
+        ),
+        "torchscript": ExportEntry(
+            summary="one file for torch.jit.load, without Python code of ours",
+            function="vitcli.models.export.torchscript:write",
+            name="model.torchscript.pt",
+        ),
+        "timm": ExportEntry(
+            summary="a folder for timm.create_model('local-dir:...', pretrained=True)",
+            function="vitcli.models.export.timm:write",
+            name="timm",
+            needs=("timm",),
+        ),
+        "transformers": ExportEntry(
+            summary="a folder for AutoModelForImageClassification.from_pretrained",
+            function="vitcli.models.export.transformers:write",
+            name="transformers",
+            needs=("transformers",),
+        ),
+    },
+    listing="vit export --help",
+)

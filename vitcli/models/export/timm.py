@@ -1,0 +1,112 @@
+"""A folder that timm reads: weights by its names, its configuration, its preprocessing."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vitcli.core.errors import ModelError
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.formats import TIMM, to_theirs
+from vitcli.models.vit import VisionTransformer
+
+_BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224.openai"}
+"""timm's architectures that have this norm epsilon, which their arguments cannot say."""
+_DISTILLED = "deit_base_distilled_patch16_224"
+
+
+def write(
+    model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
+) -> Callable[[Tensor], Tensor]:
+    """Write the folder ``path``.
+
+    Raises:
+        ModelError: timm has no such model.
+    """
+    import timm
+    from timm.models import save_for_hf
+
+    config = model.config
+    if reasons := _reasons_against(config):
+        raise ModelError(f"timm has no such model: {reasons[0]}", hint="--format onnx takes any model")
+    architecture = _DISTILLED if config.distillation == "head" else _BY_EPS[config.norm_eps]
+    arguments = _arguments(config)
+    theirs = timm.create_model(architecture, **arguments)
+    weights = model.state_dict()
+    if config.positions == "sincos":
+        weights["positions"] = model.positions
+    if config.patch_embedding == "linear":
+        weights["patch_embedding.projection.weight"] = _as_convolution(weights, config)
+    theirs.load_state_dict(to_theirs(weights, TIMM.names, theirs.state_dict()))
+    geometry = preprocessing.geometry
+    images = {
+        "input_size": (config.in_channels, *config.image_size),
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "interpolation": geometry.interpolation,
+        "crop_pct": geometry.crop_fraction,
+        "crop_mode": "center" if geometry.resize == "crop" else "squash",
+    }
+    save_for_hf(
+        theirs,
+        str(path),
+        model_config={"label_names": list(classes), "num_classes": config.num_classes},
+        model_args=arguments,
+        safe_serialization=True,
+        data_config=images,
+    )
+    loaded: Callable[[Tensor], Tensor] = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
+    return loaded
+
+
+def _reasons_against(config: ModelConfig) -> list[str]:
+    """What timm's VisionTransformer cannot be."""
+    wrong = {
+        "it has no post-norm blocks": config.block_norm == "post",
+        "it has no MLP heads": bool(config.head_width),
+        "its patch embedding has a bias exactly where no norm follows": config.patch_bias == config.input_norm,
+        "its distilled models always have two heads": config.distillation == "token",
+        "its distilled models have a norm epsilon of 1e-6": config.distillation == "head" and config.norm_eps != 1e-6,
+        f"its norm epsilon is {' or '.join(map(str, _BY_EPS))}": config.norm_eps not in _BY_EPS,
+        "it leaves out the norm of the tokens only with pooling 'class'": (
+            config.final_norm == "none" and config.pooling != "class"
+        ),
+    }
+    return [reason for reason, is_so in wrong.items() if is_so]
+
+
+def _arguments(config: ModelConfig) -> dict[str, Any]:
+    is_class = config.pooling == "class"
+    arguments: dict[str, Any] = {
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        "in_chans": config.in_channels,
+        "num_classes": config.num_classes,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+        "mlp_ratio": config.mlp_width / config.width,
+        "qkv_bias": config.qkv_bias,
+        "init_values": config.layer_scale or None,
+        "class_token": config.class_token,
+        "no_embed_class": not config.prefix_positions or not config.class_token,
+        "reg_tokens": config.num_registers,
+        "pre_norm": config.input_norm,
+        "final_norm": config.final_norm != "none",
+        "fc_norm": config.final_norm == "pooled" and not is_class,
+        "global_pool": "token" if is_class else "avg",
+        "pool_include_prefix": config.pooling == "tokens",
+        "act_layer": TIMM.activations[config.activation],
+    }
+    if config.distillation == "head":  # timm gives these itself
+        for name in ("class_token", "no_embed_class", "fc_norm", "pool_include_prefix"):
+            del arguments[name]
+    return arguments
+
+
+def _as_convolution(weights: dict[str, Tensor], config: ModelConfig) -> Tensor:
+    """(D, h w C) -> (D, C, h, w)."""
+    matrix = weights["patch_embedding.projection.weight"]
+    return matrix.view(-1, *config.patch_size, config.in_channels).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,26 @@
+"""TorchScript: one file that torch runs without our code."""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.vit import VisionTransformer
+
+
+def write(
+    model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
+) -> Callable[[Tensor], Tensor]:
+    """Write ``path``; classes and preprocessing are extra files in it, ``classes.json`` and ``preprocessing.json``."""
+    example = torch.zeros(2, model.config.in_channels, *model.config.image_size)
+    notes = {"classes.json": json.dumps(classes), "preprocessing.json": json.dumps(asdict(preprocessing))}
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():  # torch would like torch.export better
+        torch.jit.trace(model, example, check_trace=False).save(str(path), _extra_files=notes)
+        loaded = torch.jit.load(str(path))
+    run: Callable[[Tensor], Tensor] = loaded
+    return run

@@ -1,0 +1,119 @@
+"""A folder that transformers reads: ViT or DeiT, with class names and an image processor."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vitcli.core.errors import ModelError
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.formats import TRANSFORMERS, to_theirs
+from vitcli.models.vit import VisionTransformer
+
+_FILTERS = {"bilinear": 2, "bicubic": 3}
+"""Pillow's numbers."""
+
+
+def write(
+    model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
+) -> Callable[[Tensor], Tensor]:
+    """Write the folder ``path``.
+
+    Raises:
+        ModelError: transformers has no such model.
+    """
+    import transformers
+
+    config = model.config
+    if reasons := _reasons_against(config):
+        raise ModelError(f"transformers has no such model: {reasons[0]}", hint="--format onnx takes any model")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    build: Any = transformers.ViTForImageClassification
+    configure: Any = transformers.ViTConfig
+    if config.distillation != "none":
+        configure = transformers.DeiTConfig
+        build = transformers.DeiTForImageClassification
+        if config.distillation == "head":
+            build = transformers.DeiTForImageClassificationWithTeacher
+    theirs = build(
+        configure(
+            hidden_size=config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.num_heads,
+            intermediate_size=config.mlp_width,
+            hidden_act=TRANSFORMERS.activations[config.activation],
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.attention_dropout,
+            layer_norm_eps=config.norm_eps,
+            image_size=_side(config.image_size),
+            patch_size=_side(config.patch_size),
+            num_channels=config.in_channels,
+            qkv_bias=config.qkv_bias,
+            id2label=dict(enumerate(classes)),
+            label2id={name: index for index, name in enumerate(classes)},
+        )
+    )
+    weights = model.state_dict()
+    if config.positions == "sincos":
+        weights["positions"] = model.positions
+    filled = to_theirs(weights, TRANSFORMERS.names, theirs.state_dict())
+    theirs.load_state_dict(filled, strict=False)  # a mask token is all that stays
+    theirs.save_pretrained(path)
+    (path / "preprocessor_config.json").write_text(json.dumps(_processor(preprocessing), indent=2), encoding="utf-8")
+    loaded = transformers.AutoModelForImageClassification.from_pretrained(path).eval()
+
+    def run(images: Tensor) -> Tensor:
+        logits: Tensor = loaded(images).logits
+        return logits
+
+    return run
+
+
+def _reasons_against(config: ModelConfig) -> list[str]:
+    """What ViT and DeiT of transformers cannot be."""
+    wrong = {
+        "it has no post-norm blocks": config.block_norm == "post",
+        "it has no MLP heads": bool(config.head_width),
+        "it always has a head": not config.num_classes,
+        "it classifies by the class token": config.pooling != "class",
+        "it has a norm after the blocks": config.final_norm == "none",
+        "it has no norm before them": config.input_norm,
+        "its patch embedding is a convolution with a bias": config.patch_embedding != "conv" or not config.patch_bias,
+        "it has no register tokens": bool(config.num_registers),
+        "it has no LayerScale": bool(config.layer_scale),
+        "its class token has a position": not config.prefix_positions,
+    }
+    return [reason for reason, is_so in wrong.items() if is_so]
+
+
+def _side(size: tuple[int, int]) -> int | tuple[int, int]:
+    return size[0] if size[0] == size[1] else size
+
+
+def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
+    """CLIP's image processor: the one that resizes the short side and crops; without a crop, ViT's."""
+    geometry = preprocessing.geometry
+    height, width = preprocessing.image_size
+    shared = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "rescale_factor": 1 / 255,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+        "resample": _FILTERS[geometry.interpolation],
+    }
+    if geometry.resize == "squash":
+        return {"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width}, **shared}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": round(min(height, width) / geometry.crop_fraction)},
+        "crop_size": {"height": height, "width": width},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        **shared,
+    }

@@ -1,0 +1,94 @@
+"""A model as a file of another library, checked on the spot."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.events import Emit, ignore
+from vitcli.core.registry import load_object
+from vitcli.models.export.registry import EXPORTS
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.loading import load_model
+
+_TOLERANCE = 1e-4
+_BATCHES = (1, 3)
+"""Sizes that the check runs; the exporters trace with 2."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportResult:
+    """What was written."""
+
+    model: str
+    format: str
+    path: Path
+    max_difference: float
+    """Between the logits of our model and of what was written, on random images."""
+
+
+def export(
+    model: str = "",
+    *,
+    format: str = "onnx",  # noqa: A002 - the field's word
+    output: Path | None = None,
+    output_dir: Path = Path("experiments"),
+    overwrite: bool = False,
+    offline: bool = False,
+    emit: Emit = ignore,
+) -> ExportResult:
+    """Write a model for another library, load it there, and compare the logits.
+
+    Args:
+        model: a run, a file or pretrained weights; empty: the newest finished run.
+        format: a name of ``models.export.registry``.
+        output: the file or folder to write; None: in the run, else here.
+        output_dir: where runs are.
+        overwrite: replace what is there.
+        offline: fetch no weights.
+        emit: told which model was taken.
+
+    Raises:
+        UsageError: no such format, a package that it needs is missing, or something is there already.
+        ModelError: the format cannot express the model, or what was written computes something else; nothing is kept.
+    """
+    entry = EXPORTS[format]
+    if missing := [name for name in entry.needs if find_spec(name) is None]:
+        raise UsageError(
+            f"--format {format} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
+            hint=f"uv pip install {' '.join(missing)}",
+        )
+    loaded = load_model(model, output_dir=output_dir, device="cpu", offline=offline, needs_head=False, emit=emit)
+    path = output or (loaded.run.exports / entry.name if loaded.run else Path(f"{loaded.name}.{entry.name}"))
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there already", hint="--overwrite replaces it, --output writes elsewhere")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        run = load_object(entry.function)(
+            loaded.model, loaded.checkpoint.classes, loaded.checkpoint.preprocessing, written
+        )
+        difference = max(_difference(loaded.model, run, batch) for batch in _BATCHES)
+        if not difference <= _TOLERANCE:
+            raise ModelError(
+                f"what was written for {format} differs from the model: logits by up to {difference:.1e}",
+                hint="nothing was kept; please report this",
+            )
+        if path.is_dir():
+            shutil.rmtree(path)
+        written.replace(path)
+    return ExportResult(model=loaded.name, format=format, path=path, max_difference=difference)
+
+
+@torch.no_grad()
+def _difference(model: VisionTransformer, run: Callable[[Tensor], Tensor], batch: int) -> float:
+    """The largest difference of logits on random images."""
+    generator = torch.Generator().manual_seed(batch)
+    images = torch.randn(batch, model.config.in_channels, *model.config.image_size, generator=generator)
+    return float((model(images) - run(images)).abs().max())
