@@ -198,3 +198,32 @@ def test_what_cannot_be_is_said_at_once(
     assert outcome.code == 1
     assert said in outcome.err
     assert not (tmp_path / "experiments").exists()
+
+
+@pytest.mark.parametrize("recipe", ["butterflies-classic", "butterflies", "cassava"])
+def test_recipes_that_fine_tune_run_on_photos_in_folders(
+    run_cli: RunCli, photos: Path, deit: Path, tmp_path: Path, recipe: str
+) -> None:
+    outcome = run_cli("train", photos, *QUICK, "--recipe", recipe, "--init-from", deit, "--name", "run")
+    assert outcome.code == 0, outcome.err
+    config = Run(tmp_path / "experiments" / "run").config
+    assert config["resolved_model"]["width"] == 64
+    assert config["resolved_model"]["head_width"] == (512 if recipe == "butterflies-classic" else 0)
+    assert run_cli("eval").code == 0
+
+
+@pytest.mark.parametrize("recipe", ["butterflies-classic", "butterflies", "cassava"])
+def test_recipes_that_fine_tune_name_their_weights(
+    run_cli: RunCli, photos: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "data"))
+    outcome = run_cli("train", photos, "--recipe", recipe, "--offline")
+    assert outcome.code == 1
+    assert "is not on this machine" in outcome.err
+
+
+def test_the_cassava_tutorials_recipe_runs_on_photos_in_folders(run_cli: RunCli, photos: Path) -> None:
+    small = ("model.width=32", "model.depth=1", "model.mlp_width=32")
+    words = [word for setting in small for word in ("--set", setting)]
+    outcome = run_cli("train", photos, *QUICK, "--recipe", "cassava-classic", *words)
+    assert outcome.code == 0, outcome.err

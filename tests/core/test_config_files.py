@@ -262,7 +262,7 @@ def test_the_command_of_a_recipe_is_one(name: str) -> None:
     parameters = get_command(app).commands[command].make_context(command, words).params
     recipe = parameters["recipe"]
     dataset = parameters["dataset"]
-    if parameters["init_from"]:
+    if parameters["init_from"] and recipe is None:
         is_probe, is_lora = parameters["freeze_backbone"], parameters["lora"]
         recipe = "probe" if is_probe else "lora" if is_lora else "finetune"
     assert recipe == name or (recipe is None and dataset in DATASETS and DATASETS[dataset].recipe == name)
@@ -300,7 +300,7 @@ def test_every_model_can_be_asked_for_above_every_recipe(name: str) -> None:
     for model in MODELS:
         changes = configure(load_recipe(name), {"model": {"name": model}}).model.changes
         config = ModelConfig(**{"image_size": (56, 56), **MODELS[model], **changes, "name": model})
-        if model != load_recipe(name).get("model", {}).get("name"):
+        if load_recipe(name).get("model", {}).get("name", model) != model:
             assert config == ModelConfig(**{"image_size": (56, 56), **MODELS[model], "name": model})
 
 

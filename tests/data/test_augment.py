@@ -343,3 +343,10 @@ def test_the_whole_transform_is_the_same_for_the_same_seed(config, seed):
     once, again = (transform(images, seeded(seed)) for _ in range(2))
     assert torch.equal(once, again)
     assert once.isfinite().all()
+
+
+def test_affine_changes_come_as_often_as_asked():
+    images = noise((400, 1, 8, 8))
+    config = AugmentConfig(rotate=30, zoom=0.2, shift=0.1, affine_probability=0.25)
+    changed = (random_resample(images, (8, 8), config, seeded()) - images).abs().flatten(1).amax(dim=1) > 0.5
+    assert 0.18 < changed.float().mean().item() < 0.32

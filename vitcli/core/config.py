@@ -55,10 +55,22 @@ class AugmentConfig:
     """Random enlargement or reduction by a factor of up to 1 + zoom."""
     shift: float = 0.0
     """Random shift by up to this share of height and width."""
+    affine_probability: float = 1.0
+    """Probability that an image is rotated, zoomed and shifted at all."""
     flip: float = 0.0
     """Probability of mirroring left and right."""
     vertical_flip: float = 0.0
     """Probability of mirroring top and bottom."""
+    brightness: float = 0.0
+    """Brightness times a factor in [1 - x, 1 + x]; likewise contrast and saturation."""
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """Hue turned by up to this share of the circle, either way; at most 0.5."""
+    colour_probability: float = 1.0
+    """Probability that an image's colours are changed at all."""
+    erase: float = 0.0
+    """Probability that a rectangle is filled with noise (Zhong et al. 2020)."""
     mixup: float = 0.0
     """MixUp's alpha (Zhang et al. 2018); 0 turns it off."""
     feature_views: int = 0
@@ -71,10 +83,21 @@ class AugmentConfig:
         check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale} is not in (0, 1]")
         low, high = self.crop_ratio
         check(0 < low <= high, f"crop_ratio = {low:g}, {high:g} is not a positive range")
-        for name in ("flip", "vertical_flip"):
+        for name in ("flip", "vertical_flip", "affine_probability", "colour_probability", "erase"):
             check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
+        check(self.hue <= 0.5, f"hue = {self.hue} is above 0.5")
         check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
-        for name in ("rotate", "zoom", "mixup", "cutmix", "feature_views"):
+        for name in (
+            "rotate",
+            "zoom",
+            "mixup",
+            "cutmix",
+            "feature_views",
+            "brightness",
+            "contrast",
+            "saturation",
+            "hue",
+        ):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
 
 

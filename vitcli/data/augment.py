@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitcli.core.config import AugmentConfig
+from vitcli.data.colour import changes_colours, random_colours, random_erase
 from vitcli.data.preprocess import InputTransform
 
 
@@ -32,7 +33,10 @@ class TrainTransform:
                 images = random_flip(images, probability, axis, generator)
         if self.resamples:
             images = random_resample(images, self.to_input.image_size, config, generator)
-        return self.to_input(images)
+        if changes_colours(config):
+            images = random_colours(images, config, generator)
+        inputs = self.to_input(images)
+        return random_erase(inputs, config.erase, generator) if config.erase else inputs
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -67,7 +71,10 @@ def random_resample(images: Tensor, size: tuple[int, int], config: AugmentConfig
     batch, _, height, width = images.shape
     draws = torch.rand(8, batch, generator=generator)
     share, shape = draws[:2]
-    place_x, place_y, turn, growth, shift_x, shift_y = 2 * draws[2:] - 1  # in [-1, 1]
+    place, affine = 2 * draws[2:4] - 1, 2 * draws[4:] - 1  # in [-1, 1]
+    if config.affine_probability < 1:
+        affine = affine * (torch.rand(batch, generator=generator) < config.affine_probability)
+    (place_x, place_y), (turn, growth, shift_x, shift_y) = place, affine
     crop_width, crop_height = _crop_sizes(share, shape, height, width, config)  # as shares of the image
     zoom = (1 + config.zoom) ** growth
     angle = math.radians(config.rotate) * turn

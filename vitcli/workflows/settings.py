@@ -49,7 +49,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
     }
     if init_from and not names_model:
-        base = [_without_model(layer) for layer in base]
+        base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": ""}
     return configure(*base, *layers, chosen), dataset
 
@@ -93,8 +93,9 @@ def _without_model_name(layer: Settings) -> Settings:
     return {**layer, "model": model}
 
 
-def _without_model(layer: Settings) -> Settings:
-    return {name: table for name, table in layer.items() if name != "model"}
+def _without_named_model(layer: Settings) -> Settings:
+    """Without the changes that a recipe makes to a model of its own."""
+    return {name: table for name, table in layer.items() if name != "model" or "name" not in table}
 
 
 def _check_early(stated: TrainConfig, *, takes_architecture: bool) -> None:
