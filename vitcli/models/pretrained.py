@@ -125,6 +125,15 @@ PRETRAINED: Registry[PretrainedEntry] = Registry(
             hub="timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
             **_AUGREG,
         ),
+        "augreg-base-384": _entry(
+            "vit-base-patch16",
+            "ImageNet-21k, then ImageNet-1k, 384 pixels",
+            87,
+            86.0,
+            hub="timm/vit_base_patch16_384.augreg_in21k_ft_in1k",
+            licence="Apache-2.0",
+            traits=_traits(HALF, 1.0, 384),
+        ),
         "deit-tiny": _entry(
             "vit-tiny-patch16",
             "ImageNet-1k",
