@@ -72,7 +72,7 @@ def test_an_unknown_recipe_is_refused_with_the_nearest_one() -> None:
 
 
 def test_a_literal_far_from_all_others_lists_what_there_is() -> None:
-    with pytest.raises(UsageError, match="one of crop, squash"):
+    with pytest.raises(UsageError, match="one of auto, crop, squash"):
         configure({"data": {"resize": "zzz"}})
 
 

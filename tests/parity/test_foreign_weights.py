@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import timm
@@ -14,6 +15,7 @@ from timm.models import save_for_hf
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionViT
 
+from vitcli.models.adapt import adapt_weights
 from vitcli.models.capture import capture_attention
 from vitcli.models.formats import TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL, to_ours, to_theirs
 from vitcli.models.vit import VisionTransformer
@@ -340,3 +342,23 @@ def test_every_head_of_its_own_is_found_in_order():
     assert joined["blocks.0.attention.qkv.bias"].tolist() == [
         100 * part + head for part in range(3) for head in range(12)
     ]
+
+
+@pytest.mark.parametrize("name", ["deit", "deit distilled", "deit3", "dinov2 with registers", "clip"])
+def test_at_another_image_size_logits_are_those_of_timm(name, tmp_path):
+    model, changes = TIMM_MODELS[name]
+    theirs = stirred(timm.create_model(model, **{**TINY, **changes}))
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    foreign = read_foreign(tmp_path)
+    patch = foreign.config.patch_size[0]
+    size = (5 * patch, 3 * patch)
+    target = replace(foreign.config, image_size=size)
+    fresh = VisionTransformer(target)
+    classes = (foreign.classes, foreign.classes)
+    adapted = adapt_weights(foreign.weights, foreign.config, target, fresh=fresh.state_dict(), classes=classes)
+    assert {key for key, _ in adapted.changed} == {"positions"}
+    fresh.load_state_dict(adapted.weights)
+    wanted = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, img_size=size).eval()
+    images = images_for(target)
+    with torch.no_grad():
+        torch.testing.assert_close(fresh.eval()(images), wanted(images), rtol=1e-5, atol=1e-5)

@@ -22,10 +22,12 @@ class DataConfig:
     """Share of the training split held out where a data set has no validation split."""
     test_fraction: float = 0.2
     """Share held out for testing where a folder has no splits at all (the same images for every seed)."""
-    resize: Literal["crop", "squash"] = "crop"
-    """Keep the aspect ratio and crop the centre, or stretch to the model's size."""
-    crop_fraction: float = 0.9
-    """Share of the short side that the centre crop keeps (photos only: images of one small size are used whole)."""
+    resize: Literal["auto", "crop", "squash"] = "auto"
+    """Photos become the model's size by a centre crop, or by squashing; auto: as the weights that training starts
+    from were used to, else by a crop."""
+    crop_fraction: float = 0.0
+    """Share of the short side that the centre crop keeps (photos only: images of one small size are used whole);
+    0: as with the weights, else 0.9."""
     normalise: Literal["auto", "dataset", "imagenet", "half", "none"] = "auto"
     """Mean and standard deviation: of the training split, of ImageNet, 0.5/0.5, or 0/1; auto: those of the weights
     that training starts from, else of the training split."""
@@ -35,7 +37,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check(0 < self.val_fraction < 1, f"val_fraction = {self.val_fraction} is not between 0 and 1")
         check(0 < self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not between 0 and 1")
-        check(0 < self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in (0, 1]")
+        check(0 <= self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in [0, 1]")
         check(self.workers >= 0, f"workers = {self.workers} is negative")
 
 

@@ -1,11 +1,12 @@
 """The images that a model is trained and validated on."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from vitcli.core.config import AugmentConfig, TrainConfig
+from vitcli.core.config import AugmentConfig, DataConfig, TrainConfig
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.cache import PreparedSplit, channel_statistics
@@ -14,6 +15,7 @@ from vitcli.data.raw import Labels, stratified_split
 
 _PHOTO_MARGIN = 1.15
 """How much larger than the model's input photos are kept for random resized crops."""
+_CROP_FRACTION = 0.9
 _KNOWN_STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5,), (0.5,)),
@@ -58,13 +60,7 @@ def prepare_training_data(
             seed=config.run.seed,
             classes=facts.classes,
         )
-    geometry = facts.native_geometry or Geometry(
-        size=image_size,
-        channels=facts.channels,
-        resize=config.data.resize,
-        crop_fraction=config.data.crop_fraction,
-        interpolation=source.geometry.interpolation if source else "bicubic",
-    )
+    geometry = facts.native_geometry or _geometry_of_photos(config.data, image_size, facts.channels, source)
     train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
     workers = config.data.workers
     train = dataset.split("train", train_geometry, workers=workers, emit=emit)
@@ -75,6 +71,22 @@ def prepare_training_data(
         mean, std = _statistics(config.data.normalise, train.images, members, facts.channels)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     return TrainingData(train=train, members=members, val=val, preprocessing=preprocessing)
+
+
+def _geometry_of_photos(
+    config: DataConfig, size: Size, channels: Literal[1, 3], source: Preprocessing | None
+) -> Geometry:
+    """How photos become the model's size: as configured, else as the weights were used to, else by a centre crop."""
+    usual = source.geometry if source else Geometry(size=size, channels=channels, crop_fraction=_CROP_FRACTION)
+    resize = usual.resize if config.resize == "auto" else config.resize
+    kept = config.crop_fraction or (usual.crop_fraction if usual.resize == "crop" else _CROP_FRACTION)
+    return Geometry(
+        size=size,
+        channels=channels,
+        resize=resize,
+        crop_fraction=kept if resize == "crop" else 1.0,
+        interpolation=usual.interpolation,
+    )
 
 
 def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig) -> Geometry:
