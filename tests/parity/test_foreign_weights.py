@@ -362,3 +362,14 @@ def test_at_another_image_size_logits_are_those_of_timm(name, tmp_path):
     images = images_for(target)
     with torch.no_grad():
         torch.testing.assert_close(fresh.eval()(images), wanted(images), rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_configuration_transformers_models_have_its_usual_epsilon(tmp_path):
+    theirs = transformers.ViTForImageClassification(
+        transformers.ViTConfig(hidden_size=64, num_hidden_layers=1, intermediate_size=96, image_size=32, num_labels=3)
+    )
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    foreign = read_foreign(tmp_path / "weights.pth")
+    assert foreign.config.norm_eps == theirs.config.layer_norm_eps == 1e-12
+    assert foreign.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert foreign.preprocessing.geometry.resize == "squash"
