@@ -245,7 +245,6 @@ def test_a_misspelt_command_or_option_comes_with_the_right_one(run_cli: RunCli, 
         ("predict", "IMAGE"),
         ("predict a.png --top-k 0", "--top-k"),
         ("attention-map a.png --head-fusion median", "median"),
-        ("download", "NAME"),
     ],
 )
 def test_what_is_no_command_line_is_a_usage_error(run_cli: RunCli, words: str, named: str) -> None:

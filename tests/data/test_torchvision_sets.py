@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from servers.files import serving
+from tests.servers.files import serving
 from torchvision import datasets
 
 from vitcli.core.events import ignore
