@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.servers.files import serving
 from torchvision import datasets
 
+from tests.servers.files import serving
 from vitcli.core.events import ignore
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
