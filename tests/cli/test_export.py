@@ -76,3 +76,29 @@ def test_the_check_sees_a_difference(trained_run: Path) -> None:
     model = load_model(str(trained_run), output_dir=Path(), device="cpu", emit=lambda _: None).model
     assert _difference(model, model, 2) == 0
     assert _difference(model, lambda images: model(images) + torch.eye(10)[:2] * 3e-4, 2) > 1e-4
+
+
+def test_only_an_earlier_export_is_replaced(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    (precious / "below").mkdir(parents=True)
+    (precious / "thesis.txt").write_text("all of it")
+    words = ("export", "--output-dir", trained_run.parent, "--output", precious, "--overwrite")
+    refused = run_cli(*words, "--format", "timm")
+    assert refused.code == 1
+    assert "no earlier export" in refused.err
+    assert run_cli(*words, "--format", "torchscript").code == 0  # a folder for a file: it goes inside
+    assert run_cli(*words, "--format", "torchscript").code == 0
+    assert (precious / "thesis.txt").read_text() == "all of it"
+    assert (precious / "model.torchscript.pt").is_file()
+    file = tmp_path / "f.txt"
+    file.write_text("kept")
+    assert run_cli("export", "--output-dir", trained_run.parent, "--output", file, "--format", "timm").code == 1
+    assert file.read_text() == "kept"
+
+
+def test_another_epoch_is_exported_beside_the_best(run_cli: RunCli, trained_run: Path) -> None:
+    words = ("--format", "torchscript", "--overwrite", "--json")
+    best = run_cli("export", "--output-dir", trained_run.parent, *words)
+    last = run_cli("export", trained_run / "checkpoints" / "last.safetensors", *words)
+    assert (best.code, last.code) == (0, 0), last.err
+    assert json.loads(best.out)["path"] != json.loads(last.out)["path"]

@@ -15,6 +15,7 @@ from vitcli.engine.checkpoint import load_checkpoint
 
 RunCli = Callable[..., Outcome]
 SIZE = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
+EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 QUICK = ("--epochs", "2", "--batch-size", "4", "--val-fraction", "0.25", "--image-size", "32", "--seed", "1")
 
 
@@ -186,7 +187,7 @@ def test_a_model_without_a_head_is_explained_but_not_asked_for_classes(
         (("--init-from", "hf:timm"), "expected: hf:OWNER/NAME"),
         (("--init-from", "weights.pth"), "no such file: weights.pth"),
         (("--train-only", "heads"), "--train-only 'heads' is no part of a model"),
-        (("--lora", "2", "--train-only", "norm"), "both say what is trained"),
+        (("--lora", "2", "--train-only", "norm"), "--train-only and --lora each say what is trained"),
         (("--head", "mlp"), "--head 'mlp' is no head"),
     ],
 )
@@ -227,3 +228,45 @@ def test_the_cassava_tutorials_recipe_runs_on_photos_in_folders(run_cli: RunCli,
     words = [word for setting in small for word in ("--set", setting)]
     outcome = run_cli("train", photos, *QUICK, "--recipe", "cassava-classic", *words)
     assert outcome.code == 0, outcome.err
+
+
+def test_a_folder_of_checkpoints_is_read_like_any_folder_of_weights(run_cli: RunCli, trained_run: Path) -> None:
+    outcome = run_cli("predict", "--model", trained_run / "checkpoints", EXAMPLES, "--json")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_random_backbone_is_not_frozen_in_silence(run_cli: RunCli, photos: Path) -> None:
+    outcome = run_cli("train", photos, *QUICK, "--model", "vit-nano-patch4", "--freeze-backbone")
+    assert outcome.code == 0, outcome.err
+    assert "as random as it starts" in outcome.err
+    assert "optimizer: adamw" in outcome.err
+
+
+def test_a_recipe_that_freezes_means_the_same_with_the_flag(run_cli: RunCli, photos: Path, deit: Path) -> None:
+    words = ("--recipe", "butterflies-classic", "--init-from", deit, "--image-size", "32", "--epochs", "1")
+    assert run_cli("train", photos, *words, "--name", "without").code == 0
+    assert run_cli("train", photos, *words, "--name", "with", "--freeze-backbone").code == 0
+    with_flag, without = (Run(Path("experiments") / name).config["optim"] for name in ("with", "without"))
+    assert with_flag == without
+    assert with_flag["optimizer"] == "adam"
+
+
+def test_views_that_are_all_the_same_are_refused(run_cli: RunCli, photos: Path, deit: Path) -> None:
+    words = ("--recipe", "probe", "--init-from", deit, "--feature-views", "3")
+    outcome = run_cli("train", photos, *QUICK, *words)
+    assert outcome.code == 1
+    assert "every view would be the same" in outcome.err
+    assert not Path("experiments").exists()
+
+
+def test_another_head_on_the_same_classes_is_new(run_cli: RunCli, photos: Path, deit: Path) -> None:
+    assert run_cli("train", photos, *QUICK, "--init-from", deit, "--head", "mlp:16", "--name", "base").code == 0
+    outcome = run_cli("train", photos, *QUICK, "--init-from", "base", "--head", "mlp:8")
+    assert outcome.code == 0, outcome.err
+    assert "new         head." in outcome.err
+
+
+def test_weights_made_with_other_heads_are_warned_about(run_cli: RunCli, photos: Path, deit: Path) -> None:
+    outcome = run_cli("train", photos, *QUICK, "--init-from", deit, "--set", "model.num_heads=4")
+    assert outcome.code == 0, outcome.err
+    assert "num_heads = 1, not 4" in outcome.err

@@ -1,13 +1,20 @@
 """Files of weights that cannot be read, or that need guesses."""
 
+import contextlib
+import io
 import json
 import os
 import pickle
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vitcli.core.errors import ModelError
+from vitcli.core.errors import ModelError, UsageError
+from vitcli.models.pretrained import PRETRAINED, find_entry
 from vitcli.models.weights import imagenet_classes, read_foreign
 
 WIDTH = 128
@@ -136,8 +143,87 @@ def test_what_is_guessed_is_told(tmp_path):
     assert foreign.config.num_heads == 2
     assert foreign.config.name == "weights"
     assert foreign.classes == ("class 0", "class 1", "class 2", "class 3")
-    assert len(foreign.guesses) == 1
-    assert "data.normalise=half" in foreign.guesses[0]
+    assert foreign.guesses == (
+        "2 heads, gelu, norm epsilon 1e-06",
+        "ImageNet's mean and standard deviation, bicubic crop, 0.9 of it kept",
+    )
+
+
+def test_a_head_with_another_layer_below_is_left_out_and_that_is_said(tmp_path):
+    weights = {**timm_weights(), "pre_logits.fc.weight": torch.zeros(128, 128)}
+    foreign = read_foreign(saved(tmp_path, weights))
+    assert foreign.config.num_classes == 0
+    assert any("pre_logits" in guess for guess in foreign.guesses)
+
+
+@pytest.mark.parametrize("missing", ["pos_embed", "blocks.0.mlp.fc1.weight", "patch_embed.proj.weight"])
+def test_half_a_model_is_refused(tmp_path, missing):
+    weights = timm_weights()
+    del weights[missing]
+    with pytest.raises(ModelError, match=r"no whole Vision Transformer|no Vision Transformer in a known format"):
+        read_foreign(saved(tmp_path, weights))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"pretrained_cfg": {"mean": 0.5, "std": 0.5}}, {"pretrained_cfg": {"input_size": 224}}, {"crop_pct": 0}],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(tmp_path, config):
+    torch.save(timm_weights(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"cannot be understood|not between 0 and 1"):
+        read_foreign(tmp_path)
+
+
+def test_null_is_as_good_as_absent_in_a_configuration(tmp_path):
+    torch.save(timm_weights(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": None, "model_args": None}))
+    assert read_foreign(tmp_path).config.num_classes == 4
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.module.", "module._orig_mod.", "model.", "module.vit."])
+def test_prefixes_come_off_in_any_order(tmp_path, prefix):
+    weights = {prefix + key: value for key, value in timm_weights().items()}
+    assert read_foreign(saved(tmp_path, weights)).config.depth == 1
+
+
+def test_an_empty_wrapper_hides_no_weights(tmp_path):
+    assert read_foreign(saved(tmp_path, {"model_ema": {}, "model": timm_weights()})).config.depth == 1
+
+
+@given(at=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_a_damaged_pickle_is_an_error_and_no_traceback(at, byte):
+    buffer = io.BytesIO()
+    torch.save({key: value[:1] for key, value in timm_weights().items()}, buffer)
+    content = bytearray(buffer.getvalue())
+    content[at % len(content)] = byte
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.pth"
+        file.write_bytes(content)
+        with contextlib.suppress(ModelError):
+            read_foreign(file)
+
+
+def test_names_of_what_can_be_fetched():
+    assert find_entry("digits") is None
+    assert find_entry("deit-tiny") is PRETRAINED["deit-tiny"]
+    hub = find_entry("hf:some/model@v1.0")
+    assert hub is not None
+    assert (hub.hub, hub.revision) == ("some/model", "v1.0")
+    web = find_entry("https://host/vit-20240101.pth")
+    assert web is not None
+    assert web.sha256 == ""
+    hashed = find_entry("https://host/vit_b_16-c867db91.pth?download=true")
+    assert hashed is not None
+    assert hashed.sha256 == "c867db91"
+
+
+@pytest.mark.parametrize(
+    "name", ["hf:OWNER/", "hf:foo bar/baz", "hf:a--b/c..d", "https://[::1/x.pth", "https://h/ä.pth"]
+)
+def test_names_that_cannot_be_fetched_are_refused(name):
+    with pytest.raises(UsageError, match=r"names no repository|is no address"):
+        find_entry(name)
 
 
 def test_a_configuration_that_is_no_json_is_named(tmp_path):

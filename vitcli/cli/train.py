@@ -157,6 +157,9 @@ def train(
     Without options this trains on the data set downloaded last, else on the bundled digits, with the recipe that suits it.
     Settings come from the recipe, then --config, then options; the later win, and what no option says is the recipe's.
     """
+    parts = {"--freeze-backbone": freeze_backbone, "--train-only": train_only, "--lora": lora}
+    if len(both := [flag for flag, value in parts.items() if value]) > 1:
+        raise UsageError(f"{' and '.join(both)} each say what is trained", hint="give one of them")
     flags: dict[str, dict[str, Any]] = {
         "data": {"name": dataset, "dir": data_dir or None, "val_fraction": val_fraction, "workers": workers},
         "augment": {"mixup": mixup, "cutmix": cutmix, "feature_views": feature_views},

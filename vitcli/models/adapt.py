@@ -15,6 +15,8 @@ from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Size, format_size
 
 _HEADS = ("head.", "distillation_head.")
+_ESSENTIAL = ("blocks.", "input_norm.", "norm.")
+"""Without these the features would be others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,7 @@ def adapt_weights(
     result: dict[str, Tensor] = {}
     changed: list[tuple[str, str]] = []
     wrong: list[str] = []
-    order = _order_of_classes(*classes)
+    order = _order_of_classes(*classes) if _same_head(weights, fresh) else None
     for key, own in fresh.items():
         value = weights.get(key)
         if value is None or (key.startswith(_HEADS) and order is None):
@@ -79,6 +81,7 @@ def adapt_weights(
         result[key] = value
         if done:
             changed.append((key, done))
+    wrong += [f"{key} has no place" for key in weights if key.startswith(_ESSENTIAL) and key not in result]
     if wrong or not any(key.startswith("blocks.") for key in result):
         raise ModelError(
             f"the weights do not fit {target.name}: {'; '.join(wrong[:3]) or 'not one has its name'}",
@@ -129,6 +132,14 @@ def _order_of_classes(source: Sequence[str], target: Sequence[str]) -> list[int]
         return None
     index = {name: place for place, name in enumerate(source)}
     return [index[name] for name in target]
+
+
+def _same_head(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> bool:
+    """Whether two models have the same layers in their heads; their order of classes may differ."""
+    theirs, ours = (
+        {key: value.shape for key, value in each.items() if key.startswith(_HEADS)} for each in (weights, fresh)
+    )
+    return theirs == ours
 
 
 def _is_last_of_head(key: str, fresh: Mapping[str, Tensor]) -> bool:

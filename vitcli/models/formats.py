@@ -153,7 +153,7 @@ TUTORIAL = Format(
 )
 FORMATS = (TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL)
 
-_WRAPPERS = ("module.", "_orig_mod.", "vit.", "deit.")
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "vit.", "deit.")
 """What training scripts and larger models put before every key."""
 
 
@@ -199,7 +199,7 @@ def to_theirs(weights: Mapping[str, Tensor], names: Names, keys: Iterable[str]) 
 
 
 def _bare(key: str) -> str:
-    for wrapper in _WRAPPERS:
+    while wrapper := next((each for each in _WRAPPERS if key.startswith(each)), ""):
         key = key.removeprefix(wrapper)
     return key
 

@@ -1,15 +1,19 @@
 """Fetching weights: from the Hugging Face hub through its own client and cache, or from a plain address."""
 
+import hashlib
 import logging
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
 from vitcli.models.pretrained import PretrainedEntry
 
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_final.pt")
+"""What the one file of weights in a folder or repository is called."""
 _SHA256_DIGITS = 64
 _SIDECARS = ("config.json", "preprocessor_config.json")
 
@@ -47,15 +51,24 @@ def find_weights(entry: PretrainedEntry, folder: Path) -> Path | None:
         return path if path.is_file() else None
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(entry.hub, entry.file, revision=entry.revision)
-    return Path(cached) if isinstance(cached, str) else None
+    for file in _names(entry):
+        cached = try_to_load_from_cache(entry.hub, file, revision=entry.revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
+def _names(entry: PretrainedEntry) -> tuple[str, ...]:
+    return (entry.file,) if entry.file else WEIGHT_FILES
 
 
 _ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
 
 
 def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
-    return folder / entry.url.rpartition("/")[2]
+    """Files of one name from different addresses are kept apart."""
+    address = hashlib.sha256(entry.url.encode()).hexdigest()[:12]
+    return folder / address / unquote(urlsplit(entry.url).path).rpartition("/")[2]
 
 
 def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
@@ -74,23 +87,32 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
     where = f"{entry.hub} on the hub"
     try:
         # Asked for first, because this call does not spend half a minute on retries where there is no network.
-        metadata = get_hf_file_metadata(hf_hub_url(entry.hub, entry.file, revision=entry.revision))
+        for file in _names(entry):
+            try:
+                metadata = get_hf_file_metadata(hf_hub_url(entry.hub, file, revision=entry.revision))
+                break
+            except EntryNotFoundError:
+                if file == _names(entry)[-1]:
+                    raise
+        for sidecar in _SIDECARS:  # before the weights, so that these are never there without
+            _fetch_if_there(entry, sidecar, metadata.commit_hash)
         path = Path(
             hf_hub_download(
                 entry.hub,
-                entry.file,
+                file,
                 revision=entry.revision,
                 tqdm_class=_reporting(Megabytes(f"fetching {entry.hub}", emit)),
             )
         )
-        for sidecar in _SIDECARS:
-            _fetch_if_there(entry, sidecar, metadata.commit_hash)
     except GatedRepoError:
         raise ModelError(f"{where} needs an account that accepted its terms", hint="`hf auth login`") from None
     except LocalEntryNotFoundError as error:  # its name notwithstanding: the network failed
         raise _not_fetched(where, error) from None
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        raise ModelError(f"{where} has no {entry.file} at {entry.revision}: {_first_line(error)}") from None
+        raise ModelError(
+            f"{where} has no {' or '.join(_names(entry))} at {entry.revision}: {_first_line(error)}",
+            hint="check the name; `vit download` lists weights that are known",
+        ) from None
     except (OSError, transport_error) as error:
         raise _not_fetched(where, error) from None
     etag = metadata.etag or ""

@@ -19,10 +19,21 @@ def read_traits(file: Path, form: Format) -> Traits:
         ModelError: a configuration is there, but unreadable, or the model is none that we can build.
     """
     config = _json(file.with_name("config.json"))
+    images = _json(file.with_name("preprocessor_config.json"))
+    try:
+        traits = _traits(config, images, form)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        raise ModelError(f"{file.with_name('config.json')} cannot be understood: {error}") from None
+    if traits.crop_fraction is not None and not 0 < traits.crop_fraction <= 1:
+        raise ModelError(f"beside {file}: a crop of {traits.crop_fraction} of the image is not between 0 and 1")
+    return traits
+
+
+def _traits(config: dict[str, Any], images: dict[str, Any], form: Format) -> Traits:
     if form is TIMM:
         return _timm(config)
     if form is TRANSFORMERS:
-        return _transformers(config, _json(file.with_name("preprocessor_config.json")))
+        return _transformers(config, images)
     if form is TUTORIAL and "num_attention_heads" in config:
         return Traits(settings={"num_heads": config["num_attention_heads"]})
     return Traits()
@@ -39,9 +50,9 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _timm(config: dict[str, Any]) -> Traits:
-    data = {**config, **config.get("pretrained_cfg", {})}
+    data = {**config, **(config.get("pretrained_cfg") or {})}
     architecture = str(config.get("architecture", ""))
-    arguments = config.get("model_args", {})
+    arguments = config.get("model_args") or {}
     settings: dict[str, Any] = {"activation": "gelu-quick"} if "quickgelu" in architecture else {}
     if "num_heads" in arguments:
         settings["num_heads"] = arguments["num_heads"]
@@ -70,7 +81,7 @@ def _transformers(config: dict[str, Any], images: dict[str, Any]) -> Traits:
             settings[ours] = config[theirs]
     if "hidden_act" in config:
         settings["activation"] = _activation(config["hidden_act"], form=TRANSFORMERS, gelu_new="gelu-tanh")
-    names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
+    names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
     is_named = any(name != f"LABEL_{index}" for index, name in names.items())
     return Traits(
         settings=settings,

@@ -7,7 +7,6 @@ or from what the format's models usually are, and is said where it is a guess. N
 
 import argparse
 import math
-import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +23,10 @@ from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.models.formats import FORMATS, TIMM, TORCHVISION, TRANSFORMERS, Format, recognise, to_ours
+from vitcli.models.hub import WEIGHT_FILES
 from vitcli.models.pretrained import CLIP, HALF, IMAGENET, PRETRAINED, Traits
 from vitcli.models.sidecars import read_traits
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_final.pt")
-"""What the one file of weights in a folder is called."""
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
 """Under which name training scripts store weights, the best first."""
 _HEAD_WIDTH = 64
@@ -64,24 +62,28 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
     Raises:
         ModelError: no such file, damaged, with code in it, of no known format, or no plain Vision Transformer.
     """
-    file = _weights_in(path) if path.is_dir() else path
-    tensors = _unwrapped(_read(file), file)
+    path = weights_in(path) if path.is_dir() else path
+    tensors = _unwrapped(_read(path), path)
     form = recognise(tensors)
     if form is None:
         raise ModelError(
-            f"{file} holds no Vision Transformer in a known format (its tensors: {', '.join(list(tensors)[:3])} ...)",
+            f"{path} holds no Vision Transformer in a known format (its tensors: {', '.join(list(tensors)[:3])} ...)",
             hint=f"known are the formats of vit, {', '.join(each.name for each in FORMATS)}",
         )
     weights, left_over = to_ours(tensors, form.names)
+    _refuse_parts(weights, path)
     strange = [key for key in left_over if _is_essential(key)]
     if strange:
         raise ModelError(
-            f"{file} is no plain Vision Transformer: it has no place for {', '.join(strange[:3])}",
+            f"{path} is no plain Vision Transformer: it has no place for {', '.join(strange[:3])}",
             hint="gated MLPs, relative positions and attention pooling are not supported",
         )
-    known = (traits or _traits_of_file(file.name)).over(read_traits(file, form))
+    known = (traits or _traits_of_file(path.name)).over(read_traits(path, form))
     guesses: list[str] = []
-    config = _config(weights, tensors, form, known, name or _name(path, file), guesses)
+    if any("pre_logits" in key for key in left_over) and "head.1.weight" in weights:
+        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+        guesses.append("its head has another layer below it (pre_logits), so it is left out")
+    config = _config(weights, tensors, form, known, name or _name(path), guesses)
     return ForeignModel(
         format=form.name,
         config=config,
@@ -99,10 +101,17 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(file.read_text(encoding="utf-8").splitlines())
 
 
-def _weights_in(folder: Path) -> Path:
-    files = [folder / name for name in _WEIGHTS if (folder / name).is_file()] or sorted(folder.glob("*.safetensors"))
+def weights_in(folder: Path) -> Path:
+    """The file of weights in a folder that timm, transformers or a run's checkpoints are in.
+
+    Raises:
+        ModelError: there is none.
+    """
+    files = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()] or sorted(
+        folder.glob("*.safetensors")
+    )
     if not files:
-        raise ModelError(f"no weights in {folder}", hint=f"expected is one of {', '.join(_WEIGHTS)}")
+        raise ModelError(f"no weights in {folder}", hint=f"expected is one of {', '.join(WEIGHT_FILES)}")
     return files[0]
 
 
@@ -115,14 +124,13 @@ def _read(file: Path) -> Any:
             return load_file(file)
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_HARMLESS):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # noqa: BLE001 - a damaged pickle can end in any error that there is
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):
             raise ModelError(
                 f"{file} holds more than tensors; it was not loaded, for it could run any code", hint=_AS_TENSORS
             ) from None
-        raise ModelError(f"{file} is damaged or no file of weights") from None
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(f"{file} is damaged or no file of weights: {error}") from None
+        reason = f": {error}" if isinstance(error, SafetensorError | OSError) else ""
+        raise ModelError(f"{file} is damaged or no file of weights{reason}") from None
 
 
 _AS_TENSORS = "save it anew as safetensors, or as torch.save(model.state_dict(), file)"
@@ -131,7 +139,7 @@ _AS_TENSORS = "save it anew as safetensors, or as torch.save(model.state_dict(),
 def _unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         for name in _WRAPPERS:
-            if isinstance(content.get(name), Mapping):
+            if isinstance(content.get(name), Mapping) and content[name]:
                 return _unwrapped(content[name], file)
         if tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}:
             return tensors
@@ -139,13 +147,24 @@ def _unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
 
 
 def _is_essential(key: str) -> bool:
-    """A tensor without which blocks or pooling would compute something else."""
-    return any(part in key for part in ("blocks.", "layers.", ".layer.", "attn_pool", "rope", "relative_position"))
+    """A tensor without which blocks, patches or pooling would compute something else."""
+    parts = ("blocks.", "layers.", ".layer.", "attn_pool", "rope", "relative_position", "patch_embed.norm")
+    return any(part in key for part in parts)
 
 
-def _name(path: Path, file: Path) -> str:
-    generic = file.name in _WEIGHTS
-    return file.parent.name if generic or path.is_dir() else file.stem
+def _refuse_parts(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Weights of half a model are of no use."""
+    needed = {"patch_embedding.projection.weight": 4, "positions": 3, "blocks.0.mlp.fc1.weight": 2}
+    for key, dimensions in needed.items():
+        if key not in weights or weights[key].ndim != dimensions:
+            found = f"with {weights[key].ndim} dimensions, not {dimensions}" if key in weights else "missing"
+            raise ModelError(
+                f"{file} holds no whole Vision Transformer: {key} is {found}", hint="the file may be cut, or of a part"
+            )
+
+
+def _name(file: Path) -> str:
+    return file.parent.name if file.name in WEIGHT_FILES else file.stem
 
 
 def _traits_of_file(name: str) -> Traits:
@@ -199,10 +218,13 @@ def _config(
         "qkv_bias": "blocks.0.attention.qkv.bias" in weights,
         "layer_scale": 0.0 if scale is None else scale.abs().mean().item() or 1e-5,
     }
-    if "num_heads" not in fields:
-        fields["num_heads"] = max(width // _HEAD_WIDTH, 1)
-        if width % _HEAD_WIDTH:
-            guesses.append(f"{fields['num_heads']} heads (--set model.num_heads=N says otherwise)")
+    if own := {key.split(".")[5] for key in tensors if key.startswith("encoder.blocks.0.attention.heads.")}:
+        fields["num_heads"] = len(own)
+    elif "num_heads" not in known.settings:
+        fields["num_heads"] = fields.get("num_heads", max(width // _HEAD_WIDTH, 1))
+        if known.colours is None or width % _HEAD_WIDTH:
+            activation = fields.get("activation", "gelu")
+            guesses.append(f"{fields['num_heads']} heads, {activation}, norm epsilon {fields['norm_eps']:g}")
     try:
         return ModelConfig(**fields)
     except (UsageError, TypeError) as error:
@@ -225,13 +247,15 @@ def _image_size(rows: int, named: int, patch: Size, known: Size | None) -> tuple
 
 def _preprocessing(config: ModelConfig, form: Format, known: Traits, guesses: list[str]) -> Preprocessing:
     usual = _usual_traits(config, form)
-    if known.colours is None and form is TIMM and not config.input_norm:
-        guesses.append("ImageNet's mean and standard deviation (--set data.normalise=half says otherwise)")
     traits = known.over(usual)
     assert traits.colours
     assert traits.interpolation
     assert traits.resize
     assert traits.crop_fraction
+    if known.colours is None or known.resize is None:
+        colours = {IMAGENET: "ImageNet's", HALF: "0.5 as", CLIP: "CLIP's"}.get(traits.colours, "their")  # type: ignore[arg-type]
+        crop = f", {traits.crop_fraction:.4g} of it kept" if traits.resize == "crop" else ""
+        guesses.append(f"{colours} mean and standard deviation, {traits.interpolation} {traits.resize}{crop}")
     height = config.image_size[0]
     resized = math.floor(height / traits.crop_fraction + 1e-6)  # what the libraries resize to before they crop
     mean, std = traits.colours

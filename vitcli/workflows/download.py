@@ -11,7 +11,7 @@ from vitcli.data.raw import SplitName
 from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, is_present, mark_downloaded
 from vitcli.models.hub import fetch_weights, find_weights
-from vitcli.models.pretrained import PRETRAINED
+from vitcli.models.pretrained import PRETRAINED, find_entry
 from vitcli.workflows.listings import weights_dir
 
 
@@ -47,7 +47,7 @@ def download(
     """Fetch and verify what has a name: a data set, which ``vit train`` then takes by itself, or weights.
 
     Args:
-        name: a data set or pretrained weights.
+        name: a data set, or pretrained weights by name, ``hf:OWNER/NAME`` or address.
         directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
         offline: only say whether weights are there.
         emit: told about the progress.
@@ -56,8 +56,7 @@ def download(
         UsageError: nothing has that name.
         DataError, ModelError: the download failed; nothing is left behind.
     """
-    if name in PRETRAINED:
-        entry = PRETRAINED[name]
+    if entry := find_entry(name):
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)

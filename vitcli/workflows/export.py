@@ -1,6 +1,5 @@
 """A model as a file of another library, checked on the spot."""
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +12,15 @@ from torch import Tensor
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.registry import load_object
-from vitcli.models.export.registry import EXPORTS
+from vitcli.models.export.registry import EXPORTS, ExportEntry
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.loading import load_model
+from vitcli.workflows.loading import LoadedModel, load_model
 
 _TOLERANCE = 1e-4
 _BATCHES = (1, 3)
 """Sizes that the check runs; the exporters trace with 2."""
+_EXPORTED = {"config.json", "model.safetensors", "preprocessor_config.json"}
+"""What exported folders hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +49,9 @@ def export(
     Args:
         model: a run, a file or pretrained weights; empty: the newest finished run.
         format: a name of ``models.export.registry``.
-        output: the file or folder to write; None: in the run, else here.
+        output: the file or folder to write, or a folder for the file; None: in the run, else here.
         output_dir: where runs are.
-        overwrite: replace what is there.
+        overwrite: replace an earlier export.
         offline: fetch no weights.
         emit: told which model was taken.
 
@@ -65,25 +66,45 @@ def export(
             hint=f"uv pip install {' '.join(missing)}",
         )
     loaded = load_model(model, output_dir=output_dir, device="cpu", offline=offline, needs_head=False, emit=emit)
-    path = output or (loaded.run.exports / entry.name if loaded.run else Path(f"{loaded.name}.{entry.name}"))
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} is there already", hint="--overwrite replaces it, --output writes elsewhere")
+    path = _place(output, entry, loaded, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         written = Path(folder) / path.name
         run = load_object(entry.function)(
             loaded.model, loaded.checkpoint.classes, loaded.checkpoint.preprocessing, written
         )
-        difference = max(_difference(loaded.model, run, batch) for batch in _BATCHES)
-        if not difference <= _TOLERANCE:
+        differences = [_difference(loaded.model, run, batch) for batch in _BATCHES]
+        if not all(difference <= _TOLERANCE for difference in differences):  # nor is NaN
             raise ModelError(
-                f"what was written for {format} differs from the model: logits by up to {difference:.1e}",
+                f"what was written for {format} differs from the model: logits by up to {max(differences):.1e}",
                 hint="nothing was kept; please report this",
             )
         if path.is_dir():
-            shutil.rmtree(path)
+            path.replace(Path(folder) / "replaced")
         written.replace(path)
-    return ExportResult(model=loaded.name, format=format, path=path, max_difference=difference)
+    return ExportResult(model=loaded.name, format=format, path=path, max_difference=max(differences))
+
+
+def _place(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
+    """What to write; only what an earlier export wrote may be there, and only with ``overwrite``."""
+    path = (output or _usual_place(entry, loaded)).expanduser().resolve()
+    if path.is_dir() and not entry.is_folder:
+        path /= entry.name
+    if not path.exists():
+        return path
+    names = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    if path.is_dir() != entry.is_folder or (entry.is_folder and not {"config.json"} <= names <= _EXPORTED):
+        raise UsageError(f"{path} is no earlier export, so it is not replaced", hint="--output writes elsewhere")
+    if not overwrite:
+        raise UsageError(f"{path} is there already", hint="--overwrite replaces it, --output writes elsewhere")
+    return path
+
+
+def _usual_place(entry: ExportEntry, loaded: LoadedModel) -> Path:
+    if not loaded.run:
+        return Path(f"{loaded.name}.{entry.name}")
+    is_best = loaded.path.resolve() == loaded.run.best_checkpoint.resolve()
+    return loaded.run.exports / (entry.name if is_best else f"{loaded.path.stem}-{entry.name}")
 
 
 @torch.no_grad()

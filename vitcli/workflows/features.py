@@ -12,6 +12,7 @@ from vitcli.core.config import AugmentConfig, TrainConfig
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, TaskProgress
 from vitcli.core.files import replacing
+from vitcli.core.interrupts import StopRequest
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
@@ -35,6 +36,11 @@ def sees_images_once(config: TrainConfig) -> bool:
         why = "MixUp and CutMix change them" if only_head else "the backbone is trained"
         raise UsageError(f"--feature-views {views}: images cannot be seen only once, for {why}", hint="leave it out")
     unchanged = replace(config.augment, feature_views=0) == AugmentConfig()
+    if views > 1 and unchanged:
+        raise UsageError(
+            f"--feature-views {views}: nothing changes the images, so every view would be the same",
+            hint="leave it out, or change them, for example --set augment.flip=0.5",
+        )
     return only_head and (unchanged or bool(views))
 
 
@@ -70,6 +76,7 @@ def feature_batches(
     precision: Precision,
     cache: Path,
     emit: Emit,
+    stop: StopRequest,
 ) -> tuple[FeatureBatches, Batches]:
     """Batches of features for training and validation.
 
@@ -81,6 +88,10 @@ def feature_batches(
         precision: what it is computed in.
         cache: the file that keeps the features.
         emit: told about the progress.
+        stop: asked after every batch.
+
+    Raises:
+        Interrupted: it said so.
     """
     to_input = InputTransform(data.preprocessing, device)
     augment = TrainTransform(config.augment, to_input)
@@ -99,7 +110,7 @@ def feature_batches(
     }
     passes["val"] = Batches(data.val.images, data.val.labels, batch_size=_BATCH, transform=to_input, device=device)
     total = sum(each.num_images for each in passes.values())
-    progress = _Progress(total, emit)
+    progress = _Progress(total, emit, stop)
     model.eval()
     kept: dict[str, Tensor] = {}
     for name, batches in passes.items():
@@ -122,11 +133,13 @@ def feature_batches(
 
 
 class _Progress:
-    def __init__(self, total: int, emit: Emit) -> None:
-        self.total, self.emit, self.done = total, emit, 0
+    def __init__(self, total: int, emit: Emit, stop: StopRequest) -> None:
+        self.total, self.emit, self.stop, self.done = total, emit, stop, 0
         self.add(0)
 
     def add(self, count: int) -> None:
+        if self.stop:
+            raise self.stop.error("while features were computed")
         self.done += count
         self.emit(TaskProgress(task="computing features", done=self.done, total=self.total))
 

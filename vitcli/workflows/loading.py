@@ -1,25 +1,24 @@
 """From what a user calls a model (nothing, a run, a file, pretrained weights) to a model that is ready for use."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from vitcli.core.errors import ModelError, RunError, UsageError, did_you_mean
+from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import Run, find_run, newest_finished, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
 from vitcli.models.hub import fetch_weights
-from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
+from vitcli.models.pretrained import PRETRAINED, Traits, find_entry
 from vitcli.models.vit import VisionTransformer
-from vitcli.models.weights import read_foreign
+from vitcli.models.weights import read_foreign, weights_in
 from vitcli.workflows.listings import weights_dir
 
-_HUB = "hf:"
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+_CHANNELS = (1, 3)
+"""What image files are turned into."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,11 @@ def load_model(
         raise ModelError(
             f"{checkpoint.model.name} has no classifier", hint=f"vit train DATASET --init-from {name} gives it one"
         )
+    if checkpoint.model.in_channels not in _CHANNELS:
+        raise ModelError(
+            f"{checkpoint.model.name} wants images of {checkpoint.model.in_channels} channels, files have 1 or 3",
+            hint=f"vit train DATASET --init-from {name} adapts it",
+        )
     if not name:
         assert source.run is not None
         epoch = checkpoint.provenance.get("epoch")
@@ -104,7 +108,7 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
 
     Args:
         name: a run's name or path, a file or folder of weights in any known format, the name of pretrained weights,
-            ``hf:OWNER/NAME`` on the Hugging Face hub, or an http address; empty: the newest finished run.
+            ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face hub, or an http address; empty: the newest finished run.
         output_dir: where runs are.
         offline: fetch nothing.
         emit: told what the format is and what had to be guessed.
@@ -114,19 +118,17 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
     """
     path = Path(name)
     if name and path.is_file():
-        if is_checkpoint(path):
-            return ReadModel(checkpoint=load_checkpoint(path), path=path, run=run_of_checkpoint(path))
-        return _foreign(path, emit)
+        return _read(path, emit)
     if not name or (path / "run.json").is_file() or (output_dir / name / "run.json").is_file():
         run = find_run(name, output_dir) if name else newest_finished(output_dir)
         checkpoint = _checkpoint_of(run)
         return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=run)
-    if entry := _entry(name):
+    if entry := find_entry(name):
         file = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
-        called = name if name in PRETRAINED else file.stem if entry.url else name.rpartition("/")[2]
-        return _foreign(file, emit, traits=entry.traits, name=called)
+        called = name if name in PRETRAINED else file.stem if entry.url else entry.hub.rpartition("/")[2]
+        return _read(file, emit, traits=entry.traits, name=called)
     if path.is_dir():
-        return _foreign(path, emit)
+        return _read(weights_in(path), emit)
     if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
         raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
     try:
@@ -144,26 +146,14 @@ def _checkpoint_of(run: Run) -> Path:
     raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")
 
 
-def _entry(name: str) -> PretrainedEntry | None:
-    """What a name or address means, if it is one of weights to fetch."""
-    if name in PRETRAINED:
-        return PRETRAINED[name]
-    rest: dict[str, str] = {}
-    if name.startswith(_HUB):
-        rest = {"hub": name.removeprefix(_HUB)}
-        if rest["hub"].count("/") != 1:
-            raise UsageError(f"{name!r} names no repository", hint="expected: hf:OWNER/NAME")
-    elif name.startswith(("https://", "http://")):
-        found = _HASH_IN_NAME.search(name)
-        rest = {"url": name, "sha256": found[1] if found else ""}
-    if not rest:
-        return None
-    return PretrainedEntry(model="", summary="", licence="", parameters=0, top1=None, traits=Traits(), **rest)
-
-
-def _foreign(path: Path, emit: Emit, *, traits: Traits | None = None, name: str = "") -> ReadModel:
+def _read(path: Path, emit: Emit, *, traits: Traits | None = None, name: str = "") -> ReadModel:
+    """A file of weights: ours, or in any other known format."""
+    if is_checkpoint(path):
+        return ReadModel(checkpoint=load_checkpoint(path), path=path, run=run_of_checkpoint(path))
     foreign = read_foreign(path, traits, name=name)
     emit(Note(text=f"weights: {path}, in the format of {foreign.format}"))
+    if foreign.left_over:
+        emit(Note(text=f"left over, for vit has no place for it: {', '.join(foreign.left_over)}"))
     for guess in foreign.guesses:
         emit(Warned(text=f"{path.name} does not say it, so this is a guess: {guess}"))
     checkpoint = Checkpoint(

@@ -7,13 +7,14 @@ from typing import Any
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
 from vitcli.core.errors import UsageError
-from vitcli.core.events import Emit, Note
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import check_free
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.store import data_dir, newest_download
 from vitcli.engine.device import choose_device
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
+from vitcli.workflows.features import sees_images_once
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
@@ -25,14 +26,12 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         UsageError, DataError, RunError, DeviceError: what is wrong in any case is said before data are prepared.
     """
     asked = configure(*layers)
-    if asked.optim.train_only or asked.optim.lora:  # little is left for Muon, whatever the recipe says
-        layers = ({"optim": {"optimizer": "adamw"}}, *layers)
     recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
     stated = configure(recipe, *layers)
     names_model = _names_model(layers)
     init_from = stated.run.init_from
     if stated.run.pretrained:
-        init_from = _weights_for(stated, names_model=names_model or _names_model((recipe,)))
+        init_from = _weights_for(asked, stated, names_model=names_model or _names_model((recipe,)))
         layers = tuple(_without_model_name(layer) for layer in (layers))
         names_model = False
     _check_early(stated, takes_architecture=bool(init_from) and not names_model)
@@ -51,7 +50,20 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     if init_from and not names_model:
         base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": ""}
-    return configure(*base, *layers, chosen), dataset
+    return _settled(*base, *layers, chosen, emit=emit), dataset
+
+
+def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
+    """The configuration that layers make, where its parts do not contradict each other."""
+    config = configure(*layers)
+    few = config.optim.lora or config.optim.train_only in {"head", "norm", "bias"}
+    if few and config.optim.optimizer == "muon":  # which is for the matrices of whole blocks
+        config = configure(*layers, {"optim": {"optimizer": "adamw"}})
+        emit(Note(text="optimizer: adamw, since no matrix of a block is trained"))
+    if (few or config.optim.train_only) and not config.run.init_from:
+        emit(Warned(text="most of the model stays as random as it starts: --init-from NAME or --pretrained is missing"))
+    sees_images_once(config)
+    return config
 
 
 def _recipe(stated: TrainConfig, dataset: Dataset, *, starts: bool, emit: Emit) -> tuple[str, list[Settings]]:
@@ -72,9 +84,9 @@ def _recipe(stated: TrainConfig, dataset: Dataset, *, starts: bool, emit: Emit) 
     return name, [images, load_recipe(name)]
 
 
-def _weights_for(stated: TrainConfig, *, names_model: bool) -> str:
+def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) -> str:
     """What ``--pretrained`` means."""
-    if stated.run.init_from:
+    if asked.run.init_from:
         raise UsageError("--pretrained and --init-from both say where to start", hint="leave one out")
     if not names_model:
         return next(iter(PRETRAINED))

@@ -16,6 +16,8 @@ from vitcli.workflows.loading import read_model
 
 _SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, where the data is photos."""
+_FUNCTION = ("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions")
+"""What weights were made with, without a tensor that shows it."""
 
 
 def starting_model(
@@ -72,6 +74,12 @@ def _take_over(
     )
     model.load_state_dict(adapted.weights, strict=False)
     emit(Note(text=f"weights from {path}:\n{_in_words(adapted)}"))
+    if differing := [
+        f"{name} = {getattr(source.model, name)}, not {getattr(model.config, name)}"
+        for name in _FUNCTION
+        if getattr(source.model, name) != getattr(model.config, name)
+    ]:
+        emit(Warned(text=f"these weights were made with {'; '.join(differing)}: they will not compute the same"))
     before = source.provenance
     if before.get("fingerprint") != facts.fingerprint or "val" in facts.counts:
         return

@@ -29,6 +29,7 @@ from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import TrainBatches, Trainer
 from vitcli.figures.curves import draw_curves
 from vitcli.models.finetune import HeadOnly, merged
+from vitcli.models.registry import num_parameters
 from vitcli.workflows.features import feature_batches, sees_images_once
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
@@ -103,7 +104,14 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
             saver.backbone = model.state_dict()
             trained = HeadOnly(model)
             train_batches, val_batches = feature_batches(
-                model, data, config, device=device, precision=precision, cache=run.cache("features"), emit=emit
+                model,
+                data,
+                config,
+                device=device,
+                precision=precision,
+                cache=run.cache("features"),
+                emit=emit,
+                stop=stop,
             )
         else:
             train_batches, val_batches = _image_batches(data, config, device)
@@ -134,7 +142,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         path=run.path,
         dataset=facts.name,
         model=config.model.name,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=num_parameters(model.config),
         device=str(device),
         train_images=len(data.members),
         val_images=len(data.val.labels),

@@ -18,6 +18,11 @@ class ExportEntry:
     needs: tuple[str, ...] = ()
     """Packages that must be installed."""
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder is written, and not a file."""
+        return "." not in self.name
+
 
 EXPORTS: Registry[ExportEntry] = Registry(
     "export format",

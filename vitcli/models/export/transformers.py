@@ -114,6 +114,6 @@ def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
         "size": {"shortest_edge": round(min(height, width) / geometry.crop_fraction)},
         "crop_size": {"height": height, "width": width},
         "do_center_crop": True,
-        "do_convert_rgb": True,
+        "do_convert_rgb": len(preprocessing.mean) > 1,
         **shared,
     }
