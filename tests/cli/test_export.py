@@ -58,8 +58,8 @@ def test_what_was_exported_can_be_used_and_fine_tuned_again(
     ("words", "said"),
     [
         (("--format", "onx"), "did you mean 'onnx'?"),
-        (("--format", "transformers"), "transformers has no such model: it classifies by the class token"),
-        (("nowhere",), "no run 'nowhere'"),
+        (("--format", "transformers"), "transformers has no such model: there, the class token alone is classified"),
+        (("nowhere",), "'nowhere' is no run in"),
     ],
 )
 def test_what_cannot_be_exported_is_said(

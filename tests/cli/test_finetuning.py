@@ -50,8 +50,8 @@ def test_deits_own_file_is_fine_tuned_judged_used_and_explained(
     assert outcome.code == 0, outcome.err
     assert "in the format of timm" in outcome.err
     assert "recipe: finetune, with the images of photos" in outcome.err
-    assert "new         head.1.weight, head.1.bias" in outcome.err
-    assert "left over   head.1.weight, head.1.bias" in outcome.err
+    assert "new         head" in outcome.err
+    assert "left over   head (of 1,000 classes)" in outcome.err
     config = Run(tmp_path / "experiments" / "tuned").config
     assert config["resolved_model"]["width"] == 64
     assert config["resolved_model"]["num_classes"] == 3
@@ -127,7 +127,7 @@ def test_several_views_of_each_image(run_cli: RunCli, photos: Path, deit: Path, 
 def test_views_are_refused_where_images_change(run_cli: RunCli, photos: Path, deit: Path, words: tuple[str]) -> None:
     outcome = run_cli("train", photos, *QUICK, "--feature-views", "2", *words, "--init-from", deit)
     assert outcome.code == 1
-    assert "images cannot be seen only once" in outcome.err
+    assert "needs features that stay the same" in outcome.err
 
 
 def test_low_rank_changes_end_in_plain_weights(run_cli: RunCli, photos: Path, deit: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_model_without_a_head_is_explained_but_not_asked_for_classes(
         (("--init-from", "deit-tine"), "did you mean 'deit-tiny'?"),
         (("--init-from", "hf:timm"), "expected: hf:OWNER/NAME"),
         (("--init-from", "weights.pth"), "no such file: weights.pth"),
-        (("--train-only", "heads"), "--train-only 'heads' is no part of a model"),
+        (("--train-only", "heads"), "did you mean 'head'?"),
         (("--lora", "2", "--train-only", "norm"), "--train-only and --lora each say what is trained"),
         (("--head", "mlp"), "--head 'mlp' is no head"),
     ],
@@ -263,7 +263,7 @@ def test_another_head_on_the_same_classes_is_new(run_cli: RunCli, photos: Path, 
     assert run_cli("train", photos, *QUICK, "--init-from", deit, "--head", "mlp:16", "--name", "base").code == 0
     outcome = run_cli("train", photos, *QUICK, "--init-from", "base", "--head", "mlp:8")
     assert outcome.code == 0, outcome.err
-    assert "new         head." in outcome.err
+    assert "new         head" in outcome.err
 
 
 def test_weights_made_with_other_heads_are_warned_about(run_cli: RunCli, photos: Path, deit: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim import SGD
 
+from vitcli.core.config import OptimConfig
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.finetune import HeadOnly, add_low_rank, merged, train_only
@@ -66,10 +67,15 @@ def test_the_last_blocks_the_final_norm_and_the_head(number):
     assert trained(f"last:{number}") == HEAD | {"norm.weight", "norm.bias"} | {n for n in ALL if n.startswith(blocks)}
 
 
-@pytest.mark.parametrize("part", ["heads", "last:", "last:0", "last:4", "last:x", "last:-1"])
+@pytest.mark.parametrize("part", ["heads", "last:", "last:0", "last:x", "last:-1", "nrom"])
 def test_a_part_that_does_not_exist_is_refused(part):
-    with pytest.raises(UsageError, match=f"--train-only '{part}'"):
-        train_only(build(), part)
+    with pytest.raises(UsageError, match=f"train_only = '{part}' is no part"):
+        OptimConfig(train_only=part)
+
+
+def test_more_blocks_than_there_are_cannot_be_trained():
+    with pytest.raises(UsageError, match="'last:4': the model has 3 blocks"):
+        train_only(build(), "last:4")
 
 
 @pytest.mark.parametrize("part", ["head", "last:1", "norm"])

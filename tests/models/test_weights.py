@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitcli.core.errors import ModelError, UsageError
-from vitcli.models.pretrained import PRETRAINED, find_entry
+from vitcli.models.hub import find_entry
+from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.weights import imagenet_classes, read_foreign
 
 WIDTH = 128

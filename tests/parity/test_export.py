@@ -50,18 +50,18 @@ AXES = {
 }
 REFUSED = {
     ("timm", "distillation token"): "always have two heads",
-    ("timm", "post-norm"): "no post-norm blocks",
-    ("timm", "MLP head"): "no MLP heads",
-    ("transformers", "mean of the patches"): "classifies by the class token",
-    ("transformers", "mean of tokens"): "classifies by the class token",
-    ("transformers", "mean beside a class token"): "classifies by the class token",
+    ("timm", "post-norm"): "no block has its norms behind",
+    ("timm", "MLP head"): "heads are linear",
+    ("transformers", "mean of the patches"): "the class token alone is classified",
+    ("transformers", "mean of tokens"): "the class token alone is classified",
+    ("transformers", "mean beside a class token"): "the class token alone is classified",
     ("transformers", "linear patches"): "is a convolution",
-    ("transformers", "no final norm"): "a norm after the blocks",
+    ("transformers", "no final norm"): "a norm follows the blocks",
     ("transformers", "registers"): "no register tokens",
-    ("transformers", "clip"): "no norm before them",
-    ("transformers", "post-norm"): "no post-norm blocks",
-    ("transformers", "MLP head"): "no MLP heads",
-    ("transformers", "no head"): "always has a head",
+    ("transformers", "clip"): "no norm precedes them",
+    ("transformers", "post-norm"): "no block has its norms behind",
+    ("transformers", "MLP head"): "heads are linear",
+    ("transformers", "no head"): "there always is a head",
 }
 
 

@@ -4,9 +4,11 @@ The order is that of the road: data, augmentation, model, optimisation, run. A v
 UsageError from ``__post_init__``; how settings from files and flags become these classes is in ``config_files``.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vitcli.core.errors import did_you_mean
 from vitcli.core.model_config import ModelChoice, check, check_shares
 
 
@@ -162,6 +164,12 @@ class OptimConfig:
         check(0 <= self.lr < float("inf"), f"lr = {self.lr} is negative or endless")
         for name in ("adamw_lr", "layer_decay"):
             check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
+        known = ("head", "norm", "bias", "attention", "last:N")
+        check(
+            self.train_only in {"", *known[:-1]} or re.fullmatch(r"last:[1-9]\d*", self.train_only) is not None,
+            f"train_only = {self.train_only!r} is no part of a model",
+            did_you_mean(self.train_only, known, otherwise=f"expected: {', '.join(known)}"),
+        )
         check(not (self.lora and self.train_only), "lora and train_only both say what is trained", "leave one out")
         for name in ("head_lr", "lora", "weight_decay", "warmup_epochs", "clip_grad", "patience"):
             value = getattr(self, name)

@@ -40,7 +40,8 @@ def describe(device: torch.device) -> str:
     """A device as a person would name it."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads > 1 else ''})" if device.type == "cpu" else str(device)
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:

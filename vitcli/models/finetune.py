@@ -26,13 +26,9 @@ def train_only(model: VisionTransformer, part: str) -> None:
             (the last N blocks and the final norm); the head is trained in any case. Empty: everything.
 
     Raises:
-        UsageError: no such part, or not so many blocks.
+        UsageError: not so many blocks.
     """
-    chosen = _last_blocks(model, part) if part.startswith("last:") else _PARTS.get(part)
-    if chosen is None:
-        raise UsageError(
-            f"--train-only {part!r} is no part of a model", hint=f"expected: {', '.join(_PARTS)} or last:N"
-        )
+    chosen = _last_blocks(model, part) if part.startswith("last:") else _PARTS[part]
     norms = {f"{name}." for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
     for name, parameter in model.named_parameters():
         kinds = {"norm"} if name.startswith(tuple(norms)) else set()
@@ -55,8 +51,8 @@ _PARTS: Mapping[str, frozenset[str]] = {
 def _last_blocks(model: VisionTransformer, part: str) -> frozenset[str]:
     """The layers that ``last:N`` means, by the numbers of ``layer_of``."""
     depth = model.config.depth
-    number = part.removeprefix("last:")
-    if not number.isdecimal() or not 0 < int(number) <= depth:
+    number = int(part.removeprefix("last:"))
+    if not 0 < number <= depth:
         raise UsageError(f"--train-only {part!r}: the model has {depth} blocks", hint=f"last:1 to last:{depth}")
     return frozenset(f"layer {layer}" for layer in range(depth - int(number) + 1, depth + 2))
 

@@ -3,19 +3,52 @@
 import hashlib
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from vitcli.core.errors import ModelError
+from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
-from vitcli.models.pretrained import PretrainedEntry
+from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_final.pt")
 """What the one file of weights in a folder or repository is called."""
 _SHA256_DIGITS = 64
 _SIDECARS = ("config.json", "preprocessor_config.json")
+
+_HUB_NAME = re.compile(r"hf:(?P<hub>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
+_HASH_IN_NAME = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
+"""As PyTorch's own files end; a date is no hash."""
+
+
+def find_entry(name: str) -> PretrainedEntry | None:
+    """What can be fetched by this name: of the table, ``hf:OWNER/NAME[@REVISION]`` or a web address; else None.
+
+    Raises:
+        UsageError: it begins like one of the latter, and is none.
+    """
+    if name in PRETRAINED:
+        return PRETRAINED[name]
+    where: dict[str, str]
+    if name.startswith("hf:"):
+        found = _HUB_NAME.fullmatch(name)
+        if not found or ".." in name or "--" in name:
+            raise UsageError(f"{name!r} names no repository", hint="expected: hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
+        where = {"hub": found["hub"], "file": "", "revision": found["revision"] or "main"}
+    elif name.startswith(("https://", "http://")):
+        try:
+            path = urlsplit(name).path
+        except ValueError:
+            path = ""
+        if path.endswith("/") or not path.isascii() or not path:
+            raise UsageError(f"{name!r} is no address of a file", hint="expected: https://HOST/FOLDER/FILE")
+        in_name = _HASH_IN_NAME.search(path)
+        where = {"url": name, "sha256": in_name[1] if in_name else ""}
+    else:
+        return None
+    return PretrainedEntry(model="", summary="", licence="not known", parameters=0, top1=None, traits=Traits(), **where)
 
 
 def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False, emit: Emit = ignore) -> Path:

@@ -1,12 +1,9 @@
 """Pretrained weights by name: where they are, and what their tensors do not tell. A table, without torch."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from vitcli.core.errors import UsageError
 from vitcli.core.preprocessing import Size
 from vitcli.core.registry import Registry
 
@@ -308,39 +305,6 @@ PRETRAINED: Registry[PretrainedEntry] = Registry(
     },
     listing="vit download",
 )
-
-
-_HUB_NAME = re.compile(r"hf:(?P<hub>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
-_HASH_IN_NAME = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
-"""As PyTorch's own files end; a date is no hash."""
-
-
-def find_entry(name: str) -> PretrainedEntry | None:
-    """What can be fetched by this name: of the table, ``hf:OWNER/NAME[@REVISION]`` or a web address; else None.
-
-    Raises:
-        UsageError: it begins like one of the latter, and is none.
-    """
-    if name in PRETRAINED:
-        return PRETRAINED[name]
-    where: dict[str, str]
-    if name.startswith("hf:"):
-        found = _HUB_NAME.fullmatch(name)
-        if not found or ".." in name or "--" in name:
-            raise UsageError(f"{name!r} names no repository", hint="expected: hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
-        where = {"hub": found["hub"], "file": "", "revision": found["revision"] or "main"}
-    elif name.startswith(("https://", "http://")):
-        try:
-            path = urlsplit(name).path
-        except ValueError:
-            path = ""
-        if path.endswith("/") or not path.isascii() or not path:
-            raise UsageError(f"{name!r} is no address of a file", hint="expected: https://HOST/FOLDER/FILE")
-        in_name = _HASH_IN_NAME.search(path)
-        where = {"url": name, "sha256": in_name[1] if in_name else ""}
-    else:
-        return None
-    return PretrainedEntry(model="", summary="", licence="not known", parameters=0, top1=None, traits=Traits(), **where)
 
 
 def pretrained_for(model: str) -> str:

@@ -130,7 +130,9 @@ def _read(file: Path) -> Any:
                 f"{file} holds more than tensors; it was not loaded, for it could run any code", hint=_AS_TENSORS
             ) from None
         reason = f": {error}" if isinstance(error, SafetensorError | OSError) else ""
-        raise ModelError(f"{file} is damaged or no file of weights{reason}") from None
+        exported = file.suffix == ".onnx" or ".torchscript" in file.suffixes
+        hint = "name the run that it was exported from" if exported else "fetch it, or save it, again"
+        raise ModelError(f"{file} is damaged or no file of weights{reason}", hint=hint) from None
 
 
 _AS_TENSORS = "save it anew as safetensors, or as torch.save(model.state_dict(), file)"

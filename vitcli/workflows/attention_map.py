@@ -144,6 +144,8 @@ def _figure_paths(files: Sequence[Path], method: str, output: Path | None, loade
         return [output]
     if output is not None and output.suffix.lower() in IMAGE_SUFFIXES:
         raise UsageError(f"{output}: figures are PNG files", hint=f"--output {output.with_suffix('.png')}")
+    if output is not None and output.is_file():
+        raise UsageError(f"{output} is a file, and no picture", hint="give a folder, or a .png file for one image")
     folder = output or (loaded.run.attention_dir if loaded.run else Path())
     paths: list[Path] = []
     for file in files:

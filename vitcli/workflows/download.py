@@ -10,8 +10,8 @@ from vitcli.data.dataset import open_dataset
 from vitcli.data.raw import SplitName
 from vitcli.data.registry import DATASETS
 from vitcli.data.store import data_dir, is_present, mark_downloaded
-from vitcli.models.hub import fetch_weights, find_weights
-from vitcli.models.pretrained import PRETRAINED, find_entry
+from vitcli.models.hub import fetch_weights, find_entry, find_weights
+from vitcli.models.pretrained import PRETRAINED
 from vitcli.workflows.listings import weights_dir
 
 

@@ -90,6 +90,9 @@ def _place(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, over
     path = (output or _usual_place(entry, loaded)).expanduser().resolve()
     if path.is_dir() and not entry.is_folder:
         path /= entry.name
+    suffix = Path(entry.name).suffix
+    if path.suffix != suffix and not entry.is_folder:
+        raise UsageError(f"{path} is no name for such a file", hint=f"--output {path.with_suffix(suffix)}")
     if not path.exists():
         return path
     names = {file.name for file in path.iterdir()} if path.is_dir() else set()

@@ -33,8 +33,10 @@ def sees_images_once(config: TrainConfig) -> bool:
     only_head = config.optim.train_only == "head"
     mixes = bool(config.augment.mixup or config.augment.cutmix)
     if views and (not only_head or mixes):
-        why = "MixUp and CutMix change them" if only_head else "the backbone is trained"
-        raise UsageError(f"--feature-views {views}: images cannot be seen only once, for {why}", hint="leave it out")
+        why, mend = "the backbone is trained", "--freeze-backbone trains the head alone"
+        if only_head:
+            why, mend = "MixUp and CutMix make new images in every step", "turn them off"
+        raise UsageError(f"--feature-views {views} needs features that stay the same, but {why}", hint=mend)
     unchanged = replace(config.augment, feature_views=0) == AugmentConfig()
     if views > 1 and unchanged:
         raise UsageError(

@@ -7,12 +7,12 @@ import torch
 
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
-from vitcli.core.runs import Run, find_run, newest_finished, run_of_checkpoint
+from vitcli.core.runs import Run, all_runs, find_run, newest_finished, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
-from vitcli.models.hub import fetch_weights
-from vitcli.models.pretrained import PRETRAINED, Traits, find_entry
+from vitcli.models.hub import fetch_weights, find_entry
+from vitcli.models.pretrained import PRETRAINED, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign, weights_in
 from vitcli.workflows.listings import weights_dir
@@ -131,12 +131,11 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
         return _read(weights_in(path), emit)
     if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
         raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
-    try:
-        find_run(name, output_dir)
-    except RunError as error:
-        near = did_you_mean(name, PRETRAINED)
-        raise RunError(error.message, hint=near or error.hint) from None
-    raise AssertionError(name)
+    known = [*(run.name for run in all_runs(output_dir)), *PRETRAINED]
+    raise RunError(
+        f"{name!r} is no run in {output_dir}, no file, and no name of pretrained weights",
+        hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
+    )
 
 
 def _checkpoint_of(run: Run) -> Path:

@@ -1,5 +1,6 @@
 """The model that training starts with: fresh, or from weights."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _take_over(
         classes=(source.classes, facts.classes),
     )
     model.load_state_dict(adapted.weights, strict=False)
-    emit(Note(text=f"weights from {path}:\n{_in_words(adapted)}"))
+    emit(Note(text=f"weights from {path}:\n{_in_words(adapted, source.model)}"))
     if differing := [
         f"{name} = {getattr(source.model, name)}, not {getattr(model.config, name)}"
         for name in _FUNCTION
@@ -87,13 +88,17 @@ def _take_over(
         emit(Warned(text="these weights have seen some of the validation images, so validation will flatter them"))
 
 
-def _in_words(adapted: Adapted) -> str:
+def _in_words(adapted: Adapted, source: ModelConfig) -> str:
     """A short table of what became of the weights."""
     total = len(adapted.weights) + len(adapted.new)
+
+    def names(keys: Iterable[str], head: str) -> str:
+        return ", ".join(dict.fromkeys(head if key.startswith("head.") else key for key in keys))
+
     rows = {
         "as they are": f"{len(adapted.loaded)} of {total} tensors",
         "adapted": ", ".join(f"{name} ({what})" for name, what in adapted.changed),
-        "new": ", ".join(adapted.new),
-        "left over": ", ".join(adapted.left_over),
+        "new": names(adapted.new, "head"),
+        "left over": names(adapted.left_over, f"head (of {source.num_classes:,} classes)"),
     }
-    return "\n".join(f"  {what:12}{names}" for what, names in rows.items() if names)
+    return "\n".join(f"  {what:12}{words}" for what, words in rows.items() if words)

@@ -30,7 +30,7 @@ def write(
 
     config = model.config
     if reasons := _reasons_against(config):
-        raise ModelError(f"timm has no such model: {reasons[0]}", hint="--format onnx takes any model")
+        raise ModelError(f"timm has no such model: there, {reasons[0]}", hint="--format onnx takes any model")
     architecture = _DISTILLED if config.distillation == "head" else _BY_EPS[config.norm_eps]
     arguments = _arguments(config)
     theirs = timm.create_model(architecture, **arguments)
@@ -49,6 +49,8 @@ def write(
         "crop_pct": geometry.crop_fraction,
         "crop_mode": "center" if geometry.resize == "crop" else "squash",
     }
+    origin = {"tag": "vitcli", "license": None, "hf_hub_id": None, "url": ""}  # timm would name weights of its own
+    vars(theirs)["pretrained_cfg"] |= origin
     save_for_hf(
         theirs,
         str(path),
@@ -64,13 +66,14 @@ def write(
 def _reasons_against(config: ModelConfig) -> list[str]:
     """What timm's VisionTransformer cannot be."""
     wrong = {
-        "it has no post-norm blocks": config.block_norm == "post",
-        "it has no MLP heads": bool(config.head_width),
-        "its patch embedding has a bias exactly where no norm follows": config.patch_bias == config.input_norm,
-        "its distilled models always have two heads": config.distillation == "token",
-        "its distilled models have a norm epsilon of 1e-6": config.distillation == "head" and config.norm_eps != 1e-6,
-        f"its norm epsilon is {' or '.join(map(str, _BY_EPS))}": config.norm_eps not in _BY_EPS,
-        "it leaves out the norm of the tokens only with pooling 'class'": (
+        "no block has its norms behind (post-norm)": config.block_norm == "post",
+        "heads are linear": bool(config.head_width),
+        "the patch embedding has a bias exactly where no norm follows": config.patch_bias == config.input_norm,
+        "distilled models always have two heads": config.distillation == "token",
+        "distilled models have a norm epsilon of 1e-6": config.distillation == "head" and config.norm_eps != 1e-6,
+        f"the norm epsilon is {' or '.join(map(str, _BY_EPS))}, and not {config.norm_eps:g}": config.norm_eps
+        not in _BY_EPS,
+        "the norm of the tokens is left out only with pooling 'class'": (
             config.final_norm == "none" and config.pooling != "class"
         ),
     }

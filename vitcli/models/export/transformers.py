@@ -30,8 +30,9 @@ def write(
 
     config = model.config
     if reasons := _reasons_against(config):
-        raise ModelError(f"transformers has no such model: {reasons[0]}", hint="--format onnx takes any model")
+        raise ModelError(f"transformers has no such model: there, {reasons[0]}", hint="--format onnx takes any model")
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     build: Any = transformers.ViTForImageClassification
     configure: Any = transformers.ViTConfig
     if config.distillation != "none":
@@ -76,16 +77,16 @@ def write(
 def _reasons_against(config: ModelConfig) -> list[str]:
     """What ViT and DeiT of transformers cannot be."""
     wrong = {
-        "it has no post-norm blocks": config.block_norm == "post",
-        "it has no MLP heads": bool(config.head_width),
-        "it always has a head": not config.num_classes,
-        "it classifies by the class token": config.pooling != "class",
-        "it has a norm after the blocks": config.final_norm == "none",
-        "it has no norm before them": config.input_norm,
-        "its patch embedding is a convolution with a bias": config.patch_embedding != "conv" or not config.patch_bias,
-        "it has no register tokens": bool(config.num_registers),
-        "it has no LayerScale": bool(config.layer_scale),
-        "its class token has a position": not config.prefix_positions,
+        "no block has its norms behind (post-norm)": config.block_norm == "post",
+        "heads are linear": bool(config.head_width),
+        "there always is a head": not config.num_classes,
+        "the class token alone is classified": config.pooling != "class",
+        "a norm follows the blocks": config.final_norm == "none",
+        "no norm precedes them": config.input_norm,
+        "the patch embedding is a convolution with a bias": config.patch_embedding != "conv" or not config.patch_bias,
+        "there are no register tokens": bool(config.num_registers),
+        "there is no LayerScale": bool(config.layer_scale),
+        "the class token has a position": not config.prefix_positions,
     }
     return [reason for reason, is_so in wrong.items() if is_so]
 
