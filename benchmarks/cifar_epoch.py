@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from vitcli.core.config import DataConfig
 from vitcli.core.config_files import configure, load_recipe
 from vitcli.core.events import EpochRecord, ignore
 from vitcli.core.interrupts import StopRequest
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=50_000, help="training images; a fifth as many are evaluated")
     arguments = parser.parse_args()
-    dataset = open_dataset(arguments.folder, directory=data_dir(), test_fraction=0.2, emit=ignore)
+    dataset = open_dataset(DataConfig(name=arguments.folder), directory=data_dir())
     geometry = dataset.facts.native_geometry
     assert geometry is not None
     assert geometry.size == (32, 32), geometry

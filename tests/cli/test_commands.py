@@ -364,7 +364,8 @@ def test_eval_without_a_test_split_warns_and_takes_the_validation_images(
 def test_eval_of_a_split_that_is_not_there_is_refused(
     run_cli: RunCli, image_folder: Callable[..., Path], tiny: Words, tmp_path: Path
 ) -> None:
-    image_folder(tmp_path / "untested", {"train/cat": 6, "train/dog": 6})
+    counts = {f"{split}/{name}": 6 for split in ("train", "val") for name in ("cat", "dog")}
+    image_folder(tmp_path / "untested", counts)
     assert run_cli("train", "untested", *tiny).code == 0
     outcome = run_cli("eval", "--split", "test")
     assert outcome.code == 1

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError
-from vitcli.core.events import Event, TaskProgress, ignore
+from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import data_dir as chosen_data_dir
@@ -22,11 +23,11 @@ THUMBNAIL = Geometry(size=(16, 24), channels=3, crop_fraction=0.9)
 
 
 def opened(folder: Path, directory: Path) -> Dataset:
-    return open_dataset(str(folder), directory=directory, test_fraction=0.2, emit=ignore)
+    return open_dataset(DataConfig(name=str(folder)), directory=directory)
 
 
 def open_digits(directory: Path) -> Dataset:
-    return open_dataset("digits", directory=directory, test_fraction=0.2, emit=ignore)
+    return open_dataset(DataConfig(name="digits"), directory=directory)
 
 
 def prepared_files(directory: Path) -> list[Path]:
@@ -266,7 +267,7 @@ def test_broken_facts_are_named_with_the_way_out(tmp_path: Path, content: str) -
 
 def test_an_unknown_name_comes_with_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'digit' is neither a data set nor a folder") as caught:
-        open_dataset("digit", directory=tmp_path, test_fraction=0.2, emit=ignore)
+        open_dataset(DataConfig(name="digit"), directory=tmp_path)
     assert "'digits'" in caught.value.hint
     assert "vit datasets" in caught.value.hint
 
@@ -274,7 +275,7 @@ def test_an_unknown_name_comes_with_the_nearest_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["some/where", "~/no-such-folder-here", "/no/such/folder"])
 def test_a_path_that_is_not_there_is_no_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="is no folder"):
-        open_dataset(name, directory=tmp_path, test_fraction=0.2, emit=ignore)
+        open_dataset(DataConfig(name=name), directory=tmp_path)
 
 
 def test_facts_are_plain_json(tmp_path: Path) -> None:

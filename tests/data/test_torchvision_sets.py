@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torchvision import datasets
 
 from tests.servers.files import serving
-from vitcli.core.events import ignore
+from vitcli.core.config import DataConfig
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
 
@@ -134,7 +134,7 @@ def test_idx_files_are_downloaded_verified_and_prepared(
     result = json.loads(outcome.out)
     assert result["images"] == {"train": TRAIN, "test": TEST}
     assert not result["was_there"]
-    dataset = open_dataset(name, directory=store, test_fraction=0.2, emit=ignore)
+    dataset = open_dataset(DataConfig(name=name), directory=store)
     split = dataset.split("train", Geometry(size=(28, 28), channels=1, resize="squash"))
     assert np.array_equal(split.images.numpy()[:, 0], pixels(TRAIN, 28, 28))
     assert split.labels.tolist() == labels(TRAIN)
@@ -152,7 +152,7 @@ def test_an_archive_is_downloaded_verified_and_prepared(
         use_cifar(monkeypatch, kind, address, archive)
         outcome = run_cli("download", name)
         assert outcome.code == 0, outcome.err
-        dataset = open_dataset(name, directory=store, test_fraction=0.2, emit=ignore)
+        dataset = open_dataset(DataConfig(name=name), directory=store)
     split = dataset.split("test", Geometry(size=(32, 32), channels=3, resize="squash"))
     assert np.array_equal(split.images.numpy(), pixels(TEST, 3 * 32 * 32).reshape(TEST, 3, 32, 32))
     assert dataset.facts.classes == tuple(f"kind {index}" for index in range(10))
@@ -171,7 +171,7 @@ def test_the_second_download_needs_no_server_and_training_takes_the_one_asked_fo
         assert run_cli("download", "mnist").code == 0
     assert "already there" in run_cli("download", "cifar10").out
     present = {row["name"]: row["present"] for row in json.loads(run_cli("datasets", "--json").out)}
-    assert present == {"digits": True, "mnist": True, "fashion-mnist": False, "cifar10": True, "cifar100": False}
+    assert {name for name, is_there in present.items() if is_there} == {"digits", "mnist", "cifar10"}
     trained = run_cli("train", *tiny, "--val-fraction", "0.5", "--json")
     assert trained.code == 0, trained.err
     assert "training on cifar10 (downloaded last)" in trained.err

@@ -9,7 +9,7 @@ from vitcli.cli.console import duration, listening, percent, print_facts, print_
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption
 from vitcli.core.errors import UsageError
 
-_MODEL, _TUNE, _OPTIM = "Model", "Fine-tuning", "Optimisation"
+_DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
 _AUGMENT, _RUN = "Augmentation and regularisation", "Run and machine"
 
 
@@ -22,9 +22,56 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            help="A name of `vit datasets`, or an image folder.",
+            help="A name of `vit datasets`, a folder of images, or kaggle:OWNER/NAME.",
             show_default="the data set downloaded last, else digits",
         ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        _option("--labels", help="A CSV file, or a list, of image names and labels.", panel=_DATA, default="if found"),
+    ] = None,
+    image_column: Annotated[
+        str | None, _option("--image-column", help="Its column of image names.", panel=_DATA, default="guessed")
+    ] = None,
+    label_column: Annotated[
+        str | None, _option("--label-column", help="Its column of labels.", panel=_DATA, default="guessed")
+    ] = None,
+    label_map: Annotated[
+        str | None, _option("--label-map", help="A JSON file from labels to class names.", panel=_DATA)
+    ] = None,
+    val_fraction: Annotated[
+        float | None,
+        _option("--val-fraction", help="Share held out for validation if there is no such split.", panel=_DATA),
+    ] = None,
+    test_fraction: Annotated[
+        float | None,
+        _option("--test-fraction", help="Share held out for testing if there are no splits; 0: none.", panel=_DATA),
+    ] = None,
+    folds: Annotated[
+        int | None, _option("--folds", help="Cut the training images into parts that validate in turn.", panel=_DATA)
+    ] = None,
+    fold: Annotated[
+        int | None,
+        _option("--fold", help="Train with this part held out, from 1.", panel=_DATA, default="each in turn"),
+    ] = None,
+    balanced_sampling: Annotated[
+        bool | None,
+        _option("--balanced-sampling/--no-balanced-sampling", help="Draw every class equally often.", panel=_DATA),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        _option("--class-weights", help="Weigh classes: balanced, effective, or a JSON file.", panel=_DATA),
+    ] = None,
+    on_bad_image: Annotated[
+        str | None,
+        _option("--on-bad-image", help="What unreadable images do: error or skip.", panel=_DATA, default="error"),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        _option("--cache", help="Where decoded photos are kept: auto, ram, disk or off.", panel=_DATA, default="auto"),
+    ] = None,
+    workers: Annotated[
+        int | None, _option("--workers", "-j", help="Threads that decode images.", panel=_DATA, default="all cores")
     ] = None,
     model: Annotated[str | None, _option("--model", "-m", help="A name of `vit models`.", panel=_MODEL)] = None,
     image_size: Annotated[
@@ -116,10 +163,6 @@ def train(
         bool | None, _option("--ema/--no-ema", help="Judge and keep an average of the weights.", panel=_AUGMENT)
     ] = None,
     ema_decay: Annotated[float | None, _option("--ema-decay", help="Decay of that average.", panel=_AUGMENT)] = None,
-    val_fraction: Annotated[
-        float | None,
-        _option("--val-fraction", help="Share held out for validation if there is no such split.", panel=_AUGMENT),
-    ] = None,
     name: Annotated[
         str | None, _option("--name", "-n", help="The run's name.", panel=_RUN, default="generated")
     ] = None,
@@ -146,9 +189,6 @@ def train(
     compile: Annotated[  # noqa: A002 - the option's name
         bool | None, _option("--compile/--no-compile", help="Compile the model.", panel=_RUN)
     ] = None,
-    workers: Annotated[
-        int | None, _option("--workers", "-j", help="Threads that decode images.", panel=_RUN, default="all cores")
-    ] = None,
     data_dir: DataDirOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -161,7 +201,22 @@ def train(
     if len(both := [flag for flag, value in parts.items() if value]) > 1:
         raise UsageError(f"{' and '.join(both)} each say what is trained", hint="give one of them")
     flags: dict[str, dict[str, Any]] = {
-        "data": {"name": dataset, "dir": data_dir or None, "val_fraction": val_fraction, "workers": workers},
+        "data": {
+            "name": dataset,
+            "dir": data_dir or None,
+            "labels": labels,
+            "image_column": image_column,
+            "label_column": label_column,
+            "label_map": label_map,
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+            "folds": folds,
+            "fold": fold,
+            "balanced_sampling": balanced_sampling,
+            "on_bad_image": on_bad_image,
+            "cache": cache,
+            "workers": workers,
+        },
         "augment": {"mixup": mixup, "cutmix": cutmix, "feature_views": feature_views},
         "model": {
             "name": model,
@@ -182,6 +237,7 @@ def train(
             "step_size": step_size,
             "gamma": gamma,
             "label_smoothing": label_smoothing,
+            "class_weights": class_weights,
             "clip_grad": clip_grad,
             "layer_decay": layer_decay,
             "train_only": "head" if freeze_backbone else train_only,

@@ -17,13 +17,31 @@ class DataConfig:
     """Which images, and how they become tensors."""
 
     name: str = ""
-    """A data set's name or the path of an image folder; empty: the one downloaded last, else the digits."""
+    """A data set's name or the path of a folder of images; empty: the one downloaded last, else the digits."""
     dir: str = ""
     """Where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder."""
+    labels: str = ""
+    """A CSV file or a list of image names and labels; empty: the one in the folder, if there are no class folders."""
+    image_column: str = ""
+    """Empty: the column whose values are names of images."""
+    label_column: str = ""
+    """Empty: the one that is called so, or the only other one."""
+    label_map: str = ""
+    """A JSON file from labels to class names; empty: the one in the folder that has every label."""
     val_fraction: float = 0.1
     """Share of the training split held out where a data set has no validation split."""
     test_fraction: float = 0.2
-    """Share held out for testing where a folder has no splits at all (the same images for every seed)."""
+    """Share held out for testing where a data set has no splits at all (the same images for every seed); 0: none."""
+    folds: int = 0
+    """Parts of the training split that validate in turn, stratified; 0: ``val_fraction`` is held out."""
+    fold: int = 0
+    """The part that validates, from 1; 0: each in turn."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What becomes of images that are missing, unreadable or labelled twice."""
+    cache: Literal["auto", "ram", "disk", "off"] = "auto"
+    """Where decoded photos are kept: in memory, in a file, or nowhere; auto: in a file, if there is room."""
+    balanced_sampling: bool = False
+    """Every class is drawn equally often in an epoch."""
     resize: Literal["auto", "crop", "squash"] = "auto"
     """Photos become the model's size by a centre crop, or by squashing; auto: as the weights that training starts
     from were used to, else by a crop."""
@@ -38,7 +56,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(0 < self.val_fraction < 1, f"val_fraction = {self.val_fraction} is not between 0 and 1")
-        check(0 < self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not between 0 and 1")
+        check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not in [0, 1)")
+        check(self.folds == 0 or self.folds > 1, f"folds = {self.folds} is not 2 or more")
+        check(
+            0 <= self.fold <= self.folds,
+            f"fold = {self.fold} is not one of {self.folds} folds",
+            "--folds 5 --fold 1 trains the first of five",
+        )
         check(0 <= self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in [0, 1]")
         check(self.workers >= 0, f"workers = {self.workers} is negative")
 
@@ -140,6 +164,9 @@ class OptimConfig:
     gamma: float = 0.1
     """Factor of each drop."""
     label_smoothing: float = 0.0
+    class_weights: str = ""
+    """Weights of the classes in the training loss: ``balanced`` (one over their counts), ``effective`` (Cui et al.
+    2019), or a JSON file from class names to numbers; empty: all alike."""
     clip_grad: float = 1.0
     """Greatest norm of the gradient; 0: no clipping."""
     layer_decay: float = 1.0

@@ -149,6 +149,15 @@ class Run:
         """Store every setting of the run."""
         write_json(self.path / "config.json", config)
 
+    @property
+    def split(self) -> dict[str, Any] | None:
+        """What ``save_split`` stored; None for runs that are older than it."""
+        return self._read("split.json") if (self.path / "split.json").exists() else None
+
+    def save_split(self, split: Mapping[str, Any]) -> None:
+        """Store which images were held out."""
+        write_json(self.path / "split.json", {"schema": SCHEMA, **split})
+
     def save_metrics(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Store the record of every epoch so far, and the best of them."""
         best = next((record for record in reversed(epochs) if record["is_best"]), None)

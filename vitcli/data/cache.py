@@ -1,6 +1,7 @@
 """Prepared images: uint8 pixels and labels of one split in one memory-mapped ``.safetensors`` file.
 
-The file is written front to back, so that a split larger than memory can be prepared; any safetensors reader opens it.
+The images are written one after the other, so that a split larger than memory can be prepared, and the labels when it
+is known which images could be decoded; any safetensors reader opens the file.
 Layout of the format: 8 bytes header length, JSON header, tensors.
 """
 
@@ -10,6 +11,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,22 +27,47 @@ from vitcli.data.raw import Labels
 _IN_MEMORY = 2**30
 """Splits up to this many bytes are read into memory; larger ones stay mapped."""
 _STATISTICS_SAMPLE = 10_000
-_STATISTICS_CHUNK = 256
+_STATISTICS_PIXELS = 3 * 10**8
+_STATISTICS_CHUNK = 64
 _CONSTANT = 1e-6
 """Deviations up to this are rounding."""
 
 
+class Images(Protocol):
+    """uint8 images, (N, C, H, W): a tensor, or what decodes them when they are asked for."""
+
+    shape: torch.Size
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        ...
+
+    def __getitem__(self, indices: Tensor, /) -> Tensor:
+        """(B,) -> (B, C, H, W)."""
+        ...
+
+    def numel(self) -> int:
+        """Their bytes."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedSplit:
-    """Images of one shape, uint8 (N, C, H, W), and their labels, int64 (N,)."""
+    """Images of one shape, and their labels, int64 (N,); a negative one belongs to an image that cannot be read."""
 
-    images: Tensor
+    images: Images
     labels: Tensor
 
     def take(self, members: NDArray[np.int64]) -> "PreparedSplit":
         """Some of the images, in the order given."""
         chosen = torch.from_numpy(members)
         return PreparedSplit(images=self.images[chosen], labels=self.labels[chosen])
+
+    def readable(self, members: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Indices of the images that could be read, of all or of some."""
+        chosen: NDArray[np.int64] = np.arange(len(self.labels)) if members is None else members
+        return chosen[self.labels.numpy()[chosen] >= 0]
 
 
 def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels, image_shape: Sequence[int]) -> None:
@@ -49,7 +76,7 @@ def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels,
     Args:
         path: the file.
         images: chunks of images, each (n, C, H, W), as many in all as there are labels.
-        labels: int64, (N,).
+        labels: int64, (N,); looked at when the last image has been written.
         image_shape: C, H, W.
     """
     pixels = len(labels) * int(np.prod(image_shape))
@@ -66,13 +93,15 @@ def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels,
     header += b" " * (-len(header) % 8)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
-        file.write(np.ascontiguousarray(labels, dtype="<i8").tobytes())
+        file.write(bytes(labels.nbytes))
         written = sum(file.write(np.ascontiguousarray(chunk).data) for chunk in images)
         assert written == pixels, f"{written} bytes of images written, not {pixels}"
+        file.seek(8 + len(header))
+        file.write(np.ascontiguousarray(labels, dtype="<i8").tobytes())
 
 
-def read_split(path: Path) -> PreparedSplit:
-    """Open a split: in memory when it is small, else memory-mapped.
+def read_split(path: Path, *, in_memory: bool | None = None) -> PreparedSplit:
+    """Open a split: in memory when it is small, else memory-mapped; or as asked for.
 
     Raises:
         DataError: the file is damaged.
@@ -82,11 +111,13 @@ def read_split(path: Path) -> PreparedSplit:
         images, labels = tensors["images"], tensors["labels"]
     except (SafetensorError, KeyError) as error:
         raise DataError(f"{path} is damaged: {error}", hint=f"remove {path.parent} and try again") from None
-    return PreparedSplit(images=images.clone() if images.numel() <= _IN_MEMORY else images, labels=labels.clone())
+    if in_memory is None:
+        in_memory = images.numel() <= _IN_MEMORY
+    return PreparedSplit(images=images.clone() if in_memory else images, labels=labels.clone())
 
 
-def channel_statistics(images: Tensor, members: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for pixels in 0..1, of at most 10,000 images evenly spread.
+def channel_statistics(images: Images, members: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, for pixels in 0..1, of at most 10,000 images evenly spread, fewer if large.
 
     Args:
         images: uint8, (N, C, H, W).
@@ -95,12 +126,13 @@ def channel_statistics(images: Tensor, members: NDArray[np.int64]) -> tuple[tupl
     Returns:
         Two tuples of C numbers; a constant channel has the deviation 1.
     """
-    every = math.ceil(len(members) / _STATISTICS_SAMPLE)
+    sample_size = min(_STATISTICS_SAMPLE, max(_STATISTICS_PIXELS * images.shape[0] // images.numel(), 1))
+    every = math.ceil(len(members) / sample_size)
     sums = torch.zeros(2, images.shape[1], dtype=torch.float64)  # of pixels and of their squares
     sample = torch.from_numpy(members[::every])
     for indices in sample.split(_STATISTICS_CHUNK):
         pixels = images[indices].double().div(255)
         sums += torch.stack([pixels.sum(dim=(0, 2, 3)), pixels.square().sum(dim=(0, 2, 3))])
-    mean, square = sums / (len(sample) * images[0, 0].numel())
+    mean, square = sums / (len(sample) * images.shape[2:].numel())
     deviation = (square - mean.square()).clamp(min=0).sqrt()
     return tuple(mean.tolist()), tuple(torch.where(deviation > _CONSTANT, deviation, 1.0).tolist())

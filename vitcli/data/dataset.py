@@ -1,33 +1,34 @@
-"""A data set by name or path, prepared once and opened in an instant afterwards."""
+"""A data set by name or path, looked at once and opened in an instant afterwards."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError
-from vitcli.core.events import Emit, Note, TaskProgress, ignore
+from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Geometry, Size, format_size
 from vitcli.core.registry import load_object
 from vitcli.data.cache import PreparedSplit, read_split, write_split
-from vitcli.data.preprocess import load_array, read_header
+from vitcli.data.prepare import CHUNK, Preparation, prepare
+from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
-from vitcli.data.registry import DATASETS
-from vitcli.data.sources import image_folder
-from vitcli.data.store import facts_file, named_folder
+from vitcli.data.registry import DATASETS, find_entry
+from vitcli.data.sources import folder as any_folder
+from vitcli.data.store import downloads_folder, facts_file, named_folder
 
 _SMALL = 64
 """Images of one size up to this many pixels a side are kept as they are."""
-_CHUNK = 256
-"""Images decoded between two reports of progress."""
+_NAMED = 5
+"""Examples in a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,7 @@ class Facts:
     aspect: float
     """Median width over height."""
     counts: dict[SplitName, int]
+    """Images of the splits that are there; others may be held out of ``train``."""
     fingerprint: str
 
     @property
@@ -59,24 +61,40 @@ class Dataset:
         facts: what is known about it.
         recipe: what ``vit train`` uses where no recipe is asked for.
         folder: where its prepared images are.
-        files: where images are prepared on demand, for the geometry asked for.
+        raw: where images are prepared on demand, for the geometry asked for.
+        how: how they are prepared then.
     """
 
     def __init__(
-        self, facts: Facts, recipe: str, folder: Path, files: Mapping[SplitName, FileSplit] | None = None
+        self,
+        facts: Facts,
+        recipe: str,
+        folder: Path,
+        raw: RawDataset[FileSplit] | None = None,
+        how: Preparation | None = None,
     ) -> None:
         self.facts = facts
         self.recipe = recipe
+        self.raw = raw
         self._folder = folder
-        self._files = files
+        self._how = how or Preparation()
 
     def labels(self, name: SplitName) -> Labels:
         """The labels of a split, (N,), before any image is prepared."""
-        if self._files is not None:
-            return self._files[name].labels
+        if self.raw is not None:
+            return self.raw.splits[name].labels
         assert self.facts.native_geometry is not None
         labels: Labels = read_split(_split_file(self._folder, name, self.facts.native_geometry)).labels.numpy()
         return labels
+
+    def names(self, split: SplitName, members: Labels | None = None) -> list[str] | list[int]:
+        """What tells the images of a split apart: file names below the folder; indices where there are no files."""
+        chosen = range(self.facts.counts[split]) if members is None else members.tolist()
+        if self.raw is None:
+            return list(chosen)
+        files, root = self.raw.splits[split].files, self.raw.root
+        assert root is not None
+        return [files[at].relative_to(root).as_posix() for at in chosen]
 
     def split(
         self,
@@ -84,7 +102,6 @@ class Dataset:
         geometry: Geometry,
         *,
         members: Labels | None = None,
-        workers: int = 0,
         emit: Emit = ignore,
     ) -> PreparedSplit:
         """The images and labels of a split, prepared now if they were not before.
@@ -93,7 +110,6 @@ class Dataset:
             name: train, val or test; it must be in ``facts.counts``.
             geometry: the shape to prepare; data sets of one small size have just that one.
             members: indices of the images wanted, for a few out of many; None: all.
-            workers: threads that decode; 0: one per core.
             emit: told about the progress.
 
         Raises:
@@ -101,18 +117,32 @@ class Dataset:
         """
         path = _split_file(self._folder, name, geometry)
         if path.exists():
-            prepared = read_split(path)
+            prepared = self._read(path, name, emit)
             return prepared if members is None else prepared.take(members)
-        if self._files is None:
+        if self.raw is None:
             self._refuse(path, geometry)
-        files = self._files[name]
+        files = self.raw.splits[name]
         if members is not None:
             files = files.take(members)
             path = path.with_stem(f"{path.stem}-{hashlib.sha256(members.tobytes()).hexdigest()[:12]}")
-        if not path.exists():
-            chunks = _decoded(files.files, geometry, workers=workers, emit=emit, task=f"preparing {name} images")
-            write_split(path, chunks, files.labels, (geometry.channels, *geometry.size))
-        return read_split(path)
+        if path.exists():
+            return self._read(path, name, emit, members)
+        prepared = prepare(files, geometry, path, self._how, name=name, emit=emit)
+        self._mind_unreadable(prepared, name, emit, members)
+        return prepared
+
+    def _read(self, path: Path, name: SplitName, emit: Emit, members: Labels | None = None) -> PreparedSplit:
+        """What was prepared before, perhaps with images left out."""
+        prepared = read_split(path, in_memory={"ram": True, "disk": False}.get(self._how.cache))
+        self._mind_unreadable(prepared, name, emit, members)
+        return prepared
+
+    def _mind_unreadable(self, prepared: PreparedSplit, name: SplitName, emit: Emit, members: Labels | None) -> None:
+        bad = np.flatnonzero(prepared.labels.numpy() < 0)
+        if not len(bad):
+            return
+        names = [str(each) for each in self.names(name, bad if members is None else members[bad])]
+        _mind_bad(names, len(prepared.labels), skip=self._how.skip_bad, emit=emit)
 
     def _refuse(self, path: Path, geometry: Geometry) -> NoReturn:
         """Say why a split of a data set without files is not there."""
@@ -127,79 +157,106 @@ class Dataset:
 
 
 def canonical_name(name: str) -> str:
-    """A registered name as it is; a folder by its whole path, so that it is known from everywhere."""
-    return name if name in DATASETS else str(Path(name).expanduser().resolve())
+    """A name as it is; a folder by its whole path, so that it is known from everywhere."""
+    return name if find_entry(name) else str(Path(name).expanduser().resolve())
 
 
-def open_dataset(name: str, *, directory: Path, test_fraction: float, emit: Emit) -> Dataset:
-    """A registered data set, fetched if need be, or an image folder.
+def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, emit: Emit = ignore) -> Dataset:
+    """A data set by name, fetched if need be, or a folder of images.
 
     Args:
-        name: a name of the registry, or the path of a folder.
+        config: the name or path, and how to read and prepare what is there.
         directory: where data sets are kept.
-        test_fraction: share held out where a folder has no splits.
+        offline: fetch nothing.
         emit: told about the progress.
 
     Raises:
         DataError: the folder cannot be used, or the download failed.
         UsageError: neither a known name nor a folder.
     """
-    if name in DATASETS:
-        return _open_named(name, directory, emit)
-    path = Path(name).expanduser()
+    if find_entry(config.name):
+        return _open_named(config, directory, offline, emit)
+    path = Path(config.name).expanduser()
     if path.exists() or path.is_absolute() or len(path.parts) > 1:
-        return _open_folder(path, directory, test_fraction, emit)
+        return _open_files(any_folder.read(path, config, emit), config, directory, emit)
     try:
-        DATASETS[name]
+        DATASETS[config.name]
     except UsageError as error:
-        raise UsageError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
+        raise UsageError(f"{config.name!r} is neither a data set nor a folder", hint=error.hint) from None
     raise AssertionError
 
 
-def _open_named(name: str, directory: Path, emit: Emit) -> Dataset:
-    folder, entry = named_folder(name, directory), DATASETS[name]
+def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) -> Dataset:  # noqa: FBT001
+    name = config.name
+    entry = find_entry(name)
+    assert entry is not None
+    folder, downloads = named_folder(name, directory), downloads_folder(name, directory)
     if not facts_file(folder).is_file():
-        downloads = directory / "downloads" / name
-        if entry.download_mb and not downloads.exists():
-            emit(Note(text=f"downloading {name} ({entry.download_mb} MB) to {directory}"))
-        raw: RawDataset[ArraySplit] = load_object(entry.source)(entry, downloads)
-        _, channels, height, width = raw.splits["train"].images.shape
-        facts = Facts(
-            name=name,
-            classes=raw.classes,
-            channels=1 if channels == 1 else 3,
-            native_size=(height, width),
-            aspect=width / height,
-            counts={split: len(arrays.labels) for split, arrays in raw.splits.items()},
-            fingerprint=name,
-        )
-        assert facts.native_geometry is not None
-        for split, arrays in raw.splits.items():
-            path = _split_file(folder, split, facts.native_geometry)
-            write_split(path, [arrays.images], arrays.labels, arrays.images.shape[1:])
-        _write_facts(folder, facts)
+        if not entry.is_bundled and not downloads.exists():
+            if offline:
+                raise DataError(f"{name} is not on this machine, and must not be fetched", hint="leave out --offline")
+            size = f" ({entry.download_mb:,} MB)" if entry.download_mb else ""
+            emit(Note(text=f"downloading {name}{size} to {directory}"))
+        raw: RawDataset[Any] = load_object(entry.source)(entry, downloads, config, emit)
+        if isinstance(raw.splits["train"], FileSplit):
+            return _open_files(raw, config, directory, emit, recipe=entry.recipe)
+        _keep_arrays(raw, name, folder)
     return Dataset(_read_facts(folder), entry.recipe, folder)
 
 
-def _open_folder(path: Path, directory: Path, test_fraction: float, emit: Emit) -> Dataset:
-    raw = image_folder.read(path, test_fraction=test_fraction, emit=emit)
-    fingerprint = _fingerprint(path, raw)
-    folder = directory / "prepared" / f"{raw.name}-{fingerprint[:12]}"
+def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
+    """Images of one size, in memory: prepared as they are."""
+    _, channels, height, width = raw.splits["train"].images.shape
+    facts = Facts(
+        name=name,
+        classes=raw.classes,
+        channels=1 if channels == 1 else 3,
+        native_size=(height, width),
+        aspect=width / height,
+        counts={split: len(arrays.labels) for split, arrays in raw.splits.items()},
+        fingerprint=name,
+    )
+    geometry = Geometry(size=(height, width), channels=facts.channels, resize="squash")
+    for split, arrays in raw.splits.items():
+        write_split(_split_file(folder, split, geometry), [arrays.images], arrays.labels, arrays.images.shape[1:])
+    _write_facts(folder, facts)
+
+
+def _open_files(
+    raw: RawDataset[FileSplit], config: DataConfig, directory: Path, emit: Emit, *, recipe: str = ""
+) -> Dataset:
+    fingerprint, state = _fingerprints(raw)
+    folder = directory / "prepared" / f"{raw.name}-{state[:12]}"
+    how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
     if not facts_file(folder).is_file():
-        _write_facts(folder, _inspect(raw, fingerprint, emit))
+        _write_facts(folder, _inspect(raw, fingerprint, how, emit))
     facts = _read_facts(folder)
-    return Dataset(facts, "small-images" if facts.native_size else "photos", folder, raw.splits)
+    return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)
 
 
-def _inspect(raw: RawDataset[FileSplit], fingerprint: str, emit: Emit) -> Facts:
+def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emit: Emit) -> Facts:
     """Sizes and channels of every image, from the headers alone."""
     files = [file for split in raw.splits.values() for file in split.files]
-    headers = []
-    for done, file in enumerate(files):
-        if done % _CHUNK == 0:
-            emit(TaskProgress(task="looking at images", done=done, total=len(files)))
-        headers.append(read_header(file))
+    headers: list[tuple[Size, bool]] = []
+    bad: list[str] = []
+
+    def look(file: Path) -> tuple[Size, bool] | DataError:
+        try:
+            return read_header(file)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(how.workers or os.cpu_count()) as pool:
+        for start in range(0, len(files), CHUNK):
+            emit(TaskProgress(task="looking at images", done=start, total=len(files)))
+            for header in pool.map(look, files[start : start + CHUNK]):
+                if isinstance(header, DataError):
+                    bad.append(header.message)
+                else:
+                    headers.append(header)
     emit(TaskProgress(task="looking at images", done=len(files), total=len(files)))
+    if bad:
+        _mind_bad(bad, len(files), skip=how.skip_bad, emit=emit)
     sizes = {size for size, _ in headers}
     native = sizes.pop() if len(sizes) == 1 and max(next(iter(sizes))) <= _SMALL else None
     return Facts(
@@ -213,36 +270,35 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, emit: Emit) -> Facts:
     )
 
 
-def _decoded(
-    files: Sequence[Path], geometry: Geometry, *, workers: int, emit: Emit, task: str
-) -> Iterator[NDArray[np.uint8]]:
-    """The images of files, decoded in parallel, in order, a chunk at a time."""
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for start in range(0, len(files), _CHUNK):
-            emit(TaskProgress(task=task, done=start, total=len(files)))
-            chunk = files[start : start + _CHUNK]
-            yield np.stack(list(pool.map(lambda file: load_array(file, geometry), chunk)))
-    emit(TaskProgress(task=task, done=len(files), total=len(files)))
+def _mind_bad(names: Sequence[str], total: int, *, skip: bool, emit: Emit) -> None:
+    """Images that cannot be read: an error, or a warning; an error in any case where there are no others."""
+    examples = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+    if not skip or len(names) == total:
+        what = names[0] if len(names) == 1 else f"{len(names):,} of {total:,} images cannot be read: {examples}"
+        raise DataError(
+            what, hint="replace or remove what is no image; --on-bad-image skip leaves it out, --dry-run names it all"
+        )
+    emit(Warned(text=f"{len(names):,} of {total:,} images cannot be read and are left out: {examples}"))
 
 
-def _fingerprint(root: Path, raw: RawDataset[FileSplit]) -> str:
-    """Of the names, sizes and times of all files, and of the splits they are in."""
-    digest = hashlib.sha256(str(root.resolve()).encode())
+def _fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
+    """Of the data (splits, labels, names and sizes of all files), and of the files that they are in here and now."""
+    assert raw.root is not None
+    data, state = hashlib.sha256(repr(raw.classes).encode()), hashlib.sha256(os.fsencode(raw.root.resolve()))
     for name, split in sorted(raw.splits.items()):
         for file, label in zip(split.files, split.labels, strict=True):
             stat = file.stat()
-            digest.update(
-                f"{name} {label} {file.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode(
-                    errors="surrogateescape"
-                )
-            )
-    return digest.hexdigest()
+            row = f"{name} {label} {stat.st_size} ".encode() + os.fsencode(file.relative_to(raw.root).as_posix())
+            data.update(row + b"\n")
+            state.update(row + f" {stat.st_mtime_ns}\n".encode())
+    return data.hexdigest(), state.hexdigest()
 
 
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     height, width = geometry.size
     fraction = f"{geometry.crop_fraction:g}" if geometry.resize == "crop" else ""
-    return folder / f"{name}-{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}.safetensors"
+    filtered = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
+    return folder / f"{name}-{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}{filtered}.safetensors"
 
 
 def _write_facts(folder: Path, facts: Facts) -> None:
@@ -251,9 +307,9 @@ def _write_facts(folder: Path, facts: Facts) -> None:
 
 def _read_facts(folder: Path) -> Facts:
     try:
-        content = json.loads(facts_file(folder).read_text(encoding="utf-8"))
-        size = content.pop("native_size")
-        classes = tuple(content.pop("classes"))
-        return Facts(**content, classes=classes, native_size=tuple(size) if size else None)
+        content: Mapping[str, Any] = json.loads(facts_file(folder).read_text(encoding="utf-8"))
+        size = content["native_size"]
+        rest = {key: value for key, value in content.items() if key not in {"classes", "native_size"}}
+        return Facts(**rest, classes=tuple(content["classes"]), native_size=tuple(size) if size else None)
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{facts_file(folder)} is broken: {error}", hint=f"remove {folder} and try again") from None

@@ -1,14 +1,22 @@
 """Batches: images are gathered, transformed and placed on the device, a batch at a time."""
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from vitcli.data.cache import Images
+
 _FITS_DEVICE = 0.5
 """Share of the free device memory that images may take."""
+_AT_HAND = 2**30
+"""Tensors up to this many bytes are in memory; of others, batches are fetched ahead of their use."""
+_AHEAD = 3
+"""How many."""
 
 Batch = tuple[Tensor, Tensor]
 """Model input (B, C, H, W) and labels (B,)."""
@@ -24,7 +32,8 @@ class Batches:
     """A split's images and labels as batches: iterate for all in order, or take shuffled epochs.
 
     Args:
-        images: uint8, (N, C, H, W), in memory or memory-mapped; they move to the device when they fit there.
+        images: uint8, (N, C, H, W), in memory, memory-mapped or decoded when they are asked for; tensors move to the
+            device when they fit there.
         labels: int64, (N,).
         members: indices of the images that take part; None: all.
         batch_size: images per batch; the last batch may be smaller.
@@ -35,7 +44,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor,
         *,
         members: Tensor | None = None,
@@ -71,12 +80,30 @@ class Batches:
 
     def _batches(self, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
         here, there = order.to(self.images.device), order.to(self.device)  # one copy an epoch, not one a batch
-        for from_images, from_labels in zip(here.split(self.batch_size), there.split(self.batch_size), strict=True):
-            images = self.images[from_images].to(self.device, non_blocking=True)
-            yield self._transform(images, generator), self.labels[from_labels]
+        gathered = self._gathered(here.split(self.batch_size))
+        for images, from_labels in zip(gathered, there.split(self.batch_size), strict=True):
+            yield self._transform(images.to(self.device, non_blocking=True), generator), self.labels[from_labels]
+
+    def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The images of batches of indices; what is not at hand is fetched while earlier batches are in use."""
+        if isinstance(self.images, Tensor) and (self.images.is_cuda or self.images.numel() <= _AT_HAND):
+            yield from (self.images[batch] for batch in batches)
+            return
+        ahead: deque[Future[Tensor]] = deque()
+        with ThreadPoolExecutor(1) as fetcher:
+            for batch in batches:
+                ahead.append(fetcher.submit(self.images.__getitem__, batch))
+                if len(ahead) > _AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
 
-def _placed(images: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda" and images.numel() < _FITS_DEVICE * torch.cuda.mem_get_info(device)[0]:
+def _placed(images: Images, device: torch.device) -> Images:
+    if (
+        isinstance(images, Tensor)
+        and device.type == "cuda"
+        and images.numel() < _FITS_DEVICE * torch.cuda.mem_get_info(device)[0]
+    ):
         return images.to(device)
     return images

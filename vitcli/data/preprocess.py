@@ -4,6 +4,7 @@ On the CPU an image becomes a uint8 array of one shape (``Geometry``); on the de
 normalised floats (``InputTransform``).
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,16 +32,27 @@ def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing or is no image.
     """
-    return to_array(open_image(path), geometry)
+    return to_array(open_image(path, geometry), geometry)
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, geometry: Geometry | None = None) -> Image.Image:
     """The decoded image of a file, turned upright as its EXIF data says; of an animation, the first frame.
+
+    Args:
+        path: the file.
+        geometry: what it is going to be: of a JPEG that is at least twice as large, a half, a quarter or an eighth is
+            decoded, at a fraction of the time; None: all of it.
 
     Raises:
         DataError: the file is missing or is no image.
     """
     with _opened(path) as image:
+        if geometry and image.format == "JPEG":
+            upright = (image.height, image.width)
+            size = upright[::-1] if _is_turned(image) else upright
+            left, top, right, bottom = crop_box(size, geometry)
+            scale = max(geometry.size[0] / (bottom - top), geometry.size[1] / (right - left))
+            image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
         return ImageOps.exif_transpose(image)
 
 
@@ -51,11 +63,15 @@ def read_header(path: Path) -> tuple[Size, bool]:
         DataError: the file is missing or is no image.
     """
     with _opened(path) as image:
-        has_exif = image.format != "PNG" or "exif" in image.info  # getexif() would decode a whole PNG to find none
-        is_upright = image.format == "TIFF" or not has_exif  # Pillow gives the upright size of TIFF files
-        turned = not is_upright and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
-        size = (image.width, image.height) if turned else (image.height, image.width)
+        size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
         return size, image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the upright image is as high as this one is wide."""
+    has_exif = image.format != "PNG" or "exif" in image.info  # getexif() would decode a whole PNG to find none
+    is_upright = image.format == "TIFF" or not has_exif  # Pillow gives the upright size of TIFF files
+    return not is_upright and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a source hands over: images as arrays or as files, with labels, per split."""
+"""What a source hands over: images as arrays or as files, with labels, per split; and ways to divide them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,10 @@ class RawDataset(Generic[Split]):
     name: str
     classes: tuple[str, ...]
     splits: dict[SplitName, Split]
+    root: Path | None = None
+    """The folder that the files are in."""
+    values: tuple[str, ...] = ()
+    """What a table of labels calls the classes, where that is something else."""
 
 
 def stratified_split(
@@ -66,3 +70,24 @@ def stratified_split(
         held_out.append(members[:count])
         kept.append(members[count:])
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held_out))
+
+
+def stratified_folds(labels: Labels, *, folds: int, seed: int, classes: tuple[str, ...]) -> Labels:
+    """The fold of every image, from 0: parts of one size, with every class spread evenly over them.
+
+    Raises:
+        DataError: a class has fewer images than there are folds.
+    """
+    generator = np.random.default_rng(seed)
+    result = np.empty_like(labels)
+    dealt = 0
+    for index, name in enumerate(classes):
+        members = generator.permutation(np.flatnonzero(labels == index))
+        if len(members) < folds:
+            raise DataError(
+                f"class {name!r} has too few images ({len(members)}) for {folds} folds",
+                hint=f"add images, or --folds {len(members)}" if len(members) > 1 else "add images",
+            )
+        result[members] = (dealt + np.arange(len(members))) % folds
+        dealt += len(members)
+    return result

@@ -1,6 +1,7 @@
 """Data sets by name: a table without torch.
 
-An entry names the function that reads the data set, which is imported on first use.
+An entry names the function that reads the data set, which is imported on first use. ``kaggle:OWNER/NAME`` and
+``kaggle:COMPETITION`` name what is not in the table.
 """
 
 from dataclasses import dataclass
@@ -14,19 +15,31 @@ class DatasetEntry:
 
     summary: str
     source: str
-    """``module:function``; the function takes the entry and a folder for downloads and returns a RawDataset."""
+    """``module:function``; the function takes the entry, a folder for downloads, the DataConfig and a listener, and
+    returns a RawDataset."""
     torchvision_class: str = ""
-    recipe: str
-    """What ``vit train`` uses where no recipe is asked for."""
-    num_classes: int
-    num_images: tuple[int, int]
+    kaggle: str = ""
+    """OWNER/NAME of a data set, or the name of a competition."""
+    recipe: str = ""
+    """What ``vit train`` uses where no recipe is asked for; empty: what suits the images."""
+    num_classes: int = 0
+    """0: not known before it is there; likewise the rest."""
+    num_images: tuple[int, int] = (0, 0)
     """Images for training and for testing."""
-    image_size: tuple[int, int]
-    download_mb: int
-    licence: str
+    image_size: tuple[int, int] | None = None
+    """None: of many sizes."""
+    download_mb: int = 0
+    licence: str = "not known"
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether there is nothing to download."""
+        return not self.torchvision_class and not self.kaggle
 
 
 _TORCHVISION = "vitcli.data.sources.torchvision_sets:read"
+_KAGGLE = "vitcli.data.sources.kaggle:read"
+_KAGGLE_PREFIX = "kaggle:"
 
 DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
@@ -85,6 +98,100 @@ DATASETS: Registry[DatasetEntry] = Registry(
             download_mb=169,
             licence="not stated",
         ),
+        "svhn": DatasetEntry(
+            summary="house numbers",
+            source=_TORCHVISION,
+            torchvision_class="SVHN",
+            recipe="small-images",
+            num_classes=10,
+            num_images=(73_257, 26_032),
+            image_size=(32, 32),
+            download_mb=246,
+            licence="non-commercial",
+        ),
+        "stl10": DatasetEntry(
+            summary="photos of 10 kinds",
+            source=_TORCHVISION,
+            torchvision_class="STL10",
+            recipe="photos",
+            num_classes=10,
+            num_images=(5_000, 8_000),
+            image_size=(96, 96),
+            download_mb=2_640,
+            licence="not stated",
+        ),
+        "eurosat": DatasetEntry(
+            summary="land from above",
+            source=_TORCHVISION,
+            torchvision_class="EuroSAT",
+            recipe="small-images",
+            num_classes=10,
+            num_images=(27_000, 0),
+            image_size=(64, 64),
+            download_mb=94,
+            licence="MIT",
+        ),
+        "flowers102": DatasetEntry(
+            summary="flowers of Britain",
+            source=_TORCHVISION,
+            torchvision_class="Flowers102",
+            recipe="photos",
+            num_classes=102,
+            num_images=(2_040, 6_149),
+            download_mb=345,
+            licence="not stated",
+        ),
+        "oxford-pets": DatasetEntry(
+            summary="breeds of cats and dogs",
+            source=_TORCHVISION,
+            torchvision_class="OxfordIIITPet",
+            recipe="photos",
+            num_classes=37,
+            num_images=(3_680, 3_669),
+            download_mb=811,
+            licence="CC BY-SA 4.0",
+        ),
+        "food101": DatasetEntry(
+            summary="dishes",
+            source=_TORCHVISION,
+            torchvision_class="Food101",
+            recipe="photos",
+            num_classes=101,
+            num_images=(75_750, 25_250),
+            download_mb=4_996,
+            licence="not stated",
+        ),
+        "cassava": DatasetEntry(
+            summary="diseases of cassava leaves",
+            source=_KAGGLE,
+            kaggle="cassava-leaf-disease-classification",
+            recipe="cassava",
+            num_classes=5,
+            num_images=(21_397, 0),
+            image_size=(600, 800),
+            download_mb=5_800,
+            licence="see Kaggle",
+        ),
+        "butterflies": DatasetEntry(
+            summary="butterflies and moths",
+            source=_KAGGLE,
+            kaggle="gpiosenka/butterfly-images40-species",
+            recipe="butterflies",
+            num_classes=100,
+            num_images=(13_094, 500),
+            image_size=(224, 224),
+            download_mb=420,
+            licence="CC0",
+        ),
     },
     listing="vit datasets",
 )
+
+
+def find_entry(name: str) -> DatasetEntry | None:
+    """The data set of this name: of the table, or Kaggle's; else None."""
+    if name in DATASETS:
+        return DATASETS[name]
+    if name.startswith(_KAGGLE_PREFIX):
+        return DatasetEntry(summary="from Kaggle", source=_KAGGLE, kaggle=name.removeprefix(_KAGGLE_PREFIX))
+    return None

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vitcli.core.files import write_text
-from vitcli.data.registry import DATASETS
+from vitcli.data.registry import find_entry
 
 
 def data_dir(setting: str = "") -> Path:
@@ -24,28 +24,34 @@ def data_dir(setting: str = "") -> Path:
 
 
 def is_present(name: str, directory: Path) -> bool:
-    """Whether a registered data set is ready for use."""
-    return facts_file(named_folder(name, directory)).is_file()
+    """Whether a data set that has a name is on this machine."""
+    return facts_file(named_folder(name, directory)).is_file() or downloads_folder(name, directory).is_dir()
 
 
 def newest_download(directory: Path) -> str | None:
-    """The registered data set that was asked for last with ``download``."""
-    markers = [
-        path
-        for path in (directory / "prepared").glob("*/downloaded")
-        if path.parent.name in DATASETS and facts_file(path.parent).is_file()
-    ]
-    return max(markers, key=lambda path: path.read_text()).parent.name if markers else None
+    """The data set that was asked for last with ``download``."""
+    marks = [path.read_text(encoding="utf-8").partition(" ") for path in (directory / "prepared").glob("*/downloaded")]
+    known = [(when, name) for when, _, name in marks if find_entry(name) and is_present(name, directory)]
+    return max(known)[1] if known else None
 
 
 def mark_downloaded(name: str, directory: Path) -> None:
     """Remember that this data set was asked for last."""
-    write_text(named_folder(name, directory) / "downloaded", datetime.now(UTC).isoformat(timespec="microseconds"))
+    write_text(named_folder(name, directory) / "downloaded", f"{datetime.now(UTC).isoformat()} {name}")
 
 
 def named_folder(name: str, directory: Path) -> Path:
-    """Where the prepared images of a registered data set are."""
-    return directory / "prepared" / name
+    """Where the prepared images of a data set that has a name are."""
+    return directory / "prepared" / _as_folder(name)
+
+
+def downloads_folder(name: str, directory: Path) -> Path:
+    """Where a data set that has a name is fetched to; it is there when it is whole."""
+    return directory / "downloads" / _as_folder(name)
+
+
+def _as_folder(name: str) -> str:
+    return name.replace(":", "-").replace("/", "-")
 
 
 def facts_file(folder: Path) -> Path:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, ignore
 from vitcli.data.dataset import open_dataset
 from vitcli.data.raw import SplitName
 from vitcli.data.registry import DATASETS
+from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present, mark_downloaded
 from vitcli.models.hub import fetch_weights, find_entry, find_weights
 from vitcli.models.pretrained import PRETRAINED
@@ -49,7 +51,7 @@ def download(
     Args:
         name: a data set, or pretrained weights by name, ``hf:OWNER/NAME`` or address.
         directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
-        offline: only say whether weights are there.
+        offline: fetch nothing, and only say whether it is there.
         emit: told about the progress.
 
     Raises:
@@ -60,12 +62,12 @@ def download(
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)
-    if name not in DATASETS:
+    if not find_dataset(name):
         near = did_you_mean(name, [*DATASETS, *PRETRAINED])
         raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
     chosen = data_dir(directory)
     was_there = is_present(name, chosen)
-    dataset = open_dataset(name, directory=chosen, test_fraction=0.5, emit=emit)
+    dataset = open_dataset(DataConfig(name=name), directory=chosen, offline=offline, emit=emit)
     mark_downloaded(name, chosen)
     return DownloadResult(
         name=name,

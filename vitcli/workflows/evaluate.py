@@ -1,6 +1,6 @@
 """Judge a trained model on a split that did not choose it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,8 @@ from vitcli.core.files import write_json
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.loader import Batches
-from vitcli.data.raw import SplitName, stratified_split
+from vitcli.data.raw import SplitName
+from vitcli.data.splits import Part, Plan, plan_splits, restored_plan
 from vitcli.data.store import data_dir
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.metrics import Metrics, compute_metrics
@@ -71,22 +72,27 @@ def evaluate(
             f"{loaded.name} comes from elsewhere, so its data set is not known",
             hint=f"vit eval DATASET --model {model}",
         )
-    before = asdict(DataConfig()) | (trained_on or {})
-    kept_in = before["dir"] if Path(before["dir"]).is_dir() else ""  # the model may come from elsewhere
-    opened = open_dataset(
-        dataset or before["name"],
-        directory=data_dir(directory or kept_in),
-        test_fraction=before["test_fraction"],
-        emit=emit,
+    before = trained_data(loaded)
+    same_data = not dataset or canonical_name(dataset) == before.name
+    config = before if same_data else DataConfig(name=dataset, on_bad_image=before.on_bad_image, test_fraction=0)
+    kept_in = before.dir if Path(before.dir).is_dir() else ""  # the model may come from elsewhere
+    opened = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
+    plan = (
+        _plan(opened, config, loaded, emit) if same_data else {name: Part(found=name) for name in opened.facts.counts}
     )
-    same_data = not dataset or canonical_name(dataset) == before["name"]
-    if same_data and opened.facts.fingerprint != provenance["fingerprint"]:
-        emit(Warned(text=f"{opened.facts.name} has changed since this model was trained: its splits may differ"))
-    chosen = _choose_split(opened, split, same_data=same_data, emit=emit)
-    images = _read(opened, chosen, loaded, same_data=same_data, emit=emit)
+    chosen = _choose_split(opened, plan, split, same_data=same_data, emit=emit)
+    part = plan[chosen]
+    images = opened.split(part.found, loaded.checkpoint.preprocessing.geometry, members=part.members, emit=emit)
     labels = _labels_of_model(images, opened.facts.classes, loaded.checkpoint.classes)
-    batches = Batches(images.images, labels, batch_size=batch_size, transform=loaded.to_input, device=loaded.device)
-    task, total, done = f"evaluating on {opened.facts.name} ({chosen})", len(labels), 0
+    batches = Batches(
+        images.images,
+        labels,
+        members=torch.from_numpy(images.readable()),
+        batch_size=batch_size,
+        transform=loaded.to_input,
+        device=loaded.device,
+    )
+    task, total, done = f"evaluating on {opened.facts.name} ({chosen})", batches.num_images, 0
     emit(TaskProgress(task=task, done=0, total=total))
 
     def on_batch(count: int) -> None:
@@ -129,37 +135,37 @@ def evaluate(
     )
 
 
+def trained_data(loaded: LoadedModel) -> DataConfig:
+    """How the data set was read that a model was trained on; the defaults where that is not known."""
+    known = loaded.checkpoint.provenance.get("data", {})
+    return DataConfig(**{each.name: known[each.name] for each in fields(DataConfig) if each.name in known})
+
+
+def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit) -> Plan:
+    """The splits that the model was trained with: those stored in its run, else the same ones found again."""
+    stored = loaded.run.split if loaded.run else None
+    if dataset.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
+        kept = "what was held out then still is" if stored else "its splits may differ"
+        emit(Warned(text=f"{dataset.facts.name} has changed since this model was trained: {kept}"))
+    if stored:
+        return restored_plan(stored, dataset)
+    return plan_splits(dataset, config, seed=loaded.checkpoint.provenance["seed"])
+
+
 def _choose_split(
-    dataset: Dataset, asked: Literal["auto", "train", "val", "test"], *, same_data: bool, emit: Emit
+    dataset: Dataset, plan: Plan, asked: Literal["auto", "train", "val", "test"], *, same_data: bool, emit: Emit
 ) -> SplitName:
-    """The split to judge; where training held its own validation images out, ``val`` means these."""
-    counts = dataset.facts.counts
-    if asked == "auto":
-        if "test" in counts:
-            return "test"
-        if same_data:
-            emit(Warned(text="there is no test split: these images chose the epoch, so they flatter the model"))
-            return "val"
-        return "val" if "val" in counts else "train"
-    if asked in counts or (asked == "val" and same_data):
-        return asked
-    raise DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(counts)}")
-
-
-def _read(dataset: Dataset, split: SplitName, loaded: LoadedModel, *, same_data: bool, emit: Emit) -> PreparedSplit:
-    """The images of a split as this model sees them."""
-    geometry = loaded.checkpoint.preprocessing.geometry
-    held_out_in_training = same_data and "val" not in dataset.facts.counts
-    if split == "test" or not held_out_in_training:
-        return dataset.split(split, geometry, emit=emit)
-    provenance = loaded.checkpoint.provenance
-    kept, held_out = stratified_split(
-        dataset.labels("train"),
-        fraction=provenance["data"]["val_fraction"],
-        seed=provenance["seed"],
-        classes=dataset.facts.classes,
-    )
-    return dataset.split("train", geometry, members=held_out if split == "val" else kept, emit=emit)
+    """The split to judge; of another data set than the model's without a test split, all that there is."""
+    if asked != "auto":
+        if asked in plan:
+            return asked
+        raise DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(plan)}")
+    if "test" in plan:
+        return "test"
+    if same_data:
+        emit(Warned(text="there is no test split: these images chose the epoch, so they flatter the model"))
+        return "val"
+    return "val" if "val" in plan else "train"
 
 
 def _labels_of_model(split: PreparedSplit, classes: tuple[str, ...], known: tuple[str, ...]) -> torch.Tensor:

@@ -76,10 +76,10 @@ def list_datasets(directory: str = "") -> list[DatasetRow]:
             classes=entry.num_classes,
             train_images=entry.num_images[0],
             test_images=entry.num_images[1],
-            image_size=format_size(entry.image_size),
+            image_size=format_size(entry.image_size) if entry.image_size else "various",
             download_mb=entry.download_mb,
             licence=entry.licence,
-            present=entry.download_mb == 0 or is_present(name, chosen),
+            present=entry.is_bundled or is_present(name, chosen),
         )
         for name, entry in DATASETS.items()
     ]

@@ -1,15 +1,17 @@
 """From what a user asked for to the whole configuration of a training run, and its data set."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.config import TrainConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import check_free
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
+from vitcli.data.registry import find_entry
 from vitcli.data.store import data_dir, newest_download
 from vitcli.engine.device import choose_device
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
@@ -41,10 +43,13 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         name = newest_download(directory) or "digits"
         why = "bundled" if name == "digits" else "downloaded last"
         emit(Note(text=f"no data set given: training on {name} ({why})"))
-    dataset = open_dataset(name, directory=directory, test_fraction=stated.data.test_fraction, emit=emit)
+    entry = find_entry(name)
+    usual = load_recipe(entry.recipe) if entry and entry.recipe and not recipe else {}
+    data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
+    dataset = open_dataset(replace(data, name=name), directory=directory, offline=stated.run.offline, emit=emit)
     recipe_name, base = _recipe(stated, dataset, starts=bool(init_from), emit=emit)
     chosen: dict[str, Mapping[str, Any]] = {
-        "data": {"name": canonical_name(name), "dir": str(directory.resolve())},
+        "data": {**_paths(data), "name": canonical_name(name), "dir": str(directory.resolve())},
         "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
     }
     if init_from and not names_model:
@@ -93,6 +98,12 @@ def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) 
     if name := pretrained_for(stated.model.name):
         return name
     raise UsageError(f"there are no pretrained weights for {stated.model.name}", hint="`vit download` lists all")
+
+
+def _paths(data: DataConfig) -> dict[str, str]:
+    """Files that settings name, as they are called from everywhere."""
+    given = {"labels": data.labels, "label_map": data.label_map}
+    return {key: str(Path(value).expanduser().resolve()) for key, value in given.items() if value}
 
 
 def _names_model(layers: tuple[Settings, ...]) -> bool:

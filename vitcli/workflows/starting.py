@@ -1,10 +1,10 @@
 """The model that training starts with: fresh, or from weights."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from vitcli.core.config import TrainConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.data.dataset import Facts
@@ -19,6 +19,8 @@ _SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, where the data is photos."""
 _FUNCTION = ("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions")
 """What weights were made with, without a tensor that shows it."""
+_HELD_OUT_BY = ("val_fraction", "test_fraction", "folds", "fold")
+"""Settings that decide which images validate."""
 
 
 def starting_model(
@@ -84,7 +86,9 @@ def _take_over(
     before = source.provenance
     if before.get("fingerprint") != facts.fingerprint or "val" in facts.counts:
         return
-    if (before["seed"], before["data"]["val_fraction"]) != (config.run.seed, config.data.val_fraction):
+    then = asdict(DataConfig()) | before["data"]
+    held_out_alike = all(then[name] == getattr(config.data, name) for name in _HELD_OUT_BY)
+    if before["seed"] != config.run.seed or not held_out_alike:
         emit(Warned(text="these weights have seen some of the validation images, so validation will flatter them"))
 
 

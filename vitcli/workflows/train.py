@@ -23,6 +23,7 @@ from vitcli.data.augment import TrainTransform
 from vitcli.data.dataset import Facts
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
+from vitcli.data.splits import plan_splits, stored_plan
 from vitcli.engine.checkpoint import Checkpoint, save_checkpoint
 from vitcli.engine.device import Precision, choose_device, describe, seed_everything
 from vitcli.engine.mixing import Mixing
@@ -75,8 +76,10 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
 
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit)
+    plan = plan_splits(dataset, config.data, seed=config.run.seed)
     data = prepare_training_data(
         dataset,
+        plan,
         config,
         model.config.image_size,
         source=source.preprocessing if source else None,
@@ -93,6 +96,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         overwrite=config.run.overwrite,
     )
     run.save_config({**settings_of(config), "resolved_model": asdict(model.config)})
+    run.save_split(stored_plan(plan, dataset))
     saver = _RunSaver(run, config, model.config, facts, data.preprocessing)
     emit(Note(text=f"run: {run.path} on {describe(device)}"))
     precision = Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype)

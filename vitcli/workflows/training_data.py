@@ -3,18 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-from torch import Tensor
-
 from vitcli.core.config import AugmentConfig, DataConfig, TrainConfig
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
-from vitcli.data.cache import PreparedSplit, channel_statistics
+from vitcli.data.cache import Images, PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset
-from vitcli.data.raw import Labels, stratified_split
+from vitcli.data.raw import Labels
+from vitcli.data.splits import Plan
 
-_PHOTO_MARGIN = 1.15
-"""How much larger than the model's input photos are kept for random resized crops."""
 _CROP_FRACTION = 0.9
 _KNOWN_STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -29,42 +25,41 @@ class TrainingData:
 
     train: PreparedSplit
     members: Labels
-    """Indices of the training images that are not held out."""
+    """Indices of the training images that are not held out, and can be read."""
     val: PreparedSplit
     preprocessing: Preprocessing
 
 
 def prepare_training_data(
-    dataset: Dataset, config: TrainConfig, image_size: Size, *, source: Preprocessing | None = None, emit: Emit
+    dataset: Dataset,
+    plan: Plan,
+    config: TrainConfig,
+    image_size: Size,
+    *,
+    source: Preprocessing | None = None,
+    emit: Emit,
 ) -> TrainingData:
-    """Decode what has to be decoded; where there is no validation split, hold one out of the training split.
+    """Decode what has to be decoded.
 
     Args:
         dataset: the opened data set.
-        config: how images are resized, augmented and normalised, and the seed of what is held out.
+        plan: which of its images train and validate.
+        config: how images are resized, augmented and normalised.
         image_size: what the model sees.
         source: what the weights that training starts from were used to.
         emit: told about the progress.
 
     Raises:
-        DataError: an image cannot be read, or a class is too small to hold some of it out.
+        DataError: an image cannot be read.
     """
     facts = dataset.facts
-    if "val" in facts.counts:
-        members = np.arange(facts.counts["train"])
-        held_out = None
-    else:
-        members, held_out = stratified_split(
-            dataset.labels("train"),
-            fraction=config.data.val_fraction,
-            seed=config.run.seed,
-            classes=facts.classes,
-        )
     geometry = facts.native_geometry or _geometry_of_photos(config.data, image_size, facts.channels, source)
     train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
-    workers = config.data.workers
-    train = dataset.split("train", train_geometry, workers=workers, emit=emit)
-    val = dataset.split("val" if held_out is None else "train", geometry, members=held_out, workers=workers, emit=emit)
+    train = dataset.split("train", train_geometry, emit=emit)
+    members = train.readable(plan["train"].members)
+    val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
+    if len(readable := val.readable()) < len(val.labels):
+        val = val.take(readable)
     if config.data.normalise == "auto" and source and len(source.mean) == facts.channels:
         mean, std = source.mean, source.std
     else:
@@ -90,10 +85,10 @@ def _geometry_of_photos(
 
 
 def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig) -> Geometry:
-    """Photos are kept larger, and whole, where random resized crops choose from them; else as in evaluation."""
+    """Photos are kept whole where random resized crops choose from them; else as in evaluation."""
     if augment.crop_scale == 1:
         return geometry
-    height, width = (side * _PHOTO_MARGIN for side in geometry.size)
+    height, width = map(float, geometry.size)
     if geometry.resize == "crop":  # the least size of the photos' aspect that covers the model's
         height = max(height, width / aspect)
         width = height * aspect
@@ -102,7 +97,7 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
 
 
 def _statistics(
-    kind: str, images: Tensor, members: Labels, channels: int
+    kind: str, images: Images, members: Labels, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if kind in {"auto", "dataset"}:
         return channel_statistics(images, members)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vitcli.core.config import DataConfig
+from vitcli.core.events import Emit
 from vitcli.data.raw import ArraySplit, RawDataset, stratified_split
 from vitcli.data.registry import DatasetEntry
 
@@ -11,7 +13,7 @@ _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0
 
 
-def read_digits(_entry: DatasetEntry, _folder: Path) -> RawDataset[ArraySplit]:
+def read_digits(_entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit: Emit) -> RawDataset[ArraySplit]:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 with 17 grey levels; 20 % are the test split, always the same.
 
     Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI machine learning repository.

@@ -1,15 +1,17 @@
 """Image folders: ``train/ [val/] [test/]`` with one subfolder per class, or one folder of class subfolders."""
 
-from pathlib import Path
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.data.raw import FileSplit, RawDataset, SplitName, stratified_split
+from vitcli.data.raw import FileSplit, RawDataset, SplitName
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_SPLIT_FOLDERS: dict[str, SplitName] = {
+SPLIT_FOLDERS: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -17,16 +19,13 @@ _SPLIT_FOLDERS: dict[str, SplitName] = {
     "validation": "val",
     "test": "test",
 }
-_SPLIT_SEED = 0
-"""Of the test split, which must be the same for every run that is compared."""
 
 
-def read(folder: Path, *, test_fraction: float, emit: Emit = ignore) -> RawDataset[FileSplit]:
+def read(folder: Path, *, emit: Emit = ignore) -> RawDataset[FileSplit]:
     """Find the images of a folder and their classes; classes are aligned by name across splits.
 
     Args:
         folder: the folder.
-        test_fraction: share held out for testing where the folder has no splits.
         emit: warned about folders that are passed over.
 
     Raises:
@@ -41,9 +40,13 @@ def read(folder: Path, *, test_fraction: float, emit: Emit = ignore) -> RawDatas
     found = {split: _images_by_class(root) for split, root in roots.items()}
     classes = _aligned_classes({roots[split]: set(images) for split, images in found.items()})
     splits = {split: _file_split(images, classes) for split, images in found.items()}
-    if not split_folders:
-        splits = _with_test_split(splits["train"], test_fraction, classes)
-    return RawDataset(name=folder.resolve().name, classes=classes, splits=splits)
+    return RawDataset(name=folder.resolve().name, classes=classes, splits=splits, root=folder)
+
+
+def has_split_folders(folder: Path) -> bool:
+    """Whether there is a ``train/`` with class subfolders in it."""
+    train = [path for path in _subfolders(folder) if SPLIT_FOLDERS.get(path.name.lower()) == "train"]
+    return any(len(_subfolders(path)) > 1 for path in train)
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -57,6 +60,35 @@ def find_images(folder: Path) -> list[Path]:
     )
 
 
+class ImageIndex:
+    """The images below a folder, found by however their names are written.
+
+    With or without folders, whichever of them; with or without the suffix; composed or decomposed letters.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = find_images(folder)
+        if not self.files:
+            raise DataError(f"{folder} has no images", hint="give the folder that the images are in")
+        self.parts = {file: PurePosixPath(_plain(file.relative_to(folder).as_posix())).parts for file in self.files}
+        self._by_name: dict[str, list[Path]] = {}
+        for file, parts in self.parts.items():
+            for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
+                self._by_name.setdefault(name, []).append(file)
+
+    def find(self, name: str) -> list[Path]:
+        """The images that a name may mean: none, one, or several of one name in different folders."""
+        wanted = tuple(part for part in PurePosixPath(_plain(name.replace("\\", "/"))).parts if part not in {"/", "."})
+        if not wanted:
+            return []
+        candidates = self._by_name.get(wanted[-1], [])
+        whole = [file for file in candidates if self.parts[file][-1] == wanted[-1]] or candidates
+        fitting = [file for file in whole if _ends_alike(self.parts[file][:-1], wanted[:-1])]
+        exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]
+        return exact if len(exact) == 1 else fitting
+
+
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
 
@@ -66,7 +98,7 @@ def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
     subfolders = _subfolders(folder)
     splits: dict[SplitName, Path] = {}
     for path in subfolders:
-        split = _SPLIT_FOLDERS.get(path.name.lower())
+        split = SPLIT_FOLDERS.get(path.name.lower())
         if split in splits:
             raise DataError(f"{folder} has two folders for one split: {splits[split].name}/ and {path.name}/")
         if split:
@@ -114,10 +146,15 @@ def _file_split(images: dict[str, list[Path]], classes: tuple[str, ...]) -> File
     return FileSplit(files=files, labels=np.repeat(np.arange(len(classes), dtype=np.int64), counts))
 
 
-def _with_test_split(split: FileSplit, fraction: float, classes: tuple[str, ...]) -> dict[SplitName, FileSplit]:
-    train, test = stratified_split(split.labels, fraction=fraction, seed=_SPLIT_SEED, classes=classes)
-    return {"train": split.take(train), "test": split.take(test)}
-
-
 def _names(folders: dict[SplitName, Path]) -> list[str]:
     return [f"{path.name}/" for path in folders.values()]
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the shorter of two paths is the end of the longer."""
+    length = min(len(one), len(other))
+    return length == 0 or tuple(one[-length:]) == tuple(other[-length:])

@@ -2,19 +2,39 @@
 
 import contextlib
 import io
+import json
 import tempfile
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
-from vitcli.data.raw import ArraySplit, RawDataset, SplitName
+from vitcli.core.events import Emit
+from vitcli.core.files import write_json
+from vitcli.data.raw import ArraySplit, FileSplit, RawDataset, SplitName
 from vitcli.data.registry import DatasetEntry
 
+_TRAIN_OR_NOT: dict[SplitName, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+_SPLITS: dict[str, dict[SplitName, dict[str, Any]]] = {
+    "SVHN": {"train": {"split": "train"}, "test": {"split": "test"}},
+    "STL10": {"train": {"split": "train"}, "test": {"split": "test"}},
+    "Food101": {"train": {"split": "train"}, "test": {"split": "test"}},
+    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
+    "Flowers102": {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}},
+    "EuroSAT": {"train": {}},
+}
+"""What torchvision's classes call their splits."""
+_LISTING = "vit-files.json"
+"""Which files belong to which split and class, so that torchvision need not be asked (and imported) again."""
 
-def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
+
+def read(
+    entry: DatasetEntry, folder: Path, _config: DataConfig, _emit: Emit
+) -> RawDataset[ArraySplit] | RawDataset[FileSplit]:
     """Read a data set from ``folder``, where torchvision puts it; what is not there is downloaded and verified.
 
     The folder appears when everything is in it, and not before.
@@ -22,6 +42,8 @@ def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
     Raises:
         DataError: the download failed, or does not have the published checksum.
     """
+    if (folder / _LISTING).is_file():
+        return _listed(folder)
     from torchvision import datasets
 
     kind = getattr(datasets, entry.torchvision_class)
@@ -29,6 +51,11 @@ def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
         if not folder.exists():
             _download(kind, folder)
         loaded = _load(kind, folder)
+        classes = _classes(loaded["train"])
+        if hasattr(loaded["train"], "data"):
+            splits = {name: _array_split(dataset) for name, dataset in loaded.items()}
+            return RawDataset(name=folder.name, classes=classes, splits=splits)
+        _list(loaded, classes, folder)
     except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:
         if folder.exists():
             message, first = f"{folder.name} in {folder} is damaged", "remove that folder"
@@ -36,12 +63,7 @@ def read(entry: DatasetEntry, folder: Path) -> RawDataset[ArraySplit]:
             message, first = f"{folder.name} could not be downloaded", "check the network"
         reason = " ".join(str(error).split())
         raise DataError(f"{message}: {reason}", hint=f"{first}, then `vit download {folder.name}`") from error
-    classes = tuple(str(name).split(" - ")[0] for name in loaded["train"].classes)  # MNIST's read "0 - zero"
-    return RawDataset(
-        name=folder.name,
-        classes=classes,
-        splits={name: _array_split(dataset) for name, dataset in loaded.items()},
-    )
+    return _listed(folder)
 
 
 def _download(kind: Any, folder: Path) -> None:
@@ -53,18 +75,53 @@ def _download(kind: Any, folder: Path) -> None:
 
 
 def _load(kind: Any, folder: Path) -> dict[SplitName, Any]:
-    """Both splits; torchvision fetches what is missing, and talks too much."""
+    """Every split; torchvision fetches what is missing, and talks too much."""
+    splits = _SPLITS.get(kind.__name__, _TRAIN_OR_NOT)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return {
-            "train": kind(str(folder), train=True, download=True),
-            "test": kind(str(folder), train=False, download=True),
-        }
+        return {name: kind(str(folder), **words, download=True) for name, words in splits.items()}
+
+
+def _classes(dataset: Any) -> tuple[str, ...]:
+    names = getattr(dataset, "classes", None)
+    if names is None:  # of numbers that are their own names
+        names = sorted(set(np.asarray(dataset.labels).tolist()))
+    return tuple(str(name).split(" - ")[0] for name in names)  # MNIST's read "0 - zero"
 
 
 def _array_split(dataset: Any) -> ArraySplit:
     images = np.asarray(dataset.data)
-    channels_last = images if images.ndim == 4 else images[..., None]  # (N, H, W) or (N, H, W, C)
-    return ArraySplit(
-        images=np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2)),
-        labels=np.asarray(dataset.targets, dtype=np.int64),
+    if images.ndim == 3:  # (N, H, W)
+        images = images[:, None]
+    elif images.shape[1] not in {1, 3}:  # (N, H, W, C)
+        images = images.transpose(0, 3, 1, 2)
+    labels = dataset.targets if hasattr(dataset, "targets") else dataset.labels
+    return ArraySplit(images=np.ascontiguousarray(images), labels=np.asarray(labels, dtype=np.int64))
+
+
+def _list(loaded: Mapping[SplitName, Any], classes: tuple[str, ...], folder: Path) -> None:
+    """Write down the files of every split with their labels."""
+    splits = {}
+    for name, dataset in loaded.items():
+        if hasattr(dataset, "samples"):
+            pairs = dataset.samples
+        else:
+            files = dataset._images if hasattr(dataset, "_images") else dataset._image_files  # noqa: SLF001
+            pairs = zip(files, dataset._labels, strict=True)  # noqa: SLF001
+        splits[name] = [[Path(file).relative_to(folder).as_posix(), int(label)] for file, label in pairs]
+    write_json(folder / _LISTING, {"classes": classes, "splits": splits})
+
+
+def _listed(folder: Path) -> RawDataset[FileSplit]:
+    listing = json.loads((folder / _LISTING).read_text(encoding="utf-8"))
+    return RawDataset(
+        name=folder.name,
+        classes=tuple(listing["classes"]),
+        splits={
+            name: FileSplit(
+                files=[folder / file for file, _ in pairs],
+                labels=np.array([label for _, label in pairs], dtype=np.int64),
+            )
+            for name, pairs in listing["splits"].items()
+        },
+        root=folder,
     )

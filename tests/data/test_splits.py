@@ -1,0 +1,124 @@
+"""Which images train, validate and test; held out once, and found again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedKFold
+
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError, UsageError
+from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.data.raw import stratified_folds
+from vitcli.data.splits import Plan, plan_splits, restored_plan, stored_plan
+
+ImageFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def pets(image_folder: ImageFolder, tmp_path: Path) -> Path:
+    return image_folder(tmp_path / "pets", {"cat": 10, "dog": 20, "eel": 5})
+
+
+def opened(folder: Path, **settings: object) -> tuple[Dataset, DataConfig]:
+    config = DataConfig(name=str(folder), **settings)
+    return open_dataset(config, directory=folder.parent / "data"), config
+
+
+def members(plan: Plan, dataset: Dataset) -> dict[str, set[str]]:
+    return {name: set(map(str, dataset.names(part.found, part.members))) for name, part in plan.items()}
+
+
+def test_a_folder_without_splits_is_cut_into_three(pets: Path) -> None:
+    dataset, config = opened(pets)
+    parts = members(plan_splits(dataset, config, seed=1), dataset)
+    assert {name: len(names) for name, names in parts.items()} == {"train": 24, "test": 7, "val": 4}
+    assert set.union(*parts.values()) == set(dataset.names("train"))
+    assert {name.split("/")[0] for name in parts["test"]} == {name.split("/")[0] for name in parts["val"]}
+
+
+def test_the_test_split_is_the_same_for_every_seed_and_the_validation_split_is_not(pets: Path) -> None:
+    dataset, config = opened(pets)
+    first, second = (members(plan_splits(dataset, config, seed=seed), dataset) for seed in (1, 2))
+    assert first["test"] == second["test"]
+    assert first["val"] != second["val"]
+
+
+def test_without_a_test_fraction_nothing_is_held_out_for_testing(pets: Path) -> None:
+    dataset, config = opened(pets, test_fraction=0.0)
+    assert plan_splits(dataset, config, seed=1).keys() == {"train", "val"}
+
+
+def test_splits_on_disk_are_kept(image_folder: ImageFolder, tmp_path: Path) -> None:
+    counts = {f"{split}/{name}": 4 for split in ("train", "valid", "test") for name in "ab"}
+    dataset, config = opened(image_folder(tmp_path / "pets", counts))
+    plan = plan_splits(dataset, config, seed=1)
+    assert {name: part.found for name, part in plan.items()} == {"train": "train", "val": "val", "test": "test"}
+    with pytest.raises(UsageError, match="has a validation split"):
+        plan_splits(dataset, DataConfig(folds=2, fold=1), seed=1)
+
+
+def test_a_class_of_one_image_cannot_be_held_out(image_folder: ImageFolder, tmp_path: Path) -> None:
+    dataset, config = opened(image_folder(tmp_path / "pets", {"cat": 1, "dog": 5}))
+    with pytest.raises(DataError, match=r"'cat' has too few images \(1\)"):
+        plan_splits(dataset, config, seed=1)
+
+
+def test_every_image_validates_in_one_fold(pets: Path) -> None:
+    dataset, _ = opened(pets)
+    plans = [plan_splits(dataset, DataConfig(folds=4, fold=fold), seed=3) for fold in (1, 2, 3, 4)]
+    parts = [members(plan, dataset) for plan in plans]
+    assert sum(len(each["val"]) for each in parts) == len(set.union(*(each["val"] for each in parts))) == 28
+    assert all(each["test"] == parts[0]["test"] for each in parts)
+    assert all(not each["val"] & each["train"] for each in parts)
+
+
+@given(
+    sizes=st.lists(st.integers(5, 40), min_size=2, max_size=6), folds=st.integers(2, 5), seed=st.integers(0, 2**32 - 1)
+)
+def test_folds_are_as_even_as_those_of_scikit_learn(sizes: list[int], folds: int, seed: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    names = tuple(map(str, range(len(sizes))))
+    ours = stratified_folds(labels, folds=folds, seed=seed, classes=names)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
+    theirs = [np.bincount(labels[held], minlength=len(sizes)) for _, held in splitter.split(labels, labels)]
+    counts = [np.bincount(labels[ours == fold], minlength=len(sizes)) for fold in range(folds)]
+    assert np.ptp(counts, axis=0).max() <= max(np.ptp(theirs, axis=0).max(), 1)
+    assert np.ptp(np.sum(counts, axis=1)) <= 1
+
+
+def test_too_many_folds_are_refused() -> None:
+    with pytest.raises(DataError, match=r"'b' has too few images \(2\) for 3 folds"):
+        stratified_folds(np.array([0, 0, 0, 1, 1]), folds=3, seed=0, classes=("a", "b"))
+
+
+def test_a_stored_plan_is_found_again_and_new_images_train(pets: Path, image_folder: ImageFolder) -> None:
+    dataset, config = opened(pets)
+    plan = plan_splits(dataset, config, seed=1)
+    stored = json.loads(json.dumps(stored_plan(plan, dataset)))
+    assert members(restored_plan(stored, dataset), dataset) == members(plan, dataset)
+    before = members(plan, dataset)
+    image_folder(pets, {"ant": 3})
+    gone = min(before["val"])
+    (pets / gone).unlink()
+    changed, _ = opened(pets)
+    after = members(restored_plan(stored, changed), changed)
+    assert after["test"] == before["test"]
+    assert after["val"] == before["val"] - {gone}
+    assert {name for name in after["train"] if name.startswith("ant")} <= after["train"] - before["train"]
+
+
+def test_sets_without_files_are_stored_by_index(tmp_path: Path) -> None:
+    config = DataConfig(name="digits")
+    dataset = open_dataset(config, directory=tmp_path)
+    plan = plan_splits(dataset, config, seed=5)
+    stored = json.loads(json.dumps(stored_plan(plan, dataset)))
+    restored = restored_plan(stored, dataset)
+    assert all(
+        np.array_equal(restored[name].members, part.members) for name, part in plan.items() if part.members is not None
+    )
+    assert restored["test"].members is None

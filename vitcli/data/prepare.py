@@ -1,0 +1,167 @@
+"""Photos decoded: once, into memory or a file, or anew whenever they are asked for."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitcli.core.errors import DataError
+from vitcli.core.events import Emit, TaskProgress, Warned
+from vitcli.core.preprocessing import Geometry
+from vitcli.data.cache import PreparedSplit, read_split, write_split
+from vitcli.data.preprocess import load_array
+from vitcli.data.raw import FileSplit
+
+CHUNK = 256
+"""Images decoded between two reports of progress."""
+_MARGIN = 2**28
+"""Bytes that a cache leaves free on the disk."""
+_MEMORY_SHARE = 0.5
+"""Of the free memory, for images that are kept there."""
+UNREADABLE = -1
+"""The label of an image that could not be decoded, and is skipped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preparation:
+    """How photos are prepared."""
+
+    cache: Literal["auto", "ram", "disk", "off"] = "auto"
+    workers: int = 0
+    """Threads that decode; 0: one per core."""
+    skip_bad: bool = False
+    """Unreadable images get the label ``UNREADABLE``; otherwise the first of them is an error."""
+
+
+class StreamedImages:
+    """Photos that are decoded whenever they are asked for, as if they were a tensor: uint8, (N, C, H, W)."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, files: Sequence[Path], geometry: Geometry, workers: int) -> None:
+        self.files = files
+        self.geometry = geometry
+        self.shape = torch.Size((len(files), geometry.channels, *geometry.size))
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count())
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """(B,) -> (B, C, H, W)."""
+        files = [self.files[index] for index in indices.tolist()]
+        return torch.from_numpy(np.stack(list(self._pool.map(lambda file: load_array(file, self.geometry), files))))
+
+    def numel(self) -> int:
+        """Bytes, if they were all decoded."""
+        return self.shape.numel()
+
+
+def prepare(
+    split: FileSplit, geometry: Geometry, path: Path, how: Preparation, *, name: str, emit: Emit
+) -> PreparedSplit:
+    """Decode the images of a split, or arrange for it.
+
+    Args:
+        split: the files.
+        geometry: what becomes of each.
+        path: the file that keeps them.
+        how: where they are kept, and what becomes of bad ones.
+        name: of the split, for messages.
+        emit: told about the progress; warned where they fit nowhere and are decoded again and again.
+
+    Raises:
+        DataError: an image cannot be read; it is named.
+    """
+    shape = (geometry.channels, *geometry.size)
+    size = len(split.files) * int(np.prod(shape))
+    labels = split.labels.copy()
+    place = _place(size, path, how, name, emit)
+    task = f"preparing {name} images"
+    if place == "disk":
+        write_split(path, _decoded(split, labels, geometry, how, emit, task), labels, shape)
+        return read_split(path, in_memory=False if how.cache == "disk" else None)
+    if place == "ram":
+        images = np.empty((len(labels), *shape), dtype=np.uint8)
+        done = 0
+        for chunk in _decoded(split, labels, geometry, how, emit, task):
+            images[done : done + len(chunk)] = chunk
+            done += len(chunk)
+        return PreparedSplit(images=torch.from_numpy(images), labels=torch.from_numpy(labels))
+    if how.skip_bad:  # they must be known before the first batch
+        for _ in _decoded(split, labels, geometry, how, emit, f"checking {name} images"):
+            pass
+    return PreparedSplit(images=StreamedImages(split.files, geometry, how.workers), labels=torch.from_numpy(labels))
+
+
+def _place(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Literal["ram", "disk", "off"]:
+    """Where images of so many bytes are kept: as asked for if they fit, else where they do, else nowhere."""
+    if how.cache == "off":
+        return "off"
+    memory, disk = _free_memory(), _free_disk(path)
+    fits: dict[Literal["disk", "ram"], bool] = {
+        "disk": size + _MARGIN < disk,
+        "ram": size < _MEMORY_SHARE * memory,
+    }
+    wanted: tuple[Literal["disk", "ram"], ...] = ("disk", "ram") if how.cache == "auto" else (how.cache,)
+    for place in wanted:
+        if fits[place]:
+            return place
+    emit(
+        Warned(
+            text=f"decoded {name} images take {_gigabytes(size)}, and free are {_gigabytes(disk)} in {path.parent.parent}"
+            f" and {_gigabytes(memory)} of memory: they are decoded anew in every epoch (--data-dir names another disk)"
+        )
+    )
+    return "off"
+
+
+def _decoded(
+    split: FileSplit, labels: NDArray[np.int64], geometry: Geometry, how: Preparation, emit: Emit, task: str
+) -> Iterator[NDArray[np.uint8]]:
+    """The images of files, decoded in parallel, in order, a chunk at a time; bad ones are black, and marked."""
+    blank = np.zeros((geometry.channels, *geometry.size), dtype=np.uint8)
+
+    def decode(at: int) -> NDArray[np.uint8]:
+        try:
+            return load_array(split.files[at], geometry)
+        except DataError as error:
+            if not how.skip_bad:
+                hint = "`vit train --dry-run` names them all; --on-bad-image skip leaves them out"
+                raise DataError(error.message, hint=hint) from None
+            labels[at] = UNREADABLE
+            return blank
+
+    total = len(split.files)
+    with ThreadPoolExecutor(how.workers or os.cpu_count()) as pool:
+        for start in range(0, total, CHUNK):
+            emit(TaskProgress(task=task, done=start, total=total))
+            yield np.stack(list(pool.map(decode, range(start, min(start + CHUNK, total)))))
+    emit(TaskProgress(task=task, done=total, total=total))
+
+
+def _free_disk(path: Path) -> int:
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _free_memory() -> int:
+    """Bytes that could be used; 4 GB where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 * 2**30
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

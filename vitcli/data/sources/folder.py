@@ -1,0 +1,48 @@
+"""Any folder of photos: class subfolders, with splits or without, or a table of labels beside the images."""
+
+from pathlib import Path
+
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError
+from vitcli.core.events import Emit
+from vitcli.data.raw import FileSplit, RawDataset
+from vitcli.data.sources import image_folder, label_table
+
+
+def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
+    """Recognise the layout of a folder and read it.
+
+    Args:
+        folder: the folder; what an archive wrapped into one more folder is unwrapped.
+        config: a table of labels, if it is not the one in the folder.
+        emit: told what was recognised.
+
+    Raises:
+        DataError: no folder, or in none of the layouts.
+        UsageError: a table whose columns are not obvious.
+    """
+    if config.labels:
+        return label_table.read(folder, _table(folder, Path(config.labels).expanduser()), config, emit)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder", hint="give a folder of class subfolders, or a name of `vit datasets`")
+    inner = _unwrapped(folder)
+    if not image_folder.has_split_folders(inner) and (table := label_table.find_table(inner)):
+        return label_table.read(inner, table, config, emit)
+    return image_folder.read(inner, emit=emit)
+
+
+def _table(folder: Path, table: Path) -> Path:
+    """The table as it is called from here, or from inside the folder."""
+    return table if table.exists() or not (folder / table).exists() else folder / table
+
+
+def _unwrapped(folder: Path) -> Path:
+    """The folder that everything is in, where there is nothing beside it."""
+    while True:
+        below = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        if len(below) != 1 or not below[0].is_dir() or below[0].name.lower() in image_folder.SPLIT_FOLDERS:
+            return folder
+        inner = [path for path in below[0].iterdir() if not path.name.startswith(".")]
+        if sum(path.is_dir() for path in inner) < 2 and not any(path.suffix == ".csv" for path in inner):
+            return folder
+        folder = below[0]

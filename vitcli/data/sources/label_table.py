@@ -1,0 +1,246 @@
+"""Labels in a table: a CSV file, or a plain list of names and labels, for a folder of images."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError, UsageError, did_you_mean
+from vitcli.core.events import Emit, Note, Warned
+from vitcli.data.raw import FileSplit, RawDataset, SplitName
+from vitcli.data.sources.image_folder import SPLIT_FOLDERS, ImageIndex
+from vitcli.data.sources.table_file import Table, read_table
+
+_LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
+_SPLIT_NAMES = ("split", "set", "subset", "data set", "dataset", "partition")
+_NOT_FOR_TRAINING = ("test", "sample", "submission")
+"""Files whose names begin or end so have no labels."""
+_SAMPLE = 200
+"""Rows that are looked at to tell the columns apart."""
+_NAMED = 5
+"""Examples in a message."""
+
+
+def find_table(folder: Path) -> Path | None:
+    """The one file of labels in a folder, if there is one."""
+    files = [
+        path
+        for path in sorted(folder.glob("*.csv"))
+        if not path.stem.lower().startswith(_NOT_FOR_TRAINING)
+        and not path.stem.lower().endswith(_NOT_FOR_TRAINING)
+        and not path.name.startswith(".")
+    ]
+    preferred = [path for path in files if path.stem.lower().startswith(("train", "label"))]
+    return (preferred or files)[0] if len(preferred) == 1 or len(files) == 1 else None
+
+
+def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
+    """The images of a folder, with the labels of a table.
+
+    Args:
+        folder: the images, at any depth.
+        table_file: the table; its first row may name the columns, and a plain list has a name and a label per line.
+        config: which columns, if that is not obvious; what to do with rows that are of no use.
+        emit: told what was guessed and what was passed over.
+
+    Raises:
+        DataError: no such file, no images, rows that are of no use, one class only.
+        UsageError: no such column, or it is not obvious which.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder", hint="give the folder that the images are in")
+    index = ImageIndex(folder)
+    table = read_table(table_file, is_image=lambda cell: bool(index.find(cell)), emit=emit)
+    image, label = _columns(table, index, config, emit)
+    split = next((at for at, name in enumerate(table.header) if name.lower() in _SPLIT_NAMES), None)
+    if split is not None and not {row[split].lower() for row in table.rows} <= SPLIT_FOLDERS.keys():
+        split = None
+    labelled = _labelled(table, index, image, label, config, emit)
+    values = sorted({value for value, _ in labelled.values()}, key=_natural)
+    _refuse_what_are_no_classes(values, len(labelled), table, label)
+    names = _class_names(values, folder, config, emit)
+    number = {value: at for at, value in enumerate(values)}
+    splits: dict[SplitName, dict[Path, int]] = {}
+    for file, (value, row) in labelled.items():
+        name: SplitName = "train" if split is None else SPLIT_FOLDERS[table.rows[row][split].lower()]
+        splits.setdefault(name, {})[file] = number[value]
+    if "train" not in splits:
+        raise DataError(f"{table_file} has no rows for training", hint=f"it has {', '.join(splits)}")
+    return RawDataset(
+        name=folder.resolve().name,
+        classes=names,
+        splits={
+            name: FileSplit(files=list(files), labels=np.array(list(files.values()), dtype=np.int64))
+            for name, files in splits.items()
+        },
+        root=folder,
+        values=tuple(values),
+    )
+
+
+def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) -> tuple[int, int]:
+    """Where names and labels are; what was guessed is said."""
+    image = _named_column(table, config.image_column, "--image-column")
+    if image is None:
+        sample = table.rows[:_SAMPLE]
+        hits = [sum(bool(index.find(row[at])) for row in sample) for at in range(len(table.header))]
+        image = int(np.argmax(hits))
+        if not hits[image]:
+            raise DataError(
+                f"no column of {table.path} names images of {index.folder}: for example {table.rows[0]}",
+                hint="--image-column NAME says which, and the folder must hold the images",
+            )
+    label = _named_column(table, config.label_column, "--label-column")
+    if label is None:
+        others = [at for at, name in enumerate(table.header) if at != image and name.lower() not in _SPLIT_NAMES]
+        called = [at for at in others if table.header[at].lower() in _LABEL_NAMES]
+        if len(called) != 1 and len(others) != 1:
+            names = ", ".join(table.header)
+            raise UsageError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
+        label = called[0] if len(called) == 1 else others[0]
+    if not (config.image_column and config.label_column):
+        columns = f"images in {table.header[image]!r}, labels in {table.header[label]!r}"
+        emit(Note(text=f"labels: {table.path}, {columns}"))
+    return image, label
+
+
+def _named_column(table: Table, name: str, option: str) -> int | None:
+    if not name:
+        return None
+    places = [at for at, known in enumerate(table.header) if known == name]
+    if len(places) > 1:
+        raise DataError(f"{table.path} has {len(places)} columns called {name!r}", hint="rename one of them")
+    if not places:
+        hint = did_you_mean(name, table.header, otherwise=f"it has {', '.join(table.header)}")
+        raise UsageError(f"{table.path} has no column {name!r} ({option})", hint=hint)
+    return places[0]
+
+
+def _labelled(
+    table: Table, index: ImageIndex, image: int, label: int, config: DataConfig, emit: Emit
+) -> dict[Path, tuple[str, int]]:
+    """The label of every image that has one, and the number of its row."""
+    found: dict[Path, tuple[str, int]] = {}
+    missing, unlabelled, repeated = [], [], []
+    disagreeing: dict[Path, str] = {}
+    for number, row in enumerate(table.rows):
+        name, value = row[image], row[label]
+        files = index.find(name)
+        if len(files) > 1:
+            places = " and ".join(str(file) for file in files[:2])
+            raise DataError(
+                f"line {table.lines[number]} of {table.path} names {name!r}, which may be {places}",
+                hint="write the folder too",
+            )
+        if not files:
+            missing.append(name or f"line {table.lines[number]}")
+        elif not value:
+            unlabelled.append(name)
+        elif files[0] not in found:
+            found[files[0]] = value, number
+        elif found[files[0]][0] != value:
+            disagreeing[files[0]] = name
+        else:
+            repeated.append(name)
+    for file in disagreeing:
+        del found[file]
+    total = len(table.rows)
+    _complain(f"of {total:,} rows name images that are not there", missing, config, emit, all_of=total)
+    _complain(f"of {total:,} rows have no label", unlabelled, config, emit, all_of=total)
+    _complain("images have rows that disagree about the label", list(disagreeing.values()), config, emit)
+    if repeated:
+        emit(Warned(text=f"{_counted(repeated)} rows say again what others say"))
+    without_row = [
+        file.name
+        for file in index.files
+        if file not in found
+        and file not in disagreeing
+        and not index.parts[file][0].lower().startswith(_NOT_FOR_TRAINING)
+    ]
+    if without_row:
+        emit(Warned(text=f"{_counted(without_row)} images have no row, and are left out"))
+    return found
+
+
+def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *, all_of: int = 0) -> None:
+    """An error, or with ``on_bad_image = skip`` a warning; an error in any case where nothing is left."""
+    if not names:
+        return
+    text = f"{len(names):,} {what}: {_examples(names)}"
+    if config.on_bad_image == "error" or len(names) == all_of:
+        raise DataError(text, hint="mend the table, or --on-bad-image skip leaves them out")
+    emit(Warned(text=f"left out: {text}"))
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names):,} ({_examples(names)})"
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+
+
+def _refuse_what_are_no_classes(values: Sequence[str], images: int, table: Table, label: int) -> None:
+    name = table.header[label]
+    if len(values) < 2:
+        raise DataError(f"column {name!r} of {table.path} has one class only: {values[0]!r}", hint="two are needed")
+    if len(values) > 50 and len(values) > images / 2:
+        raise DataError(
+            f"column {name!r} of {table.path} has {len(values):,} different values for {images:,} images: no classes",
+            hint="--label-column NAME names another",
+        )
+
+
+def _class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: Emit) -> tuple[str, ...]:
+    """The names of classes: what a label map says, else the labels themselves."""
+    if config.label_map:
+        path = Path(config.label_map)
+        names = _mapped(values, _json(path))
+        if names is None:
+            raise DataError(
+                f"{path} does not name every label: {_examples(values)}", hint='expected: {"0": "cat", ...}'
+            )
+        return names
+    for path in sorted(folder.glob("*.json")):
+        try:
+            names = _mapped(values, _json(path))
+        except DataError:
+            continue
+        if names:
+            emit(Note(text=f"class names: {path}"))
+            return names
+    return tuple(values)
+
+
+def _mapped(values: Sequence[str], content: Any) -> tuple[str, ...] | None:
+    """A name for every value, from a list, or a mapping in either direction; None where it is none."""
+    if isinstance(content, list):
+        content = {str(at): name for at, name in enumerate(content)}
+    if not isinstance(content, Mapping):
+        return None
+    ways = (
+        {str(key): str(name) for key, name in content.items()},
+        {str(name): str(key) for key, name in content.items()},
+    )
+    for way in ways:
+        names = tuple(way[value] for value in values if value in way)
+        if len(set(names)) == len(values):
+            return names
+    return None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"no such label map: {path}", hint="--label-map FILE.json") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSON file: {error}") from None
+
+
+def _natural(value: str) -> tuple[int, int, str]:
+    """Whole numbers by size, then everything else by letters."""
+    return (0, int(value), value) if value.isdecimal() and value.isascii() else (1, 0, value)

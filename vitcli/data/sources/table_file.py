@@ -1,0 +1,90 @@
+"""Files of rows: CSV of any usual encoding and delimiter, or a plain list."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitcli.core.errors import DataError
+from vitcli.core.events import Emit, Warned
+
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A file of rows; ``lines`` are their numbers in the file."""
+
+    path: Path
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+
+def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Table:
+    """Rows of a CSV file of any usual encoding and delimiter, or of a list; blank lines do not count.
+
+    Args:
+        path: the file.
+        is_image: whether a cell names an image: a first row with one has no names of columns.
+        emit: warned about an encoding that had to be guessed.
+
+    Raises:
+        DataError: no such file, no rows, or a row with more cells than there are columns.
+    """
+    try:
+        text = _decoded(path, emit)
+        delimiter = _delimiter(text)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True)
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in _split_rows(reader, delimiter)]
+    except FileNotFoundError:
+        raise DataError(f"no such file of labels: {path}", hint="--labels FILE.csv") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not a file of labels", hint="--labels FILE.csv") from None
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV file: {error}") from None
+    found = [(line, row) for line, row in found if any(row)]
+    if not found:
+        raise DataError(f"{path} is empty", hint="expected: a row per image, with its name and its label")
+    has_header = not any(is_image(cell) for cell in found[0][1])
+    header = found[0][1] if has_header else [f"column {at + 1}" for at in range(len(found[0][1]))]
+    while header and not header[-1]:
+        header.pop()
+    rows, lines = [], []
+    for line, row in found[has_header:]:
+        if any(row[len(header) :]):
+            raise DataError(
+                f"line {line} of {path} has {len(row)} cells, but there are {len(header)} columns",
+                hint='names with commas belong in quotes: "a, b.jpg",cat',
+            )
+        rows.append((row + [""] * len(header))[: len(header)])
+        lines.append(line)
+    if not rows:
+        raise DataError(f"{path} has a header and no rows")
+    return Table(path=path, header=tuple(header), rows=rows, lines=lines)
+
+
+def _split_rows(reader: Iterable[list[str]], delimiter: str) -> Iterable[list[str]]:
+    """Rows; without a delimiter, a name and after the last space a label."""
+    for row in reader:
+        yield row if delimiter or not row else ",".join(row).rsplit(maxsplit=1)
+
+
+def _decoded(path: Path, emit: Emit) -> str:
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        emit(Warned(text=f"{path} is not UTF-8; its letters are read as Windows' western ones (cp1252)"))
+        return content.decode("cp1252", errors="replace")
+
+
+def _delimiter(text: str) -> str:
+    """What cuts the first line into the most cells; empty: nothing does."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    cells = {each: len(next(csv.reader([first], delimiter=each), [])) for each in _DELIMITERS}
+    best = max(cells, key=lambda each: cells[each])
+    return best if cells[best] > 1 else ""

@@ -1,0 +1,84 @@
+"""Which images train, validate and test: as found on disk, or held out; once and for all of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import UsageError
+from vitcli.data.dataset import Dataset
+from vitcli.data.raw import Labels, SplitName, stratified_folds, stratified_split
+
+_TEST_SEED = 0
+"""Of the test split, which must be the same for every run that is compared."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Some images of a data set."""
+
+    found: SplitName
+    """The split on disk that they are in."""
+    members: Labels | None = None
+    """Their indices there; None: all."""
+
+
+Plan = dict[SplitName, Part]
+"""``train`` is always there."""
+
+
+def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
+    """Hold out what is not there: images for testing, always the same, and images for validation, by the seed.
+
+    Raises:
+        DataError: a class is too small for it.
+        UsageError: folds of a data set that has a validation split.
+    """
+    counts, classes = dataset.facts.counts, dataset.facts.classes
+    plan: Plan = {name: Part(found=name) for name in counts}
+    labels = dataset.labels("train")
+    rest = np.arange(len(labels))
+    if set(counts) == {"train"} and config.test_fraction:
+        rest, test = stratified_split(labels, fraction=config.test_fraction, seed=_TEST_SEED, classes=classes)
+        plan["test"] = Part(found="train", members=test)
+    if "val" in counts:
+        if config.folds:
+            raise UsageError(f"{dataset.facts.name} has a validation split, so it is not cut into folds")
+    elif config.folds:
+        folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes)
+        is_held_out = folds == max(config.fold, 1) - 1
+        plan["val"] = Part(found="train", members=rest[is_held_out])
+        rest = rest[~is_held_out]
+    else:
+        kept, held_out = stratified_split(labels[rest], fraction=config.val_fraction, seed=seed, classes=classes)
+        plan["val"] = Part(found="train", members=rest[held_out])
+        rest = rest[kept]
+    plan["train"] = Part(found="train", members=rest)
+    return plan
+
+
+def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
+    """What was held out, for JSON: file names, or indices where there are no files."""
+    return {
+        "fingerprint": dataset.facts.fingerprint,
+        "held_out": {
+            name: dataset.names(part.found, part.members)
+            for name, part in plan.items()
+            if name != "train" and part.members is not None
+        },
+    }
+
+
+def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
+    """The plan that ``stored_plan`` kept; images that are new since then train, those that are gone are gone."""
+    plan: Plan = {name: Part(found=name) for name in dataset.facts.counts}
+    index = {name: at for at, name in enumerate(dataset.names("train"))}
+    rest = np.ones(len(index), dtype=bool)
+    for name, keys in stored["held_out"].items():
+        members = np.array([index[key] for key in keys if key in index], dtype=np.int64)
+        plan[name] = Part(found="train", members=members)
+        rest[members] = False
+    plan["train"] = Part(found="train", members=np.flatnonzero(rest))
+    return plan
