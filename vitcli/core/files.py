@@ -1,5 +1,6 @@
 """Writing files so that nobody ever sees half of one."""
 
+import errno
 import json
 import os
 import tempfile
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import DataError, UsageError
 
 
 @contextmanager
@@ -40,6 +41,24 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     if os.name == "posix":
         _sync(path.parent, os.O_RDONLY)
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses while the block writes into this folder into a message.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise DataError(
+            f"the disk of {folder} is full: {reason}" if is_full else f"{folder} cannot be written: {reason}",
+            hint=f"{'make room there' if is_full else 'mend that'}, or name another folder with --data-dir",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
