@@ -116,8 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404)
         else:
             kaggle.issued += 1
-            place = f"{kaggle.address}/storage/{reference}/archive.zip?signature={kaggle.issued}"
-            self._headers(302, Location=place)
+            storage = f"http://localhost:{kaggle.port}/storage"  # another host, as that of the real one
+            self._headers(302, Location=f"{storage}/{reference}/archive.zip?signature={kaggle.issued}")
 
     def _is_known(self, given: str) -> bool:
         kind, _, value = given.partition(" ")
