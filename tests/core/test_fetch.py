@@ -104,8 +104,11 @@ def test_a_file_that_changed_under_way_starts_again(
         with pytest.raises(DataError):
             fetch_file(address(server), path)
         server.files["ada/birds"] = OTHER
+    asked = len(server.ranges)
     fetch_file(address(server), path)
     assert path.read_bytes() == OTHER
+    requests = 1 if knows_if_range else 2  # to go on; it is answered with the whole file, or has to be asked for
+    assert len(server.ranges) == asked + requests + (not across_calls)
 
 
 def test_another_length_gives_a_change_away_where_there_is_no_etag(server: Kaggle, path: Path) -> None:

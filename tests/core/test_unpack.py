@@ -255,7 +255,9 @@ def test_what_does_not_fit_on_the_disk_is_not_unpacked(tmp_path: Path, monkeypat
     archive = zip_file(tmp_path / "birds.zip", FILES)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(DataError, match=r"unpacks to 2.86e-05 GB in .*, where 1e-07 GB are free") as refusal:
+    with pytest.raises(
+        DataError, match=r"birds.zip, unpacked, needs 2.86e-05 GB in .*, where 1e-07 GB are free"
+    ) as refusal:
         unpack(archive, tmp_path / "birds")
     assert not isinstance(refusal.value, ArchiveError)
     assert "--data-dir" in refusal.value.hint

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import http.client
 import re
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +17,7 @@ from typing import Any
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
-from vitcli.core.files import writing_in
+from vitcli.core.files import require_room, writing_in
 from vitcli.core.part import Part, Version
 
 _TIMEOUT = 20.0
@@ -195,7 +194,7 @@ def _receive(response: Any, part: Part, start: int, version: Version, room: floa
     """Write what comes behind the first ``start`` bytes, which are here."""
     done, total = start, version.total
     with writing_in(part.path.parent):
-        _check_room(part, int(total * room) - done)
+        require_room(int(total * room) - done, part.path.parent, part.target.name)
         if not start:
             part.begin(version)
         with part.path.open("ab" if start else "wb") as file:
@@ -244,17 +243,6 @@ def _read(response: Any, most: int) -> bytes:
     except (OSError, http.client.HTTPException) as error:
         raise _TransferError(f"broke off: {_reason(error)}") from None
     return chunk
-
-
-def _check_room(part: Part, needed: int) -> None:
-    """Refuse what would not fit; ``needed`` is in bytes."""
-    folder = part.path.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            f"{part.target.name} needs {needed / 1e9:.3g} GB in {folder}, where {free / 1e9:.3g} GB are free",
-            hint="make room there, or name another folder with --data-dir",
-        )
 
 
 def _pause(failures: int, retry_after: str, name: str, emit: Emit) -> None:

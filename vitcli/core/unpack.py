@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.fetch import Megabytes
-from vitcli.core.files import writing_in
+from vitcli.core.files import require_room, writing_in
 
 _CHUNK = 1 << 18
 _LARGEST_RATIO = 200
@@ -115,12 +115,7 @@ def _check_size(declared: int, archive: Path, folder: Path) -> None:
     size = archive.stat().st_size
     if declared > max(_HARMLESS, _LARGEST_RATIO * size):
         raise ArchiveError(f"{archive} has {size / 1e6:.3g} MB and would unpack to {declared / 1e6:,.0f} MB")
-    free = shutil.disk_usage(folder).free
-    if declared > free:
-        raise DataError(
-            f"{archive.name} unpacks to {declared / 1e9:.3g} GB in {folder}, where {free / 1e9:.3g} GB are free",
-            hint="make room there, or name another folder with --data-dir",
-        )
+    require_room(declared, folder, f"{archive.name}, unpacked,")
 
 
 def _write(

@@ -41,7 +41,7 @@ def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = Fa
     """
     archive = folder.with_name(folder.name + ".zip")
     if _is_complete(folder):
-        with contextlib.suppress(OSError):  # a process that was killed between its last two steps left it
+        with contextlib.suppress(OSError):  # there is one where a process was killed between its last two steps
             archive.unlink()
         return
     if offline:
@@ -58,7 +58,7 @@ def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = Fa
         except ArchiveError:
             archive.unlink()  # another copy may be better
             raise
-        archive.unlink()
+        archive.unlink(missing_ok=True)  # who sees the folder may have been quicker
 
 
 def is_wanted(name: str) -> bool:

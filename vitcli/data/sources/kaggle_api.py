@@ -125,17 +125,20 @@ def _limit(client: Any) -> None:
 
 def _login_token(credentials: Credentials) -> str:
     """The token of ``kaggle auth login``, a new one where it has expired."""
+    import requests
     from kagglesdk import KaggleClient, KaggleCredentials
 
     with KaggleClient(user_agent=f"vitcli/{__version__}") as client:
         _limit(client)
         try:
-            login = KaggleCredentials.load(client, str(credentials.login_file))
-            return str(login.get_access_token())
+            token = KaggleCredentials.load(client, str(credentials.login_file)).get_access_token()
+        except requests.exceptions.RequestException:  # some of them are a ValueError as well
+            raise
         except (AttributeError, TypeError, ValueError):
             raise DataError(
                 f"{credentials.source} is not as `kaggle auth login` writes it", hint="type `kaggle auth login` again"
             ) from None
+    return str(token)
 
 
 def _refusal(reference: KaggleReference, credentials: Credentials | None, status: int, quote: str) -> DataError:
@@ -173,7 +176,8 @@ def _refusal(reference: KaggleReference, credentials: Credentials | None, status
 def _status(error: Any) -> int:
     """The HTTP status, or that in the body of an answer whose own is good."""
     status = int(error.response.status_code)
-    return status if status >= 400 else int(_body(error).get("code", status))
+    within = _body(error).get("code")
+    return within if status < 400 and isinstance(within, int) else status
 
 
 def _retry_after(error: Any) -> str:
