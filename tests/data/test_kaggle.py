@@ -411,6 +411,15 @@ def test_a_folder_that_cannot_be_written_is_named(server: Kaggle, tmp_path: Path
 
 
 @pytest.mark.usefixtures("token")
+def test_a_folder_that_may_not_be_written_is_named(server: Kaggle, folder: Path) -> None:
+    folder.parent.mkdir(mode=0o500)
+    if os.access(folder.parent, os.W_OK):
+        pytest.skip("this user may write anywhere")
+    assert f"{folder.parent} cannot be written: Permission denied" in failure_of(DATA_SET, folder).message
+    assert server.asked == []
+
+
+@pytest.mark.usefixtures("token")
 def test_offline_means_no_request(server: Kaggle, folder: Path) -> None:
     error = failure_of(DATA_SET, folder, offline=True)
     assert "kaggle:ada/birds is not on this machine" in error.message
