@@ -319,6 +319,30 @@ def test_a_busy_kaggle_is_asked_again(server: Kaggle, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("token")
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_storage_that_refuses_the_first_byte_is_asked_again(server: Kaggle, folder: Path, status: int) -> None:
+    server.probe_answers = [(status, {"Content-Type": "text/html"})]
+    fetch_kaggle(COMPETITION, folder)
+    assert tree(folder) == FILES
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize("is_page", [True, False])
+def test_an_answer_that_is_no_file_is_refused(server: Kaggle, folder: Path, *, is_page: bool) -> None:
+    """A page to sign in, say, or an answer without the redirection."""
+    server.answers = [] if is_page else [(200, {})]
+    server.probe_answers = [(200, {"Content-Type": "text/html; charset=utf-8"})]
+    assert failure_of(DATA_SET, folder).message == "Kaggle sends no archive for kaggle:ada/birds"
+
+
+@pytest.mark.usefixtures("token")
+def test_a_refusal_within_a_good_answer_counts(server: Kaggle, folder: Path) -> None:
+    server.answers = [(403, {})]
+    server.disguised = True
+    assert "private" in failure_of(DATA_SET, folder).message
+
+
+@pytest.mark.usefixtures("token")
 @pytest.mark.parametrize("status", [400, 503])
 def test_another_refusal_is_told_as_it_is(server: Kaggle, folder: Path, status: int) -> None:
     server.answers, server.says = [(status, {})] * 9, "no luck"

@@ -45,8 +45,12 @@ class Kaggle:
     """Status and headers of the next answers of Kaggle, in place of its own."""
     storage_answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """The same for the storage."""
+    probe_answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """The same for the storage, asked for a first byte."""
     says: str = ""
     """The message that comes with a refusal."""
+    disguised: bool = False
+    """Kaggle's refusals come with status 200, and their own inside."""
     silent: Literal["", "kaggle", "storage"] = ""
     """Who takes a request and never answers."""
     cuts: list[int] = field(default_factory=list)
@@ -134,8 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         reference = url.path.removeprefix("/storage/").removesuffix("/archive.zip")
         if asked != PROBE and kaggle.silent == "storage":
             self._be_silent()
-        elif asked != PROBE and kaggle.storage_answers:
-            status, headers = kaggle.storage_answers.pop(0)
+        elif answers := kaggle.probe_answers if asked == PROBE else kaggle.storage_answers:
+            status, headers = answers.pop(0)
             self._headers(status, **headers)
         elif reference not in kaggle.files:
             self._headers(404)
@@ -192,7 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.kaggle.over.wait(30)
 
     def _refuse(self, status: int, **headers: str) -> None:
-        self._json(status, {"code": status, "message": self.kaggle.says}, **headers)
+        shown = 200 if self.kaggle.disguised else status
+        self._json(shown, {"code": status, "message": self.kaggle.says}, **headers)
 
     def _json(self, status: int, content: object, **headers: str) -> None:
         body = json.dumps(content).encode()

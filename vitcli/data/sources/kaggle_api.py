@@ -81,7 +81,7 @@ def _ask(reference: KaggleReference, credentials: Credentials | None) -> str:
         except requests.exceptions.HTTPError as error:
             if error.response is None or not error.response.history:
                 raise
-            response = error.response  # of the storage: the transfer will find that out, and knows what to do
+            return str(error.response.url)  # the storage refuses: the transfer will find that out, and try again
         response.close()
         if not response.history or "text/html" in response.headers.get("Content-Type", ""):
             raise DataError(f"Kaggle sends no archive for {reference}", hint=f"look at {reference.page}")
