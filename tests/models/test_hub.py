@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from tests.servers.hub import Hub, serving_hub
+from vitcli.core import fetch
 from vitcli.core.errors import DataError, ModelError
 from vitcli.core.events import TaskProgress
 from vitcli.models.hub import fetch_weights, find_weights
@@ -27,6 +28,11 @@ ENTRY = PretrainedEntry(
 def _no_connection_stays_open():
     yield
     close_session()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(fetch, "_WAIT", 0.01)
 
 
 @pytest.fixture

@@ -1,21 +1,42 @@
 """Files from the web: resumed where they were cut, verified, and in place only when they are whole."""
 
+import contextlib
 import hashlib
 import http.client
-import os
+import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, TaskProgress, ignore
+from vitcli.core.events import Emit, Note, TaskProgress, ignore
+from vitcli.core.files import require_room, writing_in
+from vitcli.core.part import Part, Version
 
 _TIMEOUT = 20.0
 """Seconds without a byte before a connection counts as lost."""
-_ATTEMPTS = 4
-"""How often a transfer that was cut is taken up again."""
+_ATTEMPTS = 5
+"""How often in a row a transfer may fail."""
+_PROGRESS = 1 << 20
+"""Bytes after which the failures before them no longer count: a long transfer may be cut any number of times."""
+_WAIT = 0.5
+"""Seconds before the first retry; each further one waits twice as long."""
+_LONGEST_WAIT = 60.0
+"""Seconds, whatever a server asks for."""
+_WORTH_SAYING = 5.0
+"""Seconds of waiting that a user wants to know about."""
 _CHUNK = 1 << 18
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+"""Answers that may be others a little later."""
+_EXPIRED = frozenset({400, 401, 403, 410})
+"""Answers of a storage whose signed address is no longer good."""
 _NOT_SATISFIABLE = 416
 
 
@@ -35,45 +56,63 @@ class Megabytes:
             self.emit(TaskProgress(task=self.task, done=now[0], total=now[1]))
 
 
-def fetch_file(url: str, path: Path, *, sha256: str = "", emit: Emit = ignore) -> None:
+def fetch_file(
+    url: str,
+    path: Path,
+    *,
+    sha256: str = "",
+    room: float = 1.0,
+    renew: Callable[[], str] | None = None,
+    emit: Emit = ignore,
+) -> None:
     """Fetch a file; what a broken transfer left beside it (``.part``) is gone on with, now or next time.
+
+    It is gone on with only if the file is still the one that was begun, as its ETag or its date tells; they are kept
+    beside the part (``.part.json``).
 
     Args:
         url: http or https.
         path: where it goes, once it is whole.
         sha256: its hash, or the first digits of it; empty: only its length is checked.
+        room: what must fit on the disk, in lengths of the file; 2 where it is an archive that will be unpacked.
+        renew: gives a fresh address where the one in use has expired.
         emit: told about the progress, in bytes.
 
     Raises:
-        DataError: no network, an answer other than the file, a transfer that keeps breaking, another hash.
+        DataError: no network, an answer other than the file, a transfer that keeps breaking, another hash; no room on
+            the disk, or a folder that cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Part(path)
+    with writing_in(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     report = Megabytes(f"fetching {path.name}", emit)
-    for attempt in range(1, _ATTEMPTS + 1):
-        before = _size(part)
-        try:
-            _transfer(url, part, report)
+    failures, is_renewed = 0, False
+    while not part.is_whole():  # it is where the process was killed between the last byte and the renaming
+        before = part.size()
+        failure = _attempt(url, part, room, report)
+        if failure is None:
             break
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise DataError(f"{url} answers {error.code} {error.reason}", hint=_hint(error.code)) from None
-        except (OSError, http.client.HTTPException) as error:
-            gained = _size(part) > before
-            if attempt == _ATTEMPTS or not (gained or attempt > 1):  # no connection at all: say so at once
-                reason = getattr(error, "reason", error)
-                what = f"{url} broke off: {reason}" if _size(part) else f"{url} cannot be reached: {reason}"
-                raise DataError(what, hint="try again; what has arrived is kept") from None
-            time.sleep(0.5 * attempt)
-    found = file_hash(part)
+        gained = part.size() - before
+        if gained >= _PROGRESS:
+            failures, is_renewed = 0, False
+        if renew and failure.status in _EXPIRED and not is_renewed:
+            url, is_renewed = renew(), True
+            continue
+        failures += 1
+        # Where there is no connection at all, that is said at once.
+        can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0
+        if failures == _ATTEMPTS or not can_go_on:
+            raise DataError(f"{_without_query(url)} {failure}", hint=failure.hint)
+        _pause(failures, failure.retry_after, path.name, emit)
+    found = file_hash(part.path) if sha256 else ""
     if not found.startswith(sha256):
-        part.unlink()
+        part.discard()
         raise DataError(
-            f"{url} has another hash than expected: {found[: len(sha256)]}, not {sha256}",
+            f"{_without_query(url)} has another hash than expected: {found[: len(sha256)]}, not {sha256}",
             hint="nothing of it was kept; somebody may have changed it on the way",
         )
-    _sync(part)
-    part.replace(path)
+    with writing_in(path.parent):
+        part.finish()
 
 
 def file_hash(path: Path) -> str:
@@ -82,45 +121,143 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _transfer(url: str, part: Path, report: Megabytes) -> None:
-    """One request, which adds to ``part``."""
-    done = _size(part)
-    request = urllib.request.Request(url, headers={"User-Agent": "vitcli", "Accept-Encoding": "identity"})  # noqa: S310
-    if done:
-        request.add_header("Range", f"bytes={done}-")
+def seconds_to_wait(failures: int, retry_after: str = "") -> float:
+    """How long to wait after so many failures in a row: what the server asks for, else longer each time.
+
+    Args:
+        failures: 1 or more.
+        retry_after: the header of that name, seconds or a date; empty: there was none.
+    """
+    seconds = _WAIT * 2.0 ** (failures - 1)
+    if retry_after.strip().isdecimal():
+        seconds = float(retry_after)
+    elif retry_after:
+        with contextlib.suppress(ValueError, TypeError):  # no date, or one without a time zone
+            seconds = (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds()
+    return float(min(max(seconds, 0.0), _LONGEST_WAIT))
+
+
+class _TransferError(Exception):
+    """A transfer that did not get to its end; the text goes on where the address stops."""
+
+    def __init__(
+        self, text: str, *, status: int = 0, headers: Message | Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        """Of the answer, where there was one; 0: the connection failed."""
+        self.retry_after = headers.get("Retry-After", "")
+        self.length = headers.get("Content-Range", "").removeprefix("bytes */")
+        """What the server says that the file has, where more was asked for."""
+        if status == http.client.NOT_FOUND:
+            self.hint = "check the address"
+        else:
+            self.hint = "try again later" if status else "try again; what has arrived is kept"
+
+
+def _attempt(url: str, part: Part, room: float, report: Megabytes) -> _TransferError | None:
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310 - the caller names the address
-    except urllib.error.HTTPError as error:
-        if error.code != _NOT_SATISFIABLE:
+        _transfer(url, part, room, report)
+    except _TransferError as failure:
+        return failure
+    return None
+
+
+def _transfer(url: str, part: Part, room: float, report: Megabytes) -> None:
+    """One request, which adds to ``part``; a second one where the part turns out to be of another file."""
+    done, recorded = part.size(), part.version()
+    try:
+        response = _request(url, done, recorded.validator)
+    except _TransferError as refusal:
+        if refusal.status != _NOT_SATISFIABLE or not done:
             raise
-        error.close()
-        part.unlink()  # longer than the file, or whole already: begin anew
-        _transfer(url, part, report)
-        return
-    with response:
-        if response.status != http.client.PARTIAL_CONTENT:
-            done = 0
-        total = done + int(response.headers.get("Content-Length") or 0)
-        with part.open("ab" if done else "wb") as file:
+        if done < recorded.total and refusal.length == str(done):  # fetching it again would end the same way
+            part.discard()
+            raise DataError(
+                f"{_without_query(url)} announces {recorded.total:,} bytes and has {done:,}", hint="try again later"
+            ) from None
+        response = None
+    if response is not None:
+        with response:
+            start, version = _described(response)
+            if start in {0, done} and not (start and recorded.is_other_than(version)):
+                _receive(response, part, start, version, room, report)
+                return
+        if not done:
+            raise _TransferError("sends a range that nobody asked for")
+    with writing_in(part.path.parent):  # longer than the file, or of another one: begin anew
+        part.discard()
+    _transfer(url, part, room, report)
+
+
+def _receive(response: Any, part: Part, start: int, version: Version, room: float, report: Megabytes) -> None:
+    """Write what comes behind the first ``start`` bytes, which are here."""
+    done, total = start, version.total
+    with writing_in(part.path.parent):
+        require_room(int(total * room) - done, part.path.parent, part.target.name)
+        if not start:
+            part.begin(version)
+        with part.path.open("ab" if start else "wb") as file:
             report(done, total)
-            while chunk := response.read(_CHUNK):
+            while chunk := _read(response, min(_CHUNK, total - done) if total else _CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 report(done, total)
     if done < total:
-        raise ConnectionError(f"{done:,} of {total:,} bytes")
+        raise _TransferError(f"broke off: {done:,} of {total:,} bytes")
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _request(url: str, done: int, validator: str) -> Any:
+    headers = {"User-Agent": "vitcli", "Accept-Encoding": "identity"}
+    if done:
+        headers["Range"] = f"bytes={done}-"
+        if validator and not validator.startswith("W/"):  # a weak ETag may not be asked with
+            headers["If-Range"] = validator
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the caller names the address
+    try:
+        return urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        error.close()
+        text = f"answers {error.code} {error.reason}".strip()
+        raise _TransferError(text, status=error.code, headers=error.headers) from None
+    except (OSError, http.client.HTTPException) as error:
+        what = "broke off" if done else "cannot be reached"
+        raise _TransferError(f"{what}: {_reason(getattr(error, 'reason', error))}") from None
 
 
-def _hint(status: int) -> str:
-    if status == http.client.NOT_FOUND:
-        return "check the address"
-    return "try again later"
+def _described(response: Any) -> tuple[int, Version]:
+    """Where in the file an answer starts, and which file it is of."""
+    headers = response.headers
+    start, total = 0, int(headers.get("Content-Length") or 0)
+    if response.status == http.client.PARTIAL_CONTENT:
+        found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        start = int(found[1]) if found else -1
+        total = int(found[2]) if found and found[2] != "*" else 0
+    return start, Version(validator=headers.get("ETag") or headers.get("Last-Modified") or "", total=total)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def _read(response: Any, most: int) -> bytes:
+    """What is there, so that nothing is lost with the connection; empty at the end."""
+    try:
+        chunk: bytes = response.read1(most) if most else b""
+    except (OSError, http.client.HTTPException) as error:
+        raise _TransferError(f"broke off: {_reason(error)}") from None
+    return chunk
+
+
+def _pause(failures: int, retry_after: str, name: str, emit: Emit) -> None:
+    seconds = seconds_to_wait(failures, retry_after)
+    if seconds >= _WORTH_SAYING:
+        emit(Note(text=f"the transfer of {name} was interrupted; it goes on in {seconds:.0f} s"))
+    time.sleep(seconds)
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, TimeoutError):
+        return f"nothing came for {_TIMEOUT:g} s"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _without_query(url: str) -> str:
+    """An address as it may be shown: the query of a signed one is as good as a password."""
+    return url.partition("?")[0]

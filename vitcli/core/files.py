@@ -1,14 +1,18 @@
 """Writing files so that nobody ever sees half of one."""
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import DataError, UsageError
+
+_ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
 
 @contextmanager
@@ -40,6 +44,43 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     if os.name == "posix":
         _sync(path.parent, os.O_RDONLY)
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses while the block writes into this folder into a message.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise DataError(
+            f"the disk of {folder} is full: {reason}" if is_full else f"{folder} cannot be written: {reason}",
+            hint=f"{'make room there' if is_full else 'mend that'}, or {_ELSEWHERE}",
+        ) from error
+
+
+def require_room(needed: int, folder: Path, what: str) -> None:
+    """Refuse to begin what would not fit on the disk.
+
+    Args:
+        needed: bytes.
+        folder: where they would go; it is there.
+        what: what they are, the subject of the message.
+
+    Raises:
+        DataError: fewer are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{what} needs {needed / 1e9:.3g} GB in {folder}, where {free / 1e9:.3g} GB are free",
+            hint=f"make room there, or {_ELSEWHERE}",
+        )
 
 
 def write_text(path: Path, text: str) -> None:

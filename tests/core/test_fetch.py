@@ -1,0 +1,297 @@
+"""Transfers that are cut, stall, change under way or are refused: from a real server, byte by byte."""
+
+import json
+import os
+import random
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.servers.kaggle import Kaggle, serving_kaggle
+from vitcli.core import fetch
+from vitcli.core.errors import DataError
+from vitcli.core.events import Note, TaskProgress
+from vitcli.core.fetch import fetch_file, seconds_to_wait
+
+CONTENT = random.Random(0).randbytes(3_000_000)
+OTHER = random.Random(1).randbytes(3_000_000)
+CUT = 900_000
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_WAIT", 0.001)
+    monkeypatch.setattr(fetch, "_TIMEOUT", 0.4)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[Kaggle]:
+    with serving_kaggle(Kaggle(files={"ada/birds": CONTENT})) as running:
+        yield running
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "files" / "birds.zip"
+
+
+def address(server: Kaggle, signature: int = 1) -> str:
+    return f"{server.address}/storage/ada/birds/archive.zip?signature={signature}"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_a_file_is_fetched_and_nothing_stays_beside_it(server: Kaggle, path: Path) -> None:
+    events: list[Any] = []
+    fetch_file(address(server), path, emit=events.append)
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["birds.zip"]
+    assert events[0] == TaskProgress(task="fetching birds.zip (MB)", done=0, total=3)
+    assert events[-1] == TaskProgress(task="fetching birds.zip (MB)", done=3, total=3)
+
+
+@pytest.mark.parametrize("stall", [False, True])
+def test_a_cut_transfer_goes_on_and_no_byte_is_sent_twice(server: Kaggle, path: Path, *, stall: bool) -> None:
+    server.cuts, server.stall = [CUT], stall
+    fetch_file(address(server), path)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == ["", f"bytes={CUT}-"]
+    assert server.served == len(CONTENT)
+
+
+def test_a_transfer_is_gone_on_with_by_the_next_call(server: Kaggle, path: Path) -> None:
+    server.cuts = [CUT, *[0] * 4]
+    with pytest.raises(DataError, match="broke off: 900,000 of 3,000,000 bytes") as failure:
+        fetch_file(address(server), path)
+    assert "what has arrived is kept" in failure.value.hint
+    assert not path.exists()
+    fetch_file(address(server), path)
+    assert path.read_bytes() == CONTENT
+    assert server.served == len(CONTENT)
+
+
+def test_a_long_transfer_may_be_cut_any_number_of_times(
+    server: Kaggle, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_PROGRESS", 100_000)
+    server.cuts = [100_000] * 25
+    fetch_file(address(server), path)
+    assert path.read_bytes() == CONTENT
+    assert server.served == len(CONTENT)
+    assert len(server.ranges) == 26
+
+
+@pytest.mark.parametrize("knows_if_range", [True, False])
+@pytest.mark.parametrize("across_calls", [True, False])
+def test_a_file_that_changed_under_way_starts_again(
+    server: Kaggle, path: Path, *, knows_if_range: bool, across_calls: bool
+) -> None:
+    server.knows_if_range, server.after_cut = knows_if_range, {"ada/birds": OTHER}
+    server.cuts = [CUT] if not across_calls else [CUT, *[0] * 4]
+    if across_calls:
+        server.after_cut = {}
+        with pytest.raises(DataError):
+            fetch_file(address(server), path)
+        server.files["ada/birds"] = OTHER
+    asked = len(server.ranges)
+    fetch_file(address(server), path)
+    assert path.read_bytes() == OTHER
+    requests = 1 if knows_if_range else 2  # to go on; it is answered with the whole file, or has to be asked for
+    assert len(server.ranges) == asked + requests + (not across_calls)
+
+
+def test_another_length_gives_a_change_away_where_there_is_no_etag(server: Kaggle, path: Path) -> None:
+    server.has_etag, server.cuts, server.after_cut = False, [CUT], {"ada/birds": OTHER[:-1]}
+    fetch_file(address(server), path)
+    assert path.read_bytes() == OTHER[:-1]
+
+
+def test_a_shorter_file_than_what_arrived_starts_again(server: Kaggle, path: Path) -> None:
+    server.knows_if_range, server.cuts, server.after_cut = False, [CUT], {"ada/birds": OTHER[:1000]}
+    fetch_file(address(server), path)
+    assert path.read_bytes() == OTHER[:1000]
+
+
+def test_a_file_that_was_whole_when_the_process_died_is_not_fetched_again(path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("birds.zip.part").write_bytes(CONTENT)
+    path.with_name("birds.zip.part.json").write_text(json.dumps({"validator": '"x"', "total": len(CONTENT)}))
+    fetch_file("http://127.0.0.1:9/birds.zip", path)
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["birds.zip"]
+
+
+def test_a_broken_record_counts_as_none(server: Kaggle, path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("birds.zip.part").write_bytes(CONTENT[:CUT])
+    path.with_name("birds.zip.part.json").write_text('{"validator": ')
+    fetch_file(address(server), path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_server_that_announces_more_than_it_has_is_found_out(server: Kaggle, path: Path) -> None:
+    server.excess = 100
+    with pytest.raises(DataError, match="announces 3,000,100 bytes and has 3,000,000"):
+        fetch_file(address(server), path)
+    assert names(path.parent) == []
+    assert server.served == len(CONTENT)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(server: Kaggle, path: Path, status: int) -> None:
+    server.storage_answers = [(status, {"Retry-After": "0"}), (status, {})]
+    fetch_file(address(server), path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_server_that_stays_busy_is_named(server: Kaggle, path: Path) -> None:
+    server.storage_answers = [(503, {})] * 9
+    with pytest.raises(DataError, match=r"archive.zip answers 503") as failure:
+        fetch_file(address(server), path)
+    assert failure.value.hint == "try again later"
+    assert len(server.storage_answers) == 4
+
+
+def test_a_long_wait_is_said(server: Kaggle, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    server.storage_answers = [(429, {"Retry-After": "7"})]
+    events: list[Any] = []
+    fetch_file(address(server), path, emit=events.append)
+    assert 7.0 in waited
+    assert Note(text="the transfer of birds.zip was interrupted; it goes on in 7 s") in events
+
+
+def test_waits_grow_and_what_a_server_asks_for_has_a_bound() -> None:
+    assert [seconds_to_wait(failures) / seconds_to_wait(1) for failures in (1, 2, 3)] == [1, 2, 4]
+    assert seconds_to_wait(30) == 60
+    assert seconds_to_wait(1, "12") == 12
+    assert seconds_to_wait(1, "86400") == 60
+    assert 8 < seconds_to_wait(1, format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)) <= 10
+    assert seconds_to_wait(1, "Thu, 01 Jan 2015 00:00:00 GMT") == 0
+    assert seconds_to_wait(1, "soon") == seconds_to_wait(1)
+
+
+def test_an_address_that_expires_under_way_is_renewed(server: Kaggle, path: Path) -> None:
+    server.issued, server.cuts, server.expires_at_cut = 1, [CUT], True
+    asked = []
+
+    def renew() -> str:
+        asked.append(1)
+        return address(server, signature=2)
+
+    fetch_file(address(server), path, renew=renew)
+    assert path.read_bytes() == CONTENT
+    assert len(asked) == 1
+    assert server.served == len(CONTENT)
+
+
+@pytest.mark.parametrize("renews", [True, False])
+def test_an_address_that_stays_expired_is_named_without_its_signature(
+    server: Kaggle, path: Path, *, renews: bool
+) -> None:
+    server.expired = 9
+    asked = []
+
+    def renew() -> str:
+        asked.append(1)
+        return address(server, signature=2)
+
+    with pytest.raises(DataError, match=r"archive.zip answers 403") as failure:
+        fetch_file(address(server), path, renew=renew if renews else None)
+    assert "signature" not in failure.value.message
+    assert len(asked) == renews
+
+
+def test_a_silent_server_is_given_up_at_once(server: Kaggle, path: Path) -> None:
+    server.silent = "storage"
+    with pytest.raises(DataError, match=r"cannot be reached: nothing came for 0.4 s"):
+        fetch_file(address(server), path)
+
+
+def test_a_slow_server_is_waited_for(server: Kaggle, path: Path) -> None:
+    server.delay = 0.002
+    fetch_file(address(server), path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(
+    server: Kaggle, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", free_bytes(5_000_000))
+    with pytest.raises(DataError, match=r"needs 0.006 GB in .*files, where 0.005 GB are free") as failure:
+        fetch_file(address(server), path, room=2.0)
+    assert "--data-dir" in failure.value.hint
+    assert names(path.parent) == []
+    fetch_file(address(server), path, room=1.0)
+
+
+def test_what_has_arrived_needs_no_room(server: Kaggle, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.cuts = [CUT, *[0] * 4]
+    with pytest.raises(DataError):
+        fetch_file(address(server), path)
+    monkeypatch.setattr(shutil, "disk_usage", free_bytes(len(CONTENT) - CUT))
+    fetch_file(address(server), path)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_disk_that_is_full_is_named(server: Kaggle, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Part(fetch.Part):
+        def begin(self, version: Any) -> None:
+            super().begin(version)
+            self.path.symlink_to("/dev/full")
+
+    monkeypatch.setattr(fetch, "Part", Part)
+    with pytest.raises(DataError, match="is full: No space left") as failure:
+        fetch_file(address(server), path)
+    assert "--data-dir" in failure.value.hint
+
+
+def test_a_folder_that_cannot_be_made_is_named(server: Kaggle, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DataError, match="taken cannot be written"):
+        fetch_file(address(server), tmp_path / "taken" / "birds.zip")
+
+
+def test_a_folder_that_may_not_be_written_is_named(server: Kaggle, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        with pytest.raises(DataError, match="cannot be written: Permission denied"):
+            fetch_file(address(server), tmp_path / "birds.zip")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_no_connection_is_said_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_WAIT", 9.0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(DataError, match="cannot be reached: Connection refused"):
+        fetch_file(f"http://127.0.0.1:{port}/birds.zip", path)
+    assert time.monotonic() - started < 5
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def free_bytes(count: int) -> Callable[[object], Usage]:
+    return lambda _: Usage(10**12, 10**12 - count, count)

@@ -1,0 +1,208 @@
+"""Asking Kaggle where its storage has the files of a reference, through Kaggle's own client.
+
+``import kaggle`` signs in, prints, and may end the process; kagglesdk, the client below it, does none of that.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import FORBIDDEN, NOT_FOUND, UNAUTHORIZED
+from typing import Any
+
+from vitcli.core.errors import DataError
+from vitcli.core.fetch import BUSY, seconds_to_wait
+from vitcli.core.version import __version__
+from vitcli.data.sources.kaggle_credentials import PLACES, TOKEN_ADDRESS, Credentials
+from vitcli.data.sources.kaggle_reference import WEBSITE, KaggleReference
+
+_TIMEOUT = 20.0
+"""Seconds without an answer before Kaggle counts as silent."""
+_ATTEMPTS = 5
+"""How often in a row Kaggle may say that it is busy."""
+_LONGEST_QUOTE = 200
+_AGAIN = "try again; what has arrived is kept"
+
+
+def storage_address(reference: KaggleReference, credentials: Credentials | None) -> str:
+    """The signed address of the archive, which expires after a while.
+
+    Args:
+        reference: a data set or a competition.
+        credentials: None: nobody's, which is enough for most data sets.
+
+    Raises:
+        DataError: Kaggle refuses, does not know it, does not answer, or cannot be reached.
+    """
+    import requests
+
+    for failures in range(1, _ATTEMPTS + 1):
+        try:
+            return _ask(reference, credentials)
+        except requests.exceptions.HTTPError as error:
+            status = _status(error)
+            if status not in BUSY or failures == _ATTEMPTS:
+                raise _refusal(reference, credentials, status, _quote(error, credentials)) from None
+            time.sleep(seconds_to_wait(failures, _retry_after(error)))
+        except requests.exceptions.Timeout:
+            raise DataError(f"Kaggle did not answer for {_TIMEOUT:g} s, asked for {reference}", hint=_AGAIN) from None
+        except requests.exceptions.RequestException as error:
+            raise DataError(
+                f"Kaggle cannot be reached for {reference}: {_innermost(error)}",
+                hint=f"check the network, then {_AGAIN}",
+            ) from None
+    raise AssertionError
+
+
+def no_credentials(reference: KaggleReference) -> DataError:
+    """What to say to those who have none, and need some."""
+    return DataError(
+        f"Kaggle wants to know who asks for {reference}, and there are no credentials in {PLACES}",
+        hint=f"make a token at {TOKEN_ADDRESS} and save it as ~/.kaggle/access_token",
+    )
+
+
+def _ask(reference: KaggleReference, credentials: Credentials | None) -> str:
+    import requests
+    from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
+    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+
+    with _client(credentials) as client:
+        try:
+            if reference.is_competition:
+                competition = ApiDownloadDataFilesRequest()
+                competition.competition_name = reference.name
+                response = client.competitions.competition_api_client.download_data_files(competition)
+            else:
+                dataset = ApiDownloadDatasetRequest()
+                dataset.owner_slug, dataset.dataset_slug = reference.owner, reference.name
+                response = client.datasets.dataset_api_client.download_dataset(dataset)
+        except requests.exceptions.HTTPError as error:
+            if error.response is None or not error.response.history:
+                raise
+            return str(error.response.url)  # the storage refuses: the transfer will find that out, and try again
+        response.close()
+        if not response.history or "text/html" in response.headers.get("Content-Type", ""):
+            raise DataError(f"Kaggle sends no archive for {reference}", hint=f"look at {reference.page}")
+        return str(response.url)
+
+
+@contextmanager
+def _client(credentials: Credentials | None) -> Iterator[Any]:
+    """Kaggle's client, signed in; every request of it ends."""
+    from kagglesdk import KaggleClient
+
+    logging.getLogger("kagglesdk").setLevel(logging.ERROR)  # it remarks on the environment
+    given: dict[str, str] = {}
+    if credentials and credentials.login_file:
+        given = {"api_token": _login_token(credentials)}
+    elif credentials:
+        given = {"api_token": credentials.token} if credentials.token else {}
+        given |= {"username": credentials.username, "password": credentials.key} if credentials.key else {}
+    with KaggleClient(user_agent=f"vitcli/{__version__}", **given) as client:
+        _limit(client)
+        yield client
+
+
+def _limit(client: Any) -> None:
+    """Give the requests of a client a time-out, and let it fetch no more of a file than its first byte."""
+    from requests import PreparedRequest, Response
+    from requests.adapters import HTTPAdapter
+
+    class Limited(HTTPAdapter):
+        """A request for JSON is a POST; a GET is the redirection to the storage, of which the address is wanted."""
+
+        def send(self, request: PreparedRequest, **options: Any) -> Response:  # type: ignore[override]
+            if request.method == "GET":
+                request.headers["Range"] = "bytes=0-0"
+            return super().send(request, **{**options, "timeout": _TIMEOUT})
+
+    session = client.http_client()._session  # noqa: SLF001 - it offers no other way to a time-out
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Limited())
+
+
+def _login_token(credentials: Credentials) -> str:
+    """The token of ``kaggle auth login``, a new one where it has expired."""
+    import requests
+    from kagglesdk import KaggleClient, KaggleCredentials
+
+    with KaggleClient(user_agent=f"vitcli/{__version__}") as client:
+        _limit(client)
+        try:
+            token = KaggleCredentials.load(client, str(credentials.login_file)).get_access_token()
+        except requests.exceptions.RequestException:  # some of them are a ValueError as well
+            raise
+        except (AttributeError, TypeError, ValueError):
+            raise DataError(
+                f"{credentials.source} is not as `kaggle auth login` writes it", hint="type `kaggle auth login` again"
+            ) from None
+    return str(token)
+
+
+def _refusal(reference: KaggleReference, credentials: Credentials | None, status: int, quote: str) -> DataError:
+    """Why Kaggle does not hand something out, and what can be done about it."""
+    if credentials is None and status in {UNAUTHORIZED, FORBIDDEN}:
+        return no_credentials(reference)
+    source = credentials.source if credentials else "nobody"
+    is_token = not (credentials and credentials.login_file)
+    what = (
+        f"competition {reference.name!r}"
+        if reference.is_competition
+        else f"data set '{reference.owner}/{reference.name}'"
+    )
+    if status == UNAUTHORIZED:
+        return DataError(
+            f"Kaggle refuses the credentials of {source}{quote}",
+            hint=f"make a new token at {TOKEN_ADDRESS}" if is_token else "type `kaggle auth login` again",
+        )
+    if status == FORBIDDEN and reference.is_competition:
+        return DataError(
+            f"Kaggle wants the rules of the {what} to be accepted first{quote}",
+            hint=f"accept them at {reference.page}/rules, then try again",
+        )
+    if status == FORBIDDEN:
+        return DataError(
+            f"Kaggle does not open the {what} to the credentials of {source}: it is private, or asks for consent{quote}",
+            hint=f"look at {reference.page}, then try again",
+        )
+    if status == NOT_FOUND:
+        other = "kaggle:OWNER/NAME is a data set" if reference.is_competition else "kaggle:NAME is a competition"
+        return DataError(f"Kaggle has no {what}{quote}", hint=f"check the name at {WEBSITE}; {other}")
+    return DataError(f"Kaggle answers {status}, asked for {reference}{quote}", hint="try again later")
+
+
+def _status(error: Any) -> int:
+    """The HTTP status, or that in the body of an answer whose own is good."""
+    status = int(error.response.status_code)
+    within = _body(error).get("code")
+    return within if status < 400 and isinstance(within, int) else status
+
+
+def _retry_after(error: Any) -> str:
+    return str(error.response.headers.get("Retry-After", ""))
+
+
+def _quote(error: Any, credentials: Credentials | None) -> str:
+    """What Kaggle says to it, fit for a terminal and without secrets; may be empty."""
+    text = str(_body(error).get("message", ""))
+    for secret in (credentials.token, credentials.key) if credentials else ():
+        text = text.replace(secret, "***") if secret else text
+    words = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return f' ("{words[:_LONGEST_QUOTE]}")' if words else ""
+
+
+def _body(error: Any) -> dict[str, Any]:
+    try:
+        content = json.loads(error.response.text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _innermost(error: BaseException) -> str:
+    """The cause below the layers of the libraries, whose own messages are long and quote addresses."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

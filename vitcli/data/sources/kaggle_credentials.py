@@ -1,0 +1,176 @@
+"""Credentials of Kaggle, looked for where its own command looks for them; standard library only.
+
+They are passed to its client explicitly, which reads some of these places by itself and others not.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.errors import DataError
+from vitcli.core.events import Emit, Warned, ignore
+
+TOKEN_ADDRESS = "https://www.kaggle.com/settings"  # noqa: S105 - where people make theirs
+PLACES = (
+    "$KAGGLE_API_TOKEN, ~/.kaggle/access_token, $KAGGLE_USERNAME with $KAGGLE_KEY, "
+    "kaggle.json in $KAGGLE_CONFIG_DIR, ~/.kaggle, ~/.config/kaggle or the working directory, "
+    "and ~/.kaggle/credentials.json"
+)
+"""Where credentials are looked for, as it is told to those who have none."""
+_MAKE_ANOTHER = f"make a new one at {TOKEN_ADDRESS}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """A token, a user name with a key, or a file of ``kaggle auth login``; the secrets are not shown."""
+
+    source: str
+    """The variable or file that they came from."""
+    token: str = field(default="", repr=False)
+    username: str = ""
+    key: str = field(default="", repr=False)
+    login_file: Path | None = None
+    """What ``kaggle auth login`` wrote; its token may have to be asked for."""
+
+
+def find_credentials(emit: Emit = ignore) -> Credentials | None:
+    """The first credentials that there are, or None.
+
+    Args:
+        emit: warned about files that others can read.
+
+    Raises:
+        DataError: the first that there are cannot be used; they are named, and nothing of them is shown.
+    """
+    return (
+        _notebook_token()
+        or _token_of_environment()
+        or _token_file(emit)
+        or _key_of_environment()
+        or _key_file(_config_files(), emit)
+        or _login_file(emit)
+        or _key_file([Path("kaggle.json")], emit)
+    )
+
+
+def _notebook_token() -> Credentials | None:
+    """What a notebook on Kaggle is given; it is good for nothing without the proxy that comes with it."""
+    inside = "KAGGLE_KERNEL_RUN_TYPE" in os.environ and "KAGGLE_DATA_PROXY_URL" in os.environ
+    path = Path(os.environ.get("KAGGLE_API_V1_TOKEN", ""))
+    if not inside or not path.is_file():
+        return None
+    return _token(_text_of(path), "$KAGGLE_API_V1_TOKEN")
+
+
+def _token_of_environment() -> Credentials | None:
+    value = os.environ.get("KAGGLE_API_TOKEN", "").strip()
+    if not value:
+        return None
+    return _token(_text_of(Path(value)) if _is_file(value) else value, "$KAGGLE_API_TOKEN")
+
+
+def _token_file(emit: Emit) -> Credentials | None:
+    for name in ("access_token", "access_token.txt"):  # editors on Windows add the suffix
+        path = _home() / name
+        if path.is_file():
+            return _token(_secret_of(path, emit), str(path))
+    return None
+
+
+def _key_of_environment() -> Credentials | None:
+    username, key = os.environ.get("KAGGLE_USERNAME", ""), os.environ.get("KAGGLE_KEY", "")
+    if not (username and key):
+        return None
+    return _with_key(username, key, "$KAGGLE_USERNAME and $KAGGLE_KEY")
+
+
+def _config_files() -> Iterator[Path]:
+    if chosen := os.environ.get("KAGGLE_CONFIG_DIR"):
+        yield Path(chosen) / "kaggle.json"
+        return
+    yield _home() / "kaggle.json"
+    yield Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle" / "kaggle.json"
+
+
+def _key_file(paths: Iterator[Path] | list[Path], emit: Emit) -> Credentials | None:
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return None
+    content = _json_of(path, emit)
+    values = []
+    for name in ("username", "key"):
+        value = os.environ.get(f"KAGGLE_{name.upper()}") or content.get(name)  # one of the two may be a variable
+        if not (isinstance(value, str) and value):
+            raise DataError(f'{path} has no "{name}"', hint=_MAKE_ANOTHER)
+        values.append(value)
+    return _with_key(values[0], values[1], str(path))
+
+
+def _login_file(emit: Emit) -> Credentials | None:
+    path = _home() / "credentials.json"
+    if not path.is_file():
+        return None
+    if not _json_of(path, emit).get("refresh_token"):
+        raise DataError(f'{path} has no "refresh_token"', hint="`kaggle auth login` writes a new one")
+    return Credentials(source=str(path), login_file=path)
+
+
+def _json_of(path: Path, emit: Emit) -> dict[str, Any]:
+    try:
+        content = json.loads(_secret_of(path, emit))
+    except ValueError:  # its message is not passed on: it may quote the content
+        raise DataError(f"{path} is no JSON", hint=_MAKE_ANOTHER) from None
+    if not isinstance(content, dict):
+        raise DataError(f'{path} is no JSON object with "username" and "key"', hint=_MAKE_ANOTHER)
+    return content
+
+
+def _token(value: str, source: str) -> Credentials:
+    token = value.strip()
+    _check(token, source)
+    return Credentials(source=source, token=token)
+
+
+def _with_key(username: str, key: str, source: str) -> Credentials:
+    _check(username, source)
+    _check(key, source)
+    return Credentials(source=source, username=username, key=key)
+
+
+def _check(secret: str, source: str) -> None:
+    """Refuse what no HTTP header can hold: the library would quote it in its error."""
+    if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
+        what = "is empty" if not secret else "holds a blank, a line break or a letter that no token has"
+        raise DataError(f"the Kaggle token of {source} {what}", hint=_MAKE_ANOTHER)
+
+
+def _secret_of(path: Path, emit: Emit) -> str:
+    """The text of a file that nobody else should be able to read."""
+    if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        emit(Warned(text=f"{path} can be read by others; `chmod 600 {path}` changes that"))
+    return _text_of(path)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint="mend that, or set KAGGLE_API_TOKEN") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text", hint=_MAKE_ANOTHER) from None
+
+
+def _is_file(value: str) -> bool:
+    """Whether a token is the path of one; most are too long to be one."""
+    try:
+        return Path(value).is_file()
+    except OSError:
+        return False
+
+
+def _home() -> Path:
+    return Path.home() / ".kaggle"

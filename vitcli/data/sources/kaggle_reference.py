@@ -1,0 +1,61 @@
+"""What a data set or a competition of Kaggle is called; standard library only."""
+
+import re
+from dataclasses import dataclass
+
+from vitcli.core.errors import UsageError
+
+PREFIX = "kaggle:"
+WEBSITE = "https://www.kaggle.com"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
+_NO_OWNERS = {"c", "competitions", "datasets"}
+"""First words of addresses on the website."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KaggleReference:
+    """A data set or a competition; as a string it reads ``kaggle:OWNER/NAME`` or ``kaggle:NAME``."""
+
+    owner: str = ""
+    """Of a data set; empty: this is a competition."""
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> "KaggleReference":
+        """Read ``kaggle:OWNER/NAME``, a data set, or ``kaggle:NAME``, a competition; the prefix may be missing.
+
+        Raises:
+            UsageError: anything else; what an address of the website stands for is proposed.
+        """
+        bare = text.removeprefix(PREFIX)
+        found = re.fullmatch(rf"(?:({_NAME})/)?({_NAME})", bare)
+        if found and found[1] not in _NO_OWNERS:
+            return cls(owner=found[1] or "", name=found[2])
+        likely = _from_address(bare)
+        raise UsageError(
+            f"{text!r} names nothing on Kaggle: {PREFIX}OWNER/NAME is a data set, {PREFIX}NAME a competition",
+            hint=f"did you mean {likely}?" if likely else "take the name from the address of its page",
+        )
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.owner}/{self.name}" if self.owner else f"{PREFIX}{self.name}"
+
+    @property
+    def is_competition(self) -> bool:
+        """Whether there are rules to accept."""
+        return not self.owner
+
+    @property
+    def page(self) -> str:
+        """Its address on the website."""
+        if self.is_competition:
+            return f"{WEBSITE}/competitions/{self.name}"
+        return f"{WEBSITE}/datasets/{self.owner}/{self.name}"
+
+
+def _from_address(text: str) -> str:
+    """The reference that an address of the website stands for, or nothing."""
+    words = re.sub(r"(https?://)?(www\.)?kaggle\.com/", "", text.partition("?")[0]).split("/")
+    wanted = 2 if words[0] == "datasets" else 1
+    names = [word for word in words[1 : 1 + wanted] if re.fullmatch(_NAME, word)]
+    return PREFIX + "/".join(names) if words[0] in _NO_OWNERS and len(names) == wanted else ""
