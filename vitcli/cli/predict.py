@@ -9,16 +9,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from vitcli.cli.console import listening, percent, print_json, stderr, stdout
+from vitcli.cli.console import listening, percent, print_facts, print_json, stderr, stdout
 from vitcli.cli.options import (
     EXPERIMENTS,
+    DataDirOption,
     DeviceOption,
-    ImagesArgument,
     JsonOption,
     ModelOption,
     OfflineOption,
     OutputDirOption,
 )
+from vitcli.core.errors import UsageError
 from vitcli.core.files import write_text
 
 if TYPE_CHECKING:
@@ -26,24 +27,46 @@ if TYPE_CHECKING:
 
 
 def predict(
-    images: ImagesArgument,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE"
+        ),
+    ] = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 1,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write a CSV file: one row per image.", show_default=False)
     ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            "--submission",
+            help="Write a submission for the test images of the competition that the model was trained on.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 64,
     output_dir: OutputDirOption = EXPERIMENTS,
+    data_dir: DataDirOption = "",
     device: DeviceOption = "auto",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name what is in images. One row per image; one that cannot be read says why, and the exit code is 1."""
+    """Name what is in images. One row per image; one that cannot be read says why, and the exit code is 1.
+
+    Several models are averaged: --model RUN of a cross-validation, or a pattern such as 'RUN/fold-*'.
+    """
+    if bool(images) == bool(submission):
+        raise UsageError("either IMAGE... or --submission FILE says what to predict", hint="`vit predict --help`")
+    if submission:
+        _submit(submission, model, output_dir, data_dir, device, batch_size, offline=offline, as_json=as_json)
+        return
     with listening() as emit:
         from vitcli.workflows.predict import predict as predict_workflow
 
         result = predict_workflow(
-            images,
+            images or (),
             model=model,
             top_k=top_k,
             output_dir=output_dir,
@@ -61,6 +84,40 @@ def predict(
         stdout().print(_as_table(result.rows))
     if any(row.error for row in result.rows):
         raise typer.Exit(1)
+
+
+def _submit(
+    path: Path,
+    model: str,
+    output_dir: Path,
+    data_dir: str,
+    device: str,
+    batch_size: int,
+    *,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    with listening() as emit:
+        from vitcli.workflows.predict import predict_submission
+
+        result = predict_submission(
+            path,
+            model=model,
+            output_dir=output_dir,
+            directory=data_dir,
+            device=device,
+            batch_size=batch_size,
+            offline=offline,
+            emit=emit,
+        )
+    if as_json:
+        print_json(result)
+        return
+    print_facts({"model": result.model, "submission": str(result.path), "images": f"{result.images:,}"})
+    if result.competition:
+        stderr().print(
+            f"\nnext: [bold]kaggle competitions submit -c {result.competition} -f {escape(str(path))} -m vit[/]"
+        )
 
 
 def _as_table(rows: "tuple[Prediction, ...]") -> Table:

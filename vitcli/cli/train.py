@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vitcli.cli.console import duration, listening, percent, print_facts, print_json, stderr
-from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption
+from vitcli.cli.console import listening, print_json
+from vitcli.cli.options import DataDirOption, JsonOption
+from vitcli.cli.train_report import show_folds, show_run
 from vitcli.core.errors import UsageError
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
@@ -272,33 +273,22 @@ def train(
     layers = [load_config_file(config)] if config else []
     words = parse_assignments(assignments or ())
     layers.append({section: words.get(section, {}) | given.get(section, {}) for section in words.keys() | given.keys()})
-    configure(*layers)  # what is wrong with them is said before torch is imported
+    settings = configure(*layers)  # what is wrong with them is said before torch is imported
+    if settings.data.folds and not settings.data.fold:
+        with listening() as emit:
+            from vitcli.workflows.folds import train_folds
+
+            folded = train_folds(*layers, emit=emit)
+        print_json(folded) if as_json else show_folds(folded)
+        return
     with listening() as emit:
         from vitcli.workflows.train import train as train_workflow
 
         result = train_workflow(*layers, emit=emit)
     if as_json:
         print_json(result)
-        return
-    best = result.best
-    print_facts(
-        {
-            "run": str(result.path),
-            "data": f"{result.dataset}: {result.train_images:,} images to train, {result.val_images:,} to validate",
-            "model": f"{result.model}, {result.parameters:,} parameters",
-            "best epoch": f"{best.epoch} of {result.epochs}",
-            "validation accuracy": percent(best.val_accuracy),
-            "validation loss": f"{best.val_loss:.4f}",
-            "time": f"{duration(result.seconds)} on {result.device}",
-        }
-    )
-    folder = result.path.parent
-    chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
-    stderr().print(
-        f"\nnext: [bold]vit eval{chosen}[/]  judges it on images that it has not seen"
-        f"\n      [bold]vit predict{chosen} IMAGE[/]"
-        f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
-    )
+    else:
+        show_run(result)
 
 
 def _head_width(head: str | None) -> int | None:

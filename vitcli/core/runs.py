@@ -27,6 +27,9 @@ SCHEMA = 1
 _REQUIRED = {"status", "started", "ended", "dataset", "model", "recipe"}
 
 
+_FOLD = re.compile(r"fold-\d+")
+
+
 class Run:
     """One experiment directory."""
 
@@ -83,8 +86,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the directory."""
-        return self.path.name
+        """The name of the directory; of a fold, that of the run above it too."""
+        path = self.path.resolve()
+        return f"{path.parent.name}/{path.name}" if _FOLD.fullmatch(path.name) else path.name
 
     @property
     def status(self) -> Status:
@@ -200,6 +204,12 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
         raise RunError(f"run {path.name!r} exists already in {path.parent}", hint="--name NAME, or --overwrite")
 
 
+def folds_of(path: Path) -> list[Run]:
+    """The runs of a cross-validation, by number; none where ``path`` is something else."""
+    folds = [info.parent for info in path.glob("fold-*/run.json") if _FOLD.fullmatch(info.parent.name)]
+    return [Run(fold) for fold in sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold-")))]
+
+
 def next_name(output_dir: Path, stem: str) -> str:
     """``STEM-001``, or the number after the highest that is taken."""
     taken = [
@@ -215,7 +225,7 @@ def all_runs(output_dir: Path) -> list[Run]:
     if not output_dir.is_dir():
         return []
     runs = []
-    for info_file in output_dir.glob("*/run.json"):
+    for info_file in (*output_dir.glob("*/run.json"), *output_dir.glob("*/fold-*/run.json")):
         try:
             runs.append(Run(info_file.parent))
         except RunError:

@@ -40,6 +40,7 @@ class Batches:
         transform: what becomes of a batch.
         device: where batches go.
         seed: of order and transform; the same seed and epoch give the same batches.
+        balanced: shuffled epochs draw with replacement, every class equally often; they are as long as otherwise.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Batches:
         transform: Transform,
         device: torch.device,
         seed: int = 0,
+        balanced: bool = False,
     ) -> None:
         self.images = _placed(images, device)
         self.labels = labels.to(device)
@@ -60,6 +62,8 @@ class Batches:
         self.device = device
         self.seed = seed
         self._transform = transform
+        present = labels.cpu()[self.members]
+        self._chances = 1 / present.bincount().double()[present] if balanced else None
 
     @property
     def num_images(self) -> int:
@@ -75,8 +79,13 @@ class Batches:
     def epoch(self, number: int) -> Iterator[Batch]:
         """All batches in the random order of one epoch."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
-        order = self.members[torch.randperm(self.num_images, generator=generator)]
-        return self._batches(order, generator)
+        if self._chances is None:
+            order = torch.randperm(self.num_images, generator=generator)
+        else:
+            shares = self._chances.cumsum(0)
+            draws = torch.rand(self.num_images, generator=generator, dtype=torch.float64) * shares[-1]
+            order = torch.searchsorted(shares, draws).clamp(max=self.num_images - 1)
+        return self._batches(self.members[order], generator)
 
     def _batches(self, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
         here, there = order.to(self.images.device), order.to(self.device)  # one copy an epoch, not one a batch

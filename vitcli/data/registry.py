@@ -7,6 +7,7 @@ An entry names the function that reads the data set, which is imported on first 
 from dataclasses import dataclass
 
 from vitcli.core.registry import Registry
+from vitcli.data.sources.kaggle_reference import PREFIX, KaggleReference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,6 @@ class DatasetEntry:
 
 _TORCHVISION = "vitcli.data.sources.torchvision_sets:read"
 _KAGGLE = "vitcli.data.sources.kaggle:read"
-_KAGGLE_PREFIX = "kaggle:"
 
 DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
@@ -189,9 +189,13 @@ DATASETS: Registry[DatasetEntry] = Registry(
 
 
 def find_entry(name: str) -> DatasetEntry | None:
-    """The data set of this name: of the table, or Kaggle's; else None."""
+    """The data set of this name: of the table, or Kaggle's; else None.
+
+    Raises:
+        UsageError: it is to be Kaggle's, and cannot be.
+    """
     if name in DATASETS:
         return DATASETS[name]
-    if name.startswith(_KAGGLE_PREFIX):
-        return DatasetEntry(summary="from Kaggle", source=_KAGGLE, kaggle=name.removeprefix(_KAGGLE_PREFIX))
+    if name.startswith(PREFIX):
+        return DatasetEntry(summary="from Kaggle", source=_KAGGLE, kaggle=str(KaggleReference.parse(name)))
     return None

@@ -76,6 +76,7 @@ class Trainer:
         emit: told about the progress.
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
+        class_weights: what mistakes about each class cost in training, (K,); None: all alike.
         compile_model: train through torch.compile.
     """
 
@@ -92,6 +93,7 @@ class Trainer:
         emit: Emit,
         stop: StopRequest,
         seed: int,
+        class_weights: Tensor | None = None,
         compile_model: bool = False,
     ) -> None:
         self.model: nn.Module = model
@@ -111,6 +113,7 @@ class Trainer:
         self._factor = 0.0
         self._forward = torch.compile(model) if compile_model else model
         self._device = next(self.model.parameters()).device
+        self._class_weights = None if class_weights is None else class_weights.to(self._device)
 
     def fit(self) -> list[EpochRecord]:
         """Train to the end, or until patience runs out.
@@ -185,7 +188,13 @@ class Trainer:
         """Summed cross-entropy, of both labels where images are mixed."""
 
         def entropy(targets: Tensor) -> Tensor:
-            return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self.config.label_smoothing)
+            return F.cross_entropy(
+                logits,
+                targets,
+                weight=self._class_weights,
+                reduction="sum",
+                label_smoothing=self.config.label_smoothing,
+            )
 
         return entropy(labels) if share == 1 else share * entropy(labels) + (1 - share) * entropy(partners)
 

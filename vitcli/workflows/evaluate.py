@@ -1,6 +1,6 @@
 """Judge a trained model on a split that did not choose it."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -72,7 +72,7 @@ def evaluate(
             f"{loaded.name} comes from elsewhere, so its data set is not known",
             hint=f"vit eval DATASET --model {model}",
         )
-    before = trained_data(loaded)
+    before = loaded.data
     same_data = not dataset or canonical_name(dataset) == before.name
     config = before if same_data else DataConfig(name=dataset, on_bad_image=before.on_bad_image, test_fraction=0)
     kept_in = before.dir if Path(before.dir).is_dir() else ""  # the model may come from elsewhere
@@ -133,12 +133,6 @@ def evaluate(
         stored=stored,
         figure=figure,
     )
-
-
-def trained_data(loaded: LoadedModel) -> DataConfig:
-    """How the data set was read that a model was trained on; the defaults where that is not known."""
-    known = loaded.checkpoint.provenance.get("data", {})
-    return DataConfig(**{each.name: known[each.name] for each in fields(DataConfig) if each.name in known})
 
 
 def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit) -> Plan:

@@ -1,13 +1,15 @@
 """From what a user calls a model (nothing, a run, a file, pretrained weights) to a model that is ready for use."""
 
-from dataclasses import dataclass
+import glob
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
-from vitcli.core.runs import Run, all_runs, find_run, newest_finished, run_of_checkpoint
+from vitcli.core.runs import Run, all_runs, find_run, folds_of, newest_finished, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
@@ -39,6 +41,12 @@ class LoadedModel:
         if self.run:
             return self.run.name
         return self.path.stem if "run" in self.checkpoint.provenance else self.checkpoint.model.name
+
+    @property
+    def data(self) -> DataConfig:
+        """How the data set was read that it was trained on; the defaults where that is not known."""
+        known = self.checkpoint.provenance.get("data", {})
+        return DataConfig(**{each.name: known[each.name] for each in fields(DataConfig) if each.name in known})
 
     @property
     def to_input(self) -> InputTransform:
@@ -92,6 +100,27 @@ def load_model(
             dtype=checkpoint.provenance.get("amp_dtype", "bfloat16"),
         ),
     )
+
+
+def load_models(name: str, *, output_dir: Path, device: str, offline: bool = False, emit: Emit) -> list[LoadedModel]:
+    """Several models to be averaged: a run with folds in it, or a pattern such as ``RUN/fold-*``; else just one.
+
+    Raises:
+        ModelError: they do not know the same classes.
+        RunError: no run fits the pattern.
+    """
+    if set("*?[") & set(name):
+        paths = sorted({*output_dir.glob(name), *map(Path, glob.glob(name))})  # noqa: PTH207 - of any folder
+        names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
+        if not names:
+            raise RunError(f"no run is called like {name!r} in {output_dir}")
+    else:
+        folds = folds_of(output_dir / name) or folds_of(Path(name)) if name else []
+        names = [str(fold.path) for fold in folds] or [name]
+    models = [load_model(each, output_dir=output_dir, device=device, offline=offline, emit=emit) for each in names]
+    if len({tuple(sorted(model.checkpoint.classes)) for model in models}) > 1:
+        raise ModelError(f"the models of {name!r} do not know the same classes, so they cannot be averaged")
+    return models
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

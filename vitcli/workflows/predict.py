@@ -1,20 +1,28 @@
 """Name what is in images."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, TaskProgress, ignore
+from vitcli.core.files import write_text
+from vitcli.core.preprocessing import Geometry
+from vitcli.data.dataset import open_dataset
 from vitcli.data.preprocess import load_array
+from vitcli.data.registry import find_entry
+from vitcli.data.store import data_dir
+from vitcli.data.submission import find_form
 from vitcli.workflows.images import image_files
-from vitcli.workflows.loading import LoadedModel, load_model
+from vitcli.workflows.loading import LoadedModel, load_models
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +40,7 @@ class PredictResult:
     """One row per image, in the order given."""
 
     model: str
+    """Of several that are averaged, all names."""
     rows: tuple[Prediction, ...]
 
 
@@ -50,7 +59,8 @@ def predict(
 
     Args:
         inputs: files, folders and patterns.
-        model: a run or checkpoint; empty: the newest finished run.
+        model: a run or checkpoint; empty: the newest finished run; the folds of a cross-validation, or a pattern such
+            as ``RUN/fold-*``: the mean of their probabilities.
         top_k: classes per image.
         output_dir: where runs are.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -64,48 +74,125 @@ def predict(
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
     files = image_files(inputs)
-    loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    names = models[0].checkpoint.classes
     rows: list[Prediction] = []
+    for file, probabilities in zip(files, _probabilities(files, models, batch_size, emit), strict=True):
+        if isinstance(probabilities, DataError):
+            rows.append(Prediction(path=file, error=probabilities.message))
+            continue
+        values, indices = probabilities.topk(min(top_k, len(names)))
+        classes = tuple(names[index] for index in indices.tolist())
+        rows.append(Prediction(path=file, classes=classes, probabilities=tuple(values.tolist())))
+    return PredictResult(model=_names(models), rows=tuple(rows))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmissionResult:
+    """A file for a competition."""
+
+    model: str
+    path: Path
+    images: int
+    competition: str
+    """Its name; empty where it is not known."""
+
+
+def predict_submission(
+    path: Path,
+    *,
+    model: str = "",
+    output_dir: Path = Path("experiments"),
+    directory: str = "",
+    device: str = "auto",
+    batch_size: int = 64,
+    offline: bool = False,
+    emit: Emit = ignore,
+) -> SubmissionResult:
+    """Predict the test images of the competition whose data the model was trained on, in the form that it asks for.
+
+    Args:
+        path: the CSV file to write.
+        model: as for ``predict``.
+        output_dir: where runs are.
+        directory: where data sets are kept; empty: as in training.
+        device: auto, cpu, cuda, cuda:N or mps.
+        batch_size: images per batch.
+        offline: fetch nothing.
+        emit: told about the progress.
+
+    Raises:
+        DataError: the data set has no test images, or one of them cannot be read.
+        UsageError: the model was trained on no folder.
+    """
+    models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    config = models[0].data
+    if not config.name:
+        raise UsageError(f"{models[0].name} comes from elsewhere, so its competition is not known")
+    kept_in = config.dir if Path(config.dir).is_dir() else ""
+    dataset = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
+    if dataset.raw is None or dataset.raw.root is None or "test" in dataset.facts.counts:
+        raise UsageError(
+            f"{config.name} is no competition: it has no test images without labels",
+            hint="`vit eval` judges the others",
+        )
+    form = find_form(dataset.raw.root)
+    results = list(_probabilities([file for _, file in form.rows], models, batch_size, emit))
+    if bad := [result for result in results if isinstance(result, DataError)]:
+        raise DataError(f"{len(bad):,} test images cannot be read: {bad[0].message}", hint="download the data again")
+    classes = models[0].checkpoint.classes
+    calls = dict(zip(dataset.raw.classes, dataset.raw.values or dataset.raw.classes, strict=True))
+    values = [calls.get(name, name) for name in classes]
+    write_text(path, form.filled(classes, values, [row.tolist() for row in results if not isinstance(row, DataError)]))
+    entry = find_entry(config.name)
+    competition = entry.kaggle if entry and "/" not in entry.kaggle else ""
+    return SubmissionResult(
+        model=_names(models), path=path, images=len(results), competition=competition.removeprefix("kaggle:")
+    )
+
+
+def _names(models: Sequence[LoadedModel]) -> str:
+    return ", ".join(model.name for model in models)
+
+
+def _probabilities(
+    files: Sequence[Path], models: Sequence[LoadedModel], batch_size: int, emit: Emit
+) -> Iterator[Tensor | DataError]:
+    """For every file, in order, the mean over the models of the probabilities of the first one's classes, (K,)."""
+    geometries = {model.checkpoint.preprocessing.geometry for model in models}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), batch_size):
             emit(TaskProgress(task="predicting", done=start, total=len(files)))
             batch = files[start : start + batch_size]
-            rows += _predict_batch(batch, list(pool.map(lambda file: _read(file, loaded), batch)), loaded, top_k)
+            arrays = {geometry: list(pool.map(partial(_read, geometry=geometry), batch)) for geometry in geometries}
+            good = [at for at, array in enumerate(next(iter(arrays.values()))) if not isinstance(array, DataError)]
+            mean = iter(_mean_probabilities(models, arrays, good) if good else ())
+            for array in next(iter(arrays.values())):
+                yield array if isinstance(array, DataError) else next(mean)
     emit(TaskProgress(task="predicting", done=len(files), total=len(files)))
-    return PredictResult(model=loaded.name, rows=tuple(rows))
 
 
-def _read(file: Path, loaded: LoadedModel) -> NDArray[np.uint8] | DataError:
+def _read(file: Path, geometry: Geometry) -> NDArray[np.uint8] | DataError:
     try:
-        return load_array(file, loaded.checkpoint.preprocessing.geometry)
+        return load_array(file, geometry)
     except DataError as error:
         return error
 
 
-def _predict_batch(
-    files: Sequence[Path], arrays: Sequence[NDArray[np.uint8] | DataError], loaded: LoadedModel, top_k: int
-) -> list[Prediction]:
-    """One row per file, in order; only what could be read goes through the model."""
-    rows = {
-        file: Prediction(path=file, error=array.message)
-        for file, array in zip(files, arrays, strict=True)
-        if isinstance(array, DataError)
-    }
-    readable = [file for file in files if file not in rows]
-    if readable:
-        images = np.stack([array for array in arrays if not isinstance(array, DataError)])
-        rows |= dict(zip(readable, _ranked(readable, images, loaded, top_k), strict=True))
-    return [rows[file] for file in files]
-
-
 @torch.inference_mode()
-def _ranked(files: Sequence[Path], images: NDArray[np.uint8], loaded: LoadedModel, top_k: int) -> list[Prediction]:
-    """The most probable classes of images (B, C, h, w)."""
-    names = loaded.checkpoint.classes
-    with loaded.precision.autocast():
-        logits = loaded.model(loaded.to_input(torch.from_numpy(images).to(loaded.device)))
-    probabilities, indices = logits.float().softmax(dim=1).topk(min(top_k, len(names)), dim=1)
-    return [
-        Prediction(path=file, classes=tuple(names[index] for index in row), probabilities=tuple(values))
-        for file, row, values in zip(files, indices.tolist(), probabilities.tolist(), strict=True)
-    ]
+def _mean_probabilities(
+    models: Sequence[LoadedModel],
+    arrays: Mapping[Geometry, Sequence[NDArray[np.uint8] | DataError]],
+    good: Sequence[int],
+) -> Tensor:
+    """Of the images that could be read, (B, K), on the CPU."""
+    first = models[0].checkpoint.classes
+    total = torch.zeros(len(good), len(first))
+    for model in models:
+        found = arrays[model.checkpoint.preprocessing.geometry]
+        images = torch.from_numpy(np.stack([array for array in found if not isinstance(array, DataError)]))
+        with model.precision.autocast():
+            logits = model.model(model.to_input(images.to(model.device)))
+        order = [model.checkpoint.classes.index(name) for name in first]
+        total += logits.float().softmax(dim=1).cpu()[:, order]
+    return total / len(models)

@@ -127,4 +127,7 @@ def _check_early(stated: TrainConfig, *, takes_architecture: bool) -> None:
     if not takes_architecture:
         MODELS[stated.model.name]
     if stated.run.name:
-        check_free(Path(stated.run.output_dir).expanduser() / stated.run.name, overwrite=stated.run.overwrite)
+        path = Path(stated.run.output_dir).expanduser() / stated.run.name
+        if stated.data.folds:
+            path /= f"fold-{stated.data.fold or 1}"
+        check_free(path, overwrite=stated.run.overwrite)

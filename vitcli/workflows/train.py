@@ -88,8 +88,9 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     model.to(device)
 
     name = config.run.name or next_name(output_dir, f"{_slug(facts.name)}-{config.model.name}")
+    fold = config.data.fold or bool(config.data.folds)
     run = Run.create(
-        output_dir / name,
+        output_dir / name / f"fold-{fold}" if fold else output_dir / name,
         seed=config.run.seed,
         versions={"torch": torch.__version__, "safetensors": safetensors.__version__, "pillow": PIL.__version__},
         summary={"dataset": facts.name, "model": config.model.name, "recipe": config.run.recipe},
@@ -130,6 +131,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
             emit=emit,
             stop=stop,
             seed=config.run.seed,
+            class_weights=data.class_weights,
             compile_model=config.run.compile,
         )
         try:
@@ -167,6 +169,7 @@ def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device
         transform=TrainTransform(config.augment, to_input),
         device=device,
         seed=config.run.seed,
+        balanced=config.data.balanced_sampling,
     )
     val = Batches(data.val.images, data.val.labels, batch_size=_EVAL_BATCH, transform=to_input, device=device)
     return train, val

@@ -1,15 +1,24 @@
 """The images that a model is trained and validated on."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from vitcli.core.config import AugmentConfig, DataConfig, TrainConfig
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.cache import Images, PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset
 from vitcli.data.raw import Labels
 from vitcli.data.splits import Plan
+from vitcli.engine.class_weights import balanced, effective, scaled
 
 _CROP_FRACTION = 0.9
 _KNOWN_STATISTICS = {
@@ -28,6 +37,7 @@ class TrainingData:
     """Indices of the training images that are not held out, and can be read."""
     val: PreparedSplit
     preprocessing: Preprocessing
+    class_weights: Tensor | None
 
 
 def prepare_training_data(
@@ -65,7 +75,36 @@ def prepare_training_data(
     else:
         mean, std = _statistics(config.data.normalise, train.images, members, facts.channels)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
-    return TrainingData(train=train, members=members, val=val, preprocessing=preprocessing)
+    counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()
+    return TrainingData(
+        train=train,
+        members=members,
+        val=val,
+        preprocessing=preprocessing,
+        class_weights=_class_weights(config.optim.class_weights, facts.classes, counts),
+    )
+
+
+def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int]) -> Tensor | None:
+    """What mistakes about each class cost, (K,): by their numbers, or as a file says."""
+    if not kind:
+        return None
+    if kind in {"balanced", "effective"}:
+        return scaled(balanced(counts) if kind == "balanced" else effective(counts), counts)
+    try:
+        content = json.loads(Path(kind).read_text(encoding="utf-8"))
+        weights = torch.tensor([float(content[name]) for name in classes])
+    except FileNotFoundError:
+        raise UsageError(
+            f"class_weights = {kind!r} is no file", hint="expected: balanced, effective, or a JSON file"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{kind} does not weigh every class: {error}", hint='expected: {"CLASS": NUMBER, ...}'
+        ) from None
+    if not (weights > 0).all() or not weights.isfinite().all():
+        raise DataError(f"{kind} has weights that are not positive", hint='expected: {"CLASS": NUMBER, ...}')
+    return scaled(weights, counts)
 
 
 def _geometry_of_photos(

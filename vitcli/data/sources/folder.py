@@ -1,5 +1,6 @@
 """Any folder of photos: class subfolders, with splits or without, or a table of labels beside the images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vitcli.core.config import DataConfig
@@ -25,7 +26,10 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
         return label_table.read(folder, _table(folder, Path(config.labels).expanduser()), config, emit)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", hint="give a folder of class subfolders, or a name of `vit datasets`")
-    inner = _unwrapped(folder)
+    return replace(_read(_unwrapped(folder), config, emit), name=folder.resolve().name)
+
+
+def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     if not image_folder.has_split_folders(inner) and (table := label_table.find_table(inner)):
         return label_table.read(inner, table, config, emit)
     return image_folder.read(inner, emit=emit)

@@ -4,11 +4,15 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.fetch import fetch_file
 from vitcli.core.files import writing_in
 from vitcli.core.unpack import ArchiveError, unpack
+from vitcli.data.raw import FileSplit, RawDataset
+from vitcli.data.registry import DatasetEntry
+from vitcli.data.sources import folder as any_folder
 from vitcli.data.sources.kaggle_api import no_credentials, storage_address
 from vitcli.data.sources.kaggle_credentials import find_credentials
 from vitcli.data.sources.kaggle_reference import KaggleReference
@@ -21,6 +25,17 @@ _UNWANTED = frozenset(
     | {".avi", ".mov", ".mp3", ".mp4", ".wav"}
 )
 """The images once more in the formats of other programs, models, films: large, and of no use here."""
+
+
+def read(entry: DatasetEntry, folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
+    """The images of a data set or competition, fetched if need be; whatever the layout.
+
+    Raises:
+        DataError: it cannot be had, or its layout is none that we know.
+        UsageError: Kaggle can have nothing of this name.
+    """
+    fetch_kaggle(KaggleReference.parse(entry.kaggle), folder, emit=emit)
+    return any_folder.read(folder, config, emit)
 
 
 def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = False, emit: Emit = ignore) -> None:

@@ -1,0 +1,222 @@
+"""Competitions and data sets of Kaggle, from download to submission, and folds: through ``vit`` and the real client."""
+
+import csv
+import io
+import json
+import os
+import random
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kagglesdk import kaggle_env
+from PIL import Image
+
+from tests.conftest import Outcome
+from tests.servers.kaggle import Kaggle, serving_kaggle
+from vitcli.core import fetch
+from vitcli.core.runs import Run
+
+RunCli = Callable[..., Outcome]
+CASSAVA, BUTTERFLIES = "cassava-leaf-disease-classification", "gpiosenka/butterfly-images40-species"
+DISEASES = ("Bacterial Blight (CBB)", "Brown Streak Disease (CBSD)", "Green Mottle (CGM)", "Mosaic (CMD)", "Healthy")
+SMALL = ("--epochs", "1", "--model", "vit-nano-patch4", "--image-size", "16", "--batch-size", "8", "--seed", "0")
+
+
+def jpeg(size: tuple[int, int], colour: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (40 * colour % 256, 90, 255 - 40 * colour % 256)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def cassava() -> bytes:
+    """Fifty photos of five classes in the competition's layout, at the size of the real ones."""
+    numbers = random.Random(0).sample(range(10**8, 10**9), 53)
+    labels = {f"{number}.jpg": at % 5 for at, number in enumerate(numbers[:50])}
+    tests = [f"{number}.jpg" for number in numbers[50:]]
+    return zipped(
+        {
+            "train.csv": ("image_id,label\n" + "".join(f"{name},{label}\n" for name, label in labels.items())).encode(),
+            "label_num_to_disease_map.json": json.dumps(dict(enumerate(DISEASES))).encode(),
+            "sample_submission.csv": ("image_id,label\n" + "".join(f"{name},4\n" for name in tests[::-1])).encode(),
+            **{f"train_images/{name}": jpeg((800, 600), label) for name, label in labels.items()},
+            **{f"test_images/{name}": jpeg((800, 600), at) for at, name in enumerate(tests)},
+            "train_tfrecords/ld_train00-1338.tfrec": b"tfrecord",
+            "test_tfrecords/ld_test00-1.tfrec": b"tfrecord",
+        }
+    )
+
+
+def butterflies() -> bytes:
+    photos = {
+        f"{split}/{species}/{number:03d}.jpg": jpeg((224, 224), at)
+        for split, count in (("train", 8), ("valid", 2), ("test", 2))
+        for at, species in enumerate(("ADONIS", "AFRICAN GIANT SWALLOWTAIL", "ZEBRA LONG WING"))
+        for number in range(count)
+    }
+    return zipped({**photos, "butterflies and moths.csv": b"class id,filepaths,labels\n", "EfficientNet.h5": b"model"})
+
+
+@pytest.fixture
+def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kaggle]:
+    for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("KAGGLE_USERNAME", "ada")
+    monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
+    monkeypatch.setattr(fetch, "_WAIT", 0.001)
+    files = {CASSAVA: cassava(), BUTTERFLIES: butterflies()}
+    with serving_kaggle(Kaggle(files=files, keys={"ada": "0123456789abcdef"})) as running:
+        monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, running.address)
+        yield running
+
+
+def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tmp_path: Path) -> None:
+    kaggle.cuts = [5_000]
+    downloaded = run_cli("download", "cassava")
+    assert downloaded.code == 0, downloaded.err
+    assert "50 train" in downloaded.out
+    assert not list((tmp_path / "data").rglob("*.tfrec"))
+    served = kaggle.served
+    assert "already there" in run_cli("download", "cassava").out
+    assert kaggle.served == served == len(kaggle.files[CASSAVA])
+
+    trained = run_cli("train", *SMALL, "--recipe", "photos", "--test-fraction", "0.2", "--name", "leaves")
+    assert trained.code == 0, trained.err
+    assert "training on cassava (downloaded last)" in trained.err
+    assert "labels in 'label'" in trained.err
+    run = Run(tmp_path / "experiments" / "leaves")
+    held_out = run.split["held_out"]
+    assert (len(held_out["val"]), len(held_out["test"])) == (5, 10)
+    assert all(name.startswith("train_images/") for name in held_out["val"])
+    judged = run_cli("eval", "--json")
+    assert judged.code == 0, judged.err
+    metrics = json.loads(judged.out)["metrics"]
+    assert metrics["images"] == 10
+    assert [each["name"] for each in metrics["classes"]] == list(DISEASES)
+
+    written = run_cli("predict", "--submission", "out/submission.csv")
+    assert written.code == 0, written.err
+    assert f"kaggle competitions submit -c {CASSAVA} -f out/submission.csv" in written.err
+    rows = rows_of(Path("out/submission.csv"))
+    sample = tmp_path / "data" / "downloads" / "cassava" / "sample_submission.csv"
+    assert [row["image_id"] for row in rows] == [row["image_id"] for row in rows_of(sample)]
+    single = json.loads(run_cli("predict", sample.parent / "test_images", "--json").out)["rows"]
+    predicted = {Path(row["path"]).name: str(DISEASES.index(row["classes"][0])) for row in single}
+    assert {row["image_id"]: row["label"] for row in rows} == predicted
+
+
+@pytest.mark.usefixtures("kaggle")
+def test_butterflies_from_download_to_evaluation(run_cli: RunCli, tmp_path: Path) -> None:
+    downloaded = run_cli("download", "butterflies")
+    assert downloaded.code == 0, downloaded.err
+    assert all(count in downloaded.out for count in ("24 train", "6 val", "6 test"))
+    assert not list((tmp_path / "data").rglob("*.h5"))
+    assert run_cli("train", *SMALL, "--recipe", "photos").code == 0
+    assert run_cli("eval").code == 0
+    refused = run_cli("predict", "--submission", "submission.csv")
+    assert refused.code == 1
+    assert not Path("submission.csv").exists()
+
+
+@pytest.mark.usefixtures("kaggle")
+def test_any_name_of_kaggle_can_be_fetched_and_trained_on(run_cli: RunCli) -> None:
+    assert run_cli("download", f"kaggle:{BUTTERFLIES}").code == 0
+    trained = run_cli("train", *SMALL, "--recipe", "photos")
+    assert trained.code == 0, trained.err
+    assert f"training on kaggle:{BUTTERFLIES} (downloaded last)" in trained.err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("kaggle:nobody/nothing", "no data set 'nobody/nothing'"),
+        ("kaggle:no-such-cup", "no competition 'no-such-cup'"),
+        ("kaggle:what/ever/else", "names nothing on Kaggle"),
+        ("casava", "did you mean 'cassava'?"),
+    ],
+)
+@pytest.mark.usefixtures("kaggle")
+def test_what_kaggle_does_not_have_is_said(run_cli: RunCli, name: str, said: str) -> None:
+    for command in ("download", "train"):
+        outcome = run_cli(command, name)
+        assert outcome.code == 1
+        assert said in outcome.err
+
+
+def test_the_rules_of_a_competition_have_to_be_accepted(run_cli: RunCli, kaggle: Kaggle) -> None:
+    kaggle.closed = (CASSAVA,)
+    outcome = run_cli("download", "cassava")
+    assert outcome.code == 1
+    assert f"https://www.kaggle.com/competitions/{CASSAVA}/rules" in outcome.err
+
+
+def test_nothing_is_fetched_offline(run_cli: RunCli, kaggle: Kaggle) -> None:
+    for words in (("download", "cassava"), ("train", "cassava"), ("train", "mnist")):
+        outcome = run_cli(*words, "--offline")
+        assert outcome.code == 1
+        assert "must not be fetched" in outcome.err
+    assert kaggle.asked == []
+
+
+def test_folds_are_runs_and_are_averaged(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    trained = run_cli("train", shapes, *tiny, "--folds", "3", "--name", "cross", "--json")
+    assert trained.code == 0, trained.err
+    result = json.loads(trained.out)
+    assert [fold["run"] for fold in result["folds"]] == ["cross/fold-1", "cross/fold-2", "cross/fold-3"]
+    assert json.loads((tmp_path / "experiments/cross/folds.json").read_text())["val_accuracy"] == result["val_accuracy"]
+    held_out = [set(Run(tmp_path / f"experiments/cross/fold-{fold}").split["held_out"]["val"]) for fold in (1, 2, 3)]
+    assert len(set.union(*held_out)) == sum(map(len, held_out))
+    images = sorted(map(str, shapes.rglob("*.png")))[:4]
+    single = [
+        json.loads(run_cli("predict", *images, "--model", f"cross/fold-{fold}", "--top-k", "9", "--json").out)["rows"]
+        for fold in (1, 2, 3)
+    ]
+    for model in ("cross", "cross/fold-*", "experiments/cross/fold-*"):
+        averaged = json.loads(run_cli("predict", *images, "--model", model, "--top-k", "9", "--json").out)["rows"]
+        for at, row in enumerate(averaged):
+            each = [dict(zip(rows[at]["classes"], rows[at]["probabilities"], strict=True)) for rows in single]
+            for name, value in zip(row["classes"], row["probabilities"], strict=True):
+                assert value == pytest.approx(sum(fold[name] for fold in each) / 3, abs=1e-6)
+    assert "cross/fold-2" in run_cli("runs").out
+    assert run_cli("eval", "--model", "cross/fold-2").code == 0
+    assert run_cli("train", shapes, *tiny, "--folds", "3", "--fold", "2", "--name", "cross").code == 1
+    again = run_cli("train", shapes, *tiny, "--folds", "3", "--fold", "2", "--name", "cross", "--overwrite")
+    assert again.code == 0, again.err
+    assert (tmp_path / "experiments/cross/fold-1/run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--folds", "1"), "folds = 1 is not 2 or more"),
+        (("--fold", "2"), "fold = 2 is not one of 0 folds"),
+        (("--folds", "3", "--fold", "4"), "fold = 4 is not one of 3 folds"),
+        (("--folds", "50"), "too few images"),
+    ],
+)
+def test_folds_that_cannot_be(run_cli: RunCli, shapes: Path, words: tuple[str, ...], said: str) -> None:
+    outcome = run_cli("train", shapes, *words)
+    assert outcome.code == 1
+    assert said in outcome.err
+
+
+def test_either_images_or_a_submission(run_cli: RunCli, trained_run: Path) -> None:
+    for words in ((), ("a.png", "--submission", "b.csv")):
+        outcome = run_cli("predict", *words, "--output-dir", trained_run.parent)
+        assert outcome.code == 1
+        assert "either IMAGE... or --submission FILE" in outcome.err

@@ -1,0 +1,316 @@
+"""Labels in tables: any encoding, delimiter and way of writing names; what is of no use is counted and named."""
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError, UsageError
+from vitcli.core.events import Event, Note, Warned, ignore
+from vitcli.data.raw import FileSplit, RawDataset
+from vitcli.data.sources import folder as any_folder
+from vitcli.data.sources import label_table
+from vitcli.data.sources.image_folder import ImageIndex
+from vitcli.data.sources.table_file import read_table
+
+NAMES = ("a.jpg", "b.jpg", "c.png", "d.jpg")
+ROWS = "image_id,label\na.jpg,cat\nb.jpg,dog\nc.png,cat\nd.jpg,dog\n"
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (6, 4)).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in NAMES:
+        picture(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def read(photos: Path, content: str | bytes, *, emit: Callable[[Event], None] = ignore, **settings: str) -> RawDataset:
+    table = photos.parent / "labels.csv"
+    table.write_bytes(content.encode() if isinstance(content, str) else content)
+    return label_table.read(photos, table, DataConfig(**settings), emit)
+
+
+def pairs(raw: RawDataset[FileSplit], split: str = "train") -> dict[str, str]:
+    part = raw.splits[split]
+    return {file.name: raw.classes[label] for file, label in zip(part.files, part.labels, strict=True)}
+
+
+WANTED = {"a.jpg": "cat", "b.jpg": "dog", "c.png": "cat", "d.jpg": "dog"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ROWS,
+        ROWS.replace(",", ";"),
+        ROWS.replace(",", "\t"),
+        ROWS.replace("\n", "\r\n"),
+        "\ufeff" + ROWS,
+        "\n\n" + ROWS.replace("\n", "\n\n"),
+        ROWS.replace(".jpg", "").replace(".png", ""),
+        ROWS.replace("a.jpg", "photos/a.jpg").replace("b.jpg", "/somewhere/photos/b.jpg").replace("c.png", "./c.png"),
+        ROWS.replace("a.jpg", "photos\\a.jpg"),
+        ROWS.replace("a.jpg,cat", '"a.jpg" , "cat"'),
+        "label,width,image\ncat,6,a.jpg\ndog,6,b.jpg\ncat,6,c.png\ndog,6,d.jpg\n",
+        "a.jpg,cat\nb.jpg,dog\nc.png,cat\nd.jpg,dog\n",
+        "a.jpg cat\nb.jpg dog\nc.png cat\nd.jpg dog\n",
+        "image_id,label,\na.jpg,cat,\nb.jpg,dog,\nc.png,cat,\nd.jpg,dog,\n",
+    ],
+    ids=[
+        *("plain", "semicolons", "tabs", "windows", "bom", "blank lines", "no suffixes", "folders", "backslashes"),
+        *("quotes", "other columns", "no header", "list", "trailing commas"),
+    ],
+)
+def test_ways_of_writing_a_table(photos: Path, content: str) -> None:
+    raw = read(photos, content)
+    assert pairs(raw) == WANTED
+    assert raw.classes == ("cat", "dog")
+    assert raw.root == photos
+
+
+def test_utf_16_is_read(photos: Path) -> None:
+    assert pairs(read(photos, ROWS.encode("utf-16"))) == WANTED
+
+
+def test_windows_letters_are_read_and_that_is_said(photos: Path) -> None:
+    events: list[Event] = []
+    raw = read(photos, ROWS.replace("cat", "Kätzchen").encode("cp1252"), emit=events.append)
+    assert raw.classes == ("Kätzchen", "dog")
+    assert any(isinstance(event, Warned) and "not UTF-8" in event.text for event in events)
+
+
+def test_what_was_guessed_is_said_and_what_was_given_is_not(photos: Path) -> None:
+    events: list[Event] = []
+    read(photos, ROWS, emit=events.append)
+    assert [event.text.partition(", ")[2] for event in events if isinstance(event, Note)] == [
+        "images in 'image_id', labels in 'label'"
+    ]
+    events.clear()
+    read(photos, ROWS, emit=events.append, image_column="image_id", label_column="label")
+    assert events == []
+
+
+def test_columns_that_are_not_obvious_are_asked_for(photos: Path) -> None:
+    content = "image,colour,size\na.jpg,red,big\nb.jpg,blue,big\nc.png,red,small\nd.jpg,red,small\n"
+    with pytest.raises(UsageError, match=r"which column .* is the label: image, colour, size") as refusal:
+        read(photos, content)
+    assert "--label-column" in refusal.value.hint
+    assert read(photos, content, label_column="size").classes == ("big", "small")
+    with pytest.raises(UsageError, match="no column 'colur'") as refusal:
+        read(photos, content, label_column="colur")
+    assert "did you mean 'colour'?" in refusal.value.hint
+
+
+def test_a_column_that_is_there_twice_is_refused(photos: Path) -> None:
+    content = ROWS.replace("image_id,label", "image_id,label,label").replace("\n", ",x\n").replace("label,x", "label")
+    with pytest.raises(DataError, match="2 columns called 'label'"):
+        read(photos, content, label_column="label")
+
+
+def test_rows_without_images_are_counted_and_named(photos: Path) -> None:
+    content = ROWS + "x.jpg,cat\ny.jpg,dog\n"
+    with pytest.raises(DataError, match=r"2 of 6 rows name images that are not there: x.jpg, y.jpg"):
+        read(photos, content)
+    events: list[Event] = []
+    assert pairs(read(photos, content, emit=events.append, on_bad_image="skip")) == WANTED
+    assert any(isinstance(event, Warned) and "left out: 2 of 6 rows" in event.text for event in events)
+
+
+def test_images_without_rows_are_counted_and_named(photos: Path) -> None:
+    picture(photos / "e.jpg")
+    picture(photos / "test_images" / "f.jpg")
+    events: list[Event] = []
+    assert pairs(read(photos, ROWS, emit=events.append)) == WANTED
+    assert [event.text for event in events if isinstance(event, Warned)] == [
+        "1 (e.jpg) images have no row, and are left out"
+    ]
+
+
+def test_rows_that_disagree_are_refused_or_left_out(photos: Path) -> None:
+    content = ROWS + "a.jpg,dog\n"
+    with pytest.raises(DataError, match=r"1 images have rows that disagree about the label: a.jpg"):
+        read(photos, content)
+    assert "a.jpg" not in pairs(read(photos, content, on_bad_image="skip"))
+
+
+def test_rows_that_agree_count_once(photos: Path) -> None:
+    events: list[Event] = []
+    assert pairs(read(photos, ROWS + "a.jpg,cat\n", emit=events.append)) == WANTED
+    assert any(isinstance(event, Warned) and "say again" in event.text for event in events)
+
+
+def test_a_name_that_several_images_have_needs_its_folder(photos: Path) -> None:
+    picture(photos / "more" / "a.jpg")
+    assert pairs(read(photos, ROWS)) == WANTED  # a.jpg itself is meant
+    picture(photos / "other" / "b.jpg")
+    (photos / "b.jpg").rename(photos / "more" / "b.jpg")
+    with pytest.raises(DataError, match=r"line 3 .* names 'b.jpg', which may be"):
+        read(photos, ROWS)
+    assert len(pairs(read(photos, ROWS.replace("b.jpg", "more/b.jpg")))) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ("image_id,label\n", "has a header and no rows"),
+        ("image_id,label\na.jpg,cat,fat\n", "line 2 .* has 3 cells, but there are 2 columns"),
+        ("image_id,label\nx,cat\ny,dog\n", "no column .* names images"),
+        ("image_id,label\na.jpg,cat\nb.jpg,cat\n", "has one class only: 'cat'"),
+        ("image_id,label\na.jpg,\nb.jpg,cat\n", "1 of 2 rows have no label: a.jpg"),
+    ],
+)
+def test_tables_of_no_use(photos: Path, content: str, said: str) -> None:
+    with pytest.raises(DataError, match=said) as refusal:
+        read(photos, content)
+    assert refusal.value.hint
+
+
+def test_a_column_of_numbers_is_no_label(tmp_path: Path) -> None:
+    for number in range(120):
+        picture(tmp_path / "photos" / f"{number}.png")
+    content = "image,label\n" + "".join(f"{number}.png,{number}\n" for number in range(120))
+    with pytest.raises(DataError, match="has 120 different values for 120 images"):
+        read(tmp_path / "photos", content)
+
+
+def test_numbers_are_in_the_order_of_numbers(photos: Path) -> None:
+    raw = read(photos, "image,label\na.jpg,10\nb.jpg,9\nc.png,10\nd.jpg,9\n")
+    assert raw.classes == raw.values == ("9", "10")
+
+
+@pytest.mark.parametrize("content", [{"0": "cat", "1": "dog"}, {"cat": 0, "dog": 1}, ["cat", "dog"]])
+def test_a_label_map_gives_classes_their_names(photos: Path, content: object) -> None:
+    (photos / "map.json").write_text(json.dumps(content))
+    raw = read(photos, ROWS.replace("cat", "0").replace("dog", "1"))
+    assert raw.classes == ("cat", "dog")
+    assert raw.values == ("0", "1")
+    assert pairs(raw) == WANTED
+
+
+def test_a_label_map_that_lacks_a_label_is_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text('{"0": "cat"}')
+    with pytest.raises(DataError, match="does not name every label: 0, 1"):
+        read(photos, ROWS.replace("cat", "0").replace("dog", "1"), label_map=str(tmp_path / "map.json"))
+    with pytest.raises(DataError, match="no such label map"):
+        read(photos, ROWS, label_map=str(tmp_path / "absent.json"))
+
+
+def test_a_column_of_splits_is_honoured(photos: Path) -> None:
+    content = "image,label,split\na.jpg,cat,train\nb.jpg,dog,Train\nc.png,cat,valid\nd.jpg,dog,test\n"
+    raw = read(photos, content)
+    assert {name: pairs(raw, name) for name in raw.splits} == {
+        "train": {"a.jpg": "cat", "b.jpg": "dog"},
+        "val": {"c.png": "cat"},
+        "test": {"d.jpg": "dog"},
+    }
+
+
+def test_composed_and_decomposed_letters_are_the_same(photos: Path) -> None:
+    (photos / "a.jpg").rename(photos / unicodedata.normalize("NFD", "Äpfel.jpg"))
+    raw = read(photos, ROWS.replace("a.jpg", unicodedata.normalize("NFC", "Äpfel.jpg")))
+    assert len(pairs(raw)) == 4
+
+
+def test_a_folder_with_a_table_is_recognised_by_itself(photos: Path) -> None:
+    (photos / "train.csv").write_text(ROWS)
+    (photos / "sample_submission.csv").write_text("image_id,label\nx.jpg,cat\n")
+    raw = any_folder.read(photos, DataConfig(), ignore)
+    assert pairs(raw) == WANTED
+
+
+def test_a_table_beside_split_folders_is_passed_over(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    counts = {f"{split}/{name}": 2 for split in ("train", "valid", "test") for name in ("ant", "bee")}
+    image_folder(tmp_path / "insects", counts)
+    (tmp_path / "insects" / "insects.csv").write_text("class id,filepaths,labels,data set\n0,x.jpg,ant,train\n")
+    raw = any_folder.read(tmp_path / "insects", DataConfig(), ignore)
+    assert raw.splits.keys() == {"train", "val", "test"}
+
+
+def test_what_an_archive_wrapped_into_one_folder_is_unwrapped(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    image_folder(tmp_path / "pets" / "PetImages", {"cat": 2, "dog": 2})
+    raw = any_folder.read(tmp_path / "pets", DataConfig(), ignore)
+    assert raw.classes == ("cat", "dog")
+    assert raw.name == "pets"
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n", exclude_categories=("Cs",)), min_size=1)
+
+
+@given(
+    rows=st.lists(st.tuples(words, words), min_size=2, max_size=20),
+    delimiter=st.sampled_from(",;\t|"),
+    end=st.sampled_from(["\n", "\r\n"]),
+    bom=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
+def test_what_a_csv_writer_wrote_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str, end: str, bom: bytes
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([("image", "label"), *rows])
+    path = tmp_path_factory.mktemp("csv") / "labels.csv"
+    path.write_bytes(bom + text.getvalue().encode())
+    table = read_table(path, is_image=lambda _: False, emit=ignore)
+    assert table.header == ("image", "label")
+    assert table.rows == [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+
+
+@given(content=st.binary(max_size=300))
+def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("csv") / "labels.csv"
+    path.write_bytes(content)
+    try:
+        table = read_table(path, is_image=lambda _: False, emit=ignore)
+    except DataError:
+        return
+    assert all(len(row) == len(table.header) for row in table.rows)
+
+
+@given(
+    names=st.sets(
+        st.text(st.characters(categories=("L", "N", "Zs"), include_characters="-_.'(),"), min_size=1, max_size=12)
+        .map(lambda name: unicodedata.normalize("NFC", name).strip().strip("."))
+        .filter(lambda name: name and len(name.encode()) < 100),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_odd_names_are_found(tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    files = {name: folder / "deep" / f"{name}.jpg" for name in names}
+    (folder / "deep").mkdir()
+    for file in files.values():
+        file.touch()
+    index = ImageIndex(folder)
+    for name, file in files.items():
+        assert index.find(f"{name}.jpg") == [file]
+        assert index.find(f"deep/{name}.jpg") == [file]
+        assert file in index.find(name)
+
+
+def test_a_hundred_thousand_rows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(300):
+        (tmp_path / "images" / f"{number}.jpg").touch()
+    rows = "".join(f"{number % 300}.jpg,{number % 300 % 7}\n" for number in range(100_000))
+    events: list[Event] = []
+    raw = read(tmp_path / "images", "image,label\n" + rows, emit=events.append)
+    assert np.bincount(raw.splits["train"].labels).sum() == 300
+    assert any(isinstance(event, Warned) and event.text.startswith("99,700") for event in events)

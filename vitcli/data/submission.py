@@ -1,0 +1,76 @@
+"""What a competition wants back: its test images, and the columns of its sample submission."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitcli.core.errors import DataError
+from vitcli.core.events import ignore
+from vitcli.data.sources.image_folder import ImageIndex
+from vitcli.data.sources.table_file import read_table
+
+_TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmissionForm:
+    """One row per test image, in order."""
+
+    columns: tuple[str, ...]
+    """The name of the image, then its label, or a probability for every class."""
+    rows: tuple[tuple[str, Path], ...]
+    """What the form calls an image, and its file."""
+
+    def filled(self, classes: Sequence[str], values: Sequence[str], probabilities: Sequence[Sequence[float]]) -> str:
+        """The CSV file.
+
+        Args:
+            classes: names of the classes.
+            values: what the competition calls them.
+            probabilities: per row, per class.
+
+        Raises:
+            DataError: columns that are neither a label nor the classes.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        wanted = self.columns[1:]
+        for (name, _), row in zip(self.rows, probabilities, strict=True):
+            if len(wanted) == 1:
+                cells = [values[max(range(len(row)), key=row.__getitem__)]]
+            else:
+                cells = [f"{row[at]:.6f}" for at in _order(wanted, classes, values)]
+            writer.writerow([name, *cells])
+        return text.getvalue()
+
+
+def find_form(root: Path) -> SubmissionForm:
+    """The form of a competition's folder.
+
+    Raises:
+        DataError: there are no test images, or the sample names others.
+    """
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower().startswith(_TEST))
+    folders = [path for path in folders if "tfrec" not in path.name.lower()]
+    if not folders:
+        raise DataError(f"{root} has no test images", hint=f"expected: a folder whose name begins with {_TEST!r}")
+    index = ImageIndex(folders[0])
+    sample = next((path for path in sorted(root.glob("*.csv")) if "submission" in path.stem.lower()), None)
+    if sample is None:
+        rows = tuple((file.name, file) for file in index.files)
+        return SubmissionForm(columns=("image_id", "label"), rows=rows)
+    table = read_table(sample, is_image=lambda _: False, emit=ignore)
+    found = [(row[0], index.find(row[0])) for row in table.rows]
+    if missing := [name for name, files in found if len(files) != 1]:
+        raise DataError(f"{len(missing):,} images of {sample} are not in {folders[0]}, for example {missing[0]!r}")
+    return SubmissionForm(columns=table.header, rows=tuple((name, files[0]) for name, files in found))
+
+
+def _order(wanted: Sequence[str], classes: Sequence[str], values: Sequence[str]) -> list[int]:
+    for names in (classes, values):
+        if sorted(wanted) == sorted(names):
+            return [list(names).index(name) for name in wanted]
+    raise DataError(f"the columns of the sample submission are not the model's classes: {', '.join(wanted[:5])}")

@@ -1,0 +1,25 @@
+"""Weights of classes in the loss, for data in which some are rare."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_BETA = 0.999
+"""How fast further images of a class stop telling news (Cui et al. 2019 try 0.9 to 0.9999)."""
+
+
+def balanced(counts: Sequence[int]) -> Tensor:
+    """One over the number of images of a class."""
+    return 1 / torch.tensor(counts, dtype=torch.float64)
+
+
+def effective(counts: Sequence[int]) -> Tensor:
+    """One over the effective number of images, (1 - beta^n) / (1 - beta) (Cui et al. 2019)."""
+    return (1 - _BETA) / (1 - _BETA ** torch.tensor(counts, dtype=torch.float64))
+
+
+def scaled(weights: Tensor, counts: Sequence[int]) -> Tensor:
+    """Weights (K,) with a mean of 1 over the images, so that the loss and the learning rate keep their meaning."""
+    numbers = torch.tensor(counts, dtype=torch.float64)
+    return (weights.double() * numbers.sum() / (weights.double() * numbers).sum()).float()
