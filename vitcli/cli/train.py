@@ -7,7 +7,7 @@ import typer
 
 from vitcli.cli.console import listening, print_json
 from vitcli.cli.options import DataDirOption, JsonOption
-from vitcli.cli.train_report import show_folds, show_run
+from vitcli.cli.train_report import show_folds, show_preflight, show_run
 from vitcli.core.errors import UsageError
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
@@ -190,6 +190,10 @@ def train(
     compile: Annotated[  # noqa: A002 - the option's name
         bool | None, _option("--compile/--no-compile", help="Compile the model.", panel=_RUN)
     ] = None,
+    dry_run: Annotated[
+        bool,
+        _option("--dry-run", help="Check every image, look for duplicates, take two steps; train nothing.", panel=_RUN),
+    ] = False,
     data_dir: DataDirOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -274,6 +278,15 @@ def train(
     words = parse_assignments(assignments or ())
     layers.append({section: words.get(section, {}) | given.get(section, {}) for section in words.keys() | given.keys()})
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
+    if dry_run:
+        with listening() as emit:
+            from vitcli.workflows.preflight import preflight
+
+            report = preflight(*layers, emit=emit)
+        print_json(report) if as_json else show_preflight(report)
+        if not report.would_start:
+            raise typer.Exit(1)
+        return
     if settings.data.folds and not settings.data.fold:
         with listening() as emit:
             from vitcli.workflows.folds import train_folds

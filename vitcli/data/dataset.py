@@ -76,7 +76,7 @@ class Dataset:
         self.facts = facts
         self.recipe = recipe
         self.raw = raw
-        self._folder = folder
+        self.folder = folder
         self._how = how or Preparation()
 
     def labels(self, name: SplitName) -> Labels:
@@ -84,7 +84,7 @@ class Dataset:
         if self.raw is not None:
             return self.raw.splits[name].labels
         assert self.facts.native_geometry is not None
-        labels: Labels = read_split(_split_file(self._folder, name, self.facts.native_geometry)).labels.numpy()
+        labels: Labels = read_split(_split_file(self.folder, name, self.facts.native_geometry)).labels.numpy()
         return labels
 
     def names(self, split: SplitName, members: Labels | None = None) -> list[str] | list[int]:
@@ -115,7 +115,7 @@ class Dataset:
         Raises:
             DataError: an image cannot be read; it is named.
         """
-        path = _split_file(self._folder, name, geometry)
+        path = _split_file(self.folder, name, geometry)
         if path.exists():
             prepared = self._read(path, name, emit)
             return prepared if members is None else prepared.take(members)
@@ -153,7 +153,7 @@ class Dataset:
                 f"{self.facts.name} has images of {' channels, the model was trained on '.join(shapes)}",
                 hint="`vit predict` takes images of any size",
             )
-        raise DataError(f"{path} is missing", hint=f"remove {self._folder}, then try again")
+        raise DataError(f"{path} is missing", hint=f"remove {self.folder}, then try again")
 
 
 def canonical_name(name: str) -> str:

@@ -22,6 +22,7 @@ from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright image."""
 
+_HUGE = 20 * 10**6
 _TURNED = range(5, 9)
 """EXIF orientations that swap height and width."""
 
@@ -65,6 +66,26 @@ def read_header(path: Path) -> tuple[Size, bool]:
     with _opened(path) as image:
         size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
         return size, image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
+
+
+def read_kinds(path: Path) -> tuple[str, ...]:
+    """In what ways an image is not plain 8-bit RGB, upright and single; all of them are handled.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    with _opened(path) as image:
+        grey = image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
+        kinds = {
+            "grey": grey,
+            "transparent": image.has_transparency_data,
+            "CMYK": image.mode == "CMYK",
+            "more than 8 bits": image.mode == "F" or image.mode.startswith("I"),
+            "turned by EXIF": image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1,
+            "animated (first frame)": getattr(image, "n_frames", 1) > 1,
+            "over 20 megapixels": image.width * image.height > _HUGE,
+        }
+        return tuple(kind for kind, is_so in kinds.items() if is_so)
 
 
 def _is_turned(image: Image.Image) -> bool:

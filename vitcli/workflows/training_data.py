@@ -15,7 +15,7 @@ from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.cache import Images, PreparedSplit, channel_statistics
-from vitcli.data.dataset import Dataset
+from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.raw import Labels
 from vitcli.data.splits import Plan
 from vitcli.engine.class_weights import balanced, effective, scaled
@@ -63,8 +63,7 @@ def prepare_training_data(
         DataError: an image cannot be read.
     """
     facts = dataset.facts
-    geometry = facts.native_geometry or _geometry_of_photos(config.data, image_size, facts.channels, source)
-    train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
+    geometry, train_geometry = geometries(facts, config, image_size, source=source)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
@@ -105,6 +104,16 @@ def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int]) -> 
     if not (weights > 0).all() or not weights.isfinite().all():
         raise DataError(f"{kind} has weights that are not positive", hint='expected: {"CLASS": NUMBER, ...}')
     return scaled(weights, counts)
+
+
+def geometries(
+    facts: Facts, config: TrainConfig, image_size: Size, *, source: Preprocessing | None
+) -> tuple[Geometry, Geometry]:
+    """How files become arrays for evaluation, and for training."""
+    if native := facts.native_geometry:
+        return native, native
+    geometry = _geometry_of_photos(config.data, image_size, facts.channels, source)
+    return geometry, _training_geometry(geometry, facts.aspect, config.augment)
 
 
 def _geometry_of_photos(
