@@ -49,7 +49,7 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
     bad: dict[Place, str] = {}
     kinds: dict[str, int] = defaultdict(int)
     if dataset.raw is None:
-        return Inspection(images=sum(dataset.facts.counts.values()), bad=bad, kinds=kinds)
+        return Inspection(images=sum(dataset.facts.counts.values()), bad={}, kinds={})
     files = {(name, at): file for name, split in dataset.raw.splits.items() for at, file in enumerate(split.files)}
 
     def look(file: Path) -> tuple[str, ...] | str:
