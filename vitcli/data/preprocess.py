@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 
-Box = tuple[float, float, float, float]
+Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the upright image."""
 
 _HUGE = 20 * 10**6
@@ -54,7 +54,9 @@ def open_image(path: Path, geometry: Geometry | None = None) -> Image.Image:
             left, top, right, bottom = crop_box(size, geometry)
             scale = max(geometry.size[0] / (bottom - top), geometry.size[1] / (right - left))
             image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-        return ImageOps.exif_transpose(image)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
 
 
 def read_header(path: Path) -> tuple[Size, bool]:
@@ -117,20 +119,25 @@ def crop_box(size: Size, geometry: Geometry) -> Box:
         return 0, 0, width, height
     target_height, target_width = geometry.size
     scale = geometry.crop_fraction * min(height / target_height, width / target_width)
-    box_height, box_width = scale * target_height, scale * target_width
-    left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)  # rounding may lead outside
-    return left, top, min(width, left + box_width), min(height, top + box_height)
+    box_height, box_width = max(round(scale * target_height), 1), max(round(scale * target_width), 1)
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
 
 
 def to_array(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
-    """Crop and resize in one antialiased resampling: uint8, (C, H, W)."""
+    """Crop and resize, antialiased: uint8, (C, H, W).
+
+    torch resizes bytes two to three times as fast as Pillow, with the same filters and the same error, which comes from
+    rounding between the two directions.
+    """
     image = _convert(image, geometry.channels)
-    height, width = geometry.size
-    box = crop_box((image.height, image.width), geometry)
-    if (image.width, image.height) != (width, height) or box != (0, 0, width, height):
-        image = image.resize((width, height), Image.Resampling[geometry.interpolation.upper()], box=box)
-    array = np.array(image)  # a copy: torch wants to be able to write
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    left, top, right, bottom = crop_box((image.height, image.width), geometry)
+    pixels = torch.from_numpy(np.array(image))  # a copy: torch wants to be able to write
+    pixels = pixels[top:bottom, left:right].reshape(1, bottom - top, right - left, -1).permute(0, 3, 1, 2)
+    if pixels.shape[2:] != geometry.size:
+        pixels = F.interpolate(pixels, geometry.size, mode=geometry.interpolation, antialias=True)
+    array: NDArray[np.uint8] = pixels[0].contiguous().numpy()
+    return array
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
@@ -142,7 +149,8 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 class InputTransform:
