@@ -53,8 +53,14 @@ def in_parts(change: Change, images: Tensor, shape: tuple[int, ...]) -> Tensor:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads in which torch uses one thread, kept: starting them takes longer than a small batch."""
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     started = Barrier(threads)
-    list(pool.map(lambda _: started.wait(), range(threads)))
-    torch.set_num_threads(threads)  # the number is each thread's own, but new threads inherit what was set last
+
+    def start() -> None:
+        torch.get_num_threads()  # the number is each thread's own; before it is first asked for, none can be set
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(threads, initializer=start)
+    list(pool.map(lambda _: None, range(threads)))
+    torch.set_num_threads(threads)  # new threads inherit what was set last
     return pool
