@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from vitcli.core.config import AugmentConfig
 from vitcli.data import resample
-from vitcli.data.resample import random_boxes, random_resample, resamples, resize_boxes, warp
+from vitcli.data.resample import random_boxes, random_resample, resamples, resize_boxes
 
 SHAPES = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -320,11 +320,16 @@ def test_affine_changes_come_as_often_as_asked():
 
 
 def test_what_shrinks_a_lot_is_averaged():
-    stripes = (torch.arange(64) % 2 * 255.0).expand(1, 1, 64, 64)
-    quarter = torch.tensor([[[4.0, 0, 0], [0, 4.0, 0]]])
-    result = warp(stripes, quarter, (16, 16))
-    assert (result - 127.5).abs().max() < 60  # single stripes would be 0 or 255
-    assert result.std() < 20
+    stripes = (torch.arange(64) % 2 * 255.0).expand(20, 1, 64, 64)
+    result = resampled(stripes, (19, 19), AugmentConfig(rotate=1e-6))
+    assert result.std() < 45  # of single stripes, which a sample here and there meets: about 75
+
+
+def test_how_finely_an_image_is_sampled_does_not_depend_on_its_part_of_the_batch():
+    images = noise((20, 1, 48, 48))
+    change = random_resample(20, (48, 48), (16, 16), AugmentConfig(crop_scale=0.05, rotate=20), seeded())
+    pieces = [change(images[index : index + 1], slice(index, index + 1)) for index in range(20)]
+    assert torch.equal(torch.cat(pieces), change(images, slice(0, 20)))
 
 
 def test_flips_alone_do_not_resample():

@@ -48,7 +48,8 @@ def random_resample(batch: int, whole: Size, size: Size, config: AugmentConfig, 
     mirrored = torch.rand(2, batch, generator=generator) < chances
     if _warps(config):
         maps = _random_maps(boxes, mirrored, whole, size, config, generator)
-        return lambda images, part: warp(images, maps[part], size)
+        finer = _fineness(maps)
+        return lambda images, part: warp(images, maps[part], size, finer=finer)
     return lambda images, part: resize_boxes(images, boxes[:, part], mirrored[:, part], size)
 
 
@@ -107,19 +108,24 @@ def _random_maps(
     return torch.cat([linear * stretch, centre - linear @ shift], dim=2)
 
 
-def warp(images: Tensor, maps: Tensor, size: Size) -> Tensor:
-    """Bilinear resampling, with black outside.
+def _fineness(maps: Tensor) -> int:
+    """How much finer a batch is sampled, to be averaged, so that nothing is skipped where it shrinks.
 
-    Photos are kept at 4/3 of the model's size, so that a crop shrinks little and needs no antialiasing. Where one
-    shrinks more, a finer result is sampled and averaged, which costs in proportion.
+    Photos are kept at 4/3 of the model's size, so that a crop shrinks little and once is enough. For the whole batch,
+    as an image must not depend on the part of the batch that it is changed with.
+    """
+    return max(1, math.ceil(float(maps[:, :, :2].norm(dim=1).max()) / _SHRINK))
+
+
+def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1) -> Tensor:
+    """Bilinear resampling, with black outside.
 
     Args:
         images: (B, C, h, w), pixels in 0..255.
         maps: (B, 2, 3), on the CPU: from the result to the image, in pixels from the centre of each.
         size: height and width of the result.
+        finer: so many samples are averaged for each pixel, in both directions.
     """
-    shrink = float(maps[:, :, :2].norm(dim=1).max())
-    finer = max(1, round(shrink / _SHRINK))
     maps = maps * torch.tensor([1 / finer, 1 / finer, 1])
     grid = _grid(maps.to(images.device), images.shape[2:], (finer * size[0], finer * size[1]))
     sampled = F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", align_corners=False)
