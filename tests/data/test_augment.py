@@ -151,19 +151,19 @@ def test_every_kind_of_resampling_takes_part_and_ends_at_the_models_size(changes
 
 
 def test_the_order_is_resampling_policy_colours_normalising_erasing():
-    images = noise(6, 3, 8, 8)
+    images = noise(20, 3, 8, 8)
     generator = seeded(3)
     changes = (
-        random_resample(6, (8, 8), (10, 12), EVERYTHING, generator),
-        random_policy(6, (10, 12), EVERYTHING, generator),
+        random_resample(20, (8, 8), (24, 30), EVERYTHING, generator),
+        random_policy(20, (24, 30), EVERYTHING, generator),
     )
-    colours = random_colours(6, EVERYTHING, generator)
+    colours = random_colours(20, EVERYTHING, generator)
     expected = images
     for change in changes:
         expected = change(expected, whole(images))
-    expected = to_input((10, 12)).normalised(*colours(expected, whole(images)))
+    expected = to_input((24, 30)).normalised(*colours(expected, whole(images)))
     expected = augment.random_erase(expected, EVERYTHING.erase, generator)
-    result = TrainTransform(EVERYTHING, to_input((10, 12)))(images, seeded(3))
+    result = TrainTransform(EVERYTHING, to_input((24, 30)))(images, seeded(3))
     torch.testing.assert_close(result, expected)
 
 
