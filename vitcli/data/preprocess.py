@@ -167,9 +167,18 @@ class InputTransform:
         """Normalise, and resize where the model's size differs; nothing is random."""
         return self.resized(self.normalised(images))
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """(pixel / 255 - mean) / std."""
-        return torch.addcmul(self._shift, images.to(self._scale.dtype), self._scale)
+    def normalised(self, images: Tensor, gain: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
+        """(pixel / 255 - mean) / std, of pixels that are gain * image + offset; float32 images are overwritten.
+
+        Args:
+            images: (B, C, H, W).
+            gain: (B, 1, 1, 1), with the offset; None: images are pixels.
+            offset: (B, 1, 1, 1).
+        """
+        scale, shift = self._scale, self._shift
+        if gain is not None and offset is not None:
+            scale, shift = scale * gain, shift + scale * offset
+        return images.to(scale.dtype).mul_(scale).add_(shift)  # in place: fresh memory costs more than arithmetic
 
     def resized(self, images: Tensor) -> Tensor:
         """Float images, bicubically at the model's size."""
