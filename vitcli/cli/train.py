@@ -57,7 +57,7 @@ def train(
     ] = None,
     balanced_sampling: Annotated[
         bool | None,
-        _option("--balanced-sampling/--no-balanced-sampling", help="Draw every class equally often.", panel=_DATA),
+        _option("--balanced-sampling", help="Draw every class equally often.", panel=_DATA),
     ] = None,
     class_weights: Annotated[
         str | None,
