@@ -100,7 +100,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         overwrite=config.run.overwrite,
     )
     run.save_config({**settings_of(config), "resolved_model": asdict(model.config)})
-    run.save_split(stored_plan(plan, dataset))
+    run.save_split({**stored_plan(plan, dataset), "skipped": data.skipped})
     saver = _RunSaver(run, config, model.config, facts, data.preprocessing)
     emit(Note(text=f"run: {run.path} on {describe(device)}"))
     precision = Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype)

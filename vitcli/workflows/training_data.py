@@ -17,7 +17,7 @@ from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.cache import Images, PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.raw import Labels
-from vitcli.data.splits import Plan
+from vitcli.data.splits import Part, Plan
 from vitcli.engine.class_weights import balanced, effective, scaled
 
 _CROP_FRACTION = 0.9
@@ -38,6 +38,8 @@ class TrainingData:
     val: PreparedSplit
     preprocessing: Preprocessing
     class_weights: Tensor | None
+    skipped: tuple[str, ...]
+    """Images of both that cannot be read."""
 
 
 def prepare_training_data(
@@ -67,6 +69,7 @@ def prepare_training_data(
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
+    skipped = [*_unreadable(dataset, plan["train"], train), *_unreadable(dataset, plan["val"], val)]
     if len(readable := val.readable()) < len(val.labels):
         val = val.take(readable)
     if config.data.normalise == "auto" and source and len(source.mean) == facts.channels:
@@ -81,7 +84,16 @@ def prepare_training_data(
         val=val,
         preprocessing=preprocessing,
         class_weights=_class_weights(config.optim.class_weights, facts.classes, counts),
+        skipped=tuple(skipped),
     )
+
+
+def _unreadable(dataset: Dataset, part: Part, prepared: PreparedSplit) -> list[str]:
+    """The names of a part's images that cannot be read; what was prepared is all of its split, or the part alone."""
+    members = part.members if part.members is not None else np.arange(dataset.facts.counts[part.found])
+    is_part = len(prepared.labels) == len(members)
+    labels = prepared.labels.numpy() if is_part else prepared.labels.numpy()[members]
+    return [str(name) for name in dataset.names(part.found, members[labels < 0])]
 
 
 def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int]) -> Tensor | None:
