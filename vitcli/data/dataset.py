@@ -198,7 +198,11 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
             emit(Note(text=f"downloading {name}{size} to {directory}"))
         raw: RawDataset[Any] = load_object(entry.source)(entry, downloads, config, emit)
         if isinstance(raw.splits["train"], FileSplit):
-            return _open_files(raw, config, directory, emit, recipe=entry.recipe)
+            try:
+                return _open_files(raw, config, directory, emit, recipe=entry.recipe)
+            except FileNotFoundError as error:
+                hint = f"remove {downloads}, then `vit download {name}`"
+                raise DataError(f"{error.filename} is missing", hint=hint) from None
         _keep_arrays(raw, name, folder)
     return Dataset(_read_facts(folder), entry.recipe, folder)
 
