@@ -18,7 +18,7 @@ from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Geometry, Size, format_size
 from vitcli.core.registry import load_object
 from vitcli.data.cache import PreparedSplit, read_split, write_split
-from vitcli.data.prepare import CHUNK, Preparation, prepare
+from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
 from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
 from vitcli.data.registry import DATASETS, find_entry
@@ -117,27 +117,26 @@ class Dataset:
         """
         path = _split_file(self.folder, name, geometry)
         if path.exists():
-            prepared = self._read(path, name, emit)
-            return prepared if members is None else prepared.take(members)
-        if self.raw is None:
+            prepared = self._read(path)
+            prepared = prepared if members is None else prepared.take(members)
+        elif self.raw is None:
             self._refuse(path, geometry)
-        files = self.raw.splits[name]
-        if members is not None:
-            files = files.take(members)
-            path = path.with_stem(f"{path.stem}-{hashlib.sha256(members.tobytes()).hexdigest()[:12]}")
-        if path.exists():
-            return self._read(path, name, emit, members)
-        prepared = prepare(files, geometry, path, self._how, name=name, emit=emit)
-        self._mind_unreadable(prepared, name, emit, members)
+        else:
+            files = self.raw.splits[name]
+            if members is not None:
+                files = files.take(members)
+                path = path.with_stem(f"{path.stem}-{hashlib.sha256(members.tobytes()).hexdigest()[:12]}")
+            is_there = path.exists()
+            prepared = self._read(path) if is_there else prepare(files, geometry, path, self._how, name=name, emit=emit)
+        self._mind_unreadable(prepared, name, members, emit)
         return prepared
 
-    def _read(self, path: Path, name: SplitName, emit: Emit, members: Labels | None = None) -> PreparedSplit:
-        """What was prepared before, perhaps with images left out."""
-        prepared = read_split(path, in_memory={"ram": True, "disk": False}.get(self._how.cache))
-        self._mind_unreadable(prepared, name, emit, members)
-        return prepared
+    def _read(self, path: Path) -> PreparedSplit:
+        """What was prepared before."""
+        return read_split(path, in_memory={"ram": True, "disk": False}.get(self._how.cache))
 
-    def _mind_unreadable(self, prepared: PreparedSplit, name: SplitName, emit: Emit, members: Labels | None) -> None:
+    def _mind_unreadable(self, prepared: PreparedSplit, name: SplitName, members: Labels | None, emit: Emit) -> None:
+        """Say which of the images asked for are left out; what was prepared before may lack some, too."""
         bad = np.flatnonzero(prepared.labels.numpy() < 0)
         if not len(bad):
             return
@@ -199,7 +198,11 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
             emit(Note(text=f"downloading {name}{size} to {directory}"))
         raw: RawDataset[Any] = load_object(entry.source)(entry, downloads, config, emit)
         if isinstance(raw.splits["train"], FileSplit):
-            return _open_files(raw, config, directory, emit, recipe=entry.recipe)
+            try:
+                return _open_files(raw, config, directory, emit, recipe=entry.recipe)
+            except FileNotFoundError as error:
+                hint = f"remove {downloads}, then `vit download {name}`"
+                raise DataError(f"{error.filename} is missing", hint=hint) from None
         _keep_arrays(raw, name, folder)
     return Dataset(_read_facts(folder), entry.recipe, folder)
 
@@ -256,7 +259,7 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
                     headers.append(header)
     emit(TaskProgress(task="looking at images", done=len(files), total=len(files)))
     if bad:
-        _mind_bad(bad, len(files), skip=how.skip_bad, emit=emit)
+        _mind_bad(bad, len(files), why=bad[0] if len(bad) == 1 else "", skip=how.skip_bad, emit=emit)
     sizes = {size for size, _ in headers}
     native = sizes.pop() if len(sizes) == 1 and max(next(iter(sizes))) <= _SMALL else None
     return Facts(
@@ -270,15 +273,15 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
     )
 
 
-def _mind_bad(names: Sequence[str], total: int, *, skip: bool, emit: Emit) -> None:
+def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, emit: Emit) -> None:
     """Images that cannot be read: an error, or a warning; an error in any case where there are no others."""
+    what = f"{len(names):,} of {total:,} images cannot be read"
     examples = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
-    if not skip or len(names) == total:
-        what = names[0] if len(names) == 1 else f"{len(names):,} of {total:,} images cannot be read: {examples}"
-        raise DataError(
-            what, hint="replace or remove what is no image; --on-bad-image skip leaves it out, --dry-run names it all"
-        )
-    emit(Warned(text=f"{len(names):,} of {total:,} images cannot be read and are left out: {examples}"))
+    if len(names) == total:
+        raise DataError(why or f"{what}: {examples}", hint="replace what is no image")
+    if not skip:
+        raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
+    emit(Warned(text=f"{what} and are left out: {examples}"))
 
 
 def _fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:

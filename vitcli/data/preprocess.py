@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +25,16 @@ Box = tuple[int, int, int, int]
 _HUGE = 20 * 10**6
 _TURNED = range(5, 9)
 """EXIF orientations that swap height and width."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of an EXIF orientation upright."""
 
 
 def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
@@ -48,15 +58,16 @@ def open_image(path: Path, geometry: Geometry | None = None) -> Image.Image:
         DataError: the file is missing or is no image.
     """
     with _opened(path) as image:
-        if geometry and image.format == "JPEG":
+        if geometry and image.format in {"JPEG", "MPO"}:  # what many phones call JPEG is MPO: several in one file
             upright = (image.height, image.width)
             size = upright[::-1] if _is_turned(image) else upright
             left, top, right, bottom = crop_box(size, geometry)
             scale = max(geometry.size[0] / (bottom - top), geometry.size[1] / (right - left))
             image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
+        # Not ImageOps.exif_transpose(): it writes the other EXIF data anew, which fails where a camera's are odd.
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return image if turn is None else image.transpose(turn)
 
 
 def read_header(path: Path) -> tuple[Size, bool]:
@@ -108,8 +119,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path} is a folder, not an image") from None
     except UnidentifiedImageError:
         raise DataError(f"{path} is not an image in a known format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    except Exception as error:  # noqa: BLE001 - Pillow raises whatever a malformed file leads it to
+        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
 
 
 def crop_box(size: Size, geometry: Geometry) -> Box:

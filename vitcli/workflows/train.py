@@ -154,7 +154,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         parameters=num_parameters(model.config),
         device=str(device),
         train_images=len(data.members),
-        val_images=len(data.val.labels),
+        val_images=len(data.val_members),
         epochs=len(trainer.records),
         best=trainer.best,
         seconds=seconds,
@@ -174,7 +174,14 @@ def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device
         seed=config.run.seed,
         balanced=config.data.balanced_sampling,
     )
-    val = Batches(data.val.images, data.val.labels, batch_size=_EVAL_BATCH, transform=to_input, device=device)
+    val = Batches(
+        data.val.images,
+        data.val.labels,
+        members=torch.from_numpy(data.val_members),
+        batch_size=_EVAL_BATCH,
+        transform=to_input,
+        device=device,
+    )
     return train, val
 
 

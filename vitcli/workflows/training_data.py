@@ -36,6 +36,8 @@ class TrainingData:
     members: Labels
     """Indices of the training images that are not held out, and can be read."""
     val: PreparedSplit
+    val_members: Labels
+    """Indices of the validation images that can be read."""
     preprocessing: Preprocessing
     class_weights: Tensor | None
     skipped: tuple[str, ...]
@@ -68,10 +70,10 @@ def prepare_training_data(
     geometry, train_geometry = geometries(facts, config, image_size, source=source)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
+    if not len(members):
+        raise DataError(f"none of the images of {facts.name} that train can be read", hint="replace what is no image")
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
     skipped = [*_unreadable(dataset, plan["train"], train), *_unreadable(dataset, plan["val"], val)]
-    if len(readable := val.readable()) < len(val.labels):
-        val = val.take(readable)
     if config.data.normalise == "auto" and source and len(source.mean) == facts.channels:
         mean, std = source.mean, source.std
     else:
@@ -82,6 +84,7 @@ def prepare_training_data(
         train=train,
         members=members,
         val=val,
+        val_members=val.readable(),
         preprocessing=preprocessing,
         class_weights=_class_weights(config.optim.class_weights, facts.classes, counts),
         skipped=tuple(skipped),
