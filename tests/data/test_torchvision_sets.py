@@ -21,6 +21,7 @@ from torchvision import datasets
 from tests.servers import torchvision_files as tiny_files
 from tests.servers.files import serving
 from tests.servers.torchvision_files import TinySet, md5, pixels, tar_gz
+from vitcli.core import fetch
 from vitcli.core.config import DataConfig
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
@@ -91,20 +92,21 @@ def use_cifar(patch: pytest.MonkeyPatch, kind: Any, address: str, archive: bytes
 
 
 def files_below(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if path.is_file()]
+    return [path for path in directory.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def assert_nothing_stays(directory: Path) -> None:
-    """No file, and no folder that would be taken for a download or a prepared data set."""
-    assert files_below(directory) == []
+    """Nothing that would be taken for a download or a prepared data set: a lock, and what to go on with, may stay."""
     for place in ("downloads", "prepared"):
-        assert not (directory / place).is_dir() or list((directory / place).iterdir()) == []
+        names = [path.name for path in (directory / place).glob("*")]
+        assert all(name.startswith(".") and name.endswith((".lock", ".archives")) for name in names)
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder of this test's own."""
     monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "store"))
+    monkeypatch.setattr(fetch, "_WAIT", 0.001)
     return tmp_path / "store"
 
 
@@ -420,3 +422,23 @@ def test_training_on_stl10_holds_out_validation_images(
     result = json.loads(trained.out)
     assert (result["train_images"], result["val_images"]) == (30, 10)
     assert json.loads(run_cli("eval", "--json").out)["metrics"]["images"] == 20
+
+
+def test_what_arrived_before_a_cut_is_gone_on_with(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    tiny_set, use = PHOTOS["oxford-pets"]
+    with serving(tiny_set.files, cut=["annotations.tar.gz"]) as address:
+        use(monkeypatch, address, tiny_set.files)
+        broken = run_cli("download", "oxford-pets")
+    assert broken.code == 1
+    assert "broke off" in broken.err
+    assert {path.name for path in files_below(store)} == {
+        "images.tar.gz",
+        "annotations.tar.gz.part",
+        "annotations.tar.gz.part.json",
+    }
+    with serving({**tiny_set.files, "images.tar.gz": b"not fetched again"}) as address:
+        use(monkeypatch, address, tiny_set.files)
+        assert run_cli("download", "oxford-pets").code == 0
+    assert not list(store.rglob("*.archives"))
