@@ -7,8 +7,8 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import fetch_file
-from vitcli.core.locks import only_one
 from vitcli.core.unpack import ArchiveError, unpack
+from vitcli.data.locks import only_one
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.registry import DatasetEntry
 from vitcli.data.sources import folder as any_folder

@@ -19,7 +19,7 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit
 from vitcli.core.fetch import fetch_file
 from vitcli.core.files import write_json
-from vitcli.core.locks import only_one
+from vitcli.data.locks import only_one
 from vitcli.data.raw import ArraySplit, FileSplit, RawDataset, SplitName
 from vitcli.data.registry import DatasetEntry
 
