@@ -288,10 +288,11 @@ def _fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
     """Of the data (splits, labels, names and sizes of all files), and of the files that they are in here and now."""
     assert raw.root is not None
     data, state = hashlib.sha256(repr(raw.classes).encode()), hashlib.sha256(os.fsencode(raw.root.resolve()))
+    before = len(raw.root.parts)
     for name, split in sorted(raw.splits.items()):
         for file, label in zip(split.files, split.labels, strict=True):
-            stat = file.stat()
-            row = f"{name} {label} {stat.st_size} ".encode() + os.fsencode(file.relative_to(raw.root).as_posix())
+            stat = os.stat(file)  # noqa: PTH116 - a little faster, and there may be a million
+            row = f"{name} {label} {stat.st_size} ".encode() + os.fsencode("/".join(file.parts[before:]))
             data.update(row + b"\n")
             state.update(row + f" {stat.st_mtime_ns}\n".encode())
     return data.hexdigest(), state.hexdigest()
