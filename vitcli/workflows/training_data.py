@@ -151,11 +151,8 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
     """Photos are kept whole where random resized crops choose from them; else as in evaluation."""
     if augment.crop_scale == 1:
         return geometry
-    height, width = map(float, geometry.size)
-    if geometry.resize == "crop":  # the least size of the photos' aspect that covers the model's
-        height = max(height, width / aspect)
-        width = height * aspect
-    size: Size = (round(height), round(width))
+    height = max(geometry.size[0], geometry.size[1] / aspect)  # the least size of their aspect that covers the model's
+    size: Size = (round(height), round(height * aspect))
     return replace(geometry, size=size, crop_fraction=1.0)
 
 
