@@ -34,6 +34,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns an image of an EXIF orientation upright."""
+_FROM_RIGHT = frozenset({2, 3, 6, 7})
+_FROM_BELOW = frozenset({3, 4, 7, 8})
+"""EXIF orientations of images whose first stored pixel is on the right, or below."""
 
 
 def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
@@ -42,7 +45,8 @@ def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing or is no image.
     """
-    return to_array(open_image(path, geometry), geometry)
+    image, content = _upright(path, geometry)
+    return to_array(image, geometry, content)
 
 
 def open_image(path: Path, geometry: Geometry | None = None) -> Image.Image:
@@ -56,17 +60,29 @@ def open_image(path: Path, geometry: Geometry | None = None) -> Image.Image:
     Raises:
         DataError: the file is missing or is no image.
     """
+    image, _ = _upright(path, geometry)
+    return image
+
+
+def _upright(path: Path, geometry: Geometry | None) -> tuple[Image.Image, Box]:
+    """A decoded image, and where in it the file's pixels are: a part of a JPEG ends with a fraction of a pixel."""
     with _opened(path) as image:
+        width, height = map(float, image.size)
         if geometry and image.format in {"JPEG", "MPO"}:  # what many phones call JPEG is MPO: several in one file
-            upright = (image.height, image.width)
-            size = upright[::-1] if _is_turned(image) else upright
+            size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
             left, top, right, bottom = crop_box(size, geometry)
             scale = max(geometry.size[0] / (bottom - top), geometry.size[1] / (right - left))
-            image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+            if drafted := image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale))):
+                width, height = drafted[1][2:]
         image.load()
         # Not ImageOps.exif_transpose(): it writes the other EXIF data anew, which fails where a camera's are odd.
-        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        return image.copy() if turn is None else image.transpose(turn)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
+        if orientation in _TURNED:
+            width, height = height, width
+        left = upright.width - width if orientation in _FROM_RIGHT else 0
+        top = upright.height - height if orientation in _FROM_BELOW else 0
+        return upright, (left, top, left + width, top + height)
 
 
 def read_header(path: Path) -> tuple[Size, bool]:
@@ -102,7 +118,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
 
 
-def crop_box(size: Size, geometry: Geometry) -> Box:
+def crop_box(size: tuple[float, float], geometry: Geometry) -> Box:
     """The part of an image of ``size`` (height, width) that is kept."""
     height, width = size
     if geometry.resize == "squash":
@@ -114,11 +130,13 @@ def crop_box(size: Size, geometry: Geometry) -> Box:
     return left, top, min(width, left + box_width), min(height, top + box_height)
 
 
-def to_array(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
-    """Crop and resize in one antialiased resampling: uint8, (C, H, W)."""
+def to_array(image: Image.Image, geometry: Geometry, content: Box | None = None) -> NDArray[np.uint8]:
+    """Crop and resize in one antialiased resampling: uint8, (C, H, W); of the whole image, or of its content."""
     image = _convert(image, geometry.channels)
     height, width = geometry.size
-    box = crop_box((image.height, image.width), geometry)
+    x, y, end_x, end_y = content or (0, 0, image.width, image.height)
+    left, top, right, bottom = crop_box((end_y - y, end_x - x), geometry)
+    box = x + left, y + top, min(x + right, image.width), min(y + bottom, image.height)
     if (image.width, image.height) != (width, height) or box != (0, 0, width, height):
         image = image.resize((width, height), Image.Resampling[geometry.interpolation.upper()], box=box)
     array = np.array(image)  # a copy: torch wants to be able to write
