@@ -53,11 +53,10 @@ def test_the_crop_box_is_the_centred_share_of_the_largest_box_of_the_right_aspec
     height, width, target, fraction
 ):
     left, top, right, bottom = crop_box((height, width), Geometry(size=target, channels=3, crop_fraction=fraction))
-    scale = fraction * min(height / target[0], width / target[1])
-    assert bottom - top == pytest.approx(max(scale * target[0], 1), abs=0.5)
-    assert right - left == pytest.approx(max(scale * target[1], 1), abs=0.5)
-    assert left + right == pytest.approx(width, abs=1)
-    assert top + bottom == pytest.approx(height, abs=1)
+    assert (right - left) / (bottom - top) == pytest.approx(target[1] / target[0])
+    assert left + right == pytest.approx(width)
+    assert top + bottom == pytest.approx(height)
+    assert max((right - left) / width, (bottom - top) / height) == pytest.approx(fraction)
 
 
 @given(height=SIDES, width=SIDES, fraction=FRACTIONS)

@@ -85,7 +85,9 @@ def copied(weights):
     return {name: tensor.clone() for name, tensor in weights.items()}
 
 
-def build_trainer(model=None, *, train=None, val=None, seed=0, mixing=None, stop=None, events=None, **settings):
+def build_trainer(
+    model=None, *, train=None, val=None, seed=0, mixing=None, stop=None, events=None, class_weights=None, **settings
+):
     train = train or Batches()
     config = {"epochs": 2, "optimizer": "adamw", "schedule": "constant", "warmup_epochs": 0, **settings}
     return Trainer(
@@ -99,6 +101,7 @@ def build_trainer(model=None, *, train=None, val=None, seed=0, mixing=None, stop
         emit=(lambda event: None) if events is None else events.append,
         stop=StopRequest() if stop is None else stop,
         seed=seed,
+        class_weights=class_weights,
     )
 
 
@@ -212,6 +215,39 @@ def test_the_loss_of_mixed_labels_is_that_of_soft_targets(label_smoothing):
     soft = 0.3 * F.one_hot(labels, 4) + 0.7 * F.one_hot(partners, 4)
     expected = F.cross_entropy(logits, soft, reduction="sum", label_smoothing=label_smoothing)
     torch.testing.assert_close(trainer._loss(logits, labels, partners, 0.3), expected)
+
+
+WEIGHTS = torch.tensor([0.5, 3.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("grad_accum_steps", [1, 3])
+def test_the_weighted_loss_is_that_of_torch_up_to_the_mean_weight(label_smoothing, grad_accum_steps):
+    """torch divides by the weights of the batch, which would make rare classes count less where they are few."""
+    train = Batches(size=10, batch_size=10)
+    model = build_model()
+    logits = model.eval()(train.images)
+    options = {"label_smoothing": label_smoothing, "grad_accum_steps": grad_accum_steps, "lr": 1e-12, "epochs": 1}
+    record = build_trainer(model, train=train, class_weights=WEIGHTS, **options).fit()[0]
+    theirs = F.cross_entropy(logits, train.labels, weight=WEIGHTS, label_smoothing=label_smoothing)
+    assert record.train_loss == pytest.approx((theirs * WEIGHTS[train.labels].mean()).item(), rel=1e-5)
+    assert record.val_loss == pytest.approx(F.cross_entropy(logits, train.labels).item(), rel=1e-5)  # without weights
+
+
+def test_the_weighted_loss_of_mixed_labels_weighs_both():
+    trainer = build_trainer(class_weights=WEIGHTS)
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    labels, partners = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 3, 0, 0, 2])
+    entropies = -logits.log_softmax(dim=1)
+    rows = torch.arange(6)
+    expected = 0.3 * WEIGHTS[labels] * entropies[rows, labels] + 0.7 * WEIGHTS[partners] * entropies[rows, partners]
+    torch.testing.assert_close(trainer._loss(logits, labels, partners, 0.3), expected.sum())
+
+
+def test_weights_that_are_all_1_change_nothing():
+    plain, weighted = (trained_weights(class_weights=weights) for weights in (None, torch.ones(4)))
+    for name in plain:
+        torch.testing.assert_close(weighted[name], plain[name], atol=1e-6, rtol=0)
 
 
 def test_the_learning_rate_follows_the_schedule():

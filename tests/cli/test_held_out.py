@@ -1,0 +1,189 @@
+"""What was held out of training stays held out, however the folder changes; and what counts as the same data."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Outcome
+from vitcli.core.config import DataConfig
+from vitcli.core.runs import Run
+from vitcli.data.dataset import Facts, open_dataset
+
+RunCli = Callable[..., Outcome]
+ImageFolder = Callable[..., Path]
+Split = dict[str, list[str]]
+
+
+@pytest.fixture
+def pets(run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path) -> Path:
+    """A flat folder of 40 images that a run was trained on: 6 validate, 8 are for testing."""
+    image_folder(tmp_path / "pets", {"cat": 20, "dog": 20})
+    assert run_cli("train", "pets", *tiny, "--val-fraction", "0.2", "--name", "run").code == 0
+    return tmp_path / "pets"
+
+
+def held_out(folder: Path) -> Split:
+    stored: Split = Run(folder.parent / "experiments" / "run").split["held_out"]
+    return stored
+
+
+def said(outcome: Outcome) -> str:
+    return " ".join(outcome.err.split())
+
+
+def evaluated(run_cli: RunCli, split: str) -> tuple[int, list[list[int]], Outcome]:
+    """Images, confusion matrix, and what was said."""
+    outcome = run_cli("eval", "--split", split, "--model", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(outcome.out)["metrics"]
+    return metrics["images"], metrics["confusion"], outcome
+
+
+def add(folder: Path, names: list[str]) -> None:
+    """New images, the names of some of which sort before all others."""
+    for number, name in enumerate(names):
+        Image.new("L", (8, 8), 40 + number).save(folder / name)
+
+
+def test_nothing_is_said_while_nothing_has_changed(run_cli: RunCli, pets: Path) -> None:
+    for split, count in (("val", 6), ("test", 8), ("train", 26)):
+        images, _, outcome = evaluated(run_cli, split)
+        assert images == count == (len(held_out(pets)[split]) if split != "train" else 26)
+        assert "has changed" not in outcome.err
+
+
+def test_new_images_do_not_move_those_that_are_held_out(run_cli: RunCli, pets: Path) -> None:
+    before = {split: evaluated(run_cli, split)[1] for split in ("val", "test")}
+    add(pets, [f"{kind}/{where}{number}.png" for kind in ("cat", "dog") for where in ("0", "z") for number in range(7)])
+    for split, confusion in before.items():
+        images, again, outcome = evaluated(run_cli, split)
+        assert images == len(held_out(pets)[split])
+        assert again == confusion
+        assert "pets has changed since this model was trained: what was held out then still is" in said(outcome)
+    assert evaluated(run_cli, "train")[0] == 26 + 28
+
+
+def test_images_that_are_gone_are_missing_from_their_own_split_only(run_cli: RunCli, pets: Path) -> None:
+    stored = held_out(pets)
+    add(pets, ["cat/0new.png", "dog/0new.png"])
+    for name in (stored["val"][0], stored["test"][0], stored["test"][-1]):
+        (pets / name).unlink()
+    training = {path.relative_to(pets).as_posix() for path in pets.rglob("*.png")} - {*stored["val"], *stored["test"]}
+    (pets / min(training)).unlink()
+    assert evaluated(run_cli, "val")[0] == 5
+    assert evaluated(run_cli, "test")[0] == 6
+    images, _, outcome = evaluated(run_cli, "train")
+    assert images == 26 + 2 - 1
+    assert "what was held out then still is" in said(outcome)
+
+
+def test_an_image_of_another_class_now_is_no_longer_the_one_that_was_held_out(run_cli: RunCli, pets: Path) -> None:
+    name = next(name for name in held_out(pets)["val"] if name.startswith("cat"))
+    (pets / name).rename(pets / "dog" / "moved.png")
+    assert evaluated(run_cli, "val")[0] == 5
+    assert evaluated(run_cli, "train")[0] == 27
+
+
+def test_a_split_that_has_lost_all_its_images_is_not_there(run_cli: RunCli, pets: Path) -> None:
+    for name in held_out(pets)["val"]:
+        (pets / name).unlink()
+    outcome = run_cli("eval", "--split", "val", "--model", "run")
+    assert outcome.code == 1
+    assert "pets has no val split" in outcome.err
+    assert "it has" in outcome.err
+    assert evaluated(run_cli, "test")[0] == 8
+
+
+def test_without_the_stored_split_it_is_found_again_and_the_doubt_is_said(run_cli: RunCli, pets: Path) -> None:
+    """Runs of earlier versions have none, nor have checkpoints elsewhere."""
+    before = evaluated(run_cli, "val")
+    (pets.parent / "experiments" / "run" / "split.json").unlink()
+    again = evaluated(run_cli, "val")
+    assert again[:2] == before[:2]
+    add(pets, [f"cat/z{number}.png" for number in range(10)])
+    images, _, outcome = evaluated(run_cli, "val")
+    assert images == 8
+    assert "its splits may differ" in said(outcome)
+
+
+# fingerprints
+
+
+def facts(folder: Path, directory: Path) -> Facts:
+    return open_dataset(DataConfig(name=str(folder)), directory=directory).facts
+
+
+@pytest.fixture
+def folder(image_folder: ImageFolder, tmp_path: Path) -> Path:
+    return image_folder(tmp_path / "here" / "pets", {"cat": 4, "dog": 4})
+
+
+def test_the_same_data_elsewhere_have_the_same_fingerprint(folder: Path, tmp_path: Path) -> None:
+    there = Path(shutil.copytree(folder, tmp_path / "there" / "animals", copy_function=shutil.copyfile))
+    for number, path in enumerate(sorted(there.rglob("*.png"))):
+        os.utime(path, (number, number))
+    first, second = (facts(each, tmp_path / "data") for each in (folder, there))
+    assert first.fingerprint == second.fingerprint
+    assert (first.name, second.name) == ("pets", "animals")
+    assert len(list((tmp_path / "data" / "prepared").iterdir())) == 2
+
+
+def test_a_touched_file_is_prepared_anew_and_is_the_same_data(folder: Path, tmp_path: Path) -> None:
+    before = facts(folder, tmp_path / "data")
+    os.utime(folder / "cat" / "000.png", (1, 1))
+    assert facts(folder, tmp_path / "data").fingerprint == before.fingerprint
+    assert len(list((tmp_path / "data" / "prepared").iterdir())) == 2
+
+
+def change_size(folder: Path) -> None:
+    with (folder / "cat" / "001.png").open("ab") as file:
+        file.write(b"!")
+
+
+def change_label(folder: Path) -> None:
+    (folder / "cat" / "001.png").rename(folder / "dog" / "101.png")
+
+
+def change_name(folder: Path) -> None:
+    (folder / "cat" / "001.png").rename(folder / "cat" / "101.png")
+
+
+def change_class(folder: Path) -> None:
+    (folder / "cat").rename(folder / "cats")
+
+
+def swap(folder: Path) -> None:
+    """Two files of different sizes change places."""
+    change_size(folder)
+    (folder / "cat" / "000.png").rename(folder / "swapped")
+    (folder / "cat" / "001.png").rename(folder / "cat" / "000.png")
+    (folder / "swapped").rename(folder / "cat" / "001.png")
+
+
+def divide(folder: Path) -> None:
+    """The same images, now in a folder for training."""
+    shutil.copytree(folder, folder / "train")
+    for name in ("cat", "dog"):
+        shutil.rmtree(folder / name)
+
+
+@pytest.mark.parametrize("change", [change_size, change_label, change_name, change_class, swap, divide])
+def test_changed_data_have_another_fingerprint(folder: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    before = facts(folder, tmp_path / "data").fingerprint
+    change(folder)
+    assert facts(folder, tmp_path / "data").fingerprint != before
+
+
+def test_a_run_on_a_copy_is_evaluated_without_a_warning(run_cli: RunCli, pets: Path, tmp_path: Path) -> None:
+    """The whole of it was moved to another machine, say."""
+    moved = Path(shutil.copytree(pets, tmp_path / "elsewhere" / "pets", copy_function=shutil.copyfile))
+    shutil.rmtree(pets)
+    moved.parent.joinpath("pets").rename(pets)
+    images, _, outcome = evaluated(run_cli, "val")
+    assert images == 6
+    assert "has changed" not in outcome.err
