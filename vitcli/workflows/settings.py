@@ -48,6 +48,8 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
     dataset = open_dataset(replace(data, name=name), directory=directory, offline=stated.run.offline, emit=emit)
     recipe_name, base = _recipe(stated, dataset, starts=bool(init_from), emit=emit)
+    if not names_model:
+        init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
         "data": {**_paths(data), "name": canonical_name(name), "dir": str(directory.resolve())},
         "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
