@@ -142,6 +142,10 @@ class InputTransform:
         """(pixel / 255 - mean) / std."""
         return torch.addcmul(self._shift, images.to(self._scale.dtype), self._scale)
 
+    def pixels(self, inputs: Tensor) -> Tensor:
+        """Model input as uint8 pixels again; what lies outside of 0..255 is clipped."""
+        return ((inputs - self._shift) / self._scale).clamp(0, 255).round().byte()
+
     def resized(self, images: Tensor) -> Tensor:
         """Float images, bicubically at the model's size."""
         if images.shape[-2:] == self.image_size:

@@ -14,8 +14,8 @@ from vitcli.core.config import AugmentConfig, DataConfig, TrainConfig
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
-from vitcli.data.cache import Images, PreparedSplit, channel_statistics
-from vitcli.data.dataset import Dataset
+from vitcli.data.cache import PreparedSplit, channel_statistics
+from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.raw import Labels
 from vitcli.data.splits import Plan
 from vitcli.engine.class_weights import balanced, effective, scaled
@@ -26,6 +26,9 @@ _KNOWN_STATISTICS = {
     "half": ((0.5,), (0.5,)),
     "none": ((0.0,), (1.0,)),
 }
+
+Colours = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation per channel, for pixels in 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,17 +66,13 @@ def prepare_training_data(
         DataError: an image cannot be read.
     """
     facts = dataset.facts
-    geometry = facts.native_geometry or _geometry_of_photos(config.data, image_size, facts.channels, source)
-    train_geometry = facts.native_geometry or _training_geometry(geometry, facts.aspect, config.augment)
+    geometry, train_geometry = geometries(facts, config, image_size, source=source)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
     if len(readable := val.readable()) < len(val.labels):
         val = val.take(readable)
-    if config.data.normalise == "auto" and source and len(source.mean) == facts.channels:
-        mean, std = source.mean, source.std
-    else:
-        mean, std = _statistics(config.data.normalise, train.images, members, facts.channels)
+    mean, std = known_colours(facts, config.data, source) or channel_statistics(train.images, members)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()
     return TrainingData(
@@ -107,6 +106,16 @@ def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int]) -> 
     return scaled(weights, counts)
 
 
+def geometries(
+    facts: Facts, config: TrainConfig, image_size: Size, *, source: Preprocessing | None
+) -> tuple[Geometry, Geometry]:
+    """How files become arrays for evaluation, and for training."""
+    if native := facts.native_geometry:
+        return native, native
+    geometry = _geometry_of_photos(config.data, image_size, facts.channels, source)
+    return geometry, _training_geometry(geometry, facts.aspect, config.augment)
+
+
 def _geometry_of_photos(
     config: DataConfig, size: Size, channels: Literal[1, 3], source: Preprocessing | None
 ) -> Geometry:
@@ -135,11 +144,13 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
     return replace(geometry, size=size, crop_fraction=1.0)
 
 
-def _statistics(
-    kind: str, images: Images, members: Labels, channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def known_colours(facts: Facts, config: DataConfig, source: Preprocessing | None) -> Colours | None:
+    """Mean and deviation that inputs are normalised with; None: those of the training images."""
+    kind, channels = config.normalise, facts.channels
+    if kind == "auto" and source and len(source.mean) == channels:
+        return source.mean, source.std
     if kind in {"auto", "dataset"}:
-        return channel_statistics(images, members)
+        return None
     mean, std = _KNOWN_STATISTICS[kind]
     if kind == "imagenet" and channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)
