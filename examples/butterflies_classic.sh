@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A published butterfly tutorial, with its own settings: a new head on a frozen DeiT-tiny. The folder has train/, valid/ and
-# test/ with one subfolder per species.
-#   uv run bash examples/butterflies_classic.sh PATH/TO/butterflies [flags of `vit train`, except --output-dir]
+# A published butterfly tutorial, with its own settings: a new head on a frozen DeiT-tiny. Kaggle's credentials are needed.
+#   uv run bash examples/butterflies_classic.sh [flags of `vit train`, except --output-dir; for example --device cuda]
 set -euo pipefail
+vit download butterflies
 vit download deit-tiny
-vit train "$@" --recipe butterflies-classic
+vit train butterflies --recipe butterflies-classic "$@"
 vit eval

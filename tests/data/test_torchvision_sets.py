@@ -2,13 +2,12 @@
 
 import gc
 import gzip
-import hashlib
-import io
 import json
 import pickle
 import shutil
 import struct
-import tarfile
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +18,10 @@ import pytest
 from numpy.typing import NDArray
 from torchvision import datasets
 
+from tests.servers import torchvision_files as tiny_files
 from tests.servers.files import serving
+from tests.servers.torchvision_files import TinySet, md5, pixels, tar_gz
+from vitcli.core import fetch
 from vitcli.core.config import DataConfig
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
@@ -34,14 +36,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-def md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def pixels(count: int, *shape: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def labels(count: int) -> list[int]:
@@ -84,14 +78,8 @@ def cifar_batches(kind: Any) -> dict[str, bytes]:
     return {name: pickle.dumps(content) for name, content in batches.items()}
 
 
-def tar_gz(folder: str, files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"{folder}/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+def cifar_archive(kind: Any) -> bytes:
+    return tar_gz({f"{kind.base_folder}/{name}": content for name, content in cifar_batches(kind).items()})
 
 
 def use_cifar(patch: pytest.MonkeyPatch, kind: Any, address: str, archive: bytes) -> None:
@@ -104,20 +92,21 @@ def use_cifar(patch: pytest.MonkeyPatch, kind: Any, address: str, archive: bytes
 
 
 def files_below(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if path.is_file()]
+    return [path for path in directory.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def assert_nothing_stays(directory: Path) -> None:
-    """No file, and no folder that would be taken for a download or a prepared data set."""
-    assert files_below(directory) == []
+    """Nothing that would be taken for a download or a prepared data set: a lock, and what to go on with, may stay."""
     for place in ("downloads", "prepared"):
-        assert not (directory / place).is_dir() or list((directory / place).iterdir()) == []
+        names = [path.name for path in (directory / place).glob("*")]
+        assert all(name.startswith(".") and name.endswith((".lock", ".archives")) for name in names)
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder of this test's own."""
     monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "store"))
+    monkeypatch.setattr(fetch, "_WAIT", 0.001)
     return tmp_path / "store"
 
 
@@ -147,7 +136,7 @@ def test_idx_files_are_downloaded_verified_and_prepared(
 def test_an_archive_is_downloaded_verified_and_prepared(
     run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, kind: Any
 ) -> None:
-    name, archive = kind.__name__.lower(), tar_gz(kind.base_folder, cifar_batches(kind))
+    name, archive = kind.__name__.lower(), cifar_archive(kind)
     with serving({kind.filename: archive}) as address:
         use_cifar(monkeypatch, kind, address, archive)
         outcome = run_cli("download", name)
@@ -163,7 +152,7 @@ def test_an_archive_is_downloaded_verified_and_prepared(
 def test_the_second_download_needs_no_server_and_training_takes_the_one_asked_for_last(
     run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, tiny: tuple[str, ...]
 ) -> None:
-    files, archive = mnist_files(), tar_gz(datasets.CIFAR10.base_folder, cifar_batches(datasets.CIFAR10))
+    files, archive = mnist_files(), cifar_archive(datasets.CIFAR10)
     with serving({**files, datasets.CIFAR10.filename: archive}) as address:
         use_mnist(monkeypatch, datasets.MNIST, address, files)
         use_cifar(monkeypatch, datasets.CIFAR10, address, archive)
@@ -185,7 +174,7 @@ def test_the_second_download_needs_no_server_and_training_takes_the_one_asked_fo
 def test_a_download_that_fails_is_reported_and_leaves_nothing(
     run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, name: str, fault: str
 ) -> None:
-    archive = tar_gz(datasets.CIFAR10.base_folder, cifar_batches(datasets.CIFAR10))
+    archive = cifar_archive(datasets.CIFAR10)
     files = {**mnist_files(), datasets.CIFAR10.filename: archive}
     victim = datasets.CIFAR10.filename if name == "cifar10" else "t10k-images-idx3-ubyte.gz"  # the third of four
     served = {key: content for key, content in files.items() if not (fault == "404" and key == victim)}
@@ -237,7 +226,7 @@ def test_a_download_that_was_damaged_on_disk_is_mended_by_what_the_hint_says(
     run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, name: str
 ) -> None:
     """The prepared images are gone and a downloaded file is short: `vit download NAME` again must help."""
-    archive = tar_gz(datasets.CIFAR10.base_folder, cifar_batches(datasets.CIFAR10))
+    archive = cifar_archive(datasets.CIFAR10)
     with serving({**mnist_files(), datasets.CIFAR10.filename: archive}) as address:
         use_mnist(monkeypatch, datasets.MNIST, address, mnist_files())
         use_cifar(monkeypatch, datasets.CIFAR10, address, archive)
@@ -251,3 +240,205 @@ def test_a_download_that_was_damaged_on_disk_is_mended_by_what_the_hint_says(
             shutil.rmtree(store / "downloads" / name)
         again = run_cli("download", name)
     assert again.code == 0, again.err
+
+
+# photos, which stay files
+
+PHOTOS: dict[str, tuple[TinySet, Callable[..., None]]] = {
+    "flowers102": (tiny_files.flowers102(), tiny_files.use_flowers102),
+    "oxford-pets": (tiny_files.oxford_pets(), tiny_files.use_oxford_pets),
+    "food101": (tiny_files.food101(), tiny_files.use_food101),
+    "eurosat": (tiny_files.eurosat_images(), tiny_files.use_eurosat),
+}
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_photos_are_downloaded_with_their_labels(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, name: str
+) -> None:
+    tiny_set, use = PHOTOS[name]
+    with serving(tiny_set.files) as address:
+        use(monkeypatch, address, tiny_set.files)
+        outcome = run_cli("download", name, "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["images"] == {split: len(files) for split, files in tiny_set.splits.items()}
+    assert result["classes"] == tiny_set.num_classes
+    dataset = open_dataset(DataConfig(name=name), directory=store, offline=True)
+    assert dataset.facts.name == name
+    assert dataset.facts.channels == 3
+    assert dataset.facts.native_size == ((64, 64) if name == "eurosat" else None)
+    assert dataset.facts.aspect == pytest.approx(1 if name == "eurosat" else 4 / 3)
+    assert {label: dataset.facts.classes[label] for label in tiny_set.classes} == tiny_set.classes
+    for split, expected in tiny_set.splits.items():
+        assert dict(zip(dataset.names(split), dataset.labels(split).tolist(), strict=True)) == expected
+        prepared = dataset.split(split, Geometry(size=(8, 8), channels=3, resize="squash"))
+        reds = [int(image[0].float().mean().round()) for image in prepared.images]
+        scale = {"flowers102": 2, "oxford-pets": 60}.get(name, 80)
+        assert reds == pytest.approx([scale * label for label in prepared.labels.tolist()], abs=2)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize("fault", ["wrong checksum", "cut in mid-file"])
+def test_photos_that_arrive_damaged_leave_nothing(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, name: str, fault: str
+) -> None:
+    tiny_set, use = PHOTOS[name]
+    victim = list(tiny_set.files)[-1]
+    served = {**tiny_set.files}
+    if fault == "wrong checksum":
+        served[victim] = served[victim][:-1] + b"?"
+    with serving(served, cut=[victim] if fault == "cut in mid-file" else []) as address:
+        use(monkeypatch, address, tiny_set.files)
+        outcome = run_cli("train", name)
+    assert outcome.code == 1
+    assert f"{name} could not be downloaded" in outcome.err
+    assert f"vit download {name}" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert_nothing_stays(store)
+    gc.collect()
+
+
+def test_photos_are_opened_again_without_torchvision_and_without_a_server(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    for name, (tiny_set, use) in PHOTOS.items():
+        with serving(tiny_set.files) as address:
+            use(monkeypatch, address, tiny_set.files)
+            assert run_cli("download", name).code == 0
+    code = """
+import json, sys
+from pathlib import Path
+from vitcli.core.config import DataConfig
+from vitcli.data.dataset import open_dataset
+found = {name: open_dataset(DataConfig(name=name), directory=Path(sys.argv[1])).facts.counts for name in sys.argv[2:]}
+print(json.dumps([found, sorted({module.partition(".")[0] for module in sys.modules})]))
+"""
+    words = [sys.executable, "-c", code, str(store), *PHOTOS]
+    counts, modules = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert counts == {
+        name: {split: len(files) for split, files in tiny_set.splits.items()} for name, (tiny_set, _) in PHOTOS.items()
+    }
+    assert "torch" in modules
+    assert "torchvision" not in modules
+    assert "scipy" not in modules
+
+
+def test_photos_that_were_deleted_after_the_download_are_missed_by_name(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    tiny_set, use = PHOTOS["flowers102"]
+    with serving(tiny_set.files) as address:
+        use(monkeypatch, address, tiny_set.files)
+        assert run_cli("download", "flowers102").code == 0
+    gone = next(path for path in files_below(store / "downloads") if path.name == "image_00009.jpg")
+    gone.unlink()
+    outcome = run_cli("train", "flowers102")
+    assert outcome.code == 1
+    assert str(gone) in outcome.err
+    assert f"remove {store / 'downloads' / 'flowers102'}" in " ".join(outcome.err.split())
+
+
+@pytest.mark.usefixtures("store")
+def test_training_on_flowers_validates_and_tests_on_their_own_splits(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tiny: tuple[str, ...]
+) -> None:
+    tiny_set, use = PHOTOS["flowers102"]
+    with serving(tiny_set.files) as address:
+        use(monkeypatch, address, tiny_set.files)
+        trained = run_cli("train", "flowers102", *tiny, "--image-size", "16", "--json")
+    assert trained.code == 0, trained.err
+    result = json.loads(trained.out)
+    assert (result["train_images"], result["val_images"]) == (6, 3)
+    tested = run_cli("eval", "--json")
+    assert tested.code == 0, tested.err
+    metrics = json.loads(tested.out)["metrics"]
+    assert metrics["images"] == 6
+    assert len(metrics["classes"]) == 102
+
+
+# arrays, which are prepared at once
+
+
+def test_house_numbers_are_downloaded_with_0_for_0(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    files = tiny_files.svhn()
+    with serving(files) as address:
+        tiny_files.use_svhn(monkeypatch, address, files)
+        outcome = run_cli("download", "svhn", "--json")
+    assert outcome.code == 0, outcome.err
+    dataset = open_dataset(DataConfig(name="svhn"), directory=store, offline=True)
+    assert dataset.facts.counts == {"train": 40, "test": 20}
+    assert dataset.facts.classes == tuple("0123456789")
+    assert dataset.facts.native_geometry is not None
+    for split, count in dataset.facts.counts.items():
+        prepared = dataset.split(split, dataset.facts.native_geometry)
+        assert prepared.labels.tolist() == [number % 10 for number in range(count)]
+        assert np.array_equal(prepared.images.numpy(), pixels(count, 32, 32, 3).transpose(0, 3, 1, 2))
+
+
+def test_photos_in_columns_are_downloaded_upright(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    files = tiny_files.stl10_archive(tiny_files.stl10())
+    with serving(files) as address:
+        tiny_files.use_stl10(monkeypatch, address, files)
+        outcome = run_cli("download", "stl10")
+    assert outcome.code == 0, outcome.err
+    dataset = open_dataset(DataConfig(name="stl10"), directory=store, offline=True)
+    assert dataset.facts.counts == {"train": 40, "test": 20}
+    assert dataset.facts.classes == tiny_files.STL10_CLASSES
+    assert dataset.facts.native_geometry == Geometry(size=(96, 96), channels=3, resize="squash")
+    for split, count in dataset.facts.counts.items():
+        prepared = dataset.split(split, dataset.facts.native_geometry)
+        assert prepared.labels.tolist() == [number % 10 for number in range(count)]
+        assert np.array_equal(prepared.images.numpy(), pixels(count, 3, 96, 96))
+
+
+@pytest.mark.parametrize("name", ["svhn", "stl10"])
+def test_arrays_that_arrive_damaged_leave_nothing(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, name: str
+) -> None:
+    files = tiny_files.svhn() if name == "svhn" else tiny_files.stl10_archive(tiny_files.stl10())
+    victim = list(files)[-1]
+    with serving({**files, victim: files[victim][:-1]}) as address:
+        {"svhn": tiny_files.use_svhn, "stl10": tiny_files.use_stl10}[name](monkeypatch, address, files)
+        outcome = run_cli("download", name)
+    assert outcome.code == 1
+    assert f"{name} could not be downloaded" in outcome.err
+    assert_nothing_stays(store)
+
+
+@pytest.mark.usefixtures("store")
+def test_training_on_stl10_holds_out_validation_images(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tiny: tuple[str, ...]
+) -> None:
+    files = tiny_files.stl10_archive(tiny_files.stl10())
+    with serving(files) as address:
+        tiny_files.use_stl10(monkeypatch, address, files)
+        trained = run_cli("train", "stl10", *tiny, "--image-size", "32", "--val-fraction", "0.25", "--json")
+    assert trained.code == 0, trained.err
+    result = json.loads(trained.out)
+    assert (result["train_images"], result["val_images"]) == (30, 10)
+    assert json.loads(run_cli("eval", "--json").out)["metrics"]["images"] == 20
+
+
+def test_what_arrived_before_a_cut_is_gone_on_with(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    tiny_set, use = PHOTOS["oxford-pets"]
+    with serving(tiny_set.files, cut=["annotations.tar.gz"]) as address:
+        use(monkeypatch, address, tiny_set.files)
+        broken = run_cli("download", "oxford-pets")
+    assert broken.code == 1
+    assert "broke off" in broken.err
+    assert {path.name for path in files_below(store)} == {
+        "images.tar.gz",
+        "annotations.tar.gz.part",
+        "annotations.tar.gz.part.json",
+    }
+    with serving({**tiny_set.files, "images.tar.gz": b"not fetched again"}) as address:
+        use(monkeypatch, address, tiny_set.files)
+        assert run_cli("download", "oxford-pets").code == 0
+    assert not list(store.rglob("*.archives"))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr
+from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr, stdout
 from vitcli.cli.options import DataDirOption, JsonOption, OfflineOption
 
 if TYPE_CHECKING:
@@ -41,8 +41,14 @@ def _list(data_dir: str, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = {"kind": "kind", "summary": "what", "size_mb": "MB", "licence": "licence", "top1": "top-1"}
-    print_rows(rows, {"name": "name", **columns, "present": "here"})
+    columns = {"name": "name", "summary": "what", "size_mb": "MB", "licence": "licence"}
+    print_rows([row for row in rows if row.kind == "data set"], {**columns, "present": "here"}, title="data sets")
+    stdout().print()
+    columns["summary"] = "from"
+    print_rows(
+        [row for row in rows if row.kind == "weights"], {**columns, "top1": "top-1", "present": "here"}, title="weights"
+    )
+    stderr().print("\nnext: [bold]vit download NAME[/]; kaggle:OWNER/NAME and hf:OWNER/NAME are names too")
 
 
 def _show_dataset(result: "DownloadResult") -> None:

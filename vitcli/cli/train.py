@@ -16,7 +16,7 @@ from vitcli.cli.options import (
     LabelsOption,
     OnBadImageOption,
 )
-from vitcli.cli.train_report import show_folds, show_run
+from vitcli.cli.train_report import show_folds, show_preflight, show_run
 from vitcli.core.errors import UsageError
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
@@ -51,7 +51,7 @@ def train(
     ] = None,
     balanced_sampling: Annotated[
         bool | None,
-        _option("--balanced-sampling/--no-balanced-sampling", help="Draw every class equally often.", panel=_DATA),
+        _option("--balanced-sampling", help="Draw every class equally often.", panel=_DATA),
     ] = None,
     class_weights: Annotated[
         str | None,
@@ -181,6 +181,10 @@ def train(
     compile: Annotated[  # noqa: A002 - the option's name
         bool | None, _option("--compile/--no-compile", help="Compile the model.", panel=_RUN)
     ] = None,
+    dry_run: Annotated[
+        bool,
+        _option("--dry-run", help="Check every image, look for duplicates, take two steps; train nothing.", panel=_RUN),
+    ] = False,
     data_dir: DataDirOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -260,6 +264,15 @@ def train(
 
     layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
+    if dry_run:
+        with listening() as emit:
+            from vitcli.workflows.preflight import preflight
+
+            report = preflight(*layers, emit=emit)
+        print_json(report) if as_json else show_preflight(report)
+        if not report.would_start:
+            raise typer.Exit(1)
+        return
     if settings.data.folds and not settings.data.fold:
         with listening() as emit:
             from vitcli.workflows.folds import train_folds

@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from vitcli.cli.console import duration, percent, print_facts, stderr
+from rich.markup import escape
+
+from vitcli.cli.console import duration, percent, print_facts, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
 
 if TYPE_CHECKING:
     from vitcli.workflows.folds import FoldsResult
+    from vitcli.workflows.preflight import Preflight
     from vitcli.workflows.train import TrainResult
 
 
@@ -41,3 +44,40 @@ def show_folds(result: "FoldsResult") -> None:
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
     stderr().print(f"\nnext: [bold]vit predict{chosen} --model {result.run} IMAGE[/]  averages the folds")
+
+
+_MOST = 20
+"""Lines of one kind."""
+
+
+def show_preflight(report: "Preflight") -> None:
+    """What was found, the bad first."""
+    problems = [f"{name}: {reason}" for name, reason in report.bad.items()]
+    for leak in report.duplicates.leaks:
+        pairs = ", ".join(" = ".join(pair) for pair in leak.examples)
+        problems.append(f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
+    problems += [f"one image, different labels: {names}" for names in report.duplicates.contradictory]
+    console = stdout()
+    for problem in problems[:_MOST]:
+        console.print(f"[bold red]problem:[/] {escape(problem)}")
+    if len(problems) > _MOST:
+        console.print(f"... and {len(problems) - _MOST:,} more; --json has them all")
+    classes = report.balance
+    counts = sorted(classes.counts.items(), key=lambda item: -item[1])
+    shown = counts if len(counts) <= _MOST else [*counts[:5], ("...", 0), *counts[-5:]]
+    print_facts(
+        {
+            "data": f"{report.dataset}: " + ", ".join(f"{count:,} {name}" for name, count in report.images.items()),
+            "unreadable": f"{len(report.bad):,}",
+            "odd but handled": ", ".join(f"{count:,} {kind}" for kind, count in report.kinds.items()) or "none",
+            "repeated in training": f"{report.duplicates.repeated:,}",
+            "classes": ", ".join(f"{name} {count:,}" if count else name for name, count in shown),
+            "imbalance": f"{counts[0][1] / max(counts[-1][1], 1):.1f} to 1",
+            "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
+            "model": f"{report.model}, recipe {report.recipe}",
+            "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, on {report.device}",
+            "memory": f"{report.memory_bytes / 1e9:.1f} GB" if report.memory_bytes else "not known",
+        }
+    )
+    verdict = "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves them out"
+    stderr().print(f"\n{verdict}")

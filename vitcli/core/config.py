@@ -83,20 +83,31 @@ class AugmentConfig:
     """Random enlargement or reduction by a factor of up to 1 + zoom."""
     shift: float = 0.0
     """Random shift by up to this share of height and width."""
+    shear: float = 0.0
+    """Random shear along the rows by up to this many degrees, either way."""
     affine_probability: float = 1.0
-    """Probability that an image is rotated, zoomed and shifted at all."""
+    """Probability that an image is rotated, zoomed, shifted and sheared at all."""
     flip: float = 0.0
     """Probability of mirroring left and right."""
     vertical_flip: float = 0.0
     """Probability of mirroring top and bottom."""
+    policy: Literal["none", "trivial", "rand"] = "none"
+    """trivial: one operation per image, of any strength (TrivialAugment, Müller & Hutter 2021); rand: several, all of
+    one strength (RandAugment, Cubuk et al. 2019); after crops and flips, before colours."""
+    policy_ops: int = 2
+    """RandAugment's operations per image."""
+    policy_magnitude: int = 9
+    """RandAugment's strength, 0 to 30."""
     brightness: float = 0.0
-    """Brightness times a factor in [1 - x, 1 + x]; likewise contrast and saturation."""
+    """Brightness times a factor in [1 - x, 1 + x], not below 0; likewise contrast and saturation."""
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
     """Hue turned by up to this share of the circle, either way; at most 0.5."""
     colour_probability: float = 1.0
-    """Probability that an image's colours are changed at all."""
+    """Probability that an image's brightness, contrast, saturation and hue are changed at all."""
+    grey: float = 0.0
+    """Probability that an image loses its colours."""
     erase: float = 0.0
     """Probability that a rectangle is filled with noise (Zhong et al. 2020)."""
     mixup: float = 0.0
@@ -111,10 +122,13 @@ class AugmentConfig:
         check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale} is not in (0, 1]")
         low, high = self.crop_ratio
         check(0 < low <= high, f"crop_ratio = {low:g}, {high:g} is not a positive range")
-        for name in ("flip", "vertical_flip", "affine_probability", "colour_probability", "erase"):
+        for name in ("flip", "vertical_flip", "affine_probability", "colour_probability", "grey", "erase"):
             check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
         check(self.hue <= 0.5, f"hue = {self.hue} is above 0.5")
         check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
+        check(0 <= self.shear < 90, f"shear = {self.shear} is not in [0, 90) degrees")
+        check(self.policy_ops > 0, f"policy_ops = {self.policy_ops} is not positive")
+        check(0 <= self.policy_magnitude <= 30, f"policy_magnitude = {self.policy_magnitude} is not in 0 to 30")
         for name in (
             "rotate",
             "zoom",

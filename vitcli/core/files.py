@@ -5,13 +5,16 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from vitcli.core.errors import DataError, UsageError
 
+_ABANDONED = 3600.0
+"""Seconds without a write after which a temporary file belongs to a process that was killed."""
 _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
 
@@ -44,6 +47,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     if os.name == "posix":
         _sync(path.parent, os.O_RDONLY)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of ``replacing`` that killed processes left in a folder, however large they are."""
+    for path in folder.glob(".*-*.tmp*"):
+        with suppress(OSError):  # somebody else was quicker, or still has it open
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 @contextmanager

@@ -64,6 +64,12 @@ class PreparedSplit:
         chosen = torch.from_numpy(members)
         return PreparedSplit(images=self.images[chosen], labels=self.labels[chosen])
 
+    def as_array(self) -> NDArray[np.uint8]:
+        """The pixels, (N, C, H, W), where they are at hand."""
+        assert isinstance(self.images, Tensor)
+        pixels: NDArray[np.uint8] = self.images.numpy()
+        return pixels
+
     def readable(self, members: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Indices of the images that could be read, of all or of some."""
         chosen: NDArray[np.int64] = np.arange(len(self.labels)) if members is None else members

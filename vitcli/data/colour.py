@@ -1,9 +1,9 @@
-"""Random changes of colours, and random erasing, for a whole batch at once.
+"""Random changes of colours for a whole batch at once.
 
 Shapes: B images, C channels, H x W pixels. Random numbers are drawn on the CPU from the given generator.
 """
 
-import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,79 +12,109 @@ from vitcli.core.config import AugmentConfig
 
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
-_ERASED_AREA = (0.02, 0.33)
-_ERASED_ASPECT = (0.3, 3.3)
-_ATTEMPTS = 10
+_STRENGTHS = ("brightness", "contrast", "saturation", "hue")
+
+ColourChange = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
+"""Like ``parts.Change``: from pixels in 0..255, (b, C, H, W), to float32 values of that shape, gain and offset.
+
+Pixels are gain * values + offset, both (b, 1, 1, 1). Brightness and contrast are linear but for the limits of a pixel,
+and saturation and hue do not mind a gain and an offset. So values are only ever limited, to where their pixels are in
+0..255, and normalising, which is linear as well, applies what has come together.
+"""
 
 
 def changes_colours(config: AugmentConfig) -> bool:
     """Whether anything in a configuration does."""
-    return max(config.brightness, config.contrast, config.saturation, config.hue) > 0
+    return config.grey > 0 or any(getattr(config, name) > 0 for name in _STRENGTHS)
 
 
-def random_colours(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue, in this order, of some images.
+def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator) -> ColourChange:
+    """Change brightness, contrast, saturation and hue of some images, and turn some grey.
 
-    The ranges are those of torchvision's ColorJitter: factors in [1 - x, 1 + x], and the hue turned by up to ``hue``
-    of a full circle either way. Grey images have no saturation and hue to change.
-
-    Args:
-        images: (B, C, H, W), pixels in 0..255.
-        config: the ranges, and the probability that an image is changed at all.
-        generator: the source of randomness, on the CPU.
-
-    Returns:
-        float32, (B, C, H, W), pixels in 0..255.
-    """
-    draws = torch.rand(5, images.shape[0], generator=generator)
-    chosen = (draws[4] < config.colour_probability).nonzero()[:, 0]
-    images = images.float()
-    if not len(chosen):
-        return images
-    draws = 2 * draws[:4, chosen].to(images.device)[:, :, None, None, None] - 1  # in [-1, 1]
-    pixels = images[chosen.to(images.device)]
-    pixels = (pixels * (1 + config.brightness * draws[0])).clamp(0, 255)
-    mean = _grey(pixels).mean(dim=(1, 2, 3), keepdim=True)
-    pixels = torch.lerp(mean, pixels, 1 + config.contrast * draws[1]).clamp(0, 255)
-    if images.shape[1] == len(_LUMA):
-        pixels = torch.lerp(_grey(pixels), pixels, 1 + config.saturation * draws[2]).clamp(0, 255)
-        if config.hue:
-            pixels = _turned(pixels, config.hue * draws[3][:, 0])
-    return images.index_copy(0, chosen.to(images.device), pixels)
-
-
-def random_erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Fill one rectangle of some images with noise (Zhong et al. 2020), in torchvision's ranges of size and shape.
+    The ranges are those of torchvision's ColorJitter. So is the order, which is random: drawn once for the batch, as
+    each image sees every order equally often that way, too, and each change runs once for all images. Grey images
+    have no saturation and hue to change.
 
     Args:
-        images: model input, (B, C, H, W): normalised, so that noise of variance 1 looks like images.
-        probability: that an image is changed.
+        batch: how many images.
+        config: the ranges, and the probabilities that an image is changed at all and that it turns grey.
         generator: the source of randomness, on the CPU.
     """
-    batch, channels, height, width = images.shape
-    images = images.clone()
-    low, high = map(math.log, _ERASED_ASPECT)
-    for index in (torch.rand(batch, generator=generator) < probability).nonzero()[:, 0].tolist():
-        areas, shapes = torch.rand(2, _ATTEMPTS, generator=generator)
-        area = height * width * (_ERASED_AREA[0] + (_ERASED_AREA[1] - _ERASED_AREA[0]) * areas)
-        aspect = torch.exp(low + (high - low) * shapes)
-        tall, wide = (area * aspect).sqrt().round().int(), (area / aspect).sqrt().round().int()
-        fits = ((tall < height) & (wide < width)).nonzero()
-        if not len(fits):
-            continue
-        rows, columns = int(tall[fits[0]]), int(wide[fits[0]])
-        top, left = (torch.rand(2, generator=generator) * torch.tensor([height - rows + 1, width - columns + 1])).int()
-        noise = torch.randn(channels, rows, columns, generator=generator)
-        images[index, :, top : top + rows, left : left + columns] = noise.to(images.device)
-    return images
+    order = torch.randperm(len(_STRENGTHS), generator=generator).tolist()
+    names = [_STRENGTHS[change] for change in order if getattr(config, _STRENGTHS[change])]
+    factors = dict(zip(_STRENGTHS, random_factors(batch, config, generator), strict=True))
+    turns_grey = torch.rand(batch, generator=generator) < config.grey
+
+    def change(images: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = _Pixels(images)
+        for name in names:
+            if images.shape[1] == len(_LUMA) or name in {"brightness", "contrast"}:
+                getattr(pixels, name)(factors[name][part, None, None, None])
+        if len(members := turns_grey[part].nonzero()[:, 0].to(images.device)):
+            pixels.values[members] = grey(pixels.values[members]).expand(-1, images.shape[1], -1, -1)
+        return pixels.values, pixels.gain, pixels.offset
+
+    return change
 
 
-def _grey(pixels: Tensor) -> Tensor:
+def random_factors(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """(4, B): factors on brightness, contrast and saturation, and the turn of the hue as a share of the circle."""
+    chosen = torch.rand(batch, generator=generator) < config.colour_probability
+    strengths = torch.tensor([getattr(config, name) for name in _STRENGTHS])[:, None]
+    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None]
+    low, high = neutral - strengths, neutral + strengths
+    low[:3].clamp_(min=0)
+    drawn = low + (high - low) * torch.rand(len(_STRENGTHS), batch, generator=generator)
+    return torch.where(chosen, drawn, neutral)
+
+
+class _Pixels:
+    """Images under change; all but the hue in place. Factors, (b, 1, 1, 1), are on the CPU: to look at them is free."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.values = images.to(torch.float32, copy=True)
+        self.gain = self.values.new_ones(len(images), 1, 1, 1)
+        self.offset = self.values.new_zeros(len(images), 1, 1, 1)
+
+    def _limit(self, factor: Tensor, *, below: bool = True) -> None:
+        """Pixels into 0..255 after a change that leads outside only where its factor is above 1."""
+        if not bool((factor > 1).any()):
+            return
+        torch.minimum(self.values, (255 - self.offset) / self.gain, out=self.values)  # clamp takes four times as long
+        if below:
+            torch.maximum(self.values, -self.offset / self.gain, out=self.values)
+
+    def _scale(self, factor: Tensor) -> None:
+        self.gain = (self.gain * factor).clamp(min=1e-6)  # limits are divided by it
+        self.offset = self.offset * factor
+
+    def brightness(self, factor: Tensor) -> None:
+        self._scale(factor.to(self.values.device))
+        self._limit(factor, below=False)
+
+    def contrast(self, factor: Tensor) -> None:
+        here = factor.to(self.values.device)
+        mean = grey(self.values.mean(dim=(2, 3), keepdim=True)) * self.gain + self.offset
+        self._scale(here)
+        self.offset = self.offset + (1 - here) * mean
+        self._limit(factor)
+
+    def saturation(self, factor: Tensor) -> None:
+        here = factor.to(self.values.device)
+        towards = grey(self.values).mul_(1 - here)
+        self.values.mul_(here).add_(towards)
+        self._limit(factor)
+
+    def hue(self, turn: Tensor) -> None:
+        self.values = _turned(self.values, turn[:, 0].to(self.values.device))
+
+
+def grey(pixels: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, 1, H, W)."""
     if pixels.shape[1] != len(_LUMA):
         return pixels
-    weights = torch.tensor(_LUMA, device=pixels.device)[:, None, None]
-    return (pixels * weights).sum(dim=1, keepdim=True)
+    red, green, blue = (weight * pixels[:, channel : channel + 1] for channel, weight in enumerate(_LUMA))
+    return red.add_(green).add_(blue)
 
 
 def _turned(pixels: Tensor, turn: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -96,12 +97,13 @@ class Batches:
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of batches of indices; what is not at hand is fetched while earlier batches are in use."""
         if isinstance(self.images, Tensor) and (self.images.is_cuda or self.images.numel() <= _AT_HAND):
-            yield from (self.images[batch] for batch in batches)
+            yield from (self.images.index_select(0, batch) for batch in batches)  # far faster than images[batch]
             return
+        take = partial(self.images.index_select, 0) if isinstance(self.images, Tensor) else self.images.__getitem__
         ahead: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1) as fetcher:
             for batch in batches:
-                ahead.append(fetcher.submit(self.images.__getitem__, batch))
+                ahead.append(fetcher.submit(take, batch))
                 if len(ahead) > _AHEAD:
                     yield ahead.popleft().result()
             while ahead:

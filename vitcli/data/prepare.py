@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress, Warned
+from vitcli.core.files import remove_abandoned, writing_in
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.preprocess import load_array
@@ -28,6 +29,7 @@ _MEMORY_SHARE = 0.5
 """Of the free memory, for images that are kept there."""
 UNREADABLE = -1
 """The label of an image that could not be decoded, and is skipped."""
+BAD_IMAGE_HINT = "replace or remove it; --on-bad-image skip leaves out what is no image, --dry-run names it all"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,7 @@ class StreamedImages:
     def __getitem__(self, indices: Tensor) -> Tensor:
         """(B,) -> (B, C, H, W)."""
         files = [self.files[index] for index in indices.tolist()]
-        return torch.from_numpy(np.stack(list(self._pool.map(lambda file: load_array(file, self.geometry), files))))
+        return torch.from_numpy(np.stack(list(self._pool.map(lambda file: _load(file, self.geometry), files))))
 
     def numel(self) -> int:
         """Bytes, if they were all decoded."""
@@ -84,7 +86,9 @@ def prepare(
     place = _place(size, path, how, name, emit)
     task = f"preparing {name} images"
     if place == "disk":
-        write_split(path, _decoded(split, labels, geometry, how, emit, task), labels, shape)
+        remove_abandoned(path.parent)
+        with writing_in(path.parent):
+            write_split(path, _decoded(split, labels, geometry, how, emit, task), labels, shape)
         return read_split(path, in_memory=False if how.cache == "disk" else None)
     if place == "ram":
         images = np.empty((len(labels), *shape), dtype=np.uint8)
@@ -129,11 +133,10 @@ def _decoded(
 
     def decode(at: int) -> NDArray[np.uint8]:
         try:
-            return load_array(split.files[at], geometry)
-        except DataError as error:
+            return _load(split.files[at], geometry)
+        except DataError:
             if not how.skip_bad:
-                hint = "`vit train --dry-run` names them all; --on-bad-image skip leaves them out"
-                raise DataError(error.message, hint=hint) from None
+                raise
             labels[at] = UNREADABLE
             return blank
 
@@ -143,6 +146,13 @@ def _decoded(
             emit(TaskProgress(task=task, done=start, total=total))
             yield np.stack(list(pool.map(decode, range(start, min(start + CHUNK, total)))))
     emit(TaskProgress(task=task, done=total, total=total))
+
+
+def _load(file: Path, geometry: Geometry) -> NDArray[np.uint8]:
+    try:
+        return load_array(file, geometry)
+    except DataError as error:
+        raise DataError(error.message, hint=BAD_IMAGE_HINT) from None
 
 
 def _free_disk(path: Path) -> int:

@@ -72,13 +72,14 @@ def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
 
 
 def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
-    """The plan that ``stored_plan`` kept; images that are new since then train, those that are gone are gone."""
+    """The plan that ``stored_plan`` kept: images that are new since then train; a split that has lost all is gone."""
     plan: Plan = {name: Part(found=name) for name in dataset.facts.counts}
     index = {name: at for at, name in enumerate(dataset.names("train"))}
     rest = np.ones(len(index), dtype=bool)
     for name, keys in stored["held_out"].items():
         members = np.array([index[key] for key in keys if key in index], dtype=np.int64)
-        plan[name] = Part(found="train", members=members)
         rest[members] = False
+        if len(members):
+            plan[name] = Part(found="train", members=members)
     plan["train"] = Part(found="train", members=np.flatnonzero(rest))
     return plan

@@ -72,7 +72,7 @@ class Trainer:
         config: the optimisation.
         mixing: MixUp and CutMix.
         precision: what to compute in.
-        saver: keeps checkpoints and metrics.
+        saver: keeps checkpoints and metrics; None: nobody does, and only ``time_steps`` can be called.
         emit: told about the progress.
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
@@ -89,7 +89,7 @@ class Trainer:
         config: OptimConfig,
         mixing: Mixing,
         precision: Precision,
-        saver: Saver,
+        saver: Saver | None,
         emit: Emit,
         stop: StopRequest,
         seed: int,
@@ -102,7 +102,7 @@ class Trainer:
         self.config = config
         self.mixing = mixing
         self.precision = precision
-        self.saver = saver
+        self._saver = saver
         self.emit = emit
         self.stop = stop
         self.seed = seed
@@ -133,6 +133,12 @@ class Trainer:
         return self.records
 
     @property
+    def saver(self) -> Saver:
+        """Who keeps checkpoints and metrics."""
+        assert self._saver is not None
+        return self._saver
+
+    @property
     def best(self) -> EpochRecord:
         """The epoch with the best validation accuracy; of equals, the one with the lower validation loss."""
         return next(record for record in reversed(self.records) if record.is_best)
@@ -161,6 +167,22 @@ class Trainer:
         seconds = time.perf_counter() - started
         self._report(epoch, len(self.train), totals, seconds)
         self._finish_epoch(epoch, totals, seconds)
+
+    def time_steps(self) -> list[float]:
+        """Take the steps of one epoch, and say how many seconds each took; nothing is judged or saved."""
+        self.model.train()
+        self.mixing.start_epoch(1)
+        self.optimizers.set_factor(self.factor(0))
+        zero = torch.zeros((), device=self._device)
+        totals, seconds = _Totals(loss=zero, correct=zero), []
+        started = time.perf_counter()
+        for images, labels in self.train.epoch(1):
+            self._step(images, labels, totals)
+            totals.loss.item()  # waits for the device
+            now = time.perf_counter()
+            seconds.append(now - started)
+            started = now
+        return seconds
 
     def _step(self, images: Tensor, labels: Tensor, totals: _Totals) -> None:
         """One optimiser step, in ``grad_accum_steps`` parts."""

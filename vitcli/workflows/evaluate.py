@@ -74,7 +74,7 @@ def evaluate(
         )
     before = loaded.data
     same_data = not dataset or canonical_name(dataset) == before.name
-    config = before if same_data else DataConfig(name=dataset, on_bad_image=before.on_bad_image, test_fraction=0)
+    config = before if same_data else _elsewhere(dataset, before)
     kept_in = before.dir if Path(before.dir).is_dir() else ""  # the model may come from elsewhere
     opened = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
     plan = (
@@ -132,6 +132,13 @@ def evaluate(
         metrics=metrics,
         stored=stored,
         figure=figure,
+    )
+
+
+def _elsewhere(name: str, before: DataConfig) -> DataConfig:
+    """Another data set than the model's: read the same way, and all of it to judge by."""
+    return DataConfig(
+        name=name, on_bad_image=before.on_bad_image, cache=before.cache, workers=before.workers, test_fraction=0
     )
 
 

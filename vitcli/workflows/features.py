@@ -110,7 +110,14 @@ def feature_batches(
         )
         for view in range(views)
     }
-    passes["val"] = Batches(data.val.images, data.val.labels, batch_size=_BATCH, transform=to_input, device=device)
+    passes["val"] = Batches(
+        data.val.images,
+        data.val.labels,
+        members=torch.from_numpy(data.val_members),
+        batch_size=_BATCH,
+        transform=to_input,
+        device=device,
+    )
     total = sum(each.num_images for each in passes.values())
     progress = _Progress(total, emit, stop)
     model.eval()
@@ -120,7 +127,7 @@ def feature_batches(
     with replacing(cache) as temporary:
         save_file(kept, temporary)
 
-    def batches_of(name: str, size: int) -> Batches:
+    def batches_of(name: str, size: int, *, balanced: bool = False) -> Batches:
         return Batches(
             kept[name],
             kept[f"{name}.labels"],
@@ -128,9 +135,11 @@ def feature_batches(
             transform=_as_they_are,
             device=device,
             seed=config.run.seed,
+            balanced=balanced,
         )
 
-    train = FeatureBatches([batches_of(f"train.{view}", config.optim.batch_size) for view in range(views)])
+    size, balanced = config.optim.batch_size, config.data.balanced_sampling
+    train = FeatureBatches([batches_of(f"train.{view}", size, balanced=balanced) for view in range(views)])
     return train, batches_of("val", total)
 
 

@@ -122,7 +122,7 @@ def list_downloads(directory: str = "") -> list[DownloadRow]:
         DownloadRow(
             name=name,
             kind="weights",
-            summary=f"{entry.model}, {entry.summary}",
+            summary=entry.summary,
             size_mb=4 * entry.parameters,
             licence=entry.licence,
             top1=entry.top1 and entry.top1 / 100,

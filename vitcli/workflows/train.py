@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, settings_of
 from vitcli.core.errors import Interrupted
-from vitcli.core.events import Emit, EpochRecord, Note, ignore
+from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
@@ -32,6 +32,7 @@ from vitcli.figures.curves import draw_curves
 from vitcli.models.finetune import HeadOnly, merged
 from vitcli.models.registry import num_parameters
 from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
@@ -77,6 +78,8 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
+    for warning in quick_warnings(dataset, plan):
+        emit(Warned(text=warning))
     data = prepare_training_data(
         dataset,
         plan,
@@ -97,7 +100,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         overwrite=config.run.overwrite,
     )
     run.save_config({**settings_of(config), "resolved_model": asdict(model.config)})
-    run.save_split(stored_plan(plan, dataset))
+    run.save_split({**stored_plan(plan, dataset), "skipped": data.skipped})
     saver = _RunSaver(run, config, model.config, facts, data.preprocessing)
     emit(Note(text=f"run: {run.path} on {describe(device)}"))
     precision = Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype)
@@ -151,7 +154,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         parameters=num_parameters(model.config),
         device=str(device),
         train_images=len(data.members),
-        val_images=len(data.val.labels),
+        val_images=len(data.val_members),
         epochs=len(trainer.records),
         best=trainer.best,
         seconds=seconds,
@@ -171,7 +174,14 @@ def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device
         seed=config.run.seed,
         balanced=config.data.balanced_sampling,
     )
-    val = Batches(data.val.images, data.val.labels, batch_size=_EVAL_BATCH, transform=to_input, device=device)
+    val = Batches(
+        data.val.images,
+        data.val.labels,
+        members=torch.from_numpy(data.val_members),
+        batch_size=_EVAL_BATCH,
+        transform=to_input,
+        device=device,
+    )
     return train, val
 
 

@@ -17,7 +17,7 @@ from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.raw import Labels
-from vitcli.data.splits import Plan
+from vitcli.data.splits import Part, Plan
 from vitcli.engine.class_weights import balanced, effective, scaled
 
 _CROP_FRACTION = 0.9
@@ -39,8 +39,12 @@ class TrainingData:
     members: Labels
     """Indices of the training images that are not held out, and can be read."""
     val: PreparedSplit
+    val_members: Labels
+    """Indices of the validation images that can be read."""
     preprocessing: Preprocessing
     class_weights: Tensor | None
+    skipped: tuple[str, ...]
+    """Images of both that cannot be read."""
 
 
 def prepare_training_data(
@@ -69,9 +73,10 @@ def prepare_training_data(
     geometry, train_geometry = geometries(facts, config, image_size, source=source)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
+    if not len(members):
+        raise DataError(f"none of the images of {facts.name} that train can be read", hint="replace what is no image")
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
-    if len(readable := val.readable()) < len(val.labels):
-        val = val.take(readable)
+    skipped = [*_unreadable(dataset, plan["train"], train), *_unreadable(dataset, plan["val"], val)]
     mean, std = known_colours(facts, config.data, source) or channel_statistics(train.images, members)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()
@@ -79,9 +84,19 @@ def prepare_training_data(
         train=train,
         members=members,
         val=val,
+        val_members=val.readable(),
         preprocessing=preprocessing,
         class_weights=_class_weights(config.optim.class_weights, facts.classes, counts),
+        skipped=tuple(skipped),
     )
+
+
+def _unreadable(dataset: Dataset, part: Part, prepared: PreparedSplit) -> list[str]:
+    """The names of a part's images that cannot be read; what was prepared is all of its split, or the part alone."""
+    members = part.members if part.members is not None else np.arange(dataset.facts.counts[part.found])
+    is_part = len(prepared.labels) == len(members)
+    labels = prepared.labels.numpy() if is_part else prepared.labels.numpy()[members]
+    return [str(name) for name in dataset.names(part.found, members[labels < 0])]
 
 
 def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int]) -> Tensor | None:

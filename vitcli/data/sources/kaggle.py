@@ -1,15 +1,14 @@
 """Data sets and competitions of Kaggle: fetched, unpacked, and in place only when everything is there."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import fetch_file
-from vitcli.core.files import writing_in
 from vitcli.core.unpack import ArchiveError, unpack
+from vitcli.data.locks import only_one
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.registry import DatasetEntry
 from vitcli.data.sources import folder as any_folder
@@ -63,7 +62,7 @@ def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = Fa
         raise DataError(
             f"{reference} is not on this machine, and it must not be fetched (offline)", hint="leave out --offline"
         )
-    with _only_one(folder, reference, emit):
+    with only_one(folder, f"fetching {reference}", emit):
         if _is_complete(folder):
             return
         if not archive.exists():
@@ -96,22 +95,3 @@ def _fetch_archive(reference: KaggleReference, archive: Path, emit: Emit) -> Non
         return storage_address(reference, credentials)
 
     fetch_file(ask(), archive, room=_ROOM, renew=ask, emit=emit)
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path, reference: KaggleReference, emit: Emit) -> Iterator[None]:
-    """Let one process at a time work on this folder; the others wait."""
-    from filelock import FileLock, Timeout
-
-    with writing_in(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            emit(Note(text=f"another process is fetching {reference}; waiting for it"))
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -3,18 +3,23 @@
 import contextlib
 import io
 import json
-import tempfile
-from collections.abc import Mapping
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit
+from vitcli.core.fetch import fetch_file
 from vitcli.core.files import write_json
+from vitcli.data.locks import only_one
 from vitcli.data.raw import ArraySplit, FileSplit, RawDataset, SplitName
 from vitcli.data.registry import DatasetEntry
 
@@ -28,16 +33,18 @@ _SPLITS: dict[str, dict[SplitName, dict[str, Any]]] = {
     "EuroSAT": {"train": {}},
 }
 """What torchvision's classes call their splits."""
+_TIMEOUT = 20.0
+"""Seconds without an answer."""
 _LISTING = "vit-files.json"
 """Which files belong to which split and class, so that torchvision need not be asked (and imported) again."""
 
 
 def read(
-    entry: DatasetEntry, folder: Path, _config: DataConfig, _emit: Emit
+    entry: DatasetEntry, folder: Path, _config: DataConfig, emit: Emit
 ) -> RawDataset[ArraySplit] | RawDataset[FileSplit]:
     """Read a data set from ``folder``, where torchvision puts it; what is not there is downloaded and verified.
 
-    The folder appears when everything is in it, and not before.
+    The folder appears when everything is in it, and not before; a transfer that was cut is gone on with.
 
     Raises:
         DataError: the download failed, or does not have the published checksum.
@@ -49,7 +56,8 @@ def read(
     kind = getattr(datasets, entry.torchvision_class)
     try:
         if not folder.exists():
-            _download(kind, folder)
+            with only_one(folder, f"fetching {folder.name}", emit):
+                _download(kind, folder, emit)
         loaded = _load(kind, folder)
         classes = _classes(loaded["train"])
         if hasattr(loaded["train"], "data"):
@@ -66,18 +74,56 @@ def read(
     return _listed(folder)
 
 
-def _download(kind: Any, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
-        temporary = Path(parent) / folder.name
-        _load(kind, temporary)
+def _download(kind: Any, folder: Path, emit: Emit) -> None:
+    if folder.exists():  # another process was quicker
+        return
+    archives, temporary = (folder.with_name(f".{folder.name}.{what}") for what in ("archives", "loading"))
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+    try:
+        with _fetching(archives, emit):
+            _load(kind, temporary)
         temporary.rename(folder)
+    except URLError:  # what has arrived is kept
+        raise
+    except BaseException:  # a file is other than it should be, for one
+        shutil.rmtree(archives, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(archives, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
+    """Have torchvision's transfers made by ours, which shows progress, goes on where it was cut, and minds time-outs."""
+    from torchvision.datasets import utils
+
+    def fetch(url: str, filename: str | Path, *_: object) -> None:
+        archive = archives / Path(filename).name
+        try:
+            if not archive.exists():
+                fetch_file(url, archive, room=2.0, emit=emit)
+        except DataError as error:
+            raise URLError(error.message) from error  # so that it tries the next mirror, if there is one
+        try:
+            os.link(archive, filename)
+        except OSError:
+            shutil.copy(archive, filename)
+
+    theirs, timeout = utils._urlretrieve, socket.getdefaulttimeout()  # noqa: SLF001 - all its downloads go through it
+    utils._urlretrieve = fetch  # noqa: SLF001
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        yield
+    finally:
+        utils._urlretrieve = theirs  # noqa: SLF001
+        socket.setdefaulttimeout(timeout)
 
 
 def _load(kind: Any, folder: Path) -> dict[SplitName, Any]:
     """Every split; torchvision fetches what is missing, and talks too much."""
     splits = _SPLITS.get(kind.__name__, _TRAIN_OR_NOT)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()):
         return {name: kind(str(folder), **words, download=True) for name, words in splits.items()}
 
 

@@ -1,0 +1,99 @@
+"""Photos from JPEG files: one pass into the cache, and batches from it, against torchvision's usual pipeline.
+
+    uv run python benchmarks/first_pass.py
+
+torchvision's is ImageFolder, RandomResizedCrop(384), ToTensor, Normalize, anew in every epoch. Ours decodes every photo
+once, for a model of 384 pixels, and writes a file of bytes that later epochs take their batches from (before
+augmentation, which benchmarks/augmentation.py measures). Both on one core; printed are the medians of alternating
+passes, in images/s, and their ratios (above 1: ours is faster).
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import datasets, transforms
+
+from vitcli.core.config import DataConfig
+from vitcli.core.preprocessing import Geometry
+from vitcli.data.dataset import open_dataset
+
+BATCH = 32
+
+
+def draw_photo(random: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Noise on every scale, as strong on each as in photos; about 1.9 bits a pixel at quality 90."""
+    width, height = size
+    pixels = np.zeros((height, width, 3), dtype=np.float32)
+    for scale in (1, 2, 4, 16, 64, 256):
+        noise = random.normal(size=(height // scale + 2, width // scale + 2, 3)).astype(np.float32)
+        layers = [Image.fromarray(noise[..., channel]).resize(size, Image.Resampling.BICUBIC) for channel in range(3)]
+        pixels += np.stack([np.asarray(layer) for layer in layers], axis=-1) * scale**0.75
+    low, high = np.percentile(pixels, (0.5, 99.5))
+    return Image.fromarray(((pixels - low) / (high - low) * 255).clip(0, 255).astype(np.uint8))
+
+
+def draw(folder: Path, size: tuple[int, int], count: int) -> None:
+    """Photos of two kinds."""
+    random = np.random.default_rng(0)
+    for index in range(count):
+        path = folder / "train" / "ab"[index % 2] / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_photo(random, size).save(path, quality=90)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def compare(size: tuple[int, int], count: int, rounds: int) -> None:
+    """Measure one size of photos, and print."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        draw(folder / "photos", size, count)
+        kilobytes = sum(file.stat().st_size for file in (folder / "photos").rglob("*.jpg")) / count / 1000
+        usual = transforms.Compose(
+            [transforms.RandomResizedCrop(384), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
+        )
+        plain = datasets.ImageFolder(str(folder / "photos" / "train"), usual)
+        config = DataConfig(name=str(folder / "photos"), workers=1, cache="disk")
+        geometry = Geometry(size=(384, 512), channels=3)
+        times: dict[str, list[float]] = {"torchvision": [], "first": [], "later": []}
+        for number in range(rounds):
+            times["torchvision"].append(seconds(lambda: [plain[index] for index in range(count)]))
+            dataset = open_dataset(config, directory=folder / f"data-{number}")
+            times["first"].append(seconds(lambda: dataset.split("train", geometry)))  # noqa: B023
+            images = dataset.split("train", geometry).images
+            order = torch.randint(count, (20, BATCH), generator=torch.Generator().manual_seed(number))
+            times["later"].append(seconds(lambda: [images[batch] for batch in order]))  # noqa: B023
+    rates = {
+        what: (count if what != "later" else 20 * BATCH) / statistics.median(values) for what, values in times.items()
+    }
+    base = rates["torchvision"]
+    print(
+        f"{size[0]}x{size[1]} ({kilobytes:,.0f} KB): torchvision {base:,.0f} images/s; first pass {rates['first']:,.0f}, "
+        f"ratio {rates['first'] / base:.2f}; later {rates['later']:,.0f}, ratio {rates['later'] / base:.0f}"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    compare((800, 600), 64, arguments.rounds)
+    compare((4000, 3000), 6, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""``vit train --dry-run``: what would go wrong is found before it does, and nothing is left behind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Outcome
+
+RunCli = Callable[..., Outcome]
+SMALL = ("--model", "vit-nano-patch4", "--image-size", "16", "--batch-size", "8", "--epochs", "1")
+
+
+@pytest.fixture
+def photos(image_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    """Thirty colour photos of one class and ten of another."""
+    return image_folder(tmp_path / "photos", {"cat": 30, "dog": 10}, size=(80, 60), mode="RGB")
+
+
+def report_of(run_cli: RunCli, *words: object) -> tuple[int, dict]:
+    outcome = run_cli("train", *words, "--dry-run", "--json")
+    return outcome.code, json.loads(outcome.out)
+
+
+def first(folder: Path) -> Path:
+    return min(folder.iterdir())
+
+
+def test_good_data_may_be_trained_on_and_nothing_is_written(
+    run_cli: RunCli, photos: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    outcome = run_cli("train", photos, *SMALL, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "training can start" in outcome.err
+    assert "always answering 'cat' scores" in outcome.out
+    assert not (tmp_path / "experiments").exists()
+    assert not list(data_dir.glob("prepared/photos-*/*.safetensors"))
+
+
+def test_bad_images_are_all_named(run_cli: RunCli, photos: Path) -> None:
+    cut = first(photos / "cat")
+    Image.open(first(photos / "dog")).save(photos / "dog" / "cut.jpg")
+    content = (photos / "dog" / "cut.jpg").read_bytes()
+    (photos / "dog" / "cut.jpg").write_bytes(content[: len(content) * 2 // 3])
+    cut.write_text("no image")
+    (photos / "cat" / "empty.png").touch()
+    code, report = report_of(run_cli, photos, *SMALL)
+    assert code == 1
+    assert report["bad"].keys() == {f"cat/{cut.name}", "cat/empty.png", "dog/cut.jpg"}
+    assert report["would_start"] is False
+    code, report = report_of(run_cli, photos, *SMALL, "--on-bad-image", "skip")
+    assert (code, report["would_start"], len(report["bad"])) == (0, True, 3)
+
+
+def test_leaks_from_split_to_split_are_found(
+    run_cli: RunCli, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "pets", {f"{split}/{name}": 6 for split in ("train", "test") for name in "ab"})
+    shutil.copy(first(folder / "train" / "a"), folder / "test" / "a" / "copy.png")
+    shutil.copy(first(folder / "train" / "b"), folder / "train" / "b" / "copy.png")
+    shutil.copy(first(folder / "train" / "b"), folder / "train" / "a" / "wrong.png")
+    code, report = report_of(run_cli, folder, *SMALL, "--val-fraction", "0.2")
+    assert code == 0
+    found = report["duplicates"]
+    assert len(found["contradictory"]) == 1
+    assert "train/a/wrong.png" in found["contradictory"][0]
+    leaks = {tuple(leak["splits"]): leak["images"] for leak in found["leaks"]}
+    assert sum(count for (_, other), count in leaks.items() if other == "test") == 1
+    trained = run_cli("train", folder, *SMALL, "--val-fraction", "0.2")
+    assert trained.code == 0, trained.err
+    assert "they flatter the model" in trained.err
+    assert "different labels" in trained.err
+
+
+def test_a_majority_is_warned_about(run_cli: RunCli, image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "leaves", {"a": 5, "b": 5, "c": 40})
+    trained = run_cli("train", folder, *SMALL)
+    assert trained.code == 0, trained.err
+    assert "always answering 'c' would score" in trained.err
+    code, report = report_of(run_cli, folder, *SMALL)
+    assert code == 0
+    assert report["balance"]["majority"] == "c"
+    assert report["balance"]["majority_share"] == pytest.approx(0.8, abs=0.04)
+
+
+def test_odd_images_are_counted(run_cli: RunCli, photos: Path) -> None:
+    Image.new("L", (30, 30)).save(photos / "cat" / "grey.png")
+    Image.new("RGBA", (30, 30)).save(photos / "cat" / "alpha.png")
+    Image.new("CMYK", (30, 30)).save(photos / "cat" / "print.jpg")
+    Image.new("I;16", (30, 30)).save(photos / "cat" / "deep.png")
+    Image.new("RGB", (30, 30)).save(
+        photos / "cat" / "moving.gif", save_all=True, append_images=[Image.new("RGB", (30, 30), "red")]
+    )
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (30, 30)).save(photos / "cat" / "turned.jpg", exif=turned)
+    code, report = report_of(run_cli, photos, *SMALL)
+    assert code == 0
+    assert report["kinds"] == {
+        "CMYK": 1,
+        "animated (first frame)": 1,
+        "grey": 2,
+        "more than 8 bits": 1,
+        "transparent": 1,
+        "turned by EXIF": 1,
+    }
+
+
+def test_time_and_memory_are_measured(run_cli: RunCli, photos: Path) -> None:
+    _, report = report_of(run_cli, photos, *SMALL)
+    images = report["images"]["train"]
+    assert report["step_seconds"] > 0
+    assert report["epoch_seconds"] == pytest.approx(report["step_seconds"] * images / 8)
+    assert report["memory_bytes"] > 10**7
+
+
+def test_sets_without_files_are_checked_too(run_cli: RunCli) -> None:
+    code, report = report_of(run_cli, "digits", "--epochs", "1")
+    assert code == 0
+    assert report["images"] == {"train": 1295, "val": 143, "test": 359}
+    assert report["bad"] == {}

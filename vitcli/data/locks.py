@@ -1,0 +1,33 @@
+"""One process at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vitcli.core.events import Emit, Note
+from vitcli.core.files import writing_in
+
+
+@contextmanager
+def only_one(folder: Path, what: str, emit: Emit) -> Iterator[None]:
+    """Let one process at a time work on a folder that is about to be made; the others wait.
+
+    Args:
+        folder: the lock, ``.NAME.lock``, is beside it.
+        what: is being done, for those who wait: "fetching mnist".
+        emit: told about waiting.
+    """
+    from filelock import FileLock, Timeout
+
+    with writing_in(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            emit(Note(text=f"another process is {what}; waiting for it"))
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,196 @@
+"""Where training images are cut out, turned and mirrored: one resampling for all of it.
+
+Shapes: B images, C channels, h x w stored pixels, H x W of the result. Random numbers are drawn on the CPU from the
+given generator. The result has the kind of the images: uint8 is rounded, as in torchvision.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitcli.core.config import AugmentConfig
+from vitcli.core.preprocessing import Size
+from vitcli.data.parts import Change
+
+_ATTEMPTS = 10
+_SMALL = 96 * 96
+"""Pixels of a result up to which the CPU, too, multiplies by dense matrices of weights."""
+_SHRINK = 1.5
+"""By how much a bilinear resampling may shrink: it reads two neighbours, so that at 2 it begins to skip pixels."""
+
+
+def resamples(config: AugmentConfig) -> bool:
+    """Whether pixels land between pixels: flips and crops after padding do without."""
+    return config.crop_scale < 1 or _warps(config)
+
+
+def _warps(config: AugmentConfig) -> bool:
+    return max(config.rotate, config.zoom, config.shift, config.shear) > 0
+
+
+def random_resample(batch: int, whole: Size, size: Size, config: AugmentConfig, generator: torch.Generator) -> Change:
+    """Random resized crop, flips, shear, rotation, zoom and shift at once; what lies outside is black.
+
+    Args:
+        batch: how many images.
+        whole: their height and width.
+        size: height and width of the result.
+        config: the ranges.
+        generator: the source of randomness, on the CPU.
+
+    Returns:
+        The change, which keeps the images' dtype and their range of 0..255.
+    """
+    boxes = random_boxes(batch, whole, config, generator)
+    chances = torch.tensor([[config.vertical_flip], [config.flip]])
+    mirrored = torch.rand(2, batch, generator=generator) < chances
+    if _warps(config):
+        maps = _random_maps(boxes, mirrored, whole, size, config, generator)
+        finer = _fineness(maps)
+        return lambda images, part: warp(images, maps[part], size, finer=finer)
+    return lambda images, part: resize_boxes(images, boxes[:, part], mirrored[:, part], size)
+
+
+def random_boxes(batch: int, whole: Size, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Random resized crops as torchvision draws them: (4, B) whole pixels, top, left, height and width.
+
+    The area is uniform in [crop_scale, 1] of the image's, the aspect ratio log-uniform in crop_ratio. The first of
+    ten attempts that fits is taken; where none does, the largest centred box whose ratio is allowed.
+    """
+    height, width = whole
+    if config.crop_scale == 1:
+        return torch.tensor([0, 0, height, width])[:, None].expand(4, batch)
+    shares, shapes = torch.rand(2, _ATTEMPTS, batch, generator=generator, dtype=torch.float64)
+    places = torch.rand(2, batch, generator=generator, dtype=torch.float64)
+    area = height * width * torch.lerp(torch.full_like(shares, config.crop_scale), torch.ones_like(shares), shares)
+    low, high = config.crop_ratio
+    ratio = low * (high / low) ** shapes
+    sides = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()]).round()  # (2, attempts, B)
+    limits = torch.tensor([height, width])[:, None]
+    fits = ((sides > 0) & (sides <= limits[:, None])).all(dim=0)
+    first = fits.int().argmax(dim=0)
+    sides = sides.gather(1, first.expand(2, 1, -1))[:, 0]
+    corners = (places * (limits - sides + 1)).floor()
+    inner = torch.tensor([round(min(height, width / low)), round(min(width, height * high))])[:, None]
+    found = fits.any(dim=0)
+    sides = torch.where(found, sides, inner)
+    corners = torch.where(found, corners, (limits - inner) // 2)
+    return torch.cat([corners, sides]).long()
+
+
+def _random_maps(
+    boxes: Tensor, mirrored: Tensor, whole: Size, size: Size, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
+    """From the result to the image, (B, 2, 3), in pixels from the centre of each.
+
+    Within the crop it is torchvision's RandomAffine: an offset p from the crop's centre shows what was at
+    SHEAR^-1 ROTATION^-1 (p - shift) / zoom. Shear is along x. Rotation and shear are those of the photo's pixels,
+    whatever shape the crop is given afterwards.
+    """
+    height, width = whole
+    batch = boxes.shape[1]
+    turn, growth, slant, across, down = 2 * torch.rand(5, batch, generator=generator) - 1
+    if config.affine_probability < 1:
+        chosen = torch.rand(batch, generator=generator) < config.affine_probability
+        turn, growth, slant, across, down = (each * chosen for each in (turn, growth, slant, across, down))
+    angle, tangent = math.radians(config.rotate) * turn, torch.tan(math.radians(config.shear) * slant)
+    zoom = (1 + config.zoom) ** growth
+    cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    rows = torch.stack([cos - sin * tangent, sin + cos * tangent]), torch.stack([-sin, cos])
+    linear = torch.stack(rows).permute(2, 0, 1)  # (B, 2, 2): x and y of the image from x and y of the crop
+    top, left, box_height, box_width = boxes.float()
+    shift = torch.stack([width * across, height * down], dim=1)[:, :, None] * config.shift
+    centre = torch.stack([left + (box_width - width) / 2, top + (box_height - height) / 2], dim=1)[:, :, None]
+    signs = 1 - 2 * mirrored.float()
+    stretch = torch.stack([signs[1] * box_width / size[1], signs[0] * box_height / size[0]], dim=1)[:, None]
+    return torch.cat([linear * stretch, centre - linear @ shift], dim=2)
+
+
+def _fineness(maps: Tensor) -> int:
+    """How much finer a batch is sampled, to be averaged, so that nothing is skipped where it shrinks.
+
+    Photos are kept at 4/3 of the model's size, so that a crop shrinks little and once is enough. For the whole batch,
+    as an image must not depend on the part of the batch that it is changed with.
+    """
+    return max(1, math.ceil(float(maps[:, :, :2].norm(dim=1).max()) / _SHRINK))
+
+
+def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1) -> Tensor:
+    """Bilinear resampling, with black outside.
+
+    Args:
+        images: (B, C, h, w), pixels in 0..255.
+        maps: (B, 2, 3), on the CPU: from the result to the image, in pixels from the centre of each.
+        size: height and width of the result.
+        finer: so many samples are averaged for each pixel, in both directions.
+    """
+    maps = maps * torch.tensor([1 / finer, 1 / finer, 1])
+    grid = _grid(maps.to(images.device), images.shape[2:], (finer * size[0], finer * size[1]))
+    sampled = F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", align_corners=False)
+    if finer > 1:
+        sampled = F.avg_pool2d(sampled, finer)
+    return sampled.round_().to(torch.uint8) if images.dtype == torch.uint8 else sampled
+
+
+def _grid(maps: Tensor, whole: torch.Size, size: Size) -> Tensor:
+    """What grid_sample takes, (B, *size, 2), without the matrix product over every pixel that affine_grid does."""
+    y, x = (torch.arange(side, device=maps.device) - (side - 1) / 2 for side in size)
+    grid = maps.new_empty(len(maps), *size, 2)
+    for axis, half in enumerate((whole[1] / 2, whole[0] / 2)):
+        along_x, along_y, offset = (maps[:, axis] / half).T[:, :, None]
+        torch.add((along_x * x)[:, None], (along_y * y + offset)[:, :, None], out=grid[..., axis])
+    return grid
+
+
+def resize_boxes(images: Tensor, boxes: Tensor, mirrored: Tensor, size: Size) -> Tensor:
+    """Cut out and resize bilinearly, antialiased as torchvision does it.
+
+    Two ways to the same pixels (uint8: up to one grey level). Small results, and those on a GPU, are dense matrix
+    products for all images at once. For large ones the CPU calls torch's kernel for uint8, image by image.
+
+    Args:
+        images: (B, C, h, w), pixels in 0..255.
+        boxes: (4, B), on the CPU: top, left, height and width in pixels.
+        mirrored: (2, B), on the CPU: whether top and bottom, left and right are swapped.
+        size: height and width of the result.
+    """
+    if images.device.type != "cpu" or size[0] * size[1] <= _SMALL:
+        return _resize_by_products(images, boxes, mirrored, size)
+    return _resize_one_by_one(images, boxes, mirrored, size)
+
+
+def _resize_by_products(images: Tensor, boxes: Tensor, mirrored: Tensor, size: Size) -> Tensor:
+    whole = images.shape[2:]
+    boxes, mirrored = boxes.to(images.device, torch.float32), mirrored.to(images.device)
+    down, across = (_weights(boxes[axis], boxes[2 + axis], mirrored[axis], whole[axis], size[axis]) for axis in (0, 1))
+    resized = down[:, None] @ images.to(down.dtype) @ across[:, None].mT
+    return resized.round_().clamp_(0, 255).to(images.dtype) if images.dtype == torch.uint8 else resized
+
+
+def _weights(start: Tensor, length: Tensor, mirrored: Tensor, inside: int, outside: int) -> Tensor:
+    """What each pixel of the result takes from each of the image along one axis: (B, outside, inside).
+
+    A triangle around the place that the result's pixel comes from, as wide as it is enlarged, cut at the box.
+    """
+    start, length, mirrored = (each[:, None, None] for each in (start, length, mirrored))
+    target = torch.arange(outside, device=start.device)[:, None] + 0.5
+    pixel = torch.arange(inside, device=start.device) + 0.5
+    target = torch.where(mirrored, outside - target, target)
+    scale = length / outside
+    distance = (pixel - start - target * scale).abs()
+    weights = (1 - distance / scale.clamp(min=1)).clamp_(min=0)
+    weights *= (pixel > start) & (pixel < start + length)
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _resize_one_by_one(images: Tensor, boxes: Tensor, mirrored: Tensor, size: Size) -> Tensor:
+    result = images.new_empty(*images.shape[:2], *size)
+    rows = zip(boxes.T.tolist(), mirrored.T.tolist(), strict=True)
+    for index, ((top, left, height, width), (upside, sideways)) in enumerate(rows):
+        part = images[index : index + 1, :, top : top + height, left : left + width]
+        part = part.contiguous(memory_format=torch.channels_last)  # the kernel would rearrange it less quickly
+        resized = F.interpolate(part, size, mode="bilinear", antialias=True)
+        result[index : index + 1] = resized.flip([2] * upside + [3] * sideways) if upside or sideways else resized
+    return result

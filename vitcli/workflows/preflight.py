@@ -1,0 +1,267 @@
+"""What a training run would meet, found out before it: bad images, duplicates, imbalance, time and memory."""
+
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.config_files import Settings, configure
+from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.interrupts import StopRequest
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.data.augment import TrainTransform
+from vitcli.data.cache import PreparedSplit
+from vitcli.data.dataset import Dataset
+from vitcli.data.inspection import Place, find_duplicates, inspect, named
+from vitcli.data.loader import Batches
+from vitcli.data.preprocess import InputTransform
+from vitcli.data.raw import Labels, SplitName
+from vitcli.data.splits import Plan, plan_splits
+from vitcli.engine.device import Precision, choose_device, describe, seed_everything
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.trainer import Trainer
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.settings import settle
+from vitcli.workflows.starting import starting_model
+from vitcli.workflows.training_data import geometries
+
+_NAMED = 5
+"""Examples in a report."""
+_STEPS = 2
+_SKEWED = 0.5
+"""A class with this share of the images makes accuracies look better than they are,"""
+_SKEWED_TIMES = 2.0
+"""if that is also so many times its fair share."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leak:
+    """Images that are in two splits."""
+
+    splits: tuple[SplitName, SplitName]
+    images: int
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Balance:
+    """How many images each class has for training."""
+
+    counts: dict[str, int]
+    majority: str
+    majority_share: float
+    """Of all images, 0..1: what always answering this class would score."""
+
+    @property
+    def is_skewed(self) -> bool:
+        """Whether accuracy alone would say little."""
+        return self.majority_share > max(_SKEWED, _SKEWED_TIMES / len(self.counts))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duplicates:
+    """Images that are there more than once, byte for byte."""
+
+    leaks: tuple[Leak, ...]
+    """From one split to another: they flatter the model."""
+    repeated: int
+    """Images for training that are there once more."""
+    contradictory: tuple[str, ...]
+    """Of these, those with different labels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preflight:
+    """The report of ``vit train --dry-run``."""
+
+    dataset: str
+    model: str
+    recipe: str
+    images: dict[SplitName, int]
+    bad: dict[str, str]
+    """By file, why it cannot be read."""
+    kinds: dict[str, int]
+    """Images that are not plain RGB, by kind; training and prediction treat them alike."""
+    duplicates: Duplicates
+    balance: Balance
+    device: str
+    step_seconds: float
+    epoch_seconds: float
+    """Of training, estimated from two steps; decoding and validation come on top."""
+    memory_bytes: int
+    """The most that was in use: of the device's memory, on the CPU of this process."""
+    would_start: bool
+    """Whether no image is bad, or bad ones are skipped."""
+
+
+def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
+    """Look at everything that training would use, and take two steps; no run is made, and nothing is prepared.
+
+    Args:
+        layers: settings as for ``train``.
+        emit: told about the progress.
+
+    Raises:
+        what ``train`` raises before it begins; bad images are no error here.
+    """
+    skips = configure(*layers).data.on_bad_image == "skip"
+    config, dataset = settle((*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_warnings(emit))
+    seed_everything(config.run.seed, deterministic=config.run.deterministic)
+    model, config, source = starting_model(config, dataset.facts, emit)
+    plan = plan_splits(dataset, config.data, seed=config.run.seed)
+    seen = source.preprocessing if source else None
+    geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=seen)
+    inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
+    members = _members(plan, "train", dataset)
+    good = np.array([at for at in members.tolist() if ("train", at) not in inspection.bad])
+    preprocessing = Preprocessing(geometry=geometry, image_size=model.config.image_size, mean=(0.5,), std=(0.5,))
+    images = dataset.split("train", train_geometry, members=_some(good, config))
+    seconds, memory = _two_steps(model, images, len(good), config, preprocessing, emit)
+    return Preflight(
+        dataset=dataset.facts.name,
+        model=config.model.name,
+        recipe=config.run.recipe,
+        images={name: len(_members(plan, name, dataset)) for name in plan},
+        bad={named(dataset, [place])[0]: reason for place, reason in inspection.bad.items()},
+        kinds=inspection.kinds,
+        duplicates=look_for_duplicates(dataset, plan),
+        balance=balance(dataset, plan),
+        device=describe(choose_device(config.run.device)),
+        step_seconds=seconds,
+        epoch_seconds=seconds * len(good) / min(config.optim.batch_size, len(good)),
+        memory_bytes=memory,
+        would_start=skips or not inspection.bad,
+    )
+
+
+def balance(dataset: Dataset, plan: Plan) -> Balance:
+    """How many images each class has for training."""
+    labels = dataset.labels("train")[_members(plan, "train", dataset)]
+    counts = np.bincount(labels, minlength=len(dataset.facts.classes)).tolist()
+    most = int(np.argmax(counts))
+    return Balance(
+        counts=dict(zip(dataset.facts.classes, counts, strict=True)),
+        majority=dataset.facts.classes[most],
+        majority_share=counts[most] / len(labels),
+    )
+
+
+def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
+    """What is there more than once, within training and across splits."""
+    split_of: dict[Place, SplitName] = {
+        (part.found, at): name for name, part in plan.items() for at in _members(plan, name, dataset).tolist()
+    }
+    labels = {name: dataset.labels(name) for name in dataset.facts.counts}
+    across: dict[tuple[SplitName, SplitName], list[tuple[Place, Place]]] = defaultdict(list)
+    repeated, contradictory = 0, []
+    for group in find_duplicates(dataset):
+        within = [place for place in group if split_of.get(place) == "train"]
+        repeated += max(len(within) - 1, 0)
+        if len({labels[name][at] for name, at in within}) > 1:
+            contradictory.append(" = ".join(named(dataset, within)))
+        first: dict[SplitName, Place] = {}
+        for place in group:
+            if place in split_of:
+                first.setdefault(split_of[place], place)
+        names = sorted(first, key=("train", "val", "test").index)
+        for at, one in enumerate(names):
+            for other in names[at + 1 :]:
+                across[one, other].append((first[one], first[other]))
+    leaks = tuple(
+        Leak(
+            splits=splits,
+            images=len(pairs),
+            examples=tuple((named(dataset, [a])[0], named(dataset, [b])[0]) for a, b in pairs[:_NAMED]),
+        )
+        for splits, pairs in across.items()
+    )
+    return Duplicates(leaks=leaks, repeated=repeated, contradictory=tuple(contradictory))
+
+
+def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
+    """The short form of a preflight, before every run: what makes its figures look better than they are."""
+    found = look_for_duplicates(dataset, plan)
+    warnings = [
+        f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}, for example"
+        f" {' = '.join(leak.examples[0])}: they flatter the model"
+        for leak in found.leaks
+    ]
+    if found.contradictory:
+        warnings.append(
+            f"{len(found.contradictory):,} images are there twice with different labels: {found.contradictory[0]}"
+        )
+    classes = balance(dataset, plan)
+    if classes.is_skewed:
+        warnings.append(
+            f"always answering {classes.majority!r} would score {100 * classes.majority_share:.1f} %;"
+            " see --class-weights and --balanced-sampling"
+        )
+    return warnings
+
+
+def _without_warnings(emit: Emit) -> Emit:
+    """Bad images are reported in the end, so warnings about single ones on the way are of no use."""
+    return lambda event: emit(event) if isinstance(event, Note) else None
+
+
+def _members(plan: Plan, name: SplitName, dataset: Dataset) -> Labels:
+    part = plan[name]
+    return np.arange(dataset.facts.counts[part.found]) if part.members is None else part.members
+
+
+def _some(members: Labels, config: TrainConfig) -> Labels:
+    """Images for the steps, anywhere in the data."""
+    return np.sort(np.random.default_rng(config.run.seed).permutation(members)[: _STEPS * config.optim.batch_size])
+
+
+def _two_steps(
+    model: VisionTransformer,
+    images: PreparedSplit,
+    total: int,
+    config: TrainConfig,
+    preprocessing: Preprocessing,
+    emit: Emit,
+) -> tuple[float, int]:
+    """Seconds of the second step, and the most memory that both took."""
+    device = choose_device(config.run.device)
+    batches = Batches(
+        images.images,
+        images.labels,
+        batch_size=-(-len(images.labels) // _STEPS),
+        transform=TrainTransform(config.augment, InputTransform(preprocessing, device)),
+        device=device,
+        seed=config.run.seed,
+    )
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    trainer = Trainer(
+        model.to(device),
+        train=batches,
+        val=(),
+        config=config.optim,
+        mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
+        precision=Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype),
+        saver=None,
+        emit=ignore,
+        stop=StopRequest(),
+        seed=config.run.seed,
+    )
+    emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
+    seconds = trainer.time_steps()[-1]
+    scale = min(config.optim.batch_size, total) / (len(images.labels) - batches.batch_size)
+    if device.type == "cuda":
+        return seconds * scale, torch.cuda.max_memory_allocated(device)
+    return seconds * scale, _peak_of_process()
+
+
+def _peak_of_process() -> int:
+    """Bytes; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
