@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from vitcli.cli.inline_images import as_iterm, as_kitty, can_show, detect, show_image
+from vitcli.cli.inline_images import as_iterm, as_kitty, can_show, detect, fitting_columns, show_image
 
 TERMINAL = ("TERM", "TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "WEZTERM_PANE", "TMUX", "STY")
 
@@ -71,6 +72,7 @@ def become_kitty(patch: pytest.MonkeyPatch, columns: str = "120") -> tuple[Termi
         patch.delenv(name, raising=False)
     patch.setenv("TERM", "xterm-kitty")
     patch.setenv("COLUMNS", columns)
+    patch.setenv("LINES", "40")
     out, err = Terminal(), Terminal()
     patch.setattr(sys, "stdout", out)
     patch.setattr(sys, "stderr", err)
@@ -86,14 +88,34 @@ def test_pictures_need_both_streams_on_a_terminal(monkeypatch: pytest.MonkeyPatc
             assert not can_show()
 
 
-@pytest.mark.parametrize(("columns", "width"), [("120", 100), ("60", 60)])
-def test_pictures_are_as_wide_as_the_terminal_but_not_endless(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: str, width: int
+def picture(path: Path, width: int, height: int) -> bytes:
+    Image.new("L", (width, height)).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "columns", "lines", "expected"),
+    [
+        ((400, 100), 120, 50, 100),
+        ((400, 100), 60, 50, 60),
+        ((300, 300), 120, 27, 50),
+        ((100, 400), 120, 50, 24),
+        ((1, 4000), 80, 24, 1),
+        ((300, 300), 80, 1, 1),
+    ],
+)
+def test_pictures_are_as_wide_as_can_be_seen_whole(
+    tmp_path: Path, size: tuple[int, int], columns: int, lines: int, expected: int
 ) -> None:
+    assert fitting_columns(picture(tmp_path / "picture.png", *size), columns, lines) == expected
+
+
+@pytest.mark.parametrize(("columns", "width"), [("120", 100), ("60", 60)])
+def test_pictures_go_to_stderr(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: str, width: int) -> None:
     out, err = become_kitty(monkeypatch, columns)
-    (tmp_path / "picture.png").write_bytes(b"PNG")
+    png = picture(tmp_path / "picture.png", 400, 100)
     show_image(tmp_path / "picture.png")
-    assert err.getvalue() == as_kitty(b"PNG", width) + "\n"
+    assert err.getvalue() == as_kitty(png, width) + "\n"
     assert out.getvalue() == ""
 
 
@@ -102,6 +124,6 @@ def test_a_terminal_that_says_nothing_of_itself_is_taken_for_one_like_iterm(
 ) -> None:
     _, err = become_kitty(monkeypatch)
     monkeypatch.setenv("TERM", "xterm-256color")
-    (tmp_path / "picture.png").write_bytes(b"PNG")
+    png = picture(tmp_path / "picture.png", 400, 100)
     show_image(tmp_path / "picture.png")
-    assert err.getvalue() == as_iterm(b"PNG", 100) + "\n"
+    assert err.getvalue() == as_iterm(png, 100) + "\n"

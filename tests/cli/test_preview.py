@@ -152,10 +152,13 @@ def test_pictures_are_shown_where_asked_for(
     for name in ("TMUX", "STY", "TERM_PROGRAM", "LC_TERMINAL", "WEZTERM_PANE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-kitty")
+    monkeypatch.setenv("LINES", "40")
     assert "\x1b" not in run_cli("preview", shapes).err, "a pipe is no terminal"
     shown = run_cli("preview", shapes, "--show")
     pictures = [path.read_bytes() for path in (tmp_path / "experiments/previews/shapes" / name for name in FIGURES)]
-    assert "".join(inline_images.as_kitty(png, 100) + "\n" for png in pictures) in shown.err
+    widths = [inline_images.fitting_columns(png, 120, 40) for png in pictures]
+    commands = [inline_images.as_kitty(png, width) for png, width in zip(pictures, widths, strict=True)]
+    assert "\n".join(commands) in shown.err
     assert "\x1b" not in shown.out
     monkeypatch.setattr("vitcli.cli.preview.can_show", lambda: True)
     assert "\x1b_G" in run_cli("preview", shapes).err

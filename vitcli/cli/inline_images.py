@@ -7,6 +7,7 @@ for them. https://sw.kovidgoyal.net/kitty/graphics-protocol, https://iterm2.com/
 import base64
 import os
 import shutil
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ _CHUNK = 4096
 """Bytes of base64 that kitty takes at a time."""
 _MOST_COLUMNS = 100
 """Wider pictures are made smaller by the terminal."""
+_SIZE_IN_PNG = slice(16, 24)
+"""Width and height, big-endian: the first chunk of the file begins with them."""
 _KITTY_TERMS = ("xterm-kitty", "xterm-ghostty")
 _KITTY_PROGRAMS = ("ghostty", "kitty")
 _ITERM_PROGRAMS = ("iTerm.app", "WezTerm")
@@ -30,10 +33,17 @@ def can_show() -> bool:
 
 def show_image(path: Path) -> None:
     """Show a PNG file on stderr; terminals that say nothing of themselves are taken for one like iTerm2."""
-    columns = min(shutil.get_terminal_size().columns, _MOST_COLUMNS)
+    png = path.read_bytes()
     encode = as_kitty if detect(os.environ) == "kitty" else as_iterm
-    sys.stderr.write(encode(path.read_bytes(), columns) + "\n")
+    sys.stderr.write(encode(png, fitting_columns(png, *shutil.get_terminal_size())) + "\n")
     sys.stderr.flush()
+
+
+def fitting_columns(png: bytes, columns: int, lines: int) -> int:
+    """Cells that a picture may be wide to be seen whole, cells being twice as high as wide."""
+    width, height = struct.unpack(">II", png[_SIZE_IN_PNG])
+    whole: int = 2 * (lines - 2) * width // height
+    return max(min(columns, _MOST_COLUMNS, whole), 1)
 
 
 def detect(environment: Mapping[str, str]) -> Protocol | None:
