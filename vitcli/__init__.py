@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.evaluate import evaluate as evaluate
     from vitcli.workflows.export import export as export
     from vitcli.workflows.predict import predict as predict
+    from vitcli.workflows.preview import preview as preview
     from vitcli.workflows.train import train as train
 
 _API = {
@@ -27,6 +28,7 @@ _API = {
     "evaluate": "vitcli.workflows.evaluate",
     "export": "vitcli.workflows.export",
     "predict": "vitcli.workflows.predict",
+    "preview": "vitcli.workflows.preview",
     "train": "vitcli.workflows.train",
 }
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "evaluate",
     "export",
     "predict",
+    "preview",
     "train",
 ]
 

@@ -121,6 +121,15 @@ def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tm
 
 
 @pytest.mark.usefixtures("kaggle")
+def test_the_recipe_of_a_data_set_brings_its_weights_unless_a_model_is_named(run_cli: RunCli) -> None:
+    assert run_cli("download", "cassava").code == 0
+    refused = run_cli("train", "cassava", "--offline")
+    assert refused.code == 1
+    assert "vit_base_patch16_384" in refused.err
+    assert run_cli("train", "cassava", *SMALL, "--offline", "--set", "optim.layer_decay=1").code == 0
+
+
+@pytest.mark.usefixtures("kaggle")
 def test_butterflies_from_download_to_evaluation(run_cli: RunCli, tmp_path: Path) -> None:
     downloaded = run_cli("download", "butterflies")
     assert downloaded.code == 0, downloaded.err

@@ -13,6 +13,7 @@ from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
 from vitcli.cli.export import export
 from vitcli.cli.predict import predict
+from vitcli.cli.preview import preview
 from vitcli.cli.train import train
 from vitcli.core.errors import VitError
 from vitcli.core.version import __version__
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(download)
+app.command()(preview)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(predict)

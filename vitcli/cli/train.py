@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from vitcli.cli.console import listening, print_json
-from vitcli.cli.options import DataDirOption, JsonOption
+from vitcli.cli.options import (
+    DataDirOption,
+    DatasetArgument,
+    ImageColumnOption,
+    JsonOption,
+    LabelColumnOption,
+    LabelMapOption,
+    LabelsOption,
+    OnBadImageOption,
+)
 from vitcli.cli.train_report import show_folds, show_preflight, show_run
 from vitcli.core.errors import UsageError
 
@@ -20,26 +29,11 @@ def _option(*names: str, help: str, panel: str, default: str = "", **more: Any) 
 
 
 def train(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(
-            help="A name of `vit datasets`, a folder of images, or kaggle:OWNER/NAME.",
-            show_default="the data set downloaded last, else digits",
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        _option("--labels", help="A CSV file, or a list, of image names and labels.", panel=_DATA, default="if found"),
-    ] = None,
-    image_column: Annotated[
-        str | None, _option("--image-column", help="Its column of image names.", panel=_DATA, default="guessed")
-    ] = None,
-    label_column: Annotated[
-        str | None, _option("--label-column", help="Its column of labels.", panel=_DATA, default="guessed")
-    ] = None,
-    label_map: Annotated[
-        str | None, _option("--label-map", help="A JSON file from labels to class names.", panel=_DATA)
-    ] = None,
+    dataset: DatasetArgument = None,
+    labels: LabelsOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
+    label_map: LabelMapOption = None,
     val_fraction: Annotated[
         float | None,
         _option("--val-fraction", help="Share held out for validation if there is no such split.", panel=_DATA),
@@ -63,10 +57,7 @@ def train(
         str | None,
         _option("--class-weights", help="Weigh classes: balanced, effective, or a JSON file.", panel=_DATA),
     ] = None,
-    on_bad_image: Annotated[
-        str | None,
-        _option("--on-bad-image", help="What unreadable images do: error or skip.", panel=_DATA, default="error"),
-    ] = None,
+    on_bad_image: OnBadImageOption = None,
     cache: Annotated[
         str | None,
         _option("--cache", help="Where decoded photos are kept: auto, ram, disk or off.", panel=_DATA, default="auto"),
@@ -269,14 +260,9 @@ def train(
             "save_every": save_every,
         },
     }
-    given = {
-        section: {key: value for key, value in table.items() if value is not None} for section, table in flags.items()
-    }
-    from vitcli.core.config_files import configure, load_config_file, parse_assignments
+    from vitcli.core.config_files import configure, layers_of
 
-    layers = [load_config_file(config)] if config else []
-    words = parse_assignments(assignments or ())
-    layers.append({section: words.get(section, {}) | given.get(section, {}) for section in words.keys() | given.keys()})
+    layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
     if dry_run:
         with listening() as emit:

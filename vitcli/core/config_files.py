@@ -102,6 +102,20 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
     return settings
 
 
+def layers_of(
+    flags: Mapping[str, Mapping[str, Any]], *, config: Path | None = None, assignments: Iterable[str] = ()
+) -> list[Settings]:
+    """What was typed as layers of settings: a TOML file, and above it ``--set`` words and flags; None: not given.
+
+    Raises:
+        UsageError: no such file, no TOML, or a word that is no assignment.
+    """
+    words = parse_assignments(assignments)
+    given = {name: {key: value for key, value in table.items() if value is not None} for name, table in flags.items()}
+    top = {name: words.get(name, {}) | given.get(name, {}) for name in words.keys() | given.keys()}
+    return [*([load_config_file(config)] if config else []), top]
+
+
 def _recipe_folder() -> Any:
     return resources.files("vitcli") / "recipes"
 

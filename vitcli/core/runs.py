@@ -210,6 +210,11 @@ def folds_of(path: Path) -> list[Run]:
     return [Run(fold) for fold in sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold-")))]
 
 
+def slug(name: str) -> str:
+    """A data set's name as part of a folder's name."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"
+
+
 def next_name(output_dir: Path, stem: str) -> str:
     """``STEM-001``, or the number after the highest that is taken."""
     taken = [

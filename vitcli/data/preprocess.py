@@ -218,6 +218,10 @@ class InputTransform:
             scale, shift = scale * gain, shift + scale * offset
         return images.to(scale.dtype).mul_(scale).add_(shift)  # in place: fresh memory costs more than arithmetic
 
+    def pixels(self, inputs: Tensor) -> Tensor:
+        """Model input as uint8 pixels again; what lies outside of 0..255 is clipped."""
+        return ((inputs - self._shift) / self._scale).clamp(0, 255).round().byte()
+
     def resized(self, images: Tensor) -> Tensor:
         """Float images, bicubically at the model's size."""
         if images.shape[-2:] == self.image_size:

@@ -1,14 +1,20 @@
 """A figure and its file."""
 
+import textwrap
 import warnings
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from vitcli.core.files import replacing
 
 _DPI = 150
+_CHARACTERS_PER_INCH = 12
+"""Of 10-point text."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -21,6 +27,26 @@ def new_figure(width: float, height: float) -> Figure:
 def literal(text: str) -> str:
     """Text as it stands, also where dollar signs would make it a formula."""
     return text.replace("$", r"\$")
+
+
+def fitted(text: str, width: int, *, lines: int = 1) -> str:
+    """Text on at most so many lines of at most so many characters; what is left out is an ellipsis."""
+    wrapped = textwrap.wrap(" ".join(text.split()), width)
+    if len(wrapped) > lines:
+        wrapped = [*wrapped[: lines - 1], wrapped[lines - 1][: width - 1].rstrip() + "…"]
+    return literal("\n".join(wrapped))
+
+
+def set_title(figure: Figure, *paragraphs: str) -> None:
+    """Write above everything, each paragraph on at most two lines, no wider than the figure."""
+    characters = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
+    figure.suptitle("\n".join(fitted(each, characters, lines=2) for each in paragraphs if each), fontsize=10)
+
+
+def show_pixels(axes: Axes, pixels: NDArray[np.uint8]) -> None:
+    """An image, (C, H, W), without a frame; grey ones from black to white."""
+    axes.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -248,16 +248,21 @@ def _image_size(rows: int, named: int, patch: Size, known: Size | None) -> tuple
 
 
 def _preprocessing(config: ModelConfig, form: Format, known: Traits, guesses: list[str]) -> Preprocessing:
-    usual = _usual_traits(config, form)
-    traits = known.over(usual)
+    traits = known.over(_usual_traits(config, form))
     assert traits.colours
-    assert traits.interpolation
-    assert traits.resize
-    assert traits.crop_fraction
     if known.colours is None or known.resize is None:
         colours = {IMAGENET: "ImageNet's", HALF: "0.5 as", CLIP: "CLIP's"}.get(traits.colours, "their")  # type: ignore[arg-type]
         crop = f", {traits.crop_fraction:.4g} of it kept" if traits.resize == "crop" else ""
         guesses.append(f"{colours} mean and standard deviation, {traits.interpolation} {traits.resize}{crop}")
+    return preprocessing_of(config, traits)
+
+
+def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
+    """What a model is used to, where everything is known of its images."""
+    assert traits.colours
+    assert traits.interpolation
+    assert traits.resize
+    assert traits.crop_fraction
     height = config.image_size[0]
     resized = math.floor(height / traits.crop_fraction + 1e-6)  # what the libraries resize to before they crop
     mean, std = traits.colours

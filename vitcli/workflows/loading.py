@@ -148,7 +148,7 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
     path = Path(name)
     if name and path.is_file():
         return _read(path, emit)
-    if not name or (path / "run.json").is_file() or (output_dir / name / "run.json").is_file():
+    if not name or is_run(name, output_dir):
         run = find_run(name, output_dir) if name else newest_finished(output_dir)
         checkpoint = _checkpoint_of(run)
         return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=run)
@@ -165,6 +165,11 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
         f"{name!r} is no run in {output_dir}, no file, and no name of pretrained weights",
         hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
     )
+
+
+def is_run(name: str, output_dir: Path) -> bool:
+    """Whether a run has this name or path."""
+    return any((path / "run.json").is_file() for path in (Path(name), output_dir / name))
 
 
 def _checkpoint_of(run: Run) -> Path:

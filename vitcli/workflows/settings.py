@@ -40,14 +40,15 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     directory = data_dir(stated.data.dir)
     name = stated.data.name
     if not name:
-        name = newest_download(directory) or "digits"
-        why = "bundled" if name == "digits" else "downloaded last"
+        name, why = usual_dataset(directory)
         emit(Note(text=f"no data set given: training on {name} ({why})"))
     entry = find_entry(name)
     usual = load_recipe(entry.recipe) if entry and entry.recipe and not recipe else {}
     data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
     dataset = open_dataset(replace(data, name=name), directory=directory, offline=stated.run.offline, emit=emit)
     recipe_name, base = _recipe(stated, dataset, starts=bool(init_from), emit=emit)
+    if not names_model:
+        init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
         "data": {**_paths(data), "name": canonical_name(name), "dir": str(directory.resolve())},
         "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
@@ -56,6 +57,12 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": ""}
     return _settled(*base, *layers, chosen, emit=emit), dataset
+
+
+def usual_dataset(directory: Path) -> tuple[str, str]:
+    """The data set that is meant where none is named, and why."""
+    newest = newest_download(directory)
+    return (newest, "downloaded last") if newest else ("digits", "bundled")
 
 
 def _settled(*layers: Settings, emit: Emit) -> TrainConfig:

@@ -5,15 +5,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from vitcli.core.config import DataConfig, TrainConfig
+from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import ModelChoice, ModelConfig
+from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.dataset import Facts
 from vitcli.engine.checkpoint import Checkpoint
 from vitcli.models.adapt import Adapted, adapt_weights
 from vitcli.models.finetune import add_low_rank, train_only
-from vitcli.models.registry import model_config
+from vitcli.models.hub import find_entry, find_weights
+from vitcli.models.pretrained import PRETRAINED
+from vitcli.models.registry import listed_config, model_config
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.loading import read_model
+from vitcli.models.weights import preprocessing_of
+from vitcli.workflows.listings import weights_dir
+from vitcli.workflows.loading import is_run, read_model
 
 _SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, where the data is photos."""
@@ -39,7 +45,7 @@ def starting_model(
         output_dir = Path(config.run.output_dir).expanduser()
         found = read_model(config.run.init_from, output_dir=output_dir, offline=config.run.offline, emit=emit)
         source = found.checkpoint
-    settings = _model_settings(config, facts, source)
+    settings = _model_settings(config, facts, source.model if source else None)
     config = replace(config, model=ModelChoice(name=settings.name, changes=config.model.changes))
     model = VisionTransformer(settings)
     if source:
@@ -51,7 +57,40 @@ def starting_model(
     return model, config, source
 
 
-def _model_settings(config: TrainConfig, facts: Facts, source: Checkpoint | None) -> ModelConfig:
+def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelConfig, Preprocessing | None]:
+    """What ``starting_model`` would build, without fetching anything, or reading pretrained weights that have a name.
+
+    Returns:
+        The architecture; what the weights are used to that training starts from, if any.
+
+    Raises:
+        UsageError, ModelError, RunError: no such model, or weights of which nothing is known on this machine.
+    """
+    name, source, seen = config.run.init_from, None, None
+    output_dir = Path(config.run.output_dir).expanduser()
+    is_ours = Path(name).is_file() or is_run(name, output_dir)
+    if name in PRETRAINED and not is_ours:
+        source, seen = published(name)
+    elif name:
+        if not is_ours and (entry := find_entry(name)) and not find_weights(entry, weights_dir()):
+            raise ModelError(
+                f"{name} is not on this machine, so what it is used to is not known", hint=f"vit download {name}"
+            )
+        checkpoint = read_model(name, output_dir=output_dir, offline=True, emit=emit).checkpoint
+        source, seen = checkpoint.model, checkpoint.preprocessing
+    return _model_settings(config, facts, source), seen
+
+
+def published(name: str) -> tuple[ModelConfig, Preprocessing]:
+    """Architecture and images of pretrained weights, from the table alone; tensors may say more of the former."""
+    entry = PRETRAINED[name]
+    usual = listed_config(entry.model)
+    size = entry.traits.image_size or usual.image_size
+    model = replace(usual, **{**entry.traits.settings, "name": name, "image_size": size})
+    return model, preprocessing_of(model, entry.traits)
+
+
+def _model_settings(config: TrainConfig, facts: Facts, source: ModelConfig | None) -> ModelConfig:
     """The architecture: of the registry, or that of the weights."""
     if config.model.name:
         return model_config(
@@ -62,7 +101,7 @@ def _model_settings(config: TrainConfig, facts: Facts, source: Checkpoint | None
         )
     assert source is not None
     fields = {**config.model.changes, "in_channels": facts.channels, "num_classes": len(facts.classes)}
-    return replace(source.model, **fields)
+    return replace(source, **fields)
 
 
 def _take_over(

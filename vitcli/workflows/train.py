@@ -18,7 +18,7 @@ from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
-from vitcli.core.runs import Run, next_name
+from vitcli.core.runs import Run, next_name, slug
 from vitcli.data.augment import TrainTransform
 from vitcli.data.dataset import Facts
 from vitcli.data.loader import Batches
@@ -90,7 +90,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     )
     model.to(device)
 
-    name = config.run.name or next_name(output_dir, f"{_slug(facts.name)}-{config.model.name}")
+    name = config.run.name or next_name(output_dir, f"{slug(facts.name)}-{config.model.name}")
     fold = config.data.fold or bool(config.data.folds)
     run = Run.create(
         output_dir / name / f"fold-{fold}" if fold else output_dir / name,
@@ -183,11 +183,6 @@ def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device
         device=device,
     )
     return train, val
-
-
-def _slug(name: str) -> str:
-    """A data set's name as part of a folder's name."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"
 
 
 class _RunSaver:

@@ -14,7 +14,7 @@ from vitcli.core.config import AugmentConfig, DataConfig, TrainConfig
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
-from vitcli.data.cache import Images, PreparedSplit, channel_statistics
+from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.raw import Labels
 from vitcli.data.splits import Part, Plan
@@ -26,6 +26,9 @@ _KNOWN_STATISTICS = {
     "half": ((0.5,), (0.5,)),
     "none": ((0.0,), (1.0,)),
 }
+
+Colours = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation per channel, for pixels in 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +77,7 @@ def prepare_training_data(
         raise DataError(f"none of the images of {facts.name} that train can be read", hint="replace what is no image")
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
     skipped = [*_unreadable(dataset, plan["train"], train), *_unreadable(dataset, plan["val"], val)]
-    if config.data.normalise == "auto" and source and len(source.mean) == facts.channels:
-        mean, std = source.mean, source.std
-    else:
-        mean, std = _statistics(config.data.normalise, train.images, members, facts.channels)
+    mean, std = known_colours(facts, config.data, source) or channel_statistics(train.images, members)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()
     return TrainingData(
@@ -156,11 +156,13 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
     return replace(geometry, size=size, crop_fraction=1.0)
 
 
-def _statistics(
-    kind: str, images: Images, members: Labels, channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def known_colours(facts: Facts, config: DataConfig, source: Preprocessing | None) -> Colours | None:
+    """Mean and deviation that inputs are normalised with; None: those of the training images."""
+    kind, channels = config.normalise, facts.channels
+    if kind == "auto" and source and len(source.mean) == channels:
+        return source.mean, source.std
     if kind in {"auto", "dataset"}:
-        return channel_statistics(images, members)
+        return None
     mean, std = _KNOWN_STATISTICS[kind]
     if kind == "imagenet" and channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)

@@ -1,0 +1,142 @@
+"""vit preview"""
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from vitcli.cli.console import listening, percent, print_facts, print_json, stderr
+from vitcli.cli.inline_images import can_show, show_image
+from vitcli.cli.options import (
+    DataDirOption,
+    DatasetArgument,
+    ImageColumnOption,
+    JsonOption,
+    LabelColumnOption,
+    LabelMapOption,
+    LabelsOption,
+    OnBadImageOption,
+)
+
+if TYPE_CHECKING:
+    from vitcli.workflows.preview import Preview
+
+
+class Split(StrEnum):
+    """Whose images are shown."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+def preview(
+    dataset: DatasetArgument = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", "-r", help="A name of `vit recipes`.", show_default="the data set's"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="A TOML file of settings, above the recipe.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting, for example augment.flip=0.5."),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            "--image-size",
+            "--img-size",
+            help="Model input in pixels: 32, or HEIGHTxWIDTH.",
+            show_default="the model's",
+        ),
+    ] = None,
+    labels: LabelsOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
+    label_map: LabelMapOption = None,
+    on_bad_image: OnBadImageOption = None,
+    split: Annotated[Split, typer.Option("--split", help="Whose images samples.png shows.")] = Split.TRAIN,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of everything random, held out images too.", show_default="42")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder of the figures.", show_default="previews/DATASET below --output-dir"
+        ),
+    ] = None,
+    output_dir: Annotated[
+        str | None, typer.Option("--output-dir", help="Folder of all runs.", show_default="experiments")
+    ] = None,
+    data_dir: DataDirOption = "",
+    show: Annotated[
+        bool | None,
+        typer.Option("--show/--no-show", help="Show the figures here.", show_default="where the terminal can"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a data set before training on it: samples, augmented images, and how many each class has.
+
+    Images are cropped, changed and normalised as `vit train` with the same options would do it; nothing is trained.
+    """
+    folder = {
+        "labels": labels,
+        "image_column": image_column,
+        "label_column": label_column,
+        "label_map": label_map,
+        "on_bad_image": on_bad_image,
+    }
+    data = {"name": dataset, "dir": data_dir or None, **folder}
+    run = {"recipe": recipe, "seed": seed, "output_dir": output_dir}
+    from vitcli.core.config_files import configure, layers_of
+
+    layers = layers_of(
+        {"data": data, "model": {"image_size": image_size}, "run": run}, config=config, assignments=assignments or ()
+    )
+    configure(*layers)  # what is wrong with them is said before torch is imported
+    with listening() as emit:
+        from vitcli.workflows.preview import preview as preview_workflow
+
+        result = preview_workflow(*layers, split=split.value, output=output, emit=emit)
+    if as_json:
+        print_json(result)
+        return
+    _show_facts(result)
+    if can_show() if show is None else show:
+        for figure in result.figures:
+            show_image(figure)
+    given = {
+        "recipe": recipe,
+        "config": config,
+        "image_size": image_size,
+        **folder,
+        "seed": seed,
+        "output_dir": output_dir,
+        "data_dir": data_dir or None,
+    }
+    options = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value is not None}
+    pairs = [*options.items(), *(("--set", each) for each in assignments or ())]
+    words = ["vit", "train", *([dataset] if dataset else []), *(word for pair in pairs for word in pair)]
+    stderr().print(f"\nnext: [bold]{escape(shlex.join(words))}[/]")
+
+
+def _show_facts(result: "Preview") -> None:
+    """A small table."""
+    scores = ", ".join(f"{percent(share)} of {split}" for split, share in result.baseline.items())
+    height, width = result.image_size
+    first, *others = map(str, result.figures)
+    print_facts(
+        {
+            "data set": result.dataset,
+            "images": ", ".join(f"{count:,} {split}" for split, count in result.images.items()),
+            "classes": f"{result.classes:,}",
+            "majority baseline": f"always answering {result.majority!r} scores {scores}",
+            "model": f"{result.model}, recipe {result.recipe}, sees {height} x {width} pixels",
+            "figures": "\n".join([first, *others]),
+        }
+    )

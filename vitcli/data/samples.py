@@ -1,0 +1,66 @@
+"""A few images out of many: which ones, and how a person wants to see them."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitcli.core.errors import DataError
+from vitcli.core.preprocessing import Geometry
+from vitcli.data.dataset import Dataset
+from vitcli.data.preprocess import load_array, read_header
+from vitcli.data.raw import Labels, SplitName
+
+
+def spread(labels: Labels, count: int, *, seed: int) -> Labels:
+    """Indices of so many random images, fewer if there are no more, with classes as even as can be; by class.
+
+    Where there are more classes than images wanted, random classes get one each.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # by class, in random order within each
+    kinds = labels[order]
+    rank = np.arange(len(kinds)) - np.searchsorted(kinds, kinds)  # how many of its class come before each
+    turn = random.permutation(int(labels.max(initial=0)) + 1)  # of classes, where not all get as many
+    chosen = np.sort(np.lexsort((turn[kinds], rank))[:count])
+    return order[chosen]
+
+
+def whole_images(
+    dataset: Dataset, split: SplitName, members: Labels, *, longest: int, skip_bad: bool = False
+) -> dict[int, NDArray[np.uint8]]:
+    """Images as they were found, uncropped and each in its own shape, (C, H, W); large ones made smaller.
+
+    Args:
+        dataset: the data set.
+        split: as found.
+        members: indices there.
+        longest: pixels that a side may have.
+        skip_bad: leave out what cannot be read.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    if dataset.raw is None:
+        geometry = dataset.facts.native_geometry
+        assert geometry is not None
+        images = dataset.split(split, geometry, members=members).images[torch.arange(len(members))]
+        return dict(zip(members.tolist(), images.numpy(), strict=True))
+    found = {}
+    for member in members.tolist():
+        try:
+            found[member] = _whole(dataset.raw.splits[split].files[member], dataset.facts.channels, longest)
+        except DataError:
+            if not skip_bad:
+                raise
+    return found
+
+
+def _whole(file: Path, channels: Literal[1, 3], longest: int) -> NDArray[np.uint8]:
+    (height, width), _ = read_header(file)
+    scale = min(longest / max(height, width), 1.0)
+    size = max(round(scale * height), 1), max(round(scale * width), 1)
+    return load_array(file, Geometry(size=size, channels=channels, resize="squash"))

@@ -1,0 +1,58 @@
+"""Images as they are stored, and as training sees them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import transforms
+from numpy.typing import NDArray
+
+from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title, show_pixels
+
+_CELL = 1.35
+"""Inches of the longer side of an image."""
+_GAP = 0.12
+"""Inches between what is stored and what is seen."""
+_NAME_LINES = 3
+_NAME_WIDTH = 14
+
+
+def draw_augmentations(
+    stored: NDArray[np.uint8],
+    views: NDArray[np.uint8],
+    names: Sequence[str],
+    path: Path,
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+) -> None:
+    """One row per image: as it is stored | as training sees it, again and again.
+
+    Args:
+        stored: (R, C, h, w).
+        views: (R, V, C, H, W).
+        names: of the R classes.
+        path: the PNG file.
+        title: above them all.
+        notes: lines below it, for example what is changed.
+    """
+    rows, columns = views.shape[:2]
+    aspects = [shape[-1] / shape[-2] for shape in (stored.shape, views.shape)]
+    height = _CELL / max(1.0, *aspects)
+    widths = [height * max(aspect, 0.3) for aspect in (aspects[0], *[aspects[1]] * columns)]
+    widths.insert(1, _GAP)
+    margin = 1.1
+    figure = new_figure(max(sum(widths) + 0.08 * columns + margin, 6.5), rows * (height + 0.08) + 1.0)
+    set_title(figure, title, *notes)
+    grid = figure.subplots(rows, columns + 2, squeeze=False, width_ratios=widths)
+    for (first, gap, *others), image, changed, name in zip(grid, stored, views, names, strict=True):
+        gap.set_axis_off()
+        show_pixels(first, image)
+        for axes, pixels in zip(others, changed, strict=True):
+            show_pixels(axes, pixels)
+        beside = first.transAxes + transforms.ScaledTranslation(-0.08, 0, figure.dpi_scale_trans)
+        words = fitted(name, _NAME_WIDTH, lines=_NAME_LINES)
+        first.text(0, 0.5, words, transform=beside, ha="right", va="center", fontsize=8)
+    grid[0][0].set_title("as stored", fontsize=9)
+    grid[0][2 + columns // 2].set_title("as training sees it", fontsize=9)
+    save_figure(figure, path)

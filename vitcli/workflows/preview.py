@@ -1,0 +1,247 @@
+"""Pictures of a data set before training: its images, what training makes of them, and how many each class has."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitcli.core.config import AugmentConfig, TrainConfig
+from vitcli.core.config_files import Settings, configure
+from vitcli.core.errors import DataError, UsageError
+from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.preprocessing import Preprocessing, Size
+from vitcli.core.runs import slug
+from vitcli.data.augment import TrainTransform
+from vitcli.data.cache import channel_statistics
+from vitcli.data.dataset import Dataset
+from vitcli.data.preprocess import InputTransform
+from vitcli.data.raw import Labels, SplitName
+from vitcli.data.samples import spread, whole_images
+from vitcli.data.splits import Part, Plan, plan_splits
+from vitcli.data.store import data_dir
+from vitcli.figures.augmentations import draw_augmentations
+from vitcli.figures.classes import draw_classes
+from vitcli.figures.samples import draw_samples
+from vitcli.workflows.settings import settle, usual_dataset
+from vitcli.workflows.starting import model_input
+from vitcli.workflows.training_data import geometries, known_colours
+
+_ROWS = 4
+_VIEWS = 7
+"""Of each image, as training sees it."""
+_LONGEST = 512
+"""Pixels of a sample's longer side."""
+_COLOUR_SAMPLE = 256
+"""Photos that mean and deviation are estimated from, where nothing has been prepared."""
+_HARMLESS: Settings = {"data": {"cache": "off"}, "run": {"name": "", "device": "cpu"}}
+"""Nothing is kept, no run is made, and no GPU is needed."""
+_MIXING = ("mixup", "cutmix")
+_NO_CHANGE = {*_MIXING, "feature_views"}
+"""Settings of augmentation that change no single image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """What was found, and where it is drawn."""
+
+    dataset: str
+    recipe: str
+    model: str
+    image_size: Size
+    """What the model sees."""
+    images: dict[SplitName, int]
+    """Per split."""
+    classes: int
+    majority: str
+    """The class with the most images for training."""
+    baseline: dict[SplitName, float]
+    """What always answering this class scores, 0..1."""
+    augmentations: dict[str, Any]
+    """Settings of augmentation that differ from their defaults, by which nothing changes."""
+    figures: tuple[Path, ...]
+    """samples.png, augmentations.png, classes.png."""
+
+
+def preview(*layers: Settings, split: SplitName = "train", output: Path | None = None, emit: Emit = ignore) -> Preview:
+    """Draw a data set as training would use it. Nothing is trained, and nothing but the figures is kept.
+
+    Args:
+        layers: settings as for ``train``.
+        split: which images ``samples.png`` shows; the other figures are of training images, and of all.
+        output: folder for the figures; None: ``previews/DATASET`` beside the runs.
+        emit: told what was decided.
+
+    Raises:
+        UsageError, DataError, ModelError, RunError: what ``train`` would raise before its first step.
+    """
+    config, dataset = settle((*_with_dataset(layers, emit), _HARMLESS), emit)
+    facts = dataset.facts
+    folder = output or Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint="--output names a folder")
+    plan = plan_splits(dataset, config.data, seed=config.run.seed)
+    if split not in plan:
+        raise DataError(f"{facts.name} has no {split} split", hint=f"it has {', '.join(plan)}")
+    model, seen = model_input(config, facts, emit)
+    balance = _Balance(dataset, plan)
+    figures = tuple(folder / f"{name}.png" for name in ("samples", "augmentations", "classes"))
+    _draw_samples(dataset, split, plan, config, figures[0])
+    stored, views, kinds = training_views(dataset, plan, config, model.image_size, seen=seen, emit=emit)
+    draw_augmentations(
+        stored.numpy(),
+        views.numpy(),
+        [facts.classes[kind] for kind in kinds],
+        figures[1],
+        title=f"{facts.name}: kept at {_pixels(stored.shape)}, seen by the model at {_pixels(views.shape)} pixels",
+        notes=in_words(config.augment),
+    )
+    draw_classes(list(balance.counts.items()), facts.classes, figures[2], title=f"{facts.name}, {balance.in_words()}")
+    return Preview(
+        dataset=facts.name,
+        recipe=config.run.recipe,
+        model=model.name,
+        image_size=model.image_size,
+        images={name: sum(counts) for name, counts in balance.counts.items()},
+        classes=len(facts.classes),
+        majority=balance.majority,
+        baseline=balance.baseline,
+        augmentations=changes(config.augment),
+        figures=figures,
+    )
+
+
+def training_views(
+    dataset: Dataset, plan: Plan, config: TrainConfig, image_size: Size, *, seen: Preprocessing | None, emit: Emit
+) -> tuple[Tensor, Tensor, list[int]]:
+    """A few training images, as they are stored and as training would see them: with its crops, changes and colours.
+
+    Args:
+        dataset: the opened data set.
+        plan: which of its images train.
+        config: how images are resized, augmented and normalised, and the seed.
+        image_size: what the model sees.
+        seen: what the weights that training starts from are used to.
+        emit: told about the progress.
+
+    Returns:
+        uint8, (R, C, h, w); uint8, (R, V, C, H, W); the classes of the R images.
+    """
+    geometry, train_geometry = geometries(dataset.facts, config, image_size, source=seen)
+    members, labels = _members_and_labels(dataset, plan["train"])
+    chosen = members[spread(labels, _ROWS, seed=config.run.seed)]
+    known = known_colours(dataset.facts, config.data, seen)
+    sample = members[:0] if known else _colour_sample(dataset, members, config.run.seed)
+    images = dataset.split("train", train_geometry, members=np.concatenate([chosen, sample]), emit=emit)
+    readable = images.readable()
+    rows = torch.from_numpy(readable[readable < len(chosen)])
+    mean, std = known or channel_statistics(images.images, readable[readable >= len(chosen)])
+    preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
+    stored = images.images[rows]
+    return stored, _augmented(stored, config, preprocessing), images.labels[rows].tolist()
+
+
+def changes(config: AugmentConfig) -> dict[str, Any]:
+    """Settings of augmentation that differ from those by which nothing changes."""
+    usual = AugmentConfig()
+    return {
+        each.name: getattr(config, each.name)
+        for each in fields(AugmentConfig)
+        if getattr(config, each.name) != getattr(usual, each.name)
+    }
+
+
+def in_words(config: AugmentConfig) -> list[str]:
+    """Which augmentations are on, and which of them a picture of single images cannot show."""
+    found = changes(config)
+    single = [f"{name} {_value(value)}" for name, value in found.items() if name not in _NO_CHANGE]
+    mixing = [f"{name} {_value(found[name])}" for name in _MIXING if name in found]
+    lines = [f"on: {', '.join(single)}" if single else "nothing changes single images"]
+    return [*lines, f"not drawn: {', '.join(mixing)}, which mixes two images"] if mixing else lines
+
+
+class _Balance:
+    """Images by split and class, and what always answering the most frequent class scores."""
+
+    def __init__(self, dataset: Dataset, plan: Plan) -> None:
+        classes = dataset.facts.classes
+        order: tuple[SplitName, ...] = ("train", "val", "test")
+        self.counts: dict[SplitName, list[int]] = {
+            name: np.bincount(_members_and_labels(dataset, plan[name])[1], minlength=len(classes)).tolist()
+            for name in order
+            if name in plan
+        }
+        most = int(np.argmax(self.counts["train"]))
+        self.majority = classes[most]
+        self.baseline = {name: numbers[most] / sum(numbers) for name, numbers in self.counts.items()}
+
+    def in_words(self) -> str:
+        """One line."""
+        scores = ", ".join(f"{100 * share:.1f} % of {name}" for name, share in self.baseline.items())
+        return f"{len(self.counts['train']):,} classes; always answering {self.majority!r} scores {scores}"
+
+
+def _with_dataset(layers: tuple[Settings, ...], emit: Emit) -> tuple[Settings, ...]:
+    asked = configure(*layers).data
+    if asked.name:
+        return layers
+    name, why = usual_dataset(data_dir(asked.dir))
+    emit(Note(text=f"no data set given: looking at {name} ({why})"))
+    return (*layers, {"data": {"name": name}})
+
+
+def _members_and_labels(dataset: Dataset, part: Part) -> tuple[Labels, Labels]:
+    """Indices of the images of a part of a split, and their labels; both (N,)."""
+    labels = dataset.labels(part.found)
+    members = np.arange(len(labels)) if part.members is None else part.members
+    return members, labels[members]
+
+
+def _draw_samples(dataset: Dataset, split: SplitName, plan: Plan, config: TrainConfig, path: Path) -> None:
+    classes = dataset.facts.classes
+    side = _grid_side(len(classes))
+    members, labels = _members_and_labels(dataset, plan[split])
+    chosen = spread(labels, side**2, seed=config.run.seed)
+    kinds = dict(zip(members[chosen].tolist(), labels[chosen].tolist(), strict=True))
+    skip_bad = config.data.on_bad_image == "skip"
+    found = whole_images(dataset, plan[split].found, members[chosen], longest=_LONGEST, skip_bad=skip_bad)
+    names = [classes[kinds[member]] for member in found]
+    title = f"{dataset.facts.name}: {len(found)} of {len(members):,} {split} images"
+    draw_samples(list(found.values()), names, path, title=title, columns=side)
+
+
+def _grid_side(classes: int) -> int:
+    """Three to five rows: up to five classes have one each, others as many images as fit."""
+    return max(classes, 3) if classes <= 5 else min(int(np.ceil(np.sqrt(classes))), 5)
+
+
+def _colour_sample(dataset: Dataset, members: Labels, seed: int) -> Labels:
+    """Images that mean and deviation are taken from: all that are at hand, else a few."""
+    if dataset.raw is None:
+        return members
+    return np.random.default_rng(seed).permutation(members)[:_COLOUR_SAMPLE]
+
+
+def _augmented(stored: Tensor, config: TrainConfig, preprocessing: Preprocessing) -> Tensor:
+    """(R, C, h, w) -> (R, V, C, H, W), as training would see them, back in uint8."""
+    to_input = InputTransform(preprocessing, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(config.run.seed)
+    inputs = TrainTransform(config.augment, to_input)(stored.repeat_interleave(_VIEWS, dim=0), generator)
+    views: Tensor = to_input.pixels(inputs).unflatten(0, (len(stored), _VIEWS))
+    return views
+
+
+def _pixels(shape: torch.Size) -> str:
+    return f"{shape[-2]} x {shape[-1]}"
+
+
+def _value(value: Any) -> str:
+    return (
+        " to ".join(map(_value, value))
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
