@@ -52,7 +52,8 @@ _MOST = 20
 
 def show_preflight(report: "Preflight") -> None:
     """What was found, the bad first."""
-    problems = [f"{name}: {reason}" for name, reason in report.bad.items()]
+    problems = [f"{len(names):,} {what}: {', '.join(names[:_MOST])}" for what, names in report.left_out.items()]
+    problems += [f"{name}: {reason}" for name, reason in report.bad.items()]
     for leak in report.duplicates.leaks:
         pairs = ", ".join(" = ".join(pair) for pair in leak.examples)
         problems.append(f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
@@ -76,6 +77,7 @@ def show_preflight(report: "Preflight") -> None:
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
             "model": f"{report.model}, recipe {report.recipe}",
             "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, on {report.device}",
+            "decoding": f"{duration(report.decode_seconds)} for all images, once where they are cached",
             "memory": f"{report.memory_bytes / 1e9:.1f} GB" if report.memory_bytes else "not known",
         }
     )

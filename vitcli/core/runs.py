@@ -7,6 +7,7 @@ checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
 evaluations/    attention/    figures/    exports/    cache/
 """
 
+import glob
 import json
 import re
 import shutil
@@ -202,6 +203,19 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
         raise RunError(f"{path} exists and is no run", hint="choose another name: --name NAME")
     if not overwrite:
         raise RunError(f"run {path.name!r} exists already in {path.parent}", hint="--name NAME, or --overwrite")
+
+
+def check_no_run(path: Path) -> None:
+    """Refuse to put folds into the folder of a run that is none of theirs."""
+    if (path / "run.json").exists():
+        raise RunError(f"{path} is a run, and no place for folds", hint="choose another name: --name NAME")
+
+
+def free_cross_validation(output_dir: Path, stem: str, fold: int) -> str:
+    """The name of the newest cross-validation of that stem that lacks this fold; empty: there is none."""
+    names = [path.name for path in output_dir.glob(f"{glob.escape(stem)}-*") if folds_of(path)]
+    newest = max(names, default="")
+    return newest if newest and not (output_dir / newest / f"fold-{fold}").exists() else ""
 
 
 def folds_of(path: Path) -> list[Run]:

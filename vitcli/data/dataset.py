@@ -23,7 +23,7 @@ from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
 from vitcli.data.registry import DATASETS, find_entry
 from vitcli.data.sources import folder as any_folder
-from vitcli.data.store import downloads_folder, facts_file, named_folder
+from vitcli.data.store import downloads_folder, facts_file, is_present, named_folder
 
 _SMALL = 64
 """Images of one size up to this many pixels a side are kept as they are."""
@@ -78,14 +78,17 @@ class Dataset:
         self.raw = raw
         self.folder = folder
         self._how = how or Preparation()
+        self._labels: dict[SplitName, Labels] = {}
 
     def labels(self, name: SplitName) -> Labels:
         """The labels of a split, (N,), before any image is prepared."""
         if self.raw is not None:
             return self.raw.splits[name].labels
-        assert self.facts.native_geometry is not None
-        labels: Labels = read_split(_split_file(self.folder, name, self.facts.native_geometry)).labels.numpy()
-        return labels
+        if name not in self._labels:
+            assert self.facts.native_geometry is not None
+            path = _split_file(self.folder, name, self.facts.native_geometry)
+            self._labels[name] = read_split(path, in_memory=False).labels.numpy()
+        return self._labels[name]
 
     def names(self, split: SplitName, members: Labels | None = None) -> list[str] | list[int]:
         """What tells the images of a split apart: file names below the folder; indices where there are no files."""
@@ -191,7 +194,7 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
     assert entry is not None
     folder, downloads = named_folder(name, directory), downloads_folder(name, directory)
     if not facts_file(folder).is_file():
-        if not entry.is_bundled and not downloads.exists():
+        if not entry.is_bundled and not is_present(name, directory):
             if offline:
                 raise DataError(f"{name} is not on this machine, and must not be fetched", hint="leave out --offline")
             size = f" ({entry.download_mb:,} MB)" if entry.download_mb else ""
@@ -287,7 +290,8 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
 def _fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
     """Of the data (splits, labels, names and sizes of all files), and of the files that they are in here and now."""
     assert raw.root is not None
-    data, state = hashlib.sha256(repr(raw.classes).encode()), hashlib.sha256(os.fsencode(raw.root.resolve()))
+    names = repr((raw.classes, raw.values)).encode()
+    data, state = hashlib.sha256(names), hashlib.sha256(os.fsencode(raw.root.resolve()) + names)
     before = len(raw.root.parts)
     for name, split in sorted(raw.splits.items()):
         for file, label in zip(split.files, split.labels, strict=True):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ class Inspection:
     """Those that cannot be read, and why."""
     kinds: dict[str, int]
     """How many are grey, transparent, turned and so on."""
+    seconds: float
+    """It took to decode them."""
 
 
 def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -> Inspection:
@@ -49,7 +52,7 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
     bad: dict[Place, str] = {}
     kinds: dict[str, int] = defaultdict(int)
     if dataset.raw is None:
-        return Inspection(images=sum(dataset.facts.counts.values()), bad={}, kinds={})
+        return Inspection(images=sum(dataset.facts.counts.values()), bad={}, kinds={}, seconds=0.0)
     files = {(name, at): file for name, split in dataset.raw.splits.items() for at, file in enumerate(split.files)}
 
     def look(file: Path) -> tuple[str, ...] | str:
@@ -60,6 +63,7 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
             return error.message
 
     places = list(files)
+    started = time.perf_counter()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for start in range(0, len(places), CHUNK):
             emit(TaskProgress(task="checking images", done=start, total=len(places)))
@@ -71,7 +75,9 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
                 for kind in found:
                     kinds[kind] += 1
     emit(TaskProgress(task="checking images", done=len(places), total=len(places)))
-    return Inspection(images=len(places), bad=bad, kinds=dict(sorted(kinds.items())))
+    return Inspection(
+        images=len(places), bad=bad, kinds=dict(sorted(kinds.items())), seconds=time.perf_counter() - started
+    )
 
 
 def find_duplicates(dataset: Dataset) -> list[list[Place]]:

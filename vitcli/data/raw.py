@@ -1,6 +1,7 @@
 """What a source hands over: images as arrays or as files, with labels, per split; and ways to divide them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -47,6 +48,8 @@ class RawDataset(Generic[Split]):
     """The folder that the files are in."""
     values: tuple[str, ...] = ()
     """What a table of labels calls the classes, where that is something else."""
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By reason, rows and images that are of no use, where these are skipped."""
 
 
 def stratified_split(

@@ -25,7 +25,8 @@ def data_dir(setting: str = "") -> Path:
 
 def is_present(name: str, directory: Path) -> bool:
     """Whether a data set that has a name is on this machine."""
-    return facts_file(named_folder(name, directory)).is_file() or downloads_folder(name, directory).is_dir()
+    downloads = downloads_folder(name, directory)
+    return facts_file(named_folder(name, directory)).is_file() or (downloads.is_dir() and any(downloads.iterdir()))
 
 
 def newest_download(directory: Path) -> str | None:
@@ -51,7 +52,7 @@ def downloads_folder(name: str, directory: Path) -> Path:
 
 
 def _as_folder(name: str) -> str:
-    return name.replace(":", "-").replace("/", "-")
+    return name.replace(":", ".").replace("/", ".")  # no name has a dot of its own
 
 
 def facts_file(folder: Path) -> Path:

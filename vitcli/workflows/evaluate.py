@@ -163,6 +163,11 @@ def _choose_split(
         raise DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(plan)}")
     if "test" in plan:
         return "test"
+    if same_data and "val" not in plan:
+        raise DataError(
+            f"none of the images of {dataset.facts.name} that were held out are there any more",
+            hint="vit eval DATASET judges the model on another data set",
+        )
     if same_data:
         emit(Warned(text="there is no test split: these images chose the epoch, so they flatter the model"))
         return "val"

@@ -1,5 +1,6 @@
 """Stratified cross-validation: one run per fold, side by side in one folder."""
 
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, pstdev
@@ -7,6 +8,7 @@ from statistics import mean, pstdev
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.files import write_json
+from vitcli.core.runs import folds_of
 from vitcli.workflows.train import TrainResult, train
 
 
@@ -36,6 +38,8 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
     count = configure(*layers).data.folds
     results: list[TrainResult] = []
     name = configure(*layers).run.name
+    if name and configure(*layers).run.overwrite:
+        _remove_folds(Path(configure(*layers).run.output_dir).expanduser() / name)
     for fold in range(1, count + 1):
         emit(Note(text=f"fold {fold} of {count}"))
         chosen: Settings = {"data": {"fold": fold}, **({"run": {"name": name}} if name else {})}
@@ -59,3 +63,10 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
         },
     )
     return result
+
+
+def _remove_folds(path: Path) -> None:
+    """An earlier cross-validation of that name, which may have had more folds."""
+    for fold in folds_of(path):
+        shutil.rmtree(fold.path)
+    (path / "folds.json").unlink(missing_ok=True)

@@ -110,12 +110,16 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
         RunError: no run fits the pattern.
     """
     if set("*?[") & set(name):
-        paths = sorted({*output_dir.glob(name), *map(Path, glob.glob(name))})  # noqa: PTH207 - of any folder
+        paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
         names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
         if not names:
             raise RunError(f"no run is called like {name!r} in {output_dir}")
     else:
         folds = folds_of(output_dir / name) or folds_of(Path(name)) if name else []
+        if unfinished := [fold for fold in folds if fold.status != "finished"]:
+            text = ", ".join(f"{fold.name} ({fold.status})" for fold in unfinished)
+            emit(Warned(text=f"left out of the mean: {text}"))
+            folds = [fold for fold in folds if fold.status == "finished"]
         names = [str(fold.path) for fold in folds] or [name]
     models = [load_model(each, output_dir=output_dir, device=device, offline=offline, emit=emit) for each in names]
     if len({tuple(sorted(model.checkpoint.classes)) for model in models}) > 1:

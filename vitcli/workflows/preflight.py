@@ -9,7 +9,7 @@ import torch
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.augment import TrainTransform
@@ -81,6 +81,8 @@ class Preflight:
     model: str
     recipe: str
     images: dict[SplitName, int]
+    left_out: dict[str, tuple[str, ...]]
+    """By reason, rows of a table that are of no use."""
     bad: dict[str, str]
     """By file, why it cannot be read."""
     kinds: dict[str, int]
@@ -90,7 +92,9 @@ class Preflight:
     device: str
     step_seconds: float
     epoch_seconds: float
-    """Of training, estimated from two steps; decoding and validation come on top."""
+    """Of training, estimated from two steps; validation comes on top."""
+    decode_seconds: float
+    """It took to decode every image: once where they are cached, in every epoch where they are not."""
     memory_bytes: int
     """The most that was in use: of the device's memory, on the CPU of this process."""
     would_start: bool
@@ -116,24 +120,30 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=seen)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
     members = _members(plan, "train", dataset)
-    good = np.array([at for at in members.tolist() if ("train", at) not in inspection.bad])
+    is_good = [("train", at) not in inspection.bad for at in members.tolist()]
+    good = members[np.array(is_good, dtype=bool)]
     preprocessing = Preprocessing(geometry=geometry, image_size=model.config.image_size, mean=(0.5,), std=(0.5,))
-    images = dataset.split("train", train_geometry, members=_some(good, config))
-    seconds, memory = _two_steps(model, images, len(good), config, preprocessing, emit)
+    seconds, memory = 0.0, 0
+    if len(good) >= _STEPS:
+        images = dataset.split("train", train_geometry, members=_some(good, config))
+        seconds, memory = _two_steps(model, images, len(good), config, preprocessing, emit)
+    left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return Preflight(
         dataset=dataset.facts.name,
         model=config.model.name,
         recipe=config.run.recipe,
         images={name: len(_members(plan, name, dataset)) for name in plan},
+        left_out=left_out,
         bad={named(dataset, [place])[0]: reason for place, reason in inspection.bad.items()},
         kinds=inspection.kinds,
         duplicates=look_for_duplicates(dataset, plan),
         balance=balance(dataset, plan),
         device=describe(choose_device(config.run.device)),
         step_seconds=seconds,
-        epoch_seconds=seconds * len(good) / min(config.optim.batch_size, len(good)),
+        epoch_seconds=seconds * len(good) / max(min(config.optim.batch_size, len(good)), 1),
+        decode_seconds=inspection.seconds,
         memory_bytes=memory,
-        would_start=skips or not inspection.bad,
+        would_start=len(good) >= _STEPS and (skips or not (inspection.bad or left_out)),
     )
 
 
@@ -203,8 +213,8 @@ def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
 
 
 def _without_warnings(emit: Emit) -> Emit:
-    """Bad images are reported in the end, so warnings about single ones on the way are of no use."""
-    return lambda event: emit(event) if isinstance(event, Note) else None
+    """What is bad is reported in the end, so warnings about it on the way are of no use."""
+    return lambda event: None if isinstance(event, Warned) else emit(event)
 
 
 def _members(plan: Plan, name: SplitName, dataset: Dataset) -> Labels:
@@ -227,8 +237,9 @@ def _two_steps(
 ) -> tuple[float, int]:
     """Seconds of the second step, and the most memory that both took."""
     device = choose_device(config.run.device)
+    pixels = images.take(np.arange(len(images.labels))).images  # decoded now: the steps are to be timed without that
     batches = Batches(
-        images.images,
+        pixels,
         images.labels,
         batch_size=-(-len(images.labels) // _STEPS),
         transform=TrainTransform(config.augment, InputTransform(preprocessing, device)),

@@ -7,11 +7,12 @@ from typing import Any
 
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
-from vitcli.core.runs import check_free
+from vitcli.core.runs import check_free, check_no_run
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.registry import find_entry
+from vitcli.data.sources.folder import table_path
 from vitcli.data.store import data_dir, newest_download
 from vitcli.engine.device import choose_device
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
@@ -45,12 +46,15 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     entry = find_entry(name)
     usual = load_recipe(entry.recipe) if entry and entry.recipe and not recipe else {}
     data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
-    dataset = open_dataset(replace(data, name=name), directory=directory, offline=stated.run.offline, emit=emit)
+    data = replace(data, name=name)
+    paths = _paths(data)
+    data = replace(data, labels=paths.get("labels", ""), label_map=paths.get("label_map", ""))
+    dataset = open_dataset(data, directory=directory, offline=stated.run.offline, emit=emit)
     recipe_name, base = _recipe(stated, dataset, starts=bool(init_from), emit=emit)
     if not names_model:
         init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
-        "data": {**_paths(data), "name": canonical_name(name), "dir": str(directory.resolve())},
+        "data": {**paths, "name": canonical_name(name), "dir": str(directory.resolve())},
         "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
     }
     if init_from and not names_model:
@@ -110,7 +114,8 @@ def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) 
 def _paths(data: DataConfig) -> dict[str, str]:
     """Files that settings name, as they are called from everywhere."""
     given = {"labels": data.labels, "label_map": data.label_map}
-    return {key: str(Path(value).expanduser().resolve()) for key, value in given.items() if value}
+    folder = Path(data.name).expanduser()
+    return {key: str(table_path(folder, Path(value).expanduser()).resolve()) for key, value in given.items() if value}
 
 
 def _names_model(layers: tuple[Settings, ...]) -> bool:
@@ -133,8 +138,14 @@ def _check_early(stated: TrainConfig, *, takes_architecture: bool) -> None:
     choose_device(stated.run.device)
     if not takes_architecture:
         MODELS[stated.model.name]
+    kind = stated.optim.class_weights
+    known = ("balanced", "effective")
+    if kind not in {"", *known} and not Path(kind).expanduser().is_file():
+        hint = did_you_mean(kind, known, otherwise="expected: balanced, effective, or a JSON file")
+        raise UsageError(f"class_weights = {kind!r} is no file", hint=hint)
     if stated.run.name:
         path = Path(stated.run.output_dir).expanduser() / stated.run.name
         if stated.data.folds:
+            check_no_run(path)
             path /= f"fold-{stated.data.fold or 1}"
         check_free(path, overwrite=stated.run.overwrite)

@@ -18,7 +18,7 @@ from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
-from vitcli.core.runs import Run, next_name, slug
+from vitcli.core.runs import Run, free_cross_validation, next_name, slug
 from vitcli.data.augment import TrainTransform
 from vitcli.data.dataset import Facts
 from vitcli.data.loader import Batches
@@ -90,8 +90,10 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     )
     model.to(device)
 
-    name = config.run.name or next_name(output_dir, f"{slug(facts.name)}-{config.model.name}")
-    fold = config.data.fold or bool(config.data.folds)
+    stem = f"{slug(facts.name)}-{config.model.name}"
+    fold = config.data.fold or int(bool(config.data.folds))
+    name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
+    name = name or next_name(output_dir, stem)
     run = Run.create(
         output_dir / name / f"fold-{fold}" if fold else output_dir / name,
         seed=config.run.seed,
@@ -100,7 +102,8 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         overwrite=config.run.overwrite,
     )
     run.save_config({**settings_of(config), "resolved_model": asdict(model.config)})
-    run.save_split({**stored_plan(plan, dataset), "skipped": data.skipped})
+    left_out = dataset.raw.left_out if dataset.raw else {}
+    run.save_split({**stored_plan(plan, dataset), "skipped": data.skipped, "left_out": left_out})
     saver = _RunSaver(run, config, model.config, facts, data.preprocessing)
     emit(Note(text=f"run: {run.path} on {describe(device)}"))
     precision = Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype)

@@ -106,7 +106,7 @@ def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int]) -> 
     if kind in {"balanced", "effective"}:
         return scaled(balanced(counts) if kind == "balanced" else effective(counts), counts)
     try:
-        content = json.loads(Path(kind).read_text(encoding="utf-8"))
+        content = json.loads(Path(kind).expanduser().read_text(encoding="utf-8"))
         weights = torch.tensor([float(content[name]) for name in classes])
     except FileNotFoundError:
         raise UsageError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
-from vitcli.core.events import Emit
+from vitcli.core.events import Emit, Note
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
 
@@ -23,7 +23,7 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
         UsageError: a table whose columns are not obvious.
     """
     if config.labels:
-        return label_table.read(folder, _table(folder, Path(config.labels).expanduser()), config, emit)
+        return label_table.read(folder, table_path(folder, Path(config.labels).expanduser()), config, emit)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", hint="give a folder of class subfolders, or a name of `vit datasets`")
     return replace(_read(_unwrapped(folder), config, emit), name=folder.resolve().name)
@@ -31,11 +31,21 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
 
 def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     if not image_folder.has_split_folders(inner) and (table := label_table.find_table(inner)):
-        return label_table.read(inner, table, config, emit)
-    return image_folder.read(inner, emit=emit)
+        try:
+            return label_table.read(inner, table, config, emit)
+        except label_table.NoImagesNamedError as error:
+            if not image_folder.has_class_folders(inner):
+                raise
+            emit(Note(text=f"{error.message}, so the folders tell the classes"))
+    try:
+        return image_folder.read(inner, emit=emit)
+    except DataError as error:
+        if tables := sorted(path.name for path in inner.glob("*.csv")):
+            error.hint = f"if the labels are in a table, --labels {tables[0]} says which"
+        raise
 
 
-def _table(folder: Path, table: Path) -> Path:
+def table_path(folder: Path, table: Path) -> Path:
     """The table as it is called from here, or from inside the folder."""
     return table if table.exists() or not (folder / table).exists() else folder / table
 

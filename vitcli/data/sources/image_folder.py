@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -18,7 +18,11 @@ SPLIT_FOLDERS: dict[str, SplitName] = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "eval": "val",
     "test": "test",
+    "testing": "test",
+    "holdout": "test",
 }
 
 
@@ -37,7 +41,11 @@ def read(folder: Path, *, emit: Emit = ignore) -> RawDataset[FileSplit]:
     split_folders = _split_folders(folder, emit)
     if "train" not in split_folders and split_folders:
         raise DataError(f"{folder} has no train/ folder", hint=f"it has {', '.join(_names(split_folders))}")
-    roots = split_folders or {"train": folder}
+    roots = dict(split_folders) or {"train": folder}
+    test = roots.get("test")
+    if test and "train" in split_folders and not _subfolders(test) and find_images(test):
+        emit(Note(text=f"{test} has no class subfolders, so its images have no labels: `vit predict` takes them"))
+        del roots["test"]
     found = {split: _images_by_class(root) for split, root in roots.items()}
     classes = _aligned_classes({roots[split]: set(images) for split, images in found.items()})
     splits = {split: _file_split(images, classes) for split, images in found.items()}
@@ -48,6 +56,11 @@ def has_split_folders(folder: Path) -> bool:
     """Whether there is a ``train/`` with class subfolders in it."""
     train = [path for path in _subfolders(folder) if SPLIT_FOLDERS.get(path.name.lower()) == "train"]
     return any(len(_subfolders(path)) > 1 for path in train)
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Whether there are at least two subfolders with images in them."""
+    return sum(any(True for _ in _image_names(os.fspath(path))) for path in _subfolders(folder)) > 1
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -79,17 +92,19 @@ class ImageIndex:
         if not self.files:
             raise DataError(f"{folder} has no images", hint="give the folder that the images are in")
         self.parts = {file: PurePosixPath(_plain(file.relative_to(folder).as_posix())).parts for file in self.files}
-        self._by_name: dict[str, list[Path]] = {}
+        self._by_end: dict[tuple[str, ...], list[Path]] = {}
         for file, parts in self.parts.items():
             for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
-                self._by_name.setdefault(name, []).append(file)
+                for end in {(name,), (*parts[-2:-1], name), (*parts[:-1], name)}:
+                    self._by_end.setdefault(end, []).append(file)
 
     def find(self, name: str) -> list[Path]:
         """The images that a name may mean: none, one, or several of one name in different folders."""
         wanted = tuple(part for part in PurePosixPath(_plain(name.replace("\\", "/"))).parts if part not in {"/", "."})
         if not wanted:
             return []
-        candidates = self._by_name.get(wanted[-1], [])
+        ends = wanted, wanted[-2:], wanted[-1:]  # the longest first: thousands may share a name in different folders
+        candidates = next((found for end in ends if (found := self._by_end.get(end))), [])
         whole = [file for file in candidates if self.parts[file][-1] == wanted[-1]] or candidates
         fitting = [file for file in whole if _ends_alike(self.parts[file][:-1], wanted[:-1])]
         exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]

@@ -1,7 +1,7 @@
 """Labels in a table: a CSV file, or a plain list of names and labels, for a folder of images."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ _SAMPLE = 200
 """Rows that are looked at to tell the columns apart."""
 _NAMED = 5
 """Examples in a message."""
+
+
+class NoImagesNamedError(DataError):
+    """A table whose columns have no names of images."""
 
 
 def find_table(folder: Path) -> Path | None:
@@ -55,10 +59,11 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
     index = ImageIndex(folder)
     table = read_table(table_file, is_image=lambda cell: bool(index.find(cell)), emit=emit)
     image, label = _columns(table, index, config, emit)
-    split = next((at for at, name in enumerate(table.header) if name.lower() in _SPLIT_NAMES), None)
-    if split is not None and not {row[split].lower() for row in table.rows} <= SPLIT_FOLDERS.keys():
-        split = None
-    labelled = _labelled(table, index, image, label, config, emit)
+    split = _split_column(table, emit)
+    left_out: dict[str, tuple[str, ...]] = {}
+    labelled = _labelled(table, index, image, label, config, left_out, emit)
+    if not labelled:
+        raise DataError(f"no row of {table_file} can be used", hint="mend the table; --on-bad-image error says why")
     values = sorted({value for value, _ in labelled.values()}, key=_natural)
     _refuse_what_are_no_classes(values, len(labelled), table, label)
     names = _class_names(values, folder, config, emit)
@@ -78,7 +83,24 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
         },
         root=folder,
         values=tuple(values),
+        left_out=left_out,
     )
+
+
+def _split_column(table: Table, emit: Emit) -> int | None:
+    """The column that says which rows train, validate and test, if there is one."""
+    for at, name in enumerate(table.header):
+        found = {row[at].lower() for row in table.rows}
+        if name.lower() not in _SPLIT_NAMES or not found & SPLIT_FOLDERS.keys():
+            continue
+        if unknown := sorted(found - SPLIT_FOLDERS.keys()):
+            raise DataError(
+                f"column {name!r} of {table.path} has splits that are not known: {', '.join(map(repr, unknown[:_NAMED]))}",
+                hint=f"known are {', '.join(SPLIT_FOLDERS)}; call the column otherwise if it means something else",
+            )
+        emit(Note(text=f"splits: column {name!r} of {table.path}"))
+        return at
+    return None
 
 
 def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) -> tuple[int, int]:
@@ -86,10 +108,10 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
     image = _named_column(table, config.image_column, "--image-column")
     if image is None:
         sample = table.rows[:_SAMPLE]
-        hits = [sum(bool(index.find(row[at])) for row in sample) for at in range(len(table.header))]
-        image = int(np.argmax(hits))
+        hits = [len({file for row in sample for file in index.find(row[at])}) for at in range(len(table.header))]
+        image = int(np.argmax(hits))  # labels may be called like images, 0 like 0.png, but there are few
         if not hits[image]:
-            raise DataError(
+            raise NoImagesNamedError(
                 f"no column of {table.path} names images of {index.folder}: for example {table.rows[0]}",
                 hint="--image-column NAME says which, and the folder must hold the images",
             )
@@ -120,55 +142,77 @@ def _named_column(table: Table, name: str, option: str) -> int | None:
 
 
 def _labelled(
-    table: Table, index: ImageIndex, image: int, label: int, config: DataConfig, emit: Emit
+    table: Table,
+    index: ImageIndex,
+    image: int,
+    label: int,
+    config: DataConfig,
+    left_out: dict[str, tuple[str, ...]],
+    emit: Emit,
 ) -> dict[Path, tuple[str, int]]:
-    """The label of every image that has one, and the number of its row."""
+    """The label of every image that has one, and the number of its row; what is of no use goes into ``left_out``."""
     found: dict[Path, tuple[str, int]] = {}
     missing, unlabelled, repeated = [], [], []
     disagreeing: dict[Path, str] = {}
     for number, row in enumerate(table.rows):
         name, value = row[image], row[label]
-        files = index.find(name)
-        if len(files) > 1:
-            places = " and ".join(str(file) for file in files[:2])
-            raise DataError(
-                f"line {table.lines[number]} of {table.path} names {name!r}, which may be {places}",
-                hint="write the folder too",
-            )
-        if not files:
+        file = _image_of_row(table, number, name, index)
+        if not file:
             missing.append(name or f"line {table.lines[number]}")
         elif not value:
             unlabelled.append(name)
-        elif files[0] not in found:
-            found[files[0]] = value, number
-        elif found[files[0]][0] != value:
-            disagreeing[files[0]] = name
+        elif file not in found:
+            found[file] = value, number
+        elif found[file][0] != value:
+            disagreeing[file] = name
         else:
             repeated.append(name)
     for file in disagreeing:
         del found[file]
     total = len(table.rows)
-    _complain(f"of {total:,} rows name images that are not there", missing, config, emit, all_of=total)
-    _complain(f"of {total:,} rows have no label", unlabelled, config, emit, all_of=total)
-    _complain("images have rows that disagree about the label", list(disagreeing.values()), config, emit)
+    useless = {
+        f"of {total:,} rows name images that are not there": missing,
+        f"of {total:,} rows have no label": unlabelled,
+        "images have rows that disagree about the label": list(disagreeing.values()),
+    }
+    for what, names in useless.items():
+        if names:
+            _complain(what, names, config, emit, all_of=total)
+            left_out[what] = tuple(names)
     if repeated:
         emit(Warned(text=f"{_counted(repeated)} rows say again what others say"))
-    without_row = [
-        file.name
-        for file in index.files
-        if file not in found
-        and file not in disagreeing
-        and not index.parts[file][0].lower().startswith(_NOT_FOR_TRAINING)
-    ]
-    if without_row:
-        emit(Warned(text=f"{_counted(without_row)} images have no row, and are left out"))
+    _mention_others(index, {*found, *disagreeing}, emit)
     return found
+
+
+def _mention_others(index: ImageIndex, known: Set[Path], emit: Emit) -> None:
+    """Say which images have no row."""
+    others = [file.name for file in index.files if file not in known and not _is_for_testing(index, file)]
+    if others:
+        emit(Warned(text=f"{_counted(others)} images have no row, and are left out"))
+
+
+def _image_of_row(table: Table, number: int, name: str, index: ImageIndex) -> Path | None:
+    """The one image that a row names, if it is there."""
+    files = index.find(name)
+    if len(files) > 1:
+        files = [file for file in files if not _is_for_testing(index, file)] or files
+    if len(files) > 1:
+        places = " and ".join(str(file) for file in files[:2])
+        raise DataError(
+            f"line {table.lines[number]} of {table.path} names {name!r}, which may be {places}",
+            hint="write the folder too",
+        )
+    return files[0] if files else None
+
+
+def _is_for_testing(index: ImageIndex, file: Path) -> bool:
+    """Whether an image is in a folder of images without labels."""
+    return index.parts[file][0].lower().startswith(_NOT_FOR_TRAINING)
 
 
 def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *, all_of: int = 0) -> None:
     """An error, or with ``on_bad_image = skip`` a warning; an error in any case where nothing is left."""
-    if not names:
-        return
     text = f"{len(names):,} {what}: {_examples(names)}"
     if config.on_bad_image == "error" or len(names) == all_of:
         raise DataError(text, hint="mend the table, or --on-bad-image skip leaves them out")
