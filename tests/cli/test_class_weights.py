@@ -10,6 +10,7 @@ import torch
 from tests.conftest import Outcome
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
+from vitcli.workflows.training_data import _class_weights
 
 RunCli = Callable[..., Outcome]
 ImageFolder = Callable[..., Path]
@@ -43,9 +44,15 @@ def test_weights_shift_the_loss_towards_the_rare_class(train: Train, tmp_path: P
     dog = loss(train, "--class-weights", written(tmp_path / "dog.json", {"cat": 1e-9, "dog": 1, "emu": 7}))
     assert abs(cat - dog) > 0.01
     assert loss(train, "--class-weights", "balanced") == pytest.approx((cat + dog) / 2, abs=1e-4)
-    shares = [count / (1 - 0.999**count) for count in (12, 4)]
-    expected = (shares[0] * cat + shares[1] * dog) / sum(shares)
-    assert loss(train, "--class-weights", "effective") == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("balanced", 200), ("effective", (1 - 0.999**2000) / (1 - 0.999**10)), ("", None)]
+)
+def test_a_word_chooses_the_formula(kind: str, expected: float | None) -> None:
+    weights = _class_weights(kind, ("many", "few"), [2000, 10])
+    ratio = None if weights is None else (weights[1] / weights[0]).item()
+    assert ratio == (expected and pytest.approx(expected, rel=1e-5))
 
 
 @pytest.mark.parametrize(

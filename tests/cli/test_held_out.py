@@ -179,6 +179,20 @@ def test_changed_data_have_another_fingerprint(folder: Path, tmp_path: Path, cha
     assert facts(folder, tmp_path / "data").fingerprint != before
 
 
+def test_another_label_or_class_in_a_table_is_another_fingerprint(image_folder: ImageFolder, tmp_path: Path) -> None:
+    """The files and their names stay as they are."""
+    folder = image_folder(tmp_path / "table", {"photos": 4})
+    rows = {"000": "cat", "001": "dog", "002": "cat", "003": "dog"}
+    fingerprints = []
+    for labels in (rows, rows | {"000": "dog"}, {name: label.upper() for name, label in rows.items()}, rows):
+        (folder / "labels.csv").write_text("image,label\n" + "".join(f"{n},{label}\n" for n, label in labels.items()))
+        found = facts(folder, tmp_path / "data")
+        assert found.classes == tuple(sorted(set(labels.values())))
+        fingerprints.append(found.fingerprint)
+    assert len(set(fingerprints)) == 3
+    assert fingerprints[0] == fingerprints[3]
+
+
 def test_a_run_on_a_copy_is_evaluated_without_a_warning(run_cli: RunCli, pets: Path, tmp_path: Path) -> None:
     """The whole of it was moved to another machine, say."""
     moved = Path(shutil.copytree(pets, tmp_path / "elsewhere" / "pets", copy_function=shutil.copyfile))

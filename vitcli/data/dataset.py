@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -236,7 +236,8 @@ def _open_files(
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
     if not facts_file(folder).is_file():
         _write_facts(folder, _inspect(raw, fingerprint, how, emit))
-    facts = _read_facts(folder)
+    # What the classes are called may change without any file or label, as in a label map.
+    facts = replace(_read_facts(folder), classes=raw.classes, fingerprint=fingerprint)
     return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)
 
 
