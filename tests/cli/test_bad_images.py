@@ -152,7 +152,7 @@ def test_bad_images_are_left_out_and_named_each_time(
         assert "1 of 6 images cannot be read and are left out: val/cat/0.jpg" in said(outcome)
         stored.append(prepared(tmp_path))
     assert stored[0] == stored[1]
-    assert len(stored[0]) == (3 if mode == "disk" else 1)
+    assert len(stored[0]) == (4 if mode == "disk" else 2)
     judged: list[tuple[str, int, Words]] = [("train", 10, BAD[:2]), ("val", 5, BAD[2:3]), ("test", 7, BAD[3:])]
     for split, count, named in judged if mode == "disk" else judged[2:]:
         evaluated = run_cli("eval", "--split", split, "--data-dir", tmp_path / "data", "--json")
@@ -278,5 +278,5 @@ def test_eval_on_other_photos_leaves_out_what_it_cannot_read_and_writes_no_more_
     evaluated = run_cli("eval", other, "--data-dir", tmp_path / "data", "--json")
     assert evaluated.code == 0, evaluated.err
     assert json.loads(evaluated.out)["metrics"]["images"] == 7
-    assert prepared(tmp_path) == ["facts-1.json"] * 2
+    assert prepared(tmp_path) == ["duplicates-1.json", "facts-1.json", "facts-1.json"]
     assert pets.is_dir()

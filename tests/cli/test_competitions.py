@@ -227,5 +227,44 @@ def test_folds_that_cannot_be(run_cli: RunCli, shapes: Path, words: tuple[str, .
 def test_either_images_or_a_submission(run_cli: RunCli, trained_run: Path) -> None:
     for words in ((), ("a.png", "--submission", "b.csv")):
         outcome = run_cli("predict", *words, "--output-dir", trained_run.parent)
-        assert outcome.code == 1
+        assert outcome.code == 2
         assert "either IMAGE... or --submission FILE" in outcome.err
+
+
+def test_folds_of_an_earlier_cross_validation_do_not_stay(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert run_cli("train", shapes, *tiny, "--folds", "3", "--name", "cv").code == 0
+    assert run_cli("train", shapes, *tiny, "--folds", "2", "--name", "cv", "--overwrite").code == 0
+    assert not (tmp_path / "experiments" / "cv" / "fold-3").exists()
+    assert run_cli("train", shapes, *tiny, "--name", "plain").code == 0
+    refused = run_cli("train", shapes, *tiny, "--folds", "2", "--name", "plain")
+    assert refused.code == 1
+    assert "no place for folds" in refused.err
+    image = next(shapes.rglob("*.png"))
+    pattern = tmp_path / "experiments" / "cv" / "fold-*"
+    assert run_cli("predict", image, "--model", pattern).code == 0
+    info = tmp_path / "experiments" / "cv" / "fold-2" / "run.json"
+    info.write_text(info.read_text().replace('"finished"', '"failed"'))
+    averaged = run_cli("predict", image, "--model", "cv")
+    assert "left out of the mean: cv/fold-2 (failed)" in averaged.err
+
+
+def test_single_folds_without_a_name_come_together(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    for fold in (1, 2):
+        assert run_cli("train", shapes, *tiny, "--folds", "2", "--fold", fold).code == 0
+    (folder,) = (tmp_path / "experiments").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["fold-1", "fold-2"]
+
+
+def test_a_table_inside_the_folder_is_found_again(
+    run_cli: RunCli, image_folder: Callable[..., Path], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "photos", {"pictures": 20})
+    rows = [f"{file.name},{'ab'[at % 2]}" for at, file in enumerate(sorted((folder / "pictures").iterdir()))]
+    (folder / "inner.csv").write_text("image,label\n" + "\n".join(rows) + "\n")
+    assert run_cli("train", "photos", *tiny, "--labels", "inner.csv").code == 0
+    judged = run_cli("eval")
+    assert judged.code == 0, judged.err

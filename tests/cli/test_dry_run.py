@@ -17,7 +17,7 @@ SMALL = ("--model", "vit-nano-patch4", "--image-size", "16", "--batch-size", "8"
 @pytest.fixture
 def photos(image_folder: Callable[..., Path], tmp_path: Path) -> Path:
     """Thirty colour photos of one class and ten of another."""
-    return image_folder(tmp_path / "photos", {"cat": 30, "dog": 10}, size=(80, 60), mode="RGB")
+    return image_folder(tmp_path / "unseen", {"cat": 30, "dog": 10}, size=(80, 60), mode="RGB")
 
 
 def report_of(run_cli: RunCli, *words: object) -> tuple[int, dict]:
@@ -37,7 +37,7 @@ def test_good_data_may_be_trained_on_and_nothing_is_written(
     assert "training can start" in outcome.err
     assert "always answering 'cat' scores" in outcome.out
     assert not (tmp_path / "experiments").exists()
-    assert not list(data_dir.glob("prepared/photos-*/*.safetensors"))
+    assert not list(data_dir.glob("prepared/unseen-*/*.safetensors"))
 
 
 def test_bad_images_are_all_named(run_cli: RunCli, photos: Path) -> None:
@@ -122,3 +122,24 @@ def test_sets_without_files_are_checked_too(run_cli: RunCli) -> None:
     assert code == 0
     assert report["images"] == {"train": 1295, "val": 143, "test": 359}
     assert report["bad"] == {}
+
+
+def test_rows_of_no_use_are_named(run_cli: RunCli, photos: Path) -> None:
+    names = [file.relative_to(photos).as_posix() for file in sorted(photos.rglob("*.png"))]
+    rows = [f"{name},{name.split('/')[0]}" for name in names] + ["gone.png,cat", f"{names[0]},dog", f"{names[1]},"]
+    table = photos.parent / "table.csv"
+    table.write_text("image,label\n" + "\n".join(rows[1:]) + "\n" + rows[0] + "\n")
+    code, report = report_of(run_cli, photos, "--labels", table, *SMALL)
+    assert code == 1
+    assert [list(names) for names in report["left_out"].values()] == [["gone.png"], [names[1]], [names[0]]]
+    assert run_cli("train", photos, "--labels", table, *SMALL).code == 1
+    code, report = report_of(run_cli, photos, "--labels", table, *SMALL, "--on-bad-image", "skip")
+    assert (code, report["would_start"]) == (0, True)
+
+
+def test_images_that_are_all_bad_are_all_named(run_cli: RunCli, photos: Path) -> None:
+    for file in photos.rglob("*.png"):
+        file.write_bytes(file.read_bytes()[:-30])
+    code, report = report_of(run_cli, photos, *SMALL)
+    assert code == 1
+    assert len(report["bad"]) == 40

@@ -80,12 +80,12 @@ def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
     process = training(whole)
     wait_until(whole.exists, process)
     began = time.monotonic()
-    wait_until(lambda: len(content(whole)) == 3, process)  # the facts, and the images of both splits
+    wait_until(lambda: len(content(whole)) == 4, process)  # facts, duplicates, and the images of both splits
     seconds = time.monotonic() - began
     process.join(60)
     assert process.exitcode == 0
     expected = content(whole)
-    assert len(expected) == 3
+    assert len(expected) == 4
 
     moments = random.Random(0)
     in_the_middle = 0

@@ -314,3 +314,57 @@ def test_a_hundred_thousand_rows_are_read(tmp_path: Path) -> None:
     raw = read(tmp_path / "images", "image,label\n" + rows, emit=events.append)
     assert np.bincount(raw.splits["train"].labels).sum() == 300
     assert any(isinstance(event, Warned) and event.text.startswith("99,700") for event in events)
+
+
+def test_splits_that_are_not_known_are_named(photos: Path) -> None:
+    content = "image,label,split\na.jpg,cat,train\nb.jpg,dog,train\nc.png,cat,later\nd.jpg,dog,train\n"
+    with pytest.raises(DataError, match="splits that are not known: 'later'"):
+        read(photos, content)
+
+
+def test_labels_that_are_called_like_images_are_no_names(tmp_path: Path) -> None:
+    for number in range(6):
+        picture(tmp_path / "photos" / f"{number}.png")
+    content = "id,label\ngone.png,1\n" + "".join(f"{number}.png,{number % 2}\n" for number in range(6))
+    raw = read(tmp_path / "photos", content, on_bad_image="skip")
+    assert len(pairs(raw)) == 6
+    assert list(raw.left_out.values()) == [("gone.png",)]
+
+
+def test_rows_that_all_disagree_leave_nothing(photos: Path) -> None:
+    content = ROWS + "".join(f"{name},bird\n" for name in NAMES)
+    with pytest.raises(DataError, match=r"no row of .* can be used"):
+        read(photos, content, on_bad_image="skip")
+
+
+def test_images_for_testing_do_not_make_names_ambiguous(tmp_path: Path) -> None:
+    for folder in ("train", "test"):
+        for name in NAMES:
+            picture(tmp_path / "photos" / folder / name)
+    raw = read(tmp_path / "photos", ROWS)
+    assert {file.parent.name for file in raw.splits["train"].files} == {"train"}
+
+
+def test_a_table_of_other_things_beside_class_folders_is_passed_over(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    image_folder(tmp_path / "pets", {"cat": 2, "dog": 2})
+    (tmp_path / "pets" / "notes.csv").write_text("day,weather\nmonday,rain\n")
+    events: list[Event] = []
+    assert any_folder.read(tmp_path / "pets", DataConfig(), events.append).classes == ("cat", "dog")
+    assert any(isinstance(event, Note) and "so the folders tell the classes" in event.text for event in events)
+
+
+def test_test_images_without_classes_have_no_labels(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    image_folder(tmp_path / "pets", {"train/cat": 2, "train/dog": 2})
+    picture(tmp_path / "pets" / "test" / "1.jpg")
+    assert any_folder.read(tmp_path / "pets", DataConfig(), ignore).splits.keys() == {"train"}
+
+
+def test_two_thousand_images_of_one_name_are_told_apart_at_once(tmp_path: Path) -> None:
+    for number in range(2000):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "image.png").touch()
+    index = ImageIndex(tmp_path)
+    assert all(index.find(f"{number}/image.png") == [tmp_path / f"{number}" / "image.png"] for number in range(2000))
+    assert all(len(index._by_end[f"{number}", "image.png"]) == 1 for number in range(2000))  # no search among thousands

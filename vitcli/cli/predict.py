@@ -19,7 +19,6 @@ from vitcli.cli.options import (
     OfflineOption,
     OutputDirOption,
 )
-from vitcli.core.errors import UsageError
 from vitcli.core.files import write_text
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def predict(
     Several models are averaged: --model RUN of a cross-validation, or a pattern such as 'RUN/fold-*'.
     """
     if bool(images) == bool(submission):
-        raise UsageError("either IMAGE... or --submission FILE says what to predict", hint="`vit predict --help`")
+        raise typer.BadParameter("either IMAGE... or --submission FILE says what to predict")
     if submission:
         _submit(submission, model, output_dir, data_dir, device, batch_size, offline=offline, as_json=as_json)
         return

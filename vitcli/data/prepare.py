@@ -97,7 +97,7 @@ def prepare(
             images[done : done + len(chunk)] = chunk
             done += len(chunk)
         return PreparedSplit(images=torch.from_numpy(images), labels=torch.from_numpy(labels))
-    if how.skip_bad or name == "train":  # bad ones must be known before the first batch
+    if how.skip_bad:  # bad ones must be known before the first batch
         for _ in _decoded(split, labels, geometry, how, emit, f"checking {name} images"):
             pass
     return PreparedSplit(images=StreamedImages(split.files, geometry, how.workers), labels=torch.from_numpy(labels))

@@ -141,7 +141,7 @@ def _check_early(stated: TrainConfig, *, takes_architecture: bool) -> None:
     kind = stated.optim.class_weights
     known = ("balanced", "effective")
     if kind not in {"", *known} and not Path(kind).expanduser().is_file():
-        hint = did_you_mean(kind, known, otherwise="expected: balanced, effective, or a JSON file")
+        hint = f"{did_you_mean(kind, known)} expected: balanced, effective, or a JSON file".strip()
         raise UsageError(f"class_weights = {kind!r} is no file", hint=hint)
     if stated.run.name:
         path = Path(stated.run.output_dir).expanduser() / stated.run.name

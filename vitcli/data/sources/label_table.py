@@ -1,7 +1,8 @@
 """Labels in a table: a CSV file, or a plain list of names and labels, for a folder of images."""
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def _labelled(
     return found
 
 
-def _mention_others(index: ImageIndex, known: Set[Path], emit: Emit) -> None:
+def _mention_others(index: ImageIndex, known: AbstractSet[Path], emit: Emit) -> None:
     """Say which images have no row."""
     others = [file.name for file in index.files if file not in known and not _is_for_testing(index, file)]
     if others:
