@@ -7,6 +7,7 @@ Layout of the format: 8 bytes header length, JSON header, tensors.
 
 import json
 import math
+import os
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,11 @@ def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels,
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.write(bytes(labels.nbytes))
-        written = sum(file.write(np.ascontiguousarray(chunk).data) for chunk in images)
+        written = 0
+        for chunk in images:
+            written += file.write(np.ascontiguousarray(chunk).data)
+            if written < pixels and hasattr(os, "fdatasync"):
+                os.fdatasync(file.fileno())  # now, while the next chunk is being decoded
         assert written == pixels, f"{written} bytes of images written, not {pixels}"
         file.seek(8 + len(header))
         file.write(np.ascontiguousarray(labels, dtype="<i8").tobytes())

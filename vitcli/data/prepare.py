@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,9 @@ from vitcli.data.preprocess import load_array
 from vitcli.data.raw import FileSplit
 
 CHUNK = 256
-"""Images decoded between two reports of progress."""
+"""The most images decoded between two reports of progress,"""
+_CHUNK_BYTES = 2**25
+"""and the most bytes of them."""
 _MARGIN = 2**28
 """Bytes that a cache leaves free on the disk."""
 _MEMORY_SHARE = 0.5
@@ -128,23 +130,38 @@ def _place(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Li
 def _decoded(
     split: FileSplit, labels: NDArray[np.int64], geometry: Geometry, how: Preparation, emit: Emit, task: str
 ) -> Iterator[NDArray[np.uint8]]:
-    """The images of files, decoded in parallel, in order, a chunk at a time; bad ones are black, and marked."""
-    blank = np.zeros((geometry.channels, *geometry.size), dtype=np.uint8)
+    """The images of files, decoded in parallel, in order, a chunk at a time; bad ones are black, and marked.
 
-    def decode(at: int) -> NDArray[np.uint8]:
+    While a chunk is written, the next one is decoded.
+    """
+    shape, total = (geometry.channels, *geometry.size), len(split.files)
+    size = min(CHUNK, max(_CHUNK_BYTES // int(np.prod(shape)), 1))
+
+    def decode(chunk: NDArray[np.uint8], start: int, at: int) -> None:
         try:
-            return _load(split.files[at], geometry)
+            chunk[at - start] = _load(split.files[at], geometry)
         except DataError:
             if not how.skip_bad:
                 raise
             labels[at] = UNREADABLE
-            return blank
+            chunk[at - start] = 0
 
-    total = len(split.files)
     with ThreadPoolExecutor(how.workers or os.cpu_count()) as pool:
-        for start in range(0, total, CHUNK):
+
+        def begin(start: int) -> tuple[NDArray[np.uint8], list[Future[None]]]:
+            members = range(start, min(start + size, total))
+            chunk = np.empty((len(members), *shape), dtype=np.uint8)
+            return chunk, [pool.submit(decode, chunk, start, at) for at in members]
+
+        chunk, decoding = begin(0)
+        for start in range(0, total, size):
             emit(TaskProgress(task=task, done=start, total=total))
-            yield np.stack(list(pool.map(decode, range(start, min(start + CHUNK, total)))))
+            for each in decoding:
+                each.result()
+            ready = chunk
+            if start + size < total:
+                chunk, decoding = begin(start + size)
+            yield ready
     emit(TaskProgress(task=task, done=total, total=total))
 
 
