@@ -237,6 +237,9 @@ def test_folds_of_an_earlier_cross_validation_do_not_stay(
     assert run_cli("train", shapes, *tiny, "--folds", "3", "--name", "cv").code == 0
     assert run_cli("train", shapes, *tiny, "--folds", "2", "--name", "cv", "--overwrite").code == 0
     assert not (tmp_path / "experiments" / "cv" / "fold-3").exists()
+    again = ("--folds", "2", "--name", "cv", "--overwrite")
+    assert run_cli("train", tmp_path / "absent", *tiny, *again).code == 1
+    assert (tmp_path / "experiments" / "cv" / "fold-2" / "run.json").exists()  # a mistake costs nothing
     assert run_cli("train", shapes, *tiny, "--name", "plain").code == 0
     refused = run_cli("train", shapes, *tiny, "--folds", "2", "--name", "plain")
     assert refused.code == 1

@@ -24,6 +24,10 @@ class Part:
     members: Labels | None = None
     """Their indices there; None: all."""
 
+    def indices(self, dataset: Dataset) -> Labels:
+        """Their indices there, (N,), in any case."""
+        return np.arange(dataset.facts.counts[self.found]) if self.members is None else self.members
+
 
 Plan = dict[SplitName, Part]
 """``train`` is always there."""

@@ -8,7 +8,7 @@ from statistics import mean, pstdev
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.files import write_json
-from vitcli.core.runs import folds_of
+from vitcli.core.runs import check_free, folds_of
 from vitcli.workflows.train import TrainResult, train
 
 
@@ -35,16 +35,20 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
     Raises:
         what ``train`` raises; folds that ended before stay.
     """
-    count = configure(*layers).data.folds
+    asked = configure(*layers)
+    count, name = asked.data.folds, asked.run.name
     results: list[TrainResult] = []
-    name = configure(*layers).run.name
-    if name and configure(*layers).run.overwrite:
-        _remove_folds(Path(configure(*layers).run.output_dir).expanduser() / name)
+    if name:
+        for fold in range(1, count + 1):
+            path = Path(asked.run.output_dir).expanduser() / name / f"fold-{fold}"
+            check_free(path, overwrite=asked.run.overwrite)
     for fold in range(1, count + 1):
         emit(Note(text=f"fold {fold} of {count}"))
         chosen: Settings = {"data": {"fold": fold}, **({"run": {"name": name}} if name else {})}
         results.append(train(*layers, chosen, emit=emit))
         name = results[0].path.parent.name
+        if fold == 1:
+            _remove_others(results[0].path)
     accuracies = [result.best.val_accuracy for result in results]
     path = results[0].path.parent
     result = FoldsResult(
@@ -65,8 +69,9 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
     return result
 
 
-def _remove_folds(path: Path) -> None:
-    """An earlier cross-validation of that name, which may have had more folds."""
-    for fold in folds_of(path):
-        shutil.rmtree(fold.path)
-    (path / "folds.json").unlink(missing_ok=True)
+def _remove_others(first: Path) -> None:
+    """An earlier cross-validation of that name goes when the first fold of this one is there."""
+    for fold in folds_of(first.parent):
+        if fold.path != first:
+            shutil.rmtree(fold.path)
+    (first.parent / "folds.json").unlink(missing_ok=True)

@@ -119,7 +119,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     seen = source.preprocessing if source else None
     geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=seen)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
-    members = _members(plan, "train", dataset)
+    members = plan["train"].indices(dataset)
     is_good = [("train", at) not in inspection.bad for at in members.tolist()]
     good = members[np.array(is_good, dtype=bool)]
     preprocessing = Preprocessing(geometry=geometry, image_size=model.config.image_size, mean=(0.5,), std=(0.5,))
@@ -132,7 +132,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
         dataset=dataset.facts.name,
         model=config.model.name,
         recipe=config.run.recipe,
-        images={name: len(_members(plan, name, dataset)) for name in plan},
+        images={name: len(plan[name].indices(dataset)) for name in plan},
         left_out=left_out,
         bad={named(dataset, [place])[0]: reason for place, reason in inspection.bad.items()},
         kinds=inspection.kinds,
@@ -149,7 +149,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
 
 def balance(dataset: Dataset, plan: Plan) -> Balance:
     """How many images each class has for training."""
-    labels = dataset.labels("train")[_members(plan, "train", dataset)]
+    labels = dataset.labels("train")[plan["train"].indices(dataset)]
     counts = np.bincount(labels, minlength=len(dataset.facts.classes)).tolist()
     most = int(np.argmax(counts))
     return Balance(
@@ -162,7 +162,7 @@ def balance(dataset: Dataset, plan: Plan) -> Balance:
 def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
     """What is there more than once, within training and across splits."""
     split_of: dict[Place, SplitName] = {
-        (part.found, at): name for name, part in plan.items() for at in _members(plan, name, dataset).tolist()
+        (part.found, at): name for name, part in plan.items() for at in part.indices(dataset).tolist()
     }
     labels = {name: dataset.labels(name) for name in dataset.facts.counts}
     across: dict[tuple[SplitName, SplitName], list[tuple[Place, Place]]] = defaultdict(list)
@@ -215,11 +215,6 @@ def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
 def _without_warnings(emit: Emit) -> Emit:
     """What is bad is reported in the end, so warnings about it on the way are of no use."""
     return lambda event: None if isinstance(event, Warned) else emit(event)
-
-
-def _members(plan: Plan, name: SplitName, dataset: Dataset) -> Labels:
-    part = plan[name]
-    return np.arange(dataset.facts.counts[part.found]) if part.members is None else part.members
 
 
 def _some(members: Labels, config: TrainConfig) -> Labels:

@@ -194,9 +194,8 @@ def _with_dataset(layers: tuple[Settings, ...], emit: Emit) -> tuple[Settings, .
 
 def _members_and_labels(dataset: Dataset, part: Part) -> tuple[Labels, Labels]:
     """Indices of the images of a part of a split, and their labels; both (N,)."""
-    labels = dataset.labels(part.found)
-    members = np.arange(len(labels)) if part.members is None else part.members
-    return members, labels[members]
+    members = part.indices(dataset)
+    return members, dataset.labels(part.found)[members]
 
 
 def _draw_samples(dataset: Dataset, split: SplitName, plan: Plan, config: TrainConfig, path: Path) -> None:

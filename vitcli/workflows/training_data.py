@@ -93,7 +93,7 @@ def prepare_training_data(
 
 def _unreadable(dataset: Dataset, part: Part, prepared: PreparedSplit) -> list[str]:
     """The names of a part's images that cannot be read; what was prepared is all of its split, or the part alone."""
-    members = part.members if part.members is not None else np.arange(dataset.facts.counts[part.found])
+    members = part.indices(dataset)
     is_part = len(prepared.labels) == len(members)
     labels = prepared.labels.numpy() if is_part else prepared.labels.numpy()[members]
     return [str(name) for name in dataset.names(part.found, members[labels < 0])]
