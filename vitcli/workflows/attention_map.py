@@ -8,15 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitcli.attention.fusion import HeadFusion, patch_map, sink_share
-from vitcli.attention.registry import METHODS
+from vitcli.attention.evidence import HeadFusion, Options
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
-from vitcli.core.registry import load_object
 from vitcli.data.preprocess import load_array
 from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
 from vitcli.figures.attention import draw_attention
-from vitcli.models.capture import capture_attention
+from vitcli.workflows.explaining import Question, explain
 from vitcli.workflows.images import image_files
 from vitcli.workflows.loading import LoadedModel, load_model
 
@@ -69,43 +67,35 @@ def attention_map(
         UsageError: no such method, layer or head.
         DataError: an image cannot be read.
     """
-    entry = METHODS[method]
     files = image_files(inputs)
     loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, needs_head=False, emit=emit)
-    depth = loaded.checkpoint.model.depth
-    used = sorted({_checked(layer, depth, "layer") for layer in layers})
-    if not used:
-        used = [depth - 1] if entry.layers == "last" else list(range(depth))
-    chosen_heads = sorted({_checked(head, loaded.checkpoint.model.num_heads, "head") for head in heads})
     figures = _figure_paths(files, method, output, loaded)
     maps = []
     for done, (file, figure) in enumerate(zip(files, figures, strict=True)):
         emit(TaskProgress(task="drawing attention", done=done, total=len(files)))
-        maps.append(_one_map(file, figure, loaded, method, used, chosen_heads, head_fusion, emit))
+        maps.append(_one_map(file, figure, loaded, method, layers, heads, head_fusion, emit))
     emit(TaskProgress(task="drawing attention", done=len(files), total=len(files)))
     return maps
 
 
-@torch.inference_mode()
 def _one_map(
     file: Path,
     figure: Path,
     loaded: LoadedModel,
     method: str,
-    layers: list[int],
-    heads: list[int],
+    layers: Sequence[int],
+    heads: Sequence[int],
     fusion: HeadFusion,
     emit: Emit,
 ) -> AttentionMap:
     config = loaded.checkpoint.model
     pixels = load_array(file, loaded.checkpoint.preprocessing.geometry)
     batch = torch.from_numpy(pixels)[None].to(loaded.device)
-    with capture_attention(loaded.model, layers) as captured:
-        probabilities = loaded.model(loaded.to_input(batch)).float().softmax(dim=1)[0]
-    attentions = [captured[layer][:, heads] if heads else captured[layer] for layer in layers]
-    row = load_object(METHODS[method].function)(attentions, loaded.model.pooling_row(), fusion)
-    share = float(sink_share(row, config.num_prefix_tokens)[0])
-    weights = patch_map(row, grid=config.grid, num_prefix_tokens=config.num_prefix_tokens)[0].cpu().numpy()
+    question = Question(methods=(method,), layers=tuple(layers), heads=tuple(heads), options=Options(fusion=fusion))
+    explanation = explain(loaded.model, loaded.to_input(batch), question)
+    probabilities = explanation.logits.softmax(dim=1)[0]
+    share = float(explanation.prefix_shares[method][0, 0])
+    weights = explanation.maps[method][0, 0].cpu().numpy()
     if not weights.any():
         emit(Warned(text=f"{file.name}: all weights are 0, there is nothing to see"))
     predicted, probability = "no classifier", 0.0
@@ -128,12 +118,6 @@ def _one_map(
         prefix_share=share,
         figure=figure,
     )
-
-
-def _checked(index: int, count: int, kind: str) -> int:
-    if not -count <= index < count:
-        raise UsageError(f"{kind} {index} does not exist", hint=f"this model has {kind}s 0 to {count - 1}")
-    return index % count
 
 
 def _figure_paths(files: Sequence[Path], method: str, output: Path | None, loaded: LoadedModel) -> list[Path]:
