@@ -112,7 +112,7 @@ class Explainer:
         """layer -> A_l, (B, H, N, N)."""
         self._tokens: dict[int, Tensor] = {}
         self._outputs: dict[int, Tensor] = {}
-        with _frozen(model), torch.set_grad_enabled(bool(self.needs - {"nothing", "attention", "pixels"})):
+        with self._computing(gradients=bool(self.needs - {"nothing", "attention", "pixels"})):
             logits = self._watched_forward()
         self._logits = logits
         self.logits = logits.detach()
@@ -156,7 +156,7 @@ class Explainer:
                 evidence = replace(evidence, tokens=tokens.detach(), token_gradients=self._backward(slot)[-1])
             case "pixels":
                 evidence = replace(evidence, pixels=self.images, pixel_gradients=self._path_gradients(slot))
-        with torch.no_grad():
+        with self._computing(gradients=False):
             row: Tensor = load_object(entry.function)(evidence, self.question.options)
         return row
 
@@ -187,9 +187,22 @@ class Explainer:
                 self._tokens = stack.enter_context(capture_tokens(self.model, self._token_layer))
             if "layer gradients" in self.needs:
                 self._outputs = stack.enter_context(capture_outputs(self.model, watched))
-            stack.enter_context(torch.autocast(self.images.device.type, enabled=False))
             logits: Tensor = self.model(self.images)
         return logits
+
+    @contextmanager
+    def _computing(self, *, gradients: bool = True) -> Iterator[None]:
+        """In float32; and no weight wants a gradient: only what is watched does."""
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        exact = torch.autocast(self.images.device.type, enabled=False)
+        try:
+            for parameter in learning:
+                parameter.requires_grad = False
+            with exact, torch.set_grad_enabled(gradients):
+                yield
+        finally:
+            for parameter in learning:
+                parameter.requires_grad = True
 
     def _heads(self, matrices: Tensor) -> Tensor:
         return matrices[:, list(self.question.heads)] if self.question.heads else matrices
@@ -203,19 +216,18 @@ class Explainer:
         """Gradients dy / dA of every watched layer, then dy / d tokens if they are watched."""
         if slot not in self._gradients:
             seen = [self.probabilities[layer] for layer in self._watched] + list(self._tokens.values())
-            y = self._score(self._logits, slot)
-            self._gradients[slot] = list(torch.autograd.grad(y, seen, retain_graph=True, materialize_grads=True))
+            with self._computing():
+                self._gradients[slot] = _gradients(self._score(self._logits, slot), seen)
         return self._gradients[slot]
 
     def _layer_backward(self, slot: int) -> list[Tensor]:
         """Gradients ds_l / dA_l of every watched layer."""
         if slot not in self._layer_gradients:
             found: list[Tensor] = []
-            for layer in self._watched:
-                with _frozen(self.model), torch.enable_grad():
+            with self._computing():
+                for layer in self._watched:
                     logits = self.model.classify(self.model.pool(self._outputs[layer]))
-                seen = self.probabilities[layer]
-                found += torch.autograd.grad(self._score(logits, slot), seen, retain_graph=True)
+                    found += _gradients(self._score(logits, slot), [self.probabilities[layer]])
             self._layer_gradients[slot] = found
         return self._layer_gradients[slot]
 
@@ -226,26 +238,17 @@ class Explainer:
             middles = (torch.arange(steps, device=self.images.device) + 0.5) / steps
             total = torch.zeros_like(self.images)
             for some in middles.split(max(_PATH_BATCH // len(self.images), 1)):
-                points = (some[:, None, None, None, None] * self.images).flatten(0, 1).requires_grad_()
-                with _frozen(self.model), torch.enable_grad(), torch.autocast(points.device.type, enabled=False):
-                    y = self._score(self.model(points), slot)
-                (gradient,) = torch.autograd.grad(y, points)
+                with self._computing():
+                    points = (some[:, None, None, None, None] * self.images).flatten(0, 1).requires_grad_()
+                    (gradient,) = _gradients(self._score(self.model(points), slot), [points])
                 total += gradient.view(len(some), *self.images.shape).sum(dim=0)
             self._pixel_gradients[slot] = total / steps
         return self._pixel_gradients[slot]
 
 
-@contextmanager
-def _frozen(model: VisionTransformer) -> Iterator[None]:
-    """No weight wants a gradient while the block runs: only what is watched does."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in learning:
-            parameter.requires_grad = False
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad = True
+def _gradients(y: Tensor, seen: Sequence[Tensor]) -> list[Tensor]:
+    """Of y, with the graph kept for other classes."""
+    return list(torch.autograd.grad(y, seen, retain_graph=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
