@@ -1,0 +1,72 @@
+"""Attention through the layers, as an animation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from vitcli.core.files import replacing
+from vitcli.figures.attention_map import draw_panels
+from vitcli.figures.attention_style import MapPicture, Style, Subject, scale_of
+
+_MILLISECONDS = 500
+_LAST_MILLISECONDS = 1500
+
+
+def write_gif(
+    subject: Subject,
+    maps: NDArray[np.float32],
+    path: Path,
+    style: Style,
+    *,
+    layers: Sequence[str],
+    method: str = "attention",
+    unit: str = "",
+    is_signed: bool = False,
+) -> None:
+    """The map of every layer, one after the other, on one scale for all; it loops.
+
+    Args:
+        subject: the image.
+        maps: (L, h, w)
+        path: the GIF file.
+        style: how the maps are drawn.
+        layers: names of the L layers.
+        method: what the maps are.
+        unit: what a value is.
+        is_signed: whether they have a sign.
+    """
+    scale = scale_of(maps, style.norm, is_signed=is_signed)
+    frames = [
+        draw_panels(
+            subject,
+            MapPicture(method=f"{method}: {layer}", weights=weights, is_signed=is_signed, unit=unit),
+            style,
+            scale=scale,
+        ).image
+        for weights, layer in zip(maps, layers, strict=True)
+    ]
+    first, *others = _with_one_palette(frames)
+    durations = [_MILLISECONDS] * len(others) + [_LAST_MILLISECONDS]
+    with replacing(path) as temporary:
+        first.save(temporary, format="gif", save_all=True, append_images=others, duration=durations, loop=0)
+
+
+def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """Frames of 256 colours in all; what is the same in all of them is dithered once, so that it stands still."""
+    boxes = [ImageChops.difference(frames[0], frame).getbbox() for frame in frames]
+    found = np.array([box for box in boxes if box is not None], dtype=int).reshape(-1, 4)
+    sample = np.concatenate([np.asarray(frame)[:: len(frames)] for frame in frames])
+    palette = Image.fromarray(sample).quantize(256)
+    ground = frames[0].quantize(palette=palette)
+    if not len(found):
+        return [ground.copy() for _ in frames]
+    left, top, right, bottom = (int(at) for at in (*found.min(axis=0)[:2], *found.max(axis=0)[2:]))
+    drawn = []
+    for frame in frames:
+        image = ground.copy()
+        image.paste(frame.crop((left, top, right, bottom)).quantize(palette=palette), (left, top))
+        drawn.append(image)
+    return drawn

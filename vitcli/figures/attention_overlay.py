@@ -1,0 +1,135 @@
+"""A map laid over an image, pixel by pixel: arrays in, arrays out."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitcli.figures.attention_style import Interpolation, MapPicture, Scale, Style, Subject, colour_indices
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
+_LONGEST = 1024
+"""No panel is larger, so that a figure stays one that can be opened."""
+
+
+def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST) -> NDArray[np.uint8]:
+    """An image in the size in which it is shown.
+
+    Args:
+        pixels: (C, H, W), grey or in colour.
+        least: its shorter side is enlarged to this by a whole factor, so that its pixels stay squares of one size,
+        most: unless its longer side would be more than this; a larger image is made smaller.
+
+    Returns:
+        (H', W', 3)
+    """
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).convert("RGB")
+    shorter, longer = sorted(image.size)
+    factor = min(math.ceil(least / shorter), most // longer)
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    elif longer > most:
+        size = tuple(max(1, round(side * most / longer)) for side in image.size)
+        image = image.resize((size[0], size[1]), Image.Resampling.BOX if longer > 2 * most else Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+def spread(
+    weights: NDArray[np.float32], y: NDArray[np.float64], x: NDArray[np.float64], interp: Interpolation
+) -> NDArray[np.float64]:
+    """A map between its patches.
+
+    Args:
+        weights: (h, w)
+        y: rows at which it is wanted, in patches: patch i reaches from i to i + 1, and has its value in the middle.
+        x: columns, likewise.
+        interp: beyond the middle of the outermost patches, their values go on. Bicubic is Keys' convolution.
+
+    Returns:
+        (rows, columns)
+    """
+    down, across = (_shares(at, count, interp) for at, count in zip((y, x), weights.shape, strict=True))
+    return down @ weights.astype(np.float64) @ across.T
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    picture: MapPicture,
+    style: Style,
+    scale: Scale,
+    *,
+    box: Box | None = None,
+    interp: Interpolation | None = None,
+) -> NDArray[np.uint8]:
+    """A map as a veil over an image.
+
+    Args:
+        image: (H, W, 3).
+        picture: the map.
+        style: its colours and their opacity.
+        scale: of its values.
+        box: the part of the image that the map covers; None: all of it.
+        interp: other than the style's.
+
+    Returns:
+        (H, W, 3)
+    """
+    left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
+    y, x = (np.arange(side) + 0.5 for side in image.shape[:2])  # centres of pixels
+    covered = np.ix_((top <= y) & (y <= bottom), (left <= x) & (x <= right))
+    rows, columns = picture.weights.shape
+    y, x = y[covered[0].ravel()], x[covered[1].ravel()]
+    values = spread(
+        picture.weights,
+        (y - top) / (bottom - top) * rows,
+        (x - left) / (right - left) * columns,
+        interp or style.interp,
+    )
+    veil = style.colours(is_signed=picture.is_signed)[colour_indices(values, scale)]
+    drawn = image.copy()
+    drawn[covered] = np.rint((1 - style.alpha) * image[covered] + style.alpha * veil)
+    return drawn
+
+
+def shown_whole(subject: Subject, *, least: int) -> tuple[NDArray[np.uint8], Box]:
+    """The whole picture in the size in which it is shown, and where in it the part lies that the model saw."""
+    assert subject.whole is not None
+    assert subject.box is not None
+    image = panel(subject.whole, least=least)
+    across, down = image.shape[1] / subject.whole.shape[2], image.shape[0] / subject.whole.shape[1]
+    left, top, right, bottom = subject.box
+    return image, (left * across, top * down, right * across, bottom * down)
+
+
+def patch_box(patch: tuple[int, int], grid: tuple[int, int], box: Box) -> Box:
+    """Where a patch, (row, column), lies in a box that the grid covers."""
+    left, top, right, bottom = box
+    width, height = (right - left) / grid[1], (bottom - top) / grid[0]
+    x, y = left + patch[1] * width, top + patch[0] * height
+    return x, y, x + width, y + height
+
+
+def _shares(positions: NDArray[np.float64], count: int, interp: Interpolation) -> NDArray[np.float64]:
+    """The share of each patch in the value at each position, (positions, patches); rows sum to 1."""
+    shares = np.zeros((len(positions), count))
+    each = np.arange(len(positions))
+    if interp == "nearest":
+        shares[each, np.floor(positions).astype(int).clip(0, count - 1)] = 1
+        return shares
+    before = np.floor(positions - 0.5)
+    t = positions - 0.5 - before  # 0 at the centre of the patch before, 1 at that of the patch after
+    for tap in (0, 1) if interp == "bilinear" else (-1, 0, 1, 2):
+        distance = np.abs(t - tap)
+        share = 1 - distance if interp == "bilinear" else _keys(distance)
+        np.add.at(shares, (each, (before.astype(int) + tap).clip(0, count - 1)), share)
+    return shares
+
+
+def _keys(x: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
+    """Keys 1981; a as in torch and OpenCV."""
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
+    return np.where(x <= 1, near, far)

@@ -1,0 +1,41 @@
+"""What is written around attention maps."""
+
+from vitcli.figures.attention_style import Norm, Subject
+from vitcli.figures.board import FAINT, INK, RIGHT, WRONG, Line
+
+NORM_WORDS: dict[Norm, str] = {
+    "p99": "colours end at the 99th percentile",
+    "max": "colours end at the maximum",
+    "minmax": "colours from minimum to maximum",
+    "none": "colours from 0 to 1 as it is",
+}
+
+
+def heading(subject: Subject, width: int) -> list[Line]:
+    """The name of an image, the prediction and the truth: on one line where that fits, else on two."""
+    words = [text for text in (prediction_of(subject), truth_of(subject)) if text]
+    together = Line(text="  ·  ".join(words), size=19, colour=verdict_colour(subject))
+    lines = [together] if together.width <= width else [Line(text=text, size=19, colour=together.colour) for text in words]
+    return [Line(text=subject.name, size=23, is_bold=True), *(lines if words else [])]
+
+
+def verdict_colour(subject: Subject) -> str:
+    """Green where the prediction is right, red where it is wrong, else neutral."""
+    return {True: RIGHT, False: WRONG, None: INK}[subject.is_right]
+
+
+def prediction_of(subject: Subject) -> str:
+    """The prediction with its mark, which says in black and white what its colour says."""
+    mark = {True: "✓ ", False: "✗ ", None: ""}[subject.is_right]
+    share = "" if subject.probability is None else f", {100 * subject.probability:.1f} %"
+    return f"{mark}predicted {subject.predicted}{share}" if subject.predicted else ""
+
+
+def truth_of(subject: Subject) -> str:
+    """The truth, where it is known."""
+    return "" if subject.truth is None else f"truth {subject.truth}"
+
+
+def legend(*parts: str) -> Line:
+    """What stands below a figure."""
+    return Line(text=" · ".join(filter(None, parts)), size=15, colour=FAINT)
