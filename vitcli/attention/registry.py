@@ -29,6 +29,11 @@ class MethodEntry:
         """Whether the map depends on the class that is asked for."""
         return self.needs not in {"nothing", "attention"}
 
+    @property
+    def looks_at_layers(self) -> bool:
+        """Whether it can be asked about one layer's attention alone."""
+        return self.needs in {"attention", "gradients", "layer gradients"}
+
 
 METHODS: Registry[MethodEntry] = Registry(
     "method",

@@ -156,9 +156,7 @@ def draw_blocks(
     across, down = max(width, 100) + bar_width(_BAR_SIZE) + _GAP, max(height, _LEAST_BAR) + 26 + _GAP
     columns = min(len(maps) + 1, 7 if len(maps) > 12 else 5)
     rows = -(-(len(maps) + 1) // columns)
-    frame = _framed(
-        subject, style, inner=(columns * across, rows * down), notes=(method, "every map on its own scale")
-    )
+    frame = _framed(subject, style, inner=(columns * across, rows * down), notes=(method, "every map on its own scale"))
     for at, name in enumerate(("input", *layers)):
         left, top = frame.left + at % columns * across, frame.top + at // columns * down
         frame.board.write([Line(text=name, size=15)], left, top, across - _GAP)
@@ -234,7 +232,9 @@ def _scale_notes(style: Style) -> tuple[str, str]:
     return "every map on its own scale", NORM_WORDS[style.norm]
 
 
-def _map_with_bar(board: Board, image: NDArray[np.uint8], picture: MapPicture, style: Style, left: int, top: int) -> None:
+def _map_with_bar(
+    board: Board, image: NDArray[np.uint8], picture: MapPicture, style: Style, left: int, top: int
+) -> None:
     scale: Scale = scale_of(picture.weights, style.norm, is_signed=picture.is_signed)
     board.paste(overlay(image, picture, style, scale), left, top)
     draw_colour_bar(

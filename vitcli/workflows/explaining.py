@@ -21,8 +21,6 @@ from vitcli.core.registry import load_object
 from vitcli.models.capture import capture_attention, capture_outputs, capture_tokens, checked_index
 from vitcli.models.vit import VisionTransformer
 
-_NO_LAYERS = {"nothing", "tokens", "pixels"}
-"""What methods need that do not look at attention."""
 _PATH_BATCH = 16
 """Images that integrated gradients take through the model at once."""
 
@@ -44,6 +42,8 @@ class Question:
     steps: int = 16
     """Of integrated gradients."""
     options: Options = field(default_factory=Options)
+    watches_all: bool = False
+    """Whether the attention of all layers that were asked for is kept, though no method may want it."""
 
     def checked(self, model: VisionTransformer) -> "Question":
         """The same with indices from 0, sorted.
@@ -139,7 +139,7 @@ class Explainer:
             num_prefix_tokens=self.model.config.num_prefix_tokens,
             pooling_row=self._row,
         )
-        chosen = [self._heads(self.probabilities[layer]).detach() for layer in used if entry.needs not in _NO_LAYERS]
+        chosen = [self._heads(self.probabilities[layer]).detach() for layer in used if entry.looks_at_layers]
         match entry.needs:
             case "attention":
                 evidence = replace(evidence, probabilities=chosen)
@@ -172,8 +172,31 @@ class Explainer:
     @property
     def _watched(self) -> list[int]:
         """Layers whose attention is watched, in order."""
-        methods = [name for name in self.question.methods if METHODS[name].needs not in _NO_LAYERS]
-        return sorted({layer for name in methods for layer in self.question.layers_of(name, self._depth)})
+        methods = [name for name in self.question.methods if METHODS[name].looks_at_layers]
+        layers = {layer for name in methods for layer in self.question.layers_of(name, self._depth)}
+        return sorted(layers | set(self.layers if self.question.watches_all else ()))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that were asked for, else all."""
+        return self.question.layers or tuple(range(self._depth))
+
+    def explanation(self) -> "Explanation":
+        """The maps of every method, for every class that was asked for."""
+        maps, shares = {}, {}
+        for method in self.question.methods:
+            found = [self.map(method, slot) for slot in self.slots(method)]
+            maps[method] = torch.stack([weights for weights, _ in found], dim=1)
+            shares[method] = torch.stack([share for _, share in found], dim=1)
+        return Explanation(logits=self.logits, targets=self.targets, maps=maps, prefix_shares=shares)
+
+    def head_maps(self) -> Tensor:
+        """What the pooled tokens, or the patch that was asked about, attend to: p A_l per head, (B, L, H, h, w)."""
+        config = self.model.config
+        with self._computing(gradients=False):
+            rows = torch.stack([self._row @ self._heads(self.probabilities[layer]) for layer in self.layers], dim=1)
+        maps: Tensor = rows[..., config.num_prefix_tokens :].unflatten(-1, config.grid)
+        return maps
 
     @property
     def _token_layer(self) -> int:
@@ -277,10 +300,4 @@ def explain(model: VisionTransformer, images: Tensor, question: Question, *, see
     Raises:
         UsageError, ModelError: the question does not suit the model.
     """
-    explainer = Explainer(model, images, question.checked(model), seeds=seeds)
-    maps, shares = {}, {}
-    for method in question.methods:
-        found = [explainer.map(method, slot) for slot in explainer.slots(method)]
-        maps[method] = torch.stack([weights for weights, _ in found], dim=1)
-        shares[method] = torch.stack([share for _, share in found], dim=1)
-    return Explanation(logits=explainer.logits, targets=explainer.targets, maps=maps, prefix_shares=shares)
+    return Explainer(model, images, question.checked(model), seeds=seeds).explanation()
