@@ -118,8 +118,9 @@ def _explicit_attention(layer: int, probabilities: dict[int, Tensor]) -> Attend:
     """An ``Attend`` that stores softmax(q k^T / sqrt(D/H)) under ``layer``."""
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
-        scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5  # (B, H, N, N)
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)  # (B, H, N, N)
         probabilities[layer] = _with_gradient(scores.softmax(dim=-1))
-        return F.dropout(probabilities[layer], dropout) @ values
+        kept = F.dropout(probabilities[layer], dropout) if dropout else probabilities[layer]
+        return kept @ values
 
     return attend
