@@ -39,10 +39,11 @@ def write_gif(
         is_signed: whether they have a sign.
     """
     scale = scale_of(maps, style.norm, is_signed=is_signed)
+    notes = ", ".join(filter(None, (unit, "one scale for all layers")))
     frames = [
         draw_panels(
             subject,
-            MapPicture(method=f"{method}: {layer}", weights=weights, is_signed=is_signed, unit=unit),
+            MapPicture(method=f"{method}: {layer}", weights=weights, is_signed=is_signed, unit=notes),
             style,
             scale=scale,
         ).image

@@ -154,4 +154,4 @@ def number(value: float) -> str:
 
 @cache
 def _table(name: str) -> NDArray[np.uint8]:
-    return np.asarray(colormaps[name](np.arange(256) / 255, bytes=True)[:, :3], dtype=np.uint8)
+    return np.ascontiguousarray(colormaps[name](np.arange(256), bytes=True)[:, :3])

@@ -1,0 +1,356 @@
+"use strict";
+
+const part = (id) => document.getElementById(id);
+const settings = JSON.parse(part("settings").textContent);
+const blocks = [...document.querySelectorAll("script.image")];
+const images = blocks.map((block) => JSON.parse(block.textContent));
+const tables = settings.tables.map(bytesOf); // 256 colours each: for maps without a sign, and with one
+const canvas = part("map");
+const context = canvas.getContext("2d", { willReadFrequently: true });
+
+/** What is chosen. A token is counted as the model counts it: those before the patches come first. */
+const state = {
+  image: 0, method: "", target: "", layer: 0, head: -1, alpha: settings.alpha, smooth: settings.smooth,
+  cursor: null, // the patch under the pointer
+  held: null, // the token whose attention is held
+};
+let ground = null; // pixels of the image in the size of the canvas
+let attention = null; // { scales, shares } of the image that is shown, once unpacked
+
+/* Data */
+
+function bytesOf(text) {
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+}
+
+const image = () => images[state.image];
+const countPatches = () => image().grid[0] * image().grid[1];
+const countPrefix = () => image().attention?.prefix.length ?? 0;
+const place = (patch) => `row ${Math.floor(patch / image().grid[1])}, column ${patch % image().grid[1]}`;
+const number = (value) => String(Number(value.toPrecision(3)));
+const tokenName = (token) =>
+  token < countPrefix() ? image().attention.prefix[token] : `patch at ${place(token - countPrefix())}`;
+
+function chosenMap() {
+  const maps = image().maps.filter((map) => map.method === state.method);
+  return maps.find((map) => map.target === state.target) ?? maps[0];
+}
+
+/** zlib: a float32 per row, then a byte per entry, both (layers, heads, queries, keys); the largest of a row is 255. */
+async function unpacked(index) {
+  const { layers, heads } = images[index].attention;
+  const bytes = bytesOf(blocks[index].nextElementSibling.textContent);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const buffer = await new Response(stream).arrayBuffer();
+  const rows = layers.length * heads.length * images[index].tokens;
+  return { scales: new Float32Array(buffer, 0, rows), shares: new Uint8Array(buffer, 4 * rows) };
+}
+
+/** What a token attends to: a share for every token. */
+function attentionRow(token) {
+  const { tokens, attention: { heads } } = image();
+  const chosen = state.head < 0 ? heads.map((_, head) => head) : [state.head];
+  const row = new Float64Array(tokens);
+  for (const head of chosen) {
+    const at = (state.layer * heads.length + head) * tokens + token;
+    const unit = attention.scales[at] / 255 / chosen.length;
+    for (let key = 0; key < tokens; key++) row[key] += unit * attention.shares[at * tokens + key];
+  }
+  return row;
+}
+
+/** What is drawn: the row of a token, or the map. */
+function shown() {
+  const token = state.held ?? (state.cursor === null ? null : state.cursor + countPrefix());
+  if (token === null || !attention) {
+    const map = chosenMap();
+    const name = map.target ? `${map.method} for ${map.target}` : map.method;
+    return { values: map.values, isSigned: map.isSigned, name, unit: map.unit, token: null, row: null };
+  }
+  const row = attentionRow(token);
+  const { layers, heads } = image().attention;
+  const head = state.head < 0 ? "mean of all heads" : heads[state.head];
+  const name = `${layers[state.layer]}, ${heads.length > 1 ? head : heads[0]}: attention of the ${tokenName(token)}`;
+  return { values: row.subarray(countPrefix()), isSigned: false, name, unit: "share of attention", token, row };
+}
+
+/* Scale: the same rules as in the figures */
+
+function percentile99(values) {
+  const sorted = Float64Array.from(values).sort();
+  const at = 0.99 * (sorted.length - 1);
+  const below = Math.floor(at);
+  const above = Math.min(below + 1, sorted.length - 1);
+  return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+}
+
+function scaleOf(values, isSigned) {
+  const least = values.reduce((one, other) => Math.min(one, other));
+  const most = values.reduce((one, other) => Math.max(one, other));
+  if (most - least <= 1e-6 * Math.max(Math.abs(least), Math.abs(most))) return { low: least, high: least, least, most };
+  if (settings.norm === "none") return { low: isSigned ? -1 : 0, high: 1, least, most };
+  const sizes = isSigned ? Array.from(values, Math.abs) : values;
+  const percentile = settings.norm === "p99" ? percentile99(sizes) : 0;
+  const end = percentile > 0 ? percentile : sizes.reduce((one, other) => Math.max(one, other));
+  if (isSigned) return { low: -end, high: end, least, most };
+  return { low: settings.norm === "minmax" ? least : Math.min(0, least), high: Math.max(end, 0), least, most };
+}
+
+/* Drawing */
+
+/** Along one axis: for every pixel the patch before its centre, the one after, and how far it is on the way. */
+function taps(pixels, patches) {
+  return Array.from({ length: pixels }, (_, pixel) => {
+    const at = ((pixel + 0.5) / pixels) * patches;
+    if (!state.smooth) return [Math.floor(at), Math.floor(at), 0];
+    const before = Math.floor(at - 0.5);
+    return [Math.max(before, 0), Math.min(before + 1, patches - 1), at - 0.5 - before];
+  });
+}
+
+function drawOverlay(values, isSigned, scale) {
+  const { width, height } = canvas;
+  const [rows, columns] = image().grid;
+  const table = tables[Number(isSigned)];
+  const across = taps(width, columns);
+  const down = taps(height, rows);
+  const pixels = new ImageData(width, height);
+  const line = new Float64Array(columns);
+  const range = scale.high - scale.low;
+  for (let y = 0, at = 0; y < height; y++) {
+    const [above, below, share] = down[y];
+    for (let column = 0; column < columns; column++) {
+      line[column] = values[above * columns + column] * (1 - share) + values[below * columns + column] * share;
+    }
+    for (let x = 0; x < width; x++, at += 4) {
+      const [left, right, way] = across[x];
+      const value = line[left] * (1 - way) + line[right] * way;
+      const fraction = range ? Math.min(Math.max((value - scale.low) / range, 0), 1) : 0.5;
+      const colour = 3 * Math.min(Math.floor(256 * fraction), 255);
+      for (let channel = 0; channel < 3; channel++) {
+        pixels.data[at + channel] =
+          (1 - state.alpha) * ground.data[at + channel] + state.alpha * table[colour + channel];
+      }
+      pixels.data[at + 3] = 255;
+    }
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+function outline(patch, colour) {
+  const [rows, columns] = image().grid;
+  const [width, height] = [canvas.width / columns, canvas.height / rows];
+  const box = [(patch % columns) * width, Math.floor(patch / columns) * height, width, height];
+  for (const [stroke, size] of [["black", 5], [colour, 2]]) {
+    context.strokeStyle = stroke;
+    context.lineWidth = size;
+    context.strokeRect(...box);
+  }
+}
+
+function drawBar(isSigned, scale) {
+  const bar = part("bar").getContext("2d");
+  const isFlat = scale.low === scale.high;
+  for (let at = 0; at < 256; at++) {
+    const colour = 3 * (isFlat ? 128 : at);
+    bar.fillStyle = `rgb(${tables[Number(isSigned)].subarray(colour, colour + 3).join()})`;
+    bar.fillRect(at, 0, 1, 1);
+  }
+  const ends = isFlat ? [0] : [0, 0.25, 0.5, 0.75, 1];
+  part("ticks").replaceChildren(
+    ...ends.map((share) => element("li", { textContent: number(scale.low + (scale.high - scale.low) * share) })),
+  );
+  part("less").textContent = !isFlat && scale.least < scale.low ? `min ${number(scale.least)} ◂` : "";
+  part("more").textContent = !isFlat && scale.most > scale.high ? `▸ max ${number(scale.most)}` : "";
+}
+
+function describe({ values, token, row }) {
+  const { cursor } = state;
+  const largest = values.indexOf(values.reduce((one, other) => Math.max(one, other)));
+  const lines = [`largest ${number(values[largest])} at ${place(largest)}`];
+  if (cursor !== null) {
+    lines.unshift(`${number(values[cursor])} at ${place(cursor)}`);
+    if (token === cursor + countPrefix()) {
+      lines[0] = `${number(values[cursor])} from ${place(cursor)} to itself`;
+      lines.unshift(`${number(chosenMap().values[cursor])} is its value in the map of ${chosenMap().method}`);
+    }
+  }
+  if (row) {
+    const prefix = image().attention.prefix.map((name, at) => `${name} ${number(row[at])}`);
+    if (prefix.length) lines.push(`outside the picture: ${prefix.join(", ")}`);
+  }
+  return lines.join("\n");
+}
+
+function draw() {
+  if (!ground) return;
+  const now = shown();
+  const scale = scaleOf(now.values, now.isSigned);
+  drawOverlay(now.values, now.isSigned, scale);
+  drawBar(now.isSigned, scale);
+  if (now.token !== null && now.token >= countPrefix()) outline(now.token - countPrefix(), "#00e5ff");
+  if (state.cursor !== null && state.cursor + countPrefix() !== now.token) outline(state.cursor, "white");
+  canvas.setAttribute("aria-label", now.name);
+  part("shown").textContent = [now.name, now.unit, settings.normWords].filter(Boolean).join(" · ");
+  part("value").textContent = describe(now);
+}
+
+/* Controls */
+
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/** Buttons of which one is down; built anew only where the choices have changed, so that the focus stays. */
+function offer(fieldset, choices, chosen, choose) {
+  const key = JSON.stringify(choices);
+  if (fieldset.dataset.choices !== key) {
+    fieldset.dataset.choices = key;
+    fieldset.querySelectorAll(".choice").forEach((old) => old.remove());
+    for (const [value, words] of choices) {
+      const input = element("input", { type: "radio", name: fieldset.id, value });
+      fieldset.append(element("label", { className: "choice" }, input, element("span", { textContent: words })));
+    }
+  }
+  for (const input of fieldset.querySelectorAll("input")) {
+    input.checked = input.value === chosen;
+    input.onchange = () => choose(input.value);
+  }
+}
+
+function update(changes) {
+  Object.assign(state, changes);
+  const { maps, attention: stored, attentionNote } = image();
+  const unique = (values) => [...new Set(values)];
+  if (!maps.some((map) => map.method === state.method)) state.method = maps[0].method;
+  const targets = unique(maps.filter((map) => map.method === state.method).map((map) => map.target));
+  if (!targets.includes(state.target) && targets[0]) state.target = targets[0];
+  const pairs = (values) => values.map((value) => [value, value]);
+  const methods = unique(maps.map((map) => map.method));
+  offer(part("methods"), pairs(methods), state.method, (method) => update({ method, held: null }));
+  offer(part("targets"), pairs(targets), state.target, (target) => update({ target, held: null }));
+  part("targets").hidden = !targets[0];
+  part("attention").hidden = !attention;
+  part("attention-note").textContent = attentionNote;
+  part("alpha").value = state.alpha;
+  part("alpha-name").textContent = `${Math.round(100 * state.alpha)} %`;
+  part("smooth").checked = state.smooth;
+  if (attention) {
+    const tokens = stored.prefix.map((name, token) => [String(token), `the ${name}`]);
+    const held = state.held >= countPrefix() && state.held !== null ? [[String(state.held), tokenName(state.held)]] : [];
+    const chosen = state.held === null ? "" : String(state.held);
+    const hold = (token) => update({ held: token === "" ? null : Number(token) });
+    offer(part("queries"), [["", "nothing: the map"], ...tokens, ...held], chosen, hold);
+    part("layer").value = state.layer;
+    part("layer-name").textContent = stored.layers[state.layer];
+    part("head").value = state.head;
+  }
+  draw();
+}
+
+function offerLayersAndHeads({ layers, heads }) {
+  part("layer").max = layers.length - 1;
+  const named = heads.map((head, at) => element("option", { value: at, textContent: head }));
+  if (heads.length > 1) named.unshift(element("option", { value: -1, textContent: "mean of all heads" }));
+  part("head").replaceChildren(...named);
+  state.layer = layers.length - 1;
+  state.head = heads.length > 1 ? -1 : 0;
+}
+
+async function select(index) {
+  const chosen = images[index];
+  [ground, attention] = [null, null];
+  Object.assign(state, { image: index, cursor: null, held: null });
+  part("images").querySelectorAll("button").forEach((button, at) => {
+    if (at === index) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+  });
+  part("name").textContent = chosen.name;
+  part("verdict").textContent = chosen.verdict;
+  part("verdict").className = { true: "right", false: "wrong" }[chosen.isRight] ?? "";
+  const picture = new Image();
+  picture.src = chosen.png;
+  await picture.decode();
+  if (state.image !== index) return; // another one was chosen meanwhile
+  [canvas.width, canvas.height] = chosen.size;
+  canvas.style.setProperty("--aspect", chosen.size[0] / chosen.size[1]);
+  context.imageSmoothingEnabled = picture.width > canvas.width;
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  ground = context.getImageData(0, 0, canvas.width, canvas.height);
+  document.querySelector("main").hidden = false;
+  update({});
+  if (!chosen.attention) return;
+  const found = await unpacked(index);
+  if (state.image !== index) return;
+  attention = found;
+  offerLayersAndHeads(chosen.attention);
+  update({});
+}
+
+function show(index) {
+  select(index).catch((error) => {
+    part("problem").hidden = false;
+    part("problem").textContent = `This browser cannot show all of ${images[index].name}: ${error.message}`;
+  });
+}
+
+/* Pointer and keys */
+
+function patchUnder(event) {
+  const box = canvas.getBoundingClientRect();
+  const [rows, columns] = image().grid;
+  const within = (at, count) => Math.min(Math.max(Math.floor(at * count), 0), count - 1);
+  const row = within((event.clientY - box.top) / box.height, rows);
+  return row * columns + within((event.clientX - box.left) / box.width, columns);
+}
+
+/** Hold the attention of a patch, or let it go. */
+function toggle(patch) {
+  const token = patch + countPrefix();
+  update({ cursor: patch, held: !attention || state.held === token ? null : token });
+}
+
+function stepped(key) {
+  const [rows, columns] = image().grid;
+  if (state.cursor === null) return Math.floor(rows / 2) * columns + Math.floor(columns / 2);
+  let [row, column] = [Math.floor(state.cursor / columns), state.cursor % columns];
+  if (key === "ArrowUp") row = Math.max(row - 1, 0);
+  if (key === "ArrowDown") row = Math.min(row + 1, rows - 1);
+  if (key === "ArrowLeft") column = Math.max(column - 1, 0);
+  if (key === "ArrowRight") column = Math.min(column + 1, columns - 1);
+  return row * columns + column;
+}
+
+canvas.addEventListener("pointermove", (event) => {
+  const cursor = patchUnder(event);
+  if (cursor !== state.cursor) update({ cursor });
+});
+canvas.addEventListener("pointerleave", () => update({ cursor: null }));
+canvas.addEventListener("blur", () => update({ cursor: null }));
+canvas.addEventListener("click", (event) => toggle(patchUnder(event)));
+canvas.addEventListener("keydown", (event) => {
+  if (event.key.startsWith("Arrow")) update({ cursor: stepped(event.key) });
+  else if ((event.key === "Enter" || event.key === " ") && state.cursor !== null) toggle(state.cursor);
+  else if (event.key === "Escape") update({ cursor: null, held: null });
+  else return;
+  event.preventDefault();
+});
+part("layer").addEventListener("input", (event) => update({ layer: Number(event.target.value) }));
+part("head").addEventListener("change", (event) => update({ head: Number(event.target.value) }));
+part("alpha").addEventListener("input", (event) => update({ alpha: Number(event.target.value) }));
+part("smooth").addEventListener("change", (event) => update({ smooth: event.target.checked }));
+
+part("images").replaceChildren(
+  ...images.map(({ name, png, verdict }, index) =>
+    element(
+      "button",
+      { type: "button", title: `${name}: ${verdict}`, onclick: () => show(index) },
+      element("img", { src: png, alt: "", loading: "lazy", decoding: "async" }),
+      element("span", { textContent: name }),
+    ),
+  ),
+);
+part("images").hidden = images.length < 2;
+if (images.length) show(0);

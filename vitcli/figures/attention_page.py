@@ -1,0 +1,176 @@
+"""One web page for many images: every map, and what every patch attends to, without anything from elsewhere."""
+
+import base64
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitcli.core.files import replacing
+from vitcli.figures.attention_overlay import panel
+from vitcli.figures.attention_style import MapPicture, Style, Subject
+from vitcli.figures.attention_words import NORM_WORDS, prediction_of, truth_of
+
+MOST_BYTES = 8_000_000
+"""Of the attention of one image: 12 layers, 12 heads and 197 tokens take 5.6 million."""
+
+_LEVELS = 255
+
+
+class Page:
+    """A page that is being written, one image after the other; made by ``attention_page``."""
+
+    def __init__(self, file: TextIO, style: Style, most_bytes: int) -> None:
+        self._file = file
+        self._style = style
+        self._most_bytes = most_bytes
+
+    def add(
+        self,
+        subject: Subject,
+        maps: Sequence[MapPicture],
+        *,
+        attention: NDArray[np.float32] | None = None,
+        layers: Sequence[str] = (),
+        heads: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """Write an image, its maps, and its attention probabilities.
+
+        Args:
+            subject: the image.
+            maps: at least one; all of one grid.
+            attention: (L, H, N, N), rows are queries. Every row is rounded to 255 steps of its largest entry. Heads are
+                replaced by their mean where it would be larger than the page allows, and it is left out where that is
+                still too large; the page says so.
+            layers: names of the L layers.
+            heads: names of the H heads.
+            prefix: names of the tokens before the patches, for example ``("class token",)``; N less these is h w.
+        """
+        rows, columns = maps[0].weights.shape
+        tokens = len(prefix) + rows * columns
+        note, kept_heads = "", list(heads)
+        if attention is not None:
+            assert attention.shape == (len(layers), len(heads), tokens, tokens), "a name for every layer, head and token"
+            attention, note = self._that_fits(attention)
+            if attention is not None and attention.shape[1] != len(heads):
+                kept_heads = [f"mean of {len(heads)} heads"]
+        height, width = panel(subject.pixels, least=self._style.min_size).shape[:2]
+        facts = {
+            "name": subject.name,
+            "verdict": " · ".join(filter(None, (prediction_of(subject), truth_of(subject)))),
+            "isRight": subject.is_right,
+            "png": f"data:image/png;base64,{_png(subject.pixels)}",
+            "size": [width, height],
+            "grid": [rows, columns],
+            "tokens": tokens,
+            "maps": [_map_facts(each, (rows, columns)) for each in maps],
+            "attention": None
+            if attention is None
+            else {"layers": list(layers), "heads": kept_heads, "prefix": list(prefix)},
+            "attentionNote": note,
+        }
+        self._file.write(f'<script type="application/json" class="image">{_json(facts)}</script>\n')
+        if attention is not None:
+            packed = base64.b64encode(packed_attention(attention)).decode()
+            self._file.write(f'<script type="text/plain">{packed}</script>\n')
+
+    def _that_fits(self, attention: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
+        exact = f"Attention is rounded: every value is within 1/{2 * _LEVELS} of the largest of its row."
+        layers, heads, tokens, _ = attention.shape
+        if attention.size <= self._most_bytes:
+            return attention, exact
+        if layers * tokens**2 <= self._most_bytes:
+            words = f"The {heads} heads are shown as their mean: all of them would take {attention.size / 1e6:.3g} MB."
+            return attention.mean(axis=1, keepdims=True), f"{words} {exact}"
+        return None, f"Attention from patch to patch is left out: it would take {layers * tokens**2 / 1e6:.3g} MB."
+
+
+@contextmanager
+def attention_page(
+    path: Path, *, title: str, notes: Sequence[str] = (), style: Style | None = None, most_bytes: int = MOST_BYTES
+) -> Iterator[Page]:
+    """Write a page that needs no other file and no network; it is there when the block succeeds.
+
+    Args:
+        path: the HTML file.
+        title: above everything.
+        notes: paragraphs below it.
+        style: of the maps as they are first seen; bicubic is bilinear here.
+        most_bytes: of the attention of one image, before compression.
+    """
+    style = style or Style()
+    css, script = _template("css"), _template("js")
+    settings = {
+        "tables": [base64.b64encode(style.colours(is_signed=is_signed)).decode() for is_signed in (False, True)],
+        "alpha": style.alpha,
+        "norm": style.norm,
+        "normWords": NORM_WORDS[style.norm],
+        "smooth": style.interp != "nearest",
+    }
+    head, tail = (
+        Template(half).substitute(
+            title=escape(title),
+            notes="\n".join(f"<p>{escape(note)}</p>" for note in notes),
+            style=css,
+            style_hash=_hash(css),
+            settings=_json(settings),
+            script=script,
+            script_hash=_hash(script),
+        )
+        for half in _template("html").split("$images")
+    )
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+        file.write(head)
+        yield Page(file, style, most_bytes)
+        file.write(tail)
+
+
+def packed_attention(attention: NDArray[np.float32]) -> bytes:
+    """Attention, (L, H, N, N), compressed: the largest entry of every row as float32, then 255ths of it as bytes."""
+    assert np.isfinite(attention).all(), "attention with NaN or infinity"
+    largest = attention.max(axis=-1, keepdims=True)
+    steps = np.rint(attention * (_LEVELS / np.maximum(largest, np.finfo(np.float32).tiny)))
+    return zlib.compress(largest.astype("<f4").tobytes() + steps.astype(np.uint8).tobytes(), level=3)
+
+
+def _map_facts(picture: MapPicture, grid: tuple[int, int]) -> dict[str, Any]:
+    assert picture.weights.shape == grid, "all maps of an image have one grid"
+    assert np.isfinite(picture.weights).all(), "a map with NaN or infinity"
+    return {
+        "method": picture.method,
+        "target": picture.target,
+        "unit": picture.unit,
+        "isSigned": picture.is_signed,
+        "values": [float(f"{value:.9g}") for value in picture.weights.ravel()],  # nine digits are a float32, exactly
+    }
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, format="png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _json(value: Any) -> str:
+    """JSON that no HTML parser takes for the end of its element, whatever names it holds."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _template(suffix: str) -> str:
+    return resources.files("vitcli.figures").joinpath(f"attention_page.{suffix}").read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
