@@ -251,6 +251,14 @@ def test_every_kind_of_picture(explain: Callable[..., Any], digit: Path, tmp_pat
     assert all(is_picture(Path(path)) for path in image["figures"].values())
 
 
+def test_one_page_of_all_images(explain: Callable[..., Any], shapes: Path, tmp_path: Path) -> None:
+    report = explain(shapes / "left", "--html", "--class", "left", "--class", "right")
+    assert Path(report["page"]) == tmp_path / "maps" / "attention.html"
+    text = Path(report["page"]).read_text(encoding="utf-8")
+    assert text.count('class="image"') == len(report["images"]) == 10
+    assert not any(name.endswith(".png") for name in names_in(tmp_path / "maps"))
+
+
 def test_methods_are_compared_with_noise(explain: Callable[..., Any], digit: Path) -> None:
     (image,) = explain(digit, "--compare")["images"]
     assert [each["method"] for each in image["maps"]] == [*EVERY_METHOD, "random"]

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS
-from vitcli.cli.console import listening, percent, print_facts, print_json, stderr
+from vitcli.cli.console import listening, percent, print_facts, print_json, stderr, stdout
 from vitcli.cli.inline_images import can_show, show_image
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
 from vitcli.core.errors import UsageError
@@ -133,6 +133,10 @@ def attention_map(
     ] = False,
     blocks: Annotated[bool, _option(_PICTURES, "--blocks", help="The map of each layer alone.", default=False)] = False,
     gif: Annotated[bool, _option(_PICTURES, "--gif", help="The same, as an animation.", default=False)] = False,
+    html: Annotated[
+        bool,
+        _option(_PICTURES, "--html", help="One web page of all images; hover over a patch.", default=False),
+    ] = False,
     full: Annotated[
         bool, _option(_PICTURES, "--full", help="The whole picture; what the model saw is framed.", default=False)
     ] = False,
@@ -213,6 +217,7 @@ def attention_map(
             heads_grid=heads_grid,
             blocks=blocks,
             gif=gif,
+            page=html,
             full=full,
             style=Style(cmap=cmap, alpha=alpha, norm=norm.value, interp=interp.value, min_size=min_size),
             arrays=arrays.value,
@@ -242,6 +247,8 @@ def _print(report: "AttentionReport") -> None:
         if not report.sheets and figures:
             facts["figures"] = f"{len(figures):,} in {figures[0].parent}"
         print_facts(facts)
+    if report.page:
+        stdout().print(f"[dim]page[/] {escape(str(report.page))}")
     if report.report:
         stderr().print(f"[dim]all values: {escape(str(report.report))}[/]")
     if len(figures) <= _SHOWN_IN_FULL and can_show():
