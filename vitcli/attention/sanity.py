@@ -16,14 +16,18 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(same, 1.0, correlation)
 
 
-def completeness_error(maps: Tensor, changes: Tensor) -> Tensor:
-    """How far maps are from adding up to the change of the score that they share out, (B, h, w) and (B,) -> ().
+def completeness_error(sums: Tensor, changes: Tensor) -> float:
+    """How far maps are from adding up to the change of the score that they share out, 0 is perfect.
 
-    The mean of |sum of the map - change| over images, divided by the mean of |change|: 0 is perfect. Single images'
-    ratios would mean nothing where a score hardly changes.
+    The mean of |sum - change| over images, divided by the mean of |change|: the ratio of a single image says nothing
+    where its score hardly changes.
+
+    Args:
+        sums: of the weights of each map, (N,).
+        changes: y(x) - y(x0), (N,).
     """
-    missing = (maps.sum(dim=(1, 2)) - changes).abs().sum()
-    return missing / changes.abs().sum().clamp(min=torch.finfo(missing.dtype).tiny)
+    missing, total = float((sums - changes).abs().sum()), float(changes.abs().sum())
+    return missing / total if total else float(missing > 0)
 
 
 def _centred_ranks(maps: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ NOISE = "random"
 """The method that every other one is compared with."""
 ENOUGH = 20
 """Images without which no method is trusted: intervals of fewer are too narrow."""
+SAME = 0.01
+"""Gains that differ by no more count as the same."""
 _LEVEL = 0.95
 
 
@@ -78,7 +80,7 @@ class ScoreTable:
     trusted: str
     """The method with the greatest gain among those that beat noise; empty: none does, or the images are too few."""
     tied: tuple[str, ...]
-    """Those that beat noise and may be as good: the interval of the difference from the trusted one holds 0."""
+    """Those that beat noise and may be as good: their interval of the difference does not exclude ``SAME``."""
     verdict: str
     """The same in a sentence."""
     images: int
@@ -156,7 +158,7 @@ def summarise(images: Sequence[ImageScores]) -> ScoreTable:
     better = [row.method for row in rows if row.beats_random]
     columns = [methods.index(method) for method in better]
     behind = bootstrap(overall[:, columns[:1]] - overall[:, columns])  # the best one is not behind itself
-    tied = tuple(method for method, gap in zip(better[1:], behind[1:], strict=True) if gap.low <= 0)
+    tied = tuple(method for method, gap in zip(better[1:], behind[1:], strict=True) if gap.low <= SAME)
     return ScoreTable(
         rows=(*rows, noise),
         trusted=better[0] if better else "",
