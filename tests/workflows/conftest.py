@@ -53,7 +53,7 @@ def spotting() -> Spotting:
         model = VisionTransformer(config)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         images, labels, _ = draw(2048, seed=1)
-        for step in range(160):
+        for step in range(100):
             batch = slice(step * 64 % 2048, step * 64 % 2048 + 64)
             F.cross_entropy(model(images[batch]), labels[batch]).backward()
             optimizer.step()

@@ -1,5 +1,6 @@
 """Methods must notice when a model forgets what it has learnt."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,25 @@ def test_the_model_and_the_random_numbers_of_others_are_left_as_they_were(spotti
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_even_maps_are_left_out_and_nothing_else_is_a_failure(spotting):
+    """A head without weights gives every class the same score, and its gradients are 0."""
+    mute = deepcopy(spotting.model)
+    mute.head.requires_grad_(False)[-1].weight.zero_()
+    images = spotting.images[:6]
+    asked = Question(methods=("relevance", "raw"))
+    relevance, raw = check_methods(mute, [JudgedBatch(images=images)], asked, total=6).rows
+    assert (relevance.verdict, relevance.even_maps) == ("fails", 1)
+    assert "all maps are even" in relevance.text
+    assert (raw.verdict, raw.even_maps) == ("ignores the class by construction", 0)
+    mixed = torch.cat([images, images.new_zeros(2, *images.shape[1:])])
+    (ig,) = check_methods(spotting.model, [JudgedBatch(images=mixed)], Question(methods=("ig",)), total=8).rows
+    (without,) = check_methods(spotting.model, [JudgedBatch(images=images)], Question(methods=("ig",)), total=6).rows
+    assert ig.even_maps == 0.25  # the mean colour is the baseline: nothing changes on the way to it
+    assert "25% of the maps are even" in ig.text
+    assert [stage.correlation for stage in ig.stages] == pytest.approx([stage.correlation for stage in without.stages])
+    assert (ig.chance, ig.other_class) == pytest.approx((without.chance, without.other_class))
 
 
 def test_batches_of_any_size_give_the_same_result(spotting):

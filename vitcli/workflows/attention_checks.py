@@ -62,6 +62,8 @@ class MethodCheck:
     """The mean rank correlation, -1..1, with the map of another class, the least likely one; None: there is none."""
     completeness: tuple[Completeness, ...] = ()
     """Of integrated gradients, by growing steps."""
+    even_maps: float = 0.0
+    """The share of images whose map gives all patches the same weight; they are left out of all means, unless all are so."""
     enough_steps: int | None = None
     """The fewest of these steps with an error below 5 %."""
 
@@ -166,6 +168,7 @@ def _compare(
     found = {
         "correlations": torch.stack(correlations, dim=2),  # (B, methods, stages)
         "chance": torch.stack(chance, dim=1),  # (B, methods)
+        "even": torch.stack([maps[name].amax(dim=(1, 2)) == maps[name].amin(dim=(1, 2)) for name in methods], dim=1),
     }
     if model.config.num_classes > 1:
         found["other_class"] = torch.stack(others, dim=1)
@@ -187,53 +190,54 @@ def _sums(model: VisionTransformer, images: Tensor, question: Question, target: 
 
 
 def _judged(method: str, row: int, stages: list[str], seen: Mapping[str, Tensor]) -> MethodCheck:
-    means: list[float] = seen["correlations"][:, row].mean(dim=0).tolist()
-    chance, chooses_class = float(seen["chance"][:, row].mean()), METHODS[method].chooses_class
-    other_class = float(seen["other_class"][:, row].mean()) if chooses_class and "other_class" in seen else None
+    even = seen["even"][:, row]
+    uneven = even.all() | ~even  # an even map has no order that could change
+    means: list[float] = seen["correlations"][uneven, row].mean(dim=0).tolist()
+    chooses_class = METHODS[method].chooses_class
     completeness: tuple[Completeness, ...] = ()
     if method == "ig":
         errors = [completeness_error(sums, seen["changes"]) for sums in seen["sums"].unbind(dim=1)]
         completeness = tuple(
             Completeness(steps=steps, error=error) for steps, error in zip(COMPLETENESS_STEPS, errors, strict=True)
         )
-    depends = means[-1] < (1 + chance) / 2
-    adds_up = not completeness or completeness[-1].error < max(COMPLETE, completeness[0].error)
-    verdict: Verdict = "passes" if depends and adds_up else "fails"
-    if not chooses_class:
-        verdict = "ignores the class by construction"
-    return MethodCheck(
+    check = MethodCheck(
         method=method,
-        verdict=verdict,
-        text=_text(means, chance, other_class, completeness, depends=depends, chooses_class=chooses_class),
+        verdict="passes",
+        text="",
         stages=tuple(Stage(name=name, correlation=mean) for name, mean in zip(stages, means, strict=True)),
-        chance=chance,
-        other_class=other_class,
+        chance=float(seen["chance"][uneven, row].mean()),
+        other_class=float(seen["other_class"][uneven, row].mean()) if chooses_class and "other_class" in seen else None,
+        even_maps=float(even.float().mean()),
         completeness=completeness,
         enough_steps=next((each.steps for each in completeness if each.error < COMPLETE), None),
     )
+    adds_up = not completeness or completeness[-1].error < max(COMPLETE, completeness[0].error)
+    verdict: Verdict = "passes" if _needs_weights(check) and adds_up else "fails"
+    return replace(
+        check, verdict=verdict if chooses_class else "ignores the class by construction", text=_explained(check)
+    )
 
 
-def _text(
-    means: list[float],
-    chance: float,
-    other_class: float | None,
-    completeness: tuple[Completeness, ...],
-    *,
-    depends: bool,
-    chooses_class: bool,
-) -> str:
-    kept = f"with all weights random, {means[-1]:.2f} of the order of patches is left (chance: {chance:.2f})"
-    parts = [kept if depends else f"{kept}: the map shows the image, not the model"]
-    if not chooses_class:
+def _needs_weights(check: MethodCheck) -> bool:
+    """Whether the maps change with the weights: what is left is nearer to chance than to all."""
+    return check.even_maps < 1 and check.stages[-1].correlation < (1 + check.chance) / 2
+
+
+def _explained(check: MethodCheck) -> str:
+    if check.even_maps == 1:
+        return "all maps are even: they tell no patch from another"
+    left = check.stages[-1].correlation
+    parts = [f"with all weights random, the order of patches correlates by {left:.2f} (chance: {check.chance:.2f})"]
+    if not _needs_weights(check):
+        parts[0] += ": the map shows the image, not the model"
+    if not METHODS[check.method].chooses_class:
         parts.append("the head is not looked at, so the map is the same for every class")
-    elif other_class is not None:
-        parts.append(f"the map of the least likely class correlates by {other_class:.2f}")
-    if completeness:
-        last = completeness[-1]
-        enough = next((each for each in completeness if each.error < COMPLETE), None)
-        parts.append(
-            f"{enough.steps} steps miss {enough.error:.1%} of the change of the score"
-            if enough
-            else f"even {last.steps} steps miss {last.error:.1%} of the change of the score"
-        )
+    elif check.other_class is not None:
+        parts.append(f"the map of the least likely class correlates by {check.other_class:.2f}")
+    if check.completeness:
+        told = next((each for each in check.completeness if each.steps == check.enough_steps), check.completeness[-1])
+        even_so = "" if check.enough_steps else "even "
+        parts.append(f"{even_so}{told.steps} steps miss {told.error:.1%} of the change of the score")
+    if check.even_maps:
+        parts.append(f"{check.even_maps:.0%} of the maps are even, and left out")
     return "; ".join(parts)
