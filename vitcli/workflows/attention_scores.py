@@ -155,15 +155,15 @@ def summarise(images: Sequence[ImageScores]) -> ScoreTable:
         for method, gain in zip([*methods, NOISE], bootstrap(overall, level=level), strict=True)
     ]
     rows.sort(key=lambda row: row.gain.mean, reverse=True)
-    better = [row.method for row in rows if row.beats_random]
-    columns = [methods.index(method) for method in better]
+    better = [row for row in rows if row.beats_random]
+    columns = [methods.index(row.method) for row in better]
     behind = bootstrap(overall[:, columns[:1]] - overall[:, columns])  # the best one is not behind itself
-    tied = tuple(method for method, gap in zip(better[1:], behind[1:], strict=True) if gap.low <= SAME)
+    tied = tuple(row.method for row, gap in zip(better[1:], behind[1:], strict=True) if gap.low <= SAME)
     return ScoreTable(
         rows=(*rows, noise),
-        trusted=better[0] if better else "",
+        trusted=better[0].method if better else "",
         tied=tied,
-        verdict=_verdict(rows[0] if better else None, tied, len(images)),
+        verdict=_verdict(better[0] if better else None, tied, len(images)),
         images=len(images),
         per_image=tuple(images),
     )
