@@ -119,6 +119,18 @@ def test_without_labels_the_class_that_is_asked_for_counts_as_right(spotting):
         assert asked.scores["rollout"]["positive"] == pytest.approx(1 - unlikely.scores["rollout"]["positive"])
 
 
+def test_labels_decide_which_answers_are_right(spotting):
+    model, images, _, _ = spotting
+    predicted = score_methods(model, [JudgedBatch(images=images[:4])], TWO, total=4).per_image
+    wrong = torch.tensor([1 - image.target for image in predicted])
+    judged = score_methods(model, [JudgedBatch(images=images[:4], labels=wrong)], TWO, total=4).per_image
+    for one, other in zip(predicted, judged, strict=True):
+        for method, scores in one.scores.items():
+            assert other.scores[method]["positive"] == pytest.approx(1 - scores["positive"])
+            assert other.scores[method]["negative"] == pytest.approx(1 - scores["negative"])
+            assert other.scores[method]["insertion"] == scores["insertion"]
+
+
 def test_the_model_is_left_as_it_was(spotting):
     model = spotting.model
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
