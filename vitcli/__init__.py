@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.export import export as export
     from vitcli.workflows.predict import predict as predict
     from vitcli.workflows.preview import preview as preview
+    from vitcli.workflows.resume import resume as resume
     from vitcli.workflows.train import train as train
 
 _API = {
@@ -29,6 +30,7 @@ _API = {
     "export": "vitcli.workflows.export",
     "predict": "vitcli.workflows.predict",
     "preview": "vitcli.workflows.preview",
+    "resume": "vitcli.workflows.resume",
     "train": "vitcli.workflows.train",
 }
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "export",
     "predict",
     "preview",
+    "resume",
     "train",
 ]
 
