@@ -137,8 +137,7 @@ def _stored(run: Run) -> TrainConfig:
             f"run {run.name} is of an earlier version, which kept no training state",
             hint=f"vit train --init-from {run.path} starts a new run from its weights",
         )
-    settings = {name: table for name, table in content.items() if name not in _DERIVED}
-    return configure(settings, {"run": {"overwrite": False}})  # which is done
+    return configure({name: table for name, table in content.items() if name not in _DERIVED})
 
 
 def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True) -> TrainConfig:

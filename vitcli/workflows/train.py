@@ -1,7 +1,7 @@
 """Train a Vision Transformer: settings to a run on disk."""
 
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,8 @@ def start(
     )
     with only_trainer_of(path):
         resolved = {"resolved_model": asdict(model.config), "preprocessing": asdict(data.preprocessing)}
-        run.save_config({**settings_of(config), **resolved})
+        settings = settings_of(replace(config, run=replace(config.run, overwrite=False)))  # which is done
+        run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, plan, data))
         return fit(run, config, model, facts, data, emit=emit)
 
