@@ -78,13 +78,14 @@ class RunSaver:
         """
         records = state["records"]
         every = self.config.run.save_every
-        if records and not state["step"]:
-            epoch = records[-1]["epoch"]
-            if records[-1]["is_best"] and not self._has_better(records[-1]):
-                self._write("best", state)
-            if every and epoch % every == 0:
-                self._write(epoch, state)
-        self.run.save_metrics(records)
+        with self._writing_to_disk():
+            if records and not state["step"]:
+                epoch = records[-1]["epoch"]
+                if records[-1]["is_best"] and not self._has_better(records[-1]):
+                    self._write("best", state)
+                if every and epoch % every == 0:
+                    self._write(epoch, state)
+            self.run.save_metrics(records)
 
     def wait(self) -> None:
         """Until all is written.
@@ -106,8 +107,7 @@ class RunSaver:
 
     def _write_epoch(self, state: State) -> None:
         self._write_step(state)
-        with self._writing_to_disk():
-            self.publish(state)
+        self.publish(state)
 
     def _write_step(self, state: State) -> None:
         """``last`` first: it has the weights that are not trained, which a state lacks."""

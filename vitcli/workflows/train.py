@@ -1,6 +1,6 @@
 """Train a Vision Transformer: settings to a run on disk."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,8 @@ def fit(
             saver.close()
             run.info["seconds"] = saver.seconds
             if records:
-                draw_curves(records, run.figure("curves"), title=run.name)
+                with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
+                    draw_curves(records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
     return result_of(run)
 
