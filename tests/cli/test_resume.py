@@ -71,6 +71,16 @@ def whole_results(folder: Path, *layers: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def stopped(shapes: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """A run that was stopped after its first epoch, for what is refused: it stays as it is."""
+    folder = tmp_path_factory.mktemp("stopped")
+    where = {"data": {"name": str(shapes), "dir": str(data_dir)}, "run": {"output_dir": str(folder)}}
+    with pytest.raises(Stopped):
+        train(TINY, where, emit=Listener(1))
+    return folder / "run"
+
+
 # what may change, and what may not
 
 
@@ -109,15 +119,14 @@ def test_where_things_are_and_what_computes_may_change(
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_what_would_make_it_another_run_is_refused_with_the_list(
-    run_cli: RunCli, shapes: Path, words: tuple[str, ...], said: list[str]
+    run_cli: RunCli, stopped: Path, words: tuple[str, ...], said: list[str]
 ) -> None:
-    stopped_run(shapes, after=1)
-    before = dict(results(RUN)), (RUN / "run.json").read_bytes()
-    outcome = run_cli("train", "--resume", "run", *words)
+    before = dict(results(stopped)), (stopped / "run.json").read_bytes()
+    outcome = run_cli("train", "--resume", stopped, *words)
     assert outcome.code == 1
     assert all(each in outcome.err for each in said)
-    assert "--init-from experiments/run instead of --resume" in outcome.err
-    assert (dict(results(RUN)), (RUN / "run.json").read_bytes()) == before
+    assert f"--init-from {stopped} instead of --resume" in outcome.err
+    assert (dict(results(stopped)), (stopped / "run.json").read_bytes()) == before
 
 
 def test_the_flags_that_a_run_began_with_may_be_given_again(
@@ -166,20 +175,17 @@ def test_a_run_that_patience_ended_goes_on_with_more_of_it(run_cli: RunCli, shap
     assert len(Run(RUN).metrics["epochs"]) == 6
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--resume", "rum"), ["no run 'rum' in experiments", "did you mean 'run'?"]),
-        (("--resume", "run", "--dry-run"), ["--dry-run looks at what --resume has begun already"]),
-    ],
-)
-def test_what_cannot_be_resumed_is_refused(
-    run_cli: RunCli, shapes: Path, words: tuple[str, ...], said: list[str]
-) -> None:
-    stopped_run(shapes, after=1)
-    outcome = run_cli("train", *words)
+def test_a_name_that_is_no_run_gets_the_nearest_one(run_cli: RunCli, stopped: Path) -> None:
+    outcome = run_cli("train", "--resume", "rum", "--output-dir", stopped.parent)
     assert outcome.code == 1
-    assert all(each in outcome.err for each in said)
+    assert f"no run 'rum' in {stopped.parent}" in outcome.err
+    assert "did you mean 'run'?" in outcome.err
+
+
+def test_a_dry_run_of_what_has_begun_is_refused(run_cli: RunCli, stopped: Path) -> None:
+    outcome = run_cli("train", "--resume", stopped, "--dry-run")
+    assert outcome.code == 1
+    assert "--dry-run looks at what --resume has begun already" in outcome.err
 
 
 def test_a_run_that_ended_before_it_began_is_started_again(run_cli: RunCli, shapes: Path) -> None:
