@@ -190,9 +190,12 @@ def test_a_dry_run_of_what_has_begun_is_refused(run_cli: RunCli, stopped: Path) 
 
 def test_a_run_that_ended_before_it_began_is_started_again(run_cli: RunCli, shapes: Path) -> None:
     (stopped_run(shapes, after=1).path / "split.json").unlink()
-    outcome = run_cli("train", "--resume", "run")
-    assert outcome.code == 1
-    assert "--overwrite" in outcome.err
+    for name in ("run", "folds"):
+        outcome = run_cli("train", "--resume", name)
+        assert outcome.code == 1
+        assert f"run {name} ended before it began" in outcome.err
+        assert "--overwrite" in outcome.err
+        shutil.copytree(RUN, "experiments/folds/fold-1", dirs_exist_ok=True)
 
 
 def test_changed_data_are_refused(image_folder: Callable[..., Path], run_cli: RunCli, tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
 def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> FoldsResult:
     """Folds that are finished stay, the one that is not goes on, and those that are missing begin."""
     runs = {int(run.path.name.removeprefix("fold-")): run for run in folds_of(folder)}
-    first = next(run for run in runs.values() if _has_begun(run))
+    first = next((run for run in runs.values() if _has_begun(run)), None)
+    if first is None:
+        raise _never_begun(folder.name)
     config = _settings(first, layers, length_too=False)
     count = config.data.folds
     is_finished = [fold in runs and runs[fold].status == "finished" for fold in range(1, count + 1)]
@@ -92,7 +94,7 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> Fol
 
 def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResult:
     if not _has_begun(run):
-        raise RunError(f"run {run.name} ended before it began", hint="type its command again, with --overwrite")
+        raise _never_begun(run.name)
     config = _settings(run, layers)
     with only_trainer_of(run.path):
         run = Run(run.path)  # another process may have finished it before the lock was ours
@@ -127,6 +129,10 @@ def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResu
 def _has_begun(run: Run) -> bool:
     """Whether all is there that training begins with; it is written just after the run is made."""
     return run.split is not None
+
+
+def _never_begun(name: str) -> RunError:
+    return RunError(f"run {name} ended before it began", hint="type its command again, with --overwrite")
 
 
 def _stored(run: Run) -> TrainConfig:
