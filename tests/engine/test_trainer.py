@@ -18,6 +18,7 @@ from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.muon import Muon
 from vitcli.engine.optim import build_optimizers
+from vitcli.engine.state import copied, judged_weights
 from vitcli.engine.trainer import Trainer
 from vitcli.models.vit import VisionTransformer
 
@@ -58,9 +59,9 @@ class Batches:
     def __iter__(self):
         return zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
 
-    def epoch(self, number):
+    def epoch(self, number, *, start=0):
         order = torch.randperm(self.num_images, generator=torch.Generator().manual_seed(number))
-        for indices in order.split(self.batch_size):
+        for indices in order.split(self.batch_size)[start:]:
             yield self.images[indices], self.labels[indices]
 
 
@@ -70,19 +71,15 @@ class Kept:
     def __init__(self):
         self.epochs = []
         self.weights = []
-        self.interrupted = []
+        self.steps = []
 
-    def save_epoch(self, weights, records):
-        self.epochs.append([record.epoch for record in records])
-        self.weights.append(copied(weights))
+    def save_epoch(self, state):
+        self.epochs.append([record["epoch"] for record in state["records"]])
+        self.weights.append(copied(judged_weights(state)))
 
-    def save_interrupted(self, weights, epoch, step):
-        self.interrupted.append((epoch, step))
-        self.weights.append(copied(weights))
-
-
-def copied(weights):
-    return {name: tensor.clone() for name, tensor in weights.items()}
+    def save_step(self, state):
+        self.steps.append((state["epoch"], state["step"]))
+        self.weights.append(copied(judged_weights(state)))
 
 
 def build_trainer(
@@ -346,8 +343,8 @@ class SpoiltBatches(Batches):
         super().__init__()
         self.spoilt_epoch = spoilt_epoch
 
-    def epoch(self, number):
-        for images, labels in super().epoch(number):
+    def epoch(self, number, *, start=0):
+        for images, labels in super().epoch(number, start=start):
             yield images * (math.nan if number >= self.spoilt_epoch else 1), labels
 
 
@@ -376,8 +373,8 @@ class SignalledBatches(Batches):
         self.stop = stop
         self.number = number
 
-    def epoch(self, number):
-        for step, batch in enumerate(super().epoch(number)):
+    def epoch(self, number, *, start=0):
+        for step, batch in enumerate(super().epoch(number, start=start)):
             if (number, step) == (2, 1):
                 self.stop.receive(self.number, None)
             yield batch
@@ -393,7 +390,7 @@ def test_a_signal_stops_training_after_the_step_and_what_there_is_is_saved(numbe
         trainer.fit()
     assert interruption.value.exit_code == exit_code
     assert trainer.saver.epochs == [[1]]
-    assert trainer.saver.interrupted == [(2, 2)]
+    assert trainer.saver.steps == [(2, 2)]
     last = trainer.model.state_dict()
     assert all(torch.equal(tensor, last[key]) for key, tensor in trainer.saver.weights[-1].items())
 
@@ -404,7 +401,7 @@ def test_a_signal_before_training_stops_it_after_the_first_step():
     trainer = build_trainer(stop=stop)
     with pytest.raises(Interrupted):
         trainer.fit()
-    assert trainer.saver.interrupted == [(1, 1)]
+    assert trainer.saver.steps == [(1, 1)]
     assert trainer.records == []
 
 
@@ -414,7 +411,7 @@ def test_interrupted_weights_that_are_no_numbers_are_not_saved():
     trainer = build_trainer(train=SpoiltBatches(spoilt_epoch=1), stop=stop)
     with pytest.raises(TrainingError):
         trainer.fit()
-    assert trainer.saver.interrupted == []
+    assert trainer.saver.steps == []
 
 
 # frozen weights

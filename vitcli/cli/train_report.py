@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from vitcli.workflows.train import TrainResult
 
 
+def show_result(result: "TrainResult | FoldsResult") -> None:
+    """A run, or the folds of a cross-validation."""
+    from vitcli.workflows.folds import FoldsResult  # which is loaded: it made the result
+
+    show_folds(result) if isinstance(result, FoldsResult) else show_run(result)
+
+
 def show_run(result: "TrainResult") -> None:
     """One run, and what to do with it."""
     best = result.best

@@ -262,11 +262,14 @@ class RunConfig:
     """Compile the model with torch.compile."""
     save_every: int = 0
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
+    save_steps: int = 0
+    """Save the training state every this many steps, besides every epoch; 0: not."""
 
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
-        check(self.save_every >= 0, f"save_every = {self.save_every} is negative")
+        for name in ("save_every", "save_steps"):
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
         check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
 
 

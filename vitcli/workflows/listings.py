@@ -167,6 +167,10 @@ class RunRow:
     val_accuracy: float | None
     test_accuracy: float | None
     started: str
+    resumed: int
+    """How often."""
+    seconds: float | None
+    """Of training, features and validation, over all resumptions; None for a run that has not ended yet."""
 
 
 def list_runs(output_dir: Path) -> list[RunRow]:
@@ -189,6 +193,8 @@ def list_runs(output_dir: Path) -> list[RunRow]:
                 val_accuracy=best and best["val_accuracy"],
                 test_accuracy=test_accuracy,
                 started=run.info["started"],
+                resumed=len(run.info.get("resumed", ())),
+                seconds=run.info.get("seconds"),
             )
         )
     return rows
