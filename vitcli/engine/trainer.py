@@ -17,6 +17,7 @@ from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted
 from vitcli.core.interrupts import StopRequest
+from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
@@ -71,13 +72,14 @@ class Trainer:
         val: validation batches, which choose the best epoch.
         config: the optimisation.
         mixing: MixUp and CutMix.
-        precision: what to compute in.
+        precision: what training computes in.
         saver: keeps checkpoints and metrics; None: nobody does, and only ``time_steps`` can be called.
         emit: told about the progress.
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
         class_weights: what mistakes about each class cost in training, (K,); None: all alike.
-        compile_model: train through torch.compile.
+        val_precision: what validation computes in; None: the same.
+        forward: how the model is called in training, for example compiled; None: as it is.
     """
 
     def __init__(
@@ -94,7 +96,8 @@ class Trainer:
         stop: StopRequest,
         seed: int,
         class_weights: Tensor | None = None,
-        compile_model: bool = False,
+        val_precision: Precision | None = None,
+        forward: Forward | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -111,7 +114,8 @@ class Trainer:
         self.average = WeightAverage(model, config.ema_decay) if config.ema else None
         self.records: list[EpochRecord] = []
         self._factor = 0.0
-        self._forward = torch.compile(model) if compile_model else model
+        self.val_precision = val_precision or precision
+        self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
         self._class_weights = None if class_weights is None else class_weights.to(self._device)
 
@@ -243,7 +247,7 @@ class Trainer:
 
     def _finish_epoch(self, epoch: int, totals: _Totals, seconds: float) -> None:
         """Judge the epoch on the validation images and have it saved."""
-        logits, labels = predict_logits(self._judged, self.val, self.precision)
+        logits, labels = predict_logits(self._judged, self.val, self.val_precision)
         accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
         loss = F.cross_entropy(logits.double(), labels).item()
         if loss - loss != 0:

@@ -115,6 +115,7 @@ def evaluate(
                 "split": chosen,
                 "checkpoint": loaded.path.name,
                 "epoch": loaded.checkpoint.provenance.get("epoch"),
+                "precision": loaded.precision.name,
                 **asdict(metrics),
             },
         )

@@ -25,13 +25,14 @@ from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import plan_splits, stored_plan
 from vitcli.engine.checkpoint import Checkpoint, save_checkpoint
-from vitcli.engine.device import Precision, choose_device, describe, seed_everything
+from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import TrainBatches, Trainer
 from vitcli.figures.curves import draw_curves
 from vitcli.models.finetune import HeadOnly, merged
 from vitcli.models.registry import num_parameters
 from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
@@ -89,6 +90,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         emit=emit,
     )
     model.to(device)
+    computing = choose_computing(model, config, num_images=len(data.members), emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -98,15 +100,19 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         output_dir / name / f"fold-{fold}" if fold else output_dir / name,
         seed=config.run.seed,
         versions={"torch": torch.__version__, "safetensors": safetensors.__version__, "pillow": PIL.__version__},
-        summary={"dataset": facts.name, "model": config.model.name, "recipe": config.run.recipe},
+        summary={
+            "dataset": facts.name,
+            "model": config.model.name,
+            "recipe": config.run.recipe,
+            "computed": computing.record,
+        },
         overwrite=config.run.overwrite,
     )
     run.save_config({**settings_of(config), "resolved_model": asdict(model.config)})
     left_out = dataset.raw.left_out if dataset.raw else {}
     run.save_split({**stored_plan(plan, dataset), "skipped": data.skipped, "left_out": left_out})
-    saver = _RunSaver(run, config, model.config, facts, data.preprocessing)
+    saver = _RunSaver(run, config, model.config, facts, data.preprocessing, computing)
     emit(Note(text=f"run: {run.path} on {describe(device)}"))
-    precision = Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype)
     with run.recorded(), stop_requests() as stop:
         started = time.perf_counter()
         trained: nn.Module = model
@@ -119,7 +125,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
                 data,
                 config,
                 device=device,
-                precision=precision,
+                precision=computing.inference,
                 cache=run.cache("features"),
                 emit=emit,
                 stop=stop,
@@ -132,13 +138,14 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
             val=val_batches,
             config=config.optim,
             mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-            precision=precision,
+            precision=computing.training,
             saver=saver,
             emit=emit,
             stop=stop,
             seed=config.run.seed,
             class_weights=data.class_weights,
-            compile_model=config.run.compile,
+            val_precision=computing.inference,
+            forward=computing.forward,
         )
         try:
             trainer.fit()
@@ -198,6 +205,7 @@ class _RunSaver:
         model: ModelConfig,
         facts: Facts,
         preprocessing: Preprocessing,
+        computing: Computing,
     ) -> None:
         self.run = run
         self.config = config
@@ -205,6 +213,7 @@ class _RunSaver:
         self.classes = facts.classes
         self.fingerprint = facts.fingerprint
         self.preprocessing = preprocessing
+        self.computed = computing.record
         self.backbone: Mapping[str, Tensor] = {}
         """Weights that are not trained, and not handed over, but belong into every checkpoint."""
 
@@ -234,6 +243,7 @@ class _RunSaver:
             "seed": self.config.run.seed,
             "amp": self.config.run.amp,
             "amp_dtype": self.config.run.amp_dtype,
+            "computed": self.computed,
             **where,
         }
         return Checkpoint(
