@@ -42,7 +42,7 @@ def test_compiling_is_for_long_training_on_gpus(device, seconds, expected):
 def test_the_first_step_of_a_compiled_model_leaves_no_trace():
     model = build_model().eval()
     weights, stream = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    forward = compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend="eager")
+    compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend="eager")
     assert torch.equal(torch.get_rng_state(), stream)
     assert not any(module.training for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,7 +1,8 @@
 """How a model is computed on this machine: in which precision, and compiled or not.
 
 What ``auto`` comes to is measured once per machine, model and kind of work, and remembered beside the data sets, so that
-the same seed gives the same result; a run also records it, and what it recorded counts for its own checkpoints.
+the same seed gives the same result; a run also records it, and what it recorded counts for its own checkpoints. Where
+nothing can be remembered, ``on`` or ``off`` makes two runs alike for certain.
 """
 
 from collections.abc import Mapping
