@@ -14,7 +14,7 @@ from vitcli.engine.device import fingerprint, has_bfloat16, seed_everything
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_map import attention_map
 from vitcli.workflows.loading import load_model
-from vitcli.workflows.precision import _seconds, choose_precision
+from vitcli.workflows.precision import _seconds, choose_computing, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -129,6 +129,25 @@ def test_what_another_machine_chose_does_not_count_here(trained_run, tmp_path, m
     computed = {"inference": "bfloat16", "training": "bfloat16", "machine": machine}
     loaded = with_provenance(trained_run, tmp_path / "it.safetensors", amp="auto", computed=computed)
     assert loaded.precision.name == "float32"
+
+
+@pytest.mark.parametrize("machine", [HERE, None])
+def test_a_run_that_goes_on_computes_as_it_did_before_on_the_same_machine(trained_run, machine):
+    model = small_model(trained_run)
+    recorded = {"training": "bfloat16", "inference": "bfloat16", "compiled": False, "machine": machine}
+    options = {"num_images": 100, "emit": ignore}
+    fresh = choose_computing(model, configure(), **options).record
+    assert fresh["machine"] == HERE
+    again = choose_computing(model, configure(), recorded=recorded, **options).record
+    assert again == (recorded if machine else fresh)
+    told = choose_computing(model, configure({"run": {"amp": "off"}}), recorded=recorded, **options)
+    assert (told.training.name, told.inference.name) == ("float32", "float32")
+
+
+def test_a_head_alone_is_trained_in_float32_and_not_compiled(trained_run):
+    config = configure({"optim": {"train_only": "head"}, "run": {"compile": "on"}})
+    record = choose_computing(small_model(trained_run), config, num_images=100, emit=ignore).record
+    assert (record["training"], record["compiled"]) == ("float32", False)
 
 
 def test_runs_that_are_older_than_the_record_can_be_used(trained_run, tmp_path):

@@ -50,33 +50,49 @@ class Computing:
         }
 
 
-def choose_computing(model: VisionTransformer, config: TrainConfig, *, num_images: int, emit: Emit) -> Computing:
+def choose_computing(
+    model: VisionTransformer,
+    config: TrainConfig,
+    *,
+    num_images: int,
+    recorded: Mapping[str, Any] | None = None,
+    emit: Emit,
+) -> Computing:
     """Decide how a run computes; this changes neither the model nor what is random.
 
     Args:
         model: on its device.
         config: what was asked for.
         num_images: of an epoch.
+        recorded: what this run computed in before; on the same machine it stays so.
         emit: told what was chosen.
 
     Raises:
         DeviceError: torch.compile was asked for, and does not work here.
     """
     device = next(model.parameters()).device
-    inference = choose_precision(model, work="inference", amp=config.run.amp, dtype=config.run.amp_dtype)
-    only_head = sees_images_once(config)
-    training = training_precision(model, config)
-    forward = None if only_head else _forward(model, config, training, num_images=num_images, emit=emit)
+    known = _if_here(recorded, device)
+    amp, dtype = config.run.amp, config.run.amp_dtype
+    inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=known)
+    training = training_precision(model, config, recorded=known)
+    forward = None
+    if _compiles(model, config, training, num_images=num_images, recorded=known):
+        shape = (min(_batch(config), num_images), model.config.in_channels, *model.config.image_size)
+        example = torch.zeros(shape, device=device)
+        forward = compiled(model, example, training, required=config.run.compile == "on", emit=emit)
     chosen = Computing(training=training, inference=inference, forward=forward, device=device)
-    if config.run.amp == "auto" and _mixed(device, config.run.amp_dtype):
+    if amp == "auto" and _mixed(device, dtype):
         emit(Note(text=f"precision, as measured here: training in {training.name}, validation in {inference.name}"))
     return chosen
 
 
-def training_precision(model: VisionTransformer, config: TrainConfig) -> Precision:
+def training_precision(
+    model: VisionTransformer, config: TrainConfig, *, recorded: Mapping[str, Any] | None = None
+) -> Precision:
     """What training computes in; a head alone is too small to gain from anything but float32."""
     amp = "off" if config.run.amp == "auto" and sees_images_once(config) else config.run.amp
-    return choose_precision(model, work="training", amp=amp, dtype=config.run.amp_dtype, batch=_batch(config))
+    dtype, batch = config.run.amp_dtype, _batch(config)
+    return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
 
 
 def choose_precision(
@@ -102,11 +118,16 @@ def choose_precision(
     if amp != "auto":
         return Precision(device, amp=amp, dtype=dtype)
     mixed = _mixed(device, dtype)
-    if recorded and recorded.get("machine") == fingerprint(device):
-        name = recorded[work]
+    if known := _if_here(recorded, device):
+        name = known[work]
     else:
         name = clearly_faster(_seconds(model, work, mixed, batch)) if mixed else "float32"
     return Precision(device, amp="off" if name == "float32" else "on", dtype=name)
+
+
+def _if_here(recorded: Mapping[str, Any] | None, device: torch.device) -> Mapping[str, Any] | None:
+    """What a run recorded, if that was on this machine."""
+    return recorded if recorded and recorded.get("machine") == fingerprint(device) else None
 
 
 def _mixed(device: torch.device, asked: str) -> str | None:
@@ -140,24 +161,27 @@ def _seconds(model: VisionTransformer, work: Work, dtype: str, batch: int) -> Ma
     return measured_once(question, measure, folder=data_dir() / "measured")
 
 
-def _forward(
-    model: VisionTransformer, config: TrainConfig, precision: Precision, *, num_images: int, emit: Emit
-) -> Forward | None:
-    """The model compiled, if that was asked for or pays."""
-    asked = config.run.compile
-    device = next(model.parameters()).device
-    if asked == "off" or (asked == "auto" and device.type != "cuda"):
-        return None
-    if asked == "auto":
-        dtype = precision.name if precision.enabled else _mixed(device, config.run.amp_dtype)
-        assert dtype is not None
-        seconds = _seconds(model, "training", dtype, _batch(config))
-        share = model.config.depth / min(model.config.depth, _BLOCKS)
-        total = seconds[precision.name] * share * num_images * config.optim.epochs
-        if not is_worth_compiling(device, seconds=total):
-            return None
-    shape = (min(_batch(config), num_images), model.config.in_channels, *model.config.image_size)
-    return compiled(model, torch.zeros(shape, device=device), precision, required=asked == "on", emit=emit)
+def _compiles(
+    model: VisionTransformer,
+    config: TrainConfig,
+    precision: Precision,
+    *,
+    num_images: int,
+    recorded: Mapping[str, Any] | None,
+) -> bool:
+    """Whether the model is to be compiled: that was asked for, or pays; a head alone is not worth it."""
+    asked, device = config.run.compile, next(model.parameters()).device
+    if asked == "off" or sees_images_once(config):
+        return False
+    if asked == "on" or device.type != "cuda":
+        return asked == "on"
+    if recorded:
+        return bool(recorded["compiled"])
+    dtype = precision.name if precision.enabled else _mixed(device, config.run.amp_dtype)
+    assert dtype is not None
+    seconds = _seconds(model, "training", dtype, _batch(config))[precision.name]
+    whole = model.config.depth / min(model.config.depth, _BLOCKS)  # which was timed in part
+    return is_worth_compiling(device, seconds=seconds * whole * num_images * config.optim.epochs)
 
 
 def _batch(config: TrainConfig) -> int:
