@@ -261,7 +261,8 @@ class RunConfig:
     amp_dtype: Literal["bfloat16", "float16"] = "bfloat16"
     """With auto, GPUs without bfloat16 take float16 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Train through torch.compile; auto: on CUDA devices, where training is long enough to win back the time."""
+    """Train through torch.compile; auto: on CUDA devices, where training is long enough to win back the time;
+    a head alone never is compiled."""
     save_every: int = 0
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
 

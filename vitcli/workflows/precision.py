@@ -71,12 +71,11 @@ def choose_computing(
         DeviceError: torch.compile was asked for, and does not work here.
     """
     device = next(model.parameters()).device
-    known = _if_here(recorded, device)
     amp, dtype = config.run.amp, config.run.amp_dtype
-    inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=known)
-    training = training_precision(model, config, recorded=known)
+    inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
+    training = training_precision(model, config, recorded=recorded)
     forward = None
-    if _compiles(model, config, training, num_images=num_images, recorded=known):
+    if _compiles(model, config, training, num_images=num_images, recorded=_if_here(recorded, device)):
         shape = (min(_batch(config), num_images), model.config.in_channels, *model.config.image_size)
         example = torch.zeros(shape, device=device)
         forward = compiled(model, example, training, required=config.run.compile == "on", emit=emit)
