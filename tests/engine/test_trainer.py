@@ -13,6 +13,7 @@ from vitcli.core.events import EpochRecord, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine import trainer as trainer_module
+from vitcli.engine.compiling import compiled
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
@@ -83,7 +84,18 @@ class Kept:
 
 
 def build_trainer(
-    model=None, *, train=None, val=None, seed=0, mixing=None, stop=None, events=None, class_weights=None, **settings
+    model=None,
+    *,
+    train=None,
+    val=None,
+    seed=0,
+    mixing=None,
+    stop=None,
+    events=None,
+    class_weights=None,
+    val_precision=None,
+    forward=None,
+    **settings,
 ):
     train = train or Batches()
     config = {"epochs": 2, "optimizer": "adamw", "schedule": "constant", "warmup_epochs": 0, **settings}
@@ -99,6 +111,8 @@ def build_trainer(
         stop=StopRequest() if stop is None else stop,
         seed=seed,
         class_weights=class_weights,
+        val_precision=val_precision,
+        forward=forward,
     )
 
 
@@ -258,6 +272,31 @@ def test_events_tell_the_start_and_every_epoch():
     assert events[0] == TrainingStarted(epochs=2, steps_per_epoch=3)
     assert [event for event in events if isinstance(event, EpochRecord)] == records
     assert [record.epoch for record in records] == [1, 2]
+
+
+def test_a_compiled_model_learns_the_same_and_keeps_the_names_of_its_weights():
+    plain = build_trainer(ema=True)
+    model = build_model()
+    precision = Precision(CPU, amp="off", dtype="bfloat16")
+    forward = compiled(
+        model, plain.train.images[:8], precision, required=True, emit=lambda event: None, backend="eager"
+    )
+    fast = build_trainer(model, ema=True, forward=forward)
+    plain.fit()
+    fast.fit()
+    for expected, weights in zip(plain.saver.weights, fast.saver.weights, strict=True):
+        assert weights.keys() == expected.keys() == model.state_dict().keys()
+        for name in expected:
+            torch.testing.assert_close(weights[name], expected[name])
+
+
+def test_validation_computes_in_a_precision_of_its_own():
+    trainer = build_trainer(epochs=1, val_precision=Precision(CPU, amp="on", dtype="bfloat16"))
+    record = trainer.fit()[0]
+    logits, labels = predict_logits(trainer.model, trainer.val, trainer.val_precision)
+    assert record.val_loss == F.cross_entropy(logits.double(), labels).item()
+    assert torch.equal(logits, logits.bfloat16().float())
+    assert not torch.equal(predict_logits(trainer.model, trainer.val, trainer.precision)[0], logits)
 
 
 # the best epoch

@@ -181,12 +181,13 @@ def train(
         str | None, _option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=_RUN, default="auto")
     ] = None,
     amp: Annotated[
-        bool | None,
-        _option("--amp/--no-amp", help="Mixed precision.", panel=_RUN, default="where the GPU has bfloat16"),
+        str | None,
+        _option("--amp", help="Mixed precision: auto (where it is faster), on or off.", panel=_RUN, default="auto"),
     ] = None,
     amp_dtype: Annotated[str | None, _option("--amp-dtype", help="bfloat16 or float16.", panel=_RUN)] = None,
     compile: Annotated[  # noqa: A002 - the option's name
-        bool | None, _option("--compile/--no-compile", help="Compile the model.", panel=_RUN)
+        str | None,
+        _option("--compile", help="Compile the model: auto (where it pays), on or off.", panel=_RUN, default="auto"),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -261,7 +262,7 @@ def train(
             "seed": seed,
             "deterministic": deterministic,
             "device": device,
-            "amp": None if amp is None else "on" if amp else "off",
+            "amp": amp,
             "amp_dtype": amp_dtype,
             "compile": compile,
             "save_every": save_every,

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.seeds import derived_seed
+from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, seed_draws
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
@@ -66,14 +66,15 @@ class Trainer:
         val: validation batches, which choose the best epoch.
         config: the optimisation.
         mixing: MixUp and CutMix.
-        precision: what to compute in.
+        precision: what training computes in.
         saver: keeps checkpoints and metrics; None: nobody does, and only ``time_steps`` can be called.
         emit: told about the progress.
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
         save_steps: have the state saved every so many steps, besides every epoch; 0: not.
         class_weights: what mistakes about each class cost in training, (K,); None: all alike.
-        compile_model: train through torch.compile.
+        val_precision: what validation computes in; None: the same.
+        forward: how the model is called in training, for example compiled; None: as it is.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Trainer:
         seed: int,
         save_steps: int = 0,
         class_weights: Tensor | None = None,
-        compile_model: bool = False,
+        val_precision: Precision | None = None,
+        forward: Forward | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -110,7 +112,8 @@ class Trainer:
         self.records: list[EpochRecord] = []
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
-        self._forward = torch.compile(model) if compile_model else model
+        self.val_precision = val_precision or precision
+        self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         self._class_weights = None if class_weights is None else class_weights.to(self._device)
@@ -270,7 +273,7 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Judge the epoch on the validation images and have it saved."""
-        logits, labels = predict_logits(self._judged, self.val, self.precision)
+        logits, labels = predict_logits(self._judged, self.val, self.val_precision)
         accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
         loss = F.cross_entropy(logits.double(), labels).item()
         if loss - loss != 0:

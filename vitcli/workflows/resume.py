@@ -21,6 +21,7 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, summed_up
+from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
 from vitcli.workflows.starting import resumed_model, starting_model
@@ -105,7 +106,7 @@ def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResu
         dataset = _open(config, emit)
         if (run.split or {})["fingerprint"] != dataset.facts.fingerprint:
             raise _other_data(run, config)
-        choose_device(config.run.device)
+        device = choose_device(config.run.device)
         seed_everything(config.run.seed, deterministic=config.run.deterministic)
         architecture = model_config_from(run.config["resolved_model"])
         if state:
@@ -119,11 +120,13 @@ def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResu
         if (run.split or {}) != {"schema": SCHEMA, **split}:
             raise _other_data(run, config)
         steps_per_epoch = -(-len(data.members) // config.optim.batch_size)
+        recorded, images = run.info.get("computed"), len(data.members)
+        computing = choose_computing(model.to(device), config, num_images=images, recorded=recorded, emit=emit)
         _tell(run, config, state, steps_per_epoch, emit)
         derived = {name: run.config[name] for name in _DERIVED}
         run.save_config({**settings_of(config), **derived})
         run.reopen()
-        return fit(run, config, model, dataset.facts, data, state=state, emit=emit)
+        return fit(run, config, model, dataset.facts, data, computing, state=state, emit=emit)
 
 
 def _has_begun(run: Run) -> bool:

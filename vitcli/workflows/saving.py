@@ -33,6 +33,7 @@ class RunSaver:
         model: what it is.
         facts: what it is trained on.
         preprocessing: how images become its input.
+        computed: in what precision, and where.
         seconds: that the run has taken so far.
     """
 
@@ -44,6 +45,7 @@ class RunSaver:
         facts: Facts,
         preprocessing: Preprocessing,
         *,
+        computed: Mapping[str, Any],
         seconds: float,
     ) -> None:
         self.run = run
@@ -52,6 +54,7 @@ class RunSaver:
         self.classes = facts.classes
         self.fingerprint = facts.fingerprint
         self.preprocessing = preprocessing
+        self.computed = computed
         self.backbone: Mapping[str, Tensor] = {}
         """Weights that are not trained, and not handed over, but belong into every checkpoint."""
         self._began = time.perf_counter() - seconds
@@ -143,6 +146,7 @@ class RunSaver:
                 "seed": self.config.run.seed,
                 "amp": self.config.run.amp,
                 "amp_dtype": self.config.run.amp_dtype,
+                "computed": self.computed,
                 **where,
             },
             weights=merged({**self.backbone, **judged_weights(state)}),

@@ -23,7 +23,7 @@ from vitcli.data.loader import Batches
 from vitcli.data.locks import alone_in
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import Plan, plan_splits, stored_plan
-from vitcli.engine.device import Precision, choose_device, describe, seed_everything
+from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
 from vitcli.engine.trainer import TrainBatches, Trainer
@@ -32,6 +32,7 @@ from vitcli.models.finetune import HeadOnly
 from vitcli.models.registry import num_parameters
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import RunSaver, resume_command
 from vitcli.workflows.settings import settle
@@ -86,7 +87,7 @@ def start(
         architecture: of the model, where it is known already.
         emit: told about the progress.
     """
-    choose_device(config.run.device)
+    device = choose_device(config.run.device)
     output_dir = Path(config.run.output_dir).expanduser()
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
 
@@ -103,6 +104,7 @@ def start(
         source=source.preprocessing if source else None,
         emit=emit,
     )
+    computing = choose_computing(model.to(device), config, num_images=len(data.members), emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -116,7 +118,12 @@ def start(
         path,
         seed=config.run.seed,
         versions={"torch": torch.__version__, "safetensors": safetensors.__version__, "pillow": PIL.__version__},
-        summary={"dataset": facts.name, "model": config.model.name, "recipe": config.run.recipe},
+        summary={
+            "dataset": facts.name,
+            "model": config.model.name,
+            "recipe": config.run.recipe,
+            "computed": computing.record,
+        },
         overwrite=config.run.overwrite,
     )
     with only_trainer_of(path):
@@ -124,7 +131,7 @@ def start(
         settings = settings_of(replace(config, run=replace(config.run, overwrite=False)))  # which is done
         run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, plan, data))
-        return fit(run, config, model, facts, data, emit=emit)
+        return fit(run, config, model, facts, data, computing, emit=emit)
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
@@ -145,6 +152,7 @@ def fit(
     model: VisionTransformer,
     facts: Facts,
     data: TrainingData,
+    computing: Computing,
     *,
     state: State | None = None,
     emit: Emit = ignore,
@@ -154,22 +162,23 @@ def fit(
     Args:
         run: the run; no other process may train in it.
         config: the whole configuration.
-        model: on the CPU.
+        model: on its device.
         facts: about the data set.
         data: the images.
+        computing: how they are computed with.
         state: to go on from; None: training begins.
         emit: told about the progress.
     """
-    device = choose_device(config.run.device)
-    emit(Note(text=f"run: {run.path} on {describe(device)}"))
+    emit(Note(text=f"run: {run.path} on {describe(computing.device)}"))
     seconds = state["seconds"] if state else 0.0
-    saver = RunSaver(run, config, model.config, facts, data.preprocessing, seconds=seconds)
+    saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     records: list[EpochRecord] = []
     with run.recorded(), stop_requests() as stop:
         images = {"train": len(data.members), "val": len(data.val_members)}
-        run.note(device=str(device), parameters=num_parameters(model.config), images=images)
+        parameters = num_parameters(model.config)
+        run.note(device=str(computing.device), computed=computing.record, parameters=parameters, images=images)
         try:
-            trainer = _trainer(run, config, model.to(device), data, saver, emit, stop)
+            trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -213,13 +222,13 @@ def _trainer(
     config: TrainConfig,
     model: VisionTransformer,
     data: TrainingData,
+    computing: Computing,
     saver: RunSaver,
     emit: Emit,
     stop: StopRequest,
 ) -> Trainer:
-    """The trainer of a model that is on its device; of its head alone, where the rest sees each image only once."""
-    device = next(model.parameters()).device
-    precision = Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype)
+    """The trainer of a model; of its head alone, where the rest sees each image only once."""
+    device = computing.device
     trained: nn.Module = model
     train_batches: TrainBatches
     if sees_images_once(config):
@@ -230,7 +239,7 @@ def _trainer(
             data,
             config,
             device=device,
-            precision=precision,
+            precision=computing.inference,
             cache=run.cache("features"),
             emit=emit,
             stop=stop,
@@ -243,14 +252,15 @@ def _trainer(
         val=val_batches,
         config=config.optim,
         mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-        precision=precision,
+        precision=computing.training,
         saver=saver,
         emit=emit,
         stop=stop,
         seed=config.run.seed,
         save_steps=config.run.save_steps,
         class_weights=data.class_weights,
-        compile_model=config.run.compile,
+        val_precision=computing.inference,
+        forward=computing.forward,
     )
 
 
