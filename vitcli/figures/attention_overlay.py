@@ -33,7 +33,9 @@ def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST) -> NDA
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     elif longer > most:
         size = tuple(max(1, round(side * most / longer)) for side in image.size)
-        image = image.resize((size[0], size[1]), Image.Resampling.BOX if longer > 2 * most else Image.Resampling.BICUBIC)
+        image = image.resize(
+            (size[0], size[1]), Image.Resampling.BOX if longer > 2 * most else Image.Resampling.BICUBIC
+        )
     return np.asarray(image)
 
 

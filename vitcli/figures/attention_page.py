@@ -62,7 +62,9 @@ class Page:
         tokens = len(prefix) + rows * columns
         note, kept_heads = "", list(heads)
         if attention is not None:
-            assert attention.shape == (len(layers), len(heads), tokens, tokens), "a name for every layer, head and token"
+            assert attention.shape == (len(layers), len(heads), tokens, tokens), (
+                "a name for every layer, head and token"
+            )
             attention, note = self._that_fits(attention)
             if attention is not None and attention.shape[1] != len(heads):
                 kept_heads = [f"mean of {len(heads)} heads"]
@@ -113,7 +115,9 @@ def attention_page(
     style = style or Style()
     css, script = _template("css"), _template("js")
     settings = {
-        "tables": [base64.b64encode(style.colours(is_signed=is_signed)).decode() for is_signed in (False, True)],
+        "tables": [
+            base64.b64encode(style.colours(is_signed=is_signed).tobytes()).decode() for is_signed in (False, True)
+        ],
         "alpha": style.alpha,
         "norm": style.norm,
         "normWords": NORM_WORDS[style.norm],

@@ -15,7 +15,9 @@ def heading(subject: Subject, width: int) -> list[Line]:
     """The name of an image, the prediction and the truth: on one line where that fits, else on two."""
     words = [text for text in (prediction_of(subject), truth_of(subject)) if text]
     together = Line(text="  ·  ".join(words), size=19, colour=verdict_colour(subject))
-    lines = [together] if together.width <= width else [Line(text=text, size=19, colour=together.colour) for text in words]
+    lines = (
+        [together] if together.width <= width else [Line(text=text, size=19, colour=together.colour) for text in words]
+    )
     return [Line(text=subject.name, size=23, is_bold=True), *(lines if words else [])]
 
 

@@ -61,7 +61,13 @@ class Board:
         self.image.paste(Image.fromarray(pixels), (left, top))
 
     def write(
-        self, lines: Iterable[Line], left: int, top: int, width: int, *, align: Literal["left", "middle", "right"] = "left"
+        self,
+        lines: Iterable[Line],
+        left: int,
+        top: int,
+        width: int,
+        *,
+        align: Literal["left", "middle", "right"] = "left",
     ) -> None:
         """Write lines below each other; what is wider than the width ends in an ellipsis."""
         for line in lines:
