@@ -181,7 +181,8 @@ function describe({ values, name, token, row }) {
     lines.push(`${what}: ${number(values[cursor])}${isItself ? "" : ` at ${place(cursor)}`}`);
   }
   lines.push(`largest: ${number(values[largest])} at ${place(largest)}`);
-  if (row) lines.push(...image().attention.prefix.map((each, at) => `${each}: ${number(row[at])}`));
+  const outside = row ? image().attention.prefix.map((each, at) => `${each} ${number(row[at])}`) : [];
+  if (outside.length) lines.push(`outside the picture: ${outside.join(", ")}`);
   return lines.join("\n");
 }
 
@@ -196,6 +197,7 @@ function draw() {
   canvas.setAttribute("aria-label", now.name);
   part("shown").textContent = [now.name, now.unit, settings.normWords].filter(Boolean).join(" · ");
   part("value").textContent = describe(now);
+  part("hint").hidden = now.row !== null || !attention;
 }
 
 /* Controls */
