@@ -129,6 +129,11 @@ def test_the_bar_shows_the_values(tmp_path: Path, written: list[Text], norm: str
     heights = [text.box[1] for text in written if text.text in ticks]
     assert heights == sorted(heights, reverse=True)
     assert np.ptp(np.diff(heights)) <= 5
+    colours = opened(tmp_path / "map.png")[:, 24 + 2 * (448 + 20) + 7].astype(int)  # down the middle of the bar
+    for at, box in enumerate(text.box for text in written if text.text in ticks):
+        expected = Style().colours(is_signed=False)[min(64 * at, 255)].astype(int)
+        near = colours[round(box[1]) : round(box[3])]
+        assert np.abs(near - expected).sum(-1).min() <= 9
 
 
 @pytest.mark.parametrize("value", [0.0, 0.0625, -0.5])
@@ -184,6 +189,8 @@ def test_a_query_is_framed_on_both_panels(tmp_path: Path, written: list[Text]) -
         assert np.ptp(x[side]) == pytest.approx(448 / 4, abs=4)
         assert np.ptp(y[side]) == pytest.approx(448 / 4, abs=4)
     assert x[~panels].min() - x[panels].min() == 448 + 20
+    assert x[panels].min() == pytest.approx(24 + 2 * 112, abs=3)
+    assert y.min() == pytest.approx(24 + 32 + 27 + 8 + 24 + 112, abs=3)
     assert "block 3: patch at row 1, column 2" in [text.text for text in written]
 
 

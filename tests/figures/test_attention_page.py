@@ -393,6 +393,14 @@ def test_the_keyboard_does_all_of_it(shown: Shown) -> None:
     assert "at row 2, column 3" in shown.text("value"), "it begins in the middle"
     canvas.send_keys(Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_LEFT)
     assert "at row 0, column 2" in shown.text("value")
+    for key, place in (
+        (Keys.ARROW_RIGHT, "row 0, column 5"),
+        (Keys.ARROW_DOWN, "row 3, column 5"),
+        (Keys.ARROW_LEFT, "row 3, column 0"),
+    ):
+        canvas.send_keys(key * 7)
+        assert f"at {place}" in shown.text("value"), "it stays on the picture"
+    canvas.send_keys(Keys.ARROW_UP * 3, Keys.ARROW_RIGHT * 2)
     canvas.send_keys(Keys.ENTER, Keys.ARROW_DOWN)
     assert "attention of the patch at row 0, column 2" in canvas.get_attribute("aria-label")
     bound = float(ATTENTION[2, :, 4].max()) / 510
