@@ -28,9 +28,11 @@ def main() -> None:
         for row in vitcli.predict([IMAGES], output_dir=runs).rows:
             print(f"{row.path.name}: {row.classes[0]} ({100 * row.probabilities[0]:.1f} %)")
 
-        for each in vitcli.attention_map([IMAGES], output_dir=runs, output=Path(folder) / "maps"):
-            row, column = divmod(int(each.weights.argmax()), each.weights.shape[1])
-            print(f"{each.path.name}: the model looks most at patch ({row}, {column})")
+        model = vitcli.load_model(output_dir=runs)
+        for image in sorted(Path(IMAGES).iterdir()):
+            found = vitcli.attention_map(model, image, method="relevance")
+            row, column = divmod(int(found.weights.argmax()), found.weights.shape[1])
+            print(f"{image.name}: patch ({row}, {column}) speaks most for {found.target}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.download import download as download
     from vitcli.workflows.evaluate import evaluate as evaluate
     from vitcli.workflows.export import export as export
+    from vitcli.workflows.loading import load_model as load_model
     from vitcli.workflows.predict import predict as predict
     from vitcli.workflows.preview import preview as preview
     from vitcli.workflows.train import train as train
@@ -27,6 +28,7 @@ _API = {
     "download": "vitcli.workflows.download",
     "evaluate": "vitcli.workflows.evaluate",
     "export": "vitcli.workflows.export",
+    "load_model": "vitcli.workflows.loading",
     "predict": "vitcli.workflows.predict",
     "preview": "vitcli.workflows.preview",
     "train": "vitcli.workflows.train",
@@ -39,6 +41,7 @@ __all__ = [
     "download",
     "evaluate",
     "export",
+    "load_model",
     "predict",
     "preview",
     "train",

@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from vitcli import __version__
-from vitcli.attention.registry import METHODS
 from vitcli.core.config_files import recipe_names
 from vitcli.core.runs import Run
 from vitcli.data.registry import DATASETS
@@ -531,120 +529,6 @@ def test_predict_takes_images_of_any_mode_and_size(
     path = tmp_path / ("image.tif" if mode in {"CMYK", "LA"} else "image.png")
     Image.new(mode, (33, 21)).save(path)
     assert len(as_json(run_cli("predict", path, "--model", trained_run, "--json"))["rows"][0]["classes"]) == 1
-
-
-# --- vit attention-map ---
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_each_method_draws_a_map(run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, method: str) -> None:
-    words = ("--model", trained_run, "--method", method, "--output", tmp_path / "maps")
-    (drawn,) = as_json(run_cli("attention-map", digit, *words, "--json"))
-    assert drawn["method"] == method
-    assert np.shape(drawn["weights"]) == (4, 4)
-    assert min(map(min, drawn["weights"])) >= 0
-    assert drawn["prefix_share"] + np.sum(drawn["weights"]) == pytest.approx(1, abs=1e-5)
-    assert Path(drawn["figure"]) == tmp_path / "maps" / f"digit.{method}.png"
-    assert is_picture(Path(drawn["figure"]))
-
-
-@pytest.fixture(scope="module")
-def two_layers(
-    run_cli: RunCli, shapes: Path, data_dir: Path, tiny: Words, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A run of two blocks of two heads each."""
-    output_dir = tmp_path_factory.mktemp("two-layers")
-    words = ("--set", "model.depth=2", "--model", "vit-nano-patch2", "--name", "two")
-    assert run_cli("train", shapes, *tiny, *words, "--output-dir", output_dir, "--data-dir", data_dir).code == 0
-    return output_dir / "two"
-
-
-CHOICES: dict[str, Words] = {
-    "raw": ("--method", "raw"),
-    "raw of the last layer": ("--method", "raw", "--layers", "-1"),
-    "raw of the first layer": ("--method", "raw", "--layers", "0"),
-    "greatest head": ("--method", "raw", "--head-fusion", "max"),
-    "least head": ("--method", "raw", "--head-fusion", "min"),
-    "rollout": (),
-    "rollout of both layers": ("--layers", "1, 0,-2"),
-    "rollout of head 1": ("--heads", "1"),
-    "rollout of the last head": ("--heads", "-1"),
-}
-
-
-@pytest.fixture(scope="module")
-def maps(
-    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, NDArray[np.float64]]:
-    """Patch weights of one image for every choice of layers, heads and fusion."""
-    words = ("--model", two_layers, "--output", tmp_path_factory.mktemp("maps"), "--json")
-    drawn = {name: as_json(run_cli("attention-map", digit, *words, *choice)) for name, choice in CHOICES.items()}
-    return {name: np.array(each["weights"]) for name, (each,) in drawn.items()}
-
-
-def test_layers_heads_and_fusions_decide_on_the_map(maps: dict[str, NDArray[np.float64]]) -> None:
-    different = ("raw", "raw of the first layer", "greatest head", "least head", "rollout", "rollout of head 1")
-    assert len({maps[name].tobytes() for name in different}) == len(different)
-
-
-def test_layers_and_heads_count_from_the_end_too_and_default_as_the_help_says(
-    maps: dict[str, NDArray[np.float64]],
-) -> None:
-    assert np.array_equal(maps["raw"], maps["raw of the last layer"])
-    assert np.array_equal(maps["rollout"], maps["rollout of both layers"])
-    assert np.array_equal(maps["rollout of head 1"], maps["rollout of the last head"])
-
-
-def test_the_mean_over_heads_lies_between_the_least_and_the_greatest(maps: dict[str, NDArray[np.float64]]) -> None:
-    assert (maps["least head"] <= maps["raw"]).all()
-    assert (maps["raw"] <= maps["greatest head"]).all()
-
-
-@pytest.mark.parametrize(
-    ("words", "named", "hint"),
-    [
-        (("--layers", "2"), "layer 2", "layers 0 to 1"),
-        (("--layers", "-3"), "layer -3", "layers 0 to 1"),
-        (("--heads", "2"), "head 2", "heads 0 to 1"),
-        (("--layers", "one"), "'one'", "--layers 0,1,-1"),
-        (("--heads", "0;1"), "'0;1'", "--heads 0,1,-1"),
-        (("--method", "rollouts"), "'rollouts'", "'rollout'"),
-    ],
-)
-def test_a_layer_head_or_method_that_is_not_there_is_named(
-    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path, words: Words, named: str, hint: str
-) -> None:
-    outcome = run_cli("attention-map", digit, "--model", two_layers, "--output", tmp_path, *words)
-    assert outcome.code == 1
-    assert named in outcome.err
-    assert hint in outcome.err
-    assert files_below(tmp_path) == set()
-
-
-def test_maps_go_into_the_run_unless_told_otherwise(run_cli: RunCli, two_layers: Path, shapes: Path) -> None:
-    outcome = run_cli("attention-map", shapes / "left" / "000.png", shapes / "right" / "000.png", "--model", two_layers)
-    assert outcome.code == 0
-    expected = [two_layers / "attention" / name for name in ("000.rollout.png", "000-2.rollout.png")]
-    assert all(is_picture(path) for path in expected)
-    assert all(str(path) in outcome.out for path in expected)
-
-
-def test_one_file_cannot_hold_two_maps(run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path) -> None:
-    outcome = run_cli("attention-map", shapes / "left", "--model", two_layers, "--output", tmp_path / "map.png")
-    assert outcome.code == 1
-    assert "give a folder" in outcome.err
-    assert files_below(tmp_path) == set()
-
-
-def test_photos_that_are_not_square_get_maps_of_their_patch_grid(
-    run_cli: RunCli, folder_run: tuple[Path, Path], tmp_path: Path
-) -> None:
-    folder, run = folder_run
-    image = min(path for path in folder.rglob("*") if path.is_file())
-    (drawn,) = as_json(run_cli("attention-map", image, "--model", run, "--output", tmp_path / "map.png", "--json"))
-    grid = load_checkpoint(Run(run).best_checkpoint).model.grid
-    assert np.shape(drawn["weights"]) == grid
-    assert is_picture(tmp_path / "map.png")
 
 
 # --- lists, downloads, and the program itself ---

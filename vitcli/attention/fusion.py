@@ -1,18 +1,24 @@
 """One matrix out of many heads, one picture out of a row of tokens."""
 
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-HeadFusion = Literal["mean", "max", "min"]
+from vitcli.attention.evidence import Evidence, HeadFusion
 
 
-def fuse_heads(probabilities: Tensor, fusion: HeadFusion) -> Tensor:
+def fuse_heads(matrices: Tensor, fusion: HeadFusion) -> Tensor:
     """(B, H, N, N) -> (B, N, N)."""
     if fusion == "mean":
-        return probabilities.mean(dim=1)
-    return probabilities.amax(dim=1) if fusion == "max" else probabilities.amin(dim=1)
+        return matrices.mean(dim=1)
+    return matrices.amax(dim=1) if fusion == "max" else matrices.amin(dim=1)
+
+
+def fused_relevance(evidence: Evidence, fusion: HeadFusion) -> Sequence[Tensor]:
+    """What of the attention speaks for the class: (G_l * A_l)+ of every layer, heads fused; each (B, N, N)."""
+    pairs = zip(evidence.gradients, evidence.probabilities, strict=True)
+    return [fuse_heads((gradient * layer).relu(), fusion) for gradient, layer in pairs]
 
 
 def patch_map(row: Tensor, *, grid: tuple[int, int], num_prefix_tokens: int) -> Tensor:

@@ -1,21 +1,22 @@
 """Raw attention, as DINO shows it (Caron et al. 2021): p A of the last layer asked for."""
 
-from collections.abc import Sequence
-
+import torch
 from torch import Tensor
 
-from vitcli.attention.fusion import HeadFusion, fuse_heads
+from vitcli.attention.evidence import Evidence, Options
+from vitcli.attention.fusion import fuse_heads
 
 
-def raw_attention(probabilities: Sequence[Tensor], pooling_row: Tensor, fusion: HeadFusion) -> Tensor:
-    """What the pooled tokens look at.
+def raw_attention(evidence: Evidence, options: Options) -> Tensor:
+    """What the pooled tokens look at in the last layer, (B, N)."""
+    row = evidence.pooling_row @ fuse_heads(evidence.probabilities[-1], options.fusion)
+    return row if options.mass == 1 else strongest(row, options.mass, evidence.num_prefix_tokens)
 
-    Args:
-        probabilities: per layer (B, H, N, N); the last one counts.
-        pooling_row: the weight of each token in the pooled vector, (N,).
-        fusion: how heads become one.
 
-    Returns:
-        A weight per token, (B, N).
-    """
-    return pooling_row @ fuse_heads(probabilities[-1], fusion)
+def strongest(row: Tensor, mass: float, num_prefix_tokens: int) -> Tensor:
+    """Keep the patches that together hold a share of all patches' mass, the strongest first; (B, N) -> (B, N)."""
+    patches = row[:, num_prefix_tokens:]
+    values, order = patches.sort(dim=1, descending=True)
+    before = values.cumsum(dim=1) - values  # the mass of those that are stronger
+    kept = torch.zeros_like(patches).scatter(1, order, values * (before < mass * values.sum(dim=1, keepdim=True)))
+    return torch.cat([row[:, :num_prefix_tokens], kept], dim=1)

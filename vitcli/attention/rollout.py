@@ -1,28 +1,43 @@
-"""Attention rollout (Abnar & Zuidema 2020): attention and residuals followed from the output to the input."""
+"""Rollout: attention and residuals followed from the output to the input.
+
+The row is carried from the last layer to the first, so that a layer costs N^2 and not N^3.
+"""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from vitcli.attention.fusion import HeadFusion, fuse_heads
+from vitcli.attention.evidence import Evidence, Options
+from vitcli.attention.fusion import fuse_heads, fused_relevance
 
 
-def attention_rollout(probabilities: Sequence[Tensor], pooling_row: Tensor, fusion: HeadFusion) -> Tensor:
-    """P prod_l R_l with R_l = (A_l + I), rows divided by their sum.
+def attention_rollout(evidence: Evidence, options: Options) -> Tensor:
+    """Return p prod_l R_l with R_l = A_l + I, rows divided by their sum: (B, N), rows sum to 1.
 
-    The row is carried from the last layer to the first, so that a layer costs N^2 and not N^3.
-
-    Args:
-        probabilities: per layer (B, H, N, N), the first layer first.
-        pooling_row: the weight of each token in the pooled vector, (N,).
-        fusion: how heads become one.
-
-    Returns:
-        A weight per token, (B, N); each row sums to 1.
+    Source: Abnar & Zuidema 2020, "Quantifying attention flow in transformers".
     """
-    row = pooling_row.expand(probabilities[0].shape[0], -1)
-    for layer in reversed(probabilities):
-        attention = fuse_heads(layer, fusion)
-        weights = row / (attention.sum(dim=-1) + 1)  # the identity adds 1 to each row's sum
-        row = weights + (weights[:, None] @ attention)[:, 0]
+    layers = [fuse_heads(layer, options.fusion) for layer in evidence.probabilities]
+    if options.discard:
+        layers = [without_weakest(layer, options.discard) for layer in layers]
+    return rolled_out(layers, evidence.pooling_row)
+
+
+def gradient_rollout(evidence: Evidence, options: Options) -> Tensor:
+    """The same with (G_l * A_l)+ in the place of A_l: what speaks for a class; (B, N), rows sum to 1."""
+    return rolled_out(fused_relevance(evidence, options.fusion), evidence.pooling_row)
+
+
+def rolled_out(layers: Sequence[Tensor], row: Tensor) -> Tensor:
+    """Carry a row, (N,) -> (B, N), through layers, (B, N, N), each with I added and rows divided by their sum."""
+    row = row.expand(layers[0].shape[0], -1)
+    for layer in reversed(layers):
+        weights = row / (layer.sum(dim=-1) + 1)  # the identity adds 1 to each row's sum
+        row = weights + (weights[:, None] @ layer)[:, 0]
     return row
+
+
+def without_weakest(attention: Tensor, share: float) -> Tensor:
+    """Set a share of each image's entries to 0, the smallest ones; (B, N, N)."""
+    flat = attention.flatten(1)
+    weakest = flat.topk(int(share * flat.shape[1]), dim=1, largest=False).indices
+    return flat.scatter(1, weakest, 0.0).view_as(attention)

@@ -2,14 +2,23 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from vitcli.attention.registry import METHODS
-from vitcli.cli.console import listening, percent, print_facts, print_json
-from vitcli.cli.options import EXPERIMENTS, DeviceOption, ImagesArgument, JsonOption, ModelOption, OfflineOption
+from vitcli.attention.registry import DEFAULT_METHOD, METHODS
+from vitcli.cli.attention_trust import show_trust
+from vitcli.cli.console import listening, percent, print_facts, print_json, stderr, stdout
+from vitcli.cli.inline_images import can_show, show_image
+from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
 from vitcli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitcli.workflows.attention_report import AttentionReport, ExplainedImage
+
+_SHOWN_IN_FULL = 5
+"""Images; of more there is a summary."""
 
 
 class Fusion(StrEnum):
@@ -20,67 +29,270 @@ class Fusion(StrEnum):
     MIN = "min"
 
 
+class Target(StrEnum):
+    """Which score of a class is explained."""
+
+    LOGIT = "logit"
+    CONTRAST = "contrast"
+
+
+class Norm(StrEnum):
+    """Where the colours end."""
+
+    P99 = "p99"
+    MAX = "max"
+    MINMAX = "minmax"
+    NONE = "none"
+
+
+class Interpolation(StrEnum):
+    """How patches become pixels."""
+
+    BILINEAR = "bilinear"
+    NEAREST = "nearest"
+    BICUBIC = "bicubic"
+
+
+class Split(StrEnum):
+    """Which images of a data set."""
+
+    AUTO = "auto"
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class Arrays(StrEnum):
+    """The file for values."""
+
+    NPZ = "npz"
+    SAFETENSORS = "safetensors"
+    NONE = "none"
+
+
+def _option(panel: str, *names: str, help: str, default: Any = True, **more: Any) -> Any:  # noqa: A002 - typer's name
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=default, **more)
+
+
+_MAPS, _PICTURES, _SETS, _TRUST = "Maps", "Pictures", "Images of a data set", "Instead of pictures"
+
+
 def attention_map(
-    images: ImagesArgument,
-    model: ModelOption = "",
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method", help=" ".join(f"{name}: {entry.summary}." for name, entry in METHODS.items()), metavar="NAME"
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files, folders, or patterns such as 'photos/*.jpg'; none: --split or --dataset.",
+            show_default=False,
+            metavar="IMAGE",
         ),
-    ] = "rollout",
+    ] = None,
+    model: ModelOption = "",
+    methods: Annotated[
+        list[str] | None,
+        _option(
+            _MAPS,
+            "--method",
+            help=" ".join(f"{name}: {entry.summary}." for name, entry in METHODS.items()) + " Several, or all.",
+            default=DEFAULT_METHOD,
+            metavar="NAME",
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        _option(_MAPS, "--class", help="pred, top3, a name or an index; several.", default="pred", metavar="CLASS"),
+    ] = None,
+    target: Annotated[
+        Target, _option(_MAPS, "--target", help="Explain the logit, or the log-odds against all other classes.")
+    ] = Target.LOGIT,
     layers: Annotated[
-        str, typer.Option("--layers", help="Layers to use, from 0: 3, 0,1,2 or -1.", show_default="the method's")
+        str, _option(_MAPS, "--layers", help="Layers to use, from 0: 3, 0,1,2 or -1.", default="the method's")
     ] = "",
-    heads: Annotated[str, typer.Option("--heads", help="Heads to use, likewise.", show_default="all")] = "",
-    head_fusion: Annotated[Fusion, typer.Option("--head-fusion", help="How heads become one.")] = Fusion.MEAN,
+    heads: Annotated[str, _option(_MAPS, "--heads", help="Heads to use, likewise.", default="all")] = "",
+    head_fusion: Annotated[Fusion, _option(_MAPS, "--head-fusion", help="How heads become one.")] = Fusion.MEAN,
+    discard: Annotated[
+        float, _option(_MAPS, "--discard", help="rollout: share of the weakest attention that counts as none.")
+    ] = 0.0,
+    mass: Annotated[
+        float, _option(_MAPS, "--mass", help="raw: keep the strongest patches that hold this share.")
+    ] = 1.0,
+    steps: Annotated[int, _option(_MAPS, "--steps", help="ig: steps of the integral.")] = 16,
+    query: Annotated[
+        str,
+        _option(
+            _MAPS,
+            "--query",
+            help="What a patch looks at: ROW,COLUMN from 0, or a pixel X,Ypx.",
+            default=False,
+            metavar="PATCH",
+        ),
+    ] = "",
+    compare: Annotated[
+        bool, _option(_PICTURES, "--compare", help="Methods side by side, beside noise; a row each.", default=False)
+    ] = False,
+    heads_grid: Annotated[
+        bool, _option(_PICTURES, "--heads-grid", help="The attention of every layer and head.", default=False)
+    ] = False,
+    blocks: Annotated[bool, _option(_PICTURES, "--blocks", help="The map of each layer alone.", default=False)] = False,
+    gif: Annotated[bool, _option(_PICTURES, "--gif", help="The same, as an animation.", default=False)] = False,
+    html: Annotated[
+        bool,
+        _option(_PICTURES, "--html", help="One web page of all images; hover over a patch.", default=False),
+    ] = False,
+    full: Annotated[
+        bool, _option(_PICTURES, "--full", help="The whole picture; what the model saw is framed.", default=False)
+    ] = False,
+    sheet: Annotated[
+        int,
+        _option(_PICTURES, "--grid", help="One sheet of this many random images of a split.", default=False, min=0),
+    ] = 0,
+    cmap: Annotated[
+        str, _option(_PICTURES, "--cmap", help="Colour map of matplotlib.", default="by the map's sign")
+    ] = "",
+    alpha: Annotated[float, _option(_PICTURES, "--alpha", help="Opacity of the map.", min=0, max=1)] = 0.55,
+    norm: Annotated[
+        Norm, _option(_PICTURES, "--norm", help="Where the colours end: the 99th percentile, the maximum ...")
+    ] = Norm.P99,
+    interp: Annotated[
+        Interpolation, _option(_PICTURES, "--interp", help="How patches become pixels.")
+    ] = Interpolation.BILINEAR,
+    min_size: Annotated[
+        int, _option(_PICTURES, "--min-size", help="Smaller images are enlarged to this many pixels.", min=1)
+    ] = 448,
+    arrays: Annotated[Arrays, _option(_PICTURES, "--arrays", help="The file for maps and logits.")] = Arrays.NPZ,
+    dataset: Annotated[str, _option(_SETS, "--dataset", help="Its name or folder.", default="the one trained on")] = "",
+    split: Annotated[Split | None, _option(_SETS, "--split", help="auto takes test, else val.", default=False)] = None,
+    limit: Annotated[
+        int, _option(_SETS, "--limit", help="Random images, at most this many.", default="all", min=0)
+    ] = 0,
+    seed: Annotated[int, _option(_SETS, "--seed", help="Which random images.", min=0)] = 0,
+    score: Annotated[
+        bool,
+        _option(
+            _TRUST, "--score", help="Which method to trust for this model: faithfulness beside noise.", default=False
+        ),
+    ] = False,
+    check: Annotated[
+        bool,
+        _option(_TRUST, "--check", help="Do maps change when the model's weights are replaced?", default=False),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder, or a .png file for one image.", show_default="attention/ of the run"
+            "--output", "-o", help="Folder, or a .png file for one picture.", show_default="attention/ of the run"
         ),
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", help="Folder of all runs.")] = EXPERIMENTS,
+    data_dir: DataDirOption = "",
     device: DeviceOption = "auto",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw where a model looks: image, overlay and colour bar, one PNG per image."""
+    """Show which patches a prediction rests on: image, map and colour bar; one PNG per image, method and class."""
+    if images and sheet:
+        raise typer.BadParameter("--grid takes random images of a data set, and no files")
+    if not images and not (dataset or split or sheet or score or check):
+        raise typer.BadParameter("IMAGE..., or --split test for images of the data set that the model was trained on")
     chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")
     with listening() as emit:
-        from vitcli.workflows.attention_map import attention_map as attention_workflow
+        from vitcli.attention.evidence import Options
+        from vitcli.figures.attention_style import Style
+        from vitcli.workflows.attention_images import ImageSource
+        from vitcli.workflows.attention_map import attention_maps
+        from vitcli.workflows.attention_pictures import Drawing
+        from vitcli.workflows.attention_question import Wanted
+        from vitcli.workflows.attention_trust import judge_attention
 
-        maps = attention_workflow(
-            images,
+        source = ImageSource(
+            inputs=images or (),
             model=model,
-            method=method,
-            layers=chosen_layers,
-            heads=chosen_heads,
-            head_fusion=head_fusion.value,
-            output=output,
+            dataset=dataset,
+            split=split.value if split else "auto",
+            limit=sheet or limit,
+            seed=seed,
             output_dir=output_dir,
+            directory=data_dir,
             device=device,
             offline=offline,
-            emit=emit,
         )
+        wanted = Wanted(
+            methods=tuple(methods or ()),
+            classes=tuple(classes or ()),
+            score=target.value,
+            layers=chosen_layers,
+            heads=chosen_heads,
+            options=Options(fusion=head_fusion.value, discard=discard, mass=mass),
+            query=query,
+            steps=steps,
+        )
+        if score or check:
+            trust = judge_attention(source, wanted, scores=score, checks=check, output=output, emit=emit)
+            show_trust(trust, as_json=as_json)
+            return
+        drawing = Drawing(
+            compare=compare,
+            heads_grid=heads_grid,
+            blocks=blocks,
+            gif=gif,
+            page=html,
+            full=full,
+            style=Style(cmap=cmap, alpha=alpha, norm=norm.value, interp=interp.value, min_size=min_size),
+            arrays=arrays.value,
+        )
+        report = attention_maps(source, wanted, drawing, sheet=bool(sheet), output=output, emit=emit)
     if as_json:
-        print_json(maps)
-        return
-    for each in maps:
-        sink = f", {percent(each.prefix_share)} of it on class and register tokens" if each.prefix_share else ""
-        print_facts(
-            {
-                "image": str(each.path),
-                "class": f"{each.predicted}, {percent(each.probability)}",
-                "attention": f"{each.method}{sink}",
-                "figure": str(each.figure),
-            }
-        )
+        print_json(report)
+    else:
+        _print(report)
+    if any(each.error for each in report.images):
+        raise typer.Exit(1)
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _print(report: "AttentionReport") -> None:
+    """Each image, or what all of them have in common; small pictures where the terminal can show them."""
+    figures = [*report.sheets, *(path for each in report.images for path in each.figures.values())]
+    if len(report.images) <= _SHOWN_IN_FULL and not report.sheets:
+        for each in report.images:
+            print_facts(_facts(each))
+    else:
+        known = [each for each in report.images if each.truth is not None and each.predicted]
+        right = sum(each.predicted == each.truth for each in known)
+        facts = {"images": f"{len(report.images):,}"}
+        if known:
+            facts["right"] = f"{right:,} of {len(known):,} whose class is known"
+        facts |= {path.stem: str(path) for path in report.sheets}
+        if not report.sheets and figures:
+            facts["figures"] = f"{len(figures):,} in {figures[0].parent}"
+        print_facts(facts)
+    if report.page:
+        stdout().print(f"[dim]page[/] {escape(str(report.page))}")
+    if report.report:
+        stderr().print(f"[dim]all values: {escape(str(report.report))}[/]")
+    if len(figures) <= _SHOWN_IN_FULL and can_show():
+        for figure in figures:
+            if figure.suffix == ".png":
+                show_image(figure)
+
+
+def _facts(image: "ExplainedImage") -> dict[str, str]:
+    """One image."""
+    if image.error:
+        return {"image": image.image, "error": image.error}
+    facts = {"image": image.image}
+    if image.predicted:
+        truth = "" if image.truth is None else ", right" if image.truth == image.predicted else f", it is {image.truth}"
+        facts["class"] = f"{image.predicted}, {percent(image.probability)}{truth}"
+    for each in image.maps:
+        sink = f"{percent(each.prefix_share)} on class and register tokens" if each.prefix_share else ""
+        if sink and len(image.maps) == 1:
+            facts["weight"] = sink
+    for name, path in image.figures.items():
+        facts[name] = str(path)
+    return facts
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
     try:
-        return [int(part) for part in text.split(",") if part.strip()]
+        return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise UsageError(
             f"{option} {text!r} is no list of whole numbers", hint=f"for example {option} 0,1,-1"

@@ -52,14 +52,19 @@ def whole_images(
     found = {}
     for member in members.tolist():
         try:
-            found[member] = _whole(dataset.raw.splits[split].files[member], dataset.facts.channels, longest)
+            found[member] = whole_image(dataset.raw.splits[split].files[member], dataset.facts.channels, longest)
         except DataError:
             if not skip_bad:
                 raise
     return found
 
 
-def _whole(file: Path, channels: Literal[1, 3], longest: int) -> NDArray[np.uint8]:
+def whole_image(file: Path, channels: Literal[1, 3], longest: int) -> NDArray[np.uint8]:
+    """An image as it was found, uncropped, (C, H, W); a large one made smaller, to a longer side of ``longest``.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     (height, width), _ = read_header(file)
     scale = min(longest / max(height, width), 1.0)
     size = max(round(scale * height), 1), max(round(scale * width), 1)

@@ -1,16 +1,19 @@
-"""Attention probabilities of an ordinary forward pass.
+"""Attention probabilities, and tokens, of an ordinary forward pass.
 
 Fused kernels never form them, so hooks see nothing. Inside ``capture_attention`` the chosen blocks attend
 explicitly instead, by the same formula, and keep what they compute; the graph is kept too, for gradients.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError, UsageError
 from vitcli.models.layers import Attend, Attention
 from vitcli.models.vit import VisionTransformer
 
@@ -25,15 +28,12 @@ def capture_attention(model: VisionTransformer, layers: Iterable[int] | None = N
 
     Raises:
         UsageError: the model has no such block.
+        ModelError: a block has no attention.
     """
     depth = len(model.blocks)
-    chosen = range(depth) if layers is None else [_checked(layer, depth) for layer in layers]
+    chosen = range(depth) if layers is None else [checked_index(layer, depth, "layer") for layer in layers]
     probabilities: dict[int, Tensor] = {}
-    attentions: list[tuple[int, Attention]] = []
-    for layer in chosen:
-        attention = model.blocks[layer].attention
-        assert isinstance(attention, Attention)
-        attentions.append((layer, attention))
+    attentions = [(layer, _attention(model, layer)) for layer in chosen]
     before = model.num_read, [attention.attend for _, attention in attentions]
     try:
         model.num_read = None
@@ -46,18 +46,81 @@ def capture_attention(model: VisionTransformer, layers: Iterable[int] | None = N
             attention.attend = attend
 
 
-def _checked(layer: int, depth: int) -> int:
-    if not -depth <= layer < depth:
-        raise UsageError(f"layer {layer} does not exist", hint=f"this model has layers 0 to {depth - 1}")
-    return layer % depth
+@contextmanager
+def capture_tokens(model: VisionTransformer, layer: int) -> Iterator[dict[int, Tensor]]:
+    """Yield a dictionary that each forward pass fills: layer -> what enters its attention, (B, N, D).
+
+    With norms before the branches these are normalised tokens. Of these, gradients can be asked for too.
+
+    Raises:
+        UsageError: the model has no such block.
+    """
+    layer = checked_index(layer, len(model.blocks), "layer")
+    seen: dict[int, Tensor] = {}
+
+    def keep(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen[layer] = _with_gradient(given[0])
+        return (seen[layer], *given[1:])
+
+    with _hooked(_attention(model, layer).register_forward_pre_hook(keep)):
+        yield seen
+
+
+@contextmanager
+def capture_outputs(model: VisionTransformer, layers: Iterable[int]) -> Iterator[dict[int, Tensor]]:
+    """Yield a dictionary that each forward pass fills: layer -> the tokens that leave the block, (B, N, D).
+
+    Of a last block that computes no more than is read, these are the first ones.
+    """
+    seen: dict[int, Tensor] = {}
+    with ExitStack() as stack:
+        for layer in layers:
+
+            def keep(_module: nn.Module, _given: Any, output: Tensor, layer: int = layer) -> None:
+                seen[layer] = output
+
+            stack.enter_context(_hooked(model.blocks[layer].register_forward_hook(keep)))
+        yield seen
+
+
+def checked_index(index: int, count: int, kind: str) -> int:
+    """An index from 0; negative ones count from the end.
+
+    Raises:
+        UsageError: out of range.
+    """
+    if not -count <= index < count:
+        raise UsageError(f"{kind} {index} does not exist", hint=f"this model has {kind}s 0 to {count - 1}")
+    return index % count
+
+
+def _attention(model: VisionTransformer, layer: int) -> Attention:
+    attention = getattr(model.blocks[layer], "attention", None)
+    if not isinstance(attention, Attention):
+        raise ModelError(f"layer {layer} has no attention to look at: it is a {type(model.blocks[layer]).__name__}")
+    return attention
+
+
+@contextmanager
+def _hooked(handle: RemovableHandle) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _with_gradient(tensor: Tensor) -> Tensor:
+    """Where gradients are computed but no weight wants one, the first tensor that is watched is where they end."""
+    return tensor.requires_grad_() if torch.is_grad_enabled() and not tensor.requires_grad else tensor
 
 
 def _explicit_attention(layer: int, probabilities: dict[int, Tensor]) -> Attend:
     """An ``Attend`` that stores softmax(q k^T / sqrt(D/H)) under ``layer``."""
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
-        scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5  # (B, H, N, N)
-        probabilities[layer] = scores.softmax(dim=-1)
-        return F.dropout(probabilities[layer], dropout) @ values
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)  # (B, H, N, N)
+        probabilities[layer] = _with_gradient(scores.softmax(dim=-1))
+        kept = F.dropout(probabilities[layer], dropout) if dropout else probabilities[layer]
+        return kept @ values
 
     return attend

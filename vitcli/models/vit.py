@@ -96,7 +96,7 @@ class VisionTransformer(nn.Module):
         """The weight of each token in the pooled vector, (N,): where attribution starts from."""
         config = self.config
         prefix, patches = config.num_prefix_tokens, config.grid[0] * config.grid[1]
-        row = torch.zeros(prefix + patches, device=self.positions.device)
+        row = self.positions.new_zeros(prefix + patches)
         first_tokens = slice(0, 1 if self.distillation_head is None else 2)
         row[{"class": first_tokens, "tokens": slice(None), "patches": slice(prefix, None)}[config.pooling]] = 1
         return row / row.sum()

@@ -1,156 +1,325 @@
 """Show which patches of an image a prediction rests on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
-from vitcli.attention.fusion import HeadFusion, patch_map, sink_share
-from vitcli.attention.registry import METHODS
-from vitcli.core.errors import UsageError
+from vitcli.attention.evidence import Options
+from vitcli.attention.registry import DEFAULT_METHOD, METHODS, parse_methods
+from vitcli.attention.targets import ClassChoice, Score, parse_classes
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
-from vitcli.core.registry import load_object
-from vitcli.data.preprocess import load_array
+from vitcli.core.files import write_json
+from vitcli.core.preprocessing import Size
+from vitcli.data.preprocess import crop_box, load_array, to_array
 from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
-from vitcli.figures.attention import draw_attention
-from vitcli.models.capture import capture_attention
-from vitcli.workflows.images import image_files
+from vitcli.figures.attention_page import attention_page
+from vitcli.figures.attention_sheets import draw_sheet
+from vitcli.figures.attention_style import Subject
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.attention_images import ImageSource, ImageToExplain
+from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, draw_pictures, save_arrays
+from vitcli.workflows.attention_question import Wanted, patch_at
+from vitcli.workflows.attention_report import AttentionMap, AttentionReport, ExplainedImage, as_json
+from vitcli.workflows.explaining import Explainer, Explanation, Question, explain
 from vitcli.workflows.loading import LoadedModel, load_model
 
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionMap:
-    """One image: what was predicted, the weight of every patch, and the picture."""
-
-    path: Path
-    predicted: str
-    probability: float
-    method: str
-    weights: NDArray[np.float32]
-    """(h, w) of the patch grid."""
-    prefix_share: float
-    """Share of the attention that rests on class and register tokens, which no pixel shows."""
-    figure: Path
+_BATCH = 8
+_BATCH_BYTES = 2**29
+"""Of attention probabilities: fewer images at once where they are large."""
 
 
 def attention_map(
-    inputs: Sequence[str],
+    model: str | LoadedModel | VisionTransformer,
+    image: Path | str | Image.Image | Tensor,
     *,
-    model: str = "",
-    method: str = "rollout",
+    method: str = DEFAULT_METHOD,
+    target: str | int = "pred",
+    score: Score = "logit",
     layers: Sequence[int] = (),
     heads: Sequence[int] = (),
-    head_fusion: HeadFusion = "mean",
-    output: Path | None = None,
-    output_dir: Path = Path("experiments"),
-    device: str = "auto",
-    offline: bool = False,
-    emit: Emit = ignore,
-) -> list[AttentionMap]:
-    """Draw an attention map for each image.
+    options: Options = Options(),  # noqa: B008 - it is frozen
+    steps: int = 16,
+) -> AttentionMap:
+    """Explain one image.
 
     Args:
-        inputs: files, folders and patterns.
-        model: a run or checkpoint; empty: the newest finished run.
+        model: a run, checkpoint or name (empty: the newest finished run), what ``load_model`` gave, or a module, which
+            takes tensors alone.
+        image: a file, a picture, or what the model sees: normalised, (C, H, W).
         method: a name of ``attention.registry``.
-        layers: blocks to use, counted from 0, negative ones from the end; none: what the method says.
-        heads: heads to use, counted likewise; none: all.
-        head_fusion: how heads become one.
-        output: folder for the pictures, or a ``.png`` file for one image; None: the run's own, or here.
-        output_dir: where runs are.
-        device: auto, cpu, cuda, cuda:N or mps.
-        offline: fetch no weights.
+        target: the class: ``pred``, a name, or an index.
+        score: explain the logit, or the log-odds (``contrast``).
+        layers: from 0, negative ones from the end; none: those that the method is made for.
+        heads: likewise; none: all.
+        options: how the method is carried out.
+        steps: of integrated gradients.
+
+    Raises:
+        UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
+    """
+    loaded = load_model(model) if isinstance(model, str) else model
+    module = loaded if isinstance(loaded, VisionTransformer) else loaded.model
+    classes = tuple(map(str, range(module.config.num_classes)))
+    if isinstance(loaded, LoadedModel):
+        classes = loaded.checkpoint.classes
+    question = Question(
+        methods=parse_methods([method]),
+        choices=tuple(parse_classes([str(target)], classes)) if classes else (ClassChoice(),),
+        score=score,
+        layers=tuple(layers),
+        heads=tuple(heads),
+        options=options,
+        steps=steps,
+    )
+    if len(question.methods) * len(question.choices) != 1:
+        raise UsageError(f"one method and one class, not {method!r} and {target!r}", hint="call it for each")
+    explanation = explain(module.eval(), _as_input(loaded, image)[None], question)
+    (found,) = _maps_of(explanation, 0, question, classes)
+    return AttentionMap(
+        method=found.method, target=found.target, weights=found.weights, prefix_share=found.prefix_share
+    )
+
+
+def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:
+    """What the model sees, (C, H, W), on its device."""
+    if isinstance(loaded, VisionTransformer):
+        if not isinstance(image, Tensor):
+            raise UsageError("a bare module takes tensors: nobody knows how it was trained to see", hint="load_model()")
+        return image.to(loaded.positions.device)
+    if isinstance(image, Tensor):
+        return image.to(loaded.device)
+    geometry = loaded.checkpoint.preprocessing.geometry
+    pixels = to_array(image, geometry) if isinstance(image, Image.Image) else load_array(Path(image), geometry)
+    return loaded.to_input(torch.from_numpy(pixels)[None].to(loaded.device))[0]
+
+
+def attention_maps(
+    source: ImageSource,
+    wanted: Wanted,
+    drawing: Drawing,
+    *,
+    sheet: bool = False,
+    output: Path | None = None,
+    emit: Emit = ignore,
+) -> AttentionReport:
+    """Explain images and draw the maps; an image that cannot be read gets an error, never a substitute.
+
+    Args:
+        source: the model and the images; they are read a few at a time.
+        wanted: the maps.
+        drawing: the pictures.
+        sheet: one sheet of all images, for each method and class, instead of pictures of each image.
+        output: folder for the files, or a ``.png`` file for one picture alone; None: the run's own, or here.
         emit: told about the progress.
 
     Raises:
-        UsageError: no such method, layer or head.
-        DataError: an image cannot be read.
+        UsageError, DataError, ModelError, RunError: before anything is written.
     """
-    entry = METHODS[method]
-    files = image_files(inputs)
-    loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, needs_head=False, emit=emit)
-    depth = loaded.checkpoint.model.depth
-    used = sorted({_checked(layer, depth, "layer") for layer in layers})
-    if not used:
-        used = [depth - 1] if entry.layers == "last" else list(range(depth))
-    chosen_heads = sorted({_checked(head, loaded.checkpoint.model.num_heads, "head") for head in heads})
-    figures = _figure_paths(files, method, output, loaded)
-    maps = []
-    for done, (file, figure) in enumerate(zip(files, figures, strict=True)):
-        emit(TaskProgress(task="drawing attention", done=done, total=len(files)))
-        maps.append(_one_map(file, figure, loaded, method, used, chosen_heads, head_fusion, emit))
-    emit(TaskProgress(task="drawing attention", done=len(files), total=len(files)))
-    return maps
+    loaded, images = source.open(emit)
+    question = wanted.question(loaded, emit, compares=drawing.compare, all_layers=drawing.wants_all_layers)
+    folder, drawing = _place(output, loaded, drawing, len(images), question)
+    report = AttentionReport(
+        model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
+    )
+    found: list[ExplainedImage] = []
+    sheets: dict[str, list[tuple[Subject, TargetMap]]] = {}
+    html = folder / "attention.html" if drawing.page else None
+    try:
+        with attention_page(html, title=loaded.name, style=drawing.style) if html else nullcontext() as page:
+            for one in _explained(loaded, images, question, wanted.query, emit):
+                if isinstance(one, ExplainedImage):
+                    found.append(one)
+                    continue
+                subject = _subject(one, loaded, full=drawing.full)
+                found.append(_write(one, subject, loaded, drawing, folder, draws=not sheet))
+                if page:
+                    add_to_page(page, subject, one.maps, one.explainer, one.at)
+                for each in one.maps if sheet else ():
+                    label = each.method if len(question.choices) == 1 else each.label
+                    sheets.setdefault(label, []).append((subject, each))
+    finally:
+        if found and not drawing.file:
+            report = replace(report, images=tuple(found), report=folder / "report.json")
+            write_json(folder / "report.json", as_json(report))
+    if not any(each.maps for each in found):
+        raise DataError(f"none of {len(found):,} images can be read: {found[0].error}", hint="give other images")
+    drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
+    return replace(report, images=tuple(found), sheets=drawn, page=html)
 
 
-@torch.inference_mode()
-def _one_map(
-    file: Path,
-    figure: Path,
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Explained:
+    """One image on its way from the model to the disk."""
+
+    image: ImageToExplain
+    pixels: NDArray[np.uint8]
+    explainer: Explainer
+    at: int
+    """Its place in the explainer's batch."""
+    maps: Sequence[TargetMap]
+
+
+def _explained(
+    loaded: LoadedModel, images: Sequence[ImageToExplain], question: Question, query: str, emit: Emit
+) -> Iterator[_Explained | ExplainedImage]:
+    """Every image, in order, a batch at a time; of those that cannot be read, why."""
+    config, task = loaded.checkpoint.model, "drawing attention"
+    tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
+    size = _BATCH_BYTES // (8 * tokens**2 * config.num_heads * config.depth)  # probabilities and their gradients
+    size = 1 if query else min(max(size, 1), _BATCH)
+    for start in range(0, len(images), size):
+        emit(TaskProgress(task=task, done=start, total=len(images)))
+        batch = [(image, _read(image, emit)) for image in images[start : start + size]]
+        good = [(image, pixels) for image, pixels in batch if not isinstance(pixels, DataError)]
+        ready = iter(_explain_batch(loaded, good, question, query, emit) if good else ())
+        for image, pixels in batch:
+            yield (
+                ExplainedImage(image=image.name, error=pixels.message) if isinstance(pixels, DataError) else next(ready)
+            )
+    emit(TaskProgress(task=task, done=len(images), total=len(images)))
+
+
+def _read(image: ImageToExplain, emit: Emit) -> NDArray[np.uint8] | DataError:
+    try:
+        return image.read()
+    except DataError as error:
+        emit(Warned(text=error.message))
+        return error
+
+
+def _explain_batch(
     loaded: LoadedModel,
-    method: str,
-    layers: list[int],
-    heads: list[int],
-    fusion: HeadFusion,
+    batch: Sequence[tuple[ImageToExplain, NDArray[np.uint8]]],
+    question: Question,
+    query: str,
     emit: Emit,
-) -> AttentionMap:
+) -> Iterator[_Explained]:
+    if query:
+        patch = patch_at(query, batch[0][0].size(), loaded)
+        question = replace(question, query=patch[0] * loaded.checkpoint.model.grid[1] + patch[1])
+    pixels = torch.from_numpy(np.stack([array for _, array in batch])).to(loaded.device)
+    seeds = [image.seed for image, _ in batch]
+    explainer = Explainer(loaded.model, loaded.to_input(pixels), question, seeds=seeds)
+    explanation = explainer.explanation()
+    for at, (image, array) in enumerate(batch):
+        maps = list(_maps_of(explanation, at, question, loaded.checkpoint.classes))
+        for each in maps:
+            if not each.weights.any():
+                emit(Warned(text=f"{image.name}: all weights of {each.label} are 0, there is nothing to see"))
+        yield _Explained(image=image, pixels=array, explainer=explainer, at=at, maps=maps)
+
+
+def _maps_of(explanation: Explanation, at: int, question: Question, classes: Sequence[str]) -> Iterator[TargetMap]:
+    """The maps of one image; of classes that were asked for twice, one."""
+    for method in question.methods:
+        weights, shares = explanation.maps[method][at].cpu().numpy(), explanation.prefix_shares[method][at].tolist()
+        seen: set[int] = set()
+        for slot, (map_, share) in enumerate(zip(weights, shares, strict=True)):
+            target = int(explanation.targets[at, slot]) if METHODS[method].chooses_class else -1
+            if target not in seen:
+                seen.add(target)
+                name = classes[target] if target >= 0 else ""
+                yield TargetMap(method=method, target=name, slot=slot, weights=map_, prefix_share=share)
+
+
+def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
+    """The image as pictures of it need it."""
+    classes, logits = loaded.checkpoint.classes, one.explainer.logits[one.at]
+    subject = Subject(
+        name=Path(one.image.name).name,
+        pixels=one.pixels,
+        truth=None if one.image.truth is None else classes[one.image.truth],
+    )
+    if len(logits):
+        probability, best = logits.softmax(dim=0).max(dim=0)
+        subject = replace(subject, predicted=classes[int(best)], probability=float(probability))
+    if not full:
+        return subject
+    whole = one.image.read_whole()
+    return replace(subject, whole=whole, box=crop_box(_size_of(whole), loaded.checkpoint.preprocessing.geometry))
+
+
+def _write(
+    one: _Explained, subject: Subject, loaded: LoadedModel, drawing: Drawing, folder: Path, *, draws: bool
+) -> ExplainedImage:
+    """Draw and keep what is wanted of one image."""
+    grid, query, files = loaded.checkpoint.model.grid, one.explainer.question.query, dict[str, Path]()
+    if draws:
+        patch = None if query is None else divmod(query, grid[1])
+        place = folder / one.image.stem
+        files = draw_pictures(subject, one.maps, one.explainer, one.at, drawing, place, query=patch)
+    arrays = None
+    if drawing.arrays != "none":
+        arrays = folder / f"{one.image.stem}.{drawing.arrays}"
+        logits = one.explainer.logits[one.at].cpu().numpy()
+        save_arrays(arrays, {**{each.label: each.weights for each in one.maps}, "logits": logits})
+    return ExplainedImage(
+        image=one.image.name,
+        predicted=subject.predicted,
+        probability=subject.probability or 0.0,
+        truth=subject.truth,
+        box=crop_box(one.image.size(), loaded.checkpoint.preprocessing.geometry),
+        maps=tuple(
+            AttentionMap(method=each.method, target=each.target, weights=each.weights, prefix_share=each.prefix_share)
+            for each in one.maps
+        ),
+        figures=files,
+        arrays=arrays,
+    )
+
+
+def _size_of(pixels: NDArray[np.uint8]) -> Size:
+    return pixels.shape[1], pixels.shape[2]
+
+
+def _place(
+    output: Path | None, loaded: LoadedModel, drawing: Drawing, images: int, question: Question
+) -> tuple[Path, Drawing]:
+    """The folder for all files, and the drawing, with the file for its only picture if one is named."""
+    if output is None:
+        return (loaded.run.attention_dir if loaded.run else Path()), drawing
+    if output.suffix.lower() != ".png":
+        if output.suffix.lower() in IMAGE_SUFFIXES:
+            raise UsageError(f"{output}: figures are PNG files", hint=f"--output {output.with_suffix('.png')}")
+        if output.is_file():
+            raise UsageError(
+                f"{output} is a file, and no picture", hint="give a folder, or a .png file for one picture"
+            )
+        return output, drawing
+    if images > 1:
+        raise UsageError(f"{output} is one file, but there are {images} images", hint="give a folder")
+    if not drawing.single_maps or len(question.methods) * len(question.choices) > 1:
+        raise UsageError(f"{output} is one file, but several pictures are asked for", hint="give a folder")
+    return output.parent, replace(drawing, file=output, arrays="none")
+
+
+def _draw_sheets(
+    sheets: Mapping[str, Sequence[tuple[Subject, TargetMap]]], folder: Path, drawing: Drawing, title: str
+) -> Iterator[Path]:
+    for label, members in sheets.items():
+        path = folder / f"sheet.{label}.png"
+        subjects, maps = zip(*members, strict=True)
+        draw_sheet(subjects, [each.picture for each in maps], path, drawing.style, title=f"{title}: {label}")
+        yield path
+
+
+def _parameters(loaded: LoadedModel, question: Question, source: ImageSource) -> dict[str, Any]:
+    """All that the maps depend on, as JSON knows it."""
     config = loaded.checkpoint.model
-    pixels = load_array(file, loaded.checkpoint.preprocessing.geometry)
-    batch = torch.from_numpy(pixels)[None].to(loaded.device)
-    with capture_attention(loaded.model, layers) as captured:
-        probabilities = loaded.model(loaded.to_input(batch)).float().softmax(dim=1)[0]
-    attentions = [captured[layer][:, heads] if heads else captured[layer] for layer in layers]
-    row = load_object(METHODS[method].function)(attentions, loaded.model.pooling_row(), fusion)
-    share = float(sink_share(row, config.num_prefix_tokens)[0])
-    weights = patch_map(row, grid=config.grid, num_prefix_tokens=config.num_prefix_tokens)[0].cpu().numpy()
-    if not weights.any():
-        emit(Warned(text=f"{file.name}: all weights are 0, there is nothing to see"))
-    predicted, probability = "no classifier", 0.0
-    if config.num_classes:
-        best = int(probabilities.argmax())
-        predicted, probability = loaded.checkpoint.classes[best], float(probabilities[best])
-    draw_attention(
-        pixels,
-        weights,
-        figure,
-        title=f"{file.name}: {predicted}" + (f", {100 * probability:.1f} %" if config.num_classes else ""),
-        label=f"{method}: share of attention per patch",
-    )
-    return AttentionMap(
-        path=file,
-        predicted=predicted,
-        probability=probability,
-        method=method,
-        weights=weights,
-        prefix_share=share,
-        figure=figure,
-    )
-
-
-def _checked(index: int, count: int, kind: str) -> int:
-    if not -count <= index < count:
-        raise UsageError(f"{kind} {index} does not exist", hint=f"this model has {kind}s 0 to {count - 1}")
-    return index % count
-
-
-def _figure_paths(files: Sequence[Path], method: str, output: Path | None, loaded: LoadedModel) -> list[Path]:
-    """A file for every image; images of one name in different folders are told apart by a number."""
-    if output is not None and output.suffix.lower() == ".png":
-        if len(files) > 1:
-            raise UsageError(f"{output} is one file, but there are {len(files)} images", hint="give a folder")
-        return [output]
-    if output is not None and output.suffix.lower() in IMAGE_SUFFIXES:
-        raise UsageError(f"{output}: figures are PNG files", hint=f"--output {output.with_suffix('.png')}")
-    if output is not None and output.is_file():
-        raise UsageError(f"{output} is a file, and no picture", hint="give a folder, or a .png file for one image")
-    folder = output or (loaded.run.attention_dir if loaded.run else Path())
-    paths: list[Path] = []
-    for file in files:
-        path, number = folder / f"{file.stem}.{method}.png", 2
-        while path in paths:
-            path, number = folder / f"{file.stem}-{number}.{method}.png", number + 1
-        paths.append(path)
-    return paths
+    return {
+        **asdict(question),
+        "grid": config.grid,
+        "prefix_tokens": config.num_prefix_tokens,
+        "preprocessing": asdict(loaded.checkpoint.preprocessing),
+        "epoch": loaded.checkpoint.provenance.get("epoch"),
+        "split": None if source.inputs else source.split,
+    }

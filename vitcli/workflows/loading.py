@@ -8,7 +8,7 @@ import torch
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError, RunError, did_you_mean
-from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.runs import Run, all_runs, find_run, folds_of, newest_finished, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
@@ -55,7 +55,13 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, *, output_dir: Path, device: str, offline: bool = False, needs_head: bool = True, emit: Emit
+    name: str = "",
+    *,
+    output_dir: Path = Path("experiments"),
+    device: str = "auto",
+    offline: bool = False,
+    needs_head: bool = True,
+    emit: Emit = ignore,
 ) -> LoadedModel:
     """The model of a run, a file or pretrained weights; of the newest finished run if none is named.
 

@@ -1,0 +1,131 @@
+"""What an attention map costs, in forward passes of the same model: DeiT-tiny at 224 pixels, random weights.
+
+    uv run python benchmarks/attention_cost.py
+
+A plain forward pass of 8 images in inference mode is the unit; methods and forward passes take turns, and medians are
+compared. Then the memory that one batch needs at its peak, beyond weights and input: for `raw` that of one layer's
+probabilities, for `rollout` that of all. Last, a folder of 500 images is explained from end to end by the command itself,
+and so are 50: the process must need as much memory for both. Memory is what Linux counts for a whole process.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitcli.attention.registry import EVERY_METHOD
+from vitcli.core.model_config import ModelConfig
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.explaining import Question, explain
+
+BATCH = 8
+MEMORY = ("forward", "raw", "rollout", "relevance")
+
+
+def deit_tiny() -> VisionTransformer:
+    """As published, but for its weights."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        image_size=(224, 224), patch_size=(16, 16), num_classes=1000, width=192, depth=12, num_heads=3, mlp_width=768
+    )
+    return VisionTransformer(config).eval()
+
+
+def calls(model: VisionTransformer, images: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """What is measured."""
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return model(images)
+
+    def explaining(method: str) -> Callable[[], object]:
+        return lambda: explain(model, images, Question(methods=(method,)))
+
+    return {"forward": forward, **{method: explaining(method) for method in EVERY_METHOD}}
+
+
+def compare(rounds: int) -> None:
+    """Print the cost of every method."""
+    work = calls(deit_tiny(), torch.randn(BATCH, 3, 224, 224))
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(rounds + 1):
+        for name, call in work.items():
+            started = time.perf_counter()
+            call()
+            if number:  # the first round warms up
+                times[name].append(time.perf_counter() - started)
+    base = statistics.median(times["forward"])
+    print(f"forward pass of {BATCH}: {1000 * base:.0f} ms")
+    for name in EVERY_METHOD:
+        print(f"{name:13} {statistics.median(times[name]) / base:5.2f} forward passes")
+
+
+def megabytes(field: str) -> float:
+    """Memory of this process as Linux counts it: VmRSS now, VmHWM at its peak."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def measure_memory(name: str) -> None:
+    """In a process of its own: how far a call's peak lies above the memory that weights and input take."""
+    torch.set_num_threads(1)
+    model, images = deit_tiny(), torch.randn(BATCH, 3, 224, 224)
+    work = calls(model, images)
+    work["forward"]()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = megabytes("VmRSS")
+    work[name]()
+    print(f"{name:13} {megabytes('VmHWM') - before:6.0f} MB at the peak")
+
+
+def measure_folder() -> None:
+    """The peak of the whole command for 50 and for 500 images."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        random = np.random.default_rng(0)
+        for number in range(500):
+            pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
+            for count in (50, 500):
+                if number < count:
+                    path = folder / f"{count}" / f"{number:03d}.png"
+                    path.parent.mkdir(exist_ok=True)
+                    Image.fromarray(pixels).save(path)
+        vit = [sys.executable, "-m", "vitcli"]
+        runs = ["--output-dir", str(folder / "runs")]
+        subprocess.run([*vit, "train", "digits", "--epochs", "1", *runs], check=True, capture_output=True)
+        for count in (50, 500):
+            command = [*vit, "attention-map", str(folder / f"{count}"), *runs, "-o", str(folder / f"maps-{count}")]
+            started = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0
+            print(f"{count} images: {time.perf_counter() - started:.0f} s, {usage.ru_maxrss / 1024:.0f} MB at the peak")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", choices=MEMORY, help="measure one call in this process")
+    arguments = parser.parse_args()
+    if arguments.memory:
+        measure_memory(arguments.memory)
+        return
+    compare(arguments.rounds)
+    for name in MEMORY:
+        subprocess.run([sys.executable, __file__, "--memory", name], check=True)
+    measure_folder()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,387 @@
+"""vit attention-map as a user types it, with what it prints, draws and leaves on disk."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load_file
+
+from vitcli.attention.registry import EVERY_METHOD, METHODS
+from vitcli.core.runs import Run
+from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+
+RunCli = Callable[..., Any]
+Words = tuple[str, ...]
+
+
+def as_json(outcome: Any) -> Any:
+    """What a command printed with ``--json``: that, and nothing else."""
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def is_picture(path: Path) -> bool:
+    with Image.open(path) as image:
+        image.load()
+        return image.format in {"PNG", "GIF"} and min(image.size) > 200
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+@pytest.fixture(scope="module")
+def two_layers(
+    run_cli: RunCli, shapes: Path, data_dir: Path, tiny: Words, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of two blocks of two heads each, on images of two classes: left and right."""
+    output_dir = tmp_path_factory.mktemp("two-layers")
+    words = ("--set", "model.depth=2", "--model", "vit-nano-patch2", "--name", "two")
+    assert run_cli("train", shapes, *tiny, *words, "--output-dir", output_dir, "--data-dir", data_dir).code == 0
+    return output_dir / "two"
+
+
+@pytest.fixture
+def explain(run_cli: RunCli, two_layers: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Explain with that run into ``maps``, and parse what is printed."""
+
+    def call(*words: object) -> Any:
+        return as_json(run_cli("attention-map", "--model", two_layers, "-o", tmp_path / "maps", "--json", *words))
+
+    return call
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_draws_a_map(run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, method: str) -> None:
+    words = ("--model", trained_run, "--method", method, "--output", tmp_path / "maps")
+    (image,) = as_json(run_cli("attention-map", digit, *words, "--json"))["images"]
+    (drawn,) = image["maps"]
+    label = f"{method}.{image['predicted']}" if METHODS[method].chooses_class else method
+    assert drawn["method"] == method
+    assert drawn["target"] == (image["predicted"] if METHODS[method].chooses_class else "")
+    assert np.shape(drawn["weights"]) == (4, 4)
+    assert np.any(drawn["weights"])
+    if METHODS[method].needs == "attention":
+        assert drawn["prefix_share"] + np.sum(drawn["weights"]) == pytest.approx(1, abs=1e-5)
+    assert image["figures"] == {label: str(tmp_path / "maps" / f"digit.{label}.png")}
+    assert is_picture(Path(image["figures"][label]))
+    assert names_in(tmp_path / "maps") == {f"digit.{label}.png", "digit.npz", "report.json"}
+
+
+def test_relevance_of_the_predicted_class_is_what_one_gets(explain: Callable[..., Any], digit: Path) -> None:
+    plain = explain(digit)
+    asked = explain(digit, "--method", "relevance", "--class", "pred", "--target", "logit")
+    assert plain["images"] == asked["images"]
+    assert explain(digit, "--target", "contrast")["images"] != plain["images"]
+
+
+CHOICES: dict[str, Words] = {
+    "raw": ("--method", "raw"),
+    "raw of the last layer": ("--method", "raw", "--layers", "-1"),
+    "raw of the first layer": ("--method", "raw", "--layers", "0"),
+    "greatest head": ("--method", "raw", "--head-fusion", "max"),
+    "least head": ("--method", "raw", "--head-fusion", "min"),
+    "strongest patches": ("--method", "raw", "--mass", "0.5"),
+    "rollout": ("--method", "rollout"),
+    "rollout of both layers": ("--method", "rollout", "--layers", "1, 0,-2"),
+    "rollout of head 1": ("--method", "rollout", "--heads", "1"),
+    "rollout of the last head": ("--method", "rollout", "--heads", "-1"),
+    "rollout of strong attention": ("--method", "rollout", "--discard", "0.9"),
+    "ig": ("--method", "ig"),
+    "ig in 2 steps": ("--method", "ig", "--steps", "2"),
+}
+
+
+@pytest.fixture(scope="module")
+def maps(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, NDArray[np.float64]]:
+    """Patch weights of one image for every choice of layers, heads and fusion."""
+    words = ("--model", two_layers, "--output", tmp_path_factory.mktemp("maps"), "--json")
+    drawn = {name: as_json(run_cli("attention-map", digit, *words, *choice)) for name, choice in CHOICES.items()}
+    return {name: np.array(report["images"][0]["maps"][0]["weights"]) for name, report in drawn.items()}
+
+
+def test_layers_heads_and_fusions_decide_on_the_map(maps: dict[str, NDArray[np.float64]]) -> None:
+    different = [name for name in CHOICES if name.split(" of the last")[0] == name and "both" not in name]
+    assert len({maps[name].tobytes() for name in different}) == len(different)
+
+
+def test_layers_and_heads_count_from_the_end_too_and_default_as_the_help_says(
+    maps: dict[str, NDArray[np.float64]],
+) -> None:
+    assert np.array_equal(maps["raw"], maps["raw of the last layer"])
+    assert np.array_equal(maps["rollout"], maps["rollout of both layers"])
+    assert np.array_equal(maps["rollout of head 1"], maps["rollout of the last head"])
+
+
+def test_the_mean_over_heads_lies_between_the_least_and_the_greatest(maps: dict[str, NDArray[np.float64]]) -> None:
+    assert (maps["least head"] <= maps["raw"]).all()
+    assert (maps["raw"] <= maps["greatest head"]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "hint"),
+    [
+        (("--layers", "2"), "layer 2", "layers 0 to 1"),
+        (("--layers", "-3"), "layer -3", "layers 0 to 1"),
+        (("--heads", "2"), "head 2", "heads 0 to 1"),
+        (("--layers", "one"), "'one'", "--layers 0,1,-1"),
+        (("--heads", "0;1"), "'0;1'", "--heads 0,1,-1"),
+        (("--method", "rollouts"), "'rollouts'", "'rollout'"),
+        (("--class", "lift"), "'lift'", "'left'"),
+        (("--class", "2"), "'2'", "an index below 2"),
+        (("--discard", "1"), "discard = 1", ""),
+        (("--mass", "0"), "mass = 0", ""),
+        (("--steps", "0"), "steps = 0", ""),
+        (("--query", "4,0"), "row 4", "4 x 4"),
+        (("--query", "100,0px"), "pixel 100,0", "columns 0 to 8"),
+        (("--query", "here"), "'here'", "ROW,COLUMN"),
+        (("--query", "1,1", "--method", "relevance"), "relevance", "--method raw"),
+        (("--cmap", "infern"), "'infern'", "inferno"),
+        (("--split", "val"), "not from both", ""),
+    ],
+)
+def test_what_is_not_there_is_named(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path, words: Words, named: str, hint: str
+) -> None:
+    outcome = run_cli("attention-map", digit, "--model", two_layers, "--output", tmp_path / "maps", *words)
+    assert outcome.code == 1
+    assert named in outcome.err
+    assert hint in outcome.err
+    assert names_in(tmp_path / "maps") == set()
+
+
+def test_images_have_to_come_from_somewhere(run_cli: RunCli, two_layers: Path, digit: Path) -> None:
+    assert run_cli("attention-map", "--model", two_layers).code == 2
+    assert run_cli("attention-map", digit, "--grid", "4", "--model", two_layers).code == 2
+
+
+def test_maps_go_into_the_run_unless_told_otherwise(run_cli: RunCli, two_layers: Path, shapes: Path) -> None:
+    files = shapes / "left" / "000.png", shapes / "right" / "000.png"
+    outcome = run_cli("attention-map", *files, "--model", two_layers, "--method", "rollout")
+    assert outcome.code == 0
+    expected = [two_layers / "attention" / name for name in ("000.rollout.png", "000-2.rollout.png")]
+    assert all(is_picture(path) for path in expected)
+    assert all(str(path) in outcome.out for path in expected)
+
+
+def test_one_file_holds_one_picture_and_nothing_lies_beside_it(
+    run_cli: RunCli, two_layers: Path, shapes: Path, digit: Path, tmp_path: Path
+) -> None:
+    words = ("--model", two_layers, "--output", tmp_path / "maps" / "map.png")
+    for images, more in (((shapes / "left",), ()), ((digit,), ("--method", "all")), ((digit,), ("--compare",))):
+        outcome = run_cli("attention-map", *images, *words, *more)
+        assert outcome.code == 1
+        assert "give a folder" in outcome.err
+        assert names_in(tmp_path / "maps") == set()
+    assert run_cli("attention-map", digit, *words).code == 0
+    assert names_in(tmp_path / "maps") == {"map.png"}
+    assert is_picture(tmp_path / "maps" / "map.png")
+
+
+def test_several_classes_get_a_map_each_and_the_same_one_just_one(
+    run_cli: RunCli, explain: Callable[..., Any], digit: Path, two_layers: Path, tmp_path: Path
+) -> None:
+    (image,) = explain(digit, "--class", "left", "--class", "right", "--class", "pred", "--method", "relevance,raw")[
+        "images"
+    ]
+    assert [(each["method"], each["target"]) for each in image["maps"]] == [
+        ("relevance", "left"),
+        ("relevance", "right"),
+        ("raw", ""),
+    ]
+    assert {"digit.relevance.left.png", "digit.relevance.right.png", "digit.raw.png"} <= names_in(tmp_path / "maps")
+    told = run_cli("attention-map", digit, "--class", "left", "--method", "raw", "--model", two_layers)
+    assert "the same map for every class" in told.err
+
+
+def test_maps_and_logits_are_kept_as_they_are(explain: Callable[..., Any], digit: Path, tmp_path: Path) -> None:
+    (image,) = explain(digit, "--class", "top2", "--arrays", "safetensors")["images"]
+    kept = load_file(image["arrays"])
+    assert set(kept) == {"logits", *(f"relevance.{each['target']}" for each in image["maps"])}
+    assert kept["logits"].shape == (2,)
+    for each in image["maps"]:
+        np.testing.assert_array_equal(kept[f"relevance.{each['target']}"], np.float32(each["weights"]))
+    with np.load(explain(digit, "--class", "top2")["images"][0]["arrays"]) as arrays:
+        assert set(arrays) == set(kept)
+    explain(digit, "--arrays", "none", "-o", tmp_path / "bare")
+    assert names_in(tmp_path / "bare") == {f"digit.relevance.{image['predicted']}.png", "report.json"}
+
+
+def test_the_report_says_how_maps_came_about(explain: Callable[..., Any], shapes: Path, tmp_path: Path) -> None:
+    printed = explain(shapes / "left" / "000.png", "--layers", "-1", "--head-fusion", "max")
+    report = json.loads((tmp_path / "maps" / "report.json").read_text())
+    assert report["parameters"]["layers"] == [1]
+    assert report["parameters"]["options"]["fusion"] == "max"
+    assert report["parameters"]["grid"] == [4, 4]
+    (image,) = report["images"]
+    assert image["truth"] == "left"
+    assert image["box"] == [0, 0, 8, 8]
+    assert image["maps"][0]["prefix_share"] == printed["images"][0]["maps"][0]["prefix_share"]
+    assert image["figures"] == printed["images"][0]["figures"]
+
+
+PICTURES: dict[str, tuple[Words, set[str]]] = {
+    "compare": (("--compare",), {"digit.compare.png"}),
+    "heads": (("--heads-grid",), {"digit.heads.png"}),
+    "blocks": (("--blocks", "--method", "raw,ig"), {"digit.raw.blocks.png"}),
+    "gif": (("--gif", "--method", "rollout"), {"digit.rollout.gif"}),
+    "query": (("--query", "1,2"), {"digit.raw.query-1-2.png"}),
+    "query of a pixel": (("--query", "5,3px"), {"digit.raw.query-1-2.png"}),
+    "full": (("--full", "--method", "raw"), {"digit.raw.png"}),
+    "look": (
+        ("--method", "raw", "--cmap", "viridis", "--alpha", "0.2", "--norm", "minmax", "--interp", "nearest"),
+        {"digit.raw.png"},
+    ),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_every_kind_of_picture(explain: Callable[..., Any], digit: Path, tmp_path: Path, picture: str) -> None:
+    words, expected = PICTURES[picture]
+    (image,) = explain(digit, *words)["images"]
+    assert names_in(tmp_path / "maps") == {*expected, "digit.npz", "report.json"}
+    assert {Path(path).name for path in image["figures"].values()} == expected
+    assert all(is_picture(Path(path)) for path in image["figures"].values())
+
+
+def test_one_page_of_all_images(explain: Callable[..., Any], shapes: Path, tmp_path: Path) -> None:
+    report = explain(shapes / "left", "--html", "--class", "left", "--class", "right")
+    assert Path(report["page"]) == tmp_path / "maps" / "attention.html"
+    text = Path(report["page"]).read_text(encoding="utf-8")
+    assert text.count('class="image"') == len(report["images"]) == 10
+    assert not any(name.endswith(".png") for name in names_in(tmp_path / "maps"))
+
+
+def test_methods_are_compared_with_noise(explain: Callable[..., Any], digit: Path) -> None:
+    (image,) = explain(digit, "--compare")["images"]
+    assert [each["method"] for each in image["maps"]] == [*EVERY_METHOD, "random"]
+
+
+def test_a_sheet_of_random_test_images(run_cli: RunCli, trained_run: Path, data_dir: Path, tmp_path: Path) -> None:
+    words = ("--model", trained_run, "--data-dir", data_dir, "--method", "classic", "--arrays", "none", "--json")
+    report = as_json(run_cli("attention-map", "--grid", "6", *words, "-o", tmp_path / "maps"))
+    assert len(report["images"]) == 6
+    assert all(image["truth"] in set("0123456789") for image in report["images"])
+    assert [Path(path).name for path in report["sheets"]] == ["sheet.classic.png"]
+    assert is_picture(Path(report["sheets"][0]))
+    assert names_in(tmp_path / "maps") == {"sheet.classic.png", "report.json"}
+    again = as_json(run_cli("attention-map", "--grid", "6", *words, "-o", tmp_path / "again"))
+    assert [each["image"] for each in again["images"]] == [each["image"] for each in report["images"]]
+    other = as_json(run_cli("attention-map", "--grid", "6", "--seed", "1", *words, "-o", tmp_path / "other"))
+    assert [each["image"] for each in other["images"]] != [each["image"] for each in report["images"]]
+
+
+def test_images_of_a_split_are_those_of_eval(run_cli: RunCli, two_layers: Path, data_dir: Path, tmp_path: Path) -> None:
+    words = ("--model", two_layers, "--data-dir", data_dir, "--json")
+    judged = as_json(run_cli("eval", *words))
+    report = as_json(run_cli("attention-map", "--split", "test", *words, "-o", tmp_path / "maps"))
+    assert len(report["images"]) == judged["metrics"]["images"]
+    right = sum(image["truth"] == image["predicted"] for image in report["images"])
+    assert right / len(report["images"]) == pytest.approx(judged["metrics"]["top1"])
+    assert len(as_json(run_cli("attention-map", "--limit", "2", "--split", "test", *words))["images"]) == 2
+
+
+def test_an_unreadable_image_gets_an_error_and_the_others_their_maps(
+    run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    good = shapes / "left" / "000.png"
+    outcome = run_cli("attention-map", good, bad, "--model", two_layers, "-o", tmp_path / "maps", "--json")
+    assert outcome.code == 1
+    first, second = json.loads(outcome.out)["images"]
+    assert first["maps"]
+    assert not first["error"]
+    assert str(bad) in second["error"]
+    assert not second["maps"]
+    assert str(bad) in outcome.err
+
+
+def test_a_map_of_nothing_is_said_and_drawn_as_such(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(Run(two_layers).best_checkpoint)
+    without_head = {name: tensor * (not name.startswith("head.")) for name, tensor in checkpoint.weights.items()}
+    save_checkpoint(tmp_path / "no-opinion.safetensors", replace(checkpoint, weights=without_head))
+    words = ("--model", tmp_path / "no-opinion.safetensors", "-o", tmp_path / "maps")
+    outcome = run_cli("attention-map", digit, *words)
+    assert outcome.code == 0
+    assert "all weights of relevance.left are 0, there is nothing to see" in outcome.err
+    assert is_picture(tmp_path / "maps" / "digit.relevance.left.png")
+
+
+def test_many_images_are_summed_up(run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path) -> None:
+    outcome = run_cli("attention-map", shapes, "--model", two_layers, "-o", tmp_path / "maps", "--limit", "9")
+    assert outcome.code == 0
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 9
+    assert "of 9 whose class is known" in outcome.out
+    assert "9 in" in outcome.out
+
+
+def test_photos_that_are_not_square_get_maps_of_their_patch_grid(
+    run_cli: RunCli, tiny: Words, image_folder: Callable[..., Path], data_dir: Path, tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "photos", {"left": 10, "right": 10}, size=(20, 50))
+    words = ("--image-size", "8x16", "--name", "wide", "--output-dir", tmp_path, "--data-dir", data_dir)
+    assert run_cli("train", folder, *tiny, *words).code == 0
+    image = min(path for path in folder.rglob("*") if path.is_file())
+    out = ("--model", tmp_path / "wide", "--output", tmp_path / "maps", "--full")
+    (drawn,) = as_json(run_cli("attention-map", image, *out, "--json"))["images"]
+    checkpoint = load_checkpoint(Run(tmp_path / "wide").best_checkpoint)
+    assert np.shape(drawn["maps"][0]["weights"]) == checkpoint.model.grid
+    assert checkpoint.model.grid[0] != checkpoint.model.grid[1]
+    assert drawn["box"] == [0, 0, 50, 20]
+    assert all(is_picture(Path(path)) for path in drawn["figures"].values())
+
+
+def test_methods_are_put_to_the_test_beside_noise(
+    run_cli: RunCli, two_layers: Path, shapes: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    words = ("--model", two_layers, "--data-dir", data_dir, "-o", tmp_path / "trust", "--method", "raw,relevance")
+    outcome = run_cli("attention-map", shapes, "--score", "--check", *words)
+    assert outcome.code == 0
+    kept = {name: json.loads((tmp_path / "trust" / f"{name}.json").read_text()) for name in ("scores", "checks")}
+    assert sorted(row["method"] for row in kept["scores"]["rows"]) == ["random", "raw", "relevance"]
+    assert kept["scores"]["rows"][-1]["method"] == "random"
+    assert kept["scores"]["verdict"] in outcome.out
+    assert len(kept["scores"]["names"]) == len(kept["scores"]["per_image"]) == kept["checks"]["images"] == 20
+    verdicts = {row["method"]: row["verdict"] for row in kept["checks"]["rows"]}
+    assert set(verdicts) == {"raw", "relevance"}
+    assert all(verdict in outcome.out for verdict in verdicts.values())
+    assert {"scores.json", "checks.json"} == names_in(tmp_path / "trust")
+    result = as_json(run_cli("attention-map", "--score", "--limit", "3", "--split", "train", *words, "--json"))
+    assert result["scores"]["images"] == 3
+    assert "too few" in result["scores"]["verdict"]
+    assert result["checks"] is None
+
+
+def test_scores_go_with_the_names_of_the_images_that_could_be_read(
+    run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    words = ("--model", two_layers, "-o", tmp_path / "trust", "--method", "raw", "--json")
+    good = shapes / "left" / "000.png", shapes / "left" / "001.png"
+    outcome = run_cli("attention-map", good[0], bad, good[1], "--score", *words)
+    assert str(bad) in outcome.err
+    kept = json.loads((tmp_path / "trust" / "scores.json").read_text())
+    assert kept["names"] == [str(path) for path in good]
+    assert kept["images"] == 2
+
+
+@pytest.mark.parametrize("words", [("--class", "top2"), ("--query", "1,1", "--method", "raw")])
+def test_what_cannot_be_scored_is_refused(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path, words: Words
+) -> None:
+    outcome = run_cli("attention-map", digit, "--score", "--model", two_layers, "-o", tmp_path / "trust", *words)
+    assert outcome.code == 1
+    assert "hint" in outcome.err
+    assert names_in(tmp_path / "trust") == set()

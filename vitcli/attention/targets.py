@@ -1,0 +1,80 @@
+"""What a map is asked about: which classes, and which score of them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vitcli.core.errors import UsageError, did_you_mean
+
+Score = Literal["logit", "contrast"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassChoice:
+    """One class: by its index, or by its rank in each image's prediction, from 0."""
+
+    index: int | None = None
+    rank: int = 0
+
+
+def parse_classes(asked: Sequence[str], classes: Sequence[str]) -> list[ClassChoice]:
+    """Classes by name, by index, as ``pred`` or as ``topN``; names come first, so digits called 0 to 9 are found.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    choices: dict[ClassChoice, None] = {}
+    for text in asked:
+        choices |= dict.fromkeys(_parse(text.strip(), classes))
+    return list(choices)
+
+
+def _parse(text: str, classes: Sequence[str]) -> list[ClassChoice]:
+    if text in classes:
+        return [ClassChoice(index=classes.index(text))]
+    if text == "pred":
+        return [ClassChoice()]
+    if (top := re.fullmatch(r"top([1-9]\d*)", text)) is not None:
+        return [ClassChoice(rank=rank) for rank in range(min(int(top[1]), len(classes)))]
+    if text.isdecimal() and int(text) < len(classes):
+        return [ClassChoice(index=int(text))]
+    alike = [index for index, name in enumerate(classes) if text.casefold() in _names(name)]
+    if len(alike) == 1:
+        return [ClassChoice(index=alike[0])]
+    known = f"expected: pred, top3, an index below {len(classes)}, or one of {', '.join(classes[:8])}"
+    raise UsageError(
+        f"the model knows no class {text!r}",
+        hint=did_you_mean(text, classes, otherwise=known + (" ..." if len(classes) > 8 else "")),
+    )
+
+
+def _names(name: str) -> list[str]:
+    """What a class may be called: ImageNet's have several names, between commas."""
+    return [name.casefold(), *(part.strip().casefold() for part in name.split(","))]
+
+
+def class_indices(choices: Sequence[ClassChoice], logits: Tensor) -> Tensor:
+    """The classes that are meant for each image: logits (B, K) -> (B, T), on the same device."""
+    order = logits.argsort(dim=1, descending=True)
+    columns = [
+        order[:, choice.rank] if choice.index is None else torch.full_like(order[:, 0], choice.index)
+        for choice in choices
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def class_scores(logits: Tensor, indices: Tensor, score: Score) -> Tensor:
+    """The score y of one class per image, logits (B, K) and indices (B,) -> (B,).
+
+    ``logit`` is the logit itself; ``contrast`` the log-odds of the class, its logit less the log-sum-exp of all others:
+    what speaks for it rather than for another.
+    """
+    own = logits.gather(1, indices[:, None])[:, 0]
+    if score == "logit":
+        return own
+    others = logits.scatter(1, indices[:, None], -torch.inf)
+    return own - others.logsumexp(dim=1)

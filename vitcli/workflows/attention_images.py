@@ -1,0 +1,171 @@
+"""Which images are explained: files, or a split of a data set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitcli.core.errors import UsageError
+from vitcli.core.events import Emit
+from vitcli.core.preprocessing import Size
+from vitcli.data.preprocess import load_array, read_header
+from vitcli.data.samples import whole_image, whole_images
+from vitcli.workflows.images import image_files
+from vitcli.workflows.judged_images import AskedSplit, choose_images, labels_of_model
+from vitcli.workflows.loading import LoadedModel, load_model
+
+_LONGEST = 1024
+"""Pixels of a whole picture's longer side, where it is drawn."""
+_ON_HINT = "vit attention-map IMAGE..., or --dataset NAME"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageToExplain:
+    """One image, read when it is needed."""
+
+    name: str
+    stem: str
+    """Of the files that are written about it; no two are alike."""
+    truth: int | None
+    """Its class, as an index of the model's; None: unknown."""
+    seed: int
+    file: Path | None
+    """Where it was read from; None: a data set without files."""
+    read: Callable[[], NDArray[np.uint8]]
+    """What the model sees, (C, H, W); raises DataError."""
+    read_whole: Callable[[], NDArray[np.uint8]]
+    """The picture as it was found, (C, H, W), large ones made smaller; raises DataError."""
+
+    def size(self) -> Size:
+        """Height and width of the picture as it was found; raises DataError."""
+        if self.file is not None:
+            return read_header(self.file)[0]
+        _, height, width = self.read_whole().shape
+        return height, width
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """A model, and what it is shown."""
+
+    inputs: Sequence[str] = ()
+    """Files, folders and patterns; none: a split."""
+    model: str = ""
+    """A run or checkpoint; empty: the newest finished run."""
+    dataset: str = ""
+    """Empty: the one that the model was trained on."""
+    split: AskedSplit = "auto"
+    limit: int = 0
+    """Random images of the split, or of the files; 0: all."""
+    seed: int = 0
+    """Which ones."""
+    output_dir: Path = field(default=Path("experiments"))
+    """Where runs are."""
+    directory: str = ""
+    """Where data sets are kept; empty: as in training."""
+    device: str = "auto"
+    offline: bool = False
+
+    def open(self, emit: Emit, *, needs_head: bool = False) -> tuple[LoadedModel, list[ImageToExplain]]:
+        """The model on its device, and the images.
+
+        Raises:
+            UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
+        """
+        if self.inputs and (self.dataset or self.split != "auto"):
+            raise UsageError("images come from files or from a data set, not from both", hint=_ON_HINT)
+        if self.limit < 0:
+            raise UsageError(f"limit {self.limit} is negative")
+        files = image_files(self.inputs) if self.inputs else []
+        loaded = load_model(
+            self.model,
+            output_dir=self.output_dir,
+            device=self.device,
+            offline=self.offline,
+            needs_head=needs_head,
+            emit=emit,
+        )
+        images = self._of_files(files, loaded) if files else self._of_split(loaded, emit)
+        return loaded, images
+
+    def _chosen(self, count: int) -> NDArray[np.int64]:
+        """Indices of the images wanted out of so many, in order."""
+        chosen = np.arange(count)
+        if self.limit and self.limit < count:
+            chosen = np.sort(np.random.default_rng(self.seed).permutation(count)[: self.limit])
+        return chosen
+
+    def _of_files(self, files: Sequence[Path], loaded: LoadedModel) -> list[ImageToExplain]:
+        """Truth is known where a file lies in a folder that is called like a class."""
+        geometry, classes = loaded.checkpoint.preprocessing.geometry, loaded.checkpoint.classes
+        stems = _stems()
+        return [
+            ImageToExplain(
+                name=str(file),
+                stem=stems(file.stem),
+                truth=classes.index(file.parent.name) if file.parent.name in classes else None,
+                seed=number,
+                file=file,
+                read=partial(load_array, file, geometry),
+                read_whole=partial(whole_image, file, geometry.channels, _LONGEST),
+            )
+            for number, file in ((int(number), files[number]) for number in self._chosen(len(files)))
+        ]
+
+    def _of_split(self, loaded: LoadedModel, emit: Emit) -> list[ImageToExplain]:
+        judged = choose_images(
+            loaded,
+            dataset=self.dataset,
+            split=self.split,
+            directory=self.directory,
+            offline=self.offline,
+            hint=_ON_HINT,
+            emit=emit,
+        )
+        dataset, found = judged.dataset, judged.part.found
+        everything = judged.part.indices(dataset)
+        members = everything[self._chosen(len(everything))]
+        prepared = dataset.split(found, loaded.checkpoint.preprocessing.geometry, members=members, emit=emit)
+        truths = labels_of_model(prepared, dataset.facts.classes, loaded.checkpoint.classes).tolist()
+        names = dataset.names(found, members)
+        stems = _stems()
+
+        files = dataset.raw.splits[found].files if dataset.raw else None
+
+        def read(at: int) -> NDArray[np.uint8]:
+            pixels: NDArray[np.uint8] = prepared.images[torch.tensor([at])][0].numpy()
+            return pixels
+
+        def read_whole(at: int) -> NDArray[np.uint8]:
+            return whole_images(dataset, found, members[[at]], longest=_LONGEST)[int(members[at])]
+
+        return [
+            ImageToExplain(
+                name=f"{dataset.facts.name} {judged.split} {name}" if isinstance(name, int) else name,
+                stem=stems(f"{judged.split}-{name}" if isinstance(name, int) else Path(name).stem),
+                truth=truths[at],
+                seed=int(members[at]),
+                file=files[members[at]] if files else None,
+                read=partial(read, at),
+                read_whole=partial(read_whole, at),
+            )
+            for at, name in ((int(at), names[at]) for at in prepared.readable())
+        ]
+
+
+def _stems() -> Callable[[str], str]:
+    """Names of files: those of one name in different folders are told apart by a number."""
+    taken: set[str] = set()
+
+    def stem(name: str) -> str:
+        chosen, number = name, 2
+        while chosen in taken:
+            chosen, number = f"{name}-{number}", number + 1
+        taken.add(chosen)
+        return chosen
+
+    return stem

@@ -1,0 +1,195 @@
+"""The files that are written about one explained image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from vitcli.attention.registry import METHODS
+from vitcli.core.files import replacing
+from vitcli.core.runs import slug
+from vitcli.figures.attention_gif import write_gif
+from vitcli.figures.attention_map import draw_map, draw_query
+from vitcli.figures.attention_page import Page
+from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads
+from vitcli.figures.attention_style import MapPicture, Style, Subject
+from vitcli.workflows.explaining import Explainer
+
+UNITS = {
+    "raw": "share of attention per patch",
+    "classic": "share of attention per patch",
+    "rollout": "share of attention per patch",
+    "ig": "share of the score per patch",
+}
+"""What a value of a map is, where that can be said in a few words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """What is drawn; a picture for every map where nothing else is asked for."""
+
+    compare: bool = False
+    """All methods side by side, beside noise."""
+    heads_grid: bool = False
+    """Layers x heads."""
+    blocks: bool = False
+    """Each layer alone."""
+    gif: bool = False
+    """The same, as an animation."""
+    page: bool = False
+    """One HTML page for all images."""
+    full: bool = False
+    """The whole picture, with the part that the model saw framed."""
+    style: Style = field(default_factory=Style)
+    arrays: Literal["npz", "safetensors", "none"] = "npz"
+    """The file for maps and logits."""
+    file: Path | None = None
+    """The file for the only picture; None: they are named after their images."""
+
+    @property
+    def single_maps(self) -> bool:
+        """Whether every map gets a picture of its own."""
+        return not (self.compare or self.heads_grid or self.blocks or self.gif or self.page)
+
+    @property
+    def wants_all_layers(self) -> bool:
+        """Whether the attention of every layer is drawn."""
+        return self.heads_grid or self.blocks or self.gif or self.page
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TargetMap:
+    """One map of one image."""
+
+    method: str
+    target: str
+    """The class that it explains; empty: the method knows none."""
+    slot: int
+    """Which of the classes asked for that is."""
+    weights: NDArray[np.float32]
+    """(h, w) of the patch grid."""
+    prefix_share: float
+
+    @property
+    def label(self) -> str:
+        """As part of a file's name."""
+        return f"{self.method}.{slug(self.target)}" if self.target else self.method
+
+    @property
+    def picture(self) -> MapPicture:
+        """What is drawn."""
+        return MapPicture(
+            method=self.method,
+            target=self.target,
+            weights=self.weights,
+            is_signed=METHODS[self.method].is_signed,
+            unit=UNITS.get(self.method, ""),
+        )
+
+
+def draw_pictures(
+    subject: Subject,
+    maps: Sequence[TargetMap],
+    explainer: Explainer,
+    at: int,
+    drawing: Drawing,
+    place: Path,
+    *,
+    query: tuple[int, int] | None = None,
+) -> dict[str, Path]:
+    """Draw all that is wanted of one image.
+
+    Args:
+        subject: the image.
+        maps: of it.
+        explainer: of its batch.
+        at: its place there.
+        drawing: what is wanted.
+        place: where files go, and how their names begin.
+        query: the patch, (row, column), that was asked about.
+
+    Returns:
+        What is drawn -> the file.
+    """
+    style, files = drawing.style, dict[str, Path]()
+    for each in maps if drawing.single_maps else ():
+        where = f".query-{query[0]}-{query[1]}" if query else ""
+        files[each.label] = drawing.file or _beside(place, f"{each.label}{where}.png")
+        if query:
+            draw_query(subject, query, each.picture, files[each.label], style, full=drawing.full)
+        else:
+            draw_map(subject, each.picture, files[each.label], style, full=drawing.full)
+    if drawing.compare:
+        files["compare"] = _beside(place, "compare.png")
+        draw_comparison(subject, [each.picture for each in maps], files["compare"], style)
+    if drawing.heads_grid:
+        files["heads"] = _beside(place, "heads.png")
+        _draw_heads(subject, explainer, at, files["heads"], style)
+    for each in maps:
+        if (drawing.blocks or drawing.gif) and METHODS[each.method].looks_at_layers:
+            files |= _draw_layers(subject, each, explainer, at, drawing, _beside(place, each.label))
+    return files
+
+
+def _draw_heads(subject: Subject, explainer: Explainer, at: int, path: Path, style: Style) -> None:
+    weights = explainer.head_maps()[at].cpu().numpy()
+    heads = _head_names(explainer, weights.shape[1])
+    draw_heads(subject, weights, path, style, layers=_names(explainer), heads=heads)
+
+
+def add_to_page(page: Page, subject: Subject, maps: Sequence[TargetMap], explainer: Explainer, at: int) -> None:
+    """The image, its maps, and what every patch attends to."""
+    attention = explainer.attention(at).cpu().numpy()
+    config = explainer.model.config
+    named = ["class token"] * config.class_token + ["distillation token"] * (config.distillation != "none")
+    registers = [f"register {number}" for number in range(config.num_registers)]
+    page.add(
+        subject,
+        [each.picture for each in maps],
+        attention=attention,
+        layers=_names(explainer),
+        heads=_head_names(explainer, attention.shape[1]),
+        prefix=named + registers,
+    )
+
+
+def _draw_layers(
+    subject: Subject, wanted: TargetMap, explainer: Explainer, at: int, drawing: Drawing, start: Path
+) -> dict[str, Path]:
+    """The map that each layer alone would give."""
+    maps = [explainer.map(wanted.method, wanted.slot, layers=[layer])[0][at] for layer in explainer.layers]
+    weights = np.stack([each.cpu().numpy() for each in maps])
+    picture, layers, files = wanted.picture, _names(explainer), dict[str, Path]()
+    if drawing.blocks:
+        file = files[f"{wanted.label}.blocks"] = _beside(start, "blocks.png")
+        draw_blocks(subject, weights, file, drawing.style, layers=layers, method=picture.name)
+    if drawing.gif:
+        file = files[f"{wanted.label}.gif"] = _beside(start, "gif")
+        write_gif(subject, weights, file, drawing.style, layers=layers, method=picture.name, unit=picture.unit)
+    return files
+
+
+def _beside(place: Path, ending: str) -> Path:
+    return place.with_name(f"{place.name}.{ending}")
+
+
+def _names(explainer: Explainer) -> list[str]:
+    return [f"layer {layer}" for layer in explainer.layers]
+
+
+def _head_names(explainer: Explainer, count: int) -> list[str]:
+    return [f"head {head}" for head in explainer.question.heads or range(count)]
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write named arrays as ``.npz`` or ``.safetensors``, by the ending; atomically."""
+    with replacing(path) as temporary:
+        if path.suffix == ".npz":
+            with temporary.open("wb") as file:
+                np.savez(file, **cast("dict[str, Any]", arrays))
+        else:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)

@@ -1,0 +1,94 @@
+"""From a user's words to the question that a model is asked."""
+
+import re
+from dataclasses import dataclass, field, replace
+
+from vitcli.attention.evidence import Options
+from vitcli.attention.registry import DEFAULT_METHOD, DEFAULT_WITHOUT_CLASSES, METHODS, parse_methods
+from vitcli.attention.targets import Score, parse_classes
+from vitcli.core.errors import UsageError
+from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.preprocessing import Size
+from vitcli.data.preprocess import crop_box
+from vitcli.workflows.explaining import Question
+from vitcli.workflows.loading import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What maps are wanted, in a user's words."""
+
+    methods: tuple[str, ...] = ()
+    """Names, or ``all``; none: relevance, and all where they are compared."""
+    classes: tuple[str, ...] = ()
+    """``pred``, ``topN``, names or indices; none: the one that is predicted."""
+    score: Score = "logit"
+    layers: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    options: Options = field(default_factory=Options)
+    query: str = ""
+    """A patch as ``ROW,COLUMN``, or a pixel of the picture as ``X,Ypx``."""
+    steps: int = 16
+
+    def question(
+        self, loaded: LoadedModel, emit: Emit, *, compares: bool = False, all_layers: bool = False
+    ) -> Question:
+        """The same for a model.
+
+        Raises:
+            UsageError, ModelError: it does not suit the model.
+        """
+        names = self.methods or (("all",) if compares else ())
+        methods = parse_methods(names) or (self._usual(loaded, emit),)
+        if not loaded.checkpoint.model.num_classes and not self.methods:
+            methods = tuple(name for name in methods if not METHODS[name].chooses_class)
+        if compares:
+            methods = (*(name for name in methods if name != "random"), "random")
+        choices = parse_classes(self.classes or ("pred",), loaded.checkpoint.classes) if self.classes else ()
+        deaf = [name for name in methods if not METHODS[name].chooses_class and name != "random"]
+        if self.classes and deaf:
+            emit(Warned(text=f"{', '.join(deaf)}: the same map for every class, for attention alone knows of none"))
+        question = Question(
+            methods=methods,
+            score=self.score,
+            layers=self.layers,
+            heads=self.heads,
+            options=self.options,
+            steps=self.steps,
+            query=0 if self.query else None,
+            watches_all=all_layers,
+        )
+        return (replace(question, choices=tuple(choices)) if choices else question).checked(loaded.model)
+
+    def _usual(self, loaded: LoadedModel, emit: Emit) -> str:
+        if self.query:
+            return "raw"
+        if loaded.checkpoint.model.num_classes:
+            return DEFAULT_METHOD
+        emit(Note(text=f"the model has no classifier: the map is that of {DEFAULT_WITHOUT_CLASSES}"))
+        return DEFAULT_WITHOUT_CLASSES
+
+
+def patch_at(query: str, size: Size, loaded: LoadedModel) -> tuple[int, int]:
+    """The patch, (row, column), that is meant by ``ROW,COLUMN``, or by ``X,Ypx`` in a picture of a size.
+
+    Raises:
+        UsageError: it is neither, or there is no such patch.
+    """
+    rows, columns = loaded.checkpoint.model.grid
+    match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*(px)?\s*", query)
+    if match is None:
+        raise UsageError(f"--query {query!r} is no patch", hint="--query ROW,COLUMN, or --query X,Ypx for a pixel")
+    first, second = int(match[1]), int(match[2])
+    if not match[3]:
+        if first >= rows or second >= columns:
+            raise UsageError(f"there is no patch in row {first}, column {second}", hint=f"there are {rows} x {columns}")
+        return first, second
+    left, top, right, bottom = crop_box(size, loaded.checkpoint.preprocessing.geometry)
+    if not (left <= first < right and top <= second < bottom):
+        raise UsageError(
+            f"the model does not see the pixel {first},{second}",
+            hint=f"it sees columns {left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}",
+        )
+    row, column = (second - top) / (bottom - top) * rows, (first - left) / (right - left) * columns
+    return min(int(row), rows - 1), min(int(column), columns - 1)

@@ -1,0 +1,80 @@
+"""What is known of explained images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitcli.data.preprocess import Box
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AttentionMap:
+    """One map of one image."""
+
+    method: str
+    target: str
+    """The class that it explains; empty: the method knows none."""
+    weights: NDArray[np.float32]
+    """(h, w) of the patch grid."""
+    prefix_share: float
+    """Share of the mass that rests on class and register tokens, which no pixel shows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainedImage:
+    """One image: what was predicted, its maps, and where they are drawn; or why it could not be read."""
+
+    image: str
+    predicted: str = ""
+    probability: float = 0.0
+    truth: str | None = None
+    box: Box | None = None
+    """What the model saw of the picture: left, top, right, bottom in its pixels."""
+    maps: tuple[AttentionMap, ...] = ()
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    """What is drawn -> the file."""
+    arrays: Path | None = None
+    """Maps and logits."""
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionReport:
+    """All images."""
+
+    model: str
+    checkpoint: Path
+    parameters: Mapping[str, Any]
+    images: tuple[ExplainedImage, ...]
+    sheets: tuple[Path, ...] = ()
+    page: Path | None = None
+    report: Path | None = None
+
+
+def as_json(report: AttentionReport) -> dict[str, Any]:
+    """Without the maps themselves, which have files of their own."""
+    return {
+        "model": report.model,
+        "checkpoint": str(report.checkpoint),
+        "parameters": report.parameters,
+        "images": [
+            {
+                "image": each.image,
+                "predicted": each.predicted,
+                "probability": each.probability,
+                "truth": each.truth,
+                "box": each.box,
+                "maps": [
+                    {"method": one.method, "target": one.target, "prefix_share": one.prefix_share} for one in each.maps
+                ],
+                "figures": {name: str(path) for name, path in each.figures.items()},
+                "arrays": str(each.arrays) if each.arrays else None,
+                "error": each.error,
+            }
+            for each in report.images
+        ],
+    }

@@ -1,0 +1,307 @@
+"""From a batch of images to maps: one forward pass, watched, and only the gradients that the methods need.
+
+Everything is computed in float32, whatever the model was trained in.
+
+Shapes: B images, T classes asked for, N tokens, h x w patch grid.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from vitcli.attention.evidence import Evidence, Options
+from vitcli.attention.fusion import patch_map, sink_share
+from vitcli.attention.registry import METHODS, MethodEntry
+from vitcli.attention.targets import ClassChoice, Score, class_indices, class_scores
+from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.registry import load_object
+from vitcli.models.capture import capture_attention, capture_outputs, capture_tokens, checked_index
+from vitcli.models.vit import VisionTransformer
+
+_PATH_BATCH = 16
+"""Images that integrated gradients take through the model at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What maps are wanted."""
+
+    methods: tuple[str, ...]
+    choices: tuple[ClassChoice, ...] = (ClassChoice(),)
+    """The classes; methods that know of none answer once."""
+    score: Score = "logit"
+    layers: tuple[int, ...] = ()
+    """From 0, negative ones from the end; none: those that the method is made for."""
+    heads: tuple[int, ...] = ()
+    """Likewise; none: all."""
+    query: int | None = None
+    """A patch: what it looks at, instead of what the pooled tokens look at."""
+    steps: int = 16
+    """Of integrated gradients."""
+    options: Options = field(default_factory=Options)
+    watches_all: bool = False
+    """Whether the attention of all layers that were asked for is kept, though no method may want it."""
+
+    def checked(self, model: VisionTransformer) -> "Question":
+        """The same with indices from 0, sorted.
+
+        Raises:
+            UsageError: a method, layer, head or patch that does not exist, or one that does not go with the rest.
+            ModelError: a class is asked of a model that knows none.
+        """
+        config = model.config
+        for name in self.methods:
+            self._check_method(name, METHODS[name], has_classes=config.num_classes > 0)
+        if self.score == "contrast" and config.num_classes == 1:
+            raise UsageError("contrast needs a second class, and this model knows one", hint="--target logit")
+        if self.query is not None:
+            checked_index(self.query, config.grid[0] * config.grid[1], "patch")
+        if self.steps < 1:
+            raise UsageError(f"steps = {self.steps} is not positive")
+        if not 0 <= self.options.discard < 1:
+            raise UsageError(f"discard = {self.options.discard:g} is not in [0, 1)")
+        if not 0 < self.options.mass <= 1:
+            raise UsageError(f"mass = {self.options.mass:g} is not in (0, 1]")
+        return replace(
+            self,
+            layers=tuple(sorted({checked_index(layer, config.depth, "layer") for layer in self.layers})),
+            heads=tuple(sorted({checked_index(head, config.num_heads, "head") for head in self.heads})),
+        )
+
+    def _check_method(self, name: str, entry: MethodEntry, *, has_classes: bool) -> None:
+        if entry.chooses_class and not has_classes:
+            raise ModelError(f"the model has no classifier, and {name} explains classes", hint="--method rollout")
+        if entry.chooses_class and self.query is not None:
+            raise UsageError(
+                f"{name} explains the class that is predicted, not what a patch looks at", hint="--method raw"
+            )
+
+    def layers_of(self, method: str, depth: int) -> tuple[int, ...]:
+        """The layers that a method is to use."""
+        usual = {"all": tuple(range(depth)), "last": (depth - 1,), "none": ()}[METHODS[method].layers]
+        return (self.layers or usual) if usual else ()
+
+
+class Explainer:
+    """One batch on its way through a model; maps of it are computed when they are asked for.
+
+    Args:
+        model: in evaluation mode; it is left as it was.
+        images: what it sees, (B, C, H, W), on its device.
+        question: checked.
+        seeds: one per image, for noise.
+    """
+
+    def __init__(
+        self, model: VisionTransformer, images: Tensor, question: Question, *, seeds: Sequence[int] = ()
+    ) -> None:
+        self.model = model
+        self.images = images
+        self.question = question
+        self.needs = {METHODS[name].needs for name in question.methods}
+        self._seeds = tuple(seeds) or tuple(range(len(images)))
+        self._depth = model.config.depth
+        self._row = model.pooling_row()
+        if question.query is not None:
+            self._row = torch.zeros_like(self._row)
+            self._row[model.config.num_prefix_tokens + question.query] = 1
+        self.probabilities: dict[int, Tensor] = {}
+        """layer -> A_l, (B, H, N, N)."""
+        self._tokens: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
+        with self._computing(gradients=bool(self.needs - {"nothing", "attention", "pixels"})):
+            logits = self._watched_forward()
+        self._logits = logits
+        self.logits = logits.detach()
+        """(B, K)."""
+        self.targets = class_indices(question.choices, self.logits) if self.logits.shape[1] else self.logits.long()
+        """The classes asked for, (B, T)."""
+        self._gradients: dict[int, list[Tensor]] = {}
+        self._layer_gradients: dict[int, list[Tensor]] = {}
+        self._pixel_gradients: dict[int, Tensor] = {}
+
+    def row(self, method: str, slot: int = 0, *, layers: Sequence[int] = ()) -> Tensor:
+        """A weight per token, (B, N).
+
+        Args:
+            method: one of the question's.
+            slot: which of the classes asked for, 0..T-1.
+            layers: fewer than were asked for, from 0.
+        """
+        entry = METHODS[method]
+        used = tuple(layers) or self.question.layers_of(method, self._depth)
+        evidence = Evidence(
+            seeds=self._seeds,
+            grid=self.model.config.grid,
+            num_prefix_tokens=self.model.config.num_prefix_tokens,
+            pooling_row=self._row,
+        )
+        chosen = [self._heads(self.probabilities[layer]).detach() for layer in used if entry.looks_at_layers]
+        match entry.needs:
+            case "attention":
+                evidence = replace(evidence, probabilities=chosen)
+            case "gradients":
+                gradients = dict(zip(self._watched, self._backward(slot), strict=False))
+                evidence = replace(
+                    evidence, probabilities=chosen, gradients=[self._heads(gradients[layer]) for layer in used]
+                )
+            case "layer gradients":
+                by_layer = dict(zip(self._watched, self._layer_backward(slot), strict=True))
+                evidence = replace(evidence, layer_gradients=[self._heads(by_layer[layer]) for layer in used])
+            case "tokens":
+                tokens = self._tokens[self._token_layer]
+                evidence = replace(evidence, tokens=tokens.detach(), token_gradients=self._backward(slot)[-1])
+            case "pixels":
+                evidence = replace(evidence, pixels=self.images, pixel_gradients=self._path_gradients(slot))
+        with self._computing(gradients=False):
+            row: Tensor = load_object(entry.function)(evidence, self.question.options)
+        return row
+
+    def map(self, method: str, slot: int = 0, *, layers: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Weights of the patches, (B, h, w), and the share of the mass that rests on prefix tokens, (B,)."""
+        row, prefix = self.row(method, slot, layers=layers), self.model.config.num_prefix_tokens
+        return patch_map(row, grid=self.model.config.grid, num_prefix_tokens=prefix), sink_share(row, prefix)
+
+    def slots(self, method: str) -> range:
+        """The classes that a method answers for: all that were asked for, or just once."""
+        return range(self.targets.shape[1] if METHODS[method].chooses_class else 1)
+
+    @property
+    def _watched(self) -> list[int]:
+        """Layers whose attention is watched, in order."""
+        methods = [name for name in self.question.methods if METHODS[name].looks_at_layers]
+        layers = {layer for name in methods for layer in self.question.layers_of(name, self._depth)}
+        return sorted(layers | set(self.layers if self.question.watches_all else ()))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that were asked for, else all."""
+        return self.question.layers or tuple(range(self._depth))
+
+    def explanation(self) -> "Explanation":
+        """The maps of every method, for every class that was asked for."""
+        maps, shares = {}, {}
+        for method in self.question.methods:
+            found = [self.map(method, slot) for slot in self.slots(method)]
+            maps[method] = torch.stack([weights for weights, _ in found], dim=1)
+            shares[method] = torch.stack([share for _, share in found], dim=1)
+        return Explanation(logits=self.logits, targets=self.targets, maps=maps, prefix_shares=shares)
+
+    def attention(self, at: int) -> Tensor:
+        """All probabilities of one image, of the layers and heads that were asked for, (L, H, N, N)."""
+        return torch.stack([self._heads(self.probabilities[layer])[at] for layer in self.layers]).detach()
+
+    def head_maps(self) -> Tensor:
+        """What the pooled tokens, or the patch that was asked about, attend to: p A_l per head, (B, L, H, h, w)."""
+        config = self.model.config
+        with self._computing(gradients=False):
+            rows = torch.stack([self._row @ self._heads(self.probabilities[layer]) for layer in self.layers], dim=1)
+        maps: Tensor = rows[..., config.num_prefix_tokens :].unflatten(-1, config.grid)
+        return maps
+
+    @property
+    def _token_layer(self) -> int:
+        return self.question.layers[-1] if self.question.layers else self._depth - 1
+
+    def _watched_forward(self) -> Tensor:
+        with ExitStack() as stack:
+            if watched := self._watched:
+                self.probabilities = stack.enter_context(capture_attention(self.model, watched))
+            if "tokens" in self.needs:
+                self._tokens = stack.enter_context(capture_tokens(self.model, self._token_layer))
+            if "layer gradients" in self.needs:
+                self._outputs = stack.enter_context(capture_outputs(self.model, watched))
+            logits: Tensor = self.model(self.images)
+        return logits
+
+    @contextmanager
+    def _computing(self, *, gradients: bool = True) -> Iterator[None]:
+        """In float32; and no weight wants a gradient: only what is watched does."""
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        exact = torch.autocast(self.images.device.type, enabled=False)
+        try:
+            for parameter in learning:
+                parameter.requires_grad = False
+            with exact, torch.set_grad_enabled(gradients):
+                yield
+        finally:
+            for parameter in learning:
+                parameter.requires_grad = True
+
+    def _heads(self, matrices: Tensor) -> Tensor:
+        return matrices[:, list(self.question.heads)] if self.question.heads else matrices
+
+    def _score(self, logits: Tensor, slot: int) -> Tensor:
+        """The sum over images, each of which depends on itself alone; images may be there several times."""
+        indices = self.targets[:, slot].repeat(len(logits) // len(self.targets))
+        return class_scores(logits, indices, self.question.score).sum()
+
+    def _backward(self, slot: int) -> list[Tensor]:
+        """Gradients dy / dA of every watched layer, then dy / d tokens if they are watched."""
+        if slot not in self._gradients:
+            seen = [self.probabilities[layer] for layer in self._watched] + list(self._tokens.values())
+            with self._computing():
+                self._gradients[slot] = _gradients(self._score(self._logits, slot), seen)
+        return self._gradients[slot]
+
+    def _layer_backward(self, slot: int) -> list[Tensor]:
+        """Gradients ds_l / dA_l of every watched layer."""
+        if slot not in self._layer_gradients:
+            found: list[Tensor] = []
+            with self._computing():
+                for layer in self._watched:
+                    logits = self.model.classify(self.model.pool(self._outputs[layer]))
+                    found += _gradients(self._score(logits, slot), [self.probabilities[layer]])
+            self._layer_gradients[slot] = found
+        return self._layer_gradients[slot]
+
+    def _path_gradients(self, slot: int) -> Tensor:
+        """The mean of dy / dx at the middles of equal steps from the mean colour (0) to the image, (B, C, H, W)."""
+        if slot not in self._pixel_gradients:
+            steps = self.question.steps
+            middles = (torch.arange(steps, device=self.images.device) + 0.5) / steps
+            total = torch.zeros_like(self.images)
+            for some in middles.split(max(_PATH_BATCH // len(self.images), 1)):
+                with self._computing():
+                    points = (some[:, None, None, None, None] * self.images).flatten(0, 1).requires_grad_()
+                    (gradient,) = _gradients(self._score(self.model(points), slot), [points])
+                total += gradient.view(len(some), *self.images.shape).sum(dim=0)
+            self._pixel_gradients[slot] = total / steps
+        return self._pixel_gradients[slot]
+
+
+def _gradients(y: Tensor, seen: Sequence[Tensor]) -> list[Tensor]:
+    """Of y, with the graph kept for other classes."""
+    return list(torch.autograd.grad(y, seen, retain_graph=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """Maps of a batch."""
+
+    logits: Tensor
+    """(B, K)."""
+    targets: Tensor
+    """The classes asked for, (B, T)."""
+    maps: Mapping[str, Tensor]
+    """method -> (B, T, h, w), or (B, 1, h, w) where it knows of no classes."""
+    prefix_shares: Mapping[str, Tensor]
+    """method -> the share of the mass that rests on class and register tokens, (B, T) or (B, 1)."""
+
+
+def explain(model: VisionTransformer, images: Tensor, question: Question, *, seeds: Sequence[int] = ()) -> Explanation:
+    """The maps of a batch, for every method and class that is asked for.
+
+    Args:
+        model: in evaluation mode.
+        images: what it sees, (B, C, H, W), on its device.
+        question: what is wanted.
+        seeds: one per image, for noise.
+
+    Raises:
+        UsageError, ModelError: the question does not suit the model.
+    """
+    return Explainer(model, images, question.checked(model), seeds=seeds).explanation()

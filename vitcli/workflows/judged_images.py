@@ -1,0 +1,121 @@
+"""The images that a trained model is judged on, or explained with: a split of its own data, or of other data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError, UsageError
+from vitcli.core.events import Emit, Warned
+from vitcli.core.preprocessing import Geometry
+from vitcli.data.cache import PreparedSplit
+from vitcli.data.dataset import Dataset, canonical_name, open_dataset
+from vitcli.data.raw import SplitName
+from vitcli.data.splits import Part, Plan, plan_splits, restored_plan
+from vitcli.data.store import data_dir
+from vitcli.workflows.loading import LoadedModel
+
+AskedSplit = Literal["auto", "train", "val", "test"]
+"""auto: the test split, else the validation split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedImages:
+    """A split of a data set."""
+
+    dataset: Dataset
+    split: SplitName
+    part: Part
+    is_own: bool
+    """Whether it is of the data set that the model was trained on."""
+
+    def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
+        """All of its images and labels."""
+        return self.dataset.split(self.part.found, geometry, members=self.part.members, emit=emit)
+
+
+def choose_images(
+    loaded: LoadedModel,
+    *,
+    dataset: str,
+    split: AskedSplit,
+    directory: str,
+    offline: bool,
+    hint: str,
+    emit: Emit,
+) -> JudgedImages:
+    """Open a data set, and take a split of it.
+
+    Args:
+        loaded: the model.
+        dataset: a data set or folder; empty: the one that the model was trained on.
+        split: which one.
+        directory: where data sets are kept; empty: as in training.
+        offline: fetch nothing.
+        hint: what to type where nobody knows what the model was trained on.
+        emit: told about the progress.
+
+    Raises:
+        DataError: the data set has no such split.
+        UsageError: nobody knows what the model was trained on.
+    """
+    if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent for weights from elsewhere
+        raise UsageError(f"{loaded.name} comes from elsewhere, so its data set is not known", hint=hint)
+    before = loaded.data
+    is_own = not dataset or canonical_name(dataset) == before.name
+    config = before if is_own else _elsewhere(dataset, before)
+    kept_in = before.dir if Path(before.dir).is_dir() else ""  # the model may come from elsewhere
+    opened = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
+    plan = _plan(opened, config, loaded, emit) if is_own else {name: Part(found=name) for name in opened.facts.counts}
+    chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
+    return JudgedImages(dataset=opened, split=chosen, part=plan[chosen], is_own=is_own)
+
+
+def _elsewhere(name: str, before: DataConfig) -> DataConfig:
+    """Another data set than the model's: read the same way, and all of it to judge by."""
+    return DataConfig(
+        name=name, on_bad_image=before.on_bad_image, cache=before.cache, workers=before.workers, test_fraction=0
+    )
+
+
+def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit) -> Plan:
+    """The splits that the model was trained with: those stored in its run, else the same ones found again."""
+    stored = loaded.run.split if loaded.run else None
+    if dataset.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
+        kept = "what was held out then still is" if stored else "its splits may differ"
+        emit(Warned(text=f"{dataset.facts.name} has changed since this model was trained: {kept}"))
+    if stored:
+        return restored_plan(stored, dataset)
+    return plan_splits(dataset, config, seed=loaded.checkpoint.provenance["seed"])
+
+
+def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data: bool, emit: Emit) -> SplitName:
+    """The split to judge; of another data set than the model's without a test split, all that there is."""
+    if asked != "auto":
+        if asked in plan:
+            return asked
+        raise DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(plan)}")
+    if "test" in plan:
+        return "test"
+    if same_data and "val" not in plan:
+        raise DataError(
+            f"none of the images of {dataset.facts.name} that were held out are there any more",
+            hint="vit eval DATASET judges the model on another data set",
+        )
+    if same_data:
+        emit(Warned(text="there is no test split: these images chose the epoch, so they flatter the model"))
+        return "val"
+    return "val" if "val" in plan else "train"
+
+
+def labels_of_model(split: PreparedSplit, classes: tuple[str, ...], known: tuple[str, ...]) -> torch.Tensor:
+    """Labels as indices into the model's classes: the two are aligned by name."""
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        raise DataError(
+            f"the model does not know {len(unknown)} of the classes, for example {unknown[0]!r}",
+            hint=f"it knows {', '.join(known[:10])}" + (" ..." if len(known) > 10 else ""),
+        )
+    return torch.tensor([known.index(name) for name in classes])[split.labels]
