@@ -50,7 +50,7 @@ OnBadImageOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ImagesArgument = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE"
     ),

@@ -14,6 +14,7 @@ from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
     DeviceOption,
+    ImagesArgument,
     JsonOption,
     ModelOption,
     OfflineOption,
@@ -26,12 +27,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE"
-        ),
-    ] = None,
+    images: ImagesArgument = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 1,
     csv_file: Annotated[
