@@ -122,7 +122,8 @@ def _as_table(rows: "tuple[Prediction, ...]") -> Table:
     table.add_column("probability", justify="right")
     for row in rows:
         if row.error:
-            table.add_row(escape(str(row.path)), f"[red]error:[/] {escape(row.error)}", "")
+            reason = row.error.removeprefix(f"{row.path} ")  # which stands beside it
+            table.add_row(escape(str(row.path)), f"[red]error:[/] {escape(reason)}", "")
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
             table.add_row("" if rank else escape(str(row.path)), escape(name), percent(probability))
     return table

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, pstdev
+from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.events import Emit, Note, ignore
@@ -22,7 +22,7 @@ class FoldsResult:
     val_accuracy: float
     """Mean over the folds of their best epochs, 0..1."""
     val_accuracy_spread: float
-    """Standard deviation over the folds."""
+    """Sample standard deviation over the folds."""
 
 
 def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
@@ -56,7 +56,7 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
         path=path,
         folds=tuple(results),
         val_accuracy=mean(accuracies),
-        val_accuracy_spread=pstdev(accuracies),
+        val_accuracy_spread=stdev(accuracies),
     )
     write_json(
         path / "folds.json",
