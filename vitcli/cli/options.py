@@ -14,7 +14,7 @@ ModelOption = Annotated[
         show_default="newest finished run",
     ),
 ]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch no weights.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of all runs.")]
 DataDirOption = Annotated[
     str,
