@@ -46,7 +46,7 @@ def show_run(result: "TrainResult") -> None:
 def show_folds(result: "FoldsResult") -> None:
     """The runs of a cross-validation, and what they come to."""
     best = {each.run: percent(each.best.val_accuracy) for each in result.folds}
-    mean = f"{percent(result.val_accuracy)} ± {100 * result.val_accuracy_spread:.2f}"
+    mean = f"{100 * result.val_accuracy:.2f} ± {percent(result.val_accuracy_spread)}"
     print_facts({**best, "mean ± deviation": mean, "runs": str(result.path)})
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"

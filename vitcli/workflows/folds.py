@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, pstdev
+from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import VitError
@@ -25,7 +25,7 @@ class FoldsResult:
     val_accuracy: float
     """Mean over the folds of their best epochs, 0..1."""
     val_accuracy_spread: float
-    """Standard deviation over the folds."""
+    """Sample standard deviation over the folds."""
 
 
 def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
@@ -75,7 +75,7 @@ def summed_up(results: Sequence[TrainResult]) -> FoldsResult:
         path=path,
         folds=tuple(results),
         val_accuracy=mean(accuracies),
-        val_accuracy_spread=pstdev(accuracies),
+        val_accuracy_spread=stdev(accuracies),
     )
     write_json(
         path / "folds.json",

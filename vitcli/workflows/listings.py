@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 from vitcli.core.config_files import load_recipe, recipe_names
-from vitcli.core.errors import RunError
+from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.preprocessing import format_size
 from vitcli.core.runs import all_runs
 from vitcli.data.registry import DATASETS
+from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present
+from vitcli.models.hub import find_entry as find_weights_entry
 from vitcli.models.hub import find_weights
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import MODELS, listed_config, num_parameters
@@ -131,6 +133,17 @@ def list_downloads(directory: str = "") -> list[DownloadRow]:
         for name, entry in PRETRAINED.items()
     ]
     return datasets + weights
+
+
+def check_downloadable(name: str) -> None:
+    """Refuse what is neither a data set nor weights.
+
+    Raises:
+        UsageError: nothing has that name.
+    """
+    if not find_weights_entry(name) and not find_dataset(name):
+        near = did_you_mean(name, [*DATASETS, *PRETRAINED])
+        raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
 
 
 def weights_dir() -> Path:
