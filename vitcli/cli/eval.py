@@ -78,9 +78,8 @@ def evaluate(
     names = [each.name for each in metrics.classes]
     width = max(map(len, names))
     for each in metrics.classes:
-        console.print(
-            f"  {each.name:{width}} {100 * each.recall:5.1f} % ({each.correct:,}/{each.images:,})", markup=False
-        )
+        share = f"{100 * each.recall:5.1f} %" if each.images else f"{'-':>5}  "
+        console.print(f"  {each.name:{width}} {share} ({each.correct:,}/{each.images:,})", markup=False)
     if len(names) <= _MOST_MATRIX:
         console.print("\n[bold]confusion matrix[/] (rows: true class, columns: predicted)")
         cell = max(len(str(metrics.images)), *(min(len(name), 8) for name in names)) + 1

@@ -69,8 +69,10 @@ class Duplicates:
     """From one split to another: they flatter the model."""
     repeated: int
     """Images for training that are there once more."""
+    repeats: tuple[str, ...]
+    """Their names, ``first = second = ...``."""
     contradictory: tuple[str, ...]
-    """Of these, those with different labels."""
+    """Images with different labels, in whichever splits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +91,8 @@ class Preflight:
     """Images that are not plain RGB, by kind; training and prediction treat them alike."""
     duplicates: Duplicates
     balance: Balance
+    rare: dict[SplitName, tuple[str, ...]]
+    """Classes that have too few images to hold some out, by the split that lacks them."""
     device: str
     step_seconds: float
     epoch_seconds: float
@@ -138,6 +142,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
         kinds=inspection.kinds,
         duplicates=look_for_duplicates(dataset, plan),
         balance=balance(dataset, plan),
+        rare=rare_classes(dataset, plan),
         device=describe(choose_device(config.run.device)),
         step_seconds=seconds,
         epoch_seconds=seconds * len(good) / max(min(config.optim.batch_size, len(good)), 1),
@@ -159,6 +164,16 @@ def balance(dataset: Dataset, plan: Plan) -> Balance:
     )
 
 
+def rare_classes(dataset: Dataset, plan: Plan) -> dict[SplitName, tuple[str, ...]]:
+    """Classes of which nothing could be held out, by the split that lacks them."""
+    classes, labels = dataset.facts.classes, dataset.labels("train")
+    rare = {}
+    for name, part in plan.items():
+        if name != "train" and part.members is not None and part.found == "train":
+            rare[name] = tuple(classes[at] for at in np.setdiff1d(labels, labels[part.members]))
+    return {name: lacking for name, lacking in rare.items() if lacking}
+
+
 def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
     """What is there more than once, within training and across splits."""
     split_of: dict[Place, SplitName] = {
@@ -166,12 +181,14 @@ def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
     }
     labels = {name: dataset.labels(name) for name in dataset.facts.counts}
     across: dict[tuple[SplitName, SplitName], list[tuple[Place, Place]]] = defaultdict(list)
-    repeated, contradictory = 0, []
+    repeated, repeats, contradictory = 0, [], []
     for group in find_duplicates(dataset):
         within = [place for place in group if split_of.get(place) == "train"]
-        repeated += max(len(within) - 1, 0)
-        if len({labels[name][at] for name, at in within}) > 1:
-            contradictory.append(" = ".join(named(dataset, within)))
+        if len(within) > 1:
+            repeated += len(within) - 1
+            repeats.append(" = ".join(named(dataset, within)))
+        if len({labels[name][at] for name, at in group}) > 1:
+            contradictory.append(" = ".join(named(dataset, group)))
         first: dict[SplitName, Place] = {}
         for place in group:
             if place in split_of:
@@ -188,10 +205,10 @@ def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
         )
         for splits, pairs in across.items()
     )
-    return Duplicates(leaks=leaks, repeated=repeated, contradictory=tuple(contradictory))
+    return Duplicates(leaks=leaks, repeated=repeated, repeats=tuple(repeats), contradictory=tuple(contradictory))
 
 
-def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
+def quick_warnings(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:
     """The short form of a preflight, before every run: what makes its figures look better than they are."""
     found = look_for_duplicates(dataset, plan)
     warnings = [
@@ -203,8 +220,13 @@ def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
         warnings.append(
             f"{len(found.contradictory):,} images are there twice with different labels: {found.contradictory[0]}"
         )
-    classes = balance(dataset, plan)
-    if classes.is_skewed:
+    for split, names in rare_classes(dataset, plan).items():
+        examples = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+        warnings.append(f"too rare for some images to be held out, so {split} lacks them: {examples}")
+    classes, is_weighted, is_balanced = balance(dataset, plan), config.optim.class_weights, config.data.balanced_sampling
+    if is_weighted and is_balanced:
+        warnings.append("--class-weights and --balanced-sampling together favour rare classes twice")
+    elif classes.is_skewed and not (is_weighted or is_balanced):
         warnings.append(
             f"always answering {classes.majority!r} would score {100 * classes.majority_share:.1f} %;"
             " see --class-weights and --balanced-sampling"

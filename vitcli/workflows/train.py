@@ -78,7 +78,7 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
-    for warning in quick_warnings(dataset, plan):
+    for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
     data = prepare_training_data(
         dataset,
