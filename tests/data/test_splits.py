@@ -87,7 +87,7 @@ def test_copies_are_never_torn_apart(pets: Path, settings: dict[str, int]) -> No
         assert {split_of[copy] == split_of[original] for copy, original in copies.items()} == {True}
 
 
-def test_splits_come_in_the_order_in_which_they_are_used(pets: Path, image_folder: ImageFolder) -> None:
+def test_splits_come_in_the_order_in_which_they_are_used(pets: Path) -> None:
     dataset, config = opened(pets)
     assert list(plan_splits(dataset, config, seed=1)) == ["train", "val", "test"]
 

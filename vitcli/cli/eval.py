@@ -10,7 +10,11 @@ from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
     DeviceOption,
+    ImageColumnOption,
     JsonOption,
+    LabelColumnOption,
+    LabelMapOption,
+    LabelsOption,
     ModelOption,
     OfflineOption,
     OutputDirOption,
@@ -38,6 +42,10 @@ def evaluate(
     ] = "",
     model: ModelOption = "",
     split: Annotated[Split, typer.Option("--split", help="auto: test if there is one, else val.")] = Split.AUTO,
+    labels: LabelsOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
+    label_map: LabelMapOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 256,
     output_dir: OutputDirOption = EXPERIMENTS,
     data_dir: DataDirOption = "",
@@ -46,6 +54,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a model on images that it has not seen: loss, accuracies, every class, confusion matrix."""
+    asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
     with listening() as emit:
         from vitcli.workflows.evaluate import evaluate as evaluate_workflow
 
@@ -58,6 +67,7 @@ def evaluate(
             device=device,
             offline=offline,
             batch_size=batch_size,
+            table={key: value for key, value in asked.items() if value is not None},
             emit=emit,
         )
     if as_json:

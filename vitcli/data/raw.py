@@ -50,6 +50,8 @@ class RawDataset(Generic[Split]):
     """What a table of labels calls the classes, where that is something else."""
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By reason, rows and images that are of no use, where these are skipped."""
+    passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By kind, files that are no error and belong to no class: of other endings, for one."""
 
 
 def stratified_split(

@@ -98,6 +98,11 @@ def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def held_out_names(stored: Mapping[str, Any]) -> set[str | int]:
+    """What ``stored_plan`` kept of all splits."""
+    return {key for keys in stored["held_out"].values() for key in keys}
+
+
 def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
     """The plan that ``stored_plan`` kept: images that are new since then train; a split that has lost all is gone."""
     plan: Plan = {name: Part(found=name) for name in dataset.facts.counts}

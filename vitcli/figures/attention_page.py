@@ -62,7 +62,9 @@ class Page:
         tokens = len(prefix) + rows * columns
         note, kept_heads = "", list(heads)
         if attention is not None:
-            assert attention.shape == (len(layers), len(heads), tokens, tokens), "a name for every layer, head and token"
+            assert attention.shape == (len(layers), len(heads), tokens, tokens), (
+                "a name for every layer, head and token"
+            )
             attention, note = self._that_fits(attention)
             if attention is not None and attention.shape[1] != len(heads):
                 kept_heads = [f"mean of {len(heads)} heads"]

@@ -9,7 +9,8 @@ import torch
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.errors import some
+from vitcli.core.events import Emit, LeftOut, Note, ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.augment import TrainTransform
@@ -85,6 +86,8 @@ class Preflight:
     images: dict[SplitName, int]
     left_out: dict[str, tuple[str, ...]]
     """By reason, rows of a table that are of no use."""
+    passed_over: dict[str, tuple[str, ...]]
+    """By kind, files that are no error and belong to no class."""
     bad: dict[str, str]
     """By file, why it cannot be read."""
     kinds: dict[str, int]
@@ -116,7 +119,9 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
         what ``train`` raises before it begins; bad images are no error here.
     """
     skips = configure(*layers).data.on_bad_image == "skip"
-    config, dataset = settle((*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_warnings(emit))
+    config, dataset = settle(
+        (*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_what_is_left_out(emit)
+    )
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
     model, config, source = starting_model(config, dataset.facts, emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
@@ -138,6 +143,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
         recipe=config.run.recipe,
         images={name: len(plan[name].indices(dataset)) for name in plan},
         left_out=left_out,
+        passed_over=dict(dataset.raw.passed_over) if dataset.raw else {},
         bad={named(dataset, [place])[0]: reason for place, reason in inspection.bad.items()},
         kinds=inspection.kinds,
         duplicates=look_for_duplicates(dataset, plan),
@@ -221,9 +227,12 @@ def quick_warnings(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[st
             f"{len(found.contradictory):,} images are there twice with different labels: {found.contradictory[0]}"
         )
     for split, names in rare_classes(dataset, plan).items():
-        examples = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
-        warnings.append(f"too rare for some images to be held out, so {split} lacks them: {examples}")
-    classes, is_weighted, is_balanced = balance(dataset, plan), config.optim.class_weights, config.data.balanced_sampling
+        warnings.append(f"too rare for some images to be held out, so {split} lacks them: {some(names)}")
+    classes, is_weighted, is_balanced = (
+        balance(dataset, plan),
+        config.optim.class_weights,
+        config.data.balanced_sampling,
+    )
     if is_weighted and is_balanced:
         warnings.append("--class-weights and --balanced-sampling together favour rare classes twice")
     elif classes.is_skewed and not (is_weighted or is_balanced):
@@ -234,9 +243,9 @@ def quick_warnings(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[st
     return warnings
 
 
-def _without_warnings(emit: Emit) -> Emit:
+def _without_what_is_left_out(emit: Emit) -> Emit:
     """What is bad is reported in the end, so warnings about it on the way are of no use."""
-    return lambda event: None if isinstance(event, Warned) else emit(event)
+    return lambda event: None if isinstance(event, LeftOut) else emit(event)
 
 
 def _some(members: Labels, config: TrainConfig) -> Labels:
