@@ -143,3 +143,66 @@ def test_images_that_are_all_bad_are_all_named(run_cli: RunCli, photos: Path) ->
     code, report = report_of(run_cli, photos, *SMALL)
     assert code == 1
     assert len(report["bad"]) == 40
+
+
+def test_what_is_passed_over_and_images_without_a_row_are_told_once(run_cli: RunCli, photos: Path) -> None:
+    names = [file.relative_to(photos).as_posix() for file in sorted(photos.rglob("*.png"))]
+    (photos / "cat" / "later.heic").touch()
+    table = photos.parent / "table.csv"
+    table.write_text("image,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in names[:-2]))
+    code, report = report_of(run_cli, photos, "--labels", table, *SMALL)
+    assert code == 0
+    assert report["passed_over"] == {"without a row": names[-2:], ".heic": ["cat/later.heic"]}
+    assert report["left_out"] == {}
+    line = f"passed over: 2 without a row ({', '.join(names[-2:])}), 1 .heic (cat/later.heic)"
+    dry = run_cli("train", photos, "--labels", table, *SMALL, "--dry-run")
+    trained = run_cli("train", photos, "--labels", table, *SMALL, "--name", "run")
+    judged = run_cli("eval", photos, "--model", "run", "--labels", table)
+    assert [each.err.count("passed over") for each in (dry, trained, judged)] == [1, 1, 1]
+    assert all(line in each.err for each in (dry, trained, judged))
+
+
+def test_an_empty_class_is_one_problem_among_others(run_cli: RunCli, photos: Path) -> None:
+    (photos / "eel").mkdir()
+    (photos / "cat" / "broken.png").write_text("no image")
+    code, report = report_of(run_cli, photos, *SMALL)
+    assert (code, report["would_start"]) == (1, False)
+    assert report["left_out"] == {"class folders without images": ["eel"]}
+    assert report["bad"].keys() == {"cat/broken.png"}
+    assert run_cli("train", photos, *SMALL).code == 1
+    assert run_cli("train", photos, *SMALL, "--on-bad-image", "skip").code == 0
+
+
+def test_copies_and_rare_classes_are_named(run_cli: RunCli, photos: Path) -> None:
+    image = first(photos / "cat")
+    shutil.copy(image, photos / "cat" / "copy.png")
+    Image.new("RGB", (80, 60), "red").save(photos / "owl.png")
+    (photos / "owl").mkdir()
+    (photos / "owl.png").rename(photos / "owl" / "owl.png")
+    code, report = report_of(run_cli, photos, *SMALL)
+    assert code == 0
+    assert report["duplicates"]["leaks"] == []
+    assert report["duplicates"]["repeats"] in ([], [f"cat/{image.name} = cat/copy.png"])
+    assert report["rare"] == {"val": ["owl"], "test": ["owl"]}
+    outcome = run_cli("train", photos, *SMALL)
+    assert outcome.code == 0, outcome.err
+    assert "too rare for some images to be held out, so test lacks them: owl" in outcome.err
+
+
+def test_copies_within_training_are_named(run_cli: RunCli, image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    splits = {f"{split}/{name}": 4 for split in ("train", "val") for name in "ab"}
+    folder = image_folder(tmp_path / "pets", splits)
+    shutil.copy(folder / "train" / "a" / "000.png", folder / "train" / "a" / "copy.png")
+    _, report = report_of(run_cli, folder, *SMALL)
+    assert report["duplicates"]["repeats"] == ["train/a/000.png = train/a/copy.png"]
+    outcome = run_cli("train", folder, *SMALL, "--dry-run")
+    assert "1: train/a/000.png = train/a/copy.png" in outcome.out
+
+
+def test_a_remedy_is_not_proposed_to_those_who_take_it(
+    run_cli: RunCli, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "leaves", {"a": 5, "b": 5, "c": 40})
+    weighted, both = ("--class-weights", "balanced"), ("--class-weights", "balanced", "--balanced-sampling")
+    assert "would score" not in run_cli("train", folder, *SMALL, *weighted).err
+    assert "favour rare classes twice" in run_cli("train", folder, *SMALL, *both).err

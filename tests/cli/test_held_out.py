@@ -79,7 +79,7 @@ def test_images_that_are_gone_are_missing_from_their_own_split_only(run_cli: Run
     assert evaluated(run_cli, "test")[0] == 6
     images, _, outcome = evaluated(run_cli, "train")
     assert images == 26 + 2 - 1
-    assert "what was held out then still is" in said(outcome)
+    assert "3 of the 14 images that were held out then are gone" in said(outcome)
 
 
 def test_an_image_of_another_class_now_is_no_longer_the_one_that_was_held_out(run_cli: RunCli, pets: Path) -> None:
@@ -109,6 +109,80 @@ def test_without_the_stored_split_it_is_found_again_and_the_doubt_is_said(run_cl
     images, _, outcome = evaluated(run_cli, "val")
     assert images == 8
     assert "its splits may differ" in said(outcome)
+
+
+def move(folder: Path, place: str) -> str:
+    """The folder is in another place; or there, and called by a link."""
+    folder.rename(folder.with_name("moved"))
+    if place == "renamed":
+        return "moved"
+    link = folder if place == "a link where it was" else folder.with_name("link")
+    link.symlink_to("moved")
+    return link.name
+
+
+@pytest.mark.parametrize("place", ["renamed", "a link where it was", "a link elsewhere"])
+@pytest.mark.parametrize("without", ["", "split.json"])
+def test_the_same_images_in_another_place_are_known(run_cli: RunCli, pets: Path, place: str, without: str) -> None:
+    before = evaluated(run_cli, "auto")
+    where = move(pets, place)
+    if without:
+        (pets.parent / "experiments" / "run" / without).unlink()
+    outcome = run_cli("eval", where, "--model", "run", "--json")
+    result = json.loads(outcome.out)
+    assert (result["split"], result["metrics"]["images"], result["metrics"]["confusion"]) == ("test", 8, before[1])
+    assert "the same images and labels as what run was trained on" in said(outcome)
+    assert result["stored"].endswith("evaluations/test.json")
+
+
+def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_said(
+    run_cli: RunCli, pets: Path, image_folder: ImageFolder
+) -> None:
+    image_folder(pets.parent / "others", {"cat": 3, "dog": 4})
+    outcome = run_cli("eval", "others", "--model", "run")
+    assert "train split, 7 images" in " ".join(outcome.out.split())
+    assert "others has no test split, so all of its images are judged" in said(outcome)
+
+
+def test_a_class_without_images_is_not_wrong(run_cli: RunCli, pets: Path) -> None:
+    for name in held_out(pets)["val"]:
+        if name.startswith("cat"):
+            (pets / name).unlink()
+    outcome = run_cli("eval", "--split", "val", "--model", "run")
+    assert "cat     -   (0/0)" in outcome.out
+    assert "% (" in outcome.out
+
+
+@pytest.fixture
+def table(run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path) -> Path:
+    """A folder with a table in it, and one beside it; a run was trained with the latter."""
+    folder = image_folder(tmp_path / "photos", {"all": 20})
+    rows = "".join(f"{number:03}.png,{'even' if number % 2 == 0 else 'odd'},x\n" for number in range(20))
+    (folder / "inner.csv").write_text("image,kind,other\n" + rows)
+    shutil.copy(folder / "inner.csv", tmp_path / "odd.csv")
+    options = ("--labels", "odd.csv", "--label-column", "kind", "--val-fraction", "0.2")
+    assert run_cli("train", "photos", *tiny, *options, "--name", "run").code == 0
+    return tmp_path / "odd.csv"
+
+
+def test_a_table_that_was_moved_is_named(run_cli: RunCli, table: Path) -> None:
+    table.rename(table.with_name("new.csv"))
+    outcome = run_cli("eval", "--model", "run")
+    assert outcome.code == 1
+    assert "--labels FILE.csv" in outcome.err
+    outcome = run_cli("eval", "--model", "run", "--labels", "new.csv", "--json")
+    assert (outcome.code, json.loads(outcome.out)["metrics"]["images"]) == (0, 4), outcome.err
+    (table.parent / "photos").rename(table.with_name("moved"))
+    outcome = run_cli("eval", "moved", "--model", "run", "--labels", "new.csv", "--json")
+    assert (outcome.code, json.loads(outcome.out)["metrics"]["images"]) == (0, 4), outcome.err
+
+
+def test_a_table_that_moved_with_its_folder_is_found(run_cli: RunCli, table: Path, tiny: tuple[str, ...]) -> None:
+    options = ("--labels", "inner.csv", "--label-column", "kind", "--val-fraction", "0.2")
+    assert run_cli("train", "photos", *tiny, *options, "--name", "inner").code == 0
+    (table.parent / "photos").rename(table.with_name("moved"))
+    outcome = run_cli("eval", "moved", "--model", "inner", "--json")
+    assert (outcome.code, json.loads(outcome.out)["metrics"]["images"]) == (0, 4), outcome.err
 
 
 # fingerprints

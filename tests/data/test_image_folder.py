@@ -33,6 +33,9 @@ def files_of(raw: RawDataset[FileSplit]) -> dict[str, list[tuple[str, str]]]:
         (["training", "test"], ["train", "test"]),
         (["Train", "TEST", "Val"], ["train", "test", "val"]),
         (["train"], ["train"]),
+        (["training_set", "test_set"], ["train", "test"]),
+        (["Train-Data", "valset", "test images"], ["train", "val", "test"]),
+        (["train_set/train_set", "test_set/test_set"], ["train", "test"]),
     ],
 )
 def test_folders_of_splits(image_folder: ImageFolder, tmp_path: Path, folders: list[str], splits: list[str]) -> None:
@@ -84,12 +87,56 @@ def test_what_is_hidden_or_no_image_is_passed_over(image_folder: ImageFolder, tm
     raw = read(tmp_path)
     assert raw.classes == ("cat", "dog")
     assert np.bincount(raw.splits["train"].labels).tolist() == [2, 3]
+    names = {"notes.txt": ".txt", "labels.csv": ".csv", "no-suffix": "without an ending"}
+    assert raw.passed_over == {kind: (f"train/cat/{name}",) for name, kind in names.items()}
+
+
+def test_images_that_are_passed_over_are_counted_and_named(image_folder: ImageFolder, tmp_path: Path) -> None:
+    image_folder(tmp_path, {"cat": 2, "dog": 2, ".": 1})
+    for name in ("b.HEIC", "a.heic", "Thumbs.db"):
+        (tmp_path / "cat" / name).touch()
+    (tmp_path / "dog" / "link.png").symlink_to("nowhere.png")
+    (tmp_path / "dog" / "more").symlink_to(tmp_path / "cat")
+    assert read(tmp_path).passed_over == {
+        ".heic": ("cat/a.heic", "cat/b.HEIC"),
+        "linked folders": ("dog/more",),
+        "linked to nothing": ("dog/link.png",),
+        "outside of the classes": ("000.png",),
+    }
+
+
+def said(folder: Path, emit: list[Event]) -> str:
+    read(folder, emit=emit.append)
+    return " ".join(event.text for event in emit if isinstance(event, Warned))
+
+
+def test_classes_that_all_hold_the_same_folders_are_doubted(image_folder: ImageFolder, tmp_path: Path) -> None:
+    image_folder(tmp_path / "a", {f"{above}/{name}": 2 for above in ("mine_a", "mine_b") for name in ("cat", "dog")})
+    assert "the classes are mine_a, mine_b, and each has the subfolders cat, dog" in said(tmp_path / "a", [])
+    image_folder(tmp_path / "b", {f"{name}/{split}": 2 for split in ("train", "test") for name in ("cat", "dog")})
+    assert "put the splits above the classes" in said(tmp_path / "b", [])
+    image_folder(tmp_path / "c", {"cat/images": 2, "dog/images": 2, "eel/other": 2})
+    assert said(tmp_path / "c", []) == ""
+
+
+def test_classes_without_images_are_left_out_where_bad_images_are(image_folder: ImageFolder, tmp_path: Path) -> None:
+    raw = read(image_folder(tmp_path, {"cat": 2, "dog": 2, "eel": 0}), skip_bad=True)
+    assert raw.classes == ("cat", "dog")
+    assert raw.left_out == {"class folders without images": ("eel",)}
 
 
 def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "c.Tiff", "d.webp", "e.jpeg", "f.txt"):
+    for name in ("b.JPG", "a.png", "c.Tiff", "d.webp", "e.jpeg", "f.txt", "g.jfif", "h.JPE"):
         (tmp_path / name).touch()
-    assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.JPG", "c.Tiff", "d.webp", "e.jpeg"]
+    assert [path.name for path in find_images(tmp_path)] == [
+        "a.png",
+        "b.JPG",
+        "c.Tiff",
+        "d.webp",
+        "e.jpeg",
+        "g.jfif",
+        "h.JPE",
+    ]
 
 
 def test_a_hidden_folder_above_does_not_hide_images(image_folder: ImageFolder, tmp_path: Path) -> None:

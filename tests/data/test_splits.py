@@ -1,6 +1,7 @@
 """Which images train, validate and test; held out once, and found again."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,14 +59,37 @@ def test_splits_on_disk_are_kept(image_folder: ImageFolder, tmp_path: Path) -> N
     dataset, config = opened(image_folder(tmp_path / "pets", counts))
     plan = plan_splits(dataset, config, seed=1)
     assert {name: part.found for name, part in plan.items()} == {"train": "train", "val": "val", "test": "test"}
-    with pytest.raises(UsageError, match="has a validation split"):
+    with pytest.raises(UsageError, match="has a validation split") as caught:
         plan_splits(dataset, DataConfig(folds=2, fold=1), seed=1)
+    assert "leave out --folds" in caught.value.hint
 
 
-def test_a_class_of_one_image_cannot_be_held_out(image_folder: ImageFolder, tmp_path: Path) -> None:
+def test_a_class_of_one_image_is_trained_on(image_folder: ImageFolder, tmp_path: Path) -> None:
     dataset, config = opened(image_folder(tmp_path / "pets", {"cat": 1, "dog": 5}))
-    with pytest.raises(DataError, match=r"'cat' has too few images \(1\)"):
-        plan_splits(dataset, config, seed=1)
+    parts = members(plan_splits(dataset, config, seed=1), dataset)
+    assert "cat/000.png" in parts["train"]
+    assert all(name.startswith("dog") for split in ("val", "test") for name in parts[split])
+    folded = members(plan_splits(dataset, DataConfig(folds=3, fold=1), seed=1), dataset)
+    assert "cat/000.png" in folded["train"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"folds": 4, "fold": 2}])
+def test_copies_are_never_torn_apart(pets: Path, settings: dict[str, int]) -> None:
+    """Not even those with different labels; and they do not move those that are there once."""
+    copies = {"cat/a.png": "cat/000.png", "cat/b.png": "cat/001.png", "eel/c.png": "dog/003.png"}
+    for copy, original in copies.items():
+        shutil.copy(pets / original, pets / copy)
+    dataset, _ = opened(pets)
+    config = DataConfig(name=str(pets), **settings)
+    for seed in range(5):
+        parts = members(plan_splits(dataset, config, seed=seed), dataset)
+        split_of = {name: split for split, names in parts.items() for name in names}
+        assert {split_of[copy] == split_of[original] for copy, original in copies.items()} == {True}
+
+
+def test_splits_come_in_the_order_in_which_they_are_used(pets: Path) -> None:
+    dataset, config = opened(pets)
+    assert list(plan_splits(dataset, config, seed=1)) == ["train", "val", "test"]
 
 
 def test_every_image_validates_in_one_fold(pets: Path) -> None:
@@ -92,8 +116,10 @@ def test_folds_are_as_even_as_those_of_scikit_learn(sizes: list[int], folds: int
 
 
 def test_too_many_folds_are_refused() -> None:
-    with pytest.raises(DataError, match=r"'b' has too few images \(2\) for 3 folds"):
-        stratified_folds(np.array([0, 0, 0, 1, 1]), folds=3, seed=0, classes=("a", "b"))
+    with pytest.raises(DataError, match="no class has 4 different images for 4 folds") as caught:
+        stratified_folds(np.array([0, 0, 0, 1, 1]), folds=4, seed=0, classes=("a", "b"))
+    assert "--folds 3" in caught.value.hint
+    assert stratified_folds(np.array([0, 0, 0, 1, 1]), folds=3, seed=0, classes=("a", "b"))[3:].tolist() == [-1, -1]
 
 
 def test_a_stored_plan_is_found_again_and_new_images_train(pets: Path, image_folder: ImageFolder) -> None:

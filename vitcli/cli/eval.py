@@ -11,7 +11,11 @@ from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
     DeviceOption,
+    ImageColumnOption,
     JsonOption,
+    LabelColumnOption,
+    LabelMapOption,
+    LabelsOption,
     ModelOption,
     OfflineOption,
     OutputDirOption,
@@ -39,6 +43,10 @@ def evaluate(
     ] = "",
     model: ModelOption = "",
     split: Annotated[Split, typer.Option("--split", help="auto: test if there is one, else val.")] = Split.AUTO,
+    labels: LabelsOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
+    label_map: LabelMapOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 256,
     output_dir: OutputDirOption = EXPERIMENTS,
     data_dir: DataDirOption = "",
@@ -47,6 +55,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a model on images that it has not seen: loss, accuracies, every class, confusion matrix."""
+    asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
     with listening() as emit:
         from vitcli.workflows.evaluate import evaluate as evaluate_workflow
 
@@ -59,6 +68,7 @@ def evaluate(
             device=device,
             offline=offline,
             batch_size=batch_size,
+            table={key: value for key, value in asked.items() if value is not None},
             emit=emit,
         )
     if as_json:
@@ -76,7 +86,10 @@ def evaluate(
     print_facts(facts)
     console = stdout()
     console.print("\n[bold]accuracy per class[/]")
-    rows = [(each.name, percent(each.recall), f"{each.correct:,}", f"{each.images:,}") for each in metrics.classes]
+    rows = [
+        (each.name, percent(each.recall) if each.images else "-", f"{each.correct:,}", f"{each.images:,}")
+        for each in metrics.classes
+    ]
     print_table(("class", "accuracy", "right", "images"), rows, numbers={1, 2, 3})
     names = [each.name for each in metrics.classes]
     if len(names) <= _MOST_MATRIX:

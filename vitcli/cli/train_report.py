@@ -78,7 +78,8 @@ def show_preflight(report: "Preflight") -> None:
             "data": f"{report.dataset}: " + ", ".join(f"{count:,} {name}" for name, count in report.images.items()),
             "unreadable": f"{len(report.bad):,}",
             "odd but handled": ", ".join(f"{count:,} {kind}" for kind, count in report.kinds.items()) or "none",
-            "repeated in training": f"{report.duplicates.repeated:,}",
+            "repeated in training": _repeated(report),
+            **({"too rare to hold out": _rare(report)} if report.rare else {}),
             "classes": ", ".join(f"{name} {count:,}" if count else name for name, count in shown),
             "imbalance": f"{counts[0][1] / max(counts[-1][1], 1):.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
@@ -90,3 +91,12 @@ def show_preflight(report: "Preflight") -> None:
     )
     verdict = "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves them out"
     stderr().print(f"\n{verdict}")
+
+
+def _repeated(report: "Preflight") -> str:
+    names = report.duplicates.repeats
+    return f"{report.duplicates.repeated:,}" + (f": {'; '.join(names[:_MOST])}" if names else "")
+
+
+def _rare(report: "Preflight") -> str:
+    return "; ".join(f"{split} lacks {', '.join(names[:_MOST])}" for split, names in report.rare.items())

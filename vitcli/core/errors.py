@@ -12,7 +12,7 @@ VitError                what happened, what to do about it, exit code 1
 They are raised where the fault is known and turned into a message once, in ``vitcli.cli.app.main``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -72,3 +72,8 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str
     """The hint that follows an unknown name: the nearest known one, else ``otherwise``."""
     near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else otherwise
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Examples in a message."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

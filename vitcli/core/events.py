@@ -22,6 +22,11 @@ class Warned:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut(Warned):
+    """Something that cannot be used and is skipped; a report of everything that is wrong has it, too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskProgress:
     """A counted piece of work: preparing images, evaluating, predicting.
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError
-from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
+from vitcli.core.errors import DataError, UsageError, some
+from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Geometry, Size, format_size
 from vitcli.core.registry import load_object
@@ -27,8 +27,6 @@ from vitcli.data.store import downloads_folder, facts_file, is_present, named_fo
 
 _SMALL = 64
 """Images of one size up to this many pixels a side are kept as they are."""
-_NAMED = 5
-"""Examples in a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,6 +229,9 @@ def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
 def _open_files(
     raw: RawDataset[FileSplit], config: DataConfig, directory: Path, emit: Emit, *, recipe: str = ""
 ) -> Dataset:
+    if raw.passed_over:
+        kinds = [f"{len(names):,} {kind} ({some(names)})" for kind, names in raw.passed_over.items()]
+        emit(Warned(text=f"passed over: {', '.join(kinds)}"))
     fingerprint, state = _fingerprints(raw)
     folder = directory / "prepared" / f"{raw.name}-{state[:12]}"
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
@@ -280,12 +281,12 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
 def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, emit: Emit) -> None:
     """Images that cannot be read: an error, or a warning; an error in any case where there are no others."""
     what = f"{len(names):,} of {total:,} images cannot be read"
-    examples = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+    examples = some(names)
     if len(names) == total:
         raise DataError(why or f"{what}: {examples}", hint="replace what is no image")
     if not skip:
         raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
-    emit(Warned(text=f"{what} and are left out: {examples}"))
+    emit(LeftOut(text=f"{what} and are left out: {examples}"))
 
 
 def _fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:

@@ -22,6 +22,8 @@ from vitcli.data.preprocess import load_array, read_kinds
 from vitcli.data.raw import SplitName
 
 _STORED = "duplicates-1.json"
+_END = 4096
+"""Bytes that tell most files of one size apart."""
 
 Place = tuple[SplitName, int]
 """An image: the split that it was found in, and its index there."""
@@ -93,15 +95,23 @@ def find_duplicates(dataset: Dataset) -> list[list[Place]]:
 
 
 def _file_duplicates(dataset: Dataset) -> list[list[Place]]:
-    """Only files of one size are read."""
+    """Only files of one size are read, and as a whole only where they end alike."""
     assert dataset.raw is not None
     files = {(name, at): file for name, split in dataset.raw.splits.items() for at, file in enumerate(split.files)}
     by_size = _grouped((file.stat().st_size, place) for place, file in files.items())
     return [
         group
         for same_size in by_size
-        for group in _grouped((_digest(files[place].read_bytes()), place) for place in same_size)
+        for same_end in _grouped((_end(files[place]), place) for place in same_size)
+        for group in _grouped((_digest(files[place].read_bytes()), place) for place in same_end)
     ]
+
+
+def _end(file: Path) -> bytes:
+    """The last bytes of a file: in photos of one camera the first ones are alike, and the sizes may be."""
+    with file.open("rb") as content:
+        content.seek(max(file.stat().st_size - _END, 0))
+        return content.read()
 
 
 def _array_duplicates(dataset: Dataset) -> list[list[Place]]:

@@ -55,7 +55,7 @@ def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
 
 def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
     """The same of a plain photo that is all used, and decoded in full: what caches are mostly made of."""
-    if geometry.channels == 1 or path.suffix.lower() not in {".jpg", ".jpeg"}:
+    if geometry.channels == 1 or path.suffix.lower() not in {".jpg", ".jpeg", ".jpe", ".jfif"}:
         return None
     with _opened(path) as image:
         height, width = image.height, image.width

@@ -50,47 +50,89 @@ class RawDataset(Generic[Split]):
     """What a table of labels calls the classes, where that is something else."""
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By reason, rows and images that are of no use, where these are skipped."""
+    passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By kind, files that are no error and belong to no class: of other endings, for one."""
 
 
 def stratified_split(
-    labels: Labels, *, fraction: float, seed: int, classes: tuple[str, ...]
+    labels: Labels, *, fraction: float, seed: int, classes: tuple[str, ...], first: Labels | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of what stays and of what is held out: the given share of every class, at least one image of each.
 
+    A class with one image only stays; images that are the same go the same way, counted in the class of the first.
+
+    Args:
+        labels: (N,).
+        fraction: to be held out.
+        seed: of the choice.
+        classes: their names.
+        first: (N,), of every image the first one that is the same; None: no two are.
+
     Raises:
-        DataError: a class is too small to be split.
+        DataError: no class can be split.
     """
     generator = np.random.default_rng(seed)
-    kept, held_out = [], []
-    for index, name in enumerate(classes):
-        members = generator.permutation(np.flatnonzero(labels == index))
-        count = max(1, round(len(members) * fraction))
-        if len(members) - count < 1:
-            raise DataError(
-                f"class {name!r} has too few images ({len(members)}) to hold some out",
-                hint="add images, or make the folders train/, val/ and test/ yourself",
-            )
-        held_out.append(members[:count])
-        kept.append(members[count:])
-    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held_out))
+    first, copies = _copies(first, len(labels))
+    is_held_out = np.zeros(len(labels), dtype=bool)
+    for index in range(len(classes)):
+        members = generator.permutation(np.flatnonzero((labels == index) & (copies > 0)))
+        total = int(copies[members].sum())
+        room = min(max(1, round(total * fraction)), total - 1)
+        chosen = []
+        for member in members[:-1]:  # something has to stay
+            if copies[member] <= room:
+                chosen.append(member)
+                room -= copies[member]
+            if not room:
+                break
+        if not chosen and len(members) > 1:  # all are there more often than that
+            chosen.append(min(members[:-1], key=lambda member: copies[member]))
+        is_held_out[chosen] = True
+    if not is_held_out.any():
+        raise DataError("no class has two different images, so none can be held out", hint="add images")
+    is_held_out = is_held_out[first]
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
-def stratified_folds(labels: Labels, *, folds: int, seed: int, classes: tuple[str, ...]) -> Labels:
+def stratified_folds(
+    labels: Labels, *, folds: int, seed: int, classes: tuple[str, ...], first: Labels | None = None
+) -> Labels:
     """The fold of every image, from 0: parts of one size, with every class spread evenly over them.
 
+    A class with fewer images than folds is in none, -1; images that are the same are in the same.
+
+    Args:
+        labels: (N,).
+        folds: how many.
+        seed: of the choice.
+        classes: their names.
+        first: (N,), of every image the first one that is the same; None: no two are.
+
     Raises:
-        DataError: a class has fewer images than there are folds.
+        DataError: every class has fewer images than there are folds.
     """
     generator = np.random.default_rng(seed)
-    result = np.empty_like(labels)
-    dealt = 0
-    for index, name in enumerate(classes):
-        members = generator.permutation(np.flatnonzero(labels == index))
+    first, copies = _copies(first, len(labels))
+    result = np.full_like(labels, -1)
+    most = dealt = 0
+    for index in range(len(classes)):
+        members = generator.permutation(np.flatnonzero((labels == index) & (copies > 0)))
+        most = max(most, len(members))
         if len(members) < folds:
-            raise DataError(
-                f"class {name!r} has too few images ({len(members)}) for {folds} folds",
-                hint=f"add images, or --folds {len(members)}" if len(members) > 1 else "add images",
-            )
+            continue
+        members = members[np.argsort(-copies[members], kind="stable")]
         result[members] = (dealt + np.arange(len(members))) % folds
         dealt += len(members)
-    return result
+    if not dealt:
+        raise DataError(
+            f"no class has {folds} different images for {folds} folds",
+            hint=f"add images, or --folds {most}" if most > 1 else "add images",
+        )
+    return result[first]
+
+
+def _copies(first: Labels | None, count: int) -> tuple[Labels, Labels]:
+    """Of every image the first one that is the same, and how often it is there; 0 for all but these first ones."""
+    if first is None:
+        first = np.arange(count)
+    return first, np.bincount(first, minlength=count)

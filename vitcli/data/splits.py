@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import UsageError
 from vitcli.data.dataset import Dataset
+from vitcli.data.inspection import find_duplicates
 from vitcli.data.raw import Labels, SplitName, stratified_folds, stratified_split
 
 _TEST_SEED = 0
@@ -36,31 +37,53 @@ Plan = dict[SplitName, Part]
 def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
     """Hold out what is not there: images for testing, always the same, and images for validation, by the seed.
 
+    Images that are the same, byte for byte, are never torn apart.
+
     Raises:
-        DataError: a class is too small for it.
+        DataError: no class has enough images for it.
         UsageError: folds of a data set that has a validation split.
     """
     counts, classes = dataset.facts.counts, dataset.facts.classes
     plan: Plan = {name: Part(found=name) for name in counts}
-    labels = dataset.labels("train")
-    rest = np.arange(len(labels))
-    if set(counts) == {"train"} and config.test_fraction:
-        rest, test = stratified_split(labels, fraction=config.test_fraction, seed=_TEST_SEED, classes=classes)
-        plan["test"] = Part(found="train", members=test)
     if "val" in counts:
         if config.folds:
-            raise UsageError(f"{dataset.facts.name} has a validation split, so it is not cut into folds")
-    elif config.folds:
-        folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes)
-        is_held_out = folds == max(config.fold, 1) - 1
-        plan["val"] = Part(found="train", members=rest[is_held_out])
-        rest = rest[~is_held_out]
+            raise UsageError(
+                f"{dataset.facts.name} has a validation split, so it is not cut into folds",
+                hint="leave out --folds, or move the validation images to those for training",
+            )
+        return _in_order(plan)
+    labels, first = dataset.labels("train"), _first_alike(dataset)
+    rest = np.arange(len(labels))
+    if set(counts) == {"train"} and config.test_fraction:
+        rest, test = stratified_split(
+            labels, fraction=config.test_fraction, seed=_TEST_SEED, classes=classes, first=first
+        )
+        plan["test"] = Part(found="train", members=test)
+    first = np.searchsorted(rest, first[rest])  # all of a group are in the rest, or none
+    if config.folds:
+        folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes, first=first)
+        validates = folds == max(config.fold, 1) - 1
+        train, val = np.flatnonzero(~validates), np.flatnonzero(validates)
     else:
-        kept, held_out = stratified_split(labels[rest], fraction=config.val_fraction, seed=seed, classes=classes)
-        plan["val"] = Part(found="train", members=rest[held_out])
-        rest = rest[kept]
-    plan["train"] = Part(found="train", members=rest)
-    return plan
+        train, val = stratified_split(
+            labels[rest], fraction=config.val_fraction, seed=seed, classes=classes, first=first
+        )
+    plan |= {"train": Part(found="train", members=rest[train]), "val": Part(found="train", members=rest[val])}
+    return _in_order(plan)
+
+
+def _first_alike(dataset: Dataset) -> Labels:
+    """Of every training image the first one that is the same, byte for byte, (N,): mostly itself."""
+    first = np.arange(dataset.facts.counts["train"])
+    for group in find_duplicates(dataset):
+        same = [at for name, at in group if name == "train"]
+        first[same] = min(same, default=0)
+    return first
+
+
+def _in_order(plan: Plan) -> Plan:
+    order: tuple[SplitName, ...] = get_args(SplitName)
+    return {name: plan[name] for name in order if name in plan}
 
 
 def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
@@ -75,6 +98,11 @@ def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def held_out_names(stored: Mapping[str, Any]) -> set[str | int]:
+    """What ``stored_plan`` kept of all splits."""
+    return {key for keys in stored["held_out"].values() for key in keys}
+
+
 def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
     """The plan that ``stored_plan`` kept: images that are new since then train; a split that has lost all is gone."""
     plan: Plan = {name: Part(found=name) for name in dataset.facts.counts}
@@ -86,4 +114,4 @@ def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
         if len(members):
             plan[name] = Part(found="train", members=members)
     plan["train"] = Part(found="train", members=np.flatnonzero(rest))
-    return plan
+    return _in_order(plan)

@@ -31,6 +31,7 @@ class Metrics:
     top5: float
     """Share of the images whose class is among the five most probable (or all, where there are fewer)."""
     macro_f1: float
+    """Mean over the classes that have images or were answered, as scikit-learn's: of others nothing can be said."""
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Rows are true classes, columns predicted ones."""
@@ -60,12 +61,13 @@ def compute_metrics(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) ->
         )
         for index, name in enumerate(classes)
     )
+    seen = [each.f1 for each, has_any in zip(per_class, support + answered, strict=True) if has_any]
     return Metrics(
         images=len(labels),
         loss=F.cross_entropy(logits.double(), labels).item(),
         top1=(predicted == labels).double().mean().item(),
         top5=top5.double().mean().item(),
-        macro_f1=sum(each.f1 for each in per_class) / count,
+        macro_f1=sum(seen) / len(seen),
         classes=per_class,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
     )

@@ -1,5 +1,6 @@
 """Judge a trained model on a split that did not choose it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int = 256,
     offline: bool = False,
+    table: Mapping[str, str] | None = None,
     emit: Emit = ignore,
 ) -> EvalResult:
     """Evaluate a model, store the numbers in its run and draw the confusion matrix.
@@ -53,6 +55,8 @@ def evaluate(
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
         offline: fetch no weights.
+        table: how a table of labels is read, if not as in training: ``labels``, ``image_column``, ``label_column`` and
+            ``label_map`` of DataConfig.
         emit: told about the progress.
 
     Raises:
@@ -66,6 +70,7 @@ def evaluate(
         directory=directory,
         offline=offline,
         hint=f"vit eval DATASET --model {model}",
+        table=table,
         emit=emit,
     )
     images = chosen.prepared(loaded.checkpoint.preprocessing.geometry, emit)

@@ -9,7 +9,8 @@ import torch
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.errors import some
+from vitcli.core.events import Emit, LeftOut, Note, ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.augment import TrainTransform
@@ -70,8 +71,10 @@ class Duplicates:
     """From one split to another: they flatter the model."""
     repeated: int
     """Images for training that are there once more."""
+    repeats: tuple[str, ...]
+    """Their names, ``first = second = ...``."""
     contradictory: tuple[str, ...]
-    """Of these, those with different labels."""
+    """Images with different labels, in whichever splits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,12 +87,16 @@ class Preflight:
     images: dict[SplitName, int]
     left_out: dict[str, tuple[str, ...]]
     """By reason, rows of a table that are of no use."""
+    passed_over: dict[str, tuple[str, ...]]
+    """By kind, files that are no error and belong to no class."""
     bad: dict[str, str]
     """By file, why it cannot be read."""
     kinds: dict[str, int]
     """Images that are not plain RGB, by kind; training and prediction treat them alike."""
     duplicates: Duplicates
     balance: Balance
+    rare: dict[SplitName, tuple[str, ...]]
+    """Classes that have too few images to hold some out, by the split that lacks them."""
     device: str
     step_seconds: float
     epoch_seconds: float
@@ -113,7 +120,9 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
         what ``train`` raises before it begins; bad images are no error here.
     """
     skips = configure(*layers).data.on_bad_image == "skip"
-    config, dataset = settle((*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_warnings(emit))
+    config, dataset = settle(
+        (*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_what_is_left_out(emit)
+    )
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
     model, config, source = starting_model(config, dataset.facts, emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
@@ -135,10 +144,12 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
         recipe=config.run.recipe,
         images={name: len(plan[name].indices(dataset)) for name in plan},
         left_out=left_out,
+        passed_over=dict(dataset.raw.passed_over) if dataset.raw else {},
         bad={named(dataset, [place])[0]: reason for place, reason in inspection.bad.items()},
         kinds=inspection.kinds,
         duplicates=look_for_duplicates(dataset, plan),
         balance=balance(dataset, plan),
+        rare=rare_classes(dataset, plan),
         device=describe(choose_device(config.run.device)),
         step_seconds=seconds,
         epoch_seconds=seconds * len(good) / max(min(config.optim.batch_size, len(good)), 1),
@@ -160,6 +171,16 @@ def balance(dataset: Dataset, plan: Plan) -> Balance:
     )
 
 
+def rare_classes(dataset: Dataset, plan: Plan) -> dict[SplitName, tuple[str, ...]]:
+    """Classes of which nothing could be held out, by the split that lacks them."""
+    classes, labels = dataset.facts.classes, dataset.labels("train")
+    rare = {}
+    for name, part in plan.items():
+        if name != "train" and part.members is not None and part.found == "train":
+            rare[name] = tuple(classes[at] for at in np.setdiff1d(labels, labels[part.members]))
+    return {name: lacking for name, lacking in rare.items() if lacking}
+
+
 def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
     """What is there more than once, within training and across splits."""
     split_of: dict[Place, SplitName] = {
@@ -167,12 +188,14 @@ def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
     }
     labels = {name: dataset.labels(name) for name in dataset.facts.counts}
     across: dict[tuple[SplitName, SplitName], list[tuple[Place, Place]]] = defaultdict(list)
-    repeated, contradictory = 0, []
+    repeated, repeats, contradictory = 0, [], []
     for group in find_duplicates(dataset):
         within = [place for place in group if split_of.get(place) == "train"]
-        repeated += max(len(within) - 1, 0)
-        if len({labels[name][at] for name, at in within}) > 1:
-            contradictory.append(" = ".join(named(dataset, within)))
+        if len(within) > 1:
+            repeated += len(within) - 1
+            repeats.append(" = ".join(named(dataset, within)))
+        if len({labels[name][at] for name, at in group}) > 1:
+            contradictory.append(" = ".join(named(dataset, group)))
         first: dict[SplitName, Place] = {}
         for place in group:
             if place in split_of:
@@ -189,10 +212,10 @@ def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
         )
         for splits, pairs in across.items()
     )
-    return Duplicates(leaks=leaks, repeated=repeated, contradictory=tuple(contradictory))
+    return Duplicates(leaks=leaks, repeated=repeated, repeats=tuple(repeats), contradictory=tuple(contradictory))
 
 
-def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
+def quick_warnings(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:
     """The short form of a preflight, before every run: what makes its figures look better than they are."""
     found = look_for_duplicates(dataset, plan)
     warnings = [
@@ -204,8 +227,16 @@ def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
         warnings.append(
             f"{len(found.contradictory):,} images are there twice with different labels: {found.contradictory[0]}"
         )
-    classes = balance(dataset, plan)
-    if classes.is_skewed:
+    for split, names in rare_classes(dataset, plan).items():
+        warnings.append(f"too rare for some images to be held out, so {split} lacks them: {some(names)}")
+    classes, is_weighted, is_balanced = (
+        balance(dataset, plan),
+        config.optim.class_weights,
+        config.data.balanced_sampling,
+    )
+    if is_weighted and is_balanced:
+        warnings.append("--class-weights and --balanced-sampling together favour rare classes twice")
+    elif classes.is_skewed and not (is_weighted or is_balanced):
         warnings.append(
             f"always answering {classes.majority!r} would score {100 * classes.majority_share:.1f} %;"
             " see --class-weights and --balanced-sampling"
@@ -213,9 +244,9 @@ def quick_warnings(dataset: Dataset, plan: Plan) -> list[str]:
     return warnings
 
 
-def _without_warnings(emit: Emit) -> Emit:
+def _without_what_is_left_out(emit: Emit) -> Emit:
     """What is bad is reported in the end, so warnings about it on the way are of no use."""
-    return lambda event: None if isinstance(event, Warned) else emit(event)
+    return lambda event: None if isinstance(event, LeftOut) else emit(event)
 
 
 def _some(members: Labels, config: TrainConfig) -> Labels:

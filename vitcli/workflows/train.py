@@ -94,7 +94,7 @@ def start(
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit, settings=architecture)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
-    for warning in quick_warnings(dataset, plan):
+    for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
     data = prepare_training_data(
         dataset,

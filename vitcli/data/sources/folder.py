@@ -38,7 +38,7 @@ def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
                 raise
             emit(Note(text=f"{error.message}, so the folders tell the classes"))
     try:
-        return image_folder.read(inner, emit=emit)
+        return image_folder.read(inner, skip_bad=config.on_bad_image == "skip", emit=emit)
     except DataError as error:
         if tables := sorted(path.name for path in inner.glob("*.csv")):
             error.hint = f"if the labels are in a table, --labels {tables[0]} says which"
@@ -54,7 +54,7 @@ def _unwrapped(folder: Path) -> Path:
     """The folder that everything is in, where there is nothing beside it."""
     while True:
         below = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
-        if len(below) != 1 or not below[0].is_dir() or below[0].name.lower() in image_folder.SPLIT_FOLDERS:
+        if len(below) != 1 or not below[0].is_dir() or image_folder.split_of(below[0].name):
             return folder
         inner = [path for path in below[0].iterdir() if not path.name.startswith(".")]
         if sum(path.is_dir() for path in inner) < 2 and not any(path.suffix == ".csv" for path in inner):

@@ -1,18 +1,23 @@
 """Image folders: ``train/ [val/] [test/]`` with one subfolder per class, or one folder of class subfolders."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
 import numpy as np
 
-from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.errors import DataError, some
+from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-SPLIT_FOLDERS: dict[str, SplitName] = {
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+SPLIT_WORDS: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -24,14 +29,26 @@ SPLIT_FOLDERS: dict[str, SplitName] = {
     "testing": "test",
     "holdout": "test",
 }
+_SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})[ _.-]?(set|data|images|split)?")
+_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
+
+PassedOver = dict[str, list[str]]
+"""By kind, files that belong to no class."""
 
 
-def read(folder: Path, *, emit: Emit = ignore) -> RawDataset[FileSplit]:
+def split_of(name: str) -> SplitName | None:
+    """The split that a folder or a cell of a table stands for: ``train``, ``Training_set``, ``val images``."""
+    found = _SPLIT.fullmatch(name.lower())
+    return SPLIT_WORDS[found[1]] if found else None
+
+
+def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDataset[FileSplit]:
     """Find the images of a folder and their classes; classes are aligned by name across splits.
 
     Args:
         folder: the folder.
-        emit: warned about folders that are passed over.
+        skip_bad: leave out classes without images, instead of stopping.
+        emit: warned about folders that are passed over, or may be meant otherwise.
 
     Raises:
         DataError: no folder, no classes, no images, one class only, or a class that one of the splits lacks.
@@ -41,54 +58,96 @@ def read(folder: Path, *, emit: Emit = ignore) -> RawDataset[FileSplit]:
     split_folders = _split_folders(folder, emit)
     if "train" not in split_folders and split_folders:
         raise DataError(f"{folder} has no train/ folder", hint=f"it has {', '.join(_names(split_folders))}")
-    roots = dict(split_folders) or {"train": folder}
+    order: tuple[SplitName, ...] = get_args(SplitName)
+    roots = {name: _inner(split_folders[name]) for name in order if name in split_folders} or {"train": folder}
     test = roots.get("test")
     if test and "train" in split_folders and not _subfolders(test) and find_images(test):
         emit(Note(text=f"{test} has no class subfolders, so its images have no labels: `vit predict` takes them"))
         del roots["test"]
-    found = {split: _images_by_class(root) for split, root in roots.items()}
+    passed_over: PassedOver = {}
+    found = {split: _images_by_class(root, passed_over, skip_bad=skip_bad) for split, root in roots.items()}
+    empty = tuple(sorted({name for images in found.values() for name, files in images.items() if not files}))
+    if empty:
+        emit(LeftOut(text=f"left out: {len(empty):,} class folders without images: {', '.join(empty)}"))
+    found = {split: {name: files for name, files in images.items() if files} for split, images in found.items()}
     classes = _aligned_classes({roots[split]: set(images) for split, images in found.items()})
-    splits = {split: _file_split(images, classes) for split, images in found.items()}
-    return RawDataset(name=folder.resolve().name, classes=classes, splits=splits, root=folder)
+    if not split_folders:
+        _mind_common_subfolders(folder, emit)
+    outside = [str(path) for root in {folder, *roots.values()} for path in _loose_images(root)]
+    return RawDataset(
+        name=folder.resolve().name,
+        classes=classes,
+        splits={split: _file_split(images, classes) for split, images in found.items()},
+        root=folder,
+        left_out={"class folders without images": empty} if empty else {},
+        passed_over=in_order(passed_over | ({"outside of the classes": outside} if outside else {}), folder),
+    )
+
+
+def in_order(passed_over: PassedOver, folder: Path) -> dict[str, tuple[str, ...]]:
+    """The most first; files by their names below the folder."""
+    kinds = sorted(passed_over.items(), key=lambda item: (-len(item[1]), item[0]))
+    return {kind: tuple(sorted(os.path.relpath(name, folder) for name in names)) for kind, names in kinds}
 
 
 def has_split_folders(folder: Path) -> bool:
     """Whether there is a ``train/`` with class subfolders in it."""
-    train = [path for path in _subfolders(folder) if SPLIT_FOLDERS.get(path.name.lower()) == "train"]
-    return any(len(_subfolders(path)) > 1 for path in train)
+    train = [path for path in _subfolders(folder) if split_of(path.name) == "train"]
+    return any(len(_subfolders(_inner(path))) > 1 for path in train)
 
 
 def has_class_folders(folder: Path) -> bool:
     """Whether there are at least two subfolders with images in them."""
-    return sum(any(True for _ in _image_names(os.fspath(path))) for path in _subfolders(folder)) > 1
+    return sum(any(True for _ in _image_names(os.fspath(path), {})) for path in _subfolders(folder)) > 1
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Every image file below a folder, sorted; hidden files and folders are passed over."""
-    return [Path(name) for name in sorted(_image_names(os.fspath(folder)), key=lambda name: name.split(os.sep))]  # noqa: PTH206
+def find_images(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:
+    """Every image file below a folder, sorted; hidden files and folders are passed over.
+
+    Args:
+        folder: the folder.
+        passed_over: takes all other files, by kind.
+    """
+    names = _image_names(os.fspath(folder), {} if passed_over is None else passed_over)
+    return [Path(name) for name in sorted(names, key=lambda name: name.split(os.sep))]  # noqa: PTH206
 
 
-def _image_names(folder: str) -> Iterator[str]:
+def _image_names(folder: str, passed_over: PassedOver) -> Iterator[str]:
     """Strings, for there may be a million: paths take their time."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from _image_names(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():  # noqa: PTH122
+                yield from _image_names(entry.path, passed_over)
+            elif _is_called_like_an_image(entry.name) and entry.is_file():
                 yield entry.path
+            elif entry.name.lower() not in _OF_THE_SYSTEM:
+                passed_over.setdefault(_kind(entry), []).append(entry.path)
+
+
+def _kind(entry: "os.DirEntry[str]") -> str:
+    """What a file is that is passed over."""
+    if entry.is_symlink() and not entry.is_file():
+        return "linked folders" if entry.is_dir() else "linked to nothing"
+    return Path(entry.name).suffix.lower() or "without an ending"
+
+
+def _is_called_like_an_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
 
 
 class ImageIndex:
     """The images below a folder, found by however their names are written.
 
-    With or without folders, whichever of them; with or without the suffix; composed or decomposed letters.
+    With or without folders, whichever of them; with or without the suffix; composed or decomposed letters; capital or
+    small ones, where that leaves no doubt.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = find_images(folder)
+        self.passed_over: PassedOver = {}
+        self.files = find_images(folder, self.passed_over)
         if not self.files:
             raise DataError(f"{folder} has no images", hint="give the folder that the images are in")
         self.parts = {file: PurePosixPath(_plain(file.relative_to(folder).as_posix())).parts for file in self.files}
@@ -105,10 +164,29 @@ class ImageIndex:
             return []
         ends = wanted, wanted[-2:], wanted[-1:]  # the longest first: thousands may share a name in different folders
         candidates = next((found for end in ends if (found := self._by_end.get(end))), [])
+        if not candidates:
+            return self._find_in_any_case(wanted)
         whole = [file for file in candidates if self.parts[file][-1] == wanted[-1]] or candidates
         fitting = [file for file in whole if _ends_alike(self.parts[file][:-1], wanted[:-1])]
         exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]
         return exact if len(exact) == 1 else fitting
+
+    def _find_in_any_case(self, wanted: Sequence[str]) -> list[Path]:
+        """The one image that is called so but for capital and small letters."""
+        folded = [part.casefold() for part in wanted]
+        candidates = self._by_folded_name.get(folded[-1], [])
+        fitting = [
+            file for file in candidates if _ends_alike([part.casefold() for part in self.parts[file][:-1]], folded[:-1])
+        ]
+        return fitting if len(fitting) == 1 else []
+
+    @cached_property
+    def _by_folded_name(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for file, parts in self.parts.items():
+            for name in {parts[-1].casefold(), PurePosixPath(parts[-1]).stem.casefold()}:
+                found.setdefault(name, []).append(file)
+        return found
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -120,9 +198,12 @@ def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
     subfolders = _subfolders(folder)
     splits: dict[SplitName, Path] = {}
     for path in subfolders:
-        split = SPLIT_FOLDERS.get(path.name.lower())
+        split = split_of(path.name)
         if split in splits:
-            raise DataError(f"{folder} has two folders for one split: {splits[split].name}/ and {path.name}/")
+            raise DataError(
+                f"{folder} has two folders for one split: {splits[split].name}/ and {path.name}/",
+                hint="give one of them another name, or merge them",
+            )
         if split:
             splits[split] = path
     beside = [f"{path.name}/" for path in subfolders if path not in splits.values()]
@@ -131,19 +212,51 @@ def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
     return splits
 
 
-def _images_by_class(root: Path) -> dict[str, list[Path]]:
+def _inner(split: Path) -> Path:
+    """The folder of a split's classes: archives often have ``test_set/test_set/CLASS``."""
+    below = _subfolders(split)
+    return _inner(below[0]) if len(below) == 1 and len(_subfolders(below[0])) > 1 else split
+
+
+def _loose_images(root: Path) -> list[Path]:
+    """Images beside the folders of classes."""
+    return [
+        path
+        for path in root.iterdir()
+        if path.name[0] != "." and _is_called_like_an_image(path.name) and path.is_file()
+    ]
+
+
+def _mind_common_subfolders(root: Path, emit: Emit) -> None:
+    """Where each class has the same subfolders, these may be the classes."""
+    folders = _subfolders(root)
+    common = {frozenset(path.name for path in _subfolders(_inner(folder))) for folder in folders}
+    names = sorted(next(iter(common)))
+    if len(common) > 1 or len(names) < 2:
+        return
+    meant = (
+        "put the splits above the classes" if all(map(split_of, names)) else "call the folders above train/ and test/"
+    )
+    classes, which = some([folder.name for folder in folders]), some(names)
+    emit(Warned(text=f"the classes are {classes}, and each has the subfolders {which}: if that is wrong, {meant}"))
+
+
+def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool) -> dict[str, list[Path]]:
     subfolders = _subfolders(root)
     if not subfolders:
         contents = "is empty" if not any(root.iterdir()) else "has no class subfolders"
         raise DataError(f"{root} {contents}", hint="put the images of each class into a subfolder of that name")
-    images = {path.name: find_images(path) for path in subfolders}
+    images = {path.name: find_images(path, passed_over) for path in subfolders}
+    counting = f"files that count: {' '.join(sorted(IMAGE_SUFFIXES))}"
     if not any(images.values()):
-        raise DataError(f"{root} has no images", hint=f"files that count: {' '.join(sorted(IMAGE_SUFFIXES))}")
+        raise DataError(f"{root} has no images", hint=counting)
     for name, files in images.items():
-        if not files:
-            raise DataError(f"class {name!r} has no images in {root}", hint="add some, or remove the folder")
-    if len(images) < 2:
-        raise DataError(f"{root} has one class only: {next(iter(images))!r}", hint="at least two are needed to train")
+        if not files and not skip_bad:
+            hint = counting if any((root / name).iterdir()) else "add some, or remove the folder"
+            raise DataError(f"class {name!r} has no images in {root}", hint=hint)
+    if sum(map(bool, images.values())) < 2:
+        only = next(name for name, files in images.items() if files)
+        raise DataError(f"{root} has one class only: {only!r}", hint="at least two are needed to train")
     return images
 
 
@@ -153,8 +266,10 @@ def _aligned_classes(by_root: dict[Path, set[str]]) -> tuple[str, ...]:
     for root, classes in by_root.items():
         missing = sorted(everything - classes)
         if missing:
-            names = ", ".join(repr(name) for name in missing[:5]) + (" ..." if len(missing) > 5 else "")
-            raise DataError(f"{root} lacks {_count(missing)}: {names}", hint="each split needs every class")
+            raise DataError(
+                f"{root} lacks {_count(missing)}: {some([repr(name) for name in missing])}",
+                hint="each split needs every class",
+            )
     return tuple(sorted(everything))
 
 

@@ -1,18 +1,18 @@
 """Labels in a table: a CSV file, or a plain list of names and labels, for a folder of images."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError, did_you_mean
-from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.errors import DataError, UsageError, did_you_mean, some
+from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
-from vitcli.data.sources.image_folder import SPLIT_FOLDERS, ImageIndex
+from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, in_order, split_of
+from vitcli.data.sources.label_map import class_names
 from vitcli.data.sources.table_file import Table, read_table
 
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
@@ -21,8 +21,10 @@ _NOT_FOR_TRAINING = ("test", "sample", "submission")
 """Files whose names begin or end so have no labels."""
 _SAMPLE = 200
 """Rows that are looked at to tell the columns apart."""
-_NAMED = 5
-"""Examples in a message."""
+_NO_LABEL = {"", "nan"}
+"""What programs write where there is none."""
+_ABOUT_IMAGES = (".csv", ".json", ".md", ".tsv", ".txt")
+"""Endings of what is to be expected beside a table."""
 
 
 class NoImagesNamedError(DataError):
@@ -67,11 +69,12 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
         raise DataError(f"no row of {table_file} can be used", hint="mend the table; --on-bad-image error says why")
     values = sorted({value for value, _ in labelled.values()}, key=_natural)
     _refuse_what_are_no_classes(values, len(labelled), table, label)
-    names = _class_names(values, folder, config, emit)
+    names = class_names(values, folder, config, emit)
     number = {value: at for at, value in enumerate(values)}
     splits: dict[SplitName, dict[Path, int]] = {}
     for file, (value, row) in labelled.items():
-        name: SplitName = "train" if split is None else SPLIT_FOLDERS[table.rows[row][split].lower()]
+        name = "train" if split is None else split_of(table.rows[row][split])
+        assert name is not None
         splits.setdefault(name, {})[file] = number[value]
     if "train" not in splits:
         raise DataError(f"{table_file} has no rows for training", hint=f"it has {', '.join(splits)}")
@@ -79,12 +82,14 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
         name=folder.resolve().name,
         classes=names,
         splits={
-            name: FileSplit(files=list(files), labels=np.array(list(files.values()), dtype=np.int64))
-            for name, files in splits.items()
+            name: FileSplit(files=list(splits[name]), labels=np.array(list(splits[name].values()), dtype=np.int64))
+            for name in get_args(SplitName)
+            if name in splits
         },
         root=folder,
         values=tuple(values),
         left_out=left_out,
+        passed_over=in_order(index.passed_over, folder),
     )
 
 
@@ -92,12 +97,12 @@ def _split_column(table: Table, emit: Emit) -> int | None:
     """The column that says which rows train, validate and test, if there is one."""
     for at, name in enumerate(table.header):
         found = {row[at].lower() for row in table.rows}
-        if name.lower() not in _SPLIT_NAMES or not found & SPLIT_FOLDERS.keys():
+        if name.lower() not in _SPLIT_NAMES or not any(map(split_of, found)):
             continue
-        if unknown := sorted(found - SPLIT_FOLDERS.keys()):
+        if unknown := [repr(value) for value in sorted(found) if not split_of(value)]:
             raise DataError(
-                f"column {name!r} of {table.path} has splits that are not known: {', '.join(map(repr, unknown[:_NAMED]))}",
-                hint=f"known are {', '.join(SPLIT_FOLDERS)}; call the column otherwise if it means something else",
+                f"column {name!r} of {table.path} has splits that are not known: {some(unknown)}",
+                hint=f"known are {', '.join(SPLIT_WORDS)}; call the column otherwise if it means something else",
             )
         emit(Note(text=f"splits: column {name!r} of {table.path}"))
         return at
@@ -121,7 +126,7 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
         others = [at for at, name in enumerate(table.header) if at != image and name.lower() not in _SPLIT_NAMES]
         called = [at for at in others if table.header[at].lower() in _LABEL_NAMES]
         if len(called) != 1 and len(others) != 1:
-            names = ", ".join(table.header)
+            names = ", ".join(table.header[at] for at in others)
             raise UsageError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
         label = called[0] if len(called) == 1 else others[0]
     if not (config.image_column and config.label_column):
@@ -153,15 +158,16 @@ def _labelled(
 ) -> dict[Path, tuple[str, int]]:
     """The label of every image that has one, and the number of its row; what is of no use goes into ``left_out``."""
     found: dict[Path, tuple[str, int]] = {}
-    missing, unlabelled, repeated = [], [], []
+    missing, repeated = [], []
+    unlabelled: dict[str, Path] = {}
     disagreeing: dict[Path, str] = {}
     for number, row in enumerate(table.rows):
         name, value = row[image], row[label]
         file = _image_of_row(table, number, name, index)
         if not file:
             missing.append(name or f"line {table.lines[number]}")
-        elif not value:
-            unlabelled.append(name)
+        elif value.lower() in _NO_LABEL:
+            unlabelled[name] = file
         elif file not in found:
             found[file] = value, number
         elif found[file][0] != value:
@@ -173,7 +179,7 @@ def _labelled(
     total = len(table.rows)
     useless = {
         f"of {total:,} rows name images that are not there": missing,
-        f"of {total:,} rows have no label": unlabelled,
+        f"of {total:,} rows have no label": list(unlabelled),
         "images have rows that disagree about the label": list(disagreeing.values()),
     }
     for what, names in useless.items():
@@ -181,16 +187,18 @@ def _labelled(
             _complain(what, names, config, emit, all_of=total)
             left_out[what] = tuple(names)
     if repeated:
-        emit(Warned(text=f"{_counted(repeated)} rows say again what others say"))
-    _mention_others(index, {*found, *disagreeing}, emit)
+        emit(Warned(text=f"{len(repeated):,} rows say again what others say: {some(repeated)}"))
+    _pass_over_others(index, {*found, *disagreeing, *unlabelled.values()})
     return found
 
 
-def _mention_others(index: ImageIndex, known: AbstractSet[Path], emit: Emit) -> None:
-    """Say which images have no row."""
-    others = [file.name for file in index.files if file not in known and not _is_for_testing(index, file)]
+def _pass_over_others(index: ImageIndex, known: AbstractSet[Path]) -> None:
+    """Images without a row; what is to be expected beside a table is not worth a word."""
+    for kind in _ABOUT_IMAGES:
+        index.passed_over.pop(kind, None)
+    others = [str(file) for file in index.files if file not in known and not _is_for_testing(index, file)]
     if others:
-        emit(Warned(text=f"{_counted(others)} images have no row, and are left out"))
+        index.passed_over["without a row"] = others
 
 
 def _image_of_row(table: Table, number: int, name: str, index: ImageIndex) -> Path | None:
@@ -214,76 +222,26 @@ def _is_for_testing(index: ImageIndex, file: Path) -> bool:
 
 def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *, all_of: int = 0) -> None:
     """An error, or with ``on_bad_image = skip`` a warning; an error in any case where nothing is left."""
-    text = f"{len(names):,} {what}: {_examples(names)}"
+    text = f"{len(names):,} {what}: {some(names)}"
     if config.on_bad_image == "error" or len(names) == all_of:
         raise DataError(text, hint="mend the table, or --on-bad-image skip leaves them out")
-    emit(Warned(text=f"left out: {text}"))
-
-
-def _counted(names: Sequence[str]) -> str:
-    return f"{len(names):,} ({_examples(names)})"
-
-
-def _examples(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+    emit(LeftOut(text=f"left out: {text}"))
 
 
 def _refuse_what_are_no_classes(values: Sequence[str], images: int, table: Table, label: int) -> None:
     name = table.header[label]
     if len(values) < 2:
         raise DataError(f"column {name!r} of {table.path} has one class only: {values[0]!r}", hint="two are needed")
+    if len(values) == images > 2:
+        raise DataError(
+            f"column {name!r} of {table.path} has another value for each of its {images:,} images: is this the label?",
+            hint="--label-column NAME names another",
+        )
     if len(values) > 50 and len(values) > images / 2:
         raise DataError(
             f"column {name!r} of {table.path} has {len(values):,} different values for {images:,} images: no classes",
             hint="--label-column NAME names another",
         )
-
-
-def _class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: Emit) -> tuple[str, ...]:
-    """The names of classes: what a label map says, else the labels themselves."""
-    if config.label_map:
-        path = Path(config.label_map)
-        names = _mapped(values, _json(path))
-        if names is None:
-            raise DataError(
-                f"{path} does not name every label: {_examples(values)}", hint='expected: {"0": "cat", ...}'
-            )
-        return names
-    for path in sorted(folder.glob("*.json")):
-        try:
-            names = _mapped(values, _json(path))
-        except DataError:
-            continue
-        if names:
-            emit(Note(text=f"class names: {path}"))
-            return names
-    return tuple(values)
-
-
-def _mapped(values: Sequence[str], content: Any) -> tuple[str, ...] | None:
-    """A name for every value, from a list, or a mapping in either direction; None where it is none."""
-    if isinstance(content, list):
-        content = {str(at): name for at, name in enumerate(content)}
-    if not isinstance(content, Mapping):
-        return None
-    ways = (
-        {str(key): str(name) for key, name in content.items()},
-        {str(name): str(key) for key, name in content.items()},
-    )
-    for way in ways:
-        names = tuple(way[value] for value in values if value in way)
-        if len(set(names)) == len(values):
-            return names
-    return None
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"no such label map: {path}", hint="--label-map FILE.json") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON file: {error}") from None
 
 
 def _natural(value: str) -> tuple[int, int, str]:

@@ -75,6 +75,8 @@ def _decoded(path: Path, emit: Emit) -> str:
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace")
+    if b"\0" in content:
+        raise DataError(f"{path} is no text", hint="expected: a CSV file; spreadsheets can be saved as one")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -1,0 +1,81 @@
+"""Names for the labels of a table: a JSON file that has one for each."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError, some
+from vitcli.core.events import Emit, Note
+
+
+def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: Emit) -> tuple[str, ...]:
+    """The names of classes: what a label map says, else the labels themselves."""
+    if config.label_map:
+        path = Path(config.label_map)
+        content = _json(path)
+        names = _mapped(values, content)
+        if names is None:
+            raise DataError(f"{path} {_fault(values, content)}", hint='expected: {"0": "cat", ...}')
+        return names
+    for path in sorted(folder.glob("*.json")):
+        try:
+            names = _mapped(values, _json(path))
+        except DataError:
+            continue
+        if names:
+            emit(Note(text=f"class names: {path}"))
+            return names
+    return tuple(values)
+
+
+def _mapped(values: Sequence[str], content: Any) -> tuple[str, ...] | None:
+    """A name for every value, from a list, or a mapping in either direction; None where it is none."""
+    for way in _ways(content):
+        names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
+        if len(set(names)) == len(values):
+            return names
+    return None
+
+
+def _ways(content: Any) -> tuple[dict[str, str], ...]:
+    """A label map as it stands, and the other way round."""
+    if isinstance(content, list):
+        content = {str(at): name for at, name in enumerate(content)}
+    if not isinstance(content, Mapping):
+        return ()
+    return (
+        {str(key): str(name) for key, name in content.items()},
+        {str(name): str(key) for key, name in content.items()},
+    )
+
+
+def _key(value: str, way: Mapping[str, str]) -> str:
+    """What a label is called in a map: of 1.0, which programs make of 1 where some are missing, it is mostly 1."""
+    whole = value.removesuffix(".0")
+    return whole if value not in way and whole.isdecimal() else value
+
+
+def _fault(values: Sequence[str], content: Any) -> str:
+    """Why a label map is none."""
+    if not (ways := _ways(content)):
+        return "is no map from labels to names"
+    lacking = [[value for value in values if _key(value, way) not in way] for way in ways]
+    best = min(range(len(ways)), key=lambda at: len(lacking[at]))
+    if lacking[best]:
+        return f"lacks a name for {len(lacking[best]):,} of {len(values):,} labels: {some(lacking[best])}"
+    called: dict[str, list[str]] = {}
+    for value in values:
+        called.setdefault(ways[best][_key(value, ways[best])], []).append(value)
+    name, those = next((name, those) for name, those in called.items() if len(those) > 1)
+    return f"calls several labels {name!r}: {some(those)}"
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"no such label map: {path}", hint="--label-map FILE.json") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSON file: {error}") from None
