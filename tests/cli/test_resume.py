@@ -333,20 +333,29 @@ def test_without_any_whole_state_the_weights_are_offered(run_cli: RunCli, shapes
     assert "vit train --init-from experiments/run" in outcome.err
 
 
-def test_a_second_process_is_refused(run_cli: RunCli, shapes: Path) -> None:
-    stopped_run(shapes)
+def test_a_second_process_is_refused_and_a_killed_one_is_known(run_cli: RunCli, shapes: Path) -> None:
+    run = stopped_run(shapes)
+    run.note(status="running")
+
+    def listed() -> str:
+        (row,) = json.loads(run_cli("runs", "--json").out)
+        return str(row["status"])
+
+    assert listed() == "killed"  # nobody trains it
     code = "import sys, time; from pathlib import Path; from vitcli.data.locks import alone_in\n"
     code += "with alone_in(Path(sys.argv[1]), otherwise=Exception()): print('mine', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, RUN], stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout is not None
             assert other.stdout.readline() == b"mine\n"
+            assert listed() == "running"
             for words in (("--resume", "run"), (shapes, "--name", "run", "--overwrite")):
                 outcome = run_cli("train", *words)
                 assert outcome.code == 1
                 assert f"another process is training {RUN}" in outcome.err
         finally:
             other.kill()
+    assert listed() == "killed"
     outcome = run_cli("train", "--resume", "run")  # the lock died with its process
     assert outcome.code == 0, outcome.err
 

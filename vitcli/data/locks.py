@@ -52,3 +52,18 @@ def alone_in(folder: Path, *, otherwise: VitError) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_worked_in(folder: Path) -> bool:
+    """Whether a process is ``alone_in`` a folder."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        lock.acquire(blocking=False)
+    except (Timeout, OSError):  # a folder of somebody else's cannot be asked
+        return True
+    lock.release()
+    return False

@@ -8,6 +8,7 @@ from vitcli.core.config_files import load_recipe, recipe_names
 from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.preprocessing import format_size
 from vitcli.core.runs import all_runs
+from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import DATASETS
 from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present
@@ -198,7 +199,7 @@ def list_runs(output_dir: Path) -> list[RunRow]:
         rows.append(
             RunRow(
                 name=run.name,
-                status=run.status,
+                status="killed" if run.status == "running" and not is_worked_in(run.path) else run.status,
                 dataset=run.info["dataset"],
                 model=run.info["model"],
                 recipe=run.info["recipe"],
