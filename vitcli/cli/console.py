@@ -24,6 +24,7 @@ from vitcli.core.events import (
     TrainingStarted,
     Warned,
 )
+from vitcli.core.preprocessing import format_size
 
 _UNLIMITED = 10_000
 _PROSE = {"summary", "licence"}
@@ -178,6 +179,8 @@ def _cell(value: Any) -> str:
             return f"{value:,}"
         case float():
             return percent(value)
+        case (int(), int()):
+            return format_size(value)
         case _:
             return str(value)
 

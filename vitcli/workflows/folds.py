@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, pstdev
 
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.events import Emit, Event, Note, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.runs import check_free, folds_of
 from vitcli.workflows.train import TrainResult, train
@@ -35,6 +35,7 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
     Raises:
         what ``train`` raises; folds that ended before stay.
     """
+    emit = _each_warning_once(emit)
     asked = configure(*layers)
     count, name = asked.data.folds, asked.run.name
     results: list[TrainResult] = []
@@ -67,6 +68,20 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
         },
     )
     return result
+
+
+def _each_warning_once(emit: Emit) -> Emit:
+    """What is said of the first fold is not said again of the others."""
+    said: set[str] = set()
+
+    def pass_on(event: Event) -> None:
+        if isinstance(event, Warned):
+            if event.text in said:
+                return
+            said.add(event.text)
+        emit(event)
+
+    return pass_on
 
 
 def _remove_others(first: Path) -> None:

@@ -50,8 +50,11 @@ class TrainResult:
     model: str
     parameters: int
     device: str
+    classes: int
     train_images: int
     val_images: int
+    test_images: int
+    """Held out for `vit eval`; 0: there are none."""
     epochs: int
     best: EpochRecord
     seconds: float
@@ -156,8 +159,10 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         model=config.model.name,
         parameters=num_parameters(model.config),
         device=str(device),
+        classes=len(facts.classes),
         train_images=len(data.members),
         val_images=len(data.val_members),
+        test_images=data.test_images,
         epochs=len(trainer.records),
         best=trainer.best,
         seconds=seconds,
