@@ -64,6 +64,8 @@ def test_a_word_chooses_the_formula(kind: str, expected: float | None) -> None:
         pytest.param({"cat": 1, "dog": 0}, "no positive number", "CLASS", id="a weight of zero"),
         pytest.param('{"cat": 1, "dog": NaN}', "no positive number", "CLASS", id="no number"),
         pytest.param('{"cat": 1, "dog": 1e999}', "no positive number", "CLASS", id="an infinite weight"),
+        pytest.param('{"cat": 1, "dog": 1' + "0" * 400 + "}", "no positive number", "CLASS", id="endless digits"),
+        pytest.param('{"cat": 1, "dog": 1e300}', "no positive number", "CLASS", id="more than float32 holds"),
         pytest.param('{"cat": 1, "dog": 1e-320}', "no positive number", "CLASS", id="a weight that vanishes"),
         pytest.param({"cat": 1, "dog": "much"}, "'much'", "CLASS", id="a word for a weight"),
         pytest.param({"cat": 1, "dog": None}, "weighs 'dog' by None", "CLASS", id="nothing for a weight"),

@@ -124,4 +124,4 @@ def test_a_format_that_is_called_otherwise_is_trained_on(
         file.unlink()
     outcome = train("pets", "--image-size", "16", "--dry-run", "--json")
     assert outcome.code == 0, outcome.err
-    assert (outcome.code, json.loads(outcome.out)["images"]["train"]) == (0, 12), outcome.err
+    assert (outcome.code, json.loads(outcome.out)["images"]["train"]) == (0, 10), outcome.err

@@ -15,7 +15,7 @@ from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import data_dir as chosen_data_dir
-from vitcli.data.store import downloads, facts_file, is_present, mark_downloaded, named_folder
+from vitcli.data.store import downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
 from vitcli.workflows.settings import usual_dataset
 
 ImageFolder = Callable[..., Path]
@@ -320,6 +320,13 @@ def test_the_usual_data_set_is_the_newest_that_is_here(
     for name in here:
         facts_file(named_folder(name, tmp_path)).write_text("{}")
     assert usual_dataset(tmp_path) == meant
+
+
+def test_what_is_here_of_kaggle_is_listed_by_its_name(tmp_path: Path) -> None:
+    for folder in ("kaggle.ada.birds", "kaggle.bird-cup", "cassava", "kaggle.not.one.of.ours", ".kaggle.x.loading"):
+        (tmp_path / "downloads" / folder).mkdir(parents=True)
+    (tmp_path / "downloads" / "kaggle.ada.cats.zip").touch()
+    assert unlisted(tmp_path) == ["kaggle:ada/birds", "kaggle:bird-cup"]
 
 
 def test_training_on_digits_does_not_make_them_a_download(tmp_path: Path) -> None:

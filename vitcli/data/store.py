@@ -5,12 +5,14 @@ DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-1.json, and one .safetensors file
 """
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.files import write_text
 from vitcli.data.registry import find_entry
+from vitcli.data.sources.kaggle_reference import KaggleReference
 
 
 def data_dir(setting: str = "") -> Path:
@@ -52,8 +54,11 @@ def downloads(directory: Path) -> list[str]:
 
 def unlisted(directory: Path) -> list[str]:
     """The data sets of Kaggle that are on this machine and in no table, by name."""
-    folders = sorted(path.name for path in (directory / "downloads").glob("kaggle.*") if path.is_dir())
-    return [folder.replace(".", ":", 1).replace(".", "/") for folder in folders]
+    names = []
+    for path in sorted((directory / "downloads").glob("kaggle.*/")):
+        with suppress(UsageError):  # somebody else's folder
+            names.append(str(KaggleReference.parse(path.name.replace(".", ":", 1).replace(".", "/"))))
+    return names
 
 
 def mark_downloaded(name: str, directory: Path) -> None:

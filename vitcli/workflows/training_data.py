@@ -123,7 +123,7 @@ def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emi
 
 def _weights_of_file(name: str) -> dict[str, float]:
     try:
-        content = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
+        content = json.loads(Path(name).expanduser().read_text(encoding="utf-8"), parse_int=float)
     except FileNotFoundError:
         raise UsageError(
             f"class_weights = {name!r} is no file", hint="expected: balanced, effective, or a JSON file"
@@ -133,8 +133,7 @@ def _weights_of_file(name: str) -> dict[str, float]:
     if not isinstance(content, dict):
         raise DataError(f"{name} does not say which weight is of which class", hint=_WEIGHTS_HINT)
     for key, value in content.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < np.float32(value) < np.inf:
+        if not isinstance(value, float) or not 0 < torch.tensor(value) < float("inf"):
             raise DataError(f"{name} weighs {key!r} by {value!r}, which is no positive number", hint=_WEIGHTS_HINT)
     return content
 
