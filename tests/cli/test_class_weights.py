@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import Outcome
+from vitcli.core.events import ignore
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
 from vitcli.workflows.training_data import _class_weights
@@ -50,7 +51,7 @@ def test_weights_shift_the_loss_towards_the_rare_class(train: Train, tmp_path: P
     ("kind", "expected"), [("balanced", 200), ("effective", (1 - 0.999**2000) / (1 - 0.999**10)), ("", None)]
 )
 def test_a_word_chooses_the_formula(kind: str, expected: float | None) -> None:
-    weights = _class_weights(kind, ("many", "few"), [2000, 10])
+    weights = _class_weights(kind, ("many", "few"), [2000, 10], ignore)
     ratio = None if weights is None else (weights[1] / weights[0]).item()
     assert ratio == (expected and pytest.approx(expected, rel=1e-5))
 
@@ -59,17 +60,19 @@ def test_a_word_chooses_the_formula(kind: str, expected: float | None) -> None:
     ("content", "named", "hint"),
     [
         pytest.param({"cat": 1.0}, "'dog'", "CLASS", id="a class is missing"),
-        pytest.param({"cat": 1, "dog": -2}, "not positive", "CLASS", id="a negative weight"),
-        pytest.param({"cat": 1, "dog": 0}, "not positive", "CLASS", id="a weight of zero"),
-        pytest.param('{"cat": 1, "dog": NaN}', "not positive", "CLASS", id="no number"),
-        pytest.param('{"cat": 1, "dog": 1e999}', "not positive", "CLASS", id="an infinite weight"),
-        pytest.param('{"cat": 1, "dog": 1e-320}', "not positive", "CLASS", id="a weight that vanishes"),
+        pytest.param({"cat": 1, "dog": -2}, "no positive number", "CLASS", id="a negative weight"),
+        pytest.param({"cat": 1, "dog": 0}, "no positive number", "CLASS", id="a weight of zero"),
+        pytest.param('{"cat": 1, "dog": NaN}', "no positive number", "CLASS", id="no number"),
+        pytest.param('{"cat": 1, "dog": 1e999}', "no positive number", "CLASS", id="an infinite weight"),
+        pytest.param('{"cat": 1, "dog": 1' + "0" * 400 + "}", "no positive number", "CLASS", id="endless digits"),
+        pytest.param('{"cat": 1, "dog": 1e300}', "no positive number", "CLASS", id="more than float32 holds"),
+        pytest.param('{"cat": 1, "dog": 1e-320}', "no positive number", "CLASS", id="a weight that vanishes"),
         pytest.param({"cat": 1, "dog": "much"}, "'much'", "CLASS", id="a word for a weight"),
-        pytest.param({"cat": 1, "dog": None}, "does not weigh every class", "CLASS", id="nothing for a weight"),
-        pytest.param([1, 2], "does not weigh every class", "CLASS", id="a list"),
-        pytest.param("7", "does not weigh every class", "CLASS", id="a number"),
-        pytest.param("cat: 1", "does not weigh every class", "CLASS", id="no JSON"),
-        pytest.param("", "does not weigh every class", "CLASS", id="an empty file"),
+        pytest.param({"cat": 1, "dog": None}, "weighs 'dog' by None", "CLASS", id="nothing for a weight"),
+        pytest.param([1, 2], "does not say which weight is of which class", "CLASS", id="a list"),
+        pytest.param("7", "does not say which weight is of which class", "CLASS", id="a number"),
+        pytest.param("cat: 1", "is no JSON file", "CLASS", id="no JSON"),
+        pytest.param("", "is no JSON file", "CLASS", id="an empty file"),
     ],
 )
 def test_weights_that_cannot_be_are_named(train: Train, tmp_path: Path, content: object, named: str, hint: str) -> None:
@@ -82,6 +85,11 @@ def test_weights_that_cannot_be_are_named(train: Train, tmp_path: Path, content:
     assert hint in advice
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "experiments").exists()
+
+
+def test_weights_of_what_is_no_class_are_named(train: Train, tmp_path: Path) -> None:
+    file = written(tmp_path / "weights.json", {"dog": 1, "cat": 1.5, "emu": 7})
+    assert f"warning: {file} weighs what is no class here: 'emu'" in train("--class-weights", file).err
 
 
 @pytest.mark.parametrize("word", ["balance", "absent.json", "{tmp_path}"])

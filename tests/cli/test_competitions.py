@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +26,9 @@ DISEASES = ("Bacterial Blight (CBB)", "Brown Streak Disease (CBSD)", "Green Mott
 SMALL = ("--epochs", "1", "--model", "vit-nano-patch4", "--image-size", "16", "--batch-size", "8", "--seed", "0")
 
 
-def jpeg(size: tuple[int, int], colour: int) -> bytes:
+def jpeg(size: tuple[int, int], colour: int, comment: str = "") -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, (40 * colour % 256, 90, 255 - 40 * colour % 256)).save(buffer, "JPEG")
+    Image.new("RGB", size, (40 * colour % 256, 90, 255 - 40 * colour % 256)).save(buffer, "JPEG", comment=comment)
     return buffer.getvalue()
 
 
@@ -53,7 +54,7 @@ def cassava() -> bytes:
             "train.csv": ("image_id,label\n" + "".join(f"{name},{label}\n" for name, label in labels.items())).encode(),
             "label_num_to_disease_map.json": json.dumps(dict(enumerate(DISEASES))).encode(),
             "sample_submission.csv": ("image_id,label\n" + "".join(f"{name},4\n" for name in tests[::-1])).encode(),
-            **{f"train_images/{name}": jpeg((800, 600), label) for name, label in labels.items()},
+            **{f"train_images/{name}": jpeg((800, 600), label, comment=name) for name, label in labels.items()},
             **{f"test_images/{name}": jpeg((800, 600), at) for at, name in enumerate(tests)},
             "train_tfrecords/ld_train00-1338.tfrec": b"tfrecord",
             "test_tfrecords/ld_test00-1.tfrec": b"tfrecord",
@@ -149,6 +150,30 @@ def test_any_name_of_kaggle_can_be_fetched_and_trained_on(run_cli: RunCli) -> No
     trained = run_cli("train", *SMALL, "--recipe", "photos")
     assert trained.code == 0, trained.err
     assert f"training on kaggle:{BUTTERFLIES} (downloaded last)" in trained.err
+    assert f"data                 kaggle:{BUTTERFLIES}: 3 classes" in trained.out
+    judged = run_cli("eval", "--json")
+    assert json.loads(judged.out)["dataset"] == f"kaggle:{BUTTERFLIES}"
+    assert run_cli("eval", f"https://www.kaggle.com/datasets/{BUTTERFLIES}").code == 0
+    for listing in ("download", "datasets"):
+        (row,) = [row for row in json.loads(run_cli(listing, "--json").out) if row["name"].startswith("kaggle:")]
+        assert (row["name"], row["present"]) == (f"kaggle:{BUTTERFLIES}", True)
+
+
+@pytest.mark.usefixtures("kaggle")
+def test_an_address_of_kaggle_is_the_name_of_what_is_there(run_cli: RunCli) -> None:
+    address = f"https://www.kaggle.com/datasets/{BUTTERFLIES}?resource=download"
+    downloaded = run_cli("download", address, "--json")
+    assert json.loads(downloaded.out)["name"] == f"kaggle:{BUTTERFLIES}", downloaded.err
+    trained = run_cli("train", address, *SMALL, "--recipe", "photos", "--json")
+    assert json.loads(trained.out)["dataset"] == f"kaggle:{BUTTERFLIES}", trained.err
+
+
+@pytest.mark.usefixtures("kaggle")
+def test_a_download_that_is_gone_is_missed(run_cli: RunCli, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    assert run_cli("download", "butterflies").code == 0
+    shutil.rmtree(tmp_path / "data" / "downloads" / "butterflies")
+    trained = run_cli("train", *tiny)
+    assert "training on digits (bundled; butterflies, which was downloaded last, is gone)" in trained.err
 
 
 @pytest.mark.parametrize(
@@ -216,7 +241,7 @@ def test_folds_are_runs_and_are_averaged(run_cli: RunCli, shapes: Path, tiny: tu
         (("--folds", "1"), "folds = 1 is not 2 or more"),
         (("--fold", "2"), "fold = 2 is not one of 0 folds"),
         (("--folds", "3", "--fold", "4"), "fold = 4 is not one of 3 folds"),
-        (("--folds", "50"), "too few images"),
+        (("--folds", "50"), "no class has 50 different images"),
     ],
 )
 def test_folds_that_cannot_be(run_cli: RunCli, shapes: Path, words: tuple[str, ...], said: str) -> None:

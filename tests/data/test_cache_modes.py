@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
-from vitcli.core.events import Event, TaskProgress, Warned
+from vitcli.core.events import Event, Note, TaskProgress, Warned
 from vitcli.core.preprocessing import Geometry
 from vitcli.data import cache, loader, prepare
 from vitcli.data.cache import Images, PreparedSplit, channel_statistics
@@ -177,10 +177,12 @@ def warnings_of(events: list[Event]) -> list[str]:
 @pytest.mark.parametrize("mode", ["auto", "disk", "ram"])
 def test_what_fits_nowhere_is_streamed_and_that_is_said(photos: Path, tmp_path: Path, mode: str) -> None:
     events: list[Event] = []
-    split = opened(photos, tmp_path / "data", cache=mode).split("train", SMALL, emit=events.append)
+    dataset = opened(photos, tmp_path / "data", cache=mode)
+    split = dataset.split("train", SMALL, emit=events.append)
+    dataset.split("train", SMALL, members=np.arange(2), emit=events.append)
     (said,) = warnings_of(events)
-    assert "decoded train images take 0.0 GB" in said
-    assert "0.0 GB in" in said
+    assert "decoded train images take 12.1 kB" in said
+    assert "free are 1.0 kB in" in said
     assert "decoded anew in every epoch" in said
     assert "--data-dir" in said
     assert not isinstance(split.images, Tensor)
@@ -189,11 +191,15 @@ def test_what_fits_nowhere_is_streamed_and_that_is_said(photos: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("no_room")
-def test_what_does_not_fit_on_the_disk_goes_into_memory_without_a_word(photos: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_on_the_disk_goes_into_memory_which_is_said_once(photos: Path, tmp_path: Path) -> None:
     events: list[Event] = []
-    split = opened(photos, tmp_path / "data").split("train", SMALL, emit=events.append)
+    dataset = opened(photos, tmp_path / "data")
+    split = dataset.split("train", SMALL, emit=events.append)
+    dataset.split("train", SMALL, members=np.arange(2), emit=events.append)
     assert isinstance(split.images, Tensor)
     assert warnings_of(events) == []
+    (said,) = [event.text for event in events if isinstance(event, Note)]
+    assert "they are kept in memory, and decoded anew for the next run" in said
     assert files_below(tmp_path / "data") == ["facts-1.json"]
 
 

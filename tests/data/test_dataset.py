@@ -15,7 +15,8 @@ from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import data_dir as chosen_data_dir
-from vitcli.data.store import facts_file, is_present, mark_downloaded, named_folder, newest_download
+from vitcli.data.store import downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
+from vitcli.workflows.settings import usual_dataset
 
 ImageFolder = Callable[..., Path]
 PHOTOS = {"train/cat": 4, "train/dog": 4, "test/cat": 2, "test/dog": 2}
@@ -286,28 +287,51 @@ def test_facts_are_plain_json(tmp_path: Path) -> None:
 
 
 def test_the_newest_download_is_the_one_asked_for_last(tmp_path: Path) -> None:
-    assert newest_download(tmp_path) is None
+    assert downloads(tmp_path) == []
     for name in ("mnist", "digits", "cifar10"):
-        named_folder(name, tmp_path).mkdir(parents=True)
-        facts_file(named_folder(name, tmp_path)).write_text("{}")
         mark_downloaded(name, tmp_path)
-    assert newest_download(tmp_path) == "cifar10"
+    assert downloads(tmp_path) == ["cifar10", "digits", "mnist"]
     mark_downloaded("mnist", tmp_path)
-    assert newest_download(tmp_path) == "mnist"
+    assert downloads(tmp_path) == ["mnist", "cifar10", "digits"]
 
 
-def test_only_complete_data_sets_of_the_registry_count_as_downloaded(tmp_path: Path) -> None:
-    mark_downloaded("mnist", tmp_path)
+def test_only_data_sets_of_the_registry_count_as_downloaded(tmp_path: Path) -> None:
     other = named_folder("something-else", tmp_path)
-    other.mkdir()
+    other.mkdir(parents=True)
     facts_file(other).write_text("{}")
     (other / "downloaded").write_text("2999")
-    assert newest_download(tmp_path) is None
+    assert downloads(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "meant"),
+    [
+        ((), (), ("digits", "bundled")),
+        (("mnist", "cifar10"), ("mnist", "cifar10"), ("cifar10", "downloaded last")),
+        (("mnist",), (), ("digits", "bundled; mnist, which was downloaded last, is gone")),
+        (("mnist", "cifar10"), ("mnist",), ("mnist", "downloaded last; cifar10, which was downloaded last, is gone")),
+    ],
+)
+def test_the_usual_data_set_is_the_newest_that_is_here(
+    tmp_path: Path, asked: tuple[str, ...], here: tuple[str, ...], meant: tuple[str, str]
+) -> None:
+    for name in asked:
+        mark_downloaded(name, tmp_path)
+    for name in here:
+        facts_file(named_folder(name, tmp_path)).write_text("{}")
+    assert usual_dataset(tmp_path) == meant
+
+
+def test_what_is_here_of_kaggle_is_listed_by_its_name(tmp_path: Path) -> None:
+    for folder in ("kaggle.ada.birds", "kaggle.bird-cup", "cassava", "kaggle.not.one.of.ours", ".kaggle.x.loading"):
+        (tmp_path / "downloads" / folder).mkdir(parents=True)
+    (tmp_path / "downloads" / "kaggle.ada.cats.zip").touch()
+    assert unlisted(tmp_path) == ["kaggle:ada/birds", "kaggle:bird-cup"]
 
 
 def test_training_on_digits_does_not_make_them_a_download(tmp_path: Path) -> None:
     open_digits(tmp_path)
-    assert newest_download(tmp_path) is None
+    assert downloads(tmp_path) == []
 
 
 def test_the_data_folder_is_the_setting_else_the_variable_else_the_cache(

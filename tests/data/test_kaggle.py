@@ -535,12 +535,19 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
     ("text", "meant"),
     [
         ("https://www.kaggle.com/datasets/ada/birds?select=x", "kaggle:ada/birds"),
-        ("kaggle:datasets/ada/birds", "kaggle:ada/birds"),
+        ("https://www.kaggle.com/datasets/ada/birds#files", "kaggle:ada/birds"),
         ("kaggle.com/competitions/bird-cup/data", "kaggle:bird-cup"),
-        ("kaggle:c/bird-cup", "kaggle:bird-cup"),
+        ("https://kaggle.com/c/bird-cup/", "kaggle:bird-cup"),
     ],
 )
-def test_an_address_of_the_website_is_translated(text: str, meant: str) -> None:
+def test_an_address_of_the_website_is_understood(text: str, meant: str) -> None:
+    assert str(KaggleReference.parse(text)) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("kaggle:datasets/ada/birds", "kaggle:ada/birds"), ("kaggle:c/bird-cup", "kaggle:bird-cup")]
+)
+def test_a_part_of_an_address_is_translated(text: str, meant: str) -> None:
     with pytest.raises(UsageError) as refusal:
         KaggleReference.parse(text)
     assert refusal.value.hint == f"did you mean {meant}?"

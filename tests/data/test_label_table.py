@@ -420,6 +420,14 @@ def test_a_file_that_is_no_text_is_no_table(photos: Path) -> None:
         read(photos, b"PK\x03\x04\x00\x00")
 
 
+def test_folders_in_a_folder_of_training_images_are_no_classes_where_a_table_has_the_labels(tmp_path: Path) -> None:
+    for number, name in enumerate(NAMES):
+        picture(tmp_path / "scans" / "train_images" / f"patient {number % 2}" / name)
+        picture(tmp_path / "scans" / "test_images" / f"patient {number % 2}" / name)
+    (tmp_path / "scans" / "train.csv").write_text(ROWS)
+    assert pairs(any_folder.read(tmp_path / "scans", DataConfig(), ignore)) == WANTED
+
+
 def test_splits_may_be_called_in_several_words(photos: Path) -> None:
     content = "image,label,split\na.jpg,cat,train_set\nb.jpg,dog,Training\nc.png,cat,test set\nd.jpg,dog,test\n"
     raw = read(photos, content)

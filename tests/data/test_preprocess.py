@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -362,3 +365,26 @@ def test_images_of_the_models_size_are_not_resampled():
     images = torch.from_numpy(noise(4, 6, 3).reshape(1, 3, 4, 6))
     transform = input_transform((4, 6))
     assert torch.equal(transform(images), transform.normalised(images))
+
+
+def giant(path, width, height):
+    """A PNG file that says it is so large, and is not."""
+    Image.new("1", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    return path
+
+
+def test_photos_of_hundreds_of_megapixels_are_opened_without_a_word(tmp_path):
+    """A warning would be an error here."""
+    assert read_header(giant(tmp_path / "large.png", 20_000, 45_000)) == ((45_000, 20_000), True)
+
+
+def test_more_than_a_gigapixel_is_refused(tmp_path):
+    file = giant(tmp_path / "bomb.png", 50_000, 40_000)
+    for read in (read_header, lambda path: load_array(path, RGB)):
+        with pytest.raises(DataError, match=r"bomb.png has 2,000 megapixels, more than 1,000$") as caught:
+            read(file)
+        assert "smaller" in caught.value.hint

@@ -87,6 +87,16 @@ def test_copies_are_never_torn_apart(pets: Path, settings: dict[str, int]) -> No
         assert {split_of[copy] == split_of[original] for copy, original in copies.items()} == {True}
 
 
+def test_where_there_are_only_copies_they_are_held_out_all_the_same(pets: Path) -> None:
+    """As in a first try with pictures that a program drew."""
+    for folder in pets.iterdir():
+        for file in sorted(folder.iterdir())[1:]:
+            shutil.copy(folder / "000.png", file)
+    dataset, config = opened(pets)
+    parts = members(plan_splits(dataset, config, seed=1), dataset)
+    assert {name: len(names) for name, names in parts.items()} == {"train": 24, "val": 4, "test": 7}
+
+
 def test_splits_come_in_the_order_in_which_they_are_used(pets: Path) -> None:
     dataset, config = opened(pets)
     assert list(plan_splits(dataset, config, seed=1)) == ["train", "val", "test"]

@@ -25,6 +25,7 @@ from vitcli.core.events import (
     TrainingStarted,
     Warned,
 )
+from vitcli.core.preprocessing import format_size
 
 _UNLIMITED = 10_000
 _GAP = 2
@@ -209,6 +210,8 @@ def _cell(value: Any) -> str:
             return f"{value:,}"
         case float():
             return percent(value)
+        case (int(), int()):
+            return format_size(value)
         case _:
             return str(value)
 

@@ -23,10 +23,12 @@ def show_result(result: "TrainResult | FoldsResult") -> None:
 def show_run(result: "TrainResult") -> None:
     """One run, and what to do with it."""
     best = result.best
+    images = {"to train": result.train_images, "to validate": result.val_images, "to test": result.test_images}
+    counts = ", ".join(f"{count:,} {use}" for use, count in images.items())
     print_facts(
         {
             "run": str(result.path),
-            "data": f"{result.dataset}: {result.train_images:,} images to train, {result.val_images:,} to validate",
+            "data": f"{result.dataset}: {result.classes:,} classes; images: {counts}",
             "model": f"{result.model}, {result.parameters:,} parameters",
             "best epoch": f"{best.epoch} of {result.epochs}",
             "validation accuracy": percent(best.val_accuracy),

@@ -55,7 +55,11 @@ class DataConfig:
     """Threads that decode images; 0: one per core."""
 
     def __post_init__(self) -> None:
-        check(0 < self.val_fraction < 1, f"val_fraction = {self.val_fraction} is not between 0 and 1")
+        check(
+            0 < self.val_fraction < 1,
+            f"val_fraction = {self.val_fraction} is not between 0 and 1",
+            "validation images choose the best epoch, so there have to be some: --val-fraction 0.1 is usual",
+        )
         check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not in [0, 1)")
         check(self.folds == 0 or self.folds > 1, f"folds = {self.folds} is not 2 or more")
         check(

@@ -83,7 +83,9 @@ def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"no such config file: {path}") from None
+        raise UsageError(
+            f"no such config file: {path}", hint="--config takes a TOML file, --recipe a name of `vit recipes`"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML file: {error}") from None
 
@@ -150,7 +152,13 @@ def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
     if section is ModelChoice:
         chosen = {"name": values.pop("name")} if "name" in values else {}
         return ModelChoice(**chosen, changes=values)
-    return section(**values)
+    try:
+        return section(**values)
+    except UsageError as error:
+        key = error.message.partition(" = ")[0]
+        if error.hint == UsageError.usual_hint and key in values:
+            error.hint = f"{name}.{key} is {getattr(section(), key)} where it is left out"
+        raise
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:

@@ -129,3 +129,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def bytes_in_words(count: int) -> str:
+    """``512 bytes``, ``17 kB``, ``2.5 MB``, ``1.3 GB``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

@@ -21,9 +21,9 @@ from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
 from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
-from vitcli.data.registry import DATASETS, find_entry
+from vitcli.data.registry import DATASETS, find_entry, full_name
 from vitcli.data.sources import folder as any_folder
-from vitcli.data.store import downloads_folder, facts_file, is_present, named_folder
+from vitcli.data.store import as_folder, downloads_folder, facts_file, is_present, make, named_folder
 
 _SMALL = 64
 """Images of one size up to this many pixels a side are kept as they are."""
@@ -158,6 +158,7 @@ class Dataset:
 
 def canonical_name(name: str) -> str:
     """A name as it is; a folder by its whole path, so that it is known from everywhere."""
+    name = full_name(name)
     return name if find_entry(name) else str(Path(name).expanduser().resolve())
 
 
@@ -174,6 +175,7 @@ def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, 
         DataError: the folder cannot be used, or the download failed.
         UsageError: neither a known name nor a folder.
     """
+    make(directory)
     if find_entry(config.name):
         return _open_named(config, directory, offline, emit)
     path = Path(config.name).expanduser()
@@ -200,7 +202,7 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
         raw: RawDataset[Any] = load_object(entry.source)(entry, downloads, config, emit)
         if isinstance(raw.splits["train"], FileSplit):
             try:
-                return _open_files(raw, config, directory, emit, recipe=entry.recipe)
+                return _open_files(replace(raw, name=name), config, directory, emit, recipe=entry.recipe)
             except FileNotFoundError as error:
                 hint = f"remove {downloads}, then `vit download {name}`"
                 raise DataError(f"{error.filename} is missing", hint=hint) from None
@@ -233,12 +235,12 @@ def _open_files(
         kinds = [f"{len(names):,} {kind} ({some(names)})" for kind, names in raw.passed_over.items()]
         emit(Warned(text=f"passed over: {', '.join(kinds)}"))
     fingerprint, state = _fingerprints(raw)
-    folder = directory / "prepared" / f"{raw.name}-{state[:12]}"
+    folder = directory / "prepared" / f"{as_folder(raw.name)}-{state[:12]}"
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
     if not facts_file(folder).is_file():
         _write_facts(folder, _inspect(raw, fingerprint, how, emit))
     # What the classes are called may change without any file or label, as in a label map.
-    facts = replace(_read_facts(folder), classes=raw.classes, fingerprint=fingerprint)
+    facts = replace(_read_facts(folder), name=raw.name, classes=raw.classes, fingerprint=fingerprint)
     return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)
 
 

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, TaskProgress, Warned
-from vitcli.core.files import remove_abandoned, writing_in
+from vitcli.core.events import Emit, Note, TaskProgress, Warned
+from vitcli.core.files import bytes_in_words, remove_abandoned, writing_in
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.preprocess import load_array
@@ -43,6 +43,8 @@ class Preparation:
     """Threads that decode; 0: one per core."""
     skip_bad: bool = False
     """Unreadable images get the label ``UNREADABLE``; otherwise the first of them is an error."""
+    told: set[str] = field(default_factory=set)
+    """Places of which it was said that images are kept there, since they fit into no better one."""
 
 
 class StreamedImages:
@@ -115,16 +117,19 @@ def _place(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Li
         "ram": size < _MEMORY_SHARE * memory,
     }
     wanted: tuple[Literal["disk", "ram"], ...] = ("disk", "ram") if how.cache == "auto" else (how.cache,)
-    for place in wanted:
-        if fits[place]:
-            return place
-    emit(
-        Warned(
-            text=f"decoded {name} images take {_gigabytes(size)}, and free are {_gigabytes(disk)} in {path.parent.parent}"
-            f" and {_gigabytes(memory)} of memory: they are decoded anew in every epoch (--data-dir names another disk)"
-        )
+    chosen: Literal["ram", "disk", "off"] = next((place for place in wanted if fits[place]), "off")
+    if chosen == wanted[0] or chosen in how.told:
+        return chosen
+    how.told.add(chosen)
+    numbers = (
+        f"decoded {name} images take {bytes_in_words(size)}, and free are {bytes_in_words(disk)} in"
+        f" {path.parent.parent} and {bytes_in_words(memory)} of memory"
     )
-    return "off"
+    if chosen == "ram":
+        emit(Note(text=f"{numbers}: they are kept in memory, and decoded anew for the next run"))
+    else:
+        emit(Warned(text=f"{numbers}: they are decoded anew in every epoch (--data-dir names another disk)"))
+    return chosen
 
 
 def _decoded(
@@ -188,7 +193,3 @@ def _free_memory() -> int:
     except OSError:
         pass
     return 4 * 2**30
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -23,6 +23,9 @@ from vitcli.data.jpeg import decode_colours
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright image."""
 
+_MOST_PIXELS = 10**9
+"""Of one image: 3 GB when it is decoded."""
+Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's warns of photos that today's cameras make
 _HUGE = 20 * 10**6
 _TURNED = range(5, 9)
 """EXIF orientations that swap height and width."""
@@ -137,7 +140,10 @@ def _is_turned(image: Image.Image) -> bool:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
+            _refuse_giants(path, image.width * image.height)
             yield image
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"no such image: {path}") from None
     except IsADirectoryError:
@@ -146,6 +152,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path} is not an image in a known format") from None
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever a malformed file leads it to
         raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
+
+
+def _refuse_giants(path: Path, pixels: int) -> None:
+    if pixels > _MOST_PIXELS:
+        raise DataError(
+            f"{path} has {pixels / 1e6:,.0f} megapixels, more than {_MOST_PIXELS / 1e6:,.0f}",
+            hint="make it smaller, or remove it",
+        )
 
 
 def crop_box(size: tuple[float, float], geometry: Geometry) -> Box:

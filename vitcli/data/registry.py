@@ -7,7 +7,7 @@ An entry names the function that reads the data set, which is imported on first 
 from dataclasses import dataclass
 
 from vitcli.core.registry import Registry
-from vitcli.data.sources.kaggle_reference import PREFIX, KaggleReference
+from vitcli.data.sources.kaggle_reference import PREFIX, KaggleReference, is_address
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +186,15 @@ DATASETS: Registry[DatasetEntry] = Registry(
     },
     listing="vit datasets",
 )
+
+
+def full_name(text: str) -> str:
+    """The name of a data set, where its address on Kaggle's website is given; everything else as it is.
+
+    Raises:
+        UsageError: an address of something else there.
+    """
+    return str(KaggleReference.parse(text)) if is_address(text) else text
 
 
 def find_entry(name: str) -> DatasetEntry | None:

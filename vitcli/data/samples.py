@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset
+from vitcli.data.prepare import BAD_IMAGE_HINT
 from vitcli.data.preprocess import load_array, read_header
 from vitcli.data.raw import Labels, SplitName
 
@@ -53,9 +54,9 @@ def whole_images(
     for member in members.tolist():
         try:
             found[member] = whole_image(dataset.raw.splits[split].files[member], dataset.facts.channels, longest)
-        except DataError:
+        except DataError as error:
             if not skip_bad:
-                raise
+                raise DataError(error.message, hint=BAD_IMAGE_HINT) from None
     return found
 
 

@@ -5,11 +5,14 @@ DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-1.json, and one .safetensors file
 """
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.files import write_text
 from vitcli.data.registry import find_entry
+from vitcli.data.sources.kaggle_reference import KaggleReference
 
 
 def data_dir(setting: str = "") -> Path:
@@ -23,17 +26,39 @@ def data_dir(setting: str = "") -> Path:
     return Path(cache) / "vitcli"
 
 
+def make(directory: Path) -> None:
+    """See to it that the place for data sets is there.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{directory} cannot be made: {error.strerror}", hint="--data-dir names another place for data sets"
+        ) from None
+
+
 def is_present(name: str, directory: Path) -> bool:
     """Whether a data set that has a name is on this machine."""
     downloads = downloads_folder(name, directory)
     return facts_file(named_folder(name, directory)).is_file() or (downloads.is_dir() and any(downloads.iterdir()))
 
 
-def newest_download(directory: Path) -> str | None:
-    """The data set that was asked for last with ``download``."""
+def downloads(directory: Path) -> list[str]:
+    """The data sets that were asked for with ``download``, the last one first; they may have been removed."""
     marks = [path.read_text(encoding="utf-8").partition(" ") for path in (directory / "prepared").glob("*/downloaded")]
-    known = [(when, name) for when, _, name in marks if find_entry(name) and is_present(name, directory)]
-    return max(known)[1] if known else None
+    return [name for _, _, name in sorted(marks, reverse=True) if find_entry(name)]
+
+
+def unlisted(directory: Path) -> list[str]:
+    """The data sets of Kaggle that are on this machine and in no table, by name."""
+    names = []
+    for path in sorted((directory / "downloads").glob("kaggle.*/")):
+        with suppress(UsageError):  # somebody else's folder
+            names.append(str(KaggleReference.parse(path.name.replace(".", ":", 1).replace(".", "/"))))
+    return names
 
 
 def mark_downloaded(name: str, directory: Path) -> None:
@@ -43,15 +68,16 @@ def mark_downloaded(name: str, directory: Path) -> None:
 
 def named_folder(name: str, directory: Path) -> Path:
     """Where the prepared images of a data set that has a name are."""
-    return directory / "prepared" / _as_folder(name)
+    return directory / "prepared" / as_folder(name)
 
 
 def downloads_folder(name: str, directory: Path) -> Path:
     """Where a data set that has a name is fetched to; it is there when it is whole."""
-    return directory / "downloads" / _as_folder(name)
+    return directory / "downloads" / as_folder(name)
 
 
-def _as_folder(name: str) -> str:
+def as_folder(name: str) -> str:
+    """A data set's name as that of a folder."""
     return name.replace(":", ".").replace("/", ".")  # no name has a dot of its own
 
 

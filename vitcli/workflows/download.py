@@ -8,6 +8,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.events import Emit, ignore
 from vitcli.data.dataset import open_dataset
 from vitcli.data.raw import SplitName
+from vitcli.data.registry import full_name
 from vitcli.data.store import data_dir, is_present, mark_downloaded
 from vitcli.models.hub import fetch_weights, find_entry, find_weights
 from vitcli.workflows.listings import check_downloadable, weights_dir
@@ -45,7 +46,7 @@ def download(
     """Fetch and verify what has a name: a data set, which ``vit train`` then takes by itself, or weights.
 
     Args:
-        name: a data set, or pretrained weights by name, ``hf:OWNER/NAME`` or address.
+        name: a data set by name or by its address on Kaggle, or pretrained weights by name, ``hf:OWNER/NAME`` or address.
         directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
         offline: fetch nothing, and only say whether it is there.
         emit: told about the progress.
@@ -54,6 +55,7 @@ def download(
         UsageError: nothing has that name.
         DataError, ModelError: the download failed; nothing is left behind.
     """
+    name = full_name(name)
     check_downloadable(name)
     if entry := find_entry(name):
         was_there = find_weights(entry, weights_dir()) is not None

@@ -8,6 +8,7 @@ import torch
 
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.core.files import write_json
+from vitcli.core.runs import slug
 from vitcli.data.loader import Batches
 from vitcli.data.raw import SplitName
 from vitcli.engine.evaluate import predict_logits
@@ -93,7 +94,7 @@ def evaluate(
 
     logits, targets = predict_logits(loaded.model, batches, loaded.precision, on_batch)
     metrics = compute_metrics(logits, targets, loaded.checkpoint.classes)
-    stem = chosen.split if chosen.is_own else f"{chosen.dataset.facts.name}-{chosen.split}"
+    stem = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
     if loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
         stem += f"-{loaded.path.stem}"  # the plain names are those of the best epoch
     stored = figure = None

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import VitError
-from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.events import Emit, Event, Note, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.runs import check_free, folds_of
 from vitcli.workflows.train import TrainResult, train
@@ -38,6 +38,7 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
     Raises:
         what ``train`` raises; folds that ended before stay.
     """
+    emit = _each_warning_once(emit)
     asked = configure(*layers)
     count, name = asked.data.folds, asked.run.name
     results: list[TrainResult] = []
@@ -86,6 +87,20 @@ def summed_up(results: Sequence[TrainResult]) -> FoldsResult:
         },
     )
     return result
+
+
+def _each_warning_once(emit: Emit) -> Emit:
+    """What is said of the first fold is not said again of the others."""
+    said: set[str] = set()
+
+    def pass_on(event: Event) -> None:
+        if isinstance(event, Warned):
+            if event.text in said:
+                return
+            said.add(event.text)
+        emit(event)
+
+    return pass_on
 
 
 def _remove_others(first: Path) -> None:

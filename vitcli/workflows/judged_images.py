@@ -14,6 +14,7 @@ from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.raw import SplitName
+from vitcli.data.registry import full_name
 from vitcli.data.splits import Part, Plan, held_out_names, plan_splits, restored_plan
 from vitcli.data.store import data_dir
 from vitcli.workflows.loading import LoadedModel
@@ -66,7 +67,7 @@ def choose_images(
     """
     if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent for weights from elsewhere
         raise UsageError(f"{loaded.name} comes from elsewhere, so its data set is not known", hint=hint)
-    before = loaded.data
+    before, dataset = loaded.data, full_name(dataset)
     is_own = not dataset or canonical_name(dataset) == before.name
     asked: Mapping[str, Any] = table or {}
     config = replace(before if is_own else _elsewhere(dataset, before), **asked)

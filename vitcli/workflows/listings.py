@@ -6,12 +6,12 @@ from typing import Literal
 
 from vitcli.core.config_files import load_recipe, recipe_names
 from vitcli.core.errors import RunError, UsageError, did_you_mean
-from vitcli.core.preprocessing import format_size
+from vitcli.core.preprocessing import Size
 from vitcli.core.runs import all_runs
 from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import DATASETS
 from vitcli.data.registry import find_entry as find_dataset
-from vitcli.data.store import data_dir, is_present
+from vitcli.data.store import data_dir, is_present, unlisted
 from vitcli.models.hub import find_entry as find_weights_entry
 from vitcli.models.hub import find_weights
 from vitcli.models.pretrained import PRETRAINED
@@ -24,8 +24,9 @@ class ModelRow:
 
     name: str
     parameters: int
-    image_size: str
-    patch_size: str
+    image_size: Size | None
+    """None: that of the data."""
+    patch_size: Size
     width: int
     depth: int
     heads: int
@@ -40,8 +41,8 @@ def list_models() -> list[ModelRow]:
             ModelRow(
                 name=name,
                 parameters=num_parameters(config),
-                image_size=format_size(config.image_size) if "image_size" in fields else "as the data",
-                patch_size=format_size(config.patch_size),
+                image_size=config.image_size if "image_size" in fields else None,
+                patch_size=config.patch_size,
                 width=config.width,
                 depth=config.depth,
                 heads=config.num_heads,
@@ -56,35 +57,38 @@ class DatasetRow:
 
     name: str
     summary: str
-    classes: int
-    train_images: int
-    test_images: int
-    image_size: str
-    download_mb: int
+    classes: int | None
+    """None: not known before it is there; likewise the rest."""
+    train_images: int | None
+    test_images: int | None
+    image_size: Size | None
+    """None: of many sizes, too."""
+    download_mb: int | None
     licence: str
     present: bool
 
 
 def list_datasets(directory: str = "") -> list[DatasetRow]:
-    """Every data set of the registry.
+    """Every data set of the registry, and what else of Kaggle is here.
 
     Args:
         directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
     """
     chosen = data_dir(directory)
+    others = {name: entry for name in unlisted(chosen) if (entry := find_dataset(name))}
     return [
         DatasetRow(
             name=name,
             summary=entry.summary,
-            classes=entry.num_classes,
-            train_images=entry.num_images[0],
-            test_images=entry.num_images[1],
-            image_size=format_size(entry.image_size) if entry.image_size else "various",
-            download_mb=entry.download_mb,
+            classes=entry.num_classes or None,
+            train_images=entry.num_images[0] or None,
+            test_images=entry.num_images[1] if entry.num_classes else None,
+            image_size=entry.image_size,
+            download_mb=entry.download_mb if entry.num_classes else None,
             licence=entry.licence,
             present=entry.is_bundled or is_present(name, chosen),
         )
-        for name, entry in DATASETS.items()
+        for name, entry in (*DATASETS.items(), *others.items())
     ]
 
 
@@ -95,8 +99,8 @@ class DownloadRow:
     name: str
     kind: Literal["data set", "weights"]
     summary: str
-    size_mb: int
-    """What has to be fetched; 0: it is bundled."""
+    size_mb: int | None
+    """What has to be fetched; 0: it is bundled; None: not known."""
     licence: str
     top1: float | None
     """Of weights, on ImageNet, 0..1, as published."""

@@ -11,9 +11,9 @@ from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import check_free, check_no_run
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
-from vitcli.data.registry import find_entry
+from vitcli.data.registry import find_entry, full_name
 from vitcli.data.sources.folder import table_path
-from vitcli.data.store import data_dir, newest_download
+from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.engine.device import choose_device
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
@@ -39,7 +39,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         names_model = False
     _check_early(stated, takes_architecture=bool(init_from) and not names_model)
     directory = data_dir(stated.data.dir)
-    name = stated.data.name
+    name = full_name(stated.data.name)
     if not name:
         name, why = usual_dataset(directory)
         emit(Note(text=f"no data set given: training on {name} ({why})"))
@@ -50,6 +50,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     paths = paths_of(data)
     data = replace(data, labels=paths.get("labels", ""), label_map=paths.get("label_map", ""))
     dataset = open_dataset(data, directory=directory, offline=stated.run.offline, emit=emit)
+    _mind_what_changes_nothing(layers, data, dataset, emit)
     recipe_name, base = _recipe(stated, dataset, starts=bool(init_from), emit=emit)
     if not names_model:
         init_from = init_from or configure(*base, *layers).run.init_from
@@ -65,8 +66,26 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
 
 def usual_dataset(directory: Path) -> tuple[str, str]:
     """The data set that is meant where none is named, and why."""
-    newest = newest_download(directory)
-    return (newest, "downloaded last") if newest else ("digits", "bundled")
+    asked = downloads(directory)
+    here = [name for name in asked if is_present(name, directory)]
+    gone = f"; {asked[0]}, which was downloaded last, is gone" if asked[:1] != here[:1] else ""
+    return (here[0], f"downloaded last{gone}") if here else ("digits", f"bundled{gone}")
+
+
+def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, dataset: Dataset, emit: Emit) -> None:
+    """Say which settings that were given do not matter to this data set."""
+    given = {key for layer in layers for key, value in layer.get("data", {}).items() if value}
+    name, counts = dataset.facts.name, dataset.facts.counts
+    has_table = dataset.raw is not None and dataset.raw.values
+    reasons = {
+        f"{name} has no table of labels": () if has_table else ("labels", "image_column", "label_column", "label_map"),
+        f"{name} has splits of its own": ("test_fraction",) if len(counts) > 1 else (),
+        f"{name} has a validation split": ("val_fraction",) if "val" in counts else (),
+        "each fold validates in turn": ("val_fraction",) if data.folds and "val" not in counts else (),
+    }
+    for reason, keys in reasons.items():
+        if useless := [f"--{key.replace('_', '-')}" for key in keys if key in given]:
+            emit(Warned(text=f"{reason}, so this changes nothing: {', '.join(useless)}"))
 
 
 def _settled(*layers: Settings, emit: Emit) -> TrainConfig:

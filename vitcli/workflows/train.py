@@ -52,8 +52,11 @@ class TrainResult:
     model: str
     parameters: int
     device: str
+    classes: int
     train_images: int
     val_images: int
+    test_images: int
+    """Held out for `vit eval`; 0: there are none."""
     epochs: int
     best: EpochRecord
     seconds: float
@@ -174,9 +177,15 @@ def fit(
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     records: list[EpochRecord] = []
     with run.recorded(), stop_requests() as stop:
-        images = {"train": len(data.members), "val": len(data.val_members)}
+        images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model.config)
-        run.note(device=str(computing.device), computed=computing.record, parameters=parameters, images=images)
+        run.note(
+            device=str(computing.device),
+            computed=computing.record,
+            parameters=parameters,
+            classes=len(facts.classes),
+            images=images,
+        )
         try:
             trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
             if state:
@@ -209,8 +218,10 @@ def result_of(run: Run) -> TrainResult:
         model=info["model"],
         parameters=info["parameters"],
         device=info["device"],
+        classes=info["classes"],
         train_images=info["images"]["train"],
         val_images=info["images"]["val"],
+        test_images=info["images"]["test"],
         epochs=len(metrics["epochs"]),
         best=EpochRecord(**metrics["best"]),
         seconds=info["seconds"],

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vitcli.core.config import AugmentConfig, DataConfig, TrainConfig
-from vitcli.core.errors import DataError, UsageError
-from vitcli.core.events import Emit
+from vitcli.core.errors import DataError, UsageError, some
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset, Facts
@@ -26,6 +26,8 @@ _KNOWN_STATISTICS = {
     "half": ((0.5,), (0.5,)),
     "none": ((0.0,), (1.0,)),
 }
+
+_WEIGHTS_HINT = 'expected: {"CLASS": NUMBER, ...}'
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, for pixels in 0..1."""
@@ -45,6 +47,8 @@ class TrainingData:
     class_weights: Tensor | None
     skipped: tuple[str, ...]
     """Images of both that cannot be read."""
+    test_images: int
+    """Held out, or in a split of their own; 0: there are none."""
 
 
 def prepare_training_data(
@@ -70,6 +74,9 @@ def prepare_training_data(
         DataError: an image cannot be read.
     """
     facts = dataset.facts
+    images = {name: len(part.indices(dataset)) for name, part in plan.items()}
+    counts_of = ", ".join(f"{count:,} {name}" for name, count in images.items())
+    emit(Note(text=f"{facts.name}: {counts_of}; {len(facts.classes):,} classes: {some(facts.classes)}"))
     geometry, train_geometry = geometries(facts, config, image_size, source=source)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
@@ -86,8 +93,9 @@ def prepare_training_data(
         val=val,
         val_members=val.readable(),
         preprocessing=preprocessing,
-        class_weights=_class_weights(config.optim.class_weights, facts.classes, counts),
+        class_weights=_class_weights(config.optim.class_weights, facts.classes, counts, emit),
         skipped=tuple(skipped),
+        test_images=images.get("test", 0),
     )
 
 
@@ -99,26 +107,35 @@ def _unreadable(dataset: Dataset, part: Part, prepared: PreparedSplit) -> list[s
     return [str(name) for name in dataset.names(part.found, members[labels < 0])]
 
 
-def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int]) -> Tensor | None:
+def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emit: Emit) -> Tensor | None:
     """What mistakes about each class cost, (K,): by their numbers, or as a file says."""
     if not kind:
         return None
     if kind in {"balanced", "effective"}:
         return scaled(balanced(counts) if kind == "balanced" else effective(counts), counts)
+    weights = _weights_of_file(kind)
+    if missing := [repr(name) for name in classes if name not in weights]:
+        raise DataError(f"{kind} does not weigh every class: {some(missing)} are missing", hint=_WEIGHTS_HINT)
+    if others := [repr(name) for name in weights if name not in classes]:
+        emit(Warned(text=f"{kind} weighs what is no class here: {some(others)}"))
+    return scaled(torch.tensor([weights[name] for name in classes]), counts)
+
+
+def _weights_of_file(name: str) -> dict[str, float]:
     try:
-        content = json.loads(Path(kind).expanduser().read_text(encoding="utf-8"))
-        weights = torch.tensor([float(content[name]) for name in classes])
+        content = json.loads(Path(name).expanduser().read_text(encoding="utf-8"), parse_int=float)
     except FileNotFoundError:
         raise UsageError(
-            f"class_weights = {kind!r} is no file", hint="expected: balanced, effective, or a JSON file"
+            f"class_weights = {name!r} is no file", hint="expected: balanced, effective, or a JSON file"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{kind} does not weigh every class: {error}", hint='expected: {"CLASS": NUMBER, ...}'
-        ) from None
-    if not (weights > 0).all() or not weights.isfinite().all():
-        raise DataError(f"{kind} has weights that are not positive", hint='expected: {"CLASS": NUMBER, ...}')
-    return scaled(weights, counts)
+    except (OSError, ValueError):
+        raise DataError(f"{name} is no JSON file", hint=_WEIGHTS_HINT) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{name} does not say which weight is of which class", hint=_WEIGHTS_HINT)
+    for key, value in content.items():
+        if not isinstance(value, float) or not 0 < torch.tensor(value) < float("inf"):
+            raise DataError(f"{name} weighs {key!r} by {value!r}, which is no positive number", hint=_WEIGHTS_HINT)
+    return content
 
 
 def geometries(

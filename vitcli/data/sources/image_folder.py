@@ -91,8 +91,9 @@ def in_order(passed_over: PassedOver, folder: Path) -> dict[str, tuple[str, ...]
 
 
 def has_split_folders(folder: Path) -> bool:
-    """Whether there is a ``train/`` with class subfolders in it."""
-    train = [path for path in _subfolders(folder) if split_of(path.name) == "train"]
+    """Whether there is a ``train/`` with class subfolders in it; those of ``train_images/`` may be scenes or patients."""
+    named = [path for path in _subfolders(folder) if not path.name.lower().endswith(("images", "data"))]
+    train = [path for path in named if split_of(path.name) == "train"]
     return any(len(_subfolders(_inner(path))) > 1 for path in train)
 
 

@@ -8,6 +8,7 @@ from vitcli.core.errors import UsageError
 PREFIX = "kaggle:"
 WEBSITE = "https://www.kaggle.com"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
+_SITE = re.compile(r"(https?://)?(www\.)?kaggle\.com/")
 _NO_OWNERS = {"c", "competitions", "datasets"}
 """First words of addresses on the website."""
 
@@ -22,7 +23,9 @@ class KaggleReference:
 
     @classmethod
     def parse(cls, text: str) -> "KaggleReference":
-        """Read ``kaggle:OWNER/NAME``, a data set, or ``kaggle:NAME``, a competition; the prefix may be missing.
+        """Read ``kaggle:OWNER/NAME``, a data set, or ``kaggle:NAME``, a competition, or the address of its page.
+
+        The prefix may be missing.
 
         Raises:
             UsageError: anything else; what an address of the website stands for is proposed.
@@ -32,6 +35,8 @@ class KaggleReference:
         if found and found[1] not in _NO_OWNERS:
             return cls(owner=found[1] or "", name=found[2])
         likely = _from_address(bare)
+        if likely and is_address(bare):
+            return cls.parse(likely)
         raise UsageError(
             f"{text!r} names nothing on Kaggle: {PREFIX}OWNER/NAME is a data set, {PREFIX}NAME a competition",
             hint=f"did you mean {likely}?" if likely else "take the name from the address of its page",
@@ -53,9 +58,14 @@ class KaggleReference:
         return f"{WEBSITE}/datasets/{self.owner}/{self.name}"
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is an address of Kaggle's website."""
+    return _SITE.match(text) is not None
+
+
 def _from_address(text: str) -> str:
     """The reference that an address of the website stands for, or nothing."""
-    words = re.sub(r"(https?://)?(www\.)?kaggle\.com/", "", text.partition("?")[0]).split("/")
+    words = re.split("[/?#]", _SITE.sub("", text))
     wanted = 2 if words[0] == "datasets" else 1
     names = [word for word in words[1 : 1 + wanted] if re.fullmatch(_NAME, word)]
     return PREFIX + "/".join(names) if words[0] in _NO_OWNERS and len(names) == wanted else ""
