@@ -50,6 +50,15 @@ def test_ranks_are_of_each_image():
     assert class_indices(choices, logits).tolist() == [[1, 0, 2], [0, 1, 2]]
 
 
+def test_of_equal_logits_the_first_one_is_predicted():
+    assert class_indices([ClassChoice()], torch.zeros(2, 1000)).tolist() == [[0], [0]]
+
+
+def test_there_is_no_class_to_ask_a_model_without_any_about():
+    with pytest.raises(UsageError, match="no classifier"):
+        parse_classes(["cat"], ())
+
+
 def test_the_contrast_is_the_log_odds():
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     indices = torch.tensor([0, 3, 4, 1])

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from vitcli.attention.registry import EVERY_METHOD, METHODS
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+from vitcli.workflows.attention_pictures import class_slugs
 
 RunCli = Callable[..., Any]
 Words = tuple[str, ...]
@@ -233,8 +234,15 @@ PICTURES: dict[str, tuple[Words, set[str]]] = {
     "heads": (("--heads-grid",), {"digit.heads.png"}),
     "blocks": (("--blocks", "--method", "raw,ig"), {"digit.raw.blocks.png"}),
     "gif": (("--gif", "--method", "rollout"), {"digit.rollout.gif"}),
-    "query": (("--query", "1,2"), {"digit.raw.query-1-2.png"}),
-    "query of a pixel": (("--query", "5,3px"), {"digit.raw.query-1-2.png"}),
+    "query": (("--query", "1,2"), {"digit.query-1-2.raw.png"}),
+    "query of a pixel": (("--query", "5,3px"), {"digit.query-1-2.raw.png"}),
+    "query in all ways": (
+        ("--query", "1,2", "--compare", "--heads-grid", "--blocks"),
+        {
+            f"digit.query-1-2.{name}.png"
+            for name in ("compare", "heads", "raw.blocks", "classic.blocks", "rollout.blocks")
+        },
+    ),
     "full": (("--full", "--method", "raw"), {"digit.raw.png"}),
     "look": (
         ("--method", "raw", "--cmap", "viridis", "--alpha", "0.2", "--norm", "minmax", "--interp", "nearest"),
@@ -247,7 +255,9 @@ PICTURES: dict[str, tuple[Words, set[str]]] = {
 def test_every_kind_of_picture(explain: Callable[..., Any], digit: Path, tmp_path: Path, picture: str) -> None:
     words, expected = PICTURES[picture]
     (image,) = explain(digit, *words)["images"]
-    assert names_in(tmp_path / "maps") == {*expected, "digit.npz", "report.json"}
+    arrays = "digit.query-1-2.npz" if "query" in picture else "digit.npz"
+    assert names_in(tmp_path / "maps") == {*expected, arrays, "report.json"}
+    assert image["query"] == ([1, 2] if "query" in picture else None)
     assert {Path(path).name for path in image["figures"].values()} == expected
     assert all(is_picture(Path(path)) for path in image["figures"].values())
 
@@ -385,3 +395,72 @@ def test_what_cannot_be_scored_is_refused(
     assert outcome.code == 1
     assert "hint" in outcome.err
     assert names_in(tmp_path / "trust") == set()
+
+
+def test_classes_of_like_names_have_files_of_their_own(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(Run(two_layers).best_checkpoint)
+    save_checkpoint(tmp_path / "c.safetensors", replace(checkpoint, classes=("C++", "C--")))
+    words = (
+        "--model",
+        tmp_path / "c.safetensors",
+        "--class",
+        "C++",
+        "--class",
+        "C--",
+        "-o",
+        tmp_path / "maps",
+        "--json",
+    )
+    (image,) = as_json(run_cli("attention-map", digit, *words))["images"]
+    assert len({*image["figures"].values()}) == 2
+    assert all(is_picture(Path(path)) for path in image["figures"].values())
+    with np.load(image["arrays"]) as arrays:
+        assert len(arrays) == 3
+
+
+def test_classes_as_parts_of_names_are_short_and_apart() -> None:
+    names = ["cat", "Cat", "+", "", "a" * 300, "a" * 299 + "b", "\u732b" * 90, "dog"]
+    slugs = class_slugs(names)
+    assert len(set(slugs)) == len(names)
+    assert slugs[-1] == "dog"
+    assert all(len(slug.encode()) < 80 and "/" not in slug for slug in slugs)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--grid", "4", "--compare"),
+        ("--grid", "4", "--limit", "2"),
+        ("--full", "--gif", "{digit}"),
+        ("--score", "--html"),
+        ("--check", "--grid", "3"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(
+    run_cli: RunCli, two_layers: Path, digit: Path, words: Words
+) -> None:
+    assert run_cli("attention-map", *(word.format(digit=digit) for word in words), "--model", two_layers).code == 2
+
+
+def test_single_layers_are_drawn_by_methods_that_look_at_them(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
+) -> None:
+    words = (digit, "--model", two_layers, "-o", tmp_path / "maps", "--blocks")
+    refused = run_cli("attention-map", *words, "--method", "ig,gradcam")
+    assert refused.code == 1
+    assert "one layer alone" in refused.err
+    assert "ig: no pictures" in run_cli("attention-map", *words, "--method", "ig,raw").err
+
+
+def test_a_long_name_of_an_image_is_cut(run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("n" * 249 + ".png")
+    long.write_bytes(digit.read_bytes())
+    assert run_cli("attention-map", long, "--model", two_layers, "-o", tmp_path / "maps").code == 0
+
+
+def test_scores_need_a_folder_before_anything_is_computed(run_cli: RunCli, two_layers: Path, digit: Path) -> None:
+    outcome = run_cli("attention-map", digit, "--score", "--model", two_layers, "-o", digit)
+    assert outcome.code == 1
+    assert "give a folder" in outcome.err

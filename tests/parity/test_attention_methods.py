@@ -238,7 +238,7 @@ def test_the_weakest_entries_of_each_image_are_discarded(share):
     fused = attention(heads=1)[0][:, 0]
     found = without_weakest(fused, share)
     for image, kept in zip(fused.numpy(), found.numpy(), strict=True):
-        threshold = np.sort(image, axis=None)[int(share * image.size)]
+        threshold = np.sort(image, axis=None)[round(share * image.size)]
         np.testing.assert_array_equal(kept, np.where(image >= threshold, image, 0))
 
 

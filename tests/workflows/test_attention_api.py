@@ -42,6 +42,15 @@ def test_classes_are_names_or_indices(loaded: Any, digit: Path) -> None:
     assert vitcli.attention_map(loaded, digit, method="rollout").target == ""
 
 
+def test_a_model_in_training_is_still_so_afterwards(loaded: Any) -> None:
+    loaded.model.train()
+    try:
+        vitcli.attention_map(loaded.model, torch.zeros(1, 8, 8))
+        assert loaded.model.training
+    finally:
+        loaded.model.eval()
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -50,6 +59,7 @@ def test_classes_are_names_or_indices(loaded: Any, digit: Path) -> None:
         ({"target": "eleven"}, UsageError),
         ({"layers": (5,)}, UsageError),
         ({"image": "absent.png"}, DataError),
+        ({"image": torch.zeros(2, 1, 8, 8)}, UsageError),
     ],
 )
 def test_what_does_not_go_together_is_refused(loaded: Any, digit: Path, words: dict[str, Any], error: type) -> None:

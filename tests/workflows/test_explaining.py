@@ -29,6 +29,7 @@ CONFIGS = {
     "registers": {"num_registers": 3, "pooling": "class", "class_token": True},
     "distilled": {"distillation": "head", "pooling": "class", "class_token": True},
     "post-norm": {"block_norm": "post"},
+    "post-norm, mean of patches": {"block_norm": "post", "class_token": False, "pooling": "patches"},
     "pooled norm": {"class_token": False, "pooling": "patches", "final_norm": "pooled"},
     "no final norm": {"final_norm": "none"},
 }
@@ -78,10 +79,13 @@ def test_a_batch_of_three_equals_three_singles(model, method):
         torch.testing.assert_close(alone[0], together[image])
 
 
+@pytest.mark.parametrize("layers", [(), (0, 1)])
 @pytest.mark.parametrize("method", EVERY_METHOD)
-def test_one_pass_for_all_methods_gives_what_a_pass_for_each_gives(model, method):
-    together = explain(model, images(), question(choices=TWO)).maps[method]
-    torch.testing.assert_close(explain(model, images(), question(method, choices=TWO)).maps[method], together)
+def test_one_pass_for_all_methods_gives_what_a_pass_for_each_gives(model, method, layers):
+    together = explain(model, images(), question(choices=TWO, layers=layers))
+    alone = explain(model, images(), question(method, choices=TWO, layers=layers))
+    torch.testing.assert_close(alone.maps[method], together.maps[method])
+    torch.testing.assert_close(alone.prefix_shares[method], together.prefix_shares[method])
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -140,7 +144,6 @@ def test_relevance_of_a_layer_is_that_of_finite_differences(model, layer, score)
 def test_layer_gradients_are_those_of_the_head_on_each_layers_tokens(model):
     """LeGrad of a single layer, from a model that is cut off above it."""
     for layer in range(3):
-        cut = build(**{name: getattr(model.config, name) for name in CONFIGS["registers"] | {"num_registers": 0}})
         cut = VisionTransformer(model.config).double().eval()
         cut.load_state_dict(model.state_dict())
         cut.blocks = cut.blocks[: layer + 1]
@@ -235,6 +238,25 @@ def test_classes_are_asked_only_of_models_that_know_some():
     with pytest.raises(ModelError, match="no classifier") as refusal:
         explain(headless, images(), question("relevance"))
     assert "rollout" in refusal.value.hint
+
+
+def test_gradients_of_one_class_at_a_time_are_kept():
+    explainer = Explainer(build(), images(), question("relevance", "legrad", choices=TWO))
+    explainer.explanation()
+    assert list(explainer._gradients) == list(explainer._layer_gradients) == [1]
+
+
+def test_maps_can_be_asked_for_in_inference_mode():
+    model = build()
+    expected = explain(model, images(), question("relevance")).maps["relevance"]
+    with torch.inference_mode():
+        found = explain(model, images().clone(), question("relevance")).maps["relevance"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ModelError, match="NaN"):
+        explain(build(), images() * torch.nan, question("rollout"))
 
 
 def test_a_block_without_attention_is_refused():

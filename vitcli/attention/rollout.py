@@ -39,5 +39,5 @@ def rolled_out(layers: Sequence[Tensor], row: Tensor) -> Tensor:
 def without_weakest(attention: Tensor, share: float) -> Tensor:
     """Set a share of each image's entries to 0, the smallest ones; (B, N, N)."""
     flat = attention.flatten(1)
-    weakest = flat.topk(int(share * flat.shape[1]), dim=1, largest=False).indices
+    weakest = flat.topk(round(share * flat.shape[1]), dim=1, largest=False).indices
     return flat.scatter(1, weakest, 0.0).view_as(attention)

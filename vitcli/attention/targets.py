@@ -45,6 +45,8 @@ def _parse(text: str, classes: Sequence[str]) -> list[ClassChoice]:
     alike = [index for index, name in enumerate(classes) if text.casefold() in _names(name)]
     if len(alike) == 1:
         return [ClassChoice(index=alike[0])]
+    if not classes:
+        raise UsageError("the model has no classifier, so there is no class to ask about", hint="leave --class out")
     known = f"expected: pred, top3, an index below {len(classes)}, or one of {', '.join(classes[:8])}"
     raise UsageError(
         f"the model knows no class {text!r}",
@@ -59,7 +61,7 @@ def _names(name: str) -> list[str]:
 
 def class_indices(choices: Sequence[ClassChoice], logits: Tensor) -> Tensor:
     """The classes that are meant for each image: logits (B, K) -> (B, T), on the same device."""
-    order = logits.argsort(dim=1, descending=True)
+    order = logits.argsort(dim=1, descending=True, stable=True)
     columns = [
         order[:, choice.rank] if choice.index is None else torch.full_like(order[:, 0], choice.index)
         for choice in choices

@@ -188,8 +188,16 @@ def attention_map(
     as_json: JsonOption = False,
 ) -> None:
     """Show which patches a prediction rests on: image, map and colour bar; one PNG per image, method and class."""
+    pictures = {"--compare": compare, "--heads-grid": heads_grid, "--blocks": blocks, "--gif": gif, "--html": html}
+    others = [name for name, is_on in {**pictures, "--full": full}.items() if is_on]
     if images and sheet:
         raise typer.BadParameter("--grid takes random images of a data set, and no files")
+    if sheet and (others or limit):
+        raise typer.BadParameter(f"--grid draws one sheet: leave out {', '.join(others) or '--limit'}")
+    if full and len(others) > 1:
+        raise typer.BadParameter(f"--full is for pictures of single maps: leave it out, or {', '.join(others[:-1])}")
+    if (score or check) and (others or sheet):
+        raise typer.BadParameter(f"--score and --check draw nothing: leave out {', '.join(others) or '--grid'}")
     if not images and not (dataset or split or sheet or score or check):
         raise typer.BadParameter("IMAGE..., or --split test for images of the data set that the model was trained on")
     chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")

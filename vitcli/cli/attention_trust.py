@@ -58,12 +58,13 @@ def _score_table(scores: "ScoreTable") -> Table:
 
 def _check_table(checks: "CheckTable") -> Table:
     """A row per method: how alike its maps are before and after."""
-    table = _table("method", "verdict", "all replaced", "chance", "other class")
+    table = _table("method", "verdict", "head replaced", "all replaced", "chance", "other class")
     colours = {"passes": "green", "fails": "red"}
     for row in checks.rows:
         verdict = f"[{colours[row.verdict]}]{row.verdict}[/]" if row.verdict in colours else row.verdict
         other = "" if row.other_class is None else f"{row.other_class:.2f}"
-        table.add_row(row.method, verdict, f"{row.stages[-1].correlation:.2f}", f"{row.chance:.2f}", other)
+        first, last = (f"{row.stages[at].correlation:.2f}" for at in (0, -1))
+        table.add_row(row.method, verdict, first, last, f"{row.chance:.2f}", other)
     return table
 
 

@@ -110,8 +110,13 @@ def _hooked(handle: RemovableHandle) -> Iterator[None]:
 
 
 def _with_gradient(tensor: Tensor) -> Tensor:
-    """Where gradients are computed but no weight wants one, the first tensor that is watched is where they end."""
-    return tensor.requires_grad_() if torch.is_grad_enabled() and not tensor.requires_grad else tensor
+    """The tensor under a name of its own, so that gradients are those of what it is used for here, and of nothing else.
+
+    Where no weight wants a gradient, the first tensor that is watched is where they end.
+    """
+    if not torch.is_grad_enabled():
+        return tensor
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 def _explicit_attention(layer: int, probabilities: dict[int, Tensor]) -> Attend:

@@ -24,6 +24,8 @@ from vitcli.workflows.explaining import Explainer, Question
 Verdict = Literal["passes", "ignores the class by construction", "fails"]
 
 COMPLETENESS_STEPS = (8, 16, 32, 64)
+UNCHANGED = 0.99
+"""The correlation from which on a map counts as the same."""
 COMPLETE = 0.05
 """The error below which integrated gradients count as complete."""
 
@@ -218,8 +220,12 @@ def _judged(method: str, row: int, stages: list[str], seen: Mapping[str, Tensor]
 
 
 def _needs_weights(check: MethodCheck) -> bool:
-    """Whether the maps change with the weights: what is left is nearer to chance than to all."""
-    return check.even_maps < 1 and check.stages[-1].correlation < (1 + check.chance) / 2
+    """Whether the maps change with the weights: what is left is nearer to chance than to all.
+
+    A map of a class must change with the head's alone, too.
+    """
+    sees_head = not METHODS[check.method].chooses_class or check.stages[0].correlation < UNCHANGED
+    return check.even_maps < 1 and check.stages[-1].correlation < (1 + check.chance) / 2 and sees_head
 
 
 def _adds_up(check: MethodCheck) -> bool:

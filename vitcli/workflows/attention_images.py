@@ -20,6 +20,8 @@ from vitcli.workflows.loading import LoadedModel, load_model
 
 _LONGEST = 1024
 """Pixels of a whole picture's longer side, where it is drawn."""
+_LONGEST_STEM = 120
+"""Bytes of an image's name in those of the files about it."""
 _ON_HINT = "vit attention-map IMAGE..., or --dataset NAME"
 
 
@@ -162,9 +164,10 @@ def _stems() -> Callable[[str], str]:
     taken: set[str] = set()
 
     def stem(name: str) -> str:
-        chosen, number = name, 2
+        short = name.encode()[:_LONGEST_STEM].decode(errors="ignore")
+        chosen, number = short, 2
         while chosen in taken:
-            chosen, number = f"{name}-{number}", number + 1
+            chosen, number = f"{short}-{number}", number + 1
         taken.add(chosen)
         return chosen
 

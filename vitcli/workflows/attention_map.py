@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS, parse_methods
-from vitcli.attention.targets import ClassChoice, Score, parse_classes
+from vitcli.attention.targets import ClassChoice, Score, class_indices, parse_classes
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
@@ -26,15 +26,11 @@ from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import Subject
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_images import ImageSource, ImageToExplain
-from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, draw_pictures, save_arrays
+from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, class_slugs, draw_pictures, save_arrays
 from vitcli.workflows.attention_question import Wanted, patch_at
 from vitcli.workflows.attention_report import AttentionMap, AttentionReport, ExplainedImage, as_json
-from vitcli.workflows.explaining import Explainer, Explanation, Question, explain
+from vitcli.workflows.explaining import Explainer, Explanation, Question, explain, images_at_once
 from vitcli.workflows.loading import LoadedModel, load_model
-
-_BATCH = 8
-_BATCH_BYTES = 2**29
-"""Of attention probabilities: fewer images at once where they are large."""
 
 
 def attention_map(
@@ -82,7 +78,11 @@ def attention_map(
     )
     if len(question.methods) * len(question.choices) != 1:
         raise UsageError(f"one method and one class, not {method!r} and {target!r}", hint="call it for each")
-    explanation = explain(module.eval(), _as_input(loaded, image)[None], question)
+    was_training = module.training
+    try:
+        explanation = explain(module.eval(), _as_input(loaded, image)[None], question)
+    finally:
+        module.train(was_training)
     (found,) = _maps_of(explanation, 0, question, classes)
     return AttentionMap(
         method=found.method, target=found.target, weights=found.weights, prefix_share=found.prefix_share
@@ -91,6 +91,8 @@ def attention_map(
 
 def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:
     """What the model sees, (C, H, W), on its device."""
+    if isinstance(image, Tensor) and image.ndim != 3:
+        raise UsageError(f"one image is (C, H, W), and not {tuple(image.shape)}", hint="call it for each")
     if isinstance(loaded, VisionTransformer):
         if not isinstance(image, Tensor):
             raise UsageError("a bare module takes tensors: nobody knows how it was trained to see", hint="load_model()")
@@ -126,7 +128,13 @@ def attention_maps(
     """
     loaded, images = source.open(emit)
     question = wanted.question(loaded, emit, compares=drawing.compare, all_layers=drawing.wants_all_layers)
-    folder, drawing = _place(output, loaded, drawing, len(images), question)
+    if drawing.blocks or drawing.gif:
+        without = [name for name in question.methods if not METHODS[name].looks_at_layers]
+        if len(without) == len(question.methods):
+            raise UsageError(f"{', '.join(without)} cannot be asked about one layer alone", hint="--method relevance")
+        if without:
+            emit(Warned(text=f"{', '.join(without)}: no pictures of single layers, for they look at none"))
+    folder, drawing = _place(output, loaded, drawing, len(images), question, is_sheet=sheet)
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
     )
@@ -146,14 +154,17 @@ def attention_maps(
                 for each in one.maps if sheet else ():
                     label = each.method if len(question.choices) == 1 else each.label
                     sheets.setdefault(label, []).append((subject, each))
+                del one  # and its batch, before the next one comes
+        drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
+        report = replace(report, sheets=drawn, page=html)
     finally:
+        report = replace(report, images=tuple(found))
         if found and not drawing.file:
-            report = replace(report, images=tuple(found), report=folder / "report.json")
+            report = replace(report, report=folder / "report.json")
             write_json(folder / "report.json", as_json(report))
     if not any(each.maps for each in found):
         raise DataError(f"none of {len(found):,} images can be read: {found[0].error}", hint="give other images")
-    drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
-    return replace(report, images=tuple(found), sheets=drawn, page=html)
+    return report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -172,10 +183,7 @@ def _explained(
     loaded: LoadedModel, images: Sequence[ImageToExplain], question: Question, query: str, emit: Emit
 ) -> Iterator[_Explained | ExplainedImage]:
     """Every image, in order, a batch at a time; of those that cannot be read, why."""
-    config, task = loaded.checkpoint.model, "drawing attention"
-    tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
-    size = _BATCH_BYTES // (8 * tokens**2 * config.num_heads * config.depth)  # probabilities and their gradients
-    size = 1 if query else min(max(size, 1), _BATCH)
+    task, size = "drawing attention", 1 if query else images_at_once(loaded.checkpoint.model)
     for start in range(0, len(images), size):
         emit(TaskProgress(task=task, done=start, total=len(images)))
         batch = [(image, _read(image, emit)) for image in images[start : start + size]]
@@ -220,6 +228,8 @@ def _explain_batch(
 
 def _maps_of(explanation: Explanation, at: int, question: Question, classes: Sequence[str]) -> Iterator[TargetMap]:
     """The maps of one image; of classes that were asked for twice, one."""
+    slugs, columns = class_slugs(classes), explanation.maps[question.methods[0]].shape[-1]
+    query = None if question.query is None else divmod(question.query, columns)
     for method in question.methods:
         weights, shares = explanation.maps[method][at].cpu().numpy(), explanation.prefix_shares[method][at].tolist()
         seen: set[int] = set()
@@ -227,8 +237,15 @@ def _maps_of(explanation: Explanation, at: int, question: Question, classes: Seq
             target = int(explanation.targets[at, slot]) if METHODS[method].chooses_class else -1
             if target not in seen:
                 seen.add(target)
-                name = classes[target] if target >= 0 else ""
-                yield TargetMap(method=method, target=name, slot=slot, weights=map_, prefix_share=share)
+                yield TargetMap(
+                    method=method,
+                    target=classes[target] if target >= 0 else "",
+                    slot=slot,
+                    weights=map_,
+                    prefix_share=share,
+                    slug=slugs[target] if target >= 0 else "",
+                    query=query,
+                )
 
 
 def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
@@ -240,8 +257,8 @@ def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
         truth=None if one.image.truth is None else classes[one.image.truth],
     )
     if len(logits):
-        probability, best = logits.softmax(dim=0).max(dim=0)
-        subject = replace(subject, predicted=classes[int(best)], probability=float(probability))
+        best = int(class_indices([ClassChoice()], logits[None])[0, 0])
+        subject = replace(subject, predicted=classes[best], probability=float(logits.softmax(dim=0)[best]))
     if not full:
         return subject
     whole = one.image.read_whole()
@@ -252,14 +269,12 @@ def _write(
     one: _Explained, subject: Subject, loaded: LoadedModel, drawing: Drawing, folder: Path, *, draws: bool
 ) -> ExplainedImage:
     """Draw and keep what is wanted of one image."""
-    grid, query, files = loaded.checkpoint.model.grid, one.explainer.question.query, dict[str, Path]()
-    if draws:
-        patch = None if query is None else divmod(query, grid[1])
-        place = folder / one.image.stem
-        files = draw_pictures(subject, one.maps, one.explainer, one.at, drawing, place, query=patch)
+    query = one.maps[0].query
+    place = folder / (one.image.stem + ("" if query is None else ".query-{}-{}".format(*query)))
+    files = draw_pictures(subject, one.maps, one.explainer, one.at, drawing, place) if draws else {}
     arrays = None
     if drawing.arrays != "none":
-        arrays = folder / f"{one.image.stem}.{drawing.arrays}"
+        arrays = place.with_name(f"{place.name}.{drawing.arrays}")
         logits = one.explainer.logits[one.at].cpu().numpy()
         save_arrays(arrays, {**{each.label: each.weights for each in one.maps}, "logits": logits})
     return ExplainedImage(
@@ -267,6 +282,7 @@ def _write(
         predicted=subject.predicted,
         probability=subject.probability or 0.0,
         truth=subject.truth,
+        query=query,
         box=crop_box(one.image.size(), loaded.checkpoint.preprocessing.geometry),
         maps=tuple(
             AttentionMap(method=each.method, target=each.target, weights=each.weights, prefix_share=each.prefix_share)
@@ -282,7 +298,7 @@ def _size_of(pixels: NDArray[np.uint8]) -> Size:
 
 
 def _place(
-    output: Path | None, loaded: LoadedModel, drawing: Drawing, images: int, question: Question
+    output: Path | None, loaded: LoadedModel, drawing: Drawing, images: int, question: Question, *, is_sheet: bool
 ) -> tuple[Path, Drawing]:
     """The folder for all files, and the drawing, with the file for its only picture if one is named."""
     if output is None:
@@ -295,7 +311,7 @@ def _place(
                 f"{output} is a file, and no picture", hint="give a folder, or a .png file for one picture"
             )
         return output, drawing
-    if images > 1:
+    if images > 1 and not is_sheet:
         raise UsageError(f"{output} is one file, but there are {images} images", hint="give a folder")
     if not drawing.single_maps or len(question.methods) * len(question.choices) > 1:
         raise UsageError(f"{output} is one file, but several pictures are asked for", hint="give a folder")
@@ -306,20 +322,23 @@ def _draw_sheets(
     sheets: Mapping[str, Sequence[tuple[Subject, TargetMap]]], folder: Path, drawing: Drawing, title: str
 ) -> Iterator[Path]:
     for label, members in sheets.items():
-        path = folder / f"sheet.{label}.png"
+        path = drawing.file or folder / f"sheet.{label}.png"
         subjects, maps = zip(*members, strict=True)
-        draw_sheet(subjects, [each.picture for each in maps], path, drawing.style, title=f"{title}: {label}")
+        name = maps[0].method if label == maps[0].method else maps[0].picture.name
+        draw_sheet(subjects, [each.picture for each in maps], path, drawing.style, title=f"{title}: {name}")
         yield path
 
 
 def _parameters(loaded: LoadedModel, question: Question, source: ImageSource) -> dict[str, Any]:
     """All that the maps depend on, as JSON knows it."""
     config = loaded.checkpoint.model
+    asked = {name: value for name, value in asdict(question).items() if name != "query"}  # each image has its own
+    shown = ("inputs", "dataset", "split", "limit", "seed")
     return {
-        **asdict(question),
+        **asked,
+        "images": {name: getattr(source, name) for name in shown},
         "grid": config.grid,
         "prefix_tokens": config.num_prefix_tokens,
         "preprocessing": asdict(loaded.checkpoint.preprocessing),
         "epoch": loaded.checkpoint.provenance.get("epoch"),
-        "split": None if source.inputs else source.split,
     }

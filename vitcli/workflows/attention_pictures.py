@@ -1,7 +1,8 @@
 """The files that are written about one explained image."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,6 +20,8 @@ from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_h
 from vitcli.figures.attention_style import MapPicture, Style, Subject
 from vitcli.workflows.explaining import Explainer
 
+_LONGEST_SLUG = 60
+"""Bytes of a class in a file's name."""
 UNITS = {
     "raw": "share of attention per patch",
     "classic": "share of attention per patch",
@@ -73,17 +76,22 @@ class TargetMap:
     weights: NDArray[np.float32]
     """(h, w) of the patch grid."""
     prefix_share: float
+    slug: str = ""
+    """The class as part of a file's name."""
+    query: tuple[int, int] | None = None
+    """The patch, (row, column), whose attention it is, instead of the pooled tokens'."""
 
     @property
     def label(self) -> str:
         """As part of a file's name."""
-        return f"{self.method}.{slug(self.target)}" if self.target else self.method
+        return f"{self.method}.{self.slug}" if self.target else self.method
 
     @property
     def picture(self) -> MapPicture:
         """What is drawn."""
+        where = "" if self.query is None else " of patch {}, {}".format(*self.query)
         return MapPicture(
-            method=self.method,
+            method=self.method + where,
             target=self.target,
             weights=self.weights,
             is_signed=METHODS[self.method].is_signed,
@@ -98,8 +106,6 @@ def draw_pictures(
     at: int,
     drawing: Drawing,
     place: Path,
-    *,
-    query: tuple[int, int] | None = None,
 ) -> dict[str, Path]:
     """Draw all that is wanted of one image.
 
@@ -110,17 +116,16 @@ def draw_pictures(
         at: its place there.
         drawing: what is wanted.
         place: where files go, and how their names begin.
-        query: the patch, (row, column), that was asked about.
 
     Returns:
         What is drawn -> the file.
     """
     style, files = drawing.style, dict[str, Path]()
     for each in maps if drawing.single_maps else ():
-        where = f".query-{query[0]}-{query[1]}" if query else ""
-        files[each.label] = drawing.file or _beside(place, f"{each.label}{where}.png")
-        if query:
-            draw_query(subject, query, each.picture, files[each.label], style, full=drawing.full)
+        files[each.label] = drawing.file or _beside(place, f"{each.label}.png")
+        if each.query:
+            plain = replace(each.picture, method=each.method)
+            draw_query(subject, each.query, plain, files[each.label], style, full=drawing.full)
         else:
             draw_map(subject, each.picture, files[each.label], style, full=drawing.full)
     if drawing.compare:
@@ -138,7 +143,10 @@ def draw_pictures(
 def _draw_heads(subject: Subject, explainer: Explainer, at: int, path: Path, style: Style) -> None:
     weights = explainer.head_maps()[at].cpu().numpy()
     heads = _head_names(explainer, weights.shape[1])
-    draw_heads(subject, weights, path, style, layers=_names(explainer), heads=heads)
+    query, columns = explainer.question.query, explainer.model.config.grid[1]
+    where = "" if query is None else ", of patch {}, {}".format(*divmod(query, columns))
+    title = f"attention of every head{where}"
+    draw_heads(subject, weights, path, style, layers=_names(explainer), heads=heads, method=title)
 
 
 def add_to_page(page: Page, subject: Subject, maps: Sequence[TargetMap], explainer: Explainer, at: int) -> None:
@@ -183,6 +191,19 @@ def _names(explainer: Explainer) -> list[str]:
 
 def _head_names(explainer: Explainer, count: int) -> list[str]:
     return [f"head {head}" for head in explainer.question.heads or range(count)]
+
+
+def class_slugs(classes: Sequence[str]) -> list[str]:
+    """Classes as parts of files' names: no two are alike, and none is too long."""
+    cut = [slug(name).encode()[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]
+    often = Counter(cut)
+    is_plain = [
+        any(letter.isalnum() for letter in name) and often[each] == 1 for name, each in zip(classes, cut, strict=True)
+    ]
+    return [
+        each if plain else f"{each}-class-{index}"
+        for index, (each, plain) in enumerate(zip(cut, is_plain, strict=True))
+    ]
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

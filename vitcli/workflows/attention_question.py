@@ -40,7 +40,7 @@ class Wanted:
         """
         names = self.methods or (("all",) if compares else ())
         methods = parse_methods(names) or (self._usual(loaded, emit),)
-        if not loaded.checkpoint.model.num_classes and not self.methods:
+        if not self.methods and (self.query or not loaded.checkpoint.model.num_classes):
             methods = tuple(name for name in methods if not METHODS[name].chooses_class)
         if compares:
             methods = (*(name for name in methods if name != "random"), "random")
@@ -48,6 +48,7 @@ class Wanted:
         deaf = [name for name in methods if not METHODS[name].chooses_class and name != "random"]
         if self.classes and deaf:
             emit(Warned(text=f"{', '.join(deaf)}: the same map for every class, for attention alone knows of none"))
+        self._tell_no_effect(methods, emit)
         question = Question(
             methods=methods,
             score=self.score,
@@ -59,6 +60,15 @@ class Wanted:
             watches_all=all_layers,
         )
         return (replace(question, choices=tuple(choices)) if choices else question).checked(loaded.model)
+
+    def _tell_no_effect(self, methods: tuple[str, ...], emit: Emit) -> None:
+        """Layers and heads that were chosen for methods that do not look at any."""
+        for option, chosen, without in (
+            ("--layers", self.layers, [name for name in methods if METHODS[name].layers == "none"]),
+            ("--heads", self.heads, [name for name in methods if not METHODS[name].looks_at_layers]),
+        ):
+            if told := [name for name in without if chosen and name != "random"]:
+                emit(Warned(text=f"{option} has no effect on {', '.join(told)}"))
 
     def _usual(self, loaded: LoadedModel, emit: Emit) -> str:
         if self.query:

@@ -32,6 +32,8 @@ class ExplainedImage:
     predicted: str = ""
     probability: float = 0.0
     truth: str | None = None
+    query: tuple[int, int] | None = None
+    """The patch, (row, column), that was asked about."""
     box: Box | None = None
     """What the model saw of the picture: left, top, right, bottom in its pixels."""
     maps: tuple[AttentionMap, ...] = ()
@@ -61,12 +63,15 @@ def as_json(report: AttentionReport) -> dict[str, Any]:
         "model": report.model,
         "checkpoint": str(report.checkpoint),
         "parameters": report.parameters,
+        "sheets": [str(path) for path in report.sheets],
+        "page": str(report.page) if report.page else None,
         "images": [
             {
                 "image": each.image,
                 "predicted": each.predicted,
                 "probability": each.probability,
                 "truth": each.truth,
+                "query": each.query,
                 "box": each.box,
                 "maps": [
                     {"method": one.method, "target": one.target, "prefix_share": one.prefix_share} for one in each.maps

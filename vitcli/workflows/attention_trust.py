@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.files import write_json
+from vitcli.core.files import write_json, writing_in
 from vitcli.workflows.attention_checks import CheckTable, check_methods
 from vitcli.workflows.attention_images import ImageSource, ImageToExplain
 from vitcli.workflows.attention_question import Wanted
 from vitcli.workflows.attention_scores import JudgedBatch, ScoreTable, score_methods
+from vitcli.workflows.explaining import images_at_once
 from vitcli.workflows.loading import LoadedModel
-
-_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +52,15 @@ def judge_attention(
     Raises:
         UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
     """
+    if output and (output.is_file() or output.suffix):
+        raise UsageError(f"{output} is no folder, and scores and checks are files of their own", hint="give a folder")
     loaded, images = source.open(emit, needs_head=True)
     wanted = wanted if wanted.methods else replace(wanted, methods=("all",))
     question = wanted.question(loaded, ignore)
     folder = output or (loaded.run.attention_dir if loaded.run else None)
+    if folder:
+        with writing_in(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     trust = Trust(model=loaded.name, checkpoint=loaded.path, scores=None, checks=None, stored=folder)
     total, names = len(images), list[str]()
     if scores:
@@ -76,9 +80,10 @@ def _batches(
 ) -> Iterator[JudgedBatch]:
     """Images on the device, a few at a time; labels where all of them are known; ``names`` are filled in as they come."""
     has_truth = all(image.truth is not None for image in images)
-    for start in range(0, len(images), _BATCH):
+    size = images_at_once(loaded.checkpoint.model)
+    for start in range(0, len(images), size):
         pixels, labels = [], []
-        for image in images[start : start + _BATCH]:
+        for image in images[start : start + size]:
             try:
                 pixels.append(image.read())
                 labels.append(image.truth)

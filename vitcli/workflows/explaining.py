@@ -17,12 +17,22 @@ from vitcli.attention.fusion import patch_map, sink_share
 from vitcli.attention.registry import METHODS, MethodEntry
 from vitcli.attention.targets import ClassChoice, Score, class_indices, class_scores
 from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.registry import load_object
 from vitcli.models.capture import capture_attention, capture_outputs, capture_tokens, checked_index
 from vitcli.models.vit import VisionTransformer
 
 _PATH_BATCH = 16
 """Images that integrated gradients take through the model at once."""
+_BATCH = 8
+_BATCH_BYTES = 2**29
+"""Of attention probabilities and their gradients: fewer images at once where they are large."""
+
+
+def images_at_once(config: ModelConfig) -> int:
+    """How many images one ``Explainer`` should be given."""
+    tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
+    return min(max(_BATCH_BYTES // (12 * tokens**2 * config.num_heads * config.depth), 1), _BATCH)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +125,8 @@ class Explainer:
         with self._computing(gradients=bool(self.needs - {"nothing", "attention", "pixels"})):
             logits = self._watched_forward()
         self._logits = logits
+        if not logits.isfinite().all():
+            raise ModelError(f"the model answers with NaN or infinity, in {logits.dtype}", hint="explain it in float32")
         self.logits = logits.detach()
         """(B, K)."""
         self.targets = class_indices(question.choices, self.logits) if self.logits.shape[1] else self.logits.long()
@@ -183,11 +195,13 @@ class Explainer:
 
     def explanation(self) -> "Explanation":
         """The maps of every method, for every class that was asked for."""
-        maps, shares = {}, {}
-        for method in self.question.methods:
-            found = [self.map(method, slot) for slot in self.slots(method)]
-            maps[method] = torch.stack([weights for weights, _ in found], dim=1)
-            shares[method] = torch.stack([share for _, share in found], dim=1)
+        found: dict[str, list[tuple[Tensor, Tensor]]] = {method: [] for method in self.question.methods}
+        for slot in range(max(self.targets.shape[1], 1)):  # class by class, for gradients are large
+            for method, done in found.items():
+                if slot in self.slots(method):
+                    done.append(self.map(method, slot))
+        maps = {method: torch.stack([weights for weights, _ in done], dim=1) for method, done in found.items()}
+        shares = {method: torch.stack([share for _, share in done], dim=1) for method, done in found.items()}
         return Explanation(logits=self.logits, targets=self.targets, maps=maps, prefix_shares=shares)
 
     def attention(self, at: int) -> Tensor:
@@ -225,7 +239,7 @@ class Explainer:
         try:
             for parameter in learning:
                 parameter.requires_grad = False
-            with exact, torch.set_grad_enabled(gradients):
+            with exact, torch.inference_mode(mode=False), torch.set_grad_enabled(gradients):
                 yield
         finally:
             for parameter in learning:
@@ -244,7 +258,7 @@ class Explainer:
         if slot not in self._gradients:
             seen = [self.probabilities[layer] for layer in self._watched] + list(self._tokens.values())
             with self._computing():
-                self._gradients[slot] = _gradients(self._score(self._logits, slot), seen)
+                self._gradients = {slot: _gradients(self._score(self._logits, slot), seen)}  # of one class at a time
         return self._gradients[slot]
 
     def _layer_backward(self, slot: int) -> list[Tensor]:
@@ -255,7 +269,7 @@ class Explainer:
                 for layer in self._watched:
                     logits = self.model.classify(self.model.pool(self._outputs[layer]))
                     found += _gradients(self._score(logits, slot), [self.probabilities[layer]])
-            self._layer_gradients[slot] = found
+            self._layer_gradients = {slot: found}
         return self._layer_gradients[slot]
 
     def _path_gradients(self, slot: int) -> Tensor:
@@ -269,7 +283,7 @@ class Explainer:
                     points = (some[:, None, None, None, None] * self.images).flatten(0, 1).requires_grad_()
                     (gradient,) = _gradients(self._score(self.model(points), slot), [points])
                 total += gradient.view(len(some), *self.images.shape).sum(dim=0)
-            self._pixel_gradients[slot] = total / steps
+            self._pixel_gradients = {slot: total / steps}
         return self._pixel_gradients[slot]
 
 
