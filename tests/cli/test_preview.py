@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,27 @@ def test_the_hint_repeats_what_was_said(run_cli: RunCli, shapes: Path, tmp_path:
     assert outcome.code == 0, outcome.err
     hint = f"next: vit train {shapes} --recipe small-images --config 'my settings.toml' --seed 3 --set augment.zoom=0.5"
     assert outcome.err.rstrip().endswith(hint)
+
+
+def test_options_that_training_knows_are_taken_and_repeated(run_cli: RunCli, shapes: Path) -> None:
+    options = "--model vit-micro-patch4 --mixup 0.3 --val-fraction 0.3 --test-fraction 0.3"
+    outcome = run_cli("preview", shapes, *options.split(), "--offline", "--json")
+    result = json.loads(outcome.out)
+    assert result["model"] == "vit-micro-patch4"
+    assert result["augmentations"]["mixup"] == 0.3
+    assert result["images"] == {"train": 10, "val": 4, "test": 6}
+    shown = run_cli("preview", shapes, *options.split(), "--offline")
+    words = shlex.split(shown.err.rpartition("next: vit ")[2])
+    assert set(options.split()) <= set(words)
+    assert "--offline" in words
+    dry = json.loads(run_cli(*words, "--dry-run", "--json").out)
+    assert (dry["model"], dry["images"]) == (result["model"], result["images"])
+
+
+def test_offline_a_data_set_that_is_not_there_is_not_fetched(run_cli: RunCli, tmp_path: Path) -> None:
+    outcome = run_cli("preview", "mnist", "--offline", "--data-dir", tmp_path / "data")
+    assert outcome.code == 1
+    assert "must not be fetched" in outcome.err
 
 
 @pytest.mark.usefixtures("own_data")

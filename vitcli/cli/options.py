@@ -48,6 +48,12 @@ LabelMapOption = Annotated[str | None, _of_data("--label-map", help="A JSON file
 OnBadImageOption = Annotated[
     str | None, _of_data("--on-bad-image", help="What unreadable images do: error or skip.", default="error")
 ]
+ValFractionOption = Annotated[
+    float | None, _of_data("--val-fraction", help="Share held out for validation if there is no such split.")
+]
+TestFractionOption = Annotated[
+    float | None, _of_data("--test-fraction", help="Share held out for testing if there are no splits; 0: none.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ImagesArgument = Annotated[
     list[str] | None,

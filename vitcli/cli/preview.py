@@ -19,6 +19,8 @@ from vitcli.cli.options import (
     LabelMapOption,
     LabelsOption,
     OnBadImageOption,
+    TestFractionOption,
+    ValFractionOption,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ def preview(
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting, for example augment.flip=0.5."),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A name of `vit models`.", show_default="the recipe's")
+    ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
@@ -55,10 +60,15 @@ def preview(
             show_default="the model's",
         ),
     ] = None,
+    mixup: Annotated[
+        float | None, typer.Option("--mixup", help="MixUp's alpha; told, not drawn.", show_default="the recipe's")
+    ] = None,
     labels: LabelsOption = None,
     image_column: ImageColumnOption = None,
     label_column: LabelColumnOption = None,
     label_map: LabelMapOption = None,
+    val_fraction: ValFractionOption = None,
+    test_fraction: TestFractionOption = None,
     on_bad_image: OnBadImageOption = None,
     split: Annotated[Split, typer.Option("--split", help="Whose images samples.png shows.")] = Split.TRAIN,
     seed: Annotated[
@@ -74,6 +84,7 @@ def preview(
         str | None, typer.Option("--output-dir", help="Folder of all runs.", show_default="experiments")
     ] = None,
     data_dir: DataDirOption = "",
+    offline: Annotated[bool | None, typer.Option("--offline", help="Fetch nothing.", show_default=False)] = None,
     show: Annotated[
         bool | None,
         typer.Option("--show/--no-show", help="Show the figures here.", show_default="where the terminal can"),
@@ -82,21 +93,27 @@ def preview(
 ) -> None:
     """Draw a data set before training on it: samples, augmented images, and how many each class has.
 
-    Images are cropped, changed and normalised as `vit train` with the same options would do it; nothing is trained.
+    Images are held out, cropped, changed and normalised as `vit train` with the same options would do it, of which --set
+    gives those that are not listed here. Nothing is trained.
     """
     folder = {
         "labels": labels,
         "image_column": image_column,
         "label_column": label_column,
         "label_map": label_map,
+        "val_fraction": val_fraction,
+        "test_fraction": test_fraction,
         "on_bad_image": on_bad_image,
     }
     data = {"name": dataset, "dir": data_dir or None, **folder}
-    run = {"recipe": recipe, "seed": seed, "output_dir": output_dir}
+    run = {"recipe": recipe, "seed": seed, "output_dir": output_dir, "offline": offline}
     from vitcli.core.config_files import configure, layers_of
 
+    chosen = {"name": model, "image_size": image_size}
     layers = layers_of(
-        {"data": data, "model": {"image_size": image_size}, "run": run}, config=config, assignments=assignments or ()
+        {"data": data, "augment": {"mixup": mixup}, "model": chosen, "run": run},
+        config=config,
+        assignments=assignments or (),
     )
     configure(*layers)  # what is wrong with them is said before torch is imported
     with listening() as emit:
@@ -113,7 +130,9 @@ def preview(
     given = {
         "recipe": recipe,
         "config": config,
+        "model": model,
         "image_size": image_size,
+        "mixup": mixup,
         **folder,
         "seed": seed,
         "output_dir": output_dir,
@@ -122,6 +141,7 @@ def preview(
     options = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value is not None}
     pairs = [*options.items(), *(("--set", each) for each in assignments or ())]
     words = ["vit", "train", *([dataset] if dataset else []), *(word for pair in pairs for word in pair)]
+    words += ["--offline"] if offline else []
     stderr().print(f"\nnext: [bold]{escape(shlex.join(words))}[/]")
 
 

@@ -15,6 +15,8 @@ from vitcli.cli.options import (
     LabelMapOption,
     LabelsOption,
     OnBadImageOption,
+    TestFractionOption,
+    ValFractionOption,
 )
 from vitcli.cli.train_report import show_preflight, show_result
 from vitcli.core.errors import UsageError
@@ -34,14 +36,8 @@ def train(
     image_column: ImageColumnOption = None,
     label_column: LabelColumnOption = None,
     label_map: LabelMapOption = None,
-    val_fraction: Annotated[
-        float | None,
-        _option("--val-fraction", help="Share held out for validation if there is no such split.", panel=_DATA),
-    ] = None,
-    test_fraction: Annotated[
-        float | None,
-        _option("--test-fraction", help="Share held out for testing if there are no splits; 0: none.", panel=_DATA),
-    ] = None,
+    val_fraction: ValFractionOption = None,
+    test_fraction: TestFractionOption = None,
     folds: Annotated[
         int | None, _option("--folds", help="Cut the training images into parts that validate in turn.", panel=_DATA)
     ] = None,

@@ -105,11 +105,12 @@ def evaluate(
                 **asdict(metrics),
             },
         )
+        called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
         draw_confusion(
             metrics.confusion,
             loaded.checkpoint.classes,
             figure,
-            title=f"{loaded.name if len(models) == 1 else f'the mean of {names_of(models)}'}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images",
+            title=f"{called}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images",
         )
     return EvalResult(
         model=names_of(models),
