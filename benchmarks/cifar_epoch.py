@@ -24,7 +24,7 @@ from torchvision import transforms
 
 from vitcli.core.config import DataConfig
 from vitcli.core.config_files import configure, load_recipe
-from vitcli.core.events import EpochRecord, ignore
+from vitcli.core.events import ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.augment import TrainTransform
@@ -35,6 +35,7 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.data.store import data_dir
 from vitcli.engine.device import Precision
 from vitcli.engine.mixing import Mixing
+from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
@@ -133,10 +134,10 @@ def plain_epoch(train: PreparedSplit, test: PreparedSplit) -> float:
 class NoSaver:
     """Keeps nothing."""
 
-    def save_epoch(self, weights: dict[str, Tensor], records: list[EpochRecord]) -> None:
+    def save_epoch(self, state: State) -> None:
         """Nothing."""
 
-    def save_interrupted(self, weights: dict[str, Tensor], epoch: int, step: int) -> None:
+    def save_step(self, state: State) -> None:
         """Nothing."""
 
 

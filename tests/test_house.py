@@ -77,13 +77,13 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def modules_after(*commands: list[str], cwd: Path) -> set[str]:
+def modules_after(*commands: list[str], cwd: Path, exit_code: int = 0) -> set[str]:
     """The top-level modules that these commands load, in a Python of their own."""
     code = [sys.executable, "-c", REPORT_MODULES, json.dumps(commands)]
     done = subprocess.run(code, capture_output=True, text=True, cwd=cwd, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stderr.splitlines()[-1])
-    assert report["codes"] == [0] * len(commands), done.stderr
+    assert report["codes"] == [exit_code] * len(commands), done.stderr
     return set(report["modules"])
 
 
@@ -144,6 +144,10 @@ def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
 )
 def test_help_and_listings_load_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     assert not modules_after(words, cwd=tmp_path) & HEAVY
+
+
+def test_a_misspelt_download_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    assert not modules_after(["download", "cassva"], cwd=tmp_path, exit_code=1) & HEAVY
 
 
 def test_listing_runs_that_exist_loads_nothing_heavy(trained_run: Path) -> None:

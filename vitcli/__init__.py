@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.loading import load_model as load_model
     from vitcli.workflows.predict import predict as predict
     from vitcli.workflows.preview import preview as preview
+    from vitcli.workflows.resume import resume as resume
     from vitcli.workflows.train import train as train
 
 _API = {
@@ -31,6 +32,7 @@ _API = {
     "load_model": "vitcli.workflows.loading",
     "predict": "vitcli.workflows.predict",
     "preview": "vitcli.workflows.preview",
+    "resume": "vitcli.workflows.resume",
     "train": "vitcli.workflows.train",
 }
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "load_model",
     "predict",
     "preview",
+    "resume",
     "train",
 ]
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file
 
 from vitcli.attention.registry import EVERY_METHOD, METHODS
 from vitcli.core.runs import Run
-from vitcli.engine.checkpoint import load_checkpoint
+from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 
 RunCli = Callable[..., Any]
 Words = tuple[str, ...]
@@ -251,6 +252,14 @@ def test_every_kind_of_picture(explain: Callable[..., Any], digit: Path, tmp_pat
     assert all(is_picture(Path(path)) for path in image["figures"].values())
 
 
+def test_one_page_of_all_images(explain: Callable[..., Any], shapes: Path, tmp_path: Path) -> None:
+    report = explain(shapes / "left", "--html", "--class", "left", "--class", "right")
+    assert Path(report["page"]) == tmp_path / "maps" / "attention.html"
+    text = Path(report["page"]).read_text(encoding="utf-8")
+    assert text.count('class="image"') == len(report["images"]) == 10
+    assert not any(name.endswith(".png") for name in names_in(tmp_path / "maps"))
+
+
 def test_methods_are_compared_with_noise(explain: Callable[..., Any], digit: Path) -> None:
     (image,) = explain(digit, "--compare")["images"]
     assert [each["method"] for each in image["maps"]] == [*EVERY_METHOD, "random"]
@@ -296,6 +305,19 @@ def test_an_unreadable_image_gets_an_error_and_the_others_their_maps(
     assert str(bad) in outcome.err
 
 
+def test_a_map_of_nothing_is_said_and_drawn_as_such(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(Run(two_layers).best_checkpoint)
+    without_head = {name: tensor * (not name.startswith("head.")) for name, tensor in checkpoint.weights.items()}
+    save_checkpoint(tmp_path / "no-opinion.safetensors", replace(checkpoint, weights=without_head))
+    words = ("--model", tmp_path / "no-opinion.safetensors", "-o", tmp_path / "maps")
+    outcome = run_cli("attention-map", digit, *words)
+    assert outcome.code == 0
+    assert "all weights of relevance.left are 0, there is nothing to see" in outcome.err
+    assert is_picture(tmp_path / "maps" / "digit.relevance.left.png")
+
+
 def test_many_images_are_summed_up(run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path) -> None:
     outcome = run_cli("attention-map", shapes, "--model", two_layers, "-o", tmp_path / "maps", "--limit", "9")
     assert outcome.code == 0
@@ -318,3 +340,48 @@ def test_photos_that_are_not_square_get_maps_of_their_patch_grid(
     assert checkpoint.model.grid[0] != checkpoint.model.grid[1]
     assert drawn["box"] == [0, 0, 50, 20]
     assert all(is_picture(Path(path)) for path in drawn["figures"].values())
+
+
+def test_methods_are_put_to_the_test_beside_noise(
+    run_cli: RunCli, two_layers: Path, shapes: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    words = ("--model", two_layers, "--data-dir", data_dir, "-o", tmp_path / "trust", "--method", "raw,relevance")
+    outcome = run_cli("attention-map", shapes, "--score", "--check", *words)
+    assert outcome.code == 0
+    kept = {name: json.loads((tmp_path / "trust" / f"{name}.json").read_text()) for name in ("scores", "checks")}
+    assert sorted(row["method"] for row in kept["scores"]["rows"]) == ["random", "raw", "relevance"]
+    assert kept["scores"]["rows"][-1]["method"] == "random"
+    assert kept["scores"]["verdict"] in outcome.out
+    assert len(kept["scores"]["names"]) == len(kept["scores"]["per_image"]) == kept["checks"]["images"] == 20
+    verdicts = {row["method"]: row["verdict"] for row in kept["checks"]["rows"]}
+    assert set(verdicts) == {"raw", "relevance"}
+    assert all(verdict in outcome.out for verdict in verdicts.values())
+    assert {"scores.json", "checks.json"} == names_in(tmp_path / "trust")
+    result = as_json(run_cli("attention-map", "--score", "--limit", "3", "--split", "train", *words, "--json"))
+    assert result["scores"]["images"] == 3
+    assert "too few" in result["scores"]["verdict"]
+    assert result["checks"] is None
+
+
+def test_scores_go_with_the_names_of_the_images_that_could_be_read(
+    run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    words = ("--model", two_layers, "-o", tmp_path / "trust", "--method", "raw", "--json")
+    good = shapes / "left" / "000.png", shapes / "left" / "001.png"
+    outcome = run_cli("attention-map", good[0], bad, good[1], "--score", *words)
+    assert str(bad) in outcome.err
+    kept = json.loads((tmp_path / "trust" / "scores.json").read_text())
+    assert kept["names"] == [str(path) for path in good]
+    assert kept["images"] == 2
+
+
+@pytest.mark.parametrize("words", [("--class", "top2"), ("--query", "1,1", "--method", "raw")])
+def test_what_cannot_be_scored_is_refused(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path, words: Words
+) -> None:
+    outcome = run_cli("attention-map", digit, "--score", "--model", two_layers, "-o", tmp_path / "trust", *words)
+    assert outcome.code == 1
+    assert "hint" in outcome.err
+    assert names_in(tmp_path / "trust") == set()

@@ -194,7 +194,7 @@ def test_photos_are_trained_on_with_the_recipe_for_photos(
 def test_checkpoints_are_kept_every_so_many_epochs(run_cli: RunCli, shapes: Path, tiny: Words, tmp_path: Path) -> None:
     assert run_cli("train", shapes, *tiny, "--epochs", "4", "--save-every", "2", "--name", "kept").code == 0
     names = {path.name for path in (tmp_path / "experiments" / "kept" / "checkpoints").iterdir()}
-    assert names == {f"{name}.safetensors" for name in ("best", "last", "epoch-0002", "epoch-0004")}
+    assert names == {f"{name}.safetensors" for name in ("best", "last", "state", "epoch-0002", "epoch-0004")}
 
 
 def test_training_starts_from_the_weights_of_a_run(
@@ -259,6 +259,7 @@ def test_a_signal_stops_training_with_its_weights_saved(
             process.kill()
     said = (tmp_path / "errors.txt").read_text()
     assert "stopped by" in said
+    assert "`vit train --resume stopped` goes on" in said
     assert "saved" in said
     assert "error" not in said
     assert "Traceback" not in said
@@ -514,7 +515,8 @@ def test_an_image_that_cannot_be_read_gets_a_row_and_the_exit_code_is_1(
         assert [row["class"] for row in csv.DictReader(file)].count("") == 1
     table = run_cli("predict", folder, "--model", trained_run)
     assert table.code == 1
-    assert "error:" in table.out
+    (line,) = [line for line in table.out.splitlines() if "error:" in line]
+    assert " ".join(line.split()) == f"{folder / '004-bad.png'} error: is not an image in a known format"
 
 
 def test_the_last_checkpoint_can_be_used_by_its_file(run_cli: RunCli, trained_run: Path, digit: Path) -> None:

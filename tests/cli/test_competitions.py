@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -260,7 +261,13 @@ def test_folds_of_an_earlier_cross_validation_do_not_stay(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     assert run_cli("train", shapes, *tiny, "--folds", "3", "--name", "cv").code == 0
-    assert run_cli("train", shapes, *tiny, "--folds", "2", "--name", "cv", "--overwrite").code == 0
+    outcome = run_cli("train", shapes, *tiny, "--folds", "2", "--name", "cv", "--overwrite")
+    assert outcome.code == 0
+    facts = dict(re.findall(r"^(.+?)  +([\d.± %]+)$", outcome.out, re.MULTILINE))
+    first, second = (float(facts[f"cv/fold-{fold}"].split()[0]) for fold in (1, 2))
+    mean, _, deviation = facts["mean ± deviation"].rstrip(" %").partition(" ± ")
+    assert float(mean) == pytest.approx((first + second) / 2, abs=0.01)
+    assert float(deviation) == pytest.approx(abs(first - second) / 2**0.5, abs=0.02)  # of a sample of two
     assert not (tmp_path / "experiments" / "cv" / "fold-3").exists()
     again = ("--folds", "2", "--name", "cv", "--overwrite")
     assert run_cli("train", tmp_path / "absent", *tiny, *again).code == 1

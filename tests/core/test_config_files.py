@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -253,6 +254,20 @@ def test_a_recipe_says_what_it_is_for_how_to_run_it_and_what_it_reaches(name: st
     about = load_recipe(name).get("about", {})
     assert set(about) == {"summary", "command", "time", "accuracy"}
     assert all(isinstance(text, str) and text.strip() for text in about.values())
+
+
+MEASURED = {"digits": "bundled digits", "mnist": "MNIST", "small-images": "CIFAR-10, `--recipe small-images`"}
+"""How a row of the README's table of measurements begins."""
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_recipe_and_the_readme_say_the_same_of_its_accuracy_and_its_time(name: str) -> None:
+    rows = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8").splitlines()
+    (figure,) = [row.split("|")[2] for row in rows if row.startswith(f"| {MEASURED[name]}")]
+    about = load_recipe(name)["about"]
+    percents, times = r"\d+\.\d+ %", r"(?:\d+ min )?\d+ s\b"
+    assert re.findall(percents, about["accuracy"]) == re.findall(percents, figure) != []
+    assert re.findall(times, about["time"]) == re.findall(times, figure) != []
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -17,7 +17,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
-from vitcli.data.preprocess import crop_box, load_array, open_image, read_header, to_array
+from vitcli.data.preprocess import _upright, crop_box, load_array, read_header, to_array
 
 Pixels = NDArray[np.uint8]
 SMALL = Geometry(size=(12, 16), channels=3, resize="squash")
@@ -186,10 +186,9 @@ def test_a_large_jpeg_is_what_it_would_be_if_all_of_it_were_decoded(
 ) -> None:
     upright = Image.fromarray(scene(*size))
     path = save_turned(tmp_path / "photo.jpg", upright, orientation)
-    assert open_image(path, geometry).width < open_image(path).width == upright.width
+    assert _upright(path, geometry)[0].width < upright.width
     assert read_header(path) == (size, False)
     assert_close(load_array(path, geometry), to_array(upright, geometry))
-    assert_close(load_array(path, geometry), to_array(open_image(path), geometry))
 
 
 @given(
@@ -219,7 +218,7 @@ def test_a_jpeg_is_never_decoded_smaller_than_what_it_becomes(
     )
     path = tmp_path_factory.getbasetemp() / "black.jpg"
     save_turned(path, Image.new("RGB", size[::-1]), orientation)
-    image = open_image(path, geometry)
+    image, _ = _upright(path, geometry)
     if image.size == size[::-1]:
         return
     scale = round(size[0] / image.height)
@@ -234,7 +233,7 @@ def test_a_jpeg_is_never_decoded_smaller_than_what_it_becomes(
 def test_a_jpeg_is_decoded_at_the_least_scale_that_is_enough(tmp_path: Path) -> None:
     Image.new("RGB", (1600, 1200)).save(tmp_path / "photo.jpg")
     for side, width in ((100, 200), (150, 200), (151, 400), (301, 800), (601, 1600), (2000, 1600)):
-        assert open_image(tmp_path / "photo.jpg", Geometry(size=(side, side), channels=3)).width == width
+        assert _upright(tmp_path / "photo.jpg", Geometry(size=(side, side), channels=3))[0].width == width
 
 
 # EXIF
@@ -283,7 +282,7 @@ def jpeg_of(path: Path, width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["bomb.png", "bomb.jpg"])
-@pytest.mark.parametrize("read", [read_header, open_image, lambda path: load_array(path, SMALL)])
+@pytest.mark.parametrize("read", [read_header, lambda path: load_array(path, SMALL)])
 def test_an_image_that_would_fill_the_memory_is_refused_by_name(
     tmp_path: Path, name: str, read: Callable[[Path], object]
 ) -> None:
@@ -310,7 +309,7 @@ def test_damage_of_any_kind_is_a_data_error_or_none(
     for where, value in places:
         content[int(where**3 * len(content))] = value  # most of them in the header
     path.write_bytes(content[: int(share * len(content))])
-    for read in (read_header, open_image, lambda path: load_array(path, SMALL)):
+    for read in (read_header, lambda path: load_array(path, SMALL)):
         try:
             read(path)
         except DataError as error:

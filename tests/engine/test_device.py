@@ -126,12 +126,12 @@ def test_determinism_is_asked_of_torch_only_when_wanted(monkeypatch):
         torch.use_deterministic_algorithms(mode=False)
 
 
-@pytest.mark.parametrize("amp", ["auto", "off"])
-def test_the_cpu_computes_in_float32_unless_told_otherwise(amp):
-    precision = Precision(CPU, amp=amp, dtype="bfloat16")
+def test_without_mixed_precision_all_is_float32():
+    precision = Precision(CPU, amp="off", dtype="float16")
     with precision.autocast():
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
     assert not precision.scaler.is_enabled()
+    assert precision.name == "float32"
 
 
 @pytest.mark.parametrize(("dtype", "scales"), [("bfloat16", False), ("float16", True)])
@@ -140,6 +140,7 @@ def test_mixed_precision_computes_in_the_chosen_type_and_scales_float16_alone(dt
     with precision.autocast():
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == getattr(torch, dtype)
     assert precision.scaler.is_enabled() is scales
+    assert precision.name == dtype
 
 
 def tiny_model():

@@ -1,3 +1,5 @@
+from itertools import count
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,10 +16,14 @@ def numbered(shape):
     return torch.arange(shape[0]).float()[:, None, None, None].expand(shape).clone()
 
 
+def build_mixing(*, seed, **alphas):
+    return Mixing(**{"mixup": 0, "cutmix": 0, **alphas}, seed=seed)
+
+
 def started(*, seed, epoch=1, **alphas):
-    mixing = Mixing(**{"mixup": 0, "cutmix": 0, **alphas}, seed=seed)
-    mixing.start_epoch(epoch)
-    return mixing
+    """One step of an epoch after the other."""
+    mixing, steps = build_mixing(seed=seed, **alphas), count()
+    return lambda images: mixing(images, epoch=epoch, step=next(steps))
 
 
 @given(shape=SHAPES, seed=SEEDS, alpha=st.floats(0.1, 10))
@@ -64,9 +70,9 @@ def test_images_that_go_in_stay_as_they_are(alphas):
     assert torch.equal(images, before)
 
 
-def draws(mixing, count=5):
+def draws(mixing, times=5):
     images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    return [mixing(images) for _ in range(count)]
+    return [mixing(images) for _ in range(times)]
 
 
 def assert_same(these, those):
@@ -76,19 +82,21 @@ def assert_same(these, those):
 
 
 @pytest.mark.parametrize("alphas", [{"mixup": 0.8}, {"cutmix": 1}, {"mixup": 0.8, "cutmix": 1}])
-def test_an_epoch_draws_the_same_whatever_came_before(alphas):
-    fresh, used = started(seed=3, epoch=2, **alphas), started(seed=3, epoch=1, **alphas)
-    draws(used)
-    used.start_epoch(2)
-    assert_same(draws(fresh), draws(used))
+def test_a_step_draws_the_same_whatever_came_before(alphas):
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    fresh, used = build_mixing(seed=3, **alphas), build_mixing(seed=3, **alphas)
+    for step in range(5):
+        used(images, epoch=2, step=step)
+    assert_same([fresh(images, epoch=2, step=4)], [used(images, epoch=2, step=4)])
 
 
-def test_seeds_and_epochs_draw_differently():
+def test_seeds_epochs_and_steps_draw_differently():
     shares = [
         [share for _, share in draws(started(mixup=1, seed=seed, epoch=epoch))]
         for seed, epoch in [(3, 1), (3, 2), (4, 1)]
     ]
     assert shares[0] != shares[1] != shares[2] != shares[0]
+    assert len(set(shares[0])) == len(shares[0])
 
 
 def test_with_both_on_each_batch_draws_one_of_them():
@@ -114,4 +122,4 @@ def test_shares_follow_the_beta_distribution(name):
 
 @pytest.mark.parametrize(("alphas", "is_on"), [({}, False), ({"mixup": 0.1}, True), ({"cutmix": 1}, True)])
 def test_mixing_is_on_when_an_alpha_is_not_0(alphas, is_on):
-    assert bool(started(seed=0, **alphas)) is is_on
+    assert bool(build_mixing(seed=0, **alphas)) is is_on

@@ -13,11 +13,13 @@ from vitcli.core.events import EpochRecord, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine import trainer as trainer_module
+from vitcli.engine.compiling import compiled
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.muon import Muon
 from vitcli.engine.optim import build_optimizers
+from vitcli.engine.state import copied, judged_weights
 from vitcli.engine.trainer import Trainer
 from vitcli.models.vit import VisionTransformer
 
@@ -58,9 +60,9 @@ class Batches:
     def __iter__(self):
         return zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
 
-    def epoch(self, number):
+    def epoch(self, number, *, start=0):
         order = torch.randperm(self.num_images, generator=torch.Generator().manual_seed(number))
-        for indices in order.split(self.batch_size):
+        for indices in order.split(self.batch_size)[start:]:
             yield self.images[indices], self.labels[indices]
 
 
@@ -70,23 +72,30 @@ class Kept:
     def __init__(self):
         self.epochs = []
         self.weights = []
-        self.interrupted = []
+        self.steps = []
 
-    def save_epoch(self, weights, records):
-        self.epochs.append([record.epoch for record in records])
-        self.weights.append(copied(weights))
+    def save_epoch(self, state):
+        self.epochs.append([record["epoch"] for record in state["records"]])
+        self.weights.append(copied(judged_weights(state)))
 
-    def save_interrupted(self, weights, epoch, step):
-        self.interrupted.append((epoch, step))
-        self.weights.append(copied(weights))
-
-
-def copied(weights):
-    return {name: tensor.clone() for name, tensor in weights.items()}
+    def save_step(self, state):
+        self.steps.append((state["epoch"], state["step"]))
+        self.weights.append(copied(judged_weights(state)))
 
 
 def build_trainer(
-    model=None, *, train=None, val=None, seed=0, mixing=None, stop=None, events=None, class_weights=None, **settings
+    model=None,
+    *,
+    train=None,
+    val=None,
+    seed=0,
+    mixing=None,
+    stop=None,
+    events=None,
+    class_weights=None,
+    val_precision=None,
+    forward=None,
+    **settings,
 ):
     train = train or Batches()
     config = {"epochs": 2, "optimizer": "adamw", "schedule": "constant", "warmup_epochs": 0, **settings}
@@ -102,6 +111,8 @@ def build_trainer(
         stop=StopRequest() if stop is None else stop,
         seed=seed,
         class_weights=class_weights,
+        val_precision=val_precision,
+        forward=forward,
     )
 
 
@@ -263,6 +274,31 @@ def test_events_tell_the_start_and_every_epoch():
     assert [record.epoch for record in records] == [1, 2]
 
 
+def test_a_compiled_model_learns_the_same_and_keeps_the_names_of_its_weights():
+    plain = build_trainer(ema=True)
+    model = build_model()
+    precision = Precision(CPU, amp="off", dtype="bfloat16")
+    forward = compiled(
+        model, plain.train.images[:8], precision, required=True, emit=lambda event: None, backend="eager"
+    )
+    fast = build_trainer(model, ema=True, forward=forward)
+    plain.fit()
+    fast.fit()
+    for expected, weights in zip(plain.saver.weights, fast.saver.weights, strict=True):
+        assert weights.keys() == expected.keys() == model.state_dict().keys()
+        for name in expected:
+            torch.testing.assert_close(weights[name], expected[name])
+
+
+def test_validation_computes_in_a_precision_of_its_own():
+    trainer = build_trainer(epochs=1, val_precision=Precision(CPU, amp="on", dtype="bfloat16"))
+    record = trainer.fit()[0]
+    logits, labels = predict_logits(trainer.model, trainer.val, trainer.val_precision)
+    assert record.val_loss == F.cross_entropy(logits.double(), labels).item()
+    assert torch.equal(logits, logits.bfloat16().float())
+    assert not torch.equal(predict_logits(trainer.model, trainer.val, trainer.precision)[0], logits)
+
+
 # the best epoch
 
 
@@ -346,8 +382,8 @@ class SpoiltBatches(Batches):
         super().__init__()
         self.spoilt_epoch = spoilt_epoch
 
-    def epoch(self, number):
-        for images, labels in super().epoch(number):
+    def epoch(self, number, *, start=0):
+        for images, labels in super().epoch(number, start=start):
             yield images * (math.nan if number >= self.spoilt_epoch else 1), labels
 
 
@@ -376,8 +412,8 @@ class SignalledBatches(Batches):
         self.stop = stop
         self.number = number
 
-    def epoch(self, number):
-        for step, batch in enumerate(super().epoch(number)):
+    def epoch(self, number, *, start=0):
+        for step, batch in enumerate(super().epoch(number, start=start)):
             if (number, step) == (2, 1):
                 self.stop.receive(self.number, None)
             yield batch
@@ -393,7 +429,7 @@ def test_a_signal_stops_training_after_the_step_and_what_there_is_is_saved(numbe
         trainer.fit()
     assert interruption.value.exit_code == exit_code
     assert trainer.saver.epochs == [[1]]
-    assert trainer.saver.interrupted == [(2, 2)]
+    assert trainer.saver.steps == [(2, 2)]
     last = trainer.model.state_dict()
     assert all(torch.equal(tensor, last[key]) for key, tensor in trainer.saver.weights[-1].items())
 
@@ -404,7 +440,7 @@ def test_a_signal_before_training_stops_it_after_the_first_step():
     trainer = build_trainer(stop=stop)
     with pytest.raises(Interrupted):
         trainer.fit()
-    assert trainer.saver.interrupted == [(1, 1)]
+    assert trainer.saver.steps == [(1, 1)]
     assert trainer.records == []
 
 
@@ -414,7 +450,7 @@ def test_interrupted_weights_that_are_no_numbers_are_not_saved():
     trainer = build_trainer(train=SpoiltBatches(spoilt_epoch=1), stop=stop)
     with pytest.raises(TrainingError):
         trainer.fit()
-    assert trainer.saver.interrupted == []
+    assert trainer.saver.steps == []
 
 
 # frozen weights

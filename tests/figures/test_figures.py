@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,8 @@ import pytest
 from PIL import Image
 
 from vitcli.core.events import EpochRecord
+from vitcli.figures import confusion
+from vitcli.figures.canvas import new_figure
 from vitcli.figures.confusion import draw_confusion
 from vitcli.figures.curves import draw_curves
 
@@ -47,10 +50,49 @@ def test_curves_of_any_length(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("count", [2, 10, 100])
 def test_confusion_of_few_and_many_classes(tmp_path: Path, count: int) -> None:
-    confusion = np.eye(count, dtype=int) * 7 + 1
+    counts = np.eye(count, dtype=int) * 7 + 1
     classes = [f"class {index}" for index in range(count)]
-    draw_confusion(confusion.tolist(), classes, tmp_path / "confusion.png", title="run: 90.00 % of 100 test images")
+    draw_confusion(counts.tolist(), classes, tmp_path / "confusion.png", title="run: 90.00 % of 100 test images")
     opened(tmp_path / "confusion.png")
+
+
+CASSAVA = (
+    "Bacterial Blight (CBB)",
+    "Brown Streak Disease (CBSD)",
+    "Green Mottle (CGM)",
+    "Mosaic Disease (CMD)",
+    "Healthy",
+)
+NAMES = {
+    "cassava": [f"Cassava {name}" for name in CASSAVA],
+    "endless": ["x" * 80, "y" * 80],
+    "alike": ["x" * 80 + str(index) + "y" * 80 for index in range(12)],
+    "dozens": [f"Agelaius phoeniceus of subspecies {index}, female" for index in range(60)],
+    "a thousand": [f"class {index}" for index in range(1000)],
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_names_of_any_length_leave_room_for_the_matrix(
+    tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = []
+    monkeypatch.setattr(confusion, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
+    draw_confusion([[1] * len(names)] * len(names), names, tmp_path / "confusion.png", title="run: 90 % " * 30)
+    opened(tmp_path / "confusion.png")
+    figures[0].draw_without_rendering()
+    axes, bar = figures[0].axes
+    matrix, whole = axes.get_window_extent(), figures[0].bbox
+    assert matrix.width == pytest.approx(matrix.height)
+    assert matrix.width > max(0.4 * whole.width, 3 * figures[0].dpi)
+    for part in (axes, bar, *figures[0].texts):
+        box = part.get_tightbbox()
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1 + 1  # noqa: PT018 - inside
+    for axis in (axes.xaxis, axes.yaxis):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        assert len(set(labels)) == len(labels) == (len(names) if len(names) <= 60 else 59)
+        boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
+        assert not any(one.shrunk(0.9, 0.9).overlaps(other) for one, other in pairwise(boxes))
 
 
 def test_more_classes_get_more_room(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import typer
 from rich.markup import escape
 
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS
-from vitcli.cli.console import listening, percent, print_facts, print_json, stderr
+from vitcli.cli.attention_trust import show_trust
+from vitcli.cli.console import listening, percent, print_facts, print_json, stderr, stdout
 from vitcli.cli.inline_images import can_show, show_image
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
 from vitcli.core.errors import UsageError
@@ -73,7 +74,7 @@ def _option(panel: str, *names: str, help: str, default: Any = True, **more: Any
     return typer.Option(*names, help=help, rich_help_panel=panel, show_default=default, **more)
 
 
-_MAPS, _PICTURES, _SETS = "Maps", "Pictures", "Images of a data set"
+_MAPS, _PICTURES, _SETS, _TRUST = "Maps", "Pictures", "Images of a data set", "Instead of pictures"
 
 
 def attention_map(
@@ -133,6 +134,10 @@ def attention_map(
     ] = False,
     blocks: Annotated[bool, _option(_PICTURES, "--blocks", help="The map of each layer alone.", default=False)] = False,
     gif: Annotated[bool, _option(_PICTURES, "--gif", help="The same, as an animation.", default=False)] = False,
+    html: Annotated[
+        bool,
+        _option(_PICTURES, "--html", help="One web page of all images; hover over a patch.", default=False),
+    ] = False,
     full: Annotated[
         bool, _option(_PICTURES, "--full", help="The whole picture; what the model saw is framed.", default=False)
     ] = False,
@@ -160,6 +165,16 @@ def attention_map(
         int, _option(_SETS, "--limit", help="Random images, at most this many.", default="all", min=0)
     ] = 0,
     seed: Annotated[int, _option(_SETS, "--seed", help="Which random images.", min=0)] = 0,
+    score: Annotated[
+        bool,
+        _option(
+            _TRUST, "--score", help="Which method to trust for this model: faithfulness beside noise.", default=False
+        ),
+    ] = False,
+    check: Annotated[
+        bool,
+        _option(_TRUST, "--check", help="Do maps change when the model's weights are replaced?", default=False),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -175,7 +190,7 @@ def attention_map(
     """Show which patches a prediction rests on: image, map and colour bar; one PNG per image, method and class."""
     if images and sheet:
         raise typer.BadParameter("--grid takes random images of a data set, and no files")
-    if not images and not (dataset or split or sheet):
+    if not images and not (dataset or split or sheet or score or check):
         raise typer.BadParameter("IMAGE..., or --split test for images of the data set that the model was trained on")
     chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")
     with listening() as emit:
@@ -185,6 +200,7 @@ def attention_map(
         from vitcli.workflows.attention_map import attention_maps
         from vitcli.workflows.attention_pictures import Drawing
         from vitcli.workflows.attention_question import Wanted
+        from vitcli.workflows.attention_trust import judge_attention
 
         source = ImageSource(
             inputs=images or (),
@@ -208,11 +224,16 @@ def attention_map(
             query=query,
             steps=steps,
         )
+        if score or check:
+            trust = judge_attention(source, wanted, scores=score, checks=check, output=output, emit=emit)
+            show_trust(trust, as_json=as_json)
+            return
         drawing = Drawing(
             compare=compare,
             heads_grid=heads_grid,
             blocks=blocks,
             gif=gif,
+            page=html,
             full=full,
             style=Style(cmap=cmap, alpha=alpha, norm=norm.value, interp=interp.value, min_size=min_size),
             arrays=arrays.value,
@@ -242,6 +263,8 @@ def _print(report: "AttentionReport") -> None:
         if not report.sheets and figures:
             facts["figures"] = f"{len(figures):,} in {figures[0].parent}"
         print_facts(facts)
+    if report.page:
+        stdout().print(f"[dim]page[/] {escape(str(report.page))}")
     if report.report:
         stderr().print(f"[dim]all values: {escape(str(report.report))}[/]")
     if len(figures) <= _SHOWN_IN_FULL and can_show():

@@ -3,12 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,8 +28,10 @@ from vitcli.core.events import (
 from vitcli.core.preprocessing import format_size
 
 _UNLIMITED = 10_000
-_PROSE = {"summary", "licence"}
-"""Columns that may be wrapped."""
+_GAP = 2
+"""Characters between two columns of a table."""
+_NAMES, _PROSE = 24, 8
+"""Characters that the first column of a table, and others with text, have at the least if they need them."""
 _PLAIN_SECONDS = 30.0
 """Without a terminal: time between two lines about one task."""
 
@@ -62,15 +65,39 @@ def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "",
     if not rows:
         stderr().print(empty)
         return
+    fields = list(columns)
+    numbers = [at for at, field in enumerate(fields) if all(_is_number(getattr(row, field)) for row in rows)]
+    cells = [[_cell(getattr(row, field)) for field in fields] for row in rows]
+    print_table(list(columns.values()), cells, numbers=numbers, title=title)
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int], title: str = ""
+) -> None:
+    """A table on stdout. Where it is too wide, names are folded and prose is wrapped; numbers stay whole.
+
+    Args:
+        headings: of the columns.
+        rows: their cells.
+        numbers: which columns hold numbers, from 0.
+        title: above it.
+    """
+    console = stdout()
+    widths = [max(cell_len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+    least = [width if at in numbers else min(width, _PROSE if at else _NAMES) for at, width in enumerate(widths)]
+    gaps = _GAP * (len(widths) - 1)
+    while sum(widths) + gaps > console.width and widths != least:
+        widest = max((at for at in range(len(widths)) if widths[at] > least[at]), key=widths.__getitem__)
+        widths[widest] -= 1
+    console.width = max(console.width, sum(widths) + gaps)
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for field, heading in columns.items():
-        is_number = all(isinstance(getattr(row, field), int | float | None) for row in rows)
+    for at, (heading, width) in enumerate(zip(headings, widths, strict=True)):
         table.add_column(
-            heading, justify="right" if is_number else "left", overflow="fold", no_wrap=field not in _PROSE
+            escape(heading), justify="right" if at in numbers else "left", overflow="fold", width=max(width, 1)
         )
     for row in rows:
-        table.add_row(*(escape(_cell(getattr(row, field))) for field in columns))
-    stdout().print(table)
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def print_facts(facts: dict[str, str]) -> None:
@@ -167,6 +194,10 @@ def _epoch_line(record: EpochRecord, epochs: int) -> str:
         f"val {record.val_loss:.4f} {percent(record.val_accuracy):>8}  "
         f"{record.images_per_second:,.0f} images/s{best}"
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | None)
 
 
 def _cell(value: Any) -> str:

@@ -6,6 +6,7 @@ import typer
 
 from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr, stdout
 from vitcli.cli.options import DataDirOption, JsonOption, OfflineOption
+from vitcli.core.errors import Interrupted
 
 if TYPE_CHECKING:
     from vitcli.workflows.download import DownloadResult, WeightsResult
@@ -21,11 +22,19 @@ def download(
     if not name:
         _list(data_dir, as_json=as_json)
         return
-    with listening() as emit:
-        from vitcli.workflows.download import DownloadResult
-        from vitcli.workflows.download import download as download_workflow
+    from vitcli.workflows.listings import check_downloadable
 
-        result = download_workflow(name, directory=data_dir, offline=offline, emit=emit)
+    check_downloadable(name)  # before torch is imported
+    try:
+        with listening() as emit:
+            from vitcli.workflows.download import DownloadResult
+            from vitcli.workflows.download import download as download_workflow
+
+            result = download_workflow(name, directory=data_dir, offline=offline, emit=emit)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped by Ctrl-C; what has arrived is kept", hint=f"`vit download {name}` goes on with it", exit_code=130
+        ) from None
     if as_json:
         print_json(result)
     elif isinstance(result, DownloadResult):

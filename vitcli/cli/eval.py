@@ -4,8 +4,9 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len
 
-from vitcli.cli.console import listening, percent, print_facts, print_json, stdout
+from vitcli.cli.console import listening, percent, print_facts, print_json, print_table, stdout
 from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
@@ -22,8 +23,8 @@ from vitcli.cli.options import (
 
 _TOP = 5
 """Among so few classes the right one is always in the top 5."""
-_MOST_MATRIX = 12
-"""Classes up to which the confusion matrix is printed whole."""
+_MOST_MATRIX = 10
+"""Classes up to which the confusion matrix is printed whole: what 80 columns have room for."""
 
 
 class Split(StrEnum):
@@ -85,34 +86,42 @@ def evaluate(
     print_facts(facts)
     console = stdout()
     console.print("\n[bold]accuracy per class[/]")
+    rows = [
+        (each.name, percent(each.recall) if each.images else "-", f"{each.correct:,}", f"{each.images:,}")
+        for each in metrics.classes
+    ]
+    print_table(("class", "accuracy", "right", "images"), rows, numbers={1, 2, 3})
     names = [each.name for each in metrics.classes]
-    width = max(map(len, names))
-    for each in metrics.classes:
-        share = f"{100 * each.recall:5.1f} %" if each.images else f"{'-':>5}  "
-        console.print(f"  {each.name:{width}} {share} ({each.correct:,}/{each.images:,})", markup=False)
     if len(names) <= _MOST_MATRIX:
         console.print("\n[bold]confusion matrix[/] (rows: true class, columns: predicted)")
-        cell = max(len(str(metrics.images)), *(min(len(name), 8) for name in names)) + 1
-        console.print(f"  {'':{width}}" + "".join(f"{name[:8]:>{cell}}" for name in names), markup=False)
-        for name, row in zip(names, metrics.confusion, strict=True):
-            cells = "".join(f"{count or '·':>{cell}}" for count in row)
-            console.print(f"  {name:{width}}{cells}", markup=False)
+        _print_matrix(names, metrics.confusion)
     else:
-        _print_confusions(names, metrics.confusion)
+        console.print("\n[bold]most frequent mistakes[/]")
+        _print_mistakes(names, metrics.confusion)
     if result.stored:
         console.print()
         print_facts({"stored": str(result.stored), "figure": str(result.figure)})
 
 
-def _print_confusions(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> None:
-    """The ten most frequent mistakes."""
+def _print_matrix(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> None:
+    """All counts; the columns have the names of the classes where there is room for them, else their indices."""
+    cells = [[str(count or "·") for count in row] for row in confusion]
+    columns = [[name, *(row[at] for row in cells)] for at, name in enumerate(names)]
+    headings, labels = names, names
+    if sum(2 + max(map(cell_len, column)) for column in [names, *columns]) > stdout().width:
+        headings = [str(at) for at in range(len(names))]
+        labels = [f"{at:>{len(headings[-1])}} {name}" for at, name in enumerate(names)]
+    rows = [(label, *row) for label, row in zip(labels, cells, strict=True)]
+    print_table(("", *headings), rows, numbers=range(1, len(names) + 1))
+
+
+def _print_mistakes(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> None:
+    """The ten most frequent ones."""
     mistakes = [
         (count, names[true], names[predicted])
         for true, row in enumerate(confusion)
         for predicted, count in enumerate(row)
         if true != predicted and count
     ]
-    console = stdout()
-    console.print("\n[bold]most frequent mistakes[/]")
-    for count, true, predicted in sorted(mistakes, reverse=True)[:10]:
-        console.print(f"  {count:4} x {true} taken for {predicted}", markup=False)
+    rows = [(f"{count:,}", true, predicted) for count, true, predicted in sorted(mistakes, reverse=True)[:10]]
+    print_table(("images", "true class", "predicted"), rows, numbers={0})

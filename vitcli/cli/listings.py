@@ -44,7 +44,6 @@ def datasets(data_dir: DataDirOption = "", as_json: JsonOption = False) -> None:
             "test_images": "test",
             "image_size": "size",
             "download_mb": "MB",
-            "licence": "licence",
             "present": "here",
         },
     )

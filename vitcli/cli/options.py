@@ -14,7 +14,7 @@ ModelOption = Annotated[
         show_default="newest finished run",
     ),
 ]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch no weights.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of all runs.")]
 DataDirOption = Annotated[
     str,
@@ -50,7 +50,7 @@ OnBadImageOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ImagesArgument = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE"
     ),

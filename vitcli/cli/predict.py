@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from vitcli.cli.console import listening, percent, print_facts, print_json, stderr, stdout
+from vitcli.cli.console import listening, percent, print_facts, print_json, print_table, stderr
 from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
     DeviceOption,
+    ImagesArgument,
     JsonOption,
     ModelOption,
     OfflineOption,
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Image files, folders, or patterns such as 'photos/*.jpg'.", show_default=False, metavar="IMAGE"
-        ),
-    ] = None,
+    images: ImagesArgument = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 1,
     csv_file: Annotated[
@@ -80,7 +75,7 @@ def predict(
     if as_json:
         print_json(result)
     elif not csv_file:
-        stdout().print(_as_table(result.rows))
+        _print_rows(result.rows)
     if any(row.error for row in result.rows):
         raise typer.Exit(1)
 
@@ -119,17 +114,16 @@ def _submit(
         )
 
 
-def _as_table(rows: "tuple[Prediction, ...]") -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("image", overflow="fold")
-    table.add_column("class", overflow="fold")
-    table.add_column("probability", justify="right")
+def _print_rows(rows: "tuple[Prediction, ...]") -> None:
+    """A table; why an image could not be read stands where its class would be."""
+    cells: list[tuple[str, str, str]] = []
     for row in rows:
         if row.error:
-            table.add_row(escape(str(row.path)), f"[red]error:[/] {escape(row.error)}", "")
+            reason = row.error.removeprefix(f"{row.path} ")  # which stands beside it
+            cells.append((str(row.path), f"error: {reason}", ""))
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
-            table.add_row("" if rank else escape(str(row.path)), escape(name), percent(probability))
-    return table
+            cells.append(("" if rank else str(row.path), name, percent(probability)))
+    print_table(("image", "class", "probability"), cells, numbers={2})
 
 
 def _as_csv(rows: "tuple[Prediction, ...]") -> str:

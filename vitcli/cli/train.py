@@ -16,7 +16,7 @@ from vitcli.cli.options import (
     LabelsOption,
     OnBadImageOption,
 )
-from vitcli.cli.train_report import show_folds, show_preflight, show_run
+from vitcli.cli.train_report import show_preflight, show_result
 from vitcli.core.errors import UsageError
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
@@ -163,8 +163,15 @@ def train(
         _option("--output-dir", "-o", help="Folder of all runs.", panel=_RUN, default="experiments"),
     ] = None,
     overwrite: Annotated[bool | None, _option("--overwrite", help="Replace a run of that name.", panel=_RUN)] = None,
+    resume: Annotated[
+        str | None, _option("--resume", help="Train on where this run ended, with its own settings.", panel=_RUN)
+    ] = None,
     save_every: Annotated[
         int | None, _option("--save-every", help="Keep a checkpoint every so many epochs.", panel=_RUN)
+    ] = None,
+    save_steps: Annotated[
+        int | None,
+        _option("--save-steps", help="Save the state for --resume every so many steps, not only epochs.", panel=_RUN),
     ] = None,
     seed: Annotated[int | None, _option("--seed", help="Seed of everything random.", panel=_RUN, default="42")] = None,
     deterministic: Annotated[
@@ -174,12 +181,13 @@ def train(
         str | None, _option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=_RUN, default="auto")
     ] = None,
     amp: Annotated[
-        bool | None,
-        _option("--amp/--no-amp", help="Mixed precision.", panel=_RUN, default="where the GPU has bfloat16"),
+        str | None,
+        _option("--amp", help="Mixed precision: auto (where it is faster), on or off.", panel=_RUN, default="auto"),
     ] = None,
     amp_dtype: Annotated[str | None, _option("--amp-dtype", help="bfloat16 or float16.", panel=_RUN)] = None,
     compile: Annotated[  # noqa: A002 - the option's name
-        bool | None, _option("--compile/--no-compile", help="Compile the model.", panel=_RUN)
+        str | None,
+        _option("--compile", help="Compile the model: auto (where it pays), on or off.", panel=_RUN, default="auto"),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -254,16 +262,26 @@ def train(
             "seed": seed,
             "deterministic": deterministic,
             "device": device,
-            "amp": None if amp is None else "on" if amp else "off",
+            "amp": amp,
             "amp_dtype": amp_dtype,
             "compile": compile,
             "save_every": save_every,
+            "save_steps": save_steps,
         },
     }
     from vitcli.core.config_files import configure, layers_of
 
     layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
+    if resume is not None:
+        if dry_run:
+            raise UsageError("--dry-run looks at what --resume has begun already", hint="leave one out")
+        with listening() as emit:
+            from vitcli.workflows.resume import resume as resume_workflow
+
+            result = resume_workflow(resume, *layers, emit=emit)
+        print_json(result) if as_json else show_result(result)
+        return
     if dry_run:
         with listening() as emit:
             from vitcli.workflows.preflight import preflight
@@ -278,16 +296,13 @@ def train(
             from vitcli.workflows.folds import train_folds
 
             folded = train_folds(*layers, emit=emit)
-        print_json(folded) if as_json else show_folds(folded)
+        print_json(folded) if as_json else show_result(folded)
         return
     with listening() as emit:
         from vitcli.workflows.train import train as train_workflow
 
-        result = train_workflow(*layers, emit=emit)
-    if as_json:
-        print_json(result)
-    else:
-        show_run(result)
+        trained = train_workflow(*layers, emit=emit)
+    print_json(trained) if as_json else show_result(trained)
 
 
 def _head_width(head: str | None) -> int | None:

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from vitcli.workflows.train import TrainResult
 
 
+def show_result(result: "TrainResult | FoldsResult") -> None:
+    """A run, or the folds of a cross-validation."""
+    from vitcli.workflows.folds import FoldsResult  # which is loaded: it made the result
+
+    show_folds(result) if isinstance(result, FoldsResult) else show_run(result)
+
+
 def show_run(result: "TrainResult") -> None:
     """One run, and what to do with it."""
     best = result.best
@@ -41,7 +48,7 @@ def show_run(result: "TrainResult") -> None:
 def show_folds(result: "FoldsResult") -> None:
     """The runs of a cross-validation, and what they come to."""
     best = {each.run: percent(each.best.val_accuracy) for each in result.folds}
-    mean = f"{percent(result.val_accuracy)} ± {100 * result.val_accuracy_spread:.2f}"
+    mean = f"{100 * result.val_accuracy:.2f} ± {percent(result.val_accuracy_spread)}"
     print_facts({**best, "mean ± deviation": mean, "runs": str(result.path)})
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"

@@ -260,17 +260,23 @@ class RunConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     amp: Literal["auto", "on", "off"] = "auto"
-    """Mixed precision; auto: on CUDA devices that compute in bfloat16."""
+    """Mixed precision; auto: where it is clearly faster on this device for this model, measured once and remembered;
+    for training and for inference apart."""
     amp_dtype: Literal["bfloat16", "float16"] = "bfloat16"
-    compile: bool = False
-    """Compile the model with torch.compile."""
+    """With auto, GPUs without bfloat16 take float16 in any case."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Train through torch.compile; auto: on CUDA devices, where training is long enough to win back the time;
+    a head alone never is compiled."""
     save_every: int = 0
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
+    save_steps: int = 0
+    """Save the training state every this many steps, besides every epoch; 0: not."""
 
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
-        check(self.save_every >= 0, f"save_every = {self.save_every} is negative")
+        for name in ("save_every", "save_steps"):
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
         check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
 
 

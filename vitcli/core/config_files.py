@@ -167,6 +167,8 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         value = value.as_kind(kind)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
+        if isinstance(value, bool) and "on" in inner:
+            value = "on" if value else "off"
         if value in inner:
             return value
         raise UsageError(

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError, UsageError, VitError
 
 _ABANDONED = 3600.0
 """Seconds without a write after which a temporary file belongs to a process that was killed."""
@@ -49,29 +49,41 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent, os.O_RDONLY)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of ``replacing`` that killed processes left in a folder, however large they are."""
+def remove_abandoned(folder: Path, *, after: float = _ABANDONED) -> None:
+    """Remove the temporary files of ``replacing`` that killed processes left in a folder, however large they are.
+
+    Args:
+        folder: to look in.
+        after: seconds without a write; 0, where nobody else can be writing.
+    """
     for path in folder.glob(".*-*.tmp*"):
         with suppress(OSError):  # somebody else was quicker, or still has it open
-            if time.time() - path.stat().st_mtime > _ABANDONED:
+            if time.time() - path.stat().st_mtime >= after:
                 path.unlink()
 
 
 @contextmanager
-def writing_in(folder: Path) -> Iterator[None]:
+def writing_in(
+    folder: Path, *, fault: type[VitError] = DataError, what_then: str = f"or {_ELSEWHERE}"
+) -> Iterator[None]:
     """Turn what the disk refuses while the block writes into this folder into a message.
 
+    Args:
+        folder: that is written.
+        fault: what is raised.
+        what_then: to be done when the disk can be written again, or instead.
+
     Raises:
-        DataError: the disk is full, or the folder cannot be written.
+        DataError, or what ``fault`` is: the disk is full, or the folder cannot be written.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise DataError(
+        raise fault(
             f"the disk of {folder} is full: {reason}" if is_full else f"{folder} cannot be written: {reason}",
-            hint=f"{'make room there' if is_full else 'mend that'}, or {_ELSEWHERE}",
+            hint=f"{'make room there' if is_full else 'mend that'}, {what_then}",
         ) from error
 
 

@@ -1,9 +1,10 @@
 """Experiment directories: ``Run`` is one of them, and this is the only file that knows what is where inside.
 
-run.json        schema, versions, command, seed, git commit, status, times
-config.json     every setting, and the model in full
+run.json        schema, versions, command, seed, git commit, status, times, resumptions
+config.json     every setting, the model in full, and the preprocessing
 metrics.json    one record per epoch, and the best one
-checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors
+checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; state.safetensors, from which training goes
+                on, and state-before.safetensors, the one before it
 evaluations/    attention/    figures/    exports/    cache/
 """
 
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +77,7 @@ class Run:
             "status": "running",
             "started": _now(),
             "ended": None,
+            "resumed": [],
             "command": sys.argv,
             "seed": seed,
             **summary,
@@ -106,6 +108,11 @@ class Run:
         """The file of the checkpoint ``best``, ``last`` or of an epoch (counted from 1)."""
         stem = which if isinstance(which, str) else f"epoch-{which:04d}"
         return self.path / "checkpoints" / f"{stem}.safetensors"
+
+    @property
+    def states(self) -> tuple[Path, Path]:
+        """The files of the training state and of the one before it."""
+        return self.checkpoint("state"), self.checkpoint("state-before")
 
     def figure(self, name: str) -> Path:
         """The file of a figure."""
@@ -163,6 +170,15 @@ class Run:
         """Store which images were held out."""
         write_json(self.path / "split.json", {"schema": SCHEMA, **split})
 
+    def note(self, **facts: Any) -> None:
+        """Store more about the run in its ``run.json``."""
+        self.info |= facts
+        write_json(self._info_file, self.info)
+
+    def reopen(self) -> None:
+        """Mark a run that ended, or was killed, as running again."""
+        self.note(status="running", ended=None, resumed=[*self.info.get("resumed", ()), _now()])
+
     def save_metrics(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Store the record of every epoch so far, and the best of them."""
         best = next((record for record in reversed(epochs) if record["is_best"]), None)
@@ -171,19 +187,16 @@ class Run:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Mark the run with how the block ended: finished, interrupted or failed."""
+        status: Status = "failed"
         try:
             yield
+            status = "finished"
         except (Interrupted, KeyboardInterrupt):
-            self._finish("interrupted")
+            status = "interrupted"
             raise
-        except BaseException:
-            self._finish("failed")
-            raise
-        self._finish("finished")
-
-    def _finish(self, status: Status) -> None:
-        self.info |= {"status": status, "ended": _now()}
-        write_json(self._info_file, self.info)
+        finally:
+            with nullcontext() if status == "finished" else suppress(OSError):  # a full disk is the fault to tell of
+                self.note(status=status, ended=_now())
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
@@ -199,6 +212,8 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
     """Refuse a run directory that exists already, so that nothing is lost by accident."""
     if not path.exists() and not path.is_symlink():
         return
+    if path.is_dir() and set(path.iterdir()) <= set(path.glob(".run-*.tmp.json")):
+        return  # what made it was killed before it was a run
     if not (path / "run.json").is_file():
         raise RunError(f"{path} exists and is no run", hint="choose another name: --name NAME")
     if not overwrite:

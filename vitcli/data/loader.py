@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vitcli.core.seeds import derived_seed
 from vitcli.data.cache import Images
 
 _FITS_DEVICE = 0.5
@@ -40,7 +41,7 @@ class Batches:
         batch_size: images per batch; the last batch may be smaller.
         transform: what becomes of a batch.
         device: where batches go.
-        seed: of order and transform; the same seed and epoch give the same batches.
+        seed: of order and transform; the same seed, epoch and step give the same batch.
         balanced: shuffled epochs draw with replacement, every class equally often; they are as long as otherwise.
     """
 
@@ -75,23 +76,26 @@ class Batches:
         return math.ceil(self.num_images / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._batches(self.members, torch.Generator().manual_seed(self.seed))
+        return self._batches(self.members, epoch=0, start=0)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """All batches in the random order of one epoch."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch in its random order, from step ``start`` on."""
+        generator = torch.Generator().manual_seed(derived_seed("order", self.seed, number))
         if self._chances is None:
             order = torch.randperm(self.num_images, generator=generator)
         else:
             shares = self._chances.cumsum(0)
             draws = torch.rand(self.num_images, generator=generator, dtype=torch.float64) * shares[-1]
             order = torch.searchsorted(shares, draws).clamp(max=self.num_images - 1)
-        return self._batches(self.members[order], generator)
+        return self._batches(self.members[order], epoch=number, start=start)
 
-    def _batches(self, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+    def _batches(self, order: Tensor, *, epoch: int, start: int) -> Iterator[Batch]:
         here, there = order.to(self.images.device), order.to(self.device)  # one copy an epoch, not one a batch
-        gathered = self._gathered(here.split(self.batch_size))
-        for images, from_labels in zip(gathered, there.split(self.batch_size), strict=True):
+        gathered = self._gathered(here.split(self.batch_size)[start:])
+        for step, (images, from_labels) in enumerate(
+            zip(gathered, there.split(self.batch_size)[start:], strict=True), start
+        ):
+            generator = torch.Generator().manual_seed(derived_seed("transform", self.seed, epoch, step))
             yield self._transform(images.to(self.device, non_blocking=True), generator), self.labels[from_labels]
 
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:

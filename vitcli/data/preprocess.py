@@ -69,26 +69,18 @@ def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
     return None if pixels is None else _resized(pixels, geometry)
 
 
-def open_image(path: Path, geometry: Geometry | None = None) -> Image.Image:
+def _upright(path: Path, geometry: Geometry) -> tuple[Image.Image, Box]:
     """The decoded image of a file, turned upright as its EXIF data says; of an animation, the first frame.
 
-    Args:
-        path: the file.
-        geometry: what it is going to be: of a JPEG that is at least twice as large, a half, a quarter or an eighth is
-            decoded, at a fraction of the time; None: all of it.
+    Of a JPEG that is at least twice as large as what it is going to be, a half, a quarter or an eighth is decoded, at a
+    fraction of the time.
 
-    Raises:
-        DataError: the file is missing or is no image.
+    Returns:
+        The image; where in it the file's pixels are: a part of a JPEG ends with a fraction of a pixel.
     """
-    image, _ = _upright(path, geometry)
-    return image
-
-
-def _upright(path: Path, geometry: Geometry | None) -> tuple[Image.Image, Box]:
-    """A decoded image, and where in it the file's pixels are: a part of a JPEG ends with a fraction of a pixel."""
     with _opened(path) as image:
         width, height = map(float, image.size)
-        if geometry and image.format in {"JPEG", "MPO"}:  # what many phones call JPEG is MPO: several in one file
+        if image.format in {"JPEG", "MPO"}:  # what many phones call JPEG is MPO: several in one file
             size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
             left, top, right, bottom = crop_box(size, geometry)
             scale = max(geometry.size[0] / (bottom - top), geometry.size[1] / (right - left))

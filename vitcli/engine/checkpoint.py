@@ -4,6 +4,8 @@ Its metadata carries, as JSON: the model's configuration, the class names, the p
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,7 +46,21 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        write_tensors(temporary, tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a ``.safetensors`` file.
+
+    Raises:
+        OSError: the disk is full, or does not want it; safetensors has only a text for that.
+    """
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata or {}))
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        raise
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -75,11 +91,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if metadata.get("format") != _FORMAT:
         raise ModelError(f"{path} is no checkpoint of vit", hint="`vit train` writes them")
     try:
-        model = _model_config(json.loads(metadata["model"]))
+        model = model_config_from(json.loads(metadata["model"]))
         return Checkpoint(
             model=model,
             classes=tuple(json.loads(metadata["classes"])),
-            preprocessing=_preprocessing(json.loads(metadata["preprocessing"])),
+            preprocessing=preprocessing_from(json.loads(metadata["preprocessing"])),
             provenance=json.loads(metadata["provenance"]),
             weights=weights,
         )
@@ -87,12 +103,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(f"the metadata of {path} cannot be read: {error}") from None
 
 
-def _model_config(fields: dict[str, Any]) -> ModelConfig:
+def model_config_from(fields: Mapping[str, Any]) -> ModelConfig:
+    """The inverse of ``asdict``, of what JSON makes of it."""
     sizes = {name: tuple(fields[name]) for name in ("image_size", "patch_size")}
     return ModelConfig(**{**fields, **sizes})
 
 
-def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
+def preprocessing_from(fields: Mapping[str, Any]) -> Preprocessing:
+    """The inverse of ``asdict``, of what JSON makes of it."""
     geometry = fields["geometry"]
     return Preprocessing(
         geometry=Geometry(**{**geometry, "size": tuple(geometry["size"])}),

@@ -2,9 +2,13 @@
 
 import contextlib
 import functools
+import hashlib
 import os
+import platform
 import random
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +48,17 @@ def describe(device: torch.device) -> str:
     return f"cpu ({threads} thread{'s' if threads > 1 else ''})" if device.type == "cpu" else str(device)
 
 
+def seed_draws(seed: int, device: torch.device) -> None:
+    """Seed Python, NumPy, torch and one device, in microseconds: ``torch.manual_seed`` is far too slow for every step."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries may draw from the global generator
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
     """Seed Python, NumPy and torch, and refuse operations that are not deterministic if asked to."""
     random.seed(seed)
@@ -58,17 +73,68 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
 @functools.cache
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16, and does not merely emulate it."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _processor_has_bfloat16()
+
+
+def _processor_has_bfloat16() -> bool:
+    """AVX-512-BF16 or AMX on x86, BF16 on ARM; False where this version of torch cannot tell."""
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or any(
+        getattr(torch.cpu, probe, lambda: False)() for probe in probes
+    )
+
+
+@functools.cache
+def _processor() -> tuple[str, str]:
+    """The processor's model, and a fingerprint of what it can do."""
+    facts: dict[str, str] = {}
+    with contextlib.suppress(OSError):  # only Linux has it
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    model = facts.get("model name") or facts.get("CPU part") or platform.processor() or platform.machine()
+    flags = facts.get("flags") or facts.get("Features") or ""
+    able = f"{torch.backends.cpu.get_cpu_capability()} {' '.join(sorted(flags.split()))}"
+    return model, hashlib.sha256(able.encode()).hexdigest()[:16]
+
+
+def fingerprint(device: torch.device) -> dict[str, str | int]:
+    """What the speed of a device depends on: its model, the version of torch, threads."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+    model, flags = _processor()
+    return {
+        "device": f"{device.type} {model}",
+        "flags": flags,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 class Precision:
-    """Mixed precision for one device: an autocast context, and a gradient scaler where float16 needs one."""
+    """Mixed precision for one device: an autocast context, and a gradient scaler where float16 needs one.
+
+    Args:
+        device: where it is computed.
+        amp: ``on`` or ``off``; what ``auto`` means is chosen by ``engine.precision``.
+        dtype: ``bfloat16`` or ``float16``.
+    """
 
     def __init__(self, device: torch.device, *, amp: str, dtype: str) -> None:
-        self.enabled = amp == "on" or (amp == "auto" and has_bfloat16(device))
+        assert amp in {"on", "off"}, amp
+        self.enabled = amp == "on"
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float16
         self._device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.enabled and self.dtype is torch.float16)
+
+    @property
+    def name(self) -> str:
+        """float32, bfloat16 or float16."""
+        return str(self.dtype if self.enabled else torch.float32).removeprefix("torch.")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which to run the model."""

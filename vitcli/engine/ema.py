@@ -1,6 +1,8 @@
 """An exponential moving average of weights (Polyak & Juditsky 1992), which often generalises better than the last ones."""
 
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,3 +27,12 @@ class WeightAverage:
         share = 1.0 if self._is_empty else 1 - self.decay
         self._is_empty = False
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), share)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training run needs to go on."""
+        return {"model": self.model.state_dict(), "is_empty": self._is_empty}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""
+        self.model.load_state_dict(state["model"])
+        self._is_empty = state["is_empty"]

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitcli.core.seeds import derived_seed
+
 
 class Mixing:
     """Mix a batch with itself in reverse order.
@@ -19,30 +21,26 @@ class Mixing:
     def __init__(self, *, mixup: float, cutmix: float, seed: int) -> None:
         self.alphas = {name: alpha for name, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha}
         self.seed = seed
-        self._random = np.random.default_rng(seed)
 
     def __bool__(self) -> bool:
         return bool(self.alphas)
 
-    def start_epoch(self, epoch: int) -> None:
-        """Make the draws of this epoch the same, whatever came before."""
-        self._random = np.random.default_rng((self.seed, epoch))
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, float]:
+    def __call__(self, images: Tensor, *, epoch: int, step: int) -> tuple[Tensor, float]:
         """(B, C, H, W) -> mixed images, and the share of each image's own label; 1 minus it is its partner's.
 
-        The partner of image i is image B - 1 - i.
+        The partner of image i is image B - 1 - i. Every step of every epoch has draws of its own.
         """
-        name = self._random.choice(list(self.alphas))
-        share = self._random.beta(self.alphas[name], self.alphas[name])
+        random = np.random.default_rng(derived_seed("mixing", self.seed, epoch, step))
+        name = random.choice(list(self.alphas))
+        share = random.beta(self.alphas[name], self.alphas[name])
         partners = images.flip(0)
         if name == "mixup":
             return torch.lerp(partners, images, share), share
         height, width = images.shape[-2:]
         side = math.sqrt(1 - share)
         box_height, box_width = round(height * side), round(width * side)
-        top = self._random.integers(height - box_height + 1)
-        left = self._random.integers(width - box_width + 1)
+        top = random.integers(height - box_height + 1)
+        left = random.integers(width - box_width + 1)
         box = (..., slice(top, top + box_height), slice(left, left + box_width))
         images = images.clone()
         images[box] = partners[box]

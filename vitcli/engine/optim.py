@@ -1,7 +1,7 @@
 """From a model and a configuration to optimisers whose every parameter has its own learning rate and decay."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -35,9 +35,13 @@ class Optimizers:
 
     def __init__(self, optimizers: Iterable[Optimizer]) -> None:
         self.all = list(optimizers)
-        self.groups = [group for optimizer in self.all for group in optimizer.param_groups]
         for group in self.groups:
             group["peak_lr"] = group["lr"]
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """All groups of parameters; those of a torch optimiser are others after its state was loaded."""
+        return [group for optimizer in self.all for group in optimizer.param_groups]
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -64,6 +68,19 @@ class Optimizers:
             for optimizer in self.all:
                 optimizer.step()
         scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Momenta and the like, by optimiser and by number of the parameter; rates and decays are the configuration's."""
+        return {
+            str(index): {str(number): values for number, values in optimizer.state_dict()["state"].items()}
+            for index, optimizer in enumerate(self.all)
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""
+        for index, optimizer in enumerate(self.all):
+            values = {int(number): dict(each) for number, each in state[str(index)].items()}
+            optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 _Groups = dict[tuple[float, float], list[nn.Parameter]]

@@ -1,15 +1,15 @@
 """The training loop: epochs of steps, judged on validation images, the best kept.
 
 It knows batches, a model and an optimiser configuration; what is saved, and how progress is shown, is its caller's
-affair (``Saver`` and ``Emit``).
+affair (``Saver`` and ``Emit``). Every step has a seed of its own, so that its state is its place in the training and what
+the steps before it have changed: a new trainer with that state goes on as if nothing had happened.
 """
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,12 +17,17 @@ from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted
 from vitcli.core.interrupts import StopRequest
-from vitcli.engine.device import Precision
+from vitcli.core.seeds import derived_seed
+from vitcli.engine.compiling import Forward
+from vitcli.engine.device import Precision, seed_draws
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.optim import Optimizers, build_optimizers
 from vitcli.engine.schedule import learning_rate_factor
+from vitcli.engine.state import State
+from vitcli.engine.stopping import best_of, is_better, is_out_of_patience, is_over
+from vitcli.engine.totals import EpochTotals
 
 _REPORT_SECONDS = 0.2
 """Time between two looks at the loss; each look waits for the device."""
@@ -38,28 +43,18 @@ class TrainBatches(Protocol):
     def __len__(self) -> int:
         """Batches per epoch."""
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch."""
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch, from step ``start`` on."""
 
 
 class Saver(Protocol):
-    """What the trainer asks to be kept; ``weights`` are those that were, or would be, evaluated."""
+    """What the trainer asks to be kept. The tensors of a state change with the next step: a saver takes copies."""
 
-    def save_epoch(self, weights: dict[str, Tensor], records: list[EpochRecord]) -> None:
+    def save_epoch(self, state: State) -> None:
         """After every epoch."""
 
-    def save_interrupted(self, weights: dict[str, Tensor], epoch: int, step: int) -> None:
-        """After the step that a signal interrupted."""
-
-
-@dataclass(slots=True)
-class _Totals:
-    """Sums over an epoch, kept on the device so that steps need not wait for each other."""
-
-    loss: Tensor
-    correct: Tensor
-    images: int = 0
-    data_seconds: float = 0.0
+    def save_step(self, state: State) -> None:
+        """In the middle of an epoch: every so many steps, and after the step that a signal interrupted."""
 
 
 class Trainer:
@@ -71,13 +66,15 @@ class Trainer:
         val: validation batches, which choose the best epoch.
         config: the optimisation.
         mixing: MixUp and CutMix.
-        precision: what to compute in.
+        precision: what training computes in.
         saver: keeps checkpoints and metrics; None: nobody does, and only ``time_steps`` can be called.
         emit: told about the progress.
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
+        save_steps: have the state saved every so many steps, besides every epoch; 0: not.
         class_weights: what mistakes about each class cost in training, (K,); None: all alike.
-        compile_model: train through torch.compile.
+        val_precision: what validation computes in; None: the same.
+        forward: how the model is called in training, for example compiled; None: as it is.
     """
 
     def __init__(
@@ -93,8 +90,10 @@ class Trainer:
         emit: Emit,
         stop: StopRequest,
         seed: int,
+        save_steps: int = 0,
         class_weights: Tensor | None = None,
-        compile_model: bool = False,
+        val_precision: Precision | None = None,
+        forward: Forward | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -106,13 +105,17 @@ class Trainer:
         self.emit = emit
         self.stop = stop
         self.seed = seed
+        self.save_steps = save_steps
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
         self.average = WeightAverage(model, config.ema_decay) if config.ema else None
         self.records: list[EpochRecord] = []
-        self._factor = 0.0
-        self._forward = torch.compile(model) if compile_model else model
+        self.epoch, self.step = 1, 0
+        """The epoch under way, and how many of its steps are done."""
+        self.val_precision = val_precision or precision
+        self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
+        self.totals = EpochTotals.none(self._device)
         self._class_weights = None if class_weights is None else class_weights.to(self._device)
 
     def fit(self) -> list[EpochRecord]:
@@ -120,17 +123,41 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no longer finite; the checkpoints of earlier epochs stay as they are.
-            Interrupted: a signal asked to stop; the weights were saved.
+            Interrupted: a signal asked to stop; the state was given to the saver.
         """
         self.emit(TrainingStarted(epochs=self.config.epochs, steps_per_epoch=len(self.train)))
-        for epoch in range(1, self.config.epochs + 1):
-            self._train_epoch(epoch)
-            if self._out_of_patience():
-                self.emit(Note(text=f"no better epoch than {self.best.epoch}: stopped after {epoch}"))
-                break
-            if self.stop and epoch < self.config.epochs:
-                raise self.stop.error(f"after epoch {epoch}; all is saved")
+        while not is_over(self.records, self.config):
+            self._train_epoch()
+            if self.stop and not is_over(self.records, self.config):
+                raise self.stop.error(f"after epoch {self.epoch - 1}; all is saved")
+        if is_out_of_patience(self.records, self.config):
+            self.emit(Note(text=f"no better epoch than {self.best.epoch}: stopped after {self.records[-1].epoch}"))
         return self.records
+
+    def state_dict(self) -> State:
+        """All that another trainer of the same configuration needs to go on; tensors are those in use."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "optimizers": self.optimizers.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "totals": self.totals.state_dict(),
+            "records": [asdict(record) for record in self.records],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from what ``state_dict`` gave."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizers.load_state_dict(state["optimizers"])
+        if state["scaler"]:  # there is none where another device computes in another precision
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.totals.load_state_dict(state["totals"])
+        self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property
     def saver(self) -> Saver:
@@ -141,57 +168,54 @@ class Trainer:
     @property
     def best(self) -> EpochRecord:
         """The epoch with the best validation accuracy; of equals, the one with the lower validation loss."""
-        return next(record for record in reversed(self.records) if record.is_best)
+        return best_of(self.records)
 
-    def _train_epoch(self, epoch: int) -> None:
-        torch.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-        self.mixing.start_epoch(epoch)
+    def _train_epoch(self) -> None:
+        """What is left of the epoch under way."""
         self.model.train()
-        zero = torch.zeros((), device=self._device)
-        totals = _Totals(loss=zero, correct=zero)
-        started = reported = waited = time.perf_counter()
-        for step, (images, labels) in enumerate(self.train.epoch(epoch)):
-            totals.data_seconds += time.perf_counter() - waited
-            self._factor = self.factor((epoch - 1) * len(self.train) + step)
-            self.optimizers.set_factor(self._factor)
-            self._step(images, labels, totals)
+        reported = waited = time.perf_counter()
+        started = waited - self.totals.seconds
+        for images, labels in self.train.epoch(self.epoch, start=self.step):
+            self.totals.data_seconds += time.perf_counter() - waited
+            self._step(images, labels)
             now = time.perf_counter()
+            self.totals.seconds = now - started
             if now - reported >= _REPORT_SECONDS:
-                self._report(epoch, step + 1, totals, now - started)
+                self._report()
                 reported = now
             if self.stop:
-                self._check_finite(totals, epoch, step + 1)
-                self.saver.save_interrupted(self._weights(), epoch, step + 1)
-                raise self.stop.error(f"in epoch {epoch}, after step {step + 1} of {len(self.train)}; all is saved")
+                self._save_step()
+                where = f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}"
+                raise self.stop.error(f"{where}; all is saved")
+            if self.save_steps and self._steps_done % self.save_steps == 0:
+                self._save_step()
             waited = time.perf_counter()
-        seconds = time.perf_counter() - started
-        self._report(epoch, len(self.train), totals, seconds)
-        self._finish_epoch(epoch, totals, seconds)
+        self._report()
+        self._finish_epoch()
 
     def time_steps(self) -> list[float]:
         """Take the steps of one epoch, and say how many seconds each took; nothing is judged or saved."""
         self.model.train()
-        self.mixing.start_epoch(1)
-        self.optimizers.set_factor(self.factor(0))
-        zero = torch.zeros((), device=self._device)
-        totals, seconds = _Totals(loss=zero, correct=zero), []
+        seconds = []
         started = time.perf_counter()
-        for images, labels in self.train.epoch(1):
-            self._step(images, labels, totals)
-            totals.loss.item()  # waits for the device
+        for images, labels in self.train.epoch(self.epoch):
+            self._step(images, labels)
+            self.totals.loss.item()  # waits for the device
             now = time.perf_counter()
             seconds.append(now - started)
             started = now
         return seconds
 
-    def _step(self, images: Tensor, labels: Tensor, totals: _Totals) -> None:
+    def _step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step, in ``grad_accum_steps`` parts."""
+        seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
+        self.optimizers.set_factor(self.factor(self._steps_done))
         self.optimizers.zero_grad()
         partners, share = labels, 1.0
         if self.mixing:
-            images, share = self.mixing(images)
+            images, share = self.mixing(images, epoch=self.epoch, step=self.step)
             partners = labels.flip(0)
-        count = len(labels)
+        totals, count = self.totals, len(labels)
         part = -(-count // self.config.grad_accum_steps)
         for start in range(0, count, part):
             here = slice(start, start + part)
@@ -201,10 +225,11 @@ class Trainer:
             self.precision.scaler.scale(loss).backward()
             totals.loss = totals.loss + loss.detach() * count
             totals.correct = totals.correct + (logits.detach().argmax(dim=1) == labels[here]).sum()
-        totals.images += count
         self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         if self.average is not None:
             self.average.update(self.model)
+        totals.images += count
+        self.step += 1
 
     def _loss(self, logits: Tensor, labels: Tensor, partners: Tensor, share: float) -> Tensor:
         """Summed cross-entropy, of both labels where images are mixed."""
@@ -220,49 +245,54 @@ class Trainer:
 
         return entropy(labels) if share == 1 else share * entropy(labels) + (1 - share) * entropy(partners)
 
-    def _report(self, epoch: int, step: int, totals: _Totals, seconds: float) -> None:
-        self._check_finite(totals, epoch, step)
+    def _report(self) -> None:
+        self._check_finite()
         self.emit(
             TrainingProgress(
-                epoch=epoch,
-                step=step,
-                loss=totals.loss.item() / totals.images,
-                accuracy=totals.correct.item() / totals.images,
-                images_per_second=totals.images / seconds,
+                epoch=self.epoch,
+                step=self.step,
+                loss=self.totals.mean_loss,
+                accuracy=self.totals.accuracy,
+                images_per_second=self.totals.images_per_second,
             )
         )
 
-    def _check_finite(self, totals: _Totals, epoch: int, step: int) -> None:
-        loss = totals.loss.item()
+    def _save_step(self) -> None:
+        self._check_finite()
+        self.saver.save_step(self.state_dict())
+
+    def _check_finite(self) -> None:
+        loss = self.totals.loss.item()
         if loss - loss == 0:
             return
         raise TrainingError(
-            f"the loss became {loss} in epoch {epoch}, by step {step} (learning rate {self._learning_rate:.3g})",
+            f"the loss became {loss} in epoch {self.epoch}, by step {self.step}"
+            f" (learning rate {self._learning_rate:.3g})",
             hint=f"most often the learning rate is too high: try --lr {self.config.peak_lr / 10:.2g}",
         )
 
-    def _finish_epoch(self, epoch: int, totals: _Totals, seconds: float) -> None:
+    def _finish_epoch(self) -> None:
         """Judge the epoch on the validation images and have it saved."""
-        logits, labels = predict_logits(self._judged, self.val, self.precision)
+        logits, labels = predict_logits(self._judged, self.val, self.val_precision)
         accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
         loss = F.cross_entropy(logits.double(), labels).item()
         if loss - loss != 0:
-            raise TrainingError(f"the validation loss became {loss} in epoch {epoch}", hint="try a lower --lr")
-        is_best = not self.records or (accuracy, -loss) > (self.best.val_accuracy, -self.best.val_loss)
+            raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint="try a lower --lr")
         record = EpochRecord(
-            epoch=epoch,
+            epoch=self.epoch,
             learning_rate=self._learning_rate,
-            train_loss=totals.loss.item() / totals.images,
-            train_accuracy=totals.correct.item() / totals.images,
+            train_loss=self.totals.mean_loss,
+            train_accuracy=self.totals.accuracy,
             val_loss=loss,
             val_accuracy=accuracy,
-            seconds=seconds,
-            images_per_second=totals.images / seconds,
-            data_share=totals.data_seconds / seconds,
-            is_best=is_best,
+            seconds=self.totals.seconds,
+            images_per_second=self.totals.images_per_second,
+            data_share=self.totals.data_seconds / self.totals.seconds,
+            is_best=is_better(accuracy, loss, self.records),
         )
         self.records.append(record)
-        self.saver.save_epoch(self._weights(), self.records)
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
+        self.saver.save_epoch(self.state_dict())
         self.emit(record)
 
     @property
@@ -270,14 +300,11 @@ class Trainer:
         """The model that is evaluated and saved."""
         return self.model if self.average is None else self.average.model
 
-    def _weights(self) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = self._judged.state_dict()
-        return weights
-
-    def _out_of_patience(self) -> bool:
-        patience = self.config.patience
-        return bool(patience) and self.records[-1].epoch - self.best.epoch >= patience
+    @property
+    def _steps_done(self) -> int:
+        return (self.epoch - 1) * len(self.train) + self.step
 
     @property
     def _learning_rate(self) -> float:
-        return self._factor * self.config.peak_lr
+        """Of the step that was taken last."""
+        return self.factor(self._steps_done - 1) * self.config.peak_lr

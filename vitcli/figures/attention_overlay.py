@@ -64,7 +64,6 @@ def overlay(
     scale: Scale,
     *,
     box: Box | None = None,
-    interp: Interpolation | None = None,
 ) -> NDArray[np.uint8]:
     """A map as a veil over an image.
 
@@ -74,25 +73,18 @@ def overlay(
         style: its colours and their opacity.
         scale: of its values.
         box: the part of the image that the map covers; None: all of it.
-        interp: other than the style's.
 
     Returns:
         (H, W, 3)
     """
     left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
-    y, x = (np.arange(side) + 0.5 for side in image.shape[:2])  # centres of pixels
-    covered = np.ix_((top <= y) & (y <= bottom), (left <= x) & (x <= right))
-    rows, columns = picture.weights.shape
-    y, x = y[covered[0].ravel()], x[covered[1].ravel()]
-    values = spread(
-        picture.weights,
-        (y - top) / (bottom - top) * rows,
-        (x - left) / (right - left) * columns,
-        interp or style.interp,
-    )
-    veil = style.colours(is_signed=picture.is_signed)[colour_indices(values, scale)]
+    (rows, y), (columns, x) = _covered(image.shape[0], top, bottom), _covered(image.shape[1], left, right)
+    grid = picture.weights.shape
+    values = spread(picture.weights, y * grid[0], x * grid[1], style.interp)
+    veil = style.alpha * style.colours(is_signed=picture.is_signed).astype(np.float32)
     drawn = image.copy()
-    drawn[covered] = np.rint((1 - style.alpha) * image[covered] + style.alpha * veil)
+    part = drawn[rows, columns]
+    part[...] = np.rint(part * np.float32(1 - style.alpha) + veil[colour_indices(values, scale)])
     return drawn
 
 
@@ -112,6 +104,13 @@ def patch_box(patch: tuple[int, int], grid: tuple[int, int], box: Box) -> Box:
     width, height = (right - left) / grid[1], (bottom - top) / grid[0]
     x, y = left + patch[1] * width, top + patch[0] * height
     return x, y, x + width, y + height
+
+
+def _covered(side: int, start: float, end: float) -> tuple[slice, NDArray[np.float64]]:
+    """The pixels along one axis whose centres lie between two positions, and where: 0 at the start, 1 at the end."""
+    centres = np.arange(side, dtype=np.float64) + 0.5
+    first, last = np.searchsorted(centres, start), np.searchsorted(centres, end, side="right")
+    return slice(int(first), int(last)), (centres[first:last] - start) / (end - start)
 
 
 def _shares(positions: NDArray[np.float64], count: int, interp: Interpolation) -> NDArray[np.float64]:

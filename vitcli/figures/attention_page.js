@@ -20,11 +20,13 @@ let attention = null; // { scales, shares } of the image that is shown, once unp
 /* Data */
 
 function bytesOf(text) {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < bytes.length; at++) bytes[at] = letters.charCodeAt(at);
+  return bytes;
 }
 
 const image = () => images[state.image];
-const countPatches = () => image().grid[0] * image().grid[1];
 const countPrefix = () => image().attention?.prefix.length ?? 0;
 const place = (patch) => `row ${Math.floor(patch / image().grid[1])}, column ${patch % image().grid[1]}`;
 const number = (value) => String(Number(value.toPrecision(3)));
@@ -35,6 +37,8 @@ function chosenMap() {
   const maps = image().maps.filter((map) => map.method === state.method);
   return maps.find((map) => map.target === state.target) ?? maps[0];
 }
+
+const mapName = ({ method, target }) => (target ? `${method} for ${target}` : method);
 
 /** zlib: a float32 per row, then a byte per entry, both (layers, heads, queries, keys); the largest of a row is 255. */
 async function unpacked(index) {
@@ -64,8 +68,7 @@ function shown() {
   const token = state.held ?? (state.cursor === null ? null : state.cursor + countPrefix());
   if (token === null || !attention) {
     const map = chosenMap();
-    const name = map.target ? `${map.method} for ${map.target}` : map.method;
-    return { values: map.values, isSigned: map.isSigned, name, unit: map.unit, token: null, row: null };
+    return { values: map.values, isSigned: map.isSigned, name: mapName(map), unit: map.unit, token: null, row: null };
   }
   const row = attentionRow(token);
   const { layers, heads } = image().attention;
@@ -100,38 +103,40 @@ function scaleOf(values, isSigned) {
 
 /** Along one axis: for every pixel the patch before its centre, the one after, and how far it is on the way. */
 function taps(pixels, patches) {
-  return Array.from({ length: pixels }, (_, pixel) => {
+  const found = { before: new Int32Array(pixels), after: new Int32Array(pixels), way: new Float64Array(pixels) };
+  for (let pixel = 0; pixel < pixels; pixel++) {
     const at = ((pixel + 0.5) / pixels) * patches;
-    if (!state.smooth) return [Math.floor(at), Math.floor(at), 0];
-    const before = Math.floor(at - 0.5);
-    return [Math.max(before, 0), Math.min(before + 1, patches - 1), at - 0.5 - before];
-  });
+    const before = Math.floor(state.smooth ? at - 0.5 : at);
+    found.before[pixel] = Math.max(before, 0);
+    found.after[pixel] = Math.min(before + 1, patches - 1);
+    found.way[pixel] = state.smooth ? at - 0.5 - before : 0;
+  }
+  return found;
 }
 
 function drawOverlay(values, isSigned, scale) {
   const { width, height } = canvas;
   const [rows, columns] = image().grid;
+  const { alpha } = state;
   const table = tables[Number(isSigned)];
-  const across = taps(width, columns);
-  const down = taps(height, rows);
+  const [across, down] = [taps(width, columns), taps(height, rows)];
   const pixels = new ImageData(width, height);
+  const [below, above] = [ground.data, pixels.data];
   const line = new Float64Array(columns);
   const range = scale.high - scale.low;
   for (let y = 0, at = 0; y < height; y++) {
-    const [above, below, share] = down[y];
+    const [first, second] = [down.before[y] * columns, down.after[y] * columns];
     for (let column = 0; column < columns; column++) {
-      line[column] = values[above * columns + column] * (1 - share) + values[below * columns + column] * share;
+      line[column] = values[first + column] * (1 - down.way[y]) + values[second + column] * down.way[y];
     }
     for (let x = 0; x < width; x++, at += 4) {
-      const [left, right, way] = across[x];
-      const value = line[left] * (1 - way) + line[right] * way;
+      const value = line[across.before[x]] * (1 - across.way[x]) + line[across.after[x]] * across.way[x];
       const fraction = range ? Math.min(Math.max((value - scale.low) / range, 0), 1) : 0.5;
       const colour = 3 * Math.min(Math.floor(256 * fraction), 255);
-      for (let channel = 0; channel < 3; channel++) {
-        pixels.data[at + channel] =
-          (1 - state.alpha) * ground.data[at + channel] + state.alpha * table[colour + channel];
-      }
-      pixels.data[at + 3] = 255;
+      above[at] = (1 - alpha) * below[at] + alpha * table[colour];
+      above[at + 1] = (1 - alpha) * below[at + 1] + alpha * table[colour + 1];
+      above[at + 2] = (1 - alpha) * below[at + 2] + alpha * table[colour + 2];
+      above[at + 3] = 255;
     }
   }
   context.putImageData(pixels, 0, 0);
@@ -164,21 +169,20 @@ function drawBar(isSigned, scale) {
   part("more").textContent = !isFlat && scale.most > scale.high ? `▸ max ${number(scale.most)}` : "";
 }
 
-function describe({ values, token, row }) {
+/** What is under the pointer, and what stands out. */
+function describe({ values, name, token, row }) {
   const { cursor } = state;
   const largest = values.indexOf(values.reduce((one, other) => Math.max(one, other)));
-  const lines = [`largest ${number(values[largest])} at ${place(largest)}`];
+  const lines = [];
+  if (cursor !== null && row) lines.push(`${mapName(chosenMap())}: ${number(chosenMap().values[cursor])} at ${place(cursor)}`);
   if (cursor !== null) {
-    lines.unshift(`${number(values[cursor])} at ${place(cursor)}`);
-    if (token === cursor + countPrefix()) {
-      lines[0] = `${number(values[cursor])} from ${place(cursor)} to itself`;
-      lines.unshift(`${number(chosenMap().values[cursor])} is its value in the map of ${chosenMap().method}`);
-    }
+    const isItself = token === cursor + countPrefix();
+    const what = isItself ? "attention to itself" : row ? "attention" : name;
+    lines.push(`${what}: ${number(values[cursor])}${isItself ? "" : ` at ${place(cursor)}`}`);
   }
-  if (row) {
-    const prefix = image().attention.prefix.map((name, at) => `${name} ${number(row[at])}`);
-    if (prefix.length) lines.push(`outside the picture: ${prefix.join(", ")}`);
-  }
+  lines.push(`largest: ${number(values[largest])} at ${place(largest)}`);
+  const outside = row ? image().attention.prefix.map((each, at) => `${each} ${number(row[at])}`) : [];
+  if (outside.length) lines.push(`outside the picture: ${outside.join(", ")}`);
   return lines.join("\n");
 }
 
@@ -193,6 +197,7 @@ function draw() {
   canvas.setAttribute("aria-label", now.name);
   part("shown").textContent = [now.name, now.unit, settings.normWords].filter(Boolean).join(" · ");
   part("value").textContent = describe(now);
+  part("hint").hidden = now.row !== null || !attention;
 }
 
 /* Controls */
@@ -238,11 +243,11 @@ function update(changes) {
   part("alpha-name").textContent = `${Math.round(100 * state.alpha)} %`;
   part("smooth").checked = state.smooth;
   if (attention) {
-    const tokens = stored.prefix.map((name, token) => [String(token), `the ${name}`]);
-    const held = state.held >= countPrefix() && state.held !== null ? [[String(state.held), tokenName(state.held)]] : [];
-    const chosen = state.held === null ? "" : String(state.held);
+    const tokens = stored.prefix.map((_, token) => token);
+    if (state.held !== null && !tokens.includes(state.held)) tokens.push(state.held);
+    const queries = tokens.map((token) => [String(token), `attention of the ${tokenName(token)}`]);
     const hold = (token) => update({ held: token === "" ? null : Number(token) });
-    offer(part("queries"), [["", "nothing: the map"], ...tokens, ...held], chosen, hold);
+    offer(part("queries"), [["", "the map"], ...queries], String(state.held ?? ""), hold);
     part("layer").value = state.layer;
     part("layer-name").textContent = stored.layers[state.layer];
     part("head").value = state.head;

@@ -115,7 +115,9 @@ def attention_page(
     style = style or Style()
     css, script = _template("css"), _template("js")
     settings = {
-        "tables": [base64.b64encode(style.colours(is_signed=is_signed)).decode() for is_signed in (False, True)],
+        "tables": [
+            base64.b64encode(style.colours(is_signed=is_signed).tobytes()).decode() for is_signed in (False, True)
+        ],
         "alpha": style.alpha,
         "norm": style.norm,
         "normWords": NORM_WORDS[style.norm],
@@ -143,7 +145,7 @@ def packed_attention(attention: NDArray[np.float32]) -> bytes:
     """Attention, (L, H, N, N), compressed: the largest entry of every row as float32, then 255ths of it as bytes."""
     assert np.isfinite(attention).all(), "attention with NaN or infinity"
     largest = attention.max(axis=-1, keepdims=True)
-    steps = np.rint(attention * (_LEVELS / np.maximum(largest, np.finfo(np.float32).tiny)))
+    steps = np.rint(attention / np.where(largest > 0, largest, 1) * _LEVELS)
     return zlib.compress(largest.astype("<f4").tobytes() + steps.astype(np.uint8).tobytes(), level=3)
 
 

@@ -15,7 +15,8 @@ from vitcli.figures.colour_bar import bar_width, draw_colour_bar
 
 _BAR_SIZE = 12
 _LEAST_BAR = 84
-"""Pixels of the values at the small colour bars, and of the shortest of them."""
+_LEAST_COLUMN = 84
+"""Pixels of the values at the small colour bars, of the shortest of these, and of a column without its bar."""
 _GAP = 14
 _LEAST_WIDTH = 560
 """Pixels of a sheet that leave room for its title."""
@@ -44,7 +45,7 @@ def draw_comparison(subject: Subject, pictures: Sequence[MapPicture], path: Path
     found = {(picture.method, picture.target): picture for picture in pictures}
     side = max(180, min(300, 1200 // (len(targets) + 1), 2000 // len(methods)))
     image = panel(subject.pixels, least=side, most=side)
-    height, width = image.shape[:2]
+    height, width = image.shape[0], max(image.shape[1], _LEAST_COLUMN)
     across, down = width + bar_width(_BAR_SIZE) + _GAP, max(height, _LEAST_BAR) + _GAP + 6
     labels = [Line(text=method, size=17, is_bold=True) for method in methods]
     label_width = min(max(label.width for label in labels), _WIDEST_LABEL) + _GAP
@@ -153,7 +154,7 @@ def draw_blocks(
     """The map of every layer, (L, h, w), from the first to the last, each on a scale of its own; the image comes first."""
     image = panel(subject.pixels, least=224, most=224)
     height, width = image.shape[:2]
-    across, down = max(width, 100) + bar_width(_BAR_SIZE) + _GAP, max(height, _LEAST_BAR) + 26 + _GAP
+    across, down = max(width, _LEAST_COLUMN) + bar_width(_BAR_SIZE) + _GAP, max(height, _LEAST_BAR) + 26 + _GAP
     columns = min(len(maps) + 1, 7 if len(maps) > 12 else 5)
     rows = -(-(len(maps) + 1) // columns)
     frame = _framed(subject, style, inner=(columns * across, rows * down), notes=(method, "every map on its own scale"))

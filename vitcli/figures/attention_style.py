@@ -148,8 +148,9 @@ def colour_indices(weights: NDArray[np.float64], scale: Scale) -> NDArray[np.uin
 
 
 def number(value: float) -> str:
-    """Three digits of a value, with an ordinary minus."""
-    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
+    """Three digits of a value."""
+    digits, _, exponent = f"{value:.3g}".partition("e")
+    return f"{digits}e{int(exponent)}" if exponent else digits
 
 
 @cache

@@ -1,35 +1,45 @@
 """Confusion matrices."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vitcli.figures.canvas import literal, new_figure, save_figure
+from vitcli.core.short_names import distinct
+from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title
 
 _MOST_NUMBERS = 25
 """Classes up to which cells carry numbers."""
 _MOST_NAMES = 60
-"""Classes up to which all of them are named."""
+"""Classes that are named; of more, every nth."""
+_NAME_WIDTH = 32
+_LINE_WIDTH = 20
+"""Of names that have room for several lines."""
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, *, title: str) -> None:
     """True classes in rows, predicted ones in columns; colour is the share of the row."""
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(max(4.5, 0.5 * len(classes) + 1.5), 14)
-    figure = new_figure(side + 1, side)
+    side = min(max(3.2, 0.5 * len(classes)), 12)
+    figure = new_figure(side, side)
     axes = figure.subplots()
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set(title=literal(title), xlabel="predicted class", ylabel="true class")
-    if len(classes) <= _MOST_NAMES:
-        names = [literal(name) for name in classes]
-        axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(len(classes)), names)
-    if len(classes) <= _MOST_NUMBERS:
+    axes.set(xlabel="predicted class", ylabel="true class")
+    is_roomy = len(classes) <= _MOST_NUMBERS
+    named = range(0, len(classes), math.ceil(len(classes) / _MOST_NAMES))
+    names = [fitted(name, _LINE_WIDTH if is_roomy else _NAME_WIDTH, lines=3) for name in distinct(classes, _NAME_WIDTH)]
+    labels = [names[at] for at in named]
+    axes.set_xticks(named, labels, rotation=90 if max(map(len, labels)) > 2 else 0, fontsize=8)
+    axes.set_yticks(named, labels, fontsize=8)
+    if is_roomy:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    longest = max(label.get_window_extent().width for label in axes.get_yticklabels()) / figure.dpi
+    figure.set_size_inches(side + longest + 1.8, side + longest + 1.0)  # the names take nothing from the matrix
+    set_title(figure, title)
     save_figure(figure, path)

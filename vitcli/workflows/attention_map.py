@@ -1,6 +1,7 @@
 """Show which patches of an image a prediction rests on."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box, load_array, to_array
 from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
+from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import Subject
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_images import ImageSource, ImageToExplain
-from vitcli.workflows.attention_pictures import Drawing, TargetMap, draw_pictures, save_arrays
+from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, draw_pictures, save_arrays
 from vitcli.workflows.attention_question import Wanted, patch_at
 from vitcli.workflows.attention_report import AttentionMap, AttentionReport, ExplainedImage, as_json
 from vitcli.workflows.explaining import Explainer, Explanation, Question, explain
@@ -130,15 +132,20 @@ def attention_maps(
     )
     found: list[ExplainedImage] = []
     sheets: dict[str, list[tuple[Subject, TargetMap]]] = {}
+    html = folder / "attention.html" if drawing.page else None
     try:
-        for one in _explained(loaded, images, question, wanted.query, emit):
-            if isinstance(one, ExplainedImage):
-                found.append(one)
-                continue
-            subject = _subject(one, loaded, full=drawing.full)
-            found.append(_write(one, subject, loaded, drawing, folder, draws=not sheet))
-            for each in one.maps if sheet else ():
-                sheets.setdefault(each.method if len(question.choices) == 1 else each.label, []).append((subject, each))
+        with attention_page(html, title=loaded.name, style=drawing.style) if html else nullcontext() as page:
+            for one in _explained(loaded, images, question, wanted.query, emit):
+                if isinstance(one, ExplainedImage):
+                    found.append(one)
+                    continue
+                subject = _subject(one, loaded, full=drawing.full)
+                found.append(_write(one, subject, loaded, drawing, folder, draws=not sheet))
+                if page:
+                    add_to_page(page, subject, one.maps, one.explainer, one.at)
+                for each in one.maps if sheet else ():
+                    label = each.method if len(question.choices) == 1 else each.label
+                    sheets.setdefault(label, []).append((subject, each))
     finally:
         if found and not drawing.file:
             report = replace(report, images=tuple(found), report=folder / "report.json")
@@ -146,7 +153,7 @@ def attention_maps(
     if not any(each.maps for each in found):
         raise DataError(f"none of {len(found):,} images can be read: {found[0].error}", hint="give other images")
     drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
-    return replace(report, images=tuple(found), sheets=drawn)
+    return replace(report, images=tuple(found), sheets=drawn, page=html)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

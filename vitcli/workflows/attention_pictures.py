@@ -14,6 +14,7 @@ from vitcli.core.files import replacing
 from vitcli.core.runs import slug
 from vitcli.figures.attention_gif import write_gif
 from vitcli.figures.attention_map import draw_map, draw_query
+from vitcli.figures.attention_page import Page
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads
 from vitcli.figures.attention_style import MapPicture, Style, Subject
 from vitcli.workflows.explaining import Explainer
@@ -136,8 +137,24 @@ def draw_pictures(
 
 def _draw_heads(subject: Subject, explainer: Explainer, at: int, path: Path, style: Style) -> None:
     weights = explainer.head_maps()[at].cpu().numpy()
-    heads = [f"head {head}" for head in explainer.question.heads or range(weights.shape[1])]
+    heads = _head_names(explainer, weights.shape[1])
     draw_heads(subject, weights, path, style, layers=_names(explainer), heads=heads)
+
+
+def add_to_page(page: Page, subject: Subject, maps: Sequence[TargetMap], explainer: Explainer, at: int) -> None:
+    """The image, its maps, and what every patch attends to."""
+    attention = explainer.attention(at).cpu().numpy()
+    config = explainer.model.config
+    named = ["class token"] * config.class_token + ["distillation token"] * (config.distillation != "none")
+    registers = [f"register {number}" for number in range(config.num_registers)]
+    page.add(
+        subject,
+        [each.picture for each in maps],
+        attention=attention,
+        layers=_names(explainer),
+        heads=_head_names(explainer, attention.shape[1]),
+        prefix=named + registers,
+    )
 
 
 def _draw_layers(
@@ -162,6 +179,10 @@ def _beside(place: Path, ending: str) -> Path:
 
 def _names(explainer: Explainer) -> list[str]:
     return [f"layer {layer}" for layer in explainer.layers]
+
+
+def _head_names(explainer: Explainer, count: int) -> list[str]:
+    return [f"head {head}" for head in explainer.question.heads or range(count)]
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, ignore
 from vitcli.data.dataset import open_dataset
 from vitcli.data.raw import SplitName
-from vitcli.data.registry import DATASETS, full_name
-from vitcli.data.registry import find_entry as find_dataset
+from vitcli.data.registry import full_name
 from vitcli.data.store import data_dir, is_present, mark_downloaded
 from vitcli.models.hub import fetch_weights, find_entry, find_weights
-from vitcli.models.pretrained import PRETRAINED
-from vitcli.workflows.listings import weights_dir
+from vitcli.workflows.listings import check_downloadable, weights_dir
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,13 +56,11 @@ def download(
         DataError, ModelError: the download failed; nothing is left behind.
     """
     name = full_name(name)
+    check_downloadable(name)
     if entry := find_entry(name):
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)
-    if not find_dataset(name):
-        near = did_you_mean(name, [*DATASETS, *PRETRAINED])
-        raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
     chosen = data_dir(directory)
     was_there = is_present(name, chosen)
     dataset = open_dataset(DataConfig(name=name), directory=chosen, offline=offline, emit=emit)

@@ -107,6 +107,7 @@ def evaluate(
                 "split": chosen.split,
                 "checkpoint": loaded.path.name,
                 "epoch": loaded.checkpoint.provenance.get("epoch"),
+                "precision": loaded.precision.name,
                 **asdict(metrics),
             },
         )

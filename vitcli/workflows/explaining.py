@@ -190,6 +190,10 @@ class Explainer:
             shares[method] = torch.stack([share for _, share in found], dim=1)
         return Explanation(logits=self.logits, targets=self.targets, maps=maps, prefix_shares=shares)
 
+    def attention(self, at: int) -> Tensor:
+        """All probabilities of one image, of the layers and heads that were asked for, (L, H, N, N)."""
+        return torch.stack([self._heads(self.probabilities[layer])[at] for layer in self.layers]).detach()
+
     def head_maps(self) -> Tensor:
         """What the pooled tokens, or the patch that was asked about, attend to: p A_l per head, (B, L, H, h, w)."""
         config = self.model.config

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vitcli.core.config import AugmentConfig, TrainConfig
@@ -16,6 +17,7 @@ from vitcli.core.interrupts import StopRequest
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
+from vitcli.engine.checkpoint import write_tensors
 from vitcli.engine.device import Precision
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.training_data import TrainingData
@@ -64,9 +66,9 @@ class FeatureBatches:
     def __len__(self) -> int:
         return len(self.views[0])
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 1."""
-        return self.views[(number - 1) % len(self.views)].epoch(number)
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 1, from step ``start`` on."""
+        return self.views[(number - 1) % len(self.views)].epoch(number, start=start)
 
 
 def feature_batches(
@@ -88,7 +90,7 @@ def feature_batches(
         config: how many views of them, and how they are changed.
         device: where it is computed, and where batches go.
         precision: what it is computed in.
-        cache: the file that keeps the features.
+        cache: the file that keeps the features; where it is there, as in a run that is resumed, they are not computed.
         emit: told about the progress.
         stop: asked after every batch.
 
@@ -119,13 +121,15 @@ def feature_batches(
         device=device,
     )
     total = sum(each.num_images for each in passes.values())
-    progress = _Progress(total, emit, stop)
-    model.eval()
-    kept: dict[str, Tensor] = {}
-    for name, batches in passes.items():
-        kept[name], kept[f"{name}.labels"] = _features(model, batches, precision, progress)
-    with replacing(cache) as temporary:
-        save_file(kept, temporary)
+    kept = _kept(cache)
+    if kept is None:
+        progress = _Progress(total, emit, stop)
+        model.eval()
+        kept = {}
+        for name, batches in passes.items():
+            kept[name], kept[f"{name}.labels"] = _features(model, batches, precision, progress)
+        with replacing(cache) as temporary:
+            write_tensors(temporary, kept)
 
     def batches_of(name: str, size: int, *, balanced: bool = False) -> Batches:
         return Batches(
@@ -141,6 +145,14 @@ def feature_batches(
     size, balanced = config.optim.batch_size, config.data.balanced_sampling
     train = FeatureBatches([batches_of(f"train.{view}", size, balanced=balanced) for view in range(views)])
     return train, batches_of("val", total)
+
+
+def _kept(cache: Path) -> dict[str, Tensor] | None:
+    """The features that were computed before; None: there are none, or the file is broken."""
+    try:
+        return load_file(cache)
+    except (FileNotFoundError, SafetensorError):
+        return None
 
 
 class _Progress:

@@ -1,11 +1,14 @@
 """Stratified cross-validation: one run per fold, side by side in one folder."""
 
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, pstdev
+from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
+from vitcli.core.errors import VitError
 from vitcli.core.events import Emit, Event, Note, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.runs import check_free, folds_of
@@ -22,7 +25,7 @@ class FoldsResult:
     val_accuracy: float
     """Mean over the folds of their best epochs, 0..1."""
     val_accuracy_spread: float
-    """Standard deviation over the folds."""
+    """Sample standard deviation over the folds."""
 
 
 def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
@@ -44,20 +47,36 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
             path = Path(asked.run.output_dir).expanduser() / name / f"fold-{fold}"
             check_free(path, overwrite=asked.run.overwrite)
     for fold in range(1, count + 1):
-        emit(Note(text=f"fold {fold} of {count}"))
         chosen: Settings = {"data": {"fold": fold}, **({"run": {"name": name}} if name else {})}
-        results.append(train(*layers, chosen, emit=emit))
+        with one_fold(fold, count, emit):
+            results.append(train(*layers, chosen, emit=emit))
         name = results[0].path.parent.name
         if fold == 1:
             _remove_others(results[0].path)
+    return summed_up(results)
+
+
+@contextmanager
+def one_fold(fold: int, count: int, emit: Emit) -> Iterator[None]:
+    """While the block trains one of several folds, the hint of an error is about all of them."""
+    emit(Note(text=f"fold {fold} of {count}"))
+    try:
+        yield
+    except VitError as error:
+        error.hint = error.hint.replace(f"/fold-{fold}`", "`")
+        raise
+
+
+def summed_up(results: Sequence[TrainResult]) -> FoldsResult:
+    """The result of a cross-validation from those of its folds; it is kept beside them."""
     accuracies = [result.best.val_accuracy for result in results]
     path = results[0].path.parent
     result = FoldsResult(
-        run=name,
+        run=path.name,
         path=path,
         folds=tuple(results),
         val_accuracy=mean(accuracies),
-        val_accuracy_spread=pstdev(accuracies),
+        val_accuracy_spread=stdev(accuracies),
     )
     write_json(
         path / "folds.json",

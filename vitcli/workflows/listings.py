@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from vitcli.core.config_files import load_recipe, recipe_names
-from vitcli.core.errors import RunError
+from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.preprocessing import Size
 from vitcli.core.runs import all_runs
-from vitcli.data.registry import DATASETS, find_entry
+from vitcli.data.locks import is_worked_in
+from vitcli.data.registry import DATASETS, full_name
+from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present, unlisted
+from vitcli.models.hub import find_entry as find_weights_entry
 from vitcli.models.hub import find_weights
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import MODELS, listed_config, num_parameters
@@ -72,7 +75,7 @@ def list_datasets(directory: str = "") -> list[DatasetRow]:
         directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
     """
     chosen = data_dir(directory)
-    others = {name: entry for name in unlisted(chosen) if (entry := find_entry(name))}
+    others = {name: entry for name in unlisted(chosen) if (entry := find_dataset(name))}
     return [
         DatasetRow(
             name=name,
@@ -137,6 +140,17 @@ def list_downloads(directory: str = "") -> list[DownloadRow]:
     return datasets + weights
 
 
+def check_downloadable(name: str) -> None:
+    """Refuse what is neither a data set nor weights.
+
+    Raises:
+        UsageError: nothing has that name.
+    """
+    if not find_weights_entry(name) and not find_dataset(full_name(name)):
+        near = did_you_mean(name, [*DATASETS, *PRETRAINED])
+        raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
+
+
 def weights_dir() -> Path:
     """Where weights from plain addresses are kept."""
     return data_dir() / "weights"
@@ -171,6 +185,10 @@ class RunRow:
     val_accuracy: float | None
     test_accuracy: float | None
     started: str
+    resumed: int
+    """How often."""
+    seconds: float | None
+    """Of training, features and validation, over all resumptions; None for a run that has not ended yet."""
 
 
 def list_runs(output_dir: Path) -> list[RunRow]:
@@ -185,7 +203,7 @@ def list_runs(output_dir: Path) -> list[RunRow]:
         rows.append(
             RunRow(
                 name=run.name,
-                status=run.status,
+                status="killed" if run.status == "running" and not is_worked_in(run.path) else run.status,
                 dataset=run.info["dataset"],
                 model=run.info["model"],
                 recipe=run.info["recipe"],
@@ -193,6 +211,8 @@ def list_runs(output_dir: Path) -> list[RunRow]:
                 val_accuracy=best and best["val_accuracy"],
                 test_accuracy=test_accuracy,
                 started=run.info["started"],
+                resumed=len(run.info.get("resumed", ())),
+                seconds=run.info.get("seconds"),
             )
         )
     return rows

@@ -2,6 +2,7 @@
 
 import glob
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from vitcli.models.pretrained import PRETRAINED, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign, weights_in
 from vitcli.workflows.listings import weights_dir
+from vitcli.workflows.precision import choose_precision
 
 _CHANNELS = (1, 3)
 """What image files are turned into."""
@@ -33,7 +35,18 @@ class LoadedModel:
     run: Run | None
     """The run that the checkpoint lies in, where it lies in one."""
     device: torch.device
-    precision: Precision
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What to compute in: as training was told, or did on this machine, else what is faster here."""
+        provenance = self.checkpoint.provenance
+        return choose_precision(
+            self.model,
+            work="inference",
+            amp=provenance.get("amp", "auto"),
+            dtype=provenance.get("amp_dtype", "bfloat16"),
+            recorded=provenance.get("computed"),
+        )
 
     @property
     def name(self) -> str:
@@ -100,11 +113,6 @@ def load_model(
         path=source.path,
         run=source.run,
         device=chosen_device,
-        precision=Precision(
-            chosen_device,
-            amp=checkpoint.provenance.get("amp", "auto"),
-            dtype=checkpoint.provenance.get("amp_dtype", "bfloat16"),
-        ),
     )
 
 

@@ -21,10 +21,11 @@ from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.splits import Plan, plan_splits
-from vitcli.engine.device import Precision, choose_device, describe, seed_everything
+from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
 from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.precision import training_precision
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.training_data import geometries
@@ -272,15 +273,16 @@ def _two_steps(
         device=device,
         seed=config.run.seed,
     )
+    precision = training_precision(model.to(device), config)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     trainer = Trainer(
-        model.to(device),
+        model,
         train=batches,
         val=(),
         config=config.optim,
         mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-        precision=Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype),
+        precision=precision,
         saver=None,
         emit=ignore,
         stop=StopRequest(),

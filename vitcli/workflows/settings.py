@@ -47,7 +47,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     usual = load_recipe(entry.recipe) if entry and entry.recipe and not recipe else {}
     data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
     data = replace(data, name=name)
-    paths = _paths(data)
+    paths = paths_of(data)
     data = replace(data, labels=paths.get("labels", ""), label_map=paths.get("label_map", ""))
     dataset = open_dataset(data, directory=directory, offline=stated.run.offline, emit=emit)
     _mind_what_changes_nothing(layers, data, dataset, emit)
@@ -130,7 +130,7 @@ def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) 
     raise UsageError(f"there are no pretrained weights for {stated.model.name}", hint="`vit download` lists all")
 
 
-def _paths(data: DataConfig) -> dict[str, str]:
+def paths_of(data: DataConfig) -> dict[str, str]:
     """Files that settings name, as they are called from everywhere."""
     given = {"labels": data.labels, "label_map": data.label_map}
     folder = Path(data.name).expanduser()

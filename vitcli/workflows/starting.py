@@ -10,7 +10,7 @@ from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.dataset import Facts
-from vitcli.engine.checkpoint import Checkpoint
+from vitcli.engine.checkpoint import Checkpoint, load_checkpoint
 from vitcli.models.adapt import Adapted, adapt_weights
 from vitcli.models.finetune import add_low_rank, train_only
 from vitcli.models.hub import find_entry, find_weights
@@ -18,6 +18,7 @@ from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import listed_config, model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import preprocessing_of
+from vitcli.workflows.features import sees_images_once
 from vitcli.workflows.listings import weights_dir
 from vitcli.workflows.loading import is_run, read_model
 
@@ -30,9 +31,15 @@ _HELD_OUT_BY = ("val_fraction", "test_fraction", "folds", "fold")
 
 
 def starting_model(
-    config: TrainConfig, facts: Facts, emit: Emit
+    config: TrainConfig, facts: Facts, emit: Emit, *, settings: ModelConfig | None = None
 ) -> tuple[VisionTransformer, TrainConfig, Checkpoint | None]:
     """Build the model, take over weights, and freeze what is not trained.
+
+    Args:
+        config: which model, which weights, and what is trained.
+        facts: how many classes and channels there are.
+        emit: told what became of the weights.
+        settings: the architecture, where it is known already.
 
     Returns:
         The model, on the CPU; the configuration, with the architecture's name; the weights' checkpoint, if any.
@@ -45,16 +52,29 @@ def starting_model(
         output_dir = Path(config.run.output_dir).expanduser()
         found = read_model(config.run.init_from, output_dir=output_dir, offline=config.run.offline, emit=emit)
         source = found.checkpoint
-    settings = _model_settings(config, facts, source.model if source else None)
+    settings = settings or _model_settings(config, facts, source.model if source else None)
     config = replace(config, model=ModelChoice(name=settings.name, changes=config.model.changes))
     model = VisionTransformer(settings)
     if source:
         _take_over(found.path, source, model, config, facts, emit)
+    _freeze(model, config)
+    return model, config, source
+
+
+def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> VisionTransformer:
+    """The model of a run, for a training state; what no state has, the backbone of a head, is read from a checkpoint."""
+    model = VisionTransformer(settings)
+    if sees_images_once(config):
+        model.load_state_dict(load_checkpoint(last).weights)
+    _freeze(model, config)
+    return model
+
+
+def _freeze(model: VisionTransformer, config: TrainConfig) -> None:
     if config.optim.lora:
         add_low_rank(model, config.optim.lora)
     else:
         train_only(model, config.optim.train_only)
-    return model, config, source
 
 
 def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelConfig, Preprocessing | None]:

@@ -1,38 +1,40 @@
 """Train a Vision Transformer: settings to a run on disk."""
 
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import PIL
 import safetensors
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, settings_of
-from vitcli.core.errors import Interrupted
+from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
-from vitcli.core.interrupts import stop_requests
+from vitcli.core.interrupts import StopRequest, stop_requests
 from vitcli.core.model_config import ModelConfig
-from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.runs import Run, free_cross_validation, next_name, slug
 from vitcli.data.augment import TrainTransform
-from vitcli.data.dataset import Facts
+from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.loader import Batches
+from vitcli.data.locks import alone_in
 from vitcli.data.preprocess import InputTransform
-from vitcli.data.splits import plan_splits, stored_plan
-from vitcli.engine.checkpoint import Checkpoint, save_checkpoint
-from vitcli.engine.device import Precision, choose_device, describe, seed_everything
+from vitcli.data.splits import Plan, plan_splits, stored_plan
+from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.mixing import Mixing
+from vitcli.engine.state import State
 from vitcli.engine.trainer import TrainBatches, Trainer
 from vitcli.figures.curves import draw_curves
-from vitcli.models.finetune import HeadOnly, merged
+from vitcli.models.finetune import HeadOnly
 from vitcli.models.registry import num_parameters
+from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
+from vitcli.workflows.saving import RunSaver, resume_command
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
@@ -74,12 +76,26 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         TrainingError, Interrupted: the run is marked so, and keeps its checkpoints.
     """
     config, dataset = settle(layers, emit)
+    return start(config, dataset, emit=emit)
+
+
+def start(
+    config: TrainConfig, dataset: Dataset, *, architecture: ModelConfig | None = None, emit: Emit = ignore
+) -> TrainResult:
+    """Make a run, and train in it.
+
+    Args:
+        config: the whole configuration.
+        dataset: its data set.
+        architecture: of the model, where it is known already.
+        emit: told about the progress.
+    """
     device = choose_device(config.run.device)
     output_dir = Path(config.run.output_dir).expanduser()
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
 
     facts = dataset.facts
-    model, config, source = starting_model(config, facts, emit)
+    model, config, source = starting_model(config, facts, emit, settings=architecture)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
@@ -91,81 +107,165 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         source=source.preprocessing if source else None,
         emit=emit,
     )
-    model.to(device)
+    computing = choose_computing(model.to(device), config, num_images=len(data.members), emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
     name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
     name = name or next_name(output_dir, stem)
+    path = output_dir / name / f"fold-{fold}" if fold else output_dir / name
+    if config.run.overwrite and (path / "run.json").exists():
+        with only_trainer_of(path):
+            pass
     run = Run.create(
-        output_dir / name / f"fold-{fold}" if fold else output_dir / name,
+        path,
         seed=config.run.seed,
         versions={"torch": torch.__version__, "safetensors": safetensors.__version__, "pillow": PIL.__version__},
-        summary={"dataset": facts.name, "model": config.model.name, "recipe": config.run.recipe},
+        summary={
+            "dataset": facts.name,
+            "model": config.model.name,
+            "recipe": config.run.recipe,
+            "computed": computing.record,
+        },
         overwrite=config.run.overwrite,
     )
-    run.save_config({**settings_of(config), "resolved_model": asdict(model.config)})
-    left_out = dataset.raw.left_out if dataset.raw else {}
-    run.save_split({**stored_plan(plan, dataset), "skipped": data.skipped, "left_out": left_out})
-    saver = _RunSaver(run, config, model.config, facts, data.preprocessing)
-    emit(Note(text=f"run: {run.path} on {describe(device)}"))
-    precision = Precision(device, amp=config.run.amp, dtype=config.run.amp_dtype)
+    with only_trainer_of(path):
+        resolved = {"resolved_model": asdict(model.config), "preprocessing": asdict(data.preprocessing)}
+        settings = settings_of(replace(config, run=replace(config.run, overwrite=False)))  # which is done
+        run.save_config({**settings, **resolved})
+        run.save_split(stored_split(dataset, plan, data))
+        return fit(run, config, model, facts, data, computing, emit=emit)
+
+
+def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
+    """Which images were held out, and which are not used, as a run keeps it."""
+    left_out = dict(dataset.raw.left_out) if dataset.raw else {}
+    return {**stored_plan(plan, dataset), "skipped": data.skipped, "left_out": left_out}
+
+
+def only_trainer_of(path: Path) -> AbstractContextManager[None]:
+    """Refuse to train in a run that another process is training."""
+    busy = RunError(f"another process is training {path}", hint="wait for it, or stop it with Ctrl-C")
+    return alone_in(path, otherwise=busy)
+
+
+def fit(
+    run: Run,
+    config: TrainConfig,
+    model: VisionTransformer,
+    facts: Facts,
+    data: TrainingData,
+    computing: Computing,
+    *,
+    state: State | None = None,
+    emit: Emit = ignore,
+) -> TrainResult:
+    """Train in a run's directory, and mark the run with how that ended.
+
+    Args:
+        run: the run; no other process may train in it.
+        config: the whole configuration.
+        model: on its device.
+        facts: about the data set.
+        data: the images.
+        computing: how they are computed with.
+        state: to go on from; None: training begins.
+        emit: told about the progress.
+    """
+    emit(Note(text=f"run: {run.path} on {describe(computing.device)}"))
+    seconds = state["seconds"] if state else 0.0
+    saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
+    records: list[EpochRecord] = []
     with run.recorded(), stop_requests() as stop:
-        started = time.perf_counter()
-        trained: nn.Module = model
-        train_batches: TrainBatches
-        if sees_images_once(config):
-            saver.backbone = model.state_dict()
-            trained = HeadOnly(model)
-            train_batches, val_batches = feature_batches(
-                model,
-                data,
-                config,
-                device=device,
-                precision=precision,
-                cache=run.cache("features"),
-                emit=emit,
-                stop=stop,
-            )
-        else:
-            train_batches, val_batches = _image_batches(data, config, device)
-        trainer = Trainer(
-            trained,
-            train=train_batches,
-            val=val_batches,
-            config=config.optim,
-            mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-            precision=precision,
-            saver=saver,
-            emit=emit,
-            stop=stop,
-            seed=config.run.seed,
-            class_weights=data.class_weights,
-            compile_model=config.run.compile,
-        )
+        images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
+        sizes = {"parameters": num_parameters(model.config), "classes": len(facts.classes), "images": images}
+        run.note(device=str(computing.device), computed=computing.record, **sizes)
         try:
+            trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
+            if state:
+                trainer.load_state_dict(state)
+                saver.publish(state)
+            records = trainer.records
             trainer.fit()
-            seconds = time.perf_counter() - started
+            saver.wait()
         except Interrupted as error:
-            error.hint = f"its weights: {run.checkpoint('last')}; --init-from {run.name} starts from them"
+            saver.wait()
+            error.hint = f"`{resume_command(run, config)}` goes on"
             raise
         finally:
-            if trainer.records:
-                draw_curves(trainer.records, run.figure("curves"), title=run.name)
+            saver.close()
+            run.info["seconds"] = saver.seconds
+            if records:
+                with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
+                    draw_curves(records, run.figure("curves"), title=run.name)
+    run.states[1].unlink(missing_ok=True)
+    return result_of(run)
+
+
+def result_of(run: Run) -> TrainResult:
+    """What a finished run came to."""
+    info, metrics = run.info, run.metrics
     return TrainResult(
         run=run.name,
         path=run.path,
-        dataset=facts.name,
-        model=config.model.name,
-        parameters=num_parameters(model.config),
-        device=str(device),
-        classes=len(facts.classes),
-        train_images=len(data.members),
-        val_images=len(data.val_members),
-        test_images=data.test_images,
-        epochs=len(trainer.records),
-        best=trainer.best,
-        seconds=seconds,
+        dataset=info["dataset"],
+        model=info["model"],
+        parameters=info["parameters"],
+        device=info["device"],
+        classes=info["classes"],
+        train_images=info["images"]["train"],
+        val_images=info["images"]["val"],
+        test_images=info["images"]["test"],
+        epochs=len(metrics["epochs"]),
+        best=EpochRecord(**metrics["best"]),
+        seconds=info["seconds"],
+    )
+
+
+def _trainer(
+    run: Run,
+    config: TrainConfig,
+    model: VisionTransformer,
+    data: TrainingData,
+    computing: Computing,
+    saver: RunSaver,
+    emit: Emit,
+    stop: StopRequest,
+) -> Trainer:
+    """The trainer of a model; of its head alone, where the rest sees each image only once."""
+    device = computing.device
+    trained: nn.Module = model
+    train_batches: TrainBatches
+    if sees_images_once(config):
+        saver.backbone = model.state_dict()
+        trained = HeadOnly(model)
+        train_batches, val_batches = feature_batches(
+            model,
+            data,
+            config,
+            device=device,
+            precision=computing.inference,
+            cache=run.cache("features"),
+            emit=emit,
+            stop=stop,
+        )
+    else:
+        train_batches, val_batches = _image_batches(data, config, device)
+    return Trainer(
+        trained,
+        train=train_batches,
+        val=val_batches,
+        config=config.optim,
+        mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
+        precision=computing.training,
+        saver=saver,
+        emit=emit,
+        stop=stop,
+        seed=config.run.seed,
+        save_steps=config.run.save_steps,
+        class_weights=data.class_weights,
+        val_precision=computing.inference,
+        forward=computing.forward,
     )
 
 
@@ -191,60 +291,3 @@ def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device
         device=device,
     )
     return train, val
-
-
-class _RunSaver:
-    """Keeps what the trainer hands over, in the run's directory."""
-
-    def __init__(
-        self,
-        run: Run,
-        config: TrainConfig,
-        model: ModelConfig,
-        facts: Facts,
-        preprocessing: Preprocessing,
-    ) -> None:
-        self.run = run
-        self.config = config
-        self.model = model
-        self.classes = facts.classes
-        self.fingerprint = facts.fingerprint
-        self.preprocessing = preprocessing
-        self.backbone: Mapping[str, Tensor] = {}
-        """Weights that are not trained, and not handed over, but belong into every checkpoint."""
-
-    def save_epoch(self, weights: dict[str, Tensor], records: list[EpochRecord]) -> None:
-        """``last`` always, ``best`` when it is, one of its own every ``save_every`` epochs; then the metrics."""
-        record = records[-1]
-        checkpoint = self._checkpoint(weights, {"epoch": record.epoch, "val_accuracy": record.val_accuracy})
-        every = self.config.run.save_every
-        names: list[str | int] = ["last"]
-        if record.is_best:
-            names.append("best")
-        if every and record.epoch % every == 0:
-            names.append(record.epoch)
-        for name in names:
-            save_checkpoint(self.run.checkpoint(name), checkpoint)
-        self.run.save_metrics([asdict(each) for each in records])
-
-    def save_interrupted(self, weights: dict[str, Tensor], epoch: int, step: int) -> None:
-        """``last``, from the middle of an epoch; the best epoch so far stays what it is."""
-        save_checkpoint(self.run.checkpoint("last"), self._checkpoint(weights, {"epoch": epoch, "step": step}))
-
-    def _checkpoint(self, weights: dict[str, Tensor], where: dict[str, Any]) -> Checkpoint:
-        provenance = {
-            "run": self.run.name,
-            "data": asdict(self.config.data),
-            "fingerprint": self.fingerprint,
-            "seed": self.config.run.seed,
-            "amp": self.config.run.amp,
-            "amp_dtype": self.config.run.amp_dtype,
-            **where,
-        }
-        return Checkpoint(
-            model=self.model,
-            classes=self.classes,
-            preprocessing=self.preprocessing,
-            provenance=provenance,
-            weights=merged({**self.backbone, **weights}),
-        )

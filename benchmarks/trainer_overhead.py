@@ -1,0 +1,131 @@
+"""What the trainer costs over a bare loop of the same model, batches and optimiser.
+
+    uv run python benchmarks/trainer_overhead.py
+
+The 119k CIFAR model, batch 128, fp32, AdamW with clipped gradients, on random images that are cropped and flipped. The
+trainer seeds every step, follows a schedule, keeps totals, listens for signals and saves its state every 16 steps (the
+saver does nothing with it); the loop does none of that. Epochs of both alternate; every step is timed, from one batch
+to the next, in seconds of this process's CPU, so that other processes count less; the ratio of the medians is printed.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vitcli.core.config import AugmentConfig, OptimConfig
+from vitcli.core.events import ignore
+from vitcli.core.interrupts import StopRequest
+from vitcli.core.model_config import ModelChoice
+from vitcli.core.preprocessing import Geometry, Preprocessing
+from vitcli.data.augment import TrainTransform
+from vitcli.data.loader import Batch, Batches
+from vitcli.data.preprocess import InputTransform
+from vitcli.engine.device import Precision
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.optim import build_optimizers
+from vitcli.engine.state import State
+from vitcli.engine.trainer import Trainer
+from vitcli.models.registry import model_config
+from vitcli.models.vit import VisionTransformer
+
+CPU = torch.device("cpu")
+BATCH, STEPS = 128, 16
+OPTIM = OptimConfig(epochs=1, batch_size=BATCH, optimizer="adamw", clip_grad=1.0)
+
+
+class NoSaver:
+    """Keeps nothing."""
+
+    def save_epoch(self, state: State) -> None:
+        """Nothing."""
+
+    def save_step(self, state: State) -> None:
+        """Nothing."""
+
+
+class TimedBatches(Batches):
+    """Batches that know how long each step took."""
+
+    seconds: list[float]
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        self.seconds = []
+        for batch in super().epoch(number, start=start):
+            started = time.process_time()
+            yield batch
+            self.seconds.append(time.process_time() - started)
+
+
+def train(model: VisionTransformer, batches: Batches) -> None:
+    """An epoch with everything that a run has."""
+    trainer = Trainer(
+        model,
+        train=batches,
+        val=[(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))],
+        config=OPTIM,
+        mixing=Mixing(mixup=0, cutmix=0, seed=0),
+        precision=Precision(CPU, amp="off", dtype="bfloat16"),
+        saver=NoSaver(),
+        emit=ignore,
+        stop=StopRequest(),
+        seed=0,
+        save_steps=STEPS,
+    )
+    trainer.fit()
+
+
+def bare_loop(model: VisionTransformer, batches: Batches) -> None:
+    """The same with no more than there has to be."""
+    (optimizer,) = build_optimizers(model, OPTIM).all
+    parameters = list(model.parameters())
+    model.train()
+    for images, labels in batches.epoch(1):
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(images), labels).backward()
+        nn.utils.clip_grad_norm_(parameters, OPTIM.clip_grad)
+        optimizer.step()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    torch.manual_seed(0)
+    config = model_config(ModelChoice(name="vit-nano-patch4"), image_size=(32, 32), in_channels=3, num_classes=10)
+    model = VisionTransformer(config)
+    preprocessing = Preprocessing(
+        geometry=Geometry(size=(32, 32), channels=3, resize="squash"),
+        image_size=(32, 32),
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+    )
+    batches = TimedBatches(
+        torch.randint(256, (BATCH * STEPS, 3, 32, 32), dtype=torch.uint8),
+        torch.randint(10, (BATCH * STEPS,)),
+        batch_size=BATCH,
+        transform=TrainTransform(AugmentConfig(crop_padding=4, flip=0.5), InputTransform(preprocessing, CPU)),
+        device=CPU,
+    )
+    kinds = {"bare loop": bare_loop, "trainer": train}
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    for round_number in range(rounds + 1):
+        for name, take_steps in kinds.items():
+            take_steps(model, batches)
+            if round_number:  # the first round warms up
+                seconds[name] += batches.seconds
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    print(f"batch {BATCH}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for name, median in medians.items():
+        print(f"{name:10} {1000 * median:.2f} ms a step")
+    print(f"ratio {medians['trainer'] / medians['bare loop']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,436 @@
+"""Runs that go on: what may change, what is refused, and what becomes of faults; kills are in test_resume_killed.py."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.cli.test_resume_killed import results
+from vitcli.core.errors import RunError
+from vitcli.core.events import EpochRecord, Event, Note, TaskProgress, TrainingProgress, Warned
+from vitcli.core.runs import Run
+from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+from vitcli.engine.state import load_state
+from vitcli.workflows.resume import resume
+from vitcli.workflows.train import train
+
+RunCli = Callable[..., Any]
+TINY: dict[str, dict[str, Any]] = {
+    "model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32},
+    "optim": {"epochs": 4, "batch_size": 4},
+    "run": {"device": "cpu", "name": "run"},
+}
+RUN = Path("experiments/run")
+
+
+class Stopped(KeyboardInterrupt):
+    """What ends a training at a place of the test's choice, with what was saved until then."""
+
+
+class Listener:
+    """Remembers events, and ends the training after an epoch."""
+
+    def __init__(self, stop_after: int = 0) -> None:
+        self.events: list[Event] = []
+        self.stop_after = stop_after
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, EpochRecord) and event.epoch == self.stop_after:
+            raise Stopped
+
+    def said(self, kind: type[Note | Warned]) -> str:
+        return "\n".join(event.text for event in self.events if isinstance(event, kind))
+
+    @property
+    def epochs(self) -> list[int]:
+        return [event.epoch for event in self.events if isinstance(event, EpochRecord)]
+
+
+def stopped_run(folder: Path, *layers: dict[str, Any], after: int = 2) -> Run:
+    """A run in ``experiments/run`` that was stopped after an epoch."""
+    with pytest.raises(Stopped):
+        train({"data": {"name": str(folder)}}, TINY, *layers, emit=Listener(after))
+    return Run(RUN)
+
+
+def whole_results(folder: Path, *layers: dict[str, Any]) -> dict[str, Any]:
+    """Of a run that was not stopped; nothing of it stays."""
+    train({"data": {"name": str(folder)}}, TINY, *layers)
+    found = dict(results(Path("experiments")))
+    shutil.rmtree("experiments")
+    return found
+
+
+@pytest.fixture(scope="module")
+def stopped(shapes: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """A run that was stopped after its first epoch, for what is refused: it stays as it is."""
+    folder = tmp_path_factory.mktemp("stopped")
+    where = {"data": {"name": str(shapes), "dir": str(data_dir)}, "run": {"output_dir": str(folder)}}
+    with pytest.raises(Stopped):
+        train(TINY, where, emit=Listener(1))
+    return folder / "run"
+
+
+# what may change, and what may not
+
+
+def test_where_things_are_and_what_computes_may_change(
+    image_folder: Callable[..., Path], run_cli: RunCli, tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "shapes", {"left": 10, "right": 10})
+    expected = whole_results(folder)
+    stopped_run(folder)
+    (tmp_path / "elsewhere").mkdir()
+    moved = folder.rename(tmp_path / "elsewhere" / "shapes")
+    shutil.move(RUN, "elsewhere/run")
+    free = ("--workers", "1", "--cache", "ram", "--device", "cpu", "--data-dir", "prepared", "--offline")
+    outcome = run_cli("train", moved, "--resume", "elsewhere/run", *free, "--save-every", "4")
+    assert outcome.code == 0, outcome.err
+    assert "going on with run run in epoch 3" in outcome.err
+    found = dict(results(Path("elsewhere")))
+    weights = [each["run/checkpoints/last.safetensors"][0] for each in (found, expected)]
+    assert weights[0] == weights[1]
+    assert found["run/metrics.json"] == expected["run/metrics.json"]
+    assert "run/checkpoints/epoch-0004.safetensors" in found
+    assert found["run/config.json"]["data"]["name"] == str(moved)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--lr", "0.1"), ["optim.lr = 0.1 (was 0.0"]),
+        (("--mixup", "0.3", "--seed", "7"), ["augment.mixup = 0.3 (was 0.0)", "run.seed = 7 (was 42)"]),
+        (("--model", "vit-micro-patch4"), ["model.name = 'vit-micro-patch4' (was"]),
+        (("--set", "model.depth=2"), ["model.depth = 2 (was 1)"]),
+        (("--name", "other"), ["run.name = 'other' (was 'run')"]),
+        (("--overwrite",), ["run.overwrite = True (was False)"]),
+        (("--val-fraction", "0.3"), ["data.val_fraction = 0.3 (was"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_would_make_it_another_run_is_refused_with_the_list(
+    run_cli: RunCli, stopped: Path, words: tuple[str, ...], said: list[str]
+) -> None:
+    before = dict(results(stopped)), (stopped / "run.json").read_bytes()
+    outcome = run_cli("train", "--resume", stopped, *words)
+    assert outcome.code == 1
+    assert all(each in outcome.err for each in said)
+    assert f"--init-from {stopped} instead of --resume" in outcome.err
+    assert (dict(results(stopped)), (stopped / "run.json").read_bytes()) == before
+
+
+def test_the_flags_that_a_run_began_with_may_be_given_again(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
+) -> None:
+    begin = ("train", shapes, *tiny, "--name", "run", "--opt", "adamw", "--lr", "0.01", "--seed", "3")
+    assert run_cli(*begin).code == 0
+    outcome = run_cli(*begin, "--resume", "run", "--epochs", "2")
+    assert outcome.code == 0, outcome.err
+
+
+def test_more_epochs_are_trained_and_what_becomes_of_the_schedule_is_said(run_cli: RunCli, shapes: Path) -> None:
+    train({"data": {"name": str(shapes)}}, TINY, {"optim": {"epochs": 2}})
+    outcome = run_cli("train", "--resume", "run", "--epochs", "5", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["epochs"] == 5
+    assert "5 epochs instead of 2: the schedule is laid over all of them" in outcome.err
+    rates = [record["learning_rate"] for record in Run(RUN).metrics["epochs"]]
+    assert rates[1] < rates[2] > rates[3] > rates[4]
+    assert Run(RUN).config["optim"]["epochs"] == 5
+    outcome = run_cli("train", "--resume", "run", "--epochs", "3")
+    assert outcome.code == 1
+    assert "--epochs 3: run run has begun epoch 5 already" in outcome.err
+
+
+def test_a_finished_run_says_so_with_the_next_command(run_cli: RunCli, shapes: Path) -> None:
+    train({"data": {"name": str(shapes)}}, TINY, {"optim": {"epochs": 1}})
+    before = (RUN / "run.json").read_bytes()
+    outcome = run_cli("train", "--resume", "run")
+    assert outcome.code == 1
+    assert "run run is finished, after 1 epochs" in outcome.err
+    assert "vit train --resume run --epochs 2" in outcome.err
+    assert "--init-from experiments/run" in outcome.err
+    assert (RUN / "run.json").read_bytes() == before
+
+
+def test_a_run_that_patience_ended_goes_on_with_more_of_it(run_cli: RunCli, shapes: Path) -> None:
+    still: dict[str, Any] = {"optim": {"lr": 1e-12, "adamw_lr": 1e-12, "patience": 1, "epochs": 6}}
+    train({"data": {"name": str(shapes)}}, TINY, still)
+    ended = len(Run(RUN).metrics["epochs"])
+    assert ended < 6
+    outcome = run_cli("train", "--resume", "run")
+    assert outcome.code == 1
+    assert "--patience 0` trains on" in outcome.err
+    assert run_cli("train", "--resume", "run", "--patience", "0").code == 0
+    assert len(Run(RUN).metrics["epochs"]) == 6
+
+
+def test_a_name_that_is_no_run_gets_the_nearest_one(run_cli: RunCli, stopped: Path) -> None:
+    outcome = run_cli("train", "--resume", "rum", "--output-dir", stopped.parent)
+    assert outcome.code == 1
+    assert f"no run 'rum' in {stopped.parent}" in outcome.err
+    assert "did you mean 'run'?" in outcome.err
+
+
+def test_a_dry_run_of_what_has_begun_is_refused(run_cli: RunCli, stopped: Path) -> None:
+    outcome = run_cli("train", "--resume", stopped, "--dry-run")
+    assert outcome.code == 1
+    assert "--dry-run looks at what --resume has begun already" in outcome.err
+
+
+def test_a_run_that_ended_before_it_began_is_started_again(run_cli: RunCli, shapes: Path) -> None:
+    (stopped_run(shapes, after=1).path / "split.json").unlink()
+    for name in ("run", "folds"):
+        outcome = run_cli("train", "--resume", name)
+        assert outcome.code == 1
+        assert f"run {name} ended before it began" in outcome.err
+        assert "--overwrite" in outcome.err
+        shutil.copytree(RUN, "experiments/folds/fold-1", dirs_exist_ok=True)
+
+
+def test_changed_data_are_refused(image_folder: Callable[..., Path], run_cli: RunCli, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "shapes", {"left": 10, "right": 10})
+    stopped_run(folder)
+    Image.new("L", (8, 8)).save(folder / "left" / "new.png")
+    before = dict(results(RUN))
+    outcome = run_cli("train", "--resume", "run")
+    assert outcome.code == 1
+    assert f"{folder} is not what run run began with" in outcome.err
+    assert "--init-from experiments/run" in outcome.err
+    (folder / "left" / "new.png").unlink()
+    assert dict(results(RUN)) == before
+    assert run_cli("train", "--resume", "run").code == 0
+
+
+# what a run knows of it
+
+
+def test_a_resumed_run_counts_its_resumptions_and_keeps_its_seconds(run_cli: RunCli, shapes: Path) -> None:
+    run = stopped_run(shapes, after=1)
+    assert run.status == "interrupted"
+    seconds = run.info["seconds"]
+    for stop_after in (2, 3):
+        listener = Listener(stop_after)
+        with pytest.raises(Stopped):
+            resume("run", emit=listener)
+        assert listener.epochs == [stop_after]
+        assert Run(RUN).info["seconds"] > seconds
+        seconds = Run(RUN).info["seconds"]
+    outcome = run_cli("train", "--resume", "run", "--json")
+    assert json.loads(outcome.out)["seconds"] > seconds
+    run = Run(RUN)
+    assert (run.status, len(run.info["resumed"])) == ("finished", 3)
+    rows = json.loads(run_cli("runs", "--json").out)
+    assert [(row["name"], row["status"], row["epochs"], row["resumed"]) for row in rows] == [("run", "finished", 4, 3)]
+    assert rows[0]["seconds"] == run.info["seconds"]
+
+
+def test_the_best_checkpoint_is_never_replaced_by_a_worse_one(shapes: Path) -> None:
+    run = stopped_run(shapes, after=1)
+    best = load_checkpoint(run.best_checkpoint)
+    better = {"epoch": 1, "val_accuracy": 1.5, "val_loss": 0.0}
+    save_checkpoint(run.best_checkpoint, best.__class__(**{**as_fields(best), "provenance": better}))
+    kept = run.best_checkpoint.read_bytes()
+    resume("run")
+    assert run.best_checkpoint.read_bytes() == kept
+    assert load_checkpoint(run.checkpoint("last")).provenance["epoch"] == 4
+
+
+def as_fields(checkpoint: Any) -> dict[str, Any]:
+    return {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
+
+
+def test_what_a_kill_kept_from_being_published_is_published(shapes: Path) -> None:
+    """Between the state and what follows from it: the best checkpoint and the metrics are those of the epoch before."""
+    expected = whole_results(shapes)
+    run = stopped_run(shapes, after=1)
+    run.best_checkpoint.unlink()
+    (RUN / "metrics.json").write_text(json.dumps({"schema": 1, "best": None, "epochs": []}))
+    with pytest.raises(Stopped):
+        resume("run", emit=stop_at_the_first_step)
+    assert len(run.metrics["epochs"]) == 1
+    assert run.best_checkpoint.is_file()
+    resume("run")
+    assert dict(results(Path("experiments"))) == expected
+
+
+def stop_at_the_first_step(event: Event) -> None:
+    if isinstance(event, TrainingProgress):
+        raise Stopped
+
+
+def test_features_of_a_frozen_backbone_are_read_again(shapes: Path) -> None:
+    frozen: dict[str, Any] = {"optim": {"train_only": "head", "optimizer": "adamw"}, "augment": {"feature_views": 1}}
+    expected = whole_results(shapes, frozen)
+    run = stopped_run(shapes, frozen)
+    listener = Listener()
+    resume("run", emit=listener)
+    assert not [event for event in listener.events if isinstance(event, TaskProgress) and "features" in event.task]
+    assert dict(results(Path("experiments"))) == expected
+    assert load_file(run.cache("features"))
+
+
+def test_folds_go_on_with_the_one_that_was_stopped_and_those_that_are_missing(
+    shapes: Path, run_cli: RunCli, tiny: tuple[str, ...]
+) -> None:
+    options = ("train", str(shapes), *tiny, "--folds", "3", "--device", "cpu", "--name", "run")
+    assert run_cli(*options).code == 0
+    expected = dict(results(Path("experiments")))
+    first = Run(RUN / "fold-1").info
+    shutil.rmtree(RUN / "fold-3")
+    Run(RUN / "fold-2").note(status="running")
+    (RUN / "folds.json").unlink()
+    outcome = run_cli("train", "--resume", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert [fold["run"] for fold in json.loads(outcome.out)["folds"]] == [f"run/fold-{fold}" for fold in (1, 2, 3)]
+    assert dict(results(Path("experiments"))) == expected
+    assert Run(RUN / "fold-1").info == first
+    outcome = run_cli("train", "--resume", "run")
+    assert outcome.code == 1
+    assert "all 3 folds of run are finished" in outcome.err
+
+
+# faults
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("fault", [cut_in_half, Path.unlink])
+def test_a_state_that_is_broken_or_gone_gives_way_to_the_one_before(
+    shapes: Path, fault: Callable[[Path], None]
+) -> None:
+    expected = whole_results(shapes)
+    run = stopped_run(shapes, after=3)
+    newest, before = run.states
+    assert (load_state(newest)["epoch"], load_state(before)["epoch"]) == (4, 3)
+    fault(newest)
+    listener = Listener()
+    resume("run", emit=listener)
+    assert listener.epochs == [3, 4]
+    assert ("the state before it is used" in listener.said(Warned)) == (fault is cut_in_half)
+    assert dict(results(Path("experiments"))) == expected
+
+
+def test_without_any_whole_state_the_weights_are_offered(run_cli: RunCli, shapes: Path) -> None:
+    run = stopped_run(shapes)
+    for path in run.states:
+        cut_in_half(path)
+    outcome = run_cli("train", "--resume", "run")
+    assert outcome.code == 1
+    assert "run run has no training state that can be read" in outcome.err
+    assert "vit train --init-from experiments/run" in outcome.err
+
+
+def test_a_second_process_is_refused_and_a_killed_one_is_known(run_cli: RunCli, shapes: Path) -> None:
+    run = stopped_run(shapes)
+    run.note(status="running")
+
+    def listed() -> str:
+        (row,) = json.loads(run_cli("runs", "--json").out)
+        return str(row["status"])
+
+    assert listed() == "killed"  # nobody trains it
+    code = "import sys, time; from pathlib import Path; from vitcli.data.locks import alone_in\n"
+    code += "with alone_in(Path(sys.argv[1]), otherwise=Exception()): print('mine', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, RUN], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"mine\n"
+            assert listed() == "running"
+            for words in (("--resume", "run"), (shapes, "--name", "run", "--overwrite")):
+                outcome = run_cli("train", *words)
+                assert outcome.code == 1
+                assert f"another process is training {RUN}" in outcome.err
+        finally:
+            other.kill()
+    assert listed() == "killed"
+    outcome = run_cli("train", "--resume", "run")  # the lock died with its process
+    assert outcome.code == 0, outcome.err
+
+
+# disks
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are POSIX's")
+def test_a_disk_that_refuses_a_state_ends_the_run_and_resuming_works_when_there_is_room(shapes: Path) -> None:
+    import resource
+
+    expected = whole_results(shapes)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, EpochRecord) and event.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))  # more than weights, less than a state
+
+    try:
+        with pytest.raises(RunError, match=f"{RUN} cannot be written: File too large") as caught:
+            train({"data": {"name": str(shapes)}}, TINY, emit=listen)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "then `vit train --resume run` goes on" in caught.value.hint
+    assert Run(RUN).status == "failed"
+    assert not any(RUN.rglob(".*.tmp*"))
+    listener = Listener()
+    resume("run", emit=listener)
+    assert listener.epochs[-1] == 4
+    assert dict(results(Path("experiments"))) == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root of a Linux may mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_resuming_works_when_there_is_room(shapes: Path, small_disk: Path) -> None:
+    """Nothing at all can be written from the second epoch on, not even how the run ended."""
+    expected = whole_results(shapes)
+    filler = small_disk / "filler"
+
+    def listen(event: Event) -> None:
+        if isinstance(event, EpochRecord) and event.epoch == 2:
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+
+    where: dict[str, Any] = {"run": {"output_dir": str(small_disk)}}
+    with pytest.raises(RunError, match=f"the disk of {small_disk}/run is full") as caught:
+        train({"data": {"name": str(shapes)}}, TINY, where, emit=listen)
+    assert f"make room there, then `vit train --resume {small_disk}/run` goes on" in caught.value.hint
+    filler.unlink()
+    resume(f"{small_disk}/run")
+    found = dict(results(small_disk))
+    for name in ("run/checkpoints/state.safetensors", "run/metrics.json"):
+        assert found[name] == expected[name]
+    assert Run(small_disk / "run").status == "finished"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root, and Windows, may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(run_cli: RunCli, shapes: Path) -> None:
+    run = stopped_run(shapes)
+    checkpoints = run.checkpoint("last").parent
+    checkpoints.chmod(0o500)
+    outcome = run_cli("train", "--resume", "run")
+    checkpoints.chmod(0o700)
+    assert outcome.code == 1
+    assert "cannot be written: Permission denied" in outcome.err
+    assert "vit train --resume run" in outcome.err
+    assert run_cli("train", "--resume", "run").code == 0

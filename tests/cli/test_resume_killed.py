@@ -1,0 +1,135 @@
+"""Training that is killed with SIGKILL, at any moment, and resumed: to the bit as if that had never happened."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import count
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+from safetensors import safe_open
+
+from vitcli.cli.app import main
+from vitcli.core.runs import Run
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+
+TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share"}
+LENGTH = ("--epochs", "8", "--batch-size", "4", "--save-steps", "1", "--device", "cpu")
+RUNS = {
+    "muon, average, mixing": ("--opt", "muon", "--ema", "--ema-decay", "0.8", "--mixup", "0.8", "--cutmix", "1"),
+    "adamw, augmentation, balanced classes": (
+        *("--opt", "adamw", "--balanced-sampling", "--drop-path", "0.3", "--set", "model.dropout=0.2"),
+        *("--set", "augment.crop_padding=1", "--set", "augment.erase=0.5", "--save-every", "2", "--patience", "5"),
+    ),
+    "adam, low-rank changes": ("--opt", "adam", "--lora", "2", "--grad-accum-steps", "2"),
+    "sgd, features of a frozen backbone": (
+        *("--opt", "sgd", "--freeze-backbone", "--head-dropout", "0.3", "--feature-views", "2"),
+        *("--set", "augment.flip=0.5"),
+    ),
+    "folds": ("--folds", "2", "--epochs", "3"),
+}
+
+
+class Moment(NamedTuple):
+    """When a process is killed: as it does something with a file of its runs for the n-th time, or after a while."""
+
+    event: str = ""
+    number: int = 0
+    seconds: float = 0.0
+
+
+NEVER = Moment()
+
+
+def vit(folder: Path, words: tuple[str, ...], kill: Moment) -> None:
+    """A command in a process of its own, that is killed."""
+    os.chdir(folder)
+    numbers = count(1)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == kill.event and "experiments" in str(arguments[0]) and next(numbers) == kill.number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    if kill.seconds:
+        threading.Timer(kill.seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    sys.argv = ["vit", *words]
+    with (folder / "said.txt").open("a") as said:
+        sys.stdout = sys.stderr = said
+        main()
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that begin with everything imported, so that what they are killed in is the training."""
+    context = multiprocessing.get_context("forkserver")
+    modules = ("torch._dynamo", "matplotlib.figure", "vitcli.workflows.resume", "tests.cli.test_resume_killed")
+    context.set_forkserver_preload(list(modules))
+    return context
+
+
+def plain(value: Any) -> Any:
+    """JSON without what a clock says."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items() if name not in TIMINGS}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def results(folder: Path) -> Iterator[tuple[str, Any]]:
+    """All that a run leaves behind, by file, to the bit."""
+    for path in sorted(folder.rglob("*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            words = (file.metadata() or {}).items()
+        tensors = {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
+        metadata = {name: plain(json.loads(word)) for name, word in words if name != "format"}
+        yield path.relative_to(folder).as_posix(), (tensors, metadata)
+    for path in sorted(folder.rglob("*.json")):
+        if path.name != "run.json":
+            yield path.relative_to(folder).as_posix(), plain(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
+    processes: ForkServerContext,
+    shapes: Path,
+    tiny: tuple[str, ...],
+    data_dir: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    begin = ("train", str(shapes), *tiny, *LENGTH, *options, "--data-dir", str(data_dir), "--name", "run")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+
+    def live(folder: Path, *words: str, kill: Moment = NEVER) -> int | None:
+        process = processes.Process(target=vit, args=(folder, words, kill))
+        process.start()
+        process.join(60)
+        return process.exitcode
+
+    assert live(whole, *begin) == 0, (whole / "said.txt").read_text()
+    random = Random(list(RUNS.values()).index(options))
+    run = cut / "experiments" / "run"
+    for kind in ("os.rename", "open", "seconds", "os.rename", "open"):
+        words = ("train", "--resume", "run") if any(run.rglob("split.json")) else (*begin, "--overwrite")
+        number, seconds = random.randint(1, 25 if kind == "os.rename" else 75), random.uniform(0.1, 0.6)
+        kill = Moment(seconds=seconds) if kind == "seconds" else Moment(event=kind, number=number)
+        assert live(cut, *words, kill=kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
+        if kind == "os.rename":
+            assert any(run.rglob(".*.tmp*")) or not run.exists()  # a file was written, and had no name yet
+    assert live(cut, "train", "--resume", "run") == 0, (cut / "said.txt").read_text()
+    assert not any(run.rglob(".*.tmp*"))
+    found = dict(results(cut / "experiments"))
+    assert found == dict(results(whole / "experiments"))
+    assert any(name.endswith("state.safetensors") for name in found)
+    assert {Run(path.parent).status for path in run.rglob("run.json")} == {"finished"}

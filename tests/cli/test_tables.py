@@ -1,0 +1,114 @@
+"""Tables in a terminal of 80 columns: names are folded, prose is wrapped, and no number ever loses a digit."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome
+from vitcli.cli import console
+from vitcli.cli.eval import _print_matrix
+
+RunCli = Callable[..., Outcome]
+LONG = "a-very-long-name-of-a-run-that-somebody-gave-to-an-experiment-of-theirs"
+CLASSES = (
+    "Bacterial Blight (CBB)",
+    "Brown Streak Disease (CBSD)",
+    "Green Mottle (CGM)",
+    "Mosaic Disease (CMD)",
+    "Healthy",
+)
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that are no longer than in most terminals."""
+    monkeypatch.setattr(console, "_UNLIMITED", 80)
+
+
+@pytest.mark.parametrize("words", ["datasets", "models", "download", "recipes"])
+def test_lists_fit_into_80_columns(run_cli: RunCli, words: str) -> None:
+    outcome = run_cli(words)
+    assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert "…" not in outcome.out
+
+
+def test_names_of_data_sets_stay_whole_and_so_do_their_numbers(run_cli: RunCli) -> None:
+    table = run_cli("datasets").out
+    rows = json.loads(run_cli("datasets", "--json").out)
+    for row in rows:
+        (line,) = [line for line in table.splitlines() if line.startswith(f"{row['name']} ")]
+        assert {f"{row[name]:,}" for name in ("classes", "train_images", "test_images", "download_mb")} <= {
+            *line.split()
+        }
+
+
+def test_runs_with_long_names_show_all_of_their_numbers(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "experiments" / LONG
+    shutil.copytree(trained_run, run)
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**info, "dataset": "a-rather-long-folder-of-photos-from-a-camera"}))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["best"]["val_accuracy"] = 1.0
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "evaluations").mkdir(exist_ok=True)
+    (run / "evaluations" / "test.json").write_text('{"top1": 1.0}')
+    table = run_cli("runs").out
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["run", "status", "data", "set", "epochs", "val", "test"]
+    assert lines[1].count("100.00 %") == 2
+    assert "".join(line[:24].split()[0] for line in lines[1:] if line[:24].split()) == LONG
+
+
+def test_predict_folds_paths_and_classes_and_keeps_probabilities(
+    run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path
+) -> None:
+    photo = tmp_path / ("folder-" * 12) / f"{'photo-' * 12}.png"
+    photo.parent.mkdir()
+    shutil.copy(digit, photo)
+    outcome = run_cli("predict", photo, "--model", trained_run, "--top-k", "10")
+    lines = outcome.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = json.loads(run_cli("predict", photo, "--model", trained_run, "--top-k", "10", "--json").out)["rows"]
+    assert [line[-8:].strip() for line in lines if line.endswith("%")] == [
+        console.percent(share) for share in row["probabilities"]
+    ]
+    assert str(photo) in "".join(line.split()[0] for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("names", "headings"),
+    [
+        ([f"Cassava {name}" for name in CLASSES], "0 1 2 3 4"),
+        (["cat", "dog"], "cat dog"),
+        (["x" * 300, "y" * 300], "0 1"),
+        ([f"class {index}" for index in range(10)], " ".join(map(str, range(10)))),
+    ],
+)
+def test_the_columns_of_a_confusion_matrix_can_be_told_apart(
+    names: list[str], headings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = [[1000 + 20 * row + column for column in range(len(names))] for row in range(len(names))]
+    _print_matrix(names, tuple(map(tuple, counts)))
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, (first, *lines))) <= 80
+    assert first.split() == headings.split()
+    found = [line for line in lines if re.search(r" \d{4}$", line)]
+    assert [[*map(int, line.split()[-len(names) :])] for line in found] == counts
+    if len(names) > 2:
+        assert [line.split()[0] for line in found] == headings.split()
+    assert all(word in " ".join(lines) for name in names[:5] for word in name.split() if len(name) < 80)
+
+
+def test_in_a_narrower_place_lines_grow_rather_than_that_numbers_shrink(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 20)
+    console.print_table(("name", "one", "other"), [("n" * 30, "1,234,567", "100.00 %")], numbers={1, 2})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"{'n' * 24}  1,234,567  100.00 %"

@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitcli.core.short_names import distinct
+
+BLIGHT, STREAK, HEALTHY = "Cassava Bacterial Blight (CBB)", "Cassava Brown Streak Disease (CBSD)", "Cassava Healthy"
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "short"),
+    [
+        (["class 0", "class 1"], 8, ["class 0", "class 1"]),
+        ([BLIGHT, STREAK, HEALTHY], 27, ["Bacterial Blight (CBB)", "Brown Streak Disease (CBSD)", "Healthy"]),
+        ([BLIGHT, STREAK, HEALTHY], 14, ["Bacteri…(CBB)", "Brown S…(CBSD)", "Healthy"]),
+        ([BLIGHT, "Healthy"], 14, ["Cassava…(CBB)", "Healthy"]),
+        (["Tomato___Late_blight", "Tomato___Early_blight"], 14, ["Late_blight", "Early_blight"]),
+        (["red winged blackbird", "blue winged blackbird"], 8, ["red", "blue"]),
+        (["a long way home", "a long way home again"], 8, ["home", "home…ain"]),
+        (["ant_queen", "ant_"], 8, ["ant_…een", "ant_"]),
+        (["x" * 30 + "a" + "y" * 30, "x" * 30 + "b" + "y" * 30], 9, ["0: xxx…yy", "1: xxx…yy"]),
+        (["  two\n words "], 80, ["two words"]),
+        ([], 8, []),
+    ],
+)
+def test_what_all_have_in_common_goes_first_then_the_middle(names: list[str], width: int, short: list[str]) -> None:
+    assert distinct(names, width) == short
+
+
+@given(st.lists(st.text("ab _", max_size=20) | st.text(max_size=40), max_size=12), st.integers(8, 30))
+def test_names_fit_and_stay_apart(names: list[str], width: int) -> None:
+    short = distinct(names, width)
+    assert all(len(name) <= width for name in short)
+    assert len(set(short)) >= len({" ".join(name.split()) for name in names})

@@ -1,0 +1,115 @@
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vitcli.core.errors import DeviceError
+from vitcli.core.events import Note, Warned
+from vitcli.core.model_config import ModelConfig
+from vitcli.engine.compiling import compiled, is_worth_compiling
+from vitcli.engine.device import Precision
+from vitcli.models.vit import VisionTransformer
+
+CPU = torch.device("cpu")
+FLOAT32 = Precision(CPU, amp="off", dtype="bfloat16")
+IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_yet():
+    torch.compiler.reset()
+
+
+def build_model():
+    fields = {"image_size": (8, 8), "patch_size": (4, 4), "num_classes": 4, "width": 16, "depth": 1, "num_heads": 2}
+    torch.manual_seed(0)
+    return VisionTransformer(ModelConfig(**fields, mlp_width=32, dropout=0.1))
+
+
+def broken(_graph, _inputs):
+    raise RuntimeError("no compiler\nand many\nlines\nabout it")
+
+
+@pytest.mark.parametrize(
+    ("device", "seconds", "expected"),
+    [("cuda", 3600, True), ("cuda", 60, False), ("cpu", 86400, False), ("mps", 86400, False)],
+)
+def test_compiling_is_for_long_training_on_gpus(device, seconds, expected):
+    assert is_worth_compiling(torch.device(device), seconds=seconds) is expected
+
+
+def test_the_first_step_of_a_compiled_model_leaves_no_trace():
+    model = build_model().eval()
+    weights, stream = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend="eager")
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert not any(module.training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.state_dict().keys() == weights.keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+
+
+def test_gradients_of_a_compiled_model_reach_the_models_own_weights():
+    plain, model = build_model().eval(), build_model().eval()
+    forward = compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend="eager")
+    for function in (plain, forward):
+        for images in (IMAGES, IMAGES[:3]):
+            F.cross_entropy(function(images), torch.arange(len(images)) % 4).backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_batches_of_another_size_are_not_compiled_anew():
+    compilations = []
+
+    def counted(graph, _inputs):
+        compilations.append(graph)
+        return graph
+
+    model = build_model().eval()
+    forward = compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend=counted)
+    times = len(compilations)
+    assert times > 0
+    model.train()
+    for images in (IMAGES, IMAGES[:3], IMAGES[:1], IMAGES):
+        assert forward(images).shape == (len(images), 4)
+    assert len(compilations) == times
+
+
+def test_what_does_not_compile_is_said_in_one_line_and_training_goes_on_without():
+    events = []
+    model = build_model()
+    assert compiled(model, IMAGES, FLOAT32, required=False, emit=events.append, backend=broken) is None
+    assert [type(event) for event in events] == [Note, Warned]
+    assert "without it" in events[-1].text
+    assert "no compiler" in events[-1].text
+    assert "\n" not in events[-1].text
+    assert model(IMAGES).shape == (6, 4)
+
+
+def test_what_does_not_compile_but_was_asked_for_is_an_error():
+    with pytest.raises(DeviceError, match="no compiler") as refusal:
+        compiled(build_model(), IMAGES, FLOAT32, required=True, emit=lambda event: None, backend=broken)
+    assert "\n" not in refusal.value.message
+    assert refusal.value.hint == "--compile off"
+
+
+def one_way(graph, _inputs):
+    class OneWay(torch.autograd.Function):
+        @staticmethod
+        def forward(_context, tensor):
+            return tensor.clone()
+
+        @staticmethod
+        def backward(_context, _gradient):
+            raise RuntimeError("no way back")
+
+    return lambda *inputs: [OneWay.apply(output) for output in graph(*inputs)]
+
+
+def test_what_fails_on_the_way_back_does_not_work_either():
+    events = []
+    assert compiled(build_model(), IMAGES, FLOAT32, required=False, emit=events.append, backend=one_way) is None
+    assert "no way back" in events[-1].text

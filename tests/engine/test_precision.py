@@ -1,0 +1,193 @@
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitcli.core.model_config import ModelConfig
+from vitcli.engine.device import Precision, fingerprint, has_bfloat16
+from vitcli.engine.precision import clearly_faster, mixed_dtype, seconds_per_image
+from vitcli.models.finetune import add_low_rank, train_only
+from vitcli.models.vit import VisionTransformer
+
+CPU = torch.device("cpu")
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+NEEDS_NATIVE = pytest.mark.skipif(not has_bfloat16(CPU), reason="this processor emulates bfloat16")
+SECONDS = st.floats(1e-9, 1e3)
+
+
+def build_model(**changes):
+    fields = {"image_size": (8, 8), "patch_size": (4, 4), "num_classes": 4, "width": 16, "num_heads": 2}
+    torch.manual_seed(0)
+    return VisionTransformer(ModelConfig(**{**fields, "depth": 3, "mlp_width": 32, "dropout": 0.5, **changes}))
+
+
+# the decision
+
+
+@pytest.mark.parametrize(
+    ("float32", "bfloat16", "chosen"),
+    [
+        (1 / 61, 1 / 172, "bfloat16"),  # DeiT-tiny, on a processor with instructions for it
+        (1 / 5.2, 1 / 19.8, "bfloat16"),  # ViT-B
+        (1 / 1465, 1 / 727, "float32"),  # 119k parameters at 32 pixels
+        (1.0, 1.0, "float32"),
+        (1.0, 0.95, "float32"),  # faster, but not clearly so
+        (1.1, 1.0, "bfloat16"),
+    ],
+)
+def test_another_precision_is_taken_where_it_is_clearly_faster(float32, bfloat16, chosen):
+    assert clearly_faster({"float32": float32, "bfloat16": bfloat16}) == chosen
+
+
+@given(SECONDS, SECONDS)
+def test_what_is_taken_is_never_slower_than_float32_and_float32_never_a_tenth_slower(float32, float16):
+    seconds = {"float32": float32, "float16": float16}
+    chosen = clearly_faster(seconds)
+    assert seconds[chosen] <= float32
+    assert chosen == "float16" or float32 < 1.1 * float16
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "has", "expected"),
+    [
+        ("cuda", "bfloat16", True, "bfloat16"),
+        ("cuda", "float16", True, "float16"),
+        ("cuda", "bfloat16", False, "float16"),  # which trains with a gradient scaler
+        ("cpu", "bfloat16", True, "bfloat16"),
+        ("cpu", "bfloat16", False, None),
+        ("cpu", "float16", True, None),
+        ("mps", "bfloat16", True, None),
+    ],
+)
+def test_only_what_a_device_really_computes_in_is_measured(kind, asked, has, expected):
+    assert mixed_dtype(kind, asked, has_bfloat16=has) == expected
+
+
+# the measurement
+
+
+def states():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+def measured(model, work="training", **options):
+    return seconds_per_image(
+        model, work=work, dtype="bfloat16", image_shape=(3, *model.config.image_size), most_images=8, **options
+    )
+
+
+@pytest.mark.parametrize("work", ["training", "inference"])
+@pytest.mark.parametrize("mode", [True, False])
+def test_measuring_leaves_no_trace_in_the_model_and_in_what_is_random(work, mode):
+    model = build_model(positions="sincos", drop_path=0.2).train(mode)
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    weights = copy.deepcopy(model.state_dict())
+    buffers = copy.deepcopy(dict(model.named_buffers()))
+    before = states()
+    seconds = measured(model, work)
+    assert set(seconds) == {"float32", "bfloat16"}
+    assert min(seconds.values()) > 0
+    assert states() == before
+    assert {module.training for module in model.modules()} == {mode}
+    for old, parameter in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, old, rtol=0, atol=0)
+    for old, new in ((weights, model.state_dict()), (buffers, dict(model.named_buffers()))):
+        assert old.keys() == new.keys()
+        for name, tensor in old.items():
+            torch.testing.assert_close(new[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("prepare", [lambda m: add_low_rank(m, 2), lambda m: train_only(m, "last:1"), lambda m: None])
+@pytest.mark.parametrize("changes", [{}, {"distillation": "head"}, {"class_token": False, "pooling": "patches"}])
+def test_every_kind_of_training_can_be_measured_with_blocks_left_out(prepare, changes):
+    model = build_model(depth=6, **changes)
+    prepare(model)
+    seconds = measured(model, left_out=model.blocks[1:-1])
+    assert min(seconds.values()) > 0
+    assert len([block for block in model.blocks if type(block).__name__ == "Block"]) == 6
+
+
+def test_blocks_that_are_left_out_take_no_time():
+    model = build_model(depth=24, width=64, mlp_width=256, image_size=(32, 32))
+    whole, part = (measured(model, left_out=left_out)["float32"] for left_out in ((), model.blocks[1:-1]))
+    assert part < whole / 3  # a twelfth of the blocks
+
+
+def test_a_model_without_a_head_can_be_measured():
+    assert min(measured(build_model(num_classes=0), "inference").values()) > 0
+
+
+# the machine
+
+
+def test_the_fingerprint_changes_with_the_number_of_threads():
+    before, threads = fingerprint(CPU), torch.get_num_threads()
+    assert before == fingerprint(CPU)
+    try:
+        torch.set_num_threads(threads + 1)
+        assert fingerprint(CPU) != before
+    finally:
+        torch.set_num_threads(threads)
+    assert before["torch"] == torch.__version__
+    assert len(str(before["device"])) > len("cpu ")
+
+
+def test_what_torch_cannot_tell_is_no_bfloat16(monkeypatch):
+    has_bfloat16.cache_clear()
+    for name in ("get_capabilities", "_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert not has_bfloat16(CPU)
+    has_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({"avx512_f": True, "bf16": False}, False),
+    ],
+)
+def test_bfloat16_is_told_by_the_processors_instructions(monkeypatch, capabilities, expected):
+    has_bfloat16.cache_clear()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert has_bfloat16(CPU) is expected
+    has_bfloat16.cache_clear()
+
+
+@NEEDS_NATIVE
+def test_a_large_model_infers_in_bfloat16_and_a_small_one_in_float32_on_such_a_processor():
+    large = build_model(image_size=(224, 224), patch_size=(16, 16), width=768, mlp_width=3072, num_heads=12)
+    assert clearly_faster(measured(large, "inference")) == "bfloat16"
+    assert clearly_faster(measured(build_model(), "inference")) == "float32"
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
+def test_a_gpu_with_bfloat16_trains_a_large_model_in_it_and_leaves_its_random_stream_alone():
+    device = torch.device("cuda")
+    if not has_bfloat16(device):
+        pytest.skip("this GPU emulates bfloat16")
+    shape = {"image_size": (224, 224), "patch_size": (16, 16), "width": 768, "mlp_width": 3072, "num_heads": 12}
+    model = build_model(**shape).to(device)
+    before = torch.cuda.get_rng_state(device)
+    for work in ("training", "inference"):
+        options = {"dtype": "bfloat16", "image_shape": (3, 224, 224), "most_images": 64}
+        assert clearly_faster(seconds_per_image(model, work=work, **options)) == "bfloat16"
+    assert torch.equal(torch.cuda.get_rng_state(device), before)
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
+def test_float16_on_a_gpu_scales_its_gradients():
+    precision = Precision(torch.device("cuda"), amp="on", dtype="float16")
+    assert precision.scaler.is_enabled()
+    assert precision.name == "float16"

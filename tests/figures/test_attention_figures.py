@@ -1,0 +1,342 @@
+"""Figures of ``vit attention-map``: exact pixels, real values, and text that neither leaves the sheet nor overlaps."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from vitcli.figures.attention_gif import write_gif
+from vitcli.figures.attention_map import draw_map, draw_query
+from vitcli.figures.attention_overlay import overlay, panel, shown_whole
+from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads, draw_sheet
+from vitcli.figures.attention_style import MapPicture, Style, Subject, scale_of
+from vitcli.figures.board import RIGHT, WRONG
+
+LONG = "Agelaius phoeniceus, the red-winged blackbird of North and much of Central America, female " * 3
+HOSTILE = "$^$ 5_{ \\n <b>\n\t日本 \u202e\u2028 \udc80 \x07"
+
+
+class Text(NamedTuple):
+    text: str
+    box: tuple[float, float, float, float]
+    colour: str
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Text]:
+    """Every text that Pillow draws from now on, and where."""
+    texts, real = [], ImageDraw.ImageDraw.text
+
+    def text(draw: ImageDraw.ImageDraw, xy, words, fill, font) -> None:
+        texts.append(Text(words, draw.textbbox(xy, words, font=font), fill))
+        real(draw, xy, words, fill=fill, font=font)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
+def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def weights(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random(shape, dtype=np.float32) / shape[-1] / shape[-2]
+
+
+def opened(path: Path, *, most: int = 3000) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert max(image.size) <= most
+        return np.asarray(image.convert("RGB"))
+
+
+def holds(sheet: NDArray[np.uint8], part: NDArray[np.uint8]) -> bool:
+    """Whether a part is on a sheet, pixel by pixel."""
+    height, width = part.shape[:2]
+    for top, left in np.argwhere((sheet == part[0, 0]).all(-1)):
+        if np.array_equal(sheet[top : top + height, left : left + width], part):
+            return True
+    return False
+
+
+def assert_tidy(texts: list[Text], sheet: NDArray[np.uint8]) -> None:
+    height, width = sheet.shape[:2]
+    for at, (words, box, _) in enumerate(texts):
+        assert box[0] >= 0, words
+        assert box[1] >= 0, words
+        assert box[2] <= width, words
+        assert box[3] <= height, words
+        for other, second, _ in texts[at + 1 :]:
+            apart = (
+                min(box[2], second[2]) - max(box[0], second[0]) <= 1
+                or min(box[3], second[3]) - max(box[1], second[1]) <= 1
+            )
+            assert apart, (words, other)
+
+
+def subject(*shape: int, **changes: object) -> Subject:
+    facts = {
+        "name": "cat.jpg",
+        "pixels": noise(*(shape or (3, 32, 32))),
+        "predicted": "cat",
+        "probability": 0.982,
+        "truth": "cat",
+    }
+    return Subject(**(facts | changes))
+
+
+SHAPES = [
+    ((1, 8, 8), (4, 4)),
+    ((3, 48, 96), (3, 6)),
+    ((3, 224, 224), (14, 14)),
+    ((3, 16, 512), (1, 32)),
+    ((1, 300, 20), (15, 1)),
+]
+
+
+@pytest.mark.parametrize(("shape", "grid"), SHAPES)
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_a_map_is_on_its_pixels(tmp_path: Path, written: list[Text], shape, grid, *, is_signed: bool) -> None:
+    picture = MapPicture(
+        method="relevance",
+        target="cat",
+        weights=weights(*grid) - 0.4 * is_signed / grid[0] / grid[1],
+        is_signed=is_signed,
+    )
+    style = Style()
+    draw_map(subject(*shape), picture, tmp_path / "new" / "map.png", style)
+    sheet = opened(tmp_path / "new" / "map.png")
+    image = panel(subject(*shape).pixels, least=448)
+    assert holds(sheet, image)
+    assert holds(sheet, overlay(image, picture, style, scale_of(picture.weights, "p99", is_signed=is_signed)))
+    assert_tidy(written, sheet)
+    assert {"cat.jpg", "relevance for cat"} <= {text.text for text in written}
+
+
+@pytest.mark.parametrize("norm", ["p99", "max", "minmax", "none"])
+def test_the_bar_shows_the_values(tmp_path: Path, written: list[Text], norm: str) -> None:
+    values = np.linspace(0.1, 0.5, 36, dtype=np.float32).reshape(6, 6)
+    draw_map(subject(), MapPicture(method="raw", weights=values), tmp_path / "map.png", Style(norm=norm))
+    ends = {"p99": (0, 0.4960), "max": (0, 0.5), "minmax": (0.1, 0.5), "none": (0, 1)}[norm]
+    ticks = [f"{value:.3g}" for value in np.linspace(*ends, 5)]
+    texts = [text.text for text in written]
+    assert [text for text in texts if text in ticks] == ticks
+    assert ("max 0.5" in texts) == (norm == "p99"), "larger values exist where the percentile cuts them off"
+    heights = [text.box[1] for text in written if text.text in ticks]
+    assert heights == sorted(heights, reverse=True)
+    assert np.ptp(np.diff(heights)) <= 5
+    colours = opened(tmp_path / "map.png")[:, 24 + 2 * (448 + 20) + 7].astype(int)  # down the middle of the bar
+    for at, box in enumerate(text.box for text in written if text.text in ticks):
+        expected = Style().colours(is_signed=False)[min(64 * at, 255)].astype(int)
+        near = colours[round(box[1]) : round(box[3])]
+        assert np.abs(near - expected).sum(-1).min() <= 9
+
+
+@pytest.mark.parametrize("value", [0.0, 0.0625, -0.5])
+def test_one_value_everywhere(tmp_path: Path, written: list[Text], value: float) -> None:
+    picture = MapPicture(method="raw", weights=np.full((4, 4), value, dtype=np.float32))
+    draw_map(subject(), picture, tmp_path / "map.png", Style())
+    assert [text.text for text in written].count(f"{value:.3g}") == 1
+    assert not [text for text in written if text.text.startswith(("max", "min"))]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "words", "colour"),
+    [
+        ("cat", "cat", "✓ predicted cat, 98.2 % · truth cat", RIGHT),
+        ("dog", "cat", "✗ predicted dog, 98.2 % · truth cat", WRONG),
+        ("cat", None, "predicted cat, 98.2 %", None),
+        ("", "cat", "truth cat", None),
+        ("", None, None, None),
+    ],
+)
+def test_the_title_judges(tmp_path: Path, written: list[Text], predicted, truth, words, colour) -> None:
+    who = subject(predicted=predicted, truth=truth)
+    draw_map(who, MapPicture(method="raw", weights=weights(4, 4)), tmp_path / "map.png", Style())
+    assert written[0].text == "cat.jpg"
+    if words:
+        assert written[1].text == words
+    assert {text.colour for text in written} & {RIGHT, WRONG} == ({colour} if colour else set())
+
+
+def test_the_whole_picture(tmp_path: Path) -> None:
+    whole = noise(3, 300, 500)
+    who = subject(pixels=whole[:, 50:250, 100:300], whole=whole, box=(100, 50, 300, 250))
+    picture, style = MapPicture(method="raw", weights=weights(4, 4)), Style()
+    draw_map(who, picture, tmp_path / "map.png", style, full=True)
+    sheet = opened(tmp_path / "map.png")
+    image, box = shown_whole(who, least=448)
+    drawn = overlay(image, picture, style, scale_of(picture.weights, "p99", is_signed=False), box=box)
+    left, top, right, bottom = (round(at) for at in box)
+    inside = np.s_[top + 4 : bottom - 4, left + 4 : right - 4]
+    assert holds(sheet, image[inside])
+    assert holds(sheet, drawn[inside])
+    assert holds(sheet, image[: top - 4])
+    assert (np.abs(np.diff((sheet == 255).all(-1).astype(int), axis=1)).sum(1) > 4).any(), "the box is framed"
+
+
+def test_a_query_is_framed_on_both_panels(tmp_path: Path, written: list[Text]) -> None:
+    draw_query(subject(), (1, 2), MapPicture(method="block 3", weights=weights(4, 4)), tmp_path / "map.png", Style())
+    sheet = opened(tmp_path / "map.png")
+    frame = (sheet == (0, 229, 255)).all(-1)
+    y, x = np.nonzero(frame)
+    panels = x < x.mean()
+    for side in (panels, ~panels):
+        assert np.ptp(x[side]) == pytest.approx(448 / 4, abs=4)
+        assert np.ptp(y[side]) == pytest.approx(448 / 4, abs=4)
+    assert x[~panels].min() - x[panels].min() == 448 + 20
+    assert x[panels].min() == pytest.approx(24 + 2 * 112, abs=3)
+    assert y.min() == pytest.approx(24 + 32 + 27 + 8 + 24 + 112, abs=3)
+    assert "block 3: patch at row 1, column 2" in [text.text for text in written]
+
+
+@pytest.mark.parametrize(("shape", "grid"), SHAPES)
+@pytest.mark.parametrize(("methods", "classes"), [(1, 1), (2, 3), (10, 4), (3, 0)])
+def test_comparisons_few_and_many(tmp_path: Path, written: list[Text], shape, grid, methods: int, classes: int) -> None:
+    targets = [f"class {at}" if at else LONG for at in range(classes)] or [""]
+    pictures = [
+        MapPicture(
+            method=f"method {row}", target=target, weights=weights(*grid, seed=10 * row + column), is_signed=row == 2
+        )
+        for row in range(methods)
+        for column, target in enumerate(targets if row != 1 else [""])
+    ]
+    draw_comparison(subject(*shape), pictures, tmp_path / "all.png", Style())
+    sheet = opened(tmp_path / "all.png")
+    assert_tidy(written, sheet)
+    texts = [text.text for text in written]
+    assert [text for text in texts if text.startswith("method ")] == [f"method {row}" for row in range(methods)]
+    assert texts.count("the same for every class") == (classes - 1 if methods > 1 and classes else 0)
+    if grid == (4, 4) and methods < 10:
+        enlarged = [panel(noise(*shape), least=8 * factor, most=8 * factor) for factor in range(37, 20, -1)]
+        image = next(each for each in enlarged if holds(sheet, each))
+        for picture in pictures:
+            scale = scale_of(picture.weights, "p99", is_signed=picture.is_signed)
+            assert holds(sheet, overlay(image, picture, Style(), scale))
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (4, 3), (12, 12), (2, 16)])
+@pytest.mark.parametrize("shares_scale", [False, True])
+def test_heads_of_every_layer(
+    tmp_path: Path, written: list[Text], layers: int, heads: int, *, shares_scale: bool
+) -> None:
+    values = weights(layers, heads, 4, 4)
+    values[0, 0] *= 100
+    draw_heads(
+        subject(1, 8, 8),
+        values,
+        tmp_path / "heads.png",
+        Style(norm="max"),
+        layers=[f"block {at}" for at in range(layers)],
+        heads=[f"head {at}" for at in range(heads)],
+        shares_scale=shares_scale,
+    )
+    sheet = opened(tmp_path / "heads.png")
+    assert_tidy(written, sheet)
+    texts = [text.text for text in written]
+    ends = [f"{one.max():.3g}" for one in values.reshape(-1, 4, 4)]
+    assert f"{values.max():.3g}" in texts
+    assert (set(ends) <= set(texts)) == (not shares_scale or len(ends) == 1)
+
+
+@pytest.mark.parametrize("layers", [1, 4, 12, 24])
+@pytest.mark.parametrize(("shape", "grid"), SHAPES[:4])
+def test_blocks(tmp_path: Path, written: list[Text], layers: int, shape, grid) -> None:
+    names = [f"block {at}" for at in range(layers)]
+    draw_blocks(subject(*shape), weights(layers, *grid), tmp_path / "blocks.png", Style(), layers=names)
+    assert_tidy(written, opened(tmp_path / "blocks.png"))
+    assert [text.text for text in written if text.text.startswith(("input", "block"))] == ["input", *names]
+
+
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_a_sheet_of_images(tmp_path: Path, written: list[Text], count: int) -> None:
+    subjects = [subject(1, 8 + at % 2, 8, predicted=str(at % 3), truth="0") for at in range(count)]
+    pictures = [MapPicture(method="raw", weights=weights(2, 2, seed=at)) for at in range(count)]
+    draw_sheet(subjects, pictures, tmp_path / "sheet.png", Style(), title=LONG)
+    sheet = opened(tmp_path / "sheet.png")
+    assert_tidy(written, sheet)
+    right = -(-count // 3)
+    assert f"{right} of {count} predictions are right" in [text.text for text in written]
+    assert [text.colour for text in written if text.text.startswith("✓")] == [RIGHT] * right
+    assert [text.colour for text in written if text.text.startswith("✗")] == [WRONG] * (count - right)
+    for who, picture in zip(subjects[:4], pictures[:4], strict=False):
+        image = panel(who.pixels, least=160, most=160)
+        assert holds(sheet, overlay(image, picture, Style(), scale_of(picture.weights, "p99", is_signed=False)))
+
+
+def frames_of(path: Path) -> tuple[list[NDArray[np.uint8]], list[int], int]:
+    with Image.open(path) as image:
+        frames, durations = [], []
+        for at in range(image.n_frames):
+            image.seek(at)
+            frames.append(np.asarray(image.convert("RGB")).astype(int))
+            durations.append(image.info["duration"])
+        return frames, durations, image.info["loop"]
+
+
+def test_an_animation_through_the_layers(tmp_path: Path, written: list[Text]) -> None:
+    maps = np.zeros((3, 2, 2), dtype=np.float32)
+    maps[0, 0, 0], maps[1, 1, 1], maps[2, 0, 1] = 0.25, 0.5, 1
+    names = ["block 0", "block 1", "block 2"]
+    who = subject(pixels=np.full((3, 32, 32), 60, dtype=np.uint8))
+    draw_map(who, MapPicture(method="raw", weights=maps[2]), tmp_path / "map.png", Style(norm="max", interp="nearest"))
+    still = opened(tmp_path / "map.png").astype(int)
+    written.clear()
+    write_gif(who, maps, tmp_path / "a.gif", Style(norm="max", interp="nearest"), layers=names, method="raw")
+    frames, durations, loop = frames_of(tmp_path / "a.gif")
+    assert durations == [500, 500, 1500]
+    assert loop == 0
+    assert [text.text for text in written if text.text.startswith("raw")] == [f"raw: {name}" for name in names]
+    top = 24 + 32 + 27 + 8 + 24  # margin, name, verdict, gap, caption
+    left = 24 + 448 + 20
+    patches = [frame[top : top + 448, left : left + 448].reshape(2, 224, 2, 224, 3).mean((1, 3)) for frame in frames]
+    grey = np.abs(frames[0][top + 224, 24 + 224] - 60).max()
+    assert grey < 12
+    expected = still[top : top + 448, left : left + 448].reshape(2, 224, 2, 224, 3).mean((1, 3))
+    assert np.abs(patches[2] - expected).max() < 12, "the last frame is the last map"
+    one, half, quarter = patches[2][0, 1], patches[1][1, 1], patches[0][0, 0]
+    assert one.sum() > half.sum() > quarter.sum() + 20, "one scale for all: a quarter of the value is darker"
+    assert all(np.array_equal(frame[:, : 24 + 448], frames[0][:, : 24 + 448]) for frame in frames), (
+        "the image stands still"
+    )
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_an_animation_of_equal_maps(tmp_path: Path, count: int) -> None:
+    write_gif(
+        subject(),
+        np.ones((count, 2, 2), dtype=np.float32),
+        tmp_path / "a.gif",
+        Style(),
+        layers=[str(at) for at in range(count)],
+    )
+    assert len(frames_of(tmp_path / "a.gif")[0]) == count
+
+
+@pytest.mark.parametrize("name", [LONG, HOSTILE, ""])
+def test_names_are_text(tmp_path: Path, written: list[Text], name: str) -> None:
+    who = subject(name=name, predicted=name or "x", truth=name)
+    picture = MapPicture(method="raw", target=name, weights=weights(2, 2))
+    draws: list[Callable[[Path], None]] = [
+        lambda path: draw_map(who, picture, path, Style()),
+        lambda path: draw_comparison(who, [picture], path, Style()),
+        lambda path: draw_heads(who, weights(2, 2, 2, 2), path, Style(), layers=[name, "1"], heads=[name, "1"]),
+        lambda path: draw_blocks(who, weights(2, 2, 2), path, Style(), layers=[name, "1"]),
+        lambda path: draw_sheet([who], [picture], path, Style(), title=name),
+    ]
+    for draw in draws:
+        written.clear()
+        draw(tmp_path / "figure.png")
+        assert_tidy([text for text in written if text.text], opened(tmp_path / "figure.png"))
+
+
+def test_nothing_is_written_where_the_map_is_none(tmp_path: Path) -> None:
+    values = weights(2, 2)
+    values[0, 0] = np.nan
+    with pytest.raises(AssertionError, match="NaN"):
+        draw_map(subject(), MapPicture(method="raw", weights=values), tmp_path / "map.png", Style())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,104 @@
+"""Which precision is the faster one, for this model on this device: timed on the model itself.
+
+bfloat16 makes large matrix products several times as fast where the processor has instructions for it, and small ones
+slower, for every operand has to be converted first. Tables of processors cannot tell which of the two a model is.
+"""
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitcli.engine.device import Precision
+
+Work = Literal["training", "inference"]
+
+_CLEARLY = 1.1
+"""So many times as fast as float32, the more exact one, another precision has to be."""
+_LONG_ENOUGH = 0.04
+"""Seconds of a step that says something."""
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 30
+_ROUNDS_SECONDS = 0.5
+
+
+def mixed_dtype(kind: str, asked: str, *, has_bfloat16: bool) -> str | None:
+    """What may be faster than float32 on a kind of device: what is asked for, but float16 on GPUs without bfloat16.
+
+    None: nothing, so that there is nothing to measure.
+    """
+    if kind == "cuda":
+        return asked if has_bfloat16 else "float16"
+    return asked if kind == "cpu" and asked == "bfloat16" and has_bfloat16 else None
+
+
+def clearly_faster(seconds: Mapping[str, float]) -> str:
+    """The precision to compute in, given how long each takes: float32, unless another is clearly faster."""
+    fastest = min(seconds, key=seconds.__getitem__)
+    return fastest if seconds["float32"] >= _CLEARLY * seconds[fastest] else "float32"
+
+
+def seconds_per_image(
+    model: nn.Module,
+    *,
+    work: Work,
+    dtype: str,
+    image_shape: tuple[int, int, int],
+    most_images: int,
+    left_out: Iterable[nn.Module] = (),
+) -> dict[str, float]:
+    """How long a model takes in float32 and in another precision; it takes about a second to find out, more with large models.
+
+    A copy is timed: the model, its gradients and its mode stay what they are, and so does all that is random.
+
+    Args:
+        model: images (B, C, H, W) to logits, on its device.
+        work: training is forward and backward; the optimiser's part does not depend on the precision.
+        dtype: the other precision.
+        image_shape: (C, H, W).
+        most_images: the batch; a smaller one is timed where that says enough.
+        left_out: modules from one tensor to one like it that others stand for, so that large models are timed quickly.
+
+    Returns:
+        Median seconds per image, by precision.
+    """
+    device = next(model.parameters()).device
+    precisions = {"float32": Precision(device, amp="off", dtype=dtype), dtype: Precision(device, amp="on", dtype=dtype)}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        copy = deepcopy(model, {id(module): nn.Identity() for module in left_out}).train(work == "training")
+        images = torch.randn(1, *image_shape, device=device)
+        for precision in precisions.values():  # the first step of all loads libraries and takes memory
+            _step_seconds(copy, images, work, precision)
+        while len(images) < most_images and _step_seconds(copy, images, work, precisions["float32"]) < _LONG_ENOUGH:
+            images = torch.randn(min(2 * len(images), most_images), *image_shape, device=device)
+        seconds: dict[str, list[float]] = {name: [] for name in precisions}
+        started = time.perf_counter()
+        for rounds in range(_MOST_ROUNDS):
+            if rounds >= _LEAST_ROUNDS and time.perf_counter() - started > _ROUNDS_SECONDS:
+                break
+            for name, precision in precisions.items():  # in turn, so that whatever else happens hits both alike
+                seconds[name].append(_step_seconds(copy, images, work, precision))
+    return {name: statistics.median(times) / len(images) for name, times in seconds.items()}
+
+
+def _step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precision) -> float:
+    is_cuda = images.device.type == "cuda"
+    if is_cuda:
+        torch.cuda.synchronize(images.device)
+    started = time.perf_counter()
+    if work == "inference":
+        with torch.inference_mode(), precision.autocast():
+            model(images)
+    else:
+        model.zero_grad()
+        with torch.enable_grad(), precision.autocast():
+            logits = model(images)
+            loss = F.cross_entropy(logits, torch.zeros(len(images), dtype=torch.int64, device=images.device))
+        loss.backward()
+    if is_cuda:
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter() - started

@@ -1,0 +1,30 @@
+"""Which epoch is the best so far, and when there is nothing left to train."""
+
+from collections.abc import Sequence
+
+from vitcli.core.config import OptimConfig
+from vitcli.core.events import EpochRecord
+
+
+def best_of(records: Sequence[EpochRecord]) -> EpochRecord:
+    """The epoch with the best validation accuracy; of equals, the one with the lower validation loss."""
+    return next(record for record in reversed(records) if record.is_best)
+
+
+def is_better(val_accuracy: float, val_loss: float, records: Sequence[EpochRecord]) -> bool:
+    """Whether an epoch with these figures is better than all before it."""
+    if not records:
+        return True
+    best = best_of(records)
+    return (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
+
+
+def is_out_of_patience(records: Sequence[EpochRecord], config: OptimConfig) -> bool:
+    """Whether the best epoch is too long ago."""
+    patience = config.patience
+    return bool(patience and records) and records[-1].epoch - best_of(records).epoch >= patience
+
+
+def is_over(records: Sequence[EpochRecord], config: OptimConfig) -> bool:
+    """Whether there is nothing left to train."""
+    return len(records) >= config.epochs or is_out_of_patience(records, config)

@@ -1,0 +1,51 @@
+"""Sums over an epoch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class EpochTotals:
+    """Sums over the steps of an epoch so far; those of each step stay on the device, so that no step waits for it."""
+
+    loss: Tensor
+    correct: Tensor
+    images: int = 0
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+    """Of these, spent waiting for batches."""
+
+    @classmethod
+    def none(cls, device: torch.device) -> "EpochTotals":
+        """Before the first step."""
+        zero = torch.zeros((), device=device)
+        return cls(loss=zero, correct=zero)
+
+    @property
+    def mean_loss(self) -> float:
+        """Per image; this waits for the device."""
+        return self.loss.item() / self.images
+
+    @property
+    def accuracy(self) -> float:
+        """0..1; this waits for the device."""
+        return self.correct.item() / self.images
+
+    @property
+    def images_per_second(self) -> float:
+        """In training, without validation."""
+        return self.images / self.seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training run needs to go on in the middle of an epoch."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""
+        device = self.loss.device
+        for name, value in state.items():
+            setattr(self, name, value.to(device) if isinstance(value, Tensor) else value)

@@ -1,0 +1,226 @@
+"""Which method to trust for a model: its maps are put to the test on many images, always beside noise."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitcli.attention.faithfulness import HIGHER_IS_BETTER, energy_inside, points_at, score_maps
+from vitcli.attention.intervals import Interval, bootstrap
+from vitcli.core.errors import DataError, ModelError, UsageError
+from vitcli.core.events import Emit, TaskProgress, ignore
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.explaining import Explainer, Question
+
+NOISE = "random"
+"""The method that every other one is compared with."""
+ENOUGH = 20
+"""Images without which no method is trusted: intervals of fewer are too narrow."""
+SAME = 0.01
+"""Gains that differ by no more count as the same."""
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedBatch:
+    """Images to judge by, on the model's device."""
+
+    images: Tensor
+    """What the model sees, (B, C, H, W)."""
+    labels: Tensor | None = None
+    """True classes, (B,); without them the class that is asked for counts as right."""
+    masks: Tensor | None = None
+    """Where the object is, (B, H, W); of all batches or of none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageScores:
+    """One image."""
+
+    image: int
+    """Its number, from 0."""
+    target: int
+    """The class that its maps were asked about."""
+    scores: Mapping[str, Mapping[str, float]]
+    """method -> score -> value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One score of a method over all images."""
+
+    value: Interval
+    gain: Interval | None
+    """How much better than noise on the same images: above 0 is better, whichever way the score runs.
+
+    None where there is no better or worse.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodScores:
+    """One method over all images."""
+
+    method: str
+    scores: Mapping[str, Score]
+    """``faithfulness.HIGHER_IS_BETTER``, ``sink_share``, and with masks ``points_at`` and ``energy_inside``."""
+    gain: Interval
+    """How much better than noise, on average over the scores of faithfulness; for all methods together at 95 %."""
+    beats_random: bool
+    """Whether all of this interval is above 0, and of enough images."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreTable:
+    """All methods, the greatest gain first, noise last."""
+
+    rows: tuple[MethodScores, ...]
+    trusted: str
+    """The method with the greatest gain among those that beat noise; empty: none does, or the images are too few."""
+    tied: tuple[str, ...]
+    """Those that beat noise and may be as good: their interval of the difference does not exclude ``SAME``."""
+    verdict: str
+    """The same in a sentence."""
+    images: int
+    per_image: tuple[ImageScores, ...]
+
+
+def score_methods(
+    model: VisionTransformer, batches: Iterable[JudgedBatch], question: Question, *, total: int, emit: Emit = ignore
+) -> ScoreTable:
+    """Score the maps of several methods, and noise, and say which one to trust.
+
+    Everything is computed in float32. Intervals are of 95 %, by a bootstrap over images.
+
+    Args:
+        model: in evaluation mode.
+        batches: of any size; the scores do not depend on it.
+        question: the methods, and the class to ask about, one.
+        total: how many images there are, for the progress.
+        emit: told about the progress.
+
+    Raises:
+        UsageError, ModelError: the question or the model cannot be judged by the class that is predicted.
+        DataError: there are no images.
+    """
+    check_judgeable(model, question)
+    question = replace(question, methods=(*(name for name in question.methods if name != NOISE), NOISE)).checked(model)
+    task, found = "scoring attention maps", list[ImageScores]()
+    emit(TaskProgress(task=task, done=0, total=total))
+    for batch in batches:
+        for image in _scored_batch(model, batch, question, first=len(found)):
+            found.append(image)
+            emit(TaskProgress(task=task, done=len(found), total=total))
+    if not found:
+        raise DataError("there are no images to judge the maps by")
+    return summarise(found)
+
+
+def check_judgeable(model: VisionTransformer, question: Question) -> None:
+    """Refuse what no class can judge.
+
+    Raises:
+        UsageError: maps of a patch's attention, or of several classes.
+        ModelError: there is no class, or just one patch.
+    """
+    if question.query is not None:
+        raise UsageError("what a patch looks at is judged by no class", hint="leave --query out")
+    if len(question.choices) != 1:
+        raise UsageError(f"maps are judged by one class at a time, not {len(question.choices)}", hint="--class pred")
+    if not model.config.num_classes:
+        raise ModelError("the model has no classifier, and maps are judged by the class that it predicts")
+    if model.config.grid == (1, 1):
+        raise ModelError("the model sees an image as a single patch, so that a map has nothing to tell apart")
+
+
+def summarise(images: Sequence[ImageScores]) -> ScoreTable:
+    """Means, intervals and the verdict; at least one image, each with the same methods, noise the last of them."""
+    *methods, _ = images[0].scores
+    names = list(images[0].scores[NOISE])
+    values = np.array([[list(each.values()) for each in image.scores.values()] for image in images])  # (N, M, S)
+    signs = np.array([1 if HIGHER_IS_BETTER.get(name, True) else -1 for name in names])
+    gains = signs * (values - values[:, -1:])
+    per_score = iter(bootstrap(np.stack([values, gains], axis=3).reshape(len(images), -1)))
+    overall = gains[:, :, [name in HIGHER_IS_BETTER for name in names]].mean(axis=2)  # (N, M)
+    level = 1 - (1 - _LEVEL) / max(len(methods), 1)  # Bonferroni: of many methods, one would beat noise by luck
+    *rows, noise = [
+        MethodScores(
+            method=method,
+            scores={name: _score(name, next(per_score), next(per_score)) for name in names},
+            gain=gain,
+            beats_random=gain.low > 0 and len(images) >= ENOUGH,
+        )
+        for method, gain in zip([*methods, NOISE], bootstrap(overall, level=level), strict=True)
+    ]
+    rows.sort(key=lambda row: row.gain.mean, reverse=True)
+    better = [row for row in rows if row.beats_random]
+    columns = [methods.index(row.method) for row in better]
+    behind = bootstrap(overall[:, columns[:1]] - overall[:, columns])  # the best one is not behind itself
+    tied = tuple(row.method for row, gap in zip(better[1:], behind[1:], strict=True) if gap.low <= SAME)
+    return ScoreTable(
+        rows=(*rows, noise),
+        trusted=better[0].method if better else "",
+        tied=tied,
+        verdict=_verdict(better[0] if better else None, tied, len(images)),
+        images=len(images),
+        per_image=tuple(images),
+    )
+
+
+def _scored_batch(
+    model: VisionTransformer, batch: JudgedBatch, question: Question, *, first: int
+) -> Iterator[ImageScores]:
+    """The images of a batch, one by one; ``first`` is the number of the first."""
+    methods = question.methods
+    explainer = Explainer(model, batch.images, question, seeds=range(first, first + len(batch.images)))
+    found = [explainer.map(method) for method in methods]
+    maps = torch.stack([weights.float() for weights, _ in found], dim=1).cpu()  # (B, R, h, w)
+    others = {"sink_share": torch.stack([share for _, share in found], dim=1)}  # name -> (B, R)
+    if batch.masks is not None:
+        masks = batch.masks.cpu()
+        others["points_at"] = torch.stack([points_at(weights, masks) for weights in maps.unbind(1)], dim=1)
+        others["energy_inside"] = torch.stack([energy_inside(weights, masks) for weights in maps.unbind(1)], dim=1)
+    targets: list[int] = explainer.targets[:, 0].tolist()
+    expected = targets if batch.labels is None else batch.labels.tolist()
+    del explainer  # and what it holds of the batch's attention
+
+    def classify(images: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = model(images)
+        return logits
+
+    for index, image in enumerate(batch.images):
+        scores: dict[str, Tensor] = {
+            **score_maps(
+                classify, image, maps[index], target=targets[index], expected=expected[index], seed=first + index
+            ),
+            **{name: values[index] for name, values in others.items()},
+        }
+        columns = {name: values.tolist() for name, values in scores.items()}
+        yield ImageScores(
+            image=first + index,
+            target=targets[index],
+            scores={
+                method: {name: column[row] for name, column in columns.items()} for row, method in enumerate(methods)
+            },
+        )
+
+
+def _score(name: str, value: Interval, gain: Interval) -> Score:
+    return Score(value=value, gain=None if name == "sink_share" else gain)
+
+
+def _verdict(best: MethodScores | None, tied: Sequence[str], images: int) -> str:
+    count = f"{images:,} image" + ("s" if images > 1 else "")
+    if images < ENOUGH:
+        return f"{count}: too few to tell a method from noise, which takes {ENOUGH} at least"
+    if best is None:
+        return f"no method can be told from noise on these {count}: trust none of them for this model"
+    gain = best.gain
+    sentence = (
+        f"trust {best.method}: its scores are {gain.mean:.3f} better than those of noise ({gain.low:.3f} to "
+        f"{gain.high:.3f}), on average over {len(HIGHER_IS_BETTER)} scores of {count}"
+    )
+    return f"{sentence}; {', '.join(tied)} may be as good" if tied else sentence

@@ -1,0 +1,188 @@
+"""How a model is computed on this machine: in which precision, and compiled or not.
+
+What ``auto`` comes to is measured once per machine, model and kind of work, and remembered beside the data sets, so that
+the same seed gives the same result; a run also records it, and what it recorded counts for its own checkpoints. Where
+nothing can be remembered, ``on`` or ``off`` makes two runs alike for certain.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.events import Emit, Note
+from vitcli.core.measurements import measured_once
+from vitcli.data.store import data_dir
+from vitcli.engine.compiling import Forward, compiled, is_worth_compiling
+from vitcli.engine.device import Precision, fingerprint, has_bfloat16
+from vitcli.engine.precision import Work, clearly_faster, mixed_dtype, seconds_per_image
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.features import sees_images_once
+
+_BLOCKS = 4
+"""Blocks that are timed: the first ones and the last, which stand for all."""
+_INFERENCE_BATCH = 64
+_NO_MATTER_OF_SPEED = {"name", "init_std", "patch_init_std"}
+"""Fields of a model's configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """How one run computes."""
+
+    training: Precision
+    inference: Precision
+    """Of validation, and of features of a frozen backbone."""
+    forward: Forward | None
+    """The compiled model that is trained; None: the model itself."""
+    device: torch.device
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What was chosen, and where: for the run and its checkpoints."""
+        return {
+            "training": self.training.name,
+            "inference": self.inference.name,
+            "compiled": self.forward is not None,
+            "machine": fingerprint(self.device),
+        }
+
+
+def choose_computing(
+    model: VisionTransformer,
+    config: TrainConfig,
+    *,
+    num_images: int,
+    recorded: Mapping[str, Any] | None = None,
+    emit: Emit,
+) -> Computing:
+    """Decide how a run computes; this changes neither the model nor what is random.
+
+    Args:
+        model: on its device.
+        config: what was asked for.
+        num_images: of an epoch.
+        recorded: what this run computed in before; on the same machine it stays so.
+        emit: told what was chosen.
+
+    Raises:
+        DeviceError: torch.compile was asked for, and does not work here.
+    """
+    device = next(model.parameters()).device
+    amp, dtype = config.run.amp, config.run.amp_dtype
+    inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
+    training = training_precision(model, config, recorded=recorded)
+    forward = None
+    if _compiles(model, config, training, num_images=num_images, recorded=_if_here(recorded, device)):
+        shape = (min(_batch(config), num_images), model.config.in_channels, *model.config.image_size)
+        example = torch.zeros(shape, device=device)
+        forward = compiled(model, example, training, required=config.run.compile == "on", emit=emit)
+    chosen = Computing(training=training, inference=inference, forward=forward, device=device)
+    if amp == "auto" and _mixed(device, dtype):
+        emit(Note(text=f"precision, as measured here: training in {training.name}, validation in {inference.name}"))
+    return chosen
+
+
+def training_precision(
+    model: VisionTransformer, config: TrainConfig, *, recorded: Mapping[str, Any] | None = None
+) -> Precision:
+    """What training computes in; a head alone is too small to gain from anything but float32."""
+    amp = "off" if config.run.amp == "auto" and sees_images_once(config) else config.run.amp
+    dtype, batch = config.run.amp_dtype, _batch(config)
+    return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
+
+
+def choose_precision(
+    model: VisionTransformer,
+    *,
+    work: Work,
+    amp: str = "auto",
+    dtype: str = "bfloat16",
+    batch: int = _INFERENCE_BATCH,
+    recorded: Mapping[str, Any] | None = None,
+) -> Precision:
+    """What to compute in: as asked for; else as the model's own run did on this machine; else what is faster here.
+
+    Args:
+        model: on its device.
+        work: training or inference.
+        amp: auto, on or off.
+        dtype: bfloat16 or float16.
+        batch: images of a step.
+        recorded: ``Computing.record`` of the run.
+    """
+    device = next(model.parameters()).device
+    if amp != "auto":
+        return Precision(device, amp=amp, dtype=dtype)
+    mixed = _mixed(device, dtype)
+    if known := _if_here(recorded, device):
+        name = known[work]
+    else:
+        name = clearly_faster(_seconds(model, work, mixed, batch)) if mixed else "float32"
+    return Precision(device, amp="off" if name == "float32" else "on", dtype=name)
+
+
+def _if_here(recorded: Mapping[str, Any] | None, device: torch.device) -> Mapping[str, Any] | None:
+    """What a run recorded, if that was on this machine."""
+    return recorded if recorded and recorded.get("machine") == fingerprint(device) else None
+
+
+def _mixed(device: torch.device, asked: str) -> str | None:
+    return mixed_dtype(device.type, asked, has_bfloat16=has_bfloat16(device))
+
+
+def _seconds(model: VisionTransformer, work: Work, dtype: str, batch: int) -> Mapping[str, float]:
+    """Seconds per image by precision, as they are remembered or measured, of a model of ``_BLOCKS`` blocks at most."""
+    config = model.config
+    settings = {name: value for name, value in asdict(config).items() if name not in _NO_MATTER_OF_SPEED}
+    question: dict[str, Any] = {
+        "work": work,
+        "precision": dtype,
+        "machine": fingerprint(next(model.parameters()).device),
+        "model": settings,
+    }
+    if work == "training":
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        question |= {"trained_parameters": trained, "batch": batch}
+
+    def measure() -> dict[str, float]:
+        return seconds_per_image(
+            model,
+            work=work,
+            dtype=dtype,
+            image_shape=(config.in_channels, *config.image_size),
+            most_images=batch,
+            left_out=model.blocks[_BLOCKS - 1 : -1],
+        )
+
+    return measured_once(question, measure, folder=data_dir() / "measured")
+
+
+def _compiles(
+    model: VisionTransformer,
+    config: TrainConfig,
+    precision: Precision,
+    *,
+    num_images: int,
+    recorded: Mapping[str, Any] | None,
+) -> bool:
+    """Whether the model is to be compiled: that was asked for, or pays; a head alone is not worth it."""
+    asked, device = config.run.compile, next(model.parameters()).device
+    if asked == "off" or sees_images_once(config):
+        return False
+    if asked == "on" or device.type != "cuda":
+        return asked == "on"
+    if recorded:
+        return bool(recorded["compiled"])
+    dtype = precision.name if precision.enabled else _mixed(device, config.run.amp_dtype)
+    assert dtype is not None
+    seconds = _seconds(model, "training", dtype, _batch(config))[precision.name]
+    whole = model.config.depth / min(model.config.depth, _BLOCKS)  # which was timed in part
+    return is_worth_compiling(device, seconds=seconds * whole * num_images * config.optim.epochs)
+
+
+def _batch(config: TrainConfig) -> int:
+    """Images of one forward pass."""
+    return -(-config.optim.batch_size // config.optim.grad_accum_steps)

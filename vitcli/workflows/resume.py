@@ -1,0 +1,260 @@
+"""Go on with a run that was interrupted, killed, or stopped by a fault, as if that had not happened."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config_files import Settings, configure, settings_of
+from vitcli.core.errors import DataError, RunError, UsageError
+from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
+from vitcli.core.files import remove_abandoned
+from vitcli.core.runs import SCHEMA, Run, find_run, folds_of
+from vitcli.data.dataset import Dataset, canonical_name, open_dataset
+from vitcli.data.splits import plan_splits
+from vitcli.data.store import data_dir
+from vitcli.engine.checkpoint import model_config_from, preprocessing_from
+from vitcli.engine.device import choose_device, seed_everything
+from vitcli.engine.schedule import learning_rate_factor
+from vitcli.engine.state import State, load_state
+from vitcli.engine.stopping import is_out_of_patience, is_over
+from vitcli.workflows.folds import FoldsResult, one_fold, summed_up
+from vitcli.workflows.precision import choose_computing
+from vitcli.workflows.saving import resume_command
+from vitcli.workflows.settings import paths_of
+from vitcli.workflows.starting import resumed_model, starting_model
+from vitcli.workflows.train import TrainResult, fit, only_trainer_of, result_of, start, stored_split
+from vitcli.workflows.training_data import prepare_training_data
+
+_DERIVED = ("resolved_model", "preprocessing")
+"""What ``config.json`` has besides settings."""
+_FREE = frozenset(
+    {
+        *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers"),
+        *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps"),
+    }
+)
+"""Where things are (the fingerprint tells whether the data are the same), what computes, and what is kept."""
+_LENGTH = frozenset({"optim.epochs", "optim.patience"})
+"""How long to train, which may be thought over."""
+
+
+def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
+    """Train on where a run ended, in the middle of an epoch if need be; on the CPU every bit is as without the break.
+
+    Args:
+        name: a run in ``run.output_dir``, its path, or a cross-validation, whose other folds are trained then.
+        layers: settings that differ from the run's own: where data are, which device; ``optim.epochs`` and
+            ``optim.patience``.
+        emit: told about the progress.
+
+    Raises:
+        UsageError: a setting that would make it another run.
+        RunError: there is no such run, it is finished, its state is broken, or another process is training it.
+        DataError: the data are not those that the run began with.
+        TrainingError, Interrupted: as with ``train``.
+    """
+    output_dir = Path(configure(*layers).run.output_dir).expanduser()
+    for folder in (output_dir / name, Path(name)):
+        if folds_of(folder):
+            return _resume_folds(folder, layers, emit)
+    return _resume_run(find_run(name, output_dir), layers, emit)
+
+
+def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> FoldsResult:
+    """Folds that are finished stay, the one that is not goes on, and those that are missing begin."""
+    runs = {int(run.path.name.removeprefix("fold-")): run for run in folds_of(folder)}
+    first = next((run for run in runs.values() if _has_begun(run)), None)
+    if first is None:
+        raise _never_begun(folder.name)
+    config = _settings(first, layers, length_too=False)
+    count = config.data.folds
+    is_finished = [fold in runs and runs[fold].status == "finished" for fold in range(1, count + 1)]
+    if all(is_finished) and (folder / "folds.json").exists():
+        raise RunError(f"all {count} folds of {folder.name} are finished", hint=f"vit predict --model {folder} IMAGE")
+    results = []
+    for fold in range(1, count + 1):
+        run = runs.get(fold)
+        with one_fold(fold, count, emit):
+            if run and run.status == "finished":
+                results.append(result_of(run))
+            elif run and _has_begun(run):
+                results.append(_resume_run(run, layers, emit))
+            else:
+                chosen = replace(
+                    config,
+                    data=replace(config.data, fold=fold),
+                    run=replace(config.run, name=folder.name, overwrite=True),
+                )
+                architecture = model_config_from(first.config["resolved_model"])
+                results.append(start(chosen, _open(chosen, emit), architecture=architecture, emit=emit))
+    return summed_up(results)
+
+
+def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResult:
+    if not _has_begun(run):
+        raise _never_begun(run.name)
+    config = _settings(run, layers)
+    with only_trainer_of(run.path):
+        run = Run(run.path)  # another process may have finished it before the lock was ours
+        for folder in (run.path, *(path for path in run.path.iterdir() if path.is_dir())):
+            remove_abandoned(folder, after=0)
+        state = _newest_state(run, emit)
+        _check_unfinished(run, config, state)
+        dataset = _open(config, emit)
+        if (run.split or {})["fingerprint"] != dataset.facts.fingerprint:
+            raise _other_data(run, config)
+        device = choose_device(config.run.device)
+        seed_everything(config.run.seed, deterministic=config.run.deterministic)
+        architecture = model_config_from(run.config["resolved_model"])
+        if state:
+            model = resumed_model(config, architecture, run.checkpoint("last"))
+        else:
+            model, config, _ = starting_model(config, dataset.facts, emit, settings=architecture)
+        plan = plan_splits(dataset, config.data, seed=config.run.seed)
+        seen = preprocessing_from(run.config["preprocessing"])
+        data = prepare_training_data(dataset, plan, config, architecture.image_size, source=seen, emit=emit)
+        split = json.loads(json.dumps(stored_split(dataset, plan, data)))
+        if (run.split or {}) != {"schema": SCHEMA, **split}:
+            raise _other_data(run, config)
+        steps_per_epoch = -(-len(data.members) // config.optim.batch_size)
+        recorded, images = run.info.get("computed"), len(data.members)
+        computing = choose_computing(model.to(device), config, num_images=images, recorded=recorded, emit=emit)
+        _tell(run, config, state, steps_per_epoch, emit)
+        derived = {name: run.config[name] for name in _DERIVED}
+        run.save_config({**settings_of(config), **derived})
+        run.reopen()
+        return fit(run, config, model, dataset.facts, data, computing, state=state, emit=emit)
+
+
+def _has_begun(run: Run) -> bool:
+    """Whether all is there that training begins with; it is written just after the run is made."""
+    return run.split is not None
+
+
+def _never_begun(name: str) -> RunError:
+    return RunError(f"run {name} ended before it began", hint="type its command again, with --overwrite")
+
+
+def _stored(run: Run) -> TrainConfig:
+    """The settings of a run."""
+    content = run.config
+    if any(name not in content for name in _DERIVED):
+        raise RunError(
+            f"run {run.name} is of an earlier version, which kept no training state",
+            hint=f"vit train --init-from {run.path} starts a new run from its weights",
+        )
+    return configure({name: table for name, table in content.items() if name not in _DERIVED})
+
+
+def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True) -> TrainConfig:
+    """Those of a run, with what may be different.
+
+    Raises:
+        UsageError: what is asked for would make it another run.
+    """
+    stored = _stored(run)
+    asked = configure(settings_of(stored), *layers)
+    folder = run.path.parent.parent if stored.data.folds else run.path.parent
+    pretrained = asked.run.pretrained and not stored.run.init_from  # which came of it
+    data: Settings = {
+        "data": {
+            **paths_of(asked.data),
+            "name": canonical_name(asked.data.name),
+            "dir": str(data_dir(asked.data.dir).resolve()),
+        }
+    }
+    asked = configure(settings_of(asked), data, {"run": {"output_dir": str(folder), "pretrained": pretrained}})
+    before = settings_of(stored)
+    may_change = _FREE | _LENGTH if length_too else _FREE
+    changed = [
+        f"{section}.{key} = {value!r} (was {before[section].get(key)!r})"
+        for section, table in settings_of(asked).items()
+        for key, value in table.items()
+        if value != before[section].get(key) and f"{section}.{key}" not in may_change
+    ]
+    if changed:
+        raise UsageError(
+            f"run {run.name} goes on with its own settings, but these are others: {', '.join(changed)}",
+            hint=f"leave them out, or start a new run from its weights: --init-from {run.path} instead of --resume",
+        )
+    return asked
+
+
+def _newest_state(run: Run, emit: Emit) -> State | None:
+    """The newest state that can be read; None: there never was one, for the run was stopped early.
+
+    Raises:
+        RunError: there were some, and none of them can be read.
+    """
+    faults: list[RunError] = []
+    for path in run.states:
+        try:
+            if path.exists():
+                return load_state(path)
+        except RunError as error:
+            faults.append(error)
+            emit(Warned(text=f"{error.message}; the state before it is used"))
+    if faults or (run.metrics and run.status != "finished"):
+        raise RunError(
+            f"run {run.name} has no training state that can be read",
+            hint=f"vit train --init-from {run.path} starts a new run from its weights",
+        )
+    return None
+
+
+def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> None:
+    """Raises RunError where there is nothing to go on with, UsageError where it is over with fewer epochs."""
+    kept = state["records"] if state else run.metrics.get("epochs", ())
+    records = [EpochRecord(**record) for record in kept]
+    epochs, again = config.optim.epochs, resume_command(run, config)
+    begun = len(records) + bool(state and state["step"])
+    if epochs < begun:
+        raise UsageError(
+            f"--epochs {epochs}: run {run.name} has begun epoch {begun} already", hint="give more, or none"
+        )
+    if run.status != "finished" or not (state is None or is_over(records, config.optim)):
+        return
+    longer = f"`{again} --epochs {2 * epochs}` trains on"
+    if is_out_of_patience(records, config.optim):
+        longer = f"`{again} --patience 0` trains on"
+    anew = f"`vit train --init-from {run.path}` starts a new run from its best weights"
+    raise RunError(
+        f"run {run.name} is finished, after {len(records)} epochs", hint=f"{longer}, {anew}" if state else anew
+    )
+
+
+def _open(config: TrainConfig, emit: Emit) -> Dataset:
+    return open_dataset(config.data, directory=data_dir(config.data.dir), offline=config.run.offline, emit=emit)
+
+
+def _other_data(run: Run, config: TrainConfig) -> DataError:
+    return DataError(
+        f"{config.data.name} is not what run {run.name} began with: images or labels are new, gone or changed",
+        hint=f"bring them back, or start a new run from its weights: vit train --init-from {run.path}",
+    )
+
+
+def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: int, emit: Emit) -> None:
+    """Where it goes on, and what is not as it was."""
+    epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
+    where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
+    emit(Note(text=f"going on with run {run.name} in {where}"))
+    if (torch_before := run.info["versions"].get("torch")) != torch.__version__:
+        emit(Warned(text=f"torch is {torch.__version__}, and was {torch_before}: the last digits may differ"))
+    before, now = _stored(run).optim, config.optim
+    if before.epochs != now.epochs:
+        done = (epoch - 1) * steps_per_epoch + step
+        rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
+        text = (
+            "the schedule is laid over all of them, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
+        )
+        emit(Note(text=f"{now.epochs} epochs instead of {before.epochs}: {text.format(*rates)}"))
+
+
+def _learning_rate(config: OptimConfig, steps_per_epoch: int, step: int) -> float:
+    """Of a step; of the last one, where the training has fewer."""
+    last = config.epochs * steps_per_epoch - 1
+    return learning_rate_factor(config, steps_per_epoch)(min(step, last)) * config.peak_lr
