@@ -1,6 +1,7 @@
 """Train with a recipe for several seeds, evaluate on the test split, and print accuracies and times.
 
     uv run python benchmarks/recipes.py digits --seeds 0 1 2 3 4
+    uv run python benchmarks/recipes.py shapes --seeds 0 1 2
     uv run python benchmarks/recipes.py mnist
     uv run python benchmarks/recipes.py PATH/TO/cifar10 -- --recipe small-images --epochs 10
 

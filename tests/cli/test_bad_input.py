@@ -1,5 +1,6 @@
 """What a user gets wrong: exit code 1, a message that names the value, a hint, and nothing written."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -206,6 +207,51 @@ def test_an_output_folder_that_cannot_be_written_is_named(run_cli: RunCli, shape
     assert outcome.code == 1
     assert "/proc/vitcli" in outcome.err
     assert "hint:" in outcome.err
+
+
+def fill_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on there is no room for anything below a folder."""
+    real_sync, real_usage = os.fsync, shutil.disk_usage
+
+    def sync(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").resolve().is_relative_to(folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_sync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda at: real_usage(at)._replace(free=0) if Path(at).is_relative_to(folder) else real_usage(at),
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_full_disk_is_named_with_what_to_do(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(tmp_path / "runs", monkeypatch)
+    outcome = run_cli("train", shapes, *tiny, "--output-dir", tmp_path / "runs", "--name", "one")
+    assert outcome.code == 1
+    assert f"error: the disk of {tmp_path / 'runs' / 'one'} is full: No space left on device" in outcome.err
+    assert "hint: make room there, or name another folder: --output-dir" in outcome.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_training_goes_on_in_memory_where_the_data_folder_is_full(
+    run_cli: RunCli,
+    image_folder: Callable[..., Path],
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photos = image_folder(tmp_path / "photos", {"left": 10, "right": 10})
+    (tmp_path / "data").mkdir()
+    fill_disk(tmp_path / "data", monkeypatch)
+    outcome = run_cli("train", photos, *tiny, "--data-dir", tmp_path / "data", "--name", "one")
+    assert outcome.code == 0, outcome.err
+    assert "warning: what was found out about photos is not kept: the disk of" in outcome.err
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

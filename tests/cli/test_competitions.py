@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import random
 import re
@@ -161,7 +162,7 @@ def test_any_name_of_kaggle_can_be_fetched_and_trained_on(run_cli: RunCli) -> No
 
 @pytest.mark.usefixtures("kaggle")
 def test_an_address_of_kaggle_is_the_name_of_what_is_there(run_cli: RunCli) -> None:
-    address = f"https://www.kaggle.com/datasets/{BUTTERFLIES}?resource=download"
+    address = f"kaggle.com/datasets/{BUTTERFLIES}?resource=download"
     downloaded = run_cli("download", address, "--json")
     assert json.loads(downloaded.out)["name"] == f"kaggle:{BUTTERFLIES}", downloaded.err
     trained = run_cli("train", address, *SMALL, "--recipe", "photos", "--json")
@@ -235,6 +236,71 @@ def test_folds_are_runs_and_are_averaged(run_cli: RunCli, shapes: Path, tiny: tu
     assert (tmp_path / "experiments/cross/fold-1/run.json").exists()
 
 
+@pytest.fixture(scope="module")
+def cross_validation(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of three folds."""
+    output_dir = tmp_path_factory.mktemp("folds")
+    words = (*tiny, "--folds", "3", "--name", "cv", "--output-dir", output_dir, "--data-dir", output_dir / "data")
+    assert run_cli("train", shapes, *words).code == 0
+    return output_dir / "cv"
+
+
+def test_a_cross_validation_is_judged_by_the_mean_of_its_folds(
+    run_cli: RunCli, shapes: Path, cross_validation: Path
+) -> None:
+    here = ("--output-dir", cross_validation.parent)
+    judged = run_cli("eval", "--model", "cv", "--json", *here)
+    assert judged.code == 0, judged.err
+    names = "cv/fold-1, cv/fold-2, cv/fold-3"
+    assert f"model: the mean of 3 models: {names}" in judged.err
+    result = json.loads(judged.out)
+    assert (result["models"], result["model"], result["split"]) == (3, names, "test")
+    assert result["stored"] == str(cross_validation / "evaluations" / "test.json")
+    assert Path(result["figure"]).is_file()
+    held_out = Run(cross_validation / "fold-1").split["held_out"]["test"]
+    words = ("--model", "cv", "--top-k", "2", "--json", *here)
+    rows = json.loads(run_cli("predict", *(shapes / name for name in held_out), *words).out)["rows"]
+    of_truth = [
+        dict(zip(row["classes"], row["probabilities"], strict=True))[Path(name).parts[0]]
+        for row, name in zip(rows, held_out, strict=True)
+    ]
+    assert result["metrics"]["loss"] == pytest.approx(-sum(map(math.log, of_truth)) / len(rows), abs=1e-5)
+    assert result["metrics"]["top1"] == pytest.approx(sum(share > 0.5 for share in of_truth) / len(rows))
+    shown = run_cli("eval", "--model", cross_validation)
+    assert f"the mean of 3 models: {names}" in shown.out
+
+
+def test_after_a_cross_validation_all_of_it_is_what_was_trained_last(
+    run_cli: RunCli, cross_validation: Path, digit: Path
+) -> None:
+    here = ("--output-dir", cross_validation.parent)
+    for words in (("predict", digit), ("eval",)):
+        outcome = run_cli(*words, *here)
+        assert outcome.code == 0, outcome.err
+        assert "the mean of 3 models, the newest cross-validation: cv/fold-1, cv/fold-2, cv/fold-3" in outcome.err
+
+
+def test_several_models_are_not_judged_on_what_one_of_them_has_seen(run_cli: RunCli, cross_validation: Path) -> None:
+    for split in ("train", "val"):
+        outcome = run_cli("eval", "--model", "cv", "--split", split, "--output-dir", cross_validation.parent)
+        assert outcome.code == 1
+        assert "some of these 3 models were trained on what others held out" in outcome.err
+        assert "hint: `vit eval --model cv/fold-1` judges one" in outcome.err
+
+
+@pytest.mark.parametrize("words", [("export",), ("attention-map", "IMAGE", "--model")])
+def test_what_takes_one_model_names_the_first_fold(
+    run_cli: RunCli, cross_validation: Path, digit: Path, words: tuple[str, ...]
+) -> None:
+    command = [digit if word == "IMAGE" else word for word in words]
+    outcome = run_cli(*command, "cv", "--output-dir", cross_validation.parent)
+    assert outcome.code == 1
+    assert "error: 'cv' is a cross-validation of 3 models, and here goes one" in outcome.err
+    assert "hint: name one of them: cv/fold-1" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -261,8 +327,10 @@ def test_folds_of_an_earlier_cross_validation_do_not_stay(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     assert run_cli("train", shapes, *tiny, "--folds", "3", "--name", "cv").code == 0
+    assert run_cli("eval", "--model", "cv").code == 0
     outcome = run_cli("train", shapes, *tiny, "--folds", "2", "--name", "cv", "--overwrite")
     assert outcome.code == 0
+    assert not (tmp_path / "experiments" / "cv" / "evaluations").exists()
     facts = dict(re.findall(r"^(.+?)  +([\d.± %]+)$", outcome.out, re.MULTILINE))
     first, second = (float(facts[f"cv/fold-{fold}"].split()[0]) for fold in (1, 2))
     mean, _, deviation = facts["mean ± deviation"].rstrip(" %").partition(" ± ")

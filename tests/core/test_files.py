@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vitcli.core.files import replacing, write_json, write_text
+from vitcli.core.files import explained, replacing, write_json, write_text
 
 WRITE_FOREVER = """
 import itertools, sys
@@ -52,6 +53,36 @@ def test_a_failure_where_nothing_was_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - our own
         write_half_of_it(tmp_path / "file.txt", ValueError)
     assert names_in(tmp_path) == []
+
+
+def refuse(number: int, *, naming: Path | None = None) -> None:
+    raise OSError(number, os.strerror(number), *([str(naming)] if naming else []))
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_what_the_disk_refuses_names_the_file_and_no_temporary_one(tmp_path: Path, *, is_named: bool) -> None:
+    path = tmp_path / "runs" / "file.txt"
+    with pytest.raises(OSError, match="No space left") as caught, replacing(path) as temporary:
+        refuse(errno.ENOSPC, naming=temporary if is_named else None)
+    assert caught.value.filename == str(path)
+    told = explained(caught.value)
+    assert told.message == f"the disk of {path.parent} is full: No space left on device"
+    assert "--output-dir" in told.hint
+    assert names_in(path.parent) == []
+
+
+def test_an_error_about_another_file_stays_about_that_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "file.txt"):
+        refuse(errno.ENOENT, naming=tmp_path / "photo.jpg")
+    assert caught.value.filename == str(tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_place_that_cannot_be_written_comes_with_what_to_do(number: int) -> None:
+    told = explained(OSError(number, os.strerror(number), "/there"))
+    assert told.message == f"/there: {os.strerror(number)}"
+    assert "permissions" in told.hint
+    assert "--output-dir" in told.hint
 
 
 def test_until_the_block_ends_the_old_content_is_seen(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
 from vitcli.cli.train import train
 from vitcli.core.errors import VitError
+from vitcli.core.files import explained
 from vitcli.core.version import __version__
 
 app = typer.Typer(
@@ -68,6 +69,5 @@ def main() -> None:
     except OSError as error:
         if debugging:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        show_error(VitError(f"{error.strerror or error}{where}", hint="VIT_DEBUG=1 shows where"))
+        show_error(explained(error))
         sys.exit(1)

@@ -76,7 +76,9 @@ def evaluate(
         return
     metrics = result.metrics
     facts = {
-        "model": f"{result.model} ({result.checkpoint})",
+        "model": f"{result.model} ({result.checkpoint})"
+        if result.models == 1
+        else f"the mean of {result.models} models: {result.model}",
         "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images",
         "loss": f"{metrics.loss:.4f}",
         "top-1": percent(metrics.top1),

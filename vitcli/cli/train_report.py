@@ -52,7 +52,10 @@ def show_folds(result: "FoldsResult") -> None:
     print_facts({**best, "mean ± deviation": mean, "runs": str(result.path)})
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
-    stderr().print(f"\nnext: [bold]vit predict{chosen} --model {result.run} IMAGE[/]  averages the folds")
+    stderr().print(
+        f"\nnext: [bold]vit eval{chosen} --model {result.run}[/]  averages the folds, and judges their mean"
+        f"\n      [bold]vit predict{chosen} --model {result.run} IMAGE[/]  likewise"
+    )
 
 
 _MOST = 20

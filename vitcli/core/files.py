@@ -15,6 +15,8 @@ from vitcli.core.errors import DataError, UsageError, VitError
 
 _ABANDONED = 3600.0
 """Seconds without a write after which a temporary file belongs to a process that was killed."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
 
@@ -29,24 +31,31 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: ``path`` is there, and is no regular file.
+        OSError: the disk is full, or the folder cannot be written; it names ``path``, and no temporary file.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is not a regular file", hint="give the name of a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary, os.O_RDWR)  # Windows syncs only what may be written
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if os.name == "posix":
+            _sync(path.parent, os.O_RDONLY)
+    except BaseException as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (
+            not error.filename or Path(str(error.filename)).name.startswith(f".{path.stem}-")
+        ):
+            error.filename = str(path)
         raise
-    if os.name == "posix":
-        _sync(path.parent, os.O_RDONLY)
 
 
 def remove_abandoned(folder: Path, *, after: float = _ABANDONED) -> None:
@@ -80,11 +89,23 @@ def writing_in(
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        is_full = error.errno in _FULL
         raise fault(
             f"the disk of {folder} is full: {reason}" if is_full else f"{folder} cannot be written: {reason}",
             hint=f"{'make room there' if is_full else 'mend that'}, {what_then}",
         ) from error
+
+
+def explained(error: OSError) -> VitError:
+    """What the system refuses, as a message that names the file or its folder, and says what to do about it."""
+    reason, file = error.strerror or str(error), error.filename
+    elsewhere = "or name another folder: --output-dir is for runs, --data-dir for data sets"
+    if error.errno in _FULL:
+        folder = f"the disk of {Path(file).parent}" if file else "a disk"
+        return VitError(f"{folder} is full: {reason}", hint=f"make room there, {elsewhere}")
+    if error.errno in _REFUSED and file:
+        return VitError(f"{file}: {reason}", hint=f"change its permissions, {elsewhere}")
+    return VitError(f"{reason}: {file}" if file else reason, hint="VIT_DEBUG=1 shows where")
 
 
 def require_room(needed: int, folder: Path, what: str) -> None:

@@ -116,11 +116,11 @@ class Run:
 
     def figure(self, name: str) -> Path:
         """The file of a figure."""
-        return self.path / "figures" / f"{name}.png"
+        return figure_file(self.path, name)
 
     def evaluation(self, name: str) -> Path:
         """The file of an evaluation's numbers."""
-        return self.path / "evaluations" / f"{name}.json"
+        return evaluation_file(self.path, name)
 
     def cache(self, name: str) -> Path:
         """A file of what could be computed anew."""
@@ -237,6 +237,21 @@ def folds_of(path: Path) -> list[Run]:
     """The runs of a cross-validation, by number; none where ``path`` is something else."""
     folds = [info.parent for info in path.glob("fold-*/run.json") if _FOLD.fullmatch(info.parent.name)]
     return [Run(fold) for fold in sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold-")))]
+
+
+def folds_with(run: Run) -> list[Run]:
+    """All runs of the cross-validation that a run is a fold of; none for other runs."""
+    return folds_of(run.path.parent) if _FOLD.fullmatch(run.path.name) else []
+
+
+def figure_file(folder: Path, name: str) -> Path:
+    """The file of a figure of a run, or of a cross-validation."""
+    return folder / "figures" / f"{name}.png"
+
+
+def evaluation_file(folder: Path, name: str) -> Path:
+    """The file of an evaluation's numbers, of a run or of a cross-validation."""
+    return folder / "evaluations" / f"{name}.json"
 
 
 def slug(name: str) -> str:

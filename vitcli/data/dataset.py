@@ -14,7 +14,7 @@ import numpy as np
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError, some
 from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
-from vitcli.core.files import write_json
+from vitcli.core.files import explained, write_json
 from vitcli.core.preprocessing import Geometry, Size, format_size
 from vitcli.core.registry import load_object
 from vitcli.data.cache import PreparedSplit, read_split, write_split
@@ -238,9 +238,15 @@ def _open_files(
     folder = directory / "prepared" / f"{as_folder(raw.name)}-{state[:12]}"
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
     if not facts_file(folder).is_file():
-        _write_facts(folder, _inspect(raw, fingerprint, how, emit))
+        facts = _inspect(raw, fingerprint, how, emit)
+        try:
+            _write_facts(folder, facts)
+        except OSError as error:  # which costs a look at every file next time, and nothing else
+            emit(Warned(text=f"what was found out about {raw.name} is not kept: {explained(error).message}"))
+    else:
+        facts = _read_facts(folder)
     # What the classes are called may change without any file or label, as in a label map.
-    facts = replace(_read_facts(folder), name=raw.name, classes=raw.classes, fingerprint=fingerprint)
+    facts = replace(facts, name=raw.name, classes=raw.classes, fingerprint=fingerprint)
     return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)
 
 

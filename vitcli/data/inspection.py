@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def find_duplicates(dataset: Dataset) -> list[list[Place]]:
         return [[(name, at) for name, at in group] for group in content["groups"]]
     except (OSError, ValueError, TypeError, KeyError):
         groups = _file_duplicates(dataset) if dataset.raw else _array_duplicates(dataset)
-        write_json(stored, {"groups": groups})
+        with suppress(OSError):  # where it cannot be kept, it is looked for again
+            write_json(stored, {"groups": groups})
         return groups
 
 

@@ -16,21 +16,27 @@ except ImportError:  # an extra
 _local = threading.local()
 
 
-def decode_colours(path: Path, image: Image.Image) -> NDArray[np.uint8] | None:
+def decode_colours(path: Path, image: Image.Image, *, scale: int = 1) -> NDArray[np.uint8] | None:
     """The pixels of a colour JPEG, (H, W, 3), valid until this thread decodes another; None: leave it to Pillow.
 
     Args:
         path: the file.
         image: the same, opened and not decoded.
+        scale: 1, 2, 4 or 8: every so many pixels of a side become one, as part of decoding.
     """
     if simplejpeg is None or image.format != "JPEG" or image.mode != "RGB":
         return None
-    size = 3 * image.width * image.height
+    if image.width % scale or image.height % scale:  # the last pixel would be a fraction of one
+        return None
+    height, width = image.height // scale, image.width // scale
+    size = 3 * height * width
     buffer: Any = getattr(_local, "buffer", None)
     if buffer is None or len(buffer) < size:
         buffer = _local.buffer = np.empty(size, dtype=np.uint8)
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(path.read_bytes(), "RGB", buffer=buffer)
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            path.read_bytes(), "RGB", min_height=height, min_width=width, buffer=buffer
+        )
     except (ValueError, OSError):  # damaged: Pillow says how
         return None
-    return pixels if pixels.shape == (image.height, image.width, 3) else None
+    return pixels if pixels.shape == (height, width, 3) else None

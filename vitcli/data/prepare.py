@@ -178,10 +178,11 @@ def _load(file: Path, geometry: Geometry) -> NDArray[np.uint8]:
 
 
 def _free_disk(path: Path) -> int:
+    """Bytes that could be written; none where nothing may be."""
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
 
 
 def _free_memory() -> int:

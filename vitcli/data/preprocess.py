@@ -57,15 +57,16 @@ def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
 
 
 def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
-    """The same of a plain photo that is all used, and decoded in full: what caches are mostly made of."""
+    """The same of a plain photo that is all used: what caches are mostly made of."""
     if geometry.channels == 1 or path.suffix.lower() not in {".jpg", ".jpeg", ".jpe", ".jfif"}:
         return None
     with _opened(path) as image:
         height, width = image.height, image.width
         box = crop_box((height, width), geometry)
         is_whole = box == (0, 0, width, height) and image.getexif().get(ExifTags.Base.Orientation, 1) not in _UPRIGHT
-        is_large = 2 * geometry.size[0] <= height and 2 * geometry.size[1] <= width
-        pixels = decode_colours(path, image) if is_whole and not is_large else None
+        times = min(height // geometry.size[0], width // geometry.size[1])
+        scale = next((scale for scale in (8, 4, 2) if scale <= times), 1)
+        pixels = decode_colours(path, image, scale=scale) if is_whole else None
     return None if pixels is None else _resized(pixels, geometry)
 
 

@@ -54,6 +54,15 @@ DATASETS: Registry[DatasetEntry] = Registry(
             download_mb=0,
             licence="CC BY 4.0",
         ),
+        "shapes": DatasetEntry(
+            summary="drawn shapes on blobs (bundled)",
+            source="vitcli.data.sources.bundled:read_shapes",
+            recipe="shapes",
+            num_classes=8,
+            num_images=(6_000, 1_000),
+            image_size=(32, 32),
+            licence="CC0",
+        ),
         "mnist": DatasetEntry(
             summary="handwritten digits",
             source=_TORCHVISION,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from vitcli.core.files import replacing
+from vitcli.figures.fonts import east_asian_fonts, is_east_asian
 
 INK = "#1b1b1f"
 FAINT = "#6b6b76"
@@ -45,8 +46,9 @@ class Line:
 
     @property
     def font(self) -> ImageFont.FreeTypeFont:
-        """The font that comes with matplotlib."""
-        return _font(self.size, is_bold=self.is_bold)
+        """The font that comes with matplotlib, or one that has the letters which that lacks."""
+        others = list(east_asian_fonts().values()) if is_east_asian(self.text) else []
+        return _font(others[0] if others else _own_font(is_bold=self.is_bold), self.size)
 
 
 class Board:
@@ -119,7 +121,10 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _own_font(*, is_bold: bool) -> Path:
+    return Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf" if is_bold else "DejaVuSans.ttf")
+
+
 @cache
-def _font(size: int, *, is_bold: bool) -> ImageFont.FreeTypeFont:
-    name = "DejaVuSans-Bold.ttf" if is_bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", name), size)
+def _font(file: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)

@@ -2,15 +2,20 @@
 
 import textwrap
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vitcli.core.files import replacing
+from vitcli.figures.fonts import east_asian_fonts
 
 _DPI = 150
 _CHARACTERS_PER_INCH = 12
@@ -18,7 +23,12 @@ _CHARACTERS_PER_INCH = 12
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, whose parts make room for each other."""
+    """An empty figure, in inches, whose parts make room for each other.
+
+    Text that is made from now on takes the letters that matplotlib's own font lacks from others that are installed.
+    """
+    families = mpl.rcParams["font.family"]
+    mpl.rcParams["font.family"] = [*families, *(name for name in east_asian_fonts() if name not in families)]
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -51,6 +61,21 @@ def show_pixels(axes: Axes, pixels: NDArray[np.uint8]) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box is drawn for what no font has
+    with replacing(path) as temporary, _boxes_for_unknown_letters():
         figure.savefig(temporary, format="png", dpi=_DPI)
+
+
+def label_width(axis: Axis) -> float:
+    """Inches that the longest label of the ticks takes."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    with _boxes_for_unknown_letters():
+        return max(label.get_window_extent().width for label in axis.get_ticklabels()) / figure.dpi
+
+
+@contextmanager
+def _boxes_for_unknown_letters() -> Iterator[None]:
+    """A box is drawn for what no font has, without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield

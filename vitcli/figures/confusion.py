@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vitcli.core.short_names import distinct
-from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title
+from vitcli.figures.canvas import fitted, label_width, new_figure, save_figure, set_title
 
 _MOST_NUMBERS = 25
 """Classes up to which cells carry numbers."""
@@ -39,7 +39,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
-    longest = max(label.get_window_extent().width for label in axes.get_yticklabels()) / figure.dpi
-    figure.set_size_inches(side + longest + 1.8, side + longest + 1.0)  # the names take nothing from the matrix
+    room = label_width(axes.yaxis)
+    figure.set_size_inches(side + room + 1.8, side + room + 1.0)  # the names take nothing from the matrix
     set_title(figure, title)
     save_figure(figure, path)

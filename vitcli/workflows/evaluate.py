@@ -1,34 +1,41 @@
 """Judge a trained model on a split that did not choose it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.core.files import write_json
-from vitcli.core.runs import slug
+from vitcli.core.runs import evaluation_file, figure_file, folds_with, slug
 from vitcli.data.loader import Batches
 from vitcli.data.raw import SplitName
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.metrics import Metrics, compute_metrics
 from vitcli.figures.confusion import draw_confusion
-from vitcli.workflows.judged_images import AskedSplit, choose_images, labels_of_model
-from vitcli.workflows.loading import load_model
+from vitcli.workflows.judged_images import AskedSplit, JudgedImages, choose_images, labels_of_model
+from vitcli.workflows.loading import LoadedModel, load_models, names_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalResult:
-    """The metrics of one model on one split, and where they are stored."""
+    """The metrics on one split of a model, or of the mean of several, and where they are stored."""
 
     model: str
+    """Of several that are averaged, all names."""
+    models: int
+    """How many are averaged."""
     checkpoint: Path
+    """Of the first one."""
     dataset: str
     split: SplitName
     metrics: Metrics
     stored: Path | None
-    """The JSON file in the run; None for a checkpoint that lies in no run."""
+    """The JSON file in the run or the cross-validation; None for a checkpoint that lies in no run."""
     figure: Path | None
 
 
@@ -49,21 +56,24 @@ def evaluate(
 
     Args:
         dataset: a data set or folder; empty: the one that the model was trained on.
-        model: a run or checkpoint; empty: the newest finished run.
+        model: a run or checkpoint; empty: the newest finished run; of a cross-validation, or a pattern such as
+            ``RUN/fold-*``, the mean of the probabilities is judged.
         split: auto takes the test split, else the validation split.
         output_dir: where runs are.
         directory: where data sets are kept; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
-        offline: fetch no weights.
+        offline: fetch nothing.
         table: how a table of labels is read, if not as in training: ``labels``, ``image_column``, ``label_column`` and
             ``label_map`` of DataConfig.
         emit: told about the progress.
 
     Raises:
-        DataError: the data set has no such split, or other classes than the model.
+        DataError: the data set has no such split, or other classes than the model; or some of several models were
+            trained on these images.
     """
-    loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    loaded = models[0]
     chosen = choose_images(
         loaded,
         dataset=dataset,
@@ -74,39 +84,23 @@ def evaluate(
         table=table,
         emit=emit,
     )
-    images = chosen.prepared(loaded.checkpoint.preprocessing.geometry, emit)
-    labels = labels_of_model(images, chosen.dataset.facts.classes, loaded.checkpoint.classes)
-    batches = Batches(
-        images.images,
-        labels,
-        members=torch.from_numpy(images.readable()),
-        batch_size=batch_size,
-        transform=loaded.to_input,
-        device=loaded.device,
-    )
-    task, total, done = f"evaluating on {chosen.dataset.facts.name} ({chosen.split})", batches.num_images, 0
-    emit(TaskProgress(task=task, done=0, total=total))
-
-    def on_batch(count: int) -> None:
-        nonlocal done
-        done += count
-        emit(TaskProgress(task=task, done=done, total=total))
-
-    logits, targets = predict_logits(loaded.model, batches, loaded.precision, on_batch)
-    metrics = compute_metrics(logits, targets, loaded.checkpoint.classes)
+    _refuse_seen(models, chosen)
+    log_probabilities, labels = _mean_log_probabilities(models, chosen, batch_size, emit)
+    metrics = compute_metrics(log_probabilities, labels, loaded.checkpoint.classes)
     stem = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
-    if loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
+    if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
         stem += f"-{loaded.path.stem}"  # the plain names are those of the best epoch
     stored = figure = None
-    if loaded.run:
-        stored, figure = loaded.run.evaluation(stem), loaded.run.figure(f"confusion-{stem}")
+    if folder := _folder_of(models):
+        stored, figure = evaluation_file(folder, stem), figure_file(folder, f"confusion-{stem}")
         write_json(
             stored,
             {
                 "dataset": chosen.dataset.facts.name,
                 "split": chosen.split,
+                "model": names_of(models),
                 "checkpoint": loaded.path.name,
-                "epoch": loaded.checkpoint.provenance.get("epoch"),
+                "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
                 "precision": loaded.precision.name,
                 **asdict(metrics),
             },
@@ -115,10 +109,11 @@ def evaluate(
             metrics.confusion,
             loaded.checkpoint.classes,
             figure,
-            title=f"{loaded.name}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images",
+            title=f"{loaded.name if len(models) == 1 else f'the mean of {names_of(models)}'}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images",
         )
     return EvalResult(
-        model=loaded.name,
+        model=names_of(models),
+        models=len(models),
         checkpoint=loaded.path,
         dataset=chosen.dataset.facts.name,
         split=chosen.split,
@@ -126,3 +121,67 @@ def evaluate(
         stored=stored,
         figure=figure,
     )
+
+
+def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
+    """Several models are judged on images that none of them has seen: folds share nothing but the test images."""
+    if len(models) == 1 or not chosen.is_own:
+        return
+    splits = [each.run.split if each.run else None for each in models]
+    held_out = [(split["fingerprint"], split["held_out"].get("test")) for split in splits if split]
+    are_alike = len(held_out) == len(models) and all(each == held_out[0] for each in held_out)
+    if chosen.split != "test" or not are_alike:
+        raise DataError(
+            f"some of these {len(models)} models were trained on what others held out, so these {chosen.split} images"
+            " cannot judge their mean",
+            hint=f"`vit eval --model {models[0].name}` judges one; `vit eval DATASET` takes other images",
+        )
+
+
+def _mean_log_probabilities(
+    models: Sequence[LoadedModel], chosen: JudgedImages, batch_size: int, emit: Emit
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of the mean of the probabilities of the first model's classes, (N, K), and the labels, (N,)."""
+    classes = models[0].checkpoint.classes
+    found, labels = [], torch.empty(0)
+    for number, model in enumerate(models, start=1):
+        task = f"evaluating on {chosen.dataset.facts.name} ({chosen.split})"
+        if len(models) > 1:
+            task += f", model {number} of {len(models)}"
+        logits, labels = _logits(model, chosen, classes, batch_size, task, emit)
+        order = [model.checkpoint.classes.index(name) for name in classes]
+        found.append(logits.log_softmax(dim=1)[:, order])
+    return torch.stack(found).logsumexp(dim=0) - math.log(len(models)), labels
+
+
+def _logits(
+    model: LoadedModel, chosen: JudgedImages, classes: tuple[str, ...], batch_size: int, task: str, emit: Emit
+) -> tuple[Tensor, Tensor]:
+    """Logits of the model's classes, (N, K), and labels as indices into the classes given, (N,)."""
+    images = chosen.prepared(model.checkpoint.preprocessing.geometry, emit)
+    batches = Batches(
+        images.images,
+        labels_of_model(images, chosen.dataset.facts.classes, classes),
+        members=torch.from_numpy(images.readable()),
+        batch_size=batch_size,
+        transform=model.to_input,
+        device=model.device,
+    )
+    done = 0
+    emit(TaskProgress(task=task, done=done, total=batches.num_images))
+
+    def on_batch(count: int) -> None:
+        nonlocal done
+        done += count
+        emit(TaskProgress(task=task, done=done, total=batches.num_images))
+
+    return predict_logits(model.model, batches, model.precision, on_batch)
+
+
+def _folder_of(models: Sequence[LoadedModel]) -> Path | None:
+    """Where numbers are stored: in the run of one model, in the cross-validation whose finished folds these are."""
+    runs = [model.run for model in models if model.run]
+    if len(models) == 1:
+        return runs[0].path if runs else None
+    finished = {fold.path.resolve() for fold in folds_with(runs[0]) if fold.status == "finished"} if runs else set()
+    return runs[0].path.parent if {run.path.resolve() for run in runs} == finished else None

@@ -109,3 +109,5 @@ def _remove_others(first: Path) -> None:
         if fold.path != first:
             shutil.rmtree(fold.path)
     (first.parent / "folds.json").unlink(missing_ok=True)
+    for name in ("evaluations", "figures"):
+        shutil.rmtree(first.parent / name, ignore_errors=True)

@@ -1,6 +1,7 @@
 """From what a user calls a model (nothing, a run, a file, pretrained weights) to a model that is ready for use."""
 
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.runs import Run, all_runs, find_run, folds_of, newest_finished, run_of_checkpoint
+from vitcli.core.runs import Run, all_runs, find_run, folds_of, folds_with, newest_finished, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
@@ -117,28 +118,47 @@ def load_model(
 
 
 def load_models(name: str, *, output_dir: Path, device: str, offline: bool = False, emit: Emit) -> list[LoadedModel]:
-    """Several models to be averaged: a run with folds in it, or a pattern such as ``RUN/fold-*``; else just one.
+    """Several models to be averaged: a cross-validation, or a pattern such as ``RUN/fold-*``; else just one.
+
+    Args:
+        name: empty: the newest finished run, and all of its cross-validation if it is a fold.
+        output_dir: where runs are.
+        device: auto, cpu, cuda, cuda:N or mps.
+        offline: fetch nothing.
+        emit: told which models were taken.
 
     Raises:
         ModelError: they do not know the same classes.
         RunError: no run fits the pattern.
     """
+    names = _meant_by(name, output_dir, emit)
+    models = [load_model(each, output_dir=output_dir, device=device, offline=offline, emit=emit) for each in names]
+    if len({tuple(sorted(model.checkpoint.classes)) for model in models}) > 1:
+        raise ModelError(f"the models of {name!r} do not know the same classes, so they cannot be averaged")
+    if len(models) > 1:
+        newest = "" if name else ", the newest cross-validation"
+        emit(Note(text=f"model: the mean of {len(models)} models{newest}: {names_of(models)}"))
+    return models
+
+
+def names_of(models: Sequence[LoadedModel]) -> str:
+    """What models that are averaged are called."""
+    return ", ".join(model.name for model in models)
+
+
+def _meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
+    """The names, or paths, of the models to be averaged; without those that are not finished."""
     if set("*?[") & set(name):
         paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
         names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
         if not names:
             raise RunError(f"no run is called like {name!r} in {output_dir}")
-    else:
-        folds = folds_of(output_dir / name) or folds_of(Path(name)) if name else []
-        if unfinished := [fold for fold in folds if fold.status != "finished"]:
-            text = ", ".join(f"{fold.name} ({fold.status})" for fold in unfinished)
-            emit(Warned(text=f"left out of the mean: {text}"))
-            folds = [fold for fold in folds if fold.status == "finished"]
-        names = [str(fold.path) for fold in folds] or [name]
-    models = [load_model(each, output_dir=output_dir, device=device, offline=offline, emit=emit) for each in names]
-    if len({tuple(sorted(model.checkpoint.classes)) for model in models}) > 1:
-        raise ModelError(f"the models of {name!r} do not know the same classes, so they cannot be averaged")
-    return models
+        return names
+    folds = _folds_called(name, output_dir) if name else folds_with(newest_finished(output_dir))
+    finished = [fold for fold in folds if fold.status == "finished"]
+    if unfinished := [f"{fold.name} ({fold.status})" for fold in folds if fold not in finished]:
+        emit(Warned(text=f"left out of the mean: {', '.join(unfinished)}"))
+    return [str(fold.path) for fold in finished] or [name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,6 +190,11 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
         run = find_run(name, output_dir) if name else newest_finished(output_dir)
         checkpoint = _checkpoint_of(run)
         return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=run)
+    if folds := _folds_called(name, output_dir):
+        raise RunError(
+            f"{name!r} is a cross-validation of {len(folds)} models, and here goes one",
+            hint=f"name one of them: {name.rstrip('/')}/{folds[0].path.name}",
+        )
     if entry := find_entry(name):
         file = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         called = name if name in PRETRAINED else file.stem if entry.url else entry.hub.rpartition("/")[2]
@@ -183,6 +208,11 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
         f"{name!r} is no run in {output_dir}, no file, and no name of pretrained weights",
         hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
     )
+
+
+def _folds_called(name: str, output_dir: Path) -> list[Run]:
+    """The runs of the cross-validation of this name or path; none: it is something else."""
+    return folds_of(output_dir / name) or folds_of(Path(name))
 
 
 def is_run(name: str, output_dir: Path) -> bool:

@@ -22,7 +22,7 @@ from vitcli.data.registry import find_entry
 from vitcli.data.store import data_dir
 from vitcli.data.submission import find_form
 from vitcli.workflows.images import image_files
-from vitcli.workflows.loading import LoadedModel, load_models
+from vitcli.workflows.loading import LoadedModel, load_models, names_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +59,8 @@ def predict(
 
     Args:
         inputs: files, folders and patterns.
-        model: a run or checkpoint; empty: the newest finished run; the folds of a cross-validation, or a pattern such
-            as ``RUN/fold-*``: the mean of their probabilities.
+        model: a run or checkpoint; empty: the newest finished run; of a cross-validation, or a pattern such as
+            ``RUN/fold-*``, the mean of the probabilities.
         top_k: classes per image.
         output_dir: where runs are.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -84,7 +84,7 @@ def predict(
         values, indices = probabilities.topk(min(top_k, len(names)))
         classes = tuple(names[index] for index in indices.tolist())
         rows.append(Prediction(path=file, classes=classes, probabilities=tuple(values.tolist())))
-    return PredictResult(model=_names(models), rows=tuple(rows))
+    return PredictResult(model=names_of(models), rows=tuple(rows))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,12 +147,8 @@ def predict_submission(
     entry = find_entry(config.name)
     competition = entry.kaggle if entry and "/" not in entry.kaggle else ""
     return SubmissionResult(
-        model=_names(models), path=path, images=len(results), competition=competition.removeprefix("kaggle:")
+        model=names_of(models), path=path, images=len(results), competition=competition.removeprefix("kaggle:")
     )
-
-
-def _names(models: Sequence[LoadedModel]) -> str:
-    return ", ".join(model.name for model in models)
 
 
 def _probabilities(

@@ -178,8 +178,14 @@ def fit(
     records: list[EpochRecord] = []
     with run.recorded(), stop_requests() as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
-        sizes = {"parameters": num_parameters(model.config), "classes": len(facts.classes), "images": images}
-        run.note(device=str(computing.device), computed=computing.record, **sizes)
+        parameters = num_parameters(model.config)
+        run.note(
+            device=str(computing.device),
+            computed=computing.record,
+            parameters=parameters,
+            classes=len(facts.classes),
+            images=images,
+        )
         try:
             trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
             if state:

@@ -1,4 +1,4 @@
-"""Data sets that come with a dependency: nothing to download."""
+"""Data sets that come with a dependency, or are drawn: nothing to download."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.events import Emit
 from vitcli.data.raw import ArraySplit, RawDataset, stratified_split
 from vitcli.data.registry import DatasetEntry
+from vitcli.data.shapes import CLASSES, TEST_SEED, TRAIN_SEED, draw_scenes
 
 _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0
@@ -32,4 +33,19 @@ def read_digits(_entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit:
             "train": ArraySplit(images=images[train], labels=labels[train]),
             "test": ArraySplit(images=images[test], labels=labels[test]),
         },
+    )
+
+
+def read_shapes(entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit: Emit) -> RawDataset[ArraySplit]:
+    """Pictures of one shape each, drawn anew and always the same; every class as often as every other."""
+
+    def drawn(count: int, seed: int) -> ArraySplit:
+        scenes = draw_scenes(count, num_objects=1, seed=seed)
+        return ArraySplit(images=scenes.images, labels=scenes.labels[:, 0])
+
+    train, test = entry.num_images
+    return RawDataset(
+        name="shapes",
+        classes=CLASSES,
+        splits={"train": drawn(train, TRAIN_SEED), "test": drawn(test, TEST_SEED)},
     )

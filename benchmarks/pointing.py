@@ -1,0 +1,69 @@
+"""Do maps point at the object that they are asked about? The shapes data set, where it is known where each object is.
+
+    uv run python benchmarks/pointing.py
+
+A model is trained by the data set's own recipe. Then every method is asked about each of the two objects in 200 pictures
+that hold two (no training picture does), and about the object in 200 that hold one; a map points at an object when its
+strongest patch touches it. A method that knows of no classes gives both objects one map and can be right about one of them
+at the most; noise shows what chance would be.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import vitcli
+from vitcli.attention.faithfulness import points_at
+from vitcli.attention.registry import METHODS
+from vitcli.attention.targets import ClassChoice
+from vitcli.data.shapes import CLASSES, Scenes, draw_scenes
+from vitcli.workflows.explaining import Question, explain
+from vitcli.workflows.loading import LoadedModel
+
+_UNSEEN = 2
+"""A seed of neither split."""
+
+
+def hits(loaded: LoadedModel, scenes: Scenes) -> dict[str, float]:
+    """For every method, the share of objects that it points at when it is asked about them."""
+    order = [loaded.checkpoint.classes.index(name) for name in CLASSES]
+    found: dict[str, list[float]] = {method: [] for method in METHODS}
+    for index in range(len(scenes.images)):
+        image = loaded.to_input(torch.from_numpy(scenes.images[[index]]).to(loaded.device))
+        choices = tuple(ClassChoice(index=order[label]) for label in scenes.labels[index])
+        explanation = explain(loaded.model, image, Question(methods=tuple(METHODS), choices=choices), seeds=[index])
+        for method, maps in explanation.maps.items():
+            for slot in range(len(choices)):
+                weights = maps[:, min(slot, maps.shape[1] - 1)].cpu()
+                mask = torch.from_numpy(scenes.masks[[index], slot])
+                found[method].append(float(points_at(weights, mask)))
+    return {method: sum(values) / len(values) for method, values in found.items()}
+
+
+def main() -> None:
+    """Train, ask and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[42])
+    arguments = parser.parse_args()
+    two, one = (draw_scenes(arguments.images, num_objects=count, seed=_UNSEEN) for count in (2, 1))
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            run = vitcli.train({"data": {"name": "shapes"}, "run": {"output_dir": folder, "seed": seed}})
+            accuracy = vitcli.evaluate(output_dir=Path(folder)).metrics.top1
+            print(
+                f"seed {seed}: {100 * accuracy:.1f} % test accuracy, {run.seconds:.0f} s of training "
+                f"({time.perf_counter() - started:.0f} s in all)"
+            )
+            loaded = vitcli.load_model(output_dir=Path(folder))
+            of_two, of_one = hits(loaded, two), hits(loaded, one)
+            for method in METHODS:
+                print(f"  {method:13} two objects {100 * of_two[method]:5.1f} %   one {100 * of_one[method]:5.1f} %")
+
+
+if __name__ == "__main__":
+    main()
