@@ -162,7 +162,7 @@ def test_any_name_of_kaggle_can_be_fetched_and_trained_on(run_cli: RunCli) -> No
 
 @pytest.mark.usefixtures("kaggle")
 def test_an_address_of_kaggle_is_the_name_of_what_is_there(run_cli: RunCli) -> None:
-    address = f"https://www.kaggle.com/datasets/{BUTTERFLIES}?resource=download"
+    address = f"kaggle.com/datasets/{BUTTERFLIES}?resource=download"
     downloaded = run_cli("download", address, "--json")
     assert json.loads(downloaded.out)["name"] == f"kaggle:{BUTTERFLIES}", downloaded.err
     trained = run_cli("train", address, *SMALL, "--recipe", "photos", "--json")

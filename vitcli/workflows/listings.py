@@ -9,7 +9,7 @@ from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.preprocessing import Size
 from vitcli.core.runs import all_runs
 from vitcli.data.locks import is_worked_in
-from vitcli.data.registry import DATASETS
+from vitcli.data.registry import DATASETS, full_name
 from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present, unlisted
 from vitcli.models.hub import find_entry as find_weights_entry
@@ -146,7 +146,7 @@ def check_downloadable(name: str) -> None:
     Raises:
         UsageError: nothing has that name.
     """
-    if not find_weights_entry(name) and not find_dataset(name):
+    if not find_weights_entry(name) and not find_dataset(full_name(name)):
         near = did_you_mean(name, [*DATASETS, *PRETRAINED])
         raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
 
