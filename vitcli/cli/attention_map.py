@@ -92,14 +92,21 @@ def attention_map(
         _option(
             _MAPS,
             "--method",
-            help=" ".join(f"{name}: {entry.summary}." for name, entry in METHODS.items()) + " Several, or all.",
+            help=" ".join(f"{name}: {entry.summary}." for name, entry in METHODS.items())
+            + " Several, between commas, or all of these but random.",
             default=DEFAULT_METHOD,
             metavar="NAME",
         ),
     ] = None,
     classes: Annotated[
         list[str] | None,
-        _option(_MAPS, "--class", help="pred, top3, a name or an index; several.", default="pred", metavar="CLASS"),
+        _option(
+            _MAPS,
+            "--class",
+            help="pred, top3, a name or an index; give it again for more.",
+            default="pred",
+            metavar="CLASS",
+        ),
     ] = None,
     target: Annotated[
         Target, _option(_MAPS, "--target", help="Explain the logit, or the log-odds against all other classes.")
@@ -133,7 +140,7 @@ def attention_map(
         bool, _option(_PICTURES, "--heads-grid", help="The attention of every layer and head.", default=False)
     ] = False,
     blocks: Annotated[bool, _option(_PICTURES, "--blocks", help="The map of each layer alone.", default=False)] = False,
-    gif: Annotated[bool, _option(_PICTURES, "--gif", help="The same, as an animation.", default=False)] = False,
+    gif: Annotated[bool, _option(_PICTURES, "--gif", help="An animation through the layers.", default=False)] = False,
     html: Annotated[
         bool,
         _option(_PICTURES, "--html", help="One web page of all images; hover over a patch.", default=False),
@@ -150,7 +157,12 @@ def attention_map(
     ] = "",
     alpha: Annotated[float, _option(_PICTURES, "--alpha", help="Opacity of the map.", min=0, max=1)] = 0.55,
     norm: Annotated[
-        Norm, _option(_PICTURES, "--norm", help="Where the colours end: the 99th percentile, the maximum ...")
+        Norm,
+        _option(
+            _PICTURES,
+            "--norm",
+            help="Colours end at the 99th percentile, the maximum, from minimum to maximum, or at 1 (none).",
+        ),
     ] = Norm.P99,
     interp: Annotated[
         Interpolation, _option(_PICTURES, "--interp", help="How patches become pixels.")

@@ -159,7 +159,7 @@ def attention_maps(
         report = replace(report, sheets=drawn, page=html)
     finally:
         report = replace(report, images=tuple(found))
-        if found and not drawing.file:
+        if any(each.maps for each in found) and not drawing.file:
             report = replace(report, report=folder / "report.json")
             write_json(folder / "report.json", as_json(report))
     if not any(each.maps for each in found):
@@ -212,7 +212,7 @@ def _explain_batch(
     emit: Emit,
 ) -> Iterator[_Explained]:
     if query:
-        patch = patch_at(query, batch[0][0].size(), loaded)
+        patch = patch_at(query, batch[0][0].size(), loaded, name=batch[0][0].name)
         question = replace(question, query=patch[0] * loaded.checkpoint.model.grid[1] + patch[1])
     pixels = torch.from_numpy(np.stack([array for _, array in batch])).to(loaded.device)
     seeds = [image.seed for image, _ in batch]

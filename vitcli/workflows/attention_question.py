@@ -62,9 +62,11 @@ class Wanted:
         return (replace(question, choices=tuple(choices)) if choices else question).checked(loaded.model)
 
     def _tell_no_effect(self, methods: tuple[str, ...], emit: Emit) -> None:
-        """Layers and heads that were chosen for methods that do not look at any."""
+        """Options that were given for methods that do not know them."""
         for option, chosen, without in (
             ("--layers", self.layers, [name for name in methods if METHODS[name].layers == "none"]),
+            ("--discard", self.options.discard > 0, [] if "rollout" in methods else methods),
+            ("--mass", self.options.mass < 1, [] if "raw" in methods else methods),
             ("--heads", self.heads, [name for name in methods if not METHODS[name].looks_at_layers]),
         ):
             if told := [name for name in without if chosen and name != "random"]:
@@ -79,7 +81,7 @@ class Wanted:
         return DEFAULT_WITHOUT_CLASSES
 
 
-def patch_at(query: str, size: Size, loaded: LoadedModel) -> tuple[int, int]:
+def patch_at(query: str, size: Size, loaded: LoadedModel, *, name: str) -> tuple[int, int]:
     """The patch, (row, column), that is meant by ``ROW,COLUMN``, or by ``X,Ypx`` in a picture of a size.
 
     Raises:
@@ -97,7 +99,7 @@ def patch_at(query: str, size: Size, loaded: LoadedModel) -> tuple[int, int]:
     left, top, right, bottom = crop_box(size, loaded.checkpoint.preprocessing.geometry)
     if not (left <= first < right and top <= second < bottom):
         raise UsageError(
-            f"the model does not see the pixel {first},{second}",
+            f"the model does not see the pixel {first},{second} of {name}",
             hint=f"it sees columns {left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}",
         )
     row, column = (second - top) / (bottom - top) * rows, (first - left) / (right - left) * columns
