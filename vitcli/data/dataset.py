@@ -20,7 +20,7 @@ from vitcli.core.registry import load_object
 from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
 from vitcli.data.preprocess import read_header
-from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
+from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
 from vitcli.data.registry import DATASETS, find_entry, full_name
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.store import as_folder, downloads_folder, facts_file, is_present, make, named_folder
@@ -234,7 +234,7 @@ def _open_files(
     if raw.passed_over:
         kinds = [f"{len(names):,} {kind} ({some(names)})" for kind, names in raw.passed_over.items()]
         emit(Warned(text=f"passed over: {', '.join(kinds)}"))
-    fingerprint, state = _fingerprints(raw)
+    fingerprint, state = fingerprints(raw)
     folder = directory / "prepared" / f"{as_folder(raw.name)}-{state[:12]}"
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
     if not facts_file(folder).is_file():
@@ -295,21 +295,6 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
     if not skip:
         raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
     emit(LeftOut(text=f"{what} and are left out: {examples}"))
-
-
-def _fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
-    """Of the data (splits, labels, names and sizes of all files), and of the files that they are in here and now."""
-    assert raw.root is not None
-    names = repr((raw.classes, raw.values)).encode()
-    data, state = hashlib.sha256(names), hashlib.sha256(os.fsencode(raw.root.resolve()) + names)
-    before = len(raw.root.parts)
-    for name, split in sorted(raw.splits.items()):
-        for file, label in zip(split.files, split.labels, strict=True):
-            stat = os.stat(file)  # noqa: PTH116 - a little faster, and there may be a million
-            row = f"{name} {label} {stat.st_size} ".encode() + os.fsencode("/".join(file.parts[before:]))
-            data.update(row + b"\n")
-            state.update(row + f" {stat.st_mtime_ns}\n".encode())
-    return data.hexdigest(), state.hexdigest()
 
 
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:

@@ -1,5 +1,7 @@
 """What a source hands over: images as arrays or as files, with labels, per split; and ways to divide them."""
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +54,21 @@ class RawDataset(Generic[Split]):
     """By reason, rows and images that are of no use, where these are skipped."""
     passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By kind, files that are no error and belong to no class: of other endings, for one."""
+
+
+def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
+    """Of the data (splits, labels, names and sizes of all files), and of the files that they are in here and now."""
+    assert raw.root is not None
+    names = repr((raw.classes, raw.values)).encode()
+    data, state = hashlib.sha256(names), hashlib.sha256(os.fsencode(raw.root.resolve()) + names)
+    before = len(raw.root.parts)
+    for name, split in sorted(raw.splits.items()):
+        for file, label in zip(split.files, split.labels, strict=True):
+            stat = os.stat(file)  # noqa: PTH116 - a little faster, and there may be a million
+            row = f"{name} {label} {stat.st_size} ".encode() + os.fsencode("/".join(file.parts[before:]))
+            data.update(row + b"\n")
+            state.update(row + f" {stat.st_mtime_ns}\n".encode())
+    return data.hexdigest(), state.hexdigest()
 
 
 def stratified_split(
