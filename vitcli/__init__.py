@@ -12,7 +12,7 @@ from vitcli.core.version import __version__
 if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
-    from vitcli.workflows.attention_map import attention_map as attention_map
+    from vitcli.workflows.attention_api import attention_map as attention_map
     from vitcli.workflows.download import download as download
     from vitcli.workflows.evaluate import evaluate as evaluate
     from vitcli.workflows.export import export as export
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _API = {
     "TrainConfig": "vitcli.core.config",
-    "attention_map": "vitcli.workflows.attention_map",
+    "attention_map": "vitcli.workflows.attention_api",
     "configure": "vitcli.core.config_files",
     "download": "vitcli.workflows.download",
     "evaluate": "vitcli.workflows.evaluate",

@@ -12,7 +12,7 @@ from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.engine.device import fingerprint, has_bfloat16, seed_everything
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.attention_map import attention_map
+from vitcli.workflows.attention_api import attention_map
 from vitcli.workflows.loading import load_model
 from vitcli.workflows.precision import _seconds, choose_computing, choose_precision
 

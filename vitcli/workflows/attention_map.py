@@ -9,99 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
-from vitcli.attention.evidence import Options
-from vitcli.attention.registry import DEFAULT_METHOD, METHODS, parse_methods
-from vitcli.attention.targets import ClassChoice, Score, class_indices, parse_classes
+from vitcli.attention.registry import METHODS
+from vitcli.attention.targets import ClassChoice, class_indices
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Size
-from vitcli.data.preprocess import crop_box, load_array, to_array
+from vitcli.data.preprocess import crop_box
 from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
 from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import Subject
-from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_images import ImageSource, ImageToExplain
-from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, class_slugs, draw_pictures, save_arrays
+from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, draw_pictures, maps_of, save_arrays
 from vitcli.workflows.attention_question import Wanted, patch_at
 from vitcli.workflows.attention_report import AttentionMap, AttentionReport, ExplainedImage, as_json
-from vitcli.workflows.explaining import Explainer, Explanation, Question, explain, images_at_once
-from vitcli.workflows.loading import LoadedModel, load_model
-
-
-def attention_map(
-    model: str | LoadedModel | VisionTransformer,
-    image: Path | str | Image.Image | Tensor,
-    *,
-    method: str = DEFAULT_METHOD,
-    target: str | int = "pred",
-    score: Score = "logit",
-    layers: Sequence[int] = (),
-    heads: Sequence[int] = (),
-    options: Options = Options(),  # noqa: B008 - it is frozen
-    steps: int = 16,
-) -> AttentionMap:
-    """Explain one image.
-
-    Args:
-        model: a run, checkpoint or name (empty: the newest finished run), what ``load_model`` gave, or a module, which
-            takes tensors alone.
-        image: a file, a picture, or what the model sees: normalised, (C, H, W).
-        method: a name of ``attention.registry``.
-        target: the class: ``pred``, a name, or an index.
-        score: explain the logit, or the log-odds (``contrast``).
-        layers: from 0, negative ones from the end; none: those that the method is made for.
-        heads: likewise; none: all.
-        options: how the method is carried out.
-        steps: of integrated gradients.
-
-    Raises:
-        UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
-    """
-    loaded = load_model(model) if isinstance(model, str) else model
-    module = loaded if isinstance(loaded, VisionTransformer) else loaded.model
-    classes = tuple(map(str, range(module.config.num_classes)))
-    if isinstance(loaded, LoadedModel):
-        classes = loaded.checkpoint.classes
-    question = Question(
-        methods=parse_methods([method]),
-        choices=tuple(parse_classes([str(target)], classes)) if classes else (ClassChoice(),),
-        score=score,
-        layers=tuple(layers),
-        heads=tuple(heads),
-        options=options,
-        steps=steps,
-    )
-    if len(question.methods) * len(question.choices) != 1:
-        raise UsageError(f"one method and one class, not {method!r} and {target!r}", hint="call it for each")
-    was_training = module.training
-    try:
-        explanation = explain(module.eval(), _as_input(loaded, image)[None], question)
-    finally:
-        module.train(was_training)
-    (found,) = _maps_of(explanation, 0, question, classes)
-    return AttentionMap(
-        method=found.method, target=found.target, weights=found.weights, prefix_share=found.prefix_share
-    )
-
-
-def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:
-    """What the model sees, (C, H, W), on its device."""
-    if isinstance(image, Tensor) and image.ndim != 3:
-        raise UsageError(f"one image is (C, H, W), and not {tuple(image.shape)}", hint="call it for each")
-    if isinstance(loaded, VisionTransformer):
-        if not isinstance(image, Tensor):
-            raise UsageError("a bare module takes tensors: nobody knows how it was trained to see", hint="load_model()")
-        return image.to(loaded.positions.device)
-    if isinstance(image, Tensor):
-        return image.to(loaded.device)
-    geometry = loaded.checkpoint.preprocessing.geometry
-    pixels = to_array(image, geometry) if isinstance(image, Image.Image) else load_array(Path(image), geometry)
-    return loaded.to_input(torch.from_numpy(pixels)[None].to(loaded.device))[0]
+from vitcli.workflows.explaining import Explainer, Question, images_at_once
+from vitcli.workflows.loading import LoadedModel
 
 
 def attention_maps(
@@ -219,33 +144,11 @@ def _explain_batch(
     explainer = Explainer(loaded.model, loaded.to_input(pixels), question, seeds=seeds)
     explanation = explainer.explanation()
     for at, (image, array) in enumerate(batch):
-        maps = list(_maps_of(explanation, at, question, loaded.checkpoint.classes))
+        maps = list(maps_of(explanation, at, question, loaded.checkpoint.classes))
         for each in maps:
             if not each.weights.any():
                 emit(Warned(text=f"{image.name}: all weights of {each.label} are 0, there is nothing to see"))
         yield _Explained(image=image, pixels=array, explainer=explainer, at=at, maps=maps)
-
-
-def _maps_of(explanation: Explanation, at: int, question: Question, classes: Sequence[str]) -> Iterator[TargetMap]:
-    """The maps of one image; of classes that were asked for twice, one."""
-    slugs, columns = class_slugs(classes), explanation.maps[question.methods[0]].shape[-1]
-    query = None if question.query is None else divmod(question.query, columns)
-    for method in question.methods:
-        weights, shares = explanation.maps[method][at].cpu().numpy(), explanation.prefix_shares[method][at].tolist()
-        seen: set[int] = set()
-        for slot, (map_, share) in enumerate(zip(weights, shares, strict=True)):
-            target = int(explanation.targets[at, slot]) if METHODS[method].chooses_class else -1
-            if target not in seen:
-                seen.add(target)
-                yield TargetMap(
-                    method=method,
-                    target=classes[target] if target >= 0 else "",
-                    slot=slot,
-                    weights=map_,
-                    prefix_share=share,
-                    slug=slugs[target] if target >= 0 else "",
-                    query=query,
-                )
 
 
 def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:

@@ -1,7 +1,7 @@
 """The files that are written about one explained image."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,7 +18,7 @@ from vitcli.figures.attention_map import draw_map, draw_query
 from vitcli.figures.attention_page import Page
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-from vitcli.workflows.explaining import Explainer
+from vitcli.workflows.explaining import Explainer, Explanation, Question
 
 _LONGEST_SLUG = 60
 """Bytes of a class in a file's name."""
@@ -204,6 +204,28 @@ def class_slugs(classes: Sequence[str]) -> list[str]:
         each if plain else f"{each}-class-{index}"
         for index, (each, plain) in enumerate(zip(cut, is_plain, strict=True))
     ]
+
+
+def maps_of(explanation: Explanation, at: int, question: Question, classes: Sequence[str]) -> Iterator[TargetMap]:
+    """The maps of one image; of classes that were asked for twice, one."""
+    slugs, columns = class_slugs(classes), explanation.maps[question.methods[0]].shape[-1]
+    query = None if question.query is None else divmod(question.query, columns)
+    for method in question.methods:
+        weights, shares = explanation.maps[method][at].cpu().numpy(), explanation.prefix_shares[method][at].tolist()
+        seen: set[int] = set()
+        for slot, (map_, share) in enumerate(zip(weights, shares, strict=True)):
+            target = int(explanation.targets[at, slot]) if METHODS[method].chooses_class else -1
+            if target not in seen:
+                seen.add(target)
+                yield TargetMap(
+                    method=method,
+                    target=classes[target] if target >= 0 else "",
+                    slot=slot,
+                    weights=map_,
+                    prefix_share=share,
+                    slug=slugs[target] if target >= 0 else "",
+                    query=query,
+                )
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
