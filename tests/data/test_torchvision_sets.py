@@ -160,7 +160,7 @@ def test_the_second_download_needs_no_server_and_training_takes_the_one_asked_fo
         assert run_cli("download", "mnist").code == 0
     assert "already there" in run_cli("download", "cifar10").out
     present = {row["name"]: row["present"] for row in json.loads(run_cli("datasets", "--json").out)}
-    assert {name for name, is_there in present.items() if is_there} == {"digits", "mnist", "cifar10"}
+    assert {name for name, is_there in present.items() if is_there} == {"digits", "shapes", "mnist", "cifar10"}
     trained = run_cli("train", *tiny, "--val-fraction", "0.5", "--json")
     assert trained.code == 0, trained.err
     assert "training on cifar10 (downloaded last)" in trained.err
