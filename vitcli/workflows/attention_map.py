@@ -159,7 +159,7 @@ def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
         pixels=one.pixels,
         truth=None if one.image.truth is None else classes[one.image.truth],
     )
-    if len(logits):
+    if classes:  # else these are features
         best = int(class_indices([ClassChoice()], logits[None])[0, 0])
         subject = replace(subject, predicted=classes[best], probability=float(logits.softmax(dim=0)[best]))
     if not full:

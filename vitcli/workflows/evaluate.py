@@ -151,7 +151,7 @@ def _mean_log_probabilities(
             task += f", model {number} of {len(models)}"
         logits, labels = _logits(model, chosen, classes, batch_size, task, emit)
         order = [model.checkpoint.classes.index(name) for name in classes]
-        found.append(logits.log_softmax(dim=1)[:, order])
+        found.append(logits.double().log_softmax(dim=1)[:, order])
     return torch.stack(found).logsumexp(dim=0) - math.log(len(models)), labels
 
 
