@@ -17,6 +17,7 @@ from vitcli.engine.compiling import compiled
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
+from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.muon import Muon
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.state import copied, judged_weights
@@ -220,12 +221,12 @@ def test_clipping_bounds_the_length_of_a_step():
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_the_loss_of_mixed_labels_is_that_of_soft_targets(label_smoothing):
-    trainer = build_trainer(label_smoothing=label_smoothing)
+    objective = Objective(label_smoothing=label_smoothing)
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     labels, partners = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 3, 0, 0, 2])
     soft = 0.3 * F.one_hot(labels, 4) + 0.7 * F.one_hot(partners, 4)
     expected = F.cross_entropy(logits, soft, reduction="sum", label_smoothing=label_smoothing)
-    torch.testing.assert_close(trainer._loss(logits, labels, partners, 0.3), expected)
+    torch.testing.assert_close(objective(logits, Targets(labels, partners, 0.3)), expected)
 
 
 WEIGHTS = torch.tensor([0.5, 3.0, 1.0, 2.0])
@@ -246,13 +247,13 @@ def test_the_weighted_loss_is_that_of_torch_up_to_the_mean_weight(label_smoothin
 
 
 def test_the_weighted_loss_of_mixed_labels_weighs_both():
-    trainer = build_trainer(class_weights=WEIGHTS)
+    objective = Objective(class_weights=WEIGHTS)
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     labels, partners = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 3, 0, 0, 2])
     entropies = -logits.log_softmax(dim=1)
     rows = torch.arange(6)
     expected = 0.3 * WEIGHTS[labels] * entropies[rows, labels] + 0.7 * WEIGHTS[partners] * entropies[rows, partners]
-    torch.testing.assert_close(trainer._loss(logits, labels, partners, 0.3), expected.sum())
+    torch.testing.assert_close(objective(logits, Targets(labels, partners, 0.3)), expected.sum())
 
 
 def test_weights_that_are_all_1_change_nothing():

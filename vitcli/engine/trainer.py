@@ -23,6 +23,7 @@ from vitcli.engine.device import Precision, seed_draws
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
+from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import Optimizers, build_optimizers
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State
@@ -116,7 +117,8 @@ class Trainer:
         self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
-        self._class_weights = None if class_weights is None else class_weights.to(self._device)
+        weights = None if class_weights is None else class_weights.to(self._device)
+        self.objective = Objective(label_smoothing=config.label_smoothing, class_weights=weights)
 
     def fit(self) -> list[EpochRecord]:
         """Train to the end, or until patience runs out.
@@ -211,39 +213,33 @@ class Trainer:
         seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
         self.optimizers.set_factor(self.factor(self._steps_done))
         self.optimizers.zero_grad()
-        partners, share = labels, 1.0
+        targets = Targets(labels, partners=labels)
         if self.mixing:
             images, share = self.mixing(images, epoch=self.epoch, step=self.step)
-            partners = labels.flip(0)
-        totals, count = self.totals, len(labels)
+            targets = Targets(labels, partners=labels.flip(0), share=share)
+        loss, correct = self._backward(images, targets)
+        self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
+        if self.average is not None:
+            self.average.update(self.model)
+        totals = self.totals
+        totals.loss, totals.correct = totals.loss + loss, totals.correct + correct
+        totals.images += len(labels)
+        self.step += 1
+
+    def _backward(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right."""
+        count = len(images)
         part = -(-count // self.config.grad_accum_steps)
+        total, correct = self.totals.loss.new_zeros(()), self.totals.correct.new_zeros(())
         for start in range(0, count, part):
             here = slice(start, start + part)
             with self.precision.autocast():
                 logits = self._forward(images[here])
-                loss = self._loss(logits, labels[here], partners[here], share) / count
-            self.precision.scaler.scale(loss).backward()
-            totals.loss = totals.loss + loss.detach() * count
-            totals.correct = totals.correct + (logits.detach().argmax(dim=1) == labels[here]).sum()
-        self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
-        if self.average is not None:
-            self.average.update(self.model)
-        totals.images += count
-        self.step += 1
-
-    def _loss(self, logits: Tensor, labels: Tensor, partners: Tensor, share: float) -> Tensor:
-        """Summed cross-entropy, of both labels where images are mixed."""
-
-        def entropy(targets: Tensor) -> Tensor:
-            return F.cross_entropy(
-                logits,
-                targets,
-                weight=self._class_weights,
-                reduction="sum",
-                label_smoothing=self.config.label_smoothing,
-            )
-
-        return entropy(labels) if share == 1 else share * entropy(labels) + (1 - share) * entropy(partners)
+                loss = self.objective(logits, targets.part(here))
+            self.precision.scaler.scale(loss / count).backward()
+            total = total + loss.detach()
+            correct = correct + (logits.detach().argmax(dim=1) == targets.labels[here]).sum()
+        return total, correct
 
     def _report(self) -> None:
         self._check_finite()
