@@ -322,9 +322,12 @@ def test_a_map_of_nothing_is_said_and_drawn_as_such(
     without_head = {name: tensor * (not name.startswith("head.")) for name, tensor in checkpoint.weights.items()}
     save_checkpoint(tmp_path / "no-opinion.safetensors", replace(checkpoint, weights=without_head))
     words = ("--model", tmp_path / "no-opinion.safetensors", "-o", tmp_path / "maps")
-    outcome = run_cli("attention-map", digit, *words)
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(digit.read_bytes())
+    outcome = run_cli("attention-map", digit, copy, *words)
     assert outcome.code == 0
-    assert "all weights of relevance.left are 0, there is nothing to see" in outcome.err
+    assert "relevance of left: all weights are 0, there is nothing to see in" in outcome.err
+    assert outcome.err.count("nothing to see") == 1
     assert is_picture(tmp_path / "maps" / "digit.relevance.left.png")
 
 

@@ -92,8 +92,10 @@ def attention_map(
         _option(
             _MAPS,
             "--method",
-            help=" ".join(f"{name}: {entry.summary}." for name, entry in METHODS.items())
-            + " Several, between commas, or all of these but random.",
+            help="\n\n".join(
+                ["A name, several between commas, or all (but random):"]
+                + [f"[bold]{name}[/]: {entry.summary}" for name, entry in METHODS.items()]
+            ),
             default=DEFAULT_METHOD,
             metavar="NAME",
         ),

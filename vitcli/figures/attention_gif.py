@@ -24,7 +24,6 @@ def write_gif(
     layers: Sequence[str],
     method: str = "attention",
     unit: str = "",
-    is_signed: bool = False,
 ) -> None:
     """The map of every layer, one after the other, on one scale for all; it loops.
 
@@ -36,14 +35,13 @@ def write_gif(
         layers: names of the L layers.
         method: what the maps are.
         unit: what a value is.
-        is_signed: whether they have a sign.
     """
-    scale = scale_of(maps, style.norm, is_signed=is_signed)
+    scale = scale_of(maps, style.norm, is_signed=False)
     notes = ", ".join(filter(None, (unit, "one scale for all layers")))
     frames = [
         draw_panels(
             subject,
-            MapPicture(method=f"{method}: {layer}", weights=weights, is_signed=is_signed, unit=notes),
+            MapPicture(method=f"{method}: {layer}", weights=weights, unit=notes),
             style,
             scale=scale,
         ).image

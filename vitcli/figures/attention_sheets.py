@@ -83,8 +83,6 @@ def draw_heads(
     layers: Sequence[str],
     heads: Sequence[str],
     method: str = "attention of every head",
-    is_signed: bool = False,
-    shares_scale: bool = False,
 ) -> None:
     """Layers from top to bottom, heads from left to right.
 
@@ -96,24 +94,19 @@ def draw_heads(
         layers: names of the L layers.
         heads: names of the H heads.
         method: what the maps are.
-        is_signed: whether they have a sign.
-        shares_scale: one scale for all, instead of one for each.
     """
     side = max(84, min(224, 1560 // len(heads)))
     image = panel(subject.pixels, least=side, most=side)
     height, width = image.shape[:2]
-    common = scale_of(weights, style.norm, is_signed=is_signed) if shares_scale else None
     values = Line(text="", size=11, colour=FAINT)
-    across, down = max(width, 60) + 6, height + (8 if common else values.height + 6)
+    across, down = max(width, 60) + 6, height + values.height + 6
     labels = [Line(text=layer, size=14) for layer in layers]
     label_width = min(max(label.width for label in labels), _WIDEST_LABEL) + _GAP
-    bar = bar_width() + _GAP if common else 0
-    notes = "one scale for all" if common else "every map on its own scale, which ends at the value below it"
     frame = _framed(
         subject,
         style,
-        inner=(label_width + len(heads) * across + bar, 22 + len(layers) * down),
-        notes=(method, notes),
+        inner=(label_width + len(heads) * across, 22 + len(layers) * down),
+        notes=(method, "every map on its own scale, which ends at the value below it"),
     )
     first, top = frame.left + label_width, frame.top + 22
     for column, head in enumerate(heads):
@@ -121,23 +114,13 @@ def draw_heads(
     for row, label in enumerate(labels):
         frame.board.write([label], frame.left, top + (height - label.height) // 2, label_width - _GAP)
         for column in range(len(heads)):
-            picture = MapPicture(method=method, weights=weights[row, column], is_signed=is_signed)
-            scale = common or scale_of(picture.weights, style.norm, is_signed=is_signed)
+            picture = MapPicture(method=method, weights=weights[row, column])
+            scale = scale_of(picture.weights, style.norm, is_signed=False)
             left = first + column * across + (across - 6 - width) // 2
             frame.board.paste(overlay(image, picture, style, scale), left, top)
-            if not common:
-                end = Line(text=number(scale.high), size=values.size, colour=values.colour)
-                frame.board.write([end], first + column * across, top + height, across - 6, align="middle")
+            end = Line(text=number(scale.high), size=values.size, colour=values.colour)
+            frame.board.write([end], first + column * across, top + height, across - 6, align="middle")
         top += down
-    if common:
-        draw_colour_bar(
-            frame.board,
-            style.colours(is_signed=is_signed),
-            common,
-            left=first + len(heads) * across + _GAP,
-            top=frame.top + 22,
-            height=max(min(len(layers) * down - 8, 448), 100),
-        )
     frame.board.save(path)
 
 
@@ -149,7 +132,6 @@ def draw_blocks(
     *,
     layers: Sequence[str],
     method: str = "attention layer by layer",
-    is_signed: bool = False,
 ) -> None:
     """The map of every layer, (L, h, w), from the first to the last, each on a scale of its own; the image comes first."""
     image = panel(subject.pixels, least=224, most=224)
@@ -164,7 +146,7 @@ def draw_blocks(
         if at == 0:
             frame.board.paste(image, left, top + 24)
             continue
-        picture = MapPicture(method=method, weights=maps[at - 1], is_signed=is_signed)
+        picture = MapPicture(method=method, weights=maps[at - 1])
         _map_with_bar(frame.board, image, picture, style, left, top + 24)
     frame.board.save(path)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitcli.attention.registry import METHODS
 from vitcli.attention.targets import ClassChoice, class_indices
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError, UsageError, some
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Size
@@ -83,6 +83,7 @@ def attention_maps(
         drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
         report = replace(report, sheets=drawn, page=html)
     finally:
+        _tell_empty(found, emit)
         report = replace(report, images=tuple(found))
         if any(each.maps for each in found) and not drawing.file:
             report = replace(report, report=folder / "report.json")
@@ -113,7 +114,7 @@ def _explained(
         emit(TaskProgress(task=task, done=start, total=len(images)))
         batch = [(image, _read(image, emit)) for image in images[start : start + size]]
         good = [(image, pixels) for image, pixels in batch if not isinstance(pixels, DataError)]
-        ready = iter(_explain_batch(loaded, good, question, query, emit) if good else ())
+        ready = iter(_explain_batch(loaded, good, question, query) if good else ())
         for image, pixels in batch:
             yield (
                 ExplainedImage(image=image.name, error=pixels.message) if isinstance(pixels, DataError) else next(ready)
@@ -134,7 +135,6 @@ def _explain_batch(
     batch: Sequence[tuple[ImageToExplain, NDArray[np.uint8]]],
     question: Question,
     query: str,
-    emit: Emit,
 ) -> Iterator[_Explained]:
     if query:
         patch = patch_at(query, batch[0][0].size(), loaded, name=batch[0][0].name)
@@ -145,10 +145,20 @@ def _explain_batch(
     explanation = explainer.explanation()
     for at, (image, array) in enumerate(batch):
         maps = list(maps_of(explanation, at, question, loaded.checkpoint.classes))
-        for each in maps:
-            if not each.weights.any():
-                emit(Warned(text=f"{image.name}: all weights of {each.label} are 0, there is nothing to see"))
         yield _Explained(image=image, pixels=array, explainer=explainer, at=at, maps=maps)
+
+
+def _tell_empty(images: Sequence[ExplainedImage], emit: Emit) -> None:
+    """Maps that show nothing, once for each method and class."""
+    empty: dict[str, list[str]] = {}
+    for image in images:
+        for each in image.maps:
+            if not each.weights.any():
+                empty.setdefault(f"{each.method} of {each.target}" if each.target else each.method, []).append(
+                    image.image
+                )
+    for label, names in empty.items():
+        emit(Warned(text=f"{label}: all weights are 0, there is nothing to see in {some(names)}"))
 
 
 def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
