@@ -348,9 +348,10 @@ def average_by_hand(trainer):
     step = trainer.optimizers.step
 
     def watched(scaler, *, clip_grad):
-        step(scaler, clip_grad=clip_grad)
+        norm = step(scaler, clip_grad=clip_grad)
         for name, tensor in trainer.model.state_dict().items():
             average[name] = tensor.clone() if name not in average else torch.lerp(tensor, average[name], 0.8)
+        return norm
 
     trainer.optimizers.step = watched
     trainer.fit()

@@ -72,6 +72,8 @@ class EpochRecord:
     data_share: float
     """Share of the training time spent waiting for batches, 0..1."""
     is_best: bool
+    grad_norm: float | None = None
+    """Of the gradient of all weights before clipping, the mean over the epoch's steps; None: not known."""
 
 
 Event = Note | Warned | TaskProgress | TrainingStarted | TrainingProgress | EpochRecord

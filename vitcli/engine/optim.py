@@ -58,16 +58,22 @@ class Optimizers:
         for optimizer in self.all:
             optimizer.zero_grad(set_to_none=True)
 
-    def step(self, scaler: torch.amp.GradScaler, *, clip_grad: float) -> None:
-        """Unscale and clip the gradients, then step; where float16 gradients overflowed, no optimiser steps."""
+    def step(self, scaler: torch.amp.GradScaler, *, clip_grad: float) -> Tensor:
+        """Unscale and clip the gradients, then step; where float16 gradients overflowed, no optimiser steps.
+
+        Returns:
+            The norm of the gradients before they were clipped, ().
+        """
         for optimizer in self.all:
             scaler.unscale_(optimizer)
-        if clip_grad or scaler.is_enabled():
-            norm = nn.utils.clip_grad_norm_(self.parameters, clip_grad or float("inf"))
+        norm = nn.utils.get_total_norm([each.grad for each in self.parameters if each.grad is not None], foreach=True)
+        if clip_grad:
+            nn.utils.clip_grads_with_norm_(self.parameters, clip_grad, norm, foreach=True)
         if not (scaler.is_enabled() and not norm.isfinite()):
             for optimizer in self.all:
                 optimizer.step()
         scaler.update()
+        return norm
 
     def state_dict(self) -> dict[str, Any]:
         """Momenta and the like, by optimiser and by number of the parameter; rates and decays are the configuration's."""

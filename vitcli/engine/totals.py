@@ -14,6 +14,7 @@ class EpochTotals:
 
     loss: Tensor
     correct: Tensor
+    grad_norm: Tensor
     images: int = 0
     seconds: float = 0.0
     data_seconds: float = 0.0
@@ -23,7 +24,7 @@ class EpochTotals:
     def none(cls, device: torch.device) -> "EpochTotals":
         """Before the first step."""
         zero = torch.zeros((), device=device)
-        return cls(loss=zero, correct=zero)
+        return cls(loss=zero, correct=zero, grad_norm=zero)
 
     @property
     def mean_loss(self) -> float:

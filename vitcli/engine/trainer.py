@@ -15,11 +15,12 @@ from torch.nn import functional as F
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
-from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted
+from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, seed_draws
+from vitcli.engine.doctor import Answers, Doctor
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
@@ -111,6 +112,7 @@ class Trainer:
         self.factor = learning_rate_factor(config, len(train))
         self.average = WeightAverage(model, config.ema_decay) if config.ema else None
         self.records: list[EpochRecord] = []
+        self._doctor = Doctor(config)
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
@@ -218,11 +220,12 @@ class Trainer:
             images, share = self.mixing(images, epoch=self.epoch, step=self.step)
             targets = Targets(labels, partners=labels.flip(0), share=share)
         loss, correct = self._backward(images, targets)
-        self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
+        norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         if self.average is not None:
             self.average.update(self.model)
         totals = self.totals
         totals.loss, totals.correct = totals.loss + loss, totals.correct + correct
+        totals.grad_norm = totals.grad_norm + norm.nan_to_num(0, 0, 0)  # float16 that overflowed: no step was taken
         totals.images += len(labels)
         self.step += 1
 
@@ -270,7 +273,8 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Judge the epoch on the validation images and have it saved."""
         logits, labels = predict_logits(self._judged, self.val, self.val_precision)
-        accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+        answers = logits.argmax(dim=1)
+        accuracy = (answers == labels).double().mean().item()
         loss = F.cross_entropy(logits.double(), labels).item()
         if loss - loss != 0:
             raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint="try a lower --lr")
@@ -285,11 +289,14 @@ class Trainer:
             images_per_second=self.totals.images_per_second,
             data_share=self.totals.data_seconds / self.totals.seconds,
             is_best=is_better(accuracy, loss, self.records),
+            grad_norm=self.totals.grad_norm.item() / self.step,
         )
         self.records.append(record)
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
         self.saver.save_epoch(self.state_dict())
         self.emit(record)
+        for finding in self._doctor.examine(self.records, Answers.of(answers, labels)):
+            self.emit(Warned(text=finding))
 
     @property
     def _judged(self) -> nn.Module:

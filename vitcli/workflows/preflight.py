@@ -10,7 +10,7 @@ import torch
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import some
-from vitcli.core.events import Emit, LeftOut, Note, ignore
+from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.augment import TrainTransform
@@ -25,6 +25,7 @@ from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
 from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.precision import training_precision
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
@@ -127,6 +128,8 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     model, config, source = starting_model(config, dataset.facts, emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     seen = source.preprocessing if source else None
+    for warning in diagnosis(config, model.config, source=seen):
+        emit(Warned(text=warning))
     geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=seen)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
     members = plan["train"].indices(dataset)

@@ -31,6 +31,7 @@ from vitcli.figures.curves import draw_curves
 from vitcli.models.finetune import HeadOnly
 from vitcli.models.registry import num_parameters
 from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.features import feature_batches, sees_images_once
 from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
@@ -107,6 +108,8 @@ def start(
         source=source.preprocessing if source else None,
         emit=emit,
     )
+    for warning in diagnosis(config, model.config, source=source.preprocessing if source else None, data=data):
+        emit(Warned(text=warning))
     computing = choose_computing(model.to(device), config, num_images=len(data.members), emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"

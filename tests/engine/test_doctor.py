@@ -1,0 +1,110 @@
+"""What training is told about its epochs, and when it is left alone."""
+
+import pytest
+import torch
+
+from tests.engine.test_trainer import Batches, build_model, build_trainer
+from vitcli.core.config import OptimConfig
+from vitcli.core.events import EpochRecord, Warned
+from vitcli.engine.doctor import Answers, Doctor
+
+VARIED = Answers(majority_share=0.3, favourite_share=0.35)
+
+
+def record(epoch=1, **changes):
+    usual = {
+        "learning_rate": 0.01,
+        "train_loss": 1.0,
+        "train_accuracy": 0.7,
+        "val_loss": 1.0,
+        "val_accuracy": 0.7,
+        "seconds": 60.0,
+        "images_per_second": 100.0,
+        "data_share": 0.02,
+        "is_best": True,
+        "grad_norm": 1.5,
+    }
+    return EpochRecord(epoch=epoch, **{**usual, **changes})
+
+
+def told(*records, answers=VARIED, **config):
+    doctor = Doctor(OptimConfig(**{"epochs": 10, "lr": 0.02, **config}))
+    return [list(doctor.examine(records[:count], answers)) for count in range(1, len(records) + 1)]
+
+
+def test_a_training_that_goes_well_hears_nothing():
+    assert told(*(record(epoch) for epoch in (1, 2, 3, 4))) == [[], [], [], []]
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers", "words"),
+    [
+        ({"data_share": 0.43}, VARIED, ("43 % of epoch 3", "--cache", "--workers")),
+        ({"grad_norm": 523.0}, VARIED, ("norm in epoch 3 is 523", "cut to 1", "--lr 0.002 --warmup-epochs 3")),
+        ({"grad_norm": 3e-10}, VARIED, ("dead", "3e-10", "--lr 0.002")),
+        ({}, Answers(majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "--lr 0.002", "--find-lr")),
+    ],
+)
+def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, answers, words):
+    records = [record(1), record(2), record(3, **changes), record(4, **changes)]
+    doctor = Doctor(OptimConfig(epochs=10, lr=0.02))
+    for count in (1, 2):
+        assert list(doctor.examine(records[:count], VARIED)) == []
+    (text,) = doctor.examine(records[:3], answers)
+    assert all(word in text for word in words), text
+    assert "\n" not in text
+    assert list(doctor.examine(records, answers)) == []
+
+
+def test_no_better_than_the_majority_is_told_after_three_epochs_or_all():
+    poor = [record(epoch, val_accuracy=0.28) for epoch in (1, 2, 3, 4)]
+    assert [len(texts) for texts in told(*poor)] == [0, 0, 1, 0]
+    assert "28.0 %" in told(*poor)[2][0]
+    assert "30.0 %" in told(*poor)[2][0]
+    assert [len(texts) for texts in told(*poor[:2], epochs=2)] == [0, 1]
+    assert told(record(1, val_accuracy=0.5), *poor[1:]) == [[], [], [], []]  # it has been better
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers"),
+    [
+        ({"val_accuracy": 1.0}, Answers(majority_share=1.0, favourite_share=1.0)),  # all images are of one class
+        ({"data_share": 0.9, "seconds": 0.5}, VARIED),  # half a second is nothing to complain about
+        ({"grad_norm": None}, VARIED),
+    ],
+)
+def test_what_is_no_ill(changes, answers):
+    assert told(*(record(epoch, **changes) for epoch in (1, 2, 3)), answers=answers) == [[], [], []]
+
+
+def test_shares_of_answers():
+    answers = Answers.of(torch.tensor([2, 2, 2, 0]), torch.tensor([0, 1, 0, 2]))
+    assert answers == Answers(majority_share=0.5, favourite_share=0.75)
+
+
+def test_the_trainer_asks_the_doctor():
+    """Weights that a learning rate has blown up answer one class; gradients that explode are measured before they are cut."""
+    events = []
+    train = Batches(size=12, batch_size=4)
+    trainer = build_trainer(build_model(), train=train, epochs=3, optimizer="sgd", lr=30.0, events=events)
+    records = trainer.fit()
+    warnings = [event.text for event in events if isinstance(event, Warned)]
+    assert len(warnings) == len(set(warnings))
+    assert any("one and the same class" in text for text in warnings)
+    assert all(each.grad_norm > 0 for each in records)
+
+
+def test_the_norm_is_the_mean_over_steps_of_all_gradients_before_clipping():
+    trainer = build_trainer(build_model(), train=Batches(size=12, batch_size=4), clip_grad=1e-3, epochs=1)
+    norms = []
+    step = trainer.optimizers.step
+
+    def measured(scaler, *, clip_grad):
+        gradients = [each.grad.double().flatten() for each in trainer.model.parameters()]
+        norms.append(torch.cat(gradients).norm().item())
+        return step(scaler, clip_grad=clip_grad)
+
+    trainer.optimizers.step = measured
+    (one,) = trainer.fit()
+    assert one.grad_norm == pytest.approx(sum(norms) / 3, rel=1e-5)
+    assert min(norms) > 1e-3

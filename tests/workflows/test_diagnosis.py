@@ -1,0 +1,99 @@
+"""What is told of settings and images before training begins."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vitcli
+from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.events import Warned
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Geometry, Preprocessing
+from vitcli.workflows.diagnosis import diagnosis
+
+MODEL = ModelConfig(image_size=(32, 32), patch_size=(4, 4), width=16, depth=1, num_heads=2)
+SOURCE = Preprocessing(
+    geometry=Geometry(size=(32, 32), channels=3), image_size=(32, 32), mean=(0.5,) * 3, std=(0.2,) * 3
+)
+
+
+def told(
+    optim: OptimConfig | None = None, *, model: ModelConfig = MODEL, source: Preprocessing | None = None
+) -> list[str]:
+    return list(diagnosis(TrainConfig(optim=optim or OptimConfig()), model, source=source))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "slower"), [("adamw", 0.002, "0.0002"), ("muon", 0.01, "0.001"), ("sgd", 0.1, "0.005")]
+)
+def test_a_rate_that_undoes_what_weights_know(optimizer, lr, slower) -> None:
+    optim = OptimConfig(optimizer=optimizer, lr=lr)
+    (text,) = told(optim, source=SOURCE)
+    assert f"learning rate {lr:g} ({optimizer})" in text
+    assert f"--lr {slower}," in text
+    assert not told(optim)  # from scratch it is usual
+    assert not told(replace(optim, lr=float(slower)), source=SOURCE)
+    assert not told(replace(optim, lora=8), source=SOURCE)  # new matrices learn from scratch, and so do heads
+    assert not told(replace(optim, train_only="head"), source=SOURCE)
+
+
+def test_patches_as_large_as_objects() -> None:
+    (text,) = told(model=replace(MODEL, patch_size=(16, 16)))
+    assert "2 x 2 patches of 16 x 16 pixels" in text
+    assert "--set model.patch_size=8" in text
+    assert not told(model=replace(MODEL, patch_size=(8, 8)))
+
+
+def warnings_of(folder: Path, runs: Path, data_dir: Path, **settings) -> list[str]:
+    events: list[object] = []
+    tiny = {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32, "patch_size": 4}
+    layers = (
+        {"data": {"name": str(folder), "dir": str(data_dir), **settings.pop("data", {})}},
+        {"model": {**tiny, "image_size": 16}, "optim": {"epochs": 1, "lr": 0.0001}},
+        {"run": {"output_dir": str(runs), "device": "cpu", **settings}},
+    )
+    vitcli.train(*layers, emit=events.append)
+    return [event.text for event in events if isinstance(event, Warned)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    def draw(name: str, *, darker: int) -> Path:
+        random = np.random.default_rng(0)
+        for split, count, less in (("train", 30, 0), ("val", 24, darker)):
+            for at in range(count):
+                path = tmp_path / name / split / "ab"[at % 2] / f"{at}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(random.integers(100 - less, 200 - less, (16, 16, 3), dtype=np.uint8)).save(path)
+        return tmp_path / name
+
+    return draw
+
+
+def test_validation_images_of_other_colours(folder: Callable[..., Path], tmp_path: Path, data_dir: Path) -> None:
+    assert not [
+        each for each in warnings_of(folder("alike", darker=0), tmp_path / "runs", data_dir) if "colours" in each
+    ]
+    found = [
+        each for each in warnings_of(folder("darker", darker=60), tmp_path / "runs", data_dir) if "colours" in each
+    ]
+    (text,) = found
+    assert "mean 0.35" in text
+    assert "not 0.58" in text
+
+
+def test_images_normalised_otherwise_than_the_weights_are_used_to(
+    folder: Callable[..., Path], tmp_path: Path, data_dir: Path
+) -> None:
+    photos, runs = folder("photos", darker=0), tmp_path / "runs"
+    warnings_of(photos, runs, data_dir, name="first")
+    again = warnings_of(photos, runs, data_dir, init_from=str(runs / "first"))
+    assert not [each for each in again if "normalised" in each]
+    other = warnings_of(photos, runs, data_dir, init_from=str(runs / "first"), data={"normalise": "imagenet"})
+    (text,) = [each for each in other if "normalised" in each]
+    assert "0.485, 0.456, 0.406" in text
+    assert "--set data.normalise=auto" in text

@@ -1,0 +1,103 @@
+"""What most often goes wrong in training, told while it can still be mended: in numbers, with what to type next."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vitcli.core.config import OptimConfig
+from vitcli.core.events import EpochRecord
+
+_EPOCHS_TO_LEARN = 3
+"""After so many epochs, or all where there are fewer, a model should know more than which class is frequent."""
+_ONE_CLASS = 0.99
+_HARDLY_BETTER = 0.01
+_STARVED = 0.3
+_STARVED_SECONDS = 1.0
+_EXPLODING = 100.0
+"""Usual norms are between 0.1 and 10."""
+_DEAD = 1e-7
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What a model answered to the validation images."""
+
+    majority_share: float
+    """Of the images that belong to the most frequent class, 0..1: what always answering it would score."""
+    favourite_share: float
+    """Of the images that got the answer given most often."""
+
+    @classmethod
+    def of(cls, answers: Tensor, labels: Tensor) -> "Answers":
+        """From class indices, both (N,)."""
+        most, favourite = (classes.bincount().max().item() / len(labels) for classes in (labels, answers))
+        return cls(majority_share=most, favourite_share=favourite)
+
+
+class Doctor:
+    """Looks at every epoch, and tells each thing once.
+
+    Args:
+        config: the optimisation.
+    """
+
+    def __init__(self, config: OptimConfig) -> None:
+        self.config = config
+        self._told: set[str] = set()
+
+    def examine(self, records: Sequence[EpochRecord], answers: Answers) -> Iterator[str]:
+        """What is new to tell of the epoch that ended last, a line each."""
+        record = records[-1]
+        found = {
+            "answers": self._of_answers(records, answers),
+            "data": self._of_data(record),
+            "gradients": self._of_gradients(record),
+        }
+        for what, text in found.items():
+            if text and what not in self._told:
+                self._told.add(what)
+                yield text
+
+    def _of_answers(self, records: Sequence[EpochRecord], answers: Answers) -> str:
+        epoch = len(records)
+        if epoch < min(_EPOCHS_TO_LEARN, self.config.epochs) or answers.majority_share >= _ONE_CLASS:
+            return ""
+        if answers.favourite_share >= _ONE_CLASS:
+            return (
+                f"epoch {epoch} gives {100 * answers.favourite_share:.1f} % of the validation images one and the same class,"
+                f" to which at most {100 * answers.majority_share:.1f} % belong: try {self._slower}, or --find-lr"
+            )
+        best = max(record.val_accuracy for record in records)
+        if best > answers.majority_share + _HARDLY_BETTER:
+            return ""
+        return (
+            f"after {epoch} epochs validation is at {100 * best:.1f} % at the best, and always answering the most frequent"
+            f" class would score {100 * answers.majority_share:.1f} %: try {self._slower}, or look at the images: vit preview"
+        )
+
+    def _of_data(self, record: EpochRecord) -> str:
+        if record.data_share < _STARVED or record.data_share * record.seconds < _STARVED_SECONDS:
+            return ""
+        return (
+            f"training waited for images during {100 * record.data_share:.0f} % of epoch {record.epoch}:"
+            " see --cache and --workers, or augment less"
+        )
+
+    def _of_gradients(self, record: EpochRecord) -> str:
+        norm = record.grad_norm
+        if norm is None or _DEAD <= norm <= _EXPLODING:
+            return ""
+        if norm < _DEAD:
+            return (
+                f"gradients are dead: their norm in epoch {record.epoch} is {norm:.1g} on average; try {self._slower}"
+            )
+        clipped = f" (cut to {self.config.clip_grad:g})" if self.config.clip_grad else ""
+        return (
+            f"gradients explode: their norm in epoch {record.epoch} is {norm:,.0f} on average{clipped};"
+            f" try {self._slower} --warmup-epochs {self.config.warmup_epochs + 2:g}"
+        )
+
+    @property
+    def _slower(self) -> str:
+        return f"--lr {self.config.peak_lr / 10:.2g}"

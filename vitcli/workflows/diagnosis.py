@@ -1,0 +1,78 @@
+"""Settings and images that seldom do what is hoped for, told before training begins; the engine's doctor looks at the rest."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+
+from vitcli.core.config import USUAL_LR, TrainConfig
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.data.cache import channel_statistics
+from vitcli.data.raw import Labels
+from vitcli.workflows.training_data import TrainingData
+
+_GENTLE = 0.5
+"""Of the usual learning rate: what fine-tuning may take, at the most."""
+_FEW_PATCHES = 4
+"""On a side of the image: then most objects are within one patch."""
+_SHIFTED = 0.5
+"""Standard deviations between the means of training and validation images."""
+_ENOUGH_IMAGES, _SAMPLE = 20, 500
+
+
+def diagnosis(
+    config: TrainConfig, model: ModelConfig, *, source: Preprocessing | None = None, data: TrainingData | None = None
+) -> Iterator[str]:
+    """What to think over, a line each.
+
+    Args:
+        config: the whole configuration.
+        model: the architecture.
+        source: what the weights that training starts from are used to; None: it starts from none.
+        data: the images, where they are at hand.
+    """
+    optim = config.optim
+    usual = USUAL_LR[optim.optimizer]
+    is_whole = not (optim.lora or optim.train_only == "head")
+    if source and is_whole and optim.peak_lr > _GENTLE * usual:
+        yield (
+            f"learning rate {optim.peak_lr:g} ({optim.optimizer}) suits training from scratch, and may undo what the"
+            f" weights know: try --lr {usual / 10:g}, or --recipe finetune"
+        )
+    rows, columns = model.grid
+    if min(rows, columns) < _FEW_PATCHES:
+        height, width = model.patch_size
+        yield (
+            f"the model sees {rows} x {columns} patches of {height} x {width} pixels, so that one may hold a whole object:"
+            f" try --set model.patch_size={max(min(height, width) // 2, 1)}, or a larger --image-size"
+        )
+    if data:
+        yield from _of_images(data, source)
+
+
+def _of_images(data: TrainingData, source: Preprocessing | None) -> Iterator[str]:
+    seen = data.preprocessing
+    if source and (len(seen.mean), seen.mean, seen.std) != (len(source.mean), source.mean, source.std):
+        yield (
+            f"images are normalised by mean {_numbers(seen.mean)} and deviation {_numbers(seen.std)}, but the weights are used"
+            f" to {_numbers(source.mean)} and {_numbers(source.std)}: --set data.normalise=auto takes theirs"
+        )
+    if min(len(data.members), len(data.val_members)) < _ENOUGH_IMAGES or not isinstance(data.train.images, Tensor):
+        return
+    mean, std = channel_statistics(data.train.images, _some(data.members))
+    val_mean, _ = channel_statistics(data.val.images, _some(data.val_members))
+    shift = max(np.abs(np.subtract(mean, val_mean)) / std)
+    if shift > _SHIFTED:
+        yield (
+            f"validation images have other colours than training images (mean {_numbers(val_mean)}, not {_numbers(mean)}):"
+            " were they made alike? vit preview shows them"
+        )
+
+
+def _some(members: Labels) -> Labels:
+    return members[:: -(-len(members) // _SAMPLE)]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
