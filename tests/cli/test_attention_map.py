@@ -331,6 +331,18 @@ def test_a_map_of_nothing_is_said_and_drawn_as_such(
     assert is_picture(tmp_path / "maps" / "digit.relevance.left.png")
 
 
+def test_maps_that_are_almost_even_are_told_in_one_line(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(Run(two_layers).best_checkpoint)
+    even = {name: tensor * ("query" not in name and "qkv" not in name) for name, tensor in checkpoint.weights.items()}
+    save_checkpoint(tmp_path / "even.safetensors", replace(checkpoint, weights=even))
+    words = ("--model", tmp_path / "even.safetensors", "--method", "raw,classic", "-o", tmp_path / "maps")
+    outcome = run_cli("attention-map", digit, *words)
+    assert "raw, classic: all patches weigh almost the same in 2 maps; --norm minmax" in outcome.err
+    assert "almost the same" not in run_cli("attention-map", digit, *words, "--norm", "minmax").err
+
+
 def test_many_images_are_summed_up(run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path) -> None:
     outcome = run_cli("attention-map", shapes, "--model", two_layers, "-o", tmp_path / "maps", "--limit", "9")
     assert outcome.code == 0

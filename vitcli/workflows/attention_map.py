@@ -1,5 +1,6 @@
 """Show which patches of an image a prediction rests on."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -13,20 +14,23 @@ from numpy.typing import NDArray
 from vitcli.attention.registry import METHODS
 from vitcli.attention.targets import ClassChoice, class_indices
 from vitcli.core.errors import DataError, UsageError, some
-from vitcli.core.events import Emit, TaskProgress, Warned, ignore
+from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
 from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
 from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
-from vitcli.figures.attention_style import Subject
+from vitcli.figures.attention_style import Norm, Subject
 from vitcli.workflows.attention_images import ImageSource, ImageToExplain
 from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, draw_pictures, maps_of, save_arrays
 from vitcli.workflows.attention_question import Wanted, patch_at
 from vitcli.workflows.attention_report import AttentionMap, AttentionReport, ExplainedImage, as_json
 from vitcli.workflows.explaining import Explainer, Question, images_at_once
 from vitcli.workflows.loading import LoadedModel
+
+_EVEN = 0.1
+"""Share of the greatest weight by which others fall short of it, at the most, where a map looks like a flat veil."""
 
 
 def attention_maps(
@@ -83,7 +87,7 @@ def attention_maps(
         drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
         report = replace(report, sheets=drawn, page=html)
     finally:
-        _tell_empty(found, emit)
+        _tell_what_shows_little(found, drawing.style.norm, emit)
         report = replace(report, images=tuple(found))
         if any(each.maps for each in found) and not drawing.file:
             report = replace(report, report=folder / "report.json")
@@ -148,17 +152,21 @@ def _explain_batch(
         yield _Explained(image=image, pixels=array, explainer=explainer, at=at, maps=maps)
 
 
-def _tell_empty(images: Sequence[ExplainedImage], emit: Emit) -> None:
-    """Maps that show nothing, once for each method and class."""
-    empty: dict[str, list[str]] = {}
+def _tell_what_shows_little(images: Sequence[ExplainedImage], norm: Norm, emit: Emit) -> None:
+    """Maps of nothing, and maps that are almost even: a line for many of them."""
+    empty, even = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for image in images:
         for each in image.maps:
-            if not each.weights.any():
-                empty.setdefault(f"{each.method} of {each.target}" if each.target else each.method, []).append(
-                    image.image
-                )
+            least, most = each.weights.min(), each.weights.max()
+            found = empty if least == most == 0 else even if least > (1 - _EVEN) * most else None
+            if found is not None:
+                found[f"{each.method} of {each.target}" if each.target else each.method].append(image.image)
     for label, names in empty.items():
         emit(Warned(text=f"{label}: all weights are 0, there is nothing to see in {some(names)}"))
+    if even and norm != "minmax":
+        count = sum(map(len, even.values()))
+        what = f"{', '.join(even)}: all patches weigh almost the same in {count:,} maps"
+        emit(Note(text=f"{what}; --norm minmax shows the differences"))
 
 
 def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
