@@ -146,8 +146,10 @@ def test_a_run_that_goes_on_computes_as_it_did_before_on_the_same_machine(traine
 
 def test_a_head_alone_is_trained_in_float32_and_not_compiled(trained_run):
     config = configure({"optim": {"train_only": "head"}, "run": {"compile": "on"}})
-    record = choose_computing(small_model(trained_run), config, num_images=100, emit=ignore).record
+    events = []
+    record = choose_computing(small_model(trained_run), config, num_images=100, emit=events.append).record
     assert (record["training"], record["compiled"]) == ("float32", False)
+    assert any("--compile on has no effect" in event.text for event in events)
 
 
 def test_runs_that_are_older_than_the_record_can_be_used(trained_run, tmp_path):

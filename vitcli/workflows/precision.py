@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.events import Emit, Note
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.measurements import measured_once
 from vitcli.data.store import data_dir
 from vitcli.engine.compiling import Forward, compiled, is_worth_compiling
@@ -75,6 +75,8 @@ def choose_computing(
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
     training = training_precision(model, config, recorded=recorded)
     forward = None
+    if config.run.compile == "on" and sees_images_once(config):
+        emit(Warned(text="--compile on has no effect: a head alone is trained, on features that are computed once"))
     if _compiles(model, config, training, num_images=num_images, recorded=_if_here(recorded, device)):
         shape = (min(_batch(config), num_images), model.config.in_channels, *model.config.image_size)
         example = torch.zeros(shape, device=device)
