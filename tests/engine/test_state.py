@@ -16,7 +16,7 @@ from vitcli.engine.state import copied, judged_weights, load_state, save_state
 SIZE, BATCH = 22, 4
 STEPS = math.ceil(SIZE / BATCH)
 """Of an epoch; the last one is smaller."""
-EPOCHS = 3
+EPOCHS = 2
 STEPS_OF_ALL = [(epoch, step) for epoch in range(1, EPOCHS + 1) for step in range(1, STEPS + 1)]
 TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share"}
 

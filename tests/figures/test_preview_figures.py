@@ -76,7 +76,7 @@ def overlapping(boxes: Sequence[tuple[str, NDArray[np.float64]]]) -> list[tuple[
     ]
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 9, 25])
+@pytest.mark.parametrize("count", [1, 2, 25])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 600, 800), (3, 90, 30)])
 def test_samples_keep_their_shape_and_their_names_apart(
     tmp_path: Path, drawn: list[Figure], count: int, shape: tuple[int, int, int]
@@ -132,7 +132,7 @@ def test_augmentations_keep_their_shape_and_their_names_apart(
     assert all(box[0] >= -1 and box[2] <= drawn[0].bbox.width + 1 for _, box in placed)
 
 
-@pytest.mark.parametrize("count", [2, 3, 10, 40, 41, 1000])
+@pytest.mark.parametrize("count", [2, 40, 41, 1000])
 @pytest.mark.parametrize("splits", [2, 3])
 def test_classes_few_and_many(tmp_path: Path, drawn: list[Figure], count: int, splits: int) -> None:
     random = np.random.default_rng(count)
