@@ -169,6 +169,15 @@ def train(
         int | None,
         _option("--save-steps", help="Save the state for --resume every so many steps, not only epochs.", panel=_RUN),
     ] = None,
+    tensorboard: Annotated[
+        bool | None, _option("--tensorboard/--no-tensorboard", help="Log curves for TensorBoard.", panel=_RUN)
+    ] = None,
+    wandb: Annotated[
+        bool | None, _option("--wandb/--no-wandb", help="Log curves to Weights & Biases.", panel=_RUN)
+    ] = None,
+    log_steps: Annotated[
+        int | None, _option("--log-steps", help="Steps between two points of these curves.", panel=_RUN, default="50")
+    ] = None,
     seed: Annotated[int | None, _option("--seed", help="Seed of everything random.", panel=_RUN, default="42")] = None,
     deterministic: Annotated[
         bool | None, _option("--deterministic", help="Refuse what may differ from run to run (GPU).", panel=_RUN)
@@ -263,6 +272,9 @@ def train(
             "compile": compile,
             "save_every": save_every,
             "save_steps": save_steps,
+            "tensorboard": tensorboard,
+            "wandb": wandb,
+            "log_steps": log_steps,
         },
     }
     from vitcli.core.config_files import configure, layers_of

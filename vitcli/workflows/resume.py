@@ -21,6 +21,7 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, summed_up
+from vitcli.workflows.loggers import require_loggers
 from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
@@ -34,6 +35,7 @@ _FREE = frozenset(
     {
         *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers"),
         *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps"),
+        *("run.tensorboard", "run.wandb", "run.log_steps"),
     }
 )
 """Where things are (the fingerprint tells whether the data are the same), what computes, and what is kept."""
@@ -157,6 +159,7 @@ def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True
     """
     stored = _stored(run)
     asked = configure(settings_of(stored), *layers)
+    require_loggers(asked.run)
     folder = run.path.parent.parent if stored.data.folds else run.path.parent
     pretrained = asked.run.pretrained and not stored.run.init_from  # which came of it
     data: Settings = {

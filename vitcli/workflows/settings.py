@@ -18,6 +18,7 @@ from vitcli.engine.device import choose_device
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
 from vitcli.workflows.features import sees_images_once
+from vitcli.workflows.loggers import require_loggers
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
@@ -155,6 +156,7 @@ def _without_named_model(layer: Settings) -> Settings:
 def _check_early(stated: TrainConfig, *, takes_architecture: bool) -> None:
     """What is wrong in any case is said before a data set is fetched or prepared."""
     choose_device(stated.run.device)
+    require_loggers(stated.run)
     if not takes_architecture:
         MODELS[stated.model.name]
     kind = stated.optim.class_weights

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import PIL
-import safetensors
 import torch
 from torch import nn
 
@@ -24,6 +22,7 @@ from vitcli.data.locks import alone_in
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import Plan, plan_splits, stored_plan
 from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
 from vitcli.engine.trainer import TrainBatches, Trainer
@@ -32,6 +31,7 @@ from vitcli.models.finetune import HeadOnly
 from vitcli.models.registry import num_parameters
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.loggers import logged
 from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import RunSaver, resume_command
@@ -120,12 +120,13 @@ def start(
     run = Run.create(
         path,
         seed=config.run.seed,
-        versions={"torch": torch.__version__, "safetensors": safetensors.__version__, "pillow": PIL.__version__},
+        versions=library_versions(),
         summary={
             "dataset": facts.name,
             "model": config.model.name,
             "recipe": config.run.recipe,
             "computed": computing.record,
+            "hardware": hardware(),
         },
         overwrite=config.run.overwrite,
     )
@@ -176,7 +177,7 @@ def fit(
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     records: list[EpochRecord] = []
-    with run.recorded(), stop_requests() as stop:
+    with logged(run, config, emit) as tell, run.recorded(), stop_requests() as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model.config)
         run.note(
@@ -187,7 +188,7 @@ def fit(
             images=images,
         )
         try:
-            trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
+            trainer = _trainer(run, config, model, data, computing, saver, tell, stop)
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -269,6 +270,7 @@ def _trainer(
         stop=stop,
         seed=config.run.seed,
         save_steps=config.run.save_steps,
+        log_steps=config.run.log_steps if config.run.tensorboard or config.run.wandb else 0,
         class_weights=data.class_weights,
         val_precision=computing.inference,
         forward=computing.forward,
