@@ -1,5 +1,6 @@
 """Train a Vision Transformer: settings to a run on disk."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -80,7 +81,12 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
 
 
 def start(
-    config: TrainConfig, dataset: Dataset, *, architecture: ModelConfig | None = None, emit: Emit = ignore
+    config: TrainConfig,
+    dataset: Dataset,
+    *,
+    architecture: ModelConfig | None = None,
+    computed: Mapping[str, Any] | None = None,
+    emit: Emit = ignore,
 ) -> TrainResult:
     """Make a run, and train in it.
 
@@ -88,6 +94,7 @@ def start(
         config: the whole configuration.
         dataset: its data set.
         architecture: of the model, where it is known already.
+        computed: as an earlier run recorded it; on the same machine it is computed so again.
         emit: told about the progress.
     """
     device = choose_device(config.run.device)
@@ -107,7 +114,8 @@ def start(
         source=source.preprocessing if source else None,
         emit=emit,
     )
-    computing = choose_computing(model.to(device), config, num_images=len(data.members), emit=emit)
+    images = len(data.members)
+    computing = choose_computing(model.to(device), config, num_images=images, recorded=computed, emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
