@@ -7,18 +7,18 @@ import typer
 
 from vitcli.cli.console import listening, print_json
 from vitcli.cli.train_report import show_preflight, show_result
-from vitcli.core.config import TrainConfig
-from vitcli.core.config_files import Settings
 from vitcli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from vitcli.core.config import TrainConfig
+    from vitcli.core.config_files import Settings
     from vitcli.workflows.folds import FoldsResult
     from vitcli.workflows.train import TrainResult
 
 
 def carry_out(
-    layers: Sequence[Settings],
-    settings: TrainConfig,
+    layers: "Sequence[Settings]",
+    settings: "TrainConfig",
     *,
     resume: str | None,
     from_run: str | None,
@@ -67,7 +67,7 @@ def carry_out(
     print_json(result) if as_json else show_result(result)
 
 
-def _dry_run(layers: Sequence[Settings], *, as_json: bool) -> None:
+def _dry_run(layers: "Sequence[Settings]", *, as_json: bool) -> None:
     with listening() as emit:
         from vitcli.workflows.preflight import preflight
 
