@@ -3,6 +3,7 @@
 import builtins
 import csv
 import importlib.util
+import itertools
 import json
 import struct
 import subprocess
@@ -56,11 +57,13 @@ def untimed(shown: Curves) -> Curves:
     return {name: [(at, 0.0 if name in timed else value) for at, value in points] for name, points in shown.items()}
 
 
-def stop_after(steps: int) -> Callable[[Event], None]:
-    """Ends a training just after so many steps were logged, before they are saved."""
+def stop_after(steps: int, *, times: int = 1) -> Callable[[Event], None]:
+    """Ends a training when it tells of so many steps for the n-th time: at first that is before they are saved."""
+    told = itertools.count(1)
 
     def listen(event: Event) -> None:
-        if isinstance(event, TrainingProgress) and (event.epoch - 1) * STEPS + event.step >= steps:
+        is_there = isinstance(event, TrainingProgress) and (event.epoch - 1) * STEPS + event.step >= steps
+        if is_there and next(told) == times:
             raise Stopped
 
     return listen
@@ -128,6 +131,15 @@ def test_a_resumed_run_has_the_points_of_one_that_was_not_interrupted(shapes: Pa
         train({"data": {"name": str(shapes)}}, TINY, LOGGED, emit=stop_after(steps))
     logged, saved = curves(RUN)["step/loss"][-1][0] + 1, load_state(Run(RUN).states[0])
     assert logged == steps > (saved["epoch"] - 1) * STEPS + saved["step"]
+    resume("run")
+    assert untimed(curves(RUN)) == untimed(curves(whole))
+
+
+def test_a_run_that_has_only_the_end_of_an_epoch_left_logs_no_step_twice(shapes: Path, whole: Path) -> None:
+    with pytest.raises(Stopped):
+        train({"data": {"name": str(shapes)}}, TINY, LOGGED, {"run": {"save_steps": 4}}, emit=stop_after(8, times=2))
+    saved = load_state(Run(RUN).states[0])
+    assert (saved["epoch"], saved["step"]) == (2, STEPS)
     resume("run")
     assert untimed(curves(RUN)) == untimed(curves(whole))
 
