@@ -85,8 +85,9 @@ class _Listener:
             self._steps, self._done = event.steps_per_epoch, event.steps_done
             with self._without_fault():
                 self._logger = _LOGGERS[self.name](self.run, self.config, event.steps_done, self.emit)
-                if event.steps_done and event.steps_done % event.steps_per_epoch == 0:  # its end may not be logged yet
-                    self._log_epoch(self.run.metrics["epochs"][-1])
+                for record in self.run.metrics.get("epochs", ())[-1:]:
+                    if record["epoch"] * self._steps == event.steps_done:  # saved, but perhaps not logged
+                        self._log_epoch(record)
         elif isinstance(event, TrainingProgress):
             with self._without_fault():
                 self._log_step(event)
