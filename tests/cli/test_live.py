@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
+from vitcli.cli import console as console_module
+from vitcli.cli.console import PlainListener
 from vitcli.cli.live import LiveListener, live_listener
-from vitcli.core.events import Note, TaskProgress, TrainingProgress, TrainingStarted
+from vitcli.core.events import EpochRecord, Note, TaskProgress, TrainingProgress, TrainingStarted
 
 
 @pytest.fixture
@@ -26,7 +28,13 @@ def shown(listener: LiveListener) -> list[str]:
 
 
 def step(epoch: int, step: int) -> TrainingProgress:
-    return TrainingProgress(epoch=epoch, step=step, loss=0.5, accuracy=0.75, images_per_second=1000)
+    figures = {"loss": 0.5, "accuracy": 0.75, "images_per_second": 1000.0, "step_loss": 0.4, "learning_rate": 0.1}
+    return TrainingProgress(epoch=epoch, step=step, **figures)
+
+
+def record(epoch: int) -> EpochRecord:
+    figures = dict.fromkeys(EpochRecord.__dataclass_fields__.keys() - {"learning_rates", "peak_memory"}, 0.5)
+    return EpochRecord(**{**figures, "epoch": epoch, "is_best": False})  # type: ignore[arg-type]
 
 
 def test_what_nobody_can_count_has_no_bar(listener: LiveListener) -> None:
@@ -64,3 +72,70 @@ def test_what_was_done_before_says_nothing_of_the_speed(listener: LiveListener) 
     listener(TaskProgress(task="fetching", done=501, total=1000))
     (task,) = listener.progress.tasks
     assert sum(sample.completed for sample in task._progress) == 1
+
+
+def written(listener: LiveListener) -> str:
+    """All that was, with the codes that move the cursor."""
+    return listener.console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+# without a terminal
+
+
+class Clock:
+    """Seconds that only a test lets pass."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(console_module, "time", clock)
+    return clock
+
+
+def test_a_log_has_a_line_for_each_epoch_and_each_minute_of_a_long_one(clock: Clock) -> None:
+    text = io.StringIO()
+    listener = PlainListener(Console(file=text, width=200))
+    listener(TrainingStarted(epochs=2, steps_per_epoch=100))
+    for at in range(1, 101):
+        clock.seconds += 1.5
+        listener(step(1, at))
+    listener(record(1))
+    for at in range(1, 101):
+        clock.seconds += 0.1
+        listener(step(2, at))
+    listener(record(2))
+    lines = text.getvalue().splitlines()
+    assert [line.partition(":")[0][:20].strip() for line in lines[:2]] == [
+        "epoch 1/2, step 41/1",
+        "epoch 1/2, step 81/1",
+    ]
+    assert lines[0].endswith("images/s  ETA 3 min 58 s")  # 159 steps of 1.5 s
+    assert lines[2].startswith("epoch 1/2  train 0.5000")
+    assert lines[2].endswith("ETA 2 min 30 s")
+    assert lines[3].startswith("epoch 2/2")
+    assert "ETA" not in lines[3]
+    assert len(lines) == 4
+
+
+def test_steps_of_before_a_resumption_say_nothing_of_the_speed(clock: Clock) -> None:
+    text = io.StringIO()
+    listener = PlainListener(Console(file=text, width=200))
+    listener(TrainingStarted(epochs=10, steps_per_epoch=10, steps_done=80))
+    clock.seconds += 20
+    listener(record(9))
+    assert text.getvalue().endswith("ETA 20.0 s\n")
+
+
+def test_the_line_of_an_epoch_in_a_terminal_leaves_the_eta_to_the_bar(listener: LiveListener) -> None:
+    listener(TrainingStarted(epochs=2, steps_per_epoch=5))
+    listener(record(1))
+    (line,) = [line for line in written(listener).splitlines() if "train" in line]
+    assert "images/s" in line
+    assert "ETA" not in line

@@ -1,5 +1,6 @@
 """Training that is killed with SIGKILL, at any moment, and resumed: to the bit as if that had never happened."""
 
+import csv
 import json
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ from vitcli.core.runs import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 
-TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share"}
+TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share", "peak_memory"}
 LENGTH = ("--epochs", "8", "--batch-size", "4", "--save-steps", "1", "--device", "cpu")
 RUNS = {
     "muon, average, mixing": ("--opt", "muon", "--ema", "--ema-decay", "0.8", "--mixup", "0.8", "--cutmix", "1"),
@@ -95,6 +96,9 @@ def results(folder: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(folder.rglob("*.json")):
         if path.name != "run.json":
             yield path.relative_to(folder).as_posix(), plain(json.loads(path.read_text()))
+    for path in sorted(folder.rglob("metrics.csv")):
+        with path.open(newline="") as file:
+            yield path.relative_to(folder).as_posix(), plain(list(csv.DictReader(file)))
 
 
 @pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)

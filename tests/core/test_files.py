@@ -1,3 +1,4 @@
+import csv
 import errno
 import json
 import math
@@ -7,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from vitcli.core.files import explained, replacing, write_json, write_text
+from vitcli.core.files import explained, replacing, write_csv, write_json, write_text
 
 WRITE_FOREVER = """
 import itertools, sys
@@ -139,3 +143,29 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path, millisecond
         writer.kill()
     content = json.loads(path.read_text())
     assert content["rows"] == [content["number"]] * 20_000
+
+
+cells = st.one_of(
+    st.floats(), st.integers(), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"))
+)
+rows_of_cells = st.lists(st.fixed_dictionaries({"epoch": st.integers()}, optional={"a,b": cells, 'c "d"': cells}))
+
+
+@settings(max_examples=20)
+@given(rows=rows_of_cells)
+def test_a_table_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    path = tmp_path_factory.mktemp("tables") / "table.csv"
+    write_csv(path, rows)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    with path.open(newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == [{name: str(row.get(name, "")) for name in columns} for row in rows]
+
+
+def test_what_is_nested_has_columns_of_its_own_and_what_a_row_lacks_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_csv(path, [{"epoch": 1}, {"epoch": 2, "rates": {"head": 0.5, "rest": 1}, "none": {}, "memory": 7}])
+    assert path.read_text() == "epoch,rates.head,rates.rest,memory\n1,,,\n2,0.5,1,7\n"
+    write_csv(path, [])
+    assert path.read_text().strip() == ""

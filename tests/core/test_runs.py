@@ -63,7 +63,7 @@ def test_a_new_run_says_how_it_came_about(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "runs" / "one" / "run.json").read_text())
     assert stored == run.info
     assert stored["status"] == run.status == "running"
-    assert stored["command"] == sys.argv
+    assert stored["command"] == [Path(sys.argv[0]).name, *sys.argv[1:]]
     assert stored["seed"] == 7
     assert stored["versions"]["vitcli"] == __version__
     assert stored["versions"]["torch"] == "9.9"

@@ -18,7 +18,7 @@ STEPS = math.ceil(SIZE / BATCH)
 """Of an epoch; the last one is smaller."""
 EPOCHS = 2
 STEPS_OF_ALL = [(epoch, step) for epoch in range(1, EPOCHS + 1) for step in range(1, STEPS + 1)]
-TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share"}
+TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share", "peak_memory"}
 
 
 class Disk:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, TrainingError
-from vitcli.core.events import EpochRecord, TrainingStarted
+from vitcli.core.events import EpochRecord, TrainingProgress, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine import trainer as trainer_module
@@ -96,6 +96,7 @@ def build_trainer(
     class_weights=None,
     val_precision=None,
     forward=None,
+    log_steps=0,
     **settings,
 ):
     train = train or Batches()
@@ -107,6 +108,7 @@ def build_trainer(
         config=OptimConfig(**config),
         mixing=mixing or Mixing(mixup=0, cutmix=0, seed=0),
         precision=Precision(CPU, amp="off", dtype="bfloat16"),
+        log_steps=log_steps,
         saver=Kept(),
         emit=(lambda event: None) if events is None else events.append,
         stop=StopRequest() if stop is None else stop,
@@ -260,6 +262,45 @@ def test_weights_that_are_all_1_change_nothing():
     plain, weighted = (trained_weights(class_weights=weights) for weights in (None, torch.ones(4)))
     for name in plain:
         torch.testing.assert_close(weighted[name], plain[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds"),
+    [
+        ({"optimizer": "adamw", "lr": 0.01}, set()),
+        ({"optimizer": "adamw", "lr": 0.01, "head_lr": 0.1}, {"rest", "head"}),
+        ({"optimizer": "muon", "adamw_lr": 0.003}, {"matrices", "rest"}),
+        ({"optimizer": "muon", "lr": 0.02, "adamw_lr": 0.003, "head_lr": 0.1}, {"matrices", "rest", "head"}),
+    ],
+)
+def test_a_record_has_the_learning_rate_of_every_group(settings, kinds):
+    trainer = build_trainer(schedule="step", step_size=1, **settings)
+    for record in trainer.fit():
+        assert record.learning_rates.keys() == kinds
+        factor = 0.1 ** (record.epoch - 1)
+        rates = record.learning_rates or {"all": record.learning_rate}
+        peaks = sorted({group["peak_lr"] for group in trainer.optimizers.groups})
+        assert sorted(rates.values()) == pytest.approx([factor * peak for peak in peaks])
+
+
+def test_progress_is_told_every_so_many_steps_with_the_loss_of_the_last_one():
+    events = []
+    trainer = build_trainer(train=Batches(16, 4), events=events, log_steps=3, epochs=3)
+    losses = []
+    step = trainer._step
+
+    def remembering(images, labels):
+        with torch.no_grad():
+            losses.append(F.cross_entropy(trainer.model(images), labels).item())
+        step(images, labels)
+
+    trainer._step = remembering
+    trainer.fit()
+    told = {4 * (event.epoch - 1) + event.step: event for event in events if isinstance(event, TrainingProgress)}
+    assert told.keys() >= {3, 6, 9, 12}
+    for done, event in told.items():
+        assert event.step_loss == pytest.approx(losses[done - 1], rel=1e-5)
+        assert event.learning_rate == trainer.config.peak_lr
 
 
 def test_the_learning_rate_follows_the_schedule():

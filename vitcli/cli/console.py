@@ -32,7 +32,7 @@ _GAP = 2
 """Characters between two columns of a table."""
 _NAMES, _PROSE = 24, 8
 """Characters that the first column of a table, and others with text, have at the least if they need them."""
-_PLAIN_SECONDS = 30.0
+_PLAIN_SECONDS = 60.0
 """Without a terminal: time between two lines about one task."""
 
 
@@ -143,6 +143,7 @@ class PlainListener:
         self.console = console
         self.epochs = self.steps = 1
         self._last: dict[str, float] = {}
+        self._began, self._done_before = time.monotonic(), 0
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -153,8 +154,9 @@ class PlainListener:
                 self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
             case TrainingStarted():
                 self.epochs, self.steps = event.epochs, event.steps_per_epoch
+                self._began, self._done_before = time.monotonic(), event.steps_done
             case EpochRecord():
-                self.console.print(_epoch_line(event, self.epochs))
+                self.show_epoch(event)
             case TaskProgress():
                 self.show_task(event)
             case TrainingProgress():
@@ -168,7 +170,21 @@ class PlainListener:
     def show_training(self, event: TrainingProgress) -> None:
         """A line now and then; short epochs have lines of their own."""
         if self._is_due("training"):
-            self.console.print(f"epoch {event.epoch}/{self.epochs}, step {event.step}/{self.steps}: {figures(event)}")
+            eta = self._eta(event.epoch, event.step)
+            where = f"epoch {event.epoch}/{self.epochs}, step {event.step}/{self.steps}"
+            self.console.print(f"{where}: {figures(event)}{eta}")
+
+    def show_epoch(self, record: EpochRecord) -> None:
+        """A line for every epoch."""
+        self._last["training"] = time.monotonic()
+        self.console.print(epoch_line(record, self.epochs) + self._eta(record.epoch, self.steps))
+
+    def _eta(self, epoch: int, step: int) -> str:
+        """The time that is left at the speed so far, validation included; nothing where nothing is left."""
+        done = (epoch - 1) * self.steps + step
+        left = self.epochs * self.steps - done
+        seconds = (time.monotonic() - self._began) * left / max(done - self._done_before, 1)
+        return f"  ETA {duration(seconds)}" if left else ""
 
     def _is_due(self, task: str) -> bool:
         """Whether a line about this task is worth printing again."""
@@ -184,7 +200,7 @@ def figures(event: TrainingProgress) -> str:
     return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
 
 
-def _epoch_line(record: EpochRecord, epochs: int) -> str:
+def epoch_line(record: EpochRecord, epochs: int) -> str:
     """Losses and accuracies; at most 80 characters."""
     width = len(str(epochs))
     best = "  [bold green]best[/]" if record.is_best else ""

@@ -17,8 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from vitcli.cli.console import PlainListener, figures
-from vitcli.core.events import Emit, Event, TaskProgress, TrainingProgress, TrainingStarted
+from vitcli.cli.console import PlainListener, epoch_line, figures
+from vitcli.core.events import Emit, EpochRecord, Event, TaskProgress, TrainingProgress, TrainingStarted
 
 
 @contextmanager
@@ -62,6 +62,10 @@ class LiveListener(PlainListener):
         """One bar, and one ETA, for all epochs."""
         done = (event.epoch - 1) * self.steps + event.step
         self._show(f"epoch {event.epoch}/{self.epochs}", done, self.epochs * self.steps, figures(event))
+
+    def show_epoch(self, record: EpochRecord) -> None:
+        """The line of an epoch; the bar has the ETA."""
+        self.console.print(epoch_line(record, self.epochs))
 
     def show_task(self, event: TaskProgress) -> None:
         """A bar until the task is done."""

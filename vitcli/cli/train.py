@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from vitcli.cli.console import listening, print_json
 from vitcli.cli.options import (
     DataDirOption,
     DatasetArgument,
@@ -18,7 +17,7 @@ from vitcli.cli.options import (
     TestFractionOption,
     ValFractionOption,
 )
-from vitcli.cli.train_report import show_preflight, show_result
+from vitcli.cli.train_kinds import carry_out
 from vitcli.core.errors import UsageError
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
@@ -162,12 +161,25 @@ def train(
     resume: Annotated[
         str | None, _option("--resume", help="Train on where this run ended, with its own settings.", panel=_RUN)
     ] = None,
+    from_run: Annotated[
+        str | None,
+        _option("--from-run", help="Train anew with this run's settings; options change some.", panel=_RUN),
+    ] = None,
     save_every: Annotated[
         int | None, _option("--save-every", help="Keep a checkpoint every so many epochs.", panel=_RUN)
     ] = None,
     save_steps: Annotated[
         int | None,
         _option("--save-steps", help="Save the state for --resume every so many steps, not only epochs.", panel=_RUN),
+    ] = None,
+    tensorboard: Annotated[
+        bool | None, _option("--tensorboard/--no-tensorboard", help="Log curves for TensorBoard.", panel=_RUN)
+    ] = None,
+    wandb: Annotated[
+        bool | None, _option("--wandb/--no-wandb", help="Log curves to Weights & Biases.", panel=_RUN)
+    ] = None,
+    log_steps: Annotated[
+        int | None, _option("--log-steps", help="Steps between two points of these curves.", panel=_RUN, default="50")
     ] = None,
     seed: Annotated[int | None, _option("--seed", help="Seed of everything random.", panel=_RUN, default="42")] = None,
     deterministic: Annotated[
@@ -263,42 +275,16 @@ def train(
             "compile": compile,
             "save_every": save_every,
             "save_steps": save_steps,
+            "tensorboard": tensorboard,
+            "wandb": wandb,
+            "log_steps": log_steps,
         },
     }
     from vitcli.core.config_files import configure, layers_of
 
     layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
-    if resume is not None:
-        if dry_run:
-            raise UsageError("--dry-run looks at what --resume has begun already", hint="leave one out")
-        with listening() as emit:
-            from vitcli.workflows.resume import resume as resume_workflow
-
-            result = resume_workflow(resume, *layers, emit=emit)
-        print_json(result) if as_json else show_result(result)
-        return
-    if dry_run:
-        with listening() as emit:
-            from vitcli.workflows.preflight import preflight
-
-            report = preflight(*layers, emit=emit)
-        print_json(report) if as_json else show_preflight(report)
-        if not report.would_start:
-            raise typer.Exit(1)
-        return
-    if settings.data.folds and not settings.data.fold:
-        with listening() as emit:
-            from vitcli.workflows.folds import train_folds
-
-            folded = train_folds(*layers, emit=emit)
-        print_json(folded) if as_json else show_result(folded)
-        return
-    with listening() as emit:
-        from vitcli.workflows.train import train as train_workflow
-
-        trained = train_workflow(*layers, emit=emit)
-    print_json(trained) if as_json else show_result(trained)
+    carry_out(layers, settings, resume=resume, from_run=from_run, dry_run=dry_run, as_json=as_json)
 
 
 def _head_width(head: str | None) -> int | None:

@@ -236,6 +236,16 @@ class OptimConfig:
         """The peak learning rate of what muon does not train; without muon, of everything."""
         return self.adamw_lr if self.optimizer == "muon" else self.peak_lr
 
+    @property
+    def peak_lrs(self) -> dict[str, float]:
+        """The peak learning rate of each kind of parameter, where they differ; layer decay apart."""
+        rates = {"rest": self.lr_of_rest}
+        if self.optimizer == "muon":
+            rates = {"matrices": self.peak_lr, **rates}
+        if self.head_lr:
+            rates["head"] = self.head_lr
+        return rates if len(rates) > 1 else {}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
@@ -271,12 +281,19 @@ class RunConfig:
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
     save_steps: int = 0
     """Save the training state every this many steps, besides every epoch; 0: not."""
+    tensorboard: bool = False
+    """Log curves for TensorBoard, below the run."""
+    wandb: bool = False
+    """Log curves to Weights & Biases: to the account that is logged in there, or as ``WANDB_MODE`` says."""
+    log_steps: int = 50
+    """Steps between two points of these curves, besides those of every epoch."""
 
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
         for name in ("save_every", "save_steps"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
+        check(self.log_steps > 0, f"log_steps = {self.log_steps} is not positive")
         check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
 
 

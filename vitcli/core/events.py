@@ -3,8 +3,8 @@
 A command line draws them, a test collects them, a notebook ignores them.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +44,8 @@ class TrainingStarted:
 
     epochs: int
     steps_per_epoch: int
+    steps_done: int = 0
+    """Of all epochs, before a run was resumed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +54,14 @@ class TrainingProgress:
 
     epoch: int
     step: int
+    """How many of the epoch's steps are done."""
     loss: float
     accuracy: float
     images_per_second: float
+    step_loss: float
+    """Mean of the last step's batch."""
+    learning_rate: float
+    """Of the last step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +81,12 @@ class EpochRecord:
     is_best: bool
     grad_norm: float | None = None
     """Of the gradient of all weights before clipping, the mean over the epoch's steps; None: not known."""
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    """Of each kind of parameter, where they differ: with muon of the ``matrices`` of the blocks and of the ``rest``, and
+    of a ``head`` with a rate of its own; with layer decay, of the topmost layer. Empty: ``learning_rate`` is all."""
+    peak_memory: int = 0
+    """The most bytes in use, validation included: of the device's memory in this epoch; on the CPU, of this process's
+    memory (resident set) since it began. 0: not known, as in runs of earlier versions."""
 
 
 Event = Note | Warned | TaskProgress | TrainingStarted | TrainingProgress | EpochRecord

@@ -1,12 +1,14 @@
 """Writing files so that nobody ever sees half of one."""
 
+import csv
 import errno
+import io
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,24 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically; NaN and infinity, which JSON lacks, are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table atomically: a column for every name of any row, ``a.b`` for what is nested; what a row lacks is empty."""
+    cells = [flat(row) for row in rows]
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys(name for row in cells for name in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(cells)
+    write_text(path, text.getvalue())
+
+
+def flat(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """A row without what is nested: ``{"a": {"b": 1}}`` is ``{"a.b": 1}``."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        cells |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+    return cells
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -1,18 +1,17 @@
 """Experiment directories: ``Run`` is one of them, and this is the only file that knows what is where inside.
 
-run.json        schema, versions, command, seed, git commit, status, times, resumptions
+run.json        schema, versions, command, seed, git state, hardware, environment, status, times, resumptions
 config.json     every setting, the model in full, and the preprocessing
-metrics.json    one record per epoch, and the best one
+metrics.json    one record per epoch, and the best one; metrics.csv, the records as a table
 checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; state.safetensors, from which training goes
                 on, and state-before.safetensors, the one before it
-evaluations/    attention/    figures/    exports/    cache/
+evaluations/    attention/    figures/    exports/    cache/    tensorboard/    wandb/
 """
 
 import glob
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitcli.core.errors import Interrupted, RunError, did_you_mean
-from vitcli.core.files import write_json
+from vitcli.core.files import write_csv, write_json
+from vitcli.core.provenance import command, environment, git_state
 from vitcli.core.version import __version__
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -78,10 +78,11 @@ class Run:
             "started": _now(),
             "ended": None,
             "resumed": [],
-            "command": sys.argv,
+            "command": command(),
             "seed": seed,
             **summary,
-            "git_commit": _git_commit(),
+            **git_state(),
+            "environment": environment(),
             "versions": {"vitcli": __version__, "python": sys.version.split()[0], **versions},
         }
         write_json(path / "run.json", info)
@@ -130,6 +131,11 @@ class Run:
     def exports(self) -> Path:
         """Where exported models go."""
         return self.path / "exports"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """Where TensorBoard's event files go."""
+        return self.path / "tensorboard"
 
     @property
     def attention_dir(self) -> Path:
@@ -183,6 +189,7 @@ class Run:
         """Store the record of every epoch so far, and the best of them."""
         best = next((record for record in reversed(epochs) if record["is_best"]), None)
         write_json(self.path / "metrics.json", {"schema": SCHEMA, "best": best, "epochs": list(epochs)})
+        write_csv(self.path / "metrics.csv", epochs)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -307,12 +314,3 @@ def run_of_checkpoint(path: Path) -> Run | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _git_commit() -> str | None:
-    """The commit of the working directory, where there is one."""
-    try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None

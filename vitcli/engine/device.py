@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import random
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -70,6 +71,24 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far; that of a CPU's process is never forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that were in use: of a GPU since the last reset, on the CPU of this process; 0: not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
 @functools.cache
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16, and does not merely emulate it."""
@@ -89,7 +108,7 @@ def _processor_has_bfloat16() -> bool:
 
 
 @functools.cache
-def _processor() -> tuple[str, str]:
+def processor() -> tuple[str, str]:
     """The processor's model, and a fingerprint of what it can do."""
     facts: dict[str, str] = {}
     with contextlib.suppress(OSError):  # only Linux has it
@@ -106,7 +125,7 @@ def fingerprint(device: torch.device) -> dict[str, str | int]:
     """What the speed of a device depends on: its model, the version of torch, threads."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
-    model, flags = _processor()
+    model, flags = processor()
     return {
         "device": f"{device.type} {model}",
         "flags": flags,

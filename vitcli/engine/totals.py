@@ -15,6 +15,8 @@ class EpochTotals:
     loss: Tensor
     correct: Tensor
     grad_norm: Tensor
+    step_loss: Tensor
+    """Mean over the last step's batch."""
     images: int = 0
     seconds: float = 0.0
     data_seconds: float = 0.0
@@ -24,7 +26,7 @@ class EpochTotals:
     def none(cls, device: torch.device) -> "EpochTotals":
         """Before the first step."""
         zero = torch.zeros((), device=device)
-        return cls(loss=zero, correct=zero, grad_norm=zero)
+        return cls(loss=zero, correct=zero, grad_norm=zero, step_loss=zero)
 
     @property
     def mean_loss(self) -> float:

@@ -19,7 +19,7 @@ from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, Traini
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.compiling import Forward
-from vitcli.engine.device import Precision, seed_draws
+from vitcli.engine.device import Precision, peak_memory, reset_peak_memory, seed_draws
 from vitcli.engine.doctor import Answers, Doctor
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
@@ -74,6 +74,7 @@ class Trainer:
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
         save_steps: have the state saved every so many steps, besides every epoch; 0: not.
+        log_steps: tell of the progress every so many steps, besides every moment; 0: not.
         class_weights: what mistakes about each class cost in training, (K,); None: all alike.
         val_precision: what validation computes in; None: the same.
         forward: how the model is called in training, for example compiled; None: as it is.
@@ -93,6 +94,7 @@ class Trainer:
         stop: StopRequest,
         seed: int,
         save_steps: int = 0,
+        log_steps: int = 0,
         class_weights: Tensor | None = None,
         val_precision: Precision | None = None,
         forward: Forward | None = None,
@@ -108,6 +110,7 @@ class Trainer:
         self.stop = stop
         self.seed = seed
         self.save_steps = save_steps
+        self.log_steps = log_steps
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
         self.average = WeightAverage(model, config.ema_decay) if config.ema else None
@@ -129,7 +132,8 @@ class Trainer:
             TrainingError: the loss is no longer finite; the checkpoints of earlier epochs stay as they are.
             Interrupted: a signal asked to stop; the state was given to the saver.
         """
-        self.emit(TrainingStarted(epochs=self.config.epochs, steps_per_epoch=len(self.train)))
+        steps = len(self.train)
+        self.emit(TrainingStarted(epochs=self.config.epochs, steps_per_epoch=steps, steps_done=self._steps_done))
         while not is_over(self.records, self.config):
             self._train_epoch()
             if self.stop and not is_over(self.records, self.config):
@@ -177,6 +181,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """What is left of the epoch under way."""
         self.model.train()
+        reset_peak_memory(self._device)
         reported = waited = time.perf_counter()
         started = waited - self.totals.seconds
         for images, labels in self.train.epoch(self.epoch, start=self.step):
@@ -184,7 +189,7 @@ class Trainer:
             self._step(images, labels)
             now = time.perf_counter()
             self.totals.seconds = now - started
-            if now - reported >= _REPORT_SECONDS:
+            if now - reported >= _REPORT_SECONDS or (self.log_steps and self._steps_done % self.log_steps == 0):
                 self._report()
                 reported = now
             if self.stop:
@@ -226,6 +231,7 @@ class Trainer:
         totals = self.totals
         totals.loss, totals.correct = totals.loss + loss, totals.correct + correct
         totals.grad_norm = totals.grad_norm + norm.nan_to_num(0, 0, 0)  # float16 that overflowed: no step was taken
+        totals.step_loss = loss / len(labels)
         totals.images += len(labels)
         self.step += 1
 
@@ -253,6 +259,8 @@ class Trainer:
                 loss=self.totals.mean_loss,
                 accuracy=self.totals.accuracy,
                 images_per_second=self.totals.images_per_second,
+                step_loss=self.totals.step_loss.item(),
+                learning_rate=self._learning_rate,
             )
         )
 
@@ -290,6 +298,8 @@ class Trainer:
             data_share=self.totals.data_seconds / self.totals.seconds,
             is_best=is_better(accuracy, loss, self.records),
             grad_norm=self.totals.grad_norm.item() / self.step,
+            learning_rates={kind: self._factor * peak for kind, peak in self.config.peak_lrs.items()},
+            peak_memory=peak_memory(self._device),
         )
         self.records.append(record)
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
@@ -308,6 +318,11 @@ class Trainer:
         return (self.epoch - 1) * len(self.train) + self.step
 
     @property
+    def _factor(self) -> float:
+        """On all learning rates, in the step that was taken last."""
+        return self.factor(self._steps_done - 1)
+
+    @property
     def _learning_rate(self) -> float:
         """Of the step that was taken last."""
-        return self.factor(self._steps_done - 1) * self.config.peak_lr
+        return self._factor * self.config.peak_lr

@@ -1,7 +1,7 @@
 """Stratified cross-validation: one run per fold, side by side in one folder."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,12 +28,13 @@ class FoldsResult:
     """Sample standard deviation over the folds."""
 
 
-def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
+def train_folds(*layers: Settings, emit: Emit = ignore, train_one: Callable[..., TrainResult] = train) -> FoldsResult:
     """Train once for every fold, with this fold for validation.
 
     Args:
         layers: settings as for ``train``; ``data.folds`` says how many.
         emit: told about the progress.
+        train_one: takes the layers with fold and name above them, and ``emit``.
 
     Raises:
         what ``train`` raises; folds that ended before stay.
@@ -49,7 +50,7 @@ def train_folds(*layers: Settings, emit: Emit = ignore) -> FoldsResult:
     for fold in range(1, count + 1):
         chosen: Settings = {"data": {"fold": fold}, **({"run": {"name": name}} if name else {})}
         with one_fold(fold, count, emit):
-            results.append(train(*layers, chosen, emit=emit))
+            results.append(train_one(*layers, chosen, emit=emit))
         name = results[0].path.parent.name
         if fold == 1:
             _remove_others(results[0].path)

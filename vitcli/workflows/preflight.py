@@ -1,11 +1,9 @@
 """What a training run would meet, found out before it: bad images, duplicates, imbalance, time and memory."""
 
-import sys
 from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
@@ -21,7 +19,7 @@ from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.splits import Plan, plan_splits
-from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.device import choose_device, describe, peak_memory, reset_peak_memory, seed_everything
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
 from vitcli.models.vit import VisionTransformer
@@ -277,8 +275,7 @@ def _two_steps(
         seed=config.run.seed,
     )
     precision = training_precision(model.to(device), config)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak_memory(device)
     trainer = Trainer(
         model,
         train=batches,
@@ -294,16 +291,4 @@ def _two_steps(
     emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
     seconds = trainer.time_steps()[-1]
     scale = min(config.optim.batch_size, total) / (len(images.labels) - batches.batch_size)
-    if device.type == "cuda":
-        return seconds * scale, torch.cuda.max_memory_allocated(device)
-    return seconds * scale, _peak_of_process()
-
-
-def _peak_of_process() -> int:
-    """Bytes; 0 where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return seconds * scale, peak_memory(device)

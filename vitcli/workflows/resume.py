@@ -12,6 +12,7 @@ from vitcli.core.errors import DataError, RunError, UsageError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.files import remove_abandoned
 from vitcli.core.runs import SCHEMA, Run, find_run, folds_of
+from vitcli.core.version import __version__
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.splits import plan_splits
 from vitcli.data.store import data_dir
@@ -21,6 +22,7 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, summed_up
+from vitcli.workflows.loggers import require_loggers
 from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
@@ -34,6 +36,7 @@ _FREE = frozenset(
     {
         *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers"),
         *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps"),
+        *("run.tensorboard", "run.wandb", "run.log_steps"),
     }
 )
 """Where things are (the fingerprint tells whether the data are the same), what computes, and what is kept."""
@@ -66,7 +69,7 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
 def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> FoldsResult:
     """Folds that are finished stay, the one that is not goes on, and those that are missing begin."""
     runs = {int(run.path.name.removeprefix("fold-")): run for run in folds_of(folder)}
-    first = next((run for run in runs.values() if _has_begun(run)), None)
+    first = next((run for run in runs.values() if has_begun(run)), None)
     if first is None:
         raise _never_begun(folder.name)
     config = _settings(first, layers, length_too=False)
@@ -80,7 +83,7 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> Fol
         with one_fold(fold, count, emit):
             if run and run.status == "finished":
                 results.append(result_of(run))
-            elif run and _has_begun(run):
+            elif run and has_begun(run):
                 results.append(_resume_run(run, layers, emit))
             else:
                 chosen = replace(
@@ -94,7 +97,7 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> Fol
 
 
 def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResult:
-    if not _has_begun(run):
+    if not has_begun(run):
         raise _never_begun(run.name)
     config = _settings(run, layers)
     with only_trainer_of(run.path):
@@ -129,7 +132,7 @@ def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResu
         return fit(run, config, model, dataset.facts, data, computing, state=state, emit=emit)
 
 
-def _has_begun(run: Run) -> bool:
+def has_begun(run: Run) -> bool:
     """Whether all is there that training begins with; it is written just after the run is made."""
     return run.split is not None
 
@@ -138,7 +141,7 @@ def _never_begun(name: str) -> RunError:
     return RunError(f"run {name} ended before it began", hint="type its command again, with --overwrite")
 
 
-def _stored(run: Run) -> TrainConfig:
+def stored_settings(run: Run) -> TrainConfig:
     """The settings of a run."""
     content = run.config
     if any(name not in content for name in _DERIVED):
@@ -155,8 +158,9 @@ def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True
     Raises:
         UsageError: what is asked for would make it another run.
     """
-    stored = _stored(run)
+    stored = stored_settings(run)
     asked = configure(settings_of(stored), *layers)
+    require_loggers(asked.run)
     folder = run.path.parent.parent if stored.data.folds else run.path.parent
     pretrained = asked.run.pretrained and not stored.run.init_from  # which came of it
     data: Settings = {
@@ -242,9 +246,8 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
     where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
     emit(Note(text=f"going on with run {run.name} in {where}"))
-    if (torch_before := run.info["versions"].get("torch")) != torch.__version__:
-        emit(Warned(text=f"torch is {torch.__version__}, and was {torch_before}: the last digits may differ"))
-    before, now = _stored(run).optim, config.optim
+    tell_other_versions(run, emit)
+    before, now = stored_settings(run).optim, config.optim
     if before.epochs != now.epochs:
         done = (epoch - 1) * steps_per_epoch + step
         rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
@@ -252,6 +255,13 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
             "the schedule is laid over all of them, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
         )
         emit(Note(text=f"{now.epochs} epochs instead of {before.epochs}: {text.format(*rates)}"))
+
+
+def tell_other_versions(run: Run, emit: Emit) -> None:
+    """Warn where what computes is not what the run was computed with."""
+    for name, now in {"torch": torch.__version__, "vitcli": __version__}.items():
+        if (before := run.info["versions"].get(name)) != now:
+            emit(Warned(text=f"{name} is {now}, and was {before}: the last digits may differ"))
 
 
 def _learning_rate(config: OptimConfig, steps_per_epoch: int, step: int) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.core.config import DataConfig, TrainConfig
-from vitcli.core.config_files import Settings, configure, load_recipe
+from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
 from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import check_free, check_no_run
@@ -18,6 +18,10 @@ from vitcli.engine.device import choose_device
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
 from vitcli.workflows.features import sees_images_once
+from vitcli.workflows.loggers import require_loggers
+
+_TABLE = ("labels", "image_column", "label_column", "label_map")
+"""Settings about a table of labels."""
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
@@ -64,6 +68,32 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     return _settled(*base, *layers, chosen, emit=emit), dataset
 
 
+def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
+    """The settings of an earlier run with those that are given now above them, and the data set.
+
+    Raises:
+        UsageError, DataError, RunError, DeviceError: as ``settle``.
+    """
+    base = settings_of(stored)
+    asked = configure(base, *layers)
+    if canonical_name(asked.data.name) != stored.data.name:  # whose table is of no use
+        base["data"] = {key: value for key, value in base["data"].items() if key not in _TABLE}
+        asked = configure(base, *layers)
+    if asked.run.recipe != stored.run.recipe:
+        raise UsageError("--recipe gives all settings, and so does --from-run", hint="leave one out")
+    chosen: dict[str, Mapping[str, Any]] = {}
+    if asked.run.pretrained:
+        weights = _weights_for(configure(*layers), asked, names_model=True)
+        chosen["run"] = {"init_from": weights, "pretrained": False}
+    _check_early(asked, takes_architecture=asked.model.name == stored.model.name)
+    directory = data_dir(asked.data.dir)
+    chosen["data"] = {**paths_of(asked.data), "name": canonical_name(asked.data.name), "dir": str(directory.resolve())}
+    config = _settled(base, *layers, chosen, emit=emit)
+    dataset = open_dataset(config.data, directory=directory, offline=config.run.offline, emit=emit)
+    _mind_what_changes_nothing(layers, config.data, dataset, emit)
+    return config, dataset
+
+
 def usual_dataset(directory: Path) -> tuple[str, str]:
     """The data set that is meant where none is named, and why."""
     asked = downloads(directory)
@@ -78,7 +108,7 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
     name, counts = dataset.facts.name, dataset.facts.counts
     has_table = dataset.raw is not None and dataset.raw.values
     reasons = {
-        f"{name} has no table of labels": () if has_table else ("labels", "image_column", "label_column", "label_map"),
+        f"{name} has no table of labels": () if has_table else _TABLE,
         f"{name} has splits of its own": ("test_fraction",) if len(counts) > 1 else (),
         f"{name} has a validation split": ("val_fraction",) if "val" in counts else (),
         "each fold validates in turn": ("val_fraction",) if data.folds and "val" not in counts else (),
@@ -155,6 +185,7 @@ def _without_named_model(layer: Settings) -> Settings:
 def _check_early(stated: TrainConfig, *, takes_architecture: bool) -> None:
     """What is wrong in any case is said before a data set is fetched or prepared."""
     choose_device(stated.run.device)
+    require_loggers(stated.run)
     if not takes_architecture:
         MODELS[stated.model.name]
     kind = stated.optim.class_weights

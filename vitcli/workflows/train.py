@@ -1,12 +1,11 @@
 """Train a Vision Transformer: settings to a run on disk."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import PIL
-import safetensors
 import torch
 from torch import nn
 
@@ -24,6 +23,7 @@ from vitcli.data.locks import alone_in
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import Plan, plan_splits, stored_plan
 from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
 from vitcli.engine.trainer import TrainBatches, Trainer
@@ -33,6 +33,7 @@ from vitcli.models.registry import num_parameters
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.loggers import logged
 from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import RunSaver, resume_command
@@ -81,7 +82,12 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
 
 
 def start(
-    config: TrainConfig, dataset: Dataset, *, architecture: ModelConfig | None = None, emit: Emit = ignore
+    config: TrainConfig,
+    dataset: Dataset,
+    *,
+    architecture: ModelConfig | None = None,
+    computed: Mapping[str, Any] | None = None,
+    emit: Emit = ignore,
 ) -> TrainResult:
     """Make a run, and train in it.
 
@@ -89,6 +95,7 @@ def start(
         config: the whole configuration.
         dataset: its data set.
         architecture: of the model, where it is known already.
+        computed: as an earlier run recorded it; on the same machine it is computed so again.
         emit: told about the progress.
     """
     device = choose_device(config.run.device)
@@ -110,7 +117,8 @@ def start(
     )
     for warning in diagnosis(config, model.config, source=source.preprocessing if source else None, data=data):
         emit(Warned(text=warning))
-    computing = choose_computing(model.to(device), config, num_images=len(data.members), emit=emit)
+    images = len(data.members)
+    computing = choose_computing(model.to(device), config, num_images=images, recorded=computed, emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -123,12 +131,13 @@ def start(
     run = Run.create(
         path,
         seed=config.run.seed,
-        versions={"torch": torch.__version__, "safetensors": safetensors.__version__, "pillow": PIL.__version__},
+        versions=library_versions(),
         summary={
             "dataset": facts.name,
             "model": config.model.name,
             "recipe": config.run.recipe,
             "computed": computing.record,
+            "hardware": hardware(),
         },
         overwrite=config.run.overwrite,
     )
@@ -179,7 +188,7 @@ def fit(
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     records: list[EpochRecord] = []
-    with run.recorded(), stop_requests() as stop:
+    with logged(run, config, emit) as tell, run.recorded(), stop_requests() as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model.config)
         run.note(
@@ -190,7 +199,7 @@ def fit(
             images=images,
         )
         try:
-            trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
+            trainer = _trainer(run, config, model, data, computing, saver, tell, stop)
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -272,6 +281,7 @@ def _trainer(
         stop=stop,
         seed=config.run.seed,
         save_steps=config.run.save_steps,
+        log_steps=config.run.log_steps if config.run.tensorboard or config.run.wandb else 0,
         class_weights=data.class_weights,
         val_precision=computing.inference,
         forward=computing.forward,

@@ -1,0 +1,42 @@
+"""Where a run comes from: the command, the code beside it, and what around it may change its result."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_VARIABLES = (
+    *("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
+    *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+)
+"""What decides on devices, threads and the order of sums."""
+
+
+def command() -> list[str]:
+    """The words of this process's command; where its program lies is left out."""
+    program, *words = sys.argv or [""]
+    is_module = Path(program).name == "__main__.py"
+    called = ["python", "-m", Path(program).parent.name] if is_module else [Path(program).name]
+    return [*called, *words]
+
+
+def environment() -> dict[str, str]:
+    """The environment variables that matter and are set."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+def git_state() -> dict[str, Any]:
+    """The commit of the working directory, and whether files that git knows differ from it; None: it is no repository."""
+    commit = _git("rev-parse", "HEAD") or None
+    changes = _git("status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(*words: str) -> str | None:
+    """What git answers; None: it does not, or there is none."""
+    try:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,95 @@
+"""Train again as an earlier run did, in a new run: the same settings, weights to start from, and draws."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.config_files import Settings, configure, settings_of
+from vitcli.core.errors import RunError
+from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.runs import Run, find_run, folds_of
+from vitcli.data.dataset import Facts
+from vitcli.engine.checkpoint import model_config_from
+from vitcli.workflows.folds import FoldsResult, train_folds
+from vitcli.workflows.resume import has_begun, stored_settings, tell_other_versions
+from vitcli.workflows.settings import settle_again
+from vitcli.workflows.train import TrainResult, start
+
+_NOT_TOLD = frozenset(
+    {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
+)
+"""Where things are, and what is the new run's own."""
+
+
+def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
+    """Train as an earlier run did; with the same data, versions and machine a CPU computes the same bits.
+
+    Args:
+        name: a run in ``run.output_dir``, its path, or a cross-validation, which is trained again as a whole.
+        layers: settings that are to be others.
+        emit: told about the progress, what is changed, and what may make the result another one.
+
+    Raises:
+        RunError: there is no such run, or it ended before its settings were stored.
+        UsageError, DataError, ModelError, DeviceError, TrainingError, Interrupted: as with ``train``.
+    """
+    run, stored = _found(name, Path(configure(*layers).run.output_dir).expanduser())
+    asked = configure(settings_of(stored), *layers)
+    emit(Note(text=f"settings: those of run {run.name}"))
+    tell_other_versions(run, emit)
+    _tell_changes(stored, asked, emit)
+    again = partial(_train_again, run, stored)
+    if asked.data.folds and not asked.data.fold:
+        folds: Settings = {"data": {"folds": asked.data.folds}}
+        return train_folds(folds, *layers, emit=emit, train_one=again)
+    return again(*layers, emit=emit)
+
+
+def _found(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
+    """A run and its settings, free of what was its own; of a cross-validation, one of its folds stands for all."""
+    folds = next(filter(None, map(folds_of, (output_dir / name, Path(name)))), [])
+    run = next(filter(has_begun, folds), None) if folds else find_run(name, output_dir)
+    if run is None or not has_begun(run):
+        raise RunError(f"run {name} ended before its settings were stored", hint="type its command again")
+    stored = stored_settings(run)
+    folder = run.path.parent.parent if stored.data.folds else run.path.parent
+    init_from = stored.run.init_from
+    if init_from and (folder / init_from / "run.json").is_file():  # a name there need be none in another folder
+        init_from = str(folder / init_from)
+    own = replace(stored.run, name="", overwrite=False, output_dir=str(output_dir), init_from=init_from)
+    return run, replace(stored, run=own, data=replace(stored.data, fold=0) if folds else stored.data)
+
+
+def _train_again(run: Run, stored: TrainConfig, *layers: Settings, emit: Emit) -> TrainResult:
+    config, dataset = settle_again(stored, layers, emit)
+    facts = dataset.facts
+    if (run.split or {})["fingerprint"] != facts.fingerprint:
+        emit(Warned(text=f"{facts.name} is not what run {run.name} was trained on, so the result will be another one"))
+    is_same = (config.model, config.optim.batch_size) == (stored.model, stored.optim.batch_size)
+    return start(
+        config,
+        dataset,
+        architecture=_architecture(run, stored, config, facts),
+        computed=run.info.get("computed") if is_same else None,
+        emit=emit,
+    )
+
+
+def _architecture(run: Run, stored: TrainConfig, config: TrainConfig, facts: Facts) -> ModelConfig | None:
+    """That of the run, with what is changed, for the data's channels and classes; None: another model is asked for."""
+    if config.model.name != stored.model.name:
+        return None
+    before = stored.model.changes
+    changes = {key: value for key, value in config.model.changes.items() if key not in before or before[key] != value}
+    resolved = model_config_from(run.config["resolved_model"])
+    return replace(resolved, **{**changes, "in_channels": facts.channels, "num_classes": len(facts.classes)})
+
+
+def _tell_changes(stored: TrainConfig, asked: TrainConfig, emit: Emit) -> None:
+    before = settings_of(stored)
+    for section, table in settings_of(asked).items():
+        for key, value in table.items():
+            if value != before[section].get(key) and f"{section}.{key}" not in _NOT_TOLD:
+                emit(Note(text=f"{section}.{key} = {value!r} (was {before[section].get(key)!r})"))

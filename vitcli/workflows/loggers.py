@@ -1,0 +1,174 @@
+"""TensorBoard and Weights & Biases: what is told about a training, as curves.
+
+A logger listens to events like everything else that shows progress, and a fault of its own never ends a training. The x
+axis counts steps over all epochs: a step's point stands at its number from 0, an epoch's at the number of steps that
+were done by its end. So what a resumed run tells again is all that stands at the steps done so far, or after.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from vitcli.core.config import RunConfig, TrainConfig
+from vitcli.core.config_files import settings_of
+from vitcli.core.errors import UsageError
+from vitcli.core.events import Emit, EpochRecord, Event, Note, TrainingProgress, TrainingStarted, Warned
+from vitcli.core.files import flat
+from vitcli.core.runs import Run
+
+_PROJECT = "vit"
+
+
+class Logger(Protocol):
+    """Something that keeps curves."""
+
+    def log(self, values: Mapping[str, float], *, at: int) -> None:
+        """Points of several curves."""
+
+    def close(self, *, failed: bool) -> None:
+        """No more is to come."""
+
+
+def require_loggers(config: RunConfig) -> None:
+    """Refuse loggers that could not log, before anything is written.
+
+    Raises:
+        UsageError: a package is not installed, or nobody is logged in.
+    """
+    for name in _LOGGERS:
+        if getattr(config, name) and find_spec(name) is None:
+            raise UsageError(f"--{name} needs {name}, which is not installed", hint=f"uv pip install {name}")
+    if config.wandb:
+        import wandb
+
+        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise UsageError("--wandb: nobody is logged in to W&B", hint="`wandb login`, or WANDB_MODE=offline")
+
+
+@contextmanager
+def logged(run: Run, config: TrainConfig, emit: Emit) -> Iterator[Emit]:
+    """An ``emit`` for the training in the block, to which the loggers of the configuration listen too."""
+    listeners = [_Listener(name, run, config, emit) for name in _LOGGERS if getattr(config.run, name)]
+
+    def pass_on(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+        emit(event)
+
+    failed = True
+    try:
+        yield pass_on
+        failed = False
+    finally:
+        for listener in listeners:
+            listener.close(failed=failed)
+
+
+class _Listener:
+    """Makes points of events, for one logger, until that fails."""
+
+    def __init__(self, name: str, run: Run, config: TrainConfig, emit: Emit) -> None:
+        self.name = name
+        self.run = run
+        self.config = config
+        self.emit = emit
+        self._logger: Logger | None = None
+        self._steps, self._done = 1, 0
+        """Of an epoch; of all epochs, those whose points are kept."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TrainingStarted):
+            self._steps, self._done = event.steps_per_epoch, event.steps_done
+            with self._without_fault():
+                self._logger = _LOGGERS[self.name](self.run, self.config, event.steps_done, self.emit)
+                for record in self.run.metrics.get("epochs", ())[-1:]:
+                    if record["epoch"] * self._steps == event.steps_done:  # saved, but perhaps not logged
+                        self._log_epoch(record)
+        elif isinstance(event, TrainingProgress):
+            with self._without_fault():
+                self._log_step(event)
+        elif isinstance(event, EpochRecord):
+            with self._without_fault():
+                self._log_epoch(asdict(event))
+
+    def close(self, *, failed: bool) -> None:
+        if self._logger:
+            with self._without_fault():
+                self._logger.close(failed=failed)
+
+    def _log_step(self, event: TrainingProgress) -> None:
+        done = (event.epoch - 1) * self._steps + event.step
+        if self._logger and done > self._done and done % self.config.run.log_steps == 0:
+            self._done = done
+            names = {"loss": "step_loss", "learning_rate": "learning_rate", "images_per_second": "images_per_second"}
+            self._logger.log({f"step/{name}": getattr(event, field) for name, field in names.items()}, at=done - 1)
+
+    def _log_epoch(self, record: Mapping[str, Any]) -> None:
+        if self._logger:
+            values = {f"epoch/{name}": value for name, value in flat(record).items() if name != "is_best"}
+            self._logger.log(values, at=record["epoch"] * self._steps)
+
+    @contextmanager
+    def _without_fault(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - libraries, disks and networks fail in many ways
+            self._logger = None
+            self.emit(Warned(text=f"--{self.name} logs no more, and training goes on without it: {error}"))
+
+
+class _TensorBoard:
+    """Event files below the run; ``tensorboard --logdir experiments`` shows those of all runs."""
+
+    def __init__(self, run: Run, config: TrainConfig, start: int, _emit: Emit) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run.tensorboard_dir), purge_step=start)
+        settings = json.dumps(settings_of(config), indent=2)
+        self._writer.add_text("settings", "".join(f"    {line}\n" for line in settings.splitlines()), start)
+
+    def log(self, values: Mapping[str, float], *, at: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, at)
+        self._writer.flush()  # a kill must not take what the state is past
+
+    def close(self, *, failed: bool) -> None:  # noqa: ARG002 - the run's own files say so
+        self._writer.close()
+
+
+class _Wandb:
+    """A run of the project ``vit``, on the user's account or in files; one that is resumed stays the same."""
+
+    def __init__(self, run: Run, config: TrainConfig, _start: int, emit: Emit) -> None:
+        import wandb
+
+        identity = run.info.get("wandb") or secrets.token_hex(4)
+        run.note(wandb=identity)
+        folder, _, fold = run.name.partition("/")
+        self._run = wandb.init(
+            project=_PROJECT,
+            id=identity,
+            name=run.name,
+            group=folder if fold else None,
+            config=settings_of(config),
+            dir=str(run.path),
+            resume="allow",
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", save_code=False),
+        )
+        if not self._run.offline:
+            emit(Note(text=f"W&B: {self._run.url}"))
+
+    def log(self, values: Mapping[str, float], *, at: int) -> None:
+        self._run.log(dict(values), step=at)  # which it leaves out where it has that step already
+
+    def close(self, *, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
+
+
+_LOGGERS: dict[str, Callable[[Run, TrainConfig, int, Emit], Logger]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+"""By the name of their setting, and of their package."""
