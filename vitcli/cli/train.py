@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vitcli.cli import recipe_options
 from vitcli.cli.console import listening, print_json
 from vitcli.cli.options import (
     DataDirOption,
@@ -151,6 +152,10 @@ def train(
         bool | None, _option("--ema/--no-ema", help="Judge and keep an average of the weights.", panel=_AUGMENT)
     ] = None,
     ema_decay: Annotated[float | None, _option("--ema-decay", help="Decay of that average.", panel=_AUGMENT)] = None,
+    teacher: recipe_options.Teacher = None,
+    distillation: recipe_options.Distillation = None,
+    alpha: recipe_options.DistillationAlpha = None,
+    temperature: recipe_options.DistillationTemperature = None,
     name: Annotated[
         str | None, _option("--name", "-n", help="The run's name.", panel=_RUN, default="generated")
     ] = None,
@@ -247,6 +252,7 @@ def train(
             "ema_decay": ema_decay,
             "patience": patience,
         },
+        "teacher": {"name": teacher, "kind": distillation, "alpha": alpha, "temperature": temperature},
         "run": {
             "name": name,
             "output_dir": output_dir,

@@ -1,6 +1,6 @@
 """What can be configured, as frozen dataclasses: one field, one meaning, one default.
 
-The order is that of the road: data, augmentation, model, optimisation, run. A value that does not fit raises
+The order is that of the road: data, augmentation, model, optimisation, teacher, run. A value that does not fit raises
 UsageError from ``__post_init__``; how settings from files and flags become these classes is in ``config_files``.
 """
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 from vitcli.core.errors import did_you_mean
 from vitcli.core.model_config import ModelChoice, check, check_shares
+from vitcli.core.teacher_config import TeacherConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -288,4 +289,5 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelChoice = field(default_factory=ModelChoice)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -20,10 +20,11 @@ from vitcli.core.interrupts import StopRequest
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, seed_draws
+from vitcli.engine.distillation import Distillation
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
-from vitcli.engine.objective import Objective, Targets
+from vitcli.engine.objective import Objective, Targets, answers
 from vitcli.engine.optim import Optimizers, build_optimizers
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State
@@ -76,6 +77,7 @@ class Trainer:
         class_weights: what mistakes about each class cost in training, (K,); None: all alike.
         val_precision: what validation computes in; None: the same.
         forward: how the model is called in training, for example compiled; None: as it is.
+        distillation: a teacher, if there is one.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Trainer:
         class_weights: Tensor | None = None,
         val_precision: Precision | None = None,
         forward: Forward | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -118,7 +121,10 @@ class Trainer:
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
-        self.objective = Objective(label_smoothing=config.label_smoothing, class_weights=weights)
+        self._distillation = distillation
+        self.objective = Objective(
+            label_smoothing=config.label_smoothing, class_weights=weights, distillation=distillation
+        )
 
     def fit(self) -> list[EpochRecord]:
         """Train to the end, or until patience runs out.
@@ -233,12 +239,13 @@ class Trainer:
         total, correct = self.totals.loss.new_zeros(()), self.totals.correct.new_zeros(())
         for start in range(0, count, part):
             here = slice(start, start + part)
+            taught = self._distillation.teacher(images[here]) if self._distillation else None
             with self.precision.autocast():
                 logits = self._forward(images[here])
-                loss = self.objective(logits, targets.part(here))
+                loss = self.objective(logits, targets.part(here), taught)
             self.precision.scaler.scale(loss / count).backward()
             total = total + loss.detach()
-            correct = correct + (logits.detach().argmax(dim=1) == targets.labels[here]).sum()
+            correct = correct + (answers(logits.detach()) == targets.labels[here]).sum()
         return total, correct
 
     def _report(self) -> None:

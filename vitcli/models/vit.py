@@ -38,10 +38,12 @@ class VisionTransformer(nn.Module):
         self.distillation_head = build_head(config) if config.distillation == "head" else None
         self.num_read = (1 if self.distillation_head is None else 2) if config.pooling == "class" else None
         """How many of the first tokens the last block computes; None: all."""
+        self.heads_apart = False
+        """In training, the logits of two heads are given side by side, for a teacher (Touvron et al. 2021)."""
         self._initialise()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> logits (B, classes)."""
+        """(B, C, H, W) -> logits (B, classes), or what ``classify`` says of ``heads_apart``."""
         return self.classify(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
@@ -53,12 +55,14 @@ class VisionTransformer(nn.Module):
         return self.pool(last(tokens, self.num_read))
 
     def classify(self, features: Tensor) -> Tensor:
-        """What ``features`` gives -> logits (B, classes)."""
+        """What ``features`` gives -> logits (B, classes); in training with ``heads_apart``, (B, 2, classes) of two heads."""
+        logits: Tensor = self.head(features if self.distillation_head is None else features[:, 0])
         if self.distillation_head is None:
-            logits: Tensor = self.head(features)
-        else:
-            logits = (self.head(features[:, 0]) + self.distillation_head(features[:, 1])) / 2
-        return logits
+            return logits
+        of_teacher: Tensor = self.distillation_head(features[:, 1])
+        if self.heads_apart and self.training:
+            return torch.stack([logits, of_teacher], dim=1)
+        return (logits + of_teacher) / 2
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> the tokens that enter the first block, (B, N, D)."""

@@ -37,6 +37,7 @@ from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import RunSaver, resume_command
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
+from vitcli.workflows.teacher import Teacher, load_teacher
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
 
 _EVAL_BATCH = 512
@@ -96,6 +97,7 @@ def start(
 
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit, settings=architecture)
+    teacher = load_teacher(config, facts.classes, emit=emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
@@ -126,6 +128,7 @@ def start(
             "model": config.model.name,
             "recipe": config.run.recipe,
             "computed": computing.record,
+            "teacher": teacher.record if teacher else None,
         },
         overwrite=config.run.overwrite,
     )
@@ -134,7 +137,7 @@ def start(
         settings = settings_of(replace(config, run=replace(config.run, overwrite=False)))  # which is done
         run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, plan, data))
-        return fit(run, config, model, facts, data, computing, emit=emit)
+        return fit(run, config, model, facts, data, computing, teacher=teacher, emit=emit)
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
@@ -157,6 +160,7 @@ def fit(
     data: TrainingData,
     computing: Computing,
     *,
+    teacher: Teacher | None = None,
     state: State | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
@@ -169,6 +173,7 @@ def fit(
         facts: about the data set.
         data: the images.
         computing: how they are computed with.
+        teacher: whom the model learns from besides labels.
         state: to go on from; None: training begins.
         emit: told about the progress.
     """
@@ -187,7 +192,7 @@ def fit(
             images=images,
         )
         try:
-            trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
+            trainer = _trainer(run, config, model, data, computing, teacher, saver, emit, stop)
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -234,6 +239,7 @@ def _trainer(
     model: VisionTransformer,
     data: TrainingData,
     computing: Computing,
+    teacher: Teacher | None,
     saver: RunSaver,
     emit: Emit,
     stop: StopRequest,
@@ -272,6 +278,7 @@ def _trainer(
         class_weights=data.class_weights,
         val_precision=computing.inference,
         forward=computing.forward,
+        distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
     )
 
 
