@@ -35,3 +35,11 @@ DistillationAlpha = Annotated[
 DistillationTemperature = Annotated[
     float | None, _option("--distillation-temperature", help="Softens probabilities.", panel=_TEACHER, default="3")
 ]
+SwaEpochs = Annotated[
+    int | None,
+    _option(
+        "--swa-epochs",
+        help="Average the weights of so many last epochs, at a constant rate; kept if better.",
+        panel=_AUGMENT,
+    ),
+]

@@ -152,6 +152,7 @@ def train(
         bool | None, _option("--ema/--no-ema", help="Judge and keep an average of the weights.", panel=_AUGMENT)
     ] = None,
     ema_decay: Annotated[float | None, _option("--ema-decay", help="Decay of that average.", panel=_AUGMENT)] = None,
+    swa_epochs: recipe_options.SwaEpochs = None,
     teacher: recipe_options.Teacher = None,
     distillation: recipe_options.Distillation = None,
     alpha: recipe_options.DistillationAlpha = None,
@@ -250,6 +251,7 @@ def train(
             "head_lr": head_lr,
             "ema": ema,
             "ema_decay": ema_decay,
+            "swa_epochs": swa_epochs,
             "patience": patience,
         },
         "teacher": {"name": teacher, "kind": distillation, "alpha": alpha, "temperature": temperature},

@@ -198,8 +198,11 @@ class OptimConfig:
     lora: int = 0
     """Rank of the changes to frozen matrices (Hu et al. 2022); 0: the matrices themselves are trained."""
     ema: bool = False
-    """Keep, evaluate and store an exponential moving average of the weights."""
+    """Keep, evaluate and store an exponential moving average of the weights; they are evaluated beside it."""
     ema_decay: float = 0.999
+    swa_epochs: int = 0
+    """The last epochs learn at a constant rate, and their weights are averaged (Izmailov et al. 2018, SWA); the average
+    is kept where it validates better than they do; 0: not."""
     patience: int = 0
     """Stop after this many epochs without a better one; 0: never."""
 
@@ -220,6 +223,16 @@ class OptimConfig:
         for name in ("head_lr", "lora", "weight_decay", "warmup_epochs", "clip_grad", "patience"):
             value = getattr(self, name)
             check(0 <= value < float("inf"), f"{name} = {value} is negative or endless")
+        check(
+            self.swa_epochs == 0 or 1 < self.swa_epochs < self.epochs,
+            f"swa_epochs = {self.swa_epochs} is not 2 or more, and less than all of {self.epochs} epochs",
+            "a quarter of the epochs is usual",
+        )
+        check(
+            not (self.ema and self.swa_epochs),
+            "ema and swa_epochs both average the weights",
+            "--no-ema, or --swa-epochs 0",
+        )
         check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
         check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not in [0, 1)")
         check(

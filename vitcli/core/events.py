@@ -72,6 +72,12 @@ class EpochRecord:
     data_share: float
     """Share of the training time spent waiting for batches, 0..1."""
     is_best: bool
+    plain_val_loss: float | None = None
+    """Where an average of the weights is judged as well (``optim.ema``, ``optim.swa_epochs``): the weights' own figures,
+    and below the average's; ``val_loss`` and ``val_accuracy`` are those of the weights that were kept."""
+    plain_val_accuracy: float | None = None
+    average_val_loss: float | None = None
+    average_val_accuracy: float | None = None
 
 
 Event = Note | Warned | TaskProgress | TrainingStarted | TrainingProgress | EpochRecord

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
@@ -21,8 +20,8 @@ from vitcli.core.seeds import derived_seed
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, seed_draws
 from vitcli.engine.distillation import Distillation
-from vitcli.engine.ema import WeightAverage
-from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.evaluate import Score, predict_logits, score
+from vitcli.engine.judging import build_average, judge
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets, answers
 from vitcli.engine.optim import Optimizers, build_optimizers
@@ -112,7 +111,9 @@ class Trainer:
         self.save_steps = save_steps
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
-        self.average = WeightAverage(model, config.ema_decay) if config.ema else None
+        self.average = build_average(model, config)
+        self.keeps_average = config.ema
+        """Whether the average's weights stand for the model."""
         self.records: list[EpochRecord] = []
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
@@ -149,6 +150,7 @@ class Trainer:
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else {},
+            "keeps_average": self.keeps_average,
             "optimizers": self.optimizers.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "totals": self.totals.state_dict(),
@@ -161,6 +163,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        self.keeps_average = state.get("keeps_average", self.config.ema)
         self.optimizers.load_state_dict(state["optimizers"])
         if state["scaler"]:  # there is none where another device computes in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
@@ -181,6 +184,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """What is left of the epoch under way."""
         self.model.train()
+        self.keeps_average = self.config.ema
         reported = waited = time.perf_counter()
         started = waited - self.totals.seconds
         for images, labels in self.train.epoch(self.epoch, start=self.step):
@@ -226,7 +230,7 @@ class Trainer:
         loss, correct = self._backward(images, targets)
         self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.after_step(self.model)
         totals = self.totals
         totals.loss, totals.correct = totals.loss + loss, totals.correct + correct
         totals.images += len(labels)
@@ -276,32 +280,34 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Judge the epoch on the validation images and have it saved."""
-        logits, labels = predict_logits(self._judged, self.val, self.val_precision)
-        accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
-        loss = F.cross_entropy(logits.double(), labels).item()
-        if loss - loss != 0:
-            raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint="try a lower --lr")
+        if self.average is not None:
+            self.average.after_epoch(self.model, self.epoch)
+        verdict = judge(self.model, self.average, score=self._score)
+        self.keeps_average = verdict.keeps_average
         record = EpochRecord(
             epoch=self.epoch,
             learning_rate=self._learning_rate,
             train_loss=self.totals.mean_loss,
             train_accuracy=self.totals.accuracy,
-            val_loss=loss,
-            val_accuracy=accuracy,
+            **verdict.figures,
             seconds=self.totals.seconds,
             images_per_second=self.totals.images_per_second,
             data_share=self.totals.data_seconds / self.totals.seconds,
-            is_best=is_better(accuracy, loss, self.records),
+            is_best=is_better(verdict.kept.accuracy, verdict.kept.loss, self.records),
         )
         self.records.append(record)
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
         self.saver.save_epoch(self.state_dict())
         self.emit(record)
 
-    @property
-    def _judged(self) -> nn.Module:
-        """The model that is evaluated and saved."""
-        return self.model if self.average is None else self.average.model
+    def _score(self, model: nn.Module) -> Score:
+        """What a model is worth on the validation images."""
+        found = score(*predict_logits(model, self.val, self.val_precision))
+        if found.loss - found.loss != 0:
+            raise TrainingError(
+                f"the validation loss became {found.loss} in epoch {self.epoch}", hint="try a lower --lr"
+            )
+        return found
 
     @property
     def _steps_done(self) -> int:
