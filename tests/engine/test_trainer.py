@@ -97,6 +97,7 @@ def build_trainer(
     val_precision=None,
     forward=None,
     distillation=None,
+    growth=None,
     **settings,
 ):
     train = train or Batches()
@@ -116,6 +117,7 @@ def build_trainer(
         val_precision=val_precision,
         forward=forward,
         distillation=distillation,
+        growth=growth,
     )
 
 

@@ -41,6 +41,7 @@ OPTIM = {
     "ema": SWITCH,
     "ema_decay": SHARES,
     "swa_epochs": st.sampled_from([0, 2]),
+    "progressive": st.sampled_from([0.0, 0.01, 0.9]),
     "patience": st.integers(0, 1),
 }
 AUGMENT = {

@@ -1,10 +1,10 @@
-"""Options of ``vit train`` that add something to the plain recipe: a teacher, an average over epochs."""
+"""Options of ``vit train`` that add something to the plain recipe: a teacher, an average over epochs, growing images."""
 
 from typing import Annotated, Any
 
 import typer
 
-_TEACHER, _AUGMENT = "Teacher", "Augmentation and regularisation"
+_TEACHER, _OPTIM, _AUGMENT = "Teacher", "Optimisation", "Augmentation and regularisation"
 
 
 def _option(*names: str, help: str, panel: str, default: str = "") -> Any:  # noqa: A002 - typer's name
@@ -42,4 +42,8 @@ SwaEpochs = Annotated[
         help="Average the weights of so many last epochs, at a constant rate; kept if better.",
         panel=_AUGMENT,
     ),
+]
+Progressive = Annotated[
+    float | None,
+    _option("--progressive", help="Begin with images of this share of height and width, which grow.", panel=_OPTIM),
 ]

@@ -203,6 +203,9 @@ class OptimConfig:
     swa_epochs: int = 0
     """The last epochs learn at a constant rate, and their weights are averaged (Izmailov et al. 2018, SWA); the average
     is kept where it validates better than they do; 0: not."""
+    progressive: float = 0.0
+    """Share of height and width that images have at first; in four steps they grow to the whole (Tan & Le 2021); 0: they
+    always are whole."""
     patience: int = 0
     """Stop after this many epochs without a better one; 0: never."""
 
@@ -227,6 +230,11 @@ class OptimConfig:
             self.swa_epochs == 0 or 1 < self.swa_epochs < self.epochs,
             f"swa_epochs = {self.swa_epochs} is not 2 or more, and less than all of {self.epochs} epochs",
             "a quarter of the epochs is usual",
+        )
+        check(
+            0 <= self.progressive < 1,
+            f"progressive = {self.progressive} is not in [0, 1)",
+            "--progressive 0.5 begins with a quarter of the pixels",
         )
         check(
             not (self.ema and self.swa_epochs),

@@ -21,6 +21,7 @@ from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, seed_draws
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.evaluate import Score, predict_logits, score
+from vitcli.engine.growth import Growth
 from vitcli.engine.judging import build_average, judge
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets, answers
@@ -77,6 +78,7 @@ class Trainer:
         val_precision: what validation computes in; None: the same.
         forward: how the model is called in training, for example compiled; None: as it is.
         distillation: a teacher, if there is one.
+        growth: the image size of every epoch; None: always that of the batches.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Trainer:
         val_precision: Precision | None = None,
         forward: Forward | None = None,
         distillation: Distillation | None = None,
+        growth: Growth | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -123,6 +126,7 @@ class Trainer:
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
         self._distillation = distillation
+        self._growth = growth
         self.objective = Objective(
             label_smoothing=config.label_smoothing, class_weights=weights, distillation=distillation
         )
@@ -223,6 +227,7 @@ class Trainer:
         seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
         self.optimizers.set_factor(self.factor(self._steps_done))
         self.optimizers.zero_grad()
+        images = self._growth(images, self.epoch) if self._growth else images
         targets = Targets(labels, partners=labels)
         if self.mixing:
             images, share = self.mixing(images, epoch=self.epoch, step=self.step)

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from vitcli.core.model_config import ModelConfig
-from vitcli.models.layers import Block, ConvPatchEmbedding, LinearPatchEmbedding, build_head, sincos_positions
+from vitcli.models.layers import (
+    Block,
+    ConvPatchEmbedding,
+    LinearPatchEmbedding,
+    build_head,
+    resampling,
+    sincos_positions,
+)
 
 
 class VisionTransformer(nn.Module):
@@ -65,18 +72,19 @@ class VisionTransformer(nn.Module):
         return (logits + of_teacher) / 2
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the tokens that enter the first block, (B, N, D)."""
+        """(B, C, H, W) -> the tokens that enter the first block, (B, N, D); in training, images may have another size."""
         tokens: Tensor = self.patch_embedding(images)
         batch = tokens.shape[0]
+        positions = self._positions_for(images) if self.training else self.positions
         if not self.config.prefix_positions:
-            tokens = tokens + self.positions
+            tokens = tokens + positions
         named = [
             token.expand(batch, -1, -1) for token in (self.class_token, self.distillation_token) if token is not None
         ]
         if named:
             tokens = torch.cat([*named, tokens], dim=1)
         if self.config.prefix_positions:
-            tokens = tokens + self.positions
+            tokens = tokens + positions
         if self.registers is not None:
             split = self.config.num_named_tokens
             tokens = torch.cat([tokens[:, :split], self.registers.expand(batch, -1, -1), tokens[:, split:]], dim=1)
@@ -134,6 +142,16 @@ class VisionTransformer(nn.Module):
                     module.eval()
             self.dropout.train(self.patch_embedding.training)
         return self
+
+    def _positions_for(self, images: Tensor) -> Tensor:
+        """Positions for the patches that there are."""
+        (rows, columns), (height, width) = self.config.grid, self.config.patch_size
+        grid = (images.shape[-2] // height, images.shape[-1] // width)
+        if grid == (rows, columns):
+            return self.positions
+        split = self.positions.shape[1] - rows * columns
+        patches = resampling((rows, columns), grid, self.positions.device) @ self.positions[:, split:]
+        return torch.cat([self.positions[:, :split], patches], dim=1)
 
     def _add_positions(self) -> None:
         config = self.config

@@ -24,6 +24,7 @@ from vitcli.data.locks import alone_in
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import Plan, plan_splits, stored_plan
 from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.growth import Growth
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
 from vitcli.engine.trainer import TrainBatches, Trainer
@@ -278,8 +279,15 @@ def _trainer(
         class_weights=data.class_weights,
         val_precision=computing.inference,
         forward=computing.forward,
+        growth=_growth(config, model.config),
         distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
     )
+
+
+def _growth(config: TrainConfig, model: ModelConfig) -> Growth | None:
+    """How images grow, if they do."""
+    share, epochs = config.optim.progressive, config.optim.epochs
+    return Growth(share, epochs=epochs, image_size=model.image_size, patch_size=model.patch_size) if share else None
 
 
 def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:
