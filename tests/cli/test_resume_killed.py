@@ -26,11 +26,21 @@ TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share", "peak_m
 LENGTH = ("--epochs", "8", "--batch-size", "4", "--save-steps", "1", "--device", "cpu")
 RUNS = {
     "muon, average, mixing": ("--opt", "muon", "--ema", "--ema-decay", "0.8", "--mixup", "0.8", "--cutmix", "1"),
-    "adamw, augmentation, balanced classes": (
+    "adamw, augmentation, balanced classes, growing images": (
         *("--opt", "adamw", "--balanced-sampling", "--drop-path", "0.3", "--set", "model.dropout=0.2"),
         *("--set", "augment.crop_padding=1", "--set", "augment.erase=0.5", "--save-every", "2", "--patience", "5"),
+        *("--progressive", "0.5"),
     ),
-    "adam, low-rank changes": ("--opt", "adam", "--lora", "2", "--grad-accum-steps", "2"),
+    "adam, low-rank changes, mean of epochs": (
+        "--opt",
+        "adam",
+        "--lora",
+        "2",
+        "--grad-accum-steps",
+        "2",
+        "--swa-epochs",
+        "4",
+    ),
     "sgd, features of a frozen backbone": (
         *("--opt", "sgd", "--freeze-backbone", "--head-dropout", "0.3", "--feature-views", "2"),
         *("--set", "augment.flip=0.5"),

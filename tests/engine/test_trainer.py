@@ -97,6 +97,8 @@ def build_trainer(
     val_precision=None,
     forward=None,
     log_steps=0,
+    distillation=None,
+    growth=None,
     **settings,
 ):
     train = train or Batches()
@@ -116,6 +118,8 @@ def build_trainer(
         class_weights=class_weights,
         val_precision=val_precision,
         forward=forward,
+        distillation=distillation,
+        growth=growth,
     )
 
 

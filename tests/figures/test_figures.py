@@ -1,13 +1,15 @@
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vitcli.core.events import EpochRecord
-from vitcli.figures import confusion
-from vitcli.figures.canvas import new_figure
+from vitcli.figures import confusion, curves
+from vitcli.figures.canvas import new_figure, save_figure
 from vitcli.figures.confusion import draw_confusion
 from vitcli.figures.curves import draw_curves
 
@@ -46,6 +48,36 @@ def test_curves_of_any_length(tmp_path: Path, count: int) -> None:
     draw_curves(records(count), tmp_path / "figures" / "curves.png", title="digits-001")
     image = opened(tmp_path / "figures" / "curves.png")
     assert image.width > 2 * image.height
+
+
+@pytest.mark.parametrize(
+    ("averaged_from", "keeps_average", "expected"),
+    [
+        pytest.param(1, True, ["plain"], id="a moving average is what is validated"),
+        pytest.param(4, False, ["average"], id="the mean of the last epochs may lose"),
+        pytest.param(9, True, [], id="nothing beside"),
+    ],
+)
+def test_curves_show_what_is_judged_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaged_from: int, *, keeps_average: bool, expected: list[str]
+) -> None:
+    def judged(record: EpochRecord) -> EpochRecord:
+        kept, other = ("average", "plain") if keeps_average else ("plain", "average")
+        figures = {f"{kept}_val_loss": record.val_loss, f"{kept}_val_accuracy": record.val_accuracy}
+        figures |= {f"{other}_val_loss": record.val_loss + 0.1, f"{other}_val_accuracy": record.val_accuracy / 2}
+        return replace(record, **figures) if record.epoch >= averaged_from else record
+
+    labels: list[list[str]] = []
+
+    def look(figure: Any, path: Path) -> None:
+        labels.extend(figure.axes[panel].get_legend_handles_labels()[1] for panel in (0, 1))
+        save_figure(figure, path)
+
+    monkeypatch.setattr(curves, "save_figure", look)
+    draw_curves([judged(record) for record in records(5)], tmp_path / "curves.png", title="digits-001")
+    opened(tmp_path / "curves.png")
+    for panel in labels:
+        assert [label for label in panel if "weights" in label] == [f"validation, {name} weights" for name in expected]
 
 
 @pytest.mark.parametrize("count", [2, 10, 100])

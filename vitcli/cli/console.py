@@ -201,14 +201,22 @@ def figures(event: TrainingProgress) -> str:
 
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """Losses and accuracies; at most 80 characters."""
+    """Losses and accuracies, and the speed or what is judged beside; at most 80 characters."""
     width = len(str(epochs))
     best = "  [bold green]best[/]" if record.is_best else ""
+    beside = f"{record.images_per_second:,.0f} images/s"
+    if record.plain_val_accuracy is not None and record.average_val_accuracy is not None:
+        average_is_kept = (record.val_loss, record.val_accuracy) == (
+            record.average_val_loss,
+            record.average_val_accuracy,
+        )
+        name, other = ("plain", record.plain_val_accuracy) if average_is_kept else ("mean", record.average_val_accuracy)
+        beside = f"{name} {percent(other)}"
     return (
         f"epoch {record.epoch:{width}}/{epochs}  "
         f"train {record.train_loss:.4f} {percent(record.train_accuracy):>8}  "
         f"val {record.val_loss:.4f} {percent(record.val_accuracy):>8}  "
-        f"{record.images_per_second:,.0f} images/s{best}"
+        f"{beside}{best}"
     )
 
 

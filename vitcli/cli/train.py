@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vitcli.cli import recipe_options
 from vitcli.cli.options import (
     DataDirOption,
     DatasetArgument,
@@ -150,6 +151,12 @@ def train(
         bool | None, _option("--ema/--no-ema", help="Judge and keep an average of the weights.", panel=_AUGMENT)
     ] = None,
     ema_decay: Annotated[float | None, _option("--ema-decay", help="Decay of that average.", panel=_AUGMENT)] = None,
+    swa_epochs: recipe_options.SwaEpochs = None,
+    progressive: recipe_options.Progressive = None,
+    teacher: recipe_options.Teacher = None,
+    distillation: recipe_options.Distillation = None,
+    alpha: recipe_options.DistillationAlpha = None,
+    temperature: recipe_options.DistillationTemperature = None,
     name: Annotated[
         str | None, _option("--name", "-n", help="The run's name.", panel=_RUN, default="generated")
     ] = None,
@@ -257,8 +264,11 @@ def train(
             "head_lr": head_lr,
             "ema": ema,
             "ema_decay": ema_decay,
+            "swa_epochs": swa_epochs,
+            "progressive": progressive,
             "patience": patience,
         },
+        "teacher": {"name": teacher, "kind": distillation, "alpha": alpha, "temperature": temperature},
         "run": {
             "name": name,
             "output_dir": output_dir,

@@ -1,6 +1,6 @@
 """What can be configured, as frozen dataclasses: one field, one meaning, one default.
 
-The order is that of the road: data, augmentation, model, optimisation, run. A value that does not fit raises
+The order is that of the road: data, augmentation, model, optimisation, teacher, run. A value that does not fit raises
 UsageError from ``__post_init__``; how settings from files and flags become these classes is in ``config_files``.
 """
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 from vitcli.core.errors import did_you_mean
 from vitcli.core.model_config import ModelChoice, check, check_shares
+from vitcli.core.teacher_config import TeacherConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,8 +198,14 @@ class OptimConfig:
     lora: int = 0
     """Rank of the changes to frozen matrices (Hu et al. 2022); 0: the matrices themselves are trained."""
     ema: bool = False
-    """Keep, evaluate and store an exponential moving average of the weights."""
+    """Keep, evaluate and store an exponential moving average of the weights; they are evaluated beside it."""
     ema_decay: float = 0.999
+    swa_epochs: int = 0
+    """The last epochs learn at a constant rate, and their weights are averaged (Izmailov et al. 2018, SWA); the average
+    is kept where it validates better than they do; 0: not."""
+    progressive: float = 0.0
+    """Share of height and width that images have at first; in four steps they grow to the whole (Tan & Le 2021); 0: they
+    always are whole."""
     patience: int = 0
     """Stop after this many epochs without a better one; 0: never."""
 
@@ -219,6 +226,21 @@ class OptimConfig:
         for name in ("head_lr", "lora", "weight_decay", "warmup_epochs", "clip_grad", "patience"):
             value = getattr(self, name)
             check(0 <= value < float("inf"), f"{name} = {value} is negative or endless")
+        check(
+            self.swa_epochs == 0 or 1 < self.swa_epochs < self.epochs,
+            f"swa_epochs = {self.swa_epochs} is not 2 or more, and less than all of {self.epochs} epochs",
+            "a quarter of the epochs is usual",
+        )
+        check(
+            0 <= self.progressive < 1,
+            f"progressive = {self.progressive} is not in [0, 1)",
+            "--progressive 0.5 begins with a quarter of the pixels",
+        )
+        check(
+            not (self.ema and self.swa_epochs),
+            "ema and swa_epochs both average the weights",
+            "--no-ema, or --swa-epochs 0",
+        )
         check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
         check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not in [0, 1)")
         check(
@@ -305,4 +327,5 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelChoice = field(default_factory=ModelChoice)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -87,6 +87,12 @@ class EpochRecord:
     peak_memory: int = 0
     """The most bytes in use, validation included: of the device's memory in this epoch; on the CPU, of this process's
     memory (resident set) since it began. 0: not known, as in runs of earlier versions."""
+    plain_val_loss: float | None = None
+    """Where an average of the weights is judged as well (``optim.ema``, ``optim.swa_epochs``): the weights' own figures,
+    and below the average's; ``val_loss`` and ``val_accuracy`` are those of the weights that were kept."""
+    plain_val_accuracy: float | None = None
+    average_val_loss: float | None = None
+    average_val_accuracy: float | None = None
 
 
 Event = Note | Warned | TaskProgress | TrainingStarted | TrainingProgress | EpochRecord

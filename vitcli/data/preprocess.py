@@ -243,7 +243,11 @@ class InputTransform:
 
     def pixels(self, inputs: Tensor) -> Tensor:
         """Model input as uint8 pixels again; what lies outside of 0..255 is clipped."""
-        return ((inputs - self._shift) / self._scale).clamp(0, 255).round().byte()
+        return self.undone(inputs).clamp(0, 255).round().byte()
+
+    def undone(self, inputs: Tensor) -> Tensor:
+        """Model input as float pixels, which may lie outside of 0..255."""
+        return (inputs - self._shift) / self._scale
 
     def resized(self, images: Tensor) -> Tensor:
         """Float images, bicubically at the model's size."""

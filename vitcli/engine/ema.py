@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitcli.engine.evaluate import Score
+
 
 class WeightAverage:
     """``average = decay * average + (1 - decay) * weights`` after every step; the first step is taken as it is.
@@ -22,11 +24,18 @@ class WeightAverage:
         self._is_empty = True
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def after_step(self, model: nn.Module) -> None:
         """Take the model's weights in."""
         share = 1.0 if self._is_empty else 1 - self.decay
         self._is_empty = False
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), share)
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Nothing: steps count."""
+
+    def stands_for(self, *, average: Score, plain: Score) -> bool:  # noqa: ARG002
+        """Whether the average is kept for an epoch: it always is."""
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on."""

@@ -1,11 +1,33 @@
-"""Logits of a model over batches."""
+"""Logits of a model over batches, and what they are worth."""
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vitcli.engine.device import Precision
+
+
+class Score(NamedTuple):
+    """The greater, the better: of equal accuracies, the one with the lower loss."""
+
+    accuracy: float
+    """0..1"""
+    negative_loss: float
+    """Mean cross-entropy in nats, negative."""
+
+    @property
+    def loss(self) -> float:
+        """In nats."""
+        return -self.negative_loss
+
+
+def score(logits: Tensor, labels: Tensor) -> Score:
+    """Of logits (N, K), computed in double precision."""
+    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+    return Score(accuracy, -F.cross_entropy(logits.double(), labels).item())
 
 
 @torch.inference_mode()

@@ -96,8 +96,8 @@ def _step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Preci
     else:
         model.zero_grad()
         with torch.enable_grad(), precision.autocast():
-            logits = model(images)
-            loss = F.cross_entropy(logits, torch.zeros(len(images), dtype=torch.int64, device=images.device))
+            logits = model(images).flatten(end_dim=-2)  # of one head, or two
+            loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=images.device))
         loss.backward()
     if is_cuda:
         torch.cuda.synchronize(images.device)

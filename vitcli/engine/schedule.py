@@ -18,8 +18,15 @@ def learning_rate_factor(config: OptimConfig, steps_per_epoch: int) -> Callable[
     - cosine: from 1 to ``min_lr`` (Loshchilov & Hutter 2017), 0 warm-up steps left out.
     - one-cycle: from 1/25 up to 1 in 30 % of the steps, down to 1/250,000 in the rest (Smith & Topin 2018).
 
-    All but one-cycle begin with ``warmup_epochs`` of linear warm-up, at most half of the training.
+    All but one-cycle begin with ``warmup_epochs`` of linear warm-up, at most half of the training. Where the weights of the
+    last epochs are averaged, the rate stays what it is when these begin (Izmailov et al. 2018).
     """
+    factor = _whole_schedule(config, steps_per_epoch)
+    first = (config.epochs - config.swa_epochs) * steps_per_epoch
+    return (lambda step: factor(min(step, first))) if config.swa_epochs else factor
+
+
+def _whole_schedule(config: OptimConfig, steps_per_epoch: int) -> Callable[[int], float]:
     total = config.epochs * steps_per_epoch
     if config.schedule == "one-cycle":
         return lambda step: _one_cycle(step, total)

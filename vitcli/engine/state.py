@@ -22,8 +22,9 @@ State = dict[str, Any]
 
 
 def judged_weights(state: State) -> Mapping[str, Tensor]:
-    """The weights that are validated and used: the average's, where there is one."""
-    weights: Mapping[str, Tensor] = state["average"].get("model", state["model"])
+    """The weights that are validated and used: the average's, where that stands for the model."""
+    keeps_average = state.get("keeps_average", bool(state["average"]))  # older states had no other averages
+    weights: Mapping[str, Tensor] = state["average"]["model"] if keeps_average else state["model"]
     return weights
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
@@ -20,11 +19,13 @@ from vitcli.core.interrupts import StopRequest
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, peak_memory, reset_peak_memory, seed_draws
+from vitcli.engine.distillation import Distillation
 from vitcli.engine.doctor import Answers, Doctor
-from vitcli.engine.ema import WeightAverage
-from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.evaluate import Score, predict_logits, score
+from vitcli.engine.growth import Growth
+from vitcli.engine.judging import build_average, judge
 from vitcli.engine.mixing import Mixing
-from vitcli.engine.objective import Objective, Targets
+from vitcli.engine.objective import Objective, Targets, answers
 from vitcli.engine.optim import Optimizers, build_optimizers
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State
@@ -78,6 +79,8 @@ class Trainer:
         class_weights: what mistakes about each class cost in training, (K,); None: all alike.
         val_precision: what validation computes in; None: the same.
         forward: how the model is called in training, for example compiled; None: as it is.
+        distillation: a teacher, if there is one.
+        growth: the image size of every epoch; None: always that of the batches.
     """
 
     def __init__(
@@ -98,6 +101,8 @@ class Trainer:
         class_weights: Tensor | None = None,
         val_precision: Precision | None = None,
         forward: Forward | None = None,
+        distillation: Distillation | None = None,
+        growth: Growth | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -113,7 +118,9 @@ class Trainer:
         self.log_steps = log_steps
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
-        self.average = WeightAverage(model, config.ema_decay) if config.ema else None
+        self.average = build_average(model, config)
+        self.keeps_average = config.ema
+        """Whether the average's weights stand for the model."""
         self.records: list[EpochRecord] = []
         self._doctor = Doctor(config)
         self.epoch, self.step = 1, 0
@@ -123,7 +130,11 @@ class Trainer:
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
-        self.objective = Objective(label_smoothing=config.label_smoothing, class_weights=weights)
+        self._distillation = distillation
+        self._growth = growth
+        self.objective = Objective(
+            label_smoothing=config.label_smoothing, class_weights=weights, distillation=distillation
+        )
 
     def fit(self) -> list[EpochRecord]:
         """Train to the end, or until patience runs out.
@@ -149,6 +160,7 @@ class Trainer:
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else {},
+            "keeps_average": self.keeps_average,
             "optimizers": self.optimizers.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "totals": self.totals.state_dict(),
@@ -161,6 +173,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        self.keeps_average = state.get("keeps_average", self.config.ema)
         self.optimizers.load_state_dict(state["optimizers"])
         if state["scaler"]:  # there is none where another device computes in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
@@ -182,6 +195,7 @@ class Trainer:
         """What is left of the epoch under way."""
         self.model.train()
         reset_peak_memory(self._device)
+        self.keeps_average = self.config.ema
         reported = waited = time.perf_counter()
         started = waited - self.totals.seconds
         for images, labels in self.train.epoch(self.epoch, start=self.step):
@@ -220,6 +234,7 @@ class Trainer:
         seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
         self.optimizers.set_factor(self.factor(self._steps_done))
         self.optimizers.zero_grad()
+        images = self._growth(images, self.epoch) if self._growth else images
         targets = Targets(labels, partners=labels)
         if self.mixing:
             images, share = self.mixing(images, epoch=self.epoch, step=self.step)
@@ -227,7 +242,7 @@ class Trainer:
         loss, correct = self._backward(images, targets)
         norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.after_step(self.model)
         totals = self.totals
         totals.loss, totals.correct = totals.loss + loss, totals.correct + correct
         totals.grad_norm = totals.grad_norm + norm.nan_to_num(0, 0, 0)  # float16 that overflowed: no step was taken
@@ -242,12 +257,13 @@ class Trainer:
         total, correct = self.totals.loss.new_zeros(()), self.totals.correct.new_zeros(())
         for start in range(0, count, part):
             here = slice(start, start + part)
+            taught = self._distillation.teacher(images[here]) if self._distillation else None
             with self.precision.autocast():
                 logits = self._forward(images[here])
-                loss = self.objective(logits, targets.part(here))
+                loss = self.objective(logits, targets.part(here), taught)
             self.precision.scaler.scale(loss / count).backward()
             total = total + loss.detach()
-            correct = correct + (logits.detach().argmax(dim=1) == targets.labels[here]).sum()
+            correct = correct + (answers(logits.detach()) == targets.labels[here]).sum()
         return total, correct
 
     def _report(self) -> None:
@@ -280,23 +296,20 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Judge the epoch on the validation images and have it saved."""
-        logits, labels = predict_logits(self._judged, self.val, self.val_precision)
-        answers = logits.argmax(dim=1)
-        accuracy = (answers == labels).double().mean().item()
-        loss = F.cross_entropy(logits.double(), labels).item()
-        if loss - loss != 0:
-            raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint="try a lower --lr")
+        if self.average is not None:
+            self.average.after_epoch(self.model, self.epoch)
+        verdict = judge(self.model, self.average, score=self._score)
+        self.keeps_average = verdict.keeps_average
         record = EpochRecord(
             epoch=self.epoch,
             learning_rate=self._learning_rate,
             train_loss=self.totals.mean_loss,
             train_accuracy=self.totals.accuracy,
-            val_loss=loss,
-            val_accuracy=accuracy,
+            **verdict.figures,
             seconds=self.totals.seconds,
             images_per_second=self.totals.images_per_second,
             data_share=self.totals.data_seconds / self.totals.seconds,
-            is_best=is_better(accuracy, loss, self.records),
+            is_best=is_better(verdict.kept.accuracy, verdict.kept.loss, self.records),
             grad_norm=self.totals.grad_norm.item() / self.step,
             learning_rates={kind: self._factor * peak for kind, peak in self.config.peak_lrs.items()},
             peak_memory=peak_memory(self._device),
@@ -305,13 +318,19 @@ class Trainer:
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
         self.saver.save_epoch(self.state_dict())
         self.emit(record)
-        for finding in self._doctor.examine(self.records, Answers.of(answers, labels)):
+        for finding in self._doctor.examine(self.records, self._answers):
             self.emit(Warned(text=finding))
 
-    @property
-    def _judged(self) -> nn.Module:
-        """The model that is evaluated and saved."""
-        return self.model if self.average is None else self.average.model
+    def _score(self, model: nn.Module) -> Score:
+        """What a model is worth on the validation images."""
+        logits, labels = predict_logits(model, self.val, self.val_precision)
+        self._answers = Answers.of(logits.argmax(dim=1), labels)
+        found = score(logits, labels)
+        if found.loss - found.loss != 0:
+            raise TrainingError(
+                f"the validation loss became {found.loss} in epoch {self.epoch}", hint="try a lower --lr"
+            )
+        return found
 
     @property
     def _steps_done(self) -> int:

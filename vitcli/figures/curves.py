@@ -19,6 +19,13 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> No
     losses.plot(epochs, [record.val_loss for record in records], marker=marker, label="validation")
     accuracies.plot(epochs, [100 * record.train_accuracy for record in records], marker=marker, label="training")
     accuracies.plot(epochs, [100 * record.val_accuracy for record in records], marker=marker, label="validation")
+    for name in ("plain", "average"):  # what is judged beside the weights that are kept
+        beside = [getattr(record, f"{name}_val_loss") for record in records]
+        shares = [getattr(record, f"{name}_val_accuracy") for record in records]
+        if any(loss not in {None, record.val_loss} for loss, record in zip(beside, records, strict=True)):
+            style = {"marker": marker, "linewidth": 1, "linestyle": "--", "label": f"validation, {name} weights"}
+            losses.plot(epochs, beside, **style)
+            accuracies.plot(epochs, [None if share is None else 100 * share for share in shares], **style)
     losses.set(xlabel="epoch", ylabel="loss (nats)")
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)")
     accuracies.plot(

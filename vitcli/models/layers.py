@@ -3,6 +3,7 @@
 Shapes: B images, C channels, N tokens, D width, H heads, h x w patch grid, P patches.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -78,6 +79,17 @@ def sincos_positions(grid: Size, width: int) -> Tensor:
     x = columns.flatten()[:, None] * frequencies  # (P, D/4)
     y = rows.flatten()[:, None] * frequencies
     return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)[None]
+
+
+@functools.cache
+@torch.inference_mode(mode=False)
+def resampling(old: Size, new: Size, device: torch.device) -> Tensor:
+    """From one grid of patches to another, (new P, P): bicubic and antialiased.
+
+    As a matrix, for the gradient of a product is the same in every run, on GPUs too.
+    """
+    pixels = torch.eye(old[0] * old[1], device=device).view(1, -1, *old)
+    return F.interpolate(pixels, new, mode="bicubic", antialias=True).flatten(2)[0].T.contiguous()
 
 
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from vitcli.core.model_config import ModelConfig
-from vitcli.models.layers import Block, ConvPatchEmbedding, LinearPatchEmbedding, build_head, sincos_positions
+from vitcli.models.layers import (
+    Block,
+    ConvPatchEmbedding,
+    LinearPatchEmbedding,
+    build_head,
+    resampling,
+    sincos_positions,
+)
 
 
 class VisionTransformer(nn.Module):
@@ -38,10 +45,12 @@ class VisionTransformer(nn.Module):
         self.distillation_head = build_head(config) if config.distillation == "head" else None
         self.num_read = (1 if self.distillation_head is None else 2) if config.pooling == "class" else None
         """How many of the first tokens the last block computes; None: all."""
+        self.heads_apart = False
+        """In training, the logits of two heads are given side by side, for a teacher (Touvron et al. 2021)."""
         self._initialise()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> logits (B, classes)."""
+        """(B, C, H, W) -> logits (B, classes), or what ``classify`` says of ``heads_apart``."""
         return self.classify(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
@@ -53,26 +62,29 @@ class VisionTransformer(nn.Module):
         return self.pool(last(tokens, self.num_read))
 
     def classify(self, features: Tensor) -> Tensor:
-        """What ``features`` gives -> logits (B, classes)."""
+        """What ``features`` gives -> logits (B, classes); in training with ``heads_apart``, (B, 2, classes) of two heads."""
+        logits: Tensor = self.head(features if self.distillation_head is None else features[:, 0])
         if self.distillation_head is None:
-            logits: Tensor = self.head(features)
-        else:
-            logits = (self.head(features[:, 0]) + self.distillation_head(features[:, 1])) / 2
-        return logits
+            return logits
+        of_teacher: Tensor = self.distillation_head(features[:, 1])
+        if self.heads_apart and self.training:
+            return torch.stack([logits, of_teacher], dim=1)
+        return (logits + of_teacher) / 2
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the tokens that enter the first block, (B, N, D)."""
+        """(B, C, H, W) -> the tokens that enter the first block, (B, N, D); in training, images may have another size."""
         tokens: Tensor = self.patch_embedding(images)
         batch = tokens.shape[0]
+        positions = self._positions_for(images) if self.training else self.positions
         if not self.config.prefix_positions:
-            tokens = tokens + self.positions
+            tokens = tokens + positions
         named = [
             token.expand(batch, -1, -1) for token in (self.class_token, self.distillation_token) if token is not None
         ]
         if named:
             tokens = torch.cat([*named, tokens], dim=1)
         if self.config.prefix_positions:
-            tokens = tokens + self.positions
+            tokens = tokens + positions
         if self.registers is not None:
             split = self.config.num_named_tokens
             tokens = torch.cat([tokens[:, :split], self.registers.expand(batch, -1, -1), tokens[:, split:]], dim=1)
@@ -130,6 +142,16 @@ class VisionTransformer(nn.Module):
                     module.eval()
             self.dropout.train(self.patch_embedding.training)
         return self
+
+    def _positions_for(self, images: Tensor) -> Tensor:
+        """Positions for the patches that there are."""
+        (rows, columns), (height, width) = self.config.grid, self.config.patch_size
+        grid = (images.shape[-2] // height, images.shape[-1] // width)
+        if grid == (rows, columns):
+            return self.positions
+        split = self.positions.shape[1] - rows * columns
+        patches = resampling((rows, columns), grid, self.positions.device) @ self.positions[:, split:]
+        return torch.cat([self.positions[:, :split], patches], dim=1)
 
     def _add_positions(self) -> None:
         config = self.config

@@ -26,7 +26,7 @@ _BATCH = 64
 
 
 def sees_images_once(config: TrainConfig) -> bool:
-    """Whether nothing but the head is trained, on images that do not change from epoch to epoch.
+    """Whether nothing but the head is trained, on images that do not change from epoch to epoch, without a teacher.
 
     Raises:
         UsageError: views of images are asked for where they cannot be used.
@@ -34,10 +34,15 @@ def sees_images_once(config: TrainConfig) -> bool:
     views = config.augment.feature_views
     only_head = config.optim.train_only == "head"
     mixes = bool(config.augment.mixup or config.augment.cutmix)
-    if views and (not only_head or mixes):
+    taught, grows = bool(config.teacher.name), bool(config.optim.progressive)
+    if views and (not only_head or mixes or taught or grows):
         why, mend = "the backbone is trained", "--freeze-backbone trains the head alone"
         if only_head:
             why, mend = "MixUp and CutMix make new images in every step", "turn them off"
+        if taught:
+            why, mend = "a teacher has to see the images in every step", "leave out one of both"
+        if grows:
+            why, mend = "the images grow", "leave out --progressive"
         raise UsageError(f"--feature-views {views} needs features that stay the same, but {why}", hint=mend)
     unchanged = replace(config.augment, feature_views=0) == AugmentConfig()
     if views > 1 and unchanged:
@@ -45,7 +50,7 @@ def sees_images_once(config: TrainConfig) -> bool:
             f"--feature-views {views}: nothing changes the images, so every view would be the same",
             hint="leave it out, or change them, for example --set augment.flip=0.5",
         )
-    return only_head and (unchanged or bool(views))
+    return only_head and not (taught or grows) and (unchanged or bool(views))
 
 
 class FeatureBatches:

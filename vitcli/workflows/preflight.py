@@ -27,6 +27,7 @@ from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.precision import training_precision
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
+from vitcli.workflows.teacher import Teacher, load_teacher
 from vitcli.workflows.training_data import geometries
 
 _NAMED = 5
@@ -124,6 +125,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     )
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
     model, config, source = starting_model(config, dataset.facts, emit)
+    teacher = load_teacher(config, dataset.facts.classes, emit=emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     seen = source.preprocessing if source else None
     for warning in diagnosis(config, model.config, source=seen):
@@ -137,7 +139,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     seconds, memory = 0.0, 0
     if len(good) >= _STEPS:
         images = dataset.split("train", train_geometry, members=_some(good, config))
-        seconds, memory = _two_steps(model, images, len(good), config, preprocessing, emit)
+        seconds, memory = _two_steps(model, images, len(good), config, preprocessing, teacher, emit)
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return Preflight(
         dataset=dataset.facts.name,
@@ -261,6 +263,7 @@ def _two_steps(
     total: int,
     config: TrainConfig,
     preprocessing: Preprocessing,
+    teacher: Teacher | None,
     emit: Emit,
 ) -> tuple[float, int]:
     """Seconds of the second step, and the most memory that both took."""
@@ -287,6 +290,7 @@ def _two_steps(
         emit=ignore,
         stop=StopRequest(),
         seed=config.run.seed,
+        distillation=teacher.distillation(config, model.config, preprocessing) if teacher else None,
     )
     emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
     seconds = trainer.time_steps()[-1]

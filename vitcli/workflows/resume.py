@@ -27,6 +27,7 @@ from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
 from vitcli.workflows.starting import resumed_model, starting_model
+from vitcli.workflows.teacher import load_teacher, teacher_path
 from vitcli.workflows.train import TrainResult, fit, only_trainer_of, result_of, start, stored_split
 from vitcli.workflows.training_data import prepare_training_data
 
@@ -34,12 +35,12 @@ _DERIVED = ("resolved_model", "preprocessing")
 """What ``config.json`` has besides settings."""
 _FREE = frozenset(
     {
-        *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers"),
+        *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers", "teacher.name"),
         *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps"),
         *("run.tensorboard", "run.wandb", "run.log_steps"),
     }
 )
-"""Where things are (the fingerprint tells whether the data are the same), what computes, and what is kept."""
+"""Where things are (fingerprints tell whether data and teacher are the same), what computes, and what is kept."""
 _LENGTH = frozenset({"optim.epochs", "optim.patience"})
 """How long to train, which may be thought over."""
 
@@ -116,6 +117,7 @@ def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResu
             model = resumed_model(config, architecture, run.checkpoint("last"))
         else:
             model, config, _ = starting_model(config, dataset.facts, emit, settings=architecture)
+        teacher = load_teacher(config, dataset.facts.classes, recorded=run.info.get("teacher"), emit=emit)
         plan = plan_splits(dataset, config.data, seed=config.run.seed)
         seen = preprocessing_from(run.config["preprocessing"])
         data = prepare_training_data(dataset, plan, config, architecture.image_size, source=seen, emit=emit)
@@ -129,7 +131,7 @@ def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResu
         derived = {name: run.config[name] for name in _DERIVED}
         run.save_config({**settings_of(config), **derived})
         run.reopen()
-        return fit(run, config, model, dataset.facts, data, computing, state=state, emit=emit)
+        return fit(run, config, model, dataset.facts, data, computing, teacher=teacher, state=state, emit=emit)
 
 
 def has_begun(run: Run) -> bool:
@@ -170,9 +172,15 @@ def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True
             "dir": str(data_dir(asked.data.dir).resolve()),
         }
     }
-    asked = configure(settings_of(asked), data, {"run": {"output_dir": str(folder), "pretrained": pretrained}})
+    asked = configure(
+        settings_of(asked),
+        data,
+        {"run": {"output_dir": str(folder), "pretrained": pretrained}},
+        {"teacher": {"name": teacher_path(asked.teacher.name, folder)}},
+    )
     before = settings_of(stored)
     may_change = _FREE | _LENGTH if length_too else _FREE
+    may_change -= set() if stored.teacher.name else {"teacher.name"}
     changed = [
         f"{section}.{key} = {value!r} (was {before[section].get(key)!r})"
         for section, table in settings_of(asked).items()

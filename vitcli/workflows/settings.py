@@ -10,6 +10,7 @@ from vitcli.core.config_files import Settings, configure, load_recipe, settings_
 from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.runs import check_free, check_no_run
+from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.registry import find_entry, full_name
 from vitcli.data.sources.folder import table_path
@@ -19,6 +20,7 @@ from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
 from vitcli.workflows.features import sees_images_once
 from vitcli.workflows.loggers import require_loggers
+from vitcli.workflows.teacher import teacher_path
 
 _TABLE = ("labels", "image_column", "label_column", "label_map")
 """Settings about a table of labels."""
@@ -62,6 +64,8 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         "data": {**paths, "name": canonical_name(name), "dir": str(directory.resolve())},
         "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
     }
+    if teacher := stated.teacher.name:
+        chosen["teacher"] = {"name": teacher_path(teacher, Path(stated.run.output_dir).expanduser())}
     if init_from and not names_model:
         base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": ""}
@@ -127,6 +131,8 @@ def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
         emit(Note(text="optimizer: adamw, since no matrix of a block is trained"))
     if (few or config.optim.train_only) and not config.run.init_from:
         emit(Warned(text="most of the model stays as random as it starts: --init-from NAME or --pretrained is missing"))
+    if not config.teacher.name and config.teacher != TeacherConfig():
+        emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     sees_images_once(config)
     return config
 

@@ -57,7 +57,7 @@ def starting_model(
     model = VisionTransformer(settings)
     if source:
         _take_over(found.path, source, model, config, facts, emit)
-    _freeze(model, config)
+    _set_up(model, config)
     return model, config, source
 
 
@@ -66,11 +66,13 @@ def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> Vis
     model = VisionTransformer(settings)
     if sees_images_once(config):
         model.load_state_dict(load_checkpoint(last).weights)
-    _freeze(model, config)
+    _set_up(model, config)
     return model
 
 
-def _freeze(model: VisionTransformer, config: TrainConfig) -> None:
+def _set_up(model: VisionTransformer, config: TrainConfig) -> None:
+    """What is trained, and from what each head learns."""
+    model.heads_apart = bool(config.teacher.name)
     if config.optim.lora:
         add_low_rank(model, config.optim.lora)
     else:

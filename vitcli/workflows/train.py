@@ -23,6 +23,7 @@ from vitcli.data.locks import alone_in
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import Plan, plan_splits, stored_plan
 from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.growth import Growth
 from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
@@ -39,6 +40,7 @@ from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import RunSaver, resume_command
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
+from vitcli.workflows.teacher import Teacher, load_teacher
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
 
 _EVAL_BATCH = 512
@@ -104,6 +106,7 @@ def start(
 
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit, settings=architecture)
+    teacher = load_teacher(config, facts.classes, emit=emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
@@ -138,6 +141,7 @@ def start(
             "recipe": config.run.recipe,
             "computed": computing.record,
             "hardware": hardware(),
+            "teacher": teacher.record if teacher else None,
         },
         overwrite=config.run.overwrite,
     )
@@ -146,7 +150,7 @@ def start(
         settings = settings_of(replace(config, run=replace(config.run, overwrite=False)))  # which is done
         run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, plan, data))
-        return fit(run, config, model, facts, data, computing, emit=emit)
+        return fit(run, config, model, facts, data, computing, teacher=teacher, emit=emit)
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
@@ -169,6 +173,7 @@ def fit(
     data: TrainingData,
     computing: Computing,
     *,
+    teacher: Teacher | None = None,
     state: State | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
@@ -181,6 +186,7 @@ def fit(
         facts: about the data set.
         data: the images.
         computing: how they are computed with.
+        teacher: whom the model learns from besides labels.
         state: to go on from; None: training begins.
         emit: told about the progress.
     """
@@ -199,7 +205,7 @@ def fit(
             images=images,
         )
         try:
-            trainer = _trainer(run, config, model, data, computing, saver, tell, stop)
+            trainer = _trainer(run, config, model, data, computing, teacher, saver, tell, stop)
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -246,6 +252,7 @@ def _trainer(
     model: VisionTransformer,
     data: TrainingData,
     computing: Computing,
+    teacher: Teacher | None,
     saver: RunSaver,
     emit: Emit,
     stop: StopRequest,
@@ -285,7 +292,15 @@ def _trainer(
         class_weights=data.class_weights,
         val_precision=computing.inference,
         forward=computing.forward,
+        growth=_growth(config, model.config),
+        distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
     )
+
+
+def _growth(config: TrainConfig, model: ModelConfig) -> Growth | None:
+    """How images grow, if they do."""
+    share, epochs = config.optim.progressive, config.optim.epochs
+    return Growth(share, epochs=epochs, image_size=model.image_size, patch_size=model.patch_size) if share else None
 
 
 def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:

@@ -1,0 +1,168 @@
+"""Averages of weights that are judged beside them, and what is kept of an epoch."""
+
+import pytest
+import torch
+
+from tests.engine.test_state import Disk, without_timings
+from tests.engine.test_trainer import Batches, build_model, build_trainer, script_validation
+from vitcli.core.config import OptimConfig
+from vitcli.core.errors import Interrupted, UsageError
+from vitcli.engine.evaluate import predict_logits, score
+from vitcli.engine.schedule import learning_rate_factor
+from vitcli.engine.state import copied, judged_weights, load_state
+
+
+class Weights:
+    """A saver that remembers the weights themselves, beside those that are judged."""
+
+    def __init__(self):
+        self.plain, self.judged, self.steps = [], [], []
+
+    def save_epoch(self, state):
+        self.plain.append(copied(state["model"]))
+        self.judged.append(copied(judged_weights(state)))
+
+    def save_step(self, state):
+        self.steps.append(copied(judged_weights(state)))
+
+
+def fitted(**settings):
+    trainer = build_trainer(lr=0.02, **settings)
+    trainer._saver = Weights()
+    trainer.fit()
+    return trainer
+
+
+def score_of(weights, trainer):
+    model = build_model()
+    model.load_state_dict(weights)
+    return score(*predict_logits(model, trainer.val, trainer.precision))
+
+
+def equal(these, those):
+    return these.keys() == those.keys() and all(torch.equal(these[name], those[name]) for name in these)
+
+
+# moving average
+
+
+def test_the_plain_weights_are_judged_beside_the_moving_average():
+    trainer = fitted(epochs=3, ema=True, ema_decay=0.8)
+    saver = trainer.saver
+    for record, plain, judged in zip(trainer.records, saver.plain, saver.judged, strict=True):
+        ours, average = score_of(plain, trainer), score_of(judged, trainer)
+        assert (record.plain_val_loss, record.plain_val_accuracy) == (ours.loss, ours.accuracy)
+        assert (record.average_val_loss, record.average_val_accuracy) == (average.loss, average.accuracy)
+        assert (record.val_loss, record.val_accuracy) == (average.loss, average.accuracy)
+        assert ours != average
+
+
+def test_without_an_average_there_is_nothing_beside():
+    record = fitted(epochs=1).records[0]
+    beside = ("plain_val_loss", "plain_val_accuracy", "average_val_loss", "average_val_accuracy")
+    assert [getattr(record, name) for name in beside] == [None] * 4
+
+
+# the mean of the last epochs
+
+
+def test_the_last_epochs_are_averaged_alike():
+    saver = fitted(epochs=5, swa_epochs=3).saver
+    mean = {name: torch.stack([each[name] for each in saver.plain[2:]]).mean(dim=0) for name in saver.plain[0]}
+    trainer = fitted(epochs=5, swa_epochs=3)
+    for name, tensor in trainer.average.model.state_dict().items():
+        torch.testing.assert_close(tensor, mean[name], atol=1e-6, rtol=0)
+
+
+def test_before_the_last_epochs_all_is_as_without():
+    plain, averaged = fitted(epochs=6, schedule="cosine"), fitted(epochs=6, schedule="cosine", swa_epochs=3)
+    for epoch in range(3):
+        assert equal(plain.saver.plain[epoch], averaged.saver.plain[epoch])
+        assert equal(averaged.saver.judged[epoch], averaged.saver.plain[epoch])
+        assert averaged.records[epoch].average_val_loss is None
+    assert averaged.records[3].average_val_loss == averaged.records[3].plain_val_loss  # of one epoch
+
+
+def test_the_average_is_kept_only_where_it_is_better(monkeypatch):
+    script_validation(
+        monkeypatch,
+        [(1, 1.0), (2, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (4, 1.0), (3, 1.0), (4, 2.0), (4, 3.0)],
+    )  # epoch 1; then of each epoch plain and average
+    trainer = fitted(epochs=5, swa_epochs=4)
+    records, saver = trainer.records, trainer.saver
+    assert [record.val_accuracy for record in records] == [0.25, 0.5, 1, 1, 1]
+    assert [record.plain_val_accuracy for record in records] == [None, 0.5, 0.75, 1, 1]
+    assert [record.average_val_accuracy for record in records] == [None, 0.5, 1, 0.75, 1]
+    kept = [not equal(judged, plain) for judged, plain in zip(saver.judged, saver.plain, strict=True)]
+    assert kept == [False, False, True, False, True]  # of equal accuracies the lower loss, and of equals the weights
+    assert [record.is_best for record in records] == [True, True, True, False, True]
+
+
+def test_the_learning_rate_stays_what_it_is_when_averaging_begins():
+    settings = {"epochs": 10, "schedule": "cosine", "warmup_epochs": 1}
+    plain, held = (learning_rate_factor(OptimConfig(swa_epochs=last, **settings), 4) for last in (0, 3))
+    assert [held(step) for step in range(28)] == [plain(step) for step in range(28)]
+    assert {held(step) for step in range(28, 40)} == {plain(28)}
+
+
+@pytest.mark.parametrize("at", [(2, 3), (3, 0), (3, 2), (4, 0), (4, 4)])
+def test_a_mean_of_epochs_goes_on_with_the_same_bits(tmp_path, at):
+    def trainer_in(folder, stop_after=None):
+        trainer = build_trainer(build_model(dropout=0.2), train=Batches(size=22, batch_size=4), epochs=5, swa_epochs=3)
+        folder.mkdir(exist_ok=True)
+        trainer.save_steps, trainer._saver = 1, Disk(folder, stop_after)
+        return trainer
+
+    whole, cut = trainer_in(tmp_path / "whole"), trainer_in(tmp_path / "cut", at)
+    whole.fit()
+    with pytest.raises(Interrupted):
+        cut.fit()
+    again = trainer_in(tmp_path / "cut")
+    again.load_state_dict(load_state(again.saver.path))
+    assert without_timings(again.state_dict()) == without_timings(cut.state_dict())
+    again.fit()
+    assert without_timings(again.state_dict()) == without_timings(whole.state_dict())
+
+
+def test_what_is_saved_in_the_middle_of_an_epoch_are_its_own_weights():
+    trainer = build_trainer(epochs=4, swa_epochs=3, lr=0.02)
+    trainer._saver, trainer.save_steps = Weights(), 1
+    states = []
+    trainer._saver.save_step = lambda state: states.append(judged_weights(state) is state["model"])
+    trainer.fit()
+    assert states == [True] * 8
+
+
+def test_more_epochs_than_were_planned_average_the_last_ones_anew():
+    trainer = fitted(epochs=4, swa_epochs=2)
+    longer = build_trainer(build_model(), epochs=7, swa_epochs=2, lr=0.02)
+    longer._saver = Weights()
+    longer.load_state_dict(copied(trainer.state_dict()))
+    longer.fit()
+    mean = {name: (longer.saver.plain[-1][name] + longer.saver.plain[-2][name]) / 2 for name in longer.saver.plain[-1]}
+    for name, tensor in longer.average.model.state_dict().items():
+        torch.testing.assert_close(tensor, mean[name], atol=1e-6, rtol=0)
+    assert [record.average_val_loss is None for record in longer.records] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"swa_epochs": 1}, {"swa_epochs": 4}, {"swa_epochs": -1}, {"swa_epochs": 2, "ema": True}], ids=str
+)
+def test_averages_that_make_no_sense_are_refused(settings):
+    with pytest.raises(UsageError) as caught:
+        OptimConfig(epochs=4, **settings)
+    assert caught.value.hint != UsageError.usual_hint
+
+
+def test_a_state_of_an_earlier_version_is_judged_by_its_average():
+    average, weights = {"a": torch.ones(1)}, {"a": torch.zeros(1)}
+    assert judged_weights({"model": weights, "average": {"model": average, "is_empty": False}}) is average
+    assert judged_weights({"model": weights, "average": {}}) is weights

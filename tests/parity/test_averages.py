@@ -1,0 +1,60 @@
+"""Averages of weights against torch's and timm's, after the same steps."""
+
+import pytest
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tests.engine.test_trainer import build_model
+from vitcli.engine.ema import WeightAverage
+from vitcli.engine.swa import EpochAverage
+
+STEPS = 12
+
+
+def steps(model):
+    """The same model after one step and another, as a random walk."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(STEPS):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        yield model
+
+
+def assert_alike(ours, theirs):
+    pairs = dict(theirs.named_parameters())
+    for name, tensor in ours.named_parameters():
+        torch.testing.assert_close(tensor, pairs[name], atol=1e-7, rtol=2e-7)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.98, 0.9999])
+def test_the_moving_average_is_torchs(decay):
+    model = build_model()
+    ours, theirs = WeightAverage(model, decay), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    for each in steps(model):
+        ours.after_step(each)
+        theirs.update_parameters(each)
+    assert_alike(ours.model, theirs.module)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.98, 0.9999])
+def test_the_moving_average_is_timms_that_starts_after_the_first_step(decay):
+    model = build_model()
+    ours, walk = WeightAverage(model, decay), steps(model)
+    ours.after_step(next(walk))
+    theirs = ModelEmaV3(model, decay=decay)
+    for each in walk:
+        ours.after_step(each)
+        theirs.update(each)
+    assert_alike(ours.model, theirs.module)
+
+
+def test_the_mean_of_the_last_epochs_is_torchs():
+    model = build_model()
+    ours, theirs = EpochAverage(model, first=4), AveragedModel(model)
+    for epoch, each in enumerate(steps(model), 1):
+        ours.after_epoch(each, epoch)
+        if epoch >= 4:
+            theirs.update_parameters(each)
+    assert_alike(ours.model, theirs.module)

@@ -1,0 +1,43 @@
+"""Progressive image size (Tan & Le 2021, EfficientNetV2): training begins with small images, which cost less, and ends with whole ones."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitcli.core.preprocessing import Size
+
+_STAGES = 4
+"""Of equal length, the last of them with whole images; sizes grow linearly."""
+
+
+class Growth:
+    """The image size of every epoch.
+
+    Args:
+        share: of height and width that training begins with, in (0, 1).
+        epochs: of the whole training.
+        image_size: of whole images.
+        patch_size: sizes are multiples of it.
+    """
+
+    def __init__(self, share: float, *, epochs: int, image_size: Size, patch_size: Size) -> None:
+        self._share = share
+        self._epochs = epochs
+        self._image_size = image_size
+        self._patch_size = patch_size
+
+    def size(self, epoch: int) -> Size:
+        """Of an epoch, counted from 1."""
+        done = min((epoch - 1) * _STAGES // self._epochs, _STAGES - 1) / (_STAGES - 1)
+        share = 1.0 if epoch >= self._epochs else self._share + (1 - self._share) * done
+        height, width = (
+            max(round(share * side / patch), 1) * patch
+            for side, patch in zip(self._image_size, self._patch_size, strict=True)
+        )
+        return height, width
+
+    def __call__(self, images: Tensor, epoch: int) -> Tensor:
+        """(B, C, H, W) in the size of an epoch: bilinear and antialiased."""
+        size = self.size(epoch)
+        if images.shape[-2:] == size:
+            return images
+        return F.interpolate(images, size, mode="bilinear", antialias=True)

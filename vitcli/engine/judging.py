@@ -1,0 +1,52 @@
+"""What an epoch came to: the weights on validation images, and an average of them beside."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import nn
+
+from vitcli.core.config import OptimConfig
+from vitcli.engine.ema import WeightAverage
+from vitcli.engine.evaluate import Score
+from vitcli.engine.swa import EpochAverage
+
+Average = WeightAverage | EpochAverage
+
+
+def build_average(model: nn.Module, config: OptimConfig) -> Average | None:
+    """The average of weights that a configuration asks for."""
+    if config.ema:
+        return WeightAverage(model, config.ema_decay)
+    return EpochAverage(model, first=config.epochs - config.swa_epochs + 1) if config.swa_epochs else None
+
+
+class Verdict(NamedTuple):
+    """On one epoch."""
+
+    plain: Score
+    average: Score | None = None
+    keeps_average: bool = False
+    """Whether the average stands for the epoch."""
+
+    @property
+    def kept(self) -> Score:
+        """Of the weights that stand for the epoch."""
+        return self.average if self.average and self.keeps_average else self.plain
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What an ``EpochRecord`` has of it."""
+        figures = {"val_loss": self.kept.loss, "val_accuracy": self.kept.accuracy}
+        if self.average:
+            for name, score in (("plain", self.plain), ("average", self.average)):
+                figures |= {f"{name}_val_loss": score.loss, f"{name}_val_accuracy": score.accuracy}
+        return figures
+
+
+def judge(model: nn.Module, average: Average | None, *, score: Callable[[nn.Module], Score]) -> Verdict:
+    """Judge the weights, and their average where there is one by now; that costs another validation."""
+    plain = score(model)
+    if average is None or average.model is None:
+        return Verdict(plain)
+    averaged = score(average.model)
+    return Verdict(plain, averaged, average.stands_for(average=averaged, plain=plain))

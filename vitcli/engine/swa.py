@@ -1,0 +1,61 @@
+"""The mean of the weights at the ends of the last epochs (Izmailov et al. 2018, "SWA"), a wide minimum's middle.
+
+While it is taken, the learning rate stays what it is (``schedule``), so that the epochs differ; a ViT has no batch norm,
+whose statistics would have to be taken anew.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitcli.engine.evaluate import Score
+
+
+class EpochAverage:
+    """Every epoch from ``first`` on counts alike; it stands for an epoch where it is better than the weights themselves.
+
+    Args:
+        model: the model that is trained; it is copied when the first epoch is taken in.
+        first: the first epoch that is taken in.
+    """
+
+    def __init__(self, model: nn.Module, *, first: int) -> None:
+        self.model: nn.Module | None = None
+        self._source = model
+        self._first = first
+        self._count = 0
+
+    def after_step(self, model: nn.Module) -> None:
+        """Nothing: epochs count."""
+
+    @torch.no_grad()
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Take the model's weights in; the first epoch's are the average."""
+        if epoch < self._first:
+            self.model = None  # of another length of training, which has been resumed with more epochs
+            return
+        self._count = 1 if epoch == self._first else self._count + 1
+        average = self._made()
+        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 / self._count)
+
+    def stands_for(self, *, average: Score, plain: Score) -> bool:
+        """Whether the average is kept for an epoch."""
+        return average > plain
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training run needs to go on; nothing before the first epoch was taken in."""
+        return {} if self.model is None else {"model": self.model.state_dict(), "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""
+        if state:
+            self._made().load_state_dict(state["model"])
+            self._count = state["count"]
+
+    def _made(self) -> nn.Module:
+        if self.model is None:
+            self.model = deepcopy(self._source).requires_grad_(requires_grad=False).eval()
+        return self.model

@@ -1,0 +1,169 @@
+"""The model that a student learns from: frozen, and shown the student's images in the way that it is used to."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.errors import ModelError, RunError, some
+from vitcli.core.events import Emit, Note
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.data.preprocess import InputTransform
+from vitcli.engine.device import Precision, fingerprint
+from vitcli.engine.distillation import Distillation
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.loading import load_model
+from vitcli.workflows.precision import choose_precision
+
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue, as in Pillow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A trained model on the student's device, in evaluation mode."""
+
+    name: str
+    model: VisionTransformer
+    preprocessing: Preprocessing
+    order: Tensor
+    """Where the student's classes are among its own, (K,)."""
+    precision: Precision
+    weights: str
+    """A fingerprint of them."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run keeps of it: resuming demands the same weights, and computes alike on the same machine."""
+        device = self.order.device
+        computed = {"inference": self.precision.name, "machine": fingerprint(device)}
+        return {"name": self.name, "weights": self.weights, "computed": computed}
+
+    def distillation(self, config: TrainConfig, student: ModelConfig, seen: Preprocessing) -> Distillation:
+        """How a student learns from it.
+
+        Args:
+            config: of the training.
+            student: the model that learns.
+            seen: how images become the student's input.
+        """
+        lesson = config.teacher
+        kind = lesson.kind
+        if kind == "auto":
+            kind = "hard" if student.distillation == "head" else "soft"
+        return Distillation(
+            teacher=_Shown(self, seen),
+            kind=kind,
+            alpha=lesson.alpha,
+            temperature=lesson.temperature,
+        )
+
+
+def load_teacher(
+    config: TrainConfig, classes: Sequence[str], *, recorded: Mapping[str, Any] | None = None, emit: Emit
+) -> Teacher | None:
+    """The teacher that a configuration names; None: it names none.
+
+    Args:
+        config: of the training.
+        classes: of the data.
+        recorded: ``Teacher.record`` of the run that goes on.
+        emit: told which model it is.
+
+    Raises:
+        ModelError: it does not know the same classes.
+        RunError: it is not the teacher that the run began with.
+        UsageError, DataError: it cannot be found, fetched or read.
+    """
+    name = config.teacher.name
+    if not name:
+        return None
+    output_dir = Path(config.run.output_dir).expanduser()
+    loaded = load_model(name, output_dir=output_dir, device=config.run.device, offline=config.run.offline, emit=emit)
+    order = _order(name, loaded.checkpoint.classes, classes)
+    weights = _fingerprint(loaded.checkpoint.weights)
+    if recorded and recorded["weights"] != weights:
+        raise RunError(
+            f"the weights of {name} are not those of the teacher that the run began with",
+            hint=f"--teacher says where these are now; they were {recorded['name']}",
+        )
+    known = recorded["computed"] if recorded else loaded.checkpoint.provenance.get("computed")
+    precision = choose_precision(
+        loaded.model, work="inference", amp=config.run.amp, dtype=config.run.amp_dtype, recorded=known
+    )
+    emit(Note(text=f"teacher: {loaded.path}, in {precision.name}"))
+    return Teacher(
+        name=name,
+        model=loaded.model.requires_grad_(requires_grad=False),
+        preprocessing=loaded.checkpoint.preprocessing,
+        order=torch.tensor(order, device=loaded.device),
+        precision=precision,
+        weights=weights,
+    )
+
+
+def teacher_path(name: str, output_dir: Path) -> str:
+    """A teacher as it is called from everywhere: a file or folder by its whole path; a run beside, and all else, as it is."""
+    path = Path(name).expanduser()
+    is_beside = (output_dir / name / "run.json").is_file() and not path.is_file()
+    return str(path.resolve()) if name and path.exists() and not is_beside else name
+
+
+class _Shown:
+    """From the student's input to the teacher's logits of the student's classes."""
+
+    def __init__(self, teacher: Teacher, seen: Preprocessing) -> None:
+        self.teacher = teacher
+        device = teacher.order.device
+        self._seen, self._wanted = (InputTransform(each, device) for each in (seen, teacher.preprocessing))
+        self._same_colours = (seen.mean, seen.std) == (teacher.preprocessing.mean, teacher.preprocessing.std)
+        self._luminance = torch.tensor(_LUMINANCE, device=device)[:, None, None]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> float32 (B, K)."""
+        if not self._same_colours:
+            pixels = self._with_channels(self._seen.undone(images), len(self.teacher.preprocessing.mean))
+            images = self._wanted.normalised(pixels)
+        images = self._wanted.resized(images)
+        with self.teacher.precision.autocast():
+            logits: Tensor = self.teacher.model(images)
+        return logits.float()[:, self.teacher.order]
+
+    def _with_channels(self, pixels: Tensor, wanted: int) -> Tensor:
+        channels = pixels.shape[1]
+        if channels == wanted:
+            return pixels
+        return pixels.repeat(1, wanted, 1, 1) if channels == 1 else (pixels * self._luminance).sum(dim=1, keepdim=True)
+
+
+def _order(name: str, known: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where each class that is wanted is among those that are known.
+
+    Raises:
+        ModelError: they are not the same.
+    """
+    if missing := [repr(each) for each in wanted if each not in known]:
+        raise ModelError(f"teacher {name} does not know every class: {some(missing)}", hint=_same_classes(known))
+    if others := [repr(each) for each in known if each not in wanted]:
+        raise ModelError(f"teacher {name} knows what is no class here: {some(others)}", hint=_same_classes(known))
+    return [list(known).index(each) for each in wanted]
+
+
+def _same_classes(known: Sequence[str]) -> str:
+    return f"a teacher has the classes of the data; its are {some(known)}: vit train DATA --init-from TEACHER adapts it"
+
+
+def _fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Of names and values."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
