@@ -185,6 +185,10 @@ def train(
         str | None,
         _option("--compile", help="Compile the model: auto (where it pays), on or off.", panel=_RUN, default="auto"),
     ] = None,
+    grad_checkpointing: Annotated[
+        bool | None,
+        _option("--grad-checkpointing", help="A fraction of the memory for a third more time.", panel=_RUN),
+    ] = None,
     dry_run: Annotated[
         bool,
         _option("--dry-run", help="Check every image, look for duplicates, take two steps; train nothing.", panel=_RUN),
@@ -261,6 +265,7 @@ def train(
             "amp": amp,
             "amp_dtype": amp_dtype,
             "compile": compile,
+            "grad_checkpointing": grad_checkpointing,
             "save_every": save_every,
             "save_steps": save_steps,
         },

@@ -33,7 +33,7 @@ _DERIVED = ("resolved_model", "preprocessing")
 _FREE = frozenset(
     {
         *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers"),
-        *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps"),
+        *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps", "run.grad_checkpointing"),
     }
 )
 """Where things are (the fingerprint tells whether the data are the same), what computes, and what is kept."""

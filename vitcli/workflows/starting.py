@@ -57,7 +57,7 @@ def starting_model(
     model = VisionTransformer(settings)
     if source:
         _take_over(found.path, source, model, config, facts, emit)
-    _freeze(model, config)
+    _prepare(model, config)
     return model, config, source
 
 
@@ -66,11 +66,13 @@ def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> Vis
     model = VisionTransformer(settings)
     if sees_images_once(config):
         model.load_state_dict(load_checkpoint(last).weights)
-    _freeze(model, config)
+    _prepare(model, config)
     return model
 
 
-def _freeze(model: VisionTransformer, config: TrainConfig) -> None:
+def _prepare(model: VisionTransformer, config: TrainConfig) -> None:
+    """Freeze what is not trained; a way of computing is no part of the architecture."""
+    model.grad_checkpointing = config.run.grad_checkpointing
     if config.optim.lora:
         add_low_rank(model, config.optim.lora)
     else:
