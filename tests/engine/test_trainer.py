@@ -17,8 +17,8 @@ from vitcli.engine.compiling import compiled
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
-from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.muon import Muon
+from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.state import copied, judged_weights
 from vitcli.engine.trainer import Trainer
@@ -127,7 +127,7 @@ def script_validation(monkeypatch, outcomes):
     """Validation that gives (right answers of 4, margin between the two logits) epoch by epoch."""
     script = iter(outcomes)
 
-    def scripted(*_arguments):
+    def scripted(*_arguments, **_options):
         right, margin = next(script)
         signs = torch.tensor([1.0] * right + [-1.0] * (4 - right))
         return torch.stack([signs * margin, torch.zeros(4)], dim=1), torch.zeros(4, dtype=torch.int64)

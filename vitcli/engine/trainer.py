@@ -8,6 +8,7 @@ the steps before it have changed: a new trainer with that state goes on as if no
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, seed_draws
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.micro_batches import MicroBatches, memory_for
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import Optimizers, build_optimizers
@@ -114,6 +116,8 @@ class Trainer:
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
+        self.micro_batches = MicroBatches(config.grad_accum_steps, emit=emit, training=True)
+        self._judging = MicroBatches(1, emit=emit)
         self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
@@ -146,6 +150,7 @@ class Trainer:
             "optimizers": self.optimizers.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "totals": self.totals.state_dict(),
+            "micro_batches": self.micro_batches.count,
             "records": [asdict(record) for record in self.records],
         }
 
@@ -159,6 +164,7 @@ class Trainer:
         if state["scaler"]:  # there is none where another device computes in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
         self.totals.load_state_dict(state["totals"])
+        self.micro_batches.count = state.get("micro_batches", self.config.grad_accum_steps)
         self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property
@@ -209,16 +215,15 @@ class Trainer:
         return seconds
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step, in ``grad_accum_steps`` parts."""
-        seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
+        """One optimiser step, in ``grad_accum_steps`` parts, or more where memory does not suffice."""
         self.optimizers.set_factor(self.factor(self._steps_done))
-        self.optimizers.zero_grad()
         targets = Targets(labels, partners=labels)
         if self.mixing:
             images, share = self.mixing(images, epoch=self.epoch, step=self.step)
             targets = Targets(labels, partners=labels.flip(0), share=share)
-        loss, correct = self._backward(images, targets)
-        self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
+        loss, correct = self.micro_batches.fitted(partial(self._backward, images, targets), len(images))
+        with memory_for("the moments of the optimizer", hint="--opt sgd keeps fewer of them than --opt adamw"):
+            self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         if self.average is not None:
             self.average.update(self.model)
         totals = self.totals
@@ -226,10 +231,11 @@ class Trainer:
         totals.images += len(labels)
         self.step += 1
 
-    def _backward(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    def _backward(self, images: Tensor, targets: Targets, part: int) -> tuple[Tensor, Tensor]:
         """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right."""
+        seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
+        self.optimizers.zero_grad()
         count = len(images)
-        part = -(-count // self.config.grad_accum_steps)
         total, correct = self.totals.loss.new_zeros(()), self.totals.correct.new_zeros(())
         for start in range(0, count, part):
             here = slice(start, start + part)
@@ -269,7 +275,7 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Judge the epoch on the validation images and have it saved."""
-        logits, labels = predict_logits(self._judged, self.val, self.val_precision)
+        logits, labels = predict_logits(self._judged, self.val, self.val_precision, parts=self._judging)
         accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
         loss = F.cross_entropy(logits.double(), labels).item()
         if loss - loss != 0:

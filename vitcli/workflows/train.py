@@ -175,7 +175,7 @@ def fit(
     emit(Note(text=f"run: {run.path} on {describe(computing.device)}"))
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
-    records: list[EpochRecord] = []
+    trainer: Trainer | None = None
     with run.recorded(), stop_requests() as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model.config)
@@ -191,7 +191,6 @@ def fit(
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
-            records = trainer.records
             trainer.fit()
             saver.wait()
         except Interrupted as error:
@@ -201,9 +200,11 @@ def fit(
         finally:
             saver.close()
             run.info["seconds"] = saver.seconds
-            if records:
+            if trainer:
+                run.info["micro_batches"] = trainer.micro_batches.count
+            if trainer and trainer.records:
                 with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
-                    draw_curves(records, run.figure("curves"), title=run.name)
+                    draw_curves(trainer.records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
     return result_of(run)
 
