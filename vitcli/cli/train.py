@@ -19,6 +19,7 @@ from vitcli.cli.options import (
     ValFractionOption,
 )
 from vitcli.cli.train_report import show_preflight, show_result
+from vitcli.cli.train_values import batch_settings, head_width
 from vitcli.core.errors import UsageError
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
@@ -117,7 +118,10 @@ def train(
     epochs: Annotated[
         int | None, _option("--epochs", "-e", help="Passes over the training images.", panel=_OPTIM)
     ] = None,
-    batch_size: Annotated[int | None, _option("--batch-size", "-b", help="Images per step.", panel=_OPTIM)] = None,
+    batch_size: Annotated[
+        str | None,
+        _option("--batch-size", "-b", help="Images per step; auto: in parts that suit the device.", panel=_OPTIM),
+    ] = None,
     lr: Annotated[float | None, _option("--lr", help="Peak learning rate.", panel=_OPTIM)] = None,
     opt: Annotated[str | None, _option("--opt", help="muon, adamw, adam or sgd.", panel=_OPTIM)] = None,
     weight_decay: Annotated[float | None, _option("--weight-decay", "--wd", help="Weight decay.", panel=_OPTIM)] = None,
@@ -226,13 +230,12 @@ def train(
             "name": model,
             "image_size": image_size,
             "drop_path": drop_path,
-            "head_width": _head_width(head),
+            "head_width": head_width(head),
             "head_dropout": head_dropout,
         },
         "optim": {
             "epochs": epochs,
-            "batch_size": batch_size,
-            "grad_accum_steps": grad_accum_steps,
+            **batch_settings(batch_size, grad_accum_steps),
             "optimizer": opt,
             "lr": lr,
             "weight_decay": weight_decay,
@@ -304,13 +307,3 @@ def train(
 
         trained = train_workflow(*layers, emit=emit)
     print_json(trained) if as_json else show_result(trained)
-
-
-def _head_width(head: str | None) -> int | None:
-    """``linear`` is 0, ``mlp:512`` is 512."""
-    if head is None or head == "linear":
-        return None if head is None else 0
-    kind, _, width = head.partition(":")
-    if kind != "mlp" or not width.isdecimal() or not int(width):
-        raise UsageError(f"--head {head!r} is no head", hint="expected: linear, or mlp:WIDTH, for example mlp:512")
-    return int(width)

@@ -159,7 +159,8 @@ class OptimConfig:
     batch_size: int = 128
     """Images per optimiser step."""
     grad_accum_steps: int = 1
-    """Parts into which a batch is cut to save memory; the step stays the same."""
+    """Parts into which a batch is cut to save memory; the step stays the same. 0: as few as fit into the memory of a GPU,
+    on a CPU those that are fastest; ``--batch-size auto`` says so. Where memory does not suffice, there are more."""
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "muon"
     """muon: Muon (Jordan 2024) on the matrices of the blocks, AdamW on all else; adam: weight decay as L2 penalty."""
     lr: float = 0.0
@@ -203,8 +204,9 @@ class OptimConfig:
     """Stop after this many epochs without a better one; 0: never."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "grad_accum_steps", "step_size"):
+        for name in ("epochs", "batch_size", "step_size"):
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
+        check(self.grad_accum_steps >= 0, f"grad_accum_steps = {self.grad_accum_steps} is negative")
         check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
         check(0 <= self.lr < float("inf"), f"lr = {self.lr} is negative or endless")
         for name in ("adamw_lr", "layer_decay"):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -203,16 +204,23 @@ class Trainer:
 
     def time_steps(self) -> list[float]:
         """Take the steps of one epoch, and say how many seconds each took; nothing is judged or saved."""
-        self.model.train()
         seconds = []
         started = time.perf_counter()
-        for images, labels in self.train.epoch(self.epoch):
-            self._step(images, labels)
-            self.totals.loss.item()  # waits for the device
+        for _ in islice(self.losses(), len(self.train)):
             now = time.perf_counter()
             seconds.append(now - started)
             started = now
         return seconds
+
+    def losses(self) -> Iterator[float]:
+        """Take steps, epoch after epoch; each batch's mean loss, as it was before its step. Nothing is judged or saved."""
+        self.model.train()
+        while True:
+            for images, labels in self.train.epoch(self.epoch):
+                self.totals = EpochTotals.none(self._device)
+                self._step(images, labels)
+                yield self.totals.mean_loss  # which waits for the device
+            self.epoch, self.step = self.epoch + 1, 0
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step, in ``grad_accum_steps`` parts, or more where memory does not suffice."""

@@ -97,7 +97,8 @@ def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
         emit(Note(text="optimizer: adamw, since no matrix of a block is trained"))
     if (few or config.optim.train_only) and not config.run.init_from:
         emit(Warned(text="most of the model stays as random as it starts: --init-from NAME or --pretrained is missing"))
-    sees_images_once(config)
+    if sees_images_once(config) and config.run.grad_checkpointing:
+        emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
     return config
 
 

@@ -32,6 +32,7 @@ from vitcli.models.finetune import HeadOnly
 from vitcli.models.registry import num_parameters
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.parts import with_parts
 from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import RunSaver, resume_command
@@ -107,7 +108,8 @@ def start(
         source=source.preprocessing if source else None,
         emit=emit,
     )
-    computing = choose_computing(model.to(device), config, num_images=len(data.members), emit=emit)
+    config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], emit=emit)
+    computing = choose_computing(model, config, num_images=len(data.members), emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -257,7 +259,7 @@ def _trainer(
             stop=stop,
         )
     else:
-        train_batches, val_batches = _image_batches(data, config, device)
+        train_batches, val_batches = image_batches(data, config, device)
     return Trainer(
         trained,
         train=train_batches,
@@ -276,7 +278,7 @@ def _trainer(
     )
 
 
-def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:
+def image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:
     """Shuffled, changed batches for training, and plain ones for validation."""
     to_input = InputTransform(data.preprocessing, device)
     train = Batches(
