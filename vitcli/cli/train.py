@@ -1,11 +1,13 @@
 """vit train"""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vitcli.cli.console import listening, print_json
+from vitcli.cli.found_rate import show_found_rate
 from vitcli.cli.options import (
     DataDirOption,
     DatasetArgument,
@@ -197,6 +199,9 @@ def train(
         bool,
         _option("--dry-run", help="Check every image, look for duplicates, take two steps; train nothing.", panel=_RUN),
     ] = False,
+    find_lr: Annotated[
+        bool, _option("--find-lr", help="Look for the learning rate with 120 steps; train nothing.", panel=_RUN)
+    ] = False,
     data_dir: DataDirOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -277,6 +282,8 @@ def train(
 
     layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
+    if find_lr and (resume or dry_run):
+        raise UsageError("--find-lr is something else than --resume and --dry-run", hint="leave the others out")
     if resume is not None:
         if dry_run:
             raise UsageError("--dry-run looks at what --resume has begun already", hint="leave one out")
@@ -294,6 +301,13 @@ def train(
         print_json(report) if as_json else show_preflight(report)
         if not report.would_start:
             raise typer.Exit(1)
+        return
+    if find_lr:
+        with listening() as emit:
+            from vitcli.workflows.find_lr import find_lr as find_lr_workflow
+
+            found = find_lr_workflow(*layers, emit=emit)
+        print_json(found) if as_json else show_found_rate(found, sys.argv[1:])
         return
     if settings.data.folds and not settings.data.fold:
         with listening() as emit:

@@ -189,7 +189,9 @@ def fit(
             images=images,
         )
         try:
-            trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
+            trainer = build_trainer(
+                config, model, data, computing, features=run.cache("features"), saver=saver, emit=emit, stop=stop
+            )
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -231,22 +233,24 @@ def result_of(run: Run) -> TrainResult:
     )
 
 
-def _trainer(
-    run: Run,
+def build_trainer(
     config: TrainConfig,
     model: VisionTransformer,
     data: TrainingData,
     computing: Computing,
-    saver: RunSaver,
+    *,
+    features: Path,
+    saver: RunSaver | None,
     emit: Emit,
     stop: StopRequest,
 ) -> Trainer:
-    """The trainer of a model; of its head alone, where the rest sees each image only once."""
+    """The trainer of a model; of its head alone, where the rest sees each image only once: ``features`` keeps what of it."""
     device = computing.device
     trained: nn.Module = model
     train_batches: TrainBatches
     if sees_images_once(config):
-        saver.backbone = model.state_dict()
+        if saver:
+            saver.backbone = model.state_dict()
         trained = HeadOnly(model)
         train_batches, val_batches = feature_batches(
             model,
@@ -254,7 +258,7 @@ def _trainer(
             config,
             device=device,
             precision=computing.inference,
-            cache=run.cache("features"),
+            cache=features,
             emit=emit,
             stop=stop,
         )
