@@ -34,8 +34,8 @@ def draw_rates(
     axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
     axes.axvline(suggested, color="tab:green", label=f"suggested: {suggested:.2g}")
     axes.axvline(least, color="black", linestyle=":", label=f"least loss: {least:.2g}")
-    low, high = min(smoothed), max(smoothed[: list(smoothed).index(min(smoothed)) + 1])
-    axes.set_ylim(low - 0.3 * (high - low), high + 1.2 * (high - low))  # what diverges leaves the picture
+    low, high = min(losses), max(smoothed[: list(smoothed).index(min(smoothed)) + 1])
+    axes.set_ylim(low - 0.1 * (high - low), high + (high - low))  # what diverges leaves the picture
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss (nats)")
     axes.grid(alpha=0.3)
     axes.legend()
