@@ -193,7 +193,7 @@ def train(
     ] = None,
     grad_checkpointing: Annotated[
         bool | None,
-        _option("--grad-checkpointing", help="A fraction of the memory for a third more time.", panel=_RUN),
+        _option("--grad-checkpointing", help="Compute blocks twice: less memory, more time.", panel=_RUN),
     ] = None,
     dry_run: Annotated[
         bool,

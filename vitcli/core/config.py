@@ -271,7 +271,7 @@ class RunConfig:
     a head alone never is compiled."""
     grad_checkpointing: bool = False
     """Keep only what enters each block for the backward pass, and compute the rest once more (Chen et al. 2016): a
-    fraction of the memory for about a third more time, and the same result."""
+    fraction of the memory for up to a third more time, and the same result."""
     save_every: int = 0
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
     save_steps: int = 0
