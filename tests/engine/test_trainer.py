@@ -133,7 +133,7 @@ def script_validation(monkeypatch, outcomes):
     """Validation that gives (right answers of 4, margin between the two logits) epoch by epoch."""
     script = iter(outcomes)
 
-    def scripted(*_arguments):
+    def scripted(*_arguments, **_options):
         right, margin = next(script)
         signs = torch.tensor([1.0] * right + [-1.0] * (4 - right))
         return torch.stack([signs * margin, torch.zeros(4)], dim=1), torch.zeros(4, dtype=torch.int64)

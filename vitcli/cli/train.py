@@ -19,6 +19,7 @@ from vitcli.cli.options import (
     ValFractionOption,
 )
 from vitcli.cli.train_kinds import carry_out
+from vitcli.cli.train_values import batch_settings, head_width
 from vitcli.core.errors import UsageError
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
@@ -117,7 +118,10 @@ def train(
     epochs: Annotated[
         int | None, _option("--epochs", "-e", help="Passes over the training images.", panel=_OPTIM)
     ] = None,
-    batch_size: Annotated[int | None, _option("--batch-size", "-b", help="Images per step.", panel=_OPTIM)] = None,
+    batch_size: Annotated[
+        str | None,
+        _option("--batch-size", "-b", help="Images per step; auto: in parts that suit the device.", panel=_OPTIM),
+    ] = None,
     lr: Annotated[float | None, _option("--lr", help="Peak learning rate.", panel=_OPTIM)] = None,
     opt: Annotated[str | None, _option("--opt", help="muon, adamw, adam or sgd.", panel=_OPTIM)] = None,
     weight_decay: Annotated[float | None, _option("--weight-decay", "--wd", help="Weight decay.", panel=_OPTIM)] = None,
@@ -204,9 +208,16 @@ def train(
         str | None,
         _option("--compile", help="Compile the model: auto (where it pays), on or off.", panel=_RUN, default="auto"),
     ] = None,
+    grad_checkpointing: Annotated[
+        bool | None,
+        _option("--grad-checkpointing", help="Compute blocks twice: less memory, more time.", panel=_RUN),
+    ] = None,
     dry_run: Annotated[
         bool,
         _option("--dry-run", help="Check every image, look for duplicates, take two steps; train nothing.", panel=_RUN),
+    ] = False,
+    find_lr: Annotated[
+        bool, _option("--find-lr", help="Look for the learning rate with 120 steps; train nothing.", panel=_RUN)
     ] = False,
     data_dir: DataDirOption = "",
     as_json: JsonOption = False,
@@ -241,13 +252,12 @@ def train(
             "name": model,
             "image_size": image_size,
             "drop_path": drop_path,
-            "head_width": _head_width(head),
+            "head_width": head_width(head),
             "head_dropout": head_dropout,
         },
         "optim": {
             "epochs": epochs,
-            "batch_size": batch_size,
-            "grad_accum_steps": grad_accum_steps,
+            **batch_settings(batch_size, grad_accum_steps),
             "optimizer": opt,
             "lr": lr,
             "weight_decay": weight_decay,
@@ -283,6 +293,7 @@ def train(
             "amp": amp,
             "amp_dtype": amp_dtype,
             "compile": compile,
+            "grad_checkpointing": grad_checkpointing,
             "save_every": save_every,
             "save_steps": save_steps,
             "tensorboard": tensorboard,
@@ -294,14 +305,4 @@ def train(
 
     layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
-    carry_out(layers, settings, resume=resume, from_run=from_run, dry_run=dry_run, as_json=as_json)
-
-
-def _head_width(head: str | None) -> int | None:
-    """``linear`` is 0, ``mlp:512`` is 512."""
-    if head is None or head == "linear":
-        return None if head is None else 0
-    kind, _, width = head.partition(":")
-    if kind != "mlp" or not width.isdecimal() or not int(width):
-        raise UsageError(f"--head {head!r} is no head", hint="expected: linear, or mlp:WIDTH, for example mlp:512")
-    return int(width)
+    carry_out(layers, settings, resume=resume, from_run=from_run, dry_run=dry_run, find_lr=find_lr, as_json=as_json)

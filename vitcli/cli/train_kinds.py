@@ -1,11 +1,13 @@
 """The kinds of training that ``vit train`` begins: anew, as an earlier run, on where one ended, in folds; or a dry run."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
 from vitcli.cli.console import listening, print_json
+from vitcli.cli.found_rate import show_found_rate
 from vitcli.cli.train_report import show_preflight, show_result
 from vitcli.core.errors import UsageError
 
@@ -23,6 +25,7 @@ def carry_out(
     resume: str | None,
     from_run: str | None,
     dry_run: bool,
+    find_lr: bool,
     as_json: bool,
 ) -> None:
     """Train, and show what came of it.
@@ -33,18 +36,25 @@ def carry_out(
         resume: a run to go on with.
         from_run: a run to train anew.
         dry_run: look at what training would meet, and train nothing.
+        find_lr: look for the learning rate, and train nothing.
         as_json: how it is shown.
 
     Raises:
         UsageError: these exclude each other.
     """
-    if dry_run and resume is not None:
-        raise UsageError("--dry-run looks at what --resume has begun already", hint="leave one out")
-    if from_run is not None and (dry_run or resume is not None):
-        other = "--dry-run" if dry_run else "--resume"
-        raise UsageError(f"--from-run begins a new run, and {other} begins none", hint="leave one out")
+    kinds = {
+        "--resume": resume is not None,
+        "--from-run": from_run is not None,
+        "--dry-run": dry_run,
+        "--find-lr": find_lr,
+    }
+    if len(asked := [flag for flag, is_on in kinds.items() if is_on]) > 1:
+        raise UsageError(f"{' and '.join(asked)} do not go together", hint="give one of them")
     if dry_run:
         _dry_run(layers, as_json=as_json)
+        return
+    if find_lr:
+        _find_lr(layers, as_json=as_json)
         return
     result: TrainResult | FoldsResult
     with listening() as emit:
@@ -65,6 +75,14 @@ def carry_out(
 
             result = train(*layers, emit=emit)
     print_json(result) if as_json else show_result(result)
+
+
+def _find_lr(layers: "Sequence[Settings]", *, as_json: bool) -> None:
+    with listening() as emit:
+        from vitcli.workflows.find_lr import find_lr
+
+        found = find_lr(*layers, emit=emit)
+    print_json(found) if as_json else show_found_rate(found, sys.argv[1:])
 
 
 def _dry_run(layers: "Sequence[Settings]", *, as_json: bool) -> None:

@@ -160,7 +160,8 @@ class OptimConfig:
     batch_size: int = 128
     """Images per optimiser step."""
     grad_accum_steps: int = 1
-    """Parts into which a batch is cut to save memory; the step stays the same."""
+    """Parts into which a batch is cut to save memory; the step stays the same. 0: as few as fit into the memory of a GPU,
+    on a CPU those that are fastest; ``--batch-size auto`` says so. Where memory does not suffice, there are more."""
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "muon"
     """muon: Muon (Jordan 2024) on the matrices of the blocks, AdamW on all else; adam: weight decay as L2 penalty."""
     lr: float = 0.0
@@ -210,8 +211,9 @@ class OptimConfig:
     """Stop after this many epochs without a better one; 0: never."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "grad_accum_steps", "step_size"):
+        for name in ("epochs", "batch_size", "step_size"):
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
+        check(self.grad_accum_steps >= 0, f"grad_accum_steps = {self.grad_accum_steps} is negative")
         check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
         check(0 <= self.lr < float("inf"), f"lr = {self.lr} is negative or endless")
         for name in ("adamw_lr", "layer_decay"):
@@ -299,6 +301,9 @@ class RunConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """Train through torch.compile; auto: on CUDA devices, where training is long enough to win back the time;
     a head alone never is compiled."""
+    grad_checkpointing: bool = False
+    """Keep only what enters each block for the backward pass, and compute the rest once more (Chen et al. 2016): a
+    fraction of the memory for up to a third more time, and the same result."""
     save_every: int = 0
     """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
     save_steps: int = 0

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitcli.core.events import ignore
 from vitcli.engine.device import Precision
+from vitcli.engine.micro_batches import MicroBatches
 
 
 class Score(NamedTuple):
@@ -36,6 +38,8 @@ def predict_logits(
     batches: Iterable[tuple[Tensor, Tensor]],
     precision: Precision,
     on_batch: Callable[[int], None] = lambda images: None,
+    *,
+    parts: MicroBatches | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run the model in evaluation mode, and put it back into the mode that it was in.
 
@@ -44,19 +48,33 @@ def predict_logits(
         batches: images and labels, on the model's device.
         precision: what to compute in.
         on_batch: told the number of images of each finished batch.
+        parts: into which batches are cut, and further where memory does not suffice; None: at first into one.
 
     Returns:
         float32 logits (N, classes) and labels (N,), on the CPU.
+
+    Raises:
+        DeviceError: there is not enough memory for a single image.
     """
     was_training = model.training
     model.eval()
+    parts = parts or MicroBatches(1, emit=ignore)
     logits, labels = [], []
     try:
         for images, targets in batches:
-            with precision.autocast():
-                logits.append(model(images).float())
+            logits.append(in_parts(model, images, precision, parts))
             labels.append(targets)
             on_batch(len(targets))
     finally:
         model.train(was_training)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+
+
+def in_parts(model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, parts: MicroBatches) -> Tensor:
+    """What a model makes of images (B, C, H, W), as float32, in as many parts as memory asks for."""
+
+    def compute(part: int) -> Tensor:
+        with precision.autocast():
+            return torch.cat([model(some).float() for some in images.split(part)])
+
+    return parts.fitted(compute, len(images))

@@ -72,8 +72,8 @@ def seconds_per_image(
         copy = deepcopy(model, {id(module): nn.Identity() for module in left_out}).train(work == "training")
         images = torch.randn(1, *image_shape, device=device)
         for precision in precisions.values():  # the first step of all loads libraries and takes memory
-            _step_seconds(copy, images, work, precision)
-        while len(images) < most_images and _step_seconds(copy, images, work, precisions["float32"]) < _LONG_ENOUGH:
+            step_seconds(copy, images, work, precision)
+        while len(images) < most_images and step_seconds(copy, images, work, precisions["float32"]) < _LONG_ENOUGH:
             images = torch.randn(min(2 * len(images), most_images), *image_shape, device=device)
         seconds: dict[str, list[float]] = {name: [] for name in precisions}
         started = time.perf_counter()
@@ -81,11 +81,12 @@ def seconds_per_image(
             if rounds >= _LEAST_ROUNDS and time.perf_counter() - started > _ROUNDS_SECONDS:
                 break
             for name, precision in precisions.items():  # in turn, so that whatever else happens hits both alike
-                seconds[name].append(_step_seconds(copy, images, work, precision))
+                seconds[name].append(step_seconds(copy, images, work, precision))
     return {name: statistics.median(times) / len(images) for name, times in seconds.items()}
 
 
-def _step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precision) -> float:
+def step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precision) -> float:
+    """Of one forward pass, or of forward and backward in training, after which the model has gradients."""
     is_cuda = images.device.type == "cuda"
     if is_cuda:
         torch.cuda.synchronize(images.device)

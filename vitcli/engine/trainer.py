@@ -8,6 +8,8 @@ the steps before it have changed: a new trainer with that state goes on as if no
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ from vitcli.engine.doctor import Answers, Doctor
 from vitcli.engine.evaluate import Score, predict_logits, score
 from vitcli.engine.growth import Growth
 from vitcli.engine.judging import build_average, judge
+from vitcli.engine.micro_batches import MicroBatches, memory_for
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets, answers
 from vitcli.engine.optim import Optimizers, build_optimizers
@@ -126,6 +129,8 @@ class Trainer:
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
+        self.micro_batches = MicroBatches(config.grad_accum_steps, emit=emit, training=True)
+        self._judging = MicroBatches(1, emit=emit)
         self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
@@ -164,6 +169,7 @@ class Trainer:
             "optimizers": self.optimizers.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "totals": self.totals.state_dict(),
+            "micro_batches": self.micro_batches.count,
             "records": [asdict(record) for record in self.records],
         }
 
@@ -178,6 +184,7 @@ class Trainer:
         if state["scaler"]:  # there is none where another device computes in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
         self.totals.load_state_dict(state["totals"])
+        self.micro_batches.count = state.get("micro_batches", self.config.grad_accum_steps)
         self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property
@@ -218,29 +225,35 @@ class Trainer:
 
     def time_steps(self) -> list[float]:
         """Take the steps of one epoch, and say how many seconds each took; nothing is judged or saved."""
-        self.model.train()
         seconds = []
         started = time.perf_counter()
-        for images, labels in self.train.epoch(self.epoch):
-            self._step(images, labels)
-            self.totals.loss.item()  # waits for the device
+        for _ in islice(self.losses(), len(self.train)):
             now = time.perf_counter()
             seconds.append(now - started)
             started = now
         return seconds
 
+    def losses(self) -> Iterator[float]:
+        """Take steps, epoch after epoch; each batch's mean loss, as it was before its step. Nothing is judged or saved."""
+        self.model.train()
+        while True:
+            for images, labels in self.train.epoch(self.epoch):
+                self.totals = EpochTotals.none(self._device)
+                self._step(images, labels)
+                yield self.totals.mean_loss  # which waits for the device
+            self.epoch, self.step = self.epoch + 1, 0
+
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step, in ``grad_accum_steps`` parts."""
-        seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
+        """One optimiser step, in ``grad_accum_steps`` parts, or more where memory does not suffice."""
         self.optimizers.set_factor(self.factor(self._steps_done))
-        self.optimizers.zero_grad()
         images = self._growth(images, self.epoch) if self._growth else images
         targets = Targets(labels, partners=labels)
         if self.mixing:
             images, share = self.mixing(images, epoch=self.epoch, step=self.step)
             targets = Targets(labels, partners=labels.flip(0), share=share)
-        loss, correct = self._backward(images, targets)
-        norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
+        loss, correct = self.micro_batches.fitted(partial(self._backward, images, targets), len(images))
+        with memory_for("the moments of the optimizer", hint="--opt sgd keeps fewer of them than --opt adamw"):
+            norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         if self.average is not None:
             self.average.after_step(self.model)
         totals = self.totals
@@ -250,10 +263,11 @@ class Trainer:
         totals.images += len(labels)
         self.step += 1
 
-    def _backward(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    def _backward(self, images: Tensor, targets: Targets, part: int) -> tuple[Tensor, Tensor]:
         """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right."""
+        seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
+        self.optimizers.zero_grad()
         count = len(images)
-        part = -(-count // self.config.grad_accum_steps)
         total, correct = self.totals.loss.new_zeros(()), self.totals.correct.new_zeros(())
         for start in range(0, count, part):
             here = slice(start, start + part)
@@ -323,7 +337,7 @@ class Trainer:
 
     def _score(self, model: nn.Module) -> Score:
         """What a model is worth on the validation images."""
-        logits, labels = predict_logits(model, self.val, self.val_precision)
+        logits, labels = predict_logits(model, self.val, self.val_precision, parts=self._judging)
         self._answers = Answers.of(logits.argmax(dim=1), labels)
         found = score(logits, labels)
         if found.loss - found.loss != 0:

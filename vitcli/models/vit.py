@@ -3,8 +3,11 @@
 Shapes: B images, C channels, N tokens, D width. Tokens are ordered [class, distillation, registers, patches].
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.layers import (
@@ -47,6 +50,8 @@ class VisionTransformer(nn.Module):
         """How many of the first tokens the last block computes; None: all."""
         self.heads_apart = False
         """In training, the logits of two heads are given side by side, for a teacher (Touvron et al. 2021)."""
+        self.grad_checkpointing = False
+        """Blocks keep nothing but their input for the backward pass of training, and compute the rest once more then."""
         self._initialise()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,8 +63,8 @@ class VisionTransformer(nn.Module):
         *lower, last = self.blocks
         tokens = self.embed(images)
         for block in lower:
-            tokens = block(tokens)
-        return self.pool(last(tokens, self.num_read))
+            tokens = self._through(block, tokens)
+        return self.pool(self._through(last, tokens, self.num_read))
 
     def classify(self, features: Tensor) -> Tensor:
         """What ``features`` gives -> logits (B, classes); in training with ``heads_apart``, (B, 2, classes) of two heads."""
@@ -152,6 +157,12 @@ class VisionTransformer(nn.Module):
         split = self.positions.shape[1] - rows * columns
         patches = resampling((rows, columns), grid, self.positions.device) @ self.positions[:, split:]
         return torch.cat([self.positions[:, :split], patches], dim=1)
+
+    def _through(self, block: nn.Module, *given: Any) -> Tensor:
+        """What a block makes of tokens; with gradient checkpointing (Chen et al. 2016) with the same draws once more."""
+        recomputes = self.grad_checkpointing and self.training and torch.is_grad_enabled()
+        output: Tensor = checkpoint(block, *given, use_reentrant=False) if recomputes else block(*given)
+        return output
 
     def _add_positions(self) -> None:
         config = self.config

@@ -16,6 +16,7 @@ from vitcli.data.loader import Batches
 from vitcli.data.raw import SplitName
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.metrics import Metrics, compute_metrics
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.figures.confusion import draw_confusion
 from vitcli.workflows.judged_images import AskedSplit, JudgedImages, choose_images, labels_of_model
 from vitcli.workflows.loading import LoadedModel, load_models, names_of
@@ -176,7 +177,7 @@ def _logits(
         done += count
         emit(TaskProgress(task=task, done=done, total=batches.num_images))
 
-    return predict_logits(model.model, batches, model.precision, on_batch)
+    return predict_logits(model.model, batches, model.precision, on_batch, parts=MicroBatches(1, emit=emit))
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:

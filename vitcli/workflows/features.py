@@ -19,6 +19,8 @@ from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import write_tensors
 from vitcli.engine.device import Precision
+from vitcli.engine.evaluate import in_parts
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.training_data import TrainingData
 
@@ -177,9 +179,9 @@ def _features(
     model: VisionTransformer, batches: Iterable[Batch], precision: Precision, progress: _Progress
 ) -> tuple[Tensor, Tensor]:
     features, labels = [], []
+    parts = MicroBatches(1, emit=progress.emit)
     for images, targets in batches:
-        with precision.autocast():
-            features.append(model.features(images).float().cpu())
+        features.append(in_parts(model.features, images, precision, parts).cpu())
         labels.append(targets.cpu())
         progress.add(len(targets))
     return torch.cat(features), torch.cat(labels)

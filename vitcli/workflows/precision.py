@@ -138,16 +138,9 @@ def _mixed(device: torch.device, asked: str) -> str | None:
 def _seconds(model: VisionTransformer, work: Work, dtype: str, batch: int) -> Mapping[str, float]:
     """Seconds per image by precision, as they are remembered or measured, of a model of ``_BLOCKS`` blocks at most."""
     config = model.config
-    settings = {name: value for name, value in asdict(config).items() if name not in _NO_MATTER_OF_SPEED}
-    question: dict[str, Any] = {
-        "work": work,
-        "precision": dtype,
-        "machine": fingerprint(next(model.parameters()).device),
-        "model": settings,
-    }
+    question = question_about(model, work) | {"precision": dtype}
     if work == "training":
-        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        question |= {"trained_parameters": trained, "batch": batch}
+        question["batch"] = batch
 
     def measure() -> dict[str, float]:
         return seconds_per_image(
@@ -160,6 +153,22 @@ def _seconds(model: VisionTransformer, work: Work, dtype: str, batch: int) -> Ma
         )
 
     return measured_once(question, measure, folder=data_dir() / "measured")
+
+
+def question_about(model: VisionTransformer, work: Work) -> dict[str, Any]:
+    """What the speed of a model depends on, here, for ``measured_once``."""
+    settings = {name: value for name, value in asdict(model.config).items() if name not in _NO_MATTER_OF_SPEED}
+    question: dict[str, Any] = {
+        "work": work,
+        "machine": fingerprint(next(model.parameters()).device),
+        "model": settings,
+    }
+    if work == "training":
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        question["trained_parameters"] = trained
+        if model.grad_checkpointing:
+            question["grad_checkpointing"] = True
+    return question
 
 
 def _compiles(
@@ -187,4 +196,4 @@ def _compiles(
 
 def _batch(config: TrainConfig) -> int:
     """Images of one forward pass."""
-    return -(-config.optim.batch_size // config.optim.grad_accum_steps)
+    return -(-config.optim.batch_size // max(config.optim.grad_accum_steps, 1))

@@ -21,6 +21,8 @@ from vitcli.data.preprocess import load_array
 from vitcli.data.registry import find_entry
 from vitcli.data.store import data_dir
 from vitcli.data.submission import find_form
+from vitcli.engine.evaluate import in_parts
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.workflows.images import image_files
 from vitcli.workflows.loading import LoadedModel, load_models, names_of
 
@@ -156,13 +158,14 @@ def _probabilities(
 ) -> Iterator[Tensor | DataError]:
     """For every file, in order, the mean over the models of the probabilities of the first one's classes, (K,)."""
     geometries = {model.checkpoint.preprocessing.geometry for model in models}
+    parts = MicroBatches(1, emit=emit)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), batch_size):
             emit(TaskProgress(task="predicting", done=start, total=len(files)))
             batch = files[start : start + batch_size]
             arrays = {geometry: list(pool.map(partial(_read, geometry=geometry), batch)) for geometry in geometries}
             good = [at for at, array in enumerate(next(iter(arrays.values()))) if not isinstance(array, DataError)]
-            mean = iter(_mean_probabilities(models, arrays, good) if good else ())
+            mean = iter(_mean_probabilities(models, arrays, good, parts) if good else ())
             for array in next(iter(arrays.values())):
                 yield array if isinstance(array, DataError) else next(mean)
     emit(TaskProgress(task="predicting", done=len(files), total=len(files)))
@@ -180,6 +183,7 @@ def _mean_probabilities(
     models: Sequence[LoadedModel],
     arrays: Mapping[Geometry, Sequence[NDArray[np.uint8] | DataError]],
     good: Sequence[int],
+    parts: MicroBatches,
 ) -> Tensor:
     """Of the images that could be read, (B, K), on the CPU."""
     first = models[0].checkpoint.classes
@@ -187,8 +191,7 @@ def _mean_probabilities(
     for model in models:
         found = arrays[model.checkpoint.preprocessing.geometry]
         images = torch.from_numpy(np.stack([array for array in found if not isinstance(array, DataError)]))
-        with model.precision.autocast():
-            logits = model.model(model.to_input(images.to(model.device)))
+        logits = in_parts(model.model, model.to_input(images.to(model.device)), model.precision, parts)
         order = [model.checkpoint.classes.index(name) for name in first]
-        total += logits.float().softmax(dim=1).cpu()[:, order]
+        total += logits.softmax(dim=1).cpu()[:, order]
     return total / len(models)

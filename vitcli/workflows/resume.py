@@ -36,7 +36,7 @@ _DERIVED = ("resolved_model", "preprocessing")
 _FREE = frozenset(
     {
         *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers", "teacher.name"),
-        *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps"),
+        *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps", "run.grad_checkpointing"),
         *("run.tensorboard", "run.wandb", "run.log_steps"),
     }
 )

@@ -133,7 +133,8 @@ def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
         emit(Warned(text="most of the model stays as random as it starts: --init-from NAME or --pretrained is missing"))
     if not config.teacher.name and config.teacher != TeacherConfig():
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
-    sees_images_once(config)
+    if sees_images_once(config) and config.run.grad_checkpointing:
+        emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
     return config
 
 

@@ -35,6 +35,7 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.features import feature_batches, sees_images_once
 from vitcli.workflows.loggers import logged
+from vitcli.workflows.parts import with_parts
 from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import RunSaver, resume_command
@@ -120,8 +121,9 @@ def start(
     )
     for warning in diagnosis(config, model.config, source=source.preprocessing if source else None, data=data):
         emit(Warned(text=warning))
+    config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], emit=emit)
     images = len(data.members)
-    computing = choose_computing(model.to(device), config, num_images=images, recorded=computed, emit=emit)
+    computing = choose_computing(model, config, num_images=images, recorded=computed, emit=emit)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -193,7 +195,7 @@ def fit(
     emit(Note(text=f"run: {run.path} on {describe(computing.device)}"))
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
-    records: list[EpochRecord] = []
+    trainer: Trainer | None = None
     with logged(run, config, emit) as tell, run.recorded(), stop_requests() as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model.config)
@@ -205,11 +207,20 @@ def fit(
             images=images,
         )
         try:
-            trainer = _trainer(run, config, model, data, computing, teacher, saver, tell, stop)
+            trainer = build_trainer(
+                config,
+                model,
+                data,
+                computing,
+                teacher=teacher,
+                features=run.cache("features"),
+                saver=saver,
+                emit=tell,
+                stop=stop,
+            )
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
-            records = trainer.records
             trainer.fit()
             saver.wait()
         except Interrupted as error:
@@ -219,9 +230,11 @@ def fit(
         finally:
             saver.close()
             run.info["seconds"] = saver.seconds
-            if records:
+            if trainer:
+                run.info["micro_batches"] = trainer.micro_batches.count
+            if trainer and trainer.records:
                 with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
-                    draw_curves(records, run.figure("curves"), title=run.name)
+                    draw_curves(trainer.records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
     return result_of(run)
 
@@ -246,23 +259,25 @@ def result_of(run: Run) -> TrainResult:
     )
 
 
-def _trainer(
-    run: Run,
+def build_trainer(
     config: TrainConfig,
     model: VisionTransformer,
     data: TrainingData,
     computing: Computing,
+    *,
     teacher: Teacher | None,
-    saver: RunSaver,
+    features: Path,
+    saver: RunSaver | None,
     emit: Emit,
     stop: StopRequest,
 ) -> Trainer:
-    """The trainer of a model; of its head alone, where the rest sees each image only once."""
+    """The trainer of a model; of its head alone, where the rest sees each image only once: ``features`` keeps what of it."""
     device = computing.device
     trained: nn.Module = model
     train_batches: TrainBatches
     if sees_images_once(config):
-        saver.backbone = model.state_dict()
+        if saver:
+            saver.backbone = model.state_dict()
         trained = HeadOnly(model)
         train_batches, val_batches = feature_batches(
             model,
@@ -270,12 +285,12 @@ def _trainer(
             config,
             device=device,
             precision=computing.inference,
-            cache=run.cache("features"),
+            cache=features,
             emit=emit,
             stop=stop,
         )
     else:
-        train_batches, val_batches = _image_batches(data, config, device)
+        train_batches, val_batches = image_batches(data, config, device)
     return Trainer(
         trained,
         train=train_batches,
@@ -303,7 +318,7 @@ def _growth(config: TrainConfig, model: ModelConfig) -> Growth | None:
     return Growth(share, epochs=epochs, image_size=model.image_size, patch_size=model.patch_size) if share else None
 
 
-def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:
+def image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:
     """Shuffled, changed batches for training, and plain ones for validation."""
     to_input = InputTransform(data.preprocessing, device)
     train = Batches(

@@ -1,0 +1,170 @@
+"""What `vit train` does about memory: gradient checkpointing, parts of batches, and what becomes of too large ones."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_resume import TINY, Listener, Stopped
+from tests.cli.test_resume_killed import results
+from tests.conftest import Outcome
+from tests.engine.test_micro_batches import device_of
+from vitcli.core.events import Note, Warned
+from vitcli.core.runs import Run
+from vitcli.engine.checkpoint import load_checkpoint
+from vitcli.workflows.resume import resume
+from vitcli.workflows.train import train
+
+RunCli = Callable[..., Outcome]
+RUN = Path("experiments/run")
+
+
+def trained(folder: Path, *layers: dict, name: str = "run") -> dict:
+    """Files of a run, by name."""
+    train({"data": {"name": str(folder)}}, TINY, {"run": {"name": name}}, *layers)
+    return {file.removeprefix(f"{name}/"): content for file, content in dict(results(Path("experiments"))).items()}
+
+
+# gradient checkpointing
+
+
+def test_a_run_that_recomputes_is_the_same_run(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]) -> None:
+    draws = ("--drop-path", "0.3", "--set", "model.dropout=0.2", "--batch-size", "4", "--device", "cpu")
+    for name, words in (("plain", ()), ("recomputed", ("--grad-checkpointing",))):
+        outcome = run_cli("train", shapes, *tiny, *draws, "--name", name, *words)
+        assert outcome.code == 0, outcome.err
+    plain, recomputed = (Run(Path("experiments") / name) for name in ("plain", "recomputed"))
+    assert recomputed.config["run"]["grad_checkpointing"] is True
+    assert recomputed.config["resolved_model"] == plain.config["resolved_model"]
+    weights = [load_checkpoint(run.best_checkpoint) for run in (plain, recomputed)]
+    assert weights[0].model == weights[1].model
+    assert all(weights[0].weights[name].equal(tensor) for name, tensor in weights[1].weights.items())
+
+
+def test_a_run_may_go_on_with_gradient_checkpointing(shapes: Path) -> None:
+    expected = trained(shapes, name="whole")
+    with pytest.raises(Stopped):
+        train({"data": {"name": str(shapes)}}, TINY, emit=Listener(2))
+    resume("run", {"run": {"grad_checkpointing": True}})
+    found = {name.removeprefix("run/"): each for name, each in dict(results(Path("experiments"))).items()}
+    assert found["checkpoints/last.safetensors"][0] == expected["checkpoints/last.safetensors"][0]
+
+
+def test_gradient_checkpointing_that_changes_nothing_is_said(run_cli: RunCli, shapes: Path, trained_run: Path) -> None:
+    words = ("--init-from", trained_run, "--freeze-backbone", "--epochs", "1", "--grad-checkpointing")
+    outcome = run_cli("train", shapes, *words)
+    assert outcome.code == 0, outcome.err
+    assert "--grad-checkpointing changes nothing" in outcome.err
+
+
+# too large a batch
+
+
+def test_a_run_whose_batches_do_not_fit_says_so_and_ends_well(shapes: Path) -> None:
+    listener = Listener()
+    with device_of(2):
+        result = train({"data": {"name": str(shapes)}}, TINY, emit=listener)
+    assert result.epochs == 4
+    assert listener.said(Warned).count("not enough memory for 4 images at once: from here on 2") == 1
+    assert Run(RUN).info["micro_batches"] == 2
+    assert Run(RUN).config["optim"]["grad_accum_steps"] == 1
+
+
+def test_a_run_that_cannot_take_a_single_image_has_failed(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]) -> None:
+    with device_of(0):
+        outcome = run_cli("train", shapes, *tiny, "--device", "cpu", "--name", "run")
+    assert outcome.code == 1
+    assert "not enough memory for a single image" in outcome.err
+    assert "--grad-checkpointing" in outcome.err
+    assert Run(RUN).status == "failed"
+
+
+@pytest.mark.parametrize("words", [("eval",), ("predict",)])
+def test_judging_goes_on_in_parts(
+    run_cli: RunCli, trained_run: Path, digit: Path, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    where = ("--model", trained_run, "--device", "cpu", "--json")
+    given = (
+        [Path(shutil.copy(digit, tmp_path / f"{number}.png")) for number in range(3)]
+        if words == ("predict",)
+        else ["--split", "val"]
+    )
+    whole = run_cli(*words, *given, *where)
+    with device_of(2):
+        cut = run_cli(*words, *given, *where)
+    assert "not enough memory for" in cut.err
+    assert cut.code == whole.code == 0
+    ours, theirs = (json.loads(outcome.out) for outcome in (cut, whole))
+    if words == ("eval",):
+        assert ours["metrics"]["confusion"] == theirs["metrics"]["confusion"]
+        assert ours["metrics"]["loss"] == pytest.approx(theirs["metrics"]["loss"], abs=1e-6)
+    else:
+        for row, expected in zip(ours["rows"], theirs["rows"], strict=True):
+            assert row["classes"] == expected["classes"]
+            assert row["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
+
+
+def test_features_of_a_frozen_backbone_are_computed_in_parts(run_cli: RunCli, shapes: Path, trained_run: Path) -> None:
+    words = ("train", shapes, "--init-from", trained_run, "--freeze-backbone", "--epochs", "1", "--device", "cpu")
+    with device_of(5):
+        outcome = run_cli(*words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("not enough memory for") == 1
+
+
+# --batch-size auto
+
+
+def test_auto_keeps_the_batch_and_records_its_parts(
+    run_cli: RunCli, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "data"))
+    words = ("train", "digits", *tiny, "--device", "cpu", "--amp", "off")
+    outcome = run_cli(*words, "--batch-size", "auto", "--name", "auto")
+    assert outcome.code == 0, outcome.err
+    assert "each batch of 128 images is taken" in outcome.err
+    chosen = Run(Path("experiments/auto")).config["optim"]
+    assert chosen["batch_size"] == 128
+    parts = chosen["grad_accum_steps"]
+    assert parts in {1, 2, 4, 8, 16}
+    assert len(list((tmp_path / "data" / "measured").iterdir())) == 1
+    for name, more in (("again", ("--batch-size", "auto")), ("told", ("--grad-accum-steps", parts))):
+        assert run_cli(*words, *more, "--name", name).code == 0
+        weights = [load_checkpoint(Run(Path("experiments") / each).best_checkpoint).weights for each in ("auto", name)]
+        assert all(weights[0][key].equal(tensor) for key, tensor in weights[1].items())
+    assert len(list((tmp_path / "data" / "measured").iterdir())) == 1
+
+
+def test_a_run_with_auto_goes_on_with_the_parts_that_it_had(shapes: Path) -> None:
+    auto = {"optim": {"grad_accum_steps": 0}}
+    expected = trained(shapes, auto, name="whole")
+    with pytest.raises(Stopped):
+        train({"data": {"name": str(shapes)}}, TINY, auto, emit=Listener(2))
+    listener = Listener()
+    resume("run", emit=listener)
+    assert "each batch of" not in listener.said(Note)
+    found = {name.removeprefix("run/"): each for name, each in dict(results(Path("experiments"))).items()}
+    assert found["checkpoints/last.safetensors"][0] == expected["checkpoints/last.safetensors"][0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--batch-size", "auto", "--grad-accum-steps", "2"), "both say how a batch is cut"),
+        (("--batch-size", "many"), "'many' is no number of images"),
+        (("--batch-size", "-4"), "'-4' is no number of images"),
+        (("--batch-size", "0"), "batch_size = 0 is not positive"),
+        (("--grad-accum-steps", "-1"), "grad_accum_steps = -1 is negative"),
+    ],
+)
+def test_what_is_no_size_of_a_batch_is_refused(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:
+    outcome = run_cli("train", "digits", *words)
+    assert outcome.code == 1
+    assert said in outcome.err
+
+
+def test_a_dry_run_takes_auto_for_the_whole_batch(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]) -> None:
+    outcome = run_cli("train", shapes, *tiny, "--batch-size", "auto", "--dry-run", "--device", "cpu")
+    assert outcome.code == 0, outcome.err

@@ -1,0 +1,254 @@
+"""Where a batch does not fit into memory, its parts are halved, and the step is as if they had been so small at once."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from tests.engine.test_state import trainer_in, without_timings
+from tests.engine.test_trainer import CPU, Batches, build_model, build_trainer
+from vitcli.core.errors import DeviceError, Interrupted, TrainingError
+from vitcli.core.events import Warned
+from vitcli.engine.device import Precision
+from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.micro_batches import MicroBatches, is_out_of_memory
+from vitcli.engine.state import load_state
+from vitcli.models.layers import Attention, ConvPatchEmbedding
+
+FLOAT32 = Precision(CPU, amp="off", dtype="bfloat16")
+
+
+@contextmanager
+def device_of(images, *, layer=ConvPatchEmbedding, after=0, judging=True):
+    """A device that has memory for so many images: a layer that is given more of them fails as on a GPU.
+
+    After so many passes of that layer the memory is gone; before, there is enough of it. Without ``judging``, there is
+    enough for what needs no gradients.
+    """
+    passes = 0
+
+    def allocate(module, given):
+        nonlocal passes
+        if not isinstance(module, layer) or not (judging or torch.is_grad_enabled()):
+            return
+        passes += 1
+        if passes > after and len(given[0]) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(allocate)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def fitted(trainer):
+    """Everything that a trainer comes to."""
+    trainer.fit()
+    return without_timings(trainer.state_dict())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("layer", [ConvPatchEmbedding, Attention])
+def test_a_batch_that_does_not_fit_is_taken_in_halves_to_the_bit_as_if_that_were_so_from_the_start(
+    tmp_path, optimizer, layer
+):
+    settings = {"optimizer": optimizer, "epochs": 2}
+    expected = fitted(trainer_in(tmp_path / "cut", grad_accum_steps=4, **settings))
+    with device_of(1, layer=layer, judging=False):  # a step has 4 images
+        assert fitted(trainer_in(tmp_path / "halved", **settings)) == expected
+    assert expected["micro_batches"] == 4
+
+
+class Backwards(torch.autograd.Function):
+    """Fails on the way back, when the gradients of later layers are there already."""
+
+    limit = 99
+
+    @staticmethod
+    def forward(_context, tensor):
+        return tensor.clone()
+
+    @staticmethod
+    def backward(_context, gradient):
+        if len(gradient) > Backwards.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return gradient
+
+
+def test_a_backward_pass_that_fails_leaves_no_gradients(tmp_path, monkeypatch):
+    expected = fitted(trainer_in(tmp_path / "cut", grad_accum_steps=2))
+    monkeypatch.setattr(Backwards, "limit", 2)
+    trainer = trainer_in(tmp_path / "halved")
+    trainer.model.blocks[1].register_forward_hook(lambda _module, _given, tokens: Backwards.apply(tokens))
+    assert fitted(trainer) == expected
+
+
+def test_parts_that_fitted_before_the_memory_was_gone_are_taken_again(tmp_path):
+    expected = fitted(trainer_in(tmp_path / "cut", epochs=1, grad_accum_steps=4))
+    trainer = trainer_in(tmp_path / "halved", epochs=1, grad_accum_steps=2)
+    with device_of(1, after=1, judging=False):  # the second part of the first step is the first that does not fit
+        assert fitted(trainer) == expected
+
+
+def test_it_is_said_once_and_the_step_stays_the_same():
+    events = []
+    trainer = build_trainer(events=events, train=Batches(size=20, batch_size=8))
+    with device_of(2):
+        records = trainer.fit()
+    training, judging = (event.text for event in events if isinstance(event, Warned))
+    assert training == (
+        "not enough memory for 8 images at once: from here on 2; batch size and learning rate stay the same"
+    )
+    assert judging == "not enough memory for 8 images at once: from here on 2"
+    assert [record.learning_rate for record in records] == [trainer.config.peak_lr] * 2
+    assert trainer._steps_done == 6
+
+
+def test_who_goes_on_from_a_state_does_not_try_more_again(tmp_path):
+    with device_of(2, judging=False):
+        expected = fitted(trainer_in(tmp_path / "whole"))
+        cut = trainer_in(tmp_path / "cut", stop_after=(2, 3))
+        with pytest.raises(Interrupted):
+            cut.fit()
+    events = []
+    again = trainer_in(tmp_path / "cut")
+    again.micro_batches._emit = events.append
+    again.load_state_dict(load_state(again.saver.path))
+    with device_of(2, judging=False):
+        assert fitted(again) == expected
+    assert not events
+
+
+def test_states_that_are_older_than_this_have_parts_as_configured(tmp_path):
+    trainer = trainer_in(tmp_path, grad_accum_steps=2)
+    state = trainer.state_dict()
+    del state["micro_batches"]
+    trainer.load_state_dict(state)
+    assert trainer.micro_batches.count == 2
+
+
+def test_memory_for_less_than_an_image_ends_training_with_what_to_do():
+    with device_of(0), pytest.raises(TrainingError, match="not enough memory for a single image") as refusal:
+        build_trainer().fit()
+    assert "--grad-checkpointing" in refusal.value.hint
+
+
+def test_no_room_for_moments_ends_training_with_what_to_do(monkeypatch):
+    trainer = build_trainer()
+
+    def full(*_arguments, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(TrainingError, match="moments") as refusal:
+        trainer.fit()
+    assert "sgd" in refusal.value.hint
+
+
+def test_other_errors_are_what_they_are():
+    def wrong(_part):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        MicroBatches(1, emit=lambda event: None).fitted(wrong, 8)
+
+
+@pytest.mark.parametrize(("images", "count"), [(8, 1), (7, 1), (5, 2), (1, 1), (3, 4), (100, 3)])
+def test_parts_get_smaller_until_they_are_single_images(images, count):
+    tried = []
+
+    def compute(part):
+        tried.append(part)
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(DeviceError):
+        MicroBatches(count, emit=lambda event: None).fitted(compute, images)
+    assert tried[0] == -(-images // count)
+    assert tried[-1] == 1
+    assert all(later == -(-images // (count * 2**at)) < tried[at - 1] for at, later in enumerate(tried) if at)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_means_that_memory_does_not_suffice(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+# judging
+
+
+def test_images_that_do_not_fit_are_judged_in_parts():
+    model, batches = build_model(), Batches(size=22, batch_size=8)
+    expected, labels = predict_logits(model, batches, FLOAT32)
+    events, counts = [], []
+    with device_of(3):
+        found = predict_logits(model, batches, FLOAT32, counts.append, parts=MicroBatches(1, emit=events.append))
+    torch.testing.assert_close(found[0], expected, atol=1e-6, rtol=0)
+    assert torch.equal(found[1], labels)
+    assert counts == [8, 8, 6]
+    assert len(events) == 1
+
+
+def test_memory_for_less_than_an_image_judges_nothing():
+    model = build_model()
+    with device_of(0), pytest.raises(DeviceError, match="a single image"):
+        predict_logits(model.train(), Batches(), FLOAT32)
+    assert model.training
+
+
+# real memory
+
+
+REAL = """
+import json, resource, sys
+import torch
+from tests.engine.test_trainer import Batches, build_model, build_trainer
+from vitcli.core.events import Warned
+
+def trainer(size, parts, events=None):
+    model = build_model(depth=4, width=32, mlp_width=128, patch_size=(1, 1), dropout=0.1)
+    batches = Batches(size=size, batch_size=size)
+    return build_trainer(model, train=batches, val=[(batches.images[:2], batches.labels[:2])], events=events,
+                         grad_accum_steps=parts, epochs=1, optimizer="sgd")
+
+trainer(16, 1).fit()  # loads libraries, and starts threads
+words = dict(line.split(":", 1) for line in open("/proc/self/status"))
+used = int(words["VmSize"].split()[0]) * 1024
+events = []
+tight = trainer(768, 1, events)
+unlimited = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + 120 * 2**20, unlimited[1]))
+tight.fit()
+resource.setrlimit(resource.RLIMIT_AS, unlimited)
+plain = trainer(768, tight.micro_batches.count)
+plain.fit()
+same = all(torch.equal(a, b) for a, b in zip(tight.model.parameters(), plain.model.parameters()))
+print(json.dumps([tight.micro_batches.count, same, [event.text for event in events if isinstance(event, Warned)]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process so")
+def test_a_process_whose_memory_is_limited_trains_to_the_same_bits():
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is free, not kept in pieces
+    answer = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=False, env=environment)
+    assert answer.returncode == 0, answer.stderr
+    count, same, said = json.loads(answer.stdout)
+    assert count > 1
+    assert same
+    assert len(said) == 1
+    assert re.match(rf"not enough memory for 768 images at once: from here on {-(-768 // count):,};", said[0])

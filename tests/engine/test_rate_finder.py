@@ -1,0 +1,123 @@
+"""The range test, on functions whose stable rates are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.engine.test_trainer import Batches, build_trainer
+from vitcli.core.errors import TrainingError
+from vitcli.engine import rate_finder
+from vitcli.engine.rate_finder import STEPS, range_test
+
+PLAIN = {"optimizer": "sgd", "momentum": 0, "weight_decay": 0, "clip_grad": 0}
+
+
+class Quadratic(nn.Module):
+    """sum(curvatures (x - noise)^2) / 2: gradient descent is stable at rates below 2 / the greatest curvature.
+
+    The noise is the batch's, as with real gradients: without it, x would be so near to 0 that it takes long to grow again.
+    """
+
+    no_decay = frozenset()
+
+    def __init__(self, curvatures, *, noise=0.0):
+        super().__init__()
+        self.noise = noise
+        self.x = nn.Parameter(torch.ones(len(curvatures)))
+        self.register_buffer("curvatures", torch.tensor(curvatures))
+
+    def forward(self, images):
+        away = self.x - self.noise * images[:, 0, 0, 0].mean()
+        return ((self.curvatures * away.square()).sum() / 2).expand(len(images), 1)
+
+    def layer_of(self, _name):
+        return 0
+
+    def is_head(self, _name):
+        return False
+
+
+def quadratic_trainer(*curvatures, noise=0.0, **settings):
+    trainer = build_trainer(Quadratic(curvatures, noise=noise), **{**PLAIN, "lr": 1.0, **settings})
+    trainer.objective = lambda losses, _targets: losses.sum()
+    return trainer
+
+
+@pytest.mark.parametrize("greatest", [0.1, 1.0, 30.0])
+def test_divergence_is_found_just_above_the_largest_stable_rate(greatest):
+    found = range_test(quadratic_trainer(greatest, greatest / 100, noise=0.3))
+    stable = 2 / greatest
+    assert stable < found.diverged < 3 * stable  # ten steps at the most, until the running mean has risen
+    assert found.suggested < found.least <= stable
+    assert found.suggested > stable / 1000
+
+
+def test_rates_grow_by_the_same_factor_around_the_configured_one():
+    found = range_test(quadratic_trainer(1e-3, lr=0.5))
+    rates = [point.lr for point in found.points]
+    assert rates[0] == pytest.approx(0.0005)
+    assert rates[-1] == pytest.approx(500)
+    assert len(rates) == STEPS
+    assert np.diff(np.log(rates)) == pytest.approx(math.log(1e6) / (STEPS - 1))
+    assert found.diverged is None
+
+
+def test_losses_are_those_before_each_step():
+    found = range_test(quadratic_trainer(1.0))
+    x = 1.0
+    for point in found.points:
+        assert point.loss == pytest.approx(x * x / 2, rel=1e-4, abs=1e-12)
+        x -= point.lr * x
+
+
+def test_groups_keep_their_proportions():
+    trainer = build_trainer(optimizer="muon", lr=0.02, adamw_lr=0.004, head_lr=0.1, schedule="cosine", epochs=30)
+    seen = []
+    step = trainer.optimizers.step
+
+    def watched(scaler, *, clip_grad):
+        seen.append(sorted({group["lr"] for group in trainer.optimizers.groups}))
+        step(scaler, clip_grad=clip_grad)
+
+    trainer.optimizers.step = watched
+    found = range_test(trainer)
+    for rates, point in zip(seen, found.points, strict=False):
+        assert rates == pytest.approx([0.2 * point.lr, point.lr, 5 * point.lr])
+
+
+def test_a_suggestion_trains():
+    settings = {"optimizer": "adamw", "lr": 1.0, "schedule": "cosine"}
+    found = range_test(build_trainer(train=Batches(size=64, batch_size=16), **settings))
+    assert 1e-3 < found.suggested < 0.2
+    records = build_trainer(
+        train=Batches(size=64, batch_size=16), epochs=15, **{**settings, "lr": found.suggested}
+    ).fit()
+    assert records[-1].val_accuracy > 0.9
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"), [(lambda losses: 0 * losses + 2, "falls at no"), (lambda losses: losses * math.nan, "no number")]
+)
+def test_where_no_rate_helps_none_is_suggested(loss, said):
+    trainer = quadratic_trainer(1.0)
+    trainer.objective = lambda losses, _targets: loss(losses).sum()
+    with pytest.raises(TrainingError, match=said):
+        range_test(trainer)
+
+
+def test_smoothing_keeps_straight_lines_and_takes_away_noise():
+    line = [3 - 0.1 * at for at in range(60)]
+    assert rate_finder._smoothed(line)[25:-25] == pytest.approx(line[25:-25])
+    noise = np.random.default_rng(0).normal(size=500).tolist()
+    assert np.std(rate_finder._smoothed(noise)) < 0.35 * np.std(noise)
+    assert rate_finder._smoothed([2.0]) == [2.0]
+
+
+def test_progress_is_told():
+    done = []
+    found = range_test(quadratic_trainer(1.0), on_step=done.append)
+    assert done == list(range(1, len(done) + 1))
+    assert len(done) >= len(found.points)

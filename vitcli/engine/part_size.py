@@ -1,0 +1,103 @@
+"""How large the parts are best that a batch is taken in: those that fit, or those that are fastest."""
+
+import random
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitcli.engine.device import Precision
+from vitcli.engine.micro_batches import is_out_of_memory
+from vitcli.engine.precision import step_seconds
+from vitcli.engine.trainer import Trainer
+
+_LEAST = 8
+"""Images that are worth a part of their own, on a CPU."""
+_LONG = 1.0
+"""Seconds of a step from which on a CPU gains nothing by a larger part."""
+_ROUNDS, _ROUNDS_SECONDS = 5, 5.0
+_ALIKE = 1.05
+"""Of parts that differ by less than this in time, the largest is taken."""
+_MARGIN = 0.9
+"""Share of the memory that may be used: the last steps of a long training must fit as the first ones do."""
+
+
+@contextmanager
+def draws_untouched(device: torch.device) -> Iterator[None]:
+    """What Python, NumPy and torch draw after the block is what they would have drawn before it."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries may draw from it
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def parts_that_fit(trainer: Trainer) -> int:
+    """Into how many parts a batch has to be cut to fit into memory with something to spare: 1, 2, 4 and so on.
+
+    Two steps are taken, for moments are made in the first. The trainer is of no use afterwards.
+    """
+    device = next(trainer.model.parameters()).device
+    with draws_untouched(device):
+        room = 0
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+            torch.cuda.reset_peak_memory_stats(device)
+        list(islice(trainer.losses(), 2))
+        if device.type == "cuda" and torch.cuda.max_memory_allocated(device) > _MARGIN * room:
+            trainer.micro_batches.count *= 2
+    return trainer.micro_batches.count
+
+
+def seconds_by_part(model: nn.Module, images: Tensor, precision: Precision) -> dict[str, float]:
+    """How long forward and backward pass of an image take, on a CPU, by the number of images that are taken at once.
+
+    The batch and its halves are timed, but none so small that it is not worth it. A copy of the model is; it takes some
+    seconds.
+
+    Args:
+        model: images (B, C, H, W) to logits.
+        images: a whole batch.
+        precision: what is computed in.
+
+    Returns:
+        Median seconds per image, by images of a part, the smallest first.
+    """
+    sizes = [len(images)]
+    while sizes[0] >= 2 * _LEAST:
+        sizes.insert(0, -(-sizes[0] // 2))
+    with draws_untouched(images.device):
+        copy = deepcopy(model).train()
+        seconds: dict[int, list[float]] = {}
+        for size in sizes:
+            try:
+                first = step_seconds(copy, images[:size], "training", precision)
+            except (RuntimeError, MemoryError) as error:
+                if seconds and is_out_of_memory(error):
+                    break
+                raise
+            seconds[size] = []
+            if first > _LONG:
+                break
+        started = time.perf_counter()
+        for rounds in range(_ROUNDS):
+            if rounds and time.perf_counter() - started > _ROUNDS_SECONDS:
+                break
+            for size, times in seconds.items():  # in turn, so that whatever else happens hits all alike
+                times.append(step_seconds(copy, images[:size], "training", precision))
+    return {str(size): statistics.median(times) / size for size, times in seconds.items()}
+
+
+def fastest_part(seconds: Mapping[str, float]) -> int:
+    """The number of images to take at once, given how long each takes: the largest of those that are about as fast."""
+    least = min(seconds.values())
+    return max(int(size) for size, value in seconds.items() if value <= _ALIKE * least)

@@ -1,0 +1,67 @@
+"""What ``--batch-size auto`` comes to: the batch stays the recipe's, and is cut into parts that suit the device."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.interrupts import StopRequest
+from vitcli.core.measurements import measured_once
+from vitcli.data.loader import Batches
+from vitcli.data.store import data_dir
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.part_size import fastest_part, parts_that_fit, seconds_by_part
+from vitcli.engine.trainer import Trainer
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.features import sees_images_once
+from vitcli.workflows.precision import question_about, training_precision
+
+
+def with_parts(
+    model: VisionTransformer, config: TrainConfig, batches: Callable[[], Batches], *, emit: Emit
+) -> TrainConfig:
+    """The configuration, with ``grad_accum_steps`` as a number; neither the model nor what is random is changed.
+
+    On GPUs a batch is cut into as few parts as fit into memory, which two steps on a copy show. A CPU has memory, and
+    caches that a part should fit into: what is fastest is measured once per machine and model, and remembered.
+
+    Args:
+        model: on its device.
+        config: the whole configuration.
+        batches: makes those of training, placed where they will be.
+        emit: told what was chosen.
+    """
+    if config.optim.grad_accum_steps:
+        return config
+    whole = replace(config, optim=replace(config.optim, grad_accum_steps=1))
+    if sees_images_once(config):  # its head is small
+        return whole
+    device = next(model.parameters()).device
+    precision, images = training_precision(model, whole), batches()
+    size = images.batch_size
+    if device.type == "cpu":
+        question = question_about(model, "training") | {"precision": precision.name, "parts_of": size}
+        seconds = measured_once(
+            question,
+            lambda: seconds_by_part(model, next(images.epoch(1))[0], precision),
+            folder=data_dir() / "measured",
+        )
+        parts, why = -(-size // fastest_part(seconds)), "which is fastest here"
+    else:
+        trainer = Trainer(
+            deepcopy(model),
+            train=images,
+            val=(),
+            config=whole.optim,
+            mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
+            precision=precision,
+            saver=None,
+            emit=ignore,
+            stop=StopRequest(),
+            seed=config.run.seed,
+        )
+        parts, why = parts_that_fit(trainer), "which fits into memory"
+    taken = f"in {parts} parts of {-(-size // parts)}" if parts > 1 else "at once"
+    emit(Note(text=f"each batch of {size} images is taken {taken}, {why}"))
+    return replace(config, optim=replace(config.optim, grad_accum_steps=parts))
