@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.download import download as download
     from vitcli.workflows.evaluate import evaluate as evaluate
     from vitcli.workflows.export import export as export
+    from vitcli.workflows.from_run import from_run as from_run
     from vitcli.workflows.loading import load_model as load_model
     from vitcli.workflows.predict import predict as predict
     from vitcli.workflows.preview import preview as preview
@@ -29,6 +30,7 @@ _API = {
     "download": "vitcli.workflows.download",
     "evaluate": "vitcli.workflows.evaluate",
     "export": "vitcli.workflows.export",
+    "from_run": "vitcli.workflows.from_run",
     "load_model": "vitcli.workflows.loading",
     "predict": "vitcli.workflows.predict",
     "preview": "vitcli.workflows.preview",
@@ -43,6 +45,7 @@ __all__ = [
     "download",
     "evaluate",
     "export",
+    "from_run",
     "load_model",
     "predict",
     "preview",

@@ -82,7 +82,7 @@ def test_the_table_of_metrics_says_what_json_says(trained_run: Path) -> None:
     records = Run(trained_run).metrics["epochs"]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row, record in zip(rows, records, strict=True):
-        assert row == {name: str(value) for name, value in flat(record).items()}
+        assert row == {name: "" if value is None else str(value) for name, value in flat(record).items()}
         assert record["peak_memory"] > 10**7
         assert record["learning_rates"].keys() == {"matrices", "rest"}
 
@@ -269,6 +269,8 @@ def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(shapes: Pat
     said = vit((*begin, "--wandb", "--log-steps", "2"), ("train", "--resume", "run", "--epochs", "3"))
     assert "warning" not in said
     assert "wandb" not in said.lower()
+    assert not {"\r", "\x1b", "\b"} & set(said)  # a log of plain lines
+    assert "ETA" in said
     records = sent(RUN)
     runs = [each["run"] for each in records if "run" in each]
     assert len(runs) >= 2  # of the first process, and of the one that resumed it
