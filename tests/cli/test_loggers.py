@@ -185,7 +185,7 @@ def test_a_logger_that_fails_ends_no_training_and_is_warned_of_once(
         monkeypatch.setattr(SummaryWriter, "add_scalar", refuse)
     listener = Listener()
     train({"data": {"name": str(shapes)}}, TINY, {"run": {"tensorboard": True}}, emit=listener)
-    (said,) = warnings_of(listener.events)
+    (said,) = [text for text in warnings_of(listener.events) if "--tensorboard" in text]
     assert said.startswith("--tensorboard logs no more, and training goes on without it: no ")
     found = dict(results(Path("experiments")))
     assert found["run/metrics.json"] == expected["run/metrics.json"]
@@ -267,8 +267,7 @@ for words in json.loads(sys.argv[1]):
 def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(shapes: Path, tiny: tuple[str, ...]) -> None:
     begin = ("train", shapes, *tiny, "--epochs", "2", "--batch-size", "4", "--name", "run", "--device", "cpu")
     said = vit((*begin, "--wandb", "--log-steps", "2"), ("train", "--resume", "run", "--epochs", "3"))
-    assert "warning" not in said
-    assert "wandb" not in said.lower()
+    assert "wandb" not in said.lower()  # neither our warning nor its client's talk
     assert not {"\r", "\x1b", "\b"} & set(said)  # a log of plain lines
     assert "ETA" in said
     records = sent(RUN)
