@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.evaluate import evaluate as evaluate
     from vitcli.workflows.export import export as export
     from vitcli.workflows.find_lr import find_lr as find_lr
+    from vitcli.workflows.from_run import from_run as from_run
     from vitcli.workflows.loading import load_model as load_model
     from vitcli.workflows.predict import predict as predict
     from vitcli.workflows.preview import preview as preview
@@ -31,6 +32,7 @@ _API = {
     "evaluate": "vitcli.workflows.evaluate",
     "export": "vitcli.workflows.export",
     "find_lr": "vitcli.workflows.find_lr",
+    "from_run": "vitcli.workflows.from_run",
     "load_model": "vitcli.workflows.loading",
     "predict": "vitcli.workflows.predict",
     "preview": "vitcli.workflows.preview",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate",
     "export",
     "find_lr",
+    "from_run",
     "load_model",
     "predict",
     "preview",

@@ -85,8 +85,8 @@ class EpochRecord:
     """Of each kind of parameter, where they differ: with muon of the ``matrices`` of the blocks and of the ``rest``, and
     of a ``head`` with a rate of its own; with layer decay, of the topmost layer. Empty: ``learning_rate`` is all."""
     peak_memory: int = 0
-    """The most bytes in use, validation included: of the device's memory in this epoch; on the CPU, of this process's
-    memory (resident set) since it began. 0: not known, as in runs of earlier versions."""
+    """The most bytes in use, validation included: of a CUDA device's memory in this epoch; elsewhere of this
+    process's memory (resident set) since it began. 0: not known, as in runs of earlier versions."""
     plain_val_loss: float | None = None
     """Where an average of the weights is judged as well (``optim.ema``, ``optim.swa_epochs``): the weights' own figures,
     and below the average's; ``val_loss`` and ``val_accuracy`` are those of the weights that were kept."""

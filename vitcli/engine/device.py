@@ -72,13 +72,13 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far; that of a CPU's process is never forgotten."""
+    """Forget the peak of a CUDA device; that of a process is never forgotten."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that were in use: of a GPU since the last reset, on the CPU of this process; 0: not known."""
+    """The most bytes that were in use: of a CUDA device since the last reset, else of this process; 0: not known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

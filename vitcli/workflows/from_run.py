@@ -10,7 +10,7 @@ from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.runs import Run, find_run, folds_of
-from vitcli.data.dataset import Facts
+from vitcli.data.dataset import Facts, canonical_name
 from vitcli.engine.checkpoint import model_config_from
 from vitcli.workflows.folds import FoldsResult, train_folds
 from vitcli.workflows.resume import has_begun, stored_settings, tell_other_versions
@@ -89,6 +89,7 @@ def _architecture(run: Run, stored: TrainConfig, config: TrainConfig, facts: Fac
 
 def _tell_changes(stored: TrainConfig, asked: TrainConfig, emit: Emit) -> None:
     before = settings_of(stored)
+    asked = replace(asked, data=replace(asked.data, name=canonical_name(asked.data.name)))
     for section, table in settings_of(asked).items():
         for key, value in table.items():
             if value != before[section].get(key) and f"{section}.{key}" not in _NOT_TOLD:

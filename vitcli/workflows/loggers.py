@@ -109,8 +109,10 @@ class _Listener:
 
     def _log_epoch(self, record: Mapping[str, Any]) -> None:
         if self._logger:
-            values = {f"epoch/{name}": value for name, value in flat(record).items() if name != "is_best"}
-            self._logger.log(values, at=record["epoch"] * self._steps)
+            known = {name: value for name, value in flat(record).items() if name != "is_best" and value is not None}
+            self._logger.log(
+                {f"epoch/{name}": value for name, value in known.items()}, at=record["epoch"] * self._steps
+            )
 
     @contextmanager
     def _without_fault(self) -> Iterator[None]:
