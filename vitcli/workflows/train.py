@@ -1,5 +1,6 @@
 """Train a Vision Transformer: settings to a run on disk."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -82,7 +83,12 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
 
 
 def start(
-    config: TrainConfig, dataset: Dataset, *, architecture: ModelConfig | None = None, emit: Emit = ignore
+    config: TrainConfig,
+    dataset: Dataset,
+    *,
+    architecture: ModelConfig | None = None,
+    recorded: Mapping[str, Any] | None = None,
+    emit: Emit = ignore,
 ) -> TrainResult:
     """Make a run, and train in it.
 
@@ -90,6 +96,7 @@ def start(
         config: the whole configuration.
         dataset: its data set.
         architecture: of the model, where it is known already.
+        recorded: ``Teacher.record`` of another fold, whose teacher it has to be.
         emit: told about the progress.
     """
     device = choose_device(config.run.device)
@@ -98,7 +105,7 @@ def start(
 
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit, settings=architecture)
-    teacher = load_teacher(config, facts.classes, emit=emit)
+    teacher = load_teacher(config, facts.classes, recorded=recorded, emit=emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
