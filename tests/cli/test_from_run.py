@@ -139,8 +139,8 @@ def test_data_and_versions_that_are_others_are_warned_of(
     ("words", "said"),
     [
         (("--from-run", "rum"), "did you mean 'run'?"),
-        (("--from-run", "run", "--resume", "run"), "--from-run begins a new run, and --resume begins none"),
-        (("--from-run", "run", "--dry-run"), "--from-run begins a new run, and --dry-run begins none"),
+        (("--from-run", "run", "--resume", "run"), "--resume and --from-run do not go together"),
+        (("--from-run", "run", "--dry-run"), "--from-run and --dry-run do not go together"),
         (("--from-run", "run", "--recipe", "photos"), "--recipe gives all settings, and so does --from-run"),
         (("--from-run", "run", "--name", "run"), "run 'run' exists already"),
         (("--from-run", "run", "--set", "model.depht=2"), "did you mean 'model.depth'?"),

@@ -185,7 +185,7 @@ def test_a_name_that_is_no_run_gets_the_nearest_one(run_cli: RunCli, stopped: Pa
 def test_a_dry_run_of_what_has_begun_is_refused(run_cli: RunCli, stopped: Path) -> None:
     outcome = run_cli("train", "--resume", stopped, "--dry-run")
     assert outcome.code == 1
-    assert "--dry-run looks at what --resume has begun already" in outcome.err
+    assert "--resume and --dry-run do not go together" in outcome.err
 
 
 def test_a_run_that_ended_before_it_began_is_started_again(run_cli: RunCli, shapes: Path) -> None:

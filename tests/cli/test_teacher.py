@@ -20,6 +20,7 @@ from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.runs import Run
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+from vitcli.workflows.folds import train_folds
 from vitcli.workflows.resume import resume
 from vitcli.workflows.teacher import Teacher, load_teacher
 from vitcli.workflows.train import train
@@ -247,6 +248,23 @@ def test_another_teacher_is_refused(stopped: tuple[dict[str, Any], Path]) -> Non
     with pytest.raises(VitError, match=r"teacher\.alpha = 0\.9 \(was 0\.5\)"):
         resume("run", {"teacher": {"alpha": 0.9}})
     assert dict(results(Path("experiments"))) == before
+
+
+def test_all_folds_have_the_same_teacher(shapes: Path, teacher: Path) -> None:
+    folder = Path(shutil.copytree(teacher, "teacher"))
+    folds = {"data": {"name": str(shapes), "folds": 2}, "run": {"name": "folds"}}
+    with pytest.raises(Stopped):
+        train_folds(TINY, folds, taught_by(folder), emit=Listener(2))  # the first fold is done
+    best = Run(folder).best_checkpoint
+    before = best.read_bytes()
+    checkpoint = load_checkpoint(best)
+    save_checkpoint(best, replace(checkpoint, weights={name: -tensor for name, tensor in checkpoint.weights.items()}))
+    with pytest.raises(VitError, match="not those of the teacher"):
+        resume("folds")
+    best.write_bytes(before)
+    resume("folds")
+    records = [Run(Path("experiments/folds") / fold).info["teacher"]["weights"] for fold in ("fold-1", "fold-2")]
+    assert records == [loaded(teacher).weights] * 2
 
 
 def test_a_run_without_a_teacher_goes_on_without_one(shapes: Path, teacher: Path) -> None:

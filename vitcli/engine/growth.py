@@ -1,4 +1,7 @@
-"""Progressive image size (Tan & Le 2021, EfficientNetV2): training begins with small images, which cost less, and ends with whole ones."""
+"""Progressive image size (Tan & Le 2021, EfficientNetV2): training begins with small images, which cost less.
+
+It ends with whole ones, and validation sees no others.
+"""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +30,7 @@ class Growth:
 
     def size(self, epoch: int) -> Size:
         """Of an epoch, counted from 1."""
-        done = min((epoch - 1) * _STAGES // self._epochs, _STAGES - 1) / (_STAGES - 1)
+        done = (epoch - 1) * _STAGES // self._epochs / (_STAGES - 1)
         share = 1.0 if epoch >= self._epochs else self._share + (1 - self._share) * done
         height, width = (
             max(round(share * side / patch), 1) * patch

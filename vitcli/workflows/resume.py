@@ -93,7 +93,8 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> Fol
                     run=replace(config.run, name=folder.name, overwrite=True),
                 )
                 architecture = model_config_from(first.config["resolved_model"])
-                results.append(start(chosen, _open(chosen, emit), architecture=architecture, emit=emit))
+                data, known = _open(chosen, emit), first.info.get("teacher")
+                results.append(start(chosen, data, architecture=architecture, taught=known, emit=emit))
     return summed_up(results)
 
 

@@ -90,6 +90,7 @@ def start(
     *,
     architecture: ModelConfig | None = None,
     computed: Mapping[str, Any] | None = None,
+    taught: Mapping[str, Any] | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
     """Make a run, and train in it.
@@ -99,6 +100,7 @@ def start(
         dataset: its data set.
         architecture: of the model, where it is known already.
         computed: as an earlier run recorded it; on the same machine it is computed so again.
+        taught: ``Teacher.record`` of another fold, whose teacher it has to be.
         emit: told about the progress.
     """
     device = choose_device(config.run.device)
@@ -107,7 +109,7 @@ def start(
 
     facts = dataset.facts
     model, config, source = starting_model(config, facts, emit, settings=architecture)
-    teacher = load_teacher(config, facts.classes, emit=emit)
+    teacher = load_teacher(config, facts.classes, recorded=taught, emit=emit)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
