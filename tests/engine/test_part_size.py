@@ -10,7 +10,6 @@ from tests.engine.test_micro_batches import FLOAT32, device_of
 from tests.engine.test_trainer import Batches, build_model, build_trainer
 from vitcli.engine.part_size import fastest_part, parts_that_fit, seconds_by_part
 from vitcli.engine.state import copied
-from vitcli.models.layers import ConvPatchEmbedding
 
 
 def draws():
@@ -93,4 +92,3 @@ def test_a_gpu_with_little_memory_left_takes_smaller_parts():
     parts = parts_that_fit(build_trainer(model, train=train))
     assert parts > 1
     del ballast
-    assert isinstance(model.patch_embedding, ConvPatchEmbedding)

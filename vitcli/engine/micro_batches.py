@@ -76,9 +76,9 @@ class MicroBatches:
                 torch.cuda.empty_cache()
             self.count *= 2
         if self.count != before:
-            least = -(-images // before)
+            too_many = -(-images // before)
             same = "; batch size and learning rate stay the same" if self._training else ""
-            self._emit(Warned(text=f"not enough memory for {least:,} images at once: from here on {part:,}{same}"))
+            self._emit(Warned(text=f"not enough memory for {too_many:,} images at once: from here on {part:,}{same}"))
         return result
 
     def _not_even_one(self) -> VitError:

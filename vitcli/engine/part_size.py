@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from itertools import islice
 
 import numpy as np
 import torch
@@ -43,18 +42,20 @@ def draws_untouched(device: torch.device) -> Iterator[None]:
 def parts_that_fit(trainer: Trainer) -> int:
     """Into how many parts a batch has to be cut to fit into memory with something to spare: 1, 2, 4 and so on.
 
-    Two steps are taken, for moments are made in the first. The trainer is of no use afterwards.
+    Steps are taken: moments are made in the first, and the second has to find its room beside them. The trainer is of no
+    use afterwards.
     """
     device = next(trainer.model.parameters()).device
     with draws_untouched(device):
-        room = 0
+        losses = trainer.losses()
+        for _ in range(2):
+            next(losses)
         if device.type == "cuda":
-            torch.cuda.empty_cache()
             room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-            torch.cuda.reset_peak_memory_stats(device)
-        list(islice(trainer.losses(), 2))
-        if device.type == "cuda" and torch.cuda.max_memory_allocated(device) > _MARGIN * room:
-            trainer.micro_batches.count *= 2
+            torch.cuda.reset_peak_memory_stats(device)  # that of tries which failed says nothing
+            next(losses)
+            if torch.cuda.max_memory_allocated(device) > _MARGIN * room:
+                trainer.micro_batches.count *= 2
     return trainer.micro_batches.count
 
 

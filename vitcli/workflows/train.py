@@ -273,7 +273,7 @@ def build_trainer(
     emit: Emit,
     stop: StopRequest,
 ) -> Trainer:
-    """The trainer of a model; of its head alone, where the rest sees each image only once: ``features`` keeps what of it."""
+    """The trainer of a model; of its head alone, where the rest sees each image only once and ``features`` keeps the outcome."""
     device = computing.device
     trained: nn.Module = model
     train_batches: TrainBatches
