@@ -259,6 +259,8 @@ class RunConfig:
     """Refuse operations whose result may differ from run to run (GPU)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    devices: int = 0
+    """Of this machine, each with a process of its own; 0: as many processes as were launched, usually one."""
     amp: Literal["auto", "on", "off"] = "auto"
     """Mixed precision; auto: where it is clearly faster on this device for this model, measured once and remembered;
     for training and for inference apart."""
@@ -275,7 +277,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
-        for name in ("save_every", "save_steps"):
+        for name in ("devices", "save_every", "save_steps"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
         check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
 

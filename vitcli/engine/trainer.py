@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
@@ -20,8 +19,9 @@ from vitcli.core.interrupts import StopRequest
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, seed_draws
+from vitcli.engine.distributed import Parallel, Processes
 from vitcli.engine.ema import WeightAverage
-from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.evaluate import judged, predict_logits
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import Optimizers, build_optimizers
@@ -35,11 +35,15 @@ _REPORT_SECONDS = 0.2
 
 
 class TrainBatches(Protocol):
-    """Shuffled batches of (images, labels), anew for every epoch."""
+    """Shuffled batches of (images, labels), anew for every epoch; of several processes, each has its share of them."""
 
     @property
     def num_images(self) -> int:
-        """Images per epoch."""
+        """Images per epoch, of all processes."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch, of all processes; the last one may be smaller."""
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -76,6 +80,7 @@ class Trainer:
         class_weights: what mistakes about each class cost in training, (K,); None: all alike.
         val_precision: what validation computes in; None: the same.
         forward: how the model is called in training, for example compiled; None: as it is.
+        processes: those that train together; the first one saves.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Trainer:
         class_weights: Tensor | None = None,
         val_precision: Precision | None = None,
         forward: Forward | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -114,7 +120,8 @@ class Trainer:
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
-        self._forward: Forward = model if forward is None else forward
+        self.processes = processes or Processes()
+        self._parallel = Parallel(model, model if forward is None else forward, self.processes)
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
@@ -210,7 +217,8 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step, in ``grad_accum_steps`` parts."""
-        seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
+        rank = self.processes.rank
+        seed_draws(derived_seed("step", self.seed, self.epoch, self.step, *([rank] if rank else [])), self._device)
         self.optimizers.set_factor(self.factor(self._steps_done))
         self.optimizers.zero_grad()
         targets = Targets(labels, partners=labels)
@@ -223,22 +231,23 @@ class Trainer:
             self.average.update(self.model)
         totals = self.totals
         totals.loss, totals.correct = totals.loss + loss, totals.correct + correct
-        totals.images += len(labels)
+        totals.images += self._batch_images
         self.step += 1
 
     def _backward(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right."""
-        count = len(images)
+        count = max(len(images), 1)  # of an empty share, too, the others wait for gradients
         part = -(-count // self.config.grad_accum_steps)
         total, correct = self.totals.loss.new_zeros(()), self.totals.correct.new_zeros(())
         for start in range(0, count, part):
             here = slice(start, start + part)
             with self.precision.autocast():
-                logits = self._forward(images[here])
+                logits = self._parallel(images[here], is_last=start + part >= count)
                 loss = self.objective(logits, targets.part(here))
-            self.precision.scaler.scale(loss / count).backward()
+            self.precision.scaler.scale(loss / (self._batch_images / self.processes.size)).backward()
             total = total + loss.detach()
             correct = correct + (logits.detach().argmax(dim=1) == targets.labels[here]).sum()
+        total, correct = self.processes.sum(total, correct)
         return total, correct
 
     def _report(self) -> None:
@@ -270,8 +279,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Judge the epoch on the validation images and have it saved."""
         logits, labels = predict_logits(self._judged, self.val, self.val_precision)
-        accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
-        loss = F.cross_entropy(logits.double(), labels).item()
+        accuracy, loss = judged(logits, labels, self.processes)
         if loss - loss != 0:
             raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint="try a lower --lr")
         record = EpochRecord(
@@ -295,6 +303,11 @@ class Trainer:
     def _judged(self) -> nn.Module:
         """The model that is evaluated and saved."""
         return self.model if self.average is None else self.average.model
+
+    @property
+    def _batch_images(self) -> int:
+        """Of the step under way, those of all processes."""
+        return min(self.train.batch_size, self.train.num_images - self.step * self.train.batch_size)
 
     @property
     def _steps_done(self) -> int:

@@ -17,6 +17,7 @@ from vitcli.core.measurements import measured_once
 from vitcli.data.store import data_dir
 from vitcli.engine.compiling import Forward, compiled, is_worth_compiling
 from vitcli.engine.device import Precision, fingerprint, has_bfloat16
+from vitcli.engine.distributed import Processes
 from vitcli.engine.precision import Work, clearly_faster, mixed_dtype, seconds_per_image
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import sees_images_once
@@ -56,6 +57,7 @@ def choose_computing(
     *,
     num_images: int,
     recorded: Mapping[str, Any] | None = None,
+    processes: Processes | None = None,
     emit: Emit,
 ) -> Computing:
     """Decide how a run computes; this changes neither the model nor what is random.
@@ -65,6 +67,7 @@ def choose_computing(
         config: what was asked for.
         num_images: of an epoch.
         recorded: what this run computed in before; on the same machine it stays so.
+        processes: those that train together; the first one decides.
         emit: told what was chosen.
 
     Raises:
@@ -72,6 +75,8 @@ def choose_computing(
     """
     device = next(model.parameters()).device
     amp, dtype = config.run.amp, config.run.amp_dtype
+    if processes and processes.rank:
+        recorded = {**processes.broadcast({}), "machine": fingerprint(device)}
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
     training = training_precision(model, config, recorded=recorded)
     forward = None
@@ -80,6 +85,8 @@ def choose_computing(
         example = torch.zeros(shape, device=device)
         forward = compiled(model, example, training, required=config.run.compile == "on", emit=emit)
     chosen = Computing(training=training, inference=inference, forward=forward, device=device)
+    if processes and not processes.rank:
+        processes.broadcast(chosen.record)
     if amp == "auto" and _mixed(device, dtype):
         emit(Note(text=f"precision, as measured here: training in {training.name}, validation in {inference.name}"))
     return chosen

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.config_files import Settings, settings_of
+from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.interrupts import StopRequest, stop_requests
+from vitcli.core.launch import Place
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.runs import Run, free_cross_validation, next_name, slug
 from vitcli.data.augment import TrainTransform
@@ -23,7 +24,8 @@ from vitcli.data.loader import Batches
 from vitcli.data.locks import alone_in
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import Plan, plan_splits, stored_plan
-from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.device import describe, seed_everything
+from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
 from vitcli.engine.trainer import TrainBatches, Trainer
@@ -34,7 +36,7 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import feature_batches, sees_images_once
 from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
-from vitcli.workflows.saving import RunSaver, resume_command
+from vitcli.workflows.saving import NoSaver, RunSaver, resume_command
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
@@ -75,12 +77,24 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         UsageError, DataError, ModelError, RunError, DeviceError: before anything is written.
         TrainingError, Interrupted: the run is marked so, and keeps its checkpoints.
     """
-    config, dataset = settle(layers, emit)
-    return start(config, dataset, emit=emit)
+    with joined(configure(*layers).run.devices) as processes:
+        emit = ignore if processes.rank else emit
+        if begun := processes.begun_run:  # these were started in place of some that were lost
+            from vitcli.workflows.resume import resume_run
+
+            run = Run(Path(begun))
+            return result_of(run) if run.status == "finished" else resume_run(run, (), processes, emit)
+        config, dataset = processes.in_turn(lambda: settle(layers, emit))
+        return start(config, dataset, processes=processes, emit=emit)
 
 
 def start(
-    config: TrainConfig, dataset: Dataset, *, architecture: ModelConfig | None = None, emit: Emit = ignore
+    config: TrainConfig,
+    dataset: Dataset,
+    *,
+    architecture: ModelConfig | None = None,
+    processes: Processes,
+    emit: Emit = ignore,
 ) -> TrainResult:
     """Make a run, and train in it.
 
@@ -88,26 +102,25 @@ def start(
         config: the whole configuration.
         dataset: its data set.
         architecture: of the model, where it is known already.
+        processes: those that train together.
         emit: told about the progress.
     """
-    device = choose_device(config.run.device)
+    device = processes.device(config.run.device)
     output_dir = Path(config.run.output_dir).expanduser()
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
 
     facts = dataset.facts
-    model, config, source = starting_model(config, facts, emit, settings=architecture)
+    model, config, source = processes.in_turn(lambda: starting_model(config, facts, emit, settings=architecture))
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
-    data = prepare_training_data(
-        dataset,
-        plan,
-        config,
-        model.config.image_size,
-        source=source.preprocessing if source else None,
-        emit=emit,
-    )
-    computing = choose_computing(model.to(device), config, num_images=len(data.members), emit=emit)
+    seen = source.preprocessing if source else None
+    size = model.config.image_size
+    data = processes.in_turn(lambda: prepare_training_data(dataset, plan, config, size, source=seen, emit=emit))
+    images = len(data.members)
+    computing = choose_computing(model.to(device), config, num_images=images, processes=processes, emit=emit)
+    if processes.rank:
+        return train_along(config, model, data, computing, processes)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -131,10 +144,11 @@ def start(
     )
     with only_trainer_of(path):
         resolved = {"resolved_model": asdict(model.config), "preprocessing": asdict(data.preprocessing)}
-        settings = settings_of(replace(config, run=replace(config.run, overwrite=False)))  # which is done
+        settings = settings_of(replace(config, run=replace(config.run, overwrite=False, devices=0)))  # which is done
         run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, plan, data))
-        return fit(run, config, model, facts, data, computing, emit=emit)
+        processes.remember(str(run.path.resolve()))
+        return fit(run, config, model, facts, data, computing, processes=processes, emit=emit)
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
@@ -157,6 +171,7 @@ def fit(
     data: TrainingData,
     computing: Computing,
     *,
+    processes: Processes,
     state: State | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
@@ -169,10 +184,12 @@ def fit(
         facts: about the data set.
         data: the images.
         computing: how they are computed with.
+        processes: those that train together; this is the first one.
         state: to go on from; None: training begins.
         emit: told about the progress.
     """
-    emit(Note(text=f"run: {run.path} on {describe(computing.device)}"))
+    together = f", {processes.size} processes" if processes.size > 1 else ""
+    emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     records: list[EpochRecord] = []
@@ -181,13 +198,16 @@ def fit(
         parameters = num_parameters(model.config)
         run.note(
             device=str(computing.device),
+            processes=processes.size,
             computed=computing.record,
             parameters=parameters,
             classes=len(facts.classes),
             images=images,
         )
+        processes.how_to_go_on = f"`{resume_command(run, config)}` goes on"
         try:
-            trainer = _trainer(run, config, model, data, computing, saver, emit, stop)
+            processes.broadcast((run, _place(state)))
+            trainer = _trainer(run, config, model, data, computing, processes, saver, emit, stop)
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -196,7 +216,7 @@ def fit(
             saver.wait()
         except Interrupted as error:
             saver.wait()
-            error.hint = f"`{resume_command(run, config)}` goes on"
+            error.hint = processes.how_to_go_on
             raise
         finally:
             saver.close()
@@ -205,7 +225,35 @@ def fit(
                 with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
                     draw_curves(records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
-    return result_of(run)
+    return processes.broadcast(result_of(run))
+
+
+def train_along(
+    config: TrainConfig,
+    model: VisionTransformer,
+    data: TrainingData,
+    computing: Computing,
+    processes: Processes,
+    *,
+    state: State | None = None,
+) -> TrainResult:
+    """Train as one of several processes, the first of which keeps the run; the arguments are those of ``fit``."""
+    run, place = processes.broadcast((None, None))
+    if place != _place(state):  # as on a network disk that is behind
+        raise RunError(
+            f"process {processes.rank} has read another training state than the first one",
+            hint="runs have to be in a folder that all machines see alike; wait a moment, then try again",
+        )
+    with stop_requests() as stop:
+        trainer = _trainer(run, config, model, data, computing, processes, NoSaver(), ignore, stop)
+        if state:
+            trainer.load_state_dict(state)
+        trainer.fit()
+    return processes.broadcast(None)
+
+
+def _place(state: State | None) -> tuple[int, int] | None:
+    return (state["epoch"], state["step"]) if state else None
 
 
 def result_of(run: Run) -> TrainResult:
@@ -234,7 +282,8 @@ def _trainer(
     model: VisionTransformer,
     data: TrainingData,
     computing: Computing,
-    saver: RunSaver,
+    processes: Processes,
+    saver: RunSaver | NoSaver,
     emit: Emit,
     stop: StopRequest,
 ) -> Trainer:
@@ -245,18 +294,21 @@ def _trainer(
     if sees_images_once(config):
         saver.backbone = model.state_dict()
         trained = HeadOnly(model)
-        train_batches, val_batches = feature_batches(
-            model,
-            data,
-            config,
-            device=device,
-            precision=computing.inference,
-            cache=run.cache("features"),
-            emit=emit,
-            stop=stop,
+        train_batches, val_batches = processes.in_turn(
+            lambda: feature_batches(
+                model,
+                data,
+                config,
+                device=device,
+                precision=computing.inference,
+                cache=run.cache("features"),
+                place=processes.place,
+                emit=emit,
+                stop=stop,
+            )
         )
     else:
-        train_batches, val_batches = _image_batches(data, config, device)
+        train_batches, val_batches = _image_batches(data, config, device, processes.place)
     return Trainer(
         trained,
         train=train_batches,
@@ -266,16 +318,19 @@ def _trainer(
         precision=computing.training,
         saver=saver,
         emit=emit,
-        stop=stop,
+        stop=processes.agreed(stop),
         seed=config.run.seed,
         save_steps=config.run.save_steps,
         class_weights=data.class_weights,
         val_precision=computing.inference,
         forward=computing.forward,
+        processes=processes,
     )
 
 
-def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:
+def _image_batches(
+    data: TrainingData, config: TrainConfig, device: torch.device, place: Place
+) -> tuple[Batches, Batches]:
     """Shuffled, changed batches for training, and plain ones for validation."""
     to_input = InputTransform(data.preprocessing, device)
     train = Batches(
@@ -287,6 +342,7 @@ def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device
         device=device,
         seed=config.run.seed,
         balanced=config.data.balanced_sampling,
+        place=place,
     )
     val = Batches(
         data.val.images,
@@ -295,5 +351,6 @@ def _image_batches(data: TrainingData, config: TrainConfig, device: torch.device
         batch_size=_EVAL_BATCH,
         transform=to_input,
         device=device,
+        place=place,
     )
     return train, val
