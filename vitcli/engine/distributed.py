@@ -37,10 +37,12 @@ class Processes:
 
     Args:
         place: which of them this is.
+        store: where they leave each other word; None: there is only one.
     """
 
-    def __init__(self, place: Place = ALONE) -> None:
+    def __init__(self, place: Place = ALONE, store: Any = None) -> None:
         self.place = place
+        self._store = store
         self.rank, self.size = place.rank, place.size
         self.how_to_go_on = ""
         """What to type once one of them is lost."""
@@ -90,8 +92,8 @@ class Processes:
                     raise EndedElsewhere(f"process {rank}: {failure[0]}", hint=failure[1]) from error
         return result
 
-    def broadcast(self, value: T) -> T:
-        """What the first process has, whatever the others have; all wait for it."""
+    def broadcast(self, value: Any = None) -> Any:
+        """The value that the first process gives; the others wait for it."""
         if self.size == 1:
             return value
         values = [value]
@@ -113,15 +115,32 @@ class Processes:
     @property
     def begun_run(self) -> str:
         """The run that this launch has begun before its processes were started again; empty: none, or nobody knows."""
-        store, key = _store_of_launch()
-        begun = store.get(key).decode() if store and not self.rank and store.check([key]) else ""
-        return self.broadcast(begun)
+        begun = ""
+        if not self.rank and self._store is not None and self._store.check([self._key("run")]):
+            begun = self._store.get(self._key("run")).decode()
+        return str(self.broadcast(begun))
 
     def remember(self, run: str) -> None:
-        """Let this launch know which run it has begun; the launcher keeps it as long as it lives."""
-        store, key = _store_of_launch()
-        if store:
-            store.set(key, run)
+        """Let this launch know which run it has begun; torchrun keeps it as long as it lives."""
+        if self._store is not None:
+            self._store.set(self._key("run"), run)
+
+    def first_ends(self, *, patience: timedelta) -> bool:
+        """Whether the first process ends with an error as this one does, so that it tells; it may have to save before."""
+        assert self._store is not None
+        key = self._key(f"ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}")
+        deadline = time.monotonic() + patience.total_seconds()
+        with suppress(dist.DistError):  # the store may end with the first process
+            if not self.rank:
+                self._store.set(key, "")
+            while not self._store.check([key]):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.05)
+        return True
+
+    def _key(self, name: str) -> str:
+        return f"vitcli/{os.environ.get('TORCHELASTIC_RUN_ID')}/{name}"
 
 
 @contextmanager
@@ -141,39 +160,26 @@ def joined(devices: int = 0) -> Iterator[Processes]:
             f"devices = {devices}, but {place.local_size} process(es) were launched on this machine",
             hint=f"`vit train --devices {devices}` launches them, and so does torchrun --nproc-per-node {devices}",
         )
-    processes = Processes(place)
-    if place.size == 1:
-        yield processes
+    is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+    if place.size == 1 and not is_kept:
+        yield Processes()
         return
-    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=_PATIENCE)
+    store, _, _ = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
+    processes = Processes(place, store)
+    if place.size > 1:
+        has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=_PATIENCE)
     try:
         with _losses_told(processes):
             yield processes
-    except VitError as error:
+    except VitError as error:  # launchers end all processes when one has ended
         is_common = isinstance(error, EndedElsewhere | Interrupted)
-        if not _first_ends(processes, patience=_PATIENCE if is_common else _HESITATION):
+        if not processes.first_ends(patience=_PATIENCE if is_common else _HESITATION):
             error.rank = processes.rank
         raise
-    dist.destroy_process_group()
-
-
-def _first_ends(processes: Processes, *, patience: timedelta) -> bool:
-    """Whether the first process ends with an error, too, so that it tells; it is waited for, as it may have to save.
-
-    Launchers end all processes when one has ended.
-    """
-    key = f"vitcli/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
-    deadline = time.monotonic() + patience.total_seconds()
-    with suppress(dist.DistError):  # its store has ended with it
-        store = dist.distributed_c10d._get_default_store()
-        if not processes.rank:
-            store.set(key, "")
-        while not store.check([key]):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-    return True
+    if place.size > 1:
+        dist.destroy_process_group()
 
 
 @contextmanager
@@ -185,14 +191,6 @@ def _losses_told(processes: Processes) -> Iterator[None]:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise EndedElsewhere("another process of this training ended", hint=processes.how_to_go_on) from error
-
-
-def _store_of_launch() -> tuple[Any, str]:
-    """What the launcher keeps for its processes, even when it starts them again, and where in it the run is."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None, ""
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
-    return store, f"vitcli/{os.environ.get('TORCHELASTIC_RUN_ID')}/run"
 
 
 class _AgreedStop(StopRequest):

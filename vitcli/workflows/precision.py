@@ -76,7 +76,7 @@ def choose_computing(
     device = next(model.parameters()).device
     amp, dtype = config.run.amp, config.run.amp_dtype
     if processes and processes.rank:
-        recorded = {**processes.broadcast({}), "machine": fingerprint(device)}
+        recorded = {**processes.broadcast(), "machine": fingerprint(device)}
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
     training = training_precision(model, config, recorded=recorded)
     forward = None

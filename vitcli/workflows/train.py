@@ -225,7 +225,9 @@ def fit(
                 with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
                     draw_curves(records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
-    return processes.broadcast(result_of(run))
+    result = result_of(run)
+    processes.broadcast(result)
+    return result
 
 
 def train_along(
@@ -238,7 +240,7 @@ def train_along(
     state: State | None = None,
 ) -> TrainResult:
     """Train as one of several processes, the first of which keeps the run; the arguments are those of ``fit``."""
-    run, place = processes.broadcast((None, None))
+    run, place = processes.broadcast()
     if place != _place(state):  # as on a network disk that is behind
         raise RunError(
             f"process {processes.rank} has read another training state than the first one",
@@ -249,7 +251,8 @@ def train_along(
         if state:
             trainer.load_state_dict(state)
         trainer.fit()
-    return processes.broadcast(None)
+    result: TrainResult = processes.broadcast()
+    return result
 
 
 def _place(state: State | None) -> tuple[int, int] | None:
