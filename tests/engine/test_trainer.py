@@ -17,8 +17,8 @@ from vitcli.engine.compiling import compiled
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
-from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.muon import Muon
+from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.state import copied, judged_weights
 from vitcli.engine.trainer import Trainer

@@ -164,7 +164,7 @@ def joined(devices: int = 0) -> Iterator[Processes]:
     if place.size == 1 and not is_kept:
         yield Processes()
         return
-    store, _, _ = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
+    store, _, _ = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))  # type: ignore[attr-defined]
     processes = Processes(place, store)
     if place.size > 1:
         has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
@@ -237,7 +237,6 @@ class Parallel:
         if self._parallel is None:  # parameters that are not used would be waited for
             self._parallel = nn.parallel.DistributedDataParallel(
                 _Called(self._model, self._forward),
-                broadcast_buffers=False,
                 gradient_as_bucket_view=True,
                 find_unused_parameters=_has_unused(self._model, images[:1]),
             )
