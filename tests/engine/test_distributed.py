@@ -124,7 +124,7 @@ def build_trainer(
     model = build_model(in_channels=3, num_classes=CLASSES).double()
     forward = None
     if part == "lora":
-        add_low_rank(model, 2)
+        add_low_rank(model.float(), 2)
     elif part == "norm":
         train_only(model, "norm")
     elif part == "head-only":

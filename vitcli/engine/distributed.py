@@ -8,6 +8,7 @@ share of them; ``DistributedDataParallel`` sums these up while they are computed
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
@@ -29,6 +30,10 @@ _PATIENCE = timedelta(days=1)
 _HESITATION = timedelta(seconds=20)
 """What one process meets and the first does not in that time, it has met alone."""
 
+_POLL_SECONDS = 0.02
+_RUN_KEY = f"vitcli/{os.environ.get('TORCHELASTIC_RUN_ID')}/run"
+"""Under which the store keeps the run that was begun; it may serve several launches."""
+
 T = TypeVar("T")
 
 
@@ -38,11 +43,13 @@ class Processes:
     Args:
         place: which of them this is.
         store: where they leave each other word; None: there is only one.
+        start: a name for this start of all of them, of which there may be several.
     """
 
-    def __init__(self, place: Place = ALONE, store: Any = None) -> None:
+    def __init__(self, place: Place = ALONE, store: Any = None, start: str = "") -> None:
         self.place = place
         self._store = store
+        self.start = start
         self.rank, self.size = place.rank, place.size
         self.how_to_go_on = ""
         """What to type once one of them is lost."""
@@ -116,19 +123,19 @@ class Processes:
     def begun_run(self) -> str:
         """The run that this launch has begun before its processes were started again; empty: none, or nobody knows."""
         begun = ""
-        if not self.rank and self._store is not None and self._store.check([self._key("run")]):
-            begun = self._store.get(self._key("run")).decode()
+        if not self.rank and self._store is not None and self._store.check([_RUN_KEY]):
+            begun = self._store.get(_RUN_KEY).decode()
         return str(self.broadcast(begun))
 
     def remember(self, run: str) -> None:
         """Let this launch know which run it has begun; torchrun keeps it as long as it lives."""
         if self._store is not None:
-            self._store.set(self._key("run"), run)
+            self._store.set(_RUN_KEY, run)
 
     def first_ends(self, *, patience: timedelta) -> bool:
         """Whether the first process ends with an error as this one does, so that it tells; it may have to save before."""
         assert self._store is not None
-        key = self._key(f"ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}")
+        key = f"{self.start}/ended"
         deadline = time.monotonic() + patience.total_seconds()
         with suppress(dist.DistError):  # the store may end with the first process
             if not self.rank:
@@ -136,11 +143,8 @@ class Processes:
             while not self._store.check([key]):
                 if time.monotonic() > deadline:
                     return False
-                time.sleep(0.05)
+                time.sleep(_POLL_SECONDS)
         return True
-
-    def _key(self, name: str) -> str:
-        return f"vitcli/{os.environ.get('TORCHELASTIC_RUN_ID')}/{name}"
 
 
 @contextmanager
@@ -165,11 +169,16 @@ def joined(devices: int = 0) -> Iterator[Processes]:
         yield Processes()
         return
     store, _, _ = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))  # type: ignore[attr-defined]
-    processes = Processes(place, store)
+    processes = Processes(place, store, _name_of_start(store, place))
     if place.size > 1:
         has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=_PATIENCE)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if has_nccl else "gloo",
+            store=dist.PrefixStore(processes.start, store),  # type: ignore[attr-defined]
+            rank=place.rank,
+            world_size=place.size,
+            timeout=_PATIENCE,
+        )
     try:
         with _losses_told(processes):
             yield processes
@@ -180,6 +189,28 @@ def joined(devices: int = 0) -> Iterator[Processes]:
         raise
     if place.size > 1:
         dist.destroy_process_group()
+
+
+def _name_of_start(store: Any, place: Place) -> str:
+    """A name that no earlier start of these processes had: a store that outlives them holds addresses of the dead.
+
+    The first process answers whoever knocks, the dead as well, until all who are alive have said that they heard it.
+    """
+    own = uuid.uuid4().hex
+    if place.rank:
+        store.set(f"knock/{place.rank}", own)
+        name: str = store.get(f"answer/{own}").decode()
+        store.set(f"{name}/{place.rank}", "")
+        return name
+    missing = set(range(1, place.size))
+    while missing:
+        for rank in tuple(missing):
+            if store.check([f"{own}/{rank}"]):
+                missing.remove(rank)
+            elif store.check([f"knock/{rank}"]):
+                store.set(f"answer/{store.get(f'knock/{rank}').decode()}", own)
+        time.sleep(_POLL_SECONDS)
+    return own
 
 
 @contextmanager
