@@ -128,9 +128,7 @@ def test_the_first_process_tells_of_an_error_and_nobody_else(words: tuple[str, .
     assert second == ""
 
 
-def test_the_short_form_trains_stops_at_a_signal_and_goes_on(
-    words: tuple[str, ...], alone: Path, data_dir: Path, tmp_path: Path
-) -> None:
+def test_the_short_form_trains_stops_at_a_signal_and_goes_on(words: tuple[str, ...], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vitcli"]
     long = (*words, "--name", "run", "--epochs", "500", "--devices", "2")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

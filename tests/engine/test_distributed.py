@@ -4,6 +4,7 @@ All is computed in float64. In float32 Adam makes steps of gradients that are no
 bias of the keys, which softmax does not see; these steps are as large as any, and of another sign with every order of sums.
 """
 
+import faulthandler
 import multiprocessing
 import os
 import socket
@@ -251,6 +252,7 @@ def all_of_it(rank, port, folder):
     )
     os.environ["MASTER_PORT"] = str(port)
     torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(100, exit=True)
     with joined() as processes:
         tasks = (train_cases, sum_up, stop_one, lose_the_loss, fail_in_turn, partial(go_on, folder=folder))
         found = {getattr(task, "__name__", "go_on"): task(processes) for task in tasks}

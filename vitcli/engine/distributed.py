@@ -9,6 +9,7 @@ import os
 import signal
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
@@ -31,8 +32,8 @@ _HESITATION = timedelta(seconds=20)
 """What one process meets and the first does not in that time, it has met alone."""
 
 _POLL_SECONDS = 0.02
-_RUN_KEY = f"vitcli/{os.environ.get('TORCHELASTIC_RUN_ID')}/run"
-"""Under which the store keeps the run that was begun; it may serve several launches."""
+_RUN_KEY = "vitcli/run"
+"""Under which the store keeps the run that was begun."""
 
 T = TypeVar("T")
 
@@ -266,6 +267,7 @@ class Parallel:
         if self._is_alone:
             return self._forward(images)
         if self._parallel is None:  # parameters that are not used would be waited for
+            warnings.filterwarnings("ignore", message="Grad strides do not match")  # those of tokens, which are small
             self._parallel = nn.parallel.DistributedDataParallel(
                 _Called(self._model, self._forward),
                 gradient_as_bucket_view=True,
