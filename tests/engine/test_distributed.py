@@ -23,6 +23,7 @@ from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
+from vitcli.engine import trainer as trainer_module
 from vitcli.engine.device import Precision
 from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.evaluate import judged, predict_logits
@@ -203,6 +204,7 @@ def stop_one(processes):
 
 def lose_the_loss(processes):
     """One process alone has an image that is no number."""
+    trainer_module._REPORT_SECONDS = float("inf")  # after the epoch; in the middle of it the first process looks alone
     trainer = build_trainer(processes)
     if processes.rank == 1:
         change = trainer.train._transform

@@ -189,7 +189,9 @@ class Trainer:
             self._step(images, labels)
             now = time.perf_counter()
             self.totals.seconds = now - started
-            if now - reported >= _REPORT_SECONDS:
+            if (
+                now - reported >= _REPORT_SECONDS and not self.processes.rank
+            ):  # clocks differ; others end with the first
                 self._report()
                 reported = now
             if self.stop:
