@@ -128,7 +128,9 @@ def test_the_first_process_tells_of_an_error_and_nobody_else(words: tuple[str, .
     assert second == ""
 
 
-def test_the_short_form_trains_stops_at_a_signal_and_goes_on(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_short_form_trains_stops_at_a_signal_and_one_process_goes_on(
+    words: tuple[str, ...], run_cli: Any, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "vitcli"]
     long = (*words, "--name", "run", "--epochs", "500", "--devices", "2")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -148,11 +150,10 @@ def test_the_short_form_trains_stops_at_a_signal_and_goes_on(words: tuple[str, .
     run = Run(tmp_path / "experiments" / "run")
     assert run.status == "interrupted"
     epochs = len(epochs_of(run.path))
-    more = ("train", "--resume", "run", "--epochs", str(epochs + 1), "--devices", "2")
-    done = subprocess.run([*command, *more], check=False, **options)
-    assert done.returncode == 0, done.stderr
+    outcome = run_cli("train", "--resume", "run", "--epochs", epochs + 2)
+    assert outcome.code == 0, outcome.err
     assert Run(run.path).status == "finished"
-    assert len(epochs_of(run.path)) == epochs + 1
+    assert len(epochs_of(run.path)) == epochs + 2
 
 
 def test_more_devices_than_there_are_are_refused(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,9 +189,8 @@ class Trainer:
             self._step(images, labels)
             now = time.perf_counter()
             self.totals.seconds = now - started
-            if (
-                now - reported >= _REPORT_SECONDS and not self.processes.rank
-            ):  # clocks differ; others end with the first
+            # Clocks differ: the first process alone looks before all look, and the others end with it.
+            if now - reported >= _REPORT_SECONDS and not self.processes.rank:
                 self._report()
                 reported = now
             if self.stop:
