@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.preprocess import InputTransform

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vitcli.core.config import AugmentConfig, OptimConfig
+from vitcli.core.augment_config import AugmentConfig
+from vitcli.core.config import OptimConfig
 from vitcli.core.events import ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelChoice

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.errors import UsageError
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data import augment, parts

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.errors import UsageError
 from vitcli.data.colour import _turned, changes_colours, random_colours, random_factors
 

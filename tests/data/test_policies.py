@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode, RandAugment, TrivialAugmentWide
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.data.policies import OPERATIONS, apply, equalize, random_operations, random_policy, ranges
 
 THEIR_NAMES = dict(

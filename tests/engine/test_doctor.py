@@ -6,6 +6,7 @@ import torch
 from tests.engine.test_trainer import Batches, build_model, build_trainer
 from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord, Warned
+from vitcli.engine.distributed import Processes
 from vitcli.engine.doctor import Answers, Doctor
 
 VARIED = Answers(majority_share=0.3, favourite_share=0.35)
@@ -78,7 +79,7 @@ def test_what_is_no_ill(changes, answers):
 
 
 def test_shares_of_answers():
-    answers = Answers.of(torch.tensor([2, 2, 2, 0]), torch.tensor([0, 1, 0, 2]))
+    answers = Answers.of(torch.tensor([2, 2, 2, 0]), torch.tensor([0, 1, 0, 2]), Processes())
     assert answers == Answers(majority_share=0.5, favourite_share=0.75)
 
 

@@ -42,7 +42,7 @@ class Quadratic(nn.Module):
 
 def quadratic_trainer(*curvatures, noise=0.0, **settings):
     trainer = build_trainer(Quadratic(curvatures, noise=noise), **{**PLAIN, "lr": 1.0, **settings})
-    trainer.objective = lambda losses, _targets: losses.sum()
+    trainer.stepper.objective = lambda losses, *_targets: losses.sum()
     return trainer
 
 
@@ -103,7 +103,7 @@ def test_a_suggestion_trains():
 )
 def test_where_no_rate_helps_none_is_suggested(loss, said):
     trainer = quadratic_trainer(1.0)
-    trainer.objective = lambda losses, _targets: loss(losses).sum()
+    trainer.stepper.objective = lambda losses, *_targets: loss(losses).sum()
     with pytest.raises(TrainingError, match=said):
         range_test(trainer)
 

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform, random_crop, random_flip
 from vitcli.data.colour import random_factors

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Annotated
 
 import typer
@@ -17,6 +19,7 @@ from vitcli.cli.preview import preview
 from vitcli.cli.train import train
 from vitcli.core.errors import VitError
 from vitcli.core.files import explained
+from vitcli.core.launch import launched_as
 from vitcli.core.version import __version__
 
 app = typer.Typer(
@@ -54,15 +57,25 @@ def options(
     """Train, judge, use and explain Vision Transformers."""
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Of the processes that train together, the first one talks."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
+        yield
+
+
 def main() -> None:
     """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
     # Waiting threads must not spin: beside any other busy process that makes small models several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debugging = os.environ.get("VIT_DEBUG") == "1"
+    rank = launched_as().rank
     try:
-        app(prog_name="vit")
+        with nullcontext() if rank == 0 else _silence():
+            app(prog_name="vit")
     except VitError as error:
-        show_error(error)
+        if error.rank == rank:
+            show_error(error)
         if debugging:
             raise
         sys.exit(error.exit_code)

@@ -1,5 +1,6 @@
 """vit train"""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from vitcli.cli.options import (
 from vitcli.cli.train_kinds import carry_out
 from vitcli.cli.train_values import batch_settings, head_width
 from vitcli.core.errors import UsageError
+from vitcli.core.launch import ALONE, launched_as
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
 _AUGMENT, _RUN = "Augmentation and regularisation", "Run and machine"
@@ -199,6 +201,12 @@ def train(
     device: Annotated[
         str | None, _option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=_RUN, default="auto")
     ] = None,
+    devices: Annotated[
+        int | None,
+        _option(
+            "--devices", help="Devices of this machine that train together; with --device cpu, processes.", panel=_RUN
+        ),
+    ] = None,
     amp: Annotated[
         str | None,
         _option("--amp", help="Mixed precision: auto (where it is faster), on or off.", panel=_RUN, default="auto"),
@@ -290,6 +298,7 @@ def train(
             "seed": seed,
             "deterministic": deterministic,
             "device": device,
+            "devices": devices,
             "amp": amp,
             "amp_dtype": amp_dtype,
             "compile": compile,
@@ -305,4 +314,8 @@ def train(
 
     layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
+    if settings.run.devices > 1 and not (dry_run or find_lr) and launched_as() == ALONE:
+        from vitcli.workflows.launching import launch
+
+        raise typer.Exit(launch(sys.argv[1:], settings.run))
     carry_out(layers, settings, resume=resume, from_run=from_run, dry_run=dry_run, find_lr=find_lr, as_json=as_json)

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.errors import did_you_mean
 from vitcli.core.model_config import ModelChoice, check, check_shares
 from vitcli.core.teacher_config import TeacherConfig
@@ -70,82 +71,6 @@ class DataConfig:
         )
         check(0 <= self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in [0, 1]")
         check(self.workers >= 0, f"workers = {self.workers} is negative")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentConfig:
-    """Random changes of training images, drawn anew for every image in every epoch."""
-
-    crop_padding: int = 0
-    """Random crop after zero padding by this many pixels on every side."""
-    crop_scale: float = 1.0
-    """Random resized crop: the least share of the area that is kept; 1 turns it off."""
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Random resized crop: least and greatest aspect ratio (width over height)."""
-    rotate: float = 0.0
-    """Random rotation by up to this many degrees, either way."""
-    zoom: float = 0.0
-    """Random enlargement or reduction by a factor of up to 1 + zoom."""
-    shift: float = 0.0
-    """Random shift by up to this share of height and width."""
-    shear: float = 0.0
-    """Random shear along the rows by up to this many degrees, either way."""
-    affine_probability: float = 1.0
-    """Probability that an image is rotated, zoomed, shifted and sheared at all."""
-    flip: float = 0.0
-    """Probability of mirroring left and right."""
-    vertical_flip: float = 0.0
-    """Probability of mirroring top and bottom."""
-    policy: Literal["none", "trivial", "rand"] = "none"
-    """trivial: one operation per image, of any strength (TrivialAugment, Müller & Hutter 2021); rand: several, all of
-    one strength (RandAugment, Cubuk et al. 2019); after crops and flips, before colours."""
-    policy_ops: int = 2
-    """RandAugment's operations per image."""
-    policy_magnitude: int = 9
-    """RandAugment's strength, 0 to 30."""
-    brightness: float = 0.0
-    """Brightness times a factor in [1 - x, 1 + x], not below 0; likewise contrast and saturation."""
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    """Hue turned by up to this share of the circle, either way; at most 0.5."""
-    colour_probability: float = 1.0
-    """Probability that an image's brightness, contrast, saturation and hue are changed at all."""
-    grey: float = 0.0
-    """Probability that an image loses its colours."""
-    erase: float = 0.0
-    """Probability that a rectangle is filled with noise (Zhong et al. 2020)."""
-    mixup: float = 0.0
-    """MixUp's alpha (Zhang et al. 2018); 0 turns it off."""
-    feature_views: int = 0
-    """How many changed views of each image a frozen backbone sees, once for all epochs; 0: new ones in every epoch."""
-    cutmix: float = 0.0
-    """CutMix's alpha (Yun et al. 2019); 0 turns it off; with both on, each batch draws one."""
-
-    def __post_init__(self) -> None:
-        check(self.crop_padding >= 0, f"crop_padding = {self.crop_padding} is negative")
-        check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale} is not in (0, 1]")
-        low, high = self.crop_ratio
-        check(0 < low <= high, f"crop_ratio = {low:g}, {high:g} is not a positive range")
-        for name in ("flip", "vertical_flip", "affine_probability", "colour_probability", "grey", "erase"):
-            check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
-        check(self.hue <= 0.5, f"hue = {self.hue} is above 0.5")
-        check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
-        check(0 <= self.shear < 90, f"shear = {self.shear} is not in [0, 90) degrees")
-        check(self.policy_ops > 0, f"policy_ops = {self.policy_ops} is not positive")
-        check(0 <= self.policy_magnitude <= 30, f"policy_magnitude = {self.policy_magnitude} is not in 0 to 30")
-        for name in (
-            "rotate",
-            "zoom",
-            "mixup",
-            "cutmix",
-            "feature_views",
-            "brightness",
-            "contrast",
-            "saturation",
-            "hue",
-        ):
-            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
 
 
 USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05}
@@ -293,6 +218,8 @@ class RunConfig:
     """Refuse operations whose result may differ from run to run (GPU)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    devices: int = 0
+    """Of this machine, each with a process of its own; 0: as many processes as were launched, usually one."""
     amp: Literal["auto", "on", "off"] = "auto"
     """Mixed precision; auto: where it is clearly faster on this device for this model, measured once and remembered;
     for training and for inference apart."""
@@ -318,7 +245,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
-        for name in ("save_every", "save_steps"):
+        for name in ("devices", "save_every", "save_steps"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
         check(self.log_steps > 0, f"log_steps = {self.log_steps} is not positive")
         check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")

@@ -7,6 +7,7 @@ VitError                what happened, what to do about it, exit code 1
 ├── RunError            experiment directories
 ├── DeviceError         a device that this machine lacks
 ├── TrainingError       training that cannot go on
+├── EndedElsewhere      another process of the same training is gone, or could not go on
 └── Interrupted         Ctrl-C (exit code 130) or SIGTERM (143), after everything was saved
 
 They are raised where the fault is known and turned into a message once, in ``vitcli.cli.app.main``.
@@ -21,6 +22,8 @@ class VitError(Exception):
 
     exit_code = 1
     usual_hint = ""
+    rank = 0
+    """Of the processes that train together, the one that tells of it."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -58,6 +61,10 @@ class DeviceError(VitError):
 
 class TrainingError(VitError):
     """Training that cannot go on, for example a loss that is no longer finite."""
+
+
+class EndedElsewhere(VitError):
+    """Another of the processes that train together is gone, or could not do its part; the first one tells of it."""
 
 
 class Interrupted(VitError):

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
 from vitcli.data.colour import changes_colours, random_colours
 from vitcli.data.erase import random_erase
-from vitcli.data.parts import Change, in_parts
+from vitcli.data.parts import Change, Part, in_parts
 from vitcli.data.policies import random_policy
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.resample import random_resample, resamples
+from vitcli.data.shares import Share
 
 
 class TrainTransform:
@@ -29,16 +30,18 @@ class TrainTransform:
         self.config = config
         self.to_input = to_input
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, C, h, w) uint8 -> (B, C, H, W) float32."""
-        change = self._drawn(images, generator)
-        inputs = in_parts(change, images, (images.shape[1], *self.to_input.image_size))
-        return random_erase(inputs, self.config.erase, generator) if self.config.erase else inputs
-
-    def _drawn(self, images: Tensor, generator: torch.Generator) -> Change:
-        """All that happens to these images but erasing."""
-        config, to_input, batch = self.config, self.to_input, len(images)
+    def __call__(self, images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+        """(B, C, h, w) uint8 -> (B, C, H, W) float32; of a share of a batch, as when the whole batch is changed."""
         size: Size = (images.shape[2], images.shape[3])
+        change = self._drawn(share.batch if share else len(images), size, generator)
+        if share:
+            change = _of_share(share, change)
+        inputs = in_parts(change, images, (images.shape[1], *self.to_input.image_size))
+        return random_erase(inputs, self.config.erase, generator, share) if self.config.erase else inputs
+
+    def _drawn(self, batch: int, size: Size, generator: torch.Generator) -> Change:
+        """All that happens to so many images of this size but erasing."""
+        config, to_input = self.config, self.to_input
         changes = []
         if config.crop_padding:
             changes.append(random_crop(batch, config.crop_padding, generator))
@@ -52,7 +55,7 @@ class TrainTransform:
             changes.append(random_policy(batch, size, config, generator))
         colours = random_colours(batch, config, generator) if changes_colours(config) else None
 
-        def change(images: Tensor, part: slice) -> Tensor:
+        def change(images: Tensor, part: Part) -> Tensor:
             for each in changes:
                 images = each(images, part)
             return to_input.resized(to_input.normalised(*(colours(images, part) if colours else (images,))))
@@ -60,11 +63,16 @@ class TrainTransform:
         return change
 
 
+def _of_share(share: Share, change: Change) -> Change:
+    """What was drawn for a whole batch, for those of its images that are in a share."""
+    return lambda images, part: change(images, share.members[part])
+
+
 def random_crop(batch: int, padding: int, generator: torch.Generator) -> Change:
     """Pad with zeros and cut out the original size at a random place, per image."""
     top, left = torch.randint(2 * padding + 1, (2, batch), generator=generator)
 
-    def change(images: Tensor, part: slice) -> Tensor:
+    def change(images: Tensor, part: Part) -> Tensor:
         height, width = images.shape[2:]
         windows = F.pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)  # (b, C, 2p+1, 2p+1, H, W)
         order = torch.arange(len(images), device=images.device)

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
+from vitcli.data.parts import Part
 
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 _STRENGTHS = ("brightness", "contrast", "saturation", "hue")
 
-ColourChange = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
+ColourChange = Callable[[Tensor, Part], tuple[Tensor, Tensor, Tensor]]
 """Like ``parts.Change``: from pixels in 0..255, (b, C, H, W), to float32 values of that shape, gain and offset.
 
 Pixels are gain * values + offset, both (b, 1, 1, 1). Brightness and contrast are linear but for the limits of a pixel,
@@ -45,7 +46,7 @@ def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator
     factors = dict(zip(_STRENGTHS, random_factors(batch, config, generator), strict=True))
     turns_grey = torch.rand(batch, generator=generator) < config.grey
 
-    def change(images: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def change(images: Tensor, part: Part) -> tuple[Tensor, Tensor, Tensor]:
         pixels = _Pixels(images)
         for name in names:
             if images.shape[1] == len(_LUMA) or name in {"brightness", "contrast"}:

@@ -5,27 +5,35 @@ import math
 import torch
 from torch import Tensor
 
+from vitcli.data.shares import Share
+
 _AREA = (0.02, 0.33)
 _ASPECT = (0.3, 3.3)
 """Height over width."""
 _ATTEMPTS = 10
 
 
-def random_erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def random_erase(images: Tensor, probability: float, generator: torch.Generator, share: Share | None = None) -> Tensor:
     """Fill one rectangle of some images with noise, in place.
 
     Args:
         images: model input, (B, C, H, W): normalised, so that noise of variance 1 looks like images.
         probability: that an image is changed.
         generator: the source of randomness, on the CPU.
+        share: which images of the batch these are; None: all.
     """
-    batch, channels, height, width = images.shape
+    (channels, height, width), batch = images.shape[1:], share.batch if share else len(images)
     chosen = (torch.rand(batch, generator=generator) < probability).nonzero()[:, 0]
     top, left, tall, wide = random_rectangles(len(chosen), height, width, generator)[:, :, None]
     y, x = torch.arange(height), torch.arange(width)
     rows, columns = (y >= top) & (y < top + tall), (x >= left) & (x < left + wide)
     places = rows[:, None, :, None] & columns[:, None, None, :]
     noise = torch.randn(channels * int((tall * wide).sum()), generator=generator)
+    if share:  # noise was drawn for the images of the whole batch, one after the other
+        here = torch.isin(chosen, share.members)
+        each = noise.split((channels * (tall * wide)[:, 0]).tolist())
+        noise = torch.cat([noise[:0], *(each[at] for at in here.nonzero()[:, 0].tolist())])
+        chosen, places = torch.searchsorted(share.members, chosen[here]), places[here]
     if len(noise):
         chosen, places, noise = (each.to(images.device) for each in (chosen, places, noise))
         images[chosen] = images[chosen].masked_scatter_(places, noise.to(images.dtype))

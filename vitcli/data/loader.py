@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
@@ -10,8 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vitcli.core.launch import ALONE, Place
 from vitcli.core.seeds import derived_seed
 from vitcli.data.cache import Images
+from vitcli.data.shares import Share, share_of
 
 _FITS_DEVICE = 0.5
 """Share of the free device memory that images may take."""
@@ -25,9 +27,9 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Transform(Protocol):
-    """From a uint8 batch on the device to model input; training transforms draw from the generator."""
+    """From a uint8 batch, or a share of one, on the device to model input; training draws from the generator."""
 
-    def __call__(self, images: Tensor, generator: torch.Generator, /) -> Tensor: ...  # noqa: D102
+    def __call__(self, images: Tensor, generator: torch.Generator, share: Share = ..., /) -> Tensor: ...  # noqa: D102
 
 
 class Batches:
@@ -43,6 +45,8 @@ class Batches:
         device: where batches go.
         seed: of order and transform; the same seed, epoch and step give the same batch.
         balanced: shuffled epochs draw with replacement, every class equally often; they are as long as otherwise.
+        place: of several processes, each takes a share of every shuffled batch; of the batches in order, each takes whole
+            ones in turn, so that every image is computed once, and as if there were one process.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Batches:
         device: torch.device,
         seed: int = 0,
         balanced: bool = False,
+        place: Place = ALONE,
     ) -> None:
         self.images = _placed(images, device)
         self.labels = labels.to(device)
@@ -63,6 +68,7 @@ class Batches:
         self.batch_size = min(batch_size, len(self.members))
         self.device = device
         self.seed = seed
+        self.place = place
         self._transform = transform
         present = labels.cpu()[self.members]
         self._chances = 1 / present.bincount().double()[present] if balanced else None
@@ -76,7 +82,8 @@ class Batches:
         return math.ceil(self.num_images / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._batches(self.members, epoch=0, start=0)
+        mine = self.members.split(self.batch_size)[self.place.rank :: self.place.size]
+        return self._batches(mine, epoch=0)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch in its random order, from step ``start`` on."""
@@ -84,19 +91,28 @@ class Batches:
         if self._chances is None:
             order = torch.randperm(self.num_images, generator=generator)
         else:
-            shares = self._chances.cumsum(0)
-            draws = torch.rand(self.num_images, generator=generator, dtype=torch.float64) * shares[-1]
-            order = torch.searchsorted(shares, draws).clamp(max=self.num_images - 1)
-        return self._batches(self.members[order], epoch=number, start=start)
+            below = self._chances.cumsum(0)
+            draws = torch.rand(self.num_images, generator=generator, dtype=torch.float64) * below[-1]
+            order = torch.searchsorted(below, draws).clamp(max=self.num_images - 1)
+        batches: Sequence[Tensor] = self.members[order].split(self.batch_size)
+        if self.place.size == 1:
+            return self._batches(batches, epoch=number, start=start)
+        shares = [share_of(len(batch), self.place) for batch in batches]
+        mine = [batch[share.members] for batch, share in zip(batches, shares, strict=True)]
+        return self._batches(mine, shares, epoch=number, start=start)
 
-    def _batches(self, order: Tensor, *, epoch: int, start: int) -> Iterator[Batch]:
+    def _batches(
+        self, batches: Sequence[Tensor], shares: Sequence[Share] = (), *, epoch: int, start: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of indices, or the shares of them that these are, as images."""
+        sizes = [len(batch) for batch in batches]
+        order = torch.cat([self.members[:0], *batches])
         here, there = order.to(self.images.device), order.to(self.device)  # one copy an epoch, not one a batch
-        gathered = self._gathered(here.split(self.batch_size)[start:])
-        for step, (images, from_labels) in enumerate(
-            zip(gathered, there.split(self.batch_size)[start:], strict=True), start
-        ):
+        gathered = self._gathered(here.split(sizes)[start:])
+        for step, (images, from_labels) in enumerate(zip(gathered, there.split(sizes)[start:], strict=True), start):
             generator = torch.Generator().manual_seed(derived_seed("transform", self.seed, epoch, step))
-            yield self._transform(images.to(self.device, non_blocking=True), generator), self.labels[from_labels]
+            drawn = (generator, shares[step]) if shares else (generator,)
+            yield self._transform(images.to(self.device, non_blocking=True), *drawn), self.labels[from_labels]
 
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of batches of indices; what is not at hand is fetched while earlier batches are in use."""

@@ -17,7 +17,9 @@ from threading import Barrier
 import torch
 from torch import Tensor
 
-Change = Callable[[Tensor, slice], Tensor]
+Part = slice | Tensor
+"""Some images of a batch: where they stand in it."""
+Change = Callable[[Tensor, Part], Tensor]
 """What has been drawn for a batch, applied to some of its images: called with those and with where they stand in it."""
 
 _FEW = 2**15

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
 from vitcli.data.colour import grey
-from vitcli.data.parts import Change
+from vitcli.data.parts import Change, Part
 from vitcli.data.resample import warp
 
 _STRENGTHS = 31
@@ -72,7 +72,7 @@ def random_policy(batch: int, size: Size, config: AugmentConfig, generator: torc
     number = config.policy_ops if config.policy == "rand" else 1
     drawn = [random_operations(batch, table, config, generator) for _ in range(number)]
 
-    def change(images: Tensor, part: slice) -> Tensor:
+    def change(images: Tensor, part: Part) -> Tensor:
         for operations, magnitudes in drawn:
             images = apply(images, operations[part], magnitudes[part])
         return images

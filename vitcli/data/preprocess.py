@@ -224,7 +224,7 @@ class InputTransform:
         self._scale = 1 / (255 * std)
         self._shift = -mean / std
 
-    def __call__(self, images: Tensor, _generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, images: Tensor, *_drawn: object) -> Tensor:
         """Normalise, and resize where the model's size differs; nothing is random."""
         return self.resized(self.normalised(images))
 

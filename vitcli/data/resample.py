@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitcli.core.config import AugmentConfig
+from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
 from vitcli.data.parts import Change
 

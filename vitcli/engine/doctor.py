@@ -1,5 +1,6 @@
 """What most often goes wrong in training, told while it can still be mended: in numbers, with what to type next."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord
+from vitcli.engine.distributed import Processes
 
 _EPOCHS_TO_LEARN = 3
 """After so many epochs, or all where there are fewer, a model should know more than which class is frequent."""
@@ -29,10 +31,13 @@ class Answers:
     """Of the images that got the answer given most often."""
 
     @classmethod
-    def of(cls, answers: Tensor, labels: Tensor) -> "Answers":
-        """From class indices, both (N,)."""
-        most, favourite = (classes.bincount().max().item() / len(labels) for classes in (labels, answers))
-        return cls(majority_share=most, favourite_share=favourite)
+    def of(cls, answers: Tensor, labels: Tensor, processes: Processes) -> "Answers":
+        """From class indices, both (N,), of other images in each process."""
+        most, favourite = (
+            sum(map(Counter, processes.gathered(Counter(classes.tolist()))), Counter()) for classes in (labels, answers)
+        )
+        images = most.total()
+        return cls(majority_share=max(most.values()) / images, favourite_share=max(favourite.values()) / images)
 
 
 class Doctor:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vitcli.core.events import ignore
 from vitcli.engine.device import Precision
+from vitcli.engine.distributed import Processes
 from vitcli.engine.micro_batches import MicroBatches
 
 
@@ -26,10 +27,18 @@ class Score(NamedTuple):
         return -self.negative_loss
 
 
-def score(logits: Tensor, labels: Tensor) -> Score:
-    """Of logits (N, K), computed in double precision."""
-    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
-    return Score(accuracy, -F.cross_entropy(logits.double(), labels).item())
+def score(logits: Tensor, labels: Tensor, processes: Processes) -> Score:
+    """Over the images of all processes, in double precision.
+
+    Args:
+        logits: (N, K), of this process.
+        labels: int64, (N,).
+        processes: each of them has other images.
+    """
+    loss = F.cross_entropy(logits.double(), labels, reduction="sum")
+    correct = (logits.argmax(dim=1) == labels).sum()
+    loss, correct, count = processes.sum(loss, correct, torch.tensor(len(labels)))
+    return Score(correct.item() / count.item(), -loss.item() / count.item())
 
 
 @torch.inference_mode()
@@ -67,6 +76,8 @@ def predict_logits(
             on_batch(len(targets))
     finally:
         model.train(was_training)
+    if not labels:  # so few images that this process has none
+        return torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
 

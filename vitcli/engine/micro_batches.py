@@ -43,13 +43,15 @@ class MicroBatches:
         count: parts at first.
         emit: told when there have to be more.
         training: it is steps of training that are cut; else batches of images to be judged.
+        together: other processes take their share of the same step, and would wait for one that takes it again.
     """
 
-    def __init__(self, count: int, *, emit: Emit, training: bool = False) -> None:
+    def __init__(self, count: int, *, emit: Emit, training: bool = False, together: bool = False) -> None:
         assert count > 0
         self.count = count
         self._emit = emit
         self._training = training
+        self._together = together
 
     def fitted(self, compute: Callable[[int], _Result], images: int) -> _Result:
         """What ``compute(part)`` gives for a batch that is taken in parts of so many images, halved until they fit.
@@ -67,6 +69,8 @@ class MicroBatches:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if self._together:
+                    raise self._not_in_parts(part) from None
                 if part == 1:
                     raise self._not_even_one() from None
             else:
@@ -80,6 +84,10 @@ class MicroBatches:
             same = "; batch size and learning rate stay the same" if self._training else ""
             self._emit(Warned(text=f"not enough memory for {too_many:,} images at once: from here on {part:,}{same}"))
         return result
+
+    def _not_in_parts(self, part: int) -> VitError:
+        text = f"not enough memory for {part:,} images at once, which each of several devices takes"
+        return TrainingError(text, hint=f"--grad-accum-steps {2 * self.count}")
 
     def _not_even_one(self) -> VitError:
         text = "there is not enough memory for a single image"

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitcli.engine.stepper import Taken
+
 
 @dataclass(slots=True)
 class EpochTotals:
@@ -42,6 +44,13 @@ class EpochTotals:
     def images_per_second(self) -> float:
         """In training, without validation."""
         return self.images / self.seconds
+
+    def add(self, taken: Taken, images: int) -> None:
+        """Take in a step over so many images."""
+        self.loss, self.correct = self.loss + taken.loss, self.correct + taken.correct
+        self.grad_norm = self.grad_norm + taken.grad_norm
+        self.step_loss = taken.loss / images
+        self.images += images
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on in the middle of an epoch."""

@@ -8,9 +8,8 @@ the steps before it have changed: a new trainer with that state goes on as if no
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,49 +17,27 @@ from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.interrupts import StopRequest
-from vitcli.core.seeds import derived_seed
 from vitcli.engine.compiling import Forward
-from vitcli.engine.device import Precision, peak_memory, reset_peak_memory, seed_draws
+from vitcli.engine.device import Precision, peak_memory, reset_peak_memory
 from vitcli.engine.distillation import Distillation
+from vitcli.engine.distributed import Parallel, Processes
 from vitcli.engine.doctor import Answers, Doctor
 from vitcli.engine.evaluate import Score, predict_logits, score
 from vitcli.engine.growth import Growth
 from vitcli.engine.judging import build_average, judge
-from vitcli.engine.micro_batches import MicroBatches, memory_for
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.mixing import Mixing
-from vitcli.engine.objective import Objective, Targets, answers
+from vitcli.engine.objective import Objective
 from vitcli.engine.optim import Optimizers, build_optimizers
+from vitcli.engine.protocols import Saver, TrainBatches
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State
+from vitcli.engine.stepper import Stepper
 from vitcli.engine.stopping import best_of, is_better, is_out_of_patience, is_over
 from vitcli.engine.totals import EpochTotals
 
 _REPORT_SECONDS = 0.2
 """Time between two looks at the loss; each look waits for the device."""
-
-
-class TrainBatches(Protocol):
-    """Shuffled batches of (images, labels), anew for every epoch."""
-
-    @property
-    def num_images(self) -> int:
-        """Images per epoch."""
-
-    def __len__(self) -> int:
-        """Batches per epoch."""
-
-    def epoch(self, number: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch, from step ``start`` on."""
-
-
-class Saver(Protocol):
-    """What the trainer asks to be kept. The tensors of a state change with the next step: a saver takes copies."""
-
-    def save_epoch(self, state: State) -> None:
-        """After every epoch."""
-
-    def save_step(self, state: State) -> None:
-        """In the middle of an epoch: every so many steps, and after the step that a signal interrupted."""
 
 
 class Trainer:
@@ -84,6 +61,7 @@ class Trainer:
         forward: how the model is called in training, for example compiled; None: as it is.
         distillation: a teacher, if there is one.
         growth: the image size of every epoch; None: always that of the batches.
+        processes: those that train together; the first one saves.
     """
 
     def __init__(
@@ -106,17 +84,16 @@ class Trainer:
         forward: Forward | None = None,
         distillation: Distillation | None = None,
         growth: Growth | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
         self.val = val
         self.config = config
-        self.mixing = mixing
         self.precision = precision
         self._saver = saver
         self.emit = emit
         self.stop = stop
-        self.seed = seed
         self.save_steps = save_steps
         self.log_steps = log_steps
         self.optimizers: Optimizers = build_optimizers(model, config)
@@ -129,16 +106,25 @@ class Trainer:
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
-        self.micro_batches = MicroBatches(config.grad_accum_steps, emit=emit, training=True)
+        self.processes = processes or Processes()
+        together = self.processes.size > 1
+        self.micro_batches = MicroBatches(config.grad_accum_steps, emit=emit, training=True, together=together)
         self._judging = MicroBatches(1, emit=emit)
-        self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
-        self._distillation = distillation
-        self._growth = growth
-        self.objective = Objective(
-            label_smoothing=config.label_smoothing, class_weights=weights, distillation=distillation
+        self.stepper = Stepper(
+            Parallel(model, model if forward is None else forward, self.processes),
+            self.optimizers,
+            objective=Objective(
+                label_smoothing=config.label_smoothing, class_weights=weights, distillation=distillation
+            ),
+            precision=precision,
+            micro_batches=self.micro_batches,
+            mixing=mixing,
+            growth=growth,
+            config=config,
+            seed=seed,
         )
 
     def fit(self) -> list[EpochRecord]:
@@ -210,7 +196,8 @@ class Trainer:
             self._step(images, labels)
             now = time.perf_counter()
             self.totals.seconds = now - started
-            if now - reported >= _REPORT_SECONDS or (self.log_steps and self._steps_done % self.log_steps == 0):
+            is_due = now - reported >= _REPORT_SECONDS or (self.log_steps and self._steps_done % self.log_steps == 0)
+            if is_due and not self.processes.rank:  # clocks differ: the others end with the first one when all look
                 self._report()
                 reported = now
             if self.stop:
@@ -244,41 +231,20 @@ class Trainer:
             self.epoch, self.step = self.epoch + 1, 0
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step, in ``grad_accum_steps`` parts, or more where memory does not suffice."""
-        self.optimizers.set_factor(self.factor(self._steps_done))
-        images = self._growth(images, self.epoch) if self._growth else images
-        targets = Targets(labels, partners=labels)
-        if self.mixing:
-            images, share = self.mixing(images, epoch=self.epoch, step=self.step)
-            targets = Targets(labels, partners=labels.flip(0), share=share)
-        loss, correct = self.micro_batches.fitted(partial(self._backward, images, targets), len(images))
-        with memory_for("the moments of the optimizer", hint="--opt sgd keeps fewer of them than --opt adamw"):
-            norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
+        """One optimiser step."""
+        batch_images = min(self.train.batch_size, self.train.num_images - self.step * self.train.batch_size)
+        taken = self.stepper.take(
+            images,
+            labels,
+            epoch=self.epoch,
+            step=self.step,
+            factor=self.factor(self._steps_done),
+            batch_images=batch_images,
+        )
         if self.average is not None:
             self.average.after_step(self.model)
-        totals = self.totals
-        totals.loss, totals.correct = totals.loss + loss, totals.correct + correct
-        totals.grad_norm = totals.grad_norm + norm.nan_to_num(0, 0, 0)  # float16 that overflowed: no step was taken
-        totals.step_loss = loss / len(labels)
-        totals.images += len(labels)
+        self.totals.add(taken, batch_images)
         self.step += 1
-
-    def _backward(self, images: Tensor, targets: Targets, part: int) -> tuple[Tensor, Tensor]:
-        """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right."""
-        seed_draws(derived_seed("step", self.seed, self.epoch, self.step), self._device)
-        self.optimizers.zero_grad()
-        count = len(images)
-        total, correct = self.totals.loss.new_zeros(()), self.totals.correct.new_zeros(())
-        for start in range(0, count, part):
-            here = slice(start, start + part)
-            taught = self._distillation.teacher(images[here]) if self._distillation else None
-            with self.precision.autocast():
-                logits = self._forward(images[here])
-                loss = self.objective(logits, targets.part(here), taught)
-            self.precision.scaler.scale(loss / count).backward()
-            total = total + loss.detach()
-            correct = correct + (answers(logits.detach()) == targets.labels[here]).sum()
-        return total, correct
 
     def _report(self) -> None:
         self._check_finite()
@@ -338,13 +304,18 @@ class Trainer:
     def _score(self, model: nn.Module) -> Score:
         """What a model is worth on the validation images."""
         logits, labels = predict_logits(model, self.val, self.val_precision, parts=self._judging)
-        self._answers = Answers.of(logits.argmax(dim=1), labels)
-        found = score(logits, labels)
+        self._answers = Answers.of(logits.argmax(dim=1), labels, self.processes)
+        found = score(logits, labels, self.processes)
         if found.loss - found.loss != 0:
             raise TrainingError(
                 f"the validation loss became {found.loss} in epoch {self.epoch}", hint="try a lower --lr"
             )
         return found
+
+    @property
+    def _batch_images(self) -> int:
+        """Of the step under way, those of all processes."""
+        return min(self.train.batch_size, self.train.num_images - self.step * self.train.batch_size)
 
     @property
     def _steps_done(self) -> int:

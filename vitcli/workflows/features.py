@@ -9,11 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitcli.core.config import AugmentConfig, TrainConfig
+from vitcli.core.augment_config import AugmentConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, TaskProgress
 from vitcli.core.files import replacing
 from vitcli.core.interrupts import StopRequest
+from vitcli.core.launch import ALONE, Place
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
@@ -70,6 +72,11 @@ class FeatureBatches:
         """Images per epoch."""
         return self.views[0].num_images
 
+    @property
+    def batch_size(self) -> int:
+        """Images per batch."""
+        return self.views[0].batch_size
+
     def __len__(self) -> int:
         return len(self.views[0])
 
@@ -86,6 +93,7 @@ def feature_batches(
     device: torch.device,
     precision: Precision,
     cache: Path,
+    place: Place = ALONE,
     emit: Emit,
     stop: StopRequest,
 ) -> tuple[FeatureBatches, Batches]:
@@ -98,6 +106,7 @@ def feature_batches(
         device: where it is computed, and where batches go.
         precision: what it is computed in.
         cache: the file that keeps the features; where it is there, as in a run that is resumed, they are not computed.
+        place: of several processes, each trains and validates with its share of the features.
         emit: told about the progress.
         stop: asked after every batch.
 
@@ -147,6 +156,7 @@ def feature_batches(
             device=device,
             seed=config.run.seed,
             balanced=balanced,
+            place=place,
         )
 
     size, balanced = config.optim.batch_size, config.data.balanced_sampling
@@ -187,5 +197,5 @@ def _features(
     return torch.cat(features), torch.cat(labels)
 
 
-def _as_they_are(features: Tensor, _generator: torch.Generator) -> Tensor:
+def _as_they_are(features: Tensor, *_drawn: object) -> Tensor:
     return features

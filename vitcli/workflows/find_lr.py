@@ -12,6 +12,7 @@ from vitcli.core.interrupts import stop_requests
 from vitcli.core.runs import slug
 from vitcli.data.splits import plan_splits
 from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.distributed import Processes
 from vitcli.engine.rate_finder import STEPS, RatePoint, range_test
 from vitcli.figures.rates import draw_rates
 from vitcli.workflows.parts import with_parts
@@ -19,7 +20,7 @@ from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.teacher import load_teacher
-from vitcli.workflows.train import build_trainer, image_batches
+from vitcli.workflows.trainers import build_trainer, image_batches
 from vitcli.workflows.training_data import prepare_training_data
 
 _TASK = "trying learning rates"
@@ -83,6 +84,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
             data,
             computing,
             teacher=teacher,
+            processes=Processes(),
             features=Path(cache) / "features",
             saver=None,
             emit=emit,

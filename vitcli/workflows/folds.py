@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import VitError
+from vitcli.core.errors import UsageError, VitError
 from vitcli.core.events import Emit, Event, Note, Warned, ignore
 from vitcli.core.files import write_json
+from vitcli.core.launch import Place, launched_as
 from vitcli.core.runs import check_free, folds_of
 from vitcli.workflows.train import TrainResult, train
 
@@ -39,6 +40,7 @@ def train_folds(*layers: Settings, emit: Emit = ignore, train_one: Callable[...,
     Raises:
         what ``train`` raises; folds that ended before stay.
     """
+    refuse_folds(launched_as())
     emit = _each_warning_once(emit)
     asked = configure(*layers)
     count, name = asked.data.folds, asked.run.name
@@ -55,6 +57,18 @@ def train_folds(*layers: Settings, emit: Emit = ignore, train_one: Callable[...,
         if fold == 1:
             _remove_others(results[0].path)
     return summed_up(results)
+
+
+def refuse_folds(place: Place) -> None:
+    """Several processes train one run together.
+
+    Raises:
+        UsageError: there are several, and many runs to train.
+    """
+    if place.size > 1:
+        raise UsageError(
+            f"{place.size} processes train one fold at a time", hint="--fold 1 trains the first one, and so on"
+        )
 
 
 @contextmanager

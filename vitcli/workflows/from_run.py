@@ -12,10 +12,11 @@ from vitcli.core.model_config import ModelConfig
 from vitcli.core.runs import Run, find_run, folds_of
 from vitcli.data.dataset import Facts, canonical_name
 from vitcli.engine.checkpoint import model_config_from
+from vitcli.engine.distributed import Processes, joined
 from vitcli.workflows.folds import FoldsResult, train_folds
 from vitcli.workflows.resume import has_begun, stored_settings, tell_other_versions
 from vitcli.workflows.settings import settle_again
-from vitcli.workflows.train import TrainResult, start
+from vitcli.workflows.train import TrainResult, resume_begun, start
 
 _NOT_TOLD = frozenset(
     {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
@@ -63,7 +64,16 @@ def _found(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
 
 
 def _train_again(run: Run, stored: TrainConfig, *layers: Settings, emit: Emit) -> TrainResult:
-    config, dataset = settle_again(stored, layers, emit)
+    with joined(configure(*layers).run.devices) as processes:
+        return _start_again(run, stored, layers, processes, ignore if processes.rank else emit)
+
+
+def _start_again(
+    run: Run, stored: TrainConfig, layers: tuple[Settings, ...], processes: Processes, emit: Emit
+) -> TrainResult:
+    if begun := processes.begun_run:
+        return resume_begun(Path(begun), processes, emit)
+    config, dataset = processes.in_turn(lambda: settle_again(stored, layers, emit))
     facts = dataset.facts
     if (run.split or {})["fingerprint"] != facts.fingerprint:
         emit(Warned(text=f"{facts.name} is not what run {run.name} was trained on, so the result will be another one"))
@@ -73,6 +83,7 @@ def _train_again(run: Run, stored: TrainConfig, *layers: Settings, emit: Emit) -
         dataset,
         architecture=_architecture(run, stored, config, facts),
         computed=run.info.get("computed") if is_same else None,
+        processes=processes,
         emit=emit,
     )
 

@@ -13,10 +13,13 @@ import torch
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.launch import ALONE
 from vitcli.core.measurements import measured_once
+from vitcli.data.shares import share_of
 from vitcli.data.store import data_dir
 from vitcli.engine.compiling import Forward, compiled, is_worth_compiling
 from vitcli.engine.device import Precision, fingerprint, has_bfloat16
+from vitcli.engine.distributed import Processes
 from vitcli.engine.precision import Work, clearly_faster, mixed_dtype, seconds_per_image
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import sees_images_once
@@ -56,6 +59,7 @@ def choose_computing(
     *,
     num_images: int,
     recorded: Mapping[str, Any] | None = None,
+    processes: Processes | None = None,
     emit: Emit,
 ) -> Computing:
     """Decide how a run computes; this changes neither the model nor what is random.
@@ -65,6 +69,7 @@ def choose_computing(
         config: what was asked for.
         num_images: of an epoch.
         recorded: what this run computed in before; on the same machine it stays so.
+        processes: those that train together; the first one decides.
         emit: told what was chosen.
 
     Raises:
@@ -72,27 +77,34 @@ def choose_computing(
     """
     device = next(model.parameters()).device
     amp, dtype = config.run.amp, config.run.amp_dtype
+    place = processes.place if processes else ALONE
+    if processes and processes.rank:
+        recorded = {**processes.broadcast(), "machine": fingerprint(device)}
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
-    training = training_precision(model, config, recorded=recorded)
+    training = training_precision(model, config, recorded=recorded, processes=place.size)
     forward = None
     if config.run.compile == "on" and sees_images_once(config):
         emit(Warned(text="--compile on has no effect: a head alone is trained, on features that are computed once"))
-    if _compiles(model, config, training, num_images=num_images, recorded=_if_here(recorded, device)):
-        shape = (min(_batch(config), num_images), model.config.in_channels, *model.config.image_size)
+    here = _if_here(recorded, device)
+    if _compiles(model, config, training, num_images=num_images, recorded=here, processes=place.size):
+        share = len(share_of(min(config.optim.batch_size, num_images), place).members)
+        shape = (-(-share // config.optim.grad_accum_steps), model.config.in_channels, *model.config.image_size)
         example = torch.zeros(shape, device=device)
         forward = compiled(model, example, training, required=config.run.compile == "on", emit=emit)
     chosen = Computing(training=training, inference=inference, forward=forward, device=device)
+    if processes and not processes.rank:
+        processes.broadcast(chosen.record)
     if amp == "auto" and _mixed(device, dtype):
         emit(Note(text=f"precision, as measured here: training in {training.name}, validation in {inference.name}"))
     return chosen
 
 
 def training_precision(
-    model: VisionTransformer, config: TrainConfig, *, recorded: Mapping[str, Any] | None = None
+    model: VisionTransformer, config: TrainConfig, *, recorded: Mapping[str, Any] | None = None, processes: int = 1
 ) -> Precision:
     """What training computes in; a head alone is too small to gain from anything but float32."""
     amp = "off" if config.run.amp == "auto" and sees_images_once(config) else config.run.amp
-    dtype, batch = config.run.amp_dtype, _batch(config)
+    dtype, batch = config.run.amp_dtype, _batch(config, processes)
     return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
 
 
@@ -178,6 +190,7 @@ def _compiles(
     *,
     num_images: int,
     recorded: Mapping[str, Any] | None,
+    processes: int,
 ) -> bool:
     """Whether the model is to be compiled: that was asked for, or pays; a head alone is not worth it."""
     asked, device = config.run.compile, next(model.parameters()).device
@@ -189,11 +202,11 @@ def _compiles(
         return bool(recorded["compiled"])
     dtype = precision.name if precision.enabled else _mixed(device, config.run.amp_dtype)
     assert dtype is not None
-    seconds = _seconds(model, "training", dtype, _batch(config))[precision.name]
+    seconds = _seconds(model, "training", dtype, _batch(config, processes))[precision.name] / processes
     whole = model.config.depth / min(model.config.depth, _BLOCKS)  # which was timed in part
     return is_worth_compiling(device, seconds=seconds * whole * num_images * config.optim.epochs)
 
 
-def _batch(config: TrainConfig) -> int:
-    """Images of one forward pass."""
-    return -(-config.optim.batch_size // max(config.optim.grad_accum_steps, 1))
+def _batch(config: TrainConfig, processes: int) -> int:
+    """Images of one forward pass of one of so many processes."""
+    return -(-config.optim.batch_size // (max(config.optim.grad_accum_steps, 1) * processes))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitcli.core.config import AugmentConfig, TrainConfig
+from vitcli.core.augment_config import AugmentConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, ignore

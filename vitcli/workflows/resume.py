@@ -1,6 +1,7 @@
 """Go on with a run that was interrupted, killed, or stopped by a fault, as if that had not happened."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,18 +18,19 @@ from vitcli.data.dataset import Dataset, canonical_name, open_dataset
 from vitcli.data.splits import plan_splits
 from vitcli.data.store import data_dir
 from vitcli.engine.checkpoint import model_config_from, preprocessing_from
-from vitcli.engine.device import choose_device, seed_everything
+from vitcli.engine.device import seed_everything
+from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
-from vitcli.workflows.folds import FoldsResult, one_fold, summed_up
+from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
 from vitcli.workflows.loggers import require_loggers
 from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
 from vitcli.workflows.starting import resumed_model, starting_model
 from vitcli.workflows.teacher import load_teacher, teacher_path
-from vitcli.workflows.train import TrainResult, fit, only_trainer_of, result_of, start, stored_split
+from vitcli.workflows.train import TrainResult, fit, only_trainer_of, result_of, start, stored_split, train_along
 from vitcli.workflows.training_data import prepare_training_data
 
 _DERIVED = ("resolved_model", "preprocessing")
@@ -36,7 +38,15 @@ _DERIVED = ("resolved_model", "preprocessing")
 _FREE = frozenset(
     {
         *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers", "teacher.name"),
-        *("run.device", "run.output_dir", "run.offline", "run.save_every", "run.save_steps", "run.grad_checkpointing"),
+        *(
+            "run.device",
+            "run.devices",
+            "run.output_dir",
+            "run.offline",
+            "run.save_every",
+            "run.save_steps",
+            "run.grad_checkpointing",
+        ),
         *("run.tensorboard", "run.wandb", "run.log_steps"),
     }
 )
@@ -60,14 +70,18 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
         DataError: the data are not those that the run began with.
         TrainingError, Interrupted: as with ``train``.
     """
-    output_dir = Path(configure(*layers).run.output_dir).expanduser()
-    for folder in (output_dir / name, Path(name)):
-        if folds_of(folder):
-            return _resume_folds(folder, layers, emit)
-    return _resume_run(find_run(name, output_dir), layers, emit)
+    asked = configure(*layers).run
+    output_dir = Path(asked.output_dir).expanduser()
+    with joined(asked.devices) as processes:
+        emit = ignore if processes.rank else emit
+        for folder in (output_dir / name, Path(name)):
+            if folds_of(folder):
+                refuse_folds(processes.place)
+                return _resume_folds(folder, layers, processes, emit)
+        return resume_run(find_run(name, output_dir), layers, processes, emit)
 
 
-def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> FoldsResult:
+def _resume_folds(folder: Path, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> FoldsResult:
     """Folds that are finished stay, the one that is not goes on, and those that are missing begin."""
     runs = {int(run.path.name.removeprefix("fold-")): run for run in folds_of(folder)}
     first = next((run for run in runs.values() if has_begun(run)), None)
@@ -85,7 +99,7 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> Fol
             if run and run.status == "finished":
                 results.append(result_of(run))
             elif run and has_begun(run):
-                results.append(_resume_run(run, layers, emit))
+                results.append(resume_run(run, layers, processes, emit))
             else:
                 chosen = replace(
                     config,
@@ -94,45 +108,70 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], emit: Emit) -> Fol
                 )
                 architecture = model_config_from(first.config["resolved_model"])
                 data, known = _open(chosen, emit), first.info.get("teacher")
-                results.append(start(chosen, data, architecture=architecture, taught=known, emit=emit))
+                results.append(
+                    start(chosen, data, architecture=architecture, taught=known, processes=processes, emit=emit)
+                )
     return summed_up(results)
 
 
-def _resume_run(run: Run, layers: tuple[Settings, ...], emit: Emit) -> TrainResult:
+def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> TrainResult:
+    """Go on with one run, as ``resume`` does."""
     if not has_begun(run):
         raise _never_begun(run.name)
     config = _settings(run, layers)
-    with only_trainer_of(run.path):
+    with nullcontext() if processes.rank else only_trainer_of(run.path):
         run = Run(run.path)  # another process may have finished it before the lock was ours
-        for folder in (run.path, *(path for path in run.path.iterdir() if path.is_dir())):
-            remove_abandoned(folder, after=0)
+        if not processes.rank:
+            for folder in (run.path, *(path for path in run.path.iterdir() if path.is_dir())):
+                remove_abandoned(folder, after=0)
         state = _newest_state(run, emit)
         _check_unfinished(run, config, state)
-        dataset = _open(config, emit)
+        dataset = processes.in_turn(lambda: _open(config, emit))
         if (run.split or {})["fingerprint"] != dataset.facts.fingerprint:
             raise _other_data(run, config)
-        device = choose_device(config.run.device)
+        device = processes.device(config.run.device)
         seed_everything(config.run.seed, deterministic=config.run.deterministic)
         architecture = model_config_from(run.config["resolved_model"])
         if state:
             model = resumed_model(config, architecture, run.checkpoint("last"))
         else:
-            model, config, _ = starting_model(config, dataset.facts, emit, settings=architecture)
-        teacher = load_teacher(config, dataset.facts.classes, recorded=run.info.get("teacher"), emit=emit)
+            model, config, _ = processes.in_turn(
+                lambda: starting_model(config, dataset.facts, emit, settings=architecture)
+            )
+        teacher = processes.in_turn(
+            lambda: load_teacher(config, dataset.facts.classes, recorded=run.info.get("teacher"), emit=emit)
+        )
         plan = plan_splits(dataset, config.data, seed=config.run.seed)
         seen = preprocessing_from(run.config["preprocessing"])
-        data = prepare_training_data(dataset, plan, config, architecture.image_size, source=seen, emit=emit)
+        size = architecture.image_size
+        data = processes.in_turn(lambda: prepare_training_data(dataset, plan, config, size, source=seen, emit=emit))
         split = json.loads(json.dumps(stored_split(dataset, plan, data)))
         if (run.split or {}) != {"schema": SCHEMA, **split}:
             raise _other_data(run, config)
         steps_per_epoch = -(-len(data.members) // config.optim.batch_size)
         recorded, images = run.info.get("computed"), len(data.members)
-        computing = choose_computing(model.to(device), config, num_images=images, recorded=recorded, emit=emit)
+        computing = choose_computing(
+            model.to(device), config, num_images=images, recorded=recorded, processes=processes, emit=emit
+        )
+        if processes.rank:
+            return train_along(config, model, data, computing, teacher=teacher, processes=processes, state=state)
         _tell(run, config, state, steps_per_epoch, emit)
         derived = {name: run.config[name] for name in _DERIVED}
-        run.save_config({**settings_of(config), **derived})
+        run.save_config({**settings_of(replace(config, run=replace(config.run, devices=0))), **derived})
         run.reopen()
-        return fit(run, config, model, dataset.facts, data, computing, teacher=teacher, state=state, emit=emit)
+        processes.remember(str(run.path.resolve()))
+        return fit(
+            run,
+            config,
+            model,
+            dataset.facts,
+            data,
+            computing,
+            teacher=teacher,
+            processes=processes,
+            state=state,
+            emit=emit,
+        )
 
 
 def has_begun(run: Run) -> bool:

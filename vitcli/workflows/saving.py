@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -152,6 +153,18 @@ class RunSaver:
             weights=merged({**self.backbone, **judged_weights(state)}),
         )
         save_checkpoint(self.run.checkpoint(name), checkpoint)
+
+
+class NoSaver:
+    """Of several processes that train together, only the first one keeps anything."""
+
+    backbone: Mapping[str, Tensor] = MappingProxyType({})
+
+    def save_epoch(self, state: State) -> None:
+        """Nothing."""
+
+    def save_step(self, state: State) -> None:
+        """Nothing."""
 
 
 def resume_command(run: Run, config: TrainConfig) -> str:

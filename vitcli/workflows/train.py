@@ -6,45 +6,35 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from vitcli.core.config import TrainConfig
-from vitcli.core.config_files import Settings, settings_of
+from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
-from vitcli.core.interrupts import StopRequest, stop_requests
+from vitcli.core.interrupts import stop_requests
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.runs import Run, free_cross_validation, next_name, slug
-from vitcli.data.augment import TrainTransform
 from vitcli.data.dataset import Dataset, Facts
-from vitcli.data.loader import Batches
 from vitcli.data.locks import alone_in
-from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import Plan, plan_splits, stored_plan
-from vitcli.engine.device import choose_device, describe, seed_everything
-from vitcli.engine.growth import Growth
+from vitcli.engine.device import describe, seed_everything
+from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.hardware import hardware, library_versions
-from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
-from vitcli.engine.trainer import TrainBatches, Trainer
+from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
-from vitcli.models.finetune import HeadOnly
 from vitcli.models.registry import num_parameters
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
-from vitcli.workflows.features import feature_batches, sees_images_once
 from vitcli.workflows.loggers import logged
 from vitcli.workflows.parts import with_parts
 from vitcli.workflows.precision import Computing, choose_computing
 from vitcli.workflows.preflight import quick_warnings
-from vitcli.workflows.saving import RunSaver, resume_command
+from vitcli.workflows.saving import NoSaver, RunSaver, resume_command
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.teacher import Teacher, load_teacher
+from vitcli.workflows.trainers import build_trainer, image_batches
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
-
-_EVAL_BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +70,20 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         UsageError, DataError, ModelError, RunError, DeviceError: before anything is written.
         TrainingError, Interrupted: the run is marked so, and keeps its checkpoints.
     """
-    config, dataset = settle(layers, emit)
-    return start(config, dataset, emit=emit)
+    with joined(configure(*layers).run.devices) as processes:
+        emit = ignore if processes.rank else emit
+        if begun := processes.begun_run:  # these were started in place of some that were lost
+            return resume_begun(Path(begun), processes, emit)
+        config, dataset = processes.in_turn(lambda: settle(layers, emit))
+        return start(config, dataset, processes=processes, emit=emit)
+
+
+def resume_begun(path: Path, processes: Processes, emit: Emit) -> TrainResult:
+    """Go on with the run that processes had begun which are lost."""
+    from vitcli.workflows.resume import resume_run
+
+    run = Run(path)
+    return result_of(run) if run.status == "finished" else resume_run(run, (), processes, emit)
 
 
 def start(
@@ -91,6 +93,7 @@ def start(
     architecture: ModelConfig | None = None,
     computed: Mapping[str, Any] | None = None,
     taught: Mapping[str, Any] | None = None,
+    processes: Processes,
     emit: Emit = ignore,
 ) -> TrainResult:
     """Make a run, and train in it.
@@ -101,31 +104,29 @@ def start(
         architecture: of the model, where it is known already.
         computed: as an earlier run recorded it; on the same machine it is computed so again.
         taught: ``Teacher.record`` of another fold, whose teacher it has to be.
+        processes: those that train together.
         emit: told about the progress.
     """
-    device = choose_device(config.run.device)
+    device = processes.device(config.run.device)
     output_dir = Path(config.run.output_dir).expanduser()
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
 
     facts = dataset.facts
-    model, config, source = starting_model(config, facts, emit, settings=architecture)
-    teacher = load_teacher(config, facts.classes, recorded=taught, emit=emit)
+    model, config, source = processes.in_turn(lambda: starting_model(config, facts, emit, settings=architecture))
+    teacher = processes.in_turn(lambda: load_teacher(config, facts.classes, recorded=taught, emit=emit))
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     for warning in quick_warnings(dataset, plan, config):
         emit(Warned(text=warning))
-    data = prepare_training_data(
-        dataset,
-        plan,
-        config,
-        model.config.image_size,
-        source=source.preprocessing if source else None,
-        emit=emit,
-    )
-    for warning in diagnosis(config, model.config, source=source.preprocessing if source else None, data=data):
+    seen = source.preprocessing if source else None
+    size = model.config.image_size
+    data = processes.in_turn(lambda: prepare_training_data(dataset, plan, config, size, source=seen, emit=emit))
+    for warning in diagnosis(config, model.config, source=seen, data=data):
         emit(Warned(text=warning))
-    config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], emit=emit)
+    config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], processes, emit=emit)
     images = len(data.members)
-    computing = choose_computing(model, config, num_images=images, recorded=computed, emit=emit)
+    computing = choose_computing(model, config, num_images=images, recorded=computed, processes=processes, emit=emit)
+    if processes.rank:
+        return train_along(config, model, data, computing, teacher=teacher, processes=processes)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -151,10 +152,11 @@ def start(
     )
     with only_trainer_of(path):
         resolved = {"resolved_model": asdict(model.config), "preprocessing": asdict(data.preprocessing)}
-        settings = settings_of(replace(config, run=replace(config.run, overwrite=False)))  # which is done
+        settings = settings_of(replace(config, run=replace(config.run, overwrite=False, devices=0)))  # which is done
         run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, plan, data))
-        return fit(run, config, model, facts, data, computing, teacher=teacher, emit=emit)
+        processes.remember(str(run.path.resolve()))
+        return fit(run, config, model, facts, data, computing, teacher=teacher, processes=processes, emit=emit)
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
@@ -178,6 +180,7 @@ def fit(
     computing: Computing,
     *,
     teacher: Teacher | None = None,
+    processes: Processes,
     state: State | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
@@ -191,10 +194,12 @@ def fit(
         data: the images.
         computing: how they are computed with.
         teacher: whom the model learns from besides labels.
+        processes: those that train together; this is the first one.
         state: to go on from; None: training begins.
         emit: told about the progress.
     """
-    emit(Note(text=f"run: {run.path} on {describe(computing.device)}"))
+    together = f", {processes.size} processes" if processes.size > 1 else ""
+    emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
@@ -203,18 +208,22 @@ def fit(
         parameters = num_parameters(model.config)
         run.note(
             device=str(computing.device),
+            processes=processes.size,
             computed=computing.record,
             parameters=parameters,
             classes=len(facts.classes),
             images=images,
         )
+        processes.how_to_go_on = f"`{resume_command(run, config)}` goes on"
         try:
+            processes.broadcast((run, _place(state)))
             trainer = build_trainer(
                 config,
                 model,
                 data,
                 computing,
                 teacher=teacher,
+                processes=processes,
                 features=run.cache("features"),
                 saver=saver,
                 emit=tell,
@@ -227,7 +236,7 @@ def fit(
             saver.wait()
         except Interrupted as error:
             saver.wait()
-            error.hint = f"`{resume_command(run, config)}` goes on"
+            error.hint = processes.how_to_go_on
             raise
         finally:
             saver.close()
@@ -238,7 +247,50 @@ def fit(
                 with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
                     draw_curves(trainer.records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
-    return result_of(run)
+    result = result_of(run)
+    processes.broadcast(result)
+    return result
+
+
+def train_along(
+    config: TrainConfig,
+    model: VisionTransformer,
+    data: TrainingData,
+    computing: Computing,
+    *,
+    teacher: Teacher | None,
+    processes: Processes,
+    state: State | None = None,
+) -> TrainResult:
+    """Train as one of several processes, the first of which keeps the run; the arguments are those of ``fit``."""
+    run, place = processes.broadcast()
+    if place != _place(state):  # as on a network disk that is behind
+        raise RunError(
+            f"process {processes.rank} has read another training state than the first one",
+            hint="runs have to be in a folder that all machines see alike; wait a moment, then try again",
+        )
+    with stop_requests() as stop:
+        trainer = build_trainer(
+            config,
+            model,
+            data,
+            computing,
+            teacher=teacher,
+            processes=processes,
+            features=run.cache("features"),
+            saver=NoSaver(),
+            emit=ignore,
+            stop=stop,
+        )
+        if state:
+            trainer.load_state_dict(state)
+        trainer.fit()
+    result: TrainResult = processes.broadcast()
+    return result
+
+
+def _place(state: State | None) -> tuple[int, int] | None:
+    return (state["epoch"], state["step"]) if state else None
 
 
 def result_of(run: Run) -> TrainResult:
@@ -259,86 +311,3 @@ def result_of(run: Run) -> TrainResult:
         best=EpochRecord(**metrics["best"]),
         seconds=info["seconds"],
     )
-
-
-def build_trainer(
-    config: TrainConfig,
-    model: VisionTransformer,
-    data: TrainingData,
-    computing: Computing,
-    *,
-    teacher: Teacher | None,
-    features: Path,
-    saver: RunSaver | None,
-    emit: Emit,
-    stop: StopRequest,
-) -> Trainer:
-    """The trainer of a model; of its head alone, where the rest sees each image only once and ``features`` keeps the outcome."""
-    device = computing.device
-    trained: nn.Module = model
-    train_batches: TrainBatches
-    if sees_images_once(config):
-        if saver:
-            saver.backbone = model.state_dict()
-        trained = HeadOnly(model)
-        train_batches, val_batches = feature_batches(
-            model,
-            data,
-            config,
-            device=device,
-            precision=computing.inference,
-            cache=features,
-            emit=emit,
-            stop=stop,
-        )
-    else:
-        train_batches, val_batches = image_batches(data, config, device)
-    return Trainer(
-        trained,
-        train=train_batches,
-        val=val_batches,
-        config=config.optim,
-        mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-        precision=computing.training,
-        saver=saver,
-        emit=emit,
-        stop=stop,
-        seed=config.run.seed,
-        save_steps=config.run.save_steps,
-        log_steps=config.run.log_steps if config.run.tensorboard or config.run.wandb else 0,
-        class_weights=data.class_weights,
-        val_precision=computing.inference,
-        forward=computing.forward,
-        growth=_growth(config, model.config),
-        distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
-    )
-
-
-def _growth(config: TrainConfig, model: ModelConfig) -> Growth | None:
-    """How images grow, if they do."""
-    share, epochs = config.optim.progressive, config.optim.epochs
-    return Growth(share, epochs=epochs, image_size=model.image_size, patch_size=model.patch_size) if share else None
-
-
-def image_batches(data: TrainingData, config: TrainConfig, device: torch.device) -> tuple[Batches, Batches]:
-    """Shuffled, changed batches for training, and plain ones for validation."""
-    to_input = InputTransform(data.preprocessing, device)
-    train = Batches(
-        data.train.images,
-        data.train.labels,
-        members=torch.from_numpy(data.members),
-        batch_size=config.optim.batch_size,
-        transform=TrainTransform(config.augment, to_input),
-        device=device,
-        seed=config.run.seed,
-        balanced=config.data.balanced_sampling,
-    )
-    val = Batches(
-        data.val.images,
-        data.val.labels,
-        members=torch.from_numpy(data.val_members),
-        batch_size=_EVAL_BATCH,
-        transform=to_input,
-        device=device,
-    )
-    return train, val

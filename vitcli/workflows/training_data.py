@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitcli.core.config import AugmentConfig, DataConfig, TrainConfig
+from vitcli.core.augment_config import AugmentConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import DataError, UsageError, some
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size

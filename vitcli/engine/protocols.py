@@ -1,0 +1,36 @@
+"""What the trainer asks of those who give it batches, and of those who keep what it hands over."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor
+
+from vitcli.engine.state import State
+
+
+class TrainBatches(Protocol):
+    """Shuffled batches of (images, labels), anew for every epoch; of several processes, each has its share of them."""
+
+    @property
+    def num_images(self) -> int:
+        """Images per epoch, of all processes."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch, of all processes; the last one may be smaller."""
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch, from step ``start`` on."""
+
+
+class Saver(Protocol):
+    """What the trainer asks to be kept. The tensors of a state change with the next step: a saver takes copies."""
+
+    def save_epoch(self, state: State) -> None:
+        """After every epoch."""
+
+    def save_step(self, state: State) -> None:
+        """In the middle of an epoch: every so many steps, and after the step that a signal interrupted."""

@@ -1,0 +1,114 @@
+"""One optimiser step: a batch, grown and mixed, in parts that fit, to gradients and changed weights."""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitcli.core.config import OptimConfig
+from vitcli.core.seeds import derived_seed
+from vitcli.engine.device import Precision, seed_draws
+from vitcli.engine.distributed import Parallel
+from vitcli.engine.growth import Growth
+from vitcli.engine.micro_batches import MicroBatches, memory_for
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.objective import Objective, Targets, answers
+from vitcli.engine.optim import Optimizers
+
+
+class Taken(NamedTuple):
+    """What a step saw; the tensors, (), stay on the device."""
+
+    loss: Tensor
+    """Summed over the batch, of all processes, before the step."""
+    correct: Tensor
+    """How many of its images were right."""
+    grad_norm: Tensor
+    """Before clipping."""
+
+
+class Stepper:
+    """Takes steps. Each has draws of its own, so that one that failed can be taken again.
+
+    Args:
+        forward: the model, a share of whose work each process does.
+        optimizers: of its weights.
+        objective: what is made small.
+        precision: what is computed in.
+        micro_batches: into how many parts batches are cut.
+        mixing: MixUp and CutMix.
+        growth: of images; None: they are whole.
+        config: the optimisation.
+        seed: of dropout and stochastic depth.
+    """
+
+    def __init__(
+        self,
+        forward: Parallel,
+        optimizers: Optimizers,
+        *,
+        objective: Objective,
+        precision: Precision,
+        micro_batches: MicroBatches,
+        mixing: Mixing,
+        growth: Growth | None,
+        config: OptimConfig,
+        seed: int,
+    ) -> None:
+        self.forward = forward
+        self.optimizers = optimizers
+        self.objective = objective
+        self._teacher = objective.distillation.teacher if objective.distillation else None
+        self.precision = precision
+        self.micro_batches = micro_batches
+        self.mixing = mixing
+        self.growth = growth
+        self.config = config
+        self.seed = seed
+
+    def take(self, images: Tensor, labels: Tensor, *, epoch: int, step: int, factor: float, batch_images: int) -> Taken:
+        """Take the step.
+
+        Args:
+            images: of this process, (B, C, H, W).
+            labels: (B,).
+            epoch: from 1.
+            step: of the epoch, from 0.
+            factor: on all learning rates.
+            batch_images: of all processes.
+        """
+        self.optimizers.set_factor(factor)
+        images = self.growth(images, epoch) if self.growth else images
+        targets = Targets(labels, partners=labels)
+        if self.mixing:
+            images, share = self.mixing(images, epoch=epoch, step=step)
+            targets = Targets(labels, partners=labels.flip(0), share=share)
+        processes = self.forward.processes
+        seed = derived_seed("step", self.seed, epoch, step, *([processes.rank] if processes.rank else []))
+        backward = partial(self._backward, images, targets, seed, batch_images / processes.size)
+        # Of an empty share, too, the others wait for gradients.
+        loss, correct = self.micro_batches.fitted(backward, max(len(images), 1))
+        with memory_for("the moments of the optimizer", hint="--opt sgd keeps fewer of them than --opt adamw"):
+            norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
+        loss, correct = processes.sum(loss, correct)
+        return Taken(loss, correct, norm.nan_to_num(0, 0, 0))  # float16 that overflowed: nothing was changed
+
+    def _backward(
+        self, images: Tensor, targets: Targets, seed: int, divisor: float, part: int
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right."""
+        seed_draws(seed, images.device)
+        self.optimizers.zero_grad()
+        count = max(len(images), 1)
+        total, correct = torch.zeros(2, device=images.device).unbind()
+        for start in range(0, count, part):
+            here = slice(start, start + part)
+            taught = self._teacher(images[here]) if self._teacher else None
+            with self.precision.autocast():
+                logits = self.forward(images[here], is_last=start + part >= count)
+                loss = self.objective(logits, targets.part(here), taught)
+            self.precision.scaler.scale(loss / divisor).backward()
+            total = total + loss.detach()
+            correct = correct + (answers(logits.detach()) == targets.labels[here]).sum()
+        return total, correct

@@ -1,0 +1,65 @@
+"""``vit train --devices 4``: the short form of torchrun, on this machine."""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from vitcli.core.config import RunConfig
+from vitcli.core.errors import DeviceError, TrainingError
+from vitcli.engine.device import choose_device
+
+_SAVING_SECONDS = 600
+"""Processes that are told to stop may take so long to save."""
+
+
+def launch(words: Sequence[str], config: RunConfig) -> int:
+    """Run ``vit WORDS`` in as many processes as devices are asked for; they share the threads of this one.
+
+    Returns:
+        The exit code; they have said themselves what it means.
+
+    Raises:
+        DeviceError: there are not so many devices.
+        TrainingError: a process was killed.
+    """
+    count, device = config.devices, choose_device(config.device)
+    if device.type == "mps" or (device.type == "cuda" and torch.cuda.device_count() < count):
+        here = torch.cuda.device_count() or 1
+        raise DeviceError(
+            f"devices = {count}, but this machine has {here} of kind {device.type}",
+            hint=f"--devices {here}, or --device cpu",
+        )
+    os.environ["OMP_NUM_THREADS"] = str(max(torch.get_num_threads() // count, 1))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports what is said already
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
+        shutdown_timeout=_SAVING_SECONDS,
+    )
+    try:
+        elastic_launch(settings, sys.executable)("-m", "vitcli", *words)
+    except SignalException as stopped:
+        return 128 + stopped.sigval
+    except ChildFailedError as failed:
+        rank, failure = failed.get_first_failure()
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            raise TrainingError(
+                f"process {rank} of {count} was ended by {name}", hint="`vit train --resume RUN` goes on"
+            ) from None
+        return failure.exitcode
+    return 0

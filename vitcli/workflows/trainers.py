@@ -1,0 +1,121 @@
+"""From a configuration to a trainer: its batches, and what it is taught by."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.events import Emit
+from vitcli.core.interrupts import StopRequest
+from vitcli.core.launch import ALONE, Place
+from vitcli.core.model_config import ModelConfig
+from vitcli.data.augment import TrainTransform
+from vitcli.data.loader import Batches
+from vitcli.data.preprocess import InputTransform
+from vitcli.engine.distributed import Processes
+from vitcli.engine.growth import Growth
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.protocols import TrainBatches
+from vitcli.engine.trainer import Trainer
+from vitcli.models.finetune import HeadOnly
+from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.precision import Computing
+from vitcli.workflows.saving import NoSaver, RunSaver
+from vitcli.workflows.teacher import Teacher
+from vitcli.workflows.training_data import TrainingData
+
+_EVAL_BATCH = 512
+
+
+def build_trainer(
+    config: TrainConfig,
+    model: VisionTransformer,
+    data: TrainingData,
+    computing: Computing,
+    *,
+    teacher: Teacher | None,
+    processes: Processes,
+    features: Path,
+    saver: RunSaver | NoSaver | None,
+    emit: Emit,
+    stop: StopRequest,
+) -> Trainer:
+    """The trainer of a model; of its head alone, where the rest sees each image only once: ``features`` keeps what of it."""
+    device = computing.device
+    trained: nn.Module = model
+    train_batches: TrainBatches
+    if sees_images_once(config):
+        if saver:
+            saver.backbone = model.state_dict()
+        trained = HeadOnly(model)
+        train_batches, val_batches = processes.in_turn(
+            lambda: feature_batches(
+                model,
+                data,
+                config,
+                device=device,
+                precision=computing.inference,
+                cache=features,
+                place=processes.place,
+                emit=emit,
+                stop=stop,
+            )
+        )
+    else:
+        train_batches, val_batches = image_batches(data, config, device, processes.place)
+    return Trainer(
+        trained,
+        train=train_batches,
+        val=val_batches,
+        config=config.optim,
+        mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
+        precision=computing.training,
+        saver=saver,
+        emit=emit,
+        stop=processes.agreed(stop),
+        seed=config.run.seed,
+        save_steps=config.run.save_steps,
+        log_steps=config.run.log_steps if config.run.tensorboard or config.run.wandb else 0,
+        class_weights=data.class_weights,
+        val_precision=computing.inference,
+        forward=computing.forward,
+        growth=_growth(config, model.config),
+        distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
+        processes=processes,
+    )
+
+
+def image_batches(
+    data: TrainingData, config: TrainConfig, device: torch.device, place: Place = ALONE
+) -> tuple[Batches, Batches]:
+    """Shuffled, changed batches for training, and plain ones for validation."""
+    to_input = InputTransform(data.preprocessing, device)
+    train = Batches(
+        data.train.images,
+        data.train.labels,
+        members=torch.from_numpy(data.members),
+        batch_size=config.optim.batch_size,
+        transform=TrainTransform(config.augment, to_input),
+        device=device,
+        seed=config.run.seed,
+        balanced=config.data.balanced_sampling,
+        place=place,
+    )
+    val = Batches(
+        data.val.images,
+        data.val.labels,
+        members=torch.from_numpy(data.val_members),
+        batch_size=_EVAL_BATCH,
+        transform=to_input,
+        device=device,
+        place=place,
+    )
+    return train, val
+
+
+def _growth(config: TrainConfig, model: ModelConfig) -> Growth | None:
+    """How images grow, if they do."""
+    share, epochs = config.optim.progressive, config.optim.epochs
+    return Growth(share, epochs=epochs, image_size=model.image_size, patch_size=model.patch_size) if share else None
