@@ -27,7 +27,7 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.engine import trainer as trainer_module
 from vitcli.engine.device import Precision
 from vitcli.engine.distributed import Processes, joined
-from vitcli.engine.evaluate import judged, predict_logits
+from vitcli.engine.evaluate import predict_logits, score
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import copied, load_state, save_state
 from vitcli.engine.trainer import Trainer
@@ -177,9 +177,9 @@ def sum_up(processes):
         "sum": processes.sum(torch.tensor(1.5 + rank), torch.tensor(rank)),
         "word": processes.broadcast({"from": rank}),
         "turns": processes.in_turn(lambda: rank),
-        "judged": judged(logits, labels, processes),
+        "judged": score(logits, labels, processes),
         "images": len(labels),
-        "few": (len(none[1]), judged(*none, processes)),
+        "few": (len(none[1]), score(*none, processes)),
     }
 
 
@@ -317,10 +317,10 @@ def test_every_image_is_judged_once(both):
     alone = predict_logits(
         build_model(in_channels=3).double(), batches(ALONE, val=True), Precision(CPU, amp="off", dtype="")
     )
-    expected = judged(*alone, Processes())
+    expected = score(*alone, Processes())
     assert first["images"] + second["images"] == SIZE
     assert min(first["images"], second["images"]) > SIZE // 3
-    assert first["judged"] == second["judged"] == (expected[0], pytest.approx(expected[1], rel=1e-12))
+    assert first["judged"] == second["judged"] == (expected.accuracy, pytest.approx(expected.negative_loss, rel=1e-12))
     assert (first["few"][0], second["few"][0]) == (2, 0)
     assert first["few"][1] == second["few"][1]
 

@@ -60,7 +60,7 @@ ARCHITECTURES = {
 class OneBatch:
     """Uniform noise, brighter by class, in one batch per epoch, so that every record is of one step."""
 
-    num_images = 12
+    num_images = batch_size = 12
 
     def __init__(self, channels, size):
         draws = torch.Generator().manual_seed(3)

@@ -7,6 +7,7 @@ from tests.engine.test_state import Disk, without_timings
 from tests.engine.test_trainer import Batches, build_model, build_trainer, script_validation
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, UsageError
+from vitcli.engine.distributed import Processes
 from vitcli.engine.evaluate import predict_logits, score
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import copied, judged_weights, load_state
@@ -36,7 +37,7 @@ def fitted(**settings):
 def score_of(weights, trainer):
     model = build_model()
     model.load_state_dict(weights)
-    return score(*predict_logits(model, trainer.val, trainer.precision))
+    return score(*predict_logits(model, trainer.val, trainer.precision), Processes())
 
 
 def equal(these, those):

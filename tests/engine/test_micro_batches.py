@@ -248,6 +248,7 @@ def test_a_process_whose_memory_is_limited_trains_to_the_same_bits():
     answer = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=False, env=environment)
     assert answer.returncode == 0, answer.stderr
     count, same, said = json.loads(answer.stdout)
+    said = [text for text in said if "memory" in text]
     assert count > 1
     assert same
     assert len(said) == 1

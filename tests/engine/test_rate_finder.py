@@ -80,7 +80,7 @@ def test_groups_keep_their_proportions():
 
     def watched(scaler, *, clip_grad):
         seen.append(sorted({group["lr"] for group in trainer.optimizers.groups}))
-        step(scaler, clip_grad=clip_grad)
+        return step(scaler, clip_grad=clip_grad)
 
     trainer.optimizers.step = watched
     found = range_test(trainer)

@@ -113,12 +113,11 @@ class Trainer:
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
+        smoothing = config.label_smoothing
         self.stepper = Stepper(
             Parallel(model, model if forward is None else forward, self.processes),
             self.optimizers,
-            objective=Objective(
-                label_smoothing=config.label_smoothing, class_weights=weights, distillation=distillation
-            ),
+            objective=Objective(label_smoothing=smoothing, class_weights=weights, distillation=distillation),
             precision=precision,
             micro_batches=self.micro_batches,
             mixing=mixing,
@@ -307,9 +306,8 @@ class Trainer:
         self._answers = Answers.of(logits.argmax(dim=1), labels, self.processes)
         found = score(logits, labels, self.processes)
         if found.loss - found.loss != 0:
-            raise TrainingError(
-                f"the validation loss became {found.loss} in epoch {self.epoch}", hint="try a lower --lr"
-            )
+            words = f"the validation loss became {found.loss} in epoch {self.epoch}"
+            raise TrainingError(words, hint="try a lower --lr")
         return found
 
     @property
