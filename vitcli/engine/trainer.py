@@ -117,7 +117,7 @@ class Trainer:
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
-        self.micro_batches = MicroBatches(config.grad_accum_steps, emit=emit, training=True)
+        self.micro_batches = MicroBatches(max(config.grad_accum_steps, 1), emit=emit, training=True)
         self._judging = MicroBatches(1, emit=emit)
         self._forward: Forward = model if forward is None else forward
         self._device = next(self.model.parameters()).device
@@ -165,7 +165,7 @@ class Trainer:
         if state["scaler"]:  # there is none where another device computes in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
         self.totals.load_state_dict(state["totals"])
-        self.micro_batches.count = state.get("micro_batches", self.config.grad_accum_steps)
+        self.micro_batches.count = state.get("micro_batches", self.micro_batches.count)
         self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property

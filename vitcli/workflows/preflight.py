@@ -2,7 +2,7 @@
 
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -280,7 +280,7 @@ def _two_steps(
         model,
         train=batches,
         val=(),
-        config=replace(config.optim, grad_accum_steps=max(config.optim.grad_accum_steps, 1)),
+        config=config.optim,
         mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
         precision=precision,
         saver=None,
