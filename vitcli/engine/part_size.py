@@ -78,6 +78,7 @@ def seconds_by_part(model: nn.Module, images: Tensor, precision: Precision) -> d
         sizes.insert(0, -(-sizes[0] // 2))
     with draws_untouched(images.device):
         copy = deepcopy(model).train()
+        step_seconds(copy, images[:1], "training", precision)  # the first step of all loads libraries
         seconds: dict[int, list[float]] = {}
         for size in sizes:
             try:

@@ -107,8 +107,8 @@ class Trainer:
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
         self.processes = processes or Processes()
-        together = self.processes.size > 1
-        self.micro_batches = MicroBatches(config.grad_accum_steps, emit=emit, training=True, together=together)
+        parts, together = max(config.grad_accum_steps, 1), self.processes.size > 1
+        self.micro_batches = MicroBatches(parts, emit=emit, training=True, together=together)
         self._judging = MicroBatches(1, emit=emit)
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
@@ -169,7 +169,7 @@ class Trainer:
         if state["scaler"]:  # there is none where another device computes in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
         self.totals.load_state_dict(state["totals"])
-        self.micro_batches.count = state.get("micro_batches", self.config.grad_accum_steps)
+        self.micro_batches.count = state.get("micro_batches", self.micro_batches.count)
         self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property

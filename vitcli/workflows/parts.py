@@ -50,11 +50,10 @@ def with_parts(
             "--batch-size auto is for one device",
             hint="--grad-accum-steps 2 has each of several cut its share of a batch into two parts",
         )
-    whole = replace(config, optim=replace(config.optim, grad_accum_steps=1))
     if sees_images_once(config):  # its head is small
-        return whole
+        return replace(config, optim=replace(config.optim, grad_accum_steps=1))
     device = next(model.parameters()).device
-    precision, images = training_precision(model, whole), batches()
+    precision, images = training_precision(model, config), batches()
     size = images.batch_size
     if device.type == "cpu":
         question = question_about(model, "training") | {"precision": precision.name, "parts_of": size}
@@ -69,7 +68,7 @@ def with_parts(
             deepcopy(model),
             train=images,
             val=(),
-            config=whole.optim,
+            config=config.optim,
             mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
             precision=precision,
             saver=None,

@@ -1,7 +1,7 @@
 """What a training run would meet, found out before it: bad images, duplicates, imbalance, time and memory."""
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -283,7 +283,7 @@ def _two_steps(
         model,
         train=batches,
         val=(),
-        config=replace(config.optim, grad_accum_steps=max(config.optim.grad_accum_steps, 1)),
+        config=config.optim,
         mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
         precision=precision,
         saver=None,
