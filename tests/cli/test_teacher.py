@@ -99,6 +99,8 @@ def test_colours_become_grey_as_in_pillow_for_a_grey_teacher(teacher: Path) -> N
     grey = torch.tensor([list(each) for each in pillows], dtype=torch.uint8).view(3, 1, 8, 8)
     expected = teach.model(InputTransform(teach.preprocessing, torch.device("cpu"))(grey))
     torch.testing.assert_close(shown(teach, seen, colours), expected, atol=5e-3, rtol=0)  # Pillow rounds
+    one_for_all = teach.preprocessing  # a dry run, which does not know the colours, has one mean for all channels
+    torch.testing.assert_close(shown(teach, one_for_all, colours), expected, atol=5e-3, rtol=0)
 
 
 def test_its_answers_are_in_the_order_of_the_students_classes(teacher: Path) -> None:
