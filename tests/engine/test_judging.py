@@ -125,13 +125,29 @@ def test_a_mean_of_epochs_goes_on_with_the_same_bits(tmp_path, at):
     assert without_timings(again.state_dict()) == without_timings(whole.state_dict())
 
 
-def test_what_is_saved_in_the_middle_of_an_epoch_are_its_own_weights():
+def test_a_trainer_that_takes_over_a_state_knows_what_was_kept(monkeypatch):
+    script_validation(monkeypatch, [(1, 1.0), (1, 1.0), (1, 1.0), (1, 1.0), (4, 1.0)])
+    trainer = fitted(epochs=3, swa_epochs=2)
+    again = build_trainer(epochs=3, swa_epochs=2)
+    again.load_state_dict(copied(trainer.state_dict()))
+    assert equal(judged_weights(again.state_dict()), trainer.saver.judged[-1])
+    assert not equal(judged_weights(again.state_dict()), trainer.saver.plain[-1])
+
+
+def test_what_is_saved_in_the_middle_of_an_epoch_are_its_own_weights(monkeypatch):
+    script_validation(monkeypatch, [(1, 1.0), (1, 1.0), (1, 1.0), (1, 1.0), (4, 1.0), (1, 1.0), (4, 1.0)])
     trainer = build_trainer(epochs=4, swa_epochs=3, lr=0.02)
     trainer._saver, trainer.save_steps = Weights(), 1
     states = []
     trainer._saver.save_step = lambda state: states.append(judged_weights(state) is state["model"])
     trainer.fit()
     assert states == [True] * 8
+    assert [
+        not equal(judged, plain) for judged, plain in zip(trainer.saver.judged, trainer.saver.plain, strict=True)
+    ] == [
+        *[False] * 2,
+        *[True] * 2,
+    ]
 
 
 def test_more_epochs_than_were_planned_average_the_last_ones_anew():

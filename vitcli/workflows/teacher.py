@@ -128,8 +128,9 @@ class _Shown:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> float32 (B, K)."""
-        if not self._same_colours:
-            pixels = self._with_channels(self._seen.undone(images), len(self.teacher.preprocessing.mean))
+        channels = len(self.teacher.preprocessing.mean)
+        if not self._same_colours or images.shape[1] != channels:
+            pixels = self._with_channels(self._seen.undone(images), channels)
             images = self._wanted.normalised(pixels)
         images = self._wanted.resized(images)
         with self.teacher.precision.autocast():
