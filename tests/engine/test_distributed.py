@@ -8,6 +8,7 @@ import faulthandler
 import multiprocessing
 import os
 import socket
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -183,6 +184,14 @@ def sum_up(processes):
     }
 
 
+def remember(processes):
+    before = processes.begun_run
+    if not processes.rank:
+        processes.remember("a run")
+    ends = [processes.first_ends(patience=timedelta(seconds=0.2)) for _ in range(processes.rank)]
+    return before, processes.begun_run, ends
+
+
 def stop_one(processes):
     """A signal comes to the second process alone."""
     stop = StopRequest()
@@ -257,7 +266,7 @@ def all_of_it(rank, port, folder):
     torch.set_num_threads(1)
     faulthandler.dump_traceback_later(100, exit=True)
     with joined() as processes:
-        tasks = (train_cases, sum_up, stop_one, lose_the_loss, fail_in_turn, partial(go_on, folder=folder))
+        tasks = (train_cases, sum_up, remember, stop_one, lose_the_loss, fail_in_turn, partial(go_on, folder=folder))
         found = {getattr(task, "__name__", "go_on"): task(processes) for task in tasks}
     torch.save(found, folder / f"{rank}.pt")
 
@@ -329,6 +338,10 @@ def test_numbers_are_added_up_and_words_are_the_first_ones(both):
     for rank, found in enumerate(both[0]):
         assert [each.item() for each in found["sum_up"]["sum"]] == [4.0, 1]
         assert (found["sum_up"]["word"], found["sum_up"]["turns"]) == ({"from": 0}, rank)
+
+
+def test_a_launch_remembers_its_run_and_an_error_of_one_process_is_its_own_to_tell(both):
+    assert [found["remember"] for found in both[0]] == [("", "a run", []), ("", "a run", [False])]
 
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(both):

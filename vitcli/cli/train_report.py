@@ -10,7 +10,7 @@ from vitcli.cli.options import EXPERIMENTS
 if TYPE_CHECKING:
     from vitcli.workflows.folds import FoldsResult
     from vitcli.workflows.preflight import Preflight
-    from vitcli.workflows.train import TrainResult
+    from vitcli.workflows.train_result import TrainResult
 
 
 def show_result(result: "TrainResult | FoldsResult") -> None:

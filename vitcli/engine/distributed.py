@@ -5,6 +5,7 @@ their rank: each builds the same model from the same seed, draws the same batche
 share of them; ``DistributedDataParallel`` sums these up while they are computed. The first process alone writes.
 """
 
+import itertools
 import os
 import signal
 import time
@@ -32,8 +33,8 @@ _HESITATION = timedelta(seconds=20)
 """What one process meets and the first does not in that time, it has met alone."""
 
 _POLL_SECONDS = 0.02
-_RUN_KEY = "vitcli/run"
-"""Under which the store keeps the run that was begun."""
+_trainings = itertools.count()
+"""Of this process: a process in its place counts alike, so that each finds its own run again."""
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class Processes:
         self.place = place
         self._store = store
         self.start = start
+        self._run_key = f"vitcli/run/{next(_trainings)}" if store is not None else ""
         self.rank, self.size = place.rank, place.size
         self.how_to_go_on = ""
         """What to type once one of them is lost."""
@@ -131,14 +133,14 @@ class Processes:
     def begun_run(self) -> str:
         """The run that this launch has begun before its processes were started again; empty: none, or nobody knows."""
         begun = ""
-        if not self.rank and self._store is not None and self._store.check([_RUN_KEY]):
-            begun = self._store.get(_RUN_KEY).decode()
+        if not self.rank and self._store is not None and self._store.check([self._run_key]):
+            begun = self._store.get(self._run_key).decode()
         return str(self.broadcast(begun))
 
     def remember(self, run: str) -> None:
         """Let this launch know which run it has begun; torchrun keeps it as long as it lives."""
         if self._store is not None:
-            self._store.set(_RUN_KEY, run)
+            self._store.set(self._run_key, run)
 
     def first_ends(self, *, patience: timedelta) -> bool:
         """Whether the first process ends with an error as this one does, so that it tells; it may have to save before."""

@@ -30,7 +30,8 @@ from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
 from vitcli.workflows.starting import resumed_model, starting_model
 from vitcli.workflows.teacher import load_teacher, teacher_path
-from vitcli.workflows.train import TrainResult, fit, only_trainer_of, result_of, start, stored_split, train_along
+from vitcli.workflows.train import fit, only_trainer_of, start, stored_split, train_along
+from vitcli.workflows.train_result import TrainResult, result_of
 from vitcli.workflows.training_data import prepare_training_data
 
 _DERIVED = ("resolved_model", "preprocessing")

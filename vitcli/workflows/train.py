@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import Interrupted, RunError
-from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.runs import Run, free_cross_validation, next_name, slug
@@ -33,29 +33,9 @@ from vitcli.workflows.saving import NoSaver, RunSaver, resume_command
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.teacher import Teacher, load_teacher
+from vitcli.workflows.train_result import TrainResult, result_of
 from vitcli.workflows.trainers import build_trainer, image_batches
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainResult:
-    """A finished run."""
-
-    run: str
-    path: Path
-    dataset: str
-    model: str
-    parameters: int
-    device: str
-    classes: int
-    train_images: int
-    val_images: int
-    test_images: int
-    """Held out for `vit eval`; 0: there are none."""
-    epochs: int
-    best: EpochRecord
-    seconds: float
-    """Of training and validation, features of a frozen backbone included; without imports and preparation of data."""
 
 
 def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
@@ -291,23 +271,3 @@ def train_along(
 
 def _place(state: State | None) -> tuple[int, int] | None:
     return (state["epoch"], state["step"]) if state else None
-
-
-def result_of(run: Run) -> TrainResult:
-    """What a finished run came to."""
-    info, metrics = run.info, run.metrics
-    return TrainResult(
-        run=run.name,
-        path=run.path,
-        dataset=info["dataset"],
-        model=info["model"],
-        parameters=info["parameters"],
-        device=info["device"],
-        classes=info["classes"],
-        train_images=info["images"]["train"],
-        val_images=info["images"]["val"],
-        test_images=info["images"]["test"],
-        epochs=len(metrics["epochs"]),
-        best=EpochRecord(**metrics["best"]),
-        seconds=info["seconds"],
-    )

@@ -1,0 +1,48 @@
+"""What a training run came to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitcli.core.events import EpochRecord
+from vitcli.core.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """A finished run."""
+
+    run: str
+    path: Path
+    dataset: str
+    model: str
+    parameters: int
+    device: str
+    classes: int
+    train_images: int
+    val_images: int
+    test_images: int
+    """Held out for `vit eval`; 0: there are none."""
+    epochs: int
+    best: EpochRecord
+    seconds: float
+    """Of training and validation, features of a frozen backbone included; without imports and preparation of data."""
+
+
+def result_of(run: Run) -> TrainResult:
+    """What a finished run came to."""
+    info, metrics = run.info, run.metrics
+    return TrainResult(
+        run=run.name,
+        path=run.path,
+        dataset=info["dataset"],
+        model=info["model"],
+        parameters=info["parameters"],
+        device=info["device"],
+        classes=info["classes"],
+        train_images=info["images"]["train"],
+        val_images=info["images"]["val"],
+        test_images=info["images"]["test"],
+        epochs=len(metrics["epochs"]),
+        best=EpochRecord(**metrics["best"]),
+        seconds=info["seconds"],
+    )
