@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig
     from vitcli.core.config_files import Settings
     from vitcli.workflows.folds import FoldsResult
-    from vitcli.workflows.train import TrainResult
+    from vitcli.workflows.train_result import TrainResult
 
 
 def carry_out(

@@ -16,7 +16,8 @@ from vitcli.engine.distributed import Processes, joined
 from vitcli.workflows.folds import FoldsResult, train_folds
 from vitcli.workflows.resume import has_begun, stored_settings, tell_other_versions
 from vitcli.workflows.settings import settle_again
-from vitcli.workflows.train import TrainResult, resume_begun, start
+from vitcli.workflows.train import resume_begun, start
+from vitcli.workflows.train_result import TrainResult
 
 _NOT_TOLD = frozenset(
     {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
