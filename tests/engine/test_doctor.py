@@ -7,9 +7,15 @@ from tests.engine.test_trainer import Batches, build_model, build_trainer
 from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord, Warned
 from vitcli.engine.distributed import Processes
-from vitcli.engine.doctor import Answers, Doctor
+from vitcli.engine.doctor import Doctor
+from vitcli.engine.evaluate import Score, score
 
-VARIED = Answers(majority_share=0.3, favourite_share=0.35)
+
+def answers(**shares):
+    return Score(accuracy=0.7, loss=1.0, **shares)
+
+
+VARIED = answers(majority_share=0.3, favourite_share=0.35)
 
 
 def record(epoch=1, **changes):
@@ -28,9 +34,9 @@ def record(epoch=1, **changes):
     return EpochRecord(epoch=epoch, **{**usual, **changes})
 
 
-def told(*records, answers=VARIED, **config):
+def told(*records, judged=VARIED, **config):
     doctor = Doctor(OptimConfig(**{"epochs": 10, "lr": 0.02, **config}))
-    return [list(doctor.examine(records[:count], answers)) for count in range(1, len(records) + 1)]
+    return [list(doctor.examine(records[:count], judged)) for count in range(1, len(records) + 1)]
 
 
 def test_a_training_that_goes_well_hears_nothing():
@@ -38,23 +44,23 @@ def test_a_training_that_goes_well_hears_nothing():
 
 
 @pytest.mark.parametrize(
-    ("changes", "answers", "words"),
+    ("changes", "judged", "words"),
     [
         ({"data_share": 0.43}, VARIED, ("43 % of epoch 3", "--cache", "--workers")),
         ({"grad_norm": 523.0}, VARIED, ("norm in epoch 3 is 523", "cut to 1", "--lr 0.002 --warmup-epochs 3")),
         ({"grad_norm": 3e-10}, VARIED, ("dead", "3e-10", "--lr 0.002")),
-        ({}, Answers(majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "--lr 0.002", "--find-lr")),
+        ({}, answers(majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "--lr 0.002", "--find-lr")),
     ],
 )
-def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, answers, words):
+def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, judged, words):
     records = [record(1), record(2), record(3, **changes), record(4, **changes)]
     doctor = Doctor(OptimConfig(epochs=10, lr=0.02))
     for count in (1, 2):
         assert list(doctor.examine(records[:count], VARIED)) == []
-    (text,) = doctor.examine(records[:3], answers)
+    (text,) = doctor.examine(records[:3], judged)
     assert all(word in text for word in words), text
     assert "\n" not in text
-    assert list(doctor.examine(records, answers)) == []
+    assert list(doctor.examine(records, judged)) == []
 
 
 def test_no_better_than_the_majority_is_told_after_three_epochs_or_all():
@@ -67,20 +73,21 @@ def test_no_better_than_the_majority_is_told_after_three_epochs_or_all():
 
 
 @pytest.mark.parametrize(
-    ("changes", "answers"),
+    ("changes", "judged"),
     [
-        ({"val_accuracy": 1.0}, Answers(majority_share=1.0, favourite_share=1.0)),  # all images are of one class
+        ({"val_accuracy": 1.0}, answers(majority_share=1.0, favourite_share=1.0)),  # all images are of one class
         ({"data_share": 0.9, "seconds": 0.5}, VARIED),  # half a second is nothing to complain about
         ({"grad_norm": None}, VARIED),
     ],
 )
-def test_what_is_no_ill(changes, answers):
-    assert told(*(record(epoch, **changes) for epoch in (1, 2, 3)), answers=answers) == [[], [], []]
+def test_what_is_no_ill(changes, judged):
+    assert told(*(record(epoch, **changes) for epoch in (1, 2, 3)), judged=judged) == [[], [], []]
 
 
 def test_shares_of_answers():
-    answers = Answers.of(torch.tensor([2, 2, 2, 0]), torch.tensor([0, 1, 0, 2]), Processes())
-    assert answers == Answers(majority_share=0.5, favourite_share=0.75)
+    logits = torch.eye(3)[[2, 2, 2, 0]]
+    found = score(logits, torch.tensor([0, 1, 0, 2]), Processes())
+    assert (found.majority_share, found.favourite_share) == (0.5, 0.75)
 
 
 def test_the_trainer_asks_the_doctor():

@@ -1,14 +1,10 @@
 """What most often goes wrong in training, told while it can still be mended: in numbers, with what to type next."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-from torch import Tensor
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord
-from vitcli.engine.distributed import Processes
+from vitcli.engine.evaluate import Score
 
 _EPOCHS_TO_LEARN = 3
 """After so many epochs, or all where there are fewer, a model should know more than which class is frequent."""
@@ -19,25 +15,6 @@ _STARVED_SECONDS = 1.0
 _EXPLODING = 100.0
 """Usual norms are between 0.1 and 10."""
 _DEAD = 1e-7
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
-    """What a model answered to the validation images."""
-
-    majority_share: float
-    """Of the images that belong to the most frequent class, 0..1: what always answering it would score."""
-    favourite_share: float
-    """Of the images that got the answer given most often."""
-
-    @classmethod
-    def of(cls, answers: Tensor, labels: Tensor, processes: Processes) -> "Answers":
-        """From class indices, both (N,), of other images in each process."""
-        most, favourite = (
-            sum(map(Counter, processes.gathered(Counter(classes.tolist()))), Counter()) for classes in (labels, answers)
-        )
-        images = most.total()
-        return cls(majority_share=max(most.values()) / images, favourite_share=max(favourite.values()) / images)
 
 
 class Doctor:
@@ -51,11 +28,11 @@ class Doctor:
         self.config = config
         self._told: set[str] = set()
 
-    def examine(self, records: Sequence[EpochRecord], answers: Answers) -> Iterator[str]:
+    def examine(self, records: Sequence[EpochRecord], judged: Score) -> Iterator[str]:
         """What is new to tell of the epoch that ended last, a line each."""
         record = records[-1]
         found = {
-            "answers": self._of_answers(records, answers),
+            "answers": self._of_answers(records, judged),
             "data": self._of_data(record),
             "gradients": self._of_gradients(record),
         }
@@ -64,21 +41,21 @@ class Doctor:
                 self._told.add(what)
                 yield text
 
-    def _of_answers(self, records: Sequence[EpochRecord], answers: Answers) -> str:
+    def _of_answers(self, records: Sequence[EpochRecord], judged: Score) -> str:
         epoch = len(records)
-        if epoch < min(_EPOCHS_TO_LEARN, self.config.epochs) or answers.majority_share >= _ONE_CLASS:
+        if epoch < min(_EPOCHS_TO_LEARN, self.config.epochs) or judged.majority_share >= _ONE_CLASS:
             return ""
-        if answers.favourite_share >= _ONE_CLASS:
+        if judged.favourite_share >= _ONE_CLASS:
             return (
-                f"epoch {epoch} gives {100 * answers.favourite_share:.1f} % of the validation images one and the same class,"
-                f" to which at most {100 * answers.majority_share:.1f} % belong: try {self._slower}, or --find-lr"
+                f"epoch {epoch} gives {100 * judged.favourite_share:.1f} % of the validation images one and the same class,"
+                f" to which at most {100 * judged.majority_share:.1f} % belong: try {self._slower}, or --find-lr"
             )
         best = max(record.val_accuracy for record in records)
-        if best > answers.majority_share + _HARDLY_BETTER:
+        if best > judged.majority_share + _HARDLY_BETTER:
             return ""
         return (
             f"after {epoch} epochs validation is at {100 * best:.1f} % at the best, and always answering the most frequent"
-            f" class would score {100 * answers.majority_share:.1f} %: try {self._slower}, or look at the images: vit preview"
+            f" class would score {100 * judged.majority_share:.1f} %: try {self._slower}, or look at the images: vit preview"
         )
 
     def _of_data(self, record: EpochRecord) -> str:

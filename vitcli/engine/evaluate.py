@@ -1,7 +1,8 @@
 """Logits of a model over batches, and what they are worth."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +14,21 @@ from vitcli.engine.distributed import Processes
 from vitcli.engine.micro_batches import MicroBatches
 
 
-class Score(NamedTuple):
-    """The greater, the better: of equal accuracies, the one with the lower loss."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """What the answers of a model are worth; shares are of the images, 0..1."""
 
     accuracy: float
-    """0..1"""
-    negative_loss: float
-    """Mean cross-entropy in nats, negative."""
+    loss: float
+    """Mean cross-entropy, in nats."""
+    majority_share: float
+    """Those that belong to the most frequent class: what always answering it would score."""
+    favourite_share: float
+    """Those that got the answer given most often."""
 
-    @property
-    def loss(self) -> float:
-        """In nats."""
-        return -self.negative_loss
+    def is_better_than(self, other: "Score") -> bool:
+        """More answers are right; of as many, the loss is lower."""
+        return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
 def score(logits: Tensor, labels: Tensor, processes: Processes) -> Score:
@@ -35,10 +39,20 @@ def score(logits: Tensor, labels: Tensor, processes: Processes) -> Score:
         labels: int64, (N,).
         processes: each of them has other images.
     """
+    answers = logits.argmax(dim=1)
     loss = F.cross_entropy(logits.double(), labels, reduction="sum")
-    correct = (logits.argmax(dim=1) == labels).sum()
-    loss, correct, count = processes.sum(loss, correct, torch.tensor(len(labels)))
-    return Score(correct.item() / count.item(), -loss.item() / count.item())
+    loss, correct, count = processes.sum(loss, (answers == labels).sum(), torch.tensor(len(labels)))
+    most, favourite = (
+        max(sum(processes.gathered(Counter(classes.tolist())), Counter[int]()).values())
+        for classes in (labels, answers)
+    )
+    images = count.item()
+    return Score(
+        accuracy=correct.item() / images,
+        loss=loss.item() / images,
+        majority_share=most / images,
+        favourite_share=favourite / images,
+    )
 
 
 @torch.inference_mode()

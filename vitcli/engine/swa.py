@@ -43,7 +43,7 @@ class EpochAverage:
 
     def stands_for(self, *, average: Score, plain: Score) -> bool:
         """Whether the average is kept for an epoch."""
-        return average > plain
+        return average.is_better_than(plain)
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on; nothing before the first epoch was taken in."""

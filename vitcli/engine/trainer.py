@@ -21,7 +21,7 @@ from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, peak_memory, reset_peak_memory
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Parallel, Processes
-from vitcli.engine.doctor import Answers, Doctor
+from vitcli.engine.doctor import Doctor
 from vitcli.engine.evaluate import Score, predict_logits, score
 from vitcli.engine.growth import Growth
 from vitcli.engine.judging import build_average, judge
@@ -297,23 +297,16 @@ class Trainer:
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
         self.saver.save_epoch(self.state_dict())
         self.emit(record)
-        for finding in self._doctor.examine(self.records, self._answers):
+        for finding in self._doctor.examine(self.records, verdict.kept):
             self.emit(Warned(text=finding))
 
     def _score(self, model: nn.Module) -> Score:
         """What a model is worth on the validation images."""
-        logits, labels = predict_logits(model, self.val, self.val_precision, parts=self._judging)
-        self._answers = Answers.of(logits.argmax(dim=1), labels, self.processes)
-        found = score(logits, labels, self.processes)
-        if found.loss - found.loss != 0:
-            words = f"the validation loss became {found.loss} in epoch {self.epoch}"
-            raise TrainingError(words, hint="try a lower --lr")
+        judged = predict_logits(model, self.val, self.val_precision, parts=self._judging)
+        loss = (found := score(*judged, self.processes)).loss
+        if loss - loss != 0:
+            raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint="try a lower --lr")
         return found
-
-    @property
-    def _batch_images(self) -> int:
-        """Of the step under way, those of all processes."""
-        return min(self.train.batch_size, self.train.num_images - self.step * self.train.batch_size)
 
     @property
     def _steps_done(self) -> int:
