@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from vitcli.cli.console import _epoch_line
+from vitcli.cli.console import epoch_line
 from vitcli.core.events import EpochRecord
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
-from vitcli.workflows.train import result_of
+from vitcli.workflows.train_result import result_of
 
 RECORD = EpochRecord(
     epoch=100,
@@ -36,7 +36,7 @@ RECORD = EpochRecord(
 def test_the_line_of_an_epoch_has_what_was_judged_beside_and_80_characters(kept: str, other: str, said: str) -> None:
     figures = {f"{kept}_val_loss": 0.1234, f"{kept}_val_accuracy": 1.0} if kept else {}
     figures |= {f"{other}_val_loss": 0.7, f"{other}_val_accuracy": 0.5} if other else {}
-    line = _epoch_line(replace(RECORD, **figures), 100)
+    line = epoch_line(replace(RECORD, **figures), 100)
     assert said in line
     assert len(line.replace("[bold green]", "").replace("[/]", "")) <= 80
 

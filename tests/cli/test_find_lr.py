@@ -82,8 +82,8 @@ def test_a_head_on_a_frozen_backbone_gets_a_rate(run_cli: RunCli, trained_run: P
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--dry-run",), "--find-lr is something else"),
-        (("--resume", "x"), "--find-lr is something else"),
+        (("--dry-run",), "--dry-run and --find-lr do not go together"),
+        (("--resume", "x"), "--resume and --find-lr do not go together"),
         (("--folds", "3"), "--fold 1"),
     ],
 )
