@@ -158,7 +158,6 @@ def test_what_is_no_pair_is_refused(value: Any) -> None:
         ("optim", {"epochs": 0}),
         ("optim", {"momentum": 1.0}),
         ("optim", {"betas": [0.9, 1.0]}),
-        ("optim", {"batch_size": 4, "grad_accum_steps": 8}),
         ("run", {"seed": -1}),
         ("run", {"save_every": -1}),
     ],

@@ -58,3 +58,24 @@ def test_the_mean_of_the_last_epochs_is_torchs():
         if epoch >= 4:
             theirs.update_parameters(each)
     assert_alike(ours.model, theirs.module)
+
+
+def test_an_average_of_a_shorter_training_begins_anew_with_the_longer_one():
+    model = nn.Linear(1, 1)
+
+    def at(number):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(number)
+        return model
+
+    short = EpochAverage(model, first=8)
+    for epoch in (8, 9, 10):
+        short.after_epoch(at(epoch), epoch)
+    longer, same = EpochAverage(model, first=10), EpochAverage(model, first=8)
+    for average in (longer, same):
+        average.load_state_dict(short.state_dict())
+        for epoch in (11, 12):
+            average.after_epoch(at(epoch), epoch)
+    assert longer.model.bias.item() == pytest.approx(11.5)
+    assert same.model.bias.item() == pytest.approx(10.0)

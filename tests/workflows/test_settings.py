@@ -2,16 +2,10 @@
 
 import pytest
 
-from vitcli.core.config_files import Settings
-from vitcli.core.events import Event
+from vitcli.core.config_files import Settings, load_recipe, recipe_names
+from vitcli.core.errors import UsageError
+from vitcli.core.events import ignore
 from vitcli.workflows.settings import settle
-
-
-def settled(*layers: Settings) -> tuple[float, str]:
-    """The peak learning rate, and what was told."""
-    told: list[Event] = []
-    config, _ = settle(({"data": {"name": "digits"}}, *layers), told.append)
-    return config.optim.peak_lr, " ".join(getattr(event, "text", "") for event in told)
 
 
 @pytest.mark.parametrize(
@@ -24,10 +18,35 @@ def settled(*layers: Settings) -> tuple[float, str]:
         ([{"optim": {"optimizer": "adamw", "lr": 0.003}}], 0.003),
         ([{"optim": {"optimizer": "adamw"}}, {"optim": {"lr": 0.003}}], 0.003),
         ([{"optim": {"optimizer": "adamw", "lr": 0.003}}, {"optim": {"optimizer": "sgd"}}], 0.05),
-        ([{"optim": {"lr": 0.01}}], 0.01),
+        ([{"optim": {"lr": 0.1}}, {"optim": {"optimizer": "sgd"}}], 0.1),
+        ([{"optim": {"lora": 8}}], 0.002),  # which adamw trains
+        ([{"optim": {"lora": 8, "lr": 0.001}}], 0.001),
     ],
 )
 def test_a_recipes_learning_rate_is_for_its_optimizer(layers: list[Settings], rate: float) -> None:
-    found, told = settled(*layers)
-    assert found == rate
-    assert ("learning rate: the usual one of" in told) == (rate in {0.002, 0.05})
+    config, _ = settle(({"data": {"name": "digits"}, "run": {"recipe": "digits"}}, *layers), ignore)
+    assert config.optim.peak_lr == rate
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_with_a_learning_rate_name_its_optimizer(name: str) -> None:
+    optim = load_recipe(name)["optim"]
+    assert "optimizer" in optim or "lr" not in optim
+
+
+@pytest.mark.parametrize(
+    ("optim", "said"),
+    [
+        ({"swa_epochs": 40}, ""),  # of the recipe's 60 epochs, though a default would be 20
+        ({"swa_epochs": 60}, "is not less than all of 60 epochs"),
+        ({"swa_epochs": 5, "ema": True}, "both average the weights"),
+        ({"batch_size": 8, "grad_accum_steps": 9}, "cannot be cut into 9 parts"),
+    ],
+)
+def test_what_goes_together_is_decided_where_all_is_known(optim: dict[str, object], said: str) -> None:
+    layers: tuple[Settings, ...] = ({"data": {"name": "digits"}}, {"optim": {"ema": False, **optim}})
+    if not said:
+        assert settle(layers, ignore)[0].optim.swa_epochs == 40
+        return
+    with pytest.raises(UsageError, match=said):
+        settle(layers, ignore)

@@ -87,7 +87,7 @@ class MicroBatches:
 
     def _not_in_parts(self, part: int) -> VitError:
         text = f"not enough memory for {part:,} images at once, which each of several devices takes"
-        return TrainingError(text, hint=f"--grad-accum-steps {2 * self.count}")
+        return TrainingError(text, hint=f"--grad-accum-steps {2 * self.count}, with --resume RUN too")
 
     def _not_even_one(self) -> VitError:
         text = "there is not enough memory for a single image"

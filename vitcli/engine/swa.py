@@ -35,9 +35,8 @@ class EpochAverage:
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
         """Take the model's weights in; the first epoch's are the average."""
         if epoch < self._first:
-            self.model = None  # of another length of training, which has been resumed with more epochs
             return
-        self._count = 1 if epoch == self._first else self._count + 1
+        self._count += 1
         average = self._made()
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 / self._count)
 
@@ -47,11 +46,13 @@ class EpochAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on; nothing before the first epoch was taken in."""
-        return {} if self.model is None else {"model": self.model.state_dict(), "count": self._count}
+        if self.model is None:
+            return {}
+        return {"model": self.model.state_dict(), "count": self._count, "first": self._first}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave."""
-        if state:
+        """Take over what ``state_dict`` gave; an average that began elsewhere, in a shorter training, begins anew."""
+        if state and state["first"] == self._first:
             self._made().load_state_dict(state["model"])
             self._count = state["count"]
 

@@ -169,7 +169,7 @@ class Trainer:
         if state["scaler"]:  # there is none where another device computes in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
         self.totals.load_state_dict(state["totals"])
-        self.micro_batches.count = state.get("micro_batches", self.micro_batches.count)
+        self.micro_batches.count = max(state.get("micro_batches", 1), self.micro_batches.count)
         self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property

@@ -43,9 +43,11 @@ def diagnosis(
     rows, columns = model.grid
     if min(rows, columns) < _FEW_PATCHES:
         height, width = model.patch_size
+        smaller = [side for side in range(2, min(height, width)) if not (height % side or width % side)]
+        remedy = f"--set model.patch_size={smaller[-1]}, or " if smaller else ""
         yield (
             f"the model sees {rows} x {columns} patches of {height} x {width} pixels, so that one may hold a whole object:"
-            f" try --set model.patch_size={max(min(height, width) // 2, 1)}, or a larger --image-size"
+            f" try {remedy}a larger --image-size"
         )
     if data:
         yield from _of_images(data, source)

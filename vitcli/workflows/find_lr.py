@@ -72,7 +72,9 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     seen = source.preprocessing if source else None
     data = prepare_training_data(dataset, plan, config, model.config.image_size, source=seen, emit=emit)
     config = replace(
-        config, optim=replace(config.optim, ema=False, swa_epochs=0), run=replace(config.run, compile="off")
+        config,
+        optim=replace(config.optim, ema=False, swa_epochs=0, progressive=0.0),
+        run=replace(config.run, compile="off"),
     )
     config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], emit=emit)
     computing = choose_computing(model, config, num_images=len(data.members), emit=emit)

@@ -57,11 +57,17 @@ def _found(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
         raise RunError(f"run {name} ended before its settings were stored", hint="type its command again")
     stored = stored_settings(run)
     folder = run.path.parent.parent if stored.data.folds else run.path.parent
-    init_from = stored.run.init_from
-    if init_from and (folder / init_from / "run.json").is_file():  # a name there need be none in another folder
-        init_from = str(folder / init_from)
-    own = replace(stored.run, name="", overwrite=False, output_dir=str(output_dir), init_from=init_from)
-    return run, replace(stored, run=own, data=replace(stored.data, fold=0) if folds else stored.data)
+
+    def found(name: str) -> str:
+        """A model; what is the name of a run in that folder need be none in another."""
+        return str(folder / name) if name and (folder / name / "run.json").is_file() else name
+
+    own = replace(
+        stored.run, name="", overwrite=False, output_dir=str(output_dir), init_from=found(stored.run.init_from)
+    )
+    teacher = replace(stored.teacher, name=found(stored.teacher.name))
+    data = replace(stored.data, fold=0) if folds else stored.data
+    return run, replace(stored, run=own, teacher=teacher, data=data)
 
 
 def _train_again(run: Run, stored: TrainConfig, *layers: Settings, emit: Emit) -> TrainResult:
@@ -78,7 +84,9 @@ def _start_again(
     facts = dataset.facts
     if (run.split or {})["fingerprint"] != facts.fingerprint:
         emit(Warned(text=f"{facts.name} is not what run {run.name} was trained on, so the result will be another one"))
-    is_same = (config.model, config.optim.batch_size) == (stored.model, stored.optim.batch_size)
+    is_same = all(getattr(config, part) == getattr(stored, part) for part in ("augment", "model", "optim")) and all(
+        getattr(config.run, name) == getattr(stored.run, name) for name in ("amp", "amp_dtype", "compile")
+    )
     return start(
         config,
         dataset,

@@ -5,13 +5,12 @@ from copy import deepcopy
 from dataclasses import replace
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.measurements import measured_once
 from vitcli.data.loader import Batches
 from vitcli.data.store import data_dir
-from vitcli.engine.distributed import Processes
+from vitcli.engine.distillation import Distillation
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.part_size import fastest_part, parts_that_fit, seconds_by_part
 from vitcli.engine.trainer import Trainer
@@ -24,8 +23,8 @@ def with_parts(
     model: VisionTransformer,
     config: TrainConfig,
     batches: Callable[[], Batches],
-    processes: Processes | None = None,
     *,
+    distillation: Distillation | None = None,
     emit: Emit,
 ) -> TrainConfig:
     """The configuration, with ``grad_accum_steps`` as a number; neither the model nor what is random is changed.
@@ -37,19 +36,11 @@ def with_parts(
         model: on its device.
         config: the whole configuration.
         batches: makes those of training, placed where they will be.
-        processes: those that train together.
+        distillation: what else takes memory in a step.
         emit: told what was chosen.
-
-    Raises:
-        UsageError: there are several processes, whose shares of a batch are smaller.
     """
     if config.optim.grad_accum_steps:
         return config
-    if processes and processes.size > 1:
-        raise UsageError(
-            "--batch-size auto is for one device",
-            hint="--grad-accum-steps 2 has each of several cut its share of a batch into two parts",
-        )
     if sees_images_once(config):  # its head is small
         return replace(config, optim=replace(config.optim, grad_accum_steps=1))
     device = next(model.parameters()).device
@@ -75,6 +66,7 @@ def with_parts(
             emit=ignore,
             stop=StopRequest(),
             seed=config.run.seed,
+            distillation=distillation,
         )
         parts, why = parts_that_fit(trainer), "which fits into memory"
     taken = f"in {parts} parts of {-(-size // parts)}" if parts > 1 else "at once"

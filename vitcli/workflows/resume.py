@@ -48,7 +48,7 @@ _FREE = frozenset(
             "run.save_steps",
             "run.grad_checkpointing",
         ),
-        *("run.tensorboard", "run.wandb", "run.log_steps"),
+        *("run.tensorboard", "run.wandb", "run.log_steps", "optim.grad_accum_steps"),
     }
 )
 """Where things are (fingerprints tell whether data and teacher are the same), what computes, and what is kept."""
@@ -219,6 +219,7 @@ def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True
         {"run": {"output_dir": str(folder), "pretrained": pretrained}},
         {"teacher": {"name": teacher_path(asked.teacher.name, folder)}},
     )
+    asked.check_together()
     before = settings_of(stored)
     may_change = _FREE | _LENGTH if length_too else _FREE
     may_change -= set() if stored.teacher.name else {"teacher.name"}

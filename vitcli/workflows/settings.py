@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.config import DataConfig, OptimConfig, TrainConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
 from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned
@@ -92,6 +92,8 @@ def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) 
     _check_early(asked, takes_architecture=asked.model.name == stored.model.name)
     directory = data_dir(asked.data.dir)
     chosen["data"] = {**paths_of(asked.data), "name": canonical_name(asked.data.name), "dir": str(directory.resolve())}
+    if teacher := asked.teacher.name:
+        chosen["teacher"] = {"name": teacher_path(teacher, Path(asked.run.output_dir).expanduser())}
     config = _settled(base, *layers, chosen, emit=emit)
     dataset = open_dataset(config.data, directory=directory, offline=config.run.offline, emit=emit)
     _mind_what_changes_nothing(layers, config.data, dataset, emit)
@@ -122,30 +124,8 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
             emit(Warned(text=f"{reason}, so this changes nothing: {', '.join(useless)}"))
 
 
-def _rates_with_their_optimizer(layers: tuple[Settings, ...], emit: Emit) -> list[Settings]:
-    """The layers; where one names another optimizer and no learning rate, that of the layers below is gone."""
-    optimizer, rate, found = OptimConfig().optimizer, 0.0, list[Settings]()
-    was_for: str = ""
-    for layer in layers:
-        optim = layer.get("optim", {})
-        named = optim.get("optimizer") or optimizer
-        if named != optimizer and rate and "lr" not in optim:
-            was_for, rate = optimizer, 0.0
-            found.append({"optim": {"lr": rate}})
-        optimizer, rate = named, optim.get("lr", rate)
-        found.append(layer)
-    if was_for and not rate:
-        emit(
-            Note(
-                text=f"learning rate: the usual one of {optimizer}, for the recipe's is for {was_for}; --lr names another"
-            )
-        )
-    return found
-
-
 def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
     """The configuration that layers make, where its parts do not contradict each other."""
-    layers = (*_rates_with_their_optimizer(layers, emit),)
     config = configure(*layers)
     few = config.optim.lora or config.optim.train_only in {"head", "norm", "bias"}
     if few and config.optim.optimizer == "muon":  # which is for the matrices of whole blocks
@@ -157,6 +137,7 @@ def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     if sees_images_once(config) and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
+    config.check_together()
     return config
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
-from vitcli.core.errors import Interrupted, RunError
+from vitcli.core.errors import Interrupted, RunError, UsageError
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.model_config import ModelConfig
@@ -86,7 +86,15 @@ def start(
         taught: ``Teacher.record`` of another fold, whose teacher it has to be.
         processes: those that train together.
         emit: told about the progress.
+
+    Raises:
+        UsageError: several processes are to find out into how many parts a batch is cut.
     """
+    if processes.size > 1 and not config.optim.grad_accum_steps:
+        raise UsageError(
+            "--batch-size auto is for one device",
+            hint="--grad-accum-steps 2 has each of several cut its share of a batch into two parts",
+        )
     device = processes.device(config.run.device)
     output_dir = Path(config.run.output_dir).expanduser()
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
@@ -102,7 +110,13 @@ def start(
     data = processes.in_turn(lambda: prepare_training_data(dataset, plan, config, size, source=seen, emit=emit))
     for warning in diagnosis(config, model.config, source=seen, data=data):
         emit(Warned(text=warning))
-    config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], processes, emit=emit)
+    config = with_parts(
+        model.to(device),
+        config,
+        lambda: image_batches(data, config, device)[0],
+        distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
+        emit=emit,
+    )
     images = len(data.members)
     computing = choose_computing(model, config, num_images=images, recorded=computed, processes=processes, emit=emit)
     if processes.rank:
