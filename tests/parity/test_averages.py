@@ -3,6 +3,7 @@
 import pytest
 import torch
 from timm.utils.model_ema import ModelEmaV3
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.engine.test_trainer import build_model
