@@ -5,7 +5,7 @@ import torch
 
 from tests.engine.test_state import Disk, without_timings
 from tests.engine.test_trainer import Batches, build_model, build_trainer, script_validation
-from vitcli.core.config import OptimConfig
+from vitcli.core.config import OptimConfig, TrainConfig
 from vitcli.core.errors import Interrupted, UsageError
 from vitcli.engine.distributed import Processes
 from vitcli.engine.evaluate import predict_logits, score
@@ -175,7 +175,7 @@ def test_more_epochs_than_were_planned_average_the_last_ones_anew():
 )
 def test_averages_that_make_no_sense_are_refused(settings):
     with pytest.raises(UsageError) as caught:
-        OptimConfig(epochs=4, **settings)
+        TrainConfig(optim=OptimConfig(epochs=4, **settings)).check_together()
     assert caught.value.hint != UsageError.usual_hint
 
 
