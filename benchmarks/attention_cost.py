@@ -3,9 +3,10 @@
     uv run python benchmarks/attention_cost.py
 
 A plain forward pass of 8 images in inference mode is the unit; methods and forward passes take turns, and medians are
-compared. Then the memory that one batch needs at its peak, beyond weights and input: for `raw` that of one layer's
-probabilities, for `rollout` that of all. Last, a folder of 500 images is explained from end to end by the command itself,
-and so are 50: the process must need as much memory for both. Memory is what Linux counts for a whole process.
+compared. Then the memory that one batch needs at its peak, beyond weights and input, where one layer is asked for and where
+all are, and how much of it comes with each layer: it must not be more than the layer's attention probabilities take. Last,
+a folder of 500 images is explained from end to end by the command itself, and so are 50: the process must need as much
+memory for both. Memory is what Linux counts for a whole process, which is told to give back at once what it frees.
 """
 
 import argparse
@@ -28,7 +29,10 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.explaining import Question, explain
 
 BATCH = 8
-MEMORY = ("forward", "raw", "rollout", "relevance")
+MEMORY = ("classic", "rollout", "relevance", "grad-rollout", "legrad")
+"""Methods that use attention of all layers."""
+GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""For the C library's allocator, so that memory at its peak is memory in use."""
 
 
 def deit_tiny() -> VisionTransformer:
@@ -40,15 +44,17 @@ def deit_tiny() -> VisionTransformer:
     return VisionTransformer(config).eval()
 
 
-def calls(model: VisionTransformer, images: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """What is measured."""
+def calls(
+    model: VisionTransformer, images: torch.Tensor, layers: tuple[int, ...] = ()
+) -> dict[str, Callable[[], object]]:
+    """What is measured; of the layers given, or of those that a method is made for."""
 
     def forward() -> object:
         with torch.inference_mode():
             return model(images)
 
     def explaining(method: str) -> Callable[[], object]:
-        return lambda: explain(model, images, Question(methods=(method,)))
+        return lambda: explain(model, images, Question(methods=(method,), layers=layers))
 
     return {"forward": forward, **{method: explaining(method) for method in EVERY_METHOD}}
 
@@ -75,16 +81,36 @@ def megabytes(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def measure_memory(name: str) -> None:
+def measure_memory(name: str, layers: int) -> None:
     """In a process of its own: how far a call's peak lies above the memory that weights and input take."""
     torch.set_num_threads(1)
     model, images = deit_tiny(), torch.randn(BATCH, 3, 224, 224)
-    work = calls(model, images)
+    work = calls(model, images, tuple(range(model.config.depth))[-layers:])
     work["forward"]()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = megabytes("VmRSS")
     work[name]()
-    print(f"{name:13} {megabytes('VmHWM') - before:6.0f} MB at the peak")
+    print(megabytes("VmHWM") - before)
+
+
+def compare_memory() -> None:
+    """Print what every method needs for one layer and for all, and what each layer adds."""
+    config = deit_tiny().config
+    tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
+    print(f"attention probabilities of a layer take {BATCH * config.num_heads * tokens**2 * 4 / 2**20:.1f} MB")
+
+    def peak(name: str, layers: int) -> float:
+        command = [sys.executable, __file__, "--memory", name, "--layers", str(layers)]
+        environment = {**os.environ, **GIVING_BACK}
+        return float(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)
+
+    print(f"{'forward':13} {peak('forward', 1):4.0f} MB at the peak")
+    for name in MEMORY:
+        one, every = peak(name, 1), peak(name, config.depth)
+        print(
+            f"{name:13} {one:4.0f} MB for a layer, {every:4.0f} MB for {config.depth}:"
+            f" {(every - one) / (config.depth - 1):.1f} MB more with each"
+        )
 
 
 def measure_folder() -> None:
@@ -116,14 +142,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory", choices=MEMORY, help="measure one call in this process")
+    parser.add_argument("--memory", metavar="METHOD", help="measure one call in this process")
+    parser.add_argument("--layers", type=int, default=1, help="of that call, the last ones")
     arguments = parser.parse_args()
     if arguments.memory:
-        measure_memory(arguments.memory)
+        measure_memory(arguments.memory, arguments.layers)
         return
     compare(arguments.rounds)
-    for name in MEMORY:
-        subprocess.run([sys.executable, __file__, "--memory", name], check=True)
+    compare_memory()
     measure_folder()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitcli.attention.evidence import Evidence, Options
-from vitcli.attention.fusion import fuse_heads, patch_map, sink_share
+from vitcli.attention.fusion import fuse_heads, fused_relevance, patch_map, sink_share
 from vitcli.attention.raw import strongest
 from vitcli.attention.registry import EVERY_METHOD, METHODS, parse_methods
 from vitcli.attention.rollout import without_weakest
@@ -44,17 +44,19 @@ def mean_row(tokens=TOKENS, prefix=PREFIX):
 ROWS = {"class token": class_row(), "mean of patches": mean_row(), "mean of tokens": mean_row(prefix=0)}
 
 
-def evidence(row="class token", *, batch=3, probabilities=None, gradients=None):
+def evidence(row="class token", *, batch=3, probabilities=None, gradients=None, fusion="mean"):
     """All that any method reads, of random numbers."""
     generator = torch.Generator().manual_seed(2)
+    probabilities = attention(batch=batch) if probabilities is None else probabilities
+    pairs = zip(signed(batch=batch) if gradients is None else gradients, probabilities, strict=True)
     return Evidence(
         seeds=range(batch),
         grid=GRID,
         num_prefix_tokens=PREFIX,
         pooling_row=ROWS[row],
-        probabilities=attention(batch=batch) if probabilities is None else probabilities,
-        gradients=signed(batch=batch) if gradients is None else gradients,
-        layer_gradients=signed(batch=batch, seed=3),
+        probabilities=probabilities,
+        relevances=[fused_relevance(gradient, layer, fusion) for gradient, layer in pairs],
+        layer_gradients=[fuse_heads(slope.relu(), fusion) for slope in signed(batch=batch, seed=3)],
         tokens=torch.randn(batch, TOKENS, 5, generator=generator, dtype=torch.float64),
         token_gradients=torch.randn(batch, TOKENS, 5, generator=generator, dtype=torch.float64),
         pixels=torch.randn(batch, 3, 8, 6, generator=generator, dtype=torch.float64),
@@ -63,6 +65,7 @@ def evidence(row="class token", *, batch=3, probabilities=None, gradients=None):
 
 
 def apply(method, seen, **options):
+    """The map of evidence that was fused in the same way."""
     return load_object(METHODS[method].function)(seen, Options(**options))
 
 
@@ -76,7 +79,7 @@ def one_image(seen, image):
         seen,
         seeds=[seen.seeds[image]],
         probabilities=of(seen.probabilities),
-        gradients=of(seen.gradients),
+        relevances=of(seen.relevances),
         layer_gradients=of(seen.layer_gradients),
         **{name: getattr(seen, name)[[image]] for name in ("tokens", "token_gradients", "pixels", "pixel_gradients")},
     )
@@ -91,13 +94,13 @@ def rolled_out(fused, row):
     return row @ product
 
 
-def in_numpy(method, seen, fusion):  # noqa: C901 - a case per method
-    """The same maps, image by image, straight from the formulas."""
+def in_numpy(method, seen, fusion, dy_da, ds_da):  # noqa: C901 - a case per method
+    """The same maps, image by image, straight from the formulas; gradients are (B, H, N, N) per layer."""
     row, fuse = seen.pooling_row.numpy(), FUSIONS[fusion]
     weights = []
     for image in range(len(seen.seeds)):
         layers = np.stack([layer[image].numpy() for layer in seen.probabilities])  # (L, H, N, N)
-        gradients = np.stack([layer[image].numpy() for layer in seen.gradients])
+        gradients = np.stack([layer[image].numpy() for layer in dy_da])
         fused, positive = fuse(layers, axis=1), fuse(np.maximum(gradients * layers, 0), axis=1)
         match method:
             case "raw":
@@ -114,7 +117,7 @@ def in_numpy(method, seen, fusion):  # noqa: C901 - a case per method
                     product = product + layer @ product  # R <- R + E R, from the first layer to the last
                 found = row @ product - row
             case "legrad":
-                slopes = np.stack([layer[image].numpy() for layer in seen.layer_gradients])
+                slopes = np.stack([layer[image].numpy() for layer in ds_da])
                 found = fuse(np.maximum(slopes, 0), axis=1).mean(axis=1).sum(axis=0)
             case "gradcam":
                 slope = seen.token_gradients[image].numpy()[seen.num_prefix_tokens :].mean(axis=0)
@@ -133,14 +136,14 @@ def in_numpy(method, seen, fusion):  # noqa: C901 - a case per method
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("method", EVERY_METHOD)
 def test_every_method_is_its_formula(method, row, fusion):
-    seen = evidence(row)
-    np.testing.assert_allclose(apply(method, seen, fusion=fusion), in_numpy(method, seen, fusion), rtol=1e-10)
+    seen = evidence(row, gradients=signed(), fusion=fusion)
+    expected = in_numpy(method, seen, fusion, signed(), signed(seed=3))
+    np.testing.assert_allclose(apply(method, seen, fusion=fusion), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("method", OF_GRADIENTS)
 def test_gradients_in_reverse_order_give_another_map(method):
-    seen = evidence()
-    backwards = replace(seen, gradients=seen.gradients[::-1])
+    seen, backwards = evidence(), evidence(gradients=signed()[::-1])
     assert (apply(method, seen) - apply(method, backwards)).abs().max() > 1e-3
 
 
@@ -149,7 +152,7 @@ def test_gradients_in_reverse_order_give_another_map(method):
 def test_rollout_of_uniform_attention_has_a_closed_form(row, layers):
     uniform = [torch.full((2, 3, 7, 7), 1 / 7, dtype=torch.float64)] * layers
     expected = 2**-layers * ROWS[row] + (1 - 2**-layers) / 7
-    found = apply("rollout", evidence(row, probabilities=uniform))
+    found = apply("rollout", evidence(row, probabilities=uniform, gradients=uniform))
     torch.testing.assert_close(found, expected.expand(2, -1))
 
 
@@ -157,7 +160,7 @@ def test_rollout_of_uniform_attention_has_a_closed_form(row, layers):
 @pytest.mark.parametrize("method", [*OF_ATTENTION, "grad-rollout"])
 def test_attention_to_oneself_gives_patches_nothing_and_no_nan(method, fusion):
     identity = [torch.eye(7, dtype=torch.float64).expand(2, 3, 7, 7)] * 4
-    row = apply(method, evidence(probabilities=identity, gradients=identity), fusion=fusion)
+    row = apply(method, evidence(probabilities=identity, gradients=identity, fusion=fusion), fusion=fusion)
     assert torch.equal(row, class_row().expand(2, -1))
     assert not patch_map(row, grid=(2, 3), num_prefix_tokens=1).any()
     assert sink_share(row, 1).tolist() == [1, 1]
@@ -174,7 +177,7 @@ def test_no_gradient_is_no_patch_and_no_nan(method):
     seen = evidence()
     seen = replace(
         seen,
-        gradients=[torch.zeros_like(layer) for layer in seen.gradients],
+        relevances=[torch.zeros_like(layer) for layer in seen.relevances],
         layer_gradients=[torch.zeros_like(layer) for layer in seen.layer_gradients],
         token_gradients=torch.zeros_like(seen.token_gradients),
         pixel_gradients=torch.zeros_like(seen.pixel_gradients),
@@ -209,15 +212,13 @@ def test_a_batch_of_three_equals_three_singles(method):
 @pytest.mark.parametrize("method", ["rollout", "grad-rollout", "relevance"])
 def test_the_order_of_the_layers_counts(method):
     seen = evidence()
-    backwards = replace(seen, probabilities=seen.probabilities[::-1], gradients=seen.gradients[::-1])
+    backwards = replace(seen, probabilities=seen.probabilities[::-1], relevances=seen.relevances[::-1])
     assert (apply(method, seen) - apply(method, backwards)).abs().max() > 1e-3
 
 
 def test_raw_uses_the_last_layer_alone():
-    probabilities = attention()
-    torch.testing.assert_close(
-        apply("raw", evidence(probabilities=probabilities)), apply("raw", evidence(probabilities=probabilities[-1:]))
-    )
+    seen = evidence()
+    torch.testing.assert_close(apply("raw", seen), apply("raw", replace(seen, probabilities=seen.probabilities[-1:])))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -228,7 +229,7 @@ def test_heads_are_fused_entry_by_entry(fusion):
 
 @pytest.mark.parametrize("method", [*OF_ATTENTION, *OF_GRADIENTS, "legrad"])
 def test_head_fusions_differ_where_heads_do(method):
-    weights = [apply(method, evidence(), fusion=fusion) for fusion in FUSIONS]
+    weights = [apply(method, evidence(fusion=fusion), fusion=fusion) for fusion in FUSIONS]
     assert not torch.allclose(weights[0], weights[1])
     assert not torch.allclose(weights[1], weights[2])
 

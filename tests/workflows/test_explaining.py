@@ -180,8 +180,10 @@ def test_only_what_is_asked_for_is_watched():
     model = build()
     assert set(Explainer(model, images(), question("raw")).probabilities) == {2}
     assert set(Explainer(model, images(), question("rollout", layers=(1,))).probabilities) == {1}
-    assert set(Explainer(model, images(), question("gradcam", "ig")).probabilities) == set()
-    assert not Explainer(model, images(), question("rollout")).probabilities[0].requires_grad
+    assert set(Explainer(model, images(), question("gradcam", "ig", "relevance")).probabilities) == set()
+    assert set(Explainer(model, images(), question("rollout", "ig"))._entering) == set()
+    assert set(Explainer(model, images(), question("gradcam"))._entering) == {2, 3}
+    assert set(Explainer(model, images(), question("relevance", layers=(1,)))._entering) == {1, 2, 3}
 
 
 def test_chosen_heads_are_the_only_ones():
@@ -244,6 +246,30 @@ def test_gradients_of_one_class_at_a_time_are_kept():
     explainer = Explainer(build(), images(), question("relevance", "legrad", choices=TWO))
     explainer.explanation()
     assert list(explainer._gradients) == list(explainer._layer_gradients) == [1]
+
+
+@pytest.mark.parametrize("method", ["relevance", "grad-rollout", "legrad", "gradcam", "hirescam"])
+def test_the_backward_pass_keeps_one_block_at_a_time(method):
+    """As many bytes for gradients at once in a deep model as in a flat one, and what stays is fused over heads."""
+    peaks = []
+    for depth in (1, 6):
+        kept = [0, 0]  # now, at the peak
+
+        class Kept:
+            def __init__(self, tensor, kept=kept):
+                self.tensor, self.kept = tensor, kept
+                kept[0] += tensor.nbytes
+                kept[1] = max(kept)
+
+            def __del__(self):
+                self.kept[0] -= self.tensor.nbytes
+
+        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda each: each.tensor):
+            explainer = Explainer(build(depth=depth), images(), question(method))
+            assert kept == [0, 0]
+            explainer.map(method)
+        peaks.append(kept[1])
+    assert peaks[0] == peaks[1] > 0
 
 
 def test_maps_can_be_asked_for_in_inference_mode():

@@ -24,10 +24,10 @@ class Evidence:
     """p: the weight of each token in the pooled vector, (N,)."""
     probabilities: Sequence[Tensor] = ()
     """A_l, per layer (B, H, N, N)."""
-    gradients: Sequence[Tensor] = ()
-    """G_l = dy / dA_l, likewise."""
+    relevances: Sequence[Tensor] = ()
+    """E_l = (G_l * A_l)+ with G_l = dy / dA_l: what of the attention speaks for the class, heads fused; (B, N, N)."""
     layer_gradients: Sequence[Tensor] = ()
-    """ds_l / dA_l, where s_l is the score that the head gives to the tokens that leave layer l; likewise."""
+    """(ds_l / dA_l)+, where s_l is the score that the head gives to the tokens that leave layer l; likewise."""
     tokens: Tensor | None = None
     """What enters the last layer's attention, (B, N, D)."""
     token_gradients: Tensor | None = None

@@ -1,11 +1,9 @@
 """One matrix out of many heads, one picture out of a row of tokens."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from vitcli.attention.evidence import Evidence, HeadFusion
+from vitcli.attention.evidence import HeadFusion
 
 
 def fuse_heads(matrices: Tensor, fusion: HeadFusion) -> Tensor:
@@ -15,10 +13,9 @@ def fuse_heads(matrices: Tensor, fusion: HeadFusion) -> Tensor:
     return matrices.amax(dim=1) if fusion == "max" else matrices.amin(dim=1)
 
 
-def fused_relevance(evidence: Evidence, fusion: HeadFusion) -> Sequence[Tensor]:
-    """What of the attention speaks for the class: (G_l * A_l)+ of every layer, heads fused; each (B, N, N)."""
-    pairs = zip(evidence.gradients, evidence.probabilities, strict=True)
-    return [fuse_heads((gradient * layer).relu(), fusion) for gradient, layer in pairs]
+def fused_relevance(gradients: Tensor, attention: Tensor, fusion: HeadFusion) -> Tensor:
+    """What of a layer's attention speaks for the class, (G * A)+, heads fused: (B, H, N, N) -> (B, N, N)."""
+    return fuse_heads((gradients * attention).relu(), fusion)
 
 
 def patch_map(row: Tensor, *, grid: tuple[int, int], num_prefix_tokens: int) -> Tensor:

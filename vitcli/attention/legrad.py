@@ -4,13 +4,11 @@ import torch
 from torch import Tensor
 
 from vitcli.attention.evidence import Evidence, Options
-from vitcli.attention.fusion import fuse_heads
 
 
-def legrad(evidence: Evidence, options: Options) -> Tensor:
+def legrad(evidence: Evidence, _options: Options) -> Tensor:
     """The sum over layers of the mean over heads and query rows of (ds_l / dA_l)+, (B, N).
 
     Source: Bousselham et al. 2024, "LeGrad: an explainability method for vision transformers".
     """
-    rows = [fuse_heads(layer.relu(), options.fusion).mean(dim=1) for layer in evidence.layer_gradients]
-    return torch.stack(rows).sum(dim=0)
+    return torch.stack([layer.mean(dim=1) for layer in evidence.layer_gradients]).sum(dim=0)

@@ -6,15 +6,14 @@ Source: Chefer, Gur & Wolf 2021, "Generic attention-model explainability", the r
 from torch import Tensor
 
 from vitcli.attention.evidence import Evidence, Options
-from vitcli.attention.fusion import fused_relevance
 
 
-def relevance(evidence: Evidence, options: Options) -> Tensor:
-    """Return p prod_l (I + E_l) - p with E_l = mean over heads of (G_l * A_l)+, (B, N).
+def relevance(evidence: Evidence, _options: Options) -> Tensor:
+    """Return p prod_l (I + E_l) - p with E_l = (G_l * A_l)+, fused over heads, (B, N).
 
     p itself is taken off: with mean pooling it is the same for every patch and says nothing of them.
     """
-    row = start = evidence.pooling_row.expand(evidence.probabilities[0].shape[0], -1)
-    for layer in reversed(fused_relevance(evidence, options.fusion)):
+    row = start = evidence.pooling_row.expand(evidence.relevances[0].shape[0], -1)
+    for layer in reversed(evidence.relevances):
         row = row + (row[:, None] @ layer)[:, 0]
     return row - start

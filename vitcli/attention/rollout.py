@@ -3,12 +3,12 @@
 The row is carried from the last layer to the first, so that a layer costs N^2 and not N^3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from torch import Tensor
 
 from vitcli.attention.evidence import Evidence, Options
-from vitcli.attention.fusion import fuse_heads, fused_relevance
+from vitcli.attention.fusion import fuse_heads
 
 
 def attention_rollout(evidence: Evidence, options: Options) -> Tensor:
@@ -16,21 +16,23 @@ def attention_rollout(evidence: Evidence, options: Options) -> Tensor:
 
     Source: Abnar & Zuidema 2020, "Quantifying attention flow in transformers".
     """
-    layers = [fuse_heads(layer, options.fusion) for layer in evidence.probabilities]
+    fused = (fuse_heads(layer, options.fusion) for layer in reversed(evidence.probabilities))
     if options.discard:
-        layers = [without_weakest(layer, options.discard) for layer in layers]
-    return rolled_out(layers, evidence.pooling_row)
+        fused = (without_weakest(layer, options.discard) for layer in fused)
+    return rolled_out(fused, evidence.pooling_row)
 
 
-def gradient_rollout(evidence: Evidence, options: Options) -> Tensor:
+def gradient_rollout(evidence: Evidence, _options: Options) -> Tensor:
     """The same with (G_l * A_l)+ in the place of A_l: what speaks for a class; (B, N), rows sum to 1."""
-    return rolled_out(fused_relevance(evidence, options.fusion), evidence.pooling_row)
+    return rolled_out(reversed(evidence.relevances), evidence.pooling_row)
 
 
-def rolled_out(layers: Sequence[Tensor], row: Tensor) -> Tensor:
-    """Carry a row, (N,) -> (B, N), through layers, (B, N, N), each with I added and rows divided by their sum."""
-    row = row.expand(layers[0].shape[0], -1)
-    for layer in reversed(layers):
+def rolled_out(layers: Iterable[Tensor], row: Tensor) -> Tensor:
+    """Carry a row, (N,) -> (B, N), through layers, the last one first, each with I added and rows divided by their sum.
+
+    Layers are (B, N, N), one at a time.
+    """
+    for layer in layers:
         weights = row / (layer.sum(dim=-1) + 1)  # the identity adds 1 to each row's sum
         row = weights + (weights[:, None] @ layer)[:, 0]
     return row

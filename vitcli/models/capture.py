@@ -5,7 +5,7 @@ explicitly instead, by the same formula, and keep what they compute; the graph i
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,23 +63,6 @@ def capture_tokens(model: VisionTransformer, layer: int) -> Iterator[dict[int, T
         return (seen[layer], *given[1:])
 
     with _hooked(_attention(model, layer).register_forward_pre_hook(keep)):
-        yield seen
-
-
-@contextmanager
-def capture_outputs(model: VisionTransformer, layers: Iterable[int]) -> Iterator[dict[int, Tensor]]:
-    """Yield a dictionary that each forward pass fills: layer -> the tokens that leave the block, (B, N, D).
-
-    Of a last block that computes no more than is read, these are the first ones.
-    """
-    seen: dict[int, Tensor] = {}
-    with ExitStack() as stack:
-        for layer in layers:
-
-            def keep(_module: nn.Module, _given: Any, output: Tensor, layer: int = layer) -> None:
-                seen[layer] = output
-
-            stack.enter_context(_hooked(model.blocks[layer].register_forward_hook(keep)))
         yield seen
 
 

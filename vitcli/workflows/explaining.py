@@ -1,32 +1,34 @@
 """From a batch of images to maps: one forward pass, watched, and only the gradients that the methods need.
 
-Everything is computed in float32, whatever the model was trained in.
+For gradients the forward pass keeps no more than the tokens that enter each block; on the way back, a block at a time is
+computed once more (Chen et al. 2016), and what its attention says of the class is kept with heads fused. Everything is
+computed in float32, whatever the model was trained in.
 
 Shapes: B images, T classes asked for, N tokens, h x w patch grid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from vitcli.attention.evidence import Evidence, Options
-from vitcli.attention.fusion import patch_map, sink_share
-from vitcli.attention.registry import METHODS, MethodEntry
+from vitcli.attention.fusion import fuse_heads, fused_relevance, patch_map, sink_share
+from vitcli.attention.registry import METHODS, MethodEntry, Needs
 from vitcli.attention.targets import ClassChoice, Score, class_indices, class_scores
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.registry import load_object
-from vitcli.models.capture import capture_attention, capture_outputs, capture_tokens, checked_index
+from vitcli.models.capture import capture_attention, capture_tokens, checked_index
 from vitcli.models.vit import VisionTransformer
 
 _PATH_BATCH = 16
 """Images that integrated gradients take through the model at once."""
 _BATCH = 8
 _BATCH_BYTES = 2**29
-"""Of attention probabilities and their gradients: fewer images at once where they are large."""
+"""Of attention probabilities and what is made of them: fewer images at once where they are large."""
 
 
 def images_at_once(config: ModelConfig) -> int:
@@ -118,21 +120,20 @@ class Explainer:
         if question.query is not None:
             self._row = torch.zeros_like(self._row)
             self._row[model.config.num_prefix_tokens + question.query] = 1
-        self.probabilities: dict[int, Tensor] = {}
-        """layer -> A_l, (B, H, N, N)."""
-        self._tokens: dict[int, Tensor] = {}
-        self._outputs: dict[int, Tensor] = {}
-        with self._computing(gradients=bool(self.needs - {"nothing", "attention", "pixels"})):
+        self.probabilities: Mapping[int, Tensor] = {}
+        """layer -> A_l, (B, H, N, N); of the layers whose attention itself is wanted."""
+        self._entering: dict[int, Tensor] = {}
+        """layer -> the tokens that enter the block, (B, N, D); of those that gradients are carried through."""
+        with self._computing(gradients=False):
             logits = self._watched_forward()
-        self._logits = logits
         if not logits.isfinite().all():
             raise ModelError(f"the model answers with NaN or infinity, in {logits.dtype}", hint="explain it in float32")
-        self.logits = logits.detach()
+        self.logits = logits
         """(B, K)."""
         self.targets = class_indices(question.choices, self.logits) if self.logits.shape[1] else self.logits.long()
         """The classes asked for, (B, T)."""
-        self._gradients: dict[int, list[Tensor]] = {}
-        self._layer_gradients: dict[int, list[Tensor]] = {}
+        self._gradients: dict[int, _Gradients] = {}
+        self._layer_gradients: dict[int, dict[int, Tensor]] = {}
         self._pixel_gradients: dict[int, Tensor] = {}
 
     def row(self, method: str, slot: int = 0, *, layers: Sequence[int] = ()) -> Tensor:
@@ -151,21 +152,19 @@ class Explainer:
             num_prefix_tokens=self.model.config.num_prefix_tokens,
             pooling_row=self._row,
         )
-        chosen = [self._heads(self.probabilities[layer]).detach() for layer in used if entry.looks_at_layers]
         match entry.needs:
             case "attention":
+                chosen = [self._heads(self.probabilities[layer]) for layer in used]
                 evidence = replace(evidence, probabilities=chosen)
             case "gradients":
-                gradients = dict(zip(self._watched, self._backward(slot), strict=False))
-                evidence = replace(
-                    evidence, probabilities=chosen, gradients=[self._heads(gradients[layer]) for layer in used]
-                )
+                relevances = self._backward(slot).relevances
+                evidence = replace(evidence, relevances=[relevances[layer] for layer in used])
             case "layer gradients":
-                by_layer = dict(zip(self._watched, self._layer_backward(slot), strict=True))
-                evidence = replace(evidence, layer_gradients=[self._heads(by_layer[layer]) for layer in used])
+                by_layer = self._layer_backward(slot)
+                evidence = replace(evidence, layer_gradients=[by_layer[layer] for layer in used])
             case "tokens":
-                tokens = self._tokens[self._token_layer]
-                evidence = replace(evidence, tokens=tokens.detach(), token_gradients=self._backward(slot)[-1])
+                found = self._backward(slot)
+                evidence = replace(evidence, tokens=found.tokens, token_gradients=found.token_gradients)
             case "pixels":
                 evidence = replace(evidence, pixels=self.images, pixel_gradients=self._path_gradients(slot))
         with self._computing(gradients=False):
@@ -181,12 +180,10 @@ class Explainer:
         """The classes that a method answers for: all that were asked for, or just once."""
         return range(self.targets.shape[1] if METHODS[method].chooses_class else 1)
 
-    @property
-    def _watched(self) -> list[int]:
-        """Layers whose attention is watched, in order."""
-        methods = [name for name in self.question.methods if METHODS[name].looks_at_layers]
-        layers = {layer for name in methods for layer in self.question.layers_of(name, self._depth)}
-        return sorted(layers | set(self.layers if self.question.watches_all else ()))
+    def _layers_for(self, *needs: Needs) -> set[int]:
+        """Layers that methods with these needs use."""
+        methods = [name for name in self.question.methods if METHODS[name].needs in needs]
+        return {layer for name in methods for layer in self.question.layers_of(name, self._depth)}
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -196,7 +193,7 @@ class Explainer:
     def explanation(self) -> "Explanation":
         """The maps of every method, for every class that was asked for."""
         found: dict[str, list[tuple[Tensor, Tensor]]] = {method: [] for method in self.question.methods}
-        for slot in range(max(self.targets.shape[1], 1)):  # class by class, for gradients are large
+        for slot in range(max(self.targets.shape[1], 1)):  # class by class, as gradients are kept
             for method, done in found.items():
                 if slot in self.slots(method):
                     done.append(self.map(method, slot))
@@ -218,18 +215,20 @@ class Explainer:
 
     @property
     def _token_layer(self) -> int:
-        return self.question.layers[-1] if self.question.layers else self._depth - 1
+        return max(self._layers_for("tokens"), default=self._depth)
 
     def _watched_forward(self) -> Tensor:
-        with ExitStack() as stack:
-            if watched := self._watched:
-                self.probabilities = stack.enter_context(capture_attention(self.model, watched))
-            if "tokens" in self.needs:
-                self._tokens = stack.enter_context(capture_tokens(self.model, self._token_layer))
-            if "layer gradients" in self.needs:
-                self._outputs = stack.enter_context(capture_outputs(self.model, watched))
-            logits: Tensor = self.model(self.images)
-        return logits
+        watched = self._layers_for("attention") | set(self.layers if self.question.watches_all else ())
+        lowest = min(self._layers_for("gradients", "layer gradients", "tokens"), default=self._depth + 1)
+        with capture_attention(self.model, watched) as self.probabilities:
+            tokens = self.model.embed(self.images)
+            for layer, block in enumerate(self.model.blocks):
+                if layer >= lowest:
+                    self._entering[layer] = tokens
+                tokens = block(tokens)
+        if lowest <= self._depth:
+            self._entering[self._depth] = tokens
+        return self._classified(tokens)
 
     @contextmanager
     def _computing(self, *, gradients: bool = True) -> Iterator[None]:
@@ -253,24 +252,47 @@ class Explainer:
         indices = self.targets[:, slot].repeat(len(logits) // len(self.targets))
         return class_scores(logits, indices, self.question.score).sum()
 
-    def _backward(self, slot: int) -> list[Tensor]:
-        """Gradients dy / dA of every watched layer, then dy / d tokens if they are watched."""
+    def _backward(self, slot: int) -> "_Gradients":
+        """What dy / dA and dy / d tokens come to, from the last block down to the lowest that is asked about."""
         if slot not in self._gradients:
-            seen = [self.probabilities[layer] for layer in self._watched] + list(self._tokens.values())
+            watched, found = self._layers_for("gradients"), _Gradients()
             with self._computing():
-                self._gradients = {slot: _gradients(self._score(self._logits, slot), seen)}  # of one class at a time
+                leaving = self._entering[self._depth].detach().requires_grad_()
+                (slope,) = torch.autograd.grad(self._score(self._classified(leaving), slot), leaving)
+                for layer in reversed(range(min(watched | {self._token_layer}), self._depth)):
+                    entering = self._entering[layer].detach().requires_grad_()
+                    with (
+                        capture_attention(self.model, watched & {layer}) as attention,
+                        capture_tokens(self.model, layer) as tokens,
+                    ):
+                        leaving = self.model.blocks[layer](entering)
+                    seen = [entering, tokens[layer], *attention.values()]
+                    slope, of_tokens, *of_attention = torch.autograd.grad(leaving, seen, slope)
+                    for gradient in of_attention:
+                        pair = self._heads(gradient), self._heads(attention[layer].detach())
+                        found.relevances[layer] = fused_relevance(*pair, self.question.options.fusion)
+                    if layer == self._token_layer:
+                        found.tokens, found.token_gradients = tokens[layer].detach(), of_tokens
+            self._gradients = {slot: found}  # of one class at a time
         return self._gradients[slot]
 
-    def _layer_backward(self, slot: int) -> list[Tensor]:
-        """Gradients ds_l / dA_l of every watched layer."""
+    def _layer_backward(self, slot: int) -> Mapping[int, Tensor]:
+        """(ds_l / dA_l)+ of every layer, heads fused, (B, N, N)."""
         if slot not in self._layer_gradients:
-            found: list[Tensor] = []
+            found: dict[int, Tensor] = {}
             with self._computing():
-                for layer in self._watched:
-                    logits = self.model.classify(self.model.pool(self._outputs[layer]))
-                    found += _gradients(self._score(logits, slot), [self.probabilities[layer]])
+                for layer in self._layers_for("layer gradients"):
+                    with capture_attention(self.model, [layer]) as seen:
+                        leaving = self.model.blocks[layer](self._entering[layer])
+                    score = self._score(self._classified(leaving), slot)
+                    (gradient,) = torch.autograd.grad(score, [seen[layer]])
+                    found[layer] = fuse_heads(self._heads(gradient).relu(), self.question.options.fusion)
             self._layer_gradients = {slot: found}
         return self._layer_gradients[slot]
+
+    def _classified(self, tokens: Tensor) -> Tensor:
+        """The logits of tokens that leave a block."""
+        return self.model.classify(self.model.pool(tokens))
 
     def _path_gradients(self, slot: int) -> Tensor:
         """The mean of dy / dx at the middles of equal steps from the mean colour (0) to the image, (B, C, H, W)."""
@@ -281,15 +303,21 @@ class Explainer:
             for some in middles.split(max(_PATH_BATCH // len(self.images), 1)):
                 with self._computing():
                     points = (some[:, None, None, None, None] * self.images).flatten(0, 1).requires_grad_()
-                    (gradient,) = _gradients(self._score(self.model(points), slot), [points])
+                    (gradient,) = torch.autograd.grad(self._score(self.model(points), slot), points)
                 total += gradient.view(len(some), *self.images.shape).sum(dim=0)
             self._pixel_gradients = {slot: total / steps}
         return self._pixel_gradients[slot]
 
 
-def _gradients(y: Tensor, seen: Sequence[Tensor]) -> list[Tensor]:
-    """Of y, with the graph kept for other classes."""
-    return list(torch.autograd.grad(y, seen, retain_graph=True))
+@dataclass(slots=True)
+class _Gradients:
+    """What gradients of a class's score y come to."""
+
+    relevances: dict[int, Tensor] = field(default_factory=dict)
+    """layer -> (dy / dA_l * A_l)+ with heads fused, (B, N, N)."""
+    tokens: Tensor | None = None
+    """What enters the attention of the layer that is asked about, (B, N, D)."""
+    token_gradients: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
