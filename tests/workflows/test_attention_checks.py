@@ -14,7 +14,8 @@ from vitcli.core.events import TaskProgress
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_checks import cascade, check_methods, fresh_weights
 from vitcli.workflows.attention_scores import JudgedBatch
-from vitcli.workflows.explaining import Question, explain
+from vitcli.workflows.explaining import explain
+from vitcli.workflows.question import Question
 
 ALL = Question(methods=EVERY_METHOD)
 OF_CLASSES = {name for name in EVERY_METHOD if METHODS[name].chooses_class}

@@ -15,7 +15,8 @@ from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import TaskProgress
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_scores import ENOUGH, ImageScores, JudgedBatch, score_methods, summarise
-from vitcli.workflows.explaining import Question, explain
+from vitcli.workflows.explaining import explain
+from vitcli.workflows.question import Question
 
 ALL = Question(methods=EVERY_METHOD)
 TWO = Question(methods=("ig", "rollout"))

@@ -10,7 +10,8 @@ from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.layers import fused_attention
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.explaining import Explainer, Question, explain
+from vitcli.workflows.explaining import Explainer, explain
+from vitcli.workflows.question import Question
 
 TINY = {
     "image_size": (8, 12),

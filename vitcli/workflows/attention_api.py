@@ -15,8 +15,9 @@ from vitcli.data.preprocess import load_array, to_array
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_pictures import maps_of
 from vitcli.workflows.attention_report import AttentionMap
-from vitcli.workflows.explaining import Question, explain
+from vitcli.workflows.explaining import explain
 from vitcli.workflows.loading import LoadedModel, load_model
+from vitcli.workflows.question import Question
 
 
 def attention_map(

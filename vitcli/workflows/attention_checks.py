@@ -19,7 +19,8 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_scores import NOISE, JudgedBatch, check_judgeable
-from vitcli.workflows.explaining import Explainer, Question
+from vitcli.workflows.explaining import Explainer
+from vitcli.workflows.question import Question
 
 Verdict = Literal["passes", "ignores the class by construction", "fails"]
 

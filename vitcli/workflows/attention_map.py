@@ -26,8 +26,9 @@ from vitcli.workflows.attention_images import ImageSource, ImageToExplain
 from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, draw_pictures, maps_of, save_arrays
 from vitcli.workflows.attention_question import Wanted, patch_at
 from vitcli.workflows.attention_report import AttentionMap, AttentionReport, ExplainedImage, as_json
-from vitcli.workflows.explaining import Explainer, Question, images_at_once
+from vitcli.workflows.explaining import Explainer, images_at_once
 from vitcli.workflows.loading import LoadedModel
+from vitcli.workflows.question import Question
 
 _EVEN = 0.1
 """Share of the greatest weight by which others fall short of it, at the most, where a map looks like a flat veil."""

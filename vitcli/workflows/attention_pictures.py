@@ -18,7 +18,8 @@ from vitcli.figures.attention_map import draw_map, draw_query
 from vitcli.figures.attention_page import Page
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-from vitcli.workflows.explaining import Explainer, Explanation, Question
+from vitcli.workflows.explaining import Explainer, Explanation
+from vitcli.workflows.question import Question
 
 _LONGEST_SLUG = 60
 """Bytes of a class in a file's name."""

@@ -12,7 +12,8 @@ from vitcli.attention.intervals import Interval, bootstrap
 from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.explaining import Explainer, Question
+from vitcli.workflows.explaining import Explainer
+from vitcli.workflows.question import Question
 
 NOISE = "random"
 """The method that every other one is compared with."""
