@@ -99,7 +99,8 @@ class SingleImages(Dataset[Tensor]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.change(self.images[index])
+        changed: Tensor = self.change(self.images[index])
+        return changed
 
 
 def our_transform(case: Case) -> TrainTransform:

@@ -54,7 +54,7 @@ def main() -> None:
     images = arguments.steps * BATCH
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", seed=0, versions={}, summary={"dataset": "", "model": "", "recipe": ""})
-        saver = RunSaver(run, TrainConfig(), config, FACTS, preprocessing, seconds=0.0)
+        saver = RunSaver(run, TrainConfig(), config, FACTS, preprocessing, computed={}, seconds=0.0)
         trainer = Trainer(
             VisionTransformer(config).to(device),
             train=Batches(

@@ -70,7 +70,8 @@ class PlainBlock(nn.Module):
         q, k, v = (part.view(batch, length, self.heads, width // self.heads).transpose(1, 2) for part in parts)
         weights = (torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(width // self.heads)).softmax(dim=-1)
         x = x + self.out(torch.matmul(weights, v).transpose(1, 2).contiguous().view(batch, length, width))
-        return x + self.mlp(self.norm2(x))
+        output: Tensor = x + self.mlp(self.norm2(x))
+        return output
 
 
 class PlainViT(nn.Module):
@@ -88,14 +89,15 @@ class PlainViT(nn.Module):
         """(B, 3, 32, 32) -> (B, 10)."""
         tokens = self.patches(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(len(images), -1, -1), tokens], dim=1) + self.positions
-        return self.head(self.blocks(tokens)[:, 0])
+        logits: Tensor = self.head(self.blocks(tokens)[:, 0])
+        return logits
 
 
 class PlainImages(Dataset[tuple[Tensor, int]]):
     """Decoded images, transformed one by one."""
 
     def __init__(self, split: PreparedSplit, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.arrays = np.ascontiguousarray(split.images.numpy().transpose(0, 2, 3, 1))
+        self.arrays = np.ascontiguousarray(split.as_array().transpose(0, 2, 3, 1))
         self.labels = split.labels.tolist()
         self.transform = transform
 

@@ -94,7 +94,7 @@ def main() -> None:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    places = {
+    places: dict[str, list[tuple[dict[str, str], int]]] = {
         "one process": [({}, options.threads)],
         "two processes": [
             ({**together, "RANK": rank, "LOCAL_RANK": rank}, options.threads // 2) for rank in ("0", "1")

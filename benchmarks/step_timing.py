@@ -1,0 +1,113 @@
+"""How fast steps are taken, and how busy the GPU is meanwhile: part of benchmarks/training_throughput.py."""
+
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Self
+
+import torch
+
+from vitcli.data.loader import Batch
+
+SECONDS_BETWEEN_SAMPLES = 0.1
+Span = tuple[float, float]
+
+
+class TimedBatches:
+    """The batches of an epoch, and from when to when the device took those steps that count.
+
+    Args:
+        epoch: from the epoch's number to its batches.
+        batch_size: images of each.
+        warm_up: how many steps come before those that count.
+        steps: how many count.
+        device: where they are taken.
+    """
+
+    def __init__(
+        self,
+        epoch: Callable[[int], Iterable[Batch]],
+        *,
+        batch_size: int,
+        warm_up: int,
+        steps: int,
+        device: torch.device,
+    ) -> None:
+        self.batch_size = batch_size
+        self.steps = steps
+        self.spans: list[Span] = []
+        """Of all epochs but the first, which warms up as a whole."""
+        self._epoch = epoch
+        self._warm_up = warm_up
+        self._device = device
+        self._is_first = True
+
+    @property
+    def num_images(self) -> int:
+        """Of an epoch."""
+        return self.batch_size * len(self)
+
+    @property
+    def images_per_second(self) -> float:
+        """The median of the epochs."""
+        return self.batch_size * self.steps / statistics.median(ended - began for began, ended in self.spans)
+
+    def __len__(self) -> int:
+        return self._warm_up + self.steps
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches; a step is taken between one and the next."""
+        assert not start
+        began, taken = 0.0, 0
+        for batch in self._epoch(number):
+            yield batch
+            taken += 1
+            if taken == self._warm_up:
+                began = self._now()
+        assert taken == len(self), taken
+        if not self._is_first:
+            self.spans.append((began, self._now()))
+        self._is_first = False
+
+    def _now(self) -> float:
+        """When the device has done all that it was given."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+class Utilisation:
+    """The share of time in which a GPU computes, sampled in a thread; nothing without a GPU or nvidia-smi."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._samples: list[tuple[float, int]] = []
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        if device.type == "cuda" and shutil.which("nvidia-smi"):
+            gpu = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
+            words = ["nvidia-smi", gpu, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+            self._thread = threading.Thread(target=self._sample, args=[words])
+
+    def __enter__(self) -> Self:
+        if self._thread:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        if self._thread:
+            self._thread.join()
+
+    def during(self, spans: Sequence[Span]) -> str:
+        """The mean of the samples within spans of time, in words."""
+        shares = [share for when, share in self._samples if any(began < when < ended for began, ended in spans)]
+        return f"GPU busy {statistics.mean(shares):.0f} % of the time" if shares else "utilisation not known"
+
+    def _sample(self, words: Sequence[str]) -> None:
+        while not self._over.wait(SECONDS_BETWEEN_SAMPLES):
+            answer = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+            if answer.isdecimal():
+                self._samples.append((time.perf_counter(), int(answer)))
