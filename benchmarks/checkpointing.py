@@ -26,11 +26,12 @@ from vitcli.core.runs import Run
 from vitcli.data.dataset import Facts
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
-from vitcli.engine.device import Precision, choose_device, describe
+from vitcli.engine.device import choose_device, describe
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
+from vitcli.workflows.precision import choose_precision
 from vitcli.workflows.saving import RunSaver
 
 SIZE, BATCH, EPOCH_IMAGES = (224, 224), 2, 10_000
@@ -55,8 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", seed=0, versions={}, summary={"dataset": "", "model": "", "recipe": ""})
         saver = RunSaver(run, TrainConfig(), config, FACTS, preprocessing, computed={}, seconds=0.0)
+        model = VisionTransformer(config).to(device)
         trainer = Trainer(
-            VisionTransformer(config).to(device),
+            model,
             train=Batches(
                 torch.randint(256, (images, 3, *SIZE), dtype=torch.uint8),
                 torch.arange(images) % 2,
@@ -67,7 +69,7 @@ def main() -> None:
             val=(),
             config=OptimConfig(optimizer="adamw"),
             mixing=Mixing(mixup=0, cutmix=0, seed=0),
-            precision=Precision(device, amp="auto", dtype="bfloat16"),
+            precision=choose_precision(model, work="training", batch=BATCH),
             saver=saver,
             emit=ignore,
             stop=StopRequest(),

@@ -74,7 +74,6 @@ def work(environment: dict[str, str], threads: int, batch: int, steps: int, orde
     with joined() as processes:
         trainer = build_trainer(processes, batch, steps)
         while orders.recv():
-            trainer.step = 0
             started = time.perf_counter(), time.process_time()
             for _ in trainer.time_steps():
                 bool(trainer.stop)  # as in training, they agree after every step

@@ -10,8 +10,9 @@ and the precision that ``vit train --amp auto`` chooses here. Images come from t
 synthetic: one random batch that is on the device, over and over: the step alone, without augmentation and mixing.
 cached: JPEG files (links to a few different ones, so that reading them costs little), random resized crops, flips,
     brightness, contrast and saturation as timm's script has them by default, and DeiT's MixUp and CutMix. Ours are decoded
-    before the clock starts, as in every epoch but the first; bytes lie on the GPU if there is room, and change there. timm
-    decodes, changes and mixes them in ``--workers`` processes, into pinned memory, and prefetches.
+    before the clock starts, as before every epoch but the first, at the least size that covers the model's; bytes lie on
+    the GPU if there is room, and change there. timm decodes, changes and mixes them in ``--workers`` processes, into pinned
+    memory, and prefetches.
 
 Ours is the trainer, compiled if ``vit train`` would for 300 epochs of ImageNet or CIFAR-10. timm's script is not in its
 package; its loop is written here with its parts. It allows TF32 and looks at every step's loss, as the script does;
@@ -59,7 +60,14 @@ from vitcli.workflows.training_data import prepare_training_data
 
 CLASSES, EPOCHS = 10, 300
 OPTIM = OptimConfig(
-    epochs=1, optimizer="adamw", lr=1e-3, weight_decay=0.05, warmup_epochs=0, label_smoothing=0.1, clip_grad=1.0
+    epochs=1,
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    schedule="constant",
+    warmup_epochs=0,
+    label_smoothing=0.1,
+    clip_grad=1.0,
 )
 AUGMENT = AugmentConfig(crop_scale=0.08, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, mixup=0.8, cutmix=1.0)
 Epoch = Callable[[int], Iterable[Batch]]

@@ -307,6 +307,13 @@ def test_progress_is_told_every_so_many_steps_with_the_loss_of_the_last_one():
         assert event.learning_rate == trainer.config.peak_lr
 
 
+def test_steps_can_be_timed_again():
+    trainer = build_trainer(train=Batches(size=20, batch_size=8))
+    for _ in range(2):
+        assert len(trainer.time_steps()) == 3
+        assert trainer.totals.images == 4  # of the last step
+
+
 def test_the_learning_rate_follows_the_schedule():
     records = build_trainer(epochs=4, schedule="step", step_size=2, gamma=0.1, lr=0.01).fit()
     assert [record.learning_rate for record in records] == pytest.approx([0.01, 0.01, 0.001, 0.001])

@@ -223,11 +223,12 @@ class Trainer:
         """Take steps, epoch after epoch; each batch's mean loss, as it was before its step. Nothing is judged or saved."""
         self.model.train()
         while True:
+            self.step = 0
             for images, labels in self.train.epoch(self.epoch):
                 self.totals = EpochTotals.none(self._device)
                 self._step(images, labels)
                 yield self.totals.mean_loss  # which waits for the device
-            self.epoch, self.step = self.epoch + 1, 0
+            self.epoch += 1
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step."""
