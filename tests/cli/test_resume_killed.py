@@ -1,4 +1,4 @@
-"""Training that is killed with SIGKILL, at any moment, and resumed: to the bit as if that had never happened."""
+"""Training that is killed, at any moment, and resumed: to the bit as if that had never happened."""
 
 import csv
 import json
@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from multiprocessing.context import ForkServerContext
@@ -109,6 +110,53 @@ def results(folder: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(folder.rglob("metrics.csv")):
         with path.open(newline="") as file:
             yield path.relative_to(folder).as_posix(), plain(list(csv.DictReader(file)))
+
+
+def vit_on_a_slow_disk(folder: Path, words: tuple[str, ...]) -> None:
+    """A command whose second state takes a minute to get its name."""
+    os.chdir(folder)
+    numbers = count(1)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename" and Path(arguments[1]).name == "state.safetensors" and next(numbers) == 2:
+            (folder / "is-writing").touch()
+            time.sleep(60)
+
+    sys.addaudithook(watch)
+    sys.argv = ["vit", *words]
+    with (folder / "said.txt").open("a") as said:
+        sys.stdout = sys.stderr = said
+        main()
+
+
+def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
+    processes: ForkServerContext, shapes: Path, tiny: tuple[str, ...], data_dir: Path, tmp_path: Path
+) -> None:
+    words = ("train", str(shapes), *tiny, *LENGTH, "--data-dir", str(data_dir), "--name", "run")
+    process = processes.Process(target=vit_on_a_slow_disk, args=(tmp_path, words))
+    process.start()
+    assert process.pid is not None
+    until = time.monotonic() + 60
+    while not (tmp_path / "is-writing").exists():
+        assert process.is_alive()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(1.2)  # two signals of one moment are one
+    assert process.is_alive()
+    os.kill(process.pid, signal.SIGINT)
+    process.join(5)
+    assert process.exitcode == 130
+    assert "stopped by Ctrl-C at once\nhint: `vit train --resume run` goes on" in (tmp_path / "said.txt").read_text()
+    run = tmp_path / "experiments" / "run"
+    assert any(run.rglob(".*.tmp*"))
+    process = processes.Process(target=vit, args=(tmp_path, ("train", "--resume", "run"), NEVER))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0, (tmp_path / "said.txt").read_text()
+    assert not any(run.rglob(".*.tmp*"))
+    assert Run(run).status == "finished"
+    assert len(Run(run).metrics["epochs"]) == 8
 
 
 @pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)

@@ -7,7 +7,7 @@ import pytest
 
 from vitcli.core import interrupts
 from vitcli.core.errors import Interrupted
-from vitcli.core.interrupts import stop_requests
+from vitcli.core.interrupts import ending_at_once_by, stop_requests
 
 
 def test_without_a_signal_there_is_no_request() -> None:
@@ -40,6 +40,21 @@ def test_a_second_signal_ends_the_training_at_once(
         with pytest.raises(Interrupted) as caught:
             os.kill(os.getpid(), number)
     assert caught.value.exit_code == code
+
+
+def test_who_runs_the_process_says_how_a_second_signal_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_ONE_REQUEST_SECONDS", 0.0)
+    ended: list[Interrupted] = []
+    with ending_at_once_by(ended.append), stop_requests("--resume RUN") as stop:
+        os.kill(os.getpid(), SIGINT)
+        assert not ended
+        os.kill(os.getpid(), SIGINT)
+        assert [(error.message, error.hint) for error in ended] == [("stopped by Ctrl-C at once", "--resume RUN")]
+        assert stop.error("in epoch 1").hint == "--resume RUN"
+    with stop_requests():
+        os.kill(os.getpid(), SIGINT)
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), SIGINT)
 
 
 def handlers() -> list[object]:

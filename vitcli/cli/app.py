@@ -10,15 +10,16 @@ import typer
 
 from vitcli.cli import listings
 from vitcli.cli.attention_map import attention_map
-from vitcli.cli.console import show_error
+from vitcli.cli.console import restore_terminal, show_error
 from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
 from vitcli.cli.export import export
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
 from vitcli.cli.train import train
-from vitcli.core.errors import VitError
+from vitcli.core.errors import Interrupted, VitError
 from vitcli.core.files import explained
+from vitcli.core.interrupts import ending_at_once_by
 from vitcli.core.launch import launched_as
 from vitcli.core.version import __version__
 
@@ -64,6 +65,16 @@ def _silence() -> Iterator[None]:
         yield
 
 
+def _end_at_once(error: Interrupted) -> None:
+    """End the process without waiting for its threads: what they leave half-written, ``--resume`` sweeps away."""
+    try:
+        restore_terminal()
+        show_error(error)
+        sys.stdout.flush()
+    finally:
+        os._exit(error.exit_code)
+
+
 def main() -> None:
     """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
     # Waiting threads must not spin: beside any other busy process that makes small models several times slower.
@@ -71,7 +82,7 @@ def main() -> None:
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank
     try:
-        with nullcontext() if rank == 0 else _silence():
+        with nullcontext() if rank == 0 else _silence(), ending_at_once_by(_end_at_once):
             app(prog_name="vit")
     except VitError as error:
         if error.rank == rank:

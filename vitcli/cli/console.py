@@ -55,6 +55,14 @@ def show_error(error: VitError) -> None:
         console.print(f"[dim]hint:[/] {escape(error.hint)}")
 
 
+def restore_terminal() -> None:
+    """Leave the line of a progress bar, and show the cursor that it hid."""
+    if sys.stderr.isatty():
+        console = Console(stderr=True)
+        console.show_cursor()
+        console.line()
+
+
 def print_json(value: Any) -> None:
     """A result as JSON on stdout."""
     sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")

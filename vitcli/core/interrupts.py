@@ -3,9 +3,10 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import ClassVar
 
 from vitcli.core.errors import Interrupted
 
@@ -13,10 +14,22 @@ _ONE_REQUEST_SECONDS = 1.0
 """Launchers such as ``uv run`` may hand one signal on twice."""
 
 
-class StopRequest:
-    """Set by the first signal; another one, a second later or more, ends the training at once."""
+def _raise(error: Interrupted) -> None:
+    raise error
 
-    def __init__(self) -> None:
+
+class StopRequest:
+    """Set by the first signal; another one, a second later or more, ends the training at once.
+
+    Args:
+        hint: what to type after that.
+    """
+
+    end: ClassVar[Callable[[Interrupted], None]] = staticmethod(_raise)
+    """How it ends at once."""
+
+    def __init__(self, hint: str = "") -> None:
+        self.hint = hint
         self.signal: signal.Signals | None = None
         self._received = 0.0
 
@@ -29,19 +42,19 @@ class StopRequest:
         if self.signal is None:
             self.signal, self._received = signal.Signals(number), now
         elif now - self._received >= _ONE_REQUEST_SECONDS:
-            raise self.error("at once")
+            StopRequest.end(self.error("at once"))
 
     def error(self, where: str) -> Interrupted:
         """The exception that ends the training."""
         assert self.signal is not None
         how = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
-        return Interrupted(f"stopped by {how} {where}", exit_code=128 + self.signal)
+        return Interrupted(f"stopped by {how} {where}", hint=self.hint, exit_code=128 + self.signal)
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(hint: str = "") -> Iterator[StopRequest]:
     """Catch SIGINT and SIGTERM while the block runs (in the main thread; elsewhere Python allows no handlers)."""
-    request = StopRequest()
+    request = StopRequest(hint)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -51,3 +64,13 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending_at_once_by(end: Callable[[Interrupted], None]) -> Iterator[None]:
+    """While the block runs, another signal calls ``end``, where it would raise: what unwinds waits for a slow disk."""
+    before, StopRequest.end = StopRequest.end, staticmethod(end)
+    try:
+        yield
+    finally:
+        StopRequest.end = before

@@ -197,7 +197,8 @@ def fit(
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
-    with logged(run, config, emit) as tell, run.recorded(), stop_requests() as stop:
+    processes.how_to_go_on = f"`{resume_command(run, config)}` goes on"
+    with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_go_on) as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model.config)
         run.note(
@@ -208,7 +209,6 @@ def fit(
             classes=len(facts.classes),
             images=images,
         )
-        processes.how_to_go_on = f"`{resume_command(run, config)}` goes on"
         try:
             processes.broadcast((run, _place(state)))
             trainer = build_trainer(
