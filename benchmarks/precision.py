@@ -22,6 +22,7 @@ from vitcli.core.events import ignore
 from vitcli.core.model_config import ModelChoice
 from vitcli.engine.compiling import Forward, compiled
 from vitcli.engine.device import Precision, choose_device, describe, has_bfloat16
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.precision import Work
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
@@ -94,7 +95,8 @@ def main() -> None:
             steps = {each: step_of(model, model, images, work, precision) for each, precision in precisions.items()}
             if arguments.compile and work == "training":
                 for each, precision in precisions.items():
-                    fast = compiled(model, images, precision, required=True, emit=ignore)
+                    parts = MicroBatches(1, emit=ignore)
+                    fast = compiled(model, [images], precision, parts=parts, required=True, emit=ignore)
                     assert fast is not None
                     steps[f"{each}, compiled"] = step_of(model, fast, images, work, precision)
             started = time.perf_counter()

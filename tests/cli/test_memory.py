@@ -1,11 +1,14 @@
 """What `vit train` does about memory: gradient checkpointing, parts of batches, and what becomes of too large ones."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from tests.cli.test_resume import TINY, Listener, Stopped
 from tests.cli.test_resume_killed import results
@@ -114,6 +117,93 @@ def test_features_of_a_frozen_backbone_are_computed_in_parts(run_cli: RunCli, sh
     assert outcome.err.count("not enough memory for") == 1
 
 
+# compiled models
+
+Shapes = list[tuple[int, ...]]
+
+
+@pytest.fixture
+def compiler_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Shapes]:
+    """In place of torch.compile: models that take so many images at once; what they are given is noted."""
+
+    def install(most: int) -> Shapes:
+        given: Shapes = []
+
+        def compile_model(model: Callable[[Tensor], Tensor], **_: object) -> Callable[[Tensor], Tensor]:
+            def call(images: Tensor) -> Tensor:
+                given.append(tuple(images.shape))
+                if len(images) > most:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return model(images)
+
+            return call
+
+        monkeypatch.setattr(torch, "compile", compile_model)
+        return given
+
+    return install
+
+
+COMPILED = {"run": {"compile": "on"}}
+
+
+def test_training_begins_with_the_parts_that_fit_when_compiling_and_goes_on_with_them(
+    shapes: Path, compiler_of: Callable[[int], Shapes]
+) -> None:
+    given, listener = compiler_of(2), Listener(2)
+    with pytest.raises(Stopped):
+        train({"data": {"name": str(shapes)}}, TINY, COMPILED, emit=listener)
+    assert given == [(4, 1, 8, 8), (2, 1, 8, 8), *[(2, 1, 8, 8)] * (2 * 3 * 2)]  # 3 whole batches in each of 2 epochs
+    said = "not enough memory for 4 images at once: from here on 2; batch size and learning rate stay the same"
+    assert listener.said(Warned).splitlines().count(said) == 1
+    assert Run(RUN).info["micro_batches"] == 2
+    assert Run(RUN).config["optim"]["grad_accum_steps"] == 1
+    given.clear()
+    listener = Listener()
+    resume("run", emit=listener)
+    assert set(given) == {(2, 1, 8, 8)}
+    assert "not enough memory" not in listener.said(Warned)
+
+
+def test_growing_images_are_compiled_in_every_size(shapes: Path, compiler_of: Callable[[int], Shapes]) -> None:
+    given = compiler_of(4)
+    train({"data": {"name": str(shapes)}}, TINY, COMPILED, {"optim": {"progressive": 0.5}})
+    tried, taken = given[:2], given[2:]
+    assert tried == [(4, 1, 8, 8), (4, 1, 4, 4)]
+    assert len(taken) == 4 * 3  # every whole batch
+    assert set(taken) == set(tried)
+
+
+def test_a_compiled_model_that_cannot_take_a_single_image_is_refused_before_a_run_is_made(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], compiler_of: Callable[[int], Shapes]
+) -> None:
+    compiler_of(0)
+    outcome = run_cli("train", shapes, *tiny, "--compile", "on", "--device", "cpu")
+    assert outcome.code == 1
+    assert "error: there is not enough memory for a single image" in outcome.err
+    assert "--compile off" not in outcome.err
+    assert not Path("experiments").exists()
+
+
+# memory that is wanted elsewhere
+
+
+def test_memory_that_is_not_there_is_an_error_of_one_line(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", shapes, *tiny, "--image-size", "400000000", "--device", "cpu")
+    outcome = run_cli(*words)
+    assert outcome.code == 1
+    what, hint = outcome.err.splitlines()[-2:]
+    assert re.fullmatch(r"error: there is not enough memory for [\d.]+ GB more", what)
+    assert "a smaller --batch-size" in hint
+    assert "Traceback" not in outcome.err
+    assert not Path("experiments").exists()
+    monkeypatch.setenv("VIT_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="allocate"):
+        run_cli(*words)
+
+
 # --batch-size auto
 
 
@@ -135,6 +225,23 @@ def test_auto_keeps_the_batch_and_records_its_parts(
         weights = [load_checkpoint(Run(Path("experiments") / each).best_checkpoint).weights for each in ("auto", name)]
         assert all(weights[0][key].equal(tensor) for key, tensor in weights[1].items())
     assert len(list((tmp_path / "data" / "measured").iterdir())) == 1
+
+
+@pytest.mark.parametrize("begun_with", [1, 0], ids=["given", "auto"])
+def test_a_run_may_go_on_in_more_parts(run_cli: RunCli, shapes: Path, begun_with: int) -> None:
+    """Other parts are another order of the same sum."""
+    begun = {"optim": {"grad_accum_steps": begun_with, "optimizer": "sgd"}}
+    train({"data": {"name": str(shapes)}}, TINY, begun, {"run": {"name": "whole"}})
+    with pytest.raises(Stopped):
+        train({"data": {"name": str(shapes)}}, TINY, begun, emit=Listener(2))
+    outcome = run_cli("train", "--resume", "run", "--grad-accum-steps", "4")
+    assert outcome.code == 0, outcome.err
+    run = Run(RUN)
+    assert (run.status, len(run.metrics["epochs"])) == ("finished", 4)
+    assert (run.info["micro_batches"], run.config["optim"]["grad_accum_steps"]) == (4, 4)
+    whole, parts = (load_checkpoint(Run(RUN.with_name(name)).checkpoint("last")).weights for name in ("whole", "run"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-6, msg=name)
 
 
 def test_a_run_with_auto_goes_on_with_the_parts_that_it_had(shapes: Path) -> None:

@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vitcli.core.errors import DeviceError
-from vitcli.core.events import Note, Warned
+from vitcli.core.errors import DeviceError, TrainingError
+from vitcli.core.events import Note, Warned, ignore
 from vitcli.core.model_config import ModelConfig
-from vitcli.engine.compiling import compiled, is_worth_compiling
+from vitcli.engine.compiling import compiled as compile_model
+from vitcli.engine.compiling import is_worth_compiling
 from vitcli.engine.device import Precision
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
@@ -27,6 +29,11 @@ def build_model():
     return VisionTransformer(ModelConfig(**fields, mlp_width=32, dropout=0.1))
 
 
+def compiled(model, *examples, parts=None, required=True, emit=ignore, **options):
+    parts = parts or MicroBatches(1, emit=emit, training=True)
+    return compile_model(model, examples, FLOAT32, parts=parts, required=required, emit=emit, **options)
+
+
 def broken(_graph, _inputs):
     raise RuntimeError("no compiler\nand many\nlines\nabout it")
 
@@ -42,7 +49,7 @@ def test_compiling_is_for_long_training_on_gpus(device, seconds, expected):
 def test_the_first_step_of_a_compiled_model_leaves_no_trace():
     model = build_model().eval()
     weights, stream = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend="eager")
+    compiled(model, IMAGES, backend="eager")
     assert torch.equal(torch.get_rng_state(), stream)
     assert not any(module.training for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -53,7 +60,7 @@ def test_the_first_step_of_a_compiled_model_leaves_no_trace():
 
 def test_gradients_of_a_compiled_model_reach_the_models_own_weights():
     plain, model = build_model().eval(), build_model().eval()
-    forward = compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend="eager")
+    forward = compiled(model, IMAGES, backend="eager")
     for function in (plain, forward):
         for images in (IMAGES, IMAGES[:3]):
             F.cross_entropy(function(images), torch.arange(len(images)) % 4).backward()
@@ -69,7 +76,7 @@ def test_batches_of_another_size_are_not_compiled_anew():
         return graph
 
     model = build_model().eval()
-    forward = compiled(model, IMAGES, FLOAT32, required=True, emit=lambda event: None, backend=counted)
+    forward = compiled(model, IMAGES, backend=counted)
     times = len(compilations)
     assert times > 0
     model.train()
@@ -81,7 +88,7 @@ def test_batches_of_another_size_are_not_compiled_anew():
 def test_what_does_not_compile_is_said_in_one_line_and_training_goes_on_without():
     events = []
     model = build_model()
-    assert compiled(model, IMAGES, FLOAT32, required=False, emit=events.append, backend=broken) is None
+    assert compiled(model, IMAGES, required=False, emit=events.append, backend=broken) is None
     assert [type(event) for event in events] == [Note, Warned]
     assert "without it" in events[-1].text
     assert "no compiler" in events[-1].text
@@ -91,9 +98,78 @@ def test_what_does_not_compile_is_said_in_one_line_and_training_goes_on_without(
 
 def test_what_does_not_compile_but_was_asked_for_is_an_error():
     with pytest.raises(DeviceError, match="no compiler") as refusal:
-        compiled(build_model(), IMAGES, FLOAT32, required=True, emit=lambda event: None, backend=broken)
+        compiled(build_model(), IMAGES, backend=broken)
     assert "\n" not in refusal.value.message
     assert refusal.value.hint == "--compile off"
+
+
+# sizes, and memory
+
+
+def test_every_size_of_images_is_compiled_before_training_and_none_in_it():
+    compilations, events = [], []
+
+    def counted(graph, _inputs):
+        compilations.append(graph)
+        return graph
+
+    small = IMAGES[..., :4, :4]
+    forward = compiled(build_model(), IMAGES, small, emit=events.append, backend=counted)
+    times = len(compilations)
+    assert times > 1
+    assert [event.text for event in events] == ["compiling the model for 2 sizes of images"]
+    for images in (small, IMAGES):
+        forward(images).sum().backward()
+    assert len(compilations) == times
+
+
+def device_of(most, taken):
+    """A backend with memory for so many images; the others are noted."""
+
+    def backend(graph, _inputs):
+        def compute(*inputs):
+            (images,) = (len(each) for each in inputs if each.shape[1:] == IMAGES.shape[1:])
+            if images > most:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            taken.append(images)
+            return graph(*inputs)
+
+        return compute
+
+    return backend
+
+
+def test_a_batch_that_does_not_fit_is_compiled_in_parts_that_do():
+    events, taken = [], []
+    parts = MicroBatches(1, emit=events.append, training=True)
+    with torch._dynamo.config.patch(recompile_limit=1):  # tries that failed do not count
+        forward = compiled(build_model(), IMAGES, parts=parts, emit=events.append, backend=device_of(2, taken))
+    assert parts.count == 4
+    assert taken == [2]
+    said = [event.text for event in events if isinstance(event, Warned)]
+    assert said == [
+        "not enough memory for 6 images at once: from here on 2; batch size and learning rate stay the same"
+    ]
+    forward(IMAGES[:2])
+    forward(IMAGES[:1])
+    assert taken == [2, 2]
+
+
+@pytest.mark.parametrize(("together", "hint"), [(False, "--grad-checkpointing"), (True, "--grad-accum-steps 2")])
+def test_a_lack_of_memory_is_not_blamed_on_the_compiler(together, hint):
+    parts = MicroBatches(1, emit=ignore, training=True, together=together)
+    with pytest.raises(TrainingError, match="not enough memory") as refusal:
+        compiled(build_model(), IMAGES[:1], parts=parts, backend=device_of(0, []))
+    assert hint in refusal.value.hint
+    events = []
+    parts = MicroBatches(1, emit=ignore, training=True, together=together)
+    options = {"required": False, "emit": events.append, "backend": device_of(0, [])}
+    assert compiled(build_model(), IMAGES[:1], parts=parts, **options) is None
+    assert "without it" in events[-1].text
+    assert "not enough memory" in events[-1].text
+
+
+# faults
 
 
 def one_way(graph, _inputs):
@@ -111,5 +187,5 @@ def one_way(graph, _inputs):
 
 def test_what_fails_on_the_way_back_does_not_work_either():
     events = []
-    assert compiled(build_model(), IMAGES, FLOAT32, required=False, emit=events.append, backend=one_way) is None
+    assert compiled(build_model(), IMAGES, required=False, emit=events.append, backend=one_way) is None
     assert "no way back" in events[-1].text

@@ -13,7 +13,7 @@ from vitcli.engine.growth import Growth
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import load_state
 from vitcli.models.adapt import resize_positions
-from vitcli.models.layers import resampling
+from vitcli.models.layers import _resampling
 
 SIDES = st.integers(1, 20)
 
@@ -45,6 +45,13 @@ def test_the_four_steps_are_of_equal_length_and_equally_far_apart():
         *[(48, 24)] * 2,
         *[(64, 32)] * 2,
     ]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 8])
+def test_all_sizes_are_known_beforehand_the_whole_one_first(epochs):
+    found = growth(0.25, epochs=epochs, image_size=(64, 32))
+    assert found.sizes == sorted({found.size(epoch) for epoch in range(1, epochs + 1)}, reverse=True)
+    assert found.sizes[0] == (64, 32)
 
 
 def test_a_short_training_ends_with_whole_images_too():
@@ -89,7 +96,7 @@ def test_small_images_see_the_positions_of_a_model_of_their_size(variant):
 
 
 def test_positions_learn_from_small_images_even_where_they_were_resized_without_gradients_before():
-    resampling.cache_clear()
+    _resampling.cache_clear()
     model, images = build_model(image_size=(16, 16)).train(), torch.randn(2, 1, 8, 8)
     with torch.inference_mode():
         model(images)

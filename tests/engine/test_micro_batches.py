@@ -16,7 +16,7 @@ from vitcli.core.errors import DeviceError, Interrupted, TrainingError
 from vitcli.core.events import Warned
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
-from vitcli.engine.micro_batches import MicroBatches, is_out_of_memory
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.state import load_state
 from vitcli.models.layers import Attention, ConvPatchEmbedding
 
@@ -110,6 +110,21 @@ def test_it_is_said_once_and_the_step_stays_the_same():
     assert trainer._steps_done == 6
 
 
+def test_parts_that_are_not_those_that_the_model_is_compiled_for_are_said_to_be():
+    events, shapes = [], []
+    model = build_model()
+
+    def forward(images):
+        shapes.append(len(images))
+        return model(images)
+
+    trainer = build_trainer(model, events=events, forward=forward, epochs=1)
+    with device_of(2, judging=False):
+        trainer.fit()
+    (said,) = [event.text for event in events if isinstance(event, Warned) and "memory" in event.text]
+    assert said.endswith("but these are not compiled: Ctrl-C, then --resume compiles them")
+
+
 def test_who_goes_on_from_a_state_does_not_try_more_again(tmp_path):
     with device_of(2, judging=False):
         expected = fitted(trainer_in(tmp_path / "whole"))
@@ -172,21 +187,6 @@ def test_parts_get_smaller_until_they_are_single_images(images, count):
     assert tried[0] == -(-images // count)
     assert tried[-1] == 1
     assert all(later == -(-images // (count * 2**at)) < tried[at - 1] for at, later in enumerate(tried) if at)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory."), True),
-        (MemoryError(), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_what_means_that_memory_does_not_suffice(error, expected):
-    assert is_out_of_memory(error) is expected
 
 
 # judging

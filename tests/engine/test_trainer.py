@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, TrainingError
-from vitcli.core.events import EpochRecord, TrainingProgress, TrainingStarted
+from vitcli.core.events import EpochRecord, TrainingProgress, TrainingStarted, ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine import trainer as trainer_module
 from vitcli.engine.compiling import compiled
 from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.muon import Muon
 from vitcli.engine.objective import Objective, Targets
@@ -331,8 +332,9 @@ def test_a_compiled_model_learns_the_same_and_keeps_the_names_of_its_weights():
     plain = build_trainer(ema=True)
     model = build_model()
     precision = Precision(CPU, amp="off", dtype="bfloat16")
+    parts = MicroBatches(1, emit=ignore)
     forward = compiled(
-        model, plain.train.images[:8], precision, required=True, emit=lambda event: None, backend="eager"
+        model, [plain.train.images[:8]], precision, parts=parts, required=True, emit=ignore, backend="eager"
     )
     fast = build_trainer(model, ema=True, forward=forward)
     plain.fit()

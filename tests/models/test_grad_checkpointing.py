@@ -9,6 +9,7 @@ from vitcli.core.events import ignore
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine.compiling import compiled
 from vitcli.engine.device import Precision
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.capture import capture_attention
 from vitcli.models.finetune import add_low_rank, train_only
 from vitcli.models.vit import VisionTransformer
@@ -78,7 +79,8 @@ def test_a_compiled_model_recomputes_too():
     torch.compiler.reset()
     precision = Precision(CPU, amp="off", dtype="bfloat16")
     model = build_model(recomputes=True)
-    forward = compiled(model, IMAGES, precision, required=True, emit=ignore, backend="aot_eager")
+    parts = MicroBatches(1, emit=ignore)
+    forward = compiled(model, [IMAGES], precision, parts=parts, required=True, emit=ignore, backend="aot_eager")
     assert_same_bits(gradients(model, forward), gradients(build_model(recomputes=False)))
 
 

@@ -99,6 +99,16 @@ def test_a_file_that_is_cut_in_half_is_named(tmp_path):
         read_foreign(file)
 
 
+def test_a_file_that_wants_more_memory_than_there_is_says_so(tmp_path, monkeypatch):
+    def load(*_arguments, **_options):
+        return torch.empty(2**50)
+
+    torch.save({"a": torch.zeros(1)}, tmp_path / "large.pth")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ModelError, match=r"large.pth is damaged or .*: there is not enough memory for [\d.]+ GB more"):
+        read_foreign(tmp_path / "large.pth")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ModelError, match="no such file"):
         read_foreign(tmp_path / "weights.pth")

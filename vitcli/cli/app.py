@@ -21,6 +21,7 @@ from vitcli.core.errors import Interrupted, VitError
 from vitcli.core.files import explained
 from vitcli.core.interrupts import ending_at_once_by
 from vitcli.core.launch import launched_as
+from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.core.version import __version__
 
 app = typer.Typer(
@@ -94,4 +95,9 @@ def main() -> None:
         if debugging:
             raise
         show_error(explained(error))
+        sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        if debugging or not is_out_of_memory(error):
+            raise
+        show_error(out_of_memory(error))
         sys.exit(1)

@@ -1,14 +1,15 @@
 """torch.compile where it is worth its time, and tried out before training relies on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitcli.core.errors import DeviceError
+from vitcli.core.errors import DeviceError, VitError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.engine.device import Precision
+from vitcli.engine.micro_batches import MicroBatches
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -22,35 +23,55 @@ def is_worth_compiling(device: torch.device, *, seconds: float) -> bool:
 
 
 def compiled(
-    model: nn.Module, example: Tensor, precision: Precision, *, required: bool, emit: Emit, **options: Any
+    model: nn.Module,
+    examples: Sequence[Tensor],
+    precision: Precision,
+    *,
+    parts: MicroBatches,
+    required: bool,
+    emit: Emit,
+    **options: Any,
 ) -> Forward | None:
-    """A model through torch.compile, after a first step that leaves no trace; None: that does not work here.
+    """A model through torch.compile, after first steps that leave no trace; None: that does not work here.
 
-    The model itself stays as it is, and so do the names of its weights. Batches of another size than the example's, such
+    The model itself stays as it is, and so do the names of its weights. Batches of another size than the examples', such
     as the last one, are computed without compiling anew, so that nothing can fail later on.
 
     Args:
         model: on its device.
-        example: a batch of training.
+        examples: a batch of training in every size of images, the largest first.
         precision: what training computes in.
+        parts: in which batches are taken; there are more of them afterwards where an example does not fit into memory.
         required: it is an error if it does not work, for example without a C++ compiler; else a warning.
         emit: told about it.
         options: of torch.compile.
 
     Raises:
         DeviceError: it does not work, and is required.
+        TrainingError: likewise, for want of memory.
     """
-    emit(Note(text="compiling the model"))
-    fast: Forward = torch.compile(model, dynamic=False, **options)
-    was_training = model.training
+    emit(Note(text="compiling the model" + (f" for {len(examples)} sizes of images" if len(examples) > 1 else "")))
+    device, was_training = examples[0].device, model.training
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        with torch.random.fork_rng([example.device] if example.device.type == "cuda" else []):
-            model.train()
+    asked = parts.count
+
+    def first_steps(part: int) -> tuple[Forward, set[torch.Size]]:
+        if parts.count > asked:
+            torch.compiler.reset()  # torch compiles for a few shapes only, and counts those that did not fit
+        fast: Forward = torch.compile(model, dynamic=False, **options)
+        for images in (example[:part] for example in examples):
             with precision.autocast():
-                loss = fast(example).float().square().mean()
+                loss = fast(images).float().square().mean()
             torch.autograd.grad(loss, weights, allow_unused=True)
+        return fast, {example[:part].shape for example in examples}
+
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            model.train()
+            fast, shapes = parts.fitted(first_steps, len(examples[0]))
     except Exception as error:
+        if required and isinstance(error, VitError):
+            raise
         reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__  # the first line may only say whose fault
         if required:
             raise DeviceError(f"torch.compile does not work here: {reason}", hint="--compile off") from error
@@ -60,7 +81,7 @@ def compiled(
         model.train(was_training)
 
     def forward(images: Tensor) -> Tensor:
-        output: Tensor = fast(images) if images.shape == example.shape else model(images)
+        output: Tensor = fast(images) if images.shape in shapes else model(images)
         return output
 
     return forward

@@ -6,6 +6,7 @@ It ends with whole ones, and validation sees no others.
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitcli.core.config import OptimConfig
 from vitcli.core.preprocessing import Size
 
 _STAGES = 4
@@ -38,9 +39,21 @@ class Growth:
         )
         return height, width
 
+    @property
+    def sizes(self) -> list[Size]:
+        """Of all epochs, the whole one first."""
+        return sorted({self.size(epoch) for epoch in range(1, self._epochs + 1)}, reverse=True)
+
     def __call__(self, images: Tensor, epoch: int) -> Tensor:
         """(B, C, H, W) in the size of an epoch: bilinear and antialiased."""
         size = self.size(epoch)
         if images.shape[-2:] == size:
             return images
         return F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def build_growth(config: OptimConfig, *, image_size: Size, patch_size: Size) -> Growth | None:
+    """How images grow, if they do."""
+    if not config.progressive:
+        return None
+    return Growth(config.progressive, epochs=config.epochs, image_size=image_size, patch_size=patch_size)

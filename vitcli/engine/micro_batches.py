@@ -8,17 +8,9 @@ import torch
 
 from vitcli.core.errors import DeviceError, TrainingError, VitError
 from vitcli.core.events import Emit, Warned
+from vitcli.core.memory import is_out_of_memory
 
 _Result = TypeVar("_Result")
-_WORDS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "could not create a primitive")
-"""Of RuntimeErrors that mean it: those of the CPU's allocator, of MPS, of CUDA's libraries, and of oneDNN."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice; on GPUs it is a type, elsewhere some words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
 @contextmanager
@@ -44,14 +36,18 @@ class MicroBatches:
         emit: told when there have to be more.
         training: it is steps of training that are cut; else batches of images to be judged.
         together: other processes take their share of the same step, and would wait for one that takes it again.
+        compiled: the model is compiled for parts of this size.
     """
 
-    def __init__(self, count: int, *, emit: Emit, training: bool = False, together: bool = False) -> None:
+    def __init__(
+        self, count: int, *, emit: Emit, training: bool = False, together: bool = False, compiled: bool = False
+    ) -> None:
         assert count > 0
         self.count = count
         self._emit = emit
         self._training = training
         self._together = together
+        self._compiled = compiled
 
     def fitted(self, compute: Callable[[int], _Result], images: int) -> _Result:
         """What ``compute(part)`` gives for a batch that is taken in parts of so many images, halved until they fit.
@@ -82,7 +78,10 @@ class MicroBatches:
         if self.count != before:
             too_many = -(-images // before)
             same = "; batch size and learning rate stay the same" if self._training else ""
-            self._emit(Warned(text=f"not enough memory for {too_many:,} images at once: from here on {part:,}{same}"))
+            slow = ", but these are not compiled: Ctrl-C, then --resume compiles them" if self._compiled else ""
+            self._emit(
+                Warned(text=f"not enough memory for {too_many:,} images at once: from here on {part:,}{same}{slow}")
+            )
         return result
 
     def _not_in_parts(self, part: int) -> VitError:

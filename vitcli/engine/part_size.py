@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitcli.core.memory import is_out_of_memory
 from vitcli.engine.device import Precision
-from vitcli.engine.micro_batches import is_out_of_memory
 from vitcli.engine.precision import step_seconds
 from vitcli.engine.trainer import Trainer
 

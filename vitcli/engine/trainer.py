@@ -108,7 +108,9 @@ class Trainer:
         self.val_precision = val_precision or precision
         self.processes = processes or Processes()
         parts, together = max(config.grad_accum_steps, 1), self.processes.size > 1
-        self.micro_batches = MicroBatches(parts, emit=emit, training=True, together=together)
+        self.micro_batches = MicroBatches(
+            parts, emit=emit, training=True, together=together, compiled=forward is not None
+        )
         self._judging = MicroBatches(1, emit=emit)
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)

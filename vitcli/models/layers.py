@@ -81,13 +81,18 @@ def sincos_positions(grid: Size, width: int) -> Tensor:
     return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)[None]
 
 
-@functools.cache
-@torch.inference_mode(mode=False)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def resampling(old: Size, new: Size, device: torch.device) -> Tensor:
     """From one grid of patches to another, (new P, P): bicubic and antialiased.
 
-    As a matrix, for the gradient of a product is the same in every run, on GPUs too.
+    As a matrix, for the gradient of a product is the same in every run, on GPUs too; torch.compile takes it as a constant.
     """
+    return _resampling(old, new, device)
+
+
+@functools.cache
+@torch.inference_mode(mode=False)
+def _resampling(old: Size, new: Size, device: torch.device) -> Tensor:
     pixels = torch.eye(old[0] * old[1], device=device).view(1, -1, *old)
     return F.interpolate(pixels, new, mode="bicubic", antialias=True).flatten(2)[0].T.contiguous()
 

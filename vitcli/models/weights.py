@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.models.formats import FORMATS, TIMM, TORCHVISION, TRANSFORMERS, Format, recognise, to_ours
@@ -130,6 +131,8 @@ def _read(file: Path) -> Any:
                 f"{file} holds more than tensors; it was not loaded, for it could run any code", hint=_AS_TENSORS
             ) from None
         reason = f": {error}" if isinstance(error, SafetensorError | OSError) else ""
+        if is_out_of_memory(error):
+            reason = f": {out_of_memory(error).message}"
         exported = file.suffix == ".onnx" or ".torchscript" in file.suffixes
         hint = "name the run that it was exported from" if exported else "fetch it, or save it, again"
         raise ModelError(f"{file} is damaged or no file of weights{reason}", hint=hint) from None

@@ -20,6 +20,8 @@ from vitcli.data.store import data_dir
 from vitcli.engine.compiling import Forward, compiled, is_worth_compiling
 from vitcli.engine.device import Precision, fingerprint, has_bfloat16
 from vitcli.engine.distributed import Processes
+from vitcli.engine.growth import build_growth
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.precision import Work, clearly_faster, mixed_dtype, seconds_per_image
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import sees_images_once
@@ -40,6 +42,8 @@ class Computing:
     """Of validation, and of features of a frozen backbone."""
     forward: Forward | None
     """The compiled model that is trained; None: the model itself."""
+    parts: int
+    """Into how many a batch is cut; more than were asked for where the model was compiled, and more did not fit."""
     device: torch.device
 
     @property
@@ -59,6 +63,7 @@ def choose_computing(
     *,
     num_images: int,
     recorded: Mapping[str, Any] | None = None,
+    parts: int = 1,
     processes: Processes | None = None,
     emit: Emit,
 ) -> Computing:
@@ -69,11 +74,12 @@ def choose_computing(
         config: what was asked for.
         num_images: of an epoch.
         recorded: what this run computed in before; on the same machine it stays so.
+        parts: into which this run cut a batch before.
         processes: those that train together; the first one decides.
         emit: told what was chosen.
 
     Raises:
-        DeviceError: torch.compile was asked for, and does not work here.
+        DeviceError, TrainingError: torch.compile was asked for, and does not work here.
     """
     device = next(model.parameters()).device
     amp, dtype = config.run.amp, config.run.amp_dtype
@@ -82,16 +88,25 @@ def choose_computing(
         recorded = {**processes.broadcast(), "machine": fingerprint(device)}
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
     training = training_precision(model, config, recorded=recorded, processes=place.size)
-    forward = None
+    forward, parts = None, max(parts, config.optim.grad_accum_steps)
     if config.run.compile == "on" and sees_images_once(config):
         emit(Warned(text="--compile on has no effect: a head alone is trained, on features that are computed once"))
     here = _if_here(recorded, device)
     if _compiles(model, config, training, num_images=num_images, recorded=here, processes=place.size):
         share = len(share_of(min(config.optim.batch_size, num_images), place).members)
-        shape = (-(-share // config.optim.grad_accum_steps), model.config.in_channels, *model.config.image_size)
-        example = torch.zeros(shape, device=device)
-        forward = compiled(model, example, training, required=config.run.compile == "on", emit=emit)
-    chosen = Computing(training=training, inference=inference, forward=forward, device=device)
+        growth = build_growth(config.optim, image_size=model.config.image_size, patch_size=model.config.patch_size)
+        sizes = growth.sizes if growth else [model.config.image_size]
+        fitting = MicroBatches(parts, emit=emit, training=True, together=place.size > 1)
+        forward = compiled(
+            model,
+            [torch.zeros(max(share, 1), model.config.in_channels, *size, device=device) for size in sizes],
+            training,
+            parts=fitting,
+            required=config.run.compile == "on",
+            emit=emit,
+        )
+        parts = fitting.count if forward else parts
+    chosen = Computing(training=training, inference=inference, forward=forward, parts=parts, device=device)
     if processes and not processes.rank:
         processes.broadcast(chosen.record)
     if amp == "auto" and _mixed(device, dtype):

@@ -152,7 +152,13 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         steps_per_epoch = -(-len(data.members) // config.optim.batch_size)
         recorded, images = run.info.get("computed"), len(data.members)
         computing = choose_computing(
-            model.to(device), config, num_images=images, recorded=recorded, processes=processes, emit=emit
+            model.to(device),
+            config,
+            num_images=images,
+            recorded=recorded,
+            parts=state.get("micro_batches", 1) if state else 1,
+            processes=processes,
+            emit=emit,
         )
         if processes.rank:
             return train_along(config, model, data, computing, teacher=teacher, processes=processes, state=state)

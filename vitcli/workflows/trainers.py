@@ -1,5 +1,6 @@
 """From a configuration to a trainer: its batches, and what it is taught by."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,12 +10,11 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.events import Emit
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.launch import ALONE, Place
-from vitcli.core.model_config import ModelConfig
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.distributed import Processes
-from vitcli.engine.growth import Growth
+from vitcli.engine.growth import build_growth
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.protocols import TrainBatches
 from vitcli.engine.trainer import Trainer
@@ -44,6 +44,7 @@ def build_trainer(
 ) -> Trainer:
     """The trainer of a model; of its head alone, where the rest sees each image only once: ``features`` keeps what of it."""
     device = computing.device
+    image_size, patch_size = model.config.image_size, model.config.patch_size
     trained: nn.Module = model
     train_batches: TrainBatches
     if sees_images_once(config):
@@ -69,7 +70,7 @@ def build_trainer(
         trained,
         train=train_batches,
         val=val_batches,
-        config=config.optim,
+        config=replace(config.optim, grad_accum_steps=computing.parts),
         mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
         precision=computing.training,
         saver=saver,
@@ -81,7 +82,7 @@ def build_trainer(
         class_weights=data.class_weights,
         val_precision=computing.inference,
         forward=computing.forward,
-        growth=_growth(config, model.config),
+        growth=build_growth(config.optim, image_size=image_size, patch_size=patch_size),
         distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
         processes=processes,
     )
@@ -113,9 +114,3 @@ def image_batches(
         place=place,
     )
     return train, val
-
-
-def _growth(config: TrainConfig, model: ModelConfig) -> Growth | None:
-    """How images grow, if they do."""
-    share, epochs = config.optim.progressive, config.optim.epochs
-    return Growth(share, epochs=epochs, image_size=model.image_size, patch_size=model.patch_size) if share else None
