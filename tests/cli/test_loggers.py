@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.cli.test_resume import RUN, TINY, Listener, Stopped, stopped_run, whole_results
 from tests.cli.test_resume_killed import results
+from vitcli.core.config import RunConfig
 from vitcli.core.events import Event, TrainingProgress, Warned
 from vitcli.core.files import flat
 from vitcli.core.runs import Run
@@ -167,6 +168,20 @@ def test_a_missing_package_is_said_before_anything_is_written(
     before = dict(results(RUN))
     assert run_cli("train", "--resume", "run", f"--{name}").code == 1
     assert dict(results(RUN)) == before
+
+
+def test_steps_between_points_of_no_curve_are_said_to_change_nothing(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
+) -> None:
+    said = "without --tensorboard or --wandb no curves are logged, so --log-steps changes nothing"
+    for words in ((shapes, *tiny, "--log-steps", "2", "--name", "run"), ("--resume", "run", "--epochs", "2")):
+        outcome = run_cli("train", *words)
+        assert outcome.code == 0, outcome.err
+        assert outcome.err.count(said) == 1
+    events: list[Event] = []
+    for config in (RunConfig(), RunConfig(log_steps=2, tensorboard=True), RunConfig(log_steps=2, wandb=True)):
+        loggers.mind_useless_steps(config, events.append)
+    assert not events
 
 
 @pytest.mark.parametrize("fault", ["at the start", "later"])

@@ -49,6 +49,13 @@ def require_loggers(config: RunConfig) -> None:
             raise UsageError("--wandb: nobody is logged in to W&B", hint="`wandb login`, or WANDB_MODE=offline")
 
 
+def mind_useless_steps(config: RunConfig, emit: Emit) -> None:
+    """Say where steps between points are asked for, and no curves."""
+    if config.log_steps != RunConfig().log_steps and not any(getattr(config, name) for name in _LOGGERS):
+        flags = " or ".join(f"--{name}" for name in _LOGGERS)
+        emit(Warned(text=f"without {flags} no curves are logged, so --log-steps changes nothing"))
+
+
 @contextmanager
 def logged(run: Run, config: TrainConfig, emit: Emit) -> Iterator[Emit]:
     """An ``emit`` for the training in the block, to which the loggers of the configuration listen too."""

@@ -24,7 +24,7 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
-from vitcli.workflows.loggers import require_loggers
+from vitcli.workflows.loggers import mind_useless_steps, require_loggers
 from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
@@ -303,6 +303,7 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
     emit(Note(text=f"going on with run {run.name} in {where}"))
     tell_other_versions(run, emit)
+    mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim
     if before.epochs != now.epochs:
         done = (epoch - 1) * steps_per_epoch + step

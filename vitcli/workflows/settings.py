@@ -19,7 +19,7 @@ from vitcli.engine.device import choose_device
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
 from vitcli.workflows.features import sees_images_once
-from vitcli.workflows.loggers import require_loggers
+from vitcli.workflows.loggers import mind_useless_steps, require_loggers
 from vitcli.workflows.teacher import teacher_path
 
 _TABLE = ("labels", "image_column", "label_column", "label_map")
@@ -135,6 +135,7 @@ def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
         emit(Warned(text="most of the model stays as random as it starts: --init-from NAME or --pretrained is missing"))
     if not config.teacher.name and config.teacher != TeacherConfig():
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
+    mind_useless_steps(config.run, emit)
     if sees_images_once(config) and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
     config.check_together()
