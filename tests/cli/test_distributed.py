@@ -174,6 +174,23 @@ def test_several_processes_train_one_fold(run_cli: Any, monkeypatch: pytest.Monk
     assert "--fold 1" in outcome.err
 
 
+def test_of_several_processes_that_judge_a_model_one_says_so(
+    run_cli: Any, monkeypatch: pytest.MonkeyPatch, trained_run: Path
+) -> None:
+    """They share no work, and each writes the same file whole."""
+    words = ("eval", "--model", trained_run, "--split", "val", "--device", "cpu")
+    first = run_cli(*words)
+    stored = Run(trained_run).evaluation("val").read_bytes()
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        outcome = run_cli(*words)
+        assert outcome == (first if rank == "0" else (0, "", ""))
+        assert Run(trained_run).evaluation("val").read_bytes() == stored
+
+
 def test_the_example_for_slurm_is_a_script_with_a_command_that_parses(run_cli: Any) -> None:
     script = EXAMPLES / "slurm.sh"
     subprocess.run(["bash", "-n", script], check=True)

@@ -244,6 +244,23 @@ def test_a_student_goes_on_to_the_bit_wherever_its_teacher_is_now(stopped: tuple
     assert found["run/metrics.json"] == expected["run/metrics.json"]
 
 
+def test_a_student_is_trained_anew_with_its_teacher_wherever_the_new_run_goes(
+    run_cli: RunCli, shapes: Path, teacher: Path
+) -> None:
+    """Of a run beside it, only the name is kept."""
+    shutil.copytree(teacher, "experiments/teacher")
+    train({"data": {"name": str(shapes)}}, TINY, taught_by(Path("teacher")), {"run": {"name": "taught"}})
+    taught = Run(Path("experiments/taught"))
+    assert taught.config["teacher"]["name"] == "teacher"
+    outcome = run_cli("train", "--from-run", "experiments/taught", "--output-dir", "elsewhere", "--name", "again")
+    assert outcome.code == 0, outcome.err
+    again = Run(Path("elsewhere/again"))
+    assert again.info["teacher"]["weights"] == taught.info["teacher"]["weights"]
+    ours, theirs = (load_checkpoint(run.checkpoint("last")).weights for run in (again, taught))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    assert again.metrics["best"]["train_loss"] == taught.metrics["best"]["train_loss"]
+
+
 def test_another_teacher_is_refused(stopped: tuple[dict[str, Any], Path]) -> None:
     best = Run(stopped[1]).best_checkpoint
     checkpoint = load_checkpoint(best)
