@@ -33,6 +33,21 @@ def step(epoch: int, step: int) -> TrainingProgress:
     return TrainingProgress(epoch=epoch, step=step, **figures)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (119.7, "2 min 00 s"),
+        (125, "2 min 05 s"),
+        (3599.6, "1 h 00 min"),
+    ],
+)
+def test_times_are_rounded_as_a_whole(seconds: float, words: str) -> None:
+    assert console_module.duration(seconds) == words
+
+
 def record(epoch: int) -> EpochRecord:
     needed = [field.name for field in fields(EpochRecord) if field.default is field.default_factory is MISSING]
     figures = dict.fromkeys(needed, 0.5)

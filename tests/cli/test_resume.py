@@ -125,7 +125,7 @@ def test_what_would_make_it_another_run_is_refused_with_the_list(
     outcome = run_cli("train", "--resume", stopped, *words)
     assert outcome.code == 1
     assert all(each in outcome.err for each in said)
-    assert f"--init-from {stopped} instead of --resume" in outcome.err
+    assert f"--init-from {stopped} starts from its weights" in outcome.err
     assert (dict(results(stopped)), (stopped / "run.json").read_bytes()) == before
 
 

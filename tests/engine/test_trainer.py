@@ -412,11 +412,11 @@ def average_by_hand(trainer):
     return average
 
 
-def test_the_moving_average_is_what_is_evaluated_and_saved():
+def test_the_moving_average_follows_every_step_and_is_evaluated():
     model = build_model()
     trainer = build_trainer(model, ema=True, ema_decay=0.8, lr=0.02)
     expected = average_by_hand(trainer)
-    kept = trainer.saver.weights[-1]
+    kept = trainer.average.model.state_dict()
     assert kept.keys() == model.state_dict().keys()
     for name, tensor in kept.items():
         torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=0)
@@ -425,7 +425,7 @@ def test_the_moving_average_is_what_is_evaluated_and_saved():
     averaged = build_model()
     averaged.load_state_dict(kept)
     logits, labels = predict_logits(averaged, trainer.val, trainer.precision)
-    assert trainer.records[-1].val_loss == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
+    assert trainer.records[-1].average_val_loss == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
 
 
 # faults and signals

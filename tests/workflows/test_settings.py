@@ -4,7 +4,7 @@ import pytest
 
 from vitcli.core.config_files import Settings, load_recipe, recipe_names
 from vitcli.core.errors import UsageError
-from vitcli.core.events import ignore
+from vitcli.core.events import Note, ignore
 from vitcli.workflows.settings import settle
 
 
@@ -26,6 +26,16 @@ from vitcli.workflows.settings import settle
 def test_a_recipes_learning_rate_is_for_its_optimizer(layers: list[Settings], rate: float) -> None:
     config, _ = settle(({"data": {"name": "digits"}, "run": {"recipe": "digits"}}, *layers), ignore)
     assert config.optim.peak_lr == rate
+
+
+@pytest.mark.parametrize(
+    ("optim", "said"),
+    [({"epochs": 2}, "warm-up: half of the 2 epochs, not 5"), ({"epochs": 10}, ""), ({"schedule": "one-cycle"}, "")],
+)
+def test_a_warm_up_that_does_not_fit_is_cut_and_that_is_said(optim: dict[str, object], said: str) -> None:
+    told: list[object] = []
+    settle(({"data": {"name": "digits"}, "optim": {"epochs": 2, "warmup_epochs": 5, **optim}},), told.append)
+    assert [event.text for event in told if isinstance(event, Note) and "warm-up" in event.text] == [said][: bool(said)]
 
 
 @pytest.mark.parametrize("name", recipe_names())

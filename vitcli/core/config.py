@@ -120,7 +120,7 @@ class OptimConfig:
     lora: int = 0
     """Rank of the changes to frozen matrices (Hu et al. 2022); 0: the matrices themselves are trained."""
     ema: bool = False
-    """Keep, evaluate and store an exponential moving average of the weights; they are evaluated beside it."""
+    """Evaluate an exponential moving average of the weights beside them, and keep of an epoch what validates better."""
     ema_decay: float = 0.999
     swa_epochs: int = 0
     """The last epochs learn at a constant rate, and their weights are averaged (Izmailov et al. 2018, SWA); the average
@@ -136,7 +136,7 @@ class OptimConfig:
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
         check(self.grad_accum_steps >= 0, f"grad_accum_steps = {self.grad_accum_steps} is negative")
         check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
-        check(0 <= self.lr < float("inf"), f"lr = {self.lr} is negative or endless")
+        check(0 <= self.lr < float("inf"), f"lr = {self.lr} is no learning rate above 0")
         for name in ("adamw_lr", "layer_decay"):
             check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
         known = ("head", "norm", "bias", "attention", "last:N")
@@ -148,7 +148,7 @@ class OptimConfig:
         check(not (self.lora and self.train_only), "lora and train_only both say what is trained", "leave one out")
         for name in ("head_lr", "lora", "weight_decay", "warmup_epochs", "clip_grad", "patience"):
             value = getattr(self, name)
-            check(0 <= value < float("inf"), f"{name} = {value} is negative or endless")
+            check(0 <= value < float("inf"), f"{name} = {value} is negative or infinite")
         check(
             self.swa_epochs == 0 or self.swa_epochs > 1,
             f"swa_epochs = {self.swa_epochs} is not 2 or more",
@@ -260,6 +260,11 @@ class TrainConfig:
             data.fold <= data.folds,
             f"fold = {data.fold} is not one of {data.folds} folds",
             "--folds 5 --fold 1 trains the first of five",
+        )
+        check(
+            bool(self.run.name) or not self.run.overwrite,
+            "overwrite replaces a run, and none is named",
+            "--name RUN --overwrite",
         )
         check(
             optim.swa_epochs < optim.epochs,

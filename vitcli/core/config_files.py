@@ -157,7 +157,8 @@ def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
     except UsageError as error:
         key = error.message.partition(" = ")[0]
         if error.hint == UsageError.usual_hint and key in values:
-            error.hint = f"{name}.{key} is {getattr(section(), key)} where it is left out"
+            usual = getattr(section(), key) or "one"
+            error.hint = f"leave {name}.{key} out for the recipe's, or the usual {usual}"
         raise
 
 

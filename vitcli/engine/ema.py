@@ -33,9 +33,9 @@ class WeightAverage:
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
         """Nothing: steps count."""
 
-    def stands_for(self, *, average: Score, plain: Score) -> bool:  # noqa: ARG002
-        """Whether the average is kept for an epoch: it always is."""
-        return True
+    def stands_for(self, *, average: Score, plain: Score) -> bool:
+        """Whether the average is kept for an epoch; it lags behind in the first ones."""
+        return average.is_better_than(plain)
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
+import torch._dynamo  # which the first step of an optimiser would do, for seconds in which training seems to hang
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 

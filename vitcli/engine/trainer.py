@@ -202,6 +202,7 @@ class Trainer:
                 self._report()
                 reported = now
             if self.stop:
+                self.emit(Note(text="stopping; what is done is being saved"))
                 self._save_step()
                 where = f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}"
                 raise self.stop.error(f"{where}; all is saved")

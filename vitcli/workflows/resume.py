@@ -187,7 +187,7 @@ def has_begun(run: Run) -> bool:
 
 
 def _never_begun(name: str) -> RunError:
-    return RunError(f"run {name} ended before it began", hint="type its command again, with --overwrite")
+    return RunError(f"run {name} ended before it began", hint=f"type its command again, with --name {name} --overwrite")
 
 
 def stored_settings(run: Run) -> TrainConfig:
@@ -238,7 +238,8 @@ def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True
     if changed:
         raise UsageError(
             f"run {run.name} goes on with its own settings, but these are others: {', '.join(changed)}",
-            hint=f"leave them out, or start a new run from its weights: --init-from {run.path} instead of --resume",
+            hint=f"leave them out, or start a new run: --from-run {run.name} trains anew with them,"
+            f" --init-from {run.path} starts from its weights",
         )
     return asked
 

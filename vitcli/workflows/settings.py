@@ -136,6 +136,8 @@ def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
     if not config.teacher.name and config.teacher != TeacherConfig():
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     mind_useless_steps(config.run, emit)
+    if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
+        emit(Note(text=f"warm-up: half of the {config.optim.epochs} epochs, not {config.optim.warmup_epochs:g}"))
     if sees_images_once(config) and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
     config.check_together()

@@ -1,5 +1,6 @@
 """Train a Vision Transformer: settings to a run on disk."""
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
@@ -194,6 +195,9 @@ def fit(
     """
     together = f", {processes.size} processes" if processes.size > 1 else ""
     emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
+    cores = os.cpu_count() or 1
+    if computing.device.type == "cpu" and processes.place.local_size > cores:
+        emit(Warned(text=f"{processes.place.local_size} processes share {cores} cores: --devices {cores} is as fast"))
     seconds = state["seconds"] if state else 0.0
     saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
