@@ -70,6 +70,18 @@ def held_by(trainer):
     }
 
 
+def whole_blocks(model):
+    """Which blocks are whole while one is computed with, filled in later on."""
+    seen = set()
+
+    def look(number):
+        seen.add((number, *(not is_sharded(each.attention.qkv.weight) for each in model.blocks)))
+
+    for number, block in enumerate(model.blocks):
+        block.register_forward_pre_hook(lambda *_, number=number: look(number))
+    return seen
+
+
 # what each of two processes does
 
 
@@ -77,6 +89,8 @@ def train_cases(processes):
     found = {}
     for name, case in CASES.items():
         trainer = build_trainer(processes, shard=True, **case)
+        if case is RESUMED:
+            found["whole blocks"] = whole_blocks(trainer.model)
         trainer.fit()
         state = trainer.state_dict()
         found[name] = None if processes.rank else copied(state)
@@ -150,6 +164,10 @@ def test_each_process_holds_about_half_of_everything(both):
         assert held + second[kind][0] == total == second[kind][1], kind
         assert 0.4 < held / total < 0.6, kind
     assert both[0][1]["train_cases"]["kept by the second"]
+
+
+def test_a_block_is_whole_only_while_it_is_computed_with(both):
+    assert both[0][0]["train_cases"]["whole blocks"] == {(0, True, False), (1, False, True)}
 
 
 def test_a_state_knows_of_no_parts(both):
