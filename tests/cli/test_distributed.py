@@ -130,7 +130,9 @@ def test_processes_with_a_part_of_the_model_each_leave_a_run_like_any_other(
     one, other = (run_cli("train", "--resume", run, "--epochs", "4") for run in (path, longer))
     assert (one.code, other.code) == (0, 0), one.err + other.err
     assert "--shard has no effect: one process alone holds all of the model" in one.err
-    assert "--shard" not in other.err
+    whole = run_cli("train", "--resume", path, "--epochs", "5", "--no-shard")
+    assert (whole.code, run_cli("train", "--resume", longer, "--epochs", "5").code) == (0, 0), whole.err
+    assert "--shard" not in whole.err
     for name, tensor in weights_of(longer).items():
         torch.testing.assert_close(weights_of(path)[name], tensor, rtol=0, atol=1e-6, msg=name)
 

@@ -359,7 +359,15 @@ def assert_alike(one, two):
             found[name], tensor, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
         )
     for ours, theirs in zip(one["records"], two["records"], strict=True):
-        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "is_best"):
+        for name in (
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "learning_rate",
+            "is_best",
+            "grad_norm",
+        ):
             assert theirs[name] == pytest.approx(ours[name], rel=1e-9), name
 
 

@@ -95,6 +95,7 @@ def train_cases(processes):
         state = trainer.state_dict()
         found[name] = None if processes.rank else copied(state)
         if case is RESUMED:
+            trainer._score(trainer.average.model)  # which has no backward pass
             found["held"] = held_by(trainer)
             found["kept by the second"] = all(is_sharded(each) for _, each in tensors_of(state["model"]))
     return found

@@ -278,14 +278,14 @@ class Parallel:
         self._forward = forward
         self.processes = processes
         self._parallel: nn.parallel.DistributedDataParallel | None = None
-        self._exchanges_itself = processes.size == 1 or is_sharded(next(model.parameters()))
+        self._is_called_as_it_is = processes.size == 1 or is_sharded(next(model.parameters()))
 
     def __call__(self, images: Tensor, *, is_last: bool) -> Tensor:
         """(B, C, H, W) -> (B, classes); only the last part of a step has the others wait for its gradients.
 
         Those of a sharded model are exchanged after every part: until then a device would hold all of them.
         """
-        if self._exchanges_itself:
+        if self._is_called_as_it_is:
             return self._forward(images)
         if self._parallel is None:  # parameters that are not used would be waited for
             warnings.filterwarnings("ignore", message="Grad strides do not match")  # those of tokens, which are small

@@ -96,8 +96,8 @@ def predict_logits(
 def in_parts(model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, parts: MicroBatches) -> Tensor:
     """What a model makes of images (B, C, H, W), as float32, in as many parts as memory asks for."""
 
-    def compute(parts: list[slice]) -> Tensor:
+    def compute(slices: list[slice]) -> Tensor:
         with precision.autocast():
-            return torch.cat([model(images[here]).float() for here in parts])
+            return torch.cat([model(images[here]).float() for here in slices])
 
     return parts.fitted(compute, len(images))

@@ -88,7 +88,8 @@ class Stepper:
         seed = derived_seed("step", self.seed, epoch, step, *([processes.rank] if processes.rank else []))
         backward = partial(self._backward, images, targets, seed, batch_images / processes.size)
         loss, correct = self.micro_batches.fitted(backward, len(images))
-        with memory_for("the moments of the optimizer", hint="--opt sgd keeps fewer of them than --opt adamw"):
+        hint = "--opt sgd keeps fewer of them than --opt adamw; --devices N --shard shares them out"
+        with memory_for("the moments of the optimizer", hint=hint):
             norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         loss, correct = processes.sum(loss, correct)
         return Taken(loss, correct, norm.nan_to_num(0, 0, 0))  # float16 that overflowed: nothing was changed

@@ -86,7 +86,7 @@ def choose_computing(
         DeviceError, TrainingError: torch.compile was asked for, and does not work here.
     """
     processes = processes or Processes()
-    shard = is_sharded(config, processes)
+    shard = will_shard(config, processes)
     if shard:
         model = _some_blocks(model).to(processes.device(config.run.device))
     device = next(model.parameters()).device
@@ -128,7 +128,7 @@ def choose_computing(
     return chosen
 
 
-def is_sharded(config: TrainConfig, processes: Processes) -> bool:
+def will_shard(config: TrainConfig, processes: Processes) -> bool:
     """Whether each process is to hold a part of the model; a head alone is small."""
     return config.run.shard and processes.size > 1 and not sees_images_once(config)
 

@@ -25,7 +25,7 @@ from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
 from vitcli.workflows.loggers import mind_useless_steps, require_loggers
-from vitcli.workflows.precision import choose_computing, is_sharded
+from vitcli.workflows.precision import choose_computing, will_shard
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
 from vitcli.workflows.starting import resumed_model, starting_model
@@ -152,7 +152,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             raise _other_data(run, config)
         steps_per_epoch = -(-len(data.members) // config.optim.batch_size)
         recorded, images = run.info.get("computed"), len(data.members)
-        model = model if is_sharded(config, processes) else model.to(device)
+        model = model if will_shard(config, processes) else model.to(device)
         computing = choose_computing(
             model,
             config,

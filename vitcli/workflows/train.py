@@ -27,7 +27,7 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.loggers import logged
 from vitcli.workflows.parts import with_parts
-from vitcli.workflows.precision import Computing, choose_computing, is_sharded
+from vitcli.workflows.precision import Computing, choose_computing, will_shard
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import NoSaver, RunSaver, resume_command
 from vitcli.workflows.settings import settle
@@ -112,7 +112,7 @@ def start(
     for warning in diagnosis(config, model.config, source=seen, data=data):
         emit(Warned(text=warning))
     config = with_parts(
-        model if is_sharded(config, processes) else model.to(device),
+        model if will_shard(config, processes) else model.to(device),
         config,
         lambda: image_batches(data, config, device)[0],
         distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
