@@ -112,10 +112,8 @@ class Trainer:
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
         self.processes = processes or Processes()
-        parts, together = max(config.grad_accum_steps, 1), self.processes.size > 1
-        self.micro_batches = MicroBatches(
-            parts, emit=emit, training=True, together=together, compiled=forward is not None
-        )
+        parts, together, is_compiled = max(config.grad_accum_steps, 1), self.processes.size > 1, forward is not None
+        self.micro_batches = MicroBatches(parts, emit=emit, training=True, together=together, compiled=is_compiled)
         self._judging = MicroBatches(parts if shard else 1, emit=emit, together=shard)
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)

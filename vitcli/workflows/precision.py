@@ -118,9 +118,7 @@ def choose_computing(
             emit=emit,
         )
         parts = fitting.count if forward else parts
-    chosen = Computing(
-        training=training, inference=inference, forward=forward, parts=parts, device=device, shard=shard
-    )
+    chosen = Computing(training=training, inference=inference, forward=forward, parts=parts, device=device, shard=shard)
     if not processes.rank:
         processes.broadcast(chosen.record)
     if amp == "auto" and _mixed(device, dtype):
