@@ -180,7 +180,7 @@ def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
     if shard and place.size == 1:
         raise UsageError(
             "--shard: one process alone has nobody to share the model with",
-            hint="--devices 2 and more, or torchrun, have several of them; --grad-checkpointing saves memory on one",
+            hint="--devices N has N of this machine share it, torchrun any number; on one, --grad-checkpointing saves memory",
         )
     is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
     if place.size == 1 and not is_kept:
