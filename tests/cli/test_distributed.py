@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,35 @@ def test_a_killed_process_leads_to_a_restart_and_to_the_same_end(
     assert "going on with run" in first
     assert second == ""
     assert run.config["run"]["devices"] == 0
+
+
+def test_processes_with_a_part_of_the_model_each_leave_a_run_like_any_other(
+    words: tuple[str, ...], alone: Path, run_cli: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "together"
+    launch(folder, *words, "--shard", restarts=1, kill_at=5)
+    (path,) = (folder / "experiments").iterdir()
+    assert (Run(path).status, len(Run(path).info["resumed"])) == ("finished", 1)
+    assert (folder / "said-0.txt").read_text().count("2 processes, each with a part of the model") == 2
+    assert weights_of(path).keys() == weights_of(alone).keys()
+    for name, tensor in weights_of(alone).items():
+        torch.testing.assert_close(weights_of(path)[name], tensor, rtol=0, atol=1e-6, msg=name)
+    assert run_cli("eval", "--model", path, "--device", "cpu").code == 0
+    longer = shutil.copytree(alone, tmp_path / "longer")
+    one, other = (run_cli("train", "--resume", run, "--epochs", "4") for run in (path, longer))
+    assert (one.code, other.code) == (0, 0), one.err + other.err
+    assert "--shard has no effect: one process alone holds all of the model" in one.err
+    whole = run_cli("train", "--resume", path, "--epochs", "5", "--no-shard")
+    assert (whole.code, run_cli("train", "--resume", longer, "--epochs", "5").code) == (0, 0), whole.err
+    assert "--shard" not in whole.err
+    for name, tensor in weights_of(longer).items():
+        torch.testing.assert_close(weights_of(path)[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+
+def test_one_process_has_nobody_to_share_a_model_with(run_cli: Any) -> None:
+    outcome = run_cli("train", "digits", "--shard")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "--devices" in outcome.err
 
 
 def test_the_first_process_tells_of_an_error_and_nobody_else(words: tuple[str, ...], tmp_path: Path) -> None:

@@ -143,6 +143,15 @@ def test_mixed_precision_computes_in_the_chosen_type_and_scales_float16_alone(dt
     assert precision.name == dtype
 
 
+def test_no_weight_is_kept_in_half_precision():
+    layer, ones = nn.Linear(2, 2), torch.ones(1, 2)
+    with Precision(CPU, amp="on", dtype="bfloat16").autocast():
+        before = layer(ones)
+        with torch.no_grad():
+            layer.weight.mul_(2), layer.bias.mul_(2)
+        assert torch.equal(layer(ones), 2 * before)
+
+
 def tiny_model():
     fields = {"image_size": (8, 8), "patch_size": (4, 4), "num_classes": 4}
     torch.manual_seed(0)

@@ -1,7 +1,8 @@
 """Two processes that train together, against one that trains alone: the same batches give the same weights.
 
-All is computed in float64. In float32 Adam makes steps of gradients that are nothing but rounding, such as those of the
+Most is computed in float64. In float32 Adam makes steps of gradients that are nothing but rounding, such as those of the
 bias of the keys, which softmax does not see; these steps are as large as any, and of another sign with every order of sums.
+One process that takes the two shares of a batch as its parts has the same sums, and so the same bits.
 """
 
 import faulthandler
@@ -21,11 +22,12 @@ from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import EndedElsewhere, Interrupted, TrainingError, UsageError
 from vitcli.core.interrupts import StopRequest
-from vitcli.core.launch import ALONE
+from vitcli.core.launch import ALONE, Place
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
+from vitcli.data.shares import share_of
 from vitcli.engine import trainer as trainer_module
 from vitcli.engine.device import Precision
 from vitcli.engine.distributed import Processes, joined
@@ -89,7 +91,23 @@ class HeadOnImages(HeadOnly):
         return super().forward(self._features(images))
 
 
-def batches(place, *, augment=None, size=SIZE, balanced=False, val=False):
+class InShares:
+    """Batches in the order of two processes' shares."""
+
+    def __init__(self, batches):
+        self._batches = batches
+        self.num_images, self.batch_size = batches.num_images, batches.batch_size
+
+    def __len__(self):
+        return len(self._batches)
+
+    def epoch(self, number, *, start=0):
+        for images, labels in self._batches.epoch(number, start=start):
+            order = torch.cat([share_of(len(images), Place(rank, 2)).members for rank in (0, 1)])
+            yield images[order], labels[order]
+
+
+def batches(place, *, augment=None, size=SIZE, balanced=False, val=False, dtype=torch.float64):
     generator = torch.Generator().manual_seed(7)
     images = torch.randint(256, (size, 3, 8, 8), generator=generator, dtype=torch.uint8)
     to_input = InputTransform(
@@ -103,7 +121,7 @@ def batches(place, *, augment=None, size=SIZE, balanced=False, val=False):
         images,
         torch.arange(size) % CLASSES,
         batch_size=3 if val else BATCH,
-        transform=lambda *batch: change(*batch).double(),
+        transform=lambda *batch: change(*batch).to(dtype),
         device=CPU,
         seed=3,
         balanced=balanced,
@@ -123,10 +141,14 @@ def build_trainer(
     class_weights=None,
     stop=None,
     epochs=2,
+    shard=False,
+    precision=None,
+    dtype=torch.float64,
+    val_size=SIZE,
     **settings,
 ):
     place = processes.place
-    model = build_model(in_channels=3, num_classes=CLASSES).double()
+    model = build_model(in_channels=3, num_classes=CLASSES).to(dtype)
     forward = None
     if part == "lora":
         add_low_rank(model.float(), 2)
@@ -135,18 +157,20 @@ def build_trainer(
     elif part == "head-only":
         train_only(model, "head")
         model = HeadOnImages(model)
+    elif part == "checkpointed":
+        model.grad_checkpointing = True
     elif part == "unused":
         model = WithUnused(model)
     elif part == "called":
         forward = partial(type(model).forward, model)
     settings = {"optimizer": "adamw", "lr": 0.01, "schedule": "cosine", "warmup_epochs": 1, **settings}
     return Trainer(
-        model.double(),
-        train=batches(place, augment=augment, size=size, balanced=balanced),
-        val=batches(place, val=True),
+        model.to(dtype),
+        train=batches(place, augment=augment, size=size, balanced=balanced, dtype=dtype),
+        val=batches(place, val=True, size=val_size, dtype=dtype),
         config=OptimConfig(epochs=epochs, batch_size=BATCH, clip_grad=1.0, **settings),
         mixing=Mixing(mixup=mixup, cutmix=cutmix, seed=5),
-        precision=Precision(CPU, amp="off", dtype="bfloat16"),
+        precision=precision or Precision(CPU, amp="off", dtype="bfloat16"),
         saver=Kept(),
         emit=lambda event: None,
         stop=processes.agreed(StopRequest() if stop is None else stop),
@@ -154,6 +178,7 @@ def build_trainer(
         class_weights=None if class_weights is None else torch.tensor(class_weights, dtype=torch.float64),
         forward=forward,
         processes=processes,
+        shard=shard,
     )
 
 
@@ -168,6 +193,21 @@ def outcome(processes, **case):
 
 def train_cases(processes):
     return {name: outcome(processes, **case) for name, case in CASES.items()}
+
+
+def train_in_float32(processes):
+    return {optimizer: float32_trainer(processes, optimizer) for optimizer in OPTIMIZERS}
+
+
+def float32_trainer(processes, optimizer, *, parts=1):
+    """Its weights after two epochs; one process takes the parts that two have as shares."""
+    trainer = build_trainer(
+        processes, optimizer=optimizer, **OPTIMIZERS[optimizer], grad_accum_steps=parts, size=16, dtype=torch.float32
+    )
+    if parts > 1:
+        trainer.train = InShares(trainer.train)
+    trainer.fit()
+    return copied(trainer.model.state_dict())
 
 
 def sum_up(processes):
@@ -258,8 +298,8 @@ def go_on(processes, folder):
     raise AssertionError
 
 
-def all_of_it(rank, port, folder):
-    """One process of two."""
+def one_of_two(rank, port, folder, tasks):
+    """A process that does its tasks, and leaves what it found."""
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1"
     )
@@ -267,8 +307,7 @@ def all_of_it(rank, port, folder):
     torch.set_num_threads(1)
     faulthandler.dump_traceback_later(100, exit=True)
     with joined() as processes:
-        tasks = (train_cases, sum_up, remember, stop_one, lose_the_loss, fail_in_turn, partial(go_on, folder=folder))
-        found = {getattr(task, "__name__", "go_on"): task(processes) for task in tasks}
+        found = {name: task(processes) for name, task in tasks.items()}
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -278,20 +317,30 @@ def free_port():
         return one.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """What two processes found, by rank, and their folder."""
-    folder = tmp_path_factory.mktemp("both")
+def found_by_two(folder, tasks):
+    """What two processes found, by rank."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.engine.test_distributed"])
+    # imported once, not by each of them
+    context.set_forkserver_preload(["torch._dynamo", "torch.distributed.fsdp", "tests.engine.test_distributed"])
     port = free_port()
-    processes = [context.Process(target=all_of_it, args=(rank, port, folder)) for rank in (0, 1)]
+    processes = [context.Process(target=one_of_two, args=(rank, port, folder, tasks)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)], folder
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What two processes found, by rank, and their folder."""
+    folder = tmp_path_factory.mktemp("both")
+    tasks = {
+        task.__name__: task
+        for task in (train_cases, train_in_float32, sum_up, remember, stop_one, lose_the_loss, fail_in_turn)
+    } | {"go_on": partial(go_on, folder=folder)}
+    return found_by_two(folder, tasks), folder
 
 
 def tensors_of(state, above=""):
@@ -310,7 +359,15 @@ def assert_alike(one, two):
             found[name], tensor, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
         )
     for ours, theirs in zip(one["records"], two["records"], strict=True):
-        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "is_best"):
+        for name in (
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "learning_rate",
+            "is_best",
+            "grad_norm",
+        ):
             assert theirs[name] == pytest.approx(ours[name], rel=1e-9), name
 
 
@@ -320,6 +377,14 @@ def test_two_processes_end_with_the_weights_of_one(both, name):
     assert_alike(outcome(Processes(), **CASES[name]), first)
     for key, tensor in tensors_of(first):  # both take the same steps, to the bit
         assert torch.equal(tensor, dict(tensors_of(second))[key]), key
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_shares_of_two_processes_give_the_bits_of_two_parts(both, optimizer):
+    alone = float32_trainer(Processes(), optimizer, parts=2)
+    for found in both[0]:
+        weights = found["train_in_float32"][optimizer]
+        assert [name for name, tensor in alone.items() if not torch.equal(weights[name], tensor)] == []
 
 
 def test_every_image_is_judged_once(both):

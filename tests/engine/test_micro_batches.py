@@ -178,8 +178,8 @@ def test_other_errors_are_what_they_are():
 def test_parts_get_smaller_until_they_are_single_images(images, count):
     tried = []
 
-    def compute(part):
-        tried.append(part)
+    def compute(parts):
+        tried.append(parts[0].stop)
         raise torch.OutOfMemoryError
 
     with pytest.raises(DeviceError):
@@ -187,6 +187,18 @@ def test_parts_get_smaller_until_they_are_single_images(images, count):
     assert tried[0] == -(-images // count)
     assert tried[-1] == 1
     assert all(later == -(-images // (count * 2**at)) < tried[at - 1] for at, later in enumerate(tried) if at)
+
+
+@pytest.mark.parametrize(("images", "count"), [(8, 1), (7, 2), (5, 4), (1, 3), (0, 2), (100, 3)])
+def test_parts_are_the_whole_batch_and_several_processes_take_equally_many(images, count):
+    alone, together = (
+        MicroBatches(count, emit=lambda event: None, together=together).fitted(lambda parts: parts, images)
+        for together in (False, True)
+    )
+    for parts in (alone, together):
+        assert [at for part in parts for at in range(images)[part]] == list(range(images))
+    assert len(together) == count
+    assert all(range(images)[part] for part in alone) or not images
 
 
 # judging

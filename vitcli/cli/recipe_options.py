@@ -1,10 +1,10 @@
-"""Options of ``vit train`` that add something to the plain recipe: a teacher, an average over epochs, growing images."""
+"""Options of ``vit train`` that add something to plain training: a teacher, an average, growing images, a sharded model."""
 
 from typing import Annotated, Any
 
 import typer
 
-_TEACHER, _OPTIM, _AUGMENT = "Teacher", "Optimisation", "Augmentation and regularisation"
+_TEACHER, _OPTIM, _AUGMENT, _RUN = "Teacher", "Optimisation", "Augmentation and regularisation", "Run and machine"
 
 
 def _option(*names: str, help: str, panel: str, default: str = "") -> Any:  # noqa: A002 - typer's name
@@ -46,4 +46,12 @@ SwaEpochs = Annotated[
 Progressive = Annotated[
     float | None,
     _option("--progressive", help="Begin with images of this share of height and width, which grow.", panel=_OPTIM),
+]
+Shard = Annotated[
+    bool | None,
+    _option(
+        "--shard/--no-shard",
+        help="Each device holds a part of the model (FSDP2), for models that do not fit on one.",
+        panel=_RUN,
+    ),
 ]

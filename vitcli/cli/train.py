@@ -207,6 +207,7 @@ def train(
             "--devices", help="Devices of this machine that train together; with --device cpu, processes.", panel=_RUN
         ),
     ] = None,
+    shard: recipe_options.Shard = None,
     amp: Annotated[
         str | None,
         _option("--amp", help="Mixed precision: auto (where it is faster), on or off.", panel=_RUN, default="auto"),
@@ -299,6 +300,7 @@ def train(
             "deterministic": deterministic,
             "device": device,
             "devices": devices,
+            "shard": shard,
             "amp": amp,
             "amp_dtype": amp_dtype,
             "compile": compile,

@@ -207,6 +207,9 @@ class RunConfig:
     """auto, cpu, cuda, cuda:N or mps."""
     devices: int = 0
     """Of this machine, each with a process of its own; 0: as many processes as were launched, usually one."""
+    shard: bool = False
+    """Each of several processes holds a part of the weights, gradients and moments (FSDP2, Zhao et al. 2023), for models
+    that do not fit on one device; else each holds all of them."""
     amp: Literal["auto", "on", "off"] = "auto"
     """Mixed precision; auto: where it is clearly faster on this device for this model, measured once and remembered;
     for training and for inference apart."""

@@ -82,8 +82,9 @@ class Batches:
         return math.ceil(self.num_images / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        mine = self.members.split(self.batch_size)[self.place.rank :: self.place.size]
-        return self._batches(mine, epoch=0)
+        batches = self.members.split(self.batch_size)
+        none = [self.members[:0]] * (-len(batches) % self.place.size)  # so that all processes have equally many
+        return self._batches([*batches, *none][self.place.rank :: self.place.size], epoch=0)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch in its random order, from step ``start`` on."""

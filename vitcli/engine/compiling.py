@@ -55,15 +55,16 @@ def compiled(
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     asked = parts.count
 
-    def first_steps(part: int) -> tuple[Forward, set[torch.Size]]:
+    def first_steps(slices: list[slice]) -> tuple[Forward, set[torch.Size]]:
         if parts.count > asked:
             torch.compiler.reset()  # torch compiles for a few shapes only, and counts those that did not fit
         fast: Forward = torch.compile(model, dynamic=False, **options)
-        for images in (example[:part] for example in examples):
+        first_parts = [example[slices[0]] for example in examples]
+        for images in first_parts:
             with precision.autocast():
                 loss = fast(images).float().square().mean()
             torch.autograd.grad(loss, weights, allow_unused=True)
-        return fast, {example[:part].shape for example in examples}
+        return fast, {images.shape for images in first_parts}
 
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -147,7 +147,7 @@ class Precision:
         assert amp in {"on", "off"}, amp
         self.enabled = amp == "on"
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float16
-        self._device = device
+        self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.enabled and self.dtype is torch.float16)
 
     @property
@@ -156,7 +156,10 @@ class Precision:
         return str(self.dtype if self.enabled else torch.float32).removeprefix("torch.")
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which to run the model."""
+        """The context in which to run the model.
+
+        A pass casts each weight once, so that nothing is gained by keeping casts, which together are half a model.
+        """
         if not self.enabled:
             return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=self.dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype, cache_enabled=False)

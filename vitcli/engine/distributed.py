@@ -2,7 +2,8 @@
 
 They are started by ``torchrun``, or by whatever sets the same variables (``core.launch``), and differ in nothing but
 their rank: each builds the same model from the same seed, draws the same batches, and computes the gradients of its
-share of them; ``DistributedDataParallel`` sums these up while they are computed. The first process alone writes.
+share of them; ``DistributedDataParallel`` sums these up while they are computed, and so does FSDP2 where each holds a part
+of the model (``sharding``). The first process alone writes.
 """
 
 import itertools
@@ -25,6 +26,7 @@ from vitcli.core.interrupts import StopRequest
 from vitcli.core.launch import ALONE, Place, launched_as
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import choose_device
+from vitcli.engine.sharding import is_sharded
 
 _PATIENCE = timedelta(days=1)
 """Others wait so long while the first process fetches and decodes; launchers notice earlier what is gone."""
@@ -158,14 +160,15 @@ class Processes:
 
 
 @contextmanager
-def joined(devices: int = 0) -> Iterator[Processes]:
+def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
     """The processes that were launched with this one, as a group while the block runs.
 
     Args:
         devices: how many of this machine were asked for; 0: as many as there are.
+        shard: each of them is to hold a part of the model.
 
     Raises:
-        UsageError: not so many were launched.
+        UsageError: not so many were launched, or one that has nobody to share a model with.
         EndedElsewhere: another process is gone.
     """
     place = launched_as()
@@ -173,6 +176,11 @@ def joined(devices: int = 0) -> Iterator[Processes]:
         raise UsageError(
             f"devices = {devices}, but {place.local_size} process(es) were launched on this machine",
             hint=f"`vit train --devices {devices}` launches them, and so does torchrun --nproc-per-node {devices}",
+        )
+    if shard and place.size == 1:
+        raise UsageError(
+            "--shard: one process alone has nobody to share the model with",
+            hint="--devices N has N of this machine share it, torchrun any number; on one, --grad-checkpointing saves memory",
         )
     is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
     if place.size == 1 and not is_kept:
@@ -260,7 +268,7 @@ class Parallel:
     """The forward pass of a model, of which each process computes a share.
 
     Args:
-        model: its gradients become the means over all processes.
+        model: its gradients become the means over all processes; it may be sharded.
         forward: how it is called.
         processes: all of them.
     """
@@ -270,10 +278,14 @@ class Parallel:
         self._forward = forward
         self.processes = processes
         self._parallel: nn.parallel.DistributedDataParallel | None = None
+        self._is_called_as_it_is = processes.size == 1 or is_sharded(next(model.parameters()))
 
     def __call__(self, images: Tensor, *, is_last: bool) -> Tensor:
-        """(B, C, H, W) -> (B, classes); only the last part of a step has the others wait for its gradients."""
-        if self.processes.size == 1:
+        """(B, C, H, W) -> (B, classes); only the last part of a step has the others wait for its gradients.
+
+        Those of a sharded model are exchanged after every part: until then a device would hold all of them.
+        """
+        if self._is_called_as_it_is:
             return self._forward(images)
         if self._parallel is None:  # parameters that are not used would be waited for
             warnings.filterwarnings("ignore", message="Grad strides do not match")  # those of tokens, which are small

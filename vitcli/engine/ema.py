@@ -21,13 +21,13 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = deepcopy(model).requires_grad_(requires_grad=False).eval()
         self.decay = decay
-        self._is_empty = True
+        self.is_empty = True
 
     @torch.no_grad()
     def after_step(self, model: nn.Module) -> None:
         """Take the model's weights in."""
-        share = 1.0 if self._is_empty else 1 - self.decay
-        self._is_empty = False
+        share = 1.0 if self.is_empty else 1 - self.decay
+        self.is_empty = False
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), share)
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
@@ -39,9 +39,9 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on."""
-        return {"model": self.model.state_dict(), "is_empty": self._is_empty}
+        return {"model": self.model.state_dict(), "is_empty": self.is_empty}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave."""
         self.model.load_state_dict(state["model"])
-        self._is_empty = state["is_empty"]
+        self.is_empty = state["is_empty"]

@@ -55,7 +55,7 @@ def score(logits: Tensor, labels: Tensor, processes: Processes) -> Score:
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()  # what a sharded model gathers in inference mode could not be trained afterwards
 def predict_logits(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -90,16 +90,14 @@ def predict_logits(
             on_batch(len(targets))
     finally:
         model.train(was_training)
-    if not labels:  # so few images that this process has none
-        return torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
 
 def in_parts(model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, parts: MicroBatches) -> Tensor:
     """What a model makes of images (B, C, H, W), as float32, in as many parts as memory asks for."""
 
-    def compute(part: int) -> Tensor:
+    def compute(slices: list[slice]) -> Tensor:
         with precision.autocast():
-            return torch.cat([model(some).float() for some in images.split(part)])
+            return torch.cat([model(images[here]).float() for here in slices])
 
     return parts.fitted(compute, len(images))

@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
 def judge(model: nn.Module, average: Average | None, *, score: Callable[[nn.Module], Score]) -> Verdict:
     """Judge the weights, and their average where there is one by now; that costs another validation."""
     plain = score(model)
-    if average is None or average.model is None:
+    if average is None or average.is_empty:
         return Verdict(plain)
     averaged = score(average.model)
     return Verdict(plain, averaged, average.stands_for(average=averaged, plain=plain))

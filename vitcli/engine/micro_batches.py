@@ -35,7 +35,8 @@ class MicroBatches:
         count: parts at first.
         emit: told when there have to be more.
         training: it is steps of training that are cut; else batches of images to be judged.
-        together: other processes take their share of the same step, and would wait for one that takes it again.
+        together: other processes take their share of the same batch, and would wait for one that takes it again, or in
+            fewer parts.
         compiled: the model is compiled for parts of this size.
     """
 
@@ -49,8 +50,8 @@ class MicroBatches:
         self._together = together
         self._compiled = compiled
 
-    def fitted(self, compute: Callable[[int], _Result], images: int) -> _Result:
-        """What ``compute(part)`` gives for a batch that is taken in parts of so many images, halved until they fit.
+    def fitted(self, compute: Callable[[list[slice]], _Result], images: int) -> _Result:
+        """What ``compute(parts)`` gives for a batch of so many images, whose parts are halved until they fit.
 
         A try that fails must leave nothing behind that the next one minds; from then on, batches have more parts.
 
@@ -59,9 +60,10 @@ class MicroBatches:
         """
         before = self.count
         while True:
-            part = -(-images // self.count)
+            part = max(-(-images // self.count), 1)
+            number = self.count if self._together else max(-(-images // part), 1)
             try:
-                result = compute(part)
+                result = compute([slice(start * part, (start + 1) * part) for start in range(number)])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vitcli.engine.device import has_bfloat16
+from vitcli.engine.sharding import is_sharded, part_of, whole
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -60,16 +61,18 @@ class Muon(Optimizer):
         """Update every matrix that has a gradient."""
         assert closure is None
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    by_shape[matrix.shape].append(matrix)
-            for (rows, columns), matrices in by_shape.items():
-                updates = orthogonalise(torch.stack(self._directions(matrices, group["momentum"])))
+            by_shape: dict[tuple[torch.Size, int], list[Tensor]] = defaultdict(list)
+            for number, matrix in enumerate(group["params"]):
+                if matrix.grad is not None:  # a device has room for one that is sharded, not for all at once
+                    by_shape[matrix.shape, number if is_sharded(matrix) else 0].append(matrix)
+            for ((rows, columns), _), matrices in by_shape.items():
+                directions = self._directions(matrices, group["momentum"])
+                found = orthogonalise(torch.stack([whole(direction) for direction in directions])).unbind()
+                updates = [part_of(update, like=matrix) for update, matrix in zip(found, matrices, strict=True)]
                 if group["weight_decay"]:
                     torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                torch._foreach_add_(matrices, list(updates.unbind()), alpha=-rate)
+                torch._foreach_add_(matrices, updates, alpha=-rate)
 
     def _directions(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
         """Nesterov momentum: the gradient, moved towards its running mean."""

@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.engine.muon import Muon
+from vitcli.engine.sharding import is_sharded, part_of, whole
 
 
 class Trainable(Protocol):
@@ -67,7 +68,8 @@ class Optimizers:
         """
         for optimizer in self.all:
             scaler.unscale_(optimizer)
-        norm = nn.utils.get_total_norm([each.grad for each in self.parameters if each.grad is not None], foreach=True)
+        gradients = [each.grad for each in self.parameters if each.grad is not None]
+        norm = whole(nn.utils.get_total_norm(gradients, foreach=True))
         if clip_grad:
             nn.utils.clip_grads_with_norm_(self.parameters, clip_grad, norm, foreach=True)
         if not (scaler.is_enabled() and not norm.isfinite()):
@@ -84,9 +86,13 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Take over what ``state_dict`` gave; of a sharded model, with all tensors whole."""
         for index, optimizer in enumerate(self.all):
-            values = {int(number): dict(each) for number, each in state[str(index)].items()}
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            values = {
+                int(number): {name: part_of(value, like=parameters[int(number)]) for name, value in each.items()}
+                for number, each in state[str(index)].items()
+            }
             optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -123,10 +129,11 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
             raise TrainingError("muon trains the matrices of the blocks, but all blocks are frozen", hint="--opt adamw")
         adamw = AdamW(_param_groups(rest, config.lr_of_rest), betas=config.betas, fused=True)
         return Optimizers([Muon(_param_groups(matrices, config.peak_lr)), adamw])
+    is_fused = not is_sharded(trained[0][1])  # torch has no such kernel of SGD for parts
     build: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
         "adamw": lambda groups: AdamW(groups, betas=config.betas, fused=True),
         "adam": lambda groups: Adam(groups, betas=config.betas, fused=True),
-        "sgd": lambda groups: SGD(groups, momentum=config.momentum, fused=True),
+        "sgd": lambda groups: SGD(groups, momentum=config.momentum, fused=is_fused),
     }
     return Optimizers([build[config.optimizer](_param_groups(rest, config.lr_of_rest))])
 

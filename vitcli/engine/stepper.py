@@ -87,26 +87,27 @@ class Stepper:
         processes = self.forward.processes
         seed = derived_seed("step", self.seed, epoch, step, *([processes.rank] if processes.rank else []))
         backward = partial(self._backward, images, targets, seed, batch_images / processes.size)
-        # Of an empty share, too, the others wait for gradients.
-        loss, correct = self.micro_batches.fitted(backward, max(len(images), 1))
-        with memory_for("the moments of the optimizer", hint="--opt sgd keeps fewer of them than --opt adamw"):
+        loss, correct = self.micro_batches.fitted(backward, len(images))
+        hint = "--opt sgd keeps fewer of them than --opt adamw; --devices N --shard shares them out"
+        with memory_for("the moments of the optimizer", hint=hint):
             norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         loss, correct = processes.sum(loss, correct)
         return Taken(loss, correct, norm.nan_to_num(0, 0, 0))  # float16 that overflowed: nothing was changed
 
     def _backward(
-        self, images: Tensor, targets: Targets, seed: int, divisor: float, part: int
+        self, images: Tensor, targets: Targets, seed: int, divisor: float, parts: list[slice]
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right."""
+        """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right.
+
+        Of an empty part, too, other processes wait for gradients.
+        """
         seed_draws(seed, images.device)
         self.optimizers.zero_grad()
-        count = max(len(images), 1)
         total, correct = torch.zeros(2, device=images.device).unbind()
-        for start in range(0, count, part):
-            here = slice(start, start + part)
+        for here in parts:
             taught = self._teacher(images[here]) if self._teacher else None
             with self.precision.autocast():
-                logits = self.forward(images[here], is_last=start + part >= count)
+                logits = self.forward(images[here], is_last=here == parts[-1])
                 loss = self.objective(logits, targets.part(here), taught)
             self.precision.scaler.scale(loss / divisor).backward()
             total = total + loss.detach()

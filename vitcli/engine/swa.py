@@ -18,15 +18,19 @@ class EpochAverage:
     """Every epoch from ``first`` on counts alike; it stands for an epoch where it is better than the weights themselves.
 
     Args:
-        model: the model that is trained; it is copied when the first epoch is taken in.
+        model: the model that is trained.
         first: the first epoch that is taken in.
     """
 
     def __init__(self, model: nn.Module, *, first: int) -> None:
-        self.model: nn.Module | None = None
-        self._source = model
+        self.model = deepcopy(model).requires_grad_(requires_grad=False).eval()
         self._first = first
         self._count = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no epoch was taken in."""
+        return not self._count
 
     def after_step(self, model: nn.Module) -> None:
         """Nothing: epochs count."""
@@ -37,8 +41,7 @@ class EpochAverage:
         if epoch < self._first:
             return
         self._count += 1
-        average = self._made()
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 / self._count)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 / self._count)
 
     def stands_for(self, *, average: Score, plain: Score) -> bool:
         """Whether the average is kept for an epoch."""
@@ -46,17 +49,12 @@ class EpochAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on; nothing before the first epoch was taken in."""
-        if self.model is None:
+        if self.is_empty:
             return {}
         return {"model": self.model.state_dict(), "count": self._count, "first": self._first}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; an average that began elsewhere, in a shorter training, begins anew."""
         if state and state["first"] == self._first:
-            self._made().load_state_dict(state["model"])
+            self.model.load_state_dict(state["model"])
             self._count = state["count"]
-
-    def _made(self) -> nn.Module:
-        if self.model is None:
-            self.model = deepcopy(self._source).requires_grad_(requires_grad=False).eval()
-        return self.model

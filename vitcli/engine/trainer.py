@@ -17,6 +17,7 @@ from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.interrupts import StopRequest
+from vitcli.engine import sharding
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import Precision, peak_memory, reset_peak_memory
 from vitcli.engine.distillation import Distillation
@@ -62,6 +63,7 @@ class Trainer:
         distillation: a teacher, if there is one.
         growth: the image size of every epoch; None: always that of the batches.
         processes: those that train together; the first one saves.
+        shard: each of them holds a part of the model, which need not be on its device before.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Trainer:
         distillation: Distillation | None = None,
         growth: Growth | None = None,
         processes: Processes | None = None,
+        shard: bool = False,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -96,9 +99,11 @@ class Trainer:
         self.stop = stop
         self.save_steps = save_steps
         self.log_steps = log_steps
+        self.average = build_average(model, config)
+        if shard:
+            sharding.shard([model, self.average.model] if self.average else [model], precision.device)
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
-        self.average = build_average(model, config)
         self.keeps_average = config.ema
         """Whether the average's weights stand for the model."""
         self.records: list[EpochRecord] = []
@@ -107,11 +112,9 @@ class Trainer:
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
         self.processes = processes or Processes()
-        parts, together = max(config.grad_accum_steps, 1), self.processes.size > 1
-        self.micro_batches = MicroBatches(
-            parts, emit=emit, training=True, together=together, compiled=forward is not None
-        )
-        self._judging = MicroBatches(1, emit=emit)
+        parts, together, is_compiled = max(config.grad_accum_steps, 1), self.processes.size > 1, forward is not None
+        self.micro_batches = MicroBatches(parts, emit=emit, training=True, together=together, compiled=is_compiled)
+        self._judging = MicroBatches(parts if shard else 1, emit=emit, together=shard)
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
@@ -146,8 +149,8 @@ class Trainer:
         return self.records
 
     def state_dict(self) -> State:
-        """All that another trainer of the same configuration needs to go on; tensors are those in use."""
-        return {
+        """All that another trainer needs to go on; tensors are those in use, of a sharded model whole ones, for the first."""
+        state = {
             "epoch": self.epoch,
             "step": self.step,
             "model": self.model.state_dict(),
@@ -159,6 +162,7 @@ class Trainer:
             "micro_batches": self.micro_batches.count,
             "records": [asdict(record) for record in self.records],
         }
+        return sharding.whole_state(state, kept=not self.processes.rank)
 
     def load_state_dict(self, state: State) -> None:
         """Go on from what ``state_dict`` gave."""

@@ -71,7 +71,8 @@ def _found(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
 
 
 def _train_again(run: Run, stored: TrainConfig, *layers: Settings, emit: Emit) -> TrainResult:
-    with joined(configure(*layers).run.devices) as processes:
+    asked = configure(*layers).run
+    with joined(asked.devices, shard=asked.shard) as processes:
         return _start_again(run, stored, layers, processes, ignore if processes.rank else emit)
 
 

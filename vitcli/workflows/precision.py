@@ -6,14 +6,15 @@ nothing can be remembered, ``on`` or ``off`` makes two runs alike for certain.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.events import Emit, Note, Warned
-from vitcli.core.launch import ALONE
 from vitcli.core.measurements import measured_once
 from vitcli.data.shares import share_of
 from vitcli.data.store import data_dir
@@ -31,6 +32,7 @@ _BLOCKS = 4
 _INFERENCE_BATCH = 64
 _NO_MATTER_OF_SPEED = {"name", "init_std", "patch_init_std"}
 """Fields of a model's configuration."""
+_HEAD_ALONE = "a head alone is trained, on features that are computed once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class Computing:
     parts: int
     """Into how many a batch is cut; more than were asked for where the model was compiled, and more did not fit."""
     device: torch.device
+    shard: bool
+    """Each process holds a part of the model that is trained."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -70,7 +74,7 @@ def choose_computing(
     """Decide how a run computes; this changes neither the model nor what is random.
 
     Args:
-        model: on its device.
+        model: on its device; where it is to be sharded, it need not be.
         config: what was asked for.
         num_images: of an epoch.
         recorded: what this run computed in before; on the same machine it stays so.
@@ -81,18 +85,26 @@ def choose_computing(
     Raises:
         DeviceError, TrainingError: torch.compile was asked for, and does not work here.
     """
+    processes = processes or Processes()
+    shard = will_shard(config, processes)
+    if shard:
+        model = _some_blocks(model).to(processes.device(config.run.device))
     device = next(model.parameters()).device
     amp, dtype = config.run.amp, config.run.amp_dtype
-    place = processes.place if processes else ALONE
-    if processes and processes.rank:
+    place = processes.place
+    if processes.rank:
         recorded = {**processes.broadcast(), "machine": fingerprint(device)}
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
     training = training_precision(model, config, recorded=recorded, processes=place.size)
     forward, parts = None, max(parts, config.optim.grad_accum_steps)
-    if config.run.compile == "on" and sees_images_once(config):
-        emit(Warned(text="--compile on has no effect: a head alone is trained, on features that are computed once"))
+    if config.run.compile == "on" and (shard or sees_images_once(config)):
+        why = "the blocks of a sharded model come and go" if shard else _HEAD_ALONE
+        emit(Warned(text=f"--compile on has no effect: {why}"))
+    if config.run.shard and not shard:
+        why = _HEAD_ALONE if sees_images_once(config) else "one process alone holds all of the model"
+        emit(Warned(text=f"--shard has no effect: {why}"))
     here = _if_here(recorded, device)
-    if _compiles(model, config, training, num_images=num_images, recorded=here, processes=place.size):
+    if not shard and _compiles(model, config, training, num_images=num_images, recorded=here, processes=place.size):
         share = len(share_of(min(config.optim.batch_size, num_images), place).members)
         growth = build_growth(config.optim, image_size=model.config.image_size, patch_size=model.config.patch_size)
         sizes = growth.sizes if growth else [model.config.image_size]
@@ -106,12 +118,23 @@ def choose_computing(
             emit=emit,
         )
         parts = fitting.count if forward else parts
-    chosen = Computing(training=training, inference=inference, forward=forward, parts=parts, device=device)
-    if processes and not processes.rank:
+    chosen = Computing(training=training, inference=inference, forward=forward, parts=parts, device=device, shard=shard)
+    if not processes.rank:
         processes.broadcast(chosen.record)
     if amp == "auto" and _mixed(device, dtype):
         emit(Note(text=f"precision, as measured here: training in {training.name}, validation in {inference.name}"))
     return chosen
+
+
+def will_shard(config: TrainConfig, processes: Processes) -> bool:
+    """Whether each process is to hold a part of the model; a head alone is small."""
+    return config.run.shard and processes.size > 1 and not sees_images_once(config)
+
+
+def _some_blocks(model: VisionTransformer) -> VisionTransformer:
+    """A copy with the blocks that are timed, for a device that has no room for all."""
+    left_out: dict[int, nn.Module] = {id(block): nn.Identity() for block in model.blocks[_BLOCKS - 1 : -1]}
+    return deepcopy(model, left_out)
 
 
 def training_precision(

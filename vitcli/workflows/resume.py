@@ -25,7 +25,7 @@ from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
 from vitcli.workflows.loggers import mind_useless_steps, require_loggers
-from vitcli.workflows.precision import choose_computing
+from vitcli.workflows.precision import choose_computing, will_shard
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.settings import paths_of
 from vitcli.workflows.starting import resumed_model, starting_model
@@ -42,6 +42,7 @@ _FREE = frozenset(
         *(
             "run.device",
             "run.devices",
+            "run.shard",
             "run.output_dir",
             "run.offline",
             "run.save_every",
@@ -73,7 +74,7 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
     """
     asked = configure(*layers).run
     output_dir = Path(asked.output_dir).expanduser()
-    with joined(asked.devices) as processes:
+    with joined(asked.devices, shard=asked.shard) as processes:
         emit = ignore if processes.rank else emit
         for folder in (output_dir / name, Path(name)):
             if folds_of(folder):
@@ -151,8 +152,9 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             raise _other_data(run, config)
         steps_per_epoch = -(-len(data.members) // config.optim.batch_size)
         recorded, images = run.info.get("computed"), len(data.members)
+        model = model if will_shard(config, processes) else model.to(device)
         computing = choose_computing(
-            model.to(device),
+            model,
             config,
             num_images=images,
             recorded=recorded,

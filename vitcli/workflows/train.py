@@ -28,7 +28,7 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.loggers import logged
 from vitcli.workflows.parts import with_parts
-from vitcli.workflows.precision import Computing, choose_computing
+from vitcli.workflows.precision import Computing, choose_computing, will_shard
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import NoSaver, RunSaver, resume_command
 from vitcli.workflows.settings import settle
@@ -51,7 +51,8 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:
         UsageError, DataError, ModelError, RunError, DeviceError: before anything is written.
         TrainingError, Interrupted: the run is marked so, and keeps its checkpoints.
     """
-    with joined(configure(*layers).run.devices) as processes:
+    asked = configure(*layers).run
+    with joined(asked.devices, shard=asked.shard) as processes:
         emit = ignore if processes.rank else emit
         if begun := processes.begun_run:  # these were started in place of some that were lost
             return resume_begun(Path(begun), processes, emit)
@@ -112,7 +113,7 @@ def start(
     for warning in diagnosis(config, model.config, source=seen, data=data):
         emit(Warned(text=warning))
     config = with_parts(
-        model.to(device),
+        model if will_shard(config, processes) else model.to(device),
         config,
         lambda: image_batches(data, config, device)[0],
         distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
@@ -194,6 +195,7 @@ def fit(
         emit: told about the progress.
     """
     together = f", {processes.size} processes" if processes.size > 1 else ""
+    together += ", each with a part of the model" if computing.shard else ""
     emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
     cores = os.cpu_count() or 1
     if computing.device.type == "cpu" and processes.place.local_size > cores:

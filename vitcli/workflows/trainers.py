@@ -85,6 +85,7 @@ def build_trainer(
         growth=build_growth(config.optim, image_size=image_size, patch_size=patch_size),
         distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
         processes=processes,
+        shard=computing.shard,
     )
 
 
