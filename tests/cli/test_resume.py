@@ -114,6 +114,7 @@ def test_where_things_are_and_what_computes_may_change(
         (("--set", "model.depth=2"), ["model.depth = 2 (was 1)"]),
         (("--name", "other"), ["run.name = 'other' (was 'run')"]),
         (("--overwrite",), ["run.overwrite = True (was False)"]),
+        (("mnist",), ["data.name = 'mnist' (was"]),
         (("--val-fraction", "0.3"), ["data.val_fraction = 0.3 (was"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -208,7 +208,9 @@ class Trainer:
             if self.stop:
                 self.emit(Note(text="stopping; what is done is being saved"))
                 self._save_step()
-                raise self.stop.error(f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}; all is saved")
+                raise self.stop.error(
+                    f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}; all is saved"
+                )
             if self.save_steps and self._steps_done % self.save_steps == 0:
                 self._save_step()
             waited = time.perf_counter()

@@ -14,7 +14,8 @@ from vitcli.data.dataset import Facts, canonical_name
 from vitcli.engine.checkpoint import model_config_from
 from vitcli.engine.distributed import Processes, joined
 from vitcli.workflows.folds import FoldsResult, train_folds
-from vitcli.workflows.resume import has_begun, stored_settings, tell_other_versions
+from vitcli.workflows.resume import has_begun, tell_other_versions
+from vitcli.workflows.resumed_settings import stored_settings
 from vitcli.workflows.settings import settle_again
 from vitcli.workflows.train import resume_begun, start
 from vitcli.workflows.train_result import TrainResult

@@ -14,7 +14,7 @@ from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.files import remove_abandoned
 from vitcli.core.runs import SCHEMA, Run, find_run, folds_of
 from vitcli.core.version import __version__
-from vitcli.data.dataset import Dataset, canonical_name, open_dataset
+from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.splits import plan_splits
 from vitcli.data.store import data_dir
 from vitcli.engine.checkpoint import model_config_from, preprocessing_from
@@ -24,37 +24,15 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
-from vitcli.workflows.loggers import mind_useless_steps, require_loggers
+from vitcli.workflows.loggers import mind_useless_steps
 from vitcli.workflows.precision import choose_computing, will_shard
+from vitcli.workflows.resumed_settings import DERIVED, resumed_settings, stored_settings
 from vitcli.workflows.saving import resume_command
-from vitcli.workflows.settings import paths_of
 from vitcli.workflows.starting import resumed_model, starting_model
-from vitcli.workflows.teacher import load_teacher, teacher_path
+from vitcli.workflows.teacher import load_teacher
 from vitcli.workflows.train import fit, only_trainer_of, start, stored_split, train_along
 from vitcli.workflows.train_result import TrainResult, result_of
 from vitcli.workflows.training_data import prepare_training_data
-
-_DERIVED = ("resolved_model", "preprocessing")
-"""What ``config.json`` has besides settings."""
-_FREE = frozenset(
-    {
-        *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers", "teacher.name"),
-        *(
-            "run.device",
-            "run.devices",
-            "run.shard",
-            "run.output_dir",
-            "run.offline",
-            "run.save_every",
-            "run.save_steps",
-            "run.grad_checkpointing",
-        ),
-        *("run.tensorboard", "run.wandb", "run.log_steps", "optim.grad_accum_steps"),
-    }
-)
-"""Where things are (fingerprints tell whether data and teacher are the same), what computes, and what is kept."""
-_LENGTH = frozenset({"optim.epochs", "optim.patience"})
-"""How long to train, which may be thought over."""
 
 
 def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
@@ -89,7 +67,7 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], processes: Process
     first = next((run for run in runs.values() if has_begun(run)), None)
     if first is None:
         raise _never_begun(folder.name)
-    config = _settings(first, layers, length_too=False)
+    config = resumed_settings(first, layers, length_too=False)
     count = config.data.folds
     is_finished = [fold in runs and runs[fold].status == "finished" for fold in range(1, count + 1)]
     if all(is_finished) and (folder / "folds.json").exists():
@@ -120,7 +98,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
     """Go on with one run, as ``resume`` does."""
     if not has_begun(run):
         raise _never_begun(run.name)
-    config = _settings(run, layers)
+    config = resumed_settings(run, layers)
     with nullcontext() if processes.rank else only_trainer_of(run.path):
         run = Run(run.path)  # another process may have finished it before the lock was ours
         if not processes.rank:
@@ -165,7 +143,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         if processes.rank:
             return train_along(config, model, data, computing, teacher=teacher, processes=processes, state=state)
         _tell(run, config, state, steps_per_epoch, emit)
-        derived = {name: run.config[name] for name in _DERIVED}
+        derived = {name: run.config[name] for name in DERIVED}
         run.save_config({**settings_of(replace(config, run=replace(config.run, devices=0))), **derived})
         run.reopen()
         processes.remember(str(run.path.resolve()))
@@ -190,60 +168,6 @@ def has_begun(run: Run) -> bool:
 
 def _never_begun(name: str) -> RunError:
     return RunError(f"run {name} ended before it began", hint=f"type its command again, with --name {name} --overwrite")
-
-
-def stored_settings(run: Run) -> TrainConfig:
-    """The settings of a run."""
-    content = run.config
-    if any(name not in content for name in _DERIVED):
-        raise RunError(
-            f"run {run.name} is of an earlier version, which kept no training state",
-            hint=f"vit train --init-from {run.path} starts a new run from its weights",
-        )
-    return configure({name: table for name, table in content.items() if name not in _DERIVED})
-
-
-def _settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True) -> TrainConfig:
-    """Those of a run, with what may be different.
-
-    Raises:
-        UsageError: what is asked for would make it another run.
-    """
-    stored = stored_settings(run)
-    asked = configure(settings_of(stored), *layers)
-    require_loggers(asked.run)
-    folder = run.path.parent.parent if stored.data.folds else run.path.parent
-    pretrained = asked.run.pretrained and not stored.run.init_from  # which came of it
-    data: Settings = {
-        "data": {
-            **paths_of(asked.data),
-            "name": canonical_name(asked.data.name),
-            "dir": str(data_dir(asked.data.dir).resolve()),
-        }
-    }
-    asked = configure(
-        settings_of(asked),
-        data,
-        {"run": {"output_dir": str(folder), "pretrained": pretrained}},
-        {"teacher": {"name": teacher_path(asked.teacher.name, folder)}},
-    )
-    asked.check_together()
-    before = settings_of(stored)
-    may_change = _FREE | _LENGTH if length_too else _FREE
-    may_change -= set() if stored.teacher.name else {"teacher.name"}
-    changed = [
-        f"{section}.{key} = {value!r} (was {before[section].get(key)!r})"
-        for section, table in settings_of(asked).items()
-        for key, value in table.items()
-        if value != before[section].get(key) and f"{section}.{key}" not in may_change
-    ]
-    if changed:
-        raise UsageError(
-            f"run {run.name} goes on with its own settings, but these are others: {', '.join(changed)}",
-            hint=f"leave them out, or start a new run: --from-run {run.name} trains anew with them,"
-            f" --init-from {run.path} starts from its weights",
-        )
-    return asked
 
 
 def _newest_state(run: Run, emit: Emit) -> State | None:
