@@ -29,6 +29,7 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.engine.device import choose_device, describe
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
+from vitcli.engine.trial import time_steps
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.precision import choose_precision
@@ -75,18 +76,18 @@ def main() -> None:
             stop=StopRequest(),
             seed=0,
         )
-        trainer.time_steps()
+        time_steps(trainer)
         copies, plain, saving = [], [], []
         for number in range(1, arguments.rounds + 1):
             started = time.perf_counter()
-            trainer.time_steps()
+            time_steps(trainer)
             plain.append(time.perf_counter() - started)
 
             trainer.step, trainer.records = 0, [better_than_before(number)]
             started = time.perf_counter()
             saver.save_epoch(trainer.state_dict())
             copies.append(time.perf_counter() - started)
-            trainer.time_steps()
+            time_steps(trainer)
             saver.wait()
             saving.append(time.perf_counter() - started)
         saver.close()

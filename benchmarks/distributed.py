@@ -31,6 +31,7 @@ from vitcli.engine.device import Precision
 from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
+from vitcli.engine.trial import time_steps
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 
@@ -75,7 +76,7 @@ def work(environment: dict[str, str], threads: int, batch: int, steps: int, orde
         trainer = build_trainer(processes, batch, steps)
         while orders.recv():
             started = time.perf_counter(), time.process_time()
-            for _ in trainer.time_steps():
+            for _ in time_steps(trainer):
                 bool(trainer.stop)  # as in training, they agree after every step
             orders.send((time.perf_counter() - started[0], time.process_time() - started[1]))
 

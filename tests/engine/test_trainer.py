@@ -23,6 +23,7 @@ from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.state import copied, judged_weights
 from vitcli.engine.trainer import Trainer
+from vitcli.engine.trial import time_steps
 from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
@@ -311,7 +312,7 @@ def test_progress_is_told_every_so_many_steps_with_the_loss_of_the_last_one():
 def test_steps_can_be_timed_again():
     trainer = build_trainer(train=Batches(size=20, batch_size=8))
     for _ in range(2):
-        assert len(trainer.time_steps()) == 3
+        assert len(time_steps(trainer)) == 3
         assert trainer.totals.images == 4  # of the last step
 
 

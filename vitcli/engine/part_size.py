@@ -15,6 +15,7 @@ from vitcli.core.memory import is_out_of_memory
 from vitcli.engine.device import Precision
 from vitcli.engine.precision import step_seconds
 from vitcli.engine.trainer import Trainer
+from vitcli.engine.trial import losses
 
 _LEAST = 8
 """Images that are worth a part of their own, on a CPU."""
@@ -47,13 +48,13 @@ def parts_that_fit(trainer: Trainer) -> int:
     """
     device = next(trainer.model.parameters()).device
     with draws_untouched(device):
-        losses = trainer.losses()
+        steps = losses(trainer)
         for _ in range(2):
-            next(losses)
+            next(steps)
         if device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
             torch.cuda.reset_peak_memory_stats(device)  # that of tries which failed says nothing
-            next(losses)
+            next(steps)
             if torch.cuda.max_memory_allocated(device) > _MARGIN * room:
                 trainer.micro_batches.count *= 2
     return trainer.micro_batches.count

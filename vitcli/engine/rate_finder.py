@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 
 from vitcli.core.errors import TrainingError
+from vitcli.engine import trial
 from vitcli.engine.trainer import Trainer
 
 STEPS = 120
@@ -69,7 +70,7 @@ def range_test(
     trainer.factor = lambda step: factors[step]
     losses: list[float] = []
     mean, least, has_diverged = 0.0, math.inf, False
-    for loss in islice(trainer.losses(), steps):
+    for loss in islice(trial.losses(trainer), steps):
         losses.append(loss)
         on_step(len(losses))
         mean = _MEMORY * mean + (1 - _MEMORY) * loss

@@ -6,9 +6,8 @@ the steps before it have changed: a new trainer with that state goes on as if no
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ class Trainer:
         config: the optimisation.
         mixing: MixUp and CutMix.
         precision: what training computes in.
-        saver: keeps checkpoints and metrics; None: nobody does, and only ``time_steps`` can be called.
+        saver: keeps checkpoints and metrics; None: nobody does, and only steps can be taken (``trial``).
         emit: told about the progress.
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
@@ -198,7 +197,7 @@ class Trainer:
         started = waited - self.totals.seconds
         for images, labels in self.train.epoch(self.epoch, start=self.step):
             self.totals.data_seconds += time.perf_counter() - waited
-            self._step(images, labels)
+            self.take_step(images, labels)
             now = time.perf_counter()
             self.totals.seconds = now - started
             is_due = now - reported >= _REPORT_SECONDS or (self.log_steps and self._steps_done % self.log_steps == 0)
@@ -214,32 +213,12 @@ class Trainer:
             if self.save_steps and self._steps_done % self.save_steps == 0:
                 self._save_step()
             waited = time.perf_counter()
-        self._report()
+        self._report()  # which waits for the device
+        self.totals.seconds = time.perf_counter() - started
         self._finish_epoch()
 
-    def time_steps(self) -> list[float]:
-        """Take the steps of one epoch, and say how many seconds each took; nothing is judged or saved."""
-        seconds = []
-        started = time.perf_counter()
-        for _ in islice(self.losses(), len(self.train)):
-            now = time.perf_counter()
-            seconds.append(now - started)
-            started = now
-        return seconds
-
-    def losses(self) -> Iterator[float]:
-        """Take steps, epoch after epoch; each batch's mean loss, as it was before its step. Nothing is judged or saved."""
-        self.model.train()
-        while True:
-            self.step = 0
-            for images, labels in self.train.epoch(self.epoch):
-                self.totals = EpochTotals.none(self._device)
-                self._step(images, labels)
-                yield self.totals.mean_loss  # which waits for the device
-            self.epoch += 1
-
-    def _step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step."""
+    def take_step(self, images: Tensor, labels: Tensor) -> None:
+        """One optimiser step, that of ``step`` in ``epoch``."""
         batch_images = min(self.train.batch_size, self.train.num_images - self.step * self.train.batch_size)
         taken = self.stepper.take(
             images,

@@ -22,6 +22,7 @@ from vitcli.data.splits import Plan, plan_splits
 from vitcli.engine.device import choose_device, describe, peak_memory, reset_peak_memory, seed_everything
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
+from vitcli.engine.trial import time_steps
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.precision import training_precision
@@ -293,6 +294,6 @@ def _two_steps(
         distillation=teacher.distillation(config, model.config, preprocessing) if teacher else None,
     )
     emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
-    seconds = trainer.time_steps()[-1]
+    seconds = time_steps(trainer)[-1]
     scale = min(config.optim.batch_size, total) / (len(images.labels) - batches.batch_size)
     return seconds * scale, peak_memory(device)

@@ -1,0 +1,32 @@
+"""Steps of a training that is thrown away: nothing is judged or saved."""
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+from vitcli.engine.totals import EpochTotals
+from vitcli.engine.trainer import Trainer
+
+
+def losses(trainer: Trainer) -> Iterator[float]:
+    """Take steps, epoch after epoch; each batch's mean loss, as it was before its step."""
+    trainer.model.train()
+    device = next(trainer.model.parameters()).device
+    while True:
+        trainer.step = 0
+        for images, labels in trainer.train.epoch(trainer.epoch):
+            trainer.totals = EpochTotals.none(device)
+            trainer.take_step(images, labels)
+            yield trainer.totals.mean_loss  # which waits for the device
+        trainer.epoch += 1
+
+
+def time_steps(trainer: Trainer) -> list[float]:
+    """Take the steps of one epoch, and say how many seconds each took."""
+    seconds = []
+    started = time.perf_counter()
+    for _ in islice(losses(trainer), len(trainer.train)):
+        now = time.perf_counter()
+        seconds.append(now - started)
+        started = now
+    return seconds
