@@ -35,7 +35,7 @@ def vit(folder: Path, words: tuple[str, ...], kill_at: int) -> None:
     if kill_at and (rank, attempt) == ("1", "0"):
         from vitcli.engine import trainer
 
-        take, steps = trainer.Trainer._step, []
+        take, steps = trainer.Trainer.take_step, []
 
         def step(*arguments: Any) -> None:
             steps.append(0)
@@ -43,7 +43,7 @@ def vit(folder: Path, words: tuple[str, ...], kill_at: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             take(*arguments)
 
-        trainer.Trainer._step = step
+        trainer.Trainer.take_step = step
     sys.argv = ["vit", *words]
     with (folder / f"said-{rank}.txt").open("a") as said:
         sys.stdout = sys.stderr = sys.__stderr__ = said

@@ -237,7 +237,7 @@ def stop_one(processes):
     """A signal comes to the second process alone."""
     stop = StopRequest()
     trainer = build_trainer(processes, epochs=50, stop=stop)
-    take, steps = trainer._step, []
+    take, steps = trainer.take_step, []
 
     def step(*batch):
         take(*batch)
@@ -245,7 +245,7 @@ def stop_one(processes):
         if processes.rank == 1 and len(steps) == 3:
             stop.receive(15, None)
 
-    trainer._step = step
+    trainer.take_step = step
     try:
         trainer.fit()
     except Interrupted as error:

@@ -293,14 +293,14 @@ def test_progress_is_told_every_so_many_steps_with_the_loss_of_the_last_one():
     events = []
     trainer = build_trainer(train=Batches(16, 4), events=events, log_steps=3, epochs=3)
     losses = []
-    step = trainer._step
+    step = trainer.take_step
 
     def remembering(images, labels):
         with torch.no_grad():
             losses.append(F.cross_entropy(trainer.model(images), labels).item())
         step(images, labels)
 
-    trainer._step = remembering
+    trainer.take_step = remembering
     trainer.fit()
     told = {4 * (event.epoch - 1) + event.step: event for event in events if isinstance(event, TrainingProgress)}
     assert told.keys() >= {3, 6, 9, 12}

@@ -20,7 +20,7 @@ from vitcli.workflows.precision import choose_computing
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.teacher import load_teacher
-from vitcli.workflows.trainers import build_trainer, image_batches
+from vitcli.workflows.trainers import Training, image_batches
 from vitcli.workflows.training_data import prepare_training_data
 
 _TASK = "trying learning rates"
@@ -79,19 +79,11 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], emit=emit)
     computing = choose_computing(model, config, num_images=len(data.members), emit=emit)
     emit(Note(text=f"looking for a learning rate on {describe(device)}; nothing is kept of the weights"))
+    training = Training(
+        config=config, model=model, data=data, computing=computing, teacher=teacher, processes=Processes()
+    )
     with TemporaryDirectory() as cache, stop_requests() as stop:
-        trainer = build_trainer(
-            config,
-            model,
-            data,
-            computing,
-            teacher=teacher,
-            processes=Processes(),
-            features=Path(cache) / "features",
-            saver=None,
-            emit=emit,
-            stop=stop,
-        )
+        trainer = training.trainer(features=Path(cache) / "features", saver=None, emit=emit, stop=stop)
 
         def on_step(done: int) -> None:
             if stop:

@@ -5,18 +5,16 @@ from copy import deepcopy
 from dataclasses import replace
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.events import Emit, Note, ignore
-from vitcli.core.interrupts import StopRequest
+from vitcli.core.events import Emit, Note
 from vitcli.core.measurements import measured_once
 from vitcli.data.loader import Batches
 from vitcli.data.store import data_dir
 from vitcli.engine.distillation import Distillation
-from vitcli.engine.mixing import Mixing
 from vitcli.engine.part_size import fastest_part, parts_that_fit, seconds_by_part
-from vitcli.engine.trainer import Trainer
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import sees_images_once
 from vitcli.workflows.precision import question_about, training_precision
+from vitcli.workflows.trainers import trial_trainer
 
 
 def with_parts(
@@ -55,19 +53,7 @@ def with_parts(
         )
         parts, why = -(-size // fastest_part(seconds)), "which is fastest here"
     else:
-        trainer = Trainer(
-            deepcopy(model),
-            train=images,
-            val=(),
-            config=config.optim,
-            mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-            precision=precision,
-            saver=None,
-            emit=ignore,
-            stop=StopRequest(),
-            seed=config.run.seed,
-            distillation=distillation,
-        )
+        trainer = trial_trainer(deepcopy(model), config, images, precision, distillation=distillation)
         parts, why = parts_that_fit(trainer), "which fits into memory"
     taken = f"in {parts} parts of {-(-size // parts)}" if parts > 1 else "at once"
     emit(Note(text=f"each batch of {size} images is taken {taken}, {why}"))

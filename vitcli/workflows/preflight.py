@@ -9,7 +9,6 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import some
 from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
-from vitcli.core.interrupts import StopRequest
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit
@@ -20,8 +19,6 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.splits import Plan, plan_splits
 from vitcli.engine.device import choose_device, describe, peak_memory, reset_peak_memory, seed_everything
-from vitcli.engine.mixing import Mixing
-from vitcli.engine.trainer import Trainer
 from vitcli.engine.trial import time_steps
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
@@ -29,6 +26,7 @@ from vitcli.workflows.precision import training_precision
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
 from vitcli.workflows.teacher import Teacher, load_teacher
+from vitcli.workflows.trainers import trial_trainer
 from vitcli.workflows.training_data import geometries
 
 _NAMED = 5
@@ -280,19 +278,8 @@ def _two_steps(
     )
     precision = training_precision(model.to(device), config)
     reset_peak_memory(device)
-    trainer = Trainer(
-        model,
-        train=batches,
-        val=(),
-        config=config.optim,
-        mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-        precision=precision,
-        saver=None,
-        emit=ignore,
-        stop=StopRequest(),
-        seed=config.run.seed,
-        distillation=teacher.distillation(config, model.config, preprocessing) if teacher else None,
-    )
+    distillation = teacher.distillation(config, model.config, preprocessing) if teacher else None
+    trainer = trial_trainer(model, config, batches, precision, distillation=distillation)
     emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
     seconds = time_steps(trainer)[-1]
     scale = min(config.optim.batch_size, total) / (len(images.labels) - batches.batch_size)

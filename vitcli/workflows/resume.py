@@ -32,6 +32,7 @@ from vitcli.workflows.starting import resumed_model, starting_model
 from vitcli.workflows.teacher import load_teacher
 from vitcli.workflows.train import fit, only_trainer_of, start, stored_split, train_along
 from vitcli.workflows.train_result import TrainResult, result_of
+from vitcli.workflows.trainers import Training
 from vitcli.workflows.training_data import prepare_training_data
 
 
@@ -140,25 +141,17 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             processes=processes,
             emit=emit,
         )
+        training = Training(
+            config=config, model=model, data=data, computing=computing, teacher=teacher, processes=processes
+        )
         if processes.rank:
-            return train_along(config, model, data, computing, teacher=teacher, processes=processes, state=state)
+            return train_along(training, state)
         _tell(run, config, state, steps_per_epoch, emit)
         derived = {name: run.config[name] for name in DERIVED}
         run.save_config({**settings_of(replace(config, run=replace(config.run, devices=0))), **derived})
         run.reopen()
         processes.remember(str(run.path.resolve()))
-        return fit(
-            run,
-            config,
-            model,
-            dataset.facts,
-            data,
-            computing,
-            teacher=teacher,
-            processes=processes,
-            state=state,
-            emit=emit,
-        )
+        return fit(run, training, dataset.facts, state=state, emit=emit)
 
 
 def has_begun(run: Run) -> bool:

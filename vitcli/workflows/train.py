@@ -24,18 +24,17 @@ from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
 from vitcli.models.registry import num_parameters
-from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.diagnosis import diagnosis
 from vitcli.workflows.loggers import logged
 from vitcli.workflows.parts import with_parts
-from vitcli.workflows.precision import Computing, choose_computing, will_shard
+from vitcli.workflows.precision import choose_computing, will_shard
 from vitcli.workflows.preflight import quick_warnings
 from vitcli.workflows.saving import NoSaver, RunSaver, resume_command
 from vitcli.workflows.settings import settle
 from vitcli.workflows.starting import starting_model
-from vitcli.workflows.teacher import Teacher, load_teacher
+from vitcli.workflows.teacher import load_teacher
 from vitcli.workflows.train_result import TrainResult, result_of
-from vitcli.workflows.trainers import build_trainer, image_batches
+from vitcli.workflows.trainers import Training, image_batches
 from vitcli.workflows.training_data import TrainingData, prepare_training_data
 
 
@@ -121,8 +120,11 @@ def start(
     )
     images = len(data.members)
     computing = choose_computing(model, config, num_images=images, recorded=computed, processes=processes, emit=emit)
+    training = Training(
+        config=config, model=model, data=data, computing=computing, teacher=teacher, processes=processes
+    )
     if processes.rank:
-        return train_along(config, model, data, computing, teacher=teacher, processes=processes)
+        return train_along(training)
 
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold or int(bool(config.data.folds))
@@ -152,7 +154,7 @@ def start(
         run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, plan, data))
         processes.remember(str(run.path.resolve()))
-        return fit(run, config, model, facts, data, computing, teacher=teacher, processes=processes, emit=emit)
+        return fit(run, training, facts, emit=emit)
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
@@ -167,33 +169,17 @@ def only_trainer_of(path: Path) -> AbstractContextManager[None]:
     return alone_in(path, otherwise=busy)
 
 
-def fit(
-    run: Run,
-    config: TrainConfig,
-    model: VisionTransformer,
-    facts: Facts,
-    data: TrainingData,
-    computing: Computing,
-    *,
-    teacher: Teacher | None = None,
-    processes: Processes,
-    state: State | None = None,
-    emit: Emit = ignore,
-) -> TrainResult:
+def fit(run: Run, training: Training, facts: Facts, *, state: State | None = None, emit: Emit = ignore) -> TrainResult:
     """Train in a run's directory, and mark the run with how that ended.
 
     Args:
         run: the run; no other process may train in it.
-        config: the whole configuration.
-        model: on its device.
+        training: what is trained; this is the first process.
         facts: about the data set.
-        data: the images.
-        computing: how they are computed with.
-        teacher: whom the model learns from besides labels.
-        processes: those that train together; this is the first one.
         state: to go on from; None: training begins.
         emit: told about the progress.
     """
+    config, data, computing, processes = training.config, training.data, training.computing, training.processes
     together = f", {processes.size} processes" if processes.size > 1 else ""
     together += ", each with a part of the model" if computing.shard else ""
     emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
@@ -201,12 +187,13 @@ def fit(
     if computing.device.type == "cpu" and processes.place.local_size > cores:
         emit(Warned(text=f"{processes.place.local_size} processes share {cores} cores: --devices {cores} is as fast"))
     seconds = state["seconds"] if state else 0.0
-    saver = RunSaver(run, config, model.config, facts, data.preprocessing, computed=computing.record, seconds=seconds)
+    model = training.model.config
+    saver = RunSaver(run, config, model, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
     processes.how_to_go_on = f"`{resume_command(run, config)}` goes on"
     with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_go_on) as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
-        parameters = num_parameters(model.config)
+        parameters = num_parameters(model)
         run.note(
             device=str(computing.device),
             processes=processes.size,
@@ -217,18 +204,7 @@ def fit(
         )
         try:
             processes.broadcast((run, _place(state)))
-            trainer = build_trainer(
-                config,
-                model,
-                data,
-                computing,
-                teacher=teacher,
-                processes=processes,
-                features=run.cache("features"),
-                saver=saver,
-                emit=tell,
-                stop=stop,
-            )
+            trainer = training.trainer(features=run.cache("features"), saver=saver, emit=tell, stop=stop)
             if state:
                 trainer.load_state_dict(state)
                 saver.publish(state)
@@ -252,17 +228,9 @@ def fit(
     return result
 
 
-def train_along(
-    config: TrainConfig,
-    model: VisionTransformer,
-    data: TrainingData,
-    computing: Computing,
-    *,
-    teacher: Teacher | None,
-    processes: Processes,
-    state: State | None = None,
-) -> TrainResult:
-    """Train as one of several processes, the first of which keeps the run; the arguments are those of ``fit``."""
+def train_along(training: Training, state: State | None = None) -> TrainResult:
+    """Train as one of several processes, the first of which keeps the run."""
+    processes = training.processes
     run, place = processes.broadcast()
     if place != _place(state):  # as on a network disk that is behind
         raise RunError(
@@ -270,18 +238,7 @@ def train_along(
             hint="runs have to be in a folder that all machines see alike; wait a moment, then try again",
         )
     with stop_requests() as stop:
-        trainer = build_trainer(
-            config,
-            model,
-            data,
-            computing,
-            teacher=teacher,
-            processes=processes,
-            features=run.cache("features"),
-            saver=NoSaver(),
-            emit=ignore,
-            stop=stop,
-        )
+        trainer = training.trainer(features=run.cache("features"), saver=NoSaver(), emit=ignore, stop=stop)
         if state:
             trainer.load_state_dict(state)
         trainer.fit()
