@@ -292,7 +292,7 @@ def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(shapes: Pat
         assert (run["project"], run["id"], run["name"]) == ("vit", Run(RUN).info["wandb"], "run")
         assert run["config"]["optim"]["batch_size"] == 4
     rows = [each["history"] for each in records if "history" in each]
-    assert [row["take_step"] for row in rows] == [1, 3, 4, 5, 7, 8, 8, 9, 11, 12]
+    assert [row["_step"] for row in rows] == [1, 3, 4, 5, 7, 8, 8, 9, 11, 12]
     kept = Run(RUN).metrics["epochs"]
     epochs = {row["epoch/epoch"]: row for row in rows if "epoch/epoch" in row}
     for record in kept:

@@ -107,7 +107,7 @@ def test_it_is_said_once_and_the_step_stays_the_same():
     )
     assert judging == "not enough memory for 8 images at once: from here on 2"
     assert [record.learning_rate for record in records] == [trainer.config.peak_lr] * 2
-    assert trainer.take_steps_done == 6
+    assert trainer._steps_done == 6
 
 
 def test_parts_that_are_not_those_that_the_model_is_compiled_for_are_said_to_be():
