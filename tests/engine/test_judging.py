@@ -53,20 +53,9 @@ def test_the_plain_weights_are_judged_beside_the_moving_average():
     for record, plain, judged in zip(trainer.records, saver.plain, saver.judged, strict=True):
         ours, kept = score_of(plain, trainer), score_of(judged, trainer)
         assert (record.plain_val_loss, record.plain_val_accuracy) == (ours.loss, ours.accuracy)
+        assert (record.average_val_loss, record.average_val_accuracy) == (kept.loss, kept.accuracy)
         assert (record.val_loss, record.val_accuracy) == (kept.loss, kept.accuracy)
-    average = score(*predict_logits(trainer.average.model, trainer.val, trainer.precision), Processes())
-    assert (record.average_val_loss, record.average_val_accuracy) == (average.loss, average.accuracy)
-    assert ours != average
-
-
-@pytest.mark.parametrize(("average_right", "is_kept"), [(1, False), (4, True)])
-def test_a_moving_average_is_kept_where_it_is_better_for_it_lags_behind_at_first(monkeypatch, average_right, is_kept):
-    trainer = build_trainer(epochs=1, ema=True, lr=0.02)
-    trainer._saver = saver = Weights()
-    script_validation(monkeypatch, [(3, 1.0), (average_right, 1.0)])
-    trainer.fit()
-    assert trainer.records[0].val_accuracy == max(average_right, 3) / 4
-    assert equal(saver.judged[0], saver.plain[0]) is not is_kept
+        assert ours != kept
 
 
 def test_without_an_average_there_is_nothing_beside():
@@ -192,5 +181,5 @@ def test_averages_that_make_no_sense_are_refused(settings):
 
 def test_a_state_of_an_earlier_version_is_judged_by_its_average():
     average, weights = {"a": torch.ones(1)}, {"a": torch.zeros(1)}
-    assert judged_weights({"model": weights, "average": {"model": average, "is_empty": False}}) is average
+    assert judged_weights({"model": weights, "average": {"model": average, "steps": 1}}) is average
     assert judged_weights({"model": weights, "average": {}}) is weights

@@ -1,5 +1,7 @@
 """Averages of weights against torch's and timm's, after the same steps."""
 
+from itertools import repeat
+
 import pytest
 import torch
 from timm.utils.model_ema import ModelEmaV3
@@ -29,18 +31,23 @@ def assert_alike(ours, theirs):
         torch.testing.assert_close(tensor, pairs[name], atol=1e-7, rtol=2e-7)
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.98, 0.9999])
-def test_the_moving_average_is_torchs(decay):
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.98])
+def test_the_moving_average_is_torchs_with_a_decay_that_grows_from_0(decay):
     model = build_model()
-    ours, theirs = WeightAverage(model, decay), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def average(averaged, current, count):
+        get_ema_multi_avg_fn(min(decay, (1 + int(count - 1)) / (10 + int(count - 1))))(averaged, current, count)
+
+    ours, theirs = WeightAverage(model, decay), AveragedModel(model, multi_avg_fn=average)
     for each in steps(model):
         ours.after_step(each)
         theirs.update_parameters(each)
     assert_alike(ours.model, theirs.module)
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.98, 0.9999])
+@pytest.mark.parametrize("decay", [0.02, 0.1])
 def test_the_moving_average_is_timms_that_starts_after_the_first_step(decay):
+    """Where the decay is so small that it need not grow."""
     model = build_model()
     ours, walk = WeightAverage(model, decay), steps(model)
     ours.after_step(next(walk))
@@ -49,6 +56,17 @@ def test_the_moving_average_is_timms_that_starts_after_the_first_step(decay):
         ours.after_step(each)
         theirs.update(each)
     assert_alike(ours.model, theirs.module)
+
+
+def test_after_many_steps_the_decay_is_the_one_that_was_asked_for():
+    model = build_model()
+    ours = WeightAverage(model, 0.5)
+    for each in repeat(model, 9):
+        ours.after_step(each)
+    before = [tensor.clone() for tensor in ours.model.parameters()]
+    ours.after_step(next(steps(model)))
+    for mean, old, new in zip(ours.model.parameters(), before, model.parameters(), strict=True):
+        torch.testing.assert_close(mean, (old + new) / 2)
 
 
 def test_the_mean_of_the_last_epochs_is_torchs():

@@ -120,8 +120,9 @@ class OptimConfig:
     lora: int = 0
     """Rank of the changes to frozen matrices (Hu et al. 2022); 0: the matrices themselves are trained."""
     ema: bool = False
-    """Evaluate an exponential moving average of the weights beside them, and keep of an epoch what validates better."""
+    """Keep, evaluate and store an exponential moving average of the weights; they are evaluated beside it."""
     ema_decay: float = 0.999
+    """Share of the average that stays at every step; less at first, as after t steps it is t / (t + 9) at the most."""
     swa_epochs: int = 0
     """The last epochs learn at a constant rate, and their weights are averaged (Izmailov et al. 2018, SWA); the average
     is kept where it validates better than they do; 0: not."""

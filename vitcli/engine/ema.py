@@ -9,9 +9,12 @@ from torch import nn
 
 from vitcli.engine.evaluate import Score
 
+_WARM_UP = 9
+"""After t steps the average reaches back over t / 9 of them at the most, for the first weights are the worst."""
+
 
 class WeightAverage:
-    """``average = decay * average + (1 - decay) * weights`` after every step; the first step is taken as it is.
+    """``average = d * average + (1 - d) * weights`` after every step, d = min(decay, t / (t + 9)) after t others.
 
     Args:
         model: the model that is trained.
@@ -21,27 +24,32 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = deepcopy(model).requires_grad_(requires_grad=False).eval()
         self.decay = decay
-        self.is_empty = True
+        self._steps = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no step was taken in."""
+        return not self._steps
 
     @torch.no_grad()
     def after_step(self, model: nn.Module) -> None:
         """Take the model's weights in."""
-        share = 1.0 if self.is_empty else 1 - self.decay
-        self.is_empty = False
+        share = 1 - min(self.decay, self._steps / (self._steps + _WARM_UP))
+        self._steps += 1
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), share)
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
         """Nothing: steps count."""
 
-    def stands_for(self, *, average: Score, plain: Score) -> bool:
-        """Whether the average is kept for an epoch; it lags behind in the first ones."""
-        return average.is_better_than(plain)
+    def stands_for(self, *, average: Score, plain: Score) -> bool:  # noqa: ARG002
+        """Whether the average is kept for an epoch: it always is."""
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """What a training run needs to go on."""
-        return {"model": self.model.state_dict(), "is_empty": self.is_empty}
+        return {"model": self.model.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave."""
         self.model.load_state_dict(state["model"])
-        self.is_empty = state["is_empty"]
+        self._steps = state["steps"]
