@@ -35,16 +35,13 @@ def take_gradients(parameters, step):
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
-@pytest.mark.parametrize("warmup", [0, 1, 7, 50])
+@pytest.mark.parametrize("warmup", [0, 1, 7])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)], ids=str)
 def test_weights_that_learn_and_weights_that_are_judged_are_its_authors(dtype, tolerance, warmup, betas):
     ours, theirs = groups_of(dtype), groups_of(dtype)
     optimizers = Optimizers([ScheduleFreeAdamW(ours, betas=betas)])
     reference = AdamWScheduleFree(theirs, betas=betas, warmup_steps=warmup + 1)
-    schedule = {"epochs": 2 * STEPS, "schedule": "constant", "warmup_epochs": warmup}
-    factor = learning_rate_factor(OptimConfig(optimizer="schedule-free", **schedule), 1)
-    if warmup > STEPS:  # of which at most half of the training is one
-        factor = lambda step: (step + 1) / (warmup + 1)  # noqa: E731
+    factor = learning_rate_factor(OptimConfig(epochs=STEPS, schedule="constant", warmup_epochs=warmup), 1)
     for step in range(STEPS):
         optimizers.set_factor(factor(step))
         for each, groups in ((optimizers, ours), (reference, theirs)):
