@@ -153,6 +153,18 @@ def test_more_epochs_are_trained_and_what_becomes_of_the_schedule_is_said(run_cl
     assert "--epochs 3: run run has begun epoch 5 already" in outcome.err
 
 
+def test_without_a_schedule_a_longer_training_is_as_if_it_had_been_meant_to_be_so_long(
+    run_cli: RunCli, shapes: Path
+) -> None:
+    schedule_free = {"optim": {"optimizer": "schedule-free"}}
+    expected = whole_results(shapes, schedule_free)
+    train({"data": {"name": str(shapes)}}, TINY, schedule_free, {"optim": {"epochs": 2}})
+    outcome = run_cli("train", "--resume", "run", "--epochs", "4")
+    assert outcome.code == 0, outcome.err
+    assert "4 epochs instead of 2: the learning rate of the next step stays 0.002" in outcome.err
+    assert dict(results(Path("experiments"))) == expected
+
+
 def test_a_finished_run_says_so_with_the_next_command(run_cli: RunCli, shapes: Path) -> None:
     train({"data": {"name": str(shapes)}}, TINY, {"optim": {"epochs": 1}})
     before = (RUN / "run.json").read_bytes()

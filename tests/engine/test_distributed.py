@@ -55,6 +55,7 @@ CASES = {
     "muon": {"optimizer": "muon", **OPTIMIZERS["muon"]},
     "adam": {"optimizer": "adam", **OPTIMIZERS["adam"]},
     "sgd, crops": {"optimizer": "sgd", **OPTIMIZERS["sgd"], "augment": CROPS},
+    "schedule-free": {"optimizer": "schedule-free", **OPTIMIZERS["schedule-free"]},
     "augmentation, mixing, average": {"augment": EVERYTHING, "mixup": 0.8, "cutmix": 1.0, "ema": True},
     "parts": {"grad_accum_steps": 3, "mixup": 0.8, "augment": EVERYTHING},
     "class weights, balanced": {"class_weights": (0.2, 1.0, 3.0, 0.5), "balanced": True, "label_smoothing": 0.1},

@@ -26,6 +26,7 @@ CASES = {
     "adamw, parts, average, mixing": {"grad_accum_steps": 2, "ema": True, "mixup": 0.8, "augment": EVERYTHING},
     "muon, mean of epochs": {"optimizer": "muon", **OPTIMIZERS["muon"], "swa_epochs": 2, "epochs": 3},
     "sgd, gradient checkpointing": {"optimizer": "sgd", **OPTIMIZERS["sgd"], "part": "checkpointed"},
+    "schedule-free": {"optimizer": "schedule-free", **OPTIMIZERS["schedule-free"], "warmup_epochs": 1},
     "adam, low rank": {"optimizer": "adam", **OPTIMIZERS["adam"], "part": "lora"},
     "frozen and unused parameters, more parts than images": {"part": "unused", "size": 9, "grad_accum_steps": 4},
 }

@@ -32,6 +32,7 @@ OPTIMIZERS = {
     "adamw": {"lr": 0.01},
     "adam": {"lr": 0.01},
     "sgd": {"lr": 0.1},
+    "schedule-free": {"lr": 0.01, "schedule": "constant", "ema": False},
 }
 
 
@@ -183,7 +184,7 @@ def test_what_was_drawn_before_training_does_not_matter():
 
 
 @pytest.mark.parametrize("parts", [2, 3, 8])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon", "schedule-free"])
 def test_a_batch_in_parts_gives_the_same_weights_as_one_step(optimizer, parts):
     def train(grad_accum_steps):
         model = build_model(qkv_bias=False)  # softmax cancels the bias of keys: Adam would magnify rounding errors

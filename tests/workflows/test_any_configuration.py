@@ -21,7 +21,7 @@ OPTIM = {
     "epochs": st.integers(1, 3),
     "batch_size": st.sampled_from([1, 7, 9, 100]),
     "grad_accum_steps": st.integers(1, 8),
-    "optimizer": st.sampled_from(["adamw", "adam", "sgd", "muon"]),
+    "optimizer": st.sampled_from(["adamw", "adam", "sgd", "muon", "schedule-free"]),
     "lr": st.sampled_from([0.0, 1e-6, 0.01]),
     "weight_decay": SHARES,
     "betas": st.sampled_from([(0.0, 0.0), (0.9, 0.95)]),

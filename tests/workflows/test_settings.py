@@ -4,8 +4,8 @@ import pytest
 
 from vitcli.core.config_files import Settings, load_recipe, recipe_names
 from vitcli.core.errors import UsageError
-from vitcli.core.events import Note, ignore
-from vitcli.workflows.settings import settle
+from vitcli.core.events import Event, Note, ignore
+from vitcli.workflows.settings import settle, settle_again
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,39 @@ def test_what_goes_together_is_decided_where_all_is_known(optim: dict[str, objec
         return
     with pytest.raises(UsageError, match=said):
         settle(layers, ignore)
+
+
+DIGITS: Settings = {"data": {"name": "digits"}, "run": {"recipe": "digits"}}
+
+
+def test_what_a_recipe_says_of_schedules_and_averages_is_not_for_schedule_free() -> None:
+    events: list[Event] = []
+    optim = settle((DIGITS, {"optim": {"optimizer": "schedule-free", "warmup_epochs": 2.0}}), events.append)[0].optim
+    assert (optim.schedule, optim.ema, optim.peak_lr, optim.warmup_epochs) == ("constant", False, 0.002, 2)
+    assert load_recipe("digits")["optim"]["ema"]
+    said = [event.text for event in events if isinstance(event, Note)]
+    assert len([text for text in said if text.startswith("schedule: constant")]) == 1
+
+
+@pytest.mark.parametrize(
+    "settled", [settle, lambda layers, emit: settle_again(settle((DIGITS,), emit)[0], layers, emit)]
+)
+@pytest.mark.parametrize(
+    ("optim", "said"),
+    [
+        ({"schedule": "cosine"}, "schedule = 'cosine'"),
+        ({"schedule": "one-cycle"}, "schedule = 'one-cycle'"),
+        ({"ema": True}, "averages the weights already"),
+        ({"swa_epochs": 5}, "averages the weights already"),
+        ({"schedule": "constant", "ema": False, "swa_epochs": 0}, ""),
+    ],
+    ids=str,
+)
+def test_asking_for_them_with_schedule_free_is_refused(settled, optim: dict[str, object], said: str) -> None:
+    layers: tuple[Settings, ...] = (DIGITS, {"optim": {"optimizer": "schedule-free"}}, {"optim": optim})
+    if not said:
+        assert settled(layers, ignore)[0].optim.schedule == "constant"
+        return
+    with pytest.raises(UsageError, match=said) as caught:
+        settled(layers, ignore)
+    assert "--opt adamw" in caught.value.hint

@@ -125,7 +125,7 @@ def train(
         _option("--batch-size", "-b", help="Images per step; auto: in parts that suit the device.", panel=_OPTIM),
     ] = None,
     lr: Annotated[float | None, _option("--lr", help="Peak learning rate.", panel=_OPTIM)] = None,
-    opt: Annotated[str | None, _option("--opt", help="muon, adamw, adam or sgd.", panel=_OPTIM)] = None,
+    opt: Annotated[str | None, _option("--opt", help="muon, adamw, adam, sgd or schedule-free.", panel=_OPTIM)] = None,
     weight_decay: Annotated[float | None, _option("--weight-decay", "--wd", help="Weight decay.", panel=_OPTIM)] = None,
     sched: Annotated[str | None, _option("--sched", help="cosine, step, one-cycle or constant.", panel=_OPTIM)] = None,
     warmup_epochs: Annotated[

@@ -69,7 +69,7 @@ class DataConfig:
         check(self.workers >= 0, f"workers = {self.workers} is negative")
 
 
-USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05}
+USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05, "schedule-free": 0.002}
 """Peak learning rates that suit each optimizer where none is given."""
 
 
@@ -83,8 +83,9 @@ class OptimConfig:
     grad_accum_steps: int = 1
     """Parts into which a batch is cut to save memory; the step stays the same. 0: as few as fit into the memory of a GPU,
     on a CPU those that are fastest; ``--batch-size auto`` says so. Where memory does not suffice, there are more."""
-    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "muon"
-    """muon: Muon (Jordan 2024) on the matrices of the blocks, AdamW on all else; adam: weight decay as L2 penalty."""
+    optimizer: Literal["adamw", "adam", "sgd", "muon", "schedule-free"] = "muon"
+    """muon: Muon (Jordan 2024) on the matrices of the blocks, AdamW on all else; adam: weight decay as L2 penalty;
+    schedule-free: AdamW that averages its weights in place of a schedule (Defazio et al. 2024)."""
     lr: float = 0.0
     """Peak learning rate; with muon, that of the matrices; 0: the optimizer's usual one (``USUAL_LR``)."""
     adamw_lr: float = 0.002
@@ -94,8 +95,9 @@ class OptimConfig:
     momentum: float = 0.9
     """Of sgd; muon's is 0.95."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of adam and adamw."""
+    """Of adam and adamw; with schedule-free, the first one is the average's share in the weights that learn."""
     schedule: Literal["constant", "step", "cosine", "one-cycle"] = "cosine"
+    """With schedule-free, constant."""
     warmup_epochs: float = 1.0
     """Epochs of linear warm-up (one-cycle has its own)."""
     min_lr: float = 0.0
@@ -280,6 +282,17 @@ class TrainConfig:
             "ema and swa_epochs both average the weights",
             "--no-ema, or --swa-epochs 0",
         )
+        if optim.optimizer == "schedule-free":
+            check(
+                optim.schedule == "constant",
+                f"schedule = {optim.schedule!r}, but schedule-free averages the weights in place of a schedule",
+                "--sched constant, or --opt adamw",
+            )
+            check(
+                not (optim.ema or optim.swa_epochs),
+                "schedule-free averages the weights already, as ema and swa_epochs do",
+                "--no-ema --swa-epochs 0, or --opt adamw",
+            )
         check(
             optim.grad_accum_steps <= optim.batch_size,
             f"a batch of {optim.batch_size} cannot be cut into {optim.grad_accum_steps} parts",

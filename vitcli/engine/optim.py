@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.engine.muon import Muon
+from vitcli.engine.schedule_free import ScheduleFreeAdamW
 from vitcli.engine.sharding import is_sharded, part_of, whole
 
 
@@ -55,6 +56,18 @@ class Optimizers:
         for group in self.groups:
             group["lr"] = factor * group["peak_lr"]
 
+    def train(self) -> None:
+        """Have parameters hold the weights at which gradients are taken, where others are judged and kept."""
+        for optimizer in self.all:
+            if isinstance(optimizer, ScheduleFreeAdamW):
+                optimizer.train()
+
+    def eval(self) -> None:
+        """Have parameters hold the weights that are judged and kept, until ``train``."""
+        for optimizer in self.all:
+            if isinstance(optimizer, ScheduleFreeAdamW):
+                optimizer.eval()
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for optimizer in self.all:
@@ -90,7 +103,10 @@ class Optimizers:
         for index, optimizer in enumerate(self.all):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             values = {
-                int(number): {name: part_of(value, like=parameters[int(number)]) for name, value in each.items()}
+                int(number): {
+                    name: part_of(value, like=parameters[int(number)]) if isinstance(value, Tensor) else value
+                    for name, value in each.items()
+                }
                 for number, each in state[str(index)].items()
             }
             optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -134,6 +150,7 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
         "adamw": lambda groups: AdamW(groups, betas=config.betas, fused=True),
         "adam": lambda groups: Adam(groups, betas=config.betas, fused=True),
         "sgd": lambda groups: SGD(groups, momentum=config.momentum, fused=is_fused),
+        "schedule-free": lambda groups: ScheduleFreeAdamW(groups, betas=config.betas),
     }
     return Optimizers([build[config.optimizer](_param_groups(rest, config.lr_of_rest))])
 

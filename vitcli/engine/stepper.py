@@ -79,6 +79,7 @@ class Stepper:
             batch_images: of all processes.
         """
         self.optimizers.set_factor(factor)
+        self.optimizers.train()
         images = self.growth(images, epoch) if self.growth else images
         targets = Targets(labels, partners=labels)
         if self.mixing:

@@ -149,6 +149,7 @@ class Trainer:
 
     def state_dict(self) -> State:
         """All that another trainer needs to go on; tensors are those in use, of a sharded model whole ones, for the first."""
+        self.optimizers.eval()
         state = {
             "epoch": self.epoch,
             "step": self.step,
@@ -265,6 +266,7 @@ class Trainer:
         """Judge the epoch on the validation images and have it saved."""
         if self.average is not None:
             self.average.after_epoch(self.model, self.epoch)
+        self.optimizers.eval()
         verdict = judge(self.model, self.average, score=self._score)
         self.keeps_average = verdict.keeps_average
         record = EpochRecord(

@@ -230,6 +230,8 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
         rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
         text = (
             "the schedule is laid over all of them, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
+            if rates[0] != rates[1]
+            else "the learning rate of the next step stays {0:.3g}"
         )
         emit(Note(text=f"{now.epochs} epochs instead of {before.epochs}: {text.format(*rates)}"))
 

@@ -1,6 +1,6 @@
 """From what a user asked for to the whole configuration of a training run, and its data set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     if init_from and not names_model:
         base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": ""}
-    return _settled(*base, *layers, chosen, emit=emit), dataset
+    return _settled(base, *layers, chosen, emit=emit), dataset
 
 
 def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
@@ -94,7 +94,7 @@ def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) 
     chosen["data"] = {**paths_of(asked.data), "name": canonical_name(asked.data.name), "dir": str(directory.resolve())}
     if teacher := asked.teacher.name:
         chosen["teacher"] = {"name": teacher_path(teacher, Path(asked.run.output_dir).expanduser())}
-    config = _settled(base, *layers, chosen, emit=emit)
+    config = _settled([base], *layers, chosen, emit=emit)
     dataset = open_dataset(config.data, directory=directory, offline=config.run.offline, emit=emit)
     _mind_what_changes_nothing(layers, config.data, dataset, emit)
     return config, dataset
@@ -124,12 +124,17 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
             emit(Warned(text=f"{reason}, so this changes nothing: {', '.join(useless)}"))
 
 
-def _settled(*layers: Settings, emit: Emit) -> TrainConfig:
-    """The configuration that layers make, where its parts do not contradict each other."""
-    config = configure(*layers)
+def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainConfig:
+    """The configuration that layers make above those of nobody's choice, where its parts do not contradict each other."""
+    config = before = configure(*base, *layers)
+    if config.optim.optimizer == "schedule-free":  # does what these are for
+        base = [*base, {"optim": {"schedule": "constant", "ema": False, "swa_epochs": 0}}]
+        config = configure(*base, *layers)
+        if config != before:
+            emit(Note(text="schedule: constant, and no other average, since schedule-free averages the weights itself"))
     few = config.optim.lora or config.optim.train_only in {"head", "norm", "bias"}
     if few and config.optim.optimizer == "muon":  # which is for the matrices of whole blocks
-        config = configure(*layers, {"optim": {"optimizer": "adamw"}})
+        config = configure(*base, *layers, {"optim": {"optimizer": "adamw"}})
         emit(Note(text="optimizer: adamw, since no matrix of a block is trained"))
     if (few or config.optim.train_only) and not config.run.init_from:
         emit(Warned(text="most of the model stays as random as it starts: --init-from NAME or --pretrained is missing"))

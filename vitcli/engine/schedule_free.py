@@ -1,0 +1,104 @@
+"""AdamW that needs neither a schedule nor the number of epochs (Defazio et al. 2024, "The Road Less Scheduled").
+
+Steps move ``base`` weights (the paper's z). Their running mean, ``average`` (x), is what is judged and kept; it does what a
+falling learning rate does. Gradients are taken between the two (y), and that is where the model is while it trains.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class ScheduleFreeAdamW(Optimizer):
+    """AdamW with an average in place of momentum and schedule.
+
+    Every base counts with the square of the highest rate so far, so that those of a warm-up count for little. Parameters
+    hold the average at first and after ``eval``, and the point in between after ``train``, which is computed anew from what
+    the state has: going to and fro changes no bit.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: learning rate.
+        betas: where gradients are taken, as the average's share; decay of the mean of their squares.
+        eps: added to the root of that mean.
+        weight_decay: decoupled; of the weights at which gradients are taken.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: float = 0.0025,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self._holds_average = True
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Have parameters hold the weights at which gradients are taken."""
+        if self._holds_average:
+            for group in self.param_groups:
+                self._move_between([weight for weight in group["params"] if weight in self.state], group["betas"][0])
+        self._holds_average = False
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Have parameters hold the average."""
+        for weight, state in self.state.items():
+            weight.copy_(state["average"])
+        self._holds_average = True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what ``state_dict`` gave, for parameters that hold the average."""
+        super().load_state_dict(state_dict)
+        self._holds_average = True
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient, taken after ``train``."""
+        assert closure is None
+        assert not self._holds_average
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            shares = [self._begin_step(weight, lr) for weight in weights]
+            squares, bases, averages = (self._all(name, weights) for name in ("exp_avg_sq", "base", "average"))
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+            corrections = [1 - beta2**step for step in self._all("step", weights)]
+            roots = torch._foreach_div(squares, corrections)  # noqa: SLF001 - foreach has no other name
+            torch._foreach_sqrt_(roots)
+            torch._foreach_add_(roots, group["eps"])
+            torch._foreach_div_(gradients, roots)  # in their own memory
+            torch._foreach_add_(gradients, weights, alpha=group["weight_decay"])
+            torch._foreach_add_(bases, gradients, alpha=-lr)
+            torch._foreach_lerp_(averages, bases, shares)
+            self._move_between(weights, beta1)
+
+    def _begin_step(self, weight: Tensor, lr: float) -> float:
+        """Count a step of one parameter; the share that its new base has of the average."""
+        state = self.state[weight]
+        if not state:
+            state |= {"base": weight.clone(), "average": weight.clone(), "exp_avg_sq": torch.zeros_like(weight)}
+            state |= {"step": 0, "highest_lr": lr, "bases": 0.0}
+        highest_lr = max(state["highest_lr"], lr)
+        bases = state["bases"] * (state["highest_lr"] / highest_lr) ** 2 + 1  # as many as the new one
+        state |= {"step": state["step"] + 1, "highest_lr": highest_lr, "bases": bases}
+        return float(1 / bases)
+
+    def _move_between(self, weights: list[Tensor], beta1: float) -> None:
+        if weights:
+            torch._foreach_lerp_(weights, self._all("average", weights), 1)  # a copy, of sharded ones too
+            torch._foreach_lerp_(weights, self._all("base", weights), 1 - beta1)
+
+    def _all(self, name: str, weights: list[Tensor]) -> list[Any]:
+        return [self.state[weight][name] for weight in weights]
