@@ -32,13 +32,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("options", nargs="*", help="for vit train, after --")
-    arguments = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments, options = parser.parse_args(words[:end]), words[end + 1 :]
     accuracies, seconds = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:
             here = ("--output-dir", folder)
-            run = vit("train", arguments.dataset, "--seed", str(seed), *here, *arguments.options)
+            run = vit("train", arguments.dataset, "--seed", str(seed), *here, *options)
             judged = vit("eval", "--model", run["run"], *here)
             accuracies.append(100 * judged["metrics"]["top1"])
             seconds.append(run["seconds"])
