@@ -160,7 +160,7 @@ def our_training(
         model,
         train=batches,
         val=val,
-        config=config.optim,
+        config=replace(config.optim, grad_accum_steps=computing.parts),
         mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=0),
         precision=computing.training,
         saver=NoSaver(),

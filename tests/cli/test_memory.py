@@ -196,7 +196,7 @@ def test_memory_that_is_not_there_is_an_error_of_one_line(
     assert outcome.code == 1
     what, hint = outcome.err.splitlines()[-2:]
     assert re.fullmatch(r"error: there is not enough memory for [\d.]+ GB more", what)
-    assert "a smaller --batch-size" in hint
+    assert "fewer or smaller images" in hint
     assert "Traceback" not in outcome.err
     assert not Path("experiments").exists()
     monkeypatch.setenv("VIT_DEBUG", "1")

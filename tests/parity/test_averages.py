@@ -69,6 +69,17 @@ def test_after_many_steps_the_decay_is_the_one_that_was_asked_for():
         torch.testing.assert_close(mean, (old + new) / 2)
 
 
+@pytest.mark.parametrize(("is_empty", "share"), [(True, 1.0), (False, 0.5)])
+def test_an_average_of_an_earlier_version_goes_on_at_its_decay(is_empty, share):
+    model = build_model()
+    ours = WeightAverage(model, 0.5)
+    before = [tensor.clone() for tensor in model.parameters()]
+    ours.load_state_dict({"model": model.state_dict(), "is_empty": is_empty})
+    ours.after_step(next(steps(model)))
+    for mean, old, new in zip(ours.model.parameters(), before, model.parameters(), strict=True):
+        torch.testing.assert_close(mean, old + share * (new - old))
+
+
 def test_the_mean_of_the_last_epochs_is_torchs():
     model = build_model()
     ours, theirs = EpochAverage(model, first=4), AveragedModel(model)

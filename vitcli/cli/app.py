@@ -67,7 +67,7 @@ def _silence() -> Iterator[None]:
 
 
 def _end_at_once(error: Interrupted) -> None:
-    """End the process without waiting for its threads: what they leave half-written, ``--resume`` sweeps away."""
+    """End the process without waiting for its threads: what they leave half-written in a run, ``--resume`` sweeps away."""
     try:
         restore_terminal()
         show_error(error)

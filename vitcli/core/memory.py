@@ -29,6 +29,6 @@ def out_of_memory(error: BaseException) -> VitError:
     elsewhere = "--device cpu, " if re.search("CUDA|MPS", str(error)) else ""
     return VitError(
         f"there is not enough memory{f' for {much} more' if much else ''}",
-        hint=f"{elsewhere}a smaller --batch-size, --image-size or --model, or end what else takes memory;"
+        hint=f"{elsewhere}fewer or smaller images at once, a smaller model, or end what else takes memory;"
         " VIT_DEBUG=1 shows where",
     )

@@ -24,6 +24,7 @@ from torch import distributed as dist
 from vitcli.core.errors import DeviceError, EndedElsewhere, Interrupted, UsageError, VitError
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.launch import ALONE, Place, launched_as
+from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.engine.compiling import Forward
 from vitcli.engine.device import choose_device
 from vitcli.engine.sharding import is_sharded
@@ -233,10 +234,12 @@ def _name_of_start(store: Any, place: Place) -> str:
 
 @contextmanager
 def _losses_told(processes: Processes) -> Iterator[None]:
-    """Say of a process that is gone what torch says of a connection."""
+    """Say of a process that is gone what torch says of a connection; and what all have to know of a lack of memory."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error) from error
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise EndedElsewhere("another process of this training ended", hint=processes.how_to_go_on) from error
@@ -249,7 +252,7 @@ class _AgreedStop(StopRequest):
     """
 
     def __init__(self, own: StopRequest) -> None:
-        super().__init__()
+        super().__init__(own.hint)
         self._own = own
         self._asked: tuple[Any, Tensor] | None = None
 

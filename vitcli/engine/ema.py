@@ -12,6 +12,9 @@ from vitcli.engine.evaluate import Score
 _WARM_UP = 9
 """After t steps the average reaches back over t / 9 of them at the most, for the first weights are the worst."""
 
+_LONG = 10**9
+"""Steps that states of earlier versions stand for, whose decay did not grow."""
+
 
 class WeightAverage:
     """``average = d * average + (1 - d) * weights`` after every step, d = min(decay, t / (t + 9)) after t others.
@@ -52,4 +55,4 @@ class WeightAverage:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave."""
         self.model.load_state_dict(state["model"])
-        self._steps = state["steps"]
+        self._steps = state["steps"] if "steps" in state else 0 if state["is_empty"] else _LONG

@@ -54,7 +54,6 @@ class Explainer:
         self.model = model
         self.images = images
         self.question = question
-        self.needs = {METHODS[name].needs for name in question.methods}
         self._seeds = tuple(seeds) or tuple(range(len(images)))
         self._depth = model.config.depth
         self._row = model.pooling_row()
@@ -144,7 +143,7 @@ class Explainer:
 
     def attention(self, at: int) -> Tensor:
         """All probabilities of one image, of the layers and heads that were asked for, (L, H, N, N)."""
-        return torch.stack([self._heads(self.probabilities[layer])[at] for layer in self.layers]).detach()
+        return torch.stack([self._heads(self.probabilities[layer])[at] for layer in self.layers])
 
     def head_maps(self) -> Tensor:
         """What the pooled tokens, or the patch that was asked about, attend to: p A_l per head, (B, L, H, h, w)."""
@@ -200,20 +199,22 @@ class Explainer:
             with self._computing():
                 leaving = self._entering[self._depth].detach().requires_grad_()
                 (slope,) = torch.autograd.grad(self._score(self._classified(leaving), slot), leaving)
-                for layer in reversed(range(min(watched | {self._token_layer}), self._depth)):
-                    entering = self._entering[layer].detach().requires_grad_()
+                lowest = min(watched | {self._token_layer})
+                for layer in reversed(range(lowest, self._depth)):
+                    entering = self._entering[layer].detach().requires_grad_(layer > lowest)
                     with (
                         capture_attention(self.model, watched & {layer}) as attention,
                         capture_tokens(self.model, layer) as tokens,
                     ):
                         leaving = self.model.blocks[layer](entering)
-                    seen = [entering, tokens[layer], *attention.values()]
-                    slope, of_tokens, *of_attention = torch.autograd.grad(leaving, seen, slope)
-                    for gradient in of_attention:
-                        pair = self._heads(gradient), self._heads(attention[layer].detach())
+                    wanted = [tokens[layer], *attention.values(), *([entering] if layer > lowest else ())]
+                    gradients = torch.autograd.grad(leaving, wanted, slope)
+                    if attention:
+                        pair = self._heads(gradients[1]), self._heads(attention[layer].detach())
                         found.relevances[layer] = fused_relevance(*pair, self.question.options.fusion)
                     if layer == self._token_layer:
-                        found.tokens, found.token_gradients = tokens[layer].detach(), of_tokens
+                        found.tokens, found.token_gradients = tokens[layer].detach(), gradients[0]
+                    slope = gradients[-1]  # of what entered, but for the lowest layer
             self._gradients = {slot: found}  # of one class at a time
         return self._gradients[slot]
 

@@ -56,7 +56,7 @@ class Computing:
         return {
             "training": self.training.name,
             "inference": self.inference.name,
-            "compiled": self.forward is not None,
+            "compiled": None if self.shard else self.forward is not None,
             "machine": fingerprint(self.device),
         }
 
@@ -236,7 +236,7 @@ def _compiles(
         return False
     if asked == "on" or device.type != "cuda":
         return asked == "on"
-    if recorded:
+    if recorded and recorded["compiled"] is not None:  # a sharded model could not be
         return bool(recorded["compiled"])
     dtype = precision.name if precision.enabled else _mixed(device, config.run.amp_dtype)
     assert dtype is not None

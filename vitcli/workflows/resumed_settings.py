@@ -1,5 +1,7 @@
 """The settings of a run that is to go on: its own, but for where things are, what computes, and how long it trains."""
 
+from dataclasses import replace
+
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import RunError, UsageError
@@ -70,7 +72,7 @@ def resumed_settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool
         {"run": {"output_dir": str(folder), "pretrained": pretrained}},
         {"teacher": {"name": teacher_path(asked.teacher.name, folder)}},
     )
-    asked.check_together()
+    replace(asked, run=replace(asked.run, overwrite=False)).check_together()  # which is refused below
     before = settings_of(stored)
     may_change = _FREE | _LENGTH if length_too else _FREE
     may_change -= set() if stored.teacher.name else {"teacher.name"}

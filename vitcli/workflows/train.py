@@ -210,9 +210,8 @@ def fit(run: Run, training: Training, facts: Facts, *, state: State | None = Non
                 saver.publish(state)
             trainer.fit()
             saver.wait()
-        except Interrupted as error:
+        except Interrupted:
             saver.wait()
-            error.hint = processes.how_to_go_on
             raise
         finally:
             saver.close()
