@@ -253,7 +253,7 @@ def test_gradients_of_one_class_at_a_time_are_kept():
 def test_the_backward_pass_keeps_one_block_at_a_time(method):
     """As many bytes for gradients at once in a deep model as in a flat one."""
     peaks = []
-    for depth in (2, 6):
+    for depth in (3, 6):
         kept = [0, 0]  # now, at the peak
 
         class Kept:

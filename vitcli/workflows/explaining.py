@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vitcli.attention.evidence import Evidence
 from vitcli.attention.fusion import fuse_heads, fused_relevance, patch_map, sink_share
@@ -56,6 +57,7 @@ class Explainer:
         self.question = question
         self._seeds = tuple(seeds) or tuple(range(len(images)))
         self._depth = model.config.depth
+        self._num_read = model.num_read
         self._row = model.pooling_row()
         if question.query is not None:
             self._row = torch.zeros_like(self._row)
@@ -162,12 +164,12 @@ class Explainer:
         lowest = min(self._layers_for("gradients", "layer gradients", "tokens"), default=self._depth + 1)
         with capture_attention(self.model, watched) as self.probabilities:
             tokens = self.model.embed(self.images)
-            for layer, block in enumerate(self.model.blocks):
+            for layer in range(self._depth):
                 if layer >= lowest:
                     self._entering[layer] = tokens
-                tokens = block(tokens)
+                tokens = self._through(layer, tokens, reads_all=layer in watched)
         if lowest <= self._depth:
-            self._entering[self._depth] = tokens
+            self._entering[self._depth] = tokens[:, : self._num_read]
         return self._classified(tokens)
 
     @contextmanager
@@ -206,12 +208,13 @@ class Explainer:
                         capture_attention(self.model, watched & {layer}) as attention,
                         capture_tokens(self.model, layer) as tokens,
                     ):
-                        leaving = self.model.blocks[layer](entering)
+                        leaving = self._through(layer, entering)
                     wanted = [tokens[layer], *attention.values(), *([entering] if layer > lowest else ())]
                     gradients = torch.autograd.grad(leaving, wanted, slope)
                     if attention:
                         pair = self._heads(gradients[1]), self._heads(attention[layer].detach())
-                        found.relevances[layer] = fused_relevance(*pair, self.question.options.fusion)
+                        relevance = fused_relevance(*pair, self.question.options.fusion)
+                        found.relevances[layer] = _square(relevance)
                     if layer == self._token_layer:
                         found.tokens, found.token_gradients = tokens[layer].detach(), gradients[0]
                     slope = gradients[-1]  # of what entered, but for the lowest layer
@@ -225,12 +228,18 @@ class Explainer:
             with self._computing():
                 for layer in self._layers_for("layer gradients"):
                     with capture_attention(self.model, [layer]) as seen:
-                        leaving = self.model.blocks[layer](self._entering[layer])
+                        leaving = self._through(layer, self._entering[layer])
                     score = self._score(self._classified(leaving), slot)
                     (gradient,) = torch.autograd.grad(score, [seen[layer]])
-                    found[layer] = fuse_heads(self._heads(gradient).relu(), self.question.options.fusion)
+                    found[layer] = _square(fuse_heads(self._heads(gradient).relu(), self.question.options.fusion))
             self._layer_gradients = {slot: found}
         return self._layer_gradients[slot]
+
+    def _through(self, layer: int, tokens: Tensor, *, reads_all: bool = False) -> Tensor:
+        """The tokens that leave a block; of the last one only those that are read, (B, n, D), as the others have no effect."""
+        is_last = layer == self._depth - 1
+        output: Tensor = self.model.blocks[layer](tokens, self._num_read if is_last and not reads_all else None)
+        return output
 
     def _classified(self, tokens: Tensor) -> Tensor:
         """The logits of tokens that leave a block."""
@@ -249,6 +258,11 @@ class Explainer:
                 total += gradient.view(len(some), *self.images.shape).sum(dim=0)
             self._pixel_gradients = {slot: total / steps}
         return self._pixel_gradients[slot]
+
+
+def _square(rows: Tensor) -> Tensor:
+    """(B, n, N) -> (B, N, N): gradients of tokens that have no effect are 0."""
+    return F.pad(rows, (0, 0, 0, rows.shape[2] - rows.shape[1]))
 
 
 @dataclass(slots=True)
