@@ -3,10 +3,12 @@
     uv run python benchmarks/attention_cost.py
 
 A plain forward pass of 8 images in inference mode is the unit; methods and forward passes take turns, and medians are
-compared. Then the memory that one batch needs at its peak, beyond weights and input, where one layer is asked for and where
-all are, and how much of it comes with each layer: it must not be more than the layer's attention probabilities take. Last,
-a folder of 500 images is explained from end to end by the command itself, and so are 50: the process must need as much
-memory for both. Memory is what Linux counts for a whole process, which is told to give back at once what it frees.
+compared. Then the memory that one batch needs at its peak, beyond weights and input, for the last layer, the last four and
+all, and how much comes with each of the others: it must not be more than a layer's attention probabilities take. Methods
+with gradients also need, once, what a block of which all tokens are read keeps while it is computed anew; of the last block
+they read few. Last, a folder of 500 images is explained from end to end by the command itself, and so are 50: the process
+must need as much memory for both. Memory is what Linux counts for a whole process, which is told to give back at once what
+it frees.
 """
 
 import argparse
@@ -32,6 +34,8 @@ from vitcli.workflows.question import Question
 BATCH = 8
 MEMORY = ("classic", "rollout", "relevance", "grad-rollout", "legrad")
 """Methods that use attention of all layers."""
+SOME = 4
+"""Layers from which on nothing is needed once only."""
 GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """For the C library's allocator, so that memory at its peak is memory in use."""
 
@@ -107,10 +111,10 @@ def compare_memory() -> None:
 
     print(f"{'forward':13} {peak('forward', 1):4.0f} MB at the peak")
     for name in MEMORY:
-        one, every = peak(name, 1), peak(name, config.depth)
+        one, some, every = (peak(name, layers) for layers in (1, SOME, config.depth))
         print(
-            f"{name:13} {one:4.0f} MB for a layer, {every:4.0f} MB for {config.depth}:"
-            f" {(every - one) / (config.depth - 1):.1f} MB more with each"
+            f"{name:13} {one:4.0f} MB for the last layer, {some:4.0f} MB for {SOME}, {every:4.0f} MB for {config.depth}:"
+            f" {(every - some) / (config.depth - SOME):.1f} MB more with each of those"
         )
 
 

@@ -65,7 +65,8 @@ class Explainer:
         self.probabilities: Mapping[int, Tensor] = {}
         """layer -> A_l, (B, H, N, N); of the layers whose attention itself is wanted."""
         self._entering: dict[int, Tensor] = {}
-        """layer -> the tokens that enter the block, (B, N, D); of those that gradients are carried through."""
+        """layer -> the tokens that enter the block, (B, N, D); of those that gradients are carried through, and what leaves
+        the last one."""
         with self._computing(gradients=False):
             logits = self._watched_forward()
         if not logits.isfinite().all():
