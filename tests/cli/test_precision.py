@@ -10,7 +10,7 @@ from vitcli.core.errors import UsageError
 from vitcli.core.events import ignore
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
-from vitcli.engine.device import fingerprint, has_bfloat16, seed_everything
+from vitcli.engine.device import fingerprint, seed_everything
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_api import attention_map
 from vitcli.workflows.loading import load_model
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def train(run_cli, tiny, tmp_path):
     def run(*words):
         where = ("--output-dir", tmp_path, "--device", "cpu")
-        return run_cli("train", "digits", *tiny, "--name", "run", *where, *words)
+        return run_cli("train", "digits", *tiny, "--amp", "auto", "--name", "run", *where, *words)
 
     return run
 
@@ -67,8 +67,8 @@ def test_what_is_none_of_the_three_is_refused_with_the_nearest(run_cli, option):
 # what is chosen, recorded and honoured
 
 
-@pytest.mark.skipif(has_bfloat16(CPU), reason="this processor computes in bfloat16, so there is something to measure")
 def test_a_processor_without_bfloat16_measures_nothing_and_computes_in_float32(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIT_BFLOAT16", "no")
     monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "data"))
     outcome = train()
     assert outcome.code == 0, outcome.err
@@ -123,9 +123,9 @@ def test_inference_computes_as_training_was_told_or_as_its_run_did_here(trained_
     assert with_provenance(trained_run, tmp_path / "it.safetensors", **changes).precision.name == expected
 
 
-@pytest.mark.skipif(has_bfloat16(CPU), reason="this processor computes in bfloat16")
 @pytest.mark.parametrize("machine", [{**HERE, "torch": "1.0"}, {**HERE, "threads": 99}, None])
-def test_what_another_machine_chose_does_not_count_here(trained_run, tmp_path, machine):
+def test_what_another_machine_chose_does_not_count_here(trained_run, tmp_path, monkeypatch, machine):
+    monkeypatch.setenv("VIT_BFLOAT16", "no")
     computed = {"inference": "bfloat16", "training": "bfloat16", "machine": machine}
     loaded = with_provenance(trained_run, tmp_path / "it.safetensors", amp="auto", computed=computed)
     assert loaded.precision.name == "float32"

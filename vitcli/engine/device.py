@@ -89,13 +89,29 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-@functools.cache
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16, and does not merely emulate it."""
+    """Tell whether a device computes in bfloat16, and does not merely emulate it.
+
+    ``$VIT_BFLOAT16`` (``yes`` or ``no``) overrides what torch knows of the processor, which a virtual machine may hide.
+
+    Raises:
+        DeviceError: another value of ``$VIT_BFLOAT16``.
+    """
     if device.type == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _processor_has_bfloat16()
+        return _gpu_has_bfloat16(device)
+    if device.type != "cpu":
+        return False
+    if told := os.environ.get("VIT_BFLOAT16"):
+        if told not in {"yes", "no"}:
+            raise DeviceError(f"VIT_BFLOAT16 = {told!r} is neither yes nor no", hint="export VIT_BFLOAT16=no")
+        return told == "yes"
+    return torch.backends.mkldnn.is_available() and _processor_has_bfloat16()
+
+
+@functools.cache
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _processor_has_bfloat16() -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitcli.core.memory import is_out_of_memory
 from vitcli.engine.device import Precision
 
 Work = Literal["training", "inference"]
@@ -73,8 +74,16 @@ def seconds_per_image(
         images = torch.randn(1, *image_shape, device=device)
         for precision in precisions.values():  # the first step of all loads libraries and takes memory
             step_seconds(copy, images, work, precision)
-        while len(images) < most_images and step_seconds(copy, images, work, precisions["float32"]) < _LONG_ENOUGH:
-            images = torch.randn(min(2 * len(images), most_images), *image_shape, device=device)
+        took = step_seconds(copy, images, work, precisions["float32"])
+        while len(images) < most_images and took < _LONG_ENOUGH:
+            more = torch.randn(min(2 * len(images), most_images), *image_shape, device=device)
+            try:
+                took = step_seconds(copy, more, work, precisions["float32"])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                break  # those that fit say enough; training finds out by itself what it has room for
+            images = more
         seconds: dict[str, list[float]] = {name: [] for name in precisions}
         started = time.perf_counter()
         for rounds in range(_MOST_ROUNDS):
