@@ -186,7 +186,7 @@ def fit(run: Run, training: Training, facts: Facts, *, state: State | None = Non
     cores = os.cpu_count() or 1
     if computing.device.type == "cpu" and processes.place.local_size > cores:
         emit(Warned(text=f"{processes.place.local_size} processes share {cores} cores: --devices {cores} is as fast"))
-    seconds = state["seconds"] if state else 0.0
+    seconds = max(state["seconds"], run.info.get("seconds", 0.0)) if state else 0.0
     model = training.model.config
     saver = RunSaver(run, config, model, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
