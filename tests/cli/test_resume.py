@@ -27,7 +27,7 @@ RunCli = Callable[..., Any]
 TINY: dict[str, dict[str, Any]] = {
     "model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32},
     "optim": {"epochs": 4, "batch_size": 4},
-    "run": {"device": "cpu", "name": "run"},
+    "run": {"device": "cpu", "name": "run", "amp": "off"},
 }
 RUN = Path("experiments/run")
 

@@ -2,22 +2,21 @@
 
 import csv
 import json
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from itertools import count
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from safetensors import safe_open
 
+from tests.processes import NEVER, Moment, vit
 from vitcli.cli.app import main
 from vitcli.core.runs import Run
 
@@ -50,44 +49,6 @@ RUNS = {
 }
 
 
-class Moment(NamedTuple):
-    """When a process is killed: as it does something with a file of its runs for the n-th time, or after a while."""
-
-    event: str = ""
-    number: int = 0
-    seconds: float = 0.0
-
-
-NEVER = Moment()
-
-
-def vit(folder: Path, words: tuple[str, ...], kill: Moment) -> None:
-    """A command in a process of its own, that is killed."""
-    os.chdir(folder)
-    numbers = count(1)
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == kill.event and "experiments" in str(arguments[0]) and next(numbers) == kill.number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-    if kill.seconds:
-        threading.Timer(kill.seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    sys.argv = ["vit", *words]
-    with (folder / "said.txt").open("a") as said:
-        sys.stdout = sys.stderr = said
-        main()
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that begin with everything imported, so that what they are killed in is the training."""
-    context = multiprocessing.get_context("forkserver")
-    modules = ("torch._dynamo", "matplotlib.figure", "vitcli.workflows.resume", "tests.cli.test_resume_killed")
-    context.set_forkserver_preload(list(modules))
-    return context
-
-
 def plain(value: Any) -> Any:
     """JSON without what a clock says."""
     if isinstance(value, dict):
@@ -113,14 +74,14 @@ def results(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def vit_on_a_slow_disk(folder: Path, words: tuple[str, ...]) -> None:
-    """A command whose second state takes a minute to get its name."""
+    """A command whose second state takes some minutes to get its name."""
     os.chdir(folder)
     numbers = count(1)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.rename" and Path(arguments[1]).name == "state.safetensors" and next(numbers) == 2:
             (folder / "is-writing").touch()
-            time.sleep(60)
+            time.sleep(300)
 
     sys.addaudithook(watch)
     sys.argv = ["vit", *words]
@@ -145,7 +106,7 @@ def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
     time.sleep(1.2)  # two signals of one moment are one
     assert process.is_alive()
     os.kill(process.pid, signal.SIGINT)
-    process.join(5)
+    process.join(60)
     assert process.exitcode == 130
     assert "stopped by Ctrl-C at once\nhint: `vit train --resume run` goes on" in (tmp_path / "said.txt").read_text()
     run = tmp_path / "experiments" / "run"
@@ -180,12 +141,14 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
         return process.exitcode
 
     assert live(whole, *begin) == 0, (whole / "said.txt").read_text()
+    counts = json.loads((whole / "counts.json").read_text())
     random = Random(list(RUNS.values()).index(options))
     run = cut / "experiments" / "run"
-    for kind in ("os.rename", "open", "seconds", "os.rename", "open"):
+    kinds = ("os.rename", "open", "step", "os.rename", "open")
+    for kind in kinds:
         words = ("train", "--resume", "run") if any(run.rglob("split.json")) else (*begin, "--overwrite")
-        number, seconds = random.randint(1, 25 if kind == "os.rename" else 75), random.uniform(0.1, 0.6)
-        kill = Moment(seconds=seconds) if kind == "seconds" else Moment(event=kind, number=number)
+        # Each try gets less than its share of the way, so that the run is not over before it is killed.
+        kill = Moment(kind, random.randint(1, counts[kind] // (len(kinds) + 1)))
         assert live(cut, *words, kill=kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
         if kind == "os.rename":
             assert any(run.rglob(".*.tmp*")) or not run.exists()  # a file was written, and had no name yet

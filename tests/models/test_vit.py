@@ -404,18 +404,18 @@ def test_names_tell_how_far_up_a_parameter_stands():
 
 @pytest.mark.parametrize("axis", AXES)
 def test_tokens_that_the_head_does_not_read_change_neither_logits_nor_gradients(axis):
-    """The last block leaves them out."""
+    """The last block leaves them out; in float64 no order of sums makes a difference that counts."""
     config = tiny(**AXES[axis])
-    model = build(config).eval()
+    model = build(config).eval().double()
 
     def outcome(num_read):
         model.num_read = num_read
         model.zero_grad()
-        logits = model(images_for(config))
+        logits = model(images_for(config).double())
         logits.square().sum().backward()
         return [logits.detach(), *(parameter.grad for parameter in model.parameters())]
 
     num_heads = 1 + (config.distillation == "head")
     assert model.num_read == (num_heads if config.pooling == "class" else None)
     for short, whole in zip(outcome(model.num_read), outcome(None), strict=True):
-        torch.testing.assert_close(short, whole, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(short, whole, rtol=1e-9, atol=1e-12)

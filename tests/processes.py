@@ -1,0 +1,62 @@
+"""Commands in processes of their own, which may be killed at a moment of the test's choice."""
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from vitcli.cli.app import main
+
+PRELOADED = (
+    *("torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "vitcli.workflows.resume"),
+    *("tests.engine.test_distributed", "tests.cli.test_distributed"),
+)
+"""Imported once, by the server from which all these processes are forked."""
+
+
+class Moment(NamedTuple):
+    """When a process is killed: as it does something for the n-th time.
+
+    That is an audit event on a file below a folder of this name, or ``step``: the gradients of a batch are there, and no
+    weight has changed.
+    """
+
+    event: str = ""
+    number: int = 0
+    folder: str = "experiments"
+
+
+NEVER = Moment()
+
+
+def vit(folder: Path, words: tuple[str, ...], kill: Moment = NEVER) -> None:
+    """Run ``vit WORDS`` in a folder, until it is killed.
+
+    What it says is left in ``said.txt``; where it ends, ``counts.json`` has how often each event happened.
+    """
+    os.chdir(folder)
+    counts = Counter[str]()
+
+    def happened(event: str) -> None:
+        counts[event] += 1
+        if kill[:2] == (event, counts[event]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in {"open", "os.rename"} and kill.folder in Path(str(arguments[0])).parts:
+            happened(event)
+
+    sys.addaudithook(watch)
+    register_optimizer_step_pre_hook(lambda *_: happened("step"))
+    sys.argv = ["vit", *words]
+    with (folder / "said.txt").open("a") as said:
+        sys.stdout = sys.stderr = said
+        try:
+            main()
+        finally:  # as a command ends with SystemExit
+            (folder / "counts.json").write_text(json.dumps(counts))
