@@ -1,17 +1,22 @@
 """What every test stands on: folders of its own, small pictures, one trained run, and the command line in process."""
 
+import gc
 import io
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
+from tests.processes import PRELOADED
 from vitcli.cli.app import main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
@@ -20,11 +25,23 @@ settings.load_profile("vit")
 
 TINY = (
     *("--epochs", "1"),
+    *("--amp", "off"),  # so that no processor is asked which precision is faster
     *("--set", "model.depth=1"),
     *("--set", "model.width=16"),
     *("--set", "model.num_heads=2"),
     *("--set", "model.mlp_width=32"),
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that start processes first, so that one worker has them all and imports everything for them once."""
+    items.sort(key=lambda item: "processes" not in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays: by now that is a million objects of libraries, looked at each time."""
+    gc.collect()
+    gc.freeze()
 
 
 class Outcome(NamedTuple):
@@ -49,6 +66,21 @@ def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: P
     for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save figures as empty pictures, but for tests in ``tests/figures`` and those marked ``pictures``.
+
+    Figures are composed all the same. To render the curves of every run took half the time of all tests.
+    """
+    if "figures" in request.path.parts or request.node.get_closest_marker("pictures"):
+        return
+
+    def savefig(_figure: Figure, path: Path, **_options: object) -> None:
+        Image.new("L", (1, 1)).save(path, format="png")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +130,14 @@ def image_folder() -> Callable[..., Path]:
         return root
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Processes that begin with everything imported: they start at once, and what they are killed in is their work."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED])
+    return context
 
 
 @pytest.fixture(scope="session")

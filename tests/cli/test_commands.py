@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from tests.processes import vit
 from vitcli import __version__
 from vitcli.core.config_files import recipe_names
 from vitcli.core.runs import Run
@@ -244,20 +246,29 @@ def test_training_that_diverges_says_so_and_marks_the_run(
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_training_with_its_weights_saved(
-    shapes: Path, tiny: Words, tmp_path: Path, number: signal.Signals, code: int
+    processes: ForkServerContext,
+    shapes: Path,
+    data_dir: Path,
+    tiny: Words,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
 ) -> None:
-    words = [sys.executable, "-m", "vitcli", "train", str(shapes), *tiny, "--epochs", "1000000", "--name", "stopped"]
+    words = ("train", str(shapes), *tiny, "--epochs", "1000000", "--name", "stopped", "--data-dir", str(data_dir))
     path = tmp_path / "experiments" / "stopped"
-    with (tmp_path / "errors.txt").open("w") as errors, subprocess.Popen(words, stderr=errors) as process:
-        try:
-            until = time.monotonic() + 60
-            while not (path / "metrics.json").exists() and process.poll() is None and time.monotonic() < until:
-                time.sleep(0.02)
-            process.send_signal(number)
-            assert process.wait(60) == code
-        finally:
-            process.kill()
-    said = (tmp_path / "errors.txt").read_text()
+    process = processes.Process(target=vit, args=(tmp_path, words))
+    process.start()
+    assert process.pid is not None
+    try:
+        until = time.monotonic() + 60
+        while not (path / "metrics.json").exists() and process.is_alive() and time.monotonic() < until:
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode == code
+    finally:
+        process.kill()
+    said = (tmp_path / "said.txt").read_text()
     assert "stopped by" in said
     assert "`vit train --resume stopped` goes on" in said
     assert "saved" in said
@@ -312,6 +323,7 @@ def test_eval_and_predict_say_the_same_of_every_image(run_cli: RunCli, folder_ru
     assert by_eval == by_predict
 
 
+@pytest.mark.pictures
 def test_eval_prints_numbers_and_stores_them_with_a_figure(run_cli: RunCli, trained_run: Path) -> None:
     outcome = run_cli("eval", "--output-dir", trained_run.parent)
     assert outcome.code == 0

@@ -1,7 +1,6 @@
 """``vit train`` in several processes: as torchrun starts them, killed and started again, stopped, and ended by errors."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -53,7 +52,6 @@ def vit(folder: Path, words: tuple[str, ...], kill_at: int) -> None:
 def launch(folder: Path, *words: str, restarts: int = 0, kill_at: int = 0) -> None:
     """As ``torchrun --nproc-per-node 2 --max-restarts N -m vitcli WORDS``, with processes that have torch already."""
     folder.mkdir(exist_ok=True)
-    multiprocessing.set_forkserver_preload(["torch._dynamo", "vitcli.workflows.resume", "tests.cli.test_distributed"])
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -78,7 +76,9 @@ def epochs_of(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def words(shapes: Path, data_dir: Path, tiny: tuple[str, ...]) -> tuple[str, ...]:
+def words(processes: object, shapes: Path, data_dir: Path, tiny: tuple[str, ...]) -> tuple[str, ...]:
+    """Options of every run; ``launch`` forks from the server that ``processes`` has told what to import."""
+    assert processes
     return ("train", str(shapes), *tiny, *LENGTH, *SETTINGS, "--data-dir", str(data_dir))
 
 

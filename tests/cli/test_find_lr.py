@@ -22,6 +22,7 @@ from vitcli.workflows.find_lr import find_lr
 RunCli = Callable[..., Outcome]
 
 
+@pytest.mark.pictures
 def test_the_digits_get_a_rate_that_trains_and_a_figure_and_no_run(run_cli: RunCli, tmp_path: Path) -> None:
     outcome = run_cli("train", "digits", "--find-lr", "--json", "--device", "cpu", "--lr", "0.02")
     assert outcome.code == 0, outcome.err

@@ -77,6 +77,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 # --- what is printed and kept ---
 
 
+@pytest.mark.pictures
 @pytest.mark.usefixtures("own_data")
 def test_digits_are_drawn_without_any_option(run_cli: RunCli, tmp_path: Path) -> None:
     outcome = run_cli("preview")

@@ -6,7 +6,6 @@ One process that takes the two shares of a batch as its parts has the same sums,
 """
 
 import faulthandler
-import multiprocessing
 import os
 import socket
 from dataclasses import replace
@@ -318,11 +317,8 @@ def free_port():
         return one.getsockname()[1]
 
 
-def found_by_two(folder, tasks):
+def found_by_two(context, folder, tasks):
     """What two processes found, by rank."""
-    context = multiprocessing.get_context("forkserver")
-    # imported once, not by each of them
-    context.set_forkserver_preload(["torch._dynamo", "torch.distributed.fsdp", "tests.engine.test_distributed"])
     port = free_port()
     processes = [context.Process(target=one_of_two, args=(rank, port, folder, tasks)) for rank in (0, 1)]
     for process in processes:
@@ -334,14 +330,14 @@ def found_by_two(folder, tasks):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(processes, tmp_path_factory):
     """What two processes found, by rank, and their folder."""
     folder = tmp_path_factory.mktemp("both")
     tasks = {
         task.__name__: task
         for task in (train_cases, train_in_float32, sum_up, remember, stop_one, lose_the_loss, fail_in_turn)
     } | {"go_on": partial(go_on, folder=folder)}
-    return found_by_two(folder, tasks), folder
+    return found_by_two(processes, folder, tasks), folder
 
 
 def tensors_of(state, above=""):

@@ -141,12 +141,12 @@ def take_parts(processes):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(processes, tmp_path_factory):
     """What two processes found, by rank, and their folder."""
     folder = tmp_path_factory.mktemp("sharded")
     stop_after(build_trainer(Processes(), **RESUMED), END_OF_EPOCH, folder / "of-one.safetensors")
     tasks = {task.__name__: task for task in (train_cases, in_half_precision, take_parts)}
-    return found_by_two(folder, tasks | {"go_on": partial(go_on, folder=folder)}), folder
+    return found_by_two(processes, folder, tasks | {"go_on": partial(go_on, folder=folder)}), folder
 
 
 def outcome(**case):
