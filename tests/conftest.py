@@ -39,9 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what stays: by now that is a million objects of libraries, looked at each time."""
+    """Spare the garbage collector what stays: by now a million objects of libraries, which it would look at each time."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let libraries take down what they have made, some of which complain otherwise."""
+    gc.unfreeze()
 
 
 class Outcome(NamedTuple):

@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -34,12 +36,15 @@ class Moment(NamedTuple):
 NEVER = Moment()
 
 
-def vit(folder: Path, words: tuple[str, ...], kill: Moment = NEVER) -> None:
-    """Run ``vit WORDS`` in a folder, until it is killed.
+def vit(
+    folder: Path, words: tuple[str, ...], kill: Moment = NEVER, environment: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Run ``vit WORDS`` in a folder, until it is killed; the environment is that of the server, and what is given.
 
     What it says is left in ``said.txt``; where it ends, ``counts.json`` has how often each event happened.
     """
     os.chdir(folder)
+    os.environ.update(environment)
     counts = Counter[str]()
 
     def happened(event: str) -> None:

@@ -5,10 +5,12 @@ import csv
 import importlib.util
 import itertools
 import json
+import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.cli.test_resume import RUN, TINY, Listener, Stopped, stopped_run, whole_results
 from tests.cli.test_resume_killed import results
+from tests.processes import NEVER, vit
 from vitcli.core.config import RunConfig
 from vitcli.core.events import Event, TrainingProgress, Warned
 from vitcli.core.files import flat
@@ -260,28 +263,18 @@ def as_json(record: Any) -> list[dict[str, Any]]:
     return []
 
 
-def vit(*commands: Sequence[object]) -> str:
-    """One after the other, in a process of its own: W&B's client keeps threads, processes and hooks."""
-    code = """
-import json, sys
-from vitcli.cli.app import main
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["vit", *words]
-    try:
-        main()
-    except SystemExit as end:
-        assert not end.code
-"""
-    words = json.dumps([[str(word) for word in words] for words in commands])
-    done = subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 @pytest.mark.usefixtures("offline")
-def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(shapes: Path, tiny: tuple[str, ...]) -> None:
-    begin = ("train", shapes, *tiny, "--epochs", "2", "--batch-size", "4", "--name", "run", "--device", "cpu")
-    said = vit((*begin, "--wandb", "--log-steps", "2"), ("train", "--resume", "run", "--epochs", "3"))
+def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(
+    processes: ForkServerContext, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """In processes of their own: W&B's client keeps threads, processes and hooks."""
+    begin = ("train", str(shapes), *tiny, "--epochs", "2", "--batch-size", "4", "--name", "run", "--device", "cpu")
+    for words in ((*begin, "--wandb", "--log-steps", "2"), ("train", "--resume", "run", "--epochs", "3")):
+        process = processes.Process(target=vit, args=(tmp_path, words, NEVER, dict(os.environ)))
+        process.start()
+        process.join(120)
+        assert process.exitcode == 0
+    said = (tmp_path / "said.txt").read_text()
     assert "wandb" not in said.lower()  # neither our warning nor its client's talk
     assert not {"\r", "\x1b", "\b"} & set(said)  # a log of plain lines
     assert "ETA" in said

@@ -1,11 +1,11 @@
 """Where a batch does not fit into memory, its parts are halved, and the step is as if they had been so small at once."""
 
+import ctypes
 import json
-import os
 import re
-import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -226,40 +226,42 @@ def test_memory_for_less_than_an_image_judges_nothing():
 # real memory
 
 
-REAL = """
-import json, resource, sys
-import torch
-from tests.engine.test_trainer import Batches, build_model, build_trainer
-from vitcli.core.events import Warned
+def train_with_little_memory(answer):
+    """Write into a file how many micro-batches there had to be, whether the weights are theirs, and what was said."""
+    import resource
 
-def trainer(size, parts, events=None):
-    model = build_model(depth=4, width=32, mlp_width=128, patch_size=(1, 1), dropout=0.1)
-    batches = Batches(size=size, batch_size=size)
-    return build_trainer(model, train=batches, val=[(batches.images[:2], batches.labels[:2])], events=events,
-                         grad_accum_steps=parts, epochs=1, optimizer="sgd")
+    ctypes.CDLL(None).mallopt(-3, 65536)  # M_MMAP_THRESHOLD: what is freed is free, not kept in pieces
 
-trainer(16, 1).fit()  # loads libraries, and starts threads
-words = dict(line.split(":", 1) for line in open("/proc/self/status"))
-used = int(words["VmSize"].split()[0]) * 1024
-events = []
-tight = trainer(768, 1, events)
-unlimited = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (used + 120 * 2**20, unlimited[1]))
-tight.fit()
-resource.setrlimit(resource.RLIMIT_AS, unlimited)
-plain = trainer(768, tight.micro_batches.count)
-plain.fit()
-same = all(torch.equal(a, b) for a, b in zip(tight.model.parameters(), plain.model.parameters()))
-print(json.dumps([tight.micro_batches.count, same, [event.text for event in events if isinstance(event, Warned)]]))
-"""
+    def trainer(size, parts, events=None):
+        model = build_model(depth=4, width=32, mlp_width=128, patch_size=(1, 1), dropout=0.1)
+        batches = Batches(size=size, batch_size=size)
+        settings = {"grad_accum_steps": parts, "epochs": 1, "optimizer": "sgd"}
+        val = [(batches.images[:2], batches.labels[:2])]
+        return build_trainer(model, train=batches, val=val, events=events, **settings)
+
+    trainer(16, 1).fit()  # loads libraries, and starts threads
+    events = []
+    tight = trainer(768, 1, events)
+    facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    used = int(facts["VmSize"].split()[0]) * 1024
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 120 * 2**20, unlimited[1]))
+    tight.fit()
+    resource.setrlimit(resource.RLIMIT_AS, unlimited)
+    plain = trainer(768, tight.micro_batches.count)
+    plain.fit()
+    same = all(map(torch.equal, tight.model.parameters(), plain.model.parameters()))
+    said = [event.text for event in events if isinstance(event, Warned)]
+    answer.write_text(json.dumps([tight.micro_batches.count, same, said]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process so")
-def test_a_process_whose_memory_is_limited_trains_to_the_same_bits():
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is free, not kept in pieces
-    answer = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=False, env=environment)
-    assert answer.returncode == 0, answer.stderr
-    count, same, said = json.loads(answer.stdout)
+def test_a_process_whose_memory_is_limited_trains_to_the_same_bits(processes, tmp_path):
+    process = processes.Process(target=train_with_little_memory, args=(tmp_path / "answer.json",))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    count, same, said = json.loads((tmp_path / "answer.json").read_text())
     said = [text for text in said if "memory" in text]
     assert count > 1
     assert same

@@ -76,8 +76,9 @@ def overlapping(boxes: Sequence[tuple[str, NDArray[np.float64]]]) -> list[tuple[
     ]
 
 
-@pytest.mark.parametrize("count", [1, 2, 25])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 600, 800), (3, 90, 30)])
+@pytest.mark.parametrize(
+    ("count", "shape"), [(1, (3, 600, 800)), (2, (3, 90, 30)), (25, (1, 8, 8)), (25, (3, 600, 800)), (25, (3, 90, 30))]
+)
 def test_samples_keep_their_shape_and_their_names_apart(
     tmp_path: Path, drawn: list[Figure], count: int, shape: tuple[int, int, int]
 ) -> None:
@@ -108,9 +109,14 @@ def test_samples_show_the_pixels_that_they_get(drawn: list[Figure], tmp_path: Pa
     assert all(axes.images[0].get_clim() == (0, 255) for axes in drawn[0].axes)
 
 
-@pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize(
-    ("stored", "seen"), [((1, 8, 8), (1, 8, 8)), ((3, 384, 512), (3, 384, 384)), ((1, 28, 28), (1, 14, 56))]
+    ("rows", "stored", "seen"),
+    [
+        (1, (1, 8, 8), (1, 8, 8)),
+        (4, (3, 384, 512), (3, 384, 384)),
+        (1, (1, 28, 28), (1, 14, 56)),
+        (4, (1, 28, 28), (1, 14, 56)),
+    ],
 )
 def test_augmentations_keep_their_shape_and_their_names_apart(
     tmp_path: Path, drawn: list[Figure], rows: int, stored: tuple[int, ...], seen: tuple[int, ...]
@@ -132,8 +138,7 @@ def test_augmentations_keep_their_shape_and_their_names_apart(
     assert all(box[0] >= -1 and box[2] <= drawn[0].bbox.width + 1 for _, box in placed)
 
 
-@pytest.mark.parametrize("count", [2, 40, 41, 1000])
-@pytest.mark.parametrize("splits", [2, 3])
+@pytest.mark.parametrize(("count", "splits"), [(2, 3), (40, 3), (41, 2), (1000, 3)])
 def test_classes_few_and_many(tmp_path: Path, drawn: list[Figure], count: int, splits: int) -> None:
     random = np.random.default_rng(count)
     counts = [(name, random.integers(0, 5000, count).tolist()) for name in ("train", "val", "test")[:splits]]
