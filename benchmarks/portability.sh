@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Run the whole test suite as other processors, thread counts, Python versions and library versions would, and print a
+# table of what passed. One run after the other, in a clean clone; takes about as many times as long as the tests.
+#
+#     bash benchmarks/portability.sh              # every row
+#     bash benchmarks/portability.sh avx2 lowest  # rows whose name contains one of these words
+#
+# The logs stay in $PORTABILITY_LOGS (by default a new folder below /tmp).
+set -uo pipefail
+cd "$(dirname "$0")/.."
+logs=${PORTABILITY_LOGS:-$(mktemp -d)}
+mkdir -p "$logs"
+clone=$(mktemp -d)
+trap 'kill "${busy:-}" 2>/dev/null; rm -rf "$clone"' EXIT
+git clone -q . "$clone"
+
+newest=${PORTABILITY_PYTHON:-3.14} # a version, which uv fetches if need be, or the path of an interpreter
+
+# name | variables | options of `uv run`
+rows="
+as it is||
+ATEN_CPU_CAPABILITY=default|ATEN_CPU_CAPABILITY=default|
+ATEN_CPU_CAPABILITY=avx2|ATEN_CPU_CAPABILITY=avx2|
+ONEDNN_MAX_CPU_ISA=AVX2|ONEDNN_MAX_CPU_ISA=AVX2|
+MKL_ENABLE_INSTRUCTIONS=AVX2|MKL_ENABLE_INSTRUCTIONS=AVX2|
+2 threads|OMP_NUM_THREADS=2|
+4 threads|OMP_NUM_THREADS=4|
+VIT_BFLOAT16=yes|VIT_BFLOAT16=yes|
+VIT_BFLOAT16=no|VIT_BFLOAT16=no|
+beside a busy process||
+newest Python||--python $newest
+lowest versions, Python 3.11||--python 3.11 --resolution lowest-direct
+"
+
+is_wanted() { # name words...
+  local name=$1 word
+  shift
+  [ $# = 0 ] && return 0
+  for word in "$@"; do [[ $name == *"$word"* ]] && return 0; done
+  return 1
+}
+
+failed=0
+printf '%-30s %-52s %s\n' run result seconds
+while IFS='|' read -r name variables options; do
+  [ -n "$name" ] && is_wanted "$name" "$@" || continue
+  log=$logs/${name//[^a-zA-Z0-9._-]/-}.txt
+  environment=venv-$(echo "${options:-newest}" | tr -c 'a-zA-Z0-9.\n' -)
+  if [ "$name" = "beside a busy process" ]; then
+    python3 -c 'while True: sum(range(10**6))' &
+    busy=$!
+  fi
+  started=$SECONDS
+  # shellcheck disable=SC2086 # words are separate options
+  (cd "$clone" && rm -f uv.lock && env $variables UV_PROJECT_ENVIRONMENT="$clone/$environment" uv run -q $options pytest) \
+    >"$log" 2>&1 </dev/null || failed=1
+  printf '%-30s %-52s %s\n' "$name" "$(grep -aE '^[0-9]+ (passed|failed).* in ' "$log" | tail -n 1 | sed 's/ in .*//')" $((SECONDS - started))
+  [ -z "${busy:-}" ] || kill "$busy"
+  busy=
+done <<<"$rows"
+echo "logs: $logs"
+exit $failed
