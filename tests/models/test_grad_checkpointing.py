@@ -43,8 +43,9 @@ def build_model(*, recomputes, part="all", **changes):
 def gradients(model, forward=None, precision=None):
     """Loss and gradients of a step, with its draws, and what is drawn after it."""
     torch.manual_seed(3)
+    images = IMAGES.to(model.class_token.dtype)
     with (precision or Precision(CPU, amp="off", dtype="bfloat16")).autocast():
-        loss = F.cross_entropy((forward or model)(IMAGES).float(), LABELS)
+        loss = F.cross_entropy((forward or model)(images), LABELS)
     loss.backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {"loss": loss.detach(), **found, "next": torch.rand(3)}
@@ -76,12 +77,16 @@ def test_gradients_are_the_same_bits_where_a_part_is_trained(part):
 
 
 def test_a_compiled_model_recomputes_too():
+    """In float64, for what is compiled may sum in another order."""
     torch.compiler.reset()
     precision = Precision(CPU, amp="off", dtype="bfloat16")
-    model = build_model(recomputes=True)
-    parts = MicroBatches(1, emit=ignore)
-    forward = compiled(model, [IMAGES], precision, parts=parts, required=True, emit=ignore, backend="aot_eager")
-    assert_same_bits(gradients(model, forward), gradients(build_model(recomputes=False)))
+    model = build_model(recomputes=True).double()
+    parts, backend = MicroBatches(1, emit=ignore), "aot_eager"
+    forward = compiled(model, [IMAGES.double()], precision, parts=parts, required=True, emit=ignore, backend=backend)
+    ours, plain = gradients(model, forward), gradients(build_model(recomputes=False).double())
+    assert ours.keys() == plain.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
 
 
 def bytes_kept(model):
