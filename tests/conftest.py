@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from tests.processes import PRELOADED
 from vitcli.cli.app import main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
+os.environ.setdefault("VIT_BFLOAT16", "no")  # so that what a test computes does not hang on what is faster here
 settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=50)
 settings.load_profile("vit")
 
@@ -81,6 +81,8 @@ def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """
     if "figures" in request.path.parts or request.node.get_closest_marker("pictures"):
         return
+
+    from matplotlib.figure import Figure
 
     def savefig(_figure: Figure, path: Path, **_options: object) -> None:
         Image.new("L", (1, 1)).save(path, format="png")

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from torch.optim.optimizer import register_optimizer_step_pre_hook
-
 from vitcli.cli.app import main
 
 PRELOADED = (
@@ -43,6 +41,8 @@ def vit(
 
     What it says is left in ``said.txt``; where it ends, ``counts.json`` has how often each event happened.
     """
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
     os.chdir(folder)
     os.environ.update(environment)
     counts = Counter[str]()

@@ -84,6 +84,22 @@ def test_a_processor_without_bfloat16_measures_nothing_and_computes_in_float32(t
     assert "precision" not in outcome.err
 
 
+def test_a_processor_with_bfloat16_measures_once_and_keeps_to_what_it_found(train, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIT_BFLOAT16", "yes")
+    monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "data"))
+    outcome = train()
+    assert outcome.code == 0, outcome.err
+    run = Run(tmp_path / "run")
+    computed, measured = run.info["computed"], tmp_path / "data" / "measured"
+    said = f"training in {computed['training']}, validation in {computed['inference']}"
+    assert f"precision, as measured here: {said}" in outcome.err
+    assert {computed["training"], computed["inference"]} <= {"float32", "bfloat16"}
+    assert len(list(measured.iterdir())) == 2  # of training and of inference
+    assert run_cli("eval", "--output-dir", tmp_path, "--device", "cpu").code == 0
+    assert json.loads(run.evaluation("test").read_text())["precision"] == computed["inference"]
+    assert len(list(measured.iterdir())) == 2
+
+
 def test_validation_and_eval_agree_in_mixed_precision(train, run_cli, tmp_path):
     outcome = train("--amp", "on", "--epochs", "2")
     assert outcome.code == 0, outcome.err
