@@ -83,7 +83,7 @@ def vit(folder: Path, words: tuple[str, ...], kill: Moment) -> None:
 def processes() -> ForkServerContext:
     """Processes that begin with everything imported, so that what they are killed in is the training."""
     context = multiprocessing.get_context("forkserver")
-    modules = ("torch._dynamo", "matplotlib.figure", "vitcli.workflows.resume", "tests.cli.test_resume_killed")
+    modules = ("matplotlib.figure", "vitcli.workflows.resume", "tests.cli.test_resume_killed")
     context.set_forkserver_preload(list(modules))
     return context
 
