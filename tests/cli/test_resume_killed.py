@@ -184,7 +184,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
     run = cut / "experiments" / "run"
     for kind in ("os.rename", "open", "seconds", "os.rename", "open"):
         words = ("train", "--resume", "run") if any(run.rglob("split.json")) else (*begin, "--overwrite")
-        number, seconds = random.randint(1, 25 if kind == "os.rename" else 75), random.uniform(0.1, 0.6)
+        number, seconds = random.randint(1, 25 if kind == "os.rename" else 75), random.uniform(0.05, 0.3)
         kill = Moment(seconds=seconds) if kind == "seconds" else Moment(event=kind, number=number)
         assert live(cut, *words, kill=kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
         if kind == "os.rename":
