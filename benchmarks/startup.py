@@ -47,30 +47,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
+    plain = {f"python -c {code}": ["-c", code] for code in ("pass", "import torch")}
+    ours = {" ".join(["vit", *(Path(word).name for word in words)]): words for words in COMMANDS}
+    programs = {**plain, **{name: ["-m", "vitcli", *words] for name, words in ours.items()}}
+    codes = {name: int(words in REFUSED) for name, words in ours.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
     with tempfile.TemporaryDirectory() as folder:
-        run(["-m", "vitcli", "train", "digits", "--epochs", "1"], folder)  # for predict
-        bare, torch = (median_seconds(["-c", code], folder, rounds) for code in ("pass", "import torch"))
-        print(f"{'python -c pass':30} {1000 * bare:5.0f} ms   {bare / torch:.2f}")
-        print(f"{'python -c import torch':30} {1000 * torch:5.0f} ms   1")
-        for words, most in COMMANDS.items():
-            code = int(words in REFUSED)
-            seconds = median_seconds(["-m", "vitcli", *words], folder, rounds, code=code)
-            imported = run(["-c", PROBE, *words], folder, code=code).stderr.splitlines()[-1] or "none of " + ", ".join(
-                HEAVY
-            )
-            shown = " ".join(Path(word).name for word in words)
-            figures = f"{1000 * seconds:5.0f} ms   {seconds / torch:.2f}" + (f" (at most {most})" if most else "")
-            print(f"{'vit ' + shown:30} {figures:36} imports {imported}")
-
-
-def median_seconds(words: list[str], folder: str, rounds: int, *, code: int = 0) -> float:
-    """Time a Python process."""
-    seconds = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        run(words, folder, code=code)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+        run(["-m", "vitcli", "train", "digits", "--epochs", "1"], folder)  # for those that need a model
+        for _ in range(rounds):
+            for name, words in programs.items():  # in turn, so that whatever else happens hits all alike
+                started = time.perf_counter()
+                run(words, folder, code=codes.get(name, 0))
+                seconds[name].append(time.perf_counter() - started)
+        torch = statistics.median(seconds["python -c import torch"])
+        for name in programs:
+            median = statistics.median(seconds[name])
+            figures = f"{name:30} {1000 * median:5.0f} ms   {median / torch:.2f}"
+            if name in ours:
+                most = f"(at most {COMMANDS[ours[name]]})" if COMMANDS[ours[name]] else ""
+                imported = run(["-c", PROBE, *ours[name]], folder, code=codes[name]).stderr.splitlines()[-1]
+                figures += f" {most:18} imports {imported or 'none of ' + ', '.join(HEAVY)}"
+            print(figures)
 
 
 def run(words: list[str], folder: str, *, code: int = 0) -> subprocess.CompletedProcess[str]:
