@@ -79,7 +79,7 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
 
 
 def is_run(name: str, output_dir: Path) -> bool:
-    """Whether a run has this name or path."""
+    """Tell whether a run has this name or path."""
     return any((path / "run.json").is_file() for path in (Path(name), output_dir / name))
 
 

@@ -80,7 +80,7 @@ def stated_again(stored: TrainConfig, layers: Sequence[Settings]) -> list[Settin
 
 
 def paths_of(data: DataConfig) -> dict[str, str]:
-    """Files that settings name, as they are called from everywhere."""
+    """Give the files that settings name their whole paths."""
     given = {"labels": data.labels, "label_map": data.label_map}
     folder = Path(data.name).expanduser()
     return {key: str(table_path(folder, Path(value).expanduser()).resolve()) for key, value in given.items() if value}
@@ -115,7 +115,7 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
 
 
 def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) -> str:
-    """What ``--pretrained`` means."""
+    """Name the weights that ``--pretrained`` means."""
     if asked.run.init_from:
         raise UsageError("--pretrained and --init-from both say where to start", hint="leave one out")
     if not names_model:
@@ -126,7 +126,7 @@ def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) 
 
 
 def _names_model(layers: Sequence[Settings]) -> bool:
-    """Whether an architecture is asked for."""
+    """Tell whether an architecture is asked for."""
     return any("name" in layer.get("model", {}) for layer in layers)
 
 
