@@ -30,7 +30,7 @@ for words in json.loads(sys.argv[1]):
         codes.append(0)
     except SystemExit as end:
         codes.append(end.code or 0)
-print(json.dumps({"codes": codes, "modules": sorted({name.partition(".")[0] for name in sys.modules})}), file=sys.stderr)
+print(json.dumps({"codes": codes, "modules": sorted(sys.modules)}), file=sys.stderr)
 """
 
 
@@ -80,7 +80,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def modules_after(*commands: list[str], cwd: Path, exit_code: int = 0) -> set[str]:
-    """The top-level modules that these commands load, in a Python of their own."""
+    """The modules that these commands load, in a Python of their own."""
     code = [sys.executable, "-c", REPORT_MODULES, json.dumps(commands)]
     done = subprocess.run(code, capture_output=True, text=True, cwd=cwd, check=False)
     assert done.returncode == 0, done.stderr
@@ -113,13 +113,20 @@ def test_core_stands_on_the_standard_library(path: Path) -> None:
         assert name.partition(".")[0] in sys.stdlib_module_names or re.match(r"vitcli(\.core\b|$)", name), name
 
 
+NEED_NO_TORCH = {
+    "data/store.py",
+    "workflows/listings.py",
+    "workflows/model_names.py",
+    "workflows/resumed_settings.py",
+    "workflows/stated.py",
+}
 LIGHT = [
     path
     for path in SOURCES
     if path.parent == PACKAGE
     or room_of(path) in {"core", "cli"}
     or path.name == "registry.py"
-    or relative(path) in {"data/store.py", "workflows/listings.py"}
+    or relative(path) in NEED_NO_TORCH
 ]
 
 
@@ -144,20 +151,66 @@ def test_help_and_listings_load_nothing_heavy(tmp_path: Path) -> None:
     assert not modules_after(*commands, cwd=tmp_path) & HEAVY
 
 
-def test_a_misspelt_download_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
-    assert not modules_after(["download", "cassva"], cwd=tmp_path, exit_code=1) & HEAVY
-
-
 def test_listing_runs_that_exist_loads_nothing_heavy(trained_run: Path) -> None:
     assert not modules_after(["runs", "--output-dir", str(trained_run.parent)], cwd=trained_run) & HEAVY
 
 
-def test_predicting_and_training_on_prepared_images_do_without_torchvision(
-    trained_run: Path, digit: Path, tiny: tuple[str, ...], tmp_path: Path
+MISTAKES = """
+train casava
+train casava --dry-run
+train casava --find-lr
+train casava --folds 3
+train casava --devices 2
+train ./photso
+train file.txt
+train kaggle:a/b/c
+train . --labels lost.csv
+train digits --model vit-tinny
+train digits --recipe digts
+train digits --init-from deit-tinny
+train digits --init-from lost.pth
+train digits --teacher nobody
+train digits --device gpu
+train digits --class-weights balnced
+train digits --name shared {runs}
+train --resume nobody
+train --resume shared --lr 0.1 {runs}
+train --from-run nobody
+train --from-run shared casava {runs}
+train --from-run shared --model vit-tinny {runs}
+preview casava
+predict lost.jpg
+predict lost*.jpg
+predict file.txt
+predict file.txt --device gpu
+predict file.txt --model shred {runs}
+predict --submission rows.csv --model nobody
+eval
+eval --model nobody
+eval casava {runs}
+attention-map lost.png
+attention-map file.txt --method rolout
+attention-map file.txt --cmap virids {runs}
+attention-map file.txt --model nobody
+attention-map --dataset casava {runs}
+export nobody
+export --format onxx
+download cassva
+"""
+
+
+def test_what_is_misspelt_is_refused_before_torch_is_loaded(trained_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("text")
+    filled = MISTAKES.replace("{runs}", f"--output-dir {trained_run.parent}")
+    modules = modules_after(*map(str.split, filled.strip().splitlines()), cwd=tmp_path, exit_code=1)
+    assert not modules & (HEAVY - {"numpy", "PIL", "matplotlib"})
+
+
+def test_commands_with_a_model_do_without_what_is_slow_to_load(
+    digit: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    predict = ["predict", str(digit), "--model", str(trained_run)]
-    train = ["train", "digits", *tiny]
-    modules = modules_after(predict, train, cwd=tmp_path)
+    commands = [["train", "digits", *tiny], ["predict", str(digit)], ["eval"], ["attention-map", str(digit)]]
+    modules = modules_after(*commands, cwd=tmp_path)
     assert "torch" in modules
-    assert "torchvision" not in modules
-    assert "sklearn" not in modules
+    slow = {"torchvision", "sklearn", "scipy", "torch._dynamo", "sympy", "matplotlib.pyplot", "transformers", "timm"}
+    assert not modules & slow

@@ -11,6 +11,7 @@ from vitcli.engine.compiling import compiled as compile_model
 from vitcli.engine.compiling import is_worth_compiling
 from vitcli.engine.device import Precision
 from vitcli.engine.micro_batches import MicroBatches
+from vitcli.models.layers import resampling
 from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
@@ -31,7 +32,8 @@ def build_model():
 
 def compiled(model, *examples, parts=None, required=True, emit=ignore, **options):
     parts = parts or MicroBatches(1, emit=emit, training=True)
-    return compile_model(model, examples, FLOAT32, parts=parts, required=required, emit=emit, **options)
+    options = {"parts": parts, "required": required, "constants": [resampling], "emit": emit, **options}
+    return compile_model(model, examples, FLOAT32, **options)
 
 
 def broken(_graph, _inputs):
@@ -114,7 +116,7 @@ def test_every_size_of_images_is_compiled_before_training_and_none_in_it():
         return graph
 
     small = IMAGES[..., :4, :4]
-    forward = compiled(build_model(), IMAGES, small, emit=events.append, backend=counted)
+    forward = compiled(build_model(), IMAGES, small, emit=events.append, backend=counted, fullgraph=True)
     times = len(compilations)
     assert times > 1
     assert [event.text for event in events] == ["compiling the model for 2 sizes of images"]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from vitcli.attention.registry import DEFAULT_METHOD, METHODS
+from vitcli.attention.registry import DEFAULT_METHOD, METHODS, parse_methods
 from vitcli.cli.attention_trust import show_trust
 from vitcli.cli.console import listening, percent, print_facts, print_json, stderr, stdout
 from vitcli.cli.inline_images import can_show, show_image
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
 from vitcli.core.errors import UsageError
+from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
     from vitcli.workflows.attention_report import AttentionReport, ExplainedImage
@@ -215,15 +216,24 @@ def attention_map(
     if not images and not (dataset or split or sheet or score or check):
         raise typer.BadParameter("IMAGE..., or --split test for images of the data set that the model was trained on")
     chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")
-    with listening() as emit:
+    from vitcli.data.store import check_dataset
+    from vitcli.figures.attention_style import Style
+    from vitcli.workflows.images import image_files
+    from vitcli.workflows.model_names import check_model
+
+    parse_methods(methods or ())  # what does not exist is said before torch is imported
+    image_files(images or ())
+    check_model(model, output_dir=output_dir, device=device)
+    check_dataset(dataset)
+    style = Style(cmap=cmap, alpha=alpha, norm=norm.value, interp=interp.value, min_size=min_size)
+    with importing():
         from vitcli.attention.evidence import Options
-        from vitcli.figures.attention_style import Style
         from vitcli.workflows.attention_images import ImageSource
         from vitcli.workflows.attention_map import attention_maps
         from vitcli.workflows.attention_pictures import Drawing
         from vitcli.workflows.attention_question import Wanted
         from vitcli.workflows.attention_trust import judge_attention
-
+    with listening() as emit:
         source = ImageSource(
             inputs=images or (),
             model=model,
@@ -257,14 +267,11 @@ def attention_map(
             gif=gif,
             page=html,
             full=full,
-            style=Style(cmap=cmap, alpha=alpha, norm=norm.value, interp=interp.value, min_size=min_size),
+            style=style,
             arrays=arrays.value,
         )
         report = attention_maps(source, wanted, drawing, sheet=bool(sheet), output=output, emit=emit)
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+    print_json(report) if as_json else _print(report)
     if any(each.error for each in report.images):
         raise typer.Exit(1)
 

@@ -20,6 +20,7 @@ from vitcli.cli.options import (
     OfflineOption,
     OutputDirOption,
 )
+from vitcli.core.importing import importing
 
 _TOP = 5
 """Among so few classes the right one is always in the top 5."""
@@ -56,9 +57,14 @@ def evaluate(
 ) -> None:
     """Judge a model on images that it has not seen: loss, accuracies, every class, confusion matrix."""
     asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
-    with listening() as emit:
-        from vitcli.workflows.evaluate import evaluate as evaluate_workflow
+    from vitcli.data.store import check_dataset
+    from vitcli.workflows.model_names import check_models
 
+    check_models(model, output_dir=output_dir, device=device)  # what is not there is said before torch is imported
+    check_dataset(dataset, labels=labels or "")
+    with importing():
+        from vitcli.workflows.evaluate import evaluate as evaluate_workflow
+    with listening() as emit:
         result = evaluate_workflow(
             dataset=dataset,
             model=model,

@@ -7,6 +7,7 @@ import typer
 
 from vitcli.cli.console import listening, print_facts, print_json
 from vitcli.cli.options import EXPERIMENTS, JsonOption, OfflineOption, OutputDirOption
+from vitcli.core.importing import importing
 
 
 def export(
@@ -26,9 +27,14 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model for another library, and check there that it computes the same."""
-    with listening() as emit:
-        from vitcli.workflows.export import export as export_workflow
+    from vitcli.models.export.registry import EXPORTS
+    from vitcli.workflows.model_names import check_model
 
+    EXPORTS[format]  # what does not exist is said before torch is imported
+    check_model(model, output_dir=output_dir)
+    with importing():
+        from vitcli.workflows.export import export as export_workflow
+    with listening() as emit:
         result = export_workflow(
             model,
             format=format,

@@ -20,6 +20,7 @@ from vitcli.cli.options import (
     OutputDirOption,
 )
 from vitcli.core.files import write_text
+from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
     from vitcli.workflows.predict import Prediction
@@ -56,9 +57,14 @@ def predict(
     if submission:
         _submit(submission, model, output_dir, data_dir, device, batch_size, offline=offline, as_json=as_json)
         return
-    with listening() as emit:
-        from vitcli.workflows.predict import predict as predict_workflow
+    from vitcli.workflows.images import image_files
+    from vitcli.workflows.model_names import check_models
 
+    image_files(images or ())  # what is not there is said before torch is imported
+    check_models(model, output_dir=output_dir, device=device)
+    with importing():
+        from vitcli.workflows.predict import predict as predict_workflow
+    with listening() as emit:
         result = predict_workflow(
             images or (),
             model=model,
@@ -91,9 +97,12 @@ def _submit(
     offline: bool,
     as_json: bool,
 ) -> None:
-    with listening() as emit:
-        from vitcli.workflows.predict import predict_submission
+    from vitcli.workflows.model_names import check_models
 
+    check_models(model, output_dir=output_dir, device=device)
+    with importing():
+        from vitcli.workflows.predict import predict_submission
+    with listening() as emit:
         result = predict_submission(
             path,
             model=model,

@@ -22,6 +22,7 @@ from vitcli.cli.options import (
     TestFractionOption,
     ValFractionOption,
 )
+from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
     from vitcli.workflows.preview import Preview
@@ -107,7 +108,8 @@ def preview(
     }
     data = {"name": dataset, "dir": data_dir or None, **folder}
     run = {"recipe": recipe, "seed": seed, "output_dir": output_dir, "offline": offline}
-    from vitcli.core.config_files import configure, layers_of
+    from vitcli.core.config_files import layers_of
+    from vitcli.workflows.stated import HARMLESS, stated_settings
 
     chosen = {"name": model, "image_size": image_size}
     layers = layers_of(
@@ -115,10 +117,10 @@ def preview(
         config=config,
         assignments=assignments or (),
     )
-    configure(*layers)  # what is wrong with them is said before torch is imported
-    with listening() as emit:
+    stated_settings([*layers, HARMLESS])  # what is wrong with them is said before torch is imported
+    with importing():
         from vitcli.workflows.preview import preview as preview_workflow
-
+    with listening() as emit:
         result = preview_workflow(*layers, split=split.value, output=output, emit=emit)
     if as_json:
         print_json(result)

@@ -1,6 +1,5 @@
 """vit train"""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,6 @@ from vitcli.cli.options import (
 from vitcli.cli.train_kinds import carry_out
 from vitcli.cli.train_values import batch_settings, head_width
 from vitcli.core.errors import UsageError
-from vitcli.core.launch import ALONE, launched_as
 
 _DATA, _MODEL, _TUNE, _OPTIM = "Data", "Model", "Fine-tuning", "Optimisation"
 _AUGMENT, _RUN = "Augmentation and regularisation", "Run and machine"
@@ -316,8 +314,4 @@ def train(
 
     layers = layers_of(flags, config=config, assignments=assignments or ())
     settings = configure(*layers)  # what is wrong with them is said before torch is imported
-    if settings.run.devices > 1 and not (dry_run or find_lr) and launched_as() == ALONE:
-        from vitcli.workflows.launching import launch
-
-        raise typer.Exit(launch(sys.argv[1:], settings.run))
     carry_out(layers, settings, resume=resume, from_run=from_run, dry_run=dry_run, find_lr=find_lr, as_json=as_json)

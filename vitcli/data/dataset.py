@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError, some
+from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import explained, write_json
 from vitcli.core.preprocessing import Geometry, Size, format_size
@@ -21,9 +21,9 @@ from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
 from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
-from vitcli.data.registry import DATASETS, find_entry, full_name
+from vitcli.data.registry import find_entry
 from vitcli.data.sources import folder as any_folder
-from vitcli.data.store import as_folder, downloads_folder, facts_file, is_present, make, named_folder
+from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 
 _SMALL = 64
 """Images of one size up to this many pixels a side are kept as they are."""
@@ -156,12 +156,6 @@ class Dataset:
         raise DataError(f"{path} is missing", hint=f"remove {self.folder}, then try again")
 
 
-def canonical_name(name: str) -> str:
-    """A name as it is; a folder by its whole path, so that it is known from everywhere."""
-    name = full_name(name)
-    return name if find_entry(name) else str(Path(name).expanduser().resolve())
-
-
 def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, emit: Emit = ignore) -> Dataset:
     """A data set by name, fetched if need be, or a folder of images.
 
@@ -176,16 +170,10 @@ def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, 
         UsageError: neither a known name nor a folder.
     """
     make(directory)
+    check_dataset(config.name, labels=config.labels)
     if find_entry(config.name):
         return _open_named(config, directory, offline, emit)
-    path = Path(config.name).expanduser()
-    if path.exists() or path.is_absolute() or len(path.parts) > 1:
-        return _open_files(any_folder.read(path, config, emit), config, directory, emit)
-    try:
-        DATASETS[config.name]
-    except UsageError as error:
-        raise UsageError(f"{config.name!r} is neither a data set nor a folder", hint=error.hint) from None
-    raise AssertionError
+    return _open_files(any_folder.read(Path(config.name).expanduser(), config, emit), config, directory, emit)
 
 
 def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) -> Dataset:  # noqa: FBT001

@@ -5,6 +5,7 @@ An entry names the function that reads the data set, which is imported on first 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from vitcli.core.registry import Registry
 from vitcli.data.sources.kaggle_reference import PREFIX, KaggleReference, is_address
@@ -217,3 +218,9 @@ def find_entry(name: str) -> DatasetEntry | None:
     if name.startswith(PREFIX):
         return DatasetEntry(summary="from Kaggle", source=_KAGGLE, kaggle=str(KaggleReference.parse(name)))
     return None
+
+
+def canonical_name(name: str) -> str:
+    """Keep a name as it is, and give a folder its whole path, so that it is known from everywhere."""
+    name = full_name(name)
+    return name if find_entry(name) else str(Path(name).expanduser().resolve())

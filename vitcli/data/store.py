@@ -11,8 +11,9 @@ from pathlib import Path
 
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.files import write_text
-from vitcli.data.registry import find_entry
+from vitcli.data.registry import DATASETS, find_entry, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
+from vitcli.data.sources.table_file import check_table
 
 
 def data_dir(setting: str = "") -> Path:
@@ -38,6 +39,50 @@ def make(directory: Path) -> None:
         raise DataError(
             f"{directory} cannot be made: {error.strerror}", hint="--data-dir names another place for data sets"
         ) from None
+
+
+def check_dataset(name: str, *, labels: str = "") -> None:
+    """Refuse what is neither the name of a data set nor a folder, before anything is read or fetched.
+
+    Args:
+        name: what was typed; empty: nothing.
+        labels: a table of labels, if there is one.
+
+    Raises:
+        DataError: a path without a folder, or without the table that is named.
+        UsageError: neither a known name nor a path.
+    """
+    name = full_name(name)
+    if not name or find_entry(name):
+        return
+    path = Path(name).expanduser()
+    if path.exists() or path.is_absolute() or len(path.parts) > 1:
+        check_folder(path, labels=labels)
+        return
+    try:
+        DATASETS[name]
+    except UsageError as error:
+        raise UsageError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
+
+
+def check_folder(folder: Path, *, labels: str = "") -> None:
+    """Refuse a folder of images that is not there, or whose table of labels is not.
+
+    Raises:
+        DataError: one of them is missing, or something else.
+    """
+    if not folder.is_dir():
+        wanted = "a folder of class subfolders, or a name of `vit datasets`"
+        raise DataError(
+            f"{folder} is no folder", hint=f"give {'the folder that the images are in' if labels else wanted}"
+        )
+    if labels:
+        check_table(table_path(folder, Path(labels).expanduser()))
+
+
+def table_path(folder: Path, table: Path) -> Path:
+    """Find a table by what it is called from here, or from inside the folder."""
+    return table if table.exists() or not (folder / table).exists() else folder / table
 
 
 def is_present(name: str, directory: Path) -> bool:

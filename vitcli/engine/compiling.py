@@ -1,6 +1,6 @@
 """torch.compile where it is worth its time, and tried out before training relies on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ def compiled(
     *,
     parts: MicroBatches,
     required: bool,
+    constants: Iterable[Callable[..., Any]] = (),
     emit: Emit,
     **options: Any,
 ) -> Forward | None:
@@ -43,6 +44,7 @@ def compiled(
         precision: what training computes in.
         parts: in which batches are taken; there are more of them afterwards where an example does not fit into memory.
         required: it is an error if it does not work, for example without a C++ compiler; else a warning.
+        constants: functions whose result depends on their arguments alone; it becomes a part of what is compiled.
         emit: told about it.
         options: of torch.compile.
 
@@ -67,6 +69,8 @@ def compiled(
         return fast, {images.shape for images in first_parts}
 
     try:
+        for function in constants:
+            torch.compiler.assume_constant_result(function)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             model.train()
             fast, shapes = parts.fitted(first_steps, len(examples[0]))

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitcli.core.errors import DeviceError, did_you_mean
-
-_KINDS = ("auto", "cpu", "cuda", "mps")
+from vitcli.core.devices import parse_device
+from vitcli.core.errors import DeviceError
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,11 +25,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         DeviceError: an unknown name, or a device that this machine lacks.
     """
-    kind, _, index = name.partition(":")
-    if kind not in _KINDS or (index and not (kind == "cuda" and index.isdecimal())):
-        meant = "cuda" if kind.lower() in {"gpu", "nvidia"} else kind
-        hint = did_you_mean(meant, _KINDS, otherwise="auto, cpu, cuda, cuda:N or mps")
-        raise DeviceError(f"unknown device {name!r}", hint=hint)
+    kind, index = parse_device(name)
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from vitcli.engine.device import has_bfloat16
+from vitcli.engine.eager import EagerOptimizer
 from vitcli.engine.sharding import is_sharded, part_of, whole
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -50,7 +50,7 @@ def newton_schulz(x: Tensor) -> Tensor:
     return x.mT if is_tall else x
 
 
-class Muon(Optimizer):
+class Muon(EagerOptimizer):
     """Muon with Nesterov momentum and decoupled weight decay, for matrices only.
 
     Args:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
-import torch._dynamo  # which the first step of an optimiser would do, for seconds in which training seems to hang
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
+from vitcli.engine.eager import EagerAdam, EagerAdamW, EagerSGD
 from vitcli.engine.muon import Muon
 from vitcli.engine.schedule_free import ScheduleFreeAdamW
 from vitcli.engine.sharding import is_sharded, part_of, whole
@@ -143,13 +143,13 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
     if config.optimizer == "muon":
         if not matrices:
             raise TrainingError("muon trains the matrices of the blocks, but all blocks are frozen", hint="--opt adamw")
-        adamw = AdamW(_param_groups(rest, config.lr_of_rest), betas=config.betas, fused=True)
+        adamw = EagerAdamW(_param_groups(rest, config.lr_of_rest), betas=config.betas, fused=True)
         return Optimizers([Muon(_param_groups(matrices, config.peak_lr)), adamw])
     is_fused = not is_sharded(trained[0][1])  # torch has no such kernel of SGD for parts
     build: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
-        "adamw": lambda groups: AdamW(groups, betas=config.betas, fused=True),
-        "adam": lambda groups: Adam(groups, betas=config.betas, fused=True),
-        "sgd": lambda groups: SGD(groups, momentum=config.momentum, fused=is_fused),
+        "adamw": lambda groups: EagerAdamW(groups, betas=config.betas, fused=True),
+        "adam": lambda groups: EagerAdam(groups, betas=config.betas, fused=True),
+        "sgd": lambda groups: EagerSGD(groups, momentum=config.momentum, fused=is_fused),
         "schedule-free": lambda groups: ScheduleFreeAdamW(groups, betas=config.betas),
     }
     return Optimizers([build[config.optimizer](_param_groups(rest, config.lr_of_rest))])

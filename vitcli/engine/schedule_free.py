@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from vitcli.engine.eager import EagerOptimizer
 
 
-class ScheduleFreeAdamW(Optimizer):
+class ScheduleFreeAdamW(EagerOptimizer):
     """AdamW with an average in place of momentum and schedule.
 
     Every base counts with the square of the highest rate so far, so that those of a warm-up count for little. Parameters

@@ -51,6 +51,20 @@ def find_entry(name: str) -> PretrainedEntry | None:
     return PretrainedEntry(model="", summary="", licence="not known", parameters=0, top1=None, traits=Traits(), **where)
 
 
+def weights_in(folder: Path) -> Path:
+    """Find the file of weights in a folder that timm, transformers or a run's checkpoints are in.
+
+    Raises:
+        ModelError: there is none.
+    """
+    files = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()] or sorted(
+        folder.glob("*.safetensors")
+    )
+    if not files:
+        raise ModelError(f"no weights in {folder}", hint=f"expected is one of {', '.join(WEIGHT_FILES)}")
+    return files[0]
+
+
 def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False, emit: Emit = ignore) -> Path:
     """The file of weights, fetched and verified unless it is there.
 

@@ -81,11 +81,11 @@ def sincos_positions(grid: Size, width: int) -> Tensor:
     return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)[None]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def resampling(old: Size, new: Size, device: torch.device) -> Tensor:
-    """From one grid of patches to another, (new P, P): bicubic and antialiased.
+    """Give the matrix, (new P, P), that resamples one grid of patches to another: bicubic and antialiased.
 
-    As a matrix, for the gradient of a product is the same in every run, on GPUs too; torch.compile takes it as a constant.
+    A matrix, because the gradient of a product is the same in every run, on GPUs too. Whoever compiles a model tells
+    torch.compile that the result is a constant; a decorator here would import torch._dynamo, for seconds.
     """
     return _resampling(old, new, device)
 

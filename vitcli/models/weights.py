@@ -24,7 +24,7 @@ from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.models.formats import FORMATS, TIMM, TORCHVISION, TRANSFORMERS, Format, recognise, to_ours
-from vitcli.models.hub import WEIGHT_FILES
+from vitcli.models.hub import WEIGHT_FILES, weights_in
 from vitcli.models.pretrained import CLIP, HALF, IMAGENET, PRETRAINED, Traits
 from vitcli.models.sidecars import read_traits
 
@@ -100,20 +100,6 @@ def imagenet_classes() -> tuple[str, ...]:
     """The names of ImageNet's 1,000 classes, in the order of every model's logits."""
     file = resources.files("vitcli.models").joinpath("imagenet-classes.txt")
     return tuple(file.read_text(encoding="utf-8").splitlines())
-
-
-def weights_in(folder: Path) -> Path:
-    """The file of weights in a folder that timm, transformers or a run's checkpoints are in.
-
-    Raises:
-        ModelError: there is none.
-    """
-    files = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()] or sorted(
-        folder.glob("*.safetensors")
-    )
-    if not files:
-        raise ModelError(f"no weights in {folder}", hint=f"expected is one of {', '.join(WEIGHT_FILES)}")
-    return files[0]
 
 
 def _read(file: Path) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from torch import Tensor
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.core.files import write_json
+from vitcli.core.registry import load_object
 from vitcli.core.runs import evaluation_file, figure_file, folds_with, slug
 from vitcli.data.loader import Batches
 from vitcli.data.raw import SplitName
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.metrics import Metrics, compute_metrics
 from vitcli.engine.micro_batches import MicroBatches
-from vitcli.figures.confusion import draw_confusion
 from vitcli.workflows.judged_images import AskedSplit, JudgedImages, choose_images, labels_of_model
 from vitcli.workflows.loading import LoadedModel, load_models, names_of
 
@@ -86,13 +87,16 @@ def evaluate(
         emit=emit,
     )
     _refuse_seen(models, chosen)
-    log_probabilities, labels = _mean_log_probabilities(models, chosen, batch_size, emit)
+    folder = _folder_of(models)
+    with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
+        drawing = pool.submit(load_object, "vitcli.figures.confusion:draw_confusion") if folder else None
+        log_probabilities, labels = _mean_log_probabilities(models, chosen, batch_size, emit)
     metrics = compute_metrics(log_probabilities, labels, loaded.checkpoint.classes)
     stem = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
     if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
         stem += f"-{loaded.path.stem}"  # the plain names are those of the best epoch
     stored = figure = None
-    if folder := _folder_of(models):
+    if folder and drawing:
         stored, figure = evaluation_file(folder, stem), figure_file(folder, f"confusion-{stem}")
         write_json(
             stored,
@@ -107,7 +111,7 @@ def evaluate(
             },
         )
         called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
-        draw_confusion(
+        drawing.result()(
             metrics.confusion,
             loaded.checkpoint.classes,
             figure,

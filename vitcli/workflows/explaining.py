@@ -211,7 +211,8 @@ class Explainer:
                     ):
                         leaving = self._through(layer, entering)
                     wanted = [tokens[layer], *attention.values(), *([entering] if layer > lowest else ())]
-                    gradients = torch.autograd.grad(leaving, wanted, slope)
+                    product = (leaving * slope).sum()  # to take slopes as they are, torch would import sympy
+                    gradients = torch.autograd.grad(product, wanted)
                     if attention:
                         pair = self._heads(gradients[1]), self._heads(attention[layer].detach())
                         relevance = fused_relevance(*pair, self.question.options.fusion)

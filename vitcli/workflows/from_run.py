@@ -6,16 +6,16 @@ from pathlib import Path
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
-from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.model_config import ModelConfig
-from vitcli.core.runs import Run, find_run, folds_of
-from vitcli.data.dataset import Facts, canonical_name
+from vitcli.core.runs import Run
+from vitcli.data.dataset import Facts
+from vitcli.data.registry import canonical_name
 from vitcli.engine.checkpoint import model_config_from
 from vitcli.engine.distributed import Processes, joined
 from vitcli.workflows.folds import FoldsResult, train_folds
-from vitcli.workflows.resume import has_begun, tell_other_versions
-from vitcli.workflows.resumed_settings import stored_settings
+from vitcli.workflows.resume import tell_other_versions
+from vitcli.workflows.resumed_settings import output_dir_of, run_to_repeat
 from vitcli.workflows.settings import settle_again
 from vitcli.workflows.train import resume_begun, start
 from vitcli.workflows.train_result import TrainResult
@@ -38,7 +38,7 @@ def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult |
         RunError: there is no such run, or it ended before its settings were stored.
         UsageError, DataError, ModelError, DeviceError, TrainingError, Interrupted: as with ``train``.
     """
-    run, stored = _found(name, Path(configure(*layers).run.output_dir).expanduser())
+    run, stored = run_to_repeat(name, output_dir_of(layers))
     asked = configure(settings_of(stored), *layers)
     emit(Note(text=f"settings: those of run {run.name}"))
     tell_other_versions(run, emit)
@@ -48,27 +48,6 @@ def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult |
         folds: Settings = {"data": {"folds": asked.data.folds}}
         return train_folds(folds, *layers, emit=emit, train_one=again)
     return again(*layers, emit=emit)
-
-
-def _found(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
-    """A run and its settings, free of what was its own; of a cross-validation, one of its folds stands for all."""
-    folds = next(filter(None, map(folds_of, (output_dir / name, Path(name)))), [])
-    run = next(filter(has_begun, folds), None) if folds else find_run(name, output_dir)
-    if run is None or not has_begun(run):
-        raise RunError(f"run {name} ended before its settings were stored", hint="type its command again")
-    stored = stored_settings(run)
-    folder = run.path.parent.parent if stored.data.folds else run.path.parent
-
-    def found(name: str) -> str:
-        """A model; what is the name of a run in that folder need be none in another."""
-        return str(folder / name) if name and (folder / name / "run.json").is_file() else name
-
-    own = replace(
-        stored.run, name="", overwrite=False, output_dir=str(output_dir), init_from=found(stored.run.init_from)
-    )
-    teacher = replace(stored.teacher, name=found(stored.teacher.name))
-    data = replace(stored.data, fold=0) if folds else stored.data
-    return run, replace(stored, run=own, teacher=teacher, data=data)
 
 
 def _train_again(run: Run, stored: TrainConfig, *layers: Settings, emit: Emit) -> TrainResult:

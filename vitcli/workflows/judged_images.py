@@ -12,9 +12,9 @@ from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
-from vitcli.data.dataset import Dataset, canonical_name, open_dataset
+from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import SplitName
-from vitcli.data.registry import full_name
+from vitcli.data.registry import canonical_name, full_name
 from vitcli.data.splits import Part, Plan, held_out_names, plan_splits, restored_plan
 from vitcli.data.store import data_dir
 from vitcli.workflows.loading import LoadedModel

@@ -1,10 +1,9 @@
-"""What there is: models, data sets, recipes and runs. Nothing here needs torch."""
+"""What there is: models, data sets, recipes and runs. Nothing here needs torch; what one list alone needs is imported there."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vitcli.core.config_files import load_recipe, recipe_names
 from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.preprocessing import Size
 from vitcli.core.runs import all_runs
@@ -12,8 +11,6 @@ from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import DATASETS, full_name
 from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present, unlisted
-from vitcli.models.hub import find_entry as find_weights_entry
-from vitcli.models.hub import find_weights
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import MODELS, listed_config, num_parameters
 
@@ -113,6 +110,8 @@ def list_downloads(directory: str = "") -> list[DownloadRow]:
     Args:
         directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
     """
+    from vitcli.models.hub import find_weights
+
     datasets = [
         DownloadRow(
             name=row.name,
@@ -146,6 +145,8 @@ def check_downloadable(name: str) -> None:
     Raises:
         UsageError: nothing has that name.
     """
+    from vitcli.models.hub import find_entry as find_weights_entry
+
     if not find_weights_entry(name) and not find_dataset(full_name(name)):
         near = did_you_mean(name, [*DATASETS, *PRETRAINED])
         raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
@@ -169,6 +170,8 @@ class RecipeRow:
 
 def list_recipes() -> list[RecipeRow]:
     """Every recipe that ships with the package."""
+    from vitcli.core.config_files import load_recipe, recipe_names
+
     return [RecipeRow(name=name, **load_recipe(name)["about"]) for name in recipe_names()]
 
 

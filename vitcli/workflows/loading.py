@@ -1,6 +1,5 @@
 """From what a user calls a model (nothing, a run, a file, pretrained weights) to a model that is ready for use."""
 
-import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -9,17 +8,18 @@ from pathlib import Path
 import torch
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import ModelError, RunError, did_you_mean
+from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.runs import Run, all_runs, find_run, folds_of, folds_with, newest_finished, run_of_checkpoint
+from vitcli.core.runs import Run, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
-from vitcli.models.hub import fetch_weights, find_entry
-from vitcli.models.pretrained import PRETRAINED, Traits
+from vitcli.models.hub import fetch_weights
+from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
-from vitcli.models.weights import read_foreign, weights_in
+from vitcli.models.weights import read_foreign
 from vitcli.workflows.listings import weights_dir
+from vitcli.workflows.model_names import checkpoint_of, find_model, names_meant_by
 from vitcli.workflows.precision import choose_precision
 
 _CHANNELS = (1, 3)
@@ -131,7 +131,7 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
         ModelError: they do not know the same classes.
         RunError: no run fits the pattern.
     """
-    names = _meant_by(name, output_dir, emit)
+    names = names_meant_by(name, output_dir, emit)
     models = [load_model(each, output_dir=output_dir, device=device, offline=offline, emit=emit) for each in names]
     if len({tuple(sorted(model.checkpoint.classes)) for model in models}) > 1:
         raise ModelError(f"the models of {name!r} do not know the same classes, so they cannot be averaged")
@@ -144,21 +144,6 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
 def names_of(models: Sequence[LoadedModel]) -> str:
     """What models that are averaged are called."""
     return ", ".join(model.name for model in models)
-
-
-def _meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
-    """The names, or paths, of the models to be averaged; without those that are not finished."""
-    if set("*?[") & set(name):
-        paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
-        names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
-        if not names:
-            raise RunError(f"no run is called like {name!r} in {output_dir}")
-        return names
-    folds = _folds_called(name, output_dir) if name else folds_with(newest_finished(output_dir))
-    finished = [fold for fold in folds if fold.status == "finished"]
-    if unfinished := [f"{fold.name} ({fold.status})" for fold in folds if fold not in finished]:
-        emit(Warned(text=f"left out of the mean: {', '.join(unfinished)}"))
-    return [str(fold.path) for fold in finished] or [name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,8 +159,7 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
     """Find a model, fetch it if need be, and read it.
 
     Args:
-        name: a run's name or path, a file or folder of weights in any known format, the name of pretrained weights,
-            ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face hub, or an http address; empty: the newest finished run.
+        name: as for ``find_model``.
         output_dir: where runs are.
         offline: fetch nothing.
         emit: told what the format is and what had to be guessed.
@@ -183,48 +167,16 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
     Raises:
         RunError, ModelError, DataError: it is not there, cannot be fetched, or cannot be read.
     """
-    path = Path(name)
-    if name and path.is_file():
-        return _read(path, emit)
-    if not name or is_run(name, output_dir):
-        run = find_run(name, output_dir) if name else newest_finished(output_dir)
-        checkpoint = _checkpoint_of(run)
-        return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=run)
-    if folds := _folds_called(name, output_dir):
-        raise RunError(
-            f"{name!r} is a cross-validation of {len(folds)} models, and here goes one",
-            hint=f"name one of them: {name.rstrip('/')}/{folds[0].path.name}",
-        )
-    if entry := find_entry(name):
-        file = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
-        called = name if name in PRETRAINED else file.stem if entry.url else entry.hub.rpartition("/")[2]
-        return _read(file, emit, traits=entry.traits, name=called)
-    if path.is_dir():
-        return _read(weights_in(path), emit)
-    if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
-        raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
-    known = [*(run.name for run in all_runs(output_dir)), *PRETRAINED]
-    raise RunError(
-        f"{name!r} is no run in {output_dir}, no file, and no name of pretrained weights",
-        hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
-    )
-
-
-def _folds_called(name: str, output_dir: Path) -> list[Run]:
-    """The runs of the cross-validation of this name or path; none: it is something else."""
-    return folds_of(output_dir / name) or folds_of(Path(name))
-
-
-def is_run(name: str, output_dir: Path) -> bool:
-    """Whether a run has this name or path."""
-    return any((path / "run.json").is_file() for path in (Path(name), output_dir / name))
-
-
-def _checkpoint_of(run: Run) -> Path:
-    for checkpoint in (run.best_checkpoint, run.checkpoint("last")):  # no best one when the first epoch was cut short
-        if checkpoint.exists():
-            return checkpoint
-    raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")
+    match found := find_model(name, output_dir):
+        case Path():
+            return _read(found, emit)
+        case Run():
+            checkpoint = checkpoint_of(found)
+            return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=found)
+        case PretrainedEntry():
+            file = fetch_weights(found, weights_dir(), offline=offline, emit=emit)
+            called = name if name in PRETRAINED else file.stem if found.url else found.hub.rpartition("/")[2]
+            return _read(file, emit, traits=found.traits, name=called)
 
 
 def _read(path: Path, emit: Emit, *, traits: Traits | None = None, name: str = "") -> ReadModel:

@@ -24,6 +24,7 @@ from vitcli.engine.distributed import Processes
 from vitcli.engine.growth import build_growth
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.precision import Work, clearly_faster, mixed_dtype, seconds_per_image
+from vitcli.models.layers import resampling
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.features import sees_images_once
 
@@ -115,6 +116,7 @@ def choose_computing(
             training,
             parts=fitting,
             required=config.run.compile == "on",
+            constants=[resampling],
             emit=emit,
         )
         parts = fitting.count if forward else parts

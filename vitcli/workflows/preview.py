@@ -28,6 +28,7 @@ from vitcli.figures.classes import draw_classes
 from vitcli.figures.samples import draw_samples
 from vitcli.workflows.settings import settle, usual_dataset
 from vitcli.workflows.starting import model_input
+from vitcli.workflows.stated import HARMLESS
 from vitcli.workflows.training_data import geometries, known_colours
 
 _ROWS = 4
@@ -37,8 +38,6 @@ _LONGEST = 512
 """Pixels of a sample's longer side."""
 _COLOUR_SAMPLE = 256
 """Photos that mean and deviation are estimated from, where nothing has been prepared."""
-_HARMLESS: Settings = {"data": {"cache": "off"}, "run": {"name": "", "device": "cpu"}}
-"""Nothing is kept, no run is made, and no GPU is needed."""
 _MIXING = ("mixup", "cutmix")
 _NO_CHANGE = {*_MIXING, "feature_views"}
 """Settings of augmentation that change no single image."""
@@ -78,7 +77,7 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     Raises:
         UsageError, DataError, ModelError, RunError: what ``train`` would raise before its first step.
     """
-    config, dataset = settle((*_with_dataset(layers, emit), _HARMLESS), emit)
+    config, dataset = settle((*_with_dataset(layers, emit), HARMLESS), emit)
     facts = dataset.facts
     folder = output or Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
     if folder.exists() and not folder.is_dir():

@@ -3,7 +3,6 @@
 import json
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -12,7 +11,7 @@ from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import DataError, RunError, UsageError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.files import remove_abandoned
-from vitcli.core.runs import SCHEMA, Run, find_run, folds_of
+from vitcli.core.runs import SCHEMA, Run, folds_of
 from vitcli.core.version import __version__
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.splits import plan_splits
@@ -26,7 +25,15 @@ from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
 from vitcli.workflows.loggers import mind_useless_steps
 from vitcli.workflows.precision import choose_computing, will_shard
-from vitcli.workflows.resumed_settings import DERIVED, resumed_settings, stored_settings
+from vitcli.workflows.resumed_settings import (
+    DERIVED,
+    has_begun,
+    never_begun,
+    output_dir_of,
+    resumed_settings,
+    run_called,
+    stored_settings,
+)
 from vitcli.workflows.saving import resume_command
 from vitcli.workflows.starting import resumed_model, starting_model
 from vitcli.workflows.teacher import load_teacher
@@ -52,22 +59,19 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
         TrainingError, Interrupted: as with ``train``.
     """
     asked = configure(*layers).run
-    output_dir = Path(asked.output_dir).expanduser()
     with joined(asked.devices, shard=asked.shard) as processes:
         emit = ignore if processes.rank else emit
-        for folder in (output_dir / name, Path(name)):
-            if folds_of(folder):
-                refuse_folds(processes.place)
-                return _resume_folds(folder, layers, processes, emit)
-        return resume_run(find_run(name, output_dir), layers, processes, emit)
+        run, is_fold = run_called(name, output_dir_of(layers))
+        if is_fold:
+            refuse_folds(processes.place)
+            return _resume_folds(run, layers, processes, emit)
+        return resume_run(run, layers, processes, emit)
 
 
-def _resume_folds(folder: Path, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> FoldsResult:
+def _resume_folds(first: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> FoldsResult:
     """Folds that are finished stay, the one that is not goes on, and those that are missing begin."""
+    folder = first.path.parent
     runs = {int(run.path.name.removeprefix("fold-")): run for run in folds_of(folder)}
-    first = next((run for run in runs.values() if has_begun(run)), None)
-    if first is None:
-        raise _never_begun(folder.name)
     config = resumed_settings(first, layers, length_too=False)
     count = config.data.folds
     is_finished = [fold in runs and runs[fold].status == "finished" for fold in range(1, count + 1)]
@@ -98,7 +102,7 @@ def _resume_folds(folder: Path, layers: tuple[Settings, ...], processes: Process
 def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> TrainResult:
     """Go on with one run, as ``resume`` does."""
     if not has_begun(run):
-        raise _never_begun(run.name)
+        raise never_begun(run.name)
     config = resumed_settings(run, layers)
     with nullcontext() if processes.rank else only_trainer_of(run.path):
         run = Run(run.path)  # another process may have finished it before the lock was ours
@@ -152,15 +156,6 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         run.reopen()
         processes.remember(str(run.path.resolve()))
         return fit(run, training, dataset.facts, state=state, emit=emit)
-
-
-def has_begun(run: Run) -> bool:
-    """Whether all is there that training begins with; it is written just after the run is made."""
-    return run.split is not None
-
-
-def _never_begun(name: str) -> RunError:
-    return RunError(f"run {name} ended before it began", hint=f"type its command again, with --name {name} --overwrite")
 
 
 def _newest_state(run: Run, emit: Emit) -> State | None:

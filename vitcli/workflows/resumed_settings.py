@@ -1,17 +1,22 @@
-"""The settings of a run that is to go on: its own, but for where things are, what computes, and how long it trains."""
+"""The settings of a run that is resumed, or trained again; nothing here needs torch.
 
+One that is resumed keeps its own, but for where things are, what computes, and how long it trains.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
+from vitcli.core.devices import parse_device
 from vitcli.core.errors import RunError, UsageError
-from vitcli.core.runs import Run
-from vitcli.data.dataset import canonical_name
-from vitcli.data.registry import find_entry
+from vitcli.core.runs import Run, find_run
+from vitcli.data.registry import canonical_name, find_entry
 from vitcli.data.store import data_dir
 from vitcli.workflows.loggers import require_loggers
-from vitcli.workflows.settings import paths_of
-from vitcli.workflows.teacher import teacher_path
+from vitcli.workflows.model_names import folds_called, teacher_path
+from vitcli.workflows.stated import paths_of, stated_again
 
 DERIVED = ("resolved_model", "preprocessing")
 """What ``config.json`` has besides settings."""
@@ -48,7 +53,7 @@ def stored_settings(run: Run) -> TrainConfig:
     return configure({name: table for name, table in content.items() if name not in DERIVED})
 
 
-def resumed_settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool = True) -> TrainConfig:
+def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool = True) -> TrainConfig:
     """Those of a run, with what may be different.
 
     Raises:
@@ -90,3 +95,79 @@ def resumed_settings(run: Run, layers: tuple[Settings, ...], *, length_too: bool
             f" --init-from {run.path} starts from its weights",
         )
     return asked
+
+
+def check_resumed(name: str, layers: Sequence[Settings]) -> None:
+    """Refuse to resume what is not there, has not begun, or would become another run.
+
+    Raises:
+        RunError, UsageError, DeviceError: as with ``resume``.
+    """
+    run, is_fold = run_called(name, output_dir_of(layers))
+    parse_device(resumed_settings(run, layers, length_too=not is_fold).run.device)
+
+
+def check_repeated(name: str, layers: Sequence[Settings]) -> None:
+    """Refuse to train again what is not there, with names that do not exist.
+
+    Raises:
+        RunError, UsageError, DataError, ModelError, DeviceError: as with ``from_run``.
+    """
+    _, stored = run_to_repeat(name, output_dir_of(layers))
+    stated_again(stored, layers)
+
+
+def output_dir_of(layers: Sequence[Settings]) -> Path:
+    """Tell where runs are."""
+    return Path(configure(*layers).run.output_dir).expanduser()
+
+
+def run_called(name: str, output_dir: Path) -> tuple[Run, bool]:
+    """Find a run that has begun; of a cross-validation the first fold that has.
+
+    Returns:
+        The run, and whether it is such a fold.
+
+    Raises:
+        RunError: there is no such run, or it never began.
+    """
+    folds = folds_called(name, output_dir)
+    run = next(filter(has_begun, folds), folds[0]) if folds else find_run(name, output_dir)
+    if not has_begun(run):
+        raise never_begun(run.path.parent.name if folds else run.name)
+    return run, bool(folds)
+
+
+def has_begun(run: Run) -> bool:
+    """Tell whether all is there that training begins with; it is written just after the run is made."""
+    return run.split is not None
+
+
+def never_begun(name: str) -> RunError:
+    """Make the error that a run of this name cannot be resumed."""
+    return RunError(f"run {name} ended before it began", hint=f"type its command again, with --name {name} --overwrite")
+
+
+def run_to_repeat(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
+    """Find a run and its settings, free of what was its own; of a cross-validation, one of its folds stands for all.
+
+    Raises:
+        RunError: there is no such run, or it ended before its settings were stored.
+    """
+    folds = folds_called(name, output_dir)
+    run = next(filter(has_begun, folds), None) if folds else find_run(name, output_dir)
+    if run is None or not has_begun(run):
+        raise RunError(f"run {name} ended before its settings were stored", hint="type its command again")
+    stored = stored_settings(run)
+    folder = run.path.parent.parent if stored.data.folds else run.path.parent
+
+    def found(name: str) -> str:
+        """A model; what is the name of a run in that folder need be none in another."""
+        return str(folder / name) if name and (folder / name / "run.json").is_file() else name
+
+    own = replace(
+        stored.run, name="", overwrite=False, output_dir=str(output_dir), init_from=found(stored.run.init_from)
+    )
+    teacher = replace(stored.teacher, name=found(stored.teacher.name))
+    data = replace(stored.data, fold=0) if folds else stored.data
+    return run, replace(stored, run=own, teacher=teacher, data=data)

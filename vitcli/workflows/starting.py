@@ -20,7 +20,8 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import preprocessing_of
 from vitcli.workflows.features import sees_images_once
 from vitcli.workflows.listings import weights_dir
-from vitcli.workflows.loading import is_run, read_model
+from vitcli.workflows.loading import read_model
+from vitcli.workflows.model_names import is_run
 
 _SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, where the data is photos."""

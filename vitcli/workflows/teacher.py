@@ -108,13 +108,6 @@ def load_teacher(
     )
 
 
-def teacher_path(name: str, output_dir: Path) -> str:
-    """A teacher as it is called from everywhere: a file or folder by its whole path; a run beside, and all else, as it is."""
-    path = Path(name).expanduser()
-    is_beside = (output_dir / name / "run.json").is_file() and not path.is_file()
-    return str(path.resolve()) if name and path.exists() and not is_beside else name
-
-
 class _Shown:
     """From the student's input to the teacher's logits of the student's classes."""
 

@@ -8,6 +8,7 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
+from vitcli.data.store import check_folder, table_path
 
 
 def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
@@ -22,10 +23,9 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
         DataError: no folder, or in none of the layouts.
         UsageError: a table whose columns are not obvious.
     """
+    check_folder(folder, labels=config.labels)
     if config.labels:
         return label_table.read(folder, table_path(folder, Path(config.labels).expanduser()), config, emit)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", hint="give a folder of class subfolders, or a name of `vit datasets`")
     return replace(_read(_unwrapped(folder), config, emit), name=folder.resolve().name)
 
 
@@ -43,11 +43,6 @@ def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
         if tables := sorted(path.name for path in inner.glob("*.csv")):
             error.hint = f"if the labels are in a table, --labels {tables[0]} says which"
         raise
-
-
-def table_path(folder: Path, table: Path) -> Path:
-    """The table as it is called from here, or from inside the folder."""
-    return table if table.exists() or not (folder / table).exists() else folder / table
 
 
 def _unwrapped(folder: Path) -> Path:

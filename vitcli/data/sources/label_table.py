@@ -57,8 +57,6 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
         DataError: no such file, no images, rows that are of no use, one class only.
         UsageError: no such column, or it is not obvious which.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", hint="give the folder that the images are in")
     index = ImageIndex(folder)
     table = read_table(table_file, is_image=lambda cell: bool(index.find(cell)), emit=emit)
     image, label = _columns(table, index, config, emit)

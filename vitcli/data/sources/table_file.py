@@ -22,6 +22,18 @@ class Table:
     lines: list[int]
 
 
+def check_table(path: Path) -> None:
+    """Refuse what is not a file.
+
+    Raises:
+        DataError: it is not there, or it is a folder.
+    """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a file of labels", hint="--labels FILE.csv")
+    if not path.exists():
+        raise DataError(f"no such file of labels: {path}", hint="--labels FILE.csv")
+
+
 def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Table:
     """Rows of a CSV file of any usual encoding and delimiter, or of a list; blank lines do not count.
 
@@ -33,15 +45,12 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
     Raises:
         DataError: no such file, no rows, or a row with more cells than there are columns.
     """
+    check_table(path)
     try:
         text = _decoded(path, emit)
         delimiter = _delimiter(text)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True)
         found = [(reader.line_num, [cell.strip() for cell in row]) for row in _split_rows(reader, delimiter)]
-    except FileNotFoundError:
-        raise DataError(f"no such file of labels: {path}", hint="--labels FILE.csv") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a file of labels", hint="--labels FILE.csv") from None
     except csv.Error as error:
         raise DataError(f"{path} is no CSV file: {error}") from None
     found = [(line, row) for line, row in found if any(row)]

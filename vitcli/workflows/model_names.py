@@ -1,0 +1,107 @@
+"""Find what a user calls a model, without reading it: nothing here needs torch, so that a typo is answered at once."""
+
+import glob
+from pathlib import Path
+
+from vitcli.core.devices import parse_device
+from vitcli.core.errors import ModelError, RunError, did_you_mean
+from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.runs import Run, all_runs, find_run, folds_of, folds_with, newest_finished
+from vitcli.models.hub import find_entry, weights_in
+from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
+
+
+def check_model(name: str, *, output_dir: Path, device: str = "auto") -> None:
+    """Refuse what ``load_model`` would refuse before it reads a file, or asks torch for the device.
+
+    Raises:
+        DeviceError, ModelError, RunError, UsageError: an unknown name, or a path that is not there.
+    """
+    parse_device(device)
+    find_model(name, output_dir)
+
+
+def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
+    """Refuse likewise what ``load_models`` would refuse."""
+    for each in names_meant_by(name, output_dir, ignore):
+        check_model(each, output_dir=output_dir, device=device)
+
+
+def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
+    """List the names, or paths, of the models to be averaged; without those that are not finished."""
+    if set("*?[") & set(name):
+        paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
+        names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
+        if not names:
+            raise RunError(f"no run is called like {name!r} in {output_dir}")
+        return names
+    folds = folds_called(name, output_dir) if name else folds_with(newest_finished(output_dir))
+    finished = [fold for fold in folds if fold.status == "finished"]
+    if unfinished := [f"{fold.name} ({fold.status})" for fold in folds if fold not in finished]:
+        emit(Warned(text=f"left out of the mean: {', '.join(unfinished)}"))
+    return [str(fold.path) for fold in finished] or [name]
+
+
+def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
+    """Find a model: a run with weights, a file of weights, or weights that can be fetched.
+
+    Args:
+        name: a run's name or path, a file or folder of weights in any known format, the name of pretrained weights,
+            ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face hub, or an http address; empty: the newest finished run.
+        output_dir: where runs are.
+
+    Raises:
+        ModelError, RunError, UsageError: it is not there.
+    """
+    path = Path(name)
+    if name and path.is_file():
+        return path
+    if not name or is_run(name, output_dir):
+        run = find_run(name, output_dir) if name else newest_finished(output_dir)
+        checkpoint_of(run)
+        return run
+    if folds := folds_called(name, output_dir):
+        raise RunError(
+            f"{name!r} is a cross-validation of {len(folds)} models, and here goes one",
+            hint=f"name one of them: {name.rstrip('/')}/{folds[0].path.name}",
+        )
+    if entry := find_entry(name):
+        return entry
+    if path.is_dir():
+        return weights_in(path)
+    if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
+        raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
+    known = [*(run.name for run in all_runs(output_dir)), *PRETRAINED]
+    raise RunError(
+        f"{name!r} is no run in {output_dir}, no file, and no name of pretrained weights",
+        hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
+    )
+
+
+def is_run(name: str, output_dir: Path) -> bool:
+    """Tell whether a run has this name or path."""
+    return any((path / "run.json").is_file() for path in (Path(name), output_dir / name))
+
+
+def folds_called(name: str, output_dir: Path) -> list[Run]:
+    """List the runs of the cross-validation of this name or path; none: it is something else."""
+    return folds_of(output_dir / name) or folds_of(Path(name))
+
+
+def checkpoint_of(run: Run) -> Path:
+    """Find the weights of a run.
+
+    Raises:
+        RunError: it has none.
+    """
+    for checkpoint in (run.best_checkpoint, run.checkpoint("last")):  # no best one when the first epoch was cut short
+        if checkpoint.exists():
+            return checkpoint
+    raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")
+
+
+def teacher_path(name: str, output_dir: Path) -> str:
+    """Name a teacher as it is called from everywhere: a file or folder by its whole path; a run beside, and all else, as it is."""
+    path = Path(name).expanduser()
+    is_beside = (output_dir / name / "run.json").is_file() and not path.is_file()
+    return str(path.resolve()) if name and path.exists() and not is_beside else name
