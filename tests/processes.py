@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from vitcli.cli.app import main
 
 PRELOADED = (
-    *("torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "vitcli.workflows.resume"),
+    *("torch.distributed.fsdp", "matplotlib.figure", "vitcli.workflows.resume"),
     *("tests.engine.test_distributed", "tests.cli.test_distributed"),
 )
 """Imported once, by the server from which all these processes are forked."""
