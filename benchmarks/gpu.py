@@ -70,7 +70,7 @@ def _speed(*words: str, limit: float, compiles: str) -> Part:
 
 PARTS = {
     "facts": Part(script="gpu_facts.py", limit=30),
-    "tests": Part(script="gpu_tests.py", limit=110),
+    "tests": Part(script="gpu_tests.py", limit=120),
     "32-pixels": _speed("--model", "cifar", "--source", "cached", compiles="auto", limit=60),
     "32-pixels-steps": _speed("--model", "cifar", "--source", "synthetic", compiles="on", limit=50),
     "cifar-75.5": Part(script="gpu_cifar.py", quick=("--quick",), limit=75, on_cifar=True),
@@ -94,7 +94,8 @@ def run(words: Sequence[str], *, work: Path, limit: float) -> tuple[int | None, 
     Returns:
         The exit code, None where it was ended after so many seconds; the end of its output.
     """
-    own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "VIT_DATA_DIR": str(work / "data")}
+    places = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = {"PYTHONPATH": places, "PYTHONUNBUFFERED": "1", "VIT_DATA_DIR": str(work / "data")}
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}  # as vit itself waits
     log = work / "output.txt"
     with log.open("wb") as output:

