@@ -1,7 +1,7 @@
 """The tests that need a GPU, with the outcome of each written down as soon as it is known: part of benchmarks/gpu.py.
 
-They run in this process, one after the other, without any plugin that the project's own options ask for. Warnings of
-libraries are printed, and are not errors as elsewhere: a GPU is had for minutes, and a new warning should not cost a test.
+They run in this process, one after the other, without pytest's plugins, whichever are installed. Warnings of libraries are
+printed, and are not errors as elsewhere: a GPU is had for minutes, and a new warning should not cost a test.
 """
 
 import argparse
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     os.environ["VIT_TEST_DEVICE"] = str(choose_device(options.device))
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
     torch.set_num_threads(1)  # as tests/conftest.py asks for, if torch has not been imported
     return pytest.main([*WORDS, "-W", "default", "--durations=10", "--tb=short"], plugins=[Recorder(options.json)])
