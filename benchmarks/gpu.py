@@ -42,7 +42,7 @@ _GRACE = 5.0
 """Seconds in which a part may end by itself before it is killed."""
 _OUTPUT = 6000
 """Characters of a part's output that are kept, from its end."""
-_FEW_STEPS = ("--batch", "6", "--steps", "1", "--rounds", "1", "--depth", "2", "--workers", "1", "--images", "4")
+_FEW_STEPS = ("--steps", "1", "--rounds", "1", "--depth", "2", "--workers", "1", "--images", "4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +63,21 @@ class Part:
     """It is told when to be done."""
 
 
-def _speed(*words: str, limit: float, compiles: str) -> Part:
-    full = ("--compile", compiles, "--torchcompile", "--rounds", "3")
-    return Part(script="training_throughput.py", words=words, full=full, quick=_FEW_STEPS, limit=limit)
+def _speed(*words: str, limit: float, compiles: str, few: str) -> Part:
+    """Images per second; in a rehearsal, with so few images in a batch."""
+    full, quick = ("--compile", compiles, "--torchcompile", "--rounds", "3"), ("--batch", few, *_FEW_STEPS)
+    return Part(script="training_throughput.py", words=words, full=full, quick=quick, limit=limit)
 
 
 PARTS = {
     "facts": Part(script="gpu_facts.py", limit=30),
     "tests": Part(script="gpu_tests.py", limit=120),
-    "32-pixels": _speed("--model", "cifar", "--source", "cached", compiles="auto", limit=60),
-    "32-pixels-steps": _speed("--model", "cifar", "--source", "synthetic", compiles="on", limit=50),
+    "32-pixels": _speed("--model", "cifar", "--source", "cached", compiles="auto", few="6", limit=60),
+    "32-pixels-steps": _speed("--model", "cifar", "--source", "synthetic", compiles="on", few="6", limit=50),
     "cifar-75.5": Part(script="gpu_cifar.py", quick=("--quick",), limit=75, on_cifar=True),
-    "photos": _speed("--model", "small", "base", "base-384", "--source", "synthetic", compiles="on", limit=220),
+    "photos": _speed(
+        "--model", "small", "base", "base-384", "--source", "synthetic", compiles="on", few="1", limit=220
+    ),
     "cifar-best": Part(script="gpu_cifar.py", quick=("--quick",), limit=600, on_cifar=True, takes_rest=True),
 }
 
