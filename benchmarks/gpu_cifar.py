@@ -57,7 +57,7 @@ class Listener:
 
 
 def unpacked(data: Path, folder: Path, *, per_class: int) -> Path:
-    """The images of a folder or an archive; of each class of each split at most so many, 0: all."""
+    """Unpack an archive, or copy from a folder, at most so many images of each class and split; 0: all."""
     if data.is_dir() and not per_class:
         return data
     if folder.is_dir():
@@ -81,7 +81,7 @@ def unpacked(data: Path, folder: Path, *, per_class: int) -> Path:
 
 
 def train(folder: Path, options: argparse.Namespace, listener: Listener, *layers: dict[str, Any], epochs: int) -> float:
-    """Train and judge; the accuracy on the test images."""
+    """Train, and return the accuracy on the test images."""
     run = {"recipe": "small-images", "device": options.device, "output_dir": str(options.work / "experiments")}
     base: dict[str, dict[str, Any]] = {"data": {"name": str(folder)}, "optim": {"epochs": epochs}, "run": run}
     result = vitcli.train(base, *layers, emit=listener)

@@ -12,7 +12,7 @@ from step_timing import matmul_peak
 
 from vitcli.core.files import write_json
 from vitcli.core.provenance import git_state
-from vitcli.engine.device import choose_device, describe
+from vitcli.engine.device import choose_device, describe, has_bfloat16
 from vitcli.engine.hardware import hardware
 
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "triton", "numpy", "pillow", "simplejpeg", "safetensors")
@@ -20,7 +20,7 @@ ASKED = "driver_version,power.limit,clocks.max.sm,temperature.gpu"
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that are installed."""
+    """List the versions of the libraries."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda), "nccl": ""}
     if torch.cuda.is_available():
         found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 
 def driver() -> dict[str, str]:
-    """What nvidia-smi says of the first GPU; nothing where there is none."""
+    """Ask nvidia-smi about the first GPU; the answer is empty where there is none."""
     if not shutil.which("nvidia-smi"):
         return {}
     words = ["nvidia-smi", f"--query-gpu={ASKED}", "--format=csv,noheader"]
@@ -42,18 +42,19 @@ def driver() -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure, and write it down."""
+    """Measure the peak, and write everything down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     device = choose_device(options.device)
     peak, found, of_driver = matmul_peak(device), versions(), driver()
+    dtype = "bfloat16" if has_bfloat16(device) else "float32"
     says = f"{describe(device)}, driver {of_driver.get('driver_version', 'none')}, torch {found['torch']}, Python {found['python']}"
     write_json(
         options.json,
         {
-            "says": [says, f"a large matrix product: {peak / 1e12:,.1f} TFLOP/s"],
+            "says": [says, f"a large matrix product: {peak / 1e12:,.1f} TFLOP/s in {dtype}"],
             "peak": peak,
             "versions": found,
             "driver": of_driver,

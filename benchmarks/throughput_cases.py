@@ -101,7 +101,7 @@ CASES = {
 
 
 def count_flops(model: VisionTransformer) -> int:
-    """Floating-point operations of a forward pass, per image, with every token of the last block."""
+    """Count the floating-point operations of a forward pass, per image, with every token of the last block."""
     height, width = model.config.image_size
     with FlopCounterMode(display=False) as counter, torch.no_grad(), capture_attention(model):
         model(torch.zeros(1, model.config.in_channels, height, width))

@@ -88,7 +88,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What is measured of both, and how it is computed."""
+    """Both trainings of a model, and their measurements."""
 
     computing: Computing
     flops: int
@@ -99,7 +99,7 @@ class Pair:
     """Ours and theirs: functions that train for an epoch."""
 
     def figures(self, peak: float) -> dict[str, dict[str, Any]]:
-        """Images per second, and their share of so many operations per second, by library."""
+        """Compute images per second, and their share of so many operations per second, by library."""
         speeds = {"vit": self.ours.images_per_second, "timm": self.theirs.images_per_second}
         return {
             who: {"images_per_second": speed, "of_peak": speed * self.flops / peak} for who, speed in speeds.items()
@@ -220,7 +220,7 @@ def pair_up(case: Case, source_name: str, folder: Path, device: torch.device, op
 
 
 def row_of(case: Case, source: str, pair: Pair, peak: float, options: argparse.Namespace) -> dict[str, Any]:
-    """What has been measured so far, for JSON."""
+    """Gather what has been measured so far, for JSON."""
     figures = pair.figures(peak)
     figures["vit"]["compiled"] = pair.computing.forward is not None
     figures["timm"]["compiled"] = options.torchcompile
@@ -249,7 +249,7 @@ def show(row: Mapping[str, Any], pair: Pair, busy: Utilisation) -> None:
 
 
 def in_words(row: Mapping[str, Any]) -> str:
-    """What was measured, in a line."""
+    """Describe a row in a line."""
     speed, share = row["vit"]["images_per_second"], row["vit"]["of_peak"]
     goal = f" (goal {row['goal']:g})" if row["goal"] else ""
     return (
