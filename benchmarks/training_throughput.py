@@ -24,7 +24,6 @@ leaves out tokens of the last block that are not read; the peak is that of a lar
 
 import argparse
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -264,6 +263,16 @@ def say(event: Event) -> None:
         print(event.text, flush=True)
 
 
+def can_compile(device: torch.device) -> bool:
+    """Try torch.compile, which needs a C compiler and the headers of Python, and say why it does not work."""
+    try:
+        torch.compile(torch.square)(torch.ones(8, device=device))
+    except Exception as error:  # noqa: BLE001 - of whatever kind
+        print(f"nothing is compiled, for torch.compile does not work here: {error}", flush=True)
+        return False
+    return True
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -290,8 +299,7 @@ def main() -> None:
     )
     if device.type != "cuda":
         print("these figures are meant for a GPU: here, a few small steps show that everything runs")
-    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
-        print("nothing is compiled: torch.compile needs a C compiler, and none is on the path")
+    if (options.torchcompile or options.compile == "on") and not can_compile(device):
         options.compile, options.torchcompile = "off", False
     peak, rows = matmul_peak(device), {}
     with tempfile.TemporaryDirectory() as folder, Utilisation(device) as busy:
