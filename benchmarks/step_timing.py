@@ -1,4 +1,4 @@
-"""How fast steps are taken, and how busy the GPU is meanwhile: part of benchmarks/training_throughput.py."""
+"""The speed of steps, the peak of a device, and how busy a GPU is: part of benchmarks/training_throughput.py and gpu.py."""
 
 import shutil
 import statistics
@@ -11,6 +11,7 @@ from typing import Self
 import torch
 
 from vitcli.data.loader import Batch
+from vitcli.engine.device import has_bfloat16
 
 SECONDS_BETWEEN_SAMPLES = 0.1
 Span = tuple[float, float]
@@ -77,6 +78,22 @@ class TimedBatches:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+def matmul_peak(device: torch.device) -> float:
+    """Measure the most floating-point operations per second: of a large matrix product, in bfloat16 where there is such."""
+    size = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
+    left, right = torch.randn(2, size, size, device=device, dtype=dtype).unbind()
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        for _ in range(5):
+            left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append((time.perf_counter() - started) / 5)
+    return 2 * size**3 / min(seconds)
 
 
 class Utilisation:

@@ -1,4 +1,4 @@
-"""What timm's train script does, made of timm's parts: the script itself is not in the package.
+"""The loop of timm's train script, made of timm's parts: the script itself is not in the package.
 
 Part of benchmarks/training_throughput.py.
 """
@@ -70,7 +70,8 @@ def training(
     optim = config.optim
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)
-    optimizer = create_optimizer_v2(model, opt=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
+    rates = {"lr": optim.lr, "weight_decay": optim.weight_decay}
+    optimizer = create_optimizer_v2(model, opt=optim.optimizer, fused=True, **rates)
     mixes = config.augment.mixup or config.augment.cutmix
     criterion = SoftTargetCrossEntropy() if mixes else LabelSmoothingCrossEntropy(optim.label_smoothing)
     forward = torch.compile(model) if torchcompile else model
@@ -86,7 +87,6 @@ def training(
             dispatch_clip_grad(model.parameters(), value=optim.clip_grad)
             precision.scaler.step(optimizer)
             precision.scaler.update()
-            loss.item()  # for its average
             optimizer.zero_grad()
 
     return train

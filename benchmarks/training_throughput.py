@@ -3,9 +3,9 @@
     uv run python benchmarks/training_throughput.py
     uv run python benchmarks/training_throughput.py --model deit-tiny --source cached --torchcompile
 
-The figures are meant for a GPU; on a CPU a few small steps show that everything runs. DeiT-tiny at 224 pixels and the 119k
-CIFAR model at 32, each in both libraries with as many weights, the same batch, AdamW, clipped gradients, label smoothing,
-and the precision that ``vit train --amp auto`` chooses here. Images come from two sources:
+The figures are meant for a GPU; on a CPU a few small steps show that everything runs. The 119k CIFAR model at 32 pixels,
+DeiT-tiny, ViT-S and ViT-B at 224, and ViT-B at 384, each in both libraries with as many weights, the same batch, AdamW,
+clipped gradients, label smoothing, and the precision that ``vit train --amp auto`` chooses here. Images have two sources:
 
 synthetic: one random batch that is on the device, over and over: the step alone, without augmentation and mixing.
 cached: JPEG files (links to a few different ones, so that reading them costs little), random resized crops, flips,
@@ -14,11 +14,12 @@ cached: JPEG files (links to a few different ones, so that reading them costs li
     the GPU if there is room, and change there. timm decodes, changes and mixes them in ``--workers`` processes, into pinned
     memory, and prefetches.
 
-Ours is the trainer, compiled if ``vit train`` would for 300 epochs of ImageNet or CIFAR-10. timm's script is not in its
-package; its loop is written here with its parts. It allows TF32 and looks at every step's loss, as the script does;
+Ours is the trainer, compiled if ``vit train`` would for 300 epochs of ImageNet or CIFAR-10, or as ``--compile`` says. timm's
+script is not in its package; its loop is written here with its parts. It allows TF32 and has a fused optimiser;
 ``--torchcompile`` and ``--channels-last`` are the script's own. The clock starts when as many steps are done as there are
 workers, and ends when the device has done the last one. Rounds alternate; the ratio of medians is printed (above 1: ours
-is faster).
+is faster). The share of the peak counts what the whole model costs, three forward passes per image, in both, though ours
+leaves out tokens of the last block that are not read; the peak is that of a large matrix product here.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
+from itertools import product, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +37,13 @@ import timm
 import timm_script
 import torch
 from first_pass import draw_photo
-from step_timing import TimedBatches, Utilisation
+from step_timing import TimedBatches, Utilisation, matmul_peak
+from throughput_cases import CASES, CLASSES, Case, count_flops, count_weights
 
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.core.config import DataConfig, OptimConfig, TrainConfig
-from vitcli.core.events import ignore
+from vitcli.core.config import DataConfig, OptimConfig, RunConfig, TrainConfig
+from vitcli.core.events import Event, Note, Warned, ignore
+from vitcli.core.files import write_json
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelChoice
 from vitcli.data.dataset import open_dataset
@@ -58,7 +61,7 @@ from vitcli.workflows.saving import NoSaver
 from vitcli.workflows.trainers import image_batches
 from vitcli.workflows.training_data import prepare_training_data
 
-CLASSES, EPOCHS = 10, 300
+EPOCHS = 300
 OPTIM = OptimConfig(
     epochs=1,
     optimizer="adamw",
@@ -83,68 +86,23 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """The same model in both libraries."""
-
-    title: str
-    ours: str
-    theirs: str
-    changes: Mapping[str, Any]
-    """What makes timm's as large as ours."""
-    size: int
-    file_size: tuple[int, int]
-    """Width and height of the files' images."""
-    num_images: int
-    """Of the data set that it is usually trained on."""
-    on_gpu: tuple[int, int]
-    """Images in a batch, and steps that are timed."""
-    on_cpu: tuple[int, int]
-    wanted: float
-
-
-CASES = {
-    "deit-tiny": Case(
-        title="DeiT-tiny at 224",
-        ours="vit-tiny-patch16",
-        theirs="deit_tiny_patch16_224",
-        changes={},
-        size=224,
-        file_size=(500, 375),
-        num_images=1_281_167,
-        on_gpu=(256, 64),
-        on_cpu=(4, 4),
-        wanted=1.3,
-    ),
-    "cifar": Case(
-        title="119k CIFAR model at 32",
-        ours="vit-nano-patch4",
-        theirs="vit_tiny_patch16_224",
-        changes={
-            "img_size": 32,
-            "patch_size": 4,
-            "embed_dim": 48,
-            "depth": 4,
-            "num_heads": 4,
-            "class_token": False,
-            "global_pool": "avg",
-        },
-        size=32,
-        file_size=(32, 32),
-        num_images=50_000,
-        on_gpu=(512, 200),
-        on_cpu=(64, 8),
-        wanted=5,
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What was measured of both, and how it was computed."""
+    """Both trainings of a model, and their measurements."""
 
     computing: Computing
+    flops: int
+    """Of a training step, per image."""
     ours: TimedBatches
     theirs: TimedBatches
+    epochs: tuple[Callable[[], None], Callable[[], None]]
+    """Ours and theirs: functions that train for an epoch."""
+
+    def figures(self, peak: float) -> dict[str, dict[str, Any]]:
+        """Compute images per second, and their share of so many operations per second, by library."""
+        speeds = {"vit": self.ours.images_per_second, "timm": self.theirs.images_per_second}
+        return {
+            who: {"images_per_second": speed, "of_peak": speed * self.flops / peak} for who, speed in speeds.items()
+        }
 
 
 def our_training(
@@ -217,81 +175,120 @@ def draw_files(folder: Path, case: Case, *, images: int, different: int) -> None
             link.hardlink_to(originals[number % len(originals)])
 
 
-def compare(case: Case, source_name: str, folder: Path, device: torch.device, options: argparse.Namespace) -> Pair:
-    """Train one model in both libraries, in turn."""
+def pair_up(case: Case, source_name: str, folder: Path, device: torch.device, options: argparse.Namespace) -> Pair:
+    """Build one model in both libraries, and what trains it."""
     usual_batch, usual_steps = case.on_gpu if device.type == "cuda" else case.on_cpu
     batch, steps, warm_up = options.batch or usual_batch, options.steps or usual_steps, options.workers
     is_cached = source_name == "cached"
+    size = (case.size, case.size)
+    depth = {"depth": options.depth} if options.depth else {}
     config = TrainConfig(
         data=DataConfig(name=str(folder)),
-        model=ModelChoice(name=case.ours),
+        model=ModelChoice(name=case.ours, changes={"image_size": size, **depth}),
         augment=AUGMENT if is_cached else AugmentConfig(),
         optim=replace(OPTIM, batch_size=batch),
+        run=RunConfig(compile=options.compile),
     )
     if is_cached:
         draw_files(folder, case, images=batch * (warm_up + steps), different=options.images)
         source = cached(case, config, device, workers=options.workers)
     else:
         source = synthetic(case, config, device, steps=warm_up + steps)
-    size = (case.size, case.size)
-    ours = VisionTransformer(model_config(config.model, image_size=size, in_channels=3, num_classes=CLASSES)).to(device)
-    theirs = timm.create_model(case.theirs, num_classes=CLASSES, **case.changes).to(device)
+    ours = VisionTransformer(model_config(config.model, image_size=size, in_channels=3, num_classes=CLASSES))
+    theirs = timm.create_model(case.theirs, num_classes=CLASSES, **{**case.changes, **depth}).to(device)
     assert count_weights(ours) == count_weights(theirs)
+    flops = 3 * count_flops(ours)
+    ours.to(device)
     lasting = replace(config, optim=replace(config.optim, epochs=EPOCHS))
-    computing = choose_computing(ours, lasting, num_images=case.num_images, emit=ignore)
+    computing = choose_computing(ours, lasting, num_images=case.num_images, emit=say)
     chosen = computing.training
     timed = partial(TimedBatches, batch_size=batch, warm_up=warm_up, steps=steps, device=device)
-    pair = Pair(computing=computing, ours=timed(source.ours), theirs=timed(source.theirs))
+    our_batches, their_batches = timed(source.ours), timed(source.theirs)
     epochs = (
-        our_training(ours, pair.ours, source.val, config=config, computing=computing),
+        our_training(ours, our_batches, source.val, config=config, computing=computing),
         timm_script.training(
             theirs,
-            lambda: pair.theirs.epoch(1),
+            lambda: their_batches.epoch(1),
             config,
             precision=Precision(device, amp="on" if chosen.enabled else "off", dtype=chosen.name),
             channels_last=options.channels_last,
             torchcompile=options.torchcompile,
         ),
     )
-    for _ in range(options.rounds + 1):
-        for epoch in epochs:
-            epoch()
-    return pair
+    return Pair(computing=computing, flops=flops, ours=our_batches, theirs=their_batches, epochs=epochs)
 
 
-def show(case: Case, source: str, pair: Pair, busy: Utilisation, options: argparse.Namespace) -> None:
+def row_of(case: Case, source: str, pair: Pair, peak: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Gather what has been measured so far, for JSON."""
+    figures = pair.figures(peak)
+    figures["vit"]["compiled"] = pair.computing.forward is not None
+    figures["timm"]["compiled"] = options.torchcompile
+    return {
+        "case": f"{case.title}, {source}",
+        "precision": pair.computing.training.name,
+        "batch": pair.ours.batch_size,
+        "steps": pair.ours.steps,
+        "rounds": len(pair.theirs.spans),
+        **figures,
+        "ratio": figures["vit"]["images_per_second"] / figures["timm"]["images_per_second"],
+        "goal": case.wanted,
+    }
+
+
+def show(row: Mapping[str, Any], pair: Pair, busy: Utilisation) -> None:
     """Print what was measured."""
-    chosen = pair.computing
-    steps = f"{pair.ours.steps} steps a round of {pair.ours.batch_size} images"
-    print(f"\n{case.title}, {source}, {chosen.training.name}, {steps}")
-    for who, batches, is_compiled in (
-        ("vit", pair.ours, chosen.forward is not None),
-        ("timm", pair.theirs, options.torchcompile),
-    ):
-        compiled = ", compiled" if is_compiled else ""
-        print(f"{who:5} {batches.images_per_second:9,.1f} images/s, {busy.during(batches.spans)}{compiled}")
-    wanted = f" (at least {case.wanted:g})" if chosen.device.type == "cuda" else ""
-    print(f"ratio {pair.ours.images_per_second / pair.theirs.images_per_second:.2f}{wanted}", flush=True)
+    print(f"\n{row['case']}, {row['precision']}, {row['steps']} steps a round of {row['batch']} images")
+    for who, batches in (("vit", pair.ours), ("timm", pair.theirs)):
+        figures, how_busy = row[who], busy.during(batches.spans)
+        compiled = ", compiled" if figures["compiled"] else ""
+        speed, share = figures["images_per_second"], figures["of_peak"]
+        print(f"{who:5} {speed:9,.1f} images/s, {share:.1%} of the peak, {how_busy}{compiled}")
+    wanted = f" (at least {row['goal']:g})" if row["goal"] and pair.computing.device.type == "cuda" else ""
+    print(f"ratio {row['ratio']:.2f}{wanted}", flush=True)
 
 
-def count_weights(model: torch.nn.Module) -> int:
-    """Numbers that are trained."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def in_words(row: Mapping[str, Any]) -> str:
+    """Describe a row in a line."""
+    speed, share = row["vit"]["images_per_second"], row["vit"]["of_peak"]
+    goal = f" (goal {row['goal']:g})" if row["goal"] else ""
+    return (
+        f"{row['case']}, {row['precision']}: {speed:,.0f} images/s, {row['ratio']:.2f} times timm's{goal},"
+        f" {share:.1%} of the peak (timm {row['timm']['of_peak']:.1%})"
+    )
+
+
+def say(event: Event) -> None:
+    """Print what is decided."""
+    if isinstance(event, Note | Warned):
+        print(event.text, flush=True)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Try torch.compile, which needs a C compiler and the headers of Python, and say why it does not work."""
+    try:
+        torch.compile(torch.square)(torch.ones(8, device=device))
+    except Exception as error:  # noqa: BLE001 - of whatever kind
+        print(f"nothing is compiled, for torch.compile does not work here: {error}", flush=True)
+        return False
+    return True
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--model", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--model", nargs="+", choices=CASES, default=["deit-tiny", "cifar"])
     parser.add_argument("--source", nargs="+", choices=("synthetic", "cached"), default=["synthetic", "cached"])
-    parser.add_argument("--batch", type=int, default=0, help="images; 256 and 512 on a GPU, few on a CPU")
-    parser.add_argument("--steps", type=int, default=0, help="that are timed in a round; 64 and 200 on a GPU")
+    parser.add_argument("--batch", type=int, default=0, help="images; 96 to 512 on a GPU, few on a CPU")
+    parser.add_argument("--steps", type=int, default=0, help="that are timed in a round; 16 to 80 on a GPU")
     parser.add_argument("--rounds", type=int, default=0, help="5 on a GPU, else 2")
+    parser.add_argument("--depth", type=int, default=0, help="blocks of a model; 0: all that it has")
     parser.add_argument("--images", type=int, default=64, help="different ones; all others are links to them")
     parser.add_argument("--workers", type=int, default=0, help="of timm's loader; one per core, but 16 at the most")
+    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="of our model")
     parser.add_argument("--torchcompile", action="store_true", help="of timm's model")
     parser.add_argument("--channels-last", action="store_true", help="in timm's model")
+    parser.add_argument("--json", type=Path, default=None, help="file of the figures, written after every round")
     options = parser.parse_args()
     device = choose_device(options.device)
     machine = hardware()
@@ -302,12 +299,23 @@ def main() -> None:
     )
     if device.type != "cuda":
         print("these figures are meant for a GPU: here, a few small steps show that everything runs")
+    if (options.torchcompile or options.compile == "on") and not can_compile(device):
+        options.compile, options.torchcompile = "off", False
+    peak, rows = matmul_peak(device), {}
     with tempfile.TemporaryDirectory() as folder, Utilisation(device) as busy:
         os.environ["VIT_DATA_DIR"] = folder  # where what `auto` measures is kept, and decoded images
-        for name in options.model:
-            for source in options.source:
-                pair = compare(CASES[name], source, Path(folder) / name, device, options)
-                show(CASES[name], source, pair, busy, options)
+        for name, source in product(options.model, options.source):
+            case = CASES[name]
+            pair = pair_up(case, source, Path(folder) / name, device, options)
+            for number in range(options.rounds + 1):  # the first round warms up
+                for epoch in pair.epochs:
+                    epoch()
+                if number:
+                    rows[name, source] = row_of(case, source, pair, peak, options)
+                if number and options.json:
+                    says = [in_words(row) for row in rows.values()]
+                    write_json(options.json, {"says": says, "peak": peak, "rows": list(rows.values())})
+            show(rows[name, source], pair, busy)
 
 
 if __name__ == "__main__":

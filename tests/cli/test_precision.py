@@ -14,7 +14,7 @@ from vitcli.engine.device import fingerprint, seed_everything
 from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.attention_api import attention_map
 from vitcli.workflows.loading import load_model
-from vitcli.workflows.precision import _seconds, choose_computing, choose_precision
+from vitcli.workflows.precision import _seconds, choose_computing
 
 CPU = torch.device("cpu")
 
@@ -217,14 +217,6 @@ def test_training_and_inference_other_models_and_other_batches_are_measured_apar
     figures = [_seconds(*each[:2], "bfloat16", each[2]) for each in asked]
     assert len(list((tmp_path / "measured").iterdir())) == 4
     assert _seconds(renamed, "inference", "bfloat16", 4) == figures[2]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
-def test_a_gpu_chooses_once_and_keeps_to_it(trained_run):
-    model = small_model(trained_run).cuda()
-    chosen = choose_precision(model, work="training")
-    assert {choose_precision(model, work="training").name for _ in range(3)} == {chosen.name}
 
 
 # compilation

@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import pytest
 import torch
@@ -103,6 +104,15 @@ def test_what_does_not_compile_but_was_asked_for_is_an_error():
         compiled(build_model(), IMAGES, backend=broken)
     assert "\n" not in refusal.value.message
     assert refusal.value.hint == "--compile off"
+
+
+def test_what_the_compiler_remarks_is_not_passed_on():
+    def remarks(graph, _inputs):
+        place = {"filename": "compile_fx.py", "lineno": 1, "module": "torch._inductor.compile_fx"}
+        warnings.warn_explicit("TensorFloat32 tensor cores available but not enabled", UserWarning, **place)
+        return graph
+
+    assert compiled(build_model(), IMAGES, backend=remarks)
 
 
 # sizes, and memory

@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from vitcli.core.errors import DeviceError
-from vitcli.core.model_config import ModelConfig
 from vitcli.engine.device import Precision, choose_device, describe, seed_everything
-from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
-NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
 
 @pytest.fixture
@@ -150,44 +146,3 @@ def test_no_weight_is_kept_in_half_precision():
         with torch.no_grad():
             layer.weight.mul_(2), layer.bias.mul_(2)
         assert torch.equal(layer(ones), 2 * before)
-
-
-def tiny_model():
-    fields = {"image_size": (8, 8), "patch_size": (4, 4), "num_classes": 4}
-    torch.manual_seed(0)
-    return VisionTransformer(ModelConfig(**fields, width=16, depth=2, num_heads=2, mlp_width=32, init_std=0.2))
-
-
-@pytest.mark.gpu
-@NEEDS_GPU
-def test_the_gpu_gives_the_logits_of_the_cpu():
-    model = tiny_model().eval()
-    images = torch.randn(4, 3, 8, 8)
-    expected = model(images)
-    device = choose_device("auto")
-    assert device.type == "cuda"
-    torch.testing.assert_close(model.to(device)(images.to(device)).cpu(), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.gpu
-@NEEDS_GPU
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_the_gpu_learns_in_mixed_precision(dtype):
-    from vitcli.core.config import OptimConfig
-    from vitcli.engine.optim import build_optimizers
-
-    device = choose_device("cuda")
-    assert "cuda" in describe(device)
-    model = tiny_model().to(device)
-    images, labels = torch.randn(16, 3, 8, 8, device=device), torch.arange(16, device=device) % 4
-    precision = Precision(device, amp="on", dtype=dtype)
-    optimizers = build_optimizers(model, OptimConfig())
-    losses = []
-    for _ in range(20):
-        optimizers.zero_grad()
-        with precision.autocast():
-            loss = F.cross_entropy(model(images), labels)
-        precision.scaler.scale(loss).backward()
-        optimizers.step(precision.scaler, clip_grad=1.0)
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]

@@ -78,17 +78,3 @@ def test_the_fastest_is_taken_and_of_equals_the_largest():
     assert fastest_part({"8": 2.0, "16": 1.0, "32": 1.04, "64": 1.2}) == 32
     assert fastest_part({"8": 1.0}) == 8
     assert fastest_part({"8": 1.0, "128": 1.06}) == 8
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
-def test_a_gpu_with_little_memory_left_takes_smaller_parts():
-    device = torch.device("cuda")
-    model = build_model(width=256, depth=6, patch_size=(1, 1)).to(device)
-    train = Batches(size=4096, batch_size=4096)
-    train.images, train.labels = train.images.to(device), train.labels.to(device)
-    free, _ = torch.cuda.mem_get_info(device)
-    ballast = torch.empty(free - 2 * 2**30, dtype=torch.uint8, device=device)
-    parts = parts_that_fit(build_trainer(model, train=train))
-    assert parts > 1
-    del ballast

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from tests.engine.test_micro_batches import device_of
 from vitcli.core.errors import DeviceError
 from vitcli.core.model_config import ModelConfig
-from vitcli.engine.device import Precision, fingerprint, has_bfloat16
+from vitcli.engine.device import fingerprint, has_bfloat16
 from vitcli.engine.precision import clearly_faster, mixed_dtype, seconds_per_image
 from vitcli.models.finetune import add_low_rank, train_only
 from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
-NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 SECONDS = st.floats(1e-9, 1e3)
 
 
@@ -186,26 +185,3 @@ def test_another_value_of_the_variable_is_refused(monkeypatch):
     monkeypatch.setenv("VIT_BFLOAT16", "maybe")
     with pytest.raises(DeviceError, match="VIT_BFLOAT16 = 'maybe' is neither yes nor no"):
         has_bfloat16(CPU)
-
-
-@pytest.mark.gpu
-@NEEDS_GPU
-def test_a_gpu_with_bfloat16_trains_a_large_model_in_it_and_leaves_its_random_stream_alone():
-    device = torch.device("cuda")
-    if not has_bfloat16(device):
-        pytest.skip("this GPU emulates bfloat16")
-    shape = {"image_size": (224, 224), "patch_size": (16, 16), "width": 768, "mlp_width": 3072, "num_heads": 12}
-    model = build_model(**shape).to(device)
-    before = torch.cuda.get_rng_state(device)
-    for work in ("training", "inference"):
-        options = {"dtype": "bfloat16", "image_shape": (3, 224, 224), "most_images": 64}
-        assert clearly_faster(seconds_per_image(model, work=work, **options)) == "bfloat16"
-    assert torch.equal(torch.cuda.get_rng_state(device), before)
-
-
-@pytest.mark.gpu
-@NEEDS_GPU
-def test_float16_on_a_gpu_scales_its_gradients():
-    precision = Precision(torch.device("cuda"), amp="on", dtype="float16")
-    assert precision.scaler.is_enabled()
-    assert precision.name == "float16"

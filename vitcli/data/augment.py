@@ -12,7 +12,7 @@ from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
 from vitcli.data.colour import changes_colours, random_colours
 from vitcli.data.erase import random_erase
-from vitcli.data.parts import Change, Part, in_parts
+from vitcli.data.parts import Change, Part, in_parts, to_device
 from vitcli.data.policies import random_policy
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.resample import random_resample, resamples
@@ -76,7 +76,7 @@ def random_crop(batch: int, padding: int, generator: torch.Generator) -> Change:
         height, width = images.shape[2:]
         windows = F.pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)  # (b, C, 2p+1, 2p+1, H, W)
         order = torch.arange(len(images), device=images.device)
-        return windows[order, :, top[part].to(images.device), left[part].to(images.device)]
+        return windows[order, :, to_device(top[part], images.device), to_device(left[part], images.device)]
 
     return change
 
@@ -84,4 +84,4 @@ def random_crop(batch: int, padding: int, generator: torch.Generator) -> Change:
 def random_flip(batch: int, probability: float, axis: int, generator: torch.Generator) -> Change:
     """Mirror each image along an axis with the given probability."""
     chosen = torch.rand(batch, generator=generator)[:, None, None, None] < probability
-    return lambda images, part: torch.where(chosen[part].to(images.device), images.flip(axis), images)
+    return lambda images, part: torch.where(to_device(chosen[part], images.device), images.flip(axis), images)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.data.parts import Part
+from vitcli.data.parts import Part, to_device
 
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
@@ -51,7 +51,7 @@ def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator
         for name in names:
             if images.shape[1] == len(_LUMA) or name in {"brightness", "contrast"}:
                 getattr(pixels, name)(factors[name][part, None, None, None])
-        if len(members := turns_grey[part].nonzero()[:, 0].to(images.device)):
+        if len(members := to_device(turns_grey[part].nonzero()[:, 0], images.device)):
             pixels.values[members] = grey(pixels.values[members]).expand(-1, images.shape[1], -1, -1)
         return pixels.values, pixels.gain, pixels.offset
 
@@ -90,24 +90,24 @@ class _Pixels:
         self.offset = self.offset * factor
 
     def brightness(self, factor: Tensor) -> None:
-        self._scale(factor.to(self.values.device))
+        self._scale(to_device(factor, self.values.device))
         self._limit(factor, below=False)
 
     def contrast(self, factor: Tensor) -> None:
-        here = factor.to(self.values.device)
+        here = to_device(factor, self.values.device)
         mean = grey(self.values.mean(dim=(2, 3), keepdim=True)) * self.gain + self.offset
         self._scale(here)
         self.offset = self.offset + (1 - here) * mean
         self._limit(factor)
 
     def saturation(self, factor: Tensor) -> None:
-        here = factor.to(self.values.device)
+        here = to_device(factor, self.values.device)
         towards = grey(self.values).mul_(1 - here)
         self.values.mul_(here).add_(towards)
         self._limit(factor)
 
     def hue(self, turn: Tensor) -> None:
-        self.values = _turned(self.values, turn[:, 0].to(self.values.device))
+        self.values = _turned(self.values, to_device(turn[:, 0], self.values.device))
 
 
 def grey(pixels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from vitcli.data.parts import to_device
 from vitcli.data.shares import Share
 
 _AREA = (0.02, 0.33)
@@ -35,7 +36,7 @@ def random_erase(images: Tensor, probability: float, generator: torch.Generator,
         noise = torch.cat([noise[:0], *(each[at] for at in here.nonzero()[:, 0].tolist())])
         chosen, places = torch.searchsorted(share.members, chosen[here]), places[here]
     if len(noise):
-        chosen, places, noise = (each.to(images.device) for each in (chosen, places, noise))
+        chosen, places, noise = (to_device(each, images.device) for each in (chosen, places, noise))
         images[chosen] = images[chosen].masked_scatter_(places, noise.to(images.dtype))
     return images
 

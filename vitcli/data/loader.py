@@ -13,6 +13,7 @@ from torch import Tensor
 from vitcli.core.launch import ALONE, Place
 from vitcli.core.seeds import derived_seed
 from vitcli.data.cache import Images
+from vitcli.data.parts import to_device
 from vitcli.data.shares import Share, share_of
 
 _FITS_DEVICE = 0.5
@@ -113,7 +114,7 @@ class Batches:
         for step, (images, from_labels) in enumerate(zip(gathered, there.split(sizes)[start:], strict=True), start):
             generator = torch.Generator().manual_seed(derived_seed("transform", self.seed, epoch, step))
             drawn = (generator, shares[step]) if shares else (generator,)
-            yield self._transform(images.to(self.device, non_blocking=True), *drawn), self.labels[from_labels]
+            yield self._transform(to_device(images, self.device), *drawn), self.labels[from_labels]
 
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of batches of indices; what is not at hand is fetched while earlier batches are in use."""
@@ -121,10 +122,15 @@ class Batches:
             yield from (self.images.index_select(0, batch) for batch in batches)  # far faster than images[batch]
             return
         take = partial(self.images.index_select, 0) if isinstance(self.images, Tensor) else self.images.__getitem__
+
+        def fetch(batch: Tensor) -> Tensor:
+            images = take(batch)
+            return images.pin_memory() if self.device.type == "cuda" else images  # else the copy to it would wait
+
         ahead: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1) as fetcher:
             for batch in batches:
-                ahead.append(fetcher.submit(take, batch))
+                ahead.append(fetcher.submit(fetch, batch))
                 if len(ahead) > _AHEAD:
                     yield ahead.popleft().result()
             while ahead:

@@ -31,6 +31,14 @@ _HEAP = 2**25
 """Bytes up to which malloc keeps freed memory for the next request."""
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to the device where a batch is changed.
+
+    A plain copy to a GPU waits until the GPU has done all it was given, so every step would begin with an idle GPU.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def in_parts(change: Change, images: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The change of a whole batch; on another device than the CPU it is made at once.
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
 from vitcli.data.colour import grey
-from vitcli.data.parts import Change, Part
+from vitcli.data.parts import Change, Part, to_device
 from vitcli.data.resample import warp
 
 _STRENGTHS = 31
@@ -106,13 +106,14 @@ def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
     maps = _maps(operations, magnitudes, (height, width))
     moved = ((operations > 0) & (operations <= OPERATIONS.index("rotate"))).nonzero()[:, 0]
     if len(moved):
-        here = moved.to(images.device)
+        here = to_device(moved, images.device)
         result[here] = warp(images[here], maps[moved], (height, width))
     for name, change in _TONES.items():
         members = (operations == OPERATIONS.index(name)).nonzero()[:, 0]
         if len(members):
-            here = members.to(images.device)
-            result[here] = change(images[here], magnitudes[members].to(images.device)[:, None, None, None])
+            here = to_device(members, images.device)
+            strengths = to_device(magnitudes[members], images.device)[:, None, None, None]
+            result[here] = change(images[here], strengths)
     return result
 
 
@@ -156,9 +157,9 @@ def sharpness(images: Tensor, change: Tensor) -> Tensor:
     if min(images.shape[2:]) <= 2:
         return images
     pixels = images.float()
-    kernel = pixels.new_ones(3, 3)
+    kernel = pixels.new_ones(3, 3)  # whole numbers, which the TF32 of a GPU's convolutions rounds to themselves
     kernel[1, 1] = 5
-    blurred = F.conv2d(pixels.flatten(0, 1)[:, None], kernel[None, None] / kernel.sum())
+    blurred = F.conv2d(pixels.flatten(0, 1)[:, None], kernel[None, None]) / 13
     inside = pixels[:, :, 1:-1, 1:-1]
     inside.lerp_(blurred.round_().view_as(inside), -change)
     return pixels.clamp_(0, 255).to(torch.uint8)
@@ -166,7 +167,7 @@ def sharpness(images: Tensor, change: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the highest bits."""
-    return images & (256 - 2.0 ** (8 - bits)).to(torch.uint8)
+    return images & (256 - 2.0 ** (8 - bits)).round().to(torch.uint8)  # a GPU's powers of 2 may be a bit off
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
-from vitcli.data.parts import Change
+from vitcli.data.parts import Change, to_device
 
 _ATTEMPTS = 10
 _SMALL = 96 * 96
@@ -127,7 +127,7 @@ def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1) -> Tensor:
         finer: so many samples are averaged for each pixel, in both directions.
     """
     maps = maps * torch.tensor([1 / finer, 1 / finer, 1])
-    grid = _grid(maps.to(images.device), images.shape[2:], (finer * size[0], finer * size[1]))
+    grid = _grid(to_device(maps, images.device), images.shape[2:], (finer * size[0], finer * size[1]))
     sampled = F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", align_corners=False)
     if finer > 1:
         sampled = F.avg_pool2d(sampled, finer)
@@ -163,7 +163,7 @@ def resize_boxes(images: Tensor, boxes: Tensor, mirrored: Tensor, size: Size) ->
 
 def _resize_by_products(images: Tensor, boxes: Tensor, mirrored: Tensor, size: Size) -> Tensor:
     whole = images.shape[2:]
-    boxes, mirrored = boxes.to(images.device, torch.float32), mirrored.to(images.device)
+    boxes, mirrored = to_device(boxes.float(), images.device), to_device(mirrored, images.device)
     down, across = (_weights(boxes[axis], boxes[2 + axis], mirrored[axis], whole[axis], size[axis]) for axis in (0, 1))
     resized = down[:, None] @ images.to(down.dtype) @ across[:, None].mT
     return resized.round_().clamp_(0, 255).to(images.dtype) if images.dtype == torch.uint8 else resized

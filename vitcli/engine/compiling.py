@@ -1,5 +1,6 @@
 """torch.compile where it is worth its time, and tried out before training relies on it."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ def compiled(
     try:
         for function in constants:
             torch.compiler.assume_constant_result(function)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"torch\.")  # of TF32 and the like, which --amp decides
             model.train()
             fast, shapes = parts.fitted(first_steps, len(examples[0]))
     except Exception as error:

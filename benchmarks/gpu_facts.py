@@ -1,0 +1,69 @@
+"""The machine, its versions, and the measured peak of its GPU: part of benchmarks/gpu.py."""
+
+import argparse
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from step_timing import matmul_peak
+
+from vitcli.core.files import write_json
+from vitcli.core.provenance import git_state
+from vitcli.engine.device import choose_device, describe, has_bfloat16
+from vitcli.engine.hardware import hardware
+
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "triton", "numpy", "pillow", "simplejpeg", "safetensors")
+ASKED = "driver_version,power.limit,clocks.max.sm,temperature.gpu"
+
+
+def versions() -> dict[str, str]:
+    """List the versions of the libraries."""
+    found = {"python": platform.python_version(), "cuda": str(torch.version.cuda), "nccl": ""}
+    if torch.cuda.is_available():
+        found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def driver() -> dict[str, str]:
+    """Ask nvidia-smi about the first GPU; the answer is empty where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return {}
+    words = ["nvidia-smi", f"--query-gpu={ASKED}", "--format=csv,noheader"]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+    return dict(zip(ASKED.split(","), map(str.strip, answer.split(",")), strict=False))
+
+
+def main() -> None:
+    """Measure the peak, and write everything down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    peak, found, of_driver = matmul_peak(device), versions(), driver()
+    dtype = "bfloat16" if has_bfloat16(device) else "float32"
+    says = f"{describe(device)}, driver {of_driver.get('driver_version', 'none')}, torch {found['torch']}, Python {found['python']}"
+    write_json(
+        options.json,
+        {
+            "says": [says, f"a large matrix product: {peak / 1e12:,.1f} TFLOP/s in {dtype}"],
+            "peak": peak,
+            "versions": found,
+            "driver": of_driver,
+            "compiler": next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None),
+            "hardware": hardware(),
+            **git_state(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

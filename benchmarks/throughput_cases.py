@@ -1,0 +1,113 @@
+"""The same models in both libraries, and what they cost: part of benchmarks/training_throughput.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitcli.models.capture import capture_attention
+from vitcli.models.vit import VisionTransformer
+
+CLASSES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """The same model in both libraries."""
+
+    title: str
+    ours: str
+    theirs: str
+    changes: Mapping[str, Any]
+    """What makes timm's as large as ours."""
+    size: int
+    file_size: tuple[int, int]
+    """Width and height of the files' images."""
+    num_images: int
+    """Of the data set that it is usually trained on."""
+    on_gpu: tuple[int, int]
+    """Images in a batch, and steps that are timed."""
+    on_cpu: tuple[int, int]
+    wanted: float
+    """Times as fast as timm's; 0: there is no goal."""
+
+
+PHOTOS: dict[str, Any] = {
+    "file_size": (500, 375),
+    "num_images": 1_281_167,
+    "on_cpu": (4, 4),
+    "changes": {},
+}
+CASES = {
+    "cifar": Case(
+        title="119k CIFAR model at 32",
+        ours="vit-nano-patch4",
+        theirs="vit_tiny_patch16_224",
+        changes={
+            "img_size": 32,
+            "patch_size": 4,
+            "embed_dim": 48,
+            "depth": 4,
+            "num_heads": 4,
+            "class_token": False,
+            "global_pool": "avg",
+        },
+        size=32,
+        file_size=(32, 32),
+        num_images=50_000,
+        on_gpu=(512, 80),
+        on_cpu=(64, 8),
+        wanted=5,
+    ),
+    "deit-tiny": Case(
+        title="DeiT-tiny at 224",
+        ours="vit-tiny-patch16",
+        theirs="deit_tiny_patch16_224",
+        size=224,
+        on_gpu=(256, 64),
+        wanted=1.3,
+        **PHOTOS,
+    ),
+    "small": Case(
+        title="ViT-S at 224",
+        ours="vit-small-patch16",
+        theirs="vit_small_patch16_224",
+        size=224,
+        on_gpu=(512, 24),
+        wanted=1.3,
+        **PHOTOS,
+    ),
+    "base": Case(
+        title="ViT-B at 224",
+        ours="vit-base-patch16",
+        theirs="vit_base_patch16_224",
+        size=224,
+        on_gpu=(256, 16),
+        wanted=1.3,
+        **PHOTOS,
+    ),
+    "base-384": Case(
+        title="ViT-B at 384",
+        ours="vit-base-patch16",
+        theirs="vit_base_patch16_384",
+        size=384,
+        on_gpu=(96, 16),
+        wanted=0,
+        **PHOTOS,
+    ),
+}
+
+
+def count_flops(model: VisionTransformer) -> int:
+    """Count the floating-point operations of a forward pass, per image, with every token of the last block."""
+    height, width = model.config.image_size
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), capture_attention(model):
+        model(torch.zeros(1, model.config.in_channels, height, width))
+    return int(counter.get_total_flops())
+
+
+def count_weights(model: torch.nn.Module) -> int:
+    """Numbers that are trained."""
+    return sum(parameter.numel() for parameter in model.parameters())
