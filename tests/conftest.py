@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
 from tests.processes import PRELOADED
-from vitcli.cli.app import main
+from vitcli.cli.app import app, main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
 os.environ.setdefault("VIT_BFLOAT16", "no")  # so that what a test computes does not hang on what is faster here
@@ -92,11 +93,16 @@ def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session")
 def run_cli() -> Callable[..., Outcome]:
-    """``vit WORDS`` in this process, through ``main``: exit code, stdout, stderr."""
+    """``vit WORDS`` in this process, through ``main``: exit code, stdout, stderr.
+
+    Commands and options are built once, which typer does each time.
+    """
+    command = typer.main.get_command(app)
 
     def run(*words: object) -> Outcome:
         out, err, code = io.StringIO(), io.StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(typer.main, "get_command", lambda _app: command)
             patch.setattr(sys, "argv", ["vit", *map(str, words)])
             try:
                 main()

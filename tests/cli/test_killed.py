@@ -38,12 +38,10 @@ def content(directory: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
 def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
-    share: float, processes: ForkServerContext, photos: Path, tiny: tuple[str, ...], tmp_path: Path
+    processes: ForkServerContext, photos: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """After that share of the photos has been opened, and again as a file is about to get its name."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    """After some of the photos have been opened, and again as a file is about to get its name."""
     size = ("--image-size", "32", "--set", "model.patch_size=16", "--device", "cpu", "--workers", "1")
     words = ("train", str(photos), *tiny, *size, "--data-dir", "prepared", "--name", "run", "--overwrite")
 
@@ -54,16 +52,19 @@ def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
         process.join(120)
         return process.exitcode
 
+    whole = tmp_path / "whole"
     assert train(whole, Moment(folder="pets")) == 0, (whole / "said.txt").read_text()
     expected = content(whole / "prepared")
     assert len(expected) == 4  # facts, duplicates, and the images of both splits
     opened = json.loads((whole / "counts.json").read_text())["open"]
     assert opened >= PHOTOS
 
-    for kill in (Moment("open", int(share * opened), folder="pets"), Moment("os.rename", 1, folder="prepared")):
-        assert train(cut, kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
-        found = content(cut / "prepared")
-        assert found.items() < expected.items()
-    assert any(cut.rglob(".*.tmp*"))  # whole, and without its name
+    for share in (0.1, 0.4, 0.9):
+        cut = tmp_path / f"cut-{share}"
+        for kill in (Moment("open", int(share * opened), folder="pets"), Moment("os.rename", 1, folder="prepared")):
+            assert train(cut, kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
+            found = content(cut / "prepared")
+            assert found.items() < expected.items()
+        assert any(cut.rglob(".*.tmp*"))  # whole, and without its name
     assert train(cut, NEVER) == 0
     assert content(cut / "prepared") == expected

@@ -10,9 +10,6 @@ from vitcli.core.config import DataConfig
 from vitcli.data.dataset import open_dataset
 from vitcli.data.shapes import CLASSES, SIZE, TEST_SEED, TRAIN_SEED, Scenes, draw_scenes
 
-ONE = draw_scenes(400, num_objects=1, seed=7)
-TWO = draw_scenes(200, num_objects=2, seed=7)
-BOTH = pytest.mark.parametrize("scenes", [ONE, TWO], ids=["one object", "two objects"])
 GOLDEN_LABELS = [[0, 6], [1, 3], [2, 5], [3, 5], [4, 5], [5, 4], [6, 1], [7, 4]]
 GOLDEN_BOXES = [
     [[19, 30, 6, 16], [2, 13, 3, 14]],
@@ -21,6 +18,23 @@ GOLDEN_BOXES = [
 ]
 GOLDEN_AREAS = [[94, 64], [70, 92], [93, 78]]
 GOLDEN_COLOURS = [[40.9, 52.7, 35.1], [64.7, 70.0, 47.6], [81.3, 101.9, 89.9]]
+
+
+@pytest.fixture(scope="module")
+def one() -> Scenes:
+    return draw_scenes(400, num_objects=1, seed=7)
+
+
+@pytest.fixture(scope="module")
+def two() -> Scenes:
+    return draw_scenes(200, num_objects=2, seed=7)
+
+
+@pytest.fixture(params=["one", "two"])
+def scenes(request: pytest.FixtureRequest) -> Scenes:
+    """Of one object, and of two."""
+    found: Scenes = request.getfixturevalue(request.param)
+    return found
 
 
 def shifts(masks: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
@@ -48,7 +62,6 @@ def box(mask: NDArray[np.bool_]) -> list[int]:
     return [int(at) for at in (rows[0], rows[-1], columns[0], columns[-1])]
 
 
-@BOTH
 def test_shapes_and_types(scenes: Scenes) -> None:
     count, objects = scenes.labels.shape
     assert scenes.images.shape == (count, 3, SIZE, SIZE)
@@ -57,7 +70,6 @@ def test_shapes_and_types(scenes: Scenes) -> None:
     assert scenes.masks.dtype == np.bool_
 
 
-@BOTH
 def test_a_scene_depends_on_its_index_and_the_seed_alone(scenes: Scenes) -> None:
     objects = scenes.labels.shape[1]
     few = draw_scenes(10, num_objects=objects, seed=7)
@@ -66,21 +78,19 @@ def test_a_scene_depends_on_its_index_and_the_seed_alone(scenes: Scenes) -> None
     assert not (few.images == other.images).all(axis=(1, 2, 3)).any()
 
 
-@BOTH
 def test_every_class_is_the_first_objects_equally_often(scenes: Scenes) -> None:
     assert set(np.bincount(scenes.labels[:, 0], minlength=len(CLASSES))) == {len(scenes.labels) // len(CLASSES)}
 
 
-def test_every_class_is_the_second_objects_and_never_the_firsts() -> None:
-    assert set(TWO.labels[:, 1]) == set(range(len(CLASSES)))
-    assert (TWO.labels[:, 0] != TWO.labels[:, 1]).all()
+def test_every_class_is_the_second_objects_and_never_the_firsts(two: Scenes) -> None:
+    assert set(two.labels[:, 1]) == set(range(len(CLASSES)))
+    assert (two.labels[:, 0] != two.labels[:, 1]).all()
 
 
-def test_two_objects_are_apart() -> None:
-    assert not (grown(TWO.masks[:, 0]) & TWO.masks[:, 1]).any()
+def test_two_objects_are_apart(two: Scenes) -> None:
+    assert not (grown(two.masks[:, 0]) & two.masks[:, 1]).any()
 
 
-@BOTH
 def test_objects_are_whole_and_of_the_size_that_is_said(scenes: Scenes) -> None:
     """At most a fifth of all patches is to be hit by chance, and an object off the edge is hard to tell."""
     share = scenes.masks.mean(axis=(2, 3))
@@ -91,7 +101,6 @@ def test_objects_are_whole_and_of_the_size_that_is_said(scenes: Scenes) -> None:
     assert patches.mean() < 0.18
 
 
-@BOTH
 def test_an_objects_colour_is_where_its_mask_is_and_nowhere_else(scenes: Scenes) -> None:
     """Each pixel lies between the background's colour (0) and the object's (1): edges halfway, blobs anywhere."""
     for image, masks in zip(scenes.images.astype(float), scenes.masks, strict=True):
@@ -107,17 +116,17 @@ def test_an_objects_colour_is_where_its_mask_is_and_nowhere_else(scenes: Scenes)
                 assert np.ptp(image[:, core(mask)], axis=1).max() < 60  # one colour, and noise
 
 
-def test_colour_and_size_say_nothing_about_the_class() -> None:
+def test_colour_and_size_say_nothing_about_the_class(one: Scenes) -> None:
     """Means of each class are within the spread that chance leaves."""
     facts = np.array(
         [
             [*np.median(image[:, mask[0]], axis=1), mask[0].sum()]
-            for image, mask in zip(ONE.images, ONE.masks, strict=True)
+            for image, mask in zip(one.images, one.masks, strict=True)
         ]
     )
-    expected, spread = facts.mean(axis=0), facts.std(axis=0) / np.sqrt(len(ONE.labels) / len(CLASSES))
+    expected, spread = facts.mean(axis=0), facts.std(axis=0) / np.sqrt(len(one.labels) / len(CLASSES))
     for label in range(len(CLASSES)):
-        assert (np.abs(facts[ONE.labels[:, 0] == label].mean(axis=0) - expected) < 4 * spread).all()
+        assert (np.abs(facts[one.labels[:, 0] == label].mean(axis=0) - expected) < 4 * spread).all()
 
 
 def stretched(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -127,7 +136,6 @@ def stretched(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return mask[np.ix_(rows, columns)].astype(float)
 
 
-@BOTH
 def test_each_object_has_the_form_of_its_class(scenes: Scenes) -> None:
     """The mean form that is nearest, of objects in other pictures, is the class's."""
     others = draw_scenes(200, num_objects=1, seed=9)
@@ -138,26 +146,26 @@ def test_each_object_has_the_form_of_its_class(scenes: Scenes) -> None:
     assert np.mean(nearest == scenes.labels.ravel()) > 0.85
 
 
-def test_shapes_stand_upright() -> None:
+def test_shapes_stand_upright(one: Scenes) -> None:
     for name, is_wider_below in (("triangle", True), ("semicircle", True), ("heart", False)):
-        masks = ONE.masks[ONE.labels[:, 0] == CLASSES.index(name), 0]
+        masks = one.masks[one.labels[:, 0] == CLASSES.index(name), 0]
         form = np.mean([stretched(mask) for mask in masks], axis=0)
         assert (form[6:].sum() > form[:6].sum()) == is_wider_below
 
 
-def test_a_ring_has_a_hole_and_a_circle_none() -> None:
+def test_a_ring_has_a_hole_and_a_circle_none(one: Scenes) -> None:
     for name, is_filled in (("ring", False), ("circle", True)):
-        for mask in ONE.masks[ONE.labels[:, 0] == CLASSES.index(name), 0]:
+        for mask in one.masks[one.labels[:, 0] == CLASSES.index(name), 0]:
             top, bottom, left, right = box(mask)
             assert mask[(top + bottom) // 2, (left + right) // 2] == is_filled
 
 
-def test_scenes_are_what_they_always_were() -> None:
+def test_scenes_are_what_they_always_were(two: Scenes) -> None:
     """Golden values; edges may differ by a pixel with another rasteriser."""
-    assert TWO.labels[:8].tolist() == GOLDEN_LABELS
-    assert np.abs(np.array([[box(mask) for mask in masks] for masks in TWO.masks[:3]]) - GOLDEN_BOXES).max() <= 1
-    assert np.abs(TWO.masks[:3].sum(axis=(2, 3)) - GOLDEN_AREAS).max() <= 6
-    assert np.abs(TWO.images[:3].mean(axis=(2, 3)) - GOLDEN_COLOURS).max() < 1
+    assert two.labels[:8].tolist() == GOLDEN_LABELS
+    assert np.abs(np.array([[box(mask) for mask in masks] for masks in two.masks[:3]]) - GOLDEN_BOXES).max() <= 1
+    assert np.abs(two.masks[:3].sum(axis=(2, 3)) - GOLDEN_AREAS).max() <= 6
+    assert np.abs(two.images[:3].mean(axis=(2, 3)) - GOLDEN_COLOURS).max() < 1
 
 
 def test_the_data_set_is_these_scenes_and_its_splits_share_none(tmp_path: Path) -> None:

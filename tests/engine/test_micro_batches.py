@@ -15,6 +15,7 @@ from tests.engine.test_trainer import CPU, Batches, build_model, build_trainer
 from vitcli.core.errors import DeviceError, Interrupted, TrainingError
 from vitcli.core.events import Warned
 from vitcli.engine.device import Precision
+from vitcli.engine.eager import EagerAdamW
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.state import load_state
@@ -160,7 +161,7 @@ def test_no_room_for_moments_ends_training_with_what_to_do(monkeypatch):
     def full(*_arguments, **_options):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    monkeypatch.setattr(EagerAdamW, "step", full)
     with pytest.raises(TrainingError, match="moments") as refusal:
         trainer.fit()
     assert "sgd" in refusal.value.hint

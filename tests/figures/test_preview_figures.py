@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -47,8 +46,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def texts(figure: Figure) -> list[tuple[str, NDArray[np.float64]]]:
-    """What is written, and where: (x0, y0, x1, y1) in pixels."""
-    FigureCanvasAgg(figure).draw()
+    """What is written, and where: (x0, y0, x1, y1) in pixels; of a figure that was saved, and so has its layout."""
     renderer = figure.canvas.get_renderer()
     words = [text for axes in figure.axes for text in (axes.title, *axes.texts)]
     words += [label for axes in figure.axes if axes.axison for label in axes.get_yticklabels()]
@@ -62,7 +60,6 @@ def texts(figure: Figure) -> list[tuple[str, NDArray[np.float64]]]:
 
 def shown_aspects(figure: Figure) -> list[float]:
     """Width over height of every image as drawn."""
-    FigureCanvasAgg(figure).draw()
     extents = [axes.images[0].get_window_extent() for axes in figure.axes if axes.images]
     return [box.width / box.height for box in extents]
 
