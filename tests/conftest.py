@@ -16,7 +16,7 @@ import typer
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
-from tests.processes import PRELOADED
+from tests.processes import PRELOADED, save_empty
 from vitcli.cli.app import app, main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
@@ -85,10 +85,7 @@ def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
     from matplotlib.figure import Figure
 
-    def savefig(_figure: Figure, path: Path, **_options: object) -> None:
-        Image.new("L", (1, 1)).save(path, format="png")
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    monkeypatch.setattr(Figure, "savefig", save_empty)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Commands in processes of their own, which may be killed at a moment of the test's choice."""
 
+import gc
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from vitcli.cli.app import main
 
 PRELOADED = (
-    *("torch.distributed.fsdp", "matplotlib.figure", "vitcli.workflows.resume"),
+    *("torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets", "vitcli.workflows.resume"),
     *("tests.engine.test_distributed", "tests.cli.test_distributed"),
 )
 """Imported once, by the server from which all these processes are forked."""
@@ -34,6 +37,11 @@ class Moment(NamedTuple):
 NEVER = Moment()
 
 
+def save_empty(_figure: object, path: Path, **_options: object) -> None:
+    """Save an empty picture in place of a figure."""
+    Image.new("L", (1, 1)).save(path, format="png")
+
+
 def vit(
     folder: Path, words: tuple[str, ...], kill: Moment = NEVER, environment: Mapping[str, str] = MappingProxyType({})
 ) -> None:
@@ -41,8 +49,11 @@ def vit(
 
     What it says is left in ``said.txt``; where it ends, ``counts.json`` has how often each event happened.
     """
+    from matplotlib.figure import Figure
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+    gc.freeze()
+    Figure.savefig = save_empty  # type: ignore[method-assign]
     os.chdir(folder)
     os.environ.update(environment)
     counts = Counter[str]()
