@@ -16,7 +16,7 @@ from PIL import Image
 from vitcli.cli.app import main
 
 PRELOADED = (
-    *("torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets", "vitcli.workflows.resume"),
+    *("torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets", "vitcli.workflows.resume"),
     *("tests.engine.test_distributed", "tests.cli.test_distributed"),
 )
 """Imported once, by the server from which all these processes are forked."""

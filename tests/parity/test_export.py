@@ -112,7 +112,7 @@ def test_every_model_is_exported_or_refused_with_the_reason(kind, axis, tmp_path
 
 
 @pytest.mark.parametrize(
-    "axes", [("rectangular", "mean of the patches"), ("distilled", "registers"), ("post-norm",)], ids=", ".join
+    "axes", [("rectangular", "mean of the patches", "post-norm"), ("distilled", "registers")], ids=", ".join
 )
 def test_onnx_takes_batches_of_any_size_and_carries_notes(axes, tmp_path):
     """An export takes seconds, so that one model has several features at once."""
