@@ -195,7 +195,7 @@ def test_a_query_is_framed_on_both_panels(tmp_path: Path, written: list[Text]) -
 
 
 @pytest.mark.parametrize(("shape", "grid"), SHAPES)
-@pytest.mark.parametrize(("methods", "classes"), [(1, 1), (2, 3), (10, 4), (3, 0)])
+@pytest.mark.parametrize(("methods", "classes"), [(1, 1), (10, 4), (3, 0)])
 def test_comparisons_few_and_many(tmp_path: Path, written: list[Text], shape, grid, methods: int, classes: int) -> None:
     targets = [f"class {at}" if at else LONG for at in range(classes)] or [""]
     pictures = [
@@ -237,7 +237,7 @@ def test_heads_of_every_layer(tmp_path: Path, written: list[Text], layers: int, 
     assert {f"{one.max():.3g}" for one in values.reshape(-1, 4, 4)} <= set(texts)
 
 
-@pytest.mark.parametrize("layers", [1, 4, 12, 24])
+@pytest.mark.parametrize("layers", [1, 12])
 @pytest.mark.parametrize(("shape", "grid"), SHAPES[:4])
 def test_blocks(tmp_path: Path, written: list[Text], layers: int, shape, grid) -> None:
     names = [f"block {at}" for at in range(layers)]

@@ -108,5 +108,17 @@ def test_orthogonalising_leaves_its_input_alone_and_keeps_shape_and_type():
     assert (result.shape, result.dtype) == (batch.shape, batch.dtype)
 
 
-def test_a_matrix_of_zeros_stays_one():
-    assert torch.equal(orthogonalise(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
+@pytest.mark.parametrize("shape", [(1, 3, 4), (1, 3, 12), (1, 12, 3)])
+def test_a_matrix_of_zeros_stays_one(shape):
+    assert torch.equal(orthogonalise(torch.zeros(shape)), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (4, 64)])
+def test_long_matrices_keep_singular_values_that_are_nearly_zero(shape):
+    """Their Gram matrices know the squares alone, which float32 rounds off."""
+    matrix = matrices(shapes=[shape])[0].double()
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values[0] * torch.logspace(0, -5, len(values), dtype=torch.float64)
+    matrix = left * values @ right
+    exact = orthogonalise(matrix[None])[0]
+    assert (orthogonalise(matrix[None].float())[0] - exact).norm() < 1e-3 * exact.norm()

@@ -2,8 +2,7 @@
 
 The same algorithm as ``torch.optim.Muon`` (a test holds the two together), but matrices of one shape are
 orthogonalised as one batch, and in bfloat16 on CUDA only. A CPU computes in the precision of the matrices, float32 at
-least: a seed then means the same on processors with and without bfloat16, and a step of the small models that a CPU
-trains is faster (``benchmarks/muon.py``).
+least: a seed then means the same on processors with and without bfloat16, and a step is as fast (``benchmarks/muon.py``).
 """
 
 import math
@@ -37,17 +36,38 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return newton_schulz(matrices.to(precision)).to(matrices.dtype)
 
 
-def newton_schulz(x: Tensor) -> Tensor:
-    """Do the same in the precision of the matrices, whatever that is."""
-    a, b, c = _COEFFICIENTS
-    is_tall = x.shape[-2] > x.shape[-1]
-    if is_tall:
-        x = x.mT
+def newton_schulz(matrices: Tensor) -> Tensor:
+    """Do the same in the precision of the matrices, whatever that is.
+
+    Every iteration multiplies X by a polynomial p of its Gram matrix G = X X^T, which makes that of the next one p G p.
+    For long matrices the products of all p are collected, and X is multiplied once: half the work at 4 to 1. In bfloat16
+    the Gram matrix would lose the small singular values, so that each iteration computes it from X.
+    """
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices  # (M, short, long)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=_EPS)
-    for _ in range(_ITERATIONS):
+    a, b, c = _COEFFICIENTS
+    if x.dtype == torch.bfloat16 or x.shape[-1] < 2 * x.shape[-2]:
+        for _ in range(_ITERATIONS):
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    else:
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        product = polynomial = _polynomial(gram)
+        for _ in range(1, _ITERATIONS):
+            gram = polynomial @ gram @ polynomial
+            polynomial = _polynomial(gram)
+            product = polynomial @ product
+        x = product @ x
     return x.mT if is_tall else x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """Compute a I + b G + c G^2."""
+    a, b, c = _COEFFICIENTS
+    polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+    return polynomial
 
 
 class Muon(EagerOptimizer):
