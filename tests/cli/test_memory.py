@@ -191,7 +191,7 @@ def test_a_compiled_model_that_cannot_take_a_single_image_is_refused_before_a_ru
 def test_memory_that_is_not_there_is_an_error_of_one_line(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("train", shapes, *tiny, "--image-size", "400000000", "--device", "cpu")
+    words = ("train", shapes, *tiny, "--image-size", "400000000000000", "--device", "cpu")  # more than can be addressed
     outcome = run_cli(*words)
     assert outcome.code == 1
     what, hint = outcome.err.splitlines()[-2:]
