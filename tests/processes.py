@@ -53,6 +53,7 @@ def vit(
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     gc.freeze()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
     Figure.savefig = save_empty  # type: ignore[method-assign]
     os.chdir(folder)
     os.environ.update(environment)
