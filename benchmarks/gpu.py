@@ -53,9 +53,9 @@ class Part:
     script: str
     words: tuple[str, ...] = ()
     full: tuple[str, ...] = ()
-    """More words, but in a rehearsal."""
+    """Extra arguments, but not in a rehearsal."""
     quick: tuple[str, ...] = ()
-    """More words in a rehearsal."""
+    """Extra arguments in a rehearsal."""
     limit: float
     """Seconds; those of all parts come first."""
     on_cifar: bool = False
@@ -133,7 +133,8 @@ def outcome(part: Part, options: argparse.Namespace, *, work: Path, limit: float
     status = "ended" if code is None else "failed" if code else "done"
     lines = [line for line in output.splitlines() if line.strip()] or ["nothing was printed"]
     why = {"ended": f"not done after {limit:.0f} s; {lines[-1]}", "failed": lines[-1], "done": ""}[status]
-    return {"status": status, "why": why, "began": began, "seconds": time.time() - began, **figures, "output": output}
+    facts = {"status": status, "why": why, "began": began, "seconds": time.time() - began, "quick": options.quick}
+    return {**figures, **facts, "output": output}
 
 
 def run_parts(options: argparse.Namespace, write: Callable[[Path, Any], None]) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def run_parts(options: argparse.Namespace, write: Callable[[Path, Any], None]) -
             limit = min(part.limit, until - time.monotonic() - _GRACE)
             known[name] = outcome(part, options, work=Path(work), limit=limit)
             print(f"{known[name]['status']}, {known[name].get('seconds', 0):.0f} s", flush=True)
-            write(output, {"command": sys.argv, "device": options.device, "quick": options.quick, "parts": known})
+            write(output, {"command": sys.argv, "device": options.device, "parts": known})
     return known
 
 

@@ -2,7 +2,7 @@
 
 The first trains the 116k model of the recipe ``small-images`` for its ten epochs. The second trains a model of 1.2 million
 parameters, with RandAugment and label smoothing, for as many epochs as two of them say that there is time for. Validation
-images choose the epoch, and test images are seen once, at the end. Everything is done by the functions behind ``vit train``
+images choose the epoch, and the test images are seen once, at the end. Everything is done by the functions behind ``vit train``
 and ``vit eval``; the clock starts when training does, with decoded images.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 import vitcli
 from vitcli.core.events import EpochRecord, Event, Note, TrainingStarted, Warned
 from vitcli.core.files import write_json
+from vitcli.workflows.train_result import TrainResult
 
 GOAL = 0.755
 LARGE: dict[str, Any] = {
@@ -62,6 +63,8 @@ def unpacked(data: Path, folder: Path, *, per_class: int) -> Path:
         return data
     if folder.is_dir():
         return folder
+    half = folder.with_suffix(".part")  # which a part that was ended may have left
+    shutil.rmtree(half, ignore_errors=True)
     counts: Counter[str] = Counter()
 
     def is_wanted(path: Path) -> bool:
@@ -70,21 +73,27 @@ def unpacked(data: Path, folder: Path, *, per_class: int) -> Path:
 
     if data.is_dir():
         for path in filter(is_wanted, sorted(data.rglob("*"))):
-            place = folder / path.relative_to(data)
+            place = half / path.relative_to(data)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)
     else:
         with tarfile.open(data) as archive:
             members = (member for member in archive if is_wanted(Path(member.name)))
-            archive.extractall(folder, members, filter="data")
-    return folder
+            archive.extractall(half, members, filter="data")
+    return half.rename(folder)
 
 
-def train(folder: Path, options: argparse.Namespace, listener: Listener, *layers: dict[str, Any], epochs: int) -> float:
-    """Train, and return the accuracy on the test images."""
+def train(
+    folder: Path, options: argparse.Namespace, listener: Listener, *layers: dict[str, Any], epochs: int
+) -> TrainResult:
+    """Train with the recipe ``small-images``, and settings above it."""
     run = {"recipe": "small-images", "device": options.device, "output_dir": str(options.work / "experiments")}
     base: dict[str, dict[str, Any]] = {"data": {"name": str(folder)}, "optim": {"epochs": epochs}, "run": run}
-    result = vitcli.train(base, *layers, emit=listener)
+    return vitcli.train(base, *layers, emit=listener)
+
+
+def judge(result: TrainResult, options: argparse.Namespace, listener: Listener) -> float:
+    """Return the accuracy on the test images, and write it down with the training that led to it."""
     judged = vitcli.evaluate(model=str(result.path), device=options.device)
     listener.write(
         model=result.model,
@@ -97,7 +106,7 @@ def train(folder: Path, options: argparse.Namespace, listener: Listener, *layers
 
 def reach_goal(folder: Path, options: argparse.Namespace, listener: Listener) -> None:
     """Measure how long it takes to a validation accuracy of 75.5 %."""
-    accuracy = train(folder, options, listener, epochs=1 if options.quick else 10)
+    accuracy = judge(train(folder, options, listener, epochs=1 if options.quick else 10), options, listener)
     reached = [epoch["seconds"] for epoch in listener.epochs if epoch["val_accuracy"] >= GOAL]
     when = f"after {reached[0]:.1f} s" if reached else "not reached"
     listener.write(
@@ -114,7 +123,8 @@ def use_time(folder: Path, options: argparse.Namespace, listener: Listener) -> N
     epochs = int(left / (second - first))
     if epochs < 3:
         raise SystemExit(f"{left:.0f} s are not enough: an epoch takes {second - first:.1f} s; give --minutes more")
-    accuracy = train(folder, options, listener, LARGE, epochs=3 if options.quick else epochs)
+    result = train(folder, options, listener, LARGE, epochs=3 if options.quick else epochs)
+    accuracy = judge(result, options, listener)
     figures = listener.figures
     took, count = listener.epochs[-1]["seconds"], len(listener.epochs)
     listener.write(f"test {accuracy:.2%}: {figures['parameters']:,} parameters, {count} epochs in {took:.0f} s")

@@ -11,14 +11,14 @@ cd "$(dirname "$0")/.."
 logs=${PORTABILITY_LOGS:-$(mktemp -d)}
 mkdir -p "$logs"
 clone=$(mktemp -d)
-trap 'kill "${busy:-}" 2>/dev/null; rm -rf "$clone"' EXIT
+trap 'kill ${busy:-} 2>/dev/null; rm -rf "$clone"' EXIT
 git clone -q . "$clone"
 
 newest=${PORTABILITY_PYTHON:-3.14} # a version, which uv fetches if need be, or the path of an interpreter
 
 # name | variables | options of `uv run`
 rows="
-as it is||
+as it is (newest versions)||
 ATEN_CPU_CAPABILITY=default|ATEN_CPU_CAPABILITY=default|
 ATEN_CPU_CAPABILITY=avx2|ATEN_CPU_CAPABILITY=avx2|
 ONEDNN_MAX_CPU_ISA=AVX2|ONEDNN_MAX_CPU_ISA=AVX2|
@@ -27,7 +27,8 @@ MKL_ENABLE_INSTRUCTIONS=AVX2|MKL_ENABLE_INSTRUCTIONS=AVX2|
 4 threads|OMP_NUM_THREADS=4|
 VIT_BFLOAT16=yes|VIT_BFLOAT16=yes|
 VIT_BFLOAT16=no|VIT_BFLOAT16=no|
-beside a busy process||
+rehearsal of the GPU tests|VIT_TEST_DEVICE=cpu|
+beside a busy process on each core||
 newest Python||--python $newest
 lowest versions, Python 3.11||--python 3.11 --resolution lowest-direct
 "
@@ -46,16 +47,19 @@ while IFS='|' read -r name variables options; do
   [ -n "$name" ] && is_wanted "$name" "$@" || continue
   log=$logs/${name//[^a-zA-Z0-9._-]/-}.txt
   environment=venv-$(echo "${options:-newest}" | tr -c 'a-zA-Z0-9.\n' -)
-  if [ "$name" = "beside a busy process" ]; then
-    python3 -c 'while True: sum(range(10**6))' &
-    busy=$!
+  if [[ $name == "beside a busy"* ]]; then
+    for _ in $(seq "$(nproc)"); do
+      python3 -c 'while True: sum(range(10**6))' &
+      busy="${busy:-} $!"
+    done
   fi
   started=$SECONDS
   # shellcheck disable=SC2086 # words are separate options
   (cd "$clone" && rm -f uv.lock && env $variables UV_PROJECT_ENVIRONMENT="$clone/$environment" uv run -q $options pytest) \
     >"$log" 2>&1 </dev/null || failed=1
-  printf '%-30s %-52s %s\n' "$name" "$(grep -aE '^[0-9]+ (passed|failed).* in ' "$log" | tail -n 1 | sed 's/ in .*//')" $((SECONDS - started))
-  [ -z "${busy:-}" ] || kill "$busy"
+  printf '%-30s %-52s %s\n' "$name" "$(grep -aE '^[0-9]+ (passed|failed|error).* in ' "$log" | tail -n 1 | sed 's/ in .*//')" $((SECONDS - started))
+  # shellcheck disable=SC2086 # several processes
+  [ -z "${busy:-}" ] || kill $busy
   busy=
 done <<<"$rows"
 echo "logs: $logs"

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from tests.processes import PRELOADED, save_empty
 from vitcli.cli.app import app, main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
-os.environ.setdefault("VIT_BFLOAT16", "no")  # so that what a test computes does not hang on what is faster here
+os.environ.setdefault("VIT_BFLOAT16", "no")  # what a test computes does not depend on what is faster here
 settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=50)
 settings.load_profile("vit")
 
@@ -78,7 +79,7 @@ def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: P
 def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save figures as empty pictures, but for tests in ``tests/figures`` and those marked ``pictures``.
 
-    Figures are composed all the same. To render the curves of every run took half the time of all tests.
+    To lay out and render the curves of every run took half the time of all tests.
     """
     if "figures" in request.path.parts or request.node.get_closest_marker("pictures"):
         return
@@ -147,6 +148,7 @@ def processes() -> ForkServerContext:
     """Processes that begin with everything imported: they start at once, and what they are killed in is their work."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED])
+    ensure_running()  # now, with the environment of no test
     return context
 
 

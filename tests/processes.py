@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,11 +24,14 @@ PRELOADED = (
 """Imported once, by the server from which all these processes are forked."""
 
 
-class Moment(NamedTuple):
-    """When a process is killed: as it does something for the n-th time.
+_LONG = 300
+"""Seconds after which a process hangs, on a busy machine too."""
 
-    That is an audit event on a file below a folder of this name, or ``step``: the gradients of a batch are there, and no
-    weight has changed.
+
+class Moment(NamedTuple):
+    """The moment at which a process is killed: as it does something for the n-th time.
+
+    That is an audit event on a file below a folder of this name, or ``step``: an optimiser is about to change its weights.
     """
 
     event: str = ""
@@ -35,6 +40,24 @@ class Moment(NamedTuple):
 
 
 NEVER = Moment()
+
+
+@contextmanager
+def running(process: BaseProcess) -> Iterator[BaseProcess]:
+    """Start a process, and leave none behind, whatever a test finds."""
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def exit_code(process: BaseProcess) -> int | None:
+    """Run a process to its end; None: it does not end."""
+    with running(process):
+        process.join(_LONG)
+        return process.exitcode
 
 
 def save_empty(_figure: object, path: Path, **_options: object) -> None:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import vitcli
 
 PACKAGE = Path(vitcli.__file__).parent
@@ -79,12 +81,17 @@ def parsed(path: Path) -> ast.Module:
 
 def modules_after(*commands: list[str], cwd: Path, exit_code: int = 0) -> set[str]:
     """The modules that these commands load, in a Python of their own."""
+    return report_of(*commands, cwd=cwd, exit_code=exit_code)[0]
+
+
+def report_of(*commands: list[str], cwd: Path, exit_code: int = 0) -> tuple[set[str], str]:
+    """The modules that these commands load, in a Python of their own, and what they write to stderr."""
     code = [sys.executable, "-c", REPORT_MODULES, json.dumps(commands)]
     done = subprocess.run(code, capture_output=True, text=True, cwd=cwd, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stderr.splitlines()[-1])
     assert report["codes"] == [exit_code] * len(commands), done.stderr
-    return set(report["modules"])
+    return set(report["modules"]), done.stderr
 
 
 ROOMS = [path for path in SOURCES if room_of(path) in FLOORS]
@@ -161,55 +168,67 @@ def test_listing_runs_that_exist_loads_nothing_heavy(trained_run: Path) -> None:
     assert not modules_after(["runs", "--output-dir", str(trained_run.parent)], cwd=trained_run) & HEAVY
 
 
-MISTAKES = """
-train casava
-train casava --dry-run
-train casava --find-lr
-train casava --folds 3
-train casava --devices 2
-train ./photso
-train file.txt
-train kaggle:a/b/c
-train . --labels lost.csv
-train digits --model vit-tinny
-train digits --recipe digts
-train digits --init-from deit-tinny
-train digits --init-from lost.pth
-train digits --teacher nobody
-train digits --device gpu
-train digits --class-weights balnced
-train digits --name shared {runs}
-train --resume nobody
-train --resume shared --lr 0.1 {runs}
-train --from-run nobody
-train --from-run shared casava {runs}
-train --from-run shared --model vit-tinny {runs}
-preview casava
-predict lost.jpg
-predict lost*.jpg
-predict file.txt
-predict file.txt --device gpu
-predict file.txt --model shred {runs}
-predict --submission rows.csv --model nobody
-eval
-eval --model nobody
-eval casava {runs}
-attention-map lost.png
-attention-map file.txt --method rolout
-attention-map file.txt --cmap virids {runs}
-attention-map file.txt --model nobody
-attention-map --dataset casava {runs}
-export nobody
-export --format onxx
-download cassva
+MISTAKES_OF_TRAINING = """
+train casava: 'casava' is neither
+train casava --dry-run: 'casava' is neither
+train casava --find-lr: 'casava' is neither
+train casava --folds 3: 'casava' is neither
+train casava --devices 2: 'casava' is neither
+train ./photso: './photso' is neither
+train file.txt: file.txt is no folder
+train kaggle:a/b/c: 'kaggle:a/b/c'
+train . --labels lost.csv: lost.csv
+train --labels lost.csv: lost.csv
+train digits --model vit-tinny: 'vit-tinny'
+train digits --recipe digts: 'digts'
+train digits --init-from deit-tinny: 'deit-tinny'
+train digits --init-from lost.pth: lost.pth
+train digits --teacher nobody: 'nobody'
+train digits --device gpu: unknown device 'gpu'
+train digits --class-weights balnced: 'balnced'
+train digits --name shared RUNS: 'shared' exists already
+train --resume nobody: nobody
+train --resume shared --lr 0.1 RUNS: shared
+train --from-run nobody: nobody
+train --from-run shared casava RUNS: 'casava' is neither
+train --from-run shared --model vit-tinny RUNS: 'vit-tinny'
+preview casava: 'casava' is neither
+download cassva: 'cassva'
+"""
+MISTAKES_OF_USE = """
+predict lost.jpg: lost.jpg
+predict lost*.jpg: lost*.jpg
+predict file.txt: no finished run
+predict file.txt --device gpu: unknown device 'gpu'
+predict file.txt --model shred RUNS: 'shred'
+predict --submission rows.csv --model nobody: 'nobody'
+eval: no finished run
+eval --model nobody: 'nobody'
+eval casava RUNS: 'casava' is neither
+attention-map lost.png: lost.png
+attention-map file.txt --method rolout: 'rolout'
+attention-map file.txt --cmap virids RUNS: 'virids'
+attention-map file.txt --model nobody: 'nobody'
+attention-map --dataset casava RUNS: 'casava' is neither
+export nobody: 'nobody'
+export --format onxx: 'onxx'
 """
 
 
-def test_what_is_misspelt_is_refused_before_torch_is_loaded(trained_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mistakes", "allowed"), [(MISTAKES_OF_TRAINING, set()), (MISTAKES_OF_USE, {"numpy", "PIL", "matplotlib"})]
+)
+def test_what_is_misspelt_is_refused_before_anything_heavy_is_loaded(
+    mistakes: str, allowed: set[str], trained_run: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file.txt").write_text("text")
-    filled = MISTAKES.replace("{runs}", f"--output-dir {trained_run.parent}")
-    modules = modules_after(*map(str.split, filled.strip().splitlines()), cwd=tmp_path, exit_code=1)
-    assert not modules & (HEAVY - {"numpy", "PIL", "matplotlib"})
+    lines = [line.split(": ", 1) for line in mistakes.strip().splitlines()]
+    commands = [words.replace("RUNS", f"--output-dir {trained_run.parent}").split() for words, _ in lines]
+    modules, said = report_of(*commands, cwd=tmp_path, exit_code=1)
+    assert not modules & (HEAVY - allowed)
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == len(lines)
+    assert [error for error, (_, word) in zip(errors, lines, strict=True) if word not in error] == []
 
 
 def test_commands_with_a_model_do_without_what_is_slow_to_load(

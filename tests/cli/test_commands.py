@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from tests.processes import vit
+from tests.processes import running, vit
 from vitcli import __version__
 from vitcli.core.config_files import recipe_names
 from vitcli.core.runs import Run
@@ -87,6 +87,7 @@ def test_a_run_keeps_settings_metrics_weights_and_curves(trained_run: Path) -> N
         assert load_checkpoint(run.checkpoint(name)).classes == tuple("0123456789")
 
 
+@pytest.mark.pictures
 def test_training_reports_its_result_as_facts_and_as_json(
     run_cli: RunCli, shapes: Path, tiny: Words, tmp_path: Path
 ) -> None:
@@ -256,18 +257,14 @@ def test_a_signal_stops_training_with_its_weights_saved(
 ) -> None:
     words = ("train", str(shapes), *tiny, "--epochs", "1000000", "--name", "stopped", "--data-dir", str(data_dir))
     path = tmp_path / "experiments" / "stopped"
-    process = processes.Process(target=vit, args=(tmp_path, words))
-    process.start()
-    assert process.pid is not None
-    try:
-        until = time.monotonic() + 60
-        while not (path / "metrics.json").exists() and process.is_alive() and time.monotonic() < until:
+    with running(processes.Process(target=vit, args=(tmp_path, words))) as process:
+        assert process.pid is not None
+        while not (path / "metrics.json").exists():
+            assert process.is_alive()
             time.sleep(0.02)
         os.kill(process.pid, number)
         process.join(60)
         assert process.exitcode == code
-    finally:
-        process.kill()
     said = (tmp_path / "said.txt").read_text()
     assert "stopped by" in said
     assert "`vit train --resume stopped` goes on" in said

@@ -52,6 +52,7 @@ def test_options_that_change_nothing_are_named_once(
     words: tuple[str, ...],
     said: str,
 ) -> None:
+    (tmp_path / "a.csv").write_text("image,label\n")
     image_folder(tmp_path / "split", {f"{split}/{name}": 3 for split in ("train", "val") for name in "ab"})
     name = str(shapes) if words[0] == "shapes" else words[0] if words[0] == "digits" else str(tmp_path / "split")
     outcome = train(name, *words[1:])

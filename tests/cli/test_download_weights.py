@@ -16,7 +16,7 @@ from huggingface_hub.utils import close_session
 from safetensors.torch import save
 
 from tests.conftest import Outcome
-from tests.processes import NEVER, vit
+from tests.processes import NEVER, running, vit
 from tests.servers.hub import Hub, serving_hub
 from vitcli.models.pretrained import PRETRAINED
 
@@ -90,20 +90,18 @@ def test_ctrl_c_keeps_what_has_arrived_and_says_how_to_go_on(
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         url = f"http://127.0.0.1:{server.getsockname()[1]}/slow.safetensors"
-        process = processes.Process(
-            target=vit, args=(tmp_path, ("download", url), NEVER, {"VIT_DATA_DIR": str(data_dir)})
-        )
-        process.start()
-        answer, _ = server.accept()
-        with answer:
-            answer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + bytes(2**20))
-            while not any(part.stat().st_size == 2**20 for part in data_dir.rglob("slow.safetensors.part")):
-                assert process.is_alive()
-                time.sleep(0.01)
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGINT)
-            process.join(60)
-    assert process.exitcode == 130
+        words, environment = ("download", url), {"VIT_DATA_DIR": str(data_dir)}
+        with running(processes.Process(target=vit, args=(tmp_path, words, NEVER, environment))) as process:
+            answer, _ = server.accept()
+            with answer:
+                answer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + bytes(2**20))
+                while not any(part.stat().st_size == 2**20 for part in data_dir.rglob("slow.safetensors.part")):
+                    assert process.is_alive()
+                    time.sleep(0.01)
+                assert process.pid is not None
+                os.kill(process.pid, signal.SIGINT)
+                process.join(60)
+            assert process.exitcode == 130
     said = (tmp_path / "said.txt").read_text()
     assert "stopped by Ctrl-C; what has arrived is kept" in said
     assert f"hint: `vit download {url}` goes on with it" in said

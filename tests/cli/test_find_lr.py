@@ -15,6 +15,7 @@ from tests.conftest import TINY, Outcome
 from vitcli.cli.found_rate import next_words
 from vitcli.core.errors import Interrupted
 from vitcli.core.events import TaskProgress
+from vitcli.core.runs import Run
 from vitcli.workflows.find_lr import find_lr
 
 RunCli = Callable[..., Outcome]
@@ -35,6 +36,10 @@ def test_a_rate_is_found_with_a_figure_and_no_run(run_cli: RunCli, tmp_path: Pat
     with Image.open(figure) as image:
         assert image.size[0] > 500
     assert [path.name for path in Path("experiments").iterdir()] == ["previews"]
+    words = next_words(found["settings"], ["train", "digits", *TINY, "--find-lr", "--device", "cpu"])
+    outcome = run_cli(*words, "--name", "trained")
+    assert outcome.code == 0, outcome.err
+    assert Run(Path("experiments/trained")).config["optim"]["lr"] == pytest.approx(found["lr"], rel=0.06)
 
 
 def test_it_says_what_to_type_next(run_cli: RunCli, shapes: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.processes import NEVER, Moment, vit
+from tests.processes import NEVER, Moment, exit_code, vit
 
 PHOTOS = 300
 """More than a chunk of them is prepared for training."""
@@ -41,16 +41,13 @@ def content(directory: Path) -> dict[str, bytes]:
 def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
     processes: ForkServerContext, photos: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """After some of the photos have been opened, and again as a file is about to get its name."""
+    """After some of the photos have been opened, and again as the next file is about to get its name."""
     size = ("--image-size", "32", "--set", "model.patch_size=16", "--device", "cpu", "--workers", "1")
     words = ("train", str(photos), *tiny, *size, "--data-dir", "prepared", "--name", "run", "--overwrite")
 
     def train(folder: Path, kill: Moment) -> int | None:
         folder.mkdir(exist_ok=True)
-        process = processes.Process(target=vit, args=(folder, words, kill))
-        process.start()
-        process.join(120)
-        return process.exitcode
+        return exit_code(processes.Process(target=vit, args=(folder, words, kill)))
 
     whole = tmp_path / "whole"
     assert train(whole, Moment(folder="pets")) == 0, (whole / "said.txt").read_text()
@@ -59,6 +56,9 @@ def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
     opened = json.loads((whole / "counts.json").read_text())["open"]
     assert opened >= PHOTOS
 
+    last = tmp_path / "last"  # of the files, which are the images of both splits, one has its name
+    assert train(last, Moment("os.rename", len(expected), folder="prepared")) == -signal.SIGKILL
+    assert len(content(last / "prepared")) == len(expected) - 1
     for share in (0.1, 0.4, 0.9):
         cut = tmp_path / f"cut-{share}"
         for kill in (Moment("open", int(share * opened), folder="pets"), Moment("os.rename", 1, folder="prepared")):
@@ -66,5 +66,5 @@ def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
             found = content(cut / "prepared")
             assert found.items() < expected.items()
         assert any(cut.rglob(".*.tmp*"))  # whole, and without its name
-    assert train(cut, NEVER) == 0
-    assert content(cut / "prepared") == expected
+        assert train(cut, NEVER) == 0
+        assert content(cut / "prepared") == expected

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.cli.test_resume import RUN, TINY, Listener, Stopped, stopped_run, whole_results
 from tests.cli.test_resume_killed import results
-from tests.processes import NEVER, vit
+from tests.processes import NEVER, exit_code, vit
 from vitcli.core.config import RunConfig
 from vitcli.core.events import Event, TrainingProgress, Warned
 from vitcli.core.files import flat
@@ -270,10 +270,7 @@ def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(
     """In processes of their own: W&B's client keeps threads, processes and hooks."""
     begin = ("train", str(shapes), *tiny, "--epochs", "2", "--batch-size", "4", "--name", "run", "--device", "cpu")
     for words in ((*begin, "--wandb", "--log-steps", "2"), ("train", "--resume", "run", "--epochs", "3")):
-        process = processes.Process(target=vit, args=(tmp_path, words, NEVER, dict(os.environ)))
-        process.start()
-        process.join(120)
-        assert process.exitcode == 0
+        assert exit_code(processes.Process(target=vit, args=(tmp_path, words, NEVER, dict(os.environ)))) == 0
     said = (tmp_path / "said.txt").read_text()
     assert "wandb" not in said.lower()  # neither our warning nor its client's talk
     assert not {"\r", "\x1b", "\b"} & set(said)  # a log of plain lines

@@ -170,6 +170,13 @@ def test_the_data_set_downloaded_last_is_taken(run_cli: RunCli) -> None:
     assert "looking at digits (downloaded last)" in run_cli("preview").err
 
 
+def test_a_teacher_in_a_config_file_is_not_looked_for(run_cli: RunCli, shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[teacher]\nname = "elsewhere"\nalpha = 0.3\n')
+    outcome = run_cli("preview", shapes, "--config", "settings.toml")
+    assert outcome.code == 0, outcome.err
+    assert "elsewhere" not in outcome.err
+
+
 def test_pictures_are_shown_where_asked_for(
     run_cli: RunCli, shapes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

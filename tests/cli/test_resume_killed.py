@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from tests.processes import NEVER, Moment, vit
+from tests.processes import NEVER, Moment, exit_code, running, vit
 from vitcli.cli.app import main
 from vitcli.core.runs import Run
 
@@ -94,27 +94,22 @@ def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
     processes: ForkServerContext, shapes: Path, tiny: tuple[str, ...], data_dir: Path, tmp_path: Path
 ) -> None:
     words = ("train", str(shapes), *tiny, *LENGTH, "--data-dir", str(data_dir), "--name", "run")
-    process = processes.Process(target=vit_on_a_slow_disk, args=(tmp_path, words))
-    process.start()
-    assert process.pid is not None
-    until = time.monotonic() + 60
-    while not (tmp_path / "is-writing").exists():
+    with running(processes.Process(target=vit_on_a_slow_disk, args=(tmp_path, words))) as process:
+        assert process.pid is not None
+        while not (tmp_path / "is-writing").exists():
+            assert process.is_alive()
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(1.2)  # two signals of one moment are one
         assert process.is_alive()
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
-    time.sleep(1.2)  # two signals of one moment are one
-    assert process.is_alive()
-    os.kill(process.pid, signal.SIGINT)
-    process.join(60)
-    assert process.exitcode == 130
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
+        assert process.exitcode == 130
     assert "stopped by Ctrl-C at once\nhint: `vit train --resume run` goes on" in (tmp_path / "said.txt").read_text()
     run = tmp_path / "experiments" / "run"
     assert any(run.rglob(".*.tmp*"))
-    process = processes.Process(target=vit, args=(tmp_path, ("train", "--resume", "run"), NEVER))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0, (tmp_path / "said.txt").read_text()
+    again = processes.Process(target=vit, args=(tmp_path, ("train", "--resume", "run")))
+    assert exit_code(again) == 0, (tmp_path / "said.txt").read_text()
     assert not any(run.rglob(".*.tmp*"))
     assert Run(run).status == "finished"
     assert len(Run(run).metrics["epochs"]) == 8
@@ -135,23 +130,23 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
     cut.mkdir()
 
     def live(folder: Path, *words: str, kill: Moment = NEVER) -> int | None:
-        process = processes.Process(target=vit, args=(folder, words, kill))
-        process.start()
-        process.join(60)
-        return process.exitcode
+        return exit_code(processes.Process(target=vit, args=(folder, words, kill)))
 
     assert live(whole, *begin) == 0, (whole / "said.txt").read_text()
     counts = json.loads((whole / "counts.json").read_text())
     random = Random(list(RUNS.values()).index(options))
     run = cut / "experiments" / "run"
-    kinds = ("os.rename", "open", "step")
-    for kind in kinds:
+    for kind in ("os.rename", "step", "open", "step"):
         words = ("train", "--resume", "run") if any(run.rglob("split.json")) else (*begin, "--overwrite")
-        # Each try gets less than its share of the way, so that the run is not over before it is killed.
-        kill = Moment(kind, random.randint(1, counts[kind] // (len(kinds) + 1)))
+        # Each try gets a fifth of the way at least, and together they do not get to the end.
+        kill = Moment(kind, random.randint(counts[kind] // 5, 6 * counts[kind] // 25))
         assert live(cut, *words, kill=kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
         if kind == "os.rename":
             assert any(run.rglob(".*.tmp*")) or not run.exists()  # a file was written, and had no name yet
+    done, all_epochs = (
+        sum(len(Run(path.parent).metrics["epochs"]) for path in folder.rglob("metrics.json")) for folder in (cut, whole)
+    )
+    assert 3 * done >= all_epochs  # what was killed was not only the beginning
     assert live(cut, "train", "--resume", "run") == 0, (cut / "said.txt").read_text()
     assert not any(run.rglob(".*.tmp*"))
     found = dict(results(cut / "experiments"))

@@ -12,6 +12,7 @@ import torch
 
 from tests.engine.test_state import trainer_in, without_timings
 from tests.engine.test_trainer import CPU, Batches, build_model, build_trainer
+from tests.processes import exit_code
 from vitcli.core.errors import DeviceError, Interrupted, TrainingError
 from vitcli.core.events import Warned
 from vitcli.engine.device import Precision
@@ -259,9 +260,7 @@ def train_with_little_memory(answer):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process so")
 def test_a_process_whose_memory_is_limited_trains_to_the_same_bits(processes, tmp_path):
     process = processes.Process(target=train_with_little_memory, args=(tmp_path / "answer.json",))
-    process.start()
-    process.join(120)
-    assert process.exitcode == 0
+    assert exit_code(process) == 0
     count, same, said = json.loads((tmp_path / "answer.json").read_text())
     said = [text for text in said if "memory" in text]
     assert count > 1

@@ -176,8 +176,11 @@ def test_bfloat16_is_told_by_the_processors_instructions(monkeypatch, capabiliti
 
 @pytest.mark.parametrize(("told", "expected"), [("yes", True), ("no", False)])
 def test_a_variable_overrides_what_torch_knows_of_the_processor(monkeypatch, told, expected):
+    monkeypatch.delenv("VIT_BFLOAT16", raising=False)
+    unsaid = fingerprint(CPU)
     monkeypatch.setenv("VIT_BFLOAT16", told)
     assert has_bfloat16(CPU) is expected
+    assert fingerprint(CPU) != unsaid  # so that what a run chose without it does not count
     assert not has_bfloat16(torch.device("mps"))
 
 

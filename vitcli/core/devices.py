@@ -1,4 +1,6 @@
-"""Names of devices; whether this machine has them, torch must tell."""
+"""What a user says of devices, without importing torch."""
+
+import os
 
 from vitcli.core.errors import DeviceError, did_you_mean
 
@@ -9,11 +11,26 @@ def parse_device(name: str) -> tuple[str, str]:
     """Split the name of a device into its kind and its index, which may be empty.
 
     Raises:
-        DeviceError: an unknown name.
+        DeviceError: an unknown name, or a variable about devices that makes no sense.
     """
+    stated_bfloat16()
     kind, _, index = name.partition(":")
     if kind not in _KINDS or (index and not (kind == "cuda" and index.isdecimal())):
         meant = "cuda" if kind.lower() in {"gpu", "nvidia"} else kind
         hint = did_you_mean(meant, _KINDS, otherwise="auto, cpu, cuda, cuda:N or mps")
         raise DeviceError(f"unknown device {name!r}", hint=hint)
     return kind, index
+
+
+def stated_bfloat16() -> bool | None:
+    """Read ``$VIT_BFLOAT16``, which overrides what torch knows of a CPU; None: it is not set.
+
+    Raises:
+        DeviceError: it is neither yes nor no.
+    """
+    told = os.environ.get("VIT_BFLOAT16", "")
+    if told not in {"", "yes", "no"}:
+        raise DeviceError(
+            f"VIT_BFLOAT16 = {told!r} is neither yes nor no", hint="unset VIT_BFLOAT16 leaves it to torch"
+        )
+    return told == "yes" if told else None

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Look for no garbage while the block imports, nor ever in what it imported.
+    """Pause garbage collection while the block imports, and exempt what is alive from it afterwards.
 
     Modules stay; to look for garbage among them again and again takes a seventh of the time in which torch is imported.
     """
-    known = len(sys.modules)
+    known, was_enabled = len(sys.modules), gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if len(sys.modules) > known:
             gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()

@@ -54,6 +54,8 @@ def check_dataset(name: str, *, labels: str = "") -> None:
     """
     name = full_name(name)
     if not name or find_entry(name):
+        if labels:
+            check_table(Path(labels).expanduser())
         return
     path = Path(name).expanduser()
     if path.exists() or path.is_absolute() or len(path.parts) > 1:

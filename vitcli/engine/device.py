@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitcli.core.devices import parse_device
+from vitcli.core.devices import parse_device, stated_bfloat16
 from vitcli.core.errors import DeviceError
 
 
@@ -96,10 +96,8 @@ def has_bfloat16(device: torch.device) -> bool:
         return _gpu_has_bfloat16(device)
     if device.type != "cpu":
         return False
-    if told := os.environ.get("VIT_BFLOAT16"):
-        if told not in {"yes", "no"}:
-            raise DeviceError(f"VIT_BFLOAT16 = {told!r} is neither yes nor no", hint="export VIT_BFLOAT16=no")
-        return told == "yes"
+    if (stated := stated_bfloat16()) is not None:
+        return stated
     return torch.backends.mkldnn.is_available() and _processor_has_bfloat16()
 
 
@@ -133,7 +131,7 @@ def processor() -> tuple[str, str]:
 
 
 def fingerprint(device: torch.device) -> dict[str, str | int]:
-    """What the speed of a device depends on: its model, the version of torch, threads."""
+    """Describe what the speed of a device depends on: its model, the version of torch, threads, and what a user says."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
     model, flags = processor()
@@ -142,6 +140,7 @@ def fingerprint(device: torch.device) -> dict[str, str | int]:
         "flags": flags,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        **({} if stated_bfloat16() is None else {"bfloat16": bool(stated_bfloat16())}),
     }
 
 

@@ -2,7 +2,8 @@
 
 The same algorithm as ``torch.optim.Muon`` (a test holds the two together), but matrices of one shape are
 orthogonalised as one batch, and in bfloat16 on CUDA only. A CPU computes in the precision of the matrices, float32 at
-least: a seed then means the same on processors with and without bfloat16, and a step is as fast (``benchmarks/muon.py``).
+least: with ``--amp off``, a seed then means the same with and without bfloat16, and a step is as fast
+(``benchmarks/muon.py``).
 """
 
 import math
@@ -37,7 +38,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 def newton_schulz(matrices: Tensor) -> Tensor:
-    """Do the same in the precision of the matrices, whatever that is.
+    """Orthogonalise in the precision of the given matrices.
 
     Every iteration multiplies X by a polynomial p of its Gram matrix G = X X^T, which makes that of the next one p G p.
     For long matrices the products of all p are collected, and X is multiplied once: half the work at 4 to 1. In bfloat16

@@ -74,16 +74,17 @@ def seconds_per_image(
         images = torch.randn(1, *image_shape, device=device)
         for precision in precisions.values():  # the first step of all loads libraries and takes memory
             step_seconds(copy, images, work, precision)
-        took = step_seconds(copy, images, work, precisions["float32"])
-        while len(images) < most_images and took < _LONG_ENOUGH:
-            more = torch.randn(min(2 * len(images), most_images), *image_shape, device=device)
+        while len(images) < most_images and step_seconds(copy, images, work, precisions["float32"]) < _LONG_ENOUGH:
+            more = min(2 * len(images), most_images)
             try:
-                took = step_seconds(copy, more, work, precisions["float32"])
+                images = torch.randn(more, *image_shape, device=device)
+                for precision in precisions.values():
+                    step_seconds(copy, images, work, precision)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                break  # those that fit say enough; training finds out by itself what it has room for
-            images = more
+                most_images = more // 2  # training finds out by itself what it has room for
+                images = images[:most_images].clone()
         seconds: dict[str, list[float]] = {name: [] for name in precisions}
         started = time.perf_counter()
         for rounds in range(_MOST_ROUNDS):

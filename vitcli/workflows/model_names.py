@@ -22,7 +22,8 @@ def check_model(name: str, *, output_dir: Path, device: str = "auto") -> None:
 
 
 def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
-    """Refuse likewise what ``load_models`` would refuse."""
+    """Raise the errors of ``load_models`` that need no file."""
+    parse_device(device)
     for each in names_meant_by(name, output_dir, ignore):
         check_model(each, output_dir=output_dir, device=device)
 
@@ -62,7 +63,7 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
         return run
     if folds := folds_called(name, output_dir):
         raise RunError(
-            f"{name!r} is a cross-validation of {len(folds)} models, and here goes one",
+            f"{name!r} is a cross-validation of {len(folds)} models, but one model is needed",
             hint=f"name one of them: {name.rstrip('/')}/{folds[0].path.name}",
         )
     if entry := find_entry(name):
@@ -101,7 +102,7 @@ def checkpoint_of(run: Run) -> Path:
 
 
 def teacher_path(name: str, output_dir: Path) -> str:
-    """Name a teacher as it is called from everywhere: a file or folder by its whole path; a run beside, and all else, as it is."""
+    """Name a teacher: a file or folder by its absolute path, a run below the output folder and all else as it is."""
     path = Path(name).expanduser()
     is_beside = (output_dir / name / "run.json").is_file() and not path.is_file()
     return str(path.resolve()) if name and path.exists() and not is_beside else name

@@ -19,8 +19,8 @@ from vitcli.workflows.model_names import find_model, teacher_path
 
 TABLE = ("labels", "image_column", "label_column", "label_map")
 """Settings about a table of labels."""
-HARMLESS: Settings = {"data": {"cache": "off"}, "run": {"name": "", "device": "cpu"}}
-"""Above what was typed, where nothing is trained: nothing is kept, no run is made, and no GPU is needed."""
+HARMLESS: Settings = {"data": {"cache": "off"}, "teacher": {"name": ""}, "run": {"name": "", "device": "cpu"}}
+"""Settings that win where nothing is trained: nothing is kept, no run is made, no GPU and no teacher is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,11 +28,11 @@ class Stated:
     """What is known of a training before its data set is opened."""
 
     layers: tuple[Settings, ...]
-    """What was typed; without an architecture where ``--pretrained`` has chosen one."""
+    """The settings that were typed, without an architecture where ``--pretrained`` has chosen one."""
     recipe: Settings
-    """The one that is named; empty: none is."""
+    """The named recipe's settings; empty: no recipe is named."""
     config: TrainConfig
-    """What these say, above the defaults."""
+    """The layers above the recipe, above the defaults."""
     init_from: str
     names_model: bool
     """Whether an architecture was typed."""
@@ -87,7 +87,7 @@ def paths_of(data: DataConfig) -> dict[str, str]:
 
 
 def teacher_of(config: TrainConfig) -> str:
-    """Name the teacher of a configuration as it is called from everywhere; empty: there is none."""
+    """Name the teacher of a configuration, a file or folder by its absolute path; empty: there is none."""
     return teacher_path(config.teacher.name, Path(config.run.output_dir).expanduser())
 
 
