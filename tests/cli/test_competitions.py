@@ -297,7 +297,7 @@ def test_what_takes_one_model_names_the_first_fold(
     command = [digit if word == "IMAGE" else word for word in words]
     outcome = run_cli(*command, "cv", "--output-dir", cross_validation.parent)
     assert outcome.code == 1
-    assert "error: 'cv' is a cross-validation of 3 models, and here goes one" in outcome.err
+    assert "error: 'cv' is a cross-validation of 3 models, but one model is needed" in outcome.err
     assert "hint: name one of them: cv/fold-1" in outcome.err
 
 
