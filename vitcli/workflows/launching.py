@@ -6,6 +6,8 @@ import signal
 import sys
 import uuid
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
@@ -39,6 +41,8 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
         )
     os.environ["OMP_NUM_THREADS"] = str(max(torch.get_num_threads() // count, 1))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports what is said already
+    known = {field.name for field in fields(LaunchConfig)}  # torch 2.11 has no time for shutting down
+    patience: dict[str, Any] = {"shutdown_timeout": _SAVING_SECONDS} if "shutdown_timeout" in known else {}
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -48,7 +52,7 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
-        shutdown_timeout=_SAVING_SECONDS,
+        **patience,
     )
     try:
         elastic_launch(settings, sys.executable)("-m", "vitcli", *words)
