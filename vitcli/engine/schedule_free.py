@@ -82,7 +82,9 @@ class ScheduleFreeAdamW(EagerOptimizer):
             torch._foreach_div_(gradients, roots)  # in their own memory
             torch._foreach_add_(gradients, weights, alpha=group["weight_decay"])
             torch._foreach_add_(bases, gradients, alpha=-lr)
-            torch._foreach_lerp_(averages, bases, shares)
+            for share in sorted(set(shares)):  # mostly one; torch 2.11 takes no list of them where a model is sharded
+                chosen = [number for number, each in enumerate(shares) if each == share]
+                torch._foreach_lerp_([averages[at] for at in chosen], [bases[at] for at in chosen], share)
             self._move_between(weights, beta1)
 
     def _begin_step(self, weight: Tensor, lr: float) -> float:
