@@ -89,7 +89,7 @@ def test_every_kind_of_training_comes_to_what_a_cpu_comes_to(trained, shapes, ba
 @pytest.mark.parametrize(("dtype", "compiles"), [("bfloat16", "off"), ("float16", "off"), ("bfloat16", "on")])
 def test_training_in_mixed_precision(trained, device, dtype, compiles):
     if compiles == "on" and device.type == "cpu":
-        pytest.skip("compiling takes minutes here")
+        pytest.skip("a rehearsal on a CPU leaves out compiling, which is slow there")
     words = ("--epochs", "6", "--amp", "on", "--amp-dtype", dtype, "--compile", compiles)
     run = trained(f"{dtype}-{compiles}", "digits", *words)
     assert run.info["computed"]["training"] == dtype

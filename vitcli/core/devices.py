@@ -1,4 +1,4 @@
-"""What a user says of devices, without importing torch."""
+"""Names and variables by which a user chooses devices, read without importing torch."""
 
 import os
 

@@ -41,7 +41,7 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
         )
     os.environ["OMP_NUM_THREADS"] = str(max(torch.get_num_threads() // count, 1))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports what is said already
-    known = {field.name for field in fields(LaunchConfig)}  # torch 2.11 has no time for shutting down
+    known = {field.name for field in fields(LaunchConfig)}  # torch 2.11 has no such setting
     patience: dict[str, Any] = {"shutdown_timeout": _SAVING_SECONDS} if "shutdown_timeout" in known else {}
     settings = LaunchConfig(
         min_nodes=1,

@@ -1,4 +1,4 @@
-"""What there is: models, data sets, recipes and runs. Nothing here needs torch; what one list alone needs is imported there."""
+"""Lists of models, data sets, recipes and runs. None needs torch, and each imports what it alone needs."""
 
 from dataclasses import dataclass
 from pathlib import Path

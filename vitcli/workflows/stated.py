@@ -25,7 +25,7 @@ HARMLESS: Settings = {"data": {"cache": "off"}, "teacher": {"name": ""}, "run": 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stated:
-    """What is known of a training before its data set is opened."""
+    """Settings of a training that are known before its data set is opened."""
 
     layers: tuple[Settings, ...]
     """The settings that were typed, without an architecture where ``--pretrained`` has chosen one."""
@@ -35,7 +35,7 @@ class Stated:
     """The layers above the recipe, above the defaults."""
     init_from: str
     names_model: bool
-    """Whether an architecture was typed."""
+    """True where an architecture was typed."""
 
 
 def stated_settings(layers: Sequence[Settings]) -> Stated:
