@@ -290,7 +290,7 @@ def test_attention_dropout_is_on_in_training():
     assert not torch.equal(model(images), model(images))
 
 
-def test_weights_start_from_a_truncated_normal_and_biases_from_zero():
+def test_weights_start_from_a_normal_distribution_and_biases_from_zero():
     config = tiny(width=64, mlp_width=128, num_registers=8, init_std=0.05, patch_init_std=0.2)
     model = build(config)
     for name, parameter in model.named_parameters():
@@ -301,7 +301,6 @@ def test_weights_start_from_a_truncated_normal_and_biases_from_zero():
         else:
             std = 0.2 if name.startswith("patch_embedding") else 0.05
             assert parameter.std().item() == pytest.approx(std, rel=0.25), name
-            assert parameter.abs().max() <= 2, name
 
 
 def test_sincos_positions_are_fixed_and_zero_for_the_class_token():

@@ -161,7 +161,7 @@ def test_timm_knows_names_and_preprocessing(tmp_path):
     assert tuple(model.pretrained_cfg["label_names"]) == CLASSES
     images = resolve_model_data_config(model)
     assert images["mean"] == pytest.approx((0.4, 0.4, 0.4))
-    assert images["input_size"] == (3, 16, 16)
+    assert tuple(images["input_size"]) == (3, 16, 16)
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash"])

@@ -73,7 +73,7 @@ class ModelConfig:
     """Width of an MLP head's hidden layer; 0: a linear head."""
     head_dropout: float = 0.0
     init_std: float = 0.02
-    """Standard deviation of the truncated normal that weights start from."""
+    """Standard deviation of the normal distribution that weights start from."""
     patch_init_std: float = 0.02
     """The same for the patch embedding; one over the square root of a patch's pixels suits sincos positions."""
 

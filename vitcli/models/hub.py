@@ -202,6 +202,7 @@ def _reporting(report: Megabytes) -> type[Any]:
         """Counts bytes."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)  # older clients give their own bars' groups names
             self._nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed with the bar
             super().__init__(*args, **{**options, "file": self._nowhere, "disable": False})
 

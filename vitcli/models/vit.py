@@ -175,16 +175,20 @@ class VisionTransformer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Truncated normal weights, zero biases; norms start as the identity."""
+        """Draw weights from a normal distribution and set biases to zero; norms start as the identity.
+
+        timm and torchvision truncate it at 2, which cuts nothing at a standard deviation of 0.02. PyTorch 2.11 draws a truncated
+        normal in another way than newer releases, and a seed should mean the same with all of them.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=self.config.init_std)
+                nn.init.normal_(module.weight, std=self.config.init_std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.patch_embedding.projection.weight, std=self.config.patch_init_std)
+        nn.init.normal_(self.patch_embedding.projection.weight, std=self.config.patch_init_std)
         for token in (self.class_token, self.distillation_token, self.registers, self.positions):
             if isinstance(token, nn.Parameter):
-                nn.init.trunc_normal_(token, std=self.config.init_std)
+                nn.init.normal_(token, std=self.config.init_std)
 
 
 def _tokens(count: int, width: int) -> nn.Parameter | None:

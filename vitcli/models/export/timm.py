@@ -50,14 +50,13 @@ def write(
         "crop_mode": "center" if geometry.resize == "crop" else "squash",
     }
     origin = {"tag": "vitcli", "license": None, "hf_hub_id": None, "url": ""}  # timm would name weights of its own
-    vars(theirs)["pretrained_cfg"] |= origin
+    vars(theirs)["pretrained_cfg"] |= {**images, **origin}
     save_for_hf(
         theirs,
         str(path),
         model_config={"label_names": list(classes), "num_classes": config.num_classes},
         model_args=arguments,
         safe_serialization=True,
-        data_config=images,
     )
     loaded: Callable[[Tensor], Tensor] = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
     return loaded
