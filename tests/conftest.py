@@ -1,5 +1,6 @@
 """What every test stands on: folders of its own, small pictures, one trained run, and the command line in process."""
 
+import atexit
 import gc
 import io
 import multiprocessing
@@ -40,10 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "processes" not in getattr(item, "fixturenames", ()))
 
 
+gc.disable()  # while a million objects are made that stay
+if "PYTEST_XDIST_WORKER" in os.environ:
+    atexit.register(os._exit, 0)  # last of all, for to take these objects down one by one takes seconds
+
+
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what stays: by now a million objects of libraries, which it would look at each time."""
-    gc.collect()
+    """Let the garbage collector look at what tests make, now and then, and never at what libraries have made."""
     gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
@@ -84,9 +91,9 @@ def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     if "figures" in request.path.parts or request.node.get_closest_marker("pictures"):
         return
 
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    monkeypatch.setattr(Figure, "savefig", save_empty)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", save_empty)
 
 
 @pytest.fixture(scope="session")

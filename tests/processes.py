@@ -60,7 +60,7 @@ def exit_code(process: BaseProcess) -> int | None:
         return process.exitcode
 
 
-def save_empty(_figure: object, path: Path, **_options: object) -> None:
+def save_empty(_canvas: object, path: Path, **_options: object) -> None:
     """Save an empty picture in place of a figure."""
     Image.new("L", (1, 1)).save(path, format="png")
 
@@ -72,12 +72,12 @@ def vit(
 
     What it says is left in ``said.txt``; where it ends, ``counts.json`` has how often each event happened.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     gc.freeze()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
-    Figure.savefig = save_empty  # type: ignore[method-assign]
+    FigureCanvasAgg.print_png = save_empty  # type: ignore[method-assign]
     os.chdir(folder)
     os.environ.update(environment)
     counts = Counter[str]()

@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from tests.engine.test_distributed import free_port
 from vitcli.cli.app import main
 from vitcli.core.runs import Run
 
@@ -57,8 +58,9 @@ def launch(folder: Path, *words: str, restarts: int = 0, kill_at: int = 0) -> No
         max_nodes=1,
         nproc_per_node=2,
         run_id="of-a-test",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_backend="static",
+        rdzv_endpoint=f"localhost:{free_port()}",
+        rdzv_configs={"rank": 0},
         max_restarts=restarts,
         start_method="forkserver",
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),

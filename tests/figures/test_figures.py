@@ -112,7 +112,6 @@ def test_names_of_any_length_leave_room_for_the_matrix(
     monkeypatch.setattr(confusion, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
     draw_confusion([[1] * len(names)] * len(names), names, tmp_path / "confusion.png", title="run: 90 % " * 30)
     opened(tmp_path / "confusion.png")
-    figures[0].draw_without_rendering()
     axes, bar = figures[0].axes
     matrix, whole = axes.get_window_extent(), figures[0].bbox
     assert matrix.width == pytest.approx(matrix.height)

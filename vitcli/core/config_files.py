@@ -4,6 +4,7 @@ Settings are plain nested tables, ``{"optim": {"lr": 0.01}, "model": {"name": "v
 ``configure`` turns them into a TrainConfig. Every key and value is checked there, wherever it came from.
 """
 
+import functools
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
@@ -141,9 +142,12 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> None:
     raise UsageError(f"unknown {kind} {name!r}", hint=did_you_mean(name, known, otherwise=f"known: {', '.join(known)}"))
 
 
+_kinds_of = functools.cache(get_type_hints)
+
+
 def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
     """One section's dataclass from its table."""
-    kinds = get_type_hints(ModelConfig if section is ModelChoice else section)
+    kinds = _kinds_of(ModelConfig if section is ModelChoice else section)
     values = {}
     for key, value in table.items():
         if key not in kinds:

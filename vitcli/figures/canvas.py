@@ -29,7 +29,7 @@ def new_figure(width: float, height: float) -> Figure:
     """
     families = mpl.rcParams["font.family"]
     mpl.rcParams["font.family"] = [*families, *(name for name in east_asian_fonts() if name not in families)]
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -60,9 +60,12 @@ def show_pixels(axes: Axes, pixels: NDArray[np.uint8]) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
+    """Write a figure as PNG, atomically.
+
+    ``Figure.savefig`` would draw it twice, once to lay it out, which drawing does by itself.
+    """
     with replacing(path) as temporary, _boxes_for_unknown_letters():
-        figure.savefig(temporary, format="png", dpi=_DPI)
+        FigureCanvasAgg(figure).print_png(temporary)
 
 
 def label_width(axis: Axis) -> float:
