@@ -41,9 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "processes" not in getattr(item, "fixturenames", ()))
 
 
-gc.disable()  # while a million objects are made that stay
-if "PYTEST_XDIST_WORKER" in os.environ:
-    atexit.register(os._exit, 0)  # last of all, for to take these objects down one by one takes seconds
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    atexit.register(os._exit, 0)  # last of all, because taking a million objects down one by one takes seconds
 
 
 def pytest_collection_finish() -> None:
@@ -55,7 +55,8 @@ def pytest_collection_finish() -> None:
 
 def pytest_unconfigure() -> None:
     """Let libraries take down what they have made, some of which complain otherwise."""
-    gc.unfreeze()
+    if not IS_WORKER:
+        gc.unfreeze()
 
 
 class Outcome(NamedTuple):

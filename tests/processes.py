@@ -17,9 +17,11 @@ from PIL import Image
 
 from vitcli.cli.app import main
 
+gc.disable()  # while a million objects are made that stay; workers of pytest turn it on afterwards, and so does ``vit``
+
 PRELOADED = (
-    *("torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets", "vitcli.workflows.resume"),
-    *("tests.engine.test_distributed", "tests.cli.test_distributed"),
+    *("tests.processes", "torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets"),
+    *("vitcli.workflows.resume", "tests.engine.test_distributed", "tests.cli.test_distributed"),
 )
 """Imported once, by the server from which all these processes are forked."""
 
@@ -76,6 +78,7 @@ def vit(
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
     FigureCanvasAgg.print_png = save_empty  # type: ignore[method-assign]
     os.chdir(folder)

@@ -62,6 +62,7 @@ def launch(folder: Path, *words: str, restarts: int = 0, kill_at: int = 0) -> No
         rdzv_endpoint=f"localhost:{free_port()}",
         rdzv_configs={"rank": 0},
         max_restarts=restarts,
+        monitor_interval=0.02,
         start_method="forkserver",
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
