@@ -1,6 +1,6 @@
 """How training images are changed at random: a part of the configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vitcli.core.model_config import check
@@ -80,3 +80,8 @@ class AugmentConfig:
             "hue",
         ):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether training sees the images as they are."""
+        return replace(self, feature_views=0) == AugmentConfig()

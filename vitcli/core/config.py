@@ -255,6 +255,12 @@ class TrainConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    @property
+    def sees_images_once(self) -> bool:
+        """Whether nothing but the head is trained, on images that do not change from epoch to epoch, without a teacher."""
+        is_head = self.optim.train_only == "head" and not (self.teacher.name or self.optim.progressive)
+        return is_head and (self.augment.changes_nothing or bool(self.augment.feature_views))
+
     def check_together(self) -> None:
         """See that settings go together; a part of a configuration, such as flags without their recipe, may not yet.
 
@@ -296,4 +302,28 @@ class TrainConfig:
         check(
             optim.grad_accum_steps <= optim.batch_size,
             f"a batch of {optim.batch_size} cannot be cut into {optim.grad_accum_steps} parts",
+        )
+        self._check_views()
+
+    def _check_views(self) -> None:
+        """See that views of images are used where they are asked for."""
+        views = self.augment.feature_views
+        if not views:
+            return
+        reasons = (
+            (self.optim.train_only != "head", "the backbone is trained", "--freeze-backbone trains the head alone"),
+            (bool(self.optim.progressive), "the images grow", "leave out --progressive"),
+            (bool(self.teacher.name), "a teacher has to see the images in every step", "leave out one of both"),
+            (
+                bool(self.augment.mixup or self.augment.cutmix),
+                "MixUp and CutMix make new images in every step",
+                "turn them off",
+            ),
+        )
+        for is_so, why, mend in reasons:
+            check(not is_so, f"--feature-views {views} needs features that stay the same, but {why}", mend)
+        check(
+            views == 1 or not self.augment.changes_nothing,
+            f"--feature-views {views}: nothing changes the images, so every view would be the same",
+            "leave it out, or change them, for example --set augment.flip=0.5",
         )

@@ -27,6 +27,11 @@ def data_dir(setting: str = "") -> Path:
     return Path(cache) / "vitcli"
 
 
+def weights_dir() -> Path:
+    """Where weights from plain addresses are kept."""
+    return data_dir() / "weights"
+
+
 def make(directory: Path) -> None:
     """See to it that the place for data sets is there.
 

@@ -9,9 +9,9 @@ from vitcli.core.events import Emit, ignore
 from vitcli.data.dataset import open_dataset
 from vitcli.data.raw import SplitName
 from vitcli.data.registry import full_name
-from vitcli.data.store import data_dir, is_present, mark_downloaded
+from vitcli.data.store import data_dir, is_present, mark_downloaded, weights_dir
 from vitcli.models.hub import fetch_weights, find_entry, find_weights
-from vitcli.workflows.listings import check_downloadable, weights_dir
+from vitcli.workflows.listings import check_downloadable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,6 @@
 """A frozen backbone sees each image once; the head is trained on what it made of them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,9 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import TrainConfig
-from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, TaskProgress
 from vitcli.core.files import replacing
 from vitcli.core.interrupts import StopRequest
@@ -27,34 +24,6 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.workflows.training_data import TrainingData
 
 _BATCH = 64
-
-
-def sees_images_once(config: TrainConfig) -> bool:
-    """Whether nothing but the head is trained, on images that do not change from epoch to epoch, without a teacher.
-
-    Raises:
-        UsageError: views of images are asked for where they cannot be used.
-    """
-    views = config.augment.feature_views
-    only_head = config.optim.train_only == "head"
-    mixes = bool(config.augment.mixup or config.augment.cutmix)
-    taught, grows = bool(config.teacher.name), bool(config.optim.progressive)
-    if views and (not only_head or mixes or taught or grows):
-        why, mend = "the backbone is trained", "--freeze-backbone trains the head alone"
-        if only_head:
-            why, mend = "MixUp and CutMix make new images in every step", "turn them off"
-        if taught:
-            why, mend = "a teacher has to see the images in every step", "leave out one of both"
-        if grows:
-            why, mend = "the images grow", "leave out --progressive"
-        raise UsageError(f"--feature-views {views} needs features that stay the same, but {why}", hint=mend)
-    unchanged = replace(config.augment, feature_views=0) == AugmentConfig()
-    if views > 1 and unchanged:
-        raise UsageError(
-            f"--feature-views {views}: nothing changes the images, so every view would be the same",
-            hint="leave it out, or change them, for example --set augment.flip=0.5",
-        )
-    return only_head and not (taught or grows) and (unchanged or bool(views))
 
 
 class FeatureBatches:

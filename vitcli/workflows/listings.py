@@ -10,7 +10,7 @@ from vitcli.core.runs import all_runs
 from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import DATASETS, full_name
 from vitcli.data.registry import find_entry as find_dataset
-from vitcli.data.store import data_dir, is_present, unlisted
+from vitcli.data.store import data_dir, is_present, unlisted, weights_dir
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import MODELS, listed_config, num_parameters
 
@@ -150,11 +150,6 @@ def check_downloadable(name: str) -> None:
     if not find_weights_entry(name) and not find_dataset(full_name(name)):
         near = did_you_mean(name, [*DATASETS, *PRETRAINED])
         raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
-
-
-def weights_dir() -> Path:
-    """Where weights from plain addresses are kept."""
-    return data_dir() / "weights"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

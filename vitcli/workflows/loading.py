@@ -12,13 +12,13 @@ from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.runs import Run, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
+from vitcli.data.store import weights_dir
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import Precision, choose_device
 from vitcli.models.hub import fetch_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
-from vitcli.workflows.listings import weights_dir
 from vitcli.workflows.model_names import checkpoint_of, find_model, names_meant_by
 from vitcli.workflows.precision import choose_precision
 

@@ -12,7 +12,6 @@ from vitcli.data.store import data_dir
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.part_size import fastest_part, parts_that_fit, seconds_by_part
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.features import sees_images_once
 from vitcli.workflows.precision import question_about, training_precision
 from vitcli.workflows.trainers import trial_trainer
 
@@ -39,7 +38,7 @@ def with_parts(
     """
     if config.optim.grad_accum_steps:
         return config
-    if sees_images_once(config):  # its head is small
+    if config.sees_images_once:  # its head is small
         return replace(config, optim=replace(config.optim, grad_accum_steps=1))
     device = next(model.parameters()).device
     precision, images = training_precision(model, config), batches()

@@ -26,7 +26,6 @@ from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.precision import Work, clearly_faster, mixed_dtype, seconds_per_image
 from vitcli.models.layers import resampling
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.features import sees_images_once
 
 _BLOCKS = 4
 """Blocks that are timed: the first ones and the last, which stand for all."""
@@ -98,11 +97,11 @@ def choose_computing(
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
     training = training_precision(model, config, recorded=recorded, processes=place.size)
     forward, parts = None, max(parts, config.optim.grad_accum_steps)
-    if config.run.compile == "on" and (shard or sees_images_once(config)):
+    if config.run.compile == "on" and (shard or config.sees_images_once):
         why = "the blocks of a sharded model come and go" if shard else _HEAD_ALONE
         emit(Warned(text=f"--compile on has no effect: {why}"))
     if config.run.shard and not shard:
-        why = _HEAD_ALONE if sees_images_once(config) else "one process alone holds all of the model"
+        why = _HEAD_ALONE if config.sees_images_once else "one process alone holds all of the model"
         emit(Warned(text=f"--shard has no effect: {why}"))
     here = _if_here(recorded, device)
     if not shard and _compiles(model, config, training, num_images=num_images, recorded=here, processes=place.size):
@@ -130,7 +129,7 @@ def choose_computing(
 
 def will_shard(config: TrainConfig, processes: Processes) -> bool:
     """Whether each process is to hold a part of the model; a head alone is small."""
-    return config.run.shard and processes.size > 1 and not sees_images_once(config)
+    return config.run.shard and processes.size > 1 and not config.sees_images_once
 
 
 def _some_blocks(model: VisionTransformer) -> VisionTransformer:
@@ -143,7 +142,7 @@ def training_precision(
     model: VisionTransformer, config: TrainConfig, *, recorded: Mapping[str, Any] | None = None, processes: int = 1
 ) -> Precision:
     """What training computes in; a head alone is too small to gain from anything but float32."""
-    amp = "off" if config.run.amp == "auto" and sees_images_once(config) else config.run.amp
+    amp = "off" if config.run.amp == "auto" and config.sees_images_once else config.run.amp
     dtype, batch = config.run.amp_dtype, _batch(config, processes)
     return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
 
@@ -234,7 +233,7 @@ def _compiles(
 ) -> bool:
     """Whether the model is to be compiled: that was asked for, or pays; a head alone is not worth it."""
     asked, device = config.run.compile, next(model.parameters()).device
-    if asked == "off" or sees_images_once(config):
+    if asked == "off" or config.sees_images_once:
         return False
     if asked == "on" or device.type != "cuda":
         return asked == "on"

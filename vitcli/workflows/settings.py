@@ -13,7 +13,6 @@ from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import canonical_name, find_entry, full_name
 from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.engine.device import choose_device
-from vitcli.workflows.features import sees_images_once
 from vitcli.workflows.loggers import mind_useless_steps
 from vitcli.workflows.stated import TABLE, paths_of, stated_again, stated_settings, teacher_of
 
@@ -121,7 +120,7 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
     mind_useless_steps(config.run, emit)
     if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
         emit(Note(text=f"warm-up: half of the {config.optim.epochs} epochs, not {config.optim.warmup_epochs:g}"))
-    if sees_images_once(config) and config.run.grad_checkpointing:
+    if config.sees_images_once and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
     config.check_together()
     return config

@@ -10,6 +10,7 @@ from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.dataset import Facts
+from vitcli.data.store import weights_dir
 from vitcli.engine.checkpoint import Checkpoint, load_checkpoint
 from vitcli.models.adapt import Adapted, adapt_weights
 from vitcli.models.finetune import add_low_rank, train_only
@@ -18,8 +19,6 @@ from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import listed_config, model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import preprocessing_of
-from vitcli.workflows.features import sees_images_once
-from vitcli.workflows.listings import weights_dir
 from vitcli.workflows.loading import read_model
 from vitcli.workflows.model_names import is_run
 
@@ -65,7 +64,7 @@ def starting_model(
 def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> VisionTransformer:
     """The model of a run, for a training state; what no state has, the backbone of a head, is read from a checkpoint."""
     model = VisionTransformer(settings)
-    if sees_images_once(config):
+    if config.sees_images_once:
         model.load_state_dict(load_checkpoint(last).weights)
     _set_up(model, config)
     return model

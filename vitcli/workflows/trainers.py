@@ -22,7 +22,7 @@ from vitcli.engine.protocols import TrainBatches
 from vitcli.engine.trainer import Trainer
 from vitcli.models.finetune import HeadOnly
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.features import feature_batches, sees_images_once
+from vitcli.workflows.features import feature_batches
 from vitcli.workflows.precision import Computing
 from vitcli.workflows.saving import NoSaver, RunSaver
 from vitcli.workflows.teacher import Teacher
@@ -59,7 +59,7 @@ class Training:
         image_size, patch_size = model.config.image_size, model.config.patch_size
         trained: nn.Module = model
         train_batches: TrainBatches
-        if sees_images_once(config):
+        if config.sees_images_once:
             if saver:
                 saver.backbone = model.state_dict()
             trained = HeadOnly(model)
