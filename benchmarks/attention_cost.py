@@ -27,9 +27,9 @@ from PIL import Image
 
 from vitcli.attention.registry import EVERY_METHOD
 from vitcli.core.model_config import ModelConfig
+from vitcli.explaining.explainer import explain
+from vitcli.explaining.question import Question
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.explaining import explain
-from vitcli.workflows.question import Question
 
 BATCH = 8
 MEMORY = ("classic", "rollout", "relevance", "grad-rollout", "legrad")

@@ -32,8 +32,8 @@ from vitcli.engine.trainer import Trainer
 from vitcli.engine.trial import time_steps
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.precision import choose_precision
-from vitcli.workflows.saving import RunSaver
+from vitcli.trained.precision import choose_precision
+from vitcli.training.saving import RunSaver
 
 SIZE, BATCH, EPOCH_IMAGES = (224, 224), 2, 10_000
 FACTS = Facts(

@@ -17,7 +17,7 @@ from typing import Any
 import vitcli
 from vitcli.core.events import EpochRecord, Event, Note, TrainingStarted, Warned
 from vitcli.core.files import write_json
-from vitcli.workflows.train_result import TrainResult
+from vitcli.training.result import TrainResult
 
 GOAL = 0.755
 LARGE: dict[str, Any] = {

@@ -20,9 +20,9 @@ from vitcli.attention.faithfulness import points_at
 from vitcli.attention.registry import METHODS
 from vitcli.attention.targets import ClassChoice
 from vitcli.data.shapes import CLASSES, Scenes, draw_scenes
-from vitcli.workflows.explaining import explain
-from vitcli.workflows.loading import LoadedModel
-from vitcli.workflows.question import Question
+from vitcli.explaining.explainer import explain
+from vitcli.explaining.question import Question
+from vitcli.trained.loading import LoadedModel
 
 _UNSEEN = 2
 """A seed of neither split."""

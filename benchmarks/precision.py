@@ -26,7 +26,7 @@ from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.precision import Work
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.precision import choose_precision
+from vitcli.trained.precision import choose_precision
 
 MODELS = {"vit-nano-patch4": (32, 128), "vit-tiny-patch16": (224, 8)}
 """The 119k CIFAR model, and DeiT-tiny's shape: image size, and images of a step on a CPU; a GPU gets 16 times as many."""

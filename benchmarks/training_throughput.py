@@ -56,10 +56,10 @@ from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.precision import Computing, choose_computing
-from vitcli.workflows.saving import NoSaver
-from vitcli.workflows.trainers import image_batches
-from vitcli.workflows.training_data import prepare_training_data
+from vitcli.trained.precision import Computing, choose_computing
+from vitcli.training.assembly import image_batches
+from vitcli.training.images import prepare_training_data
+from vitcli.training.saving import NoSaver
 
 EPOCHS = 300
 OPTIM = OptimConfig(

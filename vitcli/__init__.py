@@ -12,13 +12,13 @@ from vitcli.core.version import __version__
 if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
+    from vitcli.trained.loading import load_model as load_model
     from vitcli.workflows.attention_api import attention_map as attention_map
     from vitcli.workflows.download import download as download
     from vitcli.workflows.evaluate import evaluate as evaluate
     from vitcli.workflows.export import export as export
     from vitcli.workflows.find_lr import find_lr as find_lr
     from vitcli.workflows.from_run import from_run as from_run
-    from vitcli.workflows.loading import load_model as load_model
     from vitcli.workflows.predict import predict as predict
     from vitcli.workflows.preview import preview as preview
     from vitcli.workflows.resume import resume as resume
@@ -33,7 +33,7 @@ _API = {
     "export": "vitcli.workflows.export",
     "find_lr": "vitcli.workflows.find_lr",
     "from_run": "vitcli.workflows.from_run",
-    "load_model": "vitcli.workflows.loading",
+    "load_model": "vitcli.trained.loading",
     "predict": "vitcli.workflows.predict",
     "preview": "vitcli.workflows.preview",
     "resume": "vitcli.workflows.resume",

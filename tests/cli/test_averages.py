@@ -13,7 +13,7 @@ from vitcli.cli.console import epoch_line
 from vitcli.core.events import EpochRecord
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
-from vitcli.workflows.train_result import result_of
+from vitcli.training.result import result_of
 
 RECORD = EpochRecord(
     epoch=100,

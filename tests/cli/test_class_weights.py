@@ -11,7 +11,7 @@ from tests.conftest import Outcome
 from vitcli.core.events import ignore
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
-from vitcli.workflows.training_data import _class_weights
+from vitcli.training.images import _class_weights
 
 RunCli = Callable[..., Outcome]
 ImageFolder = Callable[..., Path]

@@ -10,8 +10,8 @@ import torch
 from tests.conftest import Outcome
 from vitcli.core.runs import Run
 from vitcli.models.export.registry import EXPORTS
+from vitcli.trained.loading import load_model
 from vitcli.workflows.export import _difference
-from vitcli.workflows.loading import load_model
 
 RunCli = Callable[..., Outcome]
 

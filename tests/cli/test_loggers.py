@@ -25,7 +25,7 @@ from vitcli.core.events import Event, TrainingProgress, Warned
 from vitcli.core.files import flat
 from vitcli.core.runs import Run
 from vitcli.engine.state import load_state
-from vitcli.workflows import loggers
+from vitcli.training import loggers
 from vitcli.workflows.resume import resume
 from vitcli.workflows.train import train
 
@@ -296,7 +296,7 @@ def test_wandb_without_an_account_is_refused(monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    code = "from vitcli.core.config import RunConfig; from vitcli.workflows.loggers import require_loggers\n"
+    code = "from vitcli.core.config import RunConfig; from vitcli.training.loggers import require_loggers\n"
     code += "try: require_loggers(RunConfig(wandb=True))\nexcept Exception as error: print(error.message, error.hint)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, stdin=-3)
     assert done.stdout == "--wandb: nobody is logged in to W&B `wandb login`, or WANDB_MODE=offline\n"

@@ -12,9 +12,9 @@ from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.engine.device import fingerprint, seed_everything
 from vitcli.models.vit import VisionTransformer
+from vitcli.trained.loading import load_model
+from vitcli.trained.precision import _seconds, choose_computing
 from vitcli.workflows.attention_api import attention_map
-from vitcli.workflows.loading import load_model
-from vitcli.workflows.precision import _seconds, choose_computing
 
 CPU = torch.device("cpu")
 

@@ -27,9 +27,9 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.data.splits import plan_splits
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.weights import read_foreign
-from vitcli.workflows.settings import settle
-from vitcli.workflows.starting import model_input, published, starting_model
-from vitcli.workflows.training_data import prepare_training_data
+from vitcli.training.images import prepare_training_data
+from vitcli.training.settings import settle
+from vitcli.training.starting_model import model_input, published, starting_model
 
 RunCli = Callable[..., Outcome]
 FIGURES = ("samples.png", "augmentations.png", "classes.png")

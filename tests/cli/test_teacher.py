@@ -20,9 +20,9 @@ from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.runs import Run
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+from vitcli.training.teacher import Teacher, load_teacher
 from vitcli.workflows.folds import train_folds
 from vitcli.workflows.resume import resume
-from vitcli.workflows.teacher import Teacher, load_teacher
 from vitcli.workflows.train import train
 
 RunCli = Callable[..., Any]

@@ -16,7 +16,7 @@ from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import data_dir as chosen_data_dir
 from vitcli.data.store import downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
-from vitcli.workflows.settings import usual_dataset
+from vitcli.training.settings import usual_dataset
 
 ImageFolder = Callable[..., Path]
 PHOTOS = {"train/cat": 4, "train/dog": 4, "test/cat": 2, "test/dog": 2}

@@ -12,9 +12,9 @@ from tests.cli.test_resume import TINY, Listener, Stopped
 from vitcli.attention.registry import METHODS
 from vitcli.core.events import ignore
 from vitcli.core.runs import Run
+from vitcli.trained.loading import load_model
+from vitcli.trained.precision import choose_precision
 from vitcli.workflows.attention_api import attention_map
-from vitcli.workflows.loading import load_model
-from vitcli.workflows.precision import choose_precision
 from vitcli.workflows.resume import resume
 from vitcli.workflows.train import train
 

@@ -6,9 +6,9 @@ import torch
 
 from vitcli.attention.targets import ClassChoice
 from vitcli.core.model_config import ModelConfig
+from vitcli.explaining.explainer import explain
+from vitcli.explaining.question import Question
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.explaining import explain
-from vitcli.workflows.question import Question
 
 pytorch_grad_cam = pytest.importorskip(
     "pytorch_grad_cam", reason="grad-cam cannot be imported (it needs OpenCV's libraries)", exc_type=ImportError

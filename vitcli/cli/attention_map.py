@@ -16,7 +16,7 @@ from vitcli.core.errors import UsageError
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
-    from vitcli.workflows.attention_report import AttentionReport, ExplainedImage
+    from vitcli.explaining.report import AttentionReport, ExplainedImage
 
 _SHOWN_IN_FULL = 5
 """Images; of more there is a summary."""
@@ -216,10 +216,10 @@ def attention_map(
     if not images and not (dataset or split or sheet or score or check):
         raise typer.BadParameter("IMAGE..., or --split test for images of the data set that the model was trained on")
     chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")
+    from vitcli.data.image_files import image_files
     from vitcli.data.store import check_dataset
     from vitcli.figures.attention_style import Style
-    from vitcli.workflows.images import image_files
-    from vitcli.workflows.model_names import check_model
+    from vitcli.trained.model_names import check_model
 
     parse_methods(methods or ())  # what does not exist is said before torch is imported
     image_files(images or ())
@@ -228,10 +228,10 @@ def attention_map(
     style = Style(cmap=cmap, alpha=alpha, norm=norm.value, interp=interp.value, min_size=min_size)
     with importing():
         from vitcli.attention.evidence import Options
-        from vitcli.workflows.attention_images import ImageSource
+        from vitcli.explaining.images import ImageSource
+        from vitcli.explaining.pictures import Drawing
+        from vitcli.explaining.wanted import Wanted
         from vitcli.workflows.attention_map import attention_maps
-        from vitcli.workflows.attention_pictures import Drawing
-        from vitcli.workflows.attention_question import Wanted
         from vitcli.workflows.attention_trust import judge_attention
     with listening() as emit:
         source = ImageSource(

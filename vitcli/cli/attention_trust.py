@@ -9,8 +9,8 @@ from vitcli.cli.console import percent, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from vitcli.attention.intervals import Interval
-    from vitcli.workflows.attention_checks import CheckTable
-    from vitcli.workflows.attention_scores import ScoreTable
+    from vitcli.explaining.checks import CheckTable
+    from vitcli.explaining.scores import ScoreTable
     from vitcli.workflows.attention_trust import Trust
 
 _SHORT = {

@@ -58,7 +58,7 @@ def evaluate(
     """Judge a model on images that it has not seen: loss, accuracies, every class, confusion matrix."""
     asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
     from vitcli.data.store import check_dataset
-    from vitcli.workflows.model_names import check_models
+    from vitcli.trained.model_names import check_models
 
     check_models(model, output_dir=output_dir, device=device)  # what is not there is said before torch is imported
     check_dataset(dataset, labels=labels or "")

@@ -28,7 +28,7 @@ def export(
 ) -> None:
     """Write a model for another library, and check there that it computes the same."""
     from vitcli.models.export.registry import EXPORTS
-    from vitcli.workflows.model_names import check_model
+    from vitcli.trained.model_names import check_model
 
     EXPORTS[format]  # what does not exist is said before torch is imported
     check_model(model, output_dir=output_dir)

@@ -57,8 +57,8 @@ def predict(
     if submission:
         _submit(submission, model, output_dir, data_dir, device, batch_size, offline=offline, as_json=as_json)
         return
-    from vitcli.workflows.images import image_files
-    from vitcli.workflows.model_names import check_models
+    from vitcli.data.image_files import image_files
+    from vitcli.trained.model_names import check_models
 
     image_files(images or ())  # what is not there is said before torch is imported
     check_models(model, output_dir=output_dir, device=device)
@@ -97,7 +97,7 @@ def _submit(
     offline: bool,
     as_json: bool,
 ) -> None:
-    from vitcli.workflows.model_names import check_models
+    from vitcli.trained.model_names import check_models
 
     check_models(model, output_dir=output_dir, device=device)
     with importing():

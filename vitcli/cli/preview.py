@@ -109,7 +109,7 @@ def preview(
     data = {"name": dataset, "dir": data_dir or None, **folder}
     run = {"recipe": recipe, "seed": seed, "output_dir": output_dir, "offline": offline}
     from vitcli.core.config_files import layers_of
-    from vitcli.workflows.stated import HARMLESS, stated_settings
+    from vitcli.training.stated_settings import HARMLESS, stated_settings
 
     chosen = {"name": model, "image_size": image_size}
     layers = layers_of(

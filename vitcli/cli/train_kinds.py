@@ -17,8 +17,8 @@ from vitcli.core.launch import ALONE, launched_as
 if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig
     from vitcli.core.config_files import Settings
+    from vitcli.training.result import TrainResult
     from vitcli.workflows.folds import FoldsResult
-    from vitcli.workflows.train_result import TrainResult
 
 
 def carry_out(
@@ -56,7 +56,7 @@ def carry_out(
     if launched_as() == ALONE:  # else it was checked by what started these processes
         _check_names(layers, resume=resume, from_run=from_run)
         if settings.run.devices > 1 and not (dry_run or find_lr):
-            from vitcli.workflows.launching import launch
+            from vitcli.engine.launching import launch
 
             raise typer.Exit(launch(sys.argv[1:], settings.run))
     if dry_run:
@@ -87,15 +87,15 @@ def carry_out(
 def _check_names(layers: "Sequence[Settings]", *, resume: str | None, from_run: str | None) -> None:
     """Refuse what a workflow would refuse first of all, before torch is imported for seconds."""
     if resume is not None:
-        from vitcli.workflows.resumed_settings import check_resumed
+        from vitcli.training.resumed_settings import check_resumed
 
         check_resumed(resume, layers)
     elif from_run is not None:
-        from vitcli.workflows.resumed_settings import check_repeated
+        from vitcli.training.resumed_settings import check_repeated
 
         check_repeated(from_run, layers)
     else:
-        from vitcli.workflows.stated import stated_settings
+        from vitcli.training.stated_settings import stated_settings
 
         stated_settings(layers)
 

@@ -8,9 +8,9 @@ from vitcli.cli.console import duration, percent, print_facts, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
 
 if TYPE_CHECKING:
+    from vitcli.training.result import TrainResult
     from vitcli.workflows.folds import FoldsResult
     from vitcli.workflows.preflight import Preflight
-    from vitcli.workflows.train_result import TrainResult
 
 
 def show_result(result: "TrainResult | FoldsResult") -> None:

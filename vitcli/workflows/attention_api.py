@@ -12,12 +12,12 @@ from vitcli.attention.registry import DEFAULT_METHOD, parse_methods
 from vitcli.attention.targets import ClassChoice, Score, parse_classes
 from vitcli.core.errors import UsageError
 from vitcli.data.preprocess import load_array, to_array
+from vitcli.explaining.explainer import explain
+from vitcli.explaining.pictures import maps_of
+from vitcli.explaining.question import Question
+from vitcli.explaining.report import AttentionMap
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.attention_pictures import maps_of
-from vitcli.workflows.attention_report import AttentionMap
-from vitcli.workflows.explaining import explain
-from vitcli.workflows.loading import LoadedModel, load_model
-from vitcli.workflows.question import Question
+from vitcli.trained.loading import LoadedModel, load_model
 
 
 def attention_map(

@@ -19,16 +19,16 @@ from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
 from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
+from vitcli.explaining.explainer import Explainer, images_at_once
+from vitcli.explaining.images import ImageSource, ImageToExplain
+from vitcli.explaining.pictures import Drawing, TargetMap, add_to_page, draw_pictures, maps_of, save_arrays
+from vitcli.explaining.question import Question
+from vitcli.explaining.report import AttentionMap, AttentionReport, ExplainedImage, as_json
+from vitcli.explaining.wanted import Wanted, patch_at
 from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import Norm, Subject
-from vitcli.workflows.attention_images import ImageSource, ImageToExplain
-from vitcli.workflows.attention_pictures import Drawing, TargetMap, add_to_page, draw_pictures, maps_of, save_arrays
-from vitcli.workflows.attention_question import Wanted, patch_at
-from vitcli.workflows.attention_report import AttentionMap, AttentionReport, ExplainedImage, as_json
-from vitcli.workflows.explaining import Explainer, images_at_once
-from vitcli.workflows.loading import LoadedModel
-from vitcli.workflows.question import Question
+from vitcli.trained.loading import LoadedModel
 
 _EVEN = 0.1
 """Share of the greatest weight by which others fall short of it, at the most, where a map looks like a flat veil."""

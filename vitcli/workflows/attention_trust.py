@@ -10,12 +10,12 @@ import torch
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import write_json, writing_in
-from vitcli.workflows.attention_checks import CheckTable, check_methods
-from vitcli.workflows.attention_images import ImageSource, ImageToExplain
-from vitcli.workflows.attention_question import Wanted
-from vitcli.workflows.attention_scores import JudgedBatch, ScoreTable, score_methods
-from vitcli.workflows.explaining import images_at_once
-from vitcli.workflows.loading import LoadedModel
+from vitcli.explaining.checks import CheckTable, check_methods
+from vitcli.explaining.explainer import images_at_once
+from vitcli.explaining.images import ImageSource, ImageToExplain
+from vitcli.explaining.scores import JudgedBatch, ScoreTable, score_methods
+from vitcli.explaining.wanted import Wanted
+from vitcli.trained.loading import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,8 +19,8 @@ from vitcli.data.raw import SplitName
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.metrics import Metrics, compute_metrics
 from vitcli.engine.micro_batches import MicroBatches
-from vitcli.workflows.judged_images import AskedSplit, JudgedImages, choose_images, labels_of_model
-from vitcli.workflows.loading import LoadedModel, load_models, names_of
+from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images, labels_of_model
+from vitcli.trained.loading import LoadedModel, load_models, names_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from vitcli.core.events import Emit, ignore
 from vitcli.core.registry import load_object
 from vitcli.models.export.registry import EXPORTS, ExportEntry
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.loading import LoadedModel, load_model
+from vitcli.trained.loading import LoadedModel, load_model
 
 _TOLERANCE = 1e-4
 _BATCHES = (1, 3)

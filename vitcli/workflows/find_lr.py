@@ -15,13 +15,13 @@ from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.distributed import Processes
 from vitcli.engine.rate_finder import STEPS, RatePoint, range_test
 from vitcli.figures.rates import draw_rates
-from vitcli.workflows.parts import with_parts
-from vitcli.workflows.precision import choose_computing
-from vitcli.workflows.settings import settle
-from vitcli.workflows.starting import starting_model
-from vitcli.workflows.teacher import load_teacher
-from vitcli.workflows.trainers import Training, image_batches
-from vitcli.workflows.training_data import prepare_training_data
+from vitcli.trained.precision import choose_computing
+from vitcli.training.assembly import Training, image_batches
+from vitcli.training.images import prepare_training_data
+from vitcli.training.micro_batches import with_parts
+from vitcli.training.settings import settle
+from vitcli.training.starting_model import starting_model
+from vitcli.training.teacher import load_teacher
 
 _TASK = "trying learning rates"
 

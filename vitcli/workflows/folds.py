@@ -13,8 +13,8 @@ from vitcli.core.events import Emit, Event, Note, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.launch import Place, launched_as
 from vitcli.core.runs import check_free, folds_of
+from vitcli.training.result import TrainResult
 from vitcli.workflows.train import train
-from vitcli.workflows.train_result import TrainResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

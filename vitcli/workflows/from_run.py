@@ -13,12 +13,12 @@ from vitcli.data.dataset import Facts
 from vitcli.data.registry import canonical_name
 from vitcli.engine.checkpoint import model_config_from
 from vitcli.engine.distributed import Processes, joined
+from vitcli.training.result import TrainResult
+from vitcli.training.resumed_settings import output_dir_of, run_to_repeat
+from vitcli.training.settings import settle_again
 from vitcli.workflows.folds import FoldsResult, train_folds
 from vitcli.workflows.resume import tell_other_versions
-from vitcli.workflows.resumed_settings import output_dir_of, run_to_repeat
-from vitcli.workflows.settings import settle_again
 from vitcli.workflows.train import resume_begun, start
-from vitcli.workflows.train_result import TrainResult
 
 _NOT_TOLD = frozenset(
     {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}

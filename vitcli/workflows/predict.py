@@ -17,14 +17,14 @@ from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.core.files import write_text
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
+from vitcli.data.image_files import image_files
 from vitcli.data.preprocess import load_array
 from vitcli.data.registry import find_entry
 from vitcli.data.store import data_dir
 from vitcli.data.submission import find_form
 from vitcli.engine.evaluate import in_parts
 from vitcli.engine.micro_batches import MicroBatches
-from vitcli.workflows.images import image_files
-from vitcli.workflows.loading import LoadedModel, load_models, names_of
+from vitcli.trained.loading import LoadedModel, load_models, names_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,10 +26,10 @@ from vitcli.data.store import data_dir
 from vitcli.figures.augmentations import draw_augmentations
 from vitcli.figures.classes import draw_classes
 from vitcli.figures.samples import draw_samples
-from vitcli.workflows.settings import settle, usual_dataset
-from vitcli.workflows.starting import model_input
-from vitcli.workflows.stated import HARMLESS
-from vitcli.workflows.training_data import geometries, known_colours
+from vitcli.training.images import geometries, known_colours
+from vitcli.training.settings import settle, usual_dataset
+from vitcli.training.starting_model import model_input
+from vitcli.training.stated_settings import HARMLESS
 
 _ROWS = 4
 _VIEWS = 7

@@ -22,10 +22,12 @@ from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
-from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
-from vitcli.workflows.loggers import mind_useless_steps
-from vitcli.workflows.precision import choose_computing, will_shard
-from vitcli.workflows.resumed_settings import (
+from vitcli.trained.precision import choose_computing, will_shard
+from vitcli.training.assembly import Training
+from vitcli.training.images import prepare_training_data
+from vitcli.training.loggers import mind_useless_steps
+from vitcli.training.result import TrainResult, result_of
+from vitcli.training.resumed_settings import (
     DERIVED,
     has_begun,
     never_begun,
@@ -34,13 +36,11 @@ from vitcli.workflows.resumed_settings import (
     run_called,
     stored_settings,
 )
-from vitcli.workflows.saving import resume_command
-from vitcli.workflows.starting import resumed_model, starting_model
-from vitcli.workflows.teacher import load_teacher
+from vitcli.training.saving import resume_command
+from vitcli.training.starting_model import resumed_model, starting_model
+from vitcli.training.teacher import load_teacher
+from vitcli.workflows.folds import FoldsResult, one_fold, refuse_folds, summed_up
 from vitcli.workflows.train import fit, only_trainer_of, start, stored_split, train_along
-from vitcli.workflows.train_result import TrainResult, result_of
-from vitcli.workflows.trainers import Training
-from vitcli.workflows.training_data import prepare_training_data
 
 
 def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:

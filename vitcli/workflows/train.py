@@ -24,18 +24,17 @@ from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
 from vitcli.models.registry import num_parameters
-from vitcli.workflows.diagnosis import diagnosis
-from vitcli.workflows.loggers import logged
-from vitcli.workflows.parts import with_parts
-from vitcli.workflows.precision import choose_computing, will_shard
-from vitcli.workflows.preflight import quick_warnings
-from vitcli.workflows.saving import NoSaver, RunSaver, resume_command
-from vitcli.workflows.settings import settle
-from vitcli.workflows.starting import starting_model
-from vitcli.workflows.teacher import load_teacher
-from vitcli.workflows.train_result import TrainResult, result_of
-from vitcli.workflows.trainers import Training, image_batches
-from vitcli.workflows.training_data import TrainingData, prepare_training_data
+from vitcli.trained.precision import choose_computing, will_shard
+from vitcli.training.advice import diagnosis, quick_warnings
+from vitcli.training.assembly import Training, image_batches
+from vitcli.training.images import TrainingData, prepare_training_data
+from vitcli.training.loggers import logged
+from vitcli.training.micro_batches import with_parts
+from vitcli.training.result import TrainResult, result_of
+from vitcli.training.saving import NoSaver, RunSaver, resume_command
+from vitcli.training.settings import settle
+from vitcli.training.starting_model import starting_model
+from vitcli.training.teacher import load_teacher
 
 
 def train(*layers: Settings, emit: Emit = ignore) -> TrainResult:

@@ -17,10 +17,10 @@ from vitcli.attention.sanity import completeness_error, rank_correlation
 from vitcli.attention.targets import ClassChoice, class_scores
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress, ignore
+from vitcli.explaining.explainer import Explainer
+from vitcli.explaining.question import Question
+from vitcli.explaining.scores import NOISE, JudgedBatch, check_judgeable
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.attention_scores import NOISE, JudgedBatch, check_judgeable
-from vitcli.workflows.explaining import Explainer
-from vitcli.workflows.question import Question
 
 Verdict = Literal["passes", "ignores the class by construction", "fails"]
 

@@ -11,9 +11,9 @@ from vitcli.attention.faithfulness import HIGHER_IS_BETTER, energy_inside, point
 from vitcli.attention.intervals import Interval, bootstrap
 from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import Emit, TaskProgress, ignore
+from vitcli.explaining.explainer import Explainer
+from vitcli.explaining.question import Question
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.explaining import Explainer
-from vitcli.workflows.question import Question
 
 NOISE = "random"
 """The method that every other one is compared with."""

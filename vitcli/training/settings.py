@@ -13,8 +13,8 @@ from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import canonical_name, find_entry, full_name
 from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.engine.device import choose_device
-from vitcli.workflows.loggers import mind_useless_steps
-from vitcli.workflows.stated import TABLE, paths_of, stated_again, stated_settings, teacher_of
+from vitcli.training.loggers import mind_useless_steps
+from vitcli.training.stated_settings import TABLE, paths_of, stated_again, stated_settings, teacher_of
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:

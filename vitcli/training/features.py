@@ -21,7 +21,7 @@ from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import in_parts
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.training_data import TrainingData
+from vitcli.training.images import TrainingData
 
 _BATCH = 64
 

@@ -13,13 +13,13 @@ from safetensors.numpy import save_file
 from vitcli.attention.registry import METHODS
 from vitcli.core.files import replacing
 from vitcli.core.runs import slug
+from vitcli.explaining.explainer import Explainer, Explanation
+from vitcli.explaining.question import Question
 from vitcli.figures.attention_gif import write_gif
 from vitcli.figures.attention_map import draw_map, draw_query
 from vitcli.figures.attention_page import Page
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-from vitcli.workflows.explaining import Explainer, Explanation
-from vitcli.workflows.question import Question
 
 _LONGEST_SLUG = 60
 """Bytes of a class in a file's name."""

@@ -8,10 +8,10 @@ from vitcli.attention.registry import EVERY_METHOD, METHODS
 from vitcli.attention.targets import ClassChoice, class_scores
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
+from vitcli.explaining.explainer import Explainer, explain
+from vitcli.explaining.question import Question
 from vitcli.models.layers import fused_attention
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.explaining import Explainer, explain
-from vitcli.workflows.question import Question
 
 TINY = {
     "image_size": (8, 12),

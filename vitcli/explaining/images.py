@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Size
+from vitcli.data.image_files import image_files
 from vitcli.data.preprocess import load_array, read_header
 from vitcli.data.samples import whole_image, whole_images
-from vitcli.workflows.images import image_files
-from vitcli.workflows.judged_images import AskedSplit, choose_images, labels_of_model
-from vitcli.workflows.loading import LoadedModel, load_model
+from vitcli.trained.judged_images import AskedSplit, choose_images, labels_of_model
+from vitcli.trained.loading import LoadedModel, load_model
 
 _LONGEST = 1024
 """Pixels of a whole picture's longer side, where it is drawn."""

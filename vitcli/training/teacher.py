@@ -18,8 +18,8 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.engine.device import Precision, fingerprint
 from vitcli.engine.distillation import Distillation
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.loading import load_model
-from vitcli.workflows.precision import choose_precision
+from vitcli.trained.loading import load_model
+from vitcli.trained.precision import choose_precision
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Of red, green and blue, as in Pillow."""

@@ -22,11 +22,11 @@ from vitcli.engine.protocols import TrainBatches
 from vitcli.engine.trainer import Trainer
 from vitcli.models.finetune import HeadOnly
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.features import feature_batches
-from vitcli.workflows.precision import Computing
-from vitcli.workflows.saving import NoSaver, RunSaver
-from vitcli.workflows.teacher import Teacher
-from vitcli.workflows.training_data import TrainingData
+from vitcli.trained.precision import Computing
+from vitcli.training.features import feature_batches
+from vitcli.training.images import TrainingData
+from vitcli.training.saving import NoSaver, RunSaver
+from vitcli.training.teacher import Teacher
 
 _EVAL_BATCH = 512
 

@@ -13,10 +13,10 @@ from vitcli.attention.registry import EVERY_METHOD, METHODS
 from vitcli.attention.targets import ClassChoice
 from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import TaskProgress
+from vitcli.explaining.explainer import explain
+from vitcli.explaining.question import Question
+from vitcli.explaining.scores import ENOUGH, ImageScores, JudgedBatch, score_methods, summarise
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.attention_scores import ENOUGH, ImageScores, JudgedBatch, score_methods, summarise
-from vitcli.workflows.explaining import explain
-from vitcli.workflows.question import Question
 
 ALL = Question(methods=EVERY_METHOD)
 TWO = Question(methods=("ig", "rollout"))

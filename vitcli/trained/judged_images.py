@@ -17,7 +17,7 @@ from vitcli.data.raw import SplitName
 from vitcli.data.registry import canonical_name, full_name
 from vitcli.data.splits import Part, Plan, held_out_names, plan_splits, restored_plan
 from vitcli.data.store import data_dir
-from vitcli.workflows.loading import LoadedModel
+from vitcli.trained.loading import LoadedModel
 
 AskedSplit = Literal["auto", "train", "val", "test"]
 """auto: the test split, else the validation split."""

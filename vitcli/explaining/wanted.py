@@ -10,8 +10,8 @@ from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
-from vitcli.workflows.loading import LoadedModel
-from vitcli.workflows.question import Question
+from vitcli.explaining.question import Question
+from vitcli.trained.loading import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

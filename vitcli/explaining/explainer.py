@@ -22,9 +22,9 @@ from vitcli.attention.targets import class_indices, class_scores
 from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.registry import load_object
+from vitcli.explaining.question import Question
 from vitcli.models.capture import capture_attention, capture_tokens
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.question import Question
 
 _PATH_BATCH = 16
 """Images that integrated gradients take through the model at once."""

@@ -5,7 +5,7 @@ import pytest
 from vitcli.core.config_files import Settings, load_recipe, recipe_names
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Event, Note, ignore
-from vitcli.workflows.settings import settle, settle_again
+from vitcli.training.settings import settle, settle_again
 
 
 @pytest.mark.parametrize(

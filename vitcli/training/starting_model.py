@@ -19,8 +19,8 @@ from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import listed_config, model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import preprocessing_of
-from vitcli.workflows.loading import read_model
-from vitcli.workflows.model_names import is_run
+from vitcli.trained.loading import read_model
+from vitcli.trained.model_names import is_run
 
 _SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, where the data is photos."""

@@ -19,8 +19,8 @@ from vitcli.models.hub import fetch_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
-from vitcli.workflows.model_names import checkpoint_of, find_model, names_meant_by
-from vitcli.workflows.precision import choose_precision
+from vitcli.trained.model_names import checkpoint_of, find_model, names_meant_by
+from vitcli.trained.precision import choose_precision
 
 _CHANNELS = (1, 3)
 """What image files are turned into."""

@@ -11,11 +11,11 @@ from vitcli.attention.sanity import rank_correlation
 from vitcli.attention.targets import ClassChoice
 from vitcli.core.errors import DataError, ModelError
 from vitcli.core.events import TaskProgress
+from vitcli.explaining.checks import cascade, check_methods, fresh_weights
+from vitcli.explaining.explainer import explain
+from vitcli.explaining.question import Question
+from vitcli.explaining.scores import JudgedBatch
 from vitcli.models.vit import VisionTransformer
-from vitcli.workflows.attention_checks import cascade, check_methods, fresh_weights
-from vitcli.workflows.attention_scores import JudgedBatch
-from vitcli.workflows.explaining import explain
-from vitcli.workflows.question import Question
 
 ALL = Question(methods=EVERY_METHOD)
 OF_CLASSES = {name for name in EVERY_METHOD if METHODS[name].chooses_class}

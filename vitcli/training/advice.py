@@ -6,11 +6,15 @@ import numpy as np
 from torch import Tensor
 
 from vitcli.core.config import USUAL_LR, TrainConfig
+from vitcli.core.errors import some
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.cache import channel_statistics
+from vitcli.data.dataset import Dataset
+from vitcli.data.findings import balance, look_for_duplicates, rare_classes
 from vitcli.data.raw import Labels
-from vitcli.workflows.training_data import TrainingData
+from vitcli.data.splits import Plan
+from vitcli.training.images import TrainingData
 
 _GENTLE = 0.5
 """Of the usual learning rate: what fine-tuning may take, at the most."""
@@ -78,3 +82,32 @@ def _some(members: Labels) -> Labels:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
+
+
+def quick_warnings(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:
+    """The short form of a preflight, before every run: what makes its figures look better than they are."""
+    found = look_for_duplicates(dataset, plan)
+    warnings = [
+        f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}, for example"
+        f" {' = '.join(leak.examples[0])}: they flatter the model"
+        for leak in found.leaks
+    ]
+    if found.contradictory:
+        warnings.append(
+            f"{len(found.contradictory):,} images are there twice with different labels: {found.contradictory[0]}"
+        )
+    for split, names in rare_classes(dataset, plan).items():
+        warnings.append(f"too rare for some images to be held out, so {split} lacks them: {some(names)}")
+    classes, is_weighted, is_balanced = (
+        balance(dataset, plan),
+        config.optim.class_weights,
+        config.data.balanced_sampling,
+    )
+    if is_weighted and is_balanced:
+        warnings.append("--class-weights and --balanced-sampling together favour rare classes twice")
+    elif classes.is_skewed and not (is_weighted or is_balanced):
+        warnings.append(
+            f"always answering {classes.majority!r} would score {100 * classes.majority_share:.1f} %;"
+            " see --class-weights and --balanced-sampling"
+        )
+    return warnings

@@ -13,7 +13,7 @@ from vitcli.core.config import OptimConfig, TrainConfig
 from vitcli.core.events import Warned
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
-from vitcli.workflows.diagnosis import diagnosis
+from vitcli.training.advice import diagnosis
 
 MODEL = ModelConfig(image_size=(32, 32), patch_size=(4, 4), width=16, depth=1, num_heads=2)
 SOURCE = Preprocessing(

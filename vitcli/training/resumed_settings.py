@@ -14,9 +14,9 @@ from vitcli.core.errors import RunError, UsageError
 from vitcli.core.runs import Run, find_run
 from vitcli.data.registry import canonical_name, find_entry
 from vitcli.data.store import data_dir
-from vitcli.workflows.loggers import require_loggers
-from vitcli.workflows.model_names import folds_called, teacher_path
-from vitcli.workflows.stated import paths_of, stated_again
+from vitcli.trained.model_names import folds_called, teacher_path
+from vitcli.training.loggers import require_loggers
+from vitcli.training.stated_settings import paths_of, stated_again
 
 DERIVED = ("resolved_model", "preprocessing")
 """What ``config.json`` has besides settings."""

@@ -14,8 +14,8 @@ from vitcli.data.registry import canonical_name
 from vitcli.data.store import check_dataset, table_path
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
-from vitcli.workflows.loggers import require_loggers
-from vitcli.workflows.model_names import find_model, teacher_path
+from vitcli.trained.model_names import find_model, teacher_path
+from vitcli.training.loggers import require_loggers
 
 TABLE = ("labels", "image_column", "label_column", "label_map")
 """Settings about a table of labels."""
