@@ -57,6 +57,7 @@ def main() -> None:
         seconds = {}
         for kind, augment in (("features", {}), ("images", {"shift": 1e-12})):
             result = vitcli.train(settings, {"augment": augment, "run": {"name": kind}})
+            assert isinstance(result, vitcli.TrainResult)
             seconds[kind] = result.seconds
             accuracy = 100 * result.best.val_accuracy
             print(f"{kind:9} {result.seconds:7.1f} s   {accuracy:.1f} % of {result.val_images} images", flush=True)

@@ -89,7 +89,9 @@ def train(
     """Train with the recipe ``small-images``, and settings above it."""
     run = {"recipe": "small-images", "device": options.device, "output_dir": str(options.work / "experiments")}
     base: dict[str, dict[str, Any]] = {"data": {"name": str(folder)}, "optim": {"epochs": epochs}, "run": run}
-    return vitcli.train(base, *layers, emit=listener)
+    result = vitcli.train(base, *layers, emit=listener)
+    assert isinstance(result, TrainResult)
+    return result
 
 
 def judge(result: TrainResult, options: argparse.Namespace, listener: Listener) -> float:

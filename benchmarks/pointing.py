@@ -55,6 +55,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             run = vitcli.train({"data": {"name": "shapes"}, "run": {"output_dir": folder, "seed": seed}})
+            assert isinstance(run, vitcli.TrainResult)
             accuracy = vitcli.evaluate(output_dir=Path(folder)).metrics.top1
             print(
                 f"seed {seed}: {100 * accuracy:.1f} % test accuracy, {run.seconds:.0f} s of training "

@@ -57,8 +57,7 @@ from vitcli.engine.trainer import Trainer
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.precision import Computing, choose_computing
-from vitcli.training.assembly import image_batches
-from vitcli.training.images import prepare_training_data
+from vitcli.training.images import image_batches, prepare_training_data
 from vitcli.training.saving import NoSaver
 
 EPOCHS = 300

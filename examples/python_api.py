@@ -20,6 +20,7 @@ def main() -> None:
         trained = vitcli.train(
             {"data": {"name": "digits"}, "optim": {"epochs": 40}, "run": {"output_dir": folder, "seed": 0}}
         )
+        assert isinstance(trained, vitcli.TrainResult)  # one run; with folds it would be a FoldsResult
         print(f"{trained.run}: {trained.parameters:,} parameters, {trained.seconds:.0f} s")
 
         judged = vitcli.evaluate(output_dir=runs)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
     from vitcli.trained.loading import load_model as load_model
+    from vitcli.training.folds import FoldsResult as FoldsResult
+    from vitcli.training.result import TrainResult as TrainResult
     from vitcli.workflows.attention_api import attention_map as attention_map
     from vitcli.workflows.download import download as download
     from vitcli.workflows.evaluate import evaluate as evaluate
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from vitcli.workflows.train import train as train
 
 _API = {
+    "FoldsResult": "vitcli.training.folds",
     "TrainConfig": "vitcli.core.config",
+    "TrainResult": "vitcli.training.result",
     "attention_map": "vitcli.workflows.attention_api",
     "configure": "vitcli.core.config_files",
     "download": "vitcli.workflows.download",
@@ -40,7 +44,9 @@ _API = {
     "train": "vitcli.workflows.train",
 }
 __all__ = [
+    "FoldsResult",
     "TrainConfig",
+    "TrainResult",
     "__version__",
     "attention_map",
     "configure",

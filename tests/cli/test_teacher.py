@@ -21,7 +21,6 @@ from vitcli.core.runs import Run
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.training.teacher import Teacher, load_teacher
-from vitcli.workflows.folds import train_folds
 from vitcli.workflows.resume import resume
 from vitcli.workflows.train import train
 
@@ -278,7 +277,7 @@ def test_all_folds_have_the_same_teacher(shapes: Path, teacher: Path) -> None:
     folder = Path(shutil.copytree(teacher, "teacher"))
     folds = {"data": {"name": str(shapes), "folds": 2}, "run": {"name": "folds"}}
     with pytest.raises(Stopped):
-        train_folds(TINY, folds, taught_by(folder), emit=Listener(2))  # the first fold is done
+        train(TINY, folds, taught_by(folder), emit=Listener(2))  # the first fold is done
     best = Run(folder).best_checkpoint
     before = best.read_bytes()
     checkpoint = load_checkpoint(best)

@@ -17,8 +17,8 @@ from vitcli.core.launch import ALONE, launched_as
 if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig
     from vitcli.core.config_files import Settings
+    from vitcli.training.folds import FoldsResult
     from vitcli.training.result import TrainResult
-    from vitcli.workflows.folds import FoldsResult
 
 
 def carry_out(
@@ -75,8 +75,6 @@ def carry_out(
             from vitcli.workflows.from_run import from_run as from_run_workflow
 
             workflow = partial(from_run_workflow, from_run)
-        elif settings.data.folds and not settings.data.fold:
-            from vitcli.workflows.folds import train_folds as workflow
         else:
             from vitcli.workflows.train import train as workflow
     with listening() as emit:

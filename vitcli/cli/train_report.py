@@ -8,14 +8,14 @@ from vitcli.cli.console import duration, percent, print_facts, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
 
 if TYPE_CHECKING:
+    from vitcli.training.folds import FoldsResult
     from vitcli.training.result import TrainResult
-    from vitcli.workflows.folds import FoldsResult
     from vitcli.workflows.preflight import Preflight
 
 
 def show_result(result: "TrainResult | FoldsResult") -> None:
     """A run, or the folds of a cross-validation."""
-    from vitcli.workflows.folds import FoldsResult  # which is loaded: it made the result
+    from vitcli.training.folds import FoldsResult  # which is loaded: it made the result
 
     show_folds(result) if isinstance(result, FoldsResult) else show_run(result)
 

@@ -4,6 +4,15 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
+from torch import nn
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.events import ignore
+from vitcli.core.interrupts import StopRequest
+from vitcli.engine.device import Precision
+from vitcli.engine.distillation import Distillation
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.protocols import TrainBatches
 from vitcli.engine.totals import EpochTotals
 from vitcli.engine.trainer import Trainer
 
@@ -30,3 +39,27 @@ def time_steps(trainer: Trainer) -> list[float]:
         seconds.append(now - started)
         started = now
     return seconds
+
+
+def trial_trainer(
+    model: nn.Module,
+    config: TrainConfig,
+    batches: TrainBatches,
+    precision: Precision,
+    *,
+    distillation: Distillation | None,
+) -> Trainer:
+    """One whose steps are tried and thrown away: nothing is judged, saved or told."""
+    return Trainer(
+        model,
+        train=batches,
+        val=(),
+        config=config.optim,
+        mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
+        precision=precision,
+        saver=None,
+        emit=ignore,
+        stop=StopRequest(),
+        seed=config.run.seed,
+        distillation=distillation,
+    )

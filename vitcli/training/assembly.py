@@ -1,34 +1,110 @@
-"""From a configuration to a trainer: its batches, and what it is taught by."""
+"""Assemble a training: all that is settled before its first step, in every process alike.
 
+A new run, a resumed one, the search for a learning rate and the dry run all begin here.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.events import Emit, ignore
+from vitcli.core.events import Emit, Warned
 from vitcli.core.interrupts import StopRequest
-from vitcli.core.launch import ALONE, Place
-from vitcli.data.augment import TrainTransform
-from vitcli.data.loader import Batches
-from vitcli.data.preprocess import InputTransform
-from vitcli.engine.device import Precision
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.data.dataset import Dataset
+from vitcli.data.splits import Plan, plan_splits
+from vitcli.engine.device import seed_everything
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Processes
 from vitcli.engine.growth import build_growth
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.protocols import TrainBatches
+from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.models.finetune import HeadOnly
 from vitcli.models.vit import VisionTransformer
-from vitcli.trained.precision import Computing
+from vitcli.trained.precision import Computing, choose_computing, will_shard
+from vitcli.training.advice import diagnosis, quick_warnings
 from vitcli.training.features import feature_batches
-from vitcli.training.images import TrainingData
+from vitcli.training.images import TrainingData, image_batches, prepare_training_data
+from vitcli.training.micro_batches import with_parts
 from vitcli.training.saving import NoSaver, RunSaver
-from vitcli.training.teacher import Teacher
+from vitcli.training.starting_model import resumed_model, starting_model
+from vitcli.training.teacher import Teacher, load_teacher
 
-_EVAL_BATCH = 512
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Earlier:
+    """What an earlier run has settled, as far as the training that is assembled takes it over."""
+
+    architecture: ModelConfig | None = None
+    preprocessing: Preprocessing | None = None
+    computed: Mapping[str, Any] | None = None
+    """``Computing.record``: on the same machine it is computed so again."""
+    teacher: Mapping[str, Any] | None = None
+    """``Teacher.record``: it has to be this one."""
+    state: State | None = None
+    """The training state to continue from, which needs the architecture and ``last``."""
+    last: Path | None = None
+    """The last checkpoint, which has the weights that no state has: a frozen backbone."""
+
+
+NOTHING = Earlier()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beginning:
+    """What does not need decoded images."""
+
+    config: TrainConfig
+    """With the architecture's name."""
+    model: VisionTransformer
+    """On the CPU."""
+    seen: Preprocessing | None
+    """What its weights are used to; None: they are fresh."""
+    teacher: Teacher | None
+    plan: Plan
+    """Which images train, validate and test."""
+
+
+def begin(
+    config: TrainConfig, dataset: Dataset, *, earlier: Earlier = NOTHING, processes: Processes, emit: Emit
+) -> Beginning:
+    """Seed everything, build the model, load the teacher, and plan the splits.
+
+    Args:
+        config: the whole configuration.
+        dataset: its data set.
+        earlier: what is settled already.
+        processes: those that train together.
+        emit: told about weights and teacher.
+
+    Raises:
+        UsageError, ModelError, RunError, DataError: weights or a teacher that cannot be had, or do not fit.
+    """
+    facts = dataset.facts
+    seed_everything(config.run.seed, deterministic=config.run.deterministic)
+    source = None
+    if earlier.state:
+        assert earlier.architecture and earlier.last  # noqa: PT018 - both belong to a state
+        model = resumed_model(config, earlier.architecture, earlier.last)
+    else:
+        given = config
+        model, config, source = processes.in_turn(
+            lambda: starting_model(given, facts, emit, settings=earlier.architecture)
+        )
+    teacher = processes.in_turn(lambda: load_teacher(config, facts.classes, recorded=earlier.teacher, emit=emit))
+    return Beginning(
+        config=config,
+        model=model,
+        seen=earlier.preprocessing or (source.preprocessing if source else None),
+        teacher=teacher,
+        plan=plan_splits(dataset, config.data, seed=config.run.seed),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +112,8 @@ class Training:
     """All that is settled before the first step, in every process alike."""
 
     config: TrainConfig
+    dataset: Dataset
+    plan: Plan
     model: VisionTransformer
     """On its device, or about to be sharded."""
     data: TrainingData
@@ -108,53 +186,73 @@ class Training:
         return self.teacher.distillation(self.config, self.model.config, self.data.preprocessing)
 
 
-def trial_trainer(
-    model: VisionTransformer,
+def assemble(
     config: TrainConfig,
-    batches: Batches,
-    precision: Precision,
+    dataset: Dataset,
     *,
-    distillation: Distillation | None,
-) -> Trainer:
-    """One whose steps are tried and thrown away: nothing is judged, saved or told."""
-    return Trainer(
+    earlier: Earlier = NOTHING,
+    advises: bool = False,
+    processes: Processes,
+    emit: Emit,
+) -> Training:
+    """Settle all that is settled before the first step.
+
+    Every process of a distributed training calls the collective operations in the same order: those of ``begin``, images,
+    and how to compute.
+
+    Args:
+        config: the whole configuration.
+        dataset: its data set.
+        earlier: what an earlier run has settled already.
+        advises: warn of settings and images that seldom do what is hoped for.
+        processes: those that train together.
+        emit: told about the progress.
+
+    Raises:
+        UsageError, ModelError, RunError, DataError, DeviceError: what does not fit together or cannot be had.
+        TrainingError: it does not fit into memory, or torch.compile was asked for and does not work here.
+    """
+    device = processes.device(config.run.device)
+    begun = begin(config, dataset, earlier=earlier, processes=processes, emit=emit)
+    config, model, teacher, plan = begun.config, begun.model, begun.teacher, begun.plan
+
+    # Images, and what to think over about them
+    for warning in quick_warnings(dataset, plan, config) if advises else ():
+        emit(Warned(text=warning))
+    size = model.config.image_size
+    data = processes.in_turn(
+        lambda: prepare_training_data(dataset, plan, begun.config, size, source=begun.seen, emit=emit)
+    )
+    for warning in diagnosis(config, model.config, source=begun.seen, data=data) if advises else ():
+        emit(Warned(text=warning))
+
+    # How to compute: on which device, in how many micro-batches, in which precision, compiled or not
+    if not will_shard(config, processes):
+        model = model.to(device)
+    if not earlier.state:
+        config = with_parts(
+            model,
+            config,
+            lambda: image_batches(data, begun.config, device)[0],
+            distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
+            emit=emit,
+        )
+    computing = choose_computing(
         model,
-        train=batches,
-        val=(),
-        config=config.optim,
-        mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
-        precision=precision,
-        saver=None,
-        emit=ignore,
-        stop=StopRequest(),
-        seed=config.run.seed,
-        distillation=distillation,
+        config,
+        num_images=len(data.members),
+        recorded=earlier.computed,
+        parts=earlier.state.get("micro_batches", 1) if earlier.state else 1,
+        processes=processes,
+        emit=emit,
     )
-
-
-def image_batches(
-    data: TrainingData, config: TrainConfig, device: torch.device, place: Place = ALONE
-) -> tuple[Batches, Batches]:
-    """Shuffled, changed batches for training, and plain ones for validation."""
-    to_input = InputTransform(data.preprocessing, device)
-    train = Batches(
-        data.train.images,
-        data.train.labels,
-        members=torch.from_numpy(data.members),
-        batch_size=config.optim.batch_size,
-        transform=TrainTransform(config.augment, to_input),
-        device=device,
-        seed=config.run.seed,
-        balanced=config.data.balanced_sampling,
-        place=place,
+    return Training(
+        config=config,
+        dataset=dataset,
+        plan=plan,
+        model=model,
+        data=data,
+        computing=computing,
+        teacher=teacher,
+        processes=processes,
     )
-    val = Batches(
-        data.val.images,
-        data.val.labels,
-        members=torch.from_numpy(data.val_members),
-        batch_size=_EVAL_BATCH,
-        transform=to_input,
-        device=device,
-        place=place,
-    )
-    return train, val

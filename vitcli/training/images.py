@@ -14,9 +14,13 @@ from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import DataError, UsageError, some
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.launch import ALONE, Place
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
+from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset, Facts
+from vitcli.data.loader import Batches
+from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels
 from vitcli.data.splits import Part, Plan
 from vitcli.engine.class_weights import balanced, effective, scaled
@@ -29,6 +33,8 @@ _KNOWN_STATISTICS = {
 }
 
 _WEIGHTS_HINT = 'expected: {"CLASS": NUMBER, ...}'
+
+_EVAL_BATCH = 512
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, for pixels in 0..1."""
@@ -185,3 +191,31 @@ def known_colours(facts: Facts, config: DataConfig, source: Preprocessing | None
     if kind == "imagenet" and channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)
     return (mean * channels)[:channels], (std * channels)[:channels]
+
+
+def image_batches(
+    data: TrainingData, config: TrainConfig, device: torch.device, place: Place = ALONE
+) -> tuple[Batches, Batches]:
+    """Shuffled, changed batches for training, and plain ones for validation."""
+    to_input = InputTransform(data.preprocessing, device)
+    train = Batches(
+        data.train.images,
+        data.train.labels,
+        members=torch.from_numpy(data.members),
+        batch_size=config.optim.batch_size,
+        transform=TrainTransform(config.augment, to_input),
+        device=device,
+        seed=config.run.seed,
+        balanced=config.data.balanced_sampling,
+        place=place,
+    )
+    val = Batches(
+        data.val.images,
+        data.val.labels,
+        members=torch.from_numpy(data.val_members),
+        batch_size=_EVAL_BATCH,
+        transform=to_input,
+        device=device,
+        place=place,
+    )
+    return train, val

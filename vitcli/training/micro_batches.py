@@ -11,9 +11,9 @@ from vitcli.data.loader import Batches
 from vitcli.data.store import data_dir
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.part_size import fastest_part, parts_that_fit, seconds_by_part
+from vitcli.engine.trial import trial_trainer
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.precision import question_about, training_precision
-from vitcli.training.assembly import trial_trainer
 
 
 def with_parts(

@@ -10,18 +10,12 @@ from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.runs import slug
-from vitcli.data.splits import plan_splits
-from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.rate_finder import STEPS, RatePoint, range_test
 from vitcli.figures.rates import draw_rates
-from vitcli.trained.precision import choose_computing
-from vitcli.training.assembly import Training, image_batches
-from vitcli.training.images import prepare_training_data
-from vitcli.training.micro_batches import with_parts
+from vitcli.training.assembly import assemble
 from vitcli.training.settings import settle
-from vitcli.training.starting_model import starting_model
-from vitcli.training.teacher import load_teacher
 
 _TASK = "trying learning rates"
 
@@ -63,24 +57,19 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     config, dataset = settle(layers, emit)
     if config.data.folds and not config.data.fold:
         raise UsageError("a learning rate is looked for with one fold held out", hint="--fold 1")
-    device, facts = choose_device(config.run.device), dataset.facts
+    facts = dataset.facts
     folder = Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
-    seed_everything(config.run.seed, deterministic=config.run.deterministic)
-    model, config, source = starting_model(config, facts, emit)
-    teacher = load_teacher(config, facts.classes, emit=emit)
-    plan = plan_splits(dataset, config.data, seed=config.run.seed)
-    seen = source.preprocessing if source else None
-    data = prepare_training_data(dataset, plan, config, model.config.image_size, source=seen, emit=emit)
     config = replace(
         config,
         optim=replace(config.optim, ema=False, swa_epochs=0, progressive=0.0),
         run=replace(config.run, compile="off"),
     )
-    config = with_parts(model.to(device), config, lambda: image_batches(data, config, device)[0], emit=emit)
-    computing = choose_computing(model, config, num_images=len(data.members), emit=emit)
-    emit(Note(text=f"looking for a learning rate on {describe(device)}; nothing is kept of the weights"))
-    training = Training(
-        config=config, model=model, data=data, computing=computing, teacher=teacher, processes=Processes()
+    training = assemble(config, dataset, processes=Processes(), emit=emit)
+    config = training.config
+    emit(
+        Note(
+            text=f"looking for a learning rate on {describe(training.computing.device)}; nothing is kept of the weights"
+        )
     )
     with TemporaryDirectory() as cache, stop_requests() as stop:
         trainer = training.trainer(features=Path(cache) / "features", saver=None, emit=emit, stop=stop)

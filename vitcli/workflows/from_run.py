@@ -13,12 +13,13 @@ from vitcli.data.dataset import Facts
 from vitcli.data.registry import canonical_name
 from vitcli.engine.checkpoint import model_config_from
 from vitcli.engine.distributed import Processes, joined
+from vitcli.training.assembly import Earlier
+from vitcli.training.folds import FoldsResult, train_folds
 from vitcli.training.result import TrainResult
+from vitcli.training.resumed_run import resume_begun, tell_other_versions
 from vitcli.training.resumed_settings import output_dir_of, run_to_repeat
+from vitcli.training.run import start
 from vitcli.training.settings import settle_again
-from vitcli.workflows.folds import FoldsResult, train_folds
-from vitcli.workflows.resume import tell_other_versions
-from vitcli.workflows.train import resume_begun, start
 
 _NOT_TOLD = frozenset(
     {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
@@ -71,8 +72,10 @@ def _start_again(
     return start(
         config,
         dataset,
-        architecture=_architecture(run, stored, config, facts),
-        computed=run.info.get("computed") if is_same else None,
+        earlier=Earlier(
+            architecture=_architecture(run, stored, config, facts),
+            computed=run.info.get("computed") if is_same else None,
+        ),
         processes=processes,
         emit=emit,
     )

@@ -15,17 +15,16 @@ from vitcli.data.inspection import inspect, named
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
-from vitcli.data.splits import plan_splits
-from vitcli.engine.device import choose_device, describe, peak_memory, reset_peak_memory, seed_everything
-from vitcli.engine.trial import time_steps
+from vitcli.engine.device import choose_device, describe, peak_memory, reset_peak_memory
+from vitcli.engine.distributed import Processes
+from vitcli.engine.trial import time_steps, trial_trainer
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.precision import training_precision
 from vitcli.training.advice import diagnosis
-from vitcli.training.assembly import trial_trainer
+from vitcli.training.assembly import begin
 from vitcli.training.images import geometries
 from vitcli.training.settings import settle
-from vitcli.training.starting_model import starting_model
-from vitcli.training.teacher import Teacher, load_teacher
+from vitcli.training.teacher import Teacher
 
 _STEPS = 2
 
@@ -76,14 +75,11 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     config, dataset = settle(
         (*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_what_is_left_out(emit)
     )
-    seed_everything(config.run.seed, deterministic=config.run.deterministic)
-    model, config, source = starting_model(config, dataset.facts, emit)
-    teacher = load_teacher(config, dataset.facts.classes, emit=emit)
-    plan = plan_splits(dataset, config.data, seed=config.run.seed)
-    seen = source.preprocessing if source else None
-    for warning in diagnosis(config, model.config, source=seen):
+    begun = begin(config, dataset, processes=Processes(), emit=emit)
+    config, model, plan = begun.config, begun.model, begun.plan
+    for warning in diagnosis(config, model.config, source=begun.seen):
         emit(Warned(text=warning))
-    geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=seen)
+    geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=begun.seen)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
     members = plan["train"].indices(dataset)
     is_good = [("train", at) not in inspection.bad for at in members.tolist()]
@@ -92,7 +88,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     seconds, memory = 0.0, 0
     if len(good) >= _STEPS:
         images = dataset.split("train", train_geometry, members=_some(good, config))
-        seconds, memory = _two_steps(model, images, len(good), config, preprocessing, teacher, emit)
+        seconds, memory = _two_steps(model, images, len(good), config, preprocessing, begun.teacher, emit)
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return Preflight(
         dataset=dataset.facts.name,

@@ -9,12 +9,11 @@ from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import UsageError, VitError
-from vitcli.core.events import Emit, Event, Note, Warned, ignore
+from vitcli.core.events import Emit, Event, Note, Warned
 from vitcli.core.files import write_json
 from vitcli.core.launch import Place, launched_as
 from vitcli.core.runs import check_free, folds_of
 from vitcli.training.result import TrainResult
-from vitcli.workflows.train import train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,16 +29,16 @@ class FoldsResult:
     """Sample standard deviation over the folds."""
 
 
-def train_folds(*layers: Settings, emit: Emit = ignore, train_one: Callable[..., TrainResult] = train) -> FoldsResult:
+def train_folds(*layers: Settings, train_one: Callable[..., TrainResult], emit: Emit) -> FoldsResult:
     """Train once for every fold, with this fold for validation.
 
     Args:
         layers: settings as for ``train``; ``data.folds`` says how many.
-        emit: told about the progress.
         train_one: takes the layers with fold and name above them, and ``emit``.
+        emit: told about the progress.
 
     Raises:
-        what ``train`` raises; folds that ended before stay.
+        what ``train_one`` raises; folds that ended before stay.
     """
     refuse_folds(launched_as())
     emit = _each_warning_once(emit)

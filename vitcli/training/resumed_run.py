@@ -1,0 +1,159 @@
+"""Continue a run that was interrupted, killed, or stopped by a fault, as if that had not happened."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config_files import Settings, settings_of
+from vitcli.core.errors import DataError, RunError, UsageError
+from vitcli.core.events import Emit, EpochRecord, Note, Warned
+from vitcli.core.files import remove_abandoned
+from vitcli.core.runs import SCHEMA, Run
+from vitcli.core.version import __version__
+from vitcli.data.dataset import open_dataset
+from vitcli.data.store import data_dir
+from vitcli.engine.checkpoint import model_config_from, preprocessing_from
+from vitcli.engine.distributed import Processes
+from vitcli.engine.schedule import learning_rate_factor
+from vitcli.engine.state import State, load_state
+from vitcli.engine.stopping import is_out_of_patience, is_over
+from vitcli.training.assembly import Earlier, assemble
+from vitcli.training.loggers import mind_useless_steps
+from vitcli.training.result import TrainResult, result_of
+from vitcli.training.resumed_settings import DERIVED, has_begun, never_begun, resumed_settings, stored_settings
+from vitcli.training.run import fit, only_trainer_of, stored_split, train_along
+from vitcli.training.saving import resume_command
+
+
+def resume_begun(path: Path, processes: Processes, emit: Emit) -> TrainResult:
+    """Continue the run that lost processes had begun."""
+    run = Run(path)
+    return result_of(run) if run.status == "finished" else resume_run(run, (), processes, emit)
+
+
+def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> TrainResult:
+    """Continue one run, as ``workflows.resume`` does."""
+    if not has_begun(run):
+        raise never_begun(run.name)
+    config = resumed_settings(run, layers)
+    with nullcontext() if processes.rank else only_trainer_of(run.path):
+        run = Run(run.path)  # another process may have finished it before the lock was ours
+        if not processes.rank:
+            for folder in (run.path, *(path for path in run.path.iterdir() if path.is_dir())):
+                remove_abandoned(folder, after=0)
+        state = _newest_state(run, emit)
+        _check_unfinished(run, config, state)
+        dataset = processes.in_turn(
+            lambda: open_dataset(
+                config.data, directory=data_dir(config.data.dir), offline=config.run.offline, emit=emit
+            )
+        )
+        if (run.split or {})["fingerprint"] != dataset.facts.fingerprint:
+            raise _other_data(run, config)
+        earlier = Earlier(
+            architecture=model_config_from(run.config["resolved_model"]),
+            preprocessing=preprocessing_from(run.config["preprocessing"]),
+            computed=run.info.get("computed"),
+            teacher=run.info.get("teacher"),
+            state=state,
+            last=run.checkpoint("last"),
+        )
+        training = assemble(config, dataset, earlier=earlier, processes=processes, emit=emit)
+        split = json.loads(json.dumps(stored_split(training)))
+        if (run.split or {}) != {"schema": SCHEMA, **split}:
+            raise _other_data(run, config)
+        if processes.rank:
+            return train_along(training, state)
+        config = training.config
+        _tell(run, config, state, -(-len(training.data.members) // config.optim.batch_size), emit)
+        derived = {name: run.config[name] for name in DERIVED}
+        run.save_config({**settings_of(replace(config, run=replace(config.run, devices=0))), **derived})
+        run.reopen()
+        processes.remember(str(run.path.resolve()))
+        return fit(run, training, state=state, emit=emit)
+
+
+def _newest_state(run: Run, emit: Emit) -> State | None:
+    """The newest state that can be read; None: there never was one, for the run was stopped early.
+
+    Raises:
+        RunError: there were some, and none of them can be read.
+    """
+    faults: list[RunError] = []
+    for path in run.states:
+        try:
+            if path.exists():
+                return load_state(path)
+        except RunError as error:
+            faults.append(error)
+            emit(Warned(text=f"{error.message}; the state before it is used"))
+    if faults or (run.metrics and run.status != "finished"):
+        raise RunError(
+            f"run {run.name} has no training state that can be read",
+            hint=f"vit train --init-from {run.path} starts a new run from its weights",
+        )
+    return None
+
+
+def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> None:
+    """Raises RunError where there is nothing to go on with, UsageError where it is over with fewer epochs."""
+    kept = state["records"] if state else run.metrics.get("epochs", ())
+    records = [EpochRecord(**record) for record in kept]
+    epochs, again = config.optim.epochs, resume_command(run, config)
+    begun = len(records) + bool(state and state["step"])
+    if epochs < begun:
+        raise UsageError(
+            f"--epochs {epochs}: run {run.name} has begun epoch {begun} already", hint="give more, or none"
+        )
+    if run.status != "finished" or not (state is None or is_over(records, config.optim)):
+        return
+    longer = f"`{again} --epochs {2 * epochs}` trains on"
+    if is_out_of_patience(records, config.optim):
+        longer = f"`{again} --patience 0` trains on"
+    anew = f"`vit train --init-from {run.path}` starts a new run from its best weights"
+    raise RunError(
+        f"run {run.name} is finished, after {len(records)} epochs", hint=f"{longer}, {anew}" if state else anew
+    )
+
+
+def _other_data(run: Run, config: TrainConfig) -> DataError:
+    return DataError(
+        f"{config.data.name} is not what run {run.name} began with: images or labels are new, gone or changed",
+        hint=f"bring them back, or start a new run from its weights: vit train --init-from {run.path}",
+    )
+
+
+def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: int, emit: Emit) -> None:
+    """Where it goes on, and what is not as it was."""
+    epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
+    where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
+    emit(Note(text=f"going on with run {run.name} in {where}"))
+    tell_other_versions(run, emit)
+    mind_useless_steps(config.run, emit)
+    before, now = stored_settings(run).optim, config.optim
+    if before.epochs != now.epochs:
+        done = (epoch - 1) * steps_per_epoch + step
+        rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
+        text = (
+            "the schedule is laid over all of them, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
+            if rates[0] != rates[1]
+            else "the learning rate of the next step stays {0:.3g}"
+        )
+        emit(Note(text=f"{now.epochs} epochs instead of {before.epochs}: {text.format(*rates)}"))
+
+
+def tell_other_versions(run: Run, emit: Emit) -> None:
+    """Warn where what computes is not what the run was computed with."""
+    for name, now in {"torch": torch.__version__, "vitcli": __version__}.items():
+        if (before := run.info["versions"].get(name)) != now:
+            emit(Warned(text=f"{name} is {now}, and was {before}: the last digits may differ"))
+
+
+def _learning_rate(config: OptimConfig, steps_per_epoch: int, step: int) -> float:
+    """Of a step; of the last one, where the training has fewer."""
+    last = config.epochs * steps_per_epoch - 1
+    return learning_rate_factor(config, steps_per_epoch)(min(step, last)) * config.peak_lr

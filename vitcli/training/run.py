@@ -1,0 +1,186 @@
+"""Make a run, train in it, and mark it with how that ended."""
+
+import os
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.config_files import settings_of
+from vitcli.core.errors import Interrupted, RunError, UsageError
+from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.interrupts import stop_requests
+from vitcli.core.runs import Run, free_cross_validation, next_name, slug
+from vitcli.data.dataset import Dataset
+from vitcli.data.locks import alone_in
+from vitcli.data.splits import stored_plan
+from vitcli.engine.device import describe
+from vitcli.engine.distributed import Processes
+from vitcli.engine.hardware import hardware, library_versions
+from vitcli.engine.state import State
+from vitcli.engine.trainer import Trainer
+from vitcli.figures.curves import draw_curves
+from vitcli.models.registry import num_parameters
+from vitcli.training.assembly import NOTHING, Earlier, Training, assemble
+from vitcli.training.loggers import logged
+from vitcli.training.result import TrainResult, result_of
+from vitcli.training.saving import NoSaver, RunSaver, resume_command
+
+
+def start(
+    config: TrainConfig, dataset: Dataset, *, earlier: Earlier = NOTHING, processes: Processes, emit: Emit
+) -> TrainResult:
+    """Make a run, and train in it.
+
+    Args:
+        config: the whole configuration.
+        dataset: its data set.
+        earlier: what an earlier run has settled already.
+        processes: those that train together.
+        emit: told about the progress.
+
+    Raises:
+        UsageError: several processes are to find out into how many micro-batches a batch is cut.
+    """
+    if processes.size > 1 and not config.optim.grad_accum_steps:
+        raise UsageError(
+            "--batch-size auto is for one device",
+            hint="--grad-accum-steps 2 has each of several cut its share of a batch into two parts",
+        )
+    training = assemble(config, dataset, earlier=earlier, advises=True, processes=processes, emit=emit)
+    if processes.rank:
+        return train_along(training)
+    run = _new_run(training)
+    with only_trainer_of(run.path):
+        resolved = {
+            "resolved_model": asdict(training.model.config),
+            "preprocessing": asdict(training.data.preprocessing),
+        }
+        config = training.config
+        settings = settings_of(replace(config, run=replace(config.run, overwrite=False, devices=0)))  # which is done
+        run.save_config({**settings, **resolved})
+        run.save_split(stored_split(training))
+        processes.remember(str(run.path.resolve()))
+        return fit(run, training, emit=emit)
+
+
+def _new_run(training: Training) -> Run:
+    """Create the folder of a run, under the name that was asked for or the next free one."""
+    config, facts = training.config, training.dataset.facts
+    output_dir = Path(config.run.output_dir).expanduser()
+    stem = f"{slug(facts.name)}-{config.model.name}"
+    fold = config.data.fold or int(bool(config.data.folds))
+    name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
+    name = name or next_name(output_dir, stem)
+    path = output_dir / name / f"fold-{fold}" if fold else output_dir / name
+    if config.run.overwrite and (path / "run.json").exists():
+        with only_trainer_of(path):
+            pass
+    return Run.create(
+        path,
+        seed=config.run.seed,
+        versions=library_versions(),
+        summary={
+            "dataset": facts.name,
+            "model": config.model.name,
+            "recipe": config.run.recipe,
+            "computed": training.computing.record,
+            "hardware": hardware(),
+            "teacher": training.teacher.record if training.teacher else None,
+        },
+        overwrite=config.run.overwrite,
+    )
+
+
+def stored_split(training: Training) -> dict[str, Any]:
+    """Which images were held out, and which are not used, as a run keeps it."""
+    dataset = training.dataset
+    left_out = dict(dataset.raw.left_out) if dataset.raw else {}
+    return {**stored_plan(training.plan, dataset), "skipped": training.data.skipped, "left_out": left_out}
+
+
+def only_trainer_of(path: Path) -> AbstractContextManager[None]:
+    """Refuse to train in a run that another process is training."""
+    busy = RunError(f"another process is training {path}", hint="wait for it, or stop it with Ctrl-C")
+    return alone_in(path, otherwise=busy)
+
+
+def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit) -> TrainResult:
+    """Train in a run's directory, and mark the run with how that ended.
+
+    Args:
+        run: the run; no other process may train in it.
+        training: what is trained; this is the first process.
+        state: to go on from; None: training begins.
+        emit: told about the progress.
+    """
+    config, data, computing, processes = training.config, training.data, training.computing, training.processes
+    facts = training.dataset.facts
+    together = f", {processes.size} processes" if processes.size > 1 else ""
+    together += ", each with a part of the model" if computing.shard else ""
+    emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
+    cores = os.cpu_count() or 1
+    if computing.device.type == "cpu" and processes.place.local_size > cores:
+        emit(Warned(text=f"{processes.place.local_size} processes share {cores} cores: --devices {cores} is as fast"))
+    seconds = max(state["seconds"], run.info.get("seconds", 0.0)) if state else 0.0
+    model = training.model.config
+    saver = RunSaver(run, config, model, facts, data.preprocessing, computed=computing.record, seconds=seconds)
+    trainer: Trainer | None = None
+    processes.how_to_go_on = f"`{resume_command(run, config)}` goes on"
+    with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_go_on) as stop:
+        images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
+        parameters = num_parameters(model)
+        run.note(
+            device=str(computing.device),
+            processes=processes.size,
+            computed=computing.record,
+            parameters=parameters,
+            classes=len(facts.classes),
+            images=images,
+        )
+        try:
+            processes.broadcast((run, _place(state)))
+            trainer = training.trainer(features=run.cache("features"), saver=saver, emit=tell, stop=stop)
+            if state:
+                trainer.load_state_dict(state)
+                saver.publish(state)
+            trainer.fit()
+            saver.wait()
+        except Interrupted:
+            saver.wait()
+            raise
+        finally:
+            saver.close()
+            run.info["seconds"] = saver.seconds
+            if trainer:
+                run.info["micro_batches"] = trainer.micro_batches.count
+            if trainer and trainer.records:
+                with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
+                    draw_curves(trainer.records, run.figure("curves"), title=run.name)
+    run.states[1].unlink(missing_ok=True)
+    result = result_of(run)
+    processes.broadcast(result)
+    return result
+
+
+def train_along(training: Training, state: State | None = None) -> TrainResult:
+    """Train as one of several processes, the first of which keeps the run."""
+    processes = training.processes
+    run, place = processes.broadcast()
+    if place != _place(state):  # as on a network disk that is behind
+        raise RunError(
+            f"process {processes.rank} has read another training state than the first one",
+            hint="runs have to be in a folder that all machines see alike; wait a moment, then try again",
+        )
+    with stop_requests() as stop:
+        trainer = training.trainer(features=run.cache("features"), saver=NoSaver(), emit=ignore, stop=stop)
+        if state:
+            trainer.load_state_dict(state)
+        trainer.fit()
+    result: TrainResult = processes.broadcast()
+    return result
+
+
+def _place(state: State | None) -> tuple[int, int] | None:
+    return (state["epoch"], state["step"]) if state else None
