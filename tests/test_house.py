@@ -125,6 +125,31 @@ def test_imports_run_downwards_only() -> None:
     assert upwards == []
 
 
+@functools.cache
+def modules_imported_by(path: Path) -> frozenset[Path]:
+    """The modules of the package that a module imports, now or later."""
+    found = set()
+    for name in all_imports(parsed(path)):
+        for parts in (name.split(".")[1:], [*name.split(".")[1:], "__init__"]):
+            if name.startswith("vitcli.") and (file := PACKAGE.joinpath(*parts).with_suffix(".py")) in SOURCES:
+                found.add(file)
+    return frozenset(found)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    remaining = {path: set(modules_imported_by(path)) for path in SOURCES}
+    while leaves := {path for path, needed in remaining.items() if not needed & remaining.keys()}:
+        remaining = {path: needed for path, needed in remaining.items() if path not in leaves}
+    assert sorted(map(relative, remaining)) == []
+
+
+def test_no_door_imports_a_door() -> None:
+    doors = [path for path in ROOMS if room_of(path) == "workflows"]
+    assert {relative(path): sorted(map(relative, modules_imported_by(path) & {*doors})) for path in doors} == {
+        relative(path): [] for path in doors
+    }
+
+
 def test_core_stands_on_the_standard_library() -> None:
     core = [path for path in ROOMS if room_of(path) == "core"]
     imported = {(relative(path), name) for path in core for name in all_imports(parsed(path))}
@@ -141,6 +166,7 @@ NEED_NO_TORCH = {
     "trained/model_names.py",
     "training/resumed_settings.py",
     "training/stated_settings.py",
+    "workflows/download.py",
     "workflows/listings.py",
 }
 LIGHT = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vitcli.cli.console import epoch_line
+from vitcli.cli.words import epoch_line
 from vitcli.core.events import EpochRecord
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint

@@ -7,9 +7,10 @@ from dataclasses import MISSING, fields
 import pytest
 from rich.console import Console
 
-from vitcli.cli import console as console_module
-from vitcli.cli.console import PlainListener
+from vitcli.cli import progress as progress_module
 from vitcli.cli.live import LiveListener, live_listener
+from vitcli.cli.progress import PlainListener
+from vitcli.cli.words import duration
 from vitcli.core.events import EpochRecord, Note, TaskProgress, TrainingProgress, TrainingStarted
 
 
@@ -45,7 +46,7 @@ def step(epoch: int, step: int) -> TrainingProgress:
     ],
 )
 def test_times_are_rounded_as_a_whole(seconds: float, words: str) -> None:
-    assert console_module.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 def record(epoch: int) -> EpochRecord:
@@ -112,7 +113,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(console_module, "time", clock)
+    monkeypatch.setattr(progress_module, "time", clock)
     return clock
 
 

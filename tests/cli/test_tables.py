@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Outcome
 from vitcli.cli import console
 from vitcli.cli.eval import _print_matrix
+from vitcli.cli.words import percent
 
 RunCli = Callable[..., Outcome]
 LONG = "a-very-long-name-of-a-run-that-somebody-gave-to-an-experiment-of-theirs"
@@ -76,7 +77,7 @@ def test_predict_folds_paths_and_classes_and_keeps_probabilities(
     assert max(map(len, lines)) <= 80
     (row,) = json.loads(run_cli("predict", photo, "--model", trained_run, "--top-k", "10", "--json").out)["rows"]
     assert [line[-8:].strip() for line in lines if line.endswith("%")] == [
-        console.percent(share) for share in row["probabilities"]
+        percent(share) for share in row["probabilities"]
     ]
     assert str(photo) in "".join(line.split()[0] for line in lines[1:])
 

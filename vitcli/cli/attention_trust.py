@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from vitcli.cli.console import percent, print_json, stderr, stdout
+from vitcli.cli.console import print_json, stderr, stdout
+from vitcli.cli.words import percent
 
 if TYPE_CHECKING:
     from vitcli.attention.intervals import Interval

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -14,17 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vitcli.cli.progress import PlainListener
+from vitcli.cli.words import percent
 from vitcli.core.errors import Interrupted, VitError
-from vitcli.core.events import (
-    Emit,
-    EpochRecord,
-    Event,
-    Note,
-    TaskProgress,
-    TrainingProgress,
-    TrainingStarted,
-    Warned,
-)
+from vitcli.core.events import Emit
 from vitcli.core.preprocessing import format_size
 
 _UNLIMITED = 10_000
@@ -32,8 +24,6 @@ _GAP = 2
 """Characters between two columns of a table."""
 _NAMES, _PROSE = 24, 8
 """Characters that the first column of a table, and others with text, have at the least if they need them."""
-_PLAIN_SECONDS = 60.0
-"""Without a terminal: time between two lines about one task."""
 
 
 def stdout() -> Console:
@@ -118,19 +108,6 @@ def print_facts(facts: dict[str, str]) -> None:
     stdout().print(table)
 
 
-def percent(share: float) -> str:
-    """``98.33 %``."""
-    return f"{100 * share:.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """``3.1 s``, ``2 min 05 s``, ``1 h 02 min``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 @contextmanager
 def listening() -> Iterator[Emit]:
     """Show events while the block runs: live in a terminal, else as plain lines."""
@@ -142,90 +119,6 @@ def listening() -> Iterator[Emit]:
 
     with live_listener(console) as listener:
         yield listener
-
-
-class PlainListener:
-    """Lines without movement, for logs."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.epochs = self.steps = 1
-        self._last: dict[str, float] = {}
-        self._began, self._done_before = time.monotonic(), 0
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        match event:
-            case Note():
-                self.console.print(f"[dim]{escape(event.text)}[/]")
-            case Warned():
-                self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
-            case TrainingStarted():
-                self.epochs, self.steps = event.epochs, event.steps_per_epoch
-                self._began, self._done_before = time.monotonic(), event.steps_done
-            case EpochRecord():
-                self.show_epoch(event)
-            case TaskProgress():
-                self.show_task(event)
-            case TrainingProgress():
-                self.show_training(event)
-
-    def show_task(self, event: TaskProgress) -> None:
-        """A line now and then."""
-        if 0 < event.done < event.total and self._is_due(event.task):
-            self.console.print(f"{event.task}: {event.done:,} of {event.total:,}")
-
-    def show_training(self, event: TrainingProgress) -> None:
-        """A line now and then; short epochs have lines of their own."""
-        if self._is_due("training"):
-            eta = self._eta(event.epoch, event.step)
-            where = f"epoch {event.epoch}/{self.epochs}, step {event.step}/{self.steps}"
-            self.console.print(f"{where}: {figures(event)}{eta}")
-
-    def show_epoch(self, record: EpochRecord) -> None:
-        """A line for every epoch."""
-        self._last["training"] = time.monotonic()
-        self.console.print(epoch_line(record, self.epochs) + self._eta(record.epoch, self.steps))
-
-    def _eta(self, epoch: int, step: int) -> str:
-        """The time that is left at the speed so far, validation included; nothing where nothing is left."""
-        done = (epoch - 1) * self.steps + step
-        left = self.epochs * self.steps - done
-        seconds = (time.monotonic() - self._began) * left / max(done - self._done_before, 1)
-        return f"  ETA {duration(seconds)}" if left else ""
-
-    def _is_due(self, task: str) -> bool:
-        """Whether a line about this task is worth printing again."""
-        now = time.monotonic()
-        if now - self._last.setdefault(task, now) < _PLAIN_SECONDS:
-            return False
-        self._last[task] = now
-        return True
-
-
-def figures(event: TrainingProgress) -> str:
-    """Loss, accuracy and speed, in few words."""
-    return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
-
-
-def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """Losses and accuracies, and the speed or what is judged beside; at most 80 characters."""
-    width = len(str(epochs))
-    best = "  [bold green]best[/]" if record.is_best else ""
-    beside = f"{record.images_per_second:,.0f} images/s"
-    if record.plain_val_accuracy is not None and record.average_val_accuracy is not None:
-        average_is_kept = (record.val_loss, record.val_accuracy) == (
-            record.average_val_loss,
-            record.average_val_accuracy,
-        )
-        name, other = ("plain", record.plain_val_accuracy) if average_is_kept else ("mean", record.average_val_accuracy)
-        beside = f"{name} {percent(other)}"
-    return (
-        f"epoch {record.epoch:{width}}/{epochs}  "
-        f"train {record.train_loss:.4f} {percent(record.train_accuracy):>8}  "
-        f"val {record.val_loss:.4f} {percent(record.val_accuracy):>8}  "
-        f"{beside}{best}"
-    )
 
 
 def _is_number(value: Any) -> bool:

@@ -22,14 +22,11 @@ def download(
     if not name:
         _list(data_dir, as_json=as_json)
         return
-    from vitcli.workflows.listings import check_downloadable
+    from vitcli.workflows.download import DownloadResult
+    from vitcli.workflows.download import download as download_workflow
 
-    check_downloadable(name)  # before torch is imported
     try:
         with listening() as emit:
-            from vitcli.workflows.download import DownloadResult
-            from vitcli.workflows.download import download as download_workflow
-
             result = download_workflow(name, directory=data_dir, offline=offline, emit=emit)
     except KeyboardInterrupt:
         raise Interrupted(

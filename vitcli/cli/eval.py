@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.cells import cell_len
 
-from vitcli.cli.console import listening, percent, print_facts, print_json, print_table, stdout
+from vitcli.cli.console import listening, print_facts, print_json, print_table, stdout
 from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
@@ -20,6 +20,7 @@ from vitcli.cli.options import (
     OfflineOption,
     OutputDirOption,
 )
+from vitcli.cli.words import percent
 from vitcli.core.importing import importing
 
 _TOP = 5

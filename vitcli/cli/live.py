@@ -17,7 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from vitcli.cli.console import PlainListener, epoch_line, figures
+from vitcli.cli.progress import PlainListener
+from vitcli.cli.words import epoch_line, figures
 from vitcli.core.events import Emit, EpochRecord, Event, TaskProgress, TrainingProgress, TrainingStarted
 
 

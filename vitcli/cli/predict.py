@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from vitcli.cli.console import listening, percent, print_facts, print_json, print_table, stderr
+from vitcli.cli.console import listening, print_facts, print_json, print_table, stderr
 from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
@@ -19,6 +19,7 @@ from vitcli.cli.options import (
     OfflineOption,
     OutputDirOption,
 )
+from vitcli.cli.words import percent
 from vitcli.core.files import write_text
 from vitcli.core.importing import importing
 

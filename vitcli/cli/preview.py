@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from vitcli.cli.console import listening, percent, print_facts, print_json, stderr
+from vitcli.cli.console import listening, print_facts, print_json, stderr
 from vitcli.cli.inline_images import can_show, show_image
 from vitcli.cli.options import (
     DataDirOption,
@@ -22,6 +22,7 @@ from vitcli.cli.options import (
     TestFractionOption,
     ValFractionOption,
 )
+from vitcli.cli.words import percent
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from vitcli.cli.console import duration, percent, print_facts, stderr, stdout
+from vitcli.cli.console import print_facts, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
+from vitcli.cli.words import duration, percent
 
 if TYPE_CHECKING:
     from vitcli.training.folds import FoldsResult

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitcli.core.config import DataConfig
+from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, ignore
-from vitcli.data.dataset import open_dataset
-from vitcli.data.raw import SplitName
-from vitcli.data.registry import full_name
+from vitcli.core.importing import importing
+from vitcli.data.registry import DATASETS, full_name
+from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present, mark_downloaded, weights_dir
 from vitcli.models.hub import fetch_weights, find_entry, find_weights
-from vitcli.workflows.listings import check_downloadable
+from vitcli.models.pretrained import PRETRAINED
+
+if TYPE_CHECKING:
+    from vitcli.data.raw import SplitName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +27,7 @@ class DownloadResult:
     directory: Path
     was_there: bool
     """Nothing had to be fetched."""
-    images: Mapping[SplitName, int]
+    images: "Mapping[SplitName, int]"
     """Per split."""
     classes: int
 
@@ -56,11 +61,14 @@ def download(
         DataError, ModelError: the download failed; nothing is left behind.
     """
     name = full_name(name)
-    check_downloadable(name)
+    _check_name(name)
     if entry := find_entry(name):
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)
+    with importing():  # torch, after all that does not need it
+        from vitcli.data.dataset import open_dataset
+
     chosen = data_dir(directory)
     was_there = is_present(name, chosen)
     dataset = open_dataset(DataConfig(name=name), directory=chosen, offline=offline, emit=emit)
@@ -72,3 +80,10 @@ def download(
         images=dataset.facts.counts,
         classes=len(dataset.facts.classes),
     )
+
+
+def _check_name(name: str) -> None:
+    """Refuse what is neither a data set nor weights."""
+    if not find_entry(name) and not find_dataset(name):
+        near = did_you_mean(name, [*DATASETS, *PRETRAINED])
+        raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())

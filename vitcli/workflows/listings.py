@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vitcli.core.errors import RunError, UsageError, did_you_mean
+from vitcli.core.errors import RunError
 from vitcli.core.preprocessing import Size
 from vitcli.core.runs import all_runs
 from vitcli.data.locks import is_worked_in
-from vitcli.data.registry import DATASETS, full_name
+from vitcli.data.registry import DATASETS
 from vitcli.data.registry import find_entry as find_dataset
 from vitcli.data.store import data_dir, is_present, unlisted, weights_dir
 from vitcli.models.pretrained import PRETRAINED
@@ -137,19 +137,6 @@ def list_downloads(directory: str = "") -> list[DownloadRow]:
         for name, entry in PRETRAINED.items()
     ]
     return datasets + weights
-
-
-def check_downloadable(name: str) -> None:
-    """Refuse what is neither a data set nor weights.
-
-    Raises:
-        UsageError: nothing has that name.
-    """
-    from vitcli.models.hub import find_entry as find_weights_entry
-
-    if not find_weights_entry(name) and not find_dataset(full_name(name)):
-        near = did_you_mean(name, [*DATASETS, *PRETRAINED])
-        raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,8 +6,8 @@ import numpy as np
 
 from vitcli.core.config import DataConfig
 from vitcli.core.events import Emit
+from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.raw import ArraySplit, RawDataset, stratified_split
-from vitcli.data.registry import DatasetEntry
 from vitcli.data.shapes import CLASSES, TEST_SEED, TRAIN_SEED, draw_scenes
 
 _TEST_FRACTION = 0.2

@@ -8,9 +8,9 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import fetch_file
 from vitcli.core.unpack import ArchiveError, unpack
+from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.locks import only_one
 from vitcli.data.raw import FileSplit, RawDataset
-from vitcli.data.registry import DatasetEntry
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.sources.kaggle_api import no_credentials, storage_address
 from vitcli.data.sources.kaggle_credentials import find_credentials

@@ -19,9 +19,9 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit
 from vitcli.core.fetch import fetch_file
 from vitcli.core.files import write_json
+from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.locks import only_one
 from vitcli.data.raw import ArraySplit, FileSplit, RawDataset, SplitName
-from vitcli.data.registry import DatasetEntry
 
 _TRAIN_OR_NOT: dict[SplitName, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 _SPLITS: dict[str, dict[SplitName, dict[str, Any]]] = {

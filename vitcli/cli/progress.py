@@ -1,0 +1,71 @@
+"""Progress as plain lines, for logs and pipes."""
+
+import time
+
+from rich.console import Console
+from rich.markup import escape
+
+from vitcli.cli.words import duration, epoch_line, figures
+from vitcli.core.events import EpochRecord, Event, Note, TaskProgress, TrainingProgress, TrainingStarted, Warned
+
+_PLAIN_SECONDS = 60.0
+"""Without a terminal: time between two lines about one task."""
+
+
+class PlainListener:
+    """Lines without movement, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.epochs = self.steps = 1
+        self._last: dict[str, float] = {}
+        self._began, self._done_before = time.monotonic(), 0
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Note():
+                self.console.print(f"[dim]{escape(event.text)}[/]")
+            case Warned():
+                self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
+            case TrainingStarted():
+                self.epochs, self.steps = event.epochs, event.steps_per_epoch
+                self._began, self._done_before = time.monotonic(), event.steps_done
+            case EpochRecord():
+                self.show_epoch(event)
+            case TaskProgress():
+                self.show_task(event)
+            case TrainingProgress():
+                self.show_training(event)
+
+    def show_task(self, event: TaskProgress) -> None:
+        """A line now and then."""
+        if 0 < event.done < event.total and self._is_due(event.task):
+            self.console.print(f"{event.task}: {event.done:,} of {event.total:,}")
+
+    def show_training(self, event: TrainingProgress) -> None:
+        """A line now and then; short epochs have lines of their own."""
+        if self._is_due("training"):
+            eta = self._eta(event.epoch, event.step)
+            where = f"epoch {event.epoch}/{self.epochs}, step {event.step}/{self.steps}"
+            self.console.print(f"{where}: {figures(event)}{eta}")
+
+    def show_epoch(self, record: EpochRecord) -> None:
+        """A line for every epoch."""
+        self._last["training"] = time.monotonic()
+        self.console.print(epoch_line(record, self.epochs) + self._eta(record.epoch, self.steps))
+
+    def _eta(self, epoch: int, step: int) -> str:
+        """The time that is left at the speed so far, validation included; nothing where nothing is left."""
+        done = (epoch - 1) * self.steps + step
+        left = self.epochs * self.steps - done
+        seconds = (time.monotonic() - self._began) * left / max(done - self._done_before, 1)
+        return f"  ETA {duration(seconds)}" if left else ""
+
+    def _is_due(self, task: str) -> bool:
+        """Whether a line about this task is worth printing again."""
+        now = time.monotonic()
+        if now - self._last.setdefault(task, now) < _PLAIN_SECONDS:
+            return False
+        self._last[task] = now
+        return True

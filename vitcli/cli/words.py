@@ -1,0 +1,41 @@
+"""Numbers, times and progress in words."""
+
+from vitcli.core.events import EpochRecord, TrainingProgress
+
+
+def percent(share: float) -> str:
+    """``98.33 %``."""
+    return f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """``3.1 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def figures(event: TrainingProgress) -> str:
+    """Loss, accuracy and speed, in few words."""
+    return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
+
+
+def epoch_line(record: EpochRecord, epochs: int) -> str:
+    """Losses and accuracies, and the speed or what is judged beside; at most 80 characters."""
+    width = len(str(epochs))
+    best = "  [bold green]best[/]" if record.is_best else ""
+    beside = f"{record.images_per_second:,.0f} images/s"
+    if record.plain_val_accuracy is not None and record.average_val_accuracy is not None:
+        average_is_kept = (record.val_loss, record.val_accuracy) == (
+            record.average_val_loss,
+            record.average_val_accuracy,
+        )
+        name, other = ("plain", record.plain_val_accuracy) if average_is_kept else ("mean", record.average_val_accuracy)
+        beside = f"{name} {percent(other)}"
+    return (
+        f"epoch {record.epoch:{width}}/{epochs}  "
+        f"train {record.train_loss:.4f} {percent(record.train_accuracy):>8}  "
+        f"val {record.val_loss:.4f} {percent(record.val_accuracy):>8}  "
+        f"{beside}{best}"
+    )
