@@ -33,7 +33,7 @@ from vitcli.data.dataset import open_dataset
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.store import data_dir
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer

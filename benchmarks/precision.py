@@ -20,10 +20,11 @@ from torch.nn import functional as F
 
 from vitcli.core.events import ignore
 from vitcli.core.model_config import ModelChoice
+from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import Forward, compiled
-from vitcli.engine.device import Precision, choose_device, describe, has_bfloat16
+from vitcli.engine.device import choose_device, describe, has_bfloat16
 from vitcli.engine.micro_batches import MicroBatches
-from vitcli.engine.precision import Work
+from vitcli.engine.timing import Work
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.precision import choose_precision

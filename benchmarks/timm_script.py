@@ -16,7 +16,7 @@ from torch import nn
 
 from vitcli.core.config import TrainConfig
 from vitcli.data.loader import Batch
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 
 
 def file_batches(

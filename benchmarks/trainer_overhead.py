@@ -26,7 +26,7 @@ from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.state import State

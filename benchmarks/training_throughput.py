@@ -50,13 +50,14 @@ from vitcli.data.dataset import open_dataset
 from vitcli.data.loader import Batch
 from vitcli.data.splits import plan_splits
 from vitcli.data.store import data_dir
-from vitcli.engine.device import Precision, choose_device, describe
+from vitcli.engine.autocast import Precision
+from vitcli.engine.device import choose_device, describe
 from vitcli.engine.hardware import hardware
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
-from vitcli.trained.precision import Computing, choose_computing
+from vitcli.training.computing import Computing, choose_computing
 from vitcli.training.images import image_batches, prepare_training_data
 from vitcli.training.saving import NoSaver
 

@@ -13,7 +13,8 @@ from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.engine.device import fingerprint, seed_everything
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import load_model
-from vitcli.trained.precision import _seconds, choose_computing
+from vitcli.trained.precision import seconds_by_precision
+from vitcli.training.computing import choose_computing
 from vitcli.workflows.attention_api import attention_map
 
 CPU = torch.device("cpu")
@@ -196,7 +197,7 @@ def test_a_measurement_is_made_once_and_changes_nothing_random(trained_run, tmp_
     draws = []
     for _ in range(2):  # the first time it is measured, then it is remembered
         seed_everything(1)
-        figures = _seconds(model, work, "bfloat16", 4)
+        figures = seconds_by_precision(model, work, "bfloat16", 4)
         draws.append((torch.rand(3).tolist(), np.random.rand(3).tolist(), figures))  # noqa: NPY002
     assert draws[0] == draws[1]
     seed_everything(1)
@@ -214,9 +215,9 @@ def test_training_and_inference_other_models_and_other_batches_are_measured_apar
     other = VisionTransformer(replace(model.config, num_heads=4))
     renamed = VisionTransformer(replace(model.config, name="renamed", init_std=0.5))
     asked = [(model, "training", 4), (model, "training", 8), (model, "inference", 4), (other, "inference", 4)]
-    figures = [_seconds(*each[:2], "bfloat16", each[2]) for each in asked]
+    figures = [seconds_by_precision(*each[:2], "bfloat16", each[2]) for each in asked]
     assert len(list((tmp_path / "measured").iterdir())) == 4
-    assert _seconds(renamed, "inference", "bfloat16", 4) == figures[2]
+    assert seconds_by_precision(renamed, "inference", "bfloat16", 4) == figures[2]
 
 
 # compilation

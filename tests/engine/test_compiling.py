@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from vitcli.core.errors import DeviceError, TrainingError
 from vitcli.core.events import Note, Warned, ignore
 from vitcli.core.model_config import ModelConfig
+from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import compiled as compile_model
 from vitcli.engine.compiling import is_worth_compiling
-from vitcli.engine.device import Precision
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.layers import resampling
 from vitcli.models.vit import VisionTransformer

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from vitcli.core.errors import DeviceError
-from vitcli.engine.device import Precision, choose_device, describe, seed_everything
+from vitcli.engine.autocast import Precision
+from vitcli.engine.device import choose_device, describe, seed_everything
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ from vitcli.core.errors import Interrupted
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets, answers
-from vitcli.engine.precision import seconds_per_image
 from vitcli.engine.state import copied, load_state
+from vitcli.engine.timing import seconds_per_image
 
 LABELS, PARTNERS = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 3, 0, 0, 2])
 WEIGHTS = torch.tensor([0.5, 3.0, 1.0, 2.0])

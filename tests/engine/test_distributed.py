@@ -28,7 +28,7 @@ from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.shares import share_of
 from vitcli.engine import trainer as trainer_module
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.evaluate import predict_logits, score
 from vitcli.engine.mixing import Mixing

@@ -15,7 +15,7 @@ from tests.engine.test_trainer import CPU, Batches, build_model, build_trainer
 from tests.processes import exit_code
 from vitcli.core.errors import DeviceError, Interrupted, TrainingError
 from vitcli.core.events import Warned
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.eager import EagerAdamW
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.micro_batches import MicroBatches

@@ -15,7 +15,7 @@ from tests.engine.test_distributed import (
 )
 from tests.engine.test_trainer import OPTIMIZERS, Kept
 from vitcli.core.errors import Interrupted, UsageError
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.sharding import is_sharded, part_of, whole
 from vitcli.engine.state import copied, load_state, save_state

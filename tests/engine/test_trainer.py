@@ -13,8 +13,8 @@ from vitcli.core.events import EpochRecord, TrainingProgress, TrainingStarted, i
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine import trainer as trainer_module
+from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import compiled
-from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.mixing import Mixing

@@ -21,13 +21,14 @@ from vitcli.core.errors import Interrupted
 from vitcli.core.events import Warned, ignore
 from vitcli.data import loader
 from vitcli.data.augment import TrainTransform
+from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import compiled
-from vitcli.engine.device import Precision, has_bfloat16, seed_everything
+from vitcli.engine.device import has_bfloat16, seed_everything
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.muon import orthogonalise
 from vitcli.engine.part_size import parts_that_fit
-from vitcli.engine.precision import clearly_faster, seconds_per_image
 from vitcli.engine.state import load_state
+from vitcli.engine.timing import clearly_faster, seconds_per_image
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("device")]
 CPU = torch.device("cpu")

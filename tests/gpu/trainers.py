@@ -12,7 +12,7 @@ from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import copied, save_state
 from vitcli.engine.trainer import Trainer

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from vitcli.core.events import ignore
 from vitcli.core.model_config import ModelConfig
+from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import compiled
-from vitcli.engine.device import Precision
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.capture import capture_attention
 from vitcli.models.finetune import add_low_rank, train_only

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitcli.core.errors import DeviceError, VitError
 from vitcli.core.events import Emit, Note, Warned
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.micro_batches import MicroBatches
 
 Forward = Callable[[Tensor], Tensor]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitcli.core.events import ignore
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.distributed import Processes
 from vitcli.engine.micro_batches import MicroBatches
 

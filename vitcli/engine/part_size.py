@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vitcli.core.memory import is_out_of_memory
-from vitcli.engine.device import Precision
-from vitcli.engine.precision import step_seconds
+from vitcli.engine.autocast import Precision
+from vitcli.engine.timing import step_seconds
 from vitcli.engine.trainer import Trainer
 from vitcli.engine.trial import losses
 

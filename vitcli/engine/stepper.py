@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vitcli.core.config import OptimConfig
 from vitcli.core.seeds import derived_seed
-from vitcli.engine.device import Precision, seed_draws
+from vitcli.engine.autocast import Precision
+from vitcli.engine.device import seed_draws
 from vitcli.engine.distributed import Parallel
 from vitcli.engine.growth import Growth
 from vitcli.engine.micro_batches import MicroBatches, memory_for

@@ -17,8 +17,9 @@ from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.interrupts import StopRequest
 from vitcli.engine import sharding
+from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import Forward
-from vitcli.engine.device import Precision, peak_memory, reset_peak_memory
+from vitcli.engine.device import peak_memory, reset_peak_memory
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Parallel, Processes
 from vitcli.engine.doctor import Doctor

@@ -9,7 +9,7 @@ from torch import nn
 from vitcli.core.config import TrainConfig
 from vitcli.core.events import ignore
 from vitcli.core.interrupts import StopRequest
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.protocols import TrainBatches

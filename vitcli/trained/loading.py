@@ -13,8 +13,9 @@ from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.runs import Run, run_of_checkpoint
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.store import weights_dir
+from vitcli.engine.autocast import Precision
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
-from vitcli.engine.device import Precision, choose_device
+from vitcli.engine.device import choose_device
 from vitcli.models.hub import fetch_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer

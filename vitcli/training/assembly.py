@@ -27,11 +27,10 @@ from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.models.finetune import HeadOnly
 from vitcli.models.vit import VisionTransformer
-from vitcli.trained.precision import Computing, choose_computing, will_shard
 from vitcli.training.advice import diagnosis, quick_warnings
+from vitcli.training.computing import Computing, choose_computing, will_shard, with_parts
 from vitcli.training.features import feature_batches
 from vitcli.training.images import TrainingData, image_batches, prepare_training_data
-from vitcli.training.micro_batches import with_parts
 from vitcli.training.saving import NoSaver, RunSaver
 from vitcli.training.starting_model import resumed_model, starting_model
 from vitcli.training.teacher import Teacher, load_teacher

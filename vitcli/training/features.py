@@ -16,8 +16,8 @@ from vitcli.core.launch import ALONE, Place
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
+from vitcli.engine.autocast import Precision
 from vitcli.engine.checkpoint import write_tensors
-from vitcli.engine.device import Precision
 from vitcli.engine.evaluate import in_parts
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.vit import VisionTransformer

@@ -15,7 +15,8 @@ from vitcli.core.events import Emit, Note
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.preprocess import InputTransform
-from vitcli.engine.device import Precision, fingerprint
+from vitcli.engine.autocast import Precision
+from vitcli.engine.device import fingerprint
 from vitcli.engine.distillation import Distillation
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import load_model

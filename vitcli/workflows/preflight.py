@@ -19,9 +19,9 @@ from vitcli.engine.device import choose_device, describe, peak_memory, reset_pea
 from vitcli.engine.distributed import Processes
 from vitcli.engine.trial import time_steps, trial_trainer
 from vitcli.models.vit import VisionTransformer
-from vitcli.trained.precision import training_precision
 from vitcli.training.advice import diagnosis
 from vitcli.training.assembly import begin
+from vitcli.training.computing import training_precision
 from vitcli.training.images import geometries
 from vitcli.training.settings import settle
 from vitcli.training.teacher import Teacher

@@ -11,7 +11,7 @@ from tests.engine.test_micro_batches import device_of
 from vitcli.core.errors import DeviceError
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine.device import fingerprint, has_bfloat16
-from vitcli.engine.precision import clearly_faster, mixed_dtype, seconds_per_image
+from vitcli.engine.timing import clearly_faster, mixed_dtype, seconds_per_image
 from vitcli.models.finetune import add_low_rank, train_only
 from vitcli.models.vit import VisionTransformer
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitcli.core.memory import is_out_of_memory
-from vitcli.engine.device import Precision
+from vitcli.engine.autocast import Precision
 
 Work = Literal["training", "inference"]
 
