@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY, Outcome
-from vitcli.cli.found_rate import next_words
+from vitcli.cli.train_report import next_words
 from vitcli.core.errors import Interrupted
 from vitcli.core.events import TaskProgress
 from vitcli.core.runs import Run

@@ -1,0 +1,281 @@
+"""The options of ``vit train``: one row for each.
+
+A row says which setting its flag gives; the type, and where it is fixed the default that ``--help`` shows, are those of the
+setting's field. What is not given is left to the recipe and the defaults.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+import typer
+
+from vitcli.cli.options import (
+    DataDirOption,
+    DatasetArgument,
+    ImageColumnOption,
+    JsonOption,
+    LabelColumnOption,
+    LabelMapOption,
+    LabelsOption,
+    OnBadImageOption,
+    TestFractionOption,
+    ValFractionOption,
+)
+from vitcli.core.config import TrainConfig
+from vitcli.core.errors import UsageError
+from vitcli.core.model_config import ModelChoice, ModelConfig
+
+_DATA, _MODEL, _TUNE, _TEACHER, _OPTIM = "Data", "Model", "Fine-tuning", "Teacher", "Optimisation"
+_AUGMENT, _RUN = "Augmentation and regularisation", "Run and machine"
+_OWN = "the default of the field"
+
+
+class Row(NamedTuple):
+    """An option."""
+
+    setting: str
+    """``SECTION.KEY``; empty: it says what the command does."""
+    annotation: Any
+    """A type with what typer is to show."""
+    name: str = ""
+    """Of the parameter; empty: the setting's key."""
+    value: Callable[[Any], Any] = lambda given: given
+    """From what is given to the setting's value; None: it does not matter."""
+    otherwise: Any = None
+    """The parameter's default."""
+
+    @property
+    def parameter(self) -> str:
+        """The name of the parameter."""
+        return self.name or self.setting.partition(".")[2]
+
+
+def _row(
+    panel: str,
+    setting: str,
+    flags: str,
+    words: str,
+    *,
+    default: str = "",
+    kind: type | None = None,
+    value: Callable[[Any], Any] = lambda given: given,
+) -> Row:
+    """Give a setting flags, the first of which names the parameter, and words for ``--help``."""
+    section, _, key = setting.partition(".")
+    owner: Any = {field.name: field.type for field in fields(TrainConfig)}[section]
+    owner = ModelConfig if owner is ModelChoice else owner
+    hint = kind or get_type_hints(owner)[key]
+    kind = hint if hint in {bool, int, float} else str
+    if default == _OWN:
+        own = getattr(owner(), key)
+        default = f"{own:g}" if kind is float else str(own)
+    option = typer.Option(*flags.split(), help=words, rich_help_panel=panel, show_default=default or False)
+    name = flags.split(maxsplit=1)[0].partition("/")[0].removeprefix("--").replace("-", "_")
+    return Row(setting, Annotated[kind | None, option], name=name, value=value)
+
+
+def _command(panel: str, kind: Any, name: str, flags: str, words: str, *, metavar: str | None = None) -> Row:
+    """Give the command flags that are not a setting."""
+    option = typer.Option(*flags.split(), help=words, rich_help_panel=panel, show_default=False, metavar=metavar)
+    if kind is bool:
+        return Row("", Annotated[bool, option], name=name, otherwise=False)
+    return Row("", Annotated[kind | None, option], name=name)
+
+
+def _head_width(head: str) -> int:
+    """``linear`` is 0, ``mlp:512`` is 512."""
+    kind, _, width = head.partition(":")
+    if head == "linear":
+        return 0
+    if kind != "mlp" or not width.isdecimal() or not int(width):
+        raise UsageError(f"--head {head!r} is no head", hint="expected: linear, or mlp:WIDTH, for example mlp:512")
+    return int(width)
+
+
+def _batch_size(batch_size: str) -> int | None:
+    """``auto`` leaves the size to recipe and defaults, and the number of micro-batches to what is found out here."""
+    if batch_size == "auto":
+        return None
+    if not batch_size.isdecimal():
+        raise UsageError(f"--batch-size {batch_size!r} is no number of images", hint="expected: a number, or auto")
+    return int(batch_size)
+
+
+ROWS = (
+    Row("data.name", DatasetArgument, name="dataset"),
+    Row("data.labels", LabelsOption),
+    Row("data.image_column", ImageColumnOption),
+    Row("data.label_column", LabelColumnOption),
+    Row("data.label_map", LabelMapOption),
+    Row("data.val_fraction", ValFractionOption),
+    Row("data.test_fraction", TestFractionOption),
+    _row(_DATA, "data.folds", "--folds", "Cut the training images into parts that validate in turn."),
+    _row(_DATA, "data.fold", "--fold", "Train with this part held out, from 1.", default="each in turn"),
+    _row(_DATA, "data.balanced_sampling", "--balanced-sampling", "Draw every class equally often."),
+    _row(_DATA, "optim.class_weights", "--class-weights", "Weigh classes: balanced, effective, or a JSON file."),
+    Row("data.on_bad_image", OnBadImageOption),
+    _row(_DATA, "data.cache", "--cache", "Where decoded photos are kept: auto, ram, disk or off.", default=_OWN),
+    _row(_DATA, "data.workers", "--workers -j", "Threads that decode images.", default="all cores"),
+    _row(_MODEL, "model.name", "--model -m", "A name of `vit models`."),
+    _row(_MODEL, "model.image_size", "--image-size --img-size", "Model input in pixels: 32, or HEIGHTxWIDTH."),
+    _row(
+        _TUNE,
+        "run.init_from",
+        "--init-from",
+        "Weights to start from: a name of `vit download`, a run, a file or folder, hf:OWNER/NAME, an address.",
+    ),
+    _row(_TUNE, "run.pretrained", "--pretrained", "Start from the weights that suit --model."),
+    _row(_TUNE, "run.offline", "--offline", "Fetch nothing."),
+    _row(
+        _TUNE,
+        "optim.train_only",
+        "--freeze-backbone",
+        "Train the head alone.",
+        kind=bool,
+        value=lambda is_on: "head" if is_on else None,
+    ),
+    _row(_TUNE, "optim.train_only", "--train-only", "Besides the head: norm, bias, attention, or last:N blocks."),
+    _row(_TUNE, "optim.lora", "--lora", "Rank of changes to frozen matrices, for example 8."),
+    _row(_TUNE, "model.head_width", "--head", "linear, or mlp:WIDTH for a hidden layer.", kind=str, value=_head_width),
+    _row(_TUNE, "model.head_dropout", "--head-dropout", "Dropout in the head."),
+    _row(_TUNE, "optim.head_lr", "--head-lr", "Learning rate of the head.", default="as all else"),
+    _row(_TUNE, "optim.layer_decay", "--layer-decay", "Learning-rate factor per block below the head."),
+    _row(
+        _TUNE,
+        "augment.feature_views",
+        "--feature-views",
+        "Views of each image that a frozen backbone sees, once for all epochs.",
+    ),
+    _row(_OPTIM, "run.recipe", "--recipe -r", "A name of `vit recipes`.", default="the data set's"),
+    _command(_OPTIM, Path, "config", "--config -c", "A TOML file of settings, above the recipe."),
+    _command(
+        _OPTIM,
+        list[str],
+        "assignments",
+        "--set",
+        "Any setting, for example optim.momentum=0.8.",
+        metavar="SECTION.KEY=VALUE",
+    ),
+    _row(_OPTIM, "optim.epochs", "--epochs -e", "Passes over the training images."),
+    _row(
+        _OPTIM,
+        "optim.batch_size",
+        "--batch-size -b",
+        "Images per step; auto: in parts that suit the device.",
+        kind=str,
+        value=_batch_size,
+    ),
+    _row(_OPTIM, "optim.lr", "--lr", "Peak learning rate."),
+    _row(_OPTIM, "optim.optimizer", "--opt", "muon, adamw, adam, sgd or schedule-free."),
+    _row(_OPTIM, "optim.weight_decay", "--weight-decay --wd", "Weight decay."),
+    _row(_OPTIM, "optim.schedule", "--sched", "cosine, step, one-cycle or constant."),
+    _row(_OPTIM, "optim.warmup_epochs", "--warmup-epochs", "Epochs of linear warm-up."),
+    _row(_OPTIM, "optim.step_size", "--step-size", "Epochs between drops of the step schedule."),
+    _row(_OPTIM, "optim.gamma", "--gamma", "Factor of each drop."),
+    _row(_OPTIM, "optim.clip_grad", "--clip-grad", "Greatest gradient norm; 0: no clipping."),
+    _row(_OPTIM, "optim.grad_accum_steps", "--grad-accum-steps", "Parts to cut a batch into, to save memory."),
+    _row(_OPTIM, "optim.patience", "--patience", "Stop after so many epochs without a better one; 0: never."),
+    _row(_AUGMENT, "augment.mixup", "--mixup", "MixUp's alpha; 0: off."),
+    _row(_AUGMENT, "augment.cutmix", "--cutmix", "CutMix's alpha; 0: off."),
+    _row(_AUGMENT, "optim.label_smoothing", "--label-smoothing", "Share of the label spread over all classes."),
+    _row(_AUGMENT, "model.drop_path", "--drop-path", "Stochastic depth of the last block."),
+    _row(_AUGMENT, "optim.ema", "--ema/--no-ema", "Judge and keep an average of the weights."),
+    _row(_AUGMENT, "optim.ema_decay", "--ema-decay", "Decay of that average."),
+    _row(
+        _AUGMENT,
+        "optim.swa_epochs",
+        "--swa-epochs",
+        "Average the weights of so many last epochs, at a constant rate; kept if better.",
+    ),
+    _row(
+        _OPTIM, "optim.progressive", "--progressive", "Begin with images of this share of height and width, which grow."
+    ),
+    _row(
+        _TEACHER,
+        "teacher.name",
+        "--teacher",
+        "A model to learn from besides labels: as for --init-from, of the same classes.",
+    ),
+    _row(
+        _TEACHER,
+        "teacher.kind",
+        "--distillation",
+        "From its probabilities (soft), or its answers (hard).",
+        default="hard where the model has a distillation head, else soft",
+    ),
+    _row(_TEACHER, "teacher.alpha", "--distillation-alpha", "Share of the loss.", default=_OWN),
+    _row(_TEACHER, "teacher.temperature", "--distillation-temperature", "Softens probabilities.", default=_OWN),
+    _row(_RUN, "run.name", "--name -n", "The run's name.", default="generated"),
+    _row(_RUN, "run.output_dir", "--output-dir -o", "Folder of all runs.", default=_OWN),
+    _row(_RUN, "run.overwrite", "--overwrite", "Replace a run of that name."),
+    _command(_RUN, str, "resume", "--resume", "Train on where this run ended, with its own settings."),
+    _command(_RUN, str, "from_run", "--from-run", "Train anew with this run's settings; options change some."),
+    _row(_RUN, "run.save_every", "--save-every", "Keep a checkpoint every so many epochs."),
+    _row(_RUN, "run.save_steps", "--save-steps", "Save the state for --resume every so many steps, not only epochs."),
+    _row(_RUN, "run.tensorboard", "--tensorboard/--no-tensorboard", "Log curves for TensorBoard."),
+    _row(_RUN, "run.wandb", "--wandb/--no-wandb", "Log curves to Weights & Biases."),
+    _row(_RUN, "run.log_steps", "--log-steps", "Steps between two points of these curves.", default=_OWN),
+    _row(_RUN, "run.seed", "--seed", "Seed of everything random.", default=_OWN),
+    _row(_RUN, "run.deterministic", "--deterministic", "Refuse what may differ from run to run (GPU)."),
+    _row(_RUN, "run.device", "--device", "auto, cpu, cuda, cuda:N or mps.", default=_OWN),
+    _row(
+        _RUN, "run.devices", "--devices", "Devices of this machine that train together; with --device cpu, processes."
+    ),
+    _row(
+        _RUN,
+        "run.shard",
+        "--shard/--no-shard",
+        "Each device holds a part of the model (FSDP2), for models that do not fit on one.",
+    ),
+    _row(_RUN, "run.amp", "--amp", "Mixed precision: auto (where it is faster), on or off.", default=_OWN),
+    _row(_RUN, "run.amp_dtype", "--amp-dtype", "bfloat16 or float16."),
+    _row(_RUN, "run.compile", "--compile", "Compile the model: auto (where it pays), on or off.", default=_OWN),
+    _row(_RUN, "run.grad_checkpointing", "--grad-checkpointing", "Compute blocks twice: less memory, more time."),
+    _command(
+        _RUN, bool, "dry_run", "--dry-run", "Check every image, look for duplicates, take two steps; train nothing."
+    ),
+    _command(_RUN, bool, "find_lr", "--find-lr", "Look for the learning rate with 120 steps; train nothing."),
+    Row("data.dir", DataDirOption, name="data_dir", otherwise=""),
+    Row("", JsonOption, name="as_json", otherwise=False),
+)
+
+
+def settings_in(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Turn what was given into a layer of settings.
+
+    Raises:
+        UsageError: two options that each say the same.
+    """
+    parts = {flag: given[name] for flag, name in _WHAT_IS_TRAINED.items()}
+    if len(both := [flag for flag, value in parts.items() if value]) > 1:
+        raise UsageError(f"{' and '.join(both)} each say what is trained", hint="give one of them")
+    layer: dict[str, dict[str, Any]] = {}
+    for row in ROWS:
+        section, _, key = row.setting.partition(".")
+        if section and given[row.parameter] not in {None, ""}:
+            layer.setdefault(section, {})[key] = row.value(given[row.parameter])
+    if given["batch_size"] == "auto":
+        if given["grad_accum_steps"] is not None:
+            raise UsageError(
+                "--batch-size auto and --grad-accum-steps both say how a batch is cut", hint="leave one out"
+            )
+        layer["optim"]["grad_accum_steps"] = 0
+    return layer
+
+
+_WHAT_IS_TRAINED = {"--freeze-backbone": "freeze_backbone", "--train-only": "train_only", "--lora": "lora"}
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a function of keyword arguments the parameters that typer makes options of."""
+    parameters = [
+        inspect.Parameter(
+            row.parameter, inspect.Parameter.KEYWORD_ONLY, default=row.otherwise, annotation=row.annotation
+        )
+        for row in ROWS
+    ]
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    return command
