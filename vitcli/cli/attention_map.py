@@ -1,8 +1,7 @@
 """vit attention-map"""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -21,55 +20,6 @@ if TYPE_CHECKING:
 
 _SHOWN_IN_FULL = 5
 """Images; of more there is a summary."""
-
-
-class Fusion(StrEnum):
-    """How heads become one."""
-
-    MEAN = "mean"
-    MAX = "max"
-    MIN = "min"
-
-
-class Target(StrEnum):
-    """Which score of a class is explained."""
-
-    LOGIT = "logit"
-    CONTRAST = "contrast"
-
-
-class Norm(StrEnum):
-    """Where the colours end."""
-
-    P99 = "p99"
-    MAX = "max"
-    MINMAX = "minmax"
-    NONE = "none"
-
-
-class Interpolation(StrEnum):
-    """How patches become pixels."""
-
-    BILINEAR = "bilinear"
-    NEAREST = "nearest"
-    BICUBIC = "bicubic"
-
-
-class Split(StrEnum):
-    """Which images of a data set."""
-
-    AUTO = "auto"
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
-class Arrays(StrEnum):
-    """The file for values."""
-
-    NPZ = "npz"
-    SAFETENSORS = "safetensors"
-    NONE = "none"
 
 
 def _option(panel: str, *names: str, help: str, default: Any = True, **more: Any) -> Any:  # noqa: A002 - typer's name
@@ -113,13 +63,16 @@ def attention_map(
         ),
     ] = None,
     target: Annotated[
-        Target, _option(_MAPS, "--target", help="Explain the logit, or the log-odds against all other classes.")
-    ] = Target.LOGIT,
+        Literal["logit", "contrast"],
+        _option(_MAPS, "--target", help="Explain the logit, or the log-odds against all other classes."),
+    ] = "logit",
     layers: Annotated[
         str, _option(_MAPS, "--layers", help="Layers to use, from 0: 3, 0,1,2 or -1.", default="the method's")
     ] = "",
     heads: Annotated[str, _option(_MAPS, "--heads", help="Heads to use, likewise.", default="all")] = "",
-    head_fusion: Annotated[Fusion, _option(_MAPS, "--head-fusion", help="How heads become one.")] = Fusion.MEAN,
+    head_fusion: Annotated[
+        Literal["mean", "max", "min"], _option(_MAPS, "--head-fusion", help="How heads become one.")
+    ] = "mean",
     discard: Annotated[
         float, _option(_MAPS, "--discard", help="rollout: share of the weakest attention that counts as none.")
     ] = 0.0,
@@ -161,22 +114,27 @@ def attention_map(
     ] = "",
     alpha: Annotated[float, _option(_PICTURES, "--alpha", help="Opacity of the map.", min=0, max=1)] = 0.55,
     norm: Annotated[
-        Norm,
+        Literal["p99", "max", "minmax", "none"],
         _option(
             _PICTURES,
             "--norm",
             help="Colours end at the 99th percentile, the maximum, from minimum to maximum, or at 1 (none).",
         ),
-    ] = Norm.P99,
+    ] = "p99",
     interp: Annotated[
-        Interpolation, _option(_PICTURES, "--interp", help="How patches become pixels.")
-    ] = Interpolation.BILINEAR,
+        Literal["bilinear", "nearest", "bicubic"], _option(_PICTURES, "--interp", help="How patches become pixels.")
+    ] = "bilinear",
     min_size: Annotated[
         int, _option(_PICTURES, "--min-size", help="Smaller images are enlarged to this many pixels.", min=1)
     ] = 448,
-    arrays: Annotated[Arrays, _option(_PICTURES, "--arrays", help="The file for maps and logits.")] = Arrays.NPZ,
+    arrays: Annotated[
+        Literal["npz", "safetensors", "none"], _option(_PICTURES, "--arrays", help="The file for maps and logits.")
+    ] = "npz",
     dataset: Annotated[str, _option(_SETS, "--dataset", help="Its name or folder.", default="the one trained on")] = "",
-    split: Annotated[Split | None, _option(_SETS, "--split", help="auto takes test, else val.", default=False)] = None,
+    split: Annotated[
+        Literal["auto", "train", "val", "test"] | None,
+        _option(_SETS, "--split", help="auto takes test, else val.", default=False),
+    ] = None,
     limit: Annotated[
         int, _option(_SETS, "--limit", help="Random images, at most this many.", default="all", min=0)
     ] = 0,
@@ -226,7 +184,7 @@ def attention_map(
     image_files(images or ())
     check_model(model, output_dir=output_dir, device=device)
     check_dataset(dataset)
-    style = Style(cmap=cmap, alpha=alpha, norm=norm.value, interp=interp.value, min_size=min_size)
+    style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size)
     with importing():
         from vitcli.attention.evidence import Options
         from vitcli.explaining.images import ImageSource
@@ -239,7 +197,7 @@ def attention_map(
             inputs=images or (),
             model=model,
             dataset=dataset,
-            split=split.value if split else "auto",
+            split=split or "auto",
             limit=sheet or limit,
             seed=seed,
             output_dir=output_dir,
@@ -250,10 +208,10 @@ def attention_map(
         wanted = Wanted(
             methods=tuple(methods or ()),
             classes=tuple(classes or ()),
-            score=target.value,
+            score=target,
             layers=chosen_layers,
             heads=chosen_heads,
-            options=Options(fusion=head_fusion.value, discard=discard, mass=mass),
+            options=Options(fusion=head_fusion, discard=discard, mass=mass),
             query=query,
             steps=steps,
         )
@@ -269,7 +227,7 @@ def attention_map(
             page=html,
             full=full,
             style=style,
-            arrays=arrays.value,
+            arrays=arrays,
         )
         report = attention_maps(source, wanted, drawing, sheet=bool(sheet), output=output, emit=emit)
     print_json(report) if as_json else _print(report)

@@ -1,7 +1,6 @@
 """vit eval"""
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.cells import cell_len
@@ -29,22 +28,15 @@ _MOST_MATRIX = 10
 """Classes up to which the confusion matrix is printed whole: what 80 columns have room for."""
 
 
-class Split(StrEnum):
-    """What can be evaluated."""
-
-    AUTO = "auto"
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
 def evaluate(
     dataset: Annotated[
         str,
         typer.Argument(help="A data set or image folder.", show_default="the one it was trained on"),
     ] = "",
     model: ModelOption = "",
-    split: Annotated[Split, typer.Option("--split", help="auto: test if there is one, else val.")] = Split.AUTO,
+    split: Annotated[
+        Literal["auto", "train", "val", "test"], typer.Option("--split", help="auto: test if there is one, else val.")
+    ] = "auto",
     labels: LabelsOption = None,
     image_column: ImageColumnOption = None,
     label_column: LabelColumnOption = None,
@@ -69,7 +61,7 @@ def evaluate(
         result = evaluate_workflow(
             dataset=dataset,
             model=model,
-            split=split.value,
+            split=split,
             output_dir=output_dir,
             directory=data_dir,
             device=device,

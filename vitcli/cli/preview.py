@@ -1,9 +1,8 @@
 """vit preview"""
 
 import shlex
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -27,14 +26,6 @@ from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
     from vitcli.workflows.preview import Preview
-
-
-class Split(StrEnum):
-    """Whose images are shown."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
 
 
 def preview(
@@ -72,7 +63,9 @@ def preview(
     val_fraction: ValFractionOption = None,
     test_fraction: TestFractionOption = None,
     on_bad_image: OnBadImageOption = None,
-    split: Annotated[Split, typer.Option("--split", help="Whose images samples.png shows.")] = Split.TRAIN,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option("--split", help="Whose images samples.png shows.")
+    ] = "train",
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of everything random, held out images too.", show_default="42")
     ] = None,
@@ -122,7 +115,7 @@ def preview(
     with importing():
         from vitcli.workflows.preview import preview as preview_workflow
     with listening() as emit:
-        result = preview_workflow(*layers, split=split.value, output=output, emit=emit)
+        result = preview_workflow(*layers, split=split, output=output, emit=emit)
     if as_json:
         print_json(result)
         return
