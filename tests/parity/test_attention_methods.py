@@ -8,9 +8,8 @@ import torch
 
 from vitcli.attention.evidence import Evidence, Options
 from vitcli.attention.fusion import fuse_heads, fused_relevance, patch_map, sink_share
-from vitcli.attention.raw import strongest
+from vitcli.attention.methods import strongest, without_weakest
 from vitcli.attention.registry import EVERY_METHOD, METHODS, parse_methods
-from vitcli.attention.rollout import without_weakest
 from vitcli.core.errors import UsageError
 from vitcli.core.registry import load_object
 
