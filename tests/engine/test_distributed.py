@@ -376,6 +376,16 @@ def test_two_processes_end_with_the_weights_of_one(both, name):
         assert torch.equal(tensor, dict(tensors_of(second))[key]), key
 
 
+@pytest.fixture
+def _one_thread():
+    """As in each of the two processes: two threads add up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_shares_of_two_processes_give_the_bits_of_two_parts(both, optimizer):
     alone = float32_trainer(Processes(), optimizer, parts=2)
