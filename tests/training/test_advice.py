@@ -13,7 +13,7 @@ from vitcli.core.config import OptimConfig, TrainConfig
 from vitcli.core.events import Warned
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
-from vitcli.training.advice import diagnosis
+from vitcli.training.advice import advice_on_settings
 
 MODEL = ModelConfig(image_size=(32, 32), patch_size=(4, 4), width=16, depth=1, num_heads=2)
 SOURCE = Preprocessing(
@@ -24,7 +24,7 @@ SOURCE = Preprocessing(
 def told(
     optim: OptimConfig | None = None, *, model: ModelConfig = MODEL, source: Preprocessing | None = None
 ) -> list[str]:
-    return list(diagnosis(TrainConfig(optim=optim or OptimConfig()), model, source=source))
+    return list(advice_on_settings(TrainConfig(optim=optim or OptimConfig()), model, source=source))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import typer
 
 from vitcli.cli.console import listening, print_json
 from vitcli.cli.train_options import settings_in, with_options
-from vitcli.cli.train_report import show_found_rate, show_preflight, show_result
+from vitcli.cli.train_report import show_dry_run, show_found_rate, show_result
 from vitcli.core.errors import UsageError
 from vitcli.core.importing import importing
 from vitcli.core.launch import ALONE, launched_as
@@ -93,9 +93,9 @@ def _find_lr(layers: "Sequence[Settings]", *, as_json: bool) -> None:
 
 def _dry_run(layers: "Sequence[Settings]", *, as_json: bool) -> None:
     with importing():
-        from vitcli.workflows.preflight import preflight
+        from vitcli.workflows.dry_run import dry_run
     with listening() as emit:
-        report = preflight(*layers, emit=emit)
-    print_json(report) if as_json else show_preflight(report)
+        report = dry_run(*layers, emit=emit)
+    print_json(report) if as_json else show_dry_run(report)
     if not report.would_start:
         raise typer.Exit(1)

@@ -13,8 +13,8 @@ from vitcli.cli.words import duration, percent
 if TYPE_CHECKING:
     from vitcli.training.folds import FoldsResult
     from vitcli.training.result import TrainResult
+    from vitcli.workflows.dry_run import DryRun
     from vitcli.workflows.find_lr import FoundRate
-    from vitcli.workflows.preflight import Preflight
 
 _RATE_FLAGS = {"optim.lr": "--lr", "optim.head_lr": "--head-lr"}
 
@@ -68,7 +68,7 @@ _MOST = 20
 """Lines of one kind."""
 
 
-def show_preflight(report: "Preflight") -> None:
+def show_dry_run(report: "DryRun") -> None:
     """What was found, the bad first."""
     problems = [f"{len(names):,} {what}: {', '.join(names[:_MOST])}" for what, names in report.left_out.items()]
     problems += [f"{name}: {reason}" for name, reason in report.bad.items()]
@@ -104,12 +104,12 @@ def show_preflight(report: "Preflight") -> None:
     stderr().print(f"\n{verdict}")
 
 
-def _repeated(report: "Preflight") -> str:
+def _repeated(report: "DryRun") -> str:
     names = report.duplicates.repeats
     return f"{report.duplicates.repeated:,}" + (f": {'; '.join(names[:_MOST])}" if names else "")
 
 
-def _rare(report: "Preflight") -> str:
+def _rare(report: "DryRun") -> str:
     return "; ".join(f"{split} lacks {', '.join(names[:_MOST])}" for split, names in report.rare.items())
 
 

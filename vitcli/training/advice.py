@@ -1,4 +1,4 @@
-"""Settings and images that seldom do what is hoped for, told before training begins; the engine's doctor looks at the rest."""
+"""Warnings before training begins, about settings and images; the engine's doctor watches the steps."""
 
 from collections.abc import Iterator
 
@@ -25,10 +25,10 @@ _SHIFTED = 0.5
 _ENOUGH_IMAGES, _SAMPLE = 20, 500
 
 
-def diagnosis(
+def advice_on_settings(
     config: TrainConfig, model: ModelConfig, *, source: Preprocessing | None = None, data: TrainingData | None = None
 ) -> Iterator[str]:
-    """What to think over, a line each.
+    """Yield a warning for each setting that seldom does what is hoped for.
 
     Args:
         config: the whole configuration.
@@ -84,8 +84,8 @@ def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
 
 
-def quick_warnings(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:
-    """The short form of a preflight, before every run: what makes its figures look better than they are."""
+def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:
+    """List what makes the scores of a run look better than they are: leaks, contradictory labels, skewed classes."""
     found = look_for_duplicates(dataset, plan)
     warnings = [
         f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}, for example"

@@ -27,8 +27,8 @@ from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.models.finetune import HeadOnly
 from vitcli.models.vit import VisionTransformer
-from vitcli.training.advice import diagnosis, quick_warnings
-from vitcli.training.computing import Computing, choose_computing, will_shard, with_parts
+from vitcli.training.advice import advice_on_data, advice_on_settings
+from vitcli.training.computing import Computing, choose_computing, will_shard, with_micro_batches
 from vitcli.training.features import feature_batches
 from vitcli.training.images import TrainingData, image_batches, prepare_training_data
 from vitcli.training.saving import NoSaver, RunSaver
@@ -216,20 +216,20 @@ def assemble(
     config, model, teacher, plan = begun.config, begun.model, begun.teacher, begun.plan
 
     # Images, and what to think over about them
-    for warning in quick_warnings(dataset, plan, config) if advises else ():
+    for warning in advice_on_data(dataset, plan, config) if advises else ():
         emit(Warned(text=warning))
     size = model.config.image_size
     data = processes.in_turn(
         lambda: prepare_training_data(dataset, plan, begun.config, size, source=begun.seen, emit=emit)
     )
-    for warning in diagnosis(config, model.config, source=begun.seen, data=data) if advises else ():
+    for warning in advice_on_settings(config, model.config, source=begun.seen, data=data) if advises else ():
         emit(Warned(text=warning))
 
     # How to compute: on which device, in how many micro-batches, in which precision, compiled or not
     if not will_shard(config, processes):
         model = model.to(device)
     if not earlier.state:
-        config = with_parts(
+        config = with_micro_batches(
             model,
             config,
             lambda: image_batches(data, begun.config, device)[0],

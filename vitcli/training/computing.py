@@ -149,7 +149,7 @@ def training_precision(
     return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
 
 
-def with_parts(
+def with_micro_batches(
     model: VisionTransformer,
     config: TrainConfig,
     batches: Callable[[], Batches],
@@ -157,7 +157,7 @@ def with_parts(
     distillation: Distillation | None = None,
     emit: Emit,
 ) -> TrainConfig:
-    """The configuration, with ``grad_accum_steps`` as a number; neither the model nor what is random is changed.
+    """Set ``grad_accum_steps`` where it is to be found out; neither the model nor what is random is changed.
 
     On GPUs a batch is cut into as few parts as fit into memory, which two steps on a copy show. A CPU has memory, and
     caches that a part should fit into: what is fastest is measured once per machine and model, and remembered.

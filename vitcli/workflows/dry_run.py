@@ -1,4 +1,4 @@
-"""What a training run would meet, found out before it: bad images, duplicates, imbalance, time and memory."""
+"""Check a training before it starts: bad images, duplicates, class balance, time and memory."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from vitcli.engine.device import choose_device, describe, peak_memory, reset_pea
 from vitcli.engine.distributed import Processes
 from vitcli.engine.trial import time_steps, trial_trainer
 from vitcli.models.vit import VisionTransformer
-from vitcli.training.advice import diagnosis
+from vitcli.training.advice import advice_on_settings
 from vitcli.training.assembly import begin
 from vitcli.training.computing import training_precision
 from vitcli.training.images import geometries
@@ -30,7 +30,7 @@ _STEPS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preflight:
+class DryRun:
     """The report of ``vit train --dry-run``."""
 
     dataset: str
@@ -61,7 +61,7 @@ class Preflight:
     """Whether no image is bad, or bad ones are skipped."""
 
 
-def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
+def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     """Look at everything that training would use, and take two steps; no run is made, and nothing is prepared.
 
     Args:
@@ -77,7 +77,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
     )
     begun = begin(config, dataset, processes=Processes(), emit=emit)
     config, model, plan = begun.config, begun.model, begun.plan
-    for warning in diagnosis(config, model.config, source=begun.seen):
+    for warning in advice_on_settings(config, model.config, source=begun.seen):
         emit(Warned(text=warning))
     geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=begun.seen)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
@@ -90,7 +90,7 @@ def preflight(*layers: Settings, emit: Emit = ignore) -> Preflight:
         images = dataset.split("train", train_geometry, members=_some(good, config))
         seconds, memory = _two_steps(model, images, len(good), config, preprocessing, begun.teacher, emit)
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
-    return Preflight(
+    return DryRun(
         dataset=dataset.facts.name,
         model=config.model.name,
         recipe=config.run.recipe,
