@@ -22,6 +22,7 @@ from tests.processes import PRELOADED, save_empty
 from vitcli.cli.app import app, main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ``main`` has it: where there are more, they must not spin
 os.environ.setdefault("VIT_BFLOAT16", "no")  # what a test computes does not depend on what is faster here
 settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=50)
 settings.load_profile("vit")
