@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from vitcli.cli.attention_map import attention_map
 from vitcli.cli.console import restore_terminal, show_error
 from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
+from vitcli.cli.examples import epilog
 from vitcli.cli.export import export
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
@@ -33,15 +34,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(download)
-app.command()(preview)
-app.command()(train)
-app.command("eval")(evaluate)
-app.command()(predict)
-app.command("attention-map")(attention_map)
-app.command()(export)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "download": download,
+    "preview": preview,
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "attention-map": attention_map,
+    "export": export,
+}
+for name, command in _COMMANDS.items():
+    app.command(name, epilog=epilog(name))(command)
 for listing in (listings.models, listings.datasets, listings.recipes, listings.runs):
-    app.command(rich_help_panel="Lists")(listing)
+    app.command(rich_help_panel="Lists", epilog=epilog(listing.__name__))(listing)
 
 
 def _print_version(wanted: bool) -> None:

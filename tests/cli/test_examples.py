@@ -1,0 +1,47 @@
+"""Every example of ``--help`` does what it says."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Outcome
+from vitcli.cli.app import app
+from vitcli.cli.examples import EXAMPLES
+
+REFUSED = {
+    "vit download cassava --offline": "cassava is not on this machine",
+    "vit download augreg-tiny --offline": "is not on this machine",
+}
+
+
+def shortened(words: str, tiny: tuple[str, ...]) -> str:
+    """The same without the network, without long training, and without ONNX, which tests/cli/test_export.py writes."""
+    more = {"vit download cassava": "--offline", "vit download augreg-tiny": "--offline", "vit export": "--format timm"}
+    return " ".join([words, *([more[words]] if words in more else []), *(tiny if "train" in words else ())])
+
+
+def test_every_command_has_some(run_cli: Callable[..., Outcome]) -> None:
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert list(EXAMPLES) == names
+    for name, examples in EXAMPLES.items():
+        shown = run_cli(name, "--help").out
+        for words, meaning in examples:
+            (line,) = [line for line in shown.splitlines() if meaning in line and words in line]
+            assert len(line.rstrip()) <= 80
+
+
+@pytest.fixture
+def _photos(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    image_folder(tmp_path / "photos", {"left": 20, "right": 20}, size=(16, 16), mode="RGB")
+    Image.open(tmp_path / "photos" / "left" / "000.png").save(tmp_path / "img.png")
+
+
+@pytest.mark.usefixtures("_photos")
+def test_examples_run(run_cli: Callable[..., Outcome], tiny: tuple[str, ...]) -> None:
+    for words in (shortened(words, tiny) for examples in EXAMPLES.values() for words, _ in examples):
+        outcome = run_cli(*shlex.split(words)[1:])
+        assert outcome.code == int(words in REFUSED), f"{words}: {outcome.err}"
+        assert REFUSED.get(words, "") in outcome.err
