@@ -197,6 +197,21 @@ def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
     assert not names & {"utils", "util", "helpers", "common", "misc"}
 
 
+RIDDLES = {"What", "Which", "Of", "How", "Whether", "From", "Where", "When", "That", "Those", "Who"}
+
+
+def test_docstrings_open_with_a_verb_or_a_noun() -> None:
+    """So that each can be read alone, as in the hover of an editor."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                first = (ast.get_docstring(node) or "").partition(" ")[0].strip(",.:;")
+                if first in RIDDLES:
+                    found.append(f"{relative(path)}: {getattr(node, 'name', 'the module')}")
+    assert found == []
+
+
 def test_help_and_listings_load_nothing_heavy(tmp_path: Path) -> None:
     commands = (["--help"], ["train", "--help"], ["models"], ["datasets"], ["recipes"], ["runs"])
     assert not modules_after(*commands, cwd=tmp_path) & HEAVY

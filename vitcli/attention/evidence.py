@@ -1,4 +1,4 @@
-"""What attribution methods work on: tensors that were seen on the way of a batch through a model."""
+"""The input of attribution methods: tensors that were seen on the way of a batch through a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """How a method is carried out."""
+    """The options of the methods."""
 
     fusion: HeadFusion = "mean"
     """How heads become one."""

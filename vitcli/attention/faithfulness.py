@@ -39,7 +39,7 @@ _TIES = 0x71E5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curves:
-    """What the model says while patches disappear or appear; each (R, S)."""
+    """The model's answers while patches disappear or appear; each (R, S)."""
 
     shares: Tensor
     """Of the patches that are hidden or shown so far, 0..1, (S,)."""
@@ -65,7 +65,7 @@ def removal_order(maps: Tensor, *, seed: int) -> Tensor:
 
 
 def step_counts(patches: int) -> list[int]:
-    """How many patches are hidden or shown at each step, from 0 to all; how many are left are the same numbers."""
+    """Compute how many patches are hidden or shown at each step, from 0 to all; the same numbers count those that are left."""
     half = {(step * patches + _STEPS // 2) // _STEPS for step in range(_STEPS // 2)} | {patches // 2}
     return sorted(half | {patches - count for count in half})
 

@@ -14,7 +14,7 @@ def fuse_heads(matrices: Tensor, fusion: HeadFusion) -> Tensor:
 
 
 def fused_relevance(gradients: Tensor, attention: Tensor, fusion: HeadFusion) -> Tensor:
-    """What of a layer's attention speaks for the class, (G * A)+, heads fused: (B, H, N, N) -> (B, N, N)."""
+    """Return the attention of a layer that speaks for the class, (G * A)+, heads fused: (B, H, N, N) -> (B, N, N)."""
     return fuse_heads((gradients * attention).relu_(), fusion)
 
 

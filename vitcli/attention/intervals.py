@@ -1,4 +1,4 @@
-"""How sure a mean over images is."""
+"""Confidence intervals of means over images."""
 
 from dataclasses import dataclass
 
@@ -41,6 +41,6 @@ def bootstrap(values: NDArray[np.float64], *, level: float = 0.95, seed: int = 0
 
 
 def _how_often(resamples: int, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """How often each image is drawn into each resample, (resamples, N)."""
+    """Draw how often each image is in each resample, (resamples, N)."""
     drawn = generator.integers(count, size=(resamples, count)) + count * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)

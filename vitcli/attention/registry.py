@@ -26,12 +26,12 @@ class MethodEntry:
 
     @property
     def chooses_class(self) -> bool:
-        """Whether the map depends on the class that is asked for."""
+        """Tell whether the map depends on the class that is asked for."""
         return self.needs not in {"nothing", "attention"}
 
     @property
     def looks_at_layers(self) -> bool:
-        """Whether it can be asked about one layer's attention alone."""
+        """Tell whether it can be asked about one layer's attention alone."""
         return self.needs in {"attention", "gradients", "layer gradients"}
 
 

@@ -17,7 +17,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def completeness_error(sums: Tensor, changes: Tensor) -> float:
-    """How far maps are from adding up to the change of the score that they share out, 0 is perfect.
+    """Measure how far maps are from adding up to the change of the score that they share out; 0 is perfect.
 
     The mean of |sum - change| over images, divided by the mean of |change|: the ratio of a single image says nothing
     where its score hardly changes.

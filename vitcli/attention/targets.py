@@ -1,4 +1,4 @@
-"""What a map is asked about: which classes, and which score of them."""
+"""The target of a map: which classes, and which score of them."""
 
 import re
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def _parse(text: str, classes: Sequence[str]) -> list[ClassChoice]:
 
 
 def _names(name: str) -> list[str]:
-    """What a class may be called: ImageNet's have several names, between commas."""
+    """List the names of a class: ImageNet's have several, between commas."""
     return [name.casefold(), *(part.strip().casefold() for part in name.split(","))]
 
 

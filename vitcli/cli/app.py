@@ -66,7 +66,7 @@ def options(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Of the processes that train together, the first one talks."""
+    """Silence this process: of those that train together, the first one talks."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
         yield
 

@@ -1,4 +1,4 @@
-"""What ``vit attention-map --score`` and ``--check`` print."""
+"""The output of ``vit attention-map --score`` and ``--check``."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a person sees. stdout is data: tables or JSON; stderr is talk: notes, warnings, progress, errors."""
+"""The two streams. stdout is data: tables or JSON; stderr is talk: notes, warnings, progress, errors."""
 
 import json
 import sys

@@ -27,7 +27,7 @@ _ITERM_PROGRAMS = ("iTerm.app", "WezTerm")
 
 
 def can_show() -> bool:
-    """Whether both streams lead to a terminal that is known to show pictures."""
+    """Tell whether both streams lead to a terminal that is known to show pictures."""
     return sys.stdout.isatty() and sys.stderr.isatty() and detect(os.environ) is not None
 
 
@@ -47,7 +47,7 @@ def fitting_columns(png: bytes, columns: int, lines: int) -> int:
 
 
 def detect(environment: Mapping[str, str]) -> Protocol | None:
-    """What a terminal understands, by the variables that it sets; None: nothing known, or a multiplexer is between."""
+    """Detect a terminal's protocol by the variables that it sets; None: not known, or a multiplexer is between."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if environment.get("TMUX") or environment.get("STY") or term.startswith(("tmux", "screen")):
         return None

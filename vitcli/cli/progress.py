@@ -63,7 +63,7 @@ class PlainListener:
         return f"  ETA {duration(seconds)}" if left else ""
 
     def _is_due(self, task: str) -> bool:
-        """Whether a line about this task is worth printing again."""
+        """Tell whether a line about this task is worth printing again."""
         now = time.monotonic()
         if now - self._last.setdefault(task, now) < _PLAIN_SECONDS:
             return False

@@ -1,4 +1,4 @@
-"""What ``vit train`` shows when it is done."""
+"""The output of ``vit train``, ``--dry-run`` and ``--find-lr``."""
 
 import shlex
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ _MOST = 20
 
 
 def show_dry_run(report: "DryRun") -> None:
-    """What was found, the bad first."""
+    """Show the findings, the bad ones first."""
     problems = [f"{len(names):,} {what}: {', '.join(names[:_MOST])}" for what, names in report.left_out.items()]
     problems += [f"{name}: {reason}" for name, reason in report.bad.items()]
     for leak in report.duplicates.leaks:

@@ -1,1 +1,1 @@
-"""What every other room stands on; standard library only."""
+"""The foundation of every other room; standard library only."""

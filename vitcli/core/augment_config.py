@@ -1,4 +1,4 @@
-"""How training images are changed at random: a part of the configuration."""
+"""The random changes of training images: a part of the configuration."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -83,5 +83,5 @@ class AugmentConfig:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether training sees the images as they are."""
+        """Tell whether training sees the images as they are."""
         return replace(self, feature_views=0) == AugmentConfig()

@@ -1,4 +1,4 @@
-"""What can be configured, as frozen dataclasses: one field, one meaning, one default.
+"""The configuration, as frozen dataclasses: one field, one meaning, one default.
 
 The order is that of the road: data, augmentation, model, optimisation, teacher, run. A value that does not fit raises
 UsageError from ``__post_init__``; how settings from files and flags become these classes is in ``config_files``.
@@ -16,7 +16,7 @@ from vitcli.core.teacher_config import TeacherConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """Which images, and how they become tensors."""
+    """The choice of images, and the way in which they become tensors."""
 
     name: str = ""
     """A data set's name or the path of a folder of images; empty: the one downloaded last, else the digits."""
@@ -75,7 +75,7 @@ USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05, "schedule-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
-    """How the weights are found."""
+    """The optimisation of the weights."""
 
     epochs: int = 20
     batch_size: int = 128
@@ -188,7 +188,7 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Where it happens, and what is kept of it."""
+    """The place and the device of a run, and what is kept of it."""
 
     name: str = ""
     """The run's name; empty: made of data set, model and a number."""
@@ -257,7 +257,7 @@ class TrainConfig:
 
     @property
     def sees_images_once(self) -> bool:
-        """Whether nothing but the head is trained, on images that do not change from epoch to epoch, without a teacher."""
+        """Tell whether only the head is trained, without a teacher, on images that do not change from epoch to epoch."""
         is_head = self.optim.train_only == "head" and not (self.teacher.name or self.optim.progressive)
         return is_head and (self.augment.changes_nothing or bool(self.augment.feature_views))
 

@@ -108,7 +108,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
 def layers_of(
     flags: Mapping[str, Mapping[str, Any]], *, config: Path | None = None, assignments: Iterable[str] = ()
 ) -> list[Settings]:
-    """What was typed as layers of settings: a TOML file, and above it ``--set`` words and flags; None: not given.
+    """Turn what was typed into layers of settings: a TOML file, and above it ``--set`` words and flags; None: not given.
 
     Raises:
         UsageError: no such file, no TOML, or a word that is no assignment.

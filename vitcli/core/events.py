@@ -1,4 +1,4 @@
-"""How workflows report progress without printing: they emit events, and whoever calls them listens.
+"""Events: workflows report progress without printing by emitting them, and whoever calls listens.
 
 A command line draws them, a test collects them, a notebook ignores them.
 """

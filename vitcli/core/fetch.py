@@ -122,7 +122,7 @@ def file_hash(path: Path) -> str:
 
 
 def seconds_to_wait(failures: int, retry_after: str = "") -> float:
-    """How long to wait after so many failures in a row: what the server asks for, else longer each time.
+    """Compute how long to wait after so many failures in a row: what the server asks for, else longer each time.
 
     Args:
         failures: 1 or more.
@@ -226,7 +226,7 @@ def _request(url: str, done: int, validator: str) -> Any:
 
 
 def _described(response: Any) -> tuple[int, Version]:
-    """Where in the file an answer starts, and which file it is of."""
+    """Read from an answer where in the file it starts, and which file it is of."""
     headers = response.headers
     start, total = 0, int(headers.get("Content-Length") or 0)
     if response.status == http.client.PARTIAL_CONTENT:
@@ -237,7 +237,7 @@ def _described(response: Any) -> tuple[int, Version]:
 
 
 def _read(response: Any, most: int) -> bytes:
-    """What is there, so that nothing is lost with the connection; empty at the end."""
+    """Read what is there, so that nothing is lost with the connection; empty at the end."""
     try:
         chunk: bytes = response.read1(most) if most else b""
     except (OSError, http.client.HTTPException) as error:

@@ -99,7 +99,7 @@ def writing_in(
 
 
 def explained(error: OSError) -> VitError:
-    """What the system refuses, as a message that names the file or its folder, and says what to do about it."""
+    """Turn what the system refuses into a message that names the file or its folder, and says what to do about it."""
     reason, file = error.strerror or str(error), error.filename
     elsewhere = "or name another folder: --output-dir is for runs, --data-dir for data sets"
     if error.errno in _FULL:

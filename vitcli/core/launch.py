@@ -1,11 +1,11 @@
-"""Whether this process is alone, or one of several that train together: launchers say so in the environment."""
+"""Find out whether this process is one of several that train together: launchers say so in the environment."""
 
 import os
 from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Which process this is, and of how many."""
+    """The number of this process, and of all."""
 
     rank: int = 0
     size: int = 1

@@ -1,4 +1,4 @@
-"""What was measured on this machine, remembered: one JSON file per question.
+"""Measurements of this machine, remembered: one JSON file per question.
 
 A measurement is noisy, and what is chosen by it must not change from run to run: it is made once.
 """

@@ -1,4 +1,4 @@
-"""What libraries raise where memory does not suffice, and what a user is told of it."""
+"""Recognise errors of libraries that mean a lack of memory, and explain them to the user."""
 
 import re
 
@@ -13,7 +13,7 @@ _WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice; of torch's it is a type on GPUs, elsewhere some words."""
+    """Tell whether an error means a lack of memory; torch's is a type on GPUs, elsewhere some words."""
     if isinstance(error, MemoryError):
         return True
     has_words = type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in _WORDS)

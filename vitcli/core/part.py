@@ -1,4 +1,4 @@
-"""What has arrived of a file that is being fetched, and which file that was."""
+"""The part of a file that has arrived while it is being fetched, and the version that it belongs to."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from vitcli.core.files import write_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """Which file a part is of."""
+    """The version of a file that a part belongs to."""
 
     validator: str = ""
     """The ETag, else the date of the last change; empty: the server tells neither."""
@@ -18,7 +18,7 @@ class Version:
     """Bytes of the whole file; 0: unknown."""
 
     def is_other_than(self, new: "Version") -> bool:
-        """Whether both are known and differ."""
+        """Tell whether both are known and differ."""
         validators, totals = (self.validator, new.validator), (self.total, new.total)
         return any(all(pair) and pair[0] != pair[1] for pair in (validators, totals))
 
@@ -44,7 +44,7 @@ class Part:
             return Version()
 
     def is_whole(self) -> bool:
-        """Whether all bytes that were announced are here."""
+        """Tell whether all bytes that were announced are here."""
         return 0 < self.size() == self.version().total
 
     def begin(self, version: Version) -> None:

@@ -9,7 +9,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometry:
-    """How an image of any size and mode becomes an array of one shape."""
+    """The way in which an image of any size and mode becomes an array of one shape."""
 
     size: Size
     channels: Literal[1, 3]
@@ -22,7 +22,7 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """How an image file becomes the model's input: stored in every checkpoint, used by every command alike."""
+    """The way from an image file to the model's input: stored in every checkpoint, used by every command alike."""
 
     geometry: Geometry
     """From file to uint8 array."""

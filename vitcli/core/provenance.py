@@ -1,4 +1,4 @@
-"""Where a run comes from: the command, the code beside it, and what around it may change its result."""
+"""The origin of a run: the command, the code beside it, and what around it may change its result."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def git_state() -> dict[str, Any]:
 
 
 def _git(*words: str) -> str | None:
-    """What git answers; None: it does not, or there is none."""
+    """Ask git; None: it does not answer, or there is none."""
     try:
         answer = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
     except (OSError, ValueError, subprocess.TimeoutExpired):

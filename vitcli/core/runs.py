@@ -129,32 +129,32 @@ class Run:
 
     @property
     def exports(self) -> Path:
-        """Where exported models go."""
+        """The folder of exported models."""
         return self.path / "exports"
 
     @property
     def tensorboard_dir(self) -> Path:
-        """Where TensorBoard's event files go."""
+        """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
     @property
     def attention_dir(self) -> Path:
-        """Where attention maps go."""
+        """The folder of attention maps."""
         return self.path / "attention"
 
     @property
     def config(self) -> dict[str, Any]:
-        """What ``save_config`` stored."""
+        """The content that ``save_config`` stored."""
         return self._read("config.json")
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What ``save_metrics`` stored last; empty before the first epoch ended."""
+        """The content that ``save_metrics`` stored last; empty before the first epoch ended."""
         return self._read("metrics.json") if (self.path / "metrics.json").exists() else {}
 
     @property
     def test_accuracy(self) -> float | None:
-        """What ``vit eval`` stored for the test split, 0..1; None before."""
+        """The accuracy that ``vit eval`` stored for the test split, 0..1; None before."""
         stored = self.evaluation("test")
         if not stored.exists():
             return None
@@ -169,7 +169,7 @@ class Run:
 
     @property
     def split(self) -> dict[str, Any] | None:
-        """What ``save_split`` stored; None for runs that are older than it."""
+        """The content that ``save_split`` stored; None for runs that are older than it."""
         return self._read("split.json") if (self.path / "split.json").exists() else None
 
     def save_split(self, split: Mapping[str, Any]) -> None:

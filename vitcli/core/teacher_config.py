@@ -1,4 +1,4 @@
-"""What a model learns from besides labels: the answers of another one."""
+"""The settings of distillation: learning from another model besides labels."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -102,7 +102,7 @@ def _members(opened: zipfile.ZipFile, keep: Callable[[str], bool], emit: Emit) -
 
 
 def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
-    """Where a member belongs below the folder."""
+    """Return the path of a member below the folder."""
     name = info.orig_filename  # as it stands in the archive, before zipfile mends it
     path = PurePosixPath(name)
     if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or not path.parts or _DRIVE.match(name):

@@ -1,1 +1,1 @@
-"""From names and folders to batches on the device."""
+"""Data sets: names and folders become batches on the device."""

@@ -64,7 +64,7 @@ class TrainTransform:
 
 
 def _of_share(share: Share, change: Change) -> Change:
-    """What was drawn for a whole batch, for those of its images that are in a share."""
+    """Select, of what was drawn for a whole batch, the draws for the images of a share."""
     return lambda images, part: change(images, share.members[part])
 
 

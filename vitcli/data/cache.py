@@ -41,7 +41,7 @@ class Images(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device that they are on."""
         ...
 
     def __getitem__(self, indices: Tensor, /) -> Tensor:

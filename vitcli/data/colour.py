@@ -25,7 +25,7 @@ and saturation and hue do not mind a gain and an offset. So values are only ever
 
 
 def changes_colours(config: AugmentConfig) -> bool:
-    """Whether anything in a configuration does."""
+    """Tell whether anything in a configuration changes colours."""
     return config.grey > 0 or any(getattr(config, name) > 0 for name in _STRENGTHS)
 
 
@@ -139,6 +139,6 @@ def _turned(pixels: Tensor, turn: Tensor) -> Tensor:
 
 
 def _trapezoid(position: Tensor) -> Tensor:
-    """How far a channel is below the greatest, 0..1, by its place on a circle of 6."""
+    """Compute how far a channel is below the greatest, 0..1, by its place on a circle of 6."""
     position = position.remainder(6)
     return torch.minimum(position, 4 - position).clamp(0, 1)

@@ -31,7 +31,7 @@ _SMALL = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What there is to know about a data set before its pixels are needed."""
+    """The facts about a data set that are known before its pixels are needed."""
 
     name: str
     classes: tuple[str, ...]
@@ -46,7 +46,7 @@ class Facts:
 
     @property
     def native_geometry(self) -> Geometry | None:
-        """How images of one small size are prepared: as they are; None for photos."""
+        """The geometry of images of one small size, which stay as they are; None for photos."""
         if self.native_size is None:
             return None
         return Geometry(size=self.native_size, channels=self.channels, resize="squash")
@@ -89,7 +89,7 @@ class Dataset:
         return self._labels[name]
 
     def names(self, split: SplitName, members: Labels | None = None) -> list[str] | list[int]:
-        """What tells the images of a split apart: file names below the folder; indices where there are no files."""
+        """Name the images of a split: file names below the folder; indices where there are no files."""
         chosen = range(self.facts.counts[split]) if members is None else members.tolist()
         if self.raw is None:
             return list(chosen)
@@ -133,7 +133,7 @@ class Dataset:
         return prepared
 
     def _read(self, path: Path) -> PreparedSplit:
-        """What was prepared before."""
+        """Read what was prepared before."""
         return read_split(path, in_memory={"ram": True, "disk": False}.get(self._how.cache))
 
     def _mind_unreadable(self, prepared: PreparedSplit, name: SplitName, members: Labels | None, emit: Emit) -> None:

@@ -27,5 +27,5 @@ class DatasetEntry:
 
     @property
     def is_bundled(self) -> bool:
-        """Whether there is nothing to download."""
+        """Tell whether there is nothing to download."""
         return not self.torchvision_class and not self.kaggle

@@ -29,7 +29,7 @@ class Leak:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """How many images each class has for training."""
+    """The number of training images of each class."""
 
     counts: dict[str, int]
     majority: str
@@ -38,7 +38,7 @@ class Balance:
 
     @property
     def is_skewed(self) -> bool:
-        """Whether accuracy alone would say little."""
+        """Tell whether accuracy alone would say little."""
         return self.majority_share > max(_SKEWED, _SKEWED_TIMES / len(self.counts))
 
 
@@ -57,7 +57,7 @@ class Duplicates:
 
 
 def balance(dataset: Dataset, plan: Plan) -> Balance:
-    """How many images each class has for training."""
+    """Count the training images of each class."""
     labels = dataset.labels("train")[plan["train"].indices(dataset)]
     counts = np.bincount(labels, minlength=len(dataset.facts.classes)).tolist()
     most = int(np.argmax(counts))
@@ -79,7 +79,7 @@ def rare_classes(dataset: Dataset, plan: Plan) -> dict[SplitName, tuple[str, ...
 
 
 def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
-    """What is there more than once, within training and across splits."""
+    """Find images that are there more than once, within training and across splits."""
     split_of: dict[Place, SplitName] = {
         (part.found, at): name for name, part in plan.items() for at in part.indices(dataset).tolist()
     }

@@ -1,4 +1,4 @@
-"""What there is to know about images before they are trained on: which are broken, odd, or there twice."""
+"""Inspect images before they are trained on: which are broken, odd, or there twice."""
 
 import hashlib
 import json

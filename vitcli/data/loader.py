@@ -28,7 +28,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Transform(Protocol):
-    """From a uint8 batch, or a share of one, on the device to model input; training draws from the generator."""
+    """The way from a uint8 batch, or a share of one, on the device to model input; training draws from the generator."""
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: Share = ..., /) -> Tensor: ...  # noqa: D102
 
@@ -76,7 +76,7 @@ class Batches:
 
     @property
     def num_images(self) -> int:
-        """How many images one pass yields."""
+        """The number of images that one pass yields."""
         return len(self.members)
 
     def __len__(self) -> int:

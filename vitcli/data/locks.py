@@ -55,7 +55,7 @@ def alone_in(folder: Path, *, otherwise: VitError) -> Iterator[None]:
 
 
 def is_worked_in(folder: Path) -> bool:
-    """Whether a process is ``alone_in`` a folder."""
+    """Tell whether a process is ``alone_in`` a folder."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock")

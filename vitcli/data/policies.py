@@ -118,7 +118,7 @@ def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
 
 
 def _maps(operations: Tensor, magnitudes: Tensor, size: Size) -> Tensor:
-    """Where the pixels of a result come from, in pixels from the centre: (B, 2, 3); shears leave the corner at 0, 0."""
+    """Map pixels of the result to the image, in pixels from the centre: (B, 2, 3); shears leave the corner at 0, 0."""
     height, width = size
     shear_x, shear_y, across, down, degrees = (
         magnitudes * (operations == OPERATIONS.index(name)) for name in _SIGNED[:5]
@@ -131,7 +131,7 @@ def _maps(operations: Tensor, magnitudes: Tensor, size: Size) -> Tensor:
 
 
 def _blended(images: Tensor, other: Tensor, change: Tensor) -> Tensor:
-    """From another image towards ours, and beyond it where the change is positive."""
+    """Blend another image into ours, and go beyond ours where the change is positive."""
     factor = 1 + change
     return (images * factor + other * (1 - factor)).clamp_(0, 255).to(torch.uint8)
 

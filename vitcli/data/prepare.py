@@ -36,7 +36,7 @@ BAD_IMAGE_HINT = "replace or remove it; --on-bad-image skip leaves out what is n
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preparation:
-    """How photos are prepared."""
+    """The way in which photos are prepared."""
 
     cache: Literal["auto", "ram", "disk", "off"] = "auto"
     workers: int = 0
@@ -108,7 +108,7 @@ def prepare(
 
 
 def _place(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Literal["ram", "disk", "off"]:
-    """Where images of so many bytes are kept: as asked for if they fit, else where they do, else nowhere."""
+    """Choose where images of so many bytes are kept: as asked for if they fit, else where they do, else nowhere."""
     if how.cache == "off":
         return "off"
     memory, disk = _free_memory(), _free_disk(path)

@@ -1,4 +1,4 @@
-"""From an image file to the model's input: one contract for training, evaluation, prediction and attention maps.
+"""Turn image files into the model's input: one contract for training, evaluation, prediction and attention maps.
 
 On the CPU an image becomes a uint8 array of one shape (``Geometry``); on the device a batch of them becomes
 normalised floats (``InputTransform``).
@@ -130,7 +130,7 @@ def read_kinds(path: Path) -> tuple[str, ...]:
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Whether the upright image is as high as this one is wide."""
+    """Tell whether the upright image is as high as this one is wide."""
     has_exif = image.format != "PNG" or "exif" in image.info  # getexif() would decode a whole PNG to find none
     is_upright = image.format == "TIFF" or not has_exif  # Pillow gives the upright size of TIFF files
     return not is_upright and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED

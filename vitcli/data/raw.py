@@ -1,4 +1,4 @@
-"""What a source hands over: images as arrays or as files, with labels, per split; and ways to divide them."""
+"""The images that a source hands over, as arrays or as files, with labels, per split; and ways to divide them."""
 
 import hashlib
 import os
@@ -57,7 +57,7 @@ class RawDataset(Generic[Split]):
 
 
 def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
-    """Of the data (splits, labels, names and sizes of all files), and of the files that they are in here and now."""
+    """Hash the data (splits, labels, names and sizes of all files), and the files that they are in here and now."""
     assert raw.root is not None
     names = repr((raw.classes, raw.values)).encode()
     data, state = hashlib.sha256(names), hashlib.sha256(os.fsencode(raw.root.resolve()) + names)
@@ -149,7 +149,7 @@ def stratified_folds(
 
 
 def _copies(first: Labels | None, count: int) -> tuple[Labels, Labels]:
-    """Of every image the first one that is the same, and how often it is there; 0 for all but these first ones."""
+    """Find the first of every group of equal images, and how often it is there; 0 for all but these first ones."""
     if first is None:
         first = np.arange(count)
     return first, np.bincount(first, minlength=count)

@@ -1,4 +1,4 @@
-"""Where training images are cut out, turned and mirrored: one resampling for all of it.
+"""Cut out, turn and mirror training images: one resampling for all of it.
 
 Shapes: B images, C channels, h x w stored pixels, H x W of the result. Random numbers are drawn on the CPU from the
 given generator. The result has the kind of the images: uint8 is rounded, as in torchvision.
@@ -22,7 +22,7 @@ _SHRINK = 1.5
 
 
 def resamples(config: AugmentConfig) -> bool:
-    """Whether pixels land between pixels: flips and crops after padding do without."""
+    """Tell whether pixels land between pixels: flips and crops after padding do without."""
     return config.crop_scale < 1 or _warps(config)
 
 
@@ -83,7 +83,7 @@ def random_boxes(batch: int, whole: Size, config: AugmentConfig, generator: torc
 def _random_maps(
     boxes: Tensor, mirrored: Tensor, whole: Size, size: Size, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """From the result to the image, (B, 2, 3), in pixels from the centre of each.
+    """Draw maps from the result to the image, (B, 2, 3), in pixels from the centre of each.
 
     Within the crop it is torchvision's RandomAffine: an offset p from the crop's centre shows what was at
     SHEAR^-1 ROTATION^-1 (p - shift) / zoom. Shear is along x. Rotation and shear are those of the photo's pixels,
@@ -109,7 +109,7 @@ def _random_maps(
 
 
 def _fineness(maps: Tensor) -> int:
-    """How much finer a batch is sampled, to be averaged, so that nothing is skipped where it shrinks.
+    """Compute how much finer a batch is sampled, to be averaged, so that nothing is skipped where it shrinks.
 
     Photos are kept at 4/3 of the model's size, so that a crop shrinks little and once is enough. For the whole batch,
     as an image must not depend on the part of the batch that it is changed with.
@@ -135,7 +135,7 @@ def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1) -> Tensor:
 
 
 def _grid(maps: Tensor, whole: torch.Size, size: Size) -> Tensor:
-    """What grid_sample takes, (B, *size, 2), without the matrix product over every pixel that affine_grid does."""
+    """Compute the input of grid_sample, (B, *size, 2), without the matrix product over every pixel that affine_grid does."""
     y, x = (torch.arange(side, device=maps.device) - (side - 1) / 2 for side in size)
     grid = maps.new_empty(len(maps), *size, 2)
     for axis, half in enumerate((whole[1] / 2, whole[0] / 2)):
@@ -170,7 +170,7 @@ def _resize_by_products(images: Tensor, boxes: Tensor, mirrored: Tensor, size: S
 
 
 def _weights(start: Tensor, length: Tensor, mirrored: Tensor, inside: int, outside: int) -> Tensor:
-    """What each pixel of the result takes from each of the image along one axis: (B, outside, inside).
+    """Compute what each pixel of the result takes from each of the image along one axis: (B, outside, inside).
 
     A triangle around the place that the result's pixel comes from, as wide as it is enlarged, cut at the box.
     """

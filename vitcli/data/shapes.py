@@ -40,7 +40,7 @@ _Outlines = tuple[_Values, ...]
 
 
 def _corners(count: int) -> _Values:
-    """Of a regular polygon, clockwise from the top."""
+    """Return the corners of a regular polygon, clockwise from the top."""
     angles = 2 * np.pi * np.arange(count) / count
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
@@ -161,7 +161,7 @@ def _moved(random: np.random.Generator, shape: _Outlines) -> _Outlines:
 
 
 def _coverage(outlines: _Outlines) -> _Values:
-    """How much of each pixel an object covers, 0 to 1, (S, S)."""
+    """Compute how much of each pixel an object covers, 0 to 1, (S, S)."""
     canvas = Image.new("L", (SIZE * _FINE, SIZE * _FINE))
     draw = ImageDraw.Draw(canvas)
     for outline, fill in zip(outlines, (255, 0), strict=False):

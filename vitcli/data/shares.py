@@ -1,4 +1,4 @@
-"""What one of several processes takes of every batch, so that together they take what one process would."""
+"""The share of every batch that one of several processes takes, so that together they take what one process would."""
 
 from typing import NamedTuple
 

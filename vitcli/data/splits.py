@@ -1,4 +1,4 @@
-"""Which images train, validate and test: as found on disk, or held out; once and for all of a run."""
+"""Split a data set into images that train, validate and test: as found on disk, or held out; once for all of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
 
 
 def _first_alike(dataset: Dataset) -> Labels:
-    """Of every training image the first one that is the same, byte for byte, (N,): mostly itself.
+    """Find for every training image the first one that is the same, byte for byte, (N,): mostly itself.
 
     Where no class has two different images, copies are all that there is to be held out; the leak is warned about.
     """
@@ -92,7 +92,7 @@ def _in_order(plan: Plan) -> Plan:
 
 
 def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
-    """What was held out, for JSON: file names, or indices where there are no files."""
+    """List what was held out, for JSON: file names, or indices where there are no files."""
     return {
         "fingerprint": dataset.facts.fingerprint,
         "held_out": {
@@ -104,7 +104,7 @@ def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
 
 
 def held_out_names(stored: Mapping[str, Any]) -> set[str | int]:
-    """What ``stored_plan`` kept of all splits."""
+    """Read what ``stored_plan`` kept of all splits."""
     return {key for keys in stored["held_out"].values() for key in keys}
 
 

@@ -1,4 +1,4 @@
-"""Where data sets are kept, and which of them are there; standard library only.
+"""The folders in which data sets are kept, and which of them are there; standard library only.
 
 DATA_DIR/downloads/NAME/                 what a source fetched, as it came
 DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-1.json, and one .safetensors file per split and geometry
@@ -17,7 +17,7 @@ from vitcli.data.sources.table_file import check_table
 
 
 def data_dir(setting: str = "") -> Path:
-    """Where data sets are kept: the setting, else ``$VIT_DATA_DIR``, else the user's cache folder."""
+    """Return the folder of data sets: the setting, else ``$VIT_DATA_DIR``, else the user's cache folder."""
     if chosen := setting or os.environ.get("VIT_DATA_DIR"):
         return Path(chosen).expanduser()
     if os.name == "nt":
@@ -28,7 +28,7 @@ def data_dir(setting: str = "") -> Path:
 
 
 def weights_dir() -> Path:
-    """Where weights from plain addresses are kept."""
+    """Return the folder of weights from plain addresses."""
     return data_dir() / "weights"
 
 
@@ -93,7 +93,7 @@ def table_path(folder: Path, table: Path) -> Path:
 
 
 def is_present(name: str, directory: Path) -> bool:
-    """Whether a data set that has a name is on this machine."""
+    """Tell whether a data set that has a name is on this machine."""
     downloads = downloads_folder(name, directory)
     return facts_file(named_folder(name, directory)).is_file() or (downloads.is_dir() and any(downloads.iterdir()))
 
@@ -119,12 +119,12 @@ def mark_downloaded(name: str, directory: Path) -> None:
 
 
 def named_folder(name: str, directory: Path) -> Path:
-    """Where the prepared images of a data set that has a name are."""
+    """Return the folder of the prepared images of a data set that has a name."""
     return directory / "prepared" / as_folder(name)
 
 
 def downloads_folder(name: str, directory: Path) -> Path:
-    """Where a data set that has a name is fetched to; it is there when it is whole."""
+    """Return the folder that a data set with a name is fetched to; it is there when it is whole."""
     return directory / "downloads" / as_folder(name)
 
 

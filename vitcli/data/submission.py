@@ -1,4 +1,4 @@
-"""What a competition wants back: its test images, and the columns of its sample submission."""
+"""The submission that a competition expects: its test images, and the columns of its sample submission."""
 
 import csv
 import io

@@ -64,7 +64,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file looks like one of ours; what is broken does, so that loading it can say how."""
+    """Tell whether a file looks like one of ours; a broken one does, so that loading it can say how."""
     if path.suffix != ".safetensors":
         return False
     try:

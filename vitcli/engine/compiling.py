@@ -19,7 +19,7 @@ _WORTH_SECONDS = 300.0
 
 
 def is_worth_compiling(device: torch.device, *, seconds: float) -> bool:
-    """Whether training that takes so many seconds would win back the time; a CPU computes ViTs no faster for it."""
+    """Tell whether training of so many seconds would win back the time; a CPU computes ViTs no faster for it."""
     return device.type == "cuda" and seconds >= _WORTH_SECONDS
 
 

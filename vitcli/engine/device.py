@@ -1,4 +1,4 @@
-"""Which device, which precision, and seeds."""
+"""Choose devices, identify them, and seed them."""
 
 import contextlib
 import functools

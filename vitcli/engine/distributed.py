@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Processes:
-    """Those that train together. Its methods are for all of them, in the same order; one process alone has nobody to ask.
+    """The processes that train together; all of them call its methods in the same order.
 
     Args:
         place: which of them this is.
@@ -114,7 +114,7 @@ class Processes:
         return values[0]
 
     def gathered(self, value: T) -> list[T]:
-        """What every process gives, in their order."""
+        """Gather one value from every process, in their order."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
@@ -146,7 +146,7 @@ class Processes:
             self._store.set(self._run_key, run)
 
     def first_ends(self, *, patience: timedelta) -> bool:
-        """Whether the first process ends with an error as this one does, so that it tells; it may have to save before."""
+        """Tell whether the first process ends with an error as this one does, so that it tells; it may have to save before."""
         assert self._store is not None
         key = f"{self.start}/ended"
         deadline = time.monotonic() + patience.total_seconds()
@@ -312,7 +312,7 @@ class _Called(nn.Module):
 
 
 def _has_unused(model: nn.Module, image: Tensor) -> bool:
-    """Whether some parameters that are to be trained have no gradient."""
+    """Tell whether some parameters that are to be trained have no gradient."""
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with (
         torch.random.fork_rng([image.device] if image.device.type == "cuda" else []),

@@ -1,4 +1,4 @@
-"""What most often goes wrong in training, told while it can still be mended: in numbers, with what to type next."""
+"""Diagnose what most often goes wrong in training while it can still be fixed: in numbers, with what to type next."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +29,7 @@ class Doctor:
         self._told: set[str] = set()
 
     def examine(self, records: Sequence[EpochRecord], judged: Score) -> Iterator[str]:
-        """What is new to tell of the epoch that ended last, a line each."""
+        """Yield the new findings of the epoch that ended last, a line each."""
         record = records[-1]
         found = {
             "answers": self._of_answers(records, judged),

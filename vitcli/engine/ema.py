@@ -31,7 +31,7 @@ class WeightAverage:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no step was taken in."""
+        """Tell whether no step was taken in."""
         return not self._steps
 
     @torch.no_grad()
@@ -45,11 +45,11 @@ class WeightAverage:
         """Nothing: steps count."""
 
     def stands_for(self, *, average: Score, plain: Score) -> bool:  # noqa: ARG002
-        """Whether the average is kept for an epoch: it always is."""
+        """Tell whether the average is kept for an epoch: it always is."""
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training run needs to go on."""
+        """Return what a run needs to resume."""
         return {"model": self.model.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

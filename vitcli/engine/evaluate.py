@@ -16,7 +16,7 @@ from vitcli.engine.micro_batches import MicroBatches
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """What the answers of a model are worth; shares are of the images, 0..1."""
+    """The scores of a model's answers; shares are of the images, 0..1."""
 
     accuracy: float
     loss: float
@@ -94,7 +94,7 @@ def predict_logits(
 
 
 def in_parts(model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, parts: MicroBatches) -> Tensor:
-    """What a model makes of images (B, C, H, W), as float32, in as many parts as memory asks for."""
+    """Apply a model to images (B, C, H, W), as float32, in as many micro-batches as memory asks for."""
 
     def compute(slices: list[slice]) -> Tensor:
         with precision.autocast():

@@ -30,7 +30,7 @@ class Growth:
         self._patch_size = patch_size
 
     def size(self, epoch: int) -> Size:
-        """Of an epoch, counted from 1."""
+        """Return the image size of an epoch, counted from 1."""
         done = (epoch - 1) * _STAGES // self._epochs / (_STAGES - 1)
         share = 1.0 if epoch >= self._epochs else self._share + (1 - self._share) * done
         height, width = (
@@ -41,7 +41,7 @@ class Growth:
 
     @property
     def sizes(self) -> list[Size]:
-        """Of all epochs, the whole one first."""
+        """The image sizes of all epochs, the whole one first."""
         return sorted({self.size(epoch) for epoch in range(1, self._epochs + 1)}, reverse=True)
 
     def __call__(self, images: Tensor, epoch: int) -> Tensor:
@@ -53,7 +53,7 @@ class Growth:
 
 
 def build_growth(config: OptimConfig, *, image_size: Size, patch_size: Size) -> Growth | None:
-    """How images grow, if they do."""
+    """Build the growth of images, if they grow."""
     if not config.progressive:
         return None
     return Growth(config.progressive, epochs=config.epochs, image_size=image_size, patch_size=patch_size)

@@ -1,4 +1,4 @@
-"""What a run is computed with: the machine, and the versions of the libraries that compute."""
+"""The machine that a run is computed with, and the versions of the libraries that compute."""
 
 import os
 import platform
@@ -26,14 +26,14 @@ def hardware() -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that are in use; ``cuda`` is what torch was built for."""
+    """Return the versions of the libraries in use; ``cuda`` is what torch was built for."""
     loaded = {name: sys.modules[module] for name, module in _MODULES.items() if module in sys.modules}
     versions = {name: str(module.__version__) for name, module in loaded.items() if hasattr(module, "__version__")}
     return versions | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
 
 
 def _usable_cores() -> int | None:
-    """Those that this process may use, where the system tells them from all."""
+    """Count the cores that this process may use, where the system tells them from all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

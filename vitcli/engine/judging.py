@@ -1,4 +1,4 @@
-"""What an epoch came to: the weights on validation images, and an average of them beside."""
+"""Score an epoch on the validation images: the weights and, if enabled, their average."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -30,12 +30,12 @@ class Verdict(NamedTuple):
 
     @property
     def kept(self) -> Score:
-        """Of the weights that stand for the epoch."""
+        """The score of the weights that stand for the epoch."""
         return self.average if self.average and self.keeps_average else self.plain
 
     @property
     def figures(self) -> dict[str, float]:
-        """What an ``EpochRecord`` has of it."""
+        """The fields of an ``EpochRecord`` that follow from it."""
         figures = {"val_loss": self.kept.loss, "val_accuracy": self.kept.accuracy}
         if self.average:
             for name, score in (("plain", self.plain), ("average", self.average)):

@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 @contextmanager
 def memory_for(what: str, *, hint: str) -> Iterator[None]:
-    """Where memory does not suffice for the block, say for what.
+    """Say for what memory does not suffice, if it does not suffice for the block.
 
     Raises:
         TrainingError: it does not.
@@ -51,7 +51,7 @@ class MicroBatches:
         self._compiled = compiled
 
     def fitted(self, compute: Callable[[list[slice]], _Result], images: int) -> _Result:
-        """What ``compute(parts)`` gives for a batch of so many images, whose parts are halved until they fit.
+        """Compute ``compute(parts)`` for a batch of so many images, whose micro-batches are halved until they fit.
 
         A try that fails must leave nothing behind that the next one minds; from then on, batches have more parts.
 

@@ -1,4 +1,4 @@
-"""What training makes small: the loss of a batch, mixed or not, with a teacher or without."""
+"""The loss that training minimises: mixed or not, with a teacher or without."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from vitcli.engine.distillation import Distillation
 
 
 class Targets(NamedTuple):
-    """What a batch of images shows."""
+    """The answers that a batch should get."""
 
     labels: Tensor
     """(B,)."""
@@ -19,7 +19,7 @@ class Targets(NamedTuple):
     """Of each image that is its own; 1: nothing is mixed."""
 
     def part(self, here: slice) -> "Targets":
-        """Those of some of the images."""
+        """Return the targets of some of the images."""
         return Targets(self.labels[here], self.partners[here], self.share)
 
 

@@ -1,4 +1,4 @@
-"""From a model and a configuration to optimisers whose every parameter has its own learning rate and decay."""
+"""Build optimisers whose every parameter has its own learning rate and decay."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from vitcli.engine.sharding import is_sharded, part_of, whole
 
 
 class Trainable(Protocol):
-    """What the optimiser needs to know of a model."""
+    """The facts that the optimiser needs about a model."""
 
     @property
     def no_decay(self) -> frozenset[str]:
@@ -27,7 +27,7 @@ class Trainable(Protocol):
         """0 for the embedding, 1..depth for the blocks, depth + 1 for what is above."""
 
     def is_head(self, name: str) -> bool:
-        """Whether a parameter belongs to the classifier, which may learn at a rate of its own."""
+        """Tell whether a parameter belongs to the classifier, which may learn at a rate of its own."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters."""

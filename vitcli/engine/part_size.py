@@ -1,4 +1,4 @@
-"""How large the parts are best that a batch is taken in: those that fit, or those that are fastest."""
+"""Find the micro-batch size: the largest that fits (GPU) or the fastest (CPU)."""
 
 import random
 import statistics
@@ -30,7 +30,7 @@ _MARGIN = 0.9
 
 @contextmanager
 def draws_untouched(device: torch.device) -> Iterator[None]:
-    """What Python, NumPy and torch draw after the block is what they would have drawn before it."""
+    """Restore the random states of Python, NumPy and torch after the block."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries may draw from it
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
@@ -61,7 +61,7 @@ def parts_that_fit(trainer: Trainer) -> int:
 
 
 def seconds_by_part(model: nn.Module, images: Tensor, precision: Precision) -> dict[str, float]:
-    """How long forward and backward pass of an image take, on a CPU, by the number of images that are taken at once.
+    """Time forward and backward pass per image on a CPU, by the number of images that are taken at once.
 
     The batch and its halves are timed, but none so small that it is not worth it. A copy of the model is; it takes some
     seconds.

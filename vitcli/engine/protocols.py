@@ -1,4 +1,4 @@
-"""What the trainer asks of those who give it batches, and of those who keep what it hands over."""
+"""The interfaces of those who give batches to the trainer, and of those who keep what it hands over."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -27,7 +27,7 @@ class TrainBatches(Protocol):
 
 
 class Saver(Protocol):
-    """What the trainer asks to be kept. The tensors of a state change with the next step: a saver takes copies."""
+    """The keeper of states. Their tensors change with the next step: a saver takes copies."""
 
     def save_epoch(self, state: State) -> None:
         """After every epoch."""

@@ -36,7 +36,7 @@ class RatePoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RangeTest:
-    """What came of it."""
+    """The result of a range test."""
 
     points: tuple[RatePoint, ...]
     suggested: float
@@ -99,7 +99,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 
 
 def _suggested(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint]:
-    """Where the loss has fallen far enough, and where it is least."""
+    """Find where the loss has fallen far enough, and where it is least."""
     if not points:
         raise TrainingError("the loss is no number before the first step", hint="look at the data first: `vit preview`")
     best = min(points, key=lambda point: point.smoothed)

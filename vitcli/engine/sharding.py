@@ -35,7 +35,7 @@ def shard(models: Iterable[nn.Module], device: torch.device) -> None:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether each process holds a part of a tensor."""
+    """Tell whether each process holds a shard of a tensor."""
     return hasattr(tensor, "full_tensor")
 
 
@@ -47,7 +47,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def part_of(tensor: Tensor, *, like: Tensor) -> Tensor:
-    """What is this process's part of a whole tensor, where another one of its shape is sharded; else the tensor itself."""
+    """Cut out this process's shard of a whole tensor, where another one of its shape is sharded; else return the tensor."""
     if not is_sharded(like) or tensor.shape != like.shape:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor

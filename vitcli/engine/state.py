@@ -76,7 +76,7 @@ def load_state(path: Path) -> State:
 
 
 def _without_tensors(state: Mapping[str, Any], tensors: dict[str, Tensor], above: str = "") -> State:
-    """What JSON holds of a state; its tensors are added to ``tensors``."""
+    """Copy a state for JSON; its tensors are added to ``tensors``."""
     rest: State = {}
     for name, value in state.items():
         if isinstance(value, Tensor):

@@ -19,7 +19,7 @@ from vitcli.engine.optim import Optimizers
 
 
 class Taken(NamedTuple):
-    """What a step saw; the tensors, (), stay on the device."""
+    """The figures of a step; the tensors, (), stay on the device."""
 
     loss: Tensor
     """Summed over the batch, of all processes, before the step."""

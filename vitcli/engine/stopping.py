@@ -1,4 +1,4 @@
-"""Which epoch is the best so far, and when there is nothing left to train."""
+"""Decide which epoch is the best so far, and when there is nothing left to train."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def best_of(records: Sequence[EpochRecord]) -> EpochRecord:
 
 
 def is_better(val_accuracy: float, val_loss: float, records: Sequence[EpochRecord]) -> bool:
-    """Whether an epoch with these figures is better than all before it."""
+    """Tell whether an epoch with these figures is better than all before it."""
     if not records:
         return True
     best = best_of(records)
@@ -20,11 +20,11 @@ def is_better(val_accuracy: float, val_loss: float, records: Sequence[EpochRecor
 
 
 def is_out_of_patience(records: Sequence[EpochRecord], config: OptimConfig) -> bool:
-    """Whether the best epoch is too long ago."""
+    """Tell whether the best epoch is too long ago."""
     patience = config.patience
     return bool(patience and records) and records[-1].epoch - best_of(records).epoch >= patience
 
 
 def is_over(records: Sequence[EpochRecord], config: OptimConfig) -> bool:
-    """Whether there is nothing left to train."""
+    """Tell whether there is nothing left to train."""
     return len(records) >= config.epochs or is_out_of_patience(records, config)

@@ -29,7 +29,7 @@ class EpochAverage:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no epoch was taken in."""
+        """Tell whether no epoch was taken in."""
         return not self._count
 
     def after_step(self, model: nn.Module) -> None:
@@ -44,11 +44,11 @@ class EpochAverage:
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 / self._count)
 
     def stands_for(self, *, average: Score, plain: Score) -> bool:
-        """Whether the average is kept for an epoch."""
+        """Tell whether the average is kept for an epoch."""
         return average.is_better_than(plain)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training run needs to go on; nothing before the first epoch was taken in."""
+        """Return what a run needs to resume; nothing before the first epoch was taken in."""
         if self.is_empty:
             return {}
         return {"model": self.model.state_dict(), "count": self._count, "first": self._first}

@@ -1,4 +1,4 @@
-"""Which precision is the faster one, for this model on this device: timed on the model itself.
+"""Find the faster precision for this model on this device: timed on the model itself.
 
 bfloat16 makes large matrix products several times as fast where the processor has instructions for it, and small ones
 slower, for every operand has to be converted first. Tables of processors cannot tell which of the two a model is.
@@ -28,7 +28,7 @@ _ROUNDS_SECONDS = 0.5
 
 
 def mixed_dtype(kind: str, asked: str, *, has_bfloat16: bool) -> str | None:
-    """What may be faster than float32 on a kind of device: what is asked for, but float16 on GPUs without bfloat16.
+    """Name what may be faster than float32 on a kind of device: what is asked for, but float16 on GPUs without bfloat16.
 
     None: nothing, so that there is nothing to measure.
     """
@@ -52,7 +52,7 @@ def seconds_per_image(
     most_images: int,
     left_out: Iterable[nn.Module] = (),
 ) -> dict[str, float]:
-    """How long a model takes in float32 and in another precision; it takes about a second to find out, more with large models.
+    """Time a model in float32 and in another precision; this takes about a second, more with large models.
 
     A copy is timed: the model, its gradients and its mode stay what they are, and so does all that is random.
 
@@ -96,7 +96,7 @@ def seconds_per_image(
 
 
 def step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precision) -> float:
-    """Of one forward pass, or of forward and backward in training, after which the model has gradients."""
+    """Time one forward pass, or forward and backward in training, after which the model has gradients."""
     is_cuda = images.device.type == "cuda"
     if is_cuda:
         torch.cuda.synchronize(images.device)

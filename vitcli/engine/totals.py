@@ -53,7 +53,7 @@ class EpochTotals:
         self.images += images
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training run needs to go on in the middle of an epoch."""
+        """Return what a run needs to resume in the middle of an epoch."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -181,7 +181,7 @@ class Trainer:
 
     @property
     def saver(self) -> Saver:
-        """Who keeps checkpoints and metrics."""
+        """The keeper of checkpoints and metrics."""
         assert self._saver is not None
         return self._saver
 
@@ -191,7 +191,7 @@ class Trainer:
         return best_of(self.records)
 
     def _train_epoch(self) -> None:
-        """What is left of the epoch under way."""
+        """Run the remaining steps of the current epoch."""
         self.model.train()
         reset_peak_memory(self._device)
         self.keeps_average = self.config.ema
@@ -292,7 +292,7 @@ class Trainer:
             self.emit(Warned(text=finding))
 
     def _score(self, model: nn.Module) -> Score:
-        """What a model is worth on the validation images."""
+        """Score a model on the validation images."""
         judged = predict_logits(model, self.val, self.val_precision, parts=self._judging)
         loss = (found := score(*judged, self.processes)).loss
         if loss - loss != 0:
@@ -310,5 +310,5 @@ class Trainer:
 
     @property
     def _learning_rate(self) -> float:
-        """Of the step that was taken last."""
+        """The learning rate of the step that was taken last."""
         return self._factor * self.config.peak_lr

@@ -43,7 +43,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completeness:
-    """Whether integrated gradients add up to the change of the score."""
+    """The test whether integrated gradients add up to the change of the score."""
 
     steps: int
     error: float
@@ -140,7 +140,7 @@ def cascade(model: VisionTransformer, fresh: Mapping[str, Tensor]) -> Iterator[V
 
 
 def _stages(model: VisionTransformer) -> list[tuple[str, int]]:
-    """What is randomised one after the other, by name and by ``layer_of``."""
+    """List the parts to randomise one after the other, by name and by ``layer_of``."""
     depth = model.config.depth
     return [("head", depth + 1), *((f"layer {layer}", layer + 1) for layer in reversed(range(depth))), ("embedding", 0)]
 
@@ -180,7 +180,7 @@ def _compare(
 
 
 def _sums(model: VisionTransformer, images: Tensor, question: Question, target: Tensor) -> dict[str, Tensor]:
-    """What integrated gradients add up to for each number of steps, (B, steps), and what they should, (B,)."""
+    """Sum integrated gradients for each number of steps, (B, steps), beside what they should add up to, (B,)."""
     with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
         here, there = (
             class_scores(model(each), target, question.score).cpu() for each in (images, torch.zeros_like(images))
@@ -221,7 +221,7 @@ def _judged(method: str, row: int, stages: list[str], seen: Mapping[str, Tensor]
 
 
 def _needs_weights(check: MethodCheck) -> bool:
-    """Whether the maps change with the weights: what is left is nearer to chance than to all.
+    """Tell whether the maps change with the weights: what is left is nearer to chance than to all.
 
     A map of a class must change with the head's alone, too.
     """
@@ -230,7 +230,7 @@ def _needs_weights(check: MethodCheck) -> bool:
 
 
 def _adds_up(check: MethodCheck) -> bool:
-    """Whether integrated gradients become complete, or are on the way there: what is missing has halved, at least."""
+    """Tell whether integrated gradients become complete, or approach it: what is missing has halved, at least."""
     if not check.completeness:
         return True
     first, last = check.completeness[0].error, check.completeness[-1].error

@@ -1,4 +1,4 @@
-"""From a batch of images to maps: one forward pass, watched, and only the gradients that the methods need.
+"""Explain a batch of images: one forward pass, watched, and only the gradients that the methods need.
 
 For gradients the forward pass keeps no more than the tokens that enter each block; on the way back, a block at a time is
 computed once more (Chen et al. 2016), and what its attention says of the class is kept with heads fused. Everything is
@@ -34,7 +34,7 @@ _BATCH_BYTES = 2**29
 
 
 def images_at_once(config: ModelConfig) -> int:
-    """How many images one ``Explainer`` should be given."""
+    """Compute how many images one ``Explainer`` should be given."""
     tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
     return min(max(_BATCH_BYTES // (12 * tokens**2 * config.num_heads * config.depth), 1), _BATCH)
 
@@ -149,7 +149,7 @@ class Explainer:
         return torch.stack([self._heads(self.probabilities[layer])[at] for layer in self.layers])
 
     def head_maps(self) -> Tensor:
-        """What the pooled tokens, or the patch that was asked about, attend to: p A_l per head, (B, L, H, h, w)."""
+        """Return what the pooled tokens, or the patch of the question, attend to: p A_l per head, (B, L, H, h, w)."""
         config = self.model.config
         with self._computing(gradients=False):
             rows = torch.stack([self._row @ self._heads(self.probabilities[layer]) for layer in self.layers], dim=1)
@@ -196,7 +196,7 @@ class Explainer:
         return class_scores(logits, indices, self.question.score).sum()
 
     def _backward(self, slot: int) -> "_Gradients":
-        """What dy / dA and dy / d tokens come to, from the last block down to the lowest that is asked about."""
+        """Compute dy / dA and dy / d tokens, from the last block down to the lowest that is asked about."""
         if slot not in self._gradients:
             watched, found = self._layers_for("gradients"), _Gradients()
             with self._computing():
@@ -269,7 +269,7 @@ def _square(rows: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class _Gradients:
-    """What gradients of a class's score y come to."""
+    """The gradients of a class's score y."""
 
     relevances: dict[int, Tensor] = field(default_factory=dict)
     """layer -> (dy / dA_l * A_l)+ with heads fused, (B, N, N)."""

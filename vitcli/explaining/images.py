@@ -1,4 +1,4 @@
-"""Which images are explained: files, or a split of a data set."""
+"""The images to explain: files, or a split of a data set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -34,7 +34,7 @@ UNITS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """What is drawn; a picture for every map where nothing else is asked for."""
+    """The pictures to draw; one for every map where nothing else is asked for."""
 
     compare: bool = False
     """All methods side by side, beside noise."""
@@ -56,12 +56,12 @@ class Drawing:
 
     @property
     def single_maps(self) -> bool:
-        """Whether every map gets a picture of its own."""
+        """Tell whether every map gets a picture of its own."""
         return not (self.compare or self.heads_grid or self.blocks or self.gif or self.page)
 
     @property
     def wants_all_layers(self) -> bool:
-        """Whether the attention of every layer is drawn."""
+        """Tell whether the attention of every layer is drawn."""
         return self.heads_grid or self.blocks or self.gif or self.page
 
 
@@ -89,7 +89,7 @@ class TargetMap:
 
     @property
     def picture(self) -> MapPicture:
-        """What is drawn."""
+        """The map as the figures take it."""
         where = "" if self.query is None else " of patch {}, {}".format(*self.query)
         return MapPicture(
             method=self.method + where,

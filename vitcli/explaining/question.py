@@ -1,4 +1,4 @@
-"""What maps are wanted of a model, in numbers."""
+"""A question about a model, in numbers: which maps are wanted."""
 
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +12,7 @@ from vitcli.models.vit import VisionTransformer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """What maps are wanted."""
+    """The maps that are wanted."""
 
     methods: tuple[str, ...]
     choices: tuple[ClassChoice, ...] = (ClassChoice(),)

@@ -1,4 +1,4 @@
-"""What is known of explained images."""
+"""The results of explaining images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Which method to trust for a model: its maps are put to the test on many images, always beside noise."""
+"""Scores that tell which method to trust for a model: its maps are tested on many images, always beside noise."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

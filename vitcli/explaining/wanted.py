@@ -1,4 +1,4 @@
-"""From a user's words to the question that a model is asked."""
+"""Turn a user's words into the question that a model is asked."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from vitcli.trained.loading import LoadedModel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What maps are wanted, in a user's words."""
+    """A request for maps, in a user's words."""
 
     methods: tuple[str, ...] = ()
     """Names, or ``all``; none: relevance, and all where they are compared."""

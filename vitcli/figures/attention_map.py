@@ -30,7 +30,7 @@ def draw_map(subject: Subject, picture: MapPicture, path: Path, style: Style, *,
 def draw_query(
     subject: Subject, query: tuple[int, int], picture: MapPicture, path: Path, style: Style, *, full: bool = False
 ) -> None:
-    """What one patch attends to: as ``draw_map``, with the patch, (row, column), framed on both panels."""
+    """Draw what one patch attends to: as ``draw_map``, with the patch, (row, column), framed on both panels."""
     draw_panels(subject, picture, style, full=full, query=query).save(path)
 
 

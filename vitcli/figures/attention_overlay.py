@@ -99,7 +99,7 @@ def shown_whole(subject: Subject, *, least: int) -> tuple[NDArray[np.uint8], Box
 
 
 def patch_box(patch: tuple[int, int], grid: tuple[int, int], box: Box) -> Box:
-    """Where a patch, (row, column), lies in a box that the grid covers."""
+    """Locate a patch, (row, column), in a box that the grid covers."""
     left, top, right, bottom = box
     width, height = (right - left) / grid[1], (bottom - top) / grid[0]
     x, y = left + patch[1] * width, top + patch[0] * height

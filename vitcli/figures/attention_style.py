@@ -1,4 +1,4 @@
-"""What attention pictures are made of: an image, its maps, and the scale on which a map's values become colours."""
+"""The parts of attention pictures: an image, its maps, and the scale on which a map's values become colours."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +23,7 @@ _SAME = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
-    """How a map is drawn over an image."""
+    """The way in which a map is drawn over an image."""
 
     cmap: str = ""
     """A colour map of matplotlib; empty: one for maps without a sign, and another for those with one."""
@@ -92,7 +92,7 @@ class Subject:
 
     @property
     def is_right(self) -> bool | None:
-        """Whether the prediction is the truth; None where one of them is unknown."""
+        """Tell whether the prediction is the truth; None where one of them is unknown."""
         return self.predicted == self.truth if self.predicted and self.truth is not None else None
 
 

@@ -1,4 +1,4 @@
-"""What is written around attention maps."""
+"""The text around attention maps."""
 
 from vitcli.figures.attention_style import Norm, Subject
 from vitcli.figures.board import FAINT, INK, RIGHT, WRONG, Line
@@ -39,5 +39,5 @@ def truth_of(subject: Subject) -> str:
 
 
 def legend(*parts: str) -> Line:
-    """What stands below a figure."""
+    """Write the line below a figure."""
     return Line(text=" · ".join(filter(None, parts)), size=15, colour=FAINT)

@@ -1,4 +1,4 @@
-"""How many images each class has."""
+"""Draw how many images each class has."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -29,7 +29,7 @@ _FAMILIES = (
 
 
 def is_east_asian(text: str) -> bool:
-    """Whether a text has Chinese, Japanese or Korean letters."""
+    """Tell whether a text has Chinese, Japanese or Korean letters."""
     return any(east_asian_width(letter) in "WF" for letter in text)
 
 

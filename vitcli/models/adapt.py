@@ -127,7 +127,7 @@ def change_channels(kernels: Tensor, channels: int) -> Tensor:
 
 
 def _order_of_classes(source: Sequence[str], target: Sequence[str]) -> list[int] | None:
-    """Where each of the target's classes is among the source's; None where they are not the same classes."""
+    """Find each of the target's classes among the source's; None where they are not the same classes."""
     if not target or sorted(source) != sorted(target):
         return None
     index = {name: place for place, name in enumerate(source)}
@@ -135,7 +135,7 @@ def _order_of_classes(source: Sequence[str], target: Sequence[str]) -> list[int]
 
 
 def _same_head(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> bool:
-    """Whether two models have the same layers in their heads; their order of classes may differ."""
+    """Tell whether two models have the same layers in their heads; their order of classes may differ."""
     theirs, ours = (
         {key: value.shape for key, value in each.items() if key.startswith(_HEADS)} for each in (weights, fresh)
     )

@@ -1,4 +1,4 @@
-"""What of a pretrained model is trained: all, a part of it, or low-rank changes to its matrices.
+"""Choose what of a pretrained model is trained: all, a part of it, or low-rank changes to its matrices.
 
 The head always is.
 """
@@ -109,5 +109,5 @@ class HeadOnly(nn.Module):
         self._classify = model.classify
 
     def forward(self, features: Tensor) -> Tensor:
-        """What ``VisionTransformer.features`` gives -> logits."""
+        """Turn the output of ``VisionTransformer.features`` into logits."""
         return self._classify(features)

@@ -1,4 +1,4 @@
-"""How other libraries name the parts of a Vision Transformer, and the way from their names to ours and back.
+"""The names that other libraries give the parts of a Vision Transformer, and the way to ours and back.
 
 A format is a table of names. Where it keeps apart what we keep in one ``attention.qkv``, three names of ours that no
 model has stand between: ``attention.q``, ``.k`` and ``.v``, below ``attention.heads.N`` where even heads are apart.

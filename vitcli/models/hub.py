@@ -24,7 +24,7 @@ _HASH_IN_NAME = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
 
 
 def find_entry(name: str) -> PretrainedEntry | None:
-    """What can be fetched by this name: of the table, ``hf:OWNER/NAME[@REVISION]`` or a web address; else None.
+    """Find what can be fetched by this name: of the table, ``hf:OWNER/NAME[@REVISION]`` or a web address; else None.
 
     Raises:
         UsageError: it begins like one of the latter, and is none.
@@ -173,7 +173,7 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
 
 
 def _fetch_if_there(entry: PretrainedEntry, file: str, revision: str | None) -> None:
-    """What lies beside weights tells more about them; not every repository has it."""
+    """Fetch a file beside the weights that tells more about them; not every repository has it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 

@@ -15,7 +15,7 @@ CLIP: tuple[Colour, Colour] = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traits:
-    """What there is to know about a model besides its tensors; None: not known."""
+    """The facts about a model besides its tensors; None: not known."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of ModelConfig."""

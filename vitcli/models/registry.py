@@ -121,7 +121,7 @@ def listed_config(name: str) -> ModelConfig:
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """How many weights a model has, without building it."""
+    """Count the weights of a model without building it."""
     width = config.width
     pixels = config.patch_size[0] * config.patch_size[1] * config.in_channels
     embedding = _linear(pixels, width) - width * (not config.patch_bias) + 2 * width * config.input_norm

@@ -1,4 +1,4 @@
-"""What lies beside weights: the configurations that timm, transformers and the CIFAR-10 tutorial write."""
+"""Read the configurations that timm, transformers and the CIFAR-10 tutorial write beside weights."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ _BILINEAR, _BICUBIC = 2, 3
 
 
 def read_traits(file: Path, form: Format) -> Traits:
-    """What the configuration in the folder of a file of weights says; nothing where there is none.
+    """Read the configuration in the folder of a file of weights; nothing where there is none.
 
     Raises:
         ModelError: a configuration is there, but unreadable, or the model is none that we can build.

@@ -67,7 +67,7 @@ class VisionTransformer(nn.Module):
         return self.pool(self._through(last, tokens, self.num_read))
 
     def classify(self, features: Tensor) -> Tensor:
-        """What ``features`` gives -> logits (B, classes); in training with ``heads_apart``, (B, 2, classes) of two heads."""
+        """Turn the output of ``features`` into logits (B, classes); in training with ``heads_apart``, (B, 2, classes) of two heads."""
         logits: Tensor = self.head(features if self.distillation_head is None else features[:, 0])
         if self.distillation_head is None:
             return logits
@@ -124,7 +124,7 @@ class VisionTransformer(nn.Module):
         return frozenset({"class_token", "distillation_token", "registers", "positions"})
 
     def layer_of(self, name: str) -> int:
-        """How far up a parameter stands: 0 the embedding, 1..depth the blocks, depth + 1 the rest."""
+        """Return how far up a parameter stands: 0 the embedding, 1..depth the blocks, depth + 1 the rest."""
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return (
@@ -134,7 +134,7 @@ class VisionTransformer(nn.Module):
         )
 
     def is_head(self, name: str) -> bool:
-        """Whether a parameter belongs to a classifier."""
+        """Tell whether a parameter belongs to a classifier."""
         return name.startswith(("head.", "distillation_head."))
 
     def train(self, mode: bool = True) -> "VisionTransformer":  # noqa: FBT001, FBT002 - as in torch
@@ -159,7 +159,7 @@ class VisionTransformer(nn.Module):
         return torch.cat([self.positions[:, :split], patches], dim=1)
 
     def _through(self, block: nn.Module, *given: Any) -> Tensor:
-        """What a block makes of tokens; with gradient checkpointing (Chen et al. 2016) with the same draws once more."""
+        """Run tokens through a block; gradient checkpointing (Chen et al. 2016) repeats it with the same draws."""
         recomputes = self.grad_checkpointing and self.training and torch.is_grad_enabled()
         output: Tensor = checkpoint(block, *given, use_reentrant=False) if recomputes else block(*given)
         return output

@@ -247,7 +247,7 @@ def _preprocessing(config: ModelConfig, form: Format, known: Traits, guesses: li
 
 
 def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
-    """What a model is used to, where everything is known of its images."""
+    """Return the preprocessing that a model expects, where everything is known of its images."""
     assert traits.colours
     assert traits.interpolation
     assert traits.resize
@@ -272,7 +272,7 @@ def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
 
 
 def _usual_traits(config: ModelConfig, form: Format) -> Traits:
-    """What a format's models mostly expect."""
+    """Return what a format's models mostly expect."""
     if form is TORCHVISION:
         crop = 224 / 256 if config.image_size == (224, 224) else 1.0
         return Traits(colours=IMAGENET, interpolation="bilinear", resize="crop", crop_fraction=crop)

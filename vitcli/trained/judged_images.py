@@ -89,7 +89,7 @@ def _elsewhere(name: str, before: DataConfig) -> DataConfig:
 
 
 def _moved(file: Path, folder: Path, to: Path) -> str:
-    """Where a file in one folder is in another; empty where it is not."""
+    """Find a file of one folder in another; empty where it is not there."""
     there = to / file.relative_to(folder) if file.is_relative_to(folder) else None
     return str(there) if there and there.is_file() else ""
 
@@ -106,7 +106,7 @@ def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit)
 
 
 def _what_is_left(held_out: set[str | int], dataset: Dataset) -> str:
-    """How many of the images that were held out are still there."""
+    """Count how many of the images that were held out are still there."""
     gone = len(held_out.difference(dataset.names("train")))
     if not gone:
         return "what was held out then still is"

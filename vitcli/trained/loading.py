@@ -1,4 +1,4 @@
-"""From what a user calls a model (nothing, a run, a file, pretrained weights) to a model that is ready for use."""
+"""Load a model by what a user calls it: nothing, a run, a file, pretrained weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -40,7 +40,7 @@ class LoadedModel:
 
     @cached_property
     def precision(self) -> Precision:
-        """What to compute in: as training was told, or did on this machine, else what is faster here."""
+        """The precision to compute in: as training was told, or did on this machine, else what is faster here."""
         provenance = self.checkpoint.provenance
         return choose_precision(
             self.model,
@@ -59,13 +59,13 @@ class LoadedModel:
 
     @property
     def data(self) -> DataConfig:
-        """How the data set was read that it was trained on; the defaults where that is not known."""
+        """The settings of the data set that it was trained on; the defaults where they are not known."""
         known = self.checkpoint.provenance.get("data", {})
         return DataConfig(**{each.name: known[each.name] for each in fields(DataConfig) if each.name in known})
 
     @property
     def to_input(self) -> InputTransform:
-        """From uint8 batches on the device to model input."""
+        """The transform from uint8 batches on the device to model input."""
         return InputTransform(self.checkpoint.preprocessing, self.device)
 
 
@@ -143,7 +143,7 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
 
 
 def names_of(models: Sequence[LoadedModel]) -> str:
-    """What models that are averaged are called."""
+    """Name models that are averaged."""
     return ", ".join(model.name for model in models)
 
 

@@ -1,4 +1,4 @@
-"""How a model is computed on this machine: in which precision, and compiled or not.
+"""Choose the precision in which a model is computed on this machine.
 
 What ``auto`` comes to is measured once per machine, model and kind of work, and remembered beside the data sets, so that
 the same seed gives the same result; a run also records it, and what it recorded counts for its own checkpoints. Where
@@ -34,7 +34,7 @@ def choose_precision(
     batch: int = _INFERENCE_BATCH,
     recorded: Mapping[str, Any] | None = None,
 ) -> Precision:
-    """What to compute in: as asked for; else as the model's own run did on this machine; else what is faster here.
+    """Choose a precision: as asked for; else as the model's own run did on this machine; else the faster one here.
 
     Args:
         model: on its device.
@@ -86,7 +86,7 @@ def seconds_by_precision(model: VisionTransformer, work: Work, dtype: str, batch
 
 
 def question_about(model: VisionTransformer, work: Work) -> dict[str, Any]:
-    """What the speed of a model depends on, here, for ``measured_once``."""
+    """Describe what the speed of a model depends on, here, for ``measured_once``."""
     settings = {name: value for name, value in asdict(model.config).items() if name not in _NO_MATTER_OF_SPEED}
     question: dict[str, Any] = {
         "work": work,

@@ -38,7 +38,7 @@ from vitcli.training.teacher import Teacher, load_teacher
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Earlier:
-    """What an earlier run has settled, as far as the training that is assembled takes it over."""
+    """The decisions of an earlier run that the training takes over."""
 
     architecture: ModelConfig | None = None
     preprocessing: Preprocessing | None = None
@@ -57,7 +57,7 @@ NOTHING = Earlier()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Beginning:
-    """What does not need decoded images."""
+    """The part of a training that does not need decoded images."""
 
     config: TrainConfig
     """With the architecture's name."""
@@ -179,7 +179,7 @@ class Training:
 
     @property
     def distillation(self) -> Distillation | None:
-        """How the teacher teaches, if there is one."""
+        """The loss by which the teacher teaches, if there is one."""
         if self.teacher is None:
             return None
         return self.teacher.distillation(self.config, self.model.config, self.data.preprocessing)

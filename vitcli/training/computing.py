@@ -1,4 +1,4 @@
-"""How training computes on this machine: in which precision, compiled or not, and in how many micro-batches."""
+"""Decide how training computes on this machine: in which precision, compiled or not, and in how many micro-batches."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -39,7 +39,7 @@ _HEAD_ALONE = "a head alone is trained, on features that are computed once"
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
-    """How one run computes."""
+    """The way in which one run computes."""
 
     training: Precision
     inference: Precision
@@ -54,7 +54,7 @@ class Computing:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What was chosen, and where: for the run and its checkpoints."""
+        """The choices and the machine, for the run and its checkpoints."""
         return {
             "training": self.training.name,
             "inference": self.inference.name,
@@ -130,7 +130,7 @@ def choose_computing(
 
 
 def will_shard(config: TrainConfig, processes: Processes) -> bool:
-    """Whether each process is to hold a part of the model; a head alone is small."""
+    """Tell whether each process is to hold a shard of the model; a head alone is small."""
     return config.run.shard and processes.size > 1 and not config.sees_images_once
 
 
@@ -143,7 +143,7 @@ def _some_blocks(model: VisionTransformer) -> VisionTransformer:
 def training_precision(
     model: VisionTransformer, config: TrainConfig, *, recorded: Mapping[str, Any] | None = None, processes: int = 1
 ) -> Precision:
-    """What training computes in; a head alone is too small to gain from anything but float32."""
+    """Choose the precision of training; a head alone is too small to gain from anything but float32."""
     amp = "off" if config.run.amp == "auto" and config.sees_images_once else config.run.amp
     dtype, batch = config.run.amp_dtype, _batch(config, processes)
     return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
@@ -201,7 +201,7 @@ def _compiles(
     recorded: Mapping[str, Any] | None,
     processes: int,
 ) -> bool:
-    """Whether the model is to be compiled: that was asked for, or pays; a head alone is not worth it."""
+    """Tell whether to compile the model: that was asked for, or pays; a head alone is not worth it."""
     asked, device = config.run.compile, next(model.parameters()).device
     if asked == "off" or config.sees_images_once:
         return False

@@ -105,7 +105,7 @@ def summed_up(results: Sequence[TrainResult]) -> FoldsResult:
 
 
 def _each_warning_once(emit: Emit) -> Emit:
-    """What is said of the first fold is not said again of the others."""
+    """Pass on each warning once, not again for every fold."""
     said: set[str] = set()
 
     def pass_on(event: Event) -> None:

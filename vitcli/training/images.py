@@ -115,7 +115,7 @@ def _unreadable(dataset: Dataset, part: Part, prepared: PreparedSplit) -> list[s
 
 
 def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emit: Emit) -> Tensor | None:
-    """What mistakes about each class cost, (K,): by their numbers, or as a file says."""
+    """Weigh mistakes about each class, (K,): by their numbers, or as a file says."""
     if not kind:
         return None
     if kind in {"balanced", "effective"}:
@@ -148,7 +148,7 @@ def _weights_of_file(name: str) -> dict[str, float]:
 def geometries(
     facts: Facts, config: TrainConfig, image_size: Size, *, source: Preprocessing | None
 ) -> tuple[Geometry, Geometry]:
-    """How files become arrays for evaluation, and for training."""
+    """Decide how files become arrays for evaluation, and for training."""
     if native := facts.native_geometry:
         return native, native
     geometry = _geometry_of_photos(config.data, image_size, facts.channels, source)
@@ -158,7 +158,7 @@ def geometries(
 def _geometry_of_photos(
     config: DataConfig, size: Size, channels: Literal[1, 3], source: Preprocessing | None
 ) -> Geometry:
-    """How photos become the model's size: as configured, else as the weights were used to, else by a centre crop."""
+    """Decide how photos become the model's size: as configured, else as the weights expect, else by a centre crop."""
     usual = source.geometry if source else Geometry(size=size, channels=channels, crop_fraction=_CROP_FRACTION)
     resize = usual.resize if config.resize == "auto" else config.resize
     kept = config.crop_fraction or (usual.crop_fraction if usual.resize == "crop" else _CROP_FRACTION)

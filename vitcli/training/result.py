@@ -1,4 +1,4 @@
-"""What a training run came to."""
+"""The result of a training run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class TrainResult:
 
 
 def result_of(run: Run) -> TrainResult:
-    """What a finished run came to."""
+    """Read the result of a finished run."""
     info, metrics = run.info, run.metrics
     return TrainResult(
         run=run.name,

@@ -128,7 +128,7 @@ def _other_data(run: Run, config: TrainConfig) -> DataError:
 
 
 def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: int, emit: Emit) -> None:
-    """Where it goes on, and what is not as it was."""
+    """Tell where training continues, and what has changed."""
     epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
     where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
     emit(Note(text=f"going on with run {run.name} in {where}"))
@@ -154,6 +154,6 @@ def tell_other_versions(run: Run, emit: Emit) -> None:
 
 
 def _learning_rate(config: OptimConfig, steps_per_epoch: int, step: int) -> float:
-    """Of a step; of the last one, where the training has fewer."""
+    """Compute the learning rate of a step; of the last one, where the training has fewer."""
     last = config.epochs * steps_per_epoch - 1
     return learning_rate_factor(config, steps_per_epoch)(min(step, last)) * config.peak_lr

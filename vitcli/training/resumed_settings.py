@@ -54,7 +54,7 @@ def stored_settings(run: Run) -> TrainConfig:
 
 
 def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool = True) -> TrainConfig:
-    """Those of a run, with what may be different.
+    """Merge the settings of a run with those that may differ.
 
     Raises:
         UsageError: what is asked for would make it another run.

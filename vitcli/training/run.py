@@ -94,7 +94,7 @@ def _new_run(training: Training) -> Run:
 
 
 def stored_split(training: Training) -> dict[str, Any]:
-    """Which images were held out, and which are not used, as a run keeps it."""
+    """List which images were held out, and which are not used, as a run keeps it."""
     dataset = training.dataset
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return {**stored_plan(training.plan, dataset), "skipped": training.data.skipped, "left_out": left_out}

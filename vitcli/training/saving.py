@@ -1,4 +1,4 @@
-"""What training hands over is written while it goes on."""
+"""Write checkpoints, states and metrics while training continues."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -64,7 +64,7 @@ class RunSaver:
 
     @property
     def seconds(self) -> float:
-        """That the run has taken, those before it was resumed included."""
+        """The time that the run has taken, before it was resumed included."""
         return time.perf_counter() - self._began
 
     def save_epoch(self, state: State) -> None:
@@ -76,7 +76,7 @@ class RunSaver:
         self._in_background(self._write_step, state)
 
     def publish(self, state: State) -> None:
-        """What follows from a state: ``best`` if it is, one of its own every ``save_every`` epochs, and the metrics.
+        """Write what follows from a state: ``best`` if it is, one of its own every ``save_every`` epochs, and the metrics.
 
         It comes after the state, and once more when a run is resumed that was killed in between.
         """
@@ -125,7 +125,7 @@ class RunSaver:
         return writing_in(self.run.path, fault=RunError, what_then=then)
 
     def _has_better(self, record: Mapping[str, Any]) -> bool:
-        """Whether the best checkpoint is at least as good, as it is where a run went back to an earlier state."""
+        """Tell whether the best checkpoint is at least as good, as it is where a run went back to an earlier state."""
         try:
             kept = load_checkpoint(self.run.best_checkpoint).provenance
             return bool((kept["val_accuracy"], -kept["val_loss"]) >= (record["val_accuracy"], -record["val_loss"]))
@@ -156,7 +156,7 @@ class RunSaver:
 
 
 class NoSaver:
-    """Of several processes that train together, only the first one keeps anything."""
+    """A saver that keeps nothing: of several processes that train together, only the first one saves."""
 
     backbone: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -168,6 +168,6 @@ class NoSaver:
 
 
 def resume_command(run: Run, config: TrainConfig) -> str:
-    """What goes on with a run; its name is enough where runs usually are."""
+    """Return the command that resumes a run; its name is enough where runs usually are."""
     is_usual = config.run.output_dir == RunConfig().output_dir
     return f"vit train --resume {run.name if is_usual else run.path}"

@@ -1,4 +1,4 @@
-"""From what a user asked for to the whole configuration of a training run, and its data set."""
+"""Settle a training: from a user's settings to the whole configuration and its data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

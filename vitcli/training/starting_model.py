@@ -71,7 +71,7 @@ def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> Vis
 
 
 def _set_up(model: VisionTransformer, config: TrainConfig) -> None:
-    """What is trained, and from what each head learns."""
+    """Mark what is trained, and tell each head from what it learns."""
     model.heads_apart = bool(config.teacher.name)
     model.grad_checkpointing = config.run.grad_checkpointing  # a way of computing is no part of the architecture
     if config.optim.lora:
@@ -81,7 +81,7 @@ def _set_up(model: VisionTransformer, config: TrainConfig) -> None:
 
 
 def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelConfig, Preprocessing | None]:
-    """What ``starting_model`` would build, without fetching anything, or reading pretrained weights that have a name.
+    """Describe what ``starting_model`` would build, without fetching anything or reading named pretrained weights.
 
     Returns:
         The architecture; what the weights are used to that training starts from, if any.

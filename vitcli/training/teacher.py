@@ -41,13 +41,13 @@ class Teacher:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run keeps of it: resuming demands the same weights, and computes alike on the same machine."""
+        """The part that a run keeps: resuming demands the same weights, and computes alike on the same machine."""
         device = self.order.device
         computed = {"inference": self.precision.name, "machine": fingerprint(device)}
         return {"name": self.name, "weights": self.weights, "computed": computed}
 
     def distillation(self, config: TrainConfig, student: ModelConfig, seen: Preprocessing) -> Distillation:
-        """How a student learns from it.
+        """Build the loss by which a student learns from it.
 
         Args:
             config: of the training.
@@ -110,7 +110,7 @@ def load_teacher(
 
 
 class _Shown:
-    """From the student's input to the teacher's logits of the student's classes."""
+    """The way from the student's input to the teacher's logits of the student's classes."""
 
     def __init__(self, teacher: Teacher, seen: Preprocessing) -> None:
         self.teacher = teacher
@@ -139,7 +139,7 @@ class _Shown:
 
 
 def _order(name: str, known: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where each class that is wanted is among those that are known.
+    """Find each class that is wanted among those that are known.
 
     Raises:
         ModelError: they are not the same.
@@ -156,7 +156,7 @@ def _same_classes(known: Sequence[str]) -> str:
 
 
 def _fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Of names and values."""
+    """Hash names and values."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())

@@ -1,1 +1,1 @@
-"""What each subcommand does, as plain typed functions: settings in, result out. They never print."""
+"""The functions behind the subcommands: settings in, typed results out. They never print, and none imports another."""

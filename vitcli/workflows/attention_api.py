@@ -77,7 +77,7 @@ def attention_map(
 
 
 def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:
-    """What the model sees, (C, H, W), on its device."""
+    """Convert an image to what the model sees, (C, H, W), on its device."""
     if isinstance(image, Tensor) and image.ndim != 3:
         raise UsageError(f"one image is (C, H, W), and not {tuple(image.shape)}", hint="call it for each")
     if isinstance(loaded, VisionTransformer):

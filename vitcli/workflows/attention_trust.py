@@ -20,7 +20,7 @@ from vitcli.trained.loading import LoadedModel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trust:
-    """What was found, and where it is kept."""
+    """The findings, and where they are kept."""
 
     model: str
     checkpoint: Path

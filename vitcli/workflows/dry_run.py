@@ -112,7 +112,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
 
 
 def _without_what_is_left_out(emit: Emit) -> Emit:
-    """What is bad is reported in the end, so warnings about it on the way are of no use."""
+    """Hide warnings about bad images, which the report lists in the end."""
     return lambda event: None if isinstance(event, LeftOut) else emit(event)
 
 

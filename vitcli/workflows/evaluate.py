@@ -185,7 +185,7 @@ def _logits(
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:
-    """Where numbers are stored: in the run of one model, in the cross-validation whose finished folds these are."""
+    """Find the folder for the numbers: in the run of one model, or in the cross-validation whose finished folds these are."""
     runs = [model.run for model in models if model.run]
     if len(models) == 1:
         return runs[0].path if runs else None

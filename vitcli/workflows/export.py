@@ -25,7 +25,7 @@ _EXPORTED = {"config.json", "model.safetensors", "preprocessor_config.json"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportResult:
-    """What was written."""
+    """The files that were written."""
 
     model: str
     format: str
@@ -86,7 +86,7 @@ def export(
 
 
 def _place(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
-    """What to write; only what an earlier export wrote may be there, and only with ``overwrite``."""
+    """Decide what to write; only what an earlier export wrote may be there, and only with ``overwrite``."""
     path = (output or _usual_place(entry, loaded)).expanduser().resolve()
     if path.is_dir() and not entry.is_folder:
         path /= entry.name

@@ -1,4 +1,4 @@
-"""Which learning rate suits: a range test, on the data and the model that training would use."""
+"""Find a learning rate: a range test, on the data and the model that training would use."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

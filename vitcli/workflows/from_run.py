@@ -82,7 +82,7 @@ def _start_again(
 
 
 def _architecture(run: Run, stored: TrainConfig, config: TrainConfig, facts: Facts) -> ModelConfig | None:
-    """That of the run, with what is changed, for the data's channels and classes; None: another model is asked for."""
+    """Return the run's architecture with the changes, for the data's channels and classes; None: another model is asked for."""
     if config.model.name != stored.model.name:
         return None
     before = stored.model.changes

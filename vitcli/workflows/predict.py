@@ -185,7 +185,7 @@ def _mean_probabilities(
     good: Sequence[int],
     parts: MicroBatches,
 ) -> Tensor:
-    """Of the images that could be read, (B, K), on the CPU."""
+    """Average the models' probabilities of the images that could be read, (B, K), on the CPU."""
     first = models[0].checkpoint.classes
     total = torch.zeros(len(good), len(first))
     for model in models:

@@ -45,7 +45,7 @@ _NO_CHANGE = {*_MIXING, "feature_views"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """What was found, and where it is drawn."""
+    """The findings, and where they are drawn."""
 
     dataset: str
     recipe: str
@@ -154,7 +154,7 @@ def changes(config: AugmentConfig) -> dict[str, Any]:
 
 
 def in_words(config: AugmentConfig) -> list[str]:
-    """Which augmentations are on, and which of them a picture of single images cannot show."""
+    """Name the augmentations that are on, and those that a picture of single images cannot show."""
     found = changes(config)
     single = [f"{name} {_value(value)}" for name, value in found.items() if name not in _NO_CHANGE]
     mixing = [f"{name} {_value(found[name])}" for name in _MIXING if name in found]

@@ -91,14 +91,14 @@ def in_order(passed_over: PassedOver, folder: Path) -> dict[str, tuple[str, ...]
 
 
 def has_split_folders(folder: Path) -> bool:
-    """Whether there is a ``train/`` with class subfolders in it; those of ``train_images/`` may be scenes or patients."""
+    """Tell whether there is a ``train/`` with class subfolders in it; those of ``train_images/`` may be scenes or patients."""
     named = [path for path in _subfolders(folder) if not path.name.lower().endswith(("images", "data"))]
     train = [path for path in named if split_of(path.name) == "train"]
     return any(len(_subfolders(_inner(path))) > 1 for path in train)
 
 
 def has_class_folders(folder: Path) -> bool:
-    """Whether there are at least two subfolders with images in them."""
+    """Tell whether there are at least two subfolders with images in them."""
     return sum(any(True for _ in _image_names(os.fspath(path), {})) for path in _subfolders(folder)) > 1
 
 
@@ -128,7 +128,7 @@ def _image_names(folder: str, passed_over: PassedOver) -> Iterator[str]:
 
 
 def _kind(entry: "os.DirEntry[str]") -> str:
-    """What a file is that is passed over."""
+    """Name the kind of a file that is passed over."""
     if entry.is_symlink() and not entry.is_file():
         return "linked folders" if entry.is_dir() else "linked to nothing"
     return Path(entry.name).suffix.lower() or "without an ending"
@@ -229,7 +229,7 @@ def _loose_images(root: Path) -> list[Path]:
 
 
 def _mind_common_subfolders(root: Path, emit: Emit) -> None:
-    """Where each class has the same subfolders, these may be the classes."""
+    """Warn if each class has the same subfolders, because these may be the classes."""
     folders = _subfolders(root)
     common = {frozenset(path.name for path in _subfolders(_inner(folder))) for folder in folders}
     names = sorted(next(iter(common)))
@@ -293,6 +293,6 @@ def _plain(name: str) -> str:
 
 
 def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether the shorter of two paths is the end of the longer."""
+    """Tell whether the shorter of two paths is the end of the longer."""
     length = min(len(one), len(other))
     return length == 0 or tuple(one[-length:]) == tuple(other[-length:])

@@ -76,7 +76,7 @@ def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = Fa
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file of an archive is of use here: images and tables are; hidden files, TFRecords and models are not."""
+    """Tell whether a file of an archive is of use: images and tables are; hidden files, TFRecords and models are not."""
     path = PurePosixPath(name)
     is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return not is_hidden and path.suffix.lower() not in _UNWANTED

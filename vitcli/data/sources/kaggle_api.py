@@ -56,7 +56,7 @@ def storage_address(reference: KaggleReference, credentials: Credentials | None)
 
 
 def no_credentials(reference: KaggleReference) -> DataError:
-    """What to say to those who have none, and need some."""
+    """Build the error for those who have no credentials, and need some."""
     return DataError(
         f"Kaggle wants to know who asks for {reference}, and there are no credentials in {PLACES}",
         hint=f"make a token at {TOKEN_ADDRESS} and save it as ~/.kaggle/access_token",
@@ -185,7 +185,7 @@ def _retry_after(error: Any) -> str:
 
 
 def _quote(error: Any, credentials: Credentials | None) -> str:
-    """What Kaggle says to it, fit for a terminal and without secrets; may be empty."""
+    """Quote Kaggle's answer, fit for a terminal and without secrets; may be empty."""
     text = str(_body(error).get("message", ""))
     for secret in (credentials.token, credentials.key) if credentials else ():
         text = text.replace(secret, "***") if secret else text

@@ -58,7 +58,7 @@ def find_credentials(emit: Emit = ignore) -> Credentials | None:
 
 
 def _notebook_token() -> Credentials | None:
-    """What a notebook on Kaggle is given; it is good for nothing without the proxy that comes with it."""
+    """Read the token of a notebook on Kaggle; it is good for nothing without the proxy that comes with it."""
     inside = "KAGGLE_KERNEL_RUN_TYPE" in os.environ and "KAGGLE_DATA_PROXY_URL" in os.environ
     path = Path(os.environ.get("KAGGLE_API_V1_TOKEN", ""))
     if not inside or not path.is_file():
@@ -165,7 +165,7 @@ def _text_of(path: Path) -> str:
 
 
 def _is_file(value: str) -> bool:
-    """Whether a token is the path of one; most are too long to be one."""
+    """Tell whether a token is the path of one; most are too long to be one."""
     try:
         return Path(value).is_file()
     except OSError:

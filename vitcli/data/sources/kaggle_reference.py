@@ -1,4 +1,4 @@
-"""What a data set or a competition of Kaggle is called; standard library only."""
+"""The names and addresses of Kaggle's data sets and competitions; standard library only."""
 
 import re
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class KaggleReference:
 
     @property
     def is_competition(self) -> bool:
-        """Whether there are rules to accept."""
+        """Tell whether there are rules to accept."""
         return not self.owner
 
     @property
@@ -59,7 +59,7 @@ class KaggleReference:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address of Kaggle's website."""
+    """Tell whether a text is an address of Kaggle's website."""
     return _SITE.match(text) is not None
 
 

@@ -52,7 +52,7 @@ def _ways(content: Any) -> tuple[dict[str, str], ...]:
 
 
 def _key(value: str, way: Mapping[str, str]) -> str:
-    """What a label is called in a map: of 1.0, which programs make of 1 where some are missing, it is mostly 1."""
+    """Return the name of a label in a map: 1.0, which programs make of 1 where some are missing, is mostly 1 there."""
     whole = value.removesuffix(".0")
     return whole if value not in way and whole.isdecimal() else value
 

@@ -108,7 +108,7 @@ def _split_column(table: Table, emit: Emit) -> int | None:
 
 
 def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) -> tuple[int, int]:
-    """Where names and labels are; what was guessed is said."""
+    """Find the columns of names and labels; guesses are said."""
     image = _named_column(table, config.image_column, "--image-column")
     if image is None:
         sample = table.rows[:_SAMPLE]
@@ -214,7 +214,7 @@ def _image_of_row(table: Table, number: int, name: str, index: ImageIndex) -> Pa
 
 
 def _is_for_testing(index: ImageIndex, file: Path) -> bool:
-    """Whether an image is in a folder of images without labels."""
+    """Tell whether an image is in a folder of images without labels."""
     return index.parts[file][0].lower().startswith(_NOT_FOR_TRAINING)
 
 

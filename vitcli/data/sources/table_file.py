@@ -94,7 +94,7 @@ def _decoded(path: Path, emit: Emit) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """What cuts the first line into the most cells; empty: nothing does."""
+    """Find the delimiter that cuts the first line into the most cells; empty: none does."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     cells = {each: len(next(csv.reader([first], delimiter=each), [])) for each in _DELIMITERS}
     best = max(cells, key=lambda each: cells[each])

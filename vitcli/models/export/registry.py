@@ -20,7 +20,7 @@ class ExportEntry:
 
     @property
     def is_folder(self) -> bool:
-        """Whether a folder is written, and not a file."""
+        """Tell whether a folder is written, and not a file."""
         return "." not in self.name
 
 

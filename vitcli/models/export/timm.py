@@ -63,7 +63,7 @@ def write(
 
 
 def _reasons_against(config: ModelConfig) -> list[str]:
-    """What timm's VisionTransformer cannot be."""
+    """List what timm's VisionTransformer cannot be."""
     wrong = {
         "no block has its norms behind (post-norm)": config.block_norm == "post",
         "heads are linear": bool(config.head_width),

@@ -75,7 +75,7 @@ def write(
 
 
 def _reasons_against(config: ModelConfig) -> list[str]:
-    """What ViT and DeiT of transformers cannot be."""
+    """List what ViT and DeiT of transformers cannot be."""
     wrong = {
         "no block has its norms behind (post-norm)": config.block_norm == "post",
         "heads are linear": bool(config.head_width),
