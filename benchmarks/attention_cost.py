@@ -5,7 +5,7 @@
 A plain forward pass of 8 images in inference mode is the unit; methods and forward passes take turns, and medians are
 compared. Then the memory that one batch needs at its peak, beyond weights and input, for the last layer, the last four and
 all, and how much comes with each of the others: it must not be more than a layer's attention probabilities take. Methods
-with gradients also need, once, what a block of which all tokens are read keeps while it is computed anew; of the last block
+with gradients also need, once, what a block of which all tokens are read keeps while it is computed again; of the last block
 they read few. Last, a folder of 500 images is explained from end to end by the command itself, and so are 50: the process
 must need as much memory for both. Memory is what Linux counts for a whole process, which is told to give back at once what
 it frees.
@@ -92,7 +92,7 @@ def measure_memory(name: str, layers: int) -> None:
     model, images = deit_tiny(), torch.randn(BATCH, 3, 224, 224)
     work = calls(model, images, tuple(range(model.config.depth))[-layers:])
     work["forward"]()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     before = megabytes("VmRSS")
     work[name]()
     print(megabytes("VmHWM") - before)

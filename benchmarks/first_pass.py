@@ -2,7 +2,7 @@
 
     uv run python benchmarks/first_pass.py
 
-torchvision's is ImageFolder, RandomResizedCrop(384), ToTensor, Normalize, anew in every epoch. Ours decodes every photo
+torchvision's is ImageFolder, RandomResizedCrop(384), ToTensor, Normalize, again in every epoch. Ours decodes every photo
 once (with simplejpeg if it is installed, an extra), for a model of 384 pixels, and writes a file of bytes that later epochs take their batches from (before
 augmentation, which benchmarks/augmentation.py measures). Both on one core; printed are the medians of alternating
 passes, in images/s, and their ratios (above 1: ours is faster).

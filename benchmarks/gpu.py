@@ -138,7 +138,7 @@ def outcome(part: Part, options: argparse.Namespace, *, work: Path, limit: float
 
 
 def run_parts(options: argparse.Namespace, write: Callable[[Path, Any], None]) -> dict[str, Any]:
-    """Run the parts that are asked for, and write the file anew after each."""
+    """Run the parts that are asked for, and write the file again after each."""
     output: Path = options.output
     known = json.loads(output.read_text(encoding="utf-8"))["parts"] if options.parts and output.exists() else {}
     until = time.monotonic() + 60 * options.minutes

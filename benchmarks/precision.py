@@ -82,7 +82,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     native = "computes in bfloat16" if has_bfloat16(device) else "emulates bfloat16"
     print(f"{describe(device)}, which {native}; torch {torch.__version__}")
-    os.environ["VIT_DATA_DIR"] = tempfile.mkdtemp()  # so that `auto` measures anew
+    os.environ["VIT_DATA_DIR"] = tempfile.mkdtemp()  # so that `auto` measures again
     precisions = {
         name: Precision(device, amp=amp, dtype="bfloat16") for name, amp in (("float32", "off"), ("bfloat16", "on"))
     }

@@ -228,7 +228,7 @@ train casava --find-lr: 'casava' is neither
 train casava --folds 3: 'casava' is neither
 train casava --devices 2: 'casava' is neither
 train ./photso: './photso' is neither
-train file.txt: file.txt is no folder
+train file.txt: file.txt is not a folder
 train kaggle:a/b/c: 'kaggle:a/b/c'
 train . --labels lost.csv: lost.csv
 train --labels lost.csv: lost.csv

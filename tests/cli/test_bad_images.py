@@ -164,7 +164,7 @@ def test_bad_images_are_left_out_and_named_each_time(
 def test_every_mode_gives_the_same_model_bit_by_bit(
     train: Callable[..., Outcome], pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Photos in files, mapped and fetched ahead; in memory; decoded anew for every batch: with some left out."""
+    """Photos in files, mapped and fetched ahead; in memory; decoded again for every batch: with some left out."""
     for where in BAD:
         truncated(pets / where)
     words = ("--on-bad-image", "skip", "--epochs", "2", "--batch-size", "4")

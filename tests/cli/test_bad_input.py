@@ -65,7 +65,7 @@ CASES = [
     # words, what the message names, what the hint says
     pytest.param("train {absent}", "{absent}", "vit datasets", id="a folder that is missing"),
     pytest.param("train {empty}", "{empty} is empty", "subfolder", id="an empty folder"),
-    pytest.param("train {file}", "{file} is no folder", "vit datasets", id="a file for a folder"),
+    pytest.param("train {file}", "{file} is not a folder", "vit datasets", id="a file for a folder"),
     pytest.param("train {flat}", "{flat} has no class subfolders", "subfolder", id="a folder without subfolders"),
     pytest.param("train {one-image}", "'cat'", "at least two", id="one image"),
     pytest.param("train {two-images}", "no class has two different images", "add images", id="one image per class"),
@@ -85,12 +85,12 @@ CASES = [
     pytest.param("train digits --opt adamv", "'adamv'", "'adam", id="an unknown optimiser"),
     pytest.param("train digits --sched cosin", "'cosin'", "'cosine'", id="an unknown schedule"),
     pytest.param("train digits --config {absent}", "{absent}", "", id="a config file that is missing"),
-    pytest.param("train digits --config {broken.toml}", "{broken.toml}", "", id="a config file that is no TOML"),
+    pytest.param("train digits --config {broken.toml}", "{broken.toml}", "", id="a config file that is not TOML"),
     pytest.param("train digits --config {empty}", "{empty}", "", id="a folder for a config file"),
     pytest.param("train digits --config {odd-key.toml}", "'optim.learnrate'", "", id="an unknown key in a file"),
     pytest.param("train digits --config {odd-section.toml}", "'optimm'", "'optim'", id="an unknown section in a file"),
     pytest.param("train digits --lr -0.1", "lr = -0.1", "", id="a negative learning rate"),
-    pytest.param("train digits --lr nan", "lr = nan", "", id="a learning rate that is no number"),
+    pytest.param("train digits --lr nan", "lr = nan", "", id="a learning rate that is not a number"),
     pytest.param("train digits --batch-size 0", "batch_size = 0", "", id="a batch of nothing"),
     pytest.param("train digits --epochs 0", "epochs = 0", "", id="no epochs"),
     pytest.param("train digits --val-fraction 1.5", "val_fraction = 1.5", "", id="more held out than there is"),
@@ -101,7 +101,7 @@ CASES = [
     pytest.param(
         "train digits --model vit-nano-patch4 --image-size 8x15", "8x15", "--image-size 8x16", id="indivisible width"
     ),
-    pytest.param("train digits --image-size wide", "'wide'", "", id="an image size that is no size"),
+    pytest.param("train digits --image-size wide", "'wide'", "", id="an image size that is not a size"),
     pytest.param(
         "train digits --set model.width=50 --set model.num_heads=4",
         "width 50",
@@ -138,7 +138,7 @@ CASES = [
     pytest.param("predict {absent} --model {run}", "{absent}", "", id="an image that is missing"),
     pytest.param("predict {empty} --model {run}", "{empty} has no images", "", id="a folder without images"),
     pytest.param("predict {empty}/*.png --model {run}", "{empty}/*.png", "", id="a pattern that fits nothing"),
-    pytest.param("attention-map {file} --model {run}", "{file}", "", id="a map of what is no image"),
+    pytest.param("attention-map {file} --model {run}", "{file}", "", id="a map of what is not an image"),
     pytest.param("attention-map {absent} --model {run}", "{absent}", "", id="a map of what is missing"),
     pytest.param(
         "attention-map {digit} --model {run} --method rolout", "'rolout'", "'rollout'", id="an unknown method"

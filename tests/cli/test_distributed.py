@@ -112,7 +112,7 @@ def test_a_killed_process_leads_to_a_restart_and_to_the_same_end(
     assert "2 processes" in first
     assert "another process of this training ended" in first
     assert "hint: `vit train --resume" in first
-    assert "going on with run" in first
+    assert "resuming run" in first
     assert second == ""
     assert run.config["run"]["devices"] == 0
 
@@ -179,7 +179,7 @@ def test_the_short_form_trains_stops_at_a_signal_and_one_process_goes_on(
         said += process.stderr.read()
         assert process.wait(60) == 143, said
     assert said.count("stopped by SIGTERM in epoch") == 1
-    assert "hint: `vit train --resume run` goes on" in said
+    assert "hint: `vit train --resume run` continues it" in said
     run = Run(tmp_path / "experiments" / "run")
     assert run.status == "interrupted"
     epochs = len(epochs_of(run.path))

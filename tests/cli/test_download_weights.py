@@ -84,7 +84,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_of_both_kinds(run_cli: Run
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_ctrl_c_keeps_what_has_arrived_and_says_how_to_go_on(
+def test_ctrl_c_keeps_what_has_arrived_and_says_how_to_resume(
     processes: ForkServerContext, data_dir: Path, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_what_has_arrived_and_says_how_to_go_on(
             assert process.exitcode == 130
     said = (tmp_path / "said.txt").read_text()
     assert "stopped by Ctrl-C; what has arrived is kept" in said
-    assert f"hint: `vit download {url}` goes on with it" in said
+    assert f"hint: `vit download {url}` continues it" in said
     assert "Traceback" not in said
     assert any(data_dir.rglob("slow.safetensors.part"))
 

@@ -59,7 +59,7 @@ def test_what_was_exported_can_be_used_and_fine_tuned_again(
     [
         (("--format", "onx"), "did you mean 'onnx'?"),
         (("--format", "transformers"), "transformers has no such model: there, the class token alone is classified"),
-        (("nowhere",), "'nowhere' is no run in"),
+        (("nowhere",), "'nowhere' is not a run in"),
     ],
 )
 def test_what_cannot_be_exported_is_said(

@@ -188,7 +188,7 @@ def test_a_model_without_a_head_is_explained_but_not_asked_for_classes(
         (("--init-from", "weights.pth"), "no such file: weights.pth"),
         (("--train-only", "heads"), "did you mean 'head'?"),
         (("--lora", "2", "--train-only", "norm"), "--train-only and --lora each say what is trained"),
-        (("--head", "mlp"), "--head 'mlp' is no head"),
+        (("--head", "mlp"), "--head 'mlp' is not a head"),
     ],
 )
 def test_what_cannot_be_is_said_at_once(

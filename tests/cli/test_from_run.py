@@ -1,4 +1,4 @@
-"""Runs that are trained anew from an earlier one, and what does not change a bit of any run."""
+"""Runs that are trained again from an earlier one, and what does not change a bit of any run."""
 
 import json
 import os

@@ -67,7 +67,7 @@ def test_terminals_are_known_by_their_variables(environment: dict[str, str], exp
 
 
 def become_kitty(patch: pytest.MonkeyPatch, columns: str = "120") -> tuple[Terminal, Terminal]:
-    """stdout and stderr lead to a kitty; pytest sets streams anew after fixtures, so this is none."""
+    """stdout and stderr lead to a kitty; pytest sets streams again after fixtures, so this is none."""
     for name in TERMINAL:
         patch.delenv(name, raising=False)
     patch.setenv("TERM", "xterm-kitty")

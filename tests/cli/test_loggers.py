@@ -204,7 +204,7 @@ def test_a_logger_that_fails_ends_no_training_and_is_warned_of_once(
     listener = Listener()
     train({"data": {"name": str(shapes)}}, TINY, {"run": {"tensorboard": True}}, emit=listener)
     (said,) = [text for text in warnings_of(listener.events) if "--tensorboard" in text]
-    assert said.startswith("--tensorboard logs no more, and training goes on without it: no ")
+    assert said.startswith("--tensorboard logs no more, and training continues without it: no ")
     found = dict(results(Path("experiments")))
     assert found["run/metrics.json"] == expected["run/metrics.json"]
     assert Run(RUN).status == "finished"
@@ -299,7 +299,7 @@ def test_wandb_without_an_account_is_refused(monkeypatch: pytest.MonkeyPatch, tm
     code = "from vitcli.core.config import RunConfig; from vitcli.training.loggers import require_loggers\n"
     code += "try: require_loggers(RunConfig(wandb=True))\nexcept Exception as error: print(error.message, error.hint)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, stdin=-3)
-    assert done.stdout == "--wandb: nobody is logged in to W&B `wandb login`, or WANDB_MODE=offline\n"
+    assert done.stdout == "--wandb: you are not logged in to W&B `wandb login`, or WANDB_MODE=offline\n"
 
 
 def test_nothing_is_logged_unasked(trained_run: Path) -> None:

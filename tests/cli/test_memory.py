@@ -260,8 +260,8 @@ def test_a_run_with_auto_goes_on_with_the_parts_that_it_had(shapes: Path) -> Non
     ("words", "said"),
     [
         (("--batch-size", "auto", "--grad-accum-steps", "2"), "both say how a batch is cut"),
-        (("--batch-size", "many"), "'many' is no number of images"),
-        (("--batch-size", "-4"), "'-4' is no number of images"),
+        (("--batch-size", "many"), "'many' is not a number of images"),
+        (("--batch-size", "-4"), "'-4' is not a number of images"),
         (("--batch-size", "0"), "batch_size = 0 is not positive"),
         (("--grad-accum-steps", "-1"), "grad_accum_steps = -1 is negative"),
     ],

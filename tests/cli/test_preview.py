@@ -95,7 +95,7 @@ def test_digits_are_drawn_without_any_option(run_cli: RunCli, tmp_path: Path) ->
         image.load()
         assert image.format == "PNG"
         assert min(image.size) > 300
-    assert run_cli("runs").out == "", "a preview is no run"
+    assert run_cli("runs").out == "", "a preview is not a run"
 
 
 def test_json_is_the_result_and_nothing_else(run_cli: RunCli) -> None:
@@ -184,7 +184,7 @@ def test_pictures_are_shown_where_asked_for(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-kitty")
     monkeypatch.setenv("LINES", "40")
-    assert "\x1b" not in run_cli("preview", shapes).err, "a pipe is no terminal"
+    assert "\x1b" not in run_cli("preview", shapes).err, "a pipe is not a terminal"
     shown = run_cli("preview", shapes, "--show")
     pictures = [path.read_bytes() for path in (tmp_path / "experiments/previews/shapes" / name for name in FIGURES)]
     widths = [inline_images.fitting_columns(png, 120, 40) for png in pictures]
@@ -432,7 +432,7 @@ def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: P
         (("digits", "--set", "augment.flop=1"), "did you mean 'augment.flip'?"),
         (("digits", "--image-size", "9"), "not divisible by patch size"),
         (("digits", "--config", "none.toml"), "no such config file"),
-        (("no/such/folder",), "is no folder"),
+        (("no/such/folder",), "is not a folder"),
         (("digits", "--output", "file"), "is a file"),
         (("digits", "--set", "model.name=vit-nan"), "unknown model"),
         (("digits", "--seed", "-1"), "seed = -1"),

@@ -1,4 +1,4 @@
-"""Runs that go on: what may change, what is refused, and what becomes of faults; kills are in test_resume_killed.py."""
+"""Runs that resume: what may change, what is refused, and what becomes of faults; kills are in test_resume_killed.py."""
 
 import contextlib
 import json
@@ -96,7 +96,7 @@ def test_where_things_are_and_what_computes_may_change(
     free = ("--workers", "1", "--cache", "ram", "--device", "cpu", "--data-dir", "prepared", "--offline")
     outcome = run_cli("train", moved, "--resume", "elsewhere/run", *free, "--save-every", "4")
     assert outcome.code == 0, outcome.err
-    assert "going on with run run in epoch 3" in outcome.err
+    assert "resuming run run in epoch 3" in outcome.err
     found = dict(results(Path("elsewhere")))
     weights = [each["run/checkpoints/last.safetensors"][0] for each in (found, expected)]
     assert weights[0] == weights[1]
@@ -392,7 +392,7 @@ def test_a_disk_that_refuses_a_state_ends_the_run_and_resuming_works_when_there_
             train({"data": {"name": str(shapes)}}, TINY, emit=listen)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "then `vit train --resume run` goes on" in caught.value.hint
+    assert "then `vit train --resume run` continues it" in caught.value.hint
     assert Run(RUN).status == "failed"
     assert not any(RUN.rglob(".*.tmp*"))
     listener = Listener()
@@ -427,7 +427,7 @@ def test_a_full_disk_ends_the_run_and_resuming_works_when_there_is_room(shapes: 
     where: dict[str, Any] = {"run": {"output_dir": str(small_disk)}}
     with pytest.raises(RunError, match=f"the disk of {small_disk}/run is full") as caught:
         train({"data": {"name": str(shapes)}}, TINY, where, emit=listen)
-    assert f"make room there, then `vit train --resume {small_disk}/run` goes on" in caught.value.hint
+    assert f"make room there, then `vit train --resume {small_disk}/run` continues it" in caught.value.hint
     filler.unlink()
     resume(f"{small_disk}/run")
     found = dict(results(small_disk))

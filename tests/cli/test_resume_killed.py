@@ -60,7 +60,7 @@ def results(folder: Path) -> Iterator[tuple[str, Any]]:
     """All that a run leaves behind, by file, to the bit."""
     for path in sorted(folder.rglob("*.safetensors")):
         with safe_open(path, framework="np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dictionary
             words = (file.metadata() or {}).items()
         tensors = {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
         metadata = {name: plain(json.loads(word)) for name, word in words if name != "format"}
@@ -105,7 +105,9 @@ def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
         os.kill(process.pid, signal.SIGINT)
         process.join(60)
         assert process.exitcode == 130
-    assert "stopped by Ctrl-C at once\nhint: `vit train --resume run` goes on" in (tmp_path / "said.txt").read_text()
+    assert (
+        "stopped by Ctrl-C at once\nhint: `vit train --resume run` continues it" in (tmp_path / "said.txt").read_text()
+    )
     run = tmp_path / "experiments" / "run"
     assert any(run.rglob(".*.tmp*"))
     again = processes.Process(target=vit, args=(tmp_path, ("train", "--resume", "run")))

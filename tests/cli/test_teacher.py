@@ -1,4 +1,4 @@
-"""Learning from another model: what it is shown, who may teach, and runs that go on."""
+"""Learning from another model: what it is shown, who may teach, and runs that resume."""
 
 import json
 import shutil
@@ -112,7 +112,7 @@ def test_its_answers_are_in_the_order_of_the_students_classes(teacher: Path) -> 
     ("classes", "said"),
     [
         (("left", "middle", "right"), "does not know every class: 'middle'"),
-        (("left",), "knows what is no class here: 'right'"),
+        (("left",), "knows what is not a class here: 'right'"),
     ],
 )
 def test_other_classes_are_refused_with_the_difference(teacher: Path, classes: tuple[str, ...], said: str) -> None:
@@ -162,7 +162,7 @@ def test_what_cannot_teach_is_refused_before_a_run_is_made(
 ) -> None:
     for words, said in [
         (("digits", "--teacher", teacher), "does not know every class: '0', '1', '2', '3', '4' ..."),
-        ((shapes, "--teacher", "nobody"), "'nobody' is no run"),
+        ((shapes, "--teacher", "nobody"), "'nobody' is not a run"),
         ((shapes, "--teacher", teacher, "--distillation-alpha", "1.5"), "alpha = 1.5 is not in (0, 1]"),
         ((shapes, "--teacher", teacher, "--distillation-temperature", "0"), "temperature = 0.0 is not positive"),
         ((shapes, "--teacher", teacher, "--distillation", "mild"), "'mild' is not one of auto, soft, hard"),
@@ -215,7 +215,7 @@ def test_a_dry_run_takes_its_steps_with_the_teacher(run_cli: RunCli, shapes: Pat
     assert outcome.code == 0, outcome.err
 
 
-# going on
+# resuming
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def stopped(shapes: Path, teacher: Path) -> tuple[dict[str, Any], Path]:
 def test_a_student_goes_on_to_the_bit_wherever_its_teacher_is_now(stopped: tuple[dict[str, Any], Path]) -> None:
     expected, folder = stopped
     moved = folder.rename("elsewhere")
-    with pytest.raises(VitError, match="is no run"):
+    with pytest.raises(VitError, match="is not a run"):
         resume("run")
     resume("run", taught_by(moved))
     found = dict(results(Path("experiments")))

@@ -224,7 +224,7 @@ def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_config_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"broken\.toml is no TOML file"):
+    with pytest.raises(UsageError, match=r"broken\.toml is not a TOML file"):
         load_config_file(path)
 
 

@@ -107,7 +107,7 @@ def test_a_file_that_changed_under_way_starts_again(
     asked = len(server.ranges)
     fetch_file(address(server), path)
     assert path.read_bytes() == OTHER
-    requests = 1 if knows_if_range else 2  # to go on; it is answered with the whole file, or has to be asked for
+    requests = 1 if knows_if_range else 2  # to continue; it is answered with the whole file, or has to be asked for
     assert len(server.ranges) == asked + requests + (not across_calls)
 
 
@@ -170,7 +170,7 @@ def test_a_long_wait_is_said(server: Kaggle, path: Path, monkeypatch: pytest.Mon
     events: list[Any] = []
     fetch_file(address(server), path, emit=events.append)
     assert 7.0 in waited
-    assert Note(text="the transfer of birds.zip was interrupted; it goes on in 7 s") in events
+    assert Note(text="the transfer of birds.zip was interrupted; it continues in 7 s") in events
 
 
 def test_waits_grow_and_what_a_server_asks_for_has_a_bound() -> None:

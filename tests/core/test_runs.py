@@ -96,7 +96,7 @@ def test_what_is_no_run_is_never_replaced(tmp_path: Path, kind: str, overwrite: 
         path.touch()
     else:
         path.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="is no run"):
+    with pytest.raises(RunError, match="is not a run"):
         create(path, overwrite=overwrite)
     assert path.is_symlink() or path.is_file() or names_in(path) == ["dear.jpg"]
 
@@ -107,7 +107,7 @@ def test_a_free_name_is_free(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="absent is no run") as caught:
+    with pytest.raises(RunError, match="absent is not a run") as caught:
         Run(tmp_path / "absent")
     assert "vit runs" in caught.value.hint
 

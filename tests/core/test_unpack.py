@@ -172,7 +172,7 @@ def test_links_and_devices_are_passed_over_and_that_is_said(tmp_path: Path, kind
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
-    """A link, and then a member below it: the folder is made anew, and what the link led to stays as it is."""
+    """A link, and then a member below it: the folder is made again, and what the link led to stays as it is."""
     outside = tmp_path / "outside"
     outside.mkdir()
     archive = tmp_path / "birds.zip"

@@ -1,4 +1,4 @@
-"""Photos decoded into memory, into a file, or anew for every batch: the same images, whichever it is."""
+"""Photos decoded into memory, into a file, or again for every batch: the same images, whichever it is."""
 
 import os
 import shutil
@@ -183,7 +183,7 @@ def test_what_fits_nowhere_is_streamed_and_that_is_said(photos: Path, tmp_path: 
     (said,) = warnings_of(events)
     assert "decoded train images take 12.1 kB" in said
     assert "free are 1.0 kB in" in said
-    assert "decoded anew in every epoch" in said
+    assert "decoded again in every epoch" in said
     assert "--data-dir" in said
     assert not isinstance(split.images, Tensor)
     assert files_below(tmp_path / "data") == ["facts-1.json"]
@@ -199,7 +199,7 @@ def test_what_does_not_fit_on_the_disk_goes_into_memory_which_is_said_once(photo
     assert isinstance(split.images, Tensor)
     assert warnings_of(events) == []
     (said,) = [event.text for event in events if isinstance(event, Note)]
-    assert "they are kept in memory, and decoded anew for the next run" in said
+    assert "they are kept in memory, and decoded again for the next run" in said
     assert files_below(tmp_path / "data") == ["facts-1.json"]
 
 

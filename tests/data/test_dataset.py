@@ -275,7 +275,7 @@ def test_an_unknown_name_comes_with_the_nearest_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["some/where", "~/no-such-folder-here", "/no/such/folder"])
 def test_a_path_that_is_not_there_is_no_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         open_dataset(DataConfig(name=name), directory=tmp_path)
 
 

@@ -165,13 +165,13 @@ def test_many_missing_classes_are_counted(image_folder: ImageFolder, tmp_path: P
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="absent is no folder"):
+    with pytest.raises(DataError, match="absent is not a folder"):
         read(tmp_path / "absent")
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="file is no folder"):
+    with pytest.raises(DataError, match="file is not a folder"):
         read(tmp_path / "file")
 
 

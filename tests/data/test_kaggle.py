@@ -230,9 +230,9 @@ def test_without_credentials_a_data_set_may_be_open_to_all(server: Kaggle, folde
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("{", "is no JSON"),
-        (f'{{"username": "ada", "key": "{KEY}"', "is no JSON"),
-        ([KEY], "is no JSON object"),
+        ("{", "is not JSON"),
+        (f'{{"username": "ada", "key": "{KEY}"', "is not JSON"),
+        ([KEY], "is not a JSON object"),
         ({"username": "ada"}, 'has no "key"'),
         ({"key": KEY}, 'has no "username"'),
         ({"username": "ada", "key": ""}, 'has no "key"'),

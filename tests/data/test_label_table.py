@@ -406,7 +406,7 @@ def test_labels_that_a_program_wrote_with_a_point_are_those_of_the_map(photos: P
     [
         ('{"cat": "Cat"}', "lacks a name for 1 of 2 labels: dog$"),
         ('{"cat": "pet", "dog": "pet"}', "calls several labels 'pet': cat, dog"),
-        ("7", "is no map from labels to names"),
+        ("7", "is not a map from labels to names"),
     ],
 )
 def test_what_is_wrong_with_a_label_map_is_said(photos: Path, tmp_path: Path, label_map: str, message: str) -> None:
@@ -416,7 +416,7 @@ def test_what_is_wrong_with_a_label_map_is_said(photos: Path, tmp_path: Path, la
 
 
 def test_a_file_that_is_no_text_is_no_table(photos: Path) -> None:
-    with pytest.raises(DataError, match="is no text"):
+    with pytest.raises(DataError, match="is not text"):
         read(photos, b"PK\x03\x04\x00\x00")
 
 

@@ -96,7 +96,7 @@ def files_below(directory: Path) -> list[Path]:
 
 
 def assert_nothing_stays(directory: Path) -> None:
-    """Nothing that would be taken for a download or a prepared data set: a lock, and what to go on with, may stay."""
+    """Nothing that would be taken for a download or a prepared data set: a lock, and what to continue with, may stay."""
     for place in ("downloads", "prepared"):
         names = [path.name for path in (directory / place).glob("*")]
         assert all(name.startswith(".") and name.endswith((".lock", ".archives")) for name in names)

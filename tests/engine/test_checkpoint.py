@@ -127,7 +127,7 @@ def test_a_first_write_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# files that are no checkpoints
+# files that are not checkpoints
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
@@ -170,7 +170,7 @@ def test_garbage_is_refused(tmp_path, content):
 def test_safetensors_of_another_program_are_refused(tmp_path, metadata):
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
-    with pytest.raises(ModelError, match="is no checkpoint of vit") as refusal:
+    with pytest.raises(ModelError, match="is not a checkpoint of vit") as refusal:
         load_checkpoint(path)
     assert refusal.value.hint == "`vit train` writes them"
 

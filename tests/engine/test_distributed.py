@@ -254,7 +254,7 @@ def stop_one(processes):
 
 
 def lose_the_loss(processes):
-    """One process alone has an image that is no number."""
+    """One process alone has an image that is not a number."""
     trainer_module._REPORT_SECONDS = float("inf")  # after the epoch; in the middle of it the first process looks alone
     trainer = build_trainer(processes)
     if processes.rank == 1:

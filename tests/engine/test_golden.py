@@ -1,6 +1,6 @@
 """Loss curves of every reference architecture that any refactor has to reproduce.
 
-Where a change is meant to change them, ``VIT_NEW_GOLDEN=1 pytest tests/engine/test_golden.py`` writes them anew, and the
+Where a change is meant to change them, ``VIT_NEW_GOLDEN=1 pytest tests/engine/test_golden.py`` writes them again, and the
 commit says why. They are computed on a CPU in float32, from what is drawn alike everywhere: uniform numbers of torch's
 generator, and NumPy's. Dropout is off, for torch draws it in another way where it was built without MKL, and so is Muon,
 which computes in bfloat16 where a processor can.

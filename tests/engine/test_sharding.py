@@ -103,7 +103,7 @@ def train_cases(processes):
 
 
 def go_on(processes, folder):
-    """Begin, and leave a state; then go on from that of one process, which ended before its epoch was judged."""
+    """Begin, and leave a state; then resume from that of one process, which ended before its epoch was judged."""
     stop_after(
         build_trainer(processes, shard=True, **RESUMED), 1, None if processes.rank else folder / "of-two.safetensors"
     )

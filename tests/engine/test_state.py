@@ -1,4 +1,4 @@
-"""Trainers that go on from a state that was written and read: to the bit as if they had never stopped."""
+"""Trainers that resume from a state that was written and read: to the bit as if they had never stopped."""
 
 import math
 
@@ -124,7 +124,7 @@ def test_a_state_without_numbers_is_not_saved(tmp_path):
     trainer = trainer_in(tmp_path, optimizer="sgd", lr=1e38, clip_grad=0)
     with pytest.raises(TrainingError):
         trainer.fit()
-    assert trainer.saver.places == [(1, 1)]  # the loss of the second step is the first that is no number
+    assert trainer.saver.places == [(1, 1)]  # the loss of the second step is the first that is not a number
     assert all(tensor.isfinite().all() for tensor in judged_weights(load_state(trainer.saver.path)).values())
 
 

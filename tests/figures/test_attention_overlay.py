@@ -146,7 +146,7 @@ def test_ends_of_the_scale(norm, is_signed, values, low, high) -> None:
 @pytest.mark.parametrize("value", [0.0, 1 / 197, -0.25, 1e-30])
 def test_one_value_everywhere_is_a_flat_veil(norm: str, value: float, *, is_signed: bool) -> None:
     weights = np.full((3, 4), value, dtype=np.float32)
-    weights[0, 0] = np.nextafter(weights[0, 0], np.float32(1)) if value else 0  # rounding is no structure
+    weights[0, 0] = np.nextafter(weights[0, 0], np.float32(1)) if value else 0  # rounding is not a structure
     scale = scale_of(weights, norm, is_signed=is_signed)
     assert scale.is_flat
     assert scale.low == pytest.approx(value)

@@ -69,7 +69,7 @@ def test_the_last_blocks_the_final_norm_and_the_head(number):
 
 @pytest.mark.parametrize("part", ["heads", "last:", "last:0", "last:x", "last:-1", "nrom"])
 def test_a_part_that_does_not_exist_is_refused(part):
-    with pytest.raises(UsageError, match=f"train_only = '{part}' is no part"):
+    with pytest.raises(UsageError, match=f"train_only = '{part}' is not a part"):
         OptimConfig(train_only=part)
 
 

@@ -145,7 +145,7 @@ def test_harmless_extras_are_left_over_and_told(tmp_path):
 
 
 def test_positions_that_are_no_square_grid_are_refused(tmp_path):
-    with pytest.raises(ModelError, match="8 positions are no square grid"):
+    with pytest.raises(ModelError, match="8 positions are not a square grid"):
         read_foreign(saved(tmp_path, timm_weights(pos_embed=torch.zeros(1, 8, WIDTH))))
 
 
@@ -233,7 +233,7 @@ def test_names_of_what_can_be_fetched():
     "name", ["hf:OWNER/", "hf:foo bar/baz", "hf:a--b/c..d", "https://[::1/x.pth", "https://h/ä.pth"]
 )
 def test_names_that_cannot_be_fetched_are_refused(name):
-    with pytest.raises(UsageError, match=r"names no repository|is no address"):
+    with pytest.raises(UsageError, match=r"names no repository|is not an address"):
         find_entry(name)
 
 

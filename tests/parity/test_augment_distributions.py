@@ -1,7 +1,7 @@
 """What augmentation draws, against what torchvision draws: the same distributions, by Kolmogorov and Smirnov.
 
 Seeds are fixed, so that a test passes always or never. Each sample is large enough to tell the mistakes from the truth
-that one would make: a ratio drawn evenly and not by its logarithm, a crop pushed inside and not drawn anew.
+that one would make: a ratio drawn evenly and not by its logarithm, a crop pushed inside and not drawn again.
 """
 
 import functools

@@ -47,7 +47,7 @@ def test_patches_as_large_as_objects() -> None:
     assert "--set model.patch_size=8" in text
     assert not told(model=replace(MODEL, patch_size=(8, 8)))
     (text,) = told(model=replace(MODEL, image_size=(14, 14), patch_size=(7, 7)))
-    assert "try a larger --image-size" in text  # 14 pixels are no multiple of 3
+    assert "try a larger --image-size" in text  # 14 pixels are not a multiple of 3
 
 
 def warnings_of(folder: Path, runs: Path, data_dir: Path, **settings) -> list[str]:

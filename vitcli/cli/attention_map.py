@@ -283,5 +283,5 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise UsageError(
-            f"{option} {text!r} is no list of whole numbers", hint=f"for example {option} 0,1,-1"
+            f"{option} {text!r} is not a list of whole numbers", hint=f"for example {option} 0,1,-1"
         ) from None

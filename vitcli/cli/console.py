@@ -27,7 +27,7 @@ _NAMES, _PROSE = 24, 8
 
 
 def stdout() -> Console:
-    """For data; made anew, so that redirections are honoured. Files and pipes get lines as long as they are."""
+    """For data; made again, so that redirections are honoured. Files and pipes get lines as long as they are."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
@@ -37,7 +37,7 @@ def stderr() -> Console:
 
 
 def show_error(error: VitError) -> None:
-    """One line what, one line what to do; a stop that the user asked for is no error."""
+    """One line what, one line what to do; a stop that the user asked for is not an error."""
     console = stderr()
     label = "" if isinstance(error, Interrupted) else "[bold red]error:[/] "
     console.print(label + escape(error.message))

@@ -30,7 +30,7 @@ def download(
             result = download_workflow(name, directory=data_dir, offline=offline, emit=emit)
     except KeyboardInterrupt:
         raise Interrupted(
-            "stopped by Ctrl-C; what has arrived is kept", hint=f"`vit download {name}` goes on with it", exit_code=130
+            "stopped by Ctrl-C; what has arrived is kept", hint=f"`vit download {name}` continues it", exit_code=130
         ) from None
     if as_json:
         print_json(result)

@@ -1,6 +1,6 @@
 """Pictures in the terminal, where it can show them: by kitty's protocol, or iTerm2's.
 
-Both are escape sequences around the PNG file in base64. Multiplexers such as tmux swallow them, and a log is no place
+Both are escape sequences around the PNG file in base64. Multiplexers such as tmux swallow them, and a log is not a place
 for them. https://sw.kovidgoyal.net/kitty/graphics-protocol, https://iterm2.com/documentation-images.html
 """
 

@@ -33,7 +33,7 @@ def live_listener(console: Console) -> Iterator[Emit]:
 
 
 class _Counted(ProgressColumn):
-    """A column that is empty for what nobody can count."""
+    """A column that is empty for what cannot be counted."""
 
     def __init__(self, column: ProgressColumn) -> None:
         super().__init__()

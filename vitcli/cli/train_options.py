@@ -91,7 +91,7 @@ def _head_width(head: str) -> int:
     if head == "linear":
         return 0
     if kind != "mlp" or not width.isdecimal() or not int(width):
-        raise UsageError(f"--head {head!r} is no head", hint="expected: linear, or mlp:WIDTH, for example mlp:512")
+        raise UsageError(f"--head {head!r} is not a head", hint="expected: linear, or mlp:WIDTH, for example mlp:512")
     return int(width)
 
 
@@ -100,7 +100,7 @@ def _batch_size(batch_size: str) -> int | None:
     if batch_size == "auto":
         return None
     if not batch_size.isdecimal():
-        raise UsageError(f"--batch-size {batch_size!r} is no number of images", hint="expected: a number, or auto")
+        raise UsageError(f"--batch-size {batch_size!r} is not a number of images", hint="expected: a number, or auto")
     return int(batch_size)
 
 
@@ -212,7 +212,7 @@ ROWS = (
     _row(_RUN, "run.output_dir", "--output-dir -o", "Folder of all runs.", default=_OWN),
     _row(_RUN, "run.overwrite", "--overwrite", "Replace a run of that name."),
     _command(_RUN, str, "resume", "--resume", "Train on where this run ended, with its own settings."),
-    _command(_RUN, str, "from_run", "--from-run", "Train anew with this run's settings; options change some."),
+    _command(_RUN, str, "from_run", "--from-run", "Train again with this run's settings; options change some."),
     _row(_RUN, "run.save_every", "--save-every", "Keep a checkpoint every so many epochs."),
     _row(_RUN, "run.save_steps", "--save-steps", "Save the state for --resume every so many steps, not only epochs."),
     _row(_RUN, "run.tensorboard", "--tensorboard/--no-tensorboard", "Log curves for TensorBoard."),

@@ -139,13 +139,13 @@ class OptimConfig:
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
         check(self.grad_accum_steps >= 0, f"grad_accum_steps = {self.grad_accum_steps} is negative")
         check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
-        check(0 <= self.lr < float("inf"), f"lr = {self.lr} is no learning rate above 0")
+        check(0 <= self.lr < float("inf"), f"lr = {self.lr} is not a learning rate above 0")
         for name in ("adamw_lr", "layer_decay"):
             check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
         known = ("head", "norm", "bias", "attention", "last:N")
         check(
             self.train_only in {"", *known[:-1]} or re.fullmatch(r"last:[1-9]\d*", self.train_only) is not None,
-            f"train_only = {self.train_only!r} is no part of a model",
+            f"train_only = {self.train_only!r} is not a part of a model",
             did_you_mean(self.train_only, known, otherwise=f"expected: {', '.join(known)}"),
         )
         check(not (self.lora and self.train_only), "lora and train_only both say what is trained", "leave one out")
@@ -320,8 +320,8 @@ class TrainConfig:
                 "turn them off",
             ),
         )
-        for is_so, why, mend in reasons:
-            check(not is_so, f"--feature-views {views} needs features that stay the same, but {why}", mend)
+        for is_so, why, remedy in reasons:
+            check(not is_so, f"--feature-views {views} needs features that stay the same, but {why}", remedy)
         check(
             views == 1 or not self.augment.changes_nothing,
             f"--feature-views {views}: nothing changes the images, so every view would be the same",

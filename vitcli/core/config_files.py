@@ -88,7 +88,7 @@ def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
             f"no such config file: {path}", hint="--config takes a TOML file, --recipe a name of `vit recipes`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML file: {error}") from None
+        raise UsageError(f"{path} is not a TOML file: {error}") from None
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -111,7 +111,7 @@ def layers_of(
     """Turn what was typed into layers of settings: a TOML file, and above it ``--set`` words and flags; None: not given.
 
     Raises:
-        UsageError: no such file, no TOML, or a word that is no assignment.
+        UsageError: no such file, no TOML, or a word that is not an assignment.
     """
     words = parse_assignments(assignments)
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in flags.items()}

@@ -3,11 +3,11 @@
 VitError                what happened, what to do about it, exit code 1
 ├── UsageError          a wrong name, key or value in what the user typed
 ├── DataError           images, labels, splits, downloads
-├── ModelError          a configuration that is no model, a checkpoint that cannot be read
+├── ModelError          a configuration that is not a model, a checkpoint that cannot be read
 ├── RunError            experiment directories
 ├── DeviceError         a device that this machine lacks
-├── TrainingError       training that cannot go on
-├── EndedElsewhere      another process of the same training is gone, or could not go on
+├── TrainingError       training that cannot continue
+├── EndedElsewhere      another process of the same training is gone, or could not continue
 └── Interrupted         Ctrl-C (exit code 130) or SIGTERM (143), after everything was saved
 
 They are raised where the fault is known and turned into a message once, in ``vitcli.cli.app.main``.
@@ -18,7 +18,7 @@ from difflib import get_close_matches
 
 
 class VitError(Exception):
-    """A fault that the user can mend: ``message`` says what, ``hint`` what to type next."""
+    """A fault that the user can fix: ``message`` says what, ``hint`` what to type next."""
 
     exit_code = 1
     usual_hint = ""
@@ -60,7 +60,7 @@ class DeviceError(VitError):
 
 
 class TrainingError(VitError):
-    """Training that cannot go on, for example a loss that is no longer finite."""
+    """Training that cannot continue, for example a loss that is no longer finite."""
 
 
 class EndedElsewhere(VitError):

@@ -49,7 +49,7 @@ class Megabytes:
         self._last = (-1, -1)
 
     def __call__(self, done: int, total: int) -> None:
-        """``done`` of ``total`` bytes are here; 0 in total: nobody knows how many there are."""
+        """``done`` of ``total`` bytes are here; 0 in total: not known."""
         now = (-(-done // 10**6), -(-total // 10**6))
         if total and now != self._last:
             self._last = now
@@ -65,9 +65,9 @@ def fetch_file(
     renew: Callable[[], str] | None = None,
     emit: Emit = ignore,
 ) -> None:
-    """Fetch a file; what a broken transfer left beside it (``.part``) is gone on with, now or next time.
+    """Fetch a file; what a broken transfer left beside it (``.part``) is continued, now or next time.
 
-    It is gone on with only if the file is still the one that was begun, as its ETag or its date tells; they are kept
+    It is continued only if the file is still the one that was begun, as its ETag or its date tells; they are kept
     beside the part (``.part.json``).
 
     Args:
@@ -138,7 +138,7 @@ def seconds_to_wait(failures: int, retry_after: str = "") -> float:
 
 
 class _TransferError(Exception):
-    """A transfer that did not get to its end; the text goes on where the address stops."""
+    """A transfer that did not get to its end; the text continues where the address stops."""
 
     def __init__(
         self, text: str, *, status: int = 0, headers: Message | Mapping[str, str] = MappingProxyType({})
@@ -184,8 +184,8 @@ def _transfer(url: str, part: Part, room: float, report: Megabytes) -> None:
                 _receive(response, part, start, version, room, report)
                 return
         if not done:
-            raise _TransferError("sends a range that nobody asked for")
-    with writing_in(part.path.parent):  # longer than the file, or of another one: begin anew
+            raise _TransferError("sends a range that was not asked for")
+    with writing_in(part.path.parent):  # longer than the file, or of another one: begin again
         part.discard()
     _transfer(url, part, room, report)
 
@@ -248,7 +248,7 @@ def _read(response: Any, most: int) -> bytes:
 def _pause(failures: int, retry_after: str, name: str, emit: Emit) -> None:
     seconds = seconds_to_wait(failures, retry_after)
     if seconds >= _WORTH_SAYING:
-        emit(Note(text=f"the transfer of {name} was interrupted; it goes on in {seconds:.0f} s"))
+        emit(Note(text=f"the transfer of {name} was interrupted; it continues in {seconds:.0f} s"))
     time.sleep(seconds)
 
 

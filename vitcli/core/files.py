@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Write files so that no reader ever sees half of one."""
 
 import csv
 import errno
@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     old file or the new one. When the block fails the temporary file is removed.
 
     Raises:
-        UsageError: ``path`` is there, and is no regular file.
+        UsageError: ``path`` is there, and is not a regular file.
         OSError: the disk is full, or the folder cannot be written; it names ``path``, and no temporary file.
     """
     path = path.resolve()
@@ -65,7 +65,7 @@ def remove_abandoned(folder: Path, *, after: float = _ABANDONED) -> None:
 
     Args:
         folder: to look in.
-        after: seconds without a write; 0, where nobody else can be writing.
+        after: seconds without a write; 0, where no other process can be writing.
     """
     for path in folder.glob(".*-*.tmp*"):
         with suppress(OSError):  # somebody else was quicker, or still has it open
@@ -94,7 +94,7 @@ def writing_in(
         is_full = error.errno in _FULL
         raise fault(
             f"the disk of {folder} is full: {reason}" if is_full else f"{folder} cannot be written: {reason}",
-            hint=f"{'make room there' if is_full else 'mend that'}, {what_then}",
+            hint=f"{'make room there' if is_full else 'fix that'}, {what_then}",
         ) from error
 
 

@@ -20,8 +20,8 @@ def measured_once(
 ) -> Mapping[str, float]:
     """The figures that are remembered for a question; else they are measured now, and remembered.
 
-    Of several processes that measure at once, the first one's figures count. A file that is broken is measured anew,
-    and a folder that cannot be written is no error: then nothing is remembered.
+    Of several processes that measure at once, the first one's figures count. A file that is broken is measured again,
+    and a folder that cannot be written is not an error: then nothing is remembered.
 
     Args:
         question: what the figures depend on, machine included; JSON can say it.

@@ -27,7 +27,7 @@ def environment() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of the working directory, and whether files that git knows differ from it; None: it is no repository."""
+    """The commit of the working directory, and whether files that git knows differ from it; None: it is not a repository."""
     commit = _git("rev-parse", "HEAD") or None
     changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no") if commit else None
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}

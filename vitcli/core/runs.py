@@ -46,7 +46,7 @@ class Run:
         try:
             self.info: dict[str, Any] = json.loads(self._info_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{path} is no run: it has no run.json", hint="`vit runs` lists the runs") from None
+            raise RunError(f"{path} is not a run: it has no run.json", hint="`vit runs` lists the runs") from None
         except ValueError as error:
             raise RunError(f"{self._info_file} is broken: {error}") from None
         if not isinstance(self.info, dict) or not self.info.keys() >= _REQUIRED:
@@ -124,7 +124,7 @@ class Run:
         return evaluation_file(self.path, name)
 
     def cache(self, name: str) -> Path:
-        """A file of what could be computed anew."""
+        """A file of what could be computed again."""
         return self.path / "cache" / f"{name}.safetensors"
 
     @property
@@ -222,7 +222,7 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
     if path.is_dir() and set(path.iterdir()) <= set(path.glob(".run-*.tmp.json")):
         return  # what made it was killed before it was a run
     if not (path / "run.json").is_file():
-        raise RunError(f"{path} exists and is no run", hint="choose another name: --name NAME")
+        raise RunError(f"{path} exists and is not a run", hint="choose another name: --name NAME")
     if not overwrite:
         raise RunError(f"run {path.name!r} exists already in {path.parent}", hint="--name NAME, or --overwrite")
 

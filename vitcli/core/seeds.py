@@ -1,6 +1,6 @@
 """Seeds of what is drawn, by purpose and place: a step draws the same whatever was drawn before it.
 
-So nothing random has to be kept for a run that goes on in the middle of an epoch, or for a step that is taken again.
+So nothing random has to be kept for a run that resumes in the middle of an epoch, or for a step that is taken again.
 """
 
 import hashlib

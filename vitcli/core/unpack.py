@@ -20,7 +20,7 @@ _CHUNK = 1 << 18
 _LARGEST_RATIO = 200
 """Bytes unpacked for one of the archive: photos have 1, tables 10; what has more is a bomb."""
 _HARMLESS = 100 * 10**6
-"""Bytes unpacked that are no bomb, whatever the ratio."""
+"""Bytes unpacked that are not a bomb, whatever the ratio."""
 _ENCRYPTED = 0x1
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -175,6 +175,6 @@ def _reading(archive: Path) -> Iterator[None]:
 
 
 def _sync_everything() -> None:
-    """Bring the files to the disk before their folder gets its name: at once, for one by one takes hours."""
+    """Bring the files to the disk before their folder gets its name: at once, because one by one takes hours."""
     if hasattr(os, "sync"):
         os.sync()

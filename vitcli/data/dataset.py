@@ -279,7 +279,7 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
     what = f"{len(names):,} of {total:,} images cannot be read"
     examples = some(names)
     if len(names) == total:
-        raise DataError(why or f"{what}: {examples}", hint="replace what is no image")
+        raise DataError(why or f"{what}: {examples}", hint="replace what is not an image")
     if not skip:
         raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
     emit(LeftOut(text=f"{what} and are left out: {examples}"))

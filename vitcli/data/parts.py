@@ -68,7 +68,7 @@ def in_parts(change: Change, images: Tensor, shape: tuple[int, ...]) -> Tensor:
 def _memory(*shape: int) -> Tensor:
     """An empty float32 tensor; a large one in large pages, where there are any.
 
-    What exceeds 32 MiB the C library takes from the system anew, page by page: for photos a third of the work.
+    What exceeds 32 MiB the C library takes from the system again, page by page: for photos a third of the work.
     """
     size = 4 * math.prod(shape)
     if size <= _HEAP or not hasattr(mmap, "MADV_HUGEPAGE"):

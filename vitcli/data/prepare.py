@@ -1,4 +1,4 @@
-"""Photos decoded: once, into memory or a file, or anew whenever they are asked for."""
+"""Photos decoded: once, into memory or a file, or again whenever they are asked for."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ _MEMORY_SHARE = 0.5
 """Of the free memory, for images that are kept there."""
 UNREADABLE = -1
 """The label of an image that could not be decoded, and is skipped."""
-BAD_IMAGE_HINT = "replace or remove it; --on-bad-image skip leaves out what is no image, --dry-run names it all"
+BAD_IMAGE_HINT = "replace or remove it; --on-bad-image skip leaves out what is not an image, --dry-run names it all"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,9 +126,9 @@ def _place(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Li
         f" {path.parent.parent} and {bytes_in_words(memory)} of memory"
     )
     if chosen == "ram":
-        emit(Note(text=f"{numbers}: they are kept in memory, and decoded anew for the next run"))
+        emit(Note(text=f"{numbers}: they are kept in memory, and decoded again for the next run"))
     else:
-        emit(Warned(text=f"{numbers}: they are decoded anew in every epoch (--data-dir names another disk)"))
+        emit(Warned(text=f"{numbers}: they are decoded again in every epoch (--data-dir names another disk)"))
     return chosen
 
 

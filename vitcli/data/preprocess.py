@@ -48,7 +48,7 @@ def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     """The image of a file as uint8, (C, H, W).
 
     Raises:
-        DataError: the file is missing or is no image.
+        DataError: the file is missing or is not an image.
     """
     if (array := _quickly(path, geometry)) is not None:
         return array
@@ -88,7 +88,7 @@ def _upright(path: Path, geometry: Geometry) -> tuple[Image.Image, Box]:
             if drafted := image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale))):
                 width, height = drafted[1][2:]
         image.load()
-        # Not ImageOps.exif_transpose(): it writes the other EXIF data anew, which fails where a camera's are odd.
+        # Not ImageOps.exif_transpose(): it writes the other EXIF data again, which fails where a camera's are odd.
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
         if orientation in _TURNED:
@@ -102,7 +102,7 @@ def read_header(path: Path) -> tuple[Size, bool]:
     """Upright height and width of an image file, and whether it is grey; pixels are not decoded.
 
     Raises:
-        DataError: the file is missing or is no image.
+        DataError: the file is missing or is not an image.
     """
     with _opened(path) as image:
         size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
@@ -113,7 +113,7 @@ def read_kinds(path: Path) -> tuple[str, ...]:
     """In what ways an image is not plain 8-bit RGB, upright and single; all of them are handled.
 
     Raises:
-        DataError: the file is missing or is no image.
+        DataError: the file is missing or is not an image.
     """
     with _opened(path) as image:
         grey = image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")

@@ -53,7 +53,7 @@ class RawDataset(Generic[Split]):
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By reason, rows and images that are of no use, where these are skipped."""
     passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By kind, files that are no error and belong to no class: of other endings, for one."""
+    """By kind, files that are not errors and belong to no class: of other endings, for one."""
 
 
 def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:

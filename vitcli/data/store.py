@@ -81,7 +81,7 @@ def check_folder(folder: Path, *, labels: str = "") -> None:
     if not folder.is_dir():
         wanted = "a folder of class subfolders, or a name of `vit datasets`"
         raise DataError(
-            f"{folder} is no folder", hint=f"give {'the folder that the images are in' if labels else wanted}"
+            f"{folder} is not a folder", hint=f"give {'the folder that the images are in' if labels else wanted}"
         )
     if labels:
         check_table(table_path(folder, Path(labels).expanduser()))

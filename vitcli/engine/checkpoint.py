@@ -85,11 +85,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dictionary
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is truncated or no safetensors file: {error}") from None
     if metadata.get("format") != _FORMAT:
-        raise ModelError(f"{path} is no checkpoint of vit", hint="`vit train` writes them")
+        raise ModelError(f"{path} is not a checkpoint of vit", hint="`vit train` writes them")
     try:
         model = model_config_from(json.loads(metadata["model"]))
         return Checkpoint(

@@ -37,7 +37,7 @@ def compiled(
     """A model through torch.compile, after first steps that leave no trace; None: that does not work here.
 
     The model itself stays as it is, and so do the names of its weights. Batches of another size than the examples', such
-    as the last one, are computed without compiling anew, so that nothing can fail later on.
+    as the last one, are computed without compiling again, so that nothing can fail later on.
 
     Args:
         model: on its device.
@@ -82,7 +82,7 @@ def compiled(
         reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__  # the first line may only say whose fault
         if required:
             raise DeviceError(f"torch.compile does not work here: {reason}", hint="--compile off") from error
-        emit(Warned(text=f"torch.compile does not work here, so training goes on without it: {reason}"))
+        emit(Warned(text=f"torch.compile does not work here, so training continues without it: {reason}"))
         return None
     finally:
         model.train(was_training)

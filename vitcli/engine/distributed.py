@@ -57,7 +57,7 @@ class Processes:
         self.start = start
         self._run_key = f"vitcli/run/{next(_trainings)}" if store is not None else ""
         self.rank, self.size = place.rank, place.size
-        self.how_to_go_on = ""
+        self.how_to_resume = ""
         """What to type once one of them is lost."""
 
     def device(self, name: str) -> torch.device:
@@ -134,7 +134,7 @@ class Processes:
 
     @property
     def begun_run(self) -> str:
-        """The run that this launch has begun before its processes were started again; empty: none, or nobody knows."""
+        """The run that this launch has begun before its processes were started again; empty: none, or it is not known."""
         begun = ""
         if not self.rank and self._store is not None and self._store.check([self._run_key]):
             begun = self._store.get(self._run_key).decode()
@@ -169,7 +169,7 @@ def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
         shard: each of them is to hold a part of the model.
 
     Raises:
-        UsageError: not so many were launched, or one that has nobody to share a model with.
+        UsageError: not so many were launched, or a single one, which has no other to share a model with.
         EndedElsewhere: another process is gone.
     """
     place = launched_as()
@@ -180,7 +180,7 @@ def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
         )
     if shard and place.size == 1:
         raise UsageError(
-            "--shard: one process alone has nobody to share the model with",
+            "--shard: a single process has no other to share the model with",
             hint="--devices N has N of this machine share it, torchrun any number; on one, --grad-checkpointing saves memory",
         )
     is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
@@ -242,13 +242,13 @@ def _losses_told(processes: Processes) -> Iterator[None]:
             raise out_of_memory(error) from error
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise EndedElsewhere("another process of this training ended", hint=processes.how_to_go_on) from error
+        raise EndedElsewhere("another process of this training ended", hint=processes.how_to_resume) from error
 
 
 class _AgreedStop(StopRequest):
     """All processes ask it equally often, and are told the same: what was the case at the question before.
 
-    So nobody waits for an answer: it travels while the next step is computed.
+    So no process waits for an answer: it travels while the next step is computed.
     """
 
     def __init__(self, own: StopRequest) -> None:

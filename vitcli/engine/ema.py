@@ -10,7 +10,7 @@ from torch import nn
 from vitcli.engine.evaluate import Score
 
 _WARM_UP = 9
-"""After t steps the average reaches back over t / 9 of them at the most, for the first weights are the worst."""
+"""After t steps the average reaches back over t / 9 of them at the most, because the first weights are the worst."""
 
 _LONG = 10**9
 """Steps that states of earlier versions stand for, whose decay did not grow."""

@@ -101,7 +101,9 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 def _suggested(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint]:
     """Find where the loss has fallen far enough, and where it is least."""
     if not points:
-        raise TrainingError("the loss is no number before the first step", hint="look at the data first: `vit preview`")
+        raise TrainingError(
+            "the loss is not a number before the first step", hint="look at the data first: `vit preview`"
+        )
     best = min(points, key=lambda point: point.smoothed)
     fall = points[: points.index(best) + 1]
     highest = max(point.smoothed for point in fall)

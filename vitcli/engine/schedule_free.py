@@ -17,7 +17,7 @@ class ScheduleFreeAdamW(EagerOptimizer):
     """AdamW with an average in place of momentum and schedule.
 
     Every base counts with the square of the highest rate so far, so that those of a warm-up count for little. Parameters
-    hold the average at first and after ``eval``, and the point in between after ``train``, which is computed anew from what
+    hold the average at first and after ``eval``, and the point in between after ``train``, which is computed again from what
     the state has: going to and fro changes no bit.
 
     Args:

@@ -1,4 +1,4 @@
-"""The state of a training run, from which it goes on: one ``.safetensors`` file, tensors beside JSON, no pickle."""
+"""The state of a training run, from which it resumes: one ``.safetensors`` file, tensors beside JSON, no pickle."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def judged_weights(state: State) -> Mapping[str, Tensor]:
 
 
 def copied(state: Mapping[str, Any]) -> State:
-    """The state as it is now, on the CPU: training may go on while the copy is written."""
+    """The state as it is now, on the CPU: training may continue while the copy is written."""
 
     def copy(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -62,9 +62,9 @@ def load_state(path: Path) -> State:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
-                raise RunError(f"{path} is no training state")
+                raise RunError(f"{path} is not a training state")
             state: State = json.loads(metadata["state"])
-            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+            for name in file.keys():  # noqa: SIM118 - it is not a dictionary
                 *above, last = name.split(_BELOW)
                 folder = state
                 for each in above:

@@ -1,7 +1,7 @@
 """The mean of the weights at the ends of the last epochs (Izmailov et al. 2018, "SWA"), a wide minimum's middle.
 
 While it is taken, the learning rate stays what it is (``schedule``), so that the epochs differ; a ViT has no batch norm,
-whose statistics would have to be taken anew.
+whose statistics would have to be taken again.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class EpochAverage:
         return {"model": self.model.state_dict(), "count": self._count, "first": self._first}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave; an average that began elsewhere, in a shorter training, begins anew."""
+        """Take over what ``state_dict`` gave; an average that began elsewhere, in a shorter training, begins again."""
         if state and state["first"] == self._first:
             self.model.load_state_dict(state["model"])
             self._count = state["count"]

@@ -1,7 +1,7 @@
 """Find the faster precision for this model on this device: timed on the model itself.
 
 bfloat16 makes large matrix products several times as fast where the processor has instructions for it, and small ones
-slower, for every operand has to be converted first. Tables of processors cannot tell which of the two a model is.
+slower, because every operand has to be converted first. Tables of processors cannot tell which of the two a model is.
 """
 
 import statistics

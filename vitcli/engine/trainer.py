@@ -2,7 +2,7 @@
 
 It knows batches, a model and an optimiser configuration; what is saved, and how progress is shown, is its caller's
 affair (``Saver`` and ``Emit``). Every step has a seed of its own, so that its state is its place in the training and what
-the steps before it have changed: a new trainer with that state goes on as if nothing had happened.
+the steps before it have changed: a new trainer with that state continues as if nothing had happened.
 """
 
 import time
@@ -51,7 +51,7 @@ class Trainer:
         config: the optimisation.
         mixing: MixUp and CutMix.
         precision: what training computes in.
-        saver: keeps checkpoints and metrics; None: nobody does, and only steps can be taken (``trial``).
+        saver: keeps checkpoints and metrics; None: nothing is kept, and only steps can be taken (``trial``).
         emit: told about the progress.
         stop: asked after every step whether a signal wants the training to end.
         seed: of dropout and stochastic depth.
@@ -149,7 +149,7 @@ class Trainer:
         return self.records
 
     def state_dict(self) -> State:
-        """All that another trainer needs to go on; tensors are those in use, of a sharded model whole ones, for the first."""
+        """Return all that another trainer needs to resume; tensors are those in use, of a sharded model whole ones, for the first."""
         self.optimizers.eval()
         state = {
             "epoch": self.epoch,

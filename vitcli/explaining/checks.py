@@ -125,7 +125,7 @@ def check_methods(
 
 
 def fresh_weights(model: VisionTransformer, *, seed: int) -> dict[str, Tensor]:
-    """The weights that a model of the same shape starts its training with; torch's own random numbers go on as before."""
+    """The weights that a model of the same shape starts its training with; torch's own random numbers continue as before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VisionTransformer(model.config).state_dict()

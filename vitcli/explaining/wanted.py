@@ -47,7 +47,7 @@ class Wanted:
         choices = parse_classes(self.classes or ("pred",), loaded.checkpoint.classes) if self.classes else ()
         deaf = [name for name in methods if not METHODS[name].chooses_class and name != "random"]
         if self.classes and deaf:
-            emit(Warned(text=f"{', '.join(deaf)}: the same map for every class, for attention alone knows of none"))
+            emit(Warned(text=f"{', '.join(deaf)}: the same map for every class, because attention alone knows of none"))
         self._tell_no_effect(methods, emit)
         question = Question(
             methods=methods,
@@ -90,7 +90,7 @@ def patch_at(query: str, size: Size, loaded: LoadedModel, *, name: str) -> tuple
     rows, columns = loaded.checkpoint.model.grid
     match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*(px)?\s*", query)
     if match is None:
-        raise UsageError(f"--query {query!r} is no patch", hint="--query ROW,COLUMN, or --query X,Ypx for a pixel")
+        raise UsageError(f"--query {query!r} is not a patch", hint="--query ROW,COLUMN, or --query X,Ypx for a pixel")
     first, second = int(match[1]), int(match[2])
     if not match[3]:
         if first >= rows or second >= columns:

@@ -48,7 +48,7 @@ def spread(
         weights: (h, w)
         y: rows at which it is wanted, in patches: patch i reaches from i to i + 1, and has its value in the middle.
         x: columns, likewise.
-        interp: beyond the middle of the outermost patches, their values go on. Bicubic is Keys' convolution.
+        interp: beyond the middle of the outermost patches, their values continue. Bicubic is Keys' convolution.
 
     Returns:
         (rows, columns)

@@ -20,7 +20,7 @@ _SIDECARS = ("config.json", "preprocessor_config.json")
 
 _HUB_NAME = re.compile(r"hf:(?P<hub>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
 _HASH_IN_NAME = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
-"""As PyTorch's own files end; a date is no hash."""
+"""As PyTorch's own files end; a date is not a hash."""
 
 
 def find_entry(name: str) -> PretrainedEntry | None:
@@ -43,7 +43,7 @@ def find_entry(name: str) -> PretrainedEntry | None:
         except ValueError:
             path = ""
         if path.endswith("/") or not path.isascii() or not path:
-            raise UsageError(f"{name!r} is no address of a file", hint="expected: https://HOST/FOLDER/FILE")
+            raise UsageError(f"{name!r} is not an address of a file", hint="expected: https://HOST/FOLDER/FILE")
         in_name = _HASH_IN_NAME.search(path)
         where = {"url": name, "sha256": in_name[1] if in_name else ""}
     else:
@@ -129,7 +129,7 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
         RevisionNotFoundError,
     )
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are no news
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are not news
     transport_error: Any = HfHubHTTPError.__bases__[0]  # it is of one HTTP library or another, by release
     where = f"{entry.hub} on the hub"
     try:

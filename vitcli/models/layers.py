@@ -85,7 +85,7 @@ def resampling(old: Size, new: Size, device: torch.device) -> Tensor:
     """Give the matrix, (new P, P), that resamples one grid of patches to another: bicubic and antialiased.
 
     A matrix, because the gradient of a product is the same in every run, on GPUs too. Whoever compiles a model tells
-    torch.compile that the result is a constant; a decorator here would import torch._dynamo, for seconds.
+    torch.compile that the result is a constant; a decorator here would import torch._dynamo, which takes seconds.
     """
     return _resampling(old, new, device)
 
@@ -121,7 +121,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, num_read: int | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D), or (B, num_read, D): the first tokens alone, which attend to all."""
         batch, length, width = tokens.shape
-        queries, keys, values = (  # 3 x (B, H, N, D/H); chunks, for their gradients are joined by a single copy
+        queries, keys, values = (  # 3 x (B, H, N, D/H); chunks, because their gradients are joined by a single copy
             part.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
             for part in self.qkv(tokens).chunk(3, dim=-1)
         )

@@ -103,7 +103,7 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
     take from the data. Channels and classes are the data's alone.
 
     Raises:
-        UsageError: no such model, with the nearest name; or a combination that is no model.
+        UsageError: no such model, with the nearest name; or a combination that is not a model.
     """
     given = {"in_channels": in_channels, "num_classes": num_classes}
     for field, value in given.items():

@@ -76,7 +76,7 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
     strange = [key for key in left_over if _is_essential(key)]
     if strange:
         raise ModelError(
-            f"{path} is no plain Vision Transformer: it has no place for {', '.join(strange[:3])}",
+            f"{path} is not a plain Vision Transformer: it has no place for {', '.join(strange[:3])}",
             hint="gated MLPs, relative positions and attention pooling are not supported",
         )
     known = (traits or _traits_of_file(path.name)).over(read_traits(path, form))
@@ -114,7 +114,7 @@ def _read(file: Path) -> Any:
     except Exception as error:  # noqa: BLE001 - a damaged pickle can end in any error that there is
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):
             raise ModelError(
-                f"{file} holds more than tensors; it was not loaded, for it could run any code", hint=_AS_TENSORS
+                f"{file} holds more than tensors; it was not loaded, because it could run any code", hint=_AS_TENSORS
             ) from None
         reason = f": {error}" if isinstance(error, SafetensorError | OSError) else ""
         if is_out_of_memory(error):
@@ -124,7 +124,7 @@ def _read(file: Path) -> Any:
         raise ModelError(f"{file} is damaged or no file of weights{reason}", hint=hint) from None
 
 
-_AS_TENSORS = "save it anew as safetensors, or as torch.save(model.state_dict(), file)"
+_AS_TENSORS = "save it again as safetensors, or as torch.save(model.state_dict(), file)"
 
 
 def _unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
@@ -219,7 +219,7 @@ def _config(
     try:
         return ModelConfig(**fields)
     except (UsageError, TypeError) as error:
-        raise ModelError(f"{name} is no Vision Transformer that vit can build: {error}") from None
+        raise ModelError(f"{name} is not a Vision Transformer that vit can build: {error}") from None
 
 
 def _image_size(rows: int, named: int, patch: Size, known: Size | None) -> tuple[Size, bool]:
@@ -231,7 +231,7 @@ def _image_size(rows: int, named: int, patch: Size, known: Size | None) -> tuple
         if side * side == patches:
             return (side * patch[0], side * patch[1]), patches != rows or not named
     raise ModelError(
-        f"its {rows} positions are no square grid, so the image size cannot be told",
+        f"its {rows} positions are not a square grid, so the image size cannot be told",
         hint="a config.json beside the weights may say it",
     )
 

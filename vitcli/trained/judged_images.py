@@ -57,13 +57,13 @@ def choose_images(
         split: which one.
         directory: where data sets are kept; empty: as in training.
         offline: fetch nothing.
-        hint: what to type where nobody knows what the model was trained on.
+        hint: what to type where it is not known what the model was trained on.
         table: how a table of labels is read, if not as in training: settings of DataConfig.
         emit: told about the progress.
 
     Raises:
         DataError: the data set has no such split.
-        UsageError: nobody knows what the model was trained on.
+        UsageError: it is not known what the model was trained on.
     """
     if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent for weights from elsewhere
         raise UsageError(f"{loaded.name} comes from elsewhere, so its data set is not known", hint=hint)

@@ -187,7 +187,7 @@ def _read(path: Path, emit: Emit, *, traits: Traits | None = None, name: str = "
     foreign = read_foreign(path, traits, name=name)
     emit(Note(text=f"weights: {path}, in the format of {foreign.format}"))
     if foreign.left_over:
-        emit(Note(text=f"left over, for vit has no place for it: {', '.join(foreign.left_over)}"))
+        emit(Note(text=f"left over, because vit has no place for it: {', '.join(foreign.left_over)}"))
     for guess in foreign.guesses:
         emit(Warned(text=f"{path.name} does not say it, so this is a guess: {guess}"))
     checkpoint = Checkpoint(

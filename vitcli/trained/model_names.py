@@ -74,7 +74,7 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
         raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
     known = [*(run.name for run in all_runs(output_dir)), *PRETRAINED]
     raise RunError(
-        f"{name!r} is no run in {output_dir}, no file, and no name of pretrained weights",
+        f"{name!r} is not a run in {output_dir}, a file, or the name of pretrained weights",
         hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
     )
 

@@ -88,7 +88,9 @@ def prepare_training_data(
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
     if not len(members):
-        raise DataError(f"none of the images of {facts.name} that train can be read", hint="replace what is no image")
+        raise DataError(
+            f"none of the images of {facts.name} that train can be read", hint="replace what is not an image"
+        )
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
     skipped = [*_unreadable(dataset, plan["train"], train), *_unreadable(dataset, plan["val"], val)]
     mean, std = known_colours(facts, config.data, source) or channel_statistics(train.images, members)
@@ -124,7 +126,7 @@ def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emi
     if missing := [repr(name) for name in classes if name not in weights]:
         raise DataError(f"{kind} does not weigh every class: {some(missing)} are missing", hint=_WEIGHTS_HINT)
     if others := [repr(name) for name in weights if name not in classes]:
-        emit(Warned(text=f"{kind} weighs what is no class here: {some(others)}"))
+        emit(Warned(text=f"{kind} weighs what is not a class here: {some(others)}"))
     return scaled(torch.tensor([weights[name] for name in classes]), counts)
 
 
@@ -133,15 +135,15 @@ def _weights_of_file(name: str) -> dict[str, float]:
         content = json.loads(Path(name).expanduser().read_text(encoding="utf-8"), parse_int=float)
     except FileNotFoundError:
         raise UsageError(
-            f"class_weights = {name!r} is no file", hint="expected: balanced, effective, or a JSON file"
+            f"class_weights = {name!r} is not a file", hint="expected: balanced, effective, or a JSON file"
         ) from None
     except (OSError, ValueError):
-        raise DataError(f"{name} is no JSON file", hint=_WEIGHTS_HINT) from None
+        raise DataError(f"{name} is not a JSON file", hint=_WEIGHTS_HINT) from None
     if not isinstance(content, dict):
         raise DataError(f"{name} does not say which weight is of which class", hint=_WEIGHTS_HINT)
     for key, value in content.items():
         if not isinstance(value, float) or not 0 < torch.tensor(value) < float("inf"):
-            raise DataError(f"{name} weighs {key!r} by {value!r}, which is no positive number", hint=_WEIGHTS_HINT)
+            raise DataError(f"{name} weighs {key!r} by {value!r}, which is not a positive number", hint=_WEIGHTS_HINT)
     return content
 
 

@@ -37,7 +37,7 @@ def require_loggers(config: RunConfig) -> None:
     """Refuse loggers that could not log, before anything is written.
 
     Raises:
-        UsageError: a package is not installed, or nobody is logged in.
+        UsageError: a package is not installed, or the user is not logged in.
     """
     for name in _LOGGERS:
         if getattr(config, name) and find_spec(name) is None:
@@ -46,7 +46,7 @@ def require_loggers(config: RunConfig) -> None:
         import wandb
 
         if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
-            raise UsageError("--wandb: nobody is logged in to W&B", hint="`wandb login`, or WANDB_MODE=offline")
+            raise UsageError("--wandb: you are not logged in to W&B", hint="`wandb login`, or WANDB_MODE=offline")
 
 
 def mind_useless_steps(config: RunConfig, emit: Emit) -> None:
@@ -127,7 +127,7 @@ class _Listener:
             yield
         except Exception as error:  # noqa: BLE001 - libraries, disks and networks fail in many ways
             self._logger = None
-            self.emit(Warned(text=f"--{self.name} logs no more, and training goes on without it: {error}"))
+            self.emit(Warned(text=f"--{self.name} logs no more, and training continues without it: {error}"))
 
 
 class _TensorBoard:

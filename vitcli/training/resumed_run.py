@@ -78,7 +78,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
 
 
 def _newest_state(run: Run, emit: Emit) -> State | None:
-    """The newest state that can be read; None: there never was one, for the run was stopped early.
+    """The newest state that can be read; None: there never was one, because the run was stopped early.
 
     Raises:
         RunError: there were some, and none of them can be read.
@@ -100,7 +100,7 @@ def _newest_state(run: Run, emit: Emit) -> State | None:
 
 
 def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> None:
-    """Raises RunError where there is nothing to go on with, UsageError where it is over with fewer epochs."""
+    """Raise RunError where there is nothing to resume, UsageError where it is over with fewer epochs."""
     kept = state["records"] if state else run.metrics.get("epochs", ())
     records = [EpochRecord(**record) for record in kept]
     epochs, again = config.optim.epochs, resume_command(run, config)
@@ -114,9 +114,9 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
     longer = f"`{again} --epochs {2 * epochs}` trains on"
     if is_out_of_patience(records, config.optim):
         longer = f"`{again} --patience 0` trains on"
-    anew = f"`vit train --init-from {run.path}` starts a new run from its best weights"
+    afresh = f"`vit train --init-from {run.path}` starts a new run from its best weights"
     raise RunError(
-        f"run {run.name} is finished, after {len(records)} epochs", hint=f"{longer}, {anew}" if state else anew
+        f"run {run.name} is finished, after {len(records)} epochs", hint=f"{longer}, {afresh}" if state else afresh
     )
 
 
@@ -131,7 +131,7 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     """Tell where training continues, and what has changed."""
     epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
     where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
-    emit(Note(text=f"going on with run {run.name} in {where}"))
+    emit(Note(text=f"resuming run {run.name} in {where}"))
     tell_other_versions(run, emit)
     mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim

@@ -112,7 +112,7 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
     Args:
         run: the run; no other process may train in it.
         training: what is trained; this is the first process.
-        state: to go on from; None: training begins.
+        state: to resume from; None: training begins.
         emit: told about the progress.
     """
     config, data, computing, processes = training.config, training.data, training.computing, training.processes
@@ -127,8 +127,8 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
     model = training.model.config
     saver = RunSaver(run, config, model, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
-    processes.how_to_go_on = f"`{resume_command(run, config)}` goes on"
-    with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_go_on) as stop:
+    processes.how_to_resume = f"`{resume_command(run, config)}` continues it"
+    with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_resume) as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model)
         run.note(

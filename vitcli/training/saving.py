@@ -25,7 +25,7 @@ from vitcli.models.finetune import merged
 class RunSaver:
     """Keeps what the trainer hands over, in the run's directory.
 
-    The training thread makes a copy and goes on; another one writes it, one save at a time. What the disk refuses is
+    The training thread makes a copy and continues; another one writes it, one save at a time. What the disk refuses is
     raised by the next save, or by ``wait``; what was written before stays whole.
 
     Args:
@@ -121,7 +121,7 @@ class RunSaver:
             save_state(path, state, before=before)
 
     def _writing_to_disk(self) -> AbstractContextManager[None]:
-        then = f"then `{resume_command(self.run, self.config)}` goes on"
+        then = f"then `{resume_command(self.run, self.config)}` continues it"
         return writing_in(self.run.path, fault=RunError, what_then=then)
 
     def _has_better(self, record: Mapping[str, Any]) -> bool:

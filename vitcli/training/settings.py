@@ -18,7 +18,7 @@ from vitcli.training.stated_settings import TABLE, paths_of, stated_again, state
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
-    """The whole configuration, and the data set that decides on the recipe where nobody else does.
+    """Settle the whole configuration, and the data set, which decides on the recipe if nothing else does.
 
     Where training starts from weights and no architecture is asked for, the model's name is empty: theirs is meant.
 
@@ -102,7 +102,7 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
 
 
 def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainConfig:
-    """The configuration that layers make above those of nobody's choice, where its parts do not contradict each other."""
+    """Merge the given layers over the defaults and resolve conflicts."""
     config = before = configure(*base, *layers)
     if config.optim.optimizer == "schedule-free":  # does what these are for
         base = [*base, {"optim": {"schedule": "constant", "ema": False, "swa_epochs": 0}}]

@@ -73,7 +73,7 @@ def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> Vis
 def _set_up(model: VisionTransformer, config: TrainConfig) -> None:
     """Mark what is trained, and tell each head from what it learns."""
     model.heads_apart = bool(config.teacher.name)
-    model.grad_checkpointing = config.run.grad_checkpointing  # a way of computing is no part of the architecture
+    model.grad_checkpointing = config.run.grad_checkpointing  # a way of computing is not a part of the architecture
     if config.optim.lora:
         add_low_rank(model, config.optim.lora)
     else:

@@ -101,7 +101,7 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
     known = ("balanced", "effective")
     if kind not in {"", *known} and not Path(kind).expanduser().is_file():
         hint = f"{did_you_mean(kind, known)} expected: balanced, effective, or a JSON file".strip()
-        raise UsageError(f"class_weights = {kind!r} is no file", hint=hint)
+        raise UsageError(f"class_weights = {kind!r} is not a file", hint=hint)
     output_dir = Path(config.run.output_dir).expanduser()
     if config.run.name:
         path = output_dir / config.run.name

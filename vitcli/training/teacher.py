@@ -74,7 +74,7 @@ def load_teacher(
     Args:
         config: of the training.
         classes: of the data.
-        recorded: ``Teacher.record`` of the run that goes on.
+        recorded: ``Teacher.record`` of the run that resumes.
         emit: told which model it is.
 
     Raises:
@@ -147,7 +147,7 @@ def _order(name: str, known: Sequence[str], wanted: Sequence[str]) -> list[int]:
     if missing := [repr(each) for each in wanted if each not in known]:
         raise ModelError(f"teacher {name} does not know every class: {some(missing)}", hint=_same_classes(known))
     if others := [repr(each) for each in known if each not in wanted]:
-        raise ModelError(f"teacher {name} knows what is no class here: {some(others)}", hint=_same_classes(known))
+        raise ModelError(f"teacher {name} knows what is not a class here: {some(others)}", hint=_same_classes(known))
     return [list(known).index(each) for each in wanted]
 
 

@@ -82,7 +82,7 @@ def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image
         raise UsageError(f"one image is (C, H, W), and not {tuple(image.shape)}", hint="call it for each")
     if isinstance(loaded, VisionTransformer):
         if not isinstance(image, Tensor):
-            raise UsageError("a bare module takes tensors: nobody knows how it was trained to see", hint="load_model()")
+            raise UsageError("a bare module takes tensors: its preprocessing is not known", hint="load_model()")
         return image.to(loaded.positions.device)
     if isinstance(image, Tensor):
         return image.to(loaded.device)

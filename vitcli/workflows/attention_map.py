@@ -63,7 +63,7 @@ def attention_maps(
         if len(without) == len(question.methods):
             raise UsageError(f"{', '.join(without)} cannot be asked about one layer alone", hint="--method relevance")
         if without:
-            emit(Warned(text=f"{', '.join(without)}: no pictures of single layers, for they look at none"))
+            emit(Warned(text=f"{', '.join(without)}: no pictures of single layers, because they look at none"))
     folder, drawing = _place(output, loaded, drawing, len(images), question, is_sheet=sheet)
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()

@@ -53,7 +53,9 @@ def judge_attention(
         UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
     """
     if output and (output.is_file() or output.suffix):
-        raise UsageError(f"{output} is no folder, and scores and checks are files of their own", hint="give a folder")
+        raise UsageError(
+            f"{output} is not a folder, and scores and checks are files of their own", hint="give a folder"
+        )
     loaded, images = source.open(emit, needs_head=True)
     wanted = wanted if wanted.methods else replace(wanted, methods=("all",))
     question = wanted.question(loaded, ignore)

@@ -40,7 +40,7 @@ class DryRun:
     left_out: dict[str, tuple[str, ...]]
     """By reason, rows of a table that are of no use."""
     passed_over: dict[str, tuple[str, ...]]
-    """By kind, files that are no error and belong to no class."""
+    """By kind, files that are not errors and belong to no class."""
     bad: dict[str, str]
     """By file, why it cannot be read."""
     kinds: dict[str, int]
@@ -69,7 +69,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         emit: told about the progress.
 
     Raises:
-        what ``train`` raises before it begins; bad images are no error here.
+        what ``train`` raises before it begins; bad images are not errors here.
     """
     skips = configure(*layers).data.on_bad_image == "skip"
     config, dataset = settle(

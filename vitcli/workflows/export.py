@@ -92,12 +92,12 @@ def _place(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, over
         path /= entry.name
     suffix = Path(entry.name).suffix
     if path.suffix != suffix and not entry.is_folder:
-        raise UsageError(f"{path} is no name for such a file", hint=f"--output {path.with_suffix(suffix)}")
+        raise UsageError(f"{path} is not a name for such a file", hint=f"--output {path.with_suffix(suffix)}")
     if not path.exists():
         return path
     names = {file.name for file in path.iterdir()} if path.is_dir() else set()
     if path.is_dir() != entry.is_folder or (entry.is_folder and not {"config.json"} <= names <= _EXPORTED):
-        raise UsageError(f"{path} is no earlier export, so it is not replaced", hint="--output writes elsewhere")
+        raise UsageError(f"{path} is not an earlier export, so it is not replaced", hint="--output writes elsewhere")
     if not overwrite:
         raise UsageError(f"{path} is there already", hint="--overwrite replaces it, --output writes elsewhere")
     return path

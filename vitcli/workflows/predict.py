@@ -135,7 +135,7 @@ def predict_submission(
     dataset = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
     if dataset.raw is None or dataset.raw.root is None or "test" in dataset.facts.counts:
         raise UsageError(
-            f"{config.name} is no competition: it has no test images without labels",
+            f"{config.name} is not a competition: it has no test images without labels",
             hint="`vit eval` judges the others",
         )
     form = find_form(dataset.raw.root)

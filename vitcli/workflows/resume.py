@@ -44,7 +44,7 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
 
 
 def _resume_folds(first: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> FoldsResult:
-    """Folds that are finished stay, the one that is not goes on, and those that are missing begin."""
+    """Keep the folds that are finished, resume the one that is not, and start those that are missing."""
     folder = first.path.parent
     runs = {int(run.path.name.removeprefix("fold-")): run for run in folds_of(folder)}
     config = resumed_settings(first, layers, length_too=False)

@@ -54,7 +54,9 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
         DataError: no folder, no classes, no images, one class only, or a class that one of the splits lacks.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", hint="give a folder of class subfolders, or a name of `vit datasets`")
+        raise DataError(
+            f"{folder} is not a folder", hint="give a folder of class subfolders, or a name of `vit datasets`"
+        )
     split_folders = _split_folders(folder, emit)
     if "train" not in split_folders and split_folders:
         raise DataError(f"{folder} has no train/ folder", hint=f"it has {', '.join(_names(split_folders))}")
@@ -114,7 +116,7 @@ def find_images(folder: Path, passed_over: PassedOver | None = None) -> list[Pat
 
 
 def _image_names(folder: str, passed_over: PassedOver) -> Iterator[str]:
-    """Strings, for there may be a million: paths take their time."""
+    """Strings, because there may be a million, and paths are slow."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")):

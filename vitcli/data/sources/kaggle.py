@@ -40,7 +40,7 @@ def read(entry: DatasetEntry, folder: Path, config: DataConfig, emit: Emit) -> R
 def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = False, emit: Emit = ignore) -> None:
     """Fetch and unpack a data set or the data of a competition, unless ``folder`` has them already.
 
-    The folder appears when everything is in it, and not before. What was begun is gone on with, however it ended.
+    The folder appears when everything is in it, and not before. What was begun is continued, however it ended.
     Several processes may call this at once: one works, the others wait for it.
 
     Args:

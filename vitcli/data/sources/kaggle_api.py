@@ -30,7 +30,7 @@ def storage_address(reference: KaggleReference, credentials: Credentials | None)
 
     Args:
         reference: a data set or a competition.
-        credentials: None: nobody's, which is enough for most data sets.
+        credentials: None: without any, which is enough for most data sets.
 
     Raises:
         DataError: Kaggle refuses, does not know it, does not answer, or cannot be reached.

@@ -123,9 +123,9 @@ def _json_of(path: Path, emit: Emit) -> dict[str, Any]:
     try:
         content = json.loads(_secret_of(path, emit))
     except ValueError:  # its message is not passed on: it may quote the content
-        raise DataError(f"{path} is no JSON", hint=_MAKE_ANOTHER) from None
+        raise DataError(f"{path} is not JSON", hint=_MAKE_ANOTHER) from None
     if not isinstance(content, dict):
-        raise DataError(f'{path} is no JSON object with "username" and "key"', hint=_MAKE_ANOTHER)
+        raise DataError(f'{path} is not a JSON object with "username" and "key"', hint=_MAKE_ANOTHER)
     return content
 
 
@@ -149,7 +149,7 @@ def _check(secret: str, source: str) -> None:
 
 
 def _secret_of(path: Path, emit: Emit) -> str:
-    """The text of a file that nobody else should be able to read."""
+    """The text of a file that no other user should be able to read."""
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         emit(Warned(text=f"{path} can be read by others; `chmod 600 {path}` changes that"))
     return _text_of(path)
@@ -159,9 +159,9 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", hint="mend that, or set KAGGLE_API_TOKEN") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint="fix that, or set KAGGLE_API_TOKEN") from None
     except UnicodeDecodeError:
-        raise DataError(f"{path} is no text", hint=_MAKE_ANOTHER) from None
+        raise DataError(f"{path} is not text", hint=_MAKE_ANOTHER) from None
 
 
 def _is_file(value: str) -> bool:

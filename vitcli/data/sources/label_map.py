@@ -60,7 +60,7 @@ def _key(value: str, way: Mapping[str, str]) -> str:
 def _fault(values: Sequence[str], content: Any) -> str:
     """Why a label map is none."""
     if not (ways := _ways(content)):
-        return "is no map from labels to names"
+        return "is not a map from labels to names"
     lacking = [[value for value in values if _key(value, way) not in way] for way in ways]
     best = min(range(len(ways)), key=lambda at: len(lacking[at]))
     if lacking[best]:
@@ -78,4 +78,4 @@ def _json(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"no such label map: {path}", hint="--label-map FILE.json") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON file: {error}") from None
+        raise DataError(f"{path} is not a JSON file: {error}") from None

@@ -64,7 +64,7 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
     left_out: dict[str, tuple[str, ...]] = {}
     labelled = _labelled(table, index, image, label, config, left_out, emit)
     if not labelled:
-        raise DataError(f"no row of {table_file} can be used", hint="mend the table; --on-bad-image error says why")
+        raise DataError(f"no row of {table_file} can be used", hint="fix the table; --on-bad-image error says why")
     values = sorted({value for value, _ in labelled.values()}, key=_natural)
     _refuse_what_are_no_classes(values, len(labelled), table, label)
     names = class_names(values, folder, config, emit)
@@ -222,7 +222,7 @@ def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *
     """An error, or with ``on_bad_image = skip`` a warning; an error in any case where nothing is left."""
     text = f"{len(names):,} {what}: {some(names)}"
     if config.on_bad_image == "error" or len(names) == all_of:
-        raise DataError(text, hint="mend the table, or --on-bad-image skip leaves them out")
+        raise DataError(text, hint="fix the table, or --on-bad-image skip leaves them out")
     emit(LeftOut(text=f"left out: {text}"))
 
 

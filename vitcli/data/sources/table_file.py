@@ -52,7 +52,7 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True)
         found = [(reader.line_num, [cell.strip() for cell in row]) for row in _split_rows(reader, delimiter)]
     except csv.Error as error:
-        raise DataError(f"{path} is no CSV file: {error}") from None
+        raise DataError(f"{path} is not a CSV file: {error}") from None
     found = [(line, row) for line, row in found if any(row)]
     if not found:
         raise DataError(f"{path} is empty", hint="expected: a row per image, with its name and its label")
@@ -85,7 +85,7 @@ def _decoded(path: Path, emit: Emit) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace")
     if b"\0" in content:
-        raise DataError(f"{path} is no text", hint="expected: a CSV file; spreadsheets can be saved as one")
+        raise DataError(f"{path} is not text", hint="expected: a CSV file; spreadsheets can be saved as one")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

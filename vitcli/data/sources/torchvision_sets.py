@@ -44,7 +44,7 @@ def read(
 ) -> RawDataset[ArraySplit] | RawDataset[FileSplit]:
     """Read a data set from ``folder``, where torchvision puts it; what is not there is downloaded and verified.
 
-    The folder appears when everything is in it, and not before; a transfer that was cut is gone on with.
+    The folder appears when everything is in it, and not before; a transfer that was cut is continued.
 
     Raises:
         DataError: the download failed, or does not have the published checksum.
@@ -95,7 +95,7 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
 
 @contextlib.contextmanager
 def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
-    """Have torchvision's transfers made by ours, which shows progress, goes on where it was cut, and minds time-outs."""
+    """Have torchvision's transfers made by ours, which shows progress, continues where it was cut, and minds time-outs."""
     from torchvision.datasets import utils
 
     def fetch(url: str, filename: str | Path, *_: object) -> None:
