@@ -85,7 +85,7 @@ def test_only_an_earlier_export_is_replaced(run_cli: RunCli, trained_run: Path, 
     words = ("export", "--output-dir", trained_run.parent, "--output", precious, "--overwrite")
     refused = run_cli(*words, "--format", "timm")
     assert refused.code == 1
-    assert "no earlier export" in refused.err
+    assert "not an earlier export" in refused.err
     assert run_cli(*words, "--format", "torchscript").code == 0  # a folder for a file: it goes inside
     assert run_cli(*words, "--format", "torchscript").code == 0
     assert (precious / "thesis.txt").read_text() == "all of it"

@@ -134,7 +134,7 @@ def test_weights_of_something_else_are_refused(tmp_path):
 
 @pytest.mark.parametrize("key", ["blocks.0.attn.q_norm.weight", "blocks.0.mlp.w12.weight", "attn_pool.latent"])
 def test_models_that_compute_something_else_are_refused(tmp_path, key):
-    with pytest.raises(ModelError, match=f"no plain Vision Transformer.*{key}"):
+    with pytest.raises(ModelError, match=f"not a plain Vision Transformer.*{key}"):
         read_foreign(saved(tmp_path, timm_weights(**{key: torch.zeros(3)})))
 
 
