@@ -62,7 +62,7 @@ def imported_by(statement: ast.AST) -> list[str]:
         assert statement.module is not None
         if statement.module == "vitcli":  # `from vitcli import data` names a room, `from vitcli import __version__` not
             return [f"vitcli.{alias.name}" if alias.name in FLOORS else "vitcli" for alias in statement.names]
-        return [statement.module]
+        return [statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names)]
     return []
 
 

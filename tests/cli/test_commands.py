@@ -267,7 +267,7 @@ def test_a_signal_stops_training_with_its_weights_saved(
         assert process.exitcode == code
     said = (tmp_path / "said.txt").read_text()
     assert "stopped by" in said
-    assert "`vit train --resume stopped` continues it" in said
+    assert "`vit train --resume stopped` continues the run" in said
     assert "saved" in said
     assert "error" not in said
     assert "Traceback" not in said

@@ -392,7 +392,7 @@ def test_a_disk_that_refuses_a_state_ends_the_run_and_resuming_works_when_there_
             train({"data": {"name": str(shapes)}}, TINY, emit=listen)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "then `vit train --resume run` continues it" in caught.value.hint
+    assert "then `vit train --resume run` continues the run" in caught.value.hint
     assert Run(RUN).status == "failed"
     assert not any(RUN.rglob(".*.tmp*"))
     listener = Listener()
@@ -427,7 +427,7 @@ def test_a_full_disk_ends_the_run_and_resuming_works_when_there_is_room(shapes: 
     where: dict[str, Any] = {"run": {"output_dir": str(small_disk)}}
     with pytest.raises(RunError, match=f"the disk of {small_disk}/run is full") as caught:
         train({"data": {"name": str(shapes)}}, TINY, where, emit=listen)
-    assert f"make room there, then `vit train --resume {small_disk}/run` continues it" in caught.value.hint
+    assert f"make room there, then `vit train --resume {small_disk}/run` continues the run" in caught.value.hint
     filler.unlink()
     resume(f"{small_disk}/run")
     found = dict(results(small_disk))

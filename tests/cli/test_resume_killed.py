@@ -106,7 +106,8 @@ def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
         process.join(60)
         assert process.exitcode == 130
     assert (
-        "stopped by Ctrl-C at once\nhint: `vit train --resume run` continues it" in (tmp_path / "said.txt").read_text()
+        "stopped by Ctrl-C at once\nhint: `vit train --resume run` continues the run"
+        in (tmp_path / "said.txt").read_text()
     )
     run = tmp_path / "experiments" / "run"
     assert any(run.rglob(".*.tmp*"))

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from vitcli.cli.train_options import ROWS
+from vitcli.cli.train_options import ROWS, settings_in
 from vitcli.core.config import TrainConfig
 from vitcli.core.model_config import ModelChoice, ModelConfig
 
@@ -13,6 +13,16 @@ def test_every_row_names_a_setting_or_what_the_command_does() -> None:
     assert {row.setting for row in ROWS} - {""} <= known
     assert {row.parameter for row in ROWS if not row.setting} == {
         *("config", "assignments", "resume", "from_run", "dry_run", "find_lr", "as_json")
+    }
+
+
+def test_what_is_empty_is_given_too() -> None:
+    """So that it undoes what a recipe or a file says, or is refused."""
+    given = {row.parameter: row.otherwise for row in ROWS}
+    assert settings_in({**given, "train_only": "", "model": ""}) == {
+        "data": {"dir": None},
+        "optim": {"train_only": ""},
+        "model": {"name": ""},
     }
 
 

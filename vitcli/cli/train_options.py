@@ -212,7 +212,7 @@ ROWS = (
     _row(_RUN, "run.output_dir", "--output-dir -o", "Folder of all runs.", default=_OWN),
     _row(_RUN, "run.overwrite", "--overwrite", "Replace a run of that name."),
     _command(_RUN, str, "resume", "--resume", "Train on where this run ended, with its own settings."),
-    _command(_RUN, str, "from_run", "--from-run", "Train again with this run's settings; options change some."),
+    _command(_RUN, str, "from_run", "--from-run", "Train a new run with this run's settings; options change some."),
     _row(_RUN, "run.save_every", "--save-every", "Keep a checkpoint every so many epochs."),
     _row(_RUN, "run.save_steps", "--save-steps", "Save the state for --resume every so many steps, not only epochs."),
     _row(_RUN, "run.tensorboard", "--tensorboard/--no-tensorboard", "Log curves for TensorBoard."),
@@ -238,7 +238,7 @@ ROWS = (
         _RUN, bool, "dry_run", "--dry-run", "Check every image, look for duplicates, take two steps; train nothing."
     ),
     _command(_RUN, bool, "find_lr", "--find-lr", "Look for the learning rate with 120 steps; train nothing."),
-    Row("data.dir", DataDirOption, name="data_dir", otherwise=""),
+    Row("data.dir", DataDirOption, name="data_dir", value=lambda given: given or None, otherwise=""),
     Row("", JsonOption, name="as_json", otherwise=False),
 )
 
@@ -255,7 +255,7 @@ def settings_in(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     layer: dict[str, dict[str, Any]] = {}
     for row in ROWS:
         section, _, key = row.setting.partition(".")
-        if section and given[row.parameter] not in {None, ""}:
+        if section and given[row.parameter] is not None:
             layer.setdefault(section, {})[key] = row.value(given[row.parameter])
     if given["batch_size"] == "auto":
         if given["grad_accum_steps"] is not None:

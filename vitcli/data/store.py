@@ -13,7 +13,7 @@ from vitcli.core.errors import DataError, UsageError
 from vitcli.core.files import write_text
 from vitcli.data.registry import DATASETS, find_entry, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
-from vitcli.data.sources.table_file import check_table
+from vitcli.data.sources.paths import check_folder, check_table
 
 
 def data_dir(setting: str = "") -> Path:
@@ -70,26 +70,6 @@ def check_dataset(name: str, *, labels: str = "") -> None:
         DATASETS[name]
     except UsageError as error:
         raise UsageError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
-
-
-def check_folder(folder: Path, *, labels: str = "") -> None:
-    """Refuse a folder of images that is not there, or whose table of labels is not.
-
-    Raises:
-        DataError: one of them is missing, or something else.
-    """
-    if not folder.is_dir():
-        wanted = "a folder of class subfolders, or a name of `vit datasets`"
-        raise DataError(
-            f"{folder} is not a folder", hint=f"give {'the folder that the images are in' if labels else wanted}"
-        )
-    if labels:
-        check_table(table_path(folder, Path(labels).expanduser()))
-
-
-def table_path(folder: Path, table: Path) -> Path:
-    """Find a table by what it is called from here, or from inside the folder."""
-    return table if table.exists() or not (folder / table).exists() else folder / table
 
 
 def is_present(name: str, directory: Path) -> bool:

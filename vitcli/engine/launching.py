@@ -63,7 +63,7 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
         if failure.exitcode < 0:
             name = signal.Signals(-failure.exitcode).name
             raise TrainingError(
-                f"process {rank} of {count} was ended by {name}", hint="`vit train --resume RUN` continues it"
+                f"process {rank} of {count} was ended by {name}", hint="`vit train --resume RUN` continues the run"
             ) from None
         return failure.exitcode
     return 0

@@ -9,7 +9,7 @@ from vitcli.engine.state import State
 
 
 class TrainBatches(Protocol):
-    """Shuffled batches of (images, labels), again for every epoch; of several processes, each has its share of them."""
+    """Batches of (images, labels), reshuffled for every epoch; of several processes, each has its share of them."""
 
     @property
     def num_images(self) -> int:

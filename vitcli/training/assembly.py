@@ -3,7 +3,7 @@
 A new run, a resumed one, the search for a learning rate and the dry run all begin here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Beginning:
     config: TrainConfig
     """With the architecture's name."""
     model: VisionTransformer
-    """On the CPU."""
+    """On the CPU, until ``assemble`` moves it."""
     seen: Preprocessing | None
     """What its weights are used to; None: they are fresh."""
     teacher: Teacher | None
@@ -191,6 +191,7 @@ def assemble(
     *,
     earlier: Earlier = NOTHING,
     advises: bool = False,
+    check_images: Callable[[Plan, TrainingData], None] | None = None,
     processes: Processes,
     emit: Emit,
 ) -> Training:
@@ -204,6 +205,7 @@ def assemble(
         dataset: its data set.
         earlier: what an earlier run has settled already.
         advises: warn of settings and images that seldom do what is hoped for.
+        check_images: refuses images by an error, before anything is measured or compiled.
         processes: those that train together.
         emit: told about the progress.
 
@@ -222,6 +224,8 @@ def assemble(
     data = processes.in_turn(
         lambda: prepare_training_data(dataset, plan, begun.config, size, source=begun.seen, emit=emit)
     )
+    if check_images:
+        check_images(plan, data)
     for warning in advice_on_settings(config, model.config, source=begun.seen, data=data) if advises else ():
         emit(Warned(text=warning))
 

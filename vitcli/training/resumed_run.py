@@ -15,6 +15,7 @@ from vitcli.core.files import remove_abandoned
 from vitcli.core.runs import SCHEMA, Run
 from vitcli.core.version import __version__
 from vitcli.data.dataset import open_dataset
+from vitcli.data.splits import Plan
 from vitcli.data.store import data_dir
 from vitcli.engine.checkpoint import model_config_from, preprocessing_from
 from vitcli.engine.distributed import Processes
@@ -22,6 +23,7 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.training.assembly import Earlier, assemble
+from vitcli.training.images import TrainingData
 from vitcli.training.loggers import mind_useless_steps
 from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_settings import DERIVED, has_begun, never_begun, resumed_settings, stored_settings
@@ -62,10 +64,13 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             state=state,
             last=run.checkpoint("last"),
         )
-        training = assemble(config, dataset, earlier=earlier, processes=processes, emit=emit)
-        split = json.loads(json.dumps(stored_split(training)))
-        if (run.split or {}) != {"schema": SCHEMA, **split}:
-            raise _other_data(run, config)
+
+        def check_images(plan: Plan, data: TrainingData) -> None:
+            split = json.loads(json.dumps(stored_split(dataset, plan, data)))
+            if (run.split or {}) != {"schema": SCHEMA, **split}:
+                raise _other_data(run, config)
+
+        training = assemble(config, dataset, earlier=earlier, check_images=check_images, processes=processes, emit=emit)
         if processes.rank:
             return train_along(training, state)
         config = training.config

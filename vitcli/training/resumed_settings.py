@@ -91,7 +91,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     if changed:
         raise UsageError(
             f"run {run.name} resumes with its own settings, but these are others: {', '.join(changed)}",
-            hint=f"leave them out, or start a new run: --from-run {run.path} trains again with them,"
+            hint=f"leave them out, or start a new run: --from-run {run.path} trains a new one with them,"
             f" --init-from {run.path} starts from its weights",
         )
     return asked

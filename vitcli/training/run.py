@@ -14,7 +14,7 @@ from vitcli.core.interrupts import stop_requests
 from vitcli.core.runs import Run, free_cross_validation, next_name, slug
 from vitcli.data.dataset import Dataset
 from vitcli.data.locks import alone_in
-from vitcli.data.splits import stored_plan
+from vitcli.data.splits import Plan, stored_plan
 from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.hardware import hardware, library_versions
@@ -23,6 +23,7 @@ from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
 from vitcli.models.registry import num_parameters
 from vitcli.training.assembly import NOTHING, Earlier, Training, assemble
+from vitcli.training.images import TrainingData
 from vitcli.training.loggers import logged
 from vitcli.training.result import TrainResult, result_of
 from vitcli.training.saving import NoSaver, RunSaver, resume_command
@@ -60,7 +61,7 @@ def start(
         config = training.config
         settings = settings_of(replace(config, run=replace(config.run, overwrite=False, devices=0)))  # which is done
         run.save_config({**settings, **resolved})
-        run.save_split(stored_split(training))
+        run.save_split(stored_split(dataset, training.plan, training.data))
         processes.remember(str(run.path.resolve()))
         return fit(run, training, emit=emit)
 
@@ -93,11 +94,10 @@ def _new_run(training: Training) -> Run:
     )
 
 
-def stored_split(training: Training) -> dict[str, Any]:
+def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
     """List which images were held out, and which are not used, as a run keeps it."""
-    dataset = training.dataset
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
-    return {**stored_plan(training.plan, dataset), "skipped": training.data.skipped, "left_out": left_out}
+    return {**stored_plan(plan, dataset), "skipped": data.skipped, "left_out": left_out}
 
 
 def only_trainer_of(path: Path) -> AbstractContextManager[None]:
@@ -127,7 +127,7 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
     model = training.model.config
     saver = RunSaver(run, config, model, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
-    processes.how_to_resume = f"`{resume_command(run, config)}` continues it"
+    processes.how_to_resume = f"`{resume_command(run, config)}` continues the run"
     with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_resume) as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model)

@@ -121,7 +121,7 @@ class RunSaver:
             save_state(path, state, before=before)
 
     def _writing_to_disk(self) -> AbstractContextManager[None]:
-        then = f"then `{resume_command(self.run, self.config)}` continues it"
+        then = f"then `{resume_command(self.run, self.config)}` continues the run"
         return writing_in(self.run.path, fault=RunError, what_then=then)
 
     def _has_better(self, record: Mapping[str, Any]) -> bool:

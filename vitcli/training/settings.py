@@ -120,9 +120,9 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
     mind_useless_steps(config.run, emit)
     if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
         emit(Note(text=f"warm-up: half of the {config.optim.epochs} epochs, not {config.optim.warmup_epochs:g}"))
+    config.check_together()
     if config.sees_images_once and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
-    config.check_together()
     return config
 
 

@@ -11,7 +11,8 @@ from vitcli.core.devices import parse_device
 from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.runs import check_free, check_no_run
 from vitcli.data.registry import canonical_name
-from vitcli.data.store import check_dataset, table_path
+from vitcli.data.sources.paths import table_path
+from vitcli.data.store import check_dataset
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
 from vitcli.trained.model_names import find_model, teacher_path

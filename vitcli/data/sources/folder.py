@@ -8,7 +8,7 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
-from vitcli.data.store import check_folder, table_path
+from vitcli.data.sources.paths import check_folder, table_path
 
 
 def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned
+from vitcli.data.sources.paths import check_table
 
 _DELIMITERS = ",;\t|"
 
@@ -20,18 +21,6 @@ class Table:
     header: tuple[str, ...]
     rows: list[list[str]]
     lines: list[int]
-
-
-def check_table(path: Path) -> None:
-    """Refuse what is not a file.
-
-    Raises:
-        DataError: it is not there, or it is a folder.
-    """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder, not a file of labels", hint="--labels FILE.csv")
-    if not path.exists():
-        raise DataError(f"no such file of labels: {path}", hint="--labels FILE.csv")
 
 
 def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Table:
