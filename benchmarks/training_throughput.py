@@ -52,6 +52,7 @@ from vitcli.data.splits import plan_splits
 from vitcli.data.store import data_dir
 from vitcli.engine.autocast import Precision
 from vitcli.engine.device import choose_device, describe
+from vitcli.engine.distributed import Processes
 from vitcli.engine.hardware import hardware
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
@@ -200,7 +201,7 @@ def pair_up(case: Case, source_name: str, folder: Path, device: torch.device, op
     flops = 3 * count_flops(ours)
     ours.to(device)
     lasting = replace(config, optim=replace(config.optim, epochs=EPOCHS))
-    computing = choose_computing(ours, lasting, num_images=case.num_images, emit=say)
+    computing = choose_computing(ours, lasting, num_images=case.num_images, processes=Processes(), emit=say)
     chosen = computing.training
     timed = partial(TimedBatches, batch_size=batch, warm_up=warm_up, steps=steps, device=device)
     our_batches, their_batches = timed(source.ours), timed(source.theirs)

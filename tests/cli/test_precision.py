@@ -11,6 +11,7 @@ from vitcli.core.events import ignore
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.engine.device import fingerprint, seed_everything
+from vitcli.engine.distributed import Processes
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import load_model
 from vitcli.trained.precision import seconds_by_precision
@@ -152,7 +153,7 @@ def test_what_another_machine_chose_does_not_count_here(trained_run, tmp_path, m
 def test_a_run_that_goes_on_computes_as_it_did_before_on_the_same_machine(trained_run, machine):
     model = small_model(trained_run)
     recorded = {"training": "bfloat16", "inference": "bfloat16", "compiled": False, "machine": machine}
-    options = {"num_images": 100, "emit": ignore}
+    options = {"num_images": 100, "processes": Processes(), "emit": ignore}
     fresh = choose_computing(model, configure(), **options).record
     assert fresh["machine"] == HERE
     again = choose_computing(model, configure(), recorded=recorded, **options).record
@@ -164,7 +165,9 @@ def test_a_run_that_goes_on_computes_as_it_did_before_on_the_same_machine(traine
 def test_a_head_alone_is_trained_in_float32_and_not_compiled(trained_run):
     config = configure({"optim": {"train_only": "head"}, "run": {"compile": "on"}})
     events = []
-    record = choose_computing(small_model(trained_run), config, num_images=100, emit=events.append).record
+    record = choose_computing(
+        small_model(trained_run), config, num_images=100, processes=Processes(), emit=events.append
+    ).record
     assert (record["training"], record["compiled"]) == ("float32", False)
     assert any("--compile on has no effect" in event.text for event in events)
 

@@ -20,7 +20,7 @@ from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.runs import Run
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
-from vitcli.training.teacher import Teacher, load_teacher
+from vitcli.training.teacher import Teacher, distillation_by, load_teacher
 from vitcli.workflows.resume import resume
 from vitcli.workflows.train import train
 
@@ -64,7 +64,8 @@ def seen_by_student(teacher: Teacher, **changes: Any) -> Preprocessing:
 
 def shown(teacher: Teacher, seen: Preprocessing, pixels: torch.Tensor) -> torch.Tensor:
     """What the teacher says of a student's input."""
-    lesson = teacher.distillation(configure(TINY), teacher.model.config, seen)
+    lesson = distillation_by(teacher, configure(TINY), teacher.model.config, seen)
+    assert lesson
     return lesson.teacher(InputTransform(seen, torch.device("cpu"))(pixels.clone()))
 
 
@@ -141,7 +142,9 @@ def test_a_student_learns_and_the_run_says_from_whom(
     assert run.info["teacher"]["weights"] == loaded(teacher).weights
     config = configure(TINY, taught_by(teacher, kind=run.config["teacher"]["kind"]))
     found = loaded(teacher)
-    assert found.distillation(config, found.model.config, found.preprocessing).kind == kind
+    lesson = distillation_by(found, config, found.model.config, found.preprocessing)
+    assert lesson
+    assert lesson.kind == kind
 
 
 def test_a_distillation_head_learns_from_the_teacher_and_the_class_head_does_not(shapes: Path, teacher: Path) -> None:
@@ -154,7 +157,9 @@ def test_a_distillation_head_learns_from_the_teacher_and_the_class_head_does_not
     assert torch.equal(slow["head.1.weight"], fast["head.1.weight"])
     assert not torch.equal(slow["distillation_head.1.weight"], fast["distillation_head.1.weight"])
     teach = loaded(teacher)
-    assert teach.distillation(configure(TINY), found[0].model, teach.preprocessing).kind == "hard"
+    lesson = distillation_by(teach, configure(TINY), found[0].model, teach.preprocessing)
+    assert lesson
+    assert lesson.kind == "hard"
 
 
 def test_what_cannot_teach_is_refused_before_a_run_is_made(

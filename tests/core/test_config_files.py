@@ -246,6 +246,7 @@ def test_a_recipe_names_a_model_and_data_that_exist(name: str) -> None:
     config = configure(load_recipe(name))
     assert config.model.name in MODELS
     assert not config.data.name or config.data.name in DATASETS
+    assert config.data.folds == config.data.fold == 0  # only what a user gives starts one run per fold
 
 
 @pytest.mark.parametrize("name", recipe_names())

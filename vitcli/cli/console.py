@@ -27,12 +27,12 @@ _NAMES, _PROSE = 24, 8
 
 
 def stdout() -> Console:
-    """For data; made again, so that redirections are honoured. Files and pipes get lines as long as they are."""
+    """The console for data, a new one for each call because stdout may be redirected; files and pipes get unbroken lines."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def stderr() -> Console:
-    """For talk."""
+    """The console for all that is not data."""
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
 
 

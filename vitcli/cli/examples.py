@@ -1,4 +1,4 @@
-"""Examples that ``--help`` of each command ends with; a test runs them all, in this order."""
+"""Examples that ``--help`` of each command ends with; a test runs them in this order, shortened and without network."""
 
 EXAMPLES = {
     "download": (

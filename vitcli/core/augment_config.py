@@ -8,7 +8,7 @@ from vitcli.core.model_config import check
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """Random changes of training images, drawn again for every image in every epoch."""
+    """Random changes of training images, drawn for every image in every epoch."""
 
     crop_padding: int = 0
     """Random crop after zero padding by this many pixels on every side."""

@@ -1,4 +1,4 @@
-"""Photos decoded: once, into memory or a file, or again whenever they are asked for."""
+"""Decoded photos: kept in memory or in a file, or decoded on every access."""
 
 import os
 import shutil

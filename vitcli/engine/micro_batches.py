@@ -1,4 +1,4 @@
-"""Batches in parts that fit into memory: where one does not, the parts are halved, and nothing is lost."""
+"""Batches cut into micro-batches that fit into memory: where one does not fit, all are halved, and nothing is lost."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,10 +29,10 @@ def memory_for(what: str, *, hint: str) -> Iterator[None]:
 
 
 class MicroBatches:
-    """Into how many parts batches are cut.
+    """The number of micro-batches that each batch is cut into.
 
     Args:
-        count: parts at first.
+        count: micro-batches at first.
         emit: told when there have to be more.
         training: it is steps of training that are cut; else batches of images to be judged.
         together: other processes take their share of the same batch, and would wait for one that takes it again, or in

@@ -49,7 +49,7 @@ def trial_trainer(
     *,
     distillation: Distillation | None,
 ) -> Trainer:
-    """One whose steps are tried and thrown away: nothing is judged, saved or told."""
+    """Build a trainer whose steps are thrown away."""
     return Trainer(
         model,
         train=batches,

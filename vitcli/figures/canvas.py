@@ -64,8 +64,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     ``Figure.savefig`` would draw it twice, once to lay it out, which drawing does by itself.
     """
+    assert isinstance(figure.canvas, FigureCanvasAgg)
     with replacing(path) as temporary, _boxes_for_unknown_letters():
-        FigureCanvasAgg(figure).print_png(temporary)
+        figure.canvas.print_png(temporary)
 
 
 def label_width(axis: Axis) -> float:

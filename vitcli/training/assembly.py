@@ -33,7 +33,7 @@ from vitcli.training.features import feature_batches
 from vitcli.training.images import TrainingData, image_batches, prepare_training_data
 from vitcli.training.saving import NoSaver, RunSaver
 from vitcli.training.starting_model import resumed_model, starting_model
-from vitcli.training.teacher import Teacher, load_teacher
+from vitcli.training.teacher import Teacher, distillation_by, load_teacher
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,9 +180,7 @@ class Training:
     @property
     def distillation(self) -> Distillation | None:
         """The loss by which the teacher teaches, if there is one."""
-        if self.teacher is None:
-            return None
-        return self.teacher.distillation(self.config, self.model.config, self.data.preprocessing)
+        return distillation_by(self.teacher, self.config, self.model.config, self.data.preprocessing)
 
 
 def assemble(
@@ -237,7 +235,7 @@ def assemble(
             model,
             config,
             lambda: image_batches(data, begun.config, device)[0],
-            distillation=teacher.distillation(config, model.config, data.preprocessing) if teacher else None,
+            distillation=distillation_by(teacher, config, model.config, data.preprocessing),
             emit=emit,
         )
     computing = choose_computing(

@@ -70,7 +70,7 @@ def choose_computing(
     num_images: int,
     recorded: Mapping[str, Any] | None = None,
     parts: int = 1,
-    processes: Processes | None = None,
+    processes: Processes,
     emit: Emit,
 ) -> Computing:
     """Decide how a run computes; this changes neither the model nor what is random.
@@ -87,7 +87,6 @@ def choose_computing(
     Raises:
         DeviceError, TrainingError: torch.compile was asked for, and does not work here.
     """
-    processes = processes or Processes()
     shard = will_shard(config, processes)
     if shard:
         model = _some_blocks(model).to(processes.device(config.run.device))

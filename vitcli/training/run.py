@@ -71,7 +71,8 @@ def _new_run(training: Training) -> Run:
     config, facts = training.config, training.dataset.facts
     output_dir = Path(config.run.output_dir).expanduser()
     stem = f"{slug(facts.name)}-{config.model.name}"
-    fold = config.data.fold or int(bool(config.data.folds))
+    fold = config.data.fold
+    assert fold or not config.data.folds  # `train_folds` starts a run for each
     name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
     name = name or next_name(output_dir, stem)
     path = output_dir / name / f"fold-{fold}" if fold else output_dir / name

@@ -46,24 +46,25 @@ class Teacher:
         computed = {"inference": self.precision.name, "machine": fingerprint(device)}
         return {"name": self.name, "weights": self.weights, "computed": computed}
 
-    def distillation(self, config: TrainConfig, student: ModelConfig, seen: Preprocessing) -> Distillation:
-        """Build the loss by which a student learns from it.
 
-        Args:
-            config: of the training.
-            student: the model that learns.
-            seen: how images become the student's input.
-        """
-        lesson = config.teacher
-        kind = lesson.kind
-        if kind == "auto":
-            kind = "hard" if student.distillation == "head" else "soft"
-        return Distillation(
-            teacher=_Shown(self, seen),
-            kind=kind,
-            alpha=lesson.alpha,
-            temperature=lesson.temperature,
-        )
+def distillation_by(
+    teacher: Teacher | None, config: TrainConfig, student: ModelConfig, seen: Preprocessing
+) -> Distillation | None:
+    """Build the loss by which a student learns from a teacher; None: there is no teacher.
+
+    Args:
+        teacher: the model to learn from.
+        config: of the training.
+        student: the model that learns.
+        seen: how images become the student's input.
+    """
+    if teacher is None:
+        return None
+    lesson = config.teacher
+    kind = lesson.kind
+    if kind == "auto":
+        kind = "hard" if student.distillation == "head" else "soft"
+    return Distillation(teacher=_Shown(teacher, seen), kind=kind, alpha=lesson.alpha, temperature=lesson.temperature)
 
 
 def load_teacher(

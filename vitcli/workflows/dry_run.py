@@ -24,7 +24,7 @@ from vitcli.training.assembly import begin
 from vitcli.training.computing import training_precision
 from vitcli.training.images import geometries
 from vitcli.training.settings import settle
-from vitcli.training.teacher import Teacher
+from vitcli.training.teacher import Teacher, distillation_by
 
 _STEPS = 2
 
@@ -143,7 +143,7 @@ def _two_steps(
     )
     precision = training_precision(model.to(device), config)
     reset_peak_memory(device)
-    distillation = teacher.distillation(config, model.config, preprocessing) if teacher else None
+    distillation = distillation_by(teacher, config, model.config, preprocessing)
     trainer = trial_trainer(model, config, batches, precision, distillation=distillation)
     emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
     seconds = time_steps(trainer)[-1]

@@ -37,7 +37,7 @@ def read_digits(_entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit:
 
 
 def read_shapes(entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit: Emit) -> RawDataset[ArraySplit]:
-    """Pictures of one shape each, drawn again and always the same; every class as often as every other."""
+    """Draw pictures of one shape each, the same ones in every call; every class is as frequent as every other."""
 
     def drawn(count: int, seed: int) -> ArraySplit:
         scenes = draw_scenes(count, num_objects=1, seed=seed)
