@@ -96,8 +96,8 @@ def main() -> None:
             steps = {each: step_of(model, model, images, work, precision) for each, precision in precisions.items()}
             if arguments.compile and work == "training":
                 for each, precision in precisions.items():
-                    parts = MicroBatches(1, emit=ignore)
-                    fast = compiled(model, [images], precision, parts=parts, required=True, emit=ignore)
+                    micro_batches = MicroBatches(1, emit=ignore)
+                    fast = compiled(model, [images], precision, micro_batches=micro_batches, required=True, emit=ignore)
                     assert fast is not None
                     steps[f"{each}, compiled"] = step_of(model, fast, images, work, precision)
             started = time.perf_counter()

@@ -119,7 +119,7 @@ def our_training(
         model,
         train=batches,
         val=val,
-        config=replace(config.optim, grad_accum_steps=computing.parts),
+        config=replace(config.optim, grad_accum_steps=computing.micro_batches),
         mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=0),
         precision=computing.training,
         saver=NoSaver(),

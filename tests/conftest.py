@@ -18,7 +18,7 @@ import typer
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
-from tests.processes import PRELOADED, save_empty
+from tests.builders.processes import PRELOADED, save_empty
 from vitcli.cli.app import app, main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring

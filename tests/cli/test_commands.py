@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from tests.processes import running, vit
+from tests.builders.processes import running, vit
 from vitcli import __version__
 from vitcli.core.config_files import recipe_names
 from vitcli.core.runs import Run

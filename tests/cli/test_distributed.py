@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tests.engine.test_distributed import free_port
+from tests.builders.two_processes import free_port
 from vitcli.cli.app import main
 from vitcli.core.runs import Run
 
@@ -124,7 +124,7 @@ def test_processes_with_a_part_of_the_model_each_leave_a_run_like_any_other(
     launch(folder, *words, "--shard", restarts=1, kill_at=5)
     (path,) = (folder / "experiments").iterdir()
     assert (Run(path).status, len(Run(path).info["resumed"])) == ("finished", 1)
-    assert (folder / "said-0.txt").read_text().count("2 processes, each with a part of the model") == 2
+    assert (folder / "said-0.txt").read_text().count("2 processes, each with a shard of the model") == 2
     assert weights_of(path).keys() == weights_of(alone).keys()
     for name, tensor in weights_of(alone).items():
         torch.testing.assert_close(weights_of(path)[name], tensor, rtol=0, atol=1e-6, msg=name)

@@ -18,7 +18,7 @@ REFUSED = {
 
 
 def shortened(words: str, tiny: tuple[str, ...]) -> str:
-    """The same without the network, without long training, and without ONNX, which tests/cli/test_export.py writes."""
+    """The same without the network, without long training, and without ONNX, which tests/workflows/test_export.py writes."""
     more = {"vit download cassava": "--offline", "vit download augreg-tiny": "--offline", "vit export": "--format timm"}
     return " ".join([words, *([more[words]] if words in more else []), *(tiny if "train" in words else ())])
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.processes import NEVER, Moment, exit_code, vit
+from tests.builders.processes import NEVER, Moment, exit_code, vit
 
 PHOTOS = 300
 """More than a chunk of them is prepared for training."""

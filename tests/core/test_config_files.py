@@ -257,12 +257,12 @@ def test_a_recipe_says_what_it_is_for_how_to_run_it_and_what_it_reaches(name: st
 
 
 MEASURED = {"digits": "bundled digits", "mnist": "MNIST", "small-images": "CIFAR-10, `--recipe small-images`"}
-"""How a row of the README's table of measurements begins."""
+"""The beginning of a row in the manual's table of measurements."""
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_a_recipe_and_the_readme_say_the_same_of_its_accuracy_and_its_time(name: str) -> None:
-    rows = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8").splitlines()
+def test_a_recipe_and_the_manual_say_the_same_of_its_accuracy_and_its_time(name: str) -> None:
+    rows = Path(__file__).parents[2].joinpath("docs", "measured.md").read_text(encoding="utf-8").splitlines()
     (figure,) = [row.split("|")[2] for row in rows if row.startswith(f"| {MEASURED[name]}")]
     about = load_recipe(name)["about"]
     percents, times = r"\d+\.\d+ %", r"(?:\d+ min )?\d+ s\b"

@@ -248,12 +248,12 @@ def test_what_has_arrived_needs_no_room(server: Kaggle, path: Path, monkeypatch:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
 def test_a_disk_that_is_full_is_named(server: Kaggle, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Part(fetch.Part):
+    class Full(fetch.PartialFile):
         def begin(self, version: Any) -> None:
             super().begin(version)
             self.path.symlink_to("/dev/full")
 
-    monkeypatch.setattr(fetch, "Part", Part)
+    monkeypatch.setattr(fetch, "PartialFile", Full)
     with pytest.raises(DataError, match="is full: No space left") as failure:
         fetch_file(address(server), path)
     assert "--data-dir" in failure.value.hint

@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.errors import UsageError
 from vitcli.core.preprocessing import Geometry, Preprocessing
-from vitcli.data import augment, parts
+from vitcli.data import augment, threaded
 from vitcli.data.augment import TrainTransform, random_crop, random_flip
 from vitcli.data.colour import random_colours
-from vitcli.data.parts import in_parts
 from vitcli.data.policies import random_policy
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.resample import random_resample
+from vitcli.data.threaded import change_threaded
 
 SHAPES = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 SEEDS = st.integers(0, 2**63 - 1)
@@ -194,7 +194,7 @@ def test_another_seed_gives_another_batch():
     assert not torch.allclose(transform(images, seeded(0)), transform(images, seeded(1)))
 
 
-# parts
+# threads
 
 
 @pytest.fixture
@@ -204,37 +204,37 @@ def set_threads():
     torch.set_num_threads(before)
 
 
-def test_a_batch_in_parts_is_the_batch_at_once(monkeypatch, set_threads):
+def test_a_batch_in_chunks_is_the_batch_at_once(monkeypatch, set_threads):
     images = noise(30, 3, 8, 8)
     transform = TrainTransform(EVERYTHING, to_input((12, 12)))
     at_once = transform(images, seeded())
-    for few, part, threads in ((0, 1000, 1), (0, 2**20, 3), (0, 1, 2)):
-        monkeypatch.setattr(parts, "_FEW", few)
-        monkeypatch.setattr(parts, "_PART", part)
+    for few, chunk, threads in ((0, 1000, 1), (0, 2**20, 3), (0, 1, 2)):
+        monkeypatch.setattr(threaded, "_FEW", few)
+        monkeypatch.setattr(threaded, "_CHUNK", chunk)
         set_threads(threads)
         torch.testing.assert_close(transform(images, seeded()), at_once)
 
 
-def test_parts_cover_the_batch_once_and_what_goes_wrong_in_a_thread_is_raised(monkeypatch, set_threads):
-    monkeypatch.setattr(parts, "_FEW", 0)
+def test_chunks_cover_the_batch_once_and_what_goes_wrong_in_a_thread_is_raised(monkeypatch, set_threads):
+    monkeypatch.setattr(threaded, "_FEW", 0)
     set_threads(2)
     seen = []
 
-    def change(images, part):
-        seen.append((part.start, part.stop))
+    def change(images, positions):
+        seen.append((positions.start, positions.stop))
         return images.float()
 
     images = noise(7, 1, 2, 2)
-    assert torch.equal(in_parts(change, images, (1, 2, 2)), images.float())
+    assert torch.equal(change_threaded(change, images, (1, 2, 2)), images.float())
     assert sorted(seen) == [(0, 3), (3, 7)]
     with pytest.raises(ZeroDivisionError):
-        in_parts(lambda images, _part: images / (1 // 0), images, (1, 2, 2))
+        change_threaded(lambda images, _part: images / (1 // 0), images, (1, 2, 2))
 
 
-def test_threads_of_parts_compute_alone_and_leave_the_others_as_they_were(set_threads):
+def test_threads_of_a_batch_compute_alone_and_leave_the_others_as_they_were(set_threads):
     set_threads(2)
-    parts._pool.cache_clear()
-    assert list(parts._pool(2).map(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
+    threaded._pool.cache_clear()
+    assert list(threaded._pool(2).map(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
     assert torch.get_num_threads() == 2
     with ThreadPoolExecutor(1) as later:
         assert later.submit(torch.get_num_threads).result() == 2

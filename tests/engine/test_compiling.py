@@ -31,9 +31,9 @@ def build_model():
     return VisionTransformer(ModelConfig(**fields, mlp_width=32, dropout=0.1))
 
 
-def compiled(model, *examples, parts=None, required=True, emit=ignore, **options):
-    parts = parts or MicroBatches(1, emit=emit, training=True)
-    options = {"parts": parts, "required": required, "constants": [resampling], "emit": emit, **options}
+def compiled(model, *examples, micro_batches=None, required=True, emit=ignore, **options):
+    micro_batches = micro_batches or MicroBatches(1, emit=emit, training=True)
+    options = {"micro_batches": micro_batches, "required": required, "constants": [resampling], "emit": emit, **options}
     return compile_model(model, examples, FLOAT32, **options)
 
 
@@ -153,10 +153,12 @@ def device_of(most, taken):
 
 def test_a_batch_that_does_not_fit_is_compiled_in_parts_that_do():
     events, taken = [], []
-    parts = MicroBatches(1, emit=events.append, training=True)
+    micro_batches = MicroBatches(1, emit=events.append, training=True)
     with torch._dynamo.config.patch(recompile_limit=1):  # tries that failed do not count
-        forward = compiled(build_model(), IMAGES, parts=parts, emit=events.append, backend=device_of(2, taken))
-    assert parts.count == 4
+        forward = compiled(
+            build_model(), IMAGES, micro_batches=micro_batches, emit=events.append, backend=device_of(2, taken)
+        )
+    assert micro_batches.count == 4
     assert taken == [2]
     said = [event.text for event in events if isinstance(event, Warned)]
     assert said == [
@@ -169,14 +171,14 @@ def test_a_batch_that_does_not_fit_is_compiled_in_parts_that_do():
 
 @pytest.mark.parametrize(("together", "hint"), [(False, "--grad-checkpointing"), (True, "--grad-accum-steps 2")])
 def test_a_lack_of_memory_is_not_blamed_on_the_compiler(together, hint):
-    parts = MicroBatches(1, emit=ignore, training=True, together=together)
+    micro_batches = MicroBatches(1, emit=ignore, training=True, together=together)
     with pytest.raises(TrainingError, match="not enough memory") as refusal:
-        compiled(build_model(), IMAGES[:1], parts=parts, backend=device_of(0, []))
+        compiled(build_model(), IMAGES[:1], micro_batches=micro_batches, backend=device_of(0, []))
     assert hint in refusal.value.hint
     events = []
-    parts = MicroBatches(1, emit=ignore, training=True, together=together)
+    micro_batches = MicroBatches(1, emit=ignore, training=True, together=together)
     options = {"required": False, "emit": events.append, "backend": device_of(0, [])}
-    assert compiled(build_model(), IMAGES[:1], parts=parts, **options) is None
+    assert compiled(build_model(), IMAGES[:1], micro_batches=micro_batches, **options) is None
     assert "without it" in events[-1].text
     assert "not enough memory" in events[-1].text
 

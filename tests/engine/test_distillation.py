@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.engine.test_state import Disk, without_timings
-from tests.engine.test_trainer import Batches, build_model, build_trainer
+from tests.builders.trainers import Batches, Disk, build_model, build_trainer, without_timings
 from vitcli.core.errors import Interrupted
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.mixing import Mixing

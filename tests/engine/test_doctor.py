@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.engine.test_trainer import Batches, build_model, build_trainer
+from tests.builders.trainers import Batches, build_model, build_trainer
 from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord, Warned
 from vitcli.engine.distributed import Processes

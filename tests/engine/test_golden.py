@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.test_trainer import build_trainer
+from tests.builders.trainers import build_trainer
 from vitcli.core.model_config import ModelChoice
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.mixing import Mixing

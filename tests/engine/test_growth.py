@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.test_state import Disk, without_timings
-from tests.engine.test_trainer import Batches, build_model, build_trainer
+from tests.builders.trainers import Batches, Disk, build_model, build_trainer, without_timings
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, UsageError
 from vitcli.engine.growth import Growth

@@ -3,28 +3,21 @@
 import pytest
 import torch
 
-from tests.engine.test_state import Disk, without_timings
-from tests.engine.test_trainer import Batches, build_model, build_trainer, script_validation
+from tests.builders.trainers import (
+    Batches,
+    Disk,
+    Weights,
+    build_model,
+    build_trainer,
+    equal,
+    score_of,
+    script_validation,
+    without_timings,
+)
 from vitcli.core.config import OptimConfig, TrainConfig
 from vitcli.core.errors import Interrupted, UsageError
-from vitcli.engine.distributed import Processes
-from vitcli.engine.evaluate import predict_logits, score
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import copied, judged_weights, load_state
-
-
-class Weights:
-    """A saver that remembers the weights themselves, beside those that are judged."""
-
-    def __init__(self):
-        self.plain, self.judged, self.steps = [], [], []
-
-    def save_epoch(self, state):
-        self.plain.append(copied(state["model"]))
-        self.judged.append(copied(judged_weights(state)))
-
-    def save_step(self, state):
-        self.steps.append(copied(judged_weights(state)))
 
 
 def fitted(**settings):
@@ -32,16 +25,6 @@ def fitted(**settings):
     trainer._saver = Weights()
     trainer.fit()
     return trainer
-
-
-def score_of(weights, trainer):
-    model = build_model()
-    model.load_state_dict(weights)
-    return score(*predict_logits(model, trainer.val, trainer.precision), Processes())
-
-
-def equal(these, those):
-    return these.keys() == those.keys() and all(torch.equal(these[name], those[name]) for name in these)
 
 
 # moving average

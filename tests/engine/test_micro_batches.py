@@ -4,49 +4,28 @@ import ctypes
 import json
 import re
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.engine.test_state import trainer_in, without_timings
-from tests.engine.test_trainer import CPU, Batches, build_model, build_trainer
-from tests.processes import exit_code
+from tests.builders.processes import exit_code
+from tests.builders.trainers import (
+    FLOAT32,
+    Batches,
+    build_model,
+    build_trainer,
+    device_of,
+    trainer_in,
+    without_timings,
+)
 from vitcli.core.errors import DeviceError, Interrupted, TrainingError
 from vitcli.core.events import Warned
-from vitcli.engine.autocast import Precision
 from vitcli.engine.eager import EagerAdamW
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.state import load_state
 from vitcli.models.layers import Attention, ConvPatchEmbedding
-
-FLOAT32 = Precision(CPU, amp="off", dtype="bfloat16")
-
-
-@contextmanager
-def device_of(images, *, layer=ConvPatchEmbedding, after=0, judging=True):
-    """A device that has memory for so many images: a layer that is given more of them fails as on a GPU.
-
-    After so many passes of that layer the memory is gone; before, there is enough of it. Without ``judging``, there is
-    enough for what needs no gradients.
-    """
-    passes = 0
-
-    def allocate(module, given):
-        nonlocal passes
-        if not isinstance(module, layer) or not (judging or torch.is_grad_enabled()):
-            return
-        passes += 1
-        if passes > after and len(given[0]) > images:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(allocate)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def fitted(trainer):
@@ -211,7 +190,9 @@ def test_images_that_do_not_fit_are_judged_in_parts():
     expected, labels = predict_logits(model, batches, FLOAT32)
     events, counts = [], []
     with device_of(3):
-        found = predict_logits(model, batches, FLOAT32, counts.append, parts=MicroBatches(1, emit=events.append))
+        found = predict_logits(
+            model, batches, FLOAT32, counts.append, micro_batches=MicroBatches(1, emit=events.append)
+        )
     torch.testing.assert_close(found[0], expected, atol=1e-6, rtol=0)
     assert torch.equal(found[1], labels)
     assert counts == [8, 8, 6]

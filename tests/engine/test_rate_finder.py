@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.test_trainer import Batches, build_trainer
+from tests.builders.trainers import Batches, build_trainer
 from vitcli.core.errors import TrainingError
 from vitcli.engine import rate_finder
 from vitcli.engine.rate_finder import STEPS, range_test

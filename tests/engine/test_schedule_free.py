@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.test_judging import Weights, equal, score_of
-from tests.engine.test_trainer import OPTIMIZERS, build_model, build_trainer, script_validation
+from tests.builders.trainers import OPTIMIZERS, Weights, build_model, build_trainer, equal, score_of, script_validation
 from vitcli.core.config import OptimConfig
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.schedule_free import ScheduleFreeAdamW

@@ -1,19 +1,12 @@
-"""Two processes that hold a part of the model each, against one that holds all of it: the same batches, the same weights."""
+"""Two processes that hold a shard of the model each, against one that holds all of it: the same batches, the same weights."""
 
 from functools import partial
 
 import pytest
 import torch
 
-from tests.engine.test_distributed import (
-    CPU,
-    EVERYTHING,
-    assert_alike,
-    build_trainer,
-    found_by_two,
-    tensors_of,
-)
-from tests.engine.test_trainer import OPTIMIZERS, Kept
+from tests.builders.trainers import OPTIMIZERS, Kept
+from tests.builders.two_processes import CPU, EVERYTHING, assert_alike, build_trainer, found_by_two, tensors_of
 from vitcli.core.errors import Interrupted, UsageError
 from vitcli.engine.autocast import Precision
 from vitcli.engine.distributed import Processes, joined
@@ -128,7 +121,7 @@ def in_half_precision(processes):
     return found
 
 
-def take_parts(processes):
+def take_shards(processes):
     """Tensors of which the second process has little, or nothing."""
     trainer = build_trainer(processes, shard=True)
     like = dict(trainer.model.named_parameters())
@@ -145,7 +138,7 @@ def both(processes, tmp_path_factory):
     """What two processes found, by rank, and their folder."""
     folder = tmp_path_factory.mktemp("sharded")
     stop_after(build_trainer(Processes(), **RESUMED), END_OF_EPOCH, folder / "of-one.safetensors")
-    tasks = {task.__name__: task for task in (train_cases, in_half_precision, take_parts)}
+    tasks = {task.__name__: task for task in (train_cases, in_half_precision, take_shards)}
     return found_by_two(processes, folder, tasks | {"go_on": partial(go_on, folder=folder)}), folder
 
 
@@ -172,7 +165,7 @@ def test_a_block_is_whole_only_while_it_is_computed_with(both):
     assert both[0][0]["train_cases"]["whole blocks"] == {(0, True, False), (1, False, True)}
 
 
-def test_a_state_knows_of_no_parts(both):
+def test_a_state_knows_of_no_shards(both):
     expected = outcome(**RESUMED)
     state = load_state(both[1] / "of-two.safetensors")
     assert (state["epoch"], state["step"]) == (1, 1)
@@ -192,7 +185,7 @@ def test_what_overflows_in_one_part_is_no_step_of_any(both):
 
 
 def test_parts_make_a_whole(both):
-    first, second = (found["take_parts"] for found in both[0])
+    first, second = (found["take_shards"] for found in both[0])
     assert first == {"class_token": (16, True), "head.1.bias": (2, True), "blocks.0.mlp.fc1.weight": (256, True)}
     assert second["class_token"] == (0, True)
 

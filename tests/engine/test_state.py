@@ -7,58 +7,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tests.engine.test_trainer import OPTIMIZERS, Batches, build_model, build_trainer, script_validation
+from tests.builders.trainers import (
+    BATCH,
+    EPOCHS,
+    OPTIMIZERS,
+    SIZE,
+    script_validation,
+    trainer_in,
+    without_timings,
+)
 from vitcli.core.errors import Interrupted, RunError, TrainingError
 from vitcli.engine.device import seed_draws
-from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import copied, judged_weights, load_state, save_state
 
-SIZE, BATCH = 22, 4
 STEPS = math.ceil(SIZE / BATCH)
 """Of an epoch; the last one is smaller."""
-EPOCHS = 2
 STEPS_OF_ALL = [(epoch, step) for epoch in range(1, EPOCHS + 1) for step in range(1, STEPS + 1)]
-TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share", "peak_memory"}
-
-
-class Disk:
-    """A saver that writes every state, and ends the training after one of them."""
-
-    def __init__(self, folder, stop_after=None):
-        self.path, self.before = folder / "state.safetensors", folder / "before.safetensors"
-        self.places, self.stop_after = [], stop_after
-
-    def save_step(self, state):
-        save_state(self.path, copied(state), before=self.before)
-        self.places.append((state["epoch"], state["step"]))
-        if self.places[-1] == self.stop_after:
-            raise Interrupted("enough", exit_code=130)
-
-    save_epoch = save_step
-
-
-def trainer_in(folder, *, stop_after=None, **settings):
-    """A trainer with everything random that there is, which saves after every step."""
-    options = {"epochs": EPOCHS, "schedule": "cosine", "ema": True, "ema_decay": 0.9, "clip_grad": 1.0, **settings}
-    trainer = build_trainer(
-        build_model(dropout=0.2, drop_path=0.3, head_dropout=0.1),
-        train=Batches(size=SIZE, batch_size=BATCH),
-        mixing=Mixing(mixup=0.8, cutmix=1.0, seed=5),
-        seed=5,
-        **options,
-    )
-    folder.mkdir(exist_ok=True)
-    trainer.save_steps, trainer._saver = 1, Disk(folder, stop_after)
-    return trainer
-
-
-def without_timings(state):
-    """A state as plain values, which are equal only where every bit is."""
-    if isinstance(state, dict):
-        return {name: without_timings(value) for name, value in state.items() if name not in TIMINGS}
-    if isinstance(state, list):
-        return [without_timings(value) for value in state]
-    return (state.dtype, state.tolist()) if isinstance(state, torch.Tensor) else state
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.test_micro_batches import device_of
+from tests.builders.trainers import device_of
 from vitcli.core.errors import DeviceError
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine.device import fingerprint, has_bfloat16

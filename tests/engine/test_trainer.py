@@ -7,12 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.builders.trainers import CPU, OPTIMIZERS, Batches, build_model, build_trainer, script_validation
 from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, TrainingError
 from vitcli.core.events import EpochRecord, TrainingProgress, TrainingStarted, ignore
 from vitcli.core.interrupts import StopRequest
-from vitcli.core.model_config import ModelConfig
-from vitcli.engine import trainer as trainer_module
 from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import compiled
 from vitcli.engine.evaluate import predict_logits
@@ -21,127 +20,14 @@ from vitcli.engine.mixing import Mixing
 from vitcli.engine.muon import Muon
 from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import build_optimizers
-from vitcli.engine.state import copied, judged_weights
-from vitcli.engine.trainer import Trainer
+from vitcli.engine.state import copied
 from vitcli.engine.trial import time_steps
-from vitcli.models.vit import VisionTransformer
-
-CPU = torch.device("cpu")
-OPTIMIZERS = {
-    "muon": {"lr": 0.02, "adamw_lr": 0.01},
-    "adamw": {"lr": 0.01},
-    "adam": {"lr": 0.01},
-    "sgd": {"lr": 0.1},
-    "schedule-free": {"lr": 0.01, "schedule": "constant", "ema": False},
-}
-
-
-def build_model(seed=0, **changes):
-    fields = {"image_size": (8, 8), "patch_size": (4, 4), "in_channels": 1, "num_classes": 4}
-    fields |= {"width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32, "init_std": 0.1}
-    torch.manual_seed(seed)
-    return VisionTransformer(ModelConfig(**{**fields, **changes}))
-
-
-class Batches:
-    """Noise with a bright quarter that tells the class, in an order that only the epoch decides."""
-
-    def __init__(self, size=16, batch_size=8):
-        generator = torch.Generator().manual_seed(7)
-        self.labels = torch.arange(size) % 4
-        self.images = torch.randn(size, 1, 8, 8, generator=generator)
-        for image, label in zip(self.images, self.labels.tolist(), strict=True):
-            image[0].view(2, 4, 2, 4)[label // 2, :, label % 2] += 2
-        self.batch_size = batch_size
-
-    @property
-    def num_images(self):
-        return len(self.labels)
-
-    def __len__(self):
-        return math.ceil(self.num_images / self.batch_size)
-
-    def __iter__(self):
-        return zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
-
-    def epoch(self, number, *, start=0):
-        order = torch.randperm(self.num_images, generator=torch.Generator().manual_seed(number))
-        for indices in order.split(self.batch_size)[start:]:
-            yield self.images[indices], self.labels[indices]
-
-
-class Kept:
-    """A saver that remembers what it was given, by value."""
-
-    def __init__(self):
-        self.epochs = []
-        self.weights = []
-        self.steps = []
-
-    def save_epoch(self, state):
-        self.epochs.append([record["epoch"] for record in state["records"]])
-        self.weights.append(copied(judged_weights(state)))
-
-    def save_step(self, state):
-        self.steps.append((state["epoch"], state["step"]))
-        self.weights.append(copied(judged_weights(state)))
-
-
-def build_trainer(
-    model=None,
-    *,
-    train=None,
-    val=None,
-    seed=0,
-    mixing=None,
-    stop=None,
-    events=None,
-    class_weights=None,
-    val_precision=None,
-    forward=None,
-    log_steps=0,
-    distillation=None,
-    growth=None,
-    **settings,
-):
-    train = train or Batches()
-    config = {"epochs": 2, "optimizer": "adamw", "schedule": "constant", "warmup_epochs": 0, **settings}
-    return Trainer(
-        model or build_model(),
-        train=train,
-        val=train if val is None else val,
-        config=OptimConfig(**config),
-        mixing=mixing or Mixing(mixup=0, cutmix=0, seed=0),
-        precision=Precision(CPU, amp="off", dtype="bfloat16"),
-        log_steps=log_steps,
-        saver=Kept(),
-        emit=(lambda event: None) if events is None else events.append,
-        stop=StopRequest() if stop is None else stop,
-        seed=seed,
-        class_weights=class_weights,
-        val_precision=val_precision,
-        forward=forward,
-        distillation=distillation,
-        growth=growth,
-    )
 
 
 def trained_weights(**options):
     trainer = build_trainer(**options)
     trainer.fit()
     return copied(trainer.model.state_dict())
-
-
-def script_validation(monkeypatch, outcomes):
-    """Validation that gives (right answers of 4, margin between the two logits) epoch by epoch."""
-    script = iter(outcomes)
-
-    def scripted(*_arguments, **_options):
-        right, margin = next(script)
-        signs = torch.tensor([1.0] * right + [-1.0] * (4 - right))
-        return torch.stack([signs * margin, torch.zeros(4)], dim=1), torch.zeros(4, dtype=torch.int64)
-
-    monkeypatch.setattr(trainer_module, "predict_logits", scripted)
 
 
 # learning
@@ -338,9 +224,15 @@ def test_a_compiled_model_learns_the_same_and_keeps_the_names_of_its_weights():
     plain = build_trainer(build_model(qkv_bias=False), ema=True)  # the bias of keys is moved by rounding alone
     model = build_model(qkv_bias=False)
     precision = Precision(CPU, amp="off", dtype="bfloat16")
-    parts = MicroBatches(1, emit=ignore)
+    micro_batches = MicroBatches(1, emit=ignore)
     forward = compiled(
-        model, [plain.train.images[:8]], precision, parts=parts, required=True, emit=ignore, backend="eager"
+        model,
+        [plain.train.images[:8]],
+        precision,
+        micro_batches=micro_batches,
+        required=True,
+        emit=ignore,
+        backend="eager",
     )
     fast = build_trainer(model, ema=True, forward=forward)
     plain.fit()

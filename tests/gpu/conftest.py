@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import torch
 
-from tests.engine.test_micro_batches import device_of
+from tests.builders.trainers import device_of
 
 DEVICE = torch.device(os.environ.get("VIT_TEST_DEVICE", "cuda"))
 MemoryFor = Callable[[int], AbstractContextManager[None]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.cli.test_resume import TINY, Listener, Stopped
+from tests.builders.runs import TINY, Listener, Stopped
 from vitcli.attention.registry import METHODS
 from vitcli.core.events import ignore
 from vitcli.core.runs import Run

@@ -24,9 +24,9 @@ from vitcli.data.augment import TrainTransform
 from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import compiled
 from vitcli.engine.device import has_bfloat16, seed_everything
+from vitcli.engine.micro_batch_size import micro_batches_that_fit
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.muon import orthogonalise
-from vitcli.engine.part_size import parts_that_fit
 from vitcli.engine.state import load_state
 from vitcli.engine.timing import clearly_faster, seconds_per_image
 
@@ -166,9 +166,9 @@ def test_a_compiled_model_takes_the_same_steps_and_is_compiled_before_the_first(
     counters.clear()
     model = build_model(device)
     options = {"backend": "eager"} if device.type == "cpu" else {}
-    parts, example = MicroBatches(1, emit=ignore), torch.zeros(BATCH, 3, 8, 8, device=device)
+    micro_batches, example = MicroBatches(1, emit=ignore), torch.zeros(BATCH, 3, 8, 8, device=device)
     precision = Precision(device, amp="on", dtype="bfloat16")
-    forward = compiled(model, [example], precision, parts=parts, required=True, emit=ignore, **options)
+    forward = compiled(model, [example], precision, micro_batches=micro_batches, required=True, emit=ignore, **options)
     graphs = counters["stats"]["unique_graphs"]
     assert graphs > 0
     settings = {"precision": precision, "optimizer": "sgd", "lr": 0.01, "mix": 0.8}
@@ -218,7 +218,7 @@ def test_a_batch_that_does_not_fit_is_halved(device, memory_for):
 def test_parts_that_fit_are_found_before_training(device, memory_for):
     trainer = large_trainer(device)
     with memory_for(1024):
-        assert parts_that_fit(trainer) > 1
+        assert micro_batches_that_fit(trainer) > 1
 
 
 # states

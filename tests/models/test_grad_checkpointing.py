@@ -81,8 +81,10 @@ def test_a_compiled_model_recomputes_too():
     torch.compiler.reset()
     precision = Precision(CPU, amp="off", dtype="bfloat16")
     model = build_model(recomputes=True, depth=1).double()
-    parts, backend = MicroBatches(1, emit=ignore), "aot_eager"
-    forward = compiled(model, [IMAGES.double()], precision, parts=parts, required=True, emit=ignore, backend=backend)
+    micro_batches, backend = MicroBatches(1, emit=ignore), "aot_eager"
+    forward = compiled(
+        model, [IMAGES.double()], precision, micro_batches=micro_batches, required=True, emit=ignore, backend=backend
+    )
     ours, plain = gradients(model, forward), gradients(build_model(recomputes=False, depth=1).double())
     assert ours.keys() == plain.keys()
     for name, tensor in plain.items():

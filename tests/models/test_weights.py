@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitcli.core.errors import ModelError, UsageError
-from vitcli.models.hub import find_entry
+from vitcli.models.hub import find_pretrained
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.weights import imagenet_classes, read_foreign
 
@@ -216,15 +216,15 @@ def test_a_damaged_pickle_is_an_error_and_no_traceback(at, byte):
 
 
 def test_names_of_what_can_be_fetched():
-    assert find_entry("digits") is None
-    assert find_entry("deit-tiny") is PRETRAINED["deit-tiny"]
-    hub = find_entry("hf:some/model@v1.0")
+    assert find_pretrained("digits") is None
+    assert find_pretrained("deit-tiny") is PRETRAINED["deit-tiny"]
+    hub = find_pretrained("hf:some/model@v1.0")
     assert hub is not None
     assert (hub.hub, hub.revision) == ("some/model", "v1.0")
-    web = find_entry("https://host/vit-20240101.pth")
+    web = find_pretrained("https://host/vit-20240101.pth")
     assert web is not None
     assert web.sha256 == ""
-    hashed = find_entry("https://host/vit_b_16-c867db91.pth?download=true")
+    hashed = find_pretrained("https://host/vit_b_16-c867db91.pth?download=true")
     assert hashed is not None
     assert hashed.sha256 == "c867db91"
 
@@ -234,7 +234,7 @@ def test_names_of_what_can_be_fetched():
 )
 def test_names_that_cannot_be_fetched_are_refused(name):
     with pytest.raises(UsageError, match=r"names no repository|is not an address"):
-        find_entry(name)
+        find_pretrained(name)
 
 
 def test_a_configuration_that_is_no_json_is_named(tmp_path):

@@ -8,7 +8,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tests.engine.test_trainer import build_model
+from tests.builders.trainers import build_model
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.swa import EpochAverage
 

@@ -6,7 +6,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch.nn import functional as F
 
-from tests.parity.test_architectures import TIMM_NAMES, TINY, renamed, timm_model, timm_weights
+from tests.builders.timm_models import TIMM_NAMES, TINY, renamed, timm_model, timm_weights
 from vitcli.core.config import OptimConfig
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine.optim import build_optimizers

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import vitcli
-from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config import OptimConfig
 from vitcli.core.events import Warned
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
@@ -24,7 +24,7 @@ SOURCE = Preprocessing(
 def told(
     optim: OptimConfig | None = None, *, model: ModelConfig = MODEL, source: Preprocessing | None = None
 ) -> list[str]:
-    return list(advice_on_settings(TrainConfig(optim=optim or OptimConfig()), model, source=source))
+    return list(advice_on_settings(optim or OptimConfig(), model, source=source))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ class MethodEntry:
     """The layers that it uses where none are chosen; none: it knows of no layers."""
     is_signed: bool = False
     """Whether weights below 0 speak against the class."""
+    unit: str = ""
+    """The meaning of a patch's weight, where a few words can say it."""
 
     @property
     def chooses_class(self) -> bool:
@@ -48,16 +50,19 @@ METHODS: Registry[MethodEntry] = Registry(
             function="vitcli.attention.methods:raw_attention",
             needs="attention",
             layers="last",
+            unit="share of attention per patch",
         ),
         "classic": MethodEntry(
             summary="attention of the pooled tokens, averaged over all layers",
             function="vitcli.attention.methods:classic_attention",
             needs="attention",
+            unit="share of attention per patch",
         ),
         "rollout": MethodEntry(
             summary="attention followed through all layers and residuals (Abnar & Zuidema 2020)",
             function="vitcli.attention.methods:attention_rollout",
             needs="attention",
+            unit="share of attention per patch",
         ),
         "grad-rollout": MethodEntry(
             summary="rollout of the attention that speaks for the class",
@@ -70,6 +75,7 @@ METHODS: Registry[MethodEntry] = Registry(
             needs="pixels",
             layers="none",
             is_signed=True,
+            unit="share of the score per patch",
         ),
         "gradcam": MethodEntry(
             summary="class activation of the tokens that enter the last attention (Selvaraju et al. 2017)",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitcli.core.errors import UsageError, did_you_mean
 
-Score = Literal["logit", "contrast"]
+TargetScore = Literal["logit", "contrast"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +69,7 @@ def class_indices(choices: Sequence[ClassChoice], logits: Tensor) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def class_scores(logits: Tensor, indices: Tensor, score: Score) -> Tensor:
+def class_scores(logits: Tensor, indices: Tensor, score: TargetScore) -> Tensor:
     """The score y of one class per image, logits (B, K) and indices (B,) -> (B,).
 
     ``logit`` is the logit itself; ``contrast`` the log-odds of the class, its logit less the log-sum-exp of all others:

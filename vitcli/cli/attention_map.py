@@ -162,6 +162,7 @@ def attention_map(
     as_json: JsonOption = False,
 ) -> None:
     """Show which patches a prediction rests on: image, map and colour bar; one PNG per image, method and class."""
+    # Refuse options that contradict each other
     pictures = {"--compare": compare, "--heads-grid": heads_grid, "--blocks": blocks, "--gif": gif, "--html": html}
     others = [name for name, is_on in {**pictures, "--full": full}.items() if is_on]
     if images and sheet:
@@ -174,6 +175,8 @@ def attention_map(
         raise typer.BadParameter(f"--score and --check draw nothing: leave out {', '.join(others) or '--grid'}")
     if not images and not (dataset or split or sheet or score or check):
         raise typer.BadParameter("IMAGE..., or --split test for images of the data set that the model was trained on")
+
+    # Refuse names and paths that do not exist, before torch is imported
     chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")
     from vitcli.data.image_files import image_files
     from vitcli.data.store import check_dataset
@@ -185,6 +188,8 @@ def attention_map(
     check_model(model, output_dir=output_dir, device=device)
     check_dataset(dataset)
     style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size)
+
+    # Say in three values where images come from, which maps are wanted, and how they are drawn
     with importing():
         from vitcli.attention.evidence import Options
         from vitcli.explaining.images import ImageSource

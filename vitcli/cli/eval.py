@@ -55,6 +55,8 @@ def evaluate(
 
     check_models(model, output_dir=output_dir, device=device)  # what is not there is said before torch is imported
     check_dataset(dataset, labels=labels or "")
+
+    # Judge
     with importing():
         from vitcli.workflows.evaluate import evaluate as evaluate_workflow
     with listening() as emit:
@@ -73,6 +75,8 @@ def evaluate(
     if as_json:
         print_json(result)
         return
+
+    # Show the numbers, then the classes, then what is confused with what
     metrics = result.metrics
     facts = {
         "model": f"{result.model} ({result.checkpoint})"

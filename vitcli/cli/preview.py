@@ -91,6 +91,7 @@ def preview(
     Images are held out, cropped, changed and normalised as `vit train` with the same options would do it, of which --set
     gives those that are not listed here. Nothing is trained.
     """
+    # Turn options into layers of settings, and check them before torch is imported
     folder = {
         "labels": labels,
         "image_column": image_column,
@@ -112,6 +113,8 @@ def preview(
         assignments=assignments or (),
     )
     stated_settings([*layers, HARMLESS])  # what is wrong with them is said before torch is imported
+
+    # Draw
     with importing():
         from vitcli.workflows.preview import preview as preview_workflow
     with listening() as emit:
@@ -123,6 +126,8 @@ def preview(
     if can_show() if show is None else show:
         for figure in result.figures:
             show_image(figure)
+
+    # Say how to train on what was shown
     given = {
         "recipe": recipe,
         "config": config,

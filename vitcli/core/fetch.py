@@ -18,7 +18,7 @@ from typing import Any
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import require_room, writing_in
-from vitcli.core.part import Part, Version
+from vitcli.core.partial_file import PartialFile, Version
 
 _TIMEOUT = 20.0
 """Seconds without a byte before a connection counts as lost."""
@@ -82,7 +82,7 @@ def fetch_file(
         DataError: no network, an answer other than the file, a transfer that keeps breaking, another hash; no room on
             the disk, or a folder that cannot be written.
     """
-    part = Part(path)
+    part = PartialFile(path)
     with writing_in(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     report = Megabytes(f"fetching {path.name}", emit)
@@ -155,7 +155,7 @@ class _TransferError(Exception):
             self.hint = "try again later" if status else "try again; what has arrived is kept"
 
 
-def _attempt(url: str, part: Part, room: float, report: Megabytes) -> _TransferError | None:
+def _attempt(url: str, part: PartialFile, room: float, report: Megabytes) -> _TransferError | None:
     try:
         _transfer(url, part, room, report)
     except _TransferError as failure:
@@ -163,7 +163,7 @@ def _attempt(url: str, part: Part, room: float, report: Megabytes) -> _TransferE
     return None
 
 
-def _transfer(url: str, part: Part, room: float, report: Megabytes) -> None:
+def _transfer(url: str, part: PartialFile, room: float, report: Megabytes) -> None:
     """One request, which adds to ``part``; a second one where the part turns out to be of another file."""
     done, recorded = part.size(), part.version()
     try:
@@ -190,7 +190,7 @@ def _transfer(url: str, part: Part, room: float, report: Megabytes) -> None:
     _transfer(url, part, room, report)
 
 
-def _receive(response: Any, part: Part, start: int, version: Version, room: float, report: Megabytes) -> None:
+def _receive(response: Any, part: PartialFile, start: int, version: Version, room: float, report: Megabytes) -> None:
     """Write what comes behind the first ``start`` bytes, which are here."""
     done, total = start, version.total
     with writing_in(part.path.parent):

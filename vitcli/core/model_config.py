@@ -133,6 +133,10 @@ class ModelConfig:
         return self.num_named_tokens * self.prefix_positions + self.grid[0] * self.grid[1]
 
 
+OF_THE_WEIGHTS = ""
+"""The model name that stands for the architecture of the weights that training starts from."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChoice:
     """A registry entry by name, and the fields of ModelConfig that differ from it.
@@ -141,6 +145,7 @@ class ModelChoice:
     """
 
     name: str = "vit-nano-patch4"
+    """A name of the registry, or ``OF_THE_WEIGHTS``."""
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -12,11 +12,11 @@ from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
 from vitcli.data.colour import changes_colours, random_colours
 from vitcli.data.erase import random_erase
-from vitcli.data.parts import Change, Part, in_parts, to_device
 from vitcli.data.policies import random_policy
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.resample import random_resample, resamples
 from vitcli.data.shares import Share
+from vitcli.data.threaded import Change, Positions, change_threaded, to_device
 
 
 class TrainTransform:
@@ -36,7 +36,7 @@ class TrainTransform:
         change = self._drawn(share.batch if share else len(images), size, generator)
         if share:
             change = _of_share(share, change)
-        inputs = in_parts(change, images, (images.shape[1], *self.to_input.image_size))
+        inputs = change_threaded(change, images, (images.shape[1], *self.to_input.image_size))
         return random_erase(inputs, self.config.erase, generator, share) if self.config.erase else inputs
 
     def _drawn(self, batch: int, size: Size, generator: torch.Generator) -> Change:
@@ -55,28 +55,28 @@ class TrainTransform:
             changes.append(random_policy(batch, size, config, generator))
         colours = random_colours(batch, config, generator) if changes_colours(config) else None
 
-        def change(images: Tensor, part: Part) -> Tensor:
+        def change(images: Tensor, positions: Positions) -> Tensor:
             for each in changes:
-                images = each(images, part)
-            return to_input.resized(to_input.normalised(*(colours(images, part) if colours else (images,))))
+                images = each(images, positions)
+            return to_input.resized(to_input.normalised(*(colours(images, positions) if colours else (images,))))
 
         return change
 
 
 def _of_share(share: Share, change: Change) -> Change:
     """Select, of what was drawn for a whole batch, the draws for the images of a share."""
-    return lambda images, part: change(images, share.members[part])
+    return lambda images, positions: change(images, share.members[positions])
 
 
 def random_crop(batch: int, padding: int, generator: torch.Generator) -> Change:
     """Pad with zeros and cut out the original size at a random place, per image."""
     top, left = torch.randint(2 * padding + 1, (2, batch), generator=generator)
 
-    def change(images: Tensor, part: Part) -> Tensor:
+    def change(images: Tensor, positions: Positions) -> Tensor:
         height, width = images.shape[2:]
         windows = F.pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)  # (b, C, 2p+1, 2p+1, H, W)
         order = torch.arange(len(images), device=images.device)
-        return windows[order, :, to_device(top[part], images.device), to_device(left[part], images.device)]
+        return windows[order, :, to_device(top[positions], images.device), to_device(left[positions], images.device)]
 
     return change
 
@@ -84,4 +84,4 @@ def random_crop(batch: int, padding: int, generator: torch.Generator) -> Change:
 def random_flip(batch: int, probability: float, axis: int, generator: torch.Generator) -> Change:
     """Mirror each image along an axis with the given probability."""
     chosen = torch.rand(batch, generator=generator)[:, None, None, None] < probability
-    return lambda images, part: torch.where(to_device(chosen[part], images.device), images.flip(axis), images)
+    return lambda images, positions: torch.where(to_device(chosen[positions], images.device), images.flip(axis), images)

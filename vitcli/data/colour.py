@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.data.parts import Part, to_device
+from vitcli.data.threaded import Positions, to_device
 
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 _STRENGTHS = ("brightness", "contrast", "saturation", "hue")
 
-ColourChange = Callable[[Tensor, Part], tuple[Tensor, Tensor, Tensor]]
-"""Like ``parts.Change``: from pixels in 0..255, (b, C, H, W), to float32 values of that shape, gain and offset.
+ColourChange = Callable[[Tensor, Positions], tuple[Tensor, Tensor, Tensor]]
+"""Like ``threaded.Change``: from pixels in 0..255, (b, C, H, W), to float32 values of that shape, gain and offset.
 
 Pixels are gain * values + offset, both (b, 1, 1, 1). Brightness and contrast are linear but for the limits of a pixel,
 and saturation and hue do not mind a gain and an offset. So values are only ever limited, to where their pixels are in
@@ -46,12 +46,12 @@ def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator
     factors = dict(zip(_STRENGTHS, random_factors(batch, config, generator), strict=True))
     turns_grey = torch.rand(batch, generator=generator) < config.grey
 
-    def change(images: Tensor, part: Part) -> tuple[Tensor, Tensor, Tensor]:
+    def change(images: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         pixels = _Pixels(images)
         for name in names:
             if images.shape[1] == len(_LUMA) or name in {"brightness", "contrast"}:
-                getattr(pixels, name)(factors[name][part, None, None, None])
-        if len(members := to_device(turns_grey[part].nonzero()[:, 0], images.device)):
+                getattr(pixels, name)(factors[name][positions, None, None, None])
+        if len(members := to_device(turns_grey[positions].nonzero()[:, 0], images.device)):
             pixels.values[members] = grey(pixels.values[members]).expand(-1, images.shape[1], -1, -1)
         return pixels.values, pixels.gain, pixels.offset
 

@@ -21,7 +21,7 @@ from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
 from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
-from vitcli.data.registry import find_entry
+from vitcli.data.registry import find_dataset
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 
@@ -171,14 +171,14 @@ def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, 
     """
     make(directory)
     check_dataset(config.name, labels=config.labels)
-    if find_entry(config.name):
+    if find_dataset(config.name):
         return _open_named(config, directory, offline, emit)
     return _open_files(any_folder.read(Path(config.name).expanduser(), config, emit), config, directory, emit)
 
 
 def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) -> Dataset:  # noqa: FBT001
     name = config.name
-    entry = find_entry(name)
+    entry = find_dataset(name)
     assert entry is not None
     folder, downloads = named_folder(name, directory), downloads_folder(name, directory)
     if not facts_file(folder).is_file():

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from vitcli.data.parts import to_device
 from vitcli.data.shares import Share
+from vitcli.data.threaded import to_device
 
 _AREA = (0.02, 0.33)
 _ASPECT = (0.3, 3.3)

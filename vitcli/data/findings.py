@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitcli.data.dataset import Dataset
-from vitcli.data.inspection import Place, find_duplicates, named
+from vitcli.data.inspection import ImageIndex, find_duplicates, named
 from vitcli.data.raw import SplitName
 from vitcli.data.splits import Plan
 
@@ -72,19 +72,19 @@ def rare_classes(dataset: Dataset, plan: Plan) -> dict[SplitName, tuple[str, ...
     """Classes of which nothing could be held out, by the split that lacks them."""
     classes, labels = dataset.facts.classes, dataset.labels("train")
     rare = {}
-    for name, part in plan.items():
-        if name != "train" and part.members is not None and part.found == "train":
-            rare[name] = tuple(classes[at] for at in np.setdiff1d(labels, labels[part.members]))
+    for name, subset in plan.items():
+        if name != "train" and subset.members is not None and subset.found == "train":
+            rare[name] = tuple(classes[at] for at in np.setdiff1d(labels, labels[subset.members]))
     return {name: lacking for name, lacking in rare.items() if lacking}
 
 
 def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
     """Find images that are there more than once, within training and across splits."""
-    split_of: dict[Place, SplitName] = {
-        (part.found, at): name for name, part in plan.items() for at in part.indices(dataset).tolist()
+    split_of: dict[ImageIndex, SplitName] = {
+        (subset.found, at): name for name, subset in plan.items() for at in subset.indices(dataset).tolist()
     }
     labels = {name: dataset.labels(name) for name in dataset.facts.counts}
-    across: dict[tuple[SplitName, SplitName], list[tuple[Place, Place]]] = defaultdict(list)
+    across: dict[tuple[SplitName, SplitName], list[tuple[ImageIndex, ImageIndex]]] = defaultdict(list)
     repeated, repeats, contradictory = 0, [], []
     for group in find_duplicates(dataset):
         within = [place for place in group if split_of.get(place) == "train"]
@@ -93,7 +93,7 @@ def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
             repeats.append(" = ".join(named(dataset, within)))
         if len({labels[name][at] for name, at in group}) > 1:
             contradictory.append(" = ".join(named(dataset, group)))
-        first: dict[SplitName, Place] = {}
+        first: dict[SplitName, ImageIndex] = {}
         for place in group:
             if place in split_of:
                 first.setdefault(split_of[place], place)

@@ -26,7 +26,7 @@ _STORED = "duplicates-1.json"
 _END = 4096
 """Bytes that tell most files of one size apart."""
 
-Place = tuple[SplitName, int]
+ImageIndex = tuple[SplitName, int]
 """An image: the split that it was found in, and its index there."""
 
 
@@ -35,7 +35,7 @@ class Inspection:
     """Every image, decoded."""
 
     images: int
-    bad: dict[Place, str]
+    bad: dict[ImageIndex, str]
     """Those that cannot be read, and why."""
     kinds: dict[str, int]
     """How many are grey, transparent, turned and so on."""
@@ -52,7 +52,7 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
         workers: threads that decode; 0: one per core.
         emit: told about the progress.
     """
-    bad: dict[Place, str] = {}
+    bad: dict[ImageIndex, str] = {}
     kinds: dict[str, int] = defaultdict(int)
     if dataset.raw is None:
         return Inspection(images=sum(dataset.facts.counts.values()), bad={}, kinds={}, seconds=0.0)
@@ -83,7 +83,7 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
     )
 
 
-def find_duplicates(dataset: Dataset) -> list[list[Place]]:
+def find_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
     """Groups of images that are the same, byte for byte; found once, and kept beside what is prepared."""
     stored = dataset.folder / _STORED
     try:
@@ -96,7 +96,7 @@ def find_duplicates(dataset: Dataset) -> list[list[Place]]:
         return groups
 
 
-def _file_duplicates(dataset: Dataset) -> list[list[Place]]:
+def _file_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
     """Only files of one size are read, and as a whole only where they end alike."""
     assert dataset.raw is not None
     files = {(name, at): file for name, split in dataset.raw.splits.items() for at, file in enumerate(split.files)}
@@ -116,7 +116,7 @@ def _end(file: Path) -> bytes:
         return content.read()
 
 
-def _array_duplicates(dataset: Dataset) -> list[list[Place]]:
+def _array_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
     geometry = dataset.facts.native_geometry
     assert geometry is not None
     return _grouped(
@@ -130,14 +130,14 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _grouped(keyed: Iterable[tuple[object, Place]]) -> list[list[Place]]:
+def _grouped(keyed: Iterable[tuple[object, ImageIndex]]) -> list[list[ImageIndex]]:
     """The groups of more than one with the same key."""
-    groups: dict[object, list[Place]] = defaultdict(list)
+    groups: dict[object, list[ImageIndex]] = defaultdict(list)
     for key, place in keyed:
         groups[key].append(place)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def named(dataset: Dataset, places: Sequence[Place]) -> list[str]:
+def named(dataset: Dataset, places: Sequence[ImageIndex]) -> list[str]:
     """Images by the names of their files; without files, by split and number."""
     return [str(dataset.names(name, np.array([at]))[0]) if dataset.raw else f"{name} {at}" for name, at in places]

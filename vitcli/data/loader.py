@@ -13,8 +13,8 @@ from torch import Tensor
 from vitcli.core.launch import ALONE, Place
 from vitcli.core.seeds import derived_seed
 from vitcli.data.cache import Images
-from vitcli.data.parts import to_device
 from vitcli.data.shares import Share, share_of
+from vitcli.data.threaded import to_device
 
 _FITS_DEVICE = 0.5
 """Share of the free device memory that images may take."""

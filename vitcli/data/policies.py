@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
 from vitcli.data.colour import grey
-from vitcli.data.parts import Change, Part, to_device
 from vitcli.data.resample import warp
+from vitcli.data.threaded import Change, Positions, to_device
 
 _STRENGTHS = 31
 _SOLARIZED = 255.0
@@ -72,9 +72,9 @@ def random_policy(batch: int, size: Size, config: AugmentConfig, generator: torc
     number = config.policy_ops if config.policy == "rand" else 1
     drawn = [random_operations(batch, table, config, generator) for _ in range(number)]
 
-    def change(images: Tensor, part: Part) -> Tensor:
+    def change(images: Tensor, positions: Positions) -> Tensor:
         for operations, magnitudes in drawn:
-            images = apply(images, operations[part], magnitudes[part])
+            images = apply(images, operations[positions], magnitudes[positions])
         return images
 
     return change

@@ -87,7 +87,7 @@ def prepare(
     shape = (geometry.channels, *geometry.size)
     size = len(split.files) * int(np.prod(shape))
     labels = split.labels.copy()
-    place = _place(size, path, how, name, emit)
+    place = _choose_cache(size, path, how, name, emit)
     task = f"preparing {name} images"
     if place == "disk":
         remove_abandoned(path.parent)
@@ -107,7 +107,7 @@ def prepare(
     return PreparedSplit(images=StreamedImages(split.files, geometry, how.workers), labels=torch.from_numpy(labels))
 
 
-def _place(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Literal["ram", "disk", "off"]:
+def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Literal["ram", "disk", "off"]:
     """Choose where images of so many bytes are kept: as asked for if they fit, else where they do, else nowhere."""
     if how.cache == "off":
         return "off"

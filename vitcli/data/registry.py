@@ -178,7 +178,7 @@ def full_name(text: str) -> str:
     return str(KaggleReference.parse(text)) if is_address(text) else text
 
 
-def find_entry(name: str) -> DatasetEntry | None:
+def find_dataset(name: str) -> DatasetEntry | None:
     """The data set of this name: of the table, or Kaggle's; else None.
 
     Raises:
@@ -194,4 +194,4 @@ def find_entry(name: str) -> DatasetEntry | None:
 def canonical_name(name: str) -> str:
     """Keep a name as it is, and give a folder its whole path, so that it is known from everywhere."""
     name = full_name(name)
-    return name if find_entry(name) else str(Path(name).expanduser().resolve())
+    return name if find_dataset(name) else str(Path(name).expanduser().resolve())

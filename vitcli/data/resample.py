@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.preprocessing import Size
-from vitcli.data.parts import Change, to_device
+from vitcli.data.threaded import Change, to_device
 
 _ATTEMPTS = 10
 _SMALL = 96 * 96
@@ -49,8 +49,8 @@ def random_resample(batch: int, whole: Size, size: Size, config: AugmentConfig, 
     if _warps(config):
         maps = _random_maps(boxes, mirrored, whole, size, config, generator)
         finer = _fineness(maps)
-        return lambda images, part: warp(images, maps[part], size, finer=finer)
-    return lambda images, part: resize_boxes(images, boxes[:, part], mirrored[:, part], size)
+        return lambda images, positions: warp(images, maps[positions], size, finer=finer)
+    return lambda images, positions: resize_boxes(images, boxes[:, positions], mirrored[:, positions], size)
 
 
 def random_boxes(batch: int, whole: Size, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -112,7 +112,7 @@ def _fineness(maps: Tensor) -> int:
     """Compute how much finer a batch is sampled, to be averaged, so that nothing is skipped where it shrinks.
 
     Photos are kept at 4/3 of the model's size, so that a crop shrinks little and once is enough. For the whole batch,
-    as an image must not depend on the part of the batch that it is changed with.
+    as an image must not depend on the images that it is changed with.
     """
     return max(1, math.ceil(float(maps[:, :, :2].norm(dim=1).max()) / _SHRINK))
 

@@ -17,7 +17,7 @@ _TEST_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Subset:
     """Some images of a data set."""
 
     found: SplitName
@@ -30,7 +30,7 @@ class Part:
         return np.arange(dataset.facts.counts[self.found]) if self.members is None else self.members
 
 
-Plan = dict[SplitName, Part]
+Plan = dict[SplitName, Subset]
 """``train`` is always there."""
 
 
@@ -44,7 +44,7 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
         UsageError: folds of a data set that has a validation split.
     """
     counts, classes = dataset.facts.counts, dataset.facts.classes
-    plan: Plan = {name: Part(found=name) for name in counts}
+    plan: Plan = {name: Subset(found=name) for name in counts}
     if "val" in counts:
         if config.folds:
             raise UsageError(
@@ -58,7 +58,7 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
         rest, test = stratified_split(
             labels, fraction=config.test_fraction, seed=_TEST_SEED, classes=classes, first=first
         )
-        plan["test"] = Part(found="train", members=test)
+        plan["test"] = Subset(found="train", members=test)
     first = np.searchsorted(rest, first[rest])  # all of a group are in the rest, or none
     if config.folds:
         folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes, first=first)
@@ -68,7 +68,7 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
         train, val = stratified_split(
             labels[rest], fraction=config.val_fraction, seed=seed, classes=classes, first=first
         )
-    plan |= {"train": Part(found="train", members=rest[train]), "val": Part(found="train", members=rest[val])}
+    plan |= {"train": Subset(found="train", members=rest[train]), "val": Subset(found="train", members=rest[val])}
     return _in_order(plan)
 
 
@@ -96,9 +96,9 @@ def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
     return {
         "fingerprint": dataset.facts.fingerprint,
         "held_out": {
-            name: dataset.names(part.found, part.members)
-            for name, part in plan.items()
-            if name != "train" and part.members is not None
+            name: dataset.names(subset.found, subset.members)
+            for name, subset in plan.items()
+            if name != "train" and subset.members is not None
         },
     }
 
@@ -110,13 +110,13 @@ def held_out_names(stored: Mapping[str, Any]) -> set[str | int]:
 
 def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
     """The plan that ``stored_plan`` kept: images that are new since then train; a split that has lost all is gone."""
-    plan: Plan = {name: Part(found=name) for name in dataset.facts.counts}
+    plan: Plan = {name: Subset(found=name) for name in dataset.facts.counts}
     index = {name: at for at, name in enumerate(dataset.names("train"))}
     rest = np.ones(len(index), dtype=bool)
     for name, keys in stored["held_out"].items():
         members = np.array([index[key] for key in keys if key in index], dtype=np.int64)
         rest[members] = False
         if len(members):
-            plan[name] = Part(found="train", members=members)
-    plan["train"] = Part(found="train", members=np.flatnonzero(rest))
+            plan[name] = Subset(found="train", members=members)
+    plan["train"] = Subset(found="train", members=np.flatnonzero(rest))
     return _in_order(plan)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.files import write_text
-from vitcli.data.registry import DATASETS, find_entry, full_name
+from vitcli.data.registry import DATASETS, find_dataset, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
 from vitcli.data.sources.paths import check_folder, check_table
 
@@ -58,7 +58,7 @@ def check_dataset(name: str, *, labels: str = "") -> None:
         UsageError: neither a known name nor a path.
     """
     name = full_name(name)
-    if not name or find_entry(name):
+    if not name or find_dataset(name):
         if labels:
             check_table(Path(labels).expanduser())
         return
@@ -81,7 +81,7 @@ def is_present(name: str, directory: Path) -> bool:
 def downloads(directory: Path) -> list[str]:
     """The data sets that were asked for with ``download``, the last one first; they may have been removed."""
     marks = [path.read_text(encoding="utf-8").partition(" ") for path in (directory / "prepared").glob("*/downloaded")]
-    return [name for _, _, name in sorted(marks, reverse=True) if find_entry(name)]
+    return [name for _, _, name in sorted(marks, reverse=True) if find_dataset(name)]
 
 
 def unlisted(directory: Path) -> list[str]:

@@ -28,7 +28,7 @@ def compiled(
     examples: Sequence[Tensor],
     precision: Precision,
     *,
-    parts: MicroBatches,
+    micro_batches: MicroBatches,
     required: bool,
     constants: Iterable[Callable[..., Any]] = (),
     emit: Emit,
@@ -43,7 +43,7 @@ def compiled(
         model: on its device.
         examples: a batch of training in every size of images, the largest first.
         precision: what training computes in.
-        parts: in which batches are taken; there are more of them afterwards where an example does not fit into memory.
+        micro_batches: of each batch; there are more of them afterwards where an example does not fit into memory.
         required: it is an error if it does not work, for example without a C++ compiler; else a warning.
         constants: functions whose result depends on their arguments alone; it becomes a part of what is compiled.
         emit: told about it.
@@ -56,18 +56,18 @@ def compiled(
     emit(Note(text="compiling the model" + (f" for {len(examples)} sizes of images" if len(examples) > 1 else "")))
     device, was_training = examples[0].device, model.training
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    asked = parts.count
+    asked = micro_batches.count
 
     def first_steps(slices: list[slice]) -> tuple[Forward, set[torch.Size]]:
-        if parts.count > asked:
+        if micro_batches.count > asked:
             torch.compiler.reset()  # torch compiles for a few shapes only, and counts those that did not fit
         fast: Forward = torch.compile(model, dynamic=False, **options)
-        first_parts = [example[slices[0]] for example in examples]
-        for images in first_parts:
+        first_slices = [example[slices[0]] for example in examples]
+        for images in first_slices:
             with precision.autocast():
                 loss = fast(images).float().square().mean()
             torch.autograd.grad(loss, weights, allow_unused=True)
-        return fast, {images.shape for images in first_parts}
+        return fast, {images.shape for images in first_slices}
 
     try:
         for function in constants:
@@ -75,7 +75,7 @@ def compiled(
         with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"torch\.")  # of TF32 and the like, which --amp decides
             model.train()
-            fast, shapes = parts.fitted(first_steps, len(examples[0]))
+            fast, shapes = micro_batches.fitted(first_steps, len(examples[0]))
     except Exception as error:
         if required and isinstance(error, VitError):
             raise

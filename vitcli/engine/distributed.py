@@ -2,7 +2,7 @@
 
 They are started by ``torchrun``, or by whatever sets the same variables (``core.launch``), and differ in nothing but
 their rank: each builds the same model from the same seed, draws the same batches, and computes the gradients of its
-share of them; ``DistributedDataParallel`` sums these up while they are computed, and so does FSDP2 where each holds a part
+share of them; ``DistributedDataParallel`` sums these up while they are computed, and so does FSDP2 where each holds a shard
 of the model (``sharding``). The first process alone writes.
 """
 
@@ -166,7 +166,7 @@ def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
 
     Args:
         devices: how many of this machine were asked for; 0: as many as there are.
-        shard: each of them is to hold a part of the model.
+        shard: each of them is to hold a shard of the model.
 
     Raises:
         UsageError: not so many were launched, or a single one, which has no other to share a model with.
@@ -284,9 +284,9 @@ class Parallel:
         self._is_called_as_it_is = processes.size == 1 or is_sharded(next(model.parameters()))
 
     def __call__(self, images: Tensor, *, is_last: bool) -> Tensor:
-        """(B, C, H, W) -> (B, classes); only the last part of a step has the others wait for its gradients.
+        """(B, C, H, W) -> (B, classes); only the last micro-batch of a step has the others wait for its gradients.
 
-        Those of a sharded model are exchanged after every part: until then a device would hold all of them.
+        Those of a sharded model are exchanged after every micro-batch: until then a device would hold all of them.
         """
         if self._is_called_as_it_is:
             return self._forward(images)

@@ -62,7 +62,7 @@ def predict_logits(
     precision: Precision,
     on_batch: Callable[[int], None] = lambda images: None,
     *,
-    parts: MicroBatches | None = None,
+    micro_batches: MicroBatches | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run the model in evaluation mode, and put it back into the mode that it was in.
 
@@ -71,7 +71,7 @@ def predict_logits(
         batches: images and labels, on the model's device.
         precision: what to compute in.
         on_batch: told the number of images of each finished batch.
-        parts: into which batches are cut, and further where memory does not suffice; None: at first into one.
+        micro_batches: of each batch, and more where memory does not suffice; None: at first one.
 
     Returns:
         float32 logits (N, classes) and labels (N,), on the CPU.
@@ -81,11 +81,11 @@ def predict_logits(
     """
     was_training = model.training
     model.eval()
-    parts = parts or MicroBatches(1, emit=ignore)
+    micro_batches = micro_batches or MicroBatches(1, emit=ignore)
     logits, labels = [], []
     try:
         for images, targets in batches:
-            logits.append(in_parts(model, images, precision, parts))
+            logits.append(in_micro_batches(model, images, precision, micro_batches))
             labels.append(targets)
             on_batch(len(targets))
     finally:
@@ -93,11 +93,13 @@ def predict_logits(
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
 
-def in_parts(model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, parts: MicroBatches) -> Tensor:
+def in_micro_batches(
+    model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, micro_batches: MicroBatches
+) -> Tensor:
     """Apply a model to images (B, C, H, W), as float32, in as many micro-batches as memory asks for."""
 
     def compute(slices: list[slice]) -> Tensor:
         with precision.autocast():
             return torch.cat([model(images[here]).float() for here in slices])
 
-    return parts.fitted(compute, len(images))
+    return micro_batches.fitted(compute, len(images))

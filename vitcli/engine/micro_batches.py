@@ -36,8 +36,8 @@ class MicroBatches:
         emit: told when there have to be more.
         training: it is steps of training that are cut; else batches of images to be judged.
         together: other processes take their share of the same batch, and would wait for one that takes it again, or in
-            fewer parts.
-        compiled: the model is compiled for parts of this size.
+            fewer micro-batches.
+        compiled: the model is compiled for micro-batches of this size.
     """
 
     def __init__(
@@ -51,25 +51,25 @@ class MicroBatches:
         self._compiled = compiled
 
     def fitted(self, compute: Callable[[list[slice]], _Result], images: int) -> _Result:
-        """Compute ``compute(parts)`` for a batch of so many images, whose micro-batches are halved until they fit.
+        """Compute ``compute(slices)`` for a batch of so many images, whose micro-batches are halved until they fit.
 
-        A try that fails must leave nothing behind that the next one minds; from then on, batches have more parts.
+        A try that fails must leave nothing behind that the next one minds; from then on, batches have more of them.
 
         Raises:
             TrainingError, DeviceError: there is not enough memory for a single image.
         """
         before = self.count
         while True:
-            part = max(-(-images // self.count), 1)
-            number = self.count if self._together else max(-(-images // part), 1)
+            size = max(-(-images // self.count), 1)
+            number = self.count if self._together else max(-(-images // size), 1)
             try:
-                result = compute([slice(start * part, (start + 1) * part) for start in range(number)])
+                result = compute([slice(start * size, (start + 1) * size) for start in range(number)])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if self._together:
-                    raise self._not_in_parts(part) from None
-                if part == 1:
+                    raise self._not_in_more(size) from None
+                if size == 1:
                     raise self._not_even_one() from None
             else:
                 break
@@ -82,12 +82,12 @@ class MicroBatches:
             same = "; batch size and learning rate stay the same" if self._training else ""
             slow = ", but these are not compiled: Ctrl-C, then --resume compiles them" if self._compiled else ""
             self._emit(
-                Warned(text=f"not enough memory for {too_many:,} images at once: from here on {part:,}{same}{slow}")
+                Warned(text=f"not enough memory for {too_many:,} images at once: from here on {size:,}{same}{slow}")
             )
         return result
 
-    def _not_in_parts(self, part: int) -> VitError:
-        text = f"not enough memory for {part:,} images at once, which each of several devices takes"
+    def _not_in_more(self, size: int) -> VitError:
+        text = f"not enough memory for {size:,} images at once, which each of several devices takes"
         return TrainingError(text, hint=f"--grad-accum-steps {2 * self.count}, with --resume RUN too")
 
     def _not_even_one(self) -> VitError:

@@ -18,7 +18,7 @@ class Targets(NamedTuple):
     share: float = 1.0
     """Of each image that is its own; 1: nothing is mixed."""
 
-    def part(self, here: slice) -> "Targets":
+    def at(self, here: slice) -> "Targets":
         """Return the targets of some of the images."""
         return Targets(self.labels[here], self.partners[here], self.share)
 

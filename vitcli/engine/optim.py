@@ -145,7 +145,7 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
             raise TrainingError("muon trains the matrices of the blocks, but all blocks are frozen", hint="--opt adamw")
         adamw = EagerAdamW(_param_groups(rest, config.lr_of_rest), betas=config.betas, fused=True)
         return Optimizers([Muon(_param_groups(matrices, config.peak_lr)), adamw])
-    is_fused = not is_sharded(trained[0][1])  # torch has no such kernel of SGD for parts
+    is_fused = not is_sharded(trained[0][1])  # torch has no such kernel of SGD for shards
     build: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
         "adamw": lambda groups: EagerAdamW(groups, betas=config.betas, fused=True),
         "adam": lambda groups: EagerAdam(groups, betas=config.betas, fused=True),

@@ -1,6 +1,6 @@
-"""Models of which each process holds a part (FSDP2, Zhao et al. 2023): of weights, gradients and moments alike.
+"""Models of which each process holds a shard (FSDP2, Zhao et al. 2023): of weights, gradients and moments alike.
 
-A block is whole only while it is computed with. On disk everything is whole, so that no state knows of parts.
+A block is whole only while it is computed with. On disk everything is whole, so that no state knows of shards.
 
 What torch needs for this takes most of a second to import, so it is imported where a model is sharded.
 """
@@ -14,10 +14,10 @@ from torch import distributed as dist
 
 
 def shard(models: Iterable[nn.Module], device: torch.device) -> None:
-    """Keep of models what is this process's part, and put that on its device; the whole of one is never there.
+    """Keep of models this process's shard, and put it on its device; the whole of one is never there.
 
     From then on they compute together: every process has to call them equally often. They take whole weights, as those
-    of a file, and ``state_dict`` gives parts.
+    of a file, and ``state_dict`` gives shards.
 
     Args:
         models: the same on every process; ``blocks``, where they have some, are gathered one by one.
@@ -31,7 +31,7 @@ def shard(models: Iterable[nn.Module], device: torch.device) -> None:
         for block in getattr(model, "blocks", ()):
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh, reshard_after_forward=True)  # also after validation, which has no backward pass
-        model.register_load_state_dict_pre_hook(_take_parts)
+        model.register_load_state_dict_pre_hook(_take_shards)
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -59,7 +59,7 @@ def part_of(tensor: Tensor, *, like: Tensor) -> Tensor:
 def whole_state(state: Mapping[str, Any], *, kept: bool) -> dict[str, Any]:
     """A state with all tensors whole, for the process that keeps it; the others only help to gather them.
 
-    What is gathered goes to the CPU, one tensor after the other: a device has room for its part alone.
+    What is gathered goes to the CPU, one tensor after the other: a device has room for its shard alone.
     """
 
     def found(value: Any) -> Any:
@@ -73,7 +73,7 @@ def whole_state(state: Mapping[str, Any], *, kept: bool) -> dict[str, Any]:
     return {name: found(value) for name, value in state.items()}
 
 
-def _take_parts(model: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+def _take_shards(model: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
     for name, parameter in model.named_parameters():
         if (key := prefix + name) in weights:
             weights[key] = part_of(weights[key], like=parameter)

@@ -1,4 +1,4 @@
-"""One optimiser step: a batch, grown and mixed, in parts that fit, to gradients and changed weights."""
+"""One optimiser step: a batch, grown and mixed, in micro-batches that fit, to gradients and changed weights."""
 
 from functools import partial
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class Stepper:
         optimizers: of its weights.
         objective: what is made small.
         precision: what is computed in.
-        micro_batches: into how many parts batches are cut.
+        micro_batches: of each batch.
         mixing: MixUp and CutMix.
         growth: of images; None: they are whole.
         config: the optimisation.
@@ -97,20 +97,20 @@ class Stepper:
         return Taken(loss, correct, norm.nan_to_num(0, 0, 0))  # float16 that overflowed: nothing was changed
 
     def _backward(
-        self, images: Tensor, targets: Targets, seed: int, divisor: float, parts: list[slice]
+        self, images: Tensor, targets: Targets, seed: int, divisor: float, slices: list[slice]
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of the batch's mean loss, gathered part by part; its summed loss, and how many are right.
+        """Gradients of the batch's mean loss, gathered micro-batch by micro-batch; its summed loss, and how many are right.
 
-        Of an empty part, too, other processes wait for gradients.
+        For an empty micro-batch, too, other processes wait for gradients.
         """
         seed_draws(seed, images.device)
         self.optimizers.zero_grad()
         total, correct = torch.zeros(2, device=images.device).unbind()
-        for here in parts:
+        for here in slices:
             taught = self._teacher(images[here]) if self._teacher else None
             with self.precision.autocast():
-                logits = self.forward(images[here], is_last=here == parts[-1])
-                loss = self.objective(logits, targets.part(here), taught)
+                logits = self.forward(images[here], is_last=here == slices[-1])
+                loss = self.objective(logits, targets.at(here), taught)
             self.precision.scaler.scale(loss / divisor).backward()
             total = total + loss.detach()
             correct = correct + (answers(logits.detach()) == targets.labels[here]).sum()

@@ -63,7 +63,7 @@ class Trainer:
         distillation: a teacher, if there is one.
         growth: the image size of every epoch; None: always that of the batches.
         processes: those that train together; the first one saves.
-        shard: each of them holds a part of the model, which need not be on its device before.
+        shard: each of them holds a shard of the model, which need not be on its device before.
     """
 
     def __init__(
@@ -99,6 +99,8 @@ class Trainer:
         self.stop = stop
         self.save_steps = save_steps
         self.log_steps = log_steps
+
+        # What is trained, on its device
         self.average = build_average(model, config)
         if shard:
             sharding.shard([model, self.average.model] if self.average else [model], precision.device)
@@ -106,15 +108,19 @@ class Trainer:
         self.factor = learning_rate_factor(config, len(train))
         self.keeps_average = config.ema
         """Whether the average's weights stand for the model."""
+
+        # Where training stands
         self.records: list[EpochRecord] = []
         self._doctor = Doctor(config)
         self.epoch, self.step = 1, 0
         """The epoch under way, and how many of its steps are done."""
         self.val_precision = val_precision or precision
         self.processes = processes or Processes()
-        parts, together, is_compiled = max(config.grad_accum_steps, 1), self.processes.size > 1, forward is not None
-        self.micro_batches = MicroBatches(parts, emit=emit, training=True, together=together, compiled=is_compiled)
-        self._judging = MicroBatches(parts if shard else 1, emit=emit, together=shard)
+
+        # How a step is taken
+        count, together, is_compiled = max(config.grad_accum_steps, 1), self.processes.size > 1, forward is not None
+        self.micro_batches = MicroBatches(count, emit=emit, training=True, together=together, compiled=is_compiled)
+        self._judging = MicroBatches(count if shard else 1, emit=emit, together=shard)
         self._device = next(self.model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
@@ -293,7 +299,7 @@ class Trainer:
 
     def _score(self, model: nn.Module) -> Score:
         """Score a model on the validation images."""
-        judged = predict_logits(model, self.val, self.val_precision, parts=self._judging)
+        judged = predict_logits(model, self.val, self.val_precision, micro_batches=self._judging)
         loss = (found := score(*judged, self.processes)).loss
         if loss - loss != 0:
             raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint="try a lower --lr")

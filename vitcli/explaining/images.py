@@ -128,8 +128,8 @@ class ImageSource:
             hint=_ON_HINT,
             emit=emit,
         )
-        dataset, found = judged.dataset, judged.part.found
-        everything = judged.part.indices(dataset)
+        dataset, found = judged.dataset, judged.subset.found
+        everything = judged.subset.indices(dataset)
         members = everything[self._chosen(len(everything))]
         prepared = dataset.split(found, loaded.checkpoint.preprocessing.geometry, members=members, emit=emit)
         truths = labels_of_model(prepared, dataset.facts.classes, loaded.checkpoint.classes).tolist()

@@ -1,7 +1,6 @@
 """The files that are written about one explained image."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,24 +11,13 @@ from safetensors.numpy import save_file
 
 from vitcli.attention.registry import METHODS
 from vitcli.core.files import replacing
-from vitcli.core.runs import slug
-from vitcli.explaining.explainer import Explainer, Explanation
-from vitcli.explaining.question import Question
+from vitcli.explaining.explainer import Explainer
+from vitcli.explaining.maps import AttentionMap
 from vitcli.figures.attention_gif import write_gif
 from vitcli.figures.attention_map import draw_map, draw_query
 from vitcli.figures.attention_page import Page
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads
-from vitcli.figures.attention_style import MapPicture, Style, Subject
-
-_LONGEST_SLUG = 60
-"""Bytes of a class in a file's name."""
-UNITS = {
-    "raw": "share of attention per patch",
-    "classic": "share of attention per patch",
-    "rollout": "share of attention per patch",
-    "ig": "share of the score per patch",
-}
-"""What a value of a map is, where that can be said in a few words."""
+from vitcli.figures.attention_style import Style, Subject
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,44 +53,9 @@ class Drawing:
         return self.heads_grid or self.blocks or self.gif or self.page
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TargetMap:
-    """One map of one image."""
-
-    method: str
-    target: str
-    """The class that it explains; empty: the method knows none."""
-    slot: int
-    """Which of the classes asked for that is."""
-    weights: NDArray[np.float32]
-    """(h, w) of the patch grid."""
-    prefix_share: float
-    slug: str = ""
-    """The class as part of a file's name."""
-    query: tuple[int, int] | None = None
-    """The patch, (row, column), whose attention it is, instead of the pooled tokens'."""
-
-    @property
-    def label(self) -> str:
-        """As part of a file's name."""
-        return f"{self.method}.{self.slug}" if self.target else self.method
-
-    @property
-    def picture(self) -> MapPicture:
-        """The map as the figures take it."""
-        where = "" if self.query is None else " of patch {}, {}".format(*self.query)
-        return MapPicture(
-            method=self.method + where,
-            target=self.target,
-            weights=self.weights,
-            is_signed=METHODS[self.method].is_signed,
-            unit=UNITS.get(self.method, ""),
-        )
-
-
 def draw_pictures(
     subject: Subject,
-    maps: Sequence[TargetMap],
+    maps: Sequence[AttentionMap],
     explainer: Explainer,
     at: int,
     drawing: Drawing,
@@ -150,7 +103,7 @@ def _draw_heads(subject: Subject, explainer: Explainer, at: int, path: Path, sty
     draw_heads(subject, weights, path, style, layers=_names(explainer), heads=heads, method=title)
 
 
-def add_to_page(page: Page, subject: Subject, maps: Sequence[TargetMap], explainer: Explainer, at: int) -> None:
+def add_to_page(page: Page, subject: Subject, maps: Sequence[AttentionMap], explainer: Explainer, at: int) -> None:
     """The image, its maps, and what every patch attends to."""
     attention = explainer.attention(at).cpu().numpy()
     config = explainer.model.config
@@ -167,7 +120,7 @@ def add_to_page(page: Page, subject: Subject, maps: Sequence[TargetMap], explain
 
 
 def _draw_layers(
-    subject: Subject, wanted: TargetMap, explainer: Explainer, at: int, drawing: Drawing, start: Path
+    subject: Subject, wanted: AttentionMap, explainer: Explainer, at: int, drawing: Drawing, start: Path
 ) -> dict[str, Path]:
     """The map that each layer alone would give."""
     maps = [explainer.map(wanted.method, wanted.slot, layers=[layer])[0][at] for layer in explainer.layers]
@@ -192,41 +145,6 @@ def _names(explainer: Explainer) -> list[str]:
 
 def _head_names(explainer: Explainer, count: int) -> list[str]:
     return [f"head {head}" for head in explainer.question.heads or range(count)]
-
-
-def class_slugs(classes: Sequence[str]) -> list[str]:
-    """Classes as parts of files' names: no two are alike, and none is too long."""
-    cut = [slug(name).encode()[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]
-    often = Counter(cut)
-    is_plain = [
-        any(letter.isalnum() for letter in name) and often[each] == 1 for name, each in zip(classes, cut, strict=True)
-    ]
-    return [
-        each if plain else f"{each}-class-{index}"
-        for index, (each, plain) in enumerate(zip(cut, is_plain, strict=True))
-    ]
-
-
-def maps_of(explanation: Explanation, at: int, question: Question, classes: Sequence[str]) -> Iterator[TargetMap]:
-    """The maps of one image; of classes that were asked for twice, one."""
-    slugs, columns = class_slugs(classes), explanation.maps[question.methods[0]].shape[-1]
-    query = None if question.query is None else divmod(question.query, columns)
-    for method in question.methods:
-        weights, shares = explanation.maps[method][at].cpu().numpy(), explanation.prefix_shares[method][at].tolist()
-        seen: set[int] = set()
-        for slot, (map_, share) in enumerate(zip(weights, shares, strict=True)):
-            target = int(explanation.targets[at, slot]) if METHODS[method].chooses_class else -1
-            if target not in seen:
-                seen.add(target)
-                yield TargetMap(
-                    method=method,
-                    target=classes[target] if target >= 0 else "",
-                    slot=slot,
-                    weights=map_,
-                    prefix_share=share,
-                    slug=slugs[target] if target >= 0 else "",
-                    query=query,
-                )
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

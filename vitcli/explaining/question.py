@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import METHODS, MethodEntry
-from vitcli.attention.targets import ClassChoice, Score
+from vitcli.attention.targets import ClassChoice, TargetScore
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.models.capture import checked_index
 from vitcli.models.vit import VisionTransformer
@@ -17,7 +17,7 @@ class Question:
     methods: tuple[str, ...]
     choices: tuple[ClassChoice, ...] = (ClassChoice(),)
     """The classes; methods that know of none answer once."""
-    score: Score = "logit"
+    score: TargetScore = "logit"
     layers: tuple[int, ...] = ()
     """From 0, negative ones from the end; none: those that the method is made for."""
     heads: tuple[int, ...] = ()

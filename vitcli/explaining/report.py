@@ -5,23 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vitcli.data.preprocess import Box
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class AttentionMap:
-    """One map of one image."""
-
-    method: str
-    target: str
-    """The class that it explains; empty: the method knows none."""
-    weights: NDArray[np.float32]
-    """(h, w) of the patch grid."""
-    prefix_share: float
-    """Share of the mass that rests on class and register tokens, which no pixel shows."""
+from vitcli.explaining.maps import AttentionMap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,7 +49,7 @@ class ImageScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
+class ScoreSummary:
     """One score of a method over all images."""
 
     value: Interval
@@ -65,7 +65,7 @@ class MethodScores:
     """One method over all images."""
 
     method: str
-    scores: Mapping[str, Score]
+    scores: Mapping[str, ScoreSummary]
     """``faithfulness.HIGHER_IS_BETTER``, ``sink_share``, and with masks ``points_at`` and ``energy_inside``."""
     gain: Interval
     """How much better than noise, on average over the scores of faithfulness; for all methods together at 95 %."""
@@ -91,7 +91,7 @@ class ScoreTable:
 def score_methods(
     model: VisionTransformer, batches: Iterable[JudgedBatch], question: Question, *, total: int, emit: Emit = ignore
 ) -> ScoreTable:
-    """Score the maps of several methods, and noise, and say which one to trust.
+    """ScoreSummary the maps of several methods, and noise, and say which one to trust.
 
     Everything is computed in float32. Intervals are of 95 %, by a bootstrap over images.
 
@@ -209,8 +209,8 @@ def _scored_batch(
         )
 
 
-def _score(name: str, value: Interval, gain: Interval) -> Score:
-    return Score(value=value, gain=None if name == "sink_share" else gain)
+def _score(name: str, value: Interval, gain: Interval) -> ScoreSummary:
+    return ScoreSummary(value=value, gain=None if name == "sink_share" else gain)
 
 
 def _verdict(best: MethodScores | None, tied: Sequence[str], images: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, DEFAULT_WITHOUT_CLASSES, METHODS, parse_methods
-from vitcli.attention.targets import Score, parse_classes
+from vitcli.attention.targets import TargetScore, parse_classes
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Size
@@ -22,7 +22,7 @@ class Wanted:
     """Names, or ``all``; none: relevance, and all where they are compared."""
     classes: tuple[str, ...] = ()
     """``pred``, ``topN``, names or indices; none: the one that is predicted."""
-    score: Score = "logit"
+    score: TargetScore = "logit"
     layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
     options: Options = field(default_factory=Options)

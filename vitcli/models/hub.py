@@ -23,7 +23,7 @@ _HASH_IN_NAME = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
 """As PyTorch's own files end; a date is not a hash."""
 
 
-def find_entry(name: str) -> PretrainedEntry | None:
+def find_pretrained(name: str) -> PretrainedEntry | None:
     """Find what can be fetched by this name: of the table, ``hf:OWNER/NAME[@REVISION]`` or a web address; else None.
 
     Raises:
@@ -162,6 +162,8 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
         ) from None
     except (OSError, transport_error) as error:
         raise _not_fetched(where, error) from None
+
+    # Check the hash
     etag = metadata.etag or ""
     expected = entry.sha256 or (etag if len(etag) == _SHA256_DIGITS else "")
     found = file_hash(path)

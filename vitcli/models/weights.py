@@ -172,6 +172,7 @@ def _config(
     guesses: list[str],
 ) -> ModelConfig:
     """The architecture that tensors of these shapes are of."""
+    # Shapes say how large everything is
     patches = weights["patch_embedding.projection.weight"]
     width, channels, patch_height, patch_width = patches.shape
     depth = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
@@ -209,6 +210,8 @@ def _config(
         "qkv_bias": "blocks.0.attention.qkv.bias" in weights,
         "layer_scale": 0.0 if scale is None else scale.abs().mean().item() or 1e-5,
     }
+
+    # No shape tells the number of heads
     if own := {key.split(".")[5] for key in tensors if key.startswith("encoder.blocks.0.attention.heads.")}:
         fields["num_heads"] = len(own)
     elif "num_heads" not in known.settings:

@@ -15,7 +15,7 @@ from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import SplitName
 from vitcli.data.registry import canonical_name, full_name
-from vitcli.data.splits import Part, Plan, held_out_names, plan_splits, restored_plan
+from vitcli.data.splits import Plan, Subset, held_out_names, plan_splits, restored_plan
 from vitcli.data.store import data_dir
 from vitcli.trained.loading import LoadedModel
 
@@ -29,13 +29,13 @@ class JudgedImages:
 
     dataset: Dataset
     split: SplitName
-    part: Part
+    subset: Subset
     is_own: bool
     """Whether it is of the data set that the model was trained on."""
 
     def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
         """All of its images and labels."""
-        return self.dataset.split(self.part.found, geometry, members=self.part.members, emit=emit)
+        return self.dataset.split(self.subset.found, geometry, members=self.subset.members, emit=emit)
 
 
 def choose_images(
@@ -76,9 +76,9 @@ def choose_images(
     if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as what {loaded.name} was trained on"))
         is_own = True
-    plan = _plan(opened, before, loaded, emit) if is_own else {name: Part(found=name) for name in opened.facts.counts}
+    plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
-    return JudgedImages(dataset=opened, split=chosen, part=plan[chosen], is_own=is_own)
+    return JudgedImages(dataset=opened, split=chosen, subset=plan[chosen], is_own=is_own)
 
 
 def _elsewhere(name: str, before: DataConfig) -> DataConfig:

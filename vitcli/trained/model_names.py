@@ -7,7 +7,7 @@ from vitcli.core.devices import parse_device
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.runs import Run, all_runs, find_run, folds_of, folds_with, newest_finished
-from vitcli.models.hub import find_entry, weights_in
+from vitcli.models.hub import find_pretrained, weights_in
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
 
 
@@ -66,7 +66,7 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
             f"{name!r} is a cross-validation of {len(folds)} models, but one model is needed",
             hint=f"name one of them: {name.rstrip('/')}/{folds[0].path.name}",
         )
-    if entry := find_entry(name):
+    if entry := find_pretrained(name):
         return entry
     if path.is_dir():
         return weights_in(path)

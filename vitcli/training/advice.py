@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
-from vitcli.core.config import USUAL_LR, TrainConfig
+from vitcli.core.config import USUAL_LR, OptimConfig, TrainConfig
 from vitcli.core.errors import some
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
@@ -26,22 +26,21 @@ _ENOUGH_IMAGES, _SAMPLE = 20, 500
 
 
 def advice_on_settings(
-    config: TrainConfig, model: ModelConfig, *, source: Preprocessing | None = None, data: TrainingData | None = None
+    config: OptimConfig, model: ModelConfig, *, source: Preprocessing | None = None, data: TrainingData | None = None
 ) -> Iterator[str]:
     """Yield a warning for each setting that seldom does what is hoped for.
 
     Args:
-        config: the whole configuration.
+        config: how it is trained.
         model: the architecture.
         source: what the weights that training starts from are used to; None: it starts from none.
         data: the images, where they are at hand.
     """
-    optim = config.optim
-    usual = USUAL_LR[optim.optimizer]
-    is_whole = not (optim.lora or optim.train_only == "head")
-    if source and is_whole and optim.peak_lr > _GENTLE * usual:
+    usual = USUAL_LR[config.optimizer]
+    is_whole = not (config.lora or config.train_only == "head")
+    if source and is_whole and config.peak_lr > _GENTLE * usual:
         yield (
-            f"learning rate {optim.peak_lr:g} ({optim.optimizer}) suits training from scratch, and may undo what the"
+            f"learning rate {config.peak_lr:g} ({config.optimizer}) suits training from scratch, and may undo what the"
             f" weights know: try --lr {usual / 10:g}, or --recipe finetune"
         )
     rows, columns = model.grid

@@ -131,6 +131,7 @@ class Training:
             emit: told about the progress.
             stop: whether a signal wants the training to end.
         """
+        # The batches: of features where only the head is trained, else of images
         config, model, data, computing = self.config, self.model, self.data, self.computing
         device = computing.device
         image_size, patch_size = model.config.image_size, model.config.patch_size
@@ -159,7 +160,7 @@ class Training:
             trained,
             train=train_batches,
             val=val_batches,
-            config=replace(config.optim, grad_accum_steps=computing.parts),
+            config=replace(config.optim, grad_accum_steps=computing.micro_batches),
             mixing=Mixing(mixup=config.augment.mixup, cutmix=config.augment.cutmix, seed=config.run.seed),
             precision=computing.training,
             saver=saver,
@@ -180,7 +181,7 @@ class Training:
     @property
     def distillation(self) -> Distillation | None:
         """The loss by which the teacher teaches, if there is one."""
-        return distillation_by(self.teacher, self.config, self.model.config, self.data.preprocessing)
+        return distillation_by(self.teacher, self.config.teacher, self.model.config, self.data.preprocessing)
 
 
 def assemble(
@@ -224,7 +225,7 @@ def assemble(
     )
     if check_images:
         check_images(plan, data)
-    for warning in advice_on_settings(config, model.config, source=begun.seen, data=data) if advises else ():
+    for warning in advice_on_settings(config.optim, model.config, source=begun.seen, data=data) if advises else ():
         emit(Warned(text=warning))
 
     # How to compute: on which device, in how many micro-batches, in which precision, compiled or not
@@ -235,7 +236,7 @@ def assemble(
             model,
             config,
             lambda: image_batches(data, begun.config, device)[0],
-            distillation=distillation_by(teacher, config, model.config, data.preprocessing),
+            distillation=distillation_by(teacher, config.teacher, model.config, data.preprocessing),
             emit=emit,
         )
     computing = choose_computing(
@@ -243,7 +244,7 @@ def assemble(
         config,
         num_images=len(data.members),
         recorded=earlier.computed,
-        parts=earlier.state.get("micro_batches", 1) if earlier.state else 1,
+        micro_batches=earlier.state.get("micro_batches", 1) if earlier.state else 1,
         processes=processes,
         emit=emit,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitcli.core.config import TrainConfig
+from vitcli.core.config import OptimConfig, TrainConfig
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.measurements import measured_once
 from vitcli.data.loader import Batches
@@ -20,8 +20,8 @@ from vitcli.engine.device import fingerprint
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Processes
 from vitcli.engine.growth import build_growth
+from vitcli.engine.micro_batch_size import fastest_size, micro_batches_that_fit, seconds_by_size
 from vitcli.engine.micro_batches import MicroBatches
-from vitcli.engine.part_size import fastest_part, parts_that_fit, seconds_by_part
 from vitcli.engine.trial import trial_trainer
 from vitcli.models.layers import resampling
 from vitcli.models.vit import VisionTransformer
@@ -46,11 +46,11 @@ class Computing:
     """Of validation, and of features of a frozen backbone."""
     forward: Forward | None
     """The compiled model that is trained; None: the model itself."""
-    parts: int
+    micro_batches: int
     """Into how many a batch is cut; more than were asked for where the model was compiled, and more did not fit."""
     device: torch.device
     shard: bool
-    """Each process holds a part of the model that is trained."""
+    """Each process holds a shard of the model that is trained."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def choose_computing(
     *,
     num_images: int,
     recorded: Mapping[str, Any] | None = None,
-    parts: int = 1,
+    micro_batches: int = 1,
     processes: Processes,
     emit: Emit,
 ) -> Computing:
@@ -80,7 +80,7 @@ def choose_computing(
         config: what was asked for.
         num_images: of an epoch.
         recorded: what this run computed in before; on the same machine it stays so.
-        parts: into which this run cut a batch before.
+        micro_batches: of each batch, when this run was stopped.
         processes: those that train together; the first one decides.
         emit: told what was chosen.
 
@@ -97,7 +97,7 @@ def choose_computing(
         recorded = {**processes.broadcast(), "machine": fingerprint(device)}
     inference = choose_precision(model, work="inference", amp=amp, dtype=dtype, recorded=recorded)
     training = training_precision(model, config, recorded=recorded, processes=place.size)
-    forward, parts = None, max(parts, config.optim.grad_accum_steps)
+    forward, micro_batches = None, max(micro_batches, config.optim.grad_accum_steps)
     if config.run.compile == "on" and (shard or config.sees_images_once):
         why = "the blocks of a sharded model come and go" if shard else _HEAD_ALONE
         emit(Warned(text=f"--compile on has no effect: {why}"))
@@ -109,18 +109,20 @@ def choose_computing(
         share = len(share_of(min(config.optim.batch_size, num_images), place).members)
         growth = build_growth(config.optim, image_size=model.config.image_size, patch_size=model.config.patch_size)
         sizes = growth.sizes if growth else [model.config.image_size]
-        fitting = MicroBatches(parts, emit=emit, training=True, together=place.size > 1)
+        fitting = MicroBatches(micro_batches, emit=emit, training=True, together=place.size > 1)
         forward = compiled(
             model,
             [torch.zeros(max(share, 1), model.config.in_channels, *size, device=device) for size in sizes],
             training,
-            parts=fitting,
+            micro_batches=fitting,
             required=config.run.compile == "on",
             constants=[resampling],
             emit=emit,
         )
-        parts = fitting.count if forward else parts
-    chosen = Computing(training=training, inference=inference, forward=forward, parts=parts, device=device, shard=shard)
+        micro_batches = fitting.count if forward else micro_batches
+    chosen = Computing(
+        training=training, inference=inference, forward=forward, micro_batches=micro_batches, device=device, shard=shard
+    )
     if not processes.rank:
         processes.broadcast(chosen.record)
     if amp == "auto" and mixed_here(device, dtype):
@@ -144,7 +146,7 @@ def training_precision(
 ) -> Precision:
     """Choose the precision of training; a head alone is too small to gain from anything but float32."""
     amp = "off" if config.run.amp == "auto" and config.sees_images_once else config.run.amp
-    dtype, batch = config.run.amp_dtype, _batch(config, processes)
+    dtype, batch = config.run.amp_dtype, _batch(config.optim, processes)
     return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
 
 
@@ -158,8 +160,8 @@ def with_micro_batches(
 ) -> TrainConfig:
     """Set ``grad_accum_steps`` where it is to be found out; neither the model nor what is random is changed.
 
-    On GPUs a batch is cut into as few parts as fit into memory, which two steps on a copy show. A CPU has memory, and
-    caches that a part should fit into: what is fastest is measured once per machine and model, and remembered.
+    On GPUs a batch is cut into as few micro-batches as fit into memory, which two steps on a copy show. A CPU has memory, and
+    caches that a micro-batch should fit into: what is fastest is measured once per machine and model, and remembered.
 
     Args:
         model: on its device.
@@ -179,16 +181,16 @@ def with_micro_batches(
         question = question_about(model, "training") | {"precision": precision.name, "parts_of": size}
         seconds = measured_once(
             question,
-            lambda: seconds_by_part(model, next(images.epoch(1))[0], precision),
+            lambda: seconds_by_size(model, next(images.epoch(1))[0], precision),
             folder=data_dir() / "measured",
         )
-        parts, why = -(-size // fastest_part(seconds)), "which is fastest here"
+        count, why = -(-size // fastest_size(seconds)), "which is fastest here"
     else:
         trainer = trial_trainer(deepcopy(model), config, images, precision, distillation=distillation)
-        parts, why = parts_that_fit(trainer), "which fits into memory"
-    taken = f"in {parts} parts of {-(-size // parts)}" if parts > 1 else "at once"
+        count, why = micro_batches_that_fit(trainer), "which fits into memory"
+    taken = f"in {count} micro-batches of {-(-size // count)}" if count > 1 else "at once"
     emit(Note(text=f"each batch of {size} images is taken {taken}, {why}"))
-    return replace(config, optim=replace(config.optim, grad_accum_steps=parts))
+    return replace(config, optim=replace(config.optim, grad_accum_steps=count))
 
 
 def _compiles(
@@ -210,11 +212,13 @@ def _compiles(
         return bool(recorded["compiled"])
     dtype = precision.name if precision.enabled else mixed_here(device, config.run.amp_dtype)
     assert dtype is not None
-    seconds = seconds_by_precision(model, "training", dtype, _batch(config, processes))[precision.name] / processes
+    seconds = (
+        seconds_by_precision(model, "training", dtype, _batch(config.optim, processes))[precision.name] / processes
+    )
     whole = model.config.depth / min(model.config.depth, BLOCKS)  # which was timed in part
     return is_worth_compiling(device, seconds=seconds * whole * num_images * config.optim.epochs)
 
 
-def _batch(config: TrainConfig, processes: int) -> int:
+def _batch(config: OptimConfig, processes: int) -> int:
     """Images of one forward pass of one of so many processes."""
-    return -(-config.optim.batch_size // (max(config.optim.grad_accum_steps, 1) * processes))
+    return -(-config.batch_size // (max(config.grad_accum_steps, 1) * processes))

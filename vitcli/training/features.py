@@ -18,7 +18,7 @@ from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.autocast import Precision
 from vitcli.engine.checkpoint import write_tensors
-from vitcli.engine.evaluate import in_parts
+from vitcli.engine.evaluate import in_micro_batches
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.models.vit import VisionTransformer
 from vitcli.training.images import TrainingData
@@ -82,6 +82,7 @@ def feature_batches(
     Raises:
         Interrupted: it said so.
     """
+    # The images, once for every view
     to_input = InputTransform(data.preprocessing, device)
     augment = TrainTransform(config.augment, to_input)
     views = max(config.augment.feature_views, 1)
@@ -105,6 +106,8 @@ def feature_batches(
         transform=to_input,
         device=device,
     )
+
+    # Their features: from the cache, or computed
     total = sum(each.num_images for each in passes.values())
     kept = _kept(cache)
     if kept is None:
@@ -116,6 +119,7 @@ def feature_batches(
         with replacing(cache) as temporary:
             write_tensors(temporary, kept)
 
+    # The batches
     def batches_of(name: str, size: int, *, balanced: bool = False) -> Batches:
         return Batches(
             kept[name],
@@ -158,9 +162,9 @@ def _features(
     model: VisionTransformer, batches: Iterable[Batch], precision: Precision, progress: _Progress
 ) -> tuple[Tensor, Tensor]:
     features, labels = [], []
-    parts = MicroBatches(1, emit=progress.emit)
+    micro_batches = MicroBatches(1, emit=progress.emit)
     for images, targets in batches:
-        features.append(in_parts(model.features, images, precision, parts).cpu())
+        features.append(in_micro_batches(model.features, images, precision, micro_batches).cpu())
         labels.append(targets.cpu())
         progress.add(len(targets))
     return torch.cat(features), torch.cat(labels)

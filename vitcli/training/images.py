@@ -22,7 +22,7 @@ from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels
-from vitcli.data.splits import Part, Plan
+from vitcli.data.splits import Plan, Subset
 from vitcli.engine.class_weights import balanced, effective, scaled
 
 _CROP_FRACTION = 0.9
@@ -81,10 +81,10 @@ def prepare_training_data(
         DataError: an image cannot be read.
     """
     facts = dataset.facts
-    images = {name: len(part.indices(dataset)) for name, part in plan.items()}
+    images = {name: len(subset.indices(dataset)) for name, subset in plan.items()}
     counts_of = ", ".join(f"{count:,} {name}" for name, count in images.items())
     emit(Note(text=f"{facts.name}: {counts_of}; {len(facts.classes):,} classes: {some(facts.classes)}"))
-    geometry, train_geometry = geometries(facts, config, image_size, source=source)
+    geometry, train_geometry = geometries(facts, config.data, config.augment, image_size, source=source)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
     if not len(members):
@@ -108,12 +108,12 @@ def prepare_training_data(
     )
 
 
-def _unreadable(dataset: Dataset, part: Part, prepared: PreparedSplit) -> list[str]:
-    """The names of a part's images that cannot be read; what was prepared is all of its split, or the part alone."""
-    members = part.indices(dataset)
-    is_part = len(prepared.labels) == len(members)
-    labels = prepared.labels.numpy() if is_part else prepared.labels.numpy()[members]
-    return [str(name) for name in dataset.names(part.found, members[labels < 0])]
+def _unreadable(dataset: Dataset, subset: Subset, prepared: PreparedSplit) -> list[str]:
+    """List the images of a subset that cannot be read; what was prepared is all of its split, or the subset alone."""
+    members = subset.indices(dataset)
+    is_subset = len(prepared.labels) == len(members)
+    labels = prepared.labels.numpy() if is_subset else prepared.labels.numpy()[members]
+    return [str(name) for name in dataset.names(subset.found, members[labels < 0])]
 
 
 def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emit: Emit) -> Tensor | None:
@@ -148,13 +148,13 @@ def _weights_of_file(name: str) -> dict[str, float]:
 
 
 def geometries(
-    facts: Facts, config: TrainConfig, image_size: Size, *, source: Preprocessing | None
+    facts: Facts, config: DataConfig, augment: AugmentConfig, image_size: Size, *, source: Preprocessing | None
 ) -> tuple[Geometry, Geometry]:
     """Decide how files become arrays for evaluation, and for training."""
     if native := facts.native_geometry:
         return native, native
-    geometry = _geometry_of_photos(config.data, image_size, facts.channels, source)
-    return geometry, _training_geometry(geometry, facts.aspect, config.augment)
+    geometry = _geometry_of_photos(config, image_size, facts.channels, source)
+    return geometry, _training_geometry(geometry, facts.aspect, augment)
 
 
 def _geometry_of_photos(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config import DataConfig, OptimConfig, TrainConfig
 from vitcli.core.config_files import Settings, settings_of
 from vitcli.core.errors import DataError, RunError, UsageError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned
@@ -47,6 +47,8 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         if not processes.rank:
             for folder in (run.path, *(path for path in run.path.iterdir() if path.is_dir())):
                 remove_abandoned(folder, after=0)
+
+        # What there is: the state, and the same images as before
         state = _newest_state(run, emit)
         _check_unfinished(run, config, state)
         dataset = processes.in_turn(
@@ -55,7 +57,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             )
         )
         if (run.split or {})["fingerprint"] != dataset.facts.fingerprint:
-            raise _other_data(run, config)
+            raise _other_data(run, config.data)
         earlier = Earlier(
             architecture=model_config_from(run.config["resolved_model"]),
             preprocessing=preprocessing_from(run.config["preprocessing"]),
@@ -68,8 +70,9 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         def check_images(plan: Plan, data: TrainingData) -> None:
             split = json.loads(json.dumps(stored_split(dataset, plan, data)))
             if (run.split or {}) != {"schema": SCHEMA, **split}:
-                raise _other_data(run, config)
+                raise _other_data(run, config.data)
 
+        # Train on
         training = assemble(config, dataset, earlier=earlier, check_images=check_images, processes=processes, emit=emit)
         if processes.rank:
             return train_along(training, state)
@@ -108,7 +111,7 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
     """Raise RunError where there is nothing to resume, UsageError where it is over with fewer epochs."""
     kept = state["records"] if state else run.metrics.get("epochs", ())
     records = [EpochRecord(**record) for record in kept]
-    epochs, again = config.optim.epochs, resume_command(run, config)
+    epochs, again = config.optim.epochs, resume_command(run, config.run)
     begun = len(records) + bool(state and state["step"])
     if epochs < begun:
         raise UsageError(
@@ -125,9 +128,9 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
     )
 
 
-def _other_data(run: Run, config: TrainConfig) -> DataError:
+def _other_data(run: Run, config: DataConfig) -> DataError:
     return DataError(
-        f"{config.data.name} is not what run {run.name} began with: images or labels are new, gone or changed",
+        f"{config.name} is not what run {run.name} began with: images or labels are new, gone or changed",
         hint=f"bring them back, or start a new run from its weights: vit train --init-from {run.path}",
     )
 

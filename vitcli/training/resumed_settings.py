@@ -12,7 +12,7 @@ from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import RunError, UsageError
 from vitcli.core.runs import Run, find_run
-from vitcli.data.registry import canonical_name, find_entry
+from vitcli.data.registry import canonical_name, find_dataset
 from vitcli.data.store import data_dir
 from vitcli.trained.model_names import folds_called, teacher_path
 from vitcli.training.loggers import require_loggers
@@ -81,7 +81,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     before = settings_of(stored)
     may_change = _FREE | _LENGTH if length_too else _FREE
     may_change -= set() if stored.teacher.name else {"teacher.name"}
-    may_change -= {"data.name"} if find_entry(asked.data.name) else set()
+    may_change -= {"data.name"} if find_dataset(asked.data.name) else set()
     changed = [
         f"{section}.{key} = {value!r} (was {before[section].get(key)!r})"
         for section, table in settings_of(asked).items()

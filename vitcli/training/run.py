@@ -47,7 +47,7 @@ def start(
     if processes.size > 1 and not config.optim.grad_accum_steps:
         raise UsageError(
             "--batch-size auto is for one device",
-            hint="--grad-accum-steps 2 has each of several cut its share of a batch into two parts",
+            hint="--grad-accum-steps 2 has each of several cut its share of a batch into two micro-batches",
         )
     training = assemble(config, dataset, earlier=earlier, advises=True, processes=processes, emit=emit)
     if processes.rank:
@@ -118,17 +118,21 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
     """
     config, data, computing, processes = training.config, training.data, training.computing, training.processes
     facts = training.dataset.facts
+
+    # Say where it trains, and warn of processes that share cores
     together = f", {processes.size} processes" if processes.size > 1 else ""
-    together += ", each with a part of the model" if computing.shard else ""
+    together += ", each with a shard of the model" if computing.shard else ""
     emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
     cores = os.cpu_count() or 1
     if computing.device.type == "cpu" and processes.place.local_size > cores:
         emit(Warned(text=f"{processes.place.local_size} processes share {cores} cores: --devices {cores} is as fast"))
+
+    # Train, and keep what there is however it ends
     seconds = max(state["seconds"], run.info.get("seconds", 0.0)) if state else 0.0
     model = training.model.config
     saver = RunSaver(run, config, model, facts, data.preprocessing, computed=computing.record, seconds=seconds)
     trainer: Trainer | None = None
-    processes.how_to_resume = f"`{resume_command(run, config)}` continues the run"
+    processes.how_to_resume = f"`{resume_command(run, config.run)}` continues the run"
     with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_resume) as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
         parameters = num_parameters(model)
@@ -141,7 +145,7 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
             images=images,
         )
         try:
-            processes.broadcast((run, _place(state)))
+            processes.broadcast((run, _position(state)))
             trainer = training.trainer(features=run.cache("features"), saver=saver, emit=tell, stop=stop)
             if state:
                 trainer.load_state_dict(state)
@@ -169,7 +173,7 @@ def train_along(training: Training, state: State | None = None) -> TrainResult:
     """Train as one of several processes, the first of which keeps the run."""
     processes = training.processes
     run, place = processes.broadcast()
-    if place != _place(state):  # as on a network disk that is behind
+    if place != _position(state):  # as on a network disk that is behind
         raise RunError(
             f"process {processes.rank} has read another training state than the first one",
             hint="runs have to be in a folder that all machines see alike; wait a moment, then try again",
@@ -183,5 +187,5 @@ def train_along(training: Training, state: State | None = None) -> TrainResult:
     return result
 
 
-def _place(state: State | None) -> tuple[int, int] | None:
+def _position(state: State | None) -> tuple[int, int] | None:
     return (state["epoch"], state["step"]) if state else None

@@ -121,7 +121,7 @@ class RunSaver:
             save_state(path, state, before=before)
 
     def _writing_to_disk(self) -> AbstractContextManager[None]:
-        then = f"then `{resume_command(self.run, self.config)}` continues the run"
+        then = f"then `{resume_command(self.run, self.config.run)}` continues the run"
         return writing_in(self.run.path, fault=RunError, what_then=then)
 
     def _has_better(self, record: Mapping[str, Any]) -> bool:
@@ -167,7 +167,7 @@ class NoSaver:
         """Nothing."""
 
 
-def resume_command(run: Run, config: TrainConfig) -> str:
+def resume_command(run: Run, config: RunConfig) -> str:
     """Return the command that resumes a run; its name is enough where runs usually are."""
-    is_usual = config.run.output_dir == RunConfig().output_dir
+    is_usual = config.output_dir == RunConfig().output_dir
     return f"vit train --resume {run.name if is_usual else run.path}"

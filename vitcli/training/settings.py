@@ -8,9 +8,10 @@ from typing import Any
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.model_config import OF_THE_WEIGHTS
 from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
-from vitcli.data.registry import canonical_name, find_entry, full_name
+from vitcli.data.registry import canonical_name, find_dataset, full_name
 from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
@@ -19,8 +20,6 @@ from vitcli.training.stated_settings import TABLE, paths_of, stated_again, state
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
     """Settle the whole configuration, and the data set, which decides on the recipe if nothing else does.
-
-    Where training starts from weights and no architecture is asked for, the model's name is empty: theirs is meant.
 
     Raises:
         UsageError, DataError, RunError, DeviceError: what is wrong in any case is said before data are prepared.
@@ -33,7 +32,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     if not name:
         name, why = usual_dataset(directory)
         emit(Note(text=f"no data set given: training on {name} ({why})"))
-    entry = find_entry(name)
+    entry = find_dataset(name)
     usual = load_recipe(entry.recipe) if entry and entry.recipe and not known.recipe else {}
     data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
     data = replace(data, name=name)
@@ -52,7 +51,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         chosen["teacher"] = {"name": teacher}
     if init_from and not known.names_model:
         base = [_without_named_model(layer) for layer in base]
-        chosen["model"] = {"name": ""}
+        chosen["model"] = {"name": OF_THE_WEIGHTS}
     return _settled(base, *layers, chosen, emit=emit), dataset
 
 

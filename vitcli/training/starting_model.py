@@ -7,14 +7,14 @@ from pathlib import Path
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned
-from vitcli.core.model_config import ModelChoice, ModelConfig
+from vitcli.core.model_config import OF_THE_WEIGHTS, ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.dataset import Facts
 from vitcli.data.store import weights_dir
 from vitcli.engine.checkpoint import Checkpoint, load_checkpoint
 from vitcli.models.adapt import Adapted, adapt_weights
 from vitcli.models.finetune import add_low_rank, train_only
-from vitcli.models.hub import find_entry, find_weights
+from vitcli.models.hub import find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import listed_config, model_config
 from vitcli.models.vit import VisionTransformer
@@ -52,7 +52,7 @@ def starting_model(
         output_dir = Path(config.run.output_dir).expanduser()
         found = read_model(config.run.init_from, output_dir=output_dir, offline=config.run.offline, emit=emit)
         source = found.checkpoint
-    settings = settings or _model_settings(config, facts, source.model if source else None)
+    settings = settings or _model_settings(config.model, facts, source.model if source else None)
     config = replace(config, model=ModelChoice(name=settings.name, changes=config.model.changes))
     model = VisionTransformer(settings)
     if source:
@@ -95,13 +95,13 @@ def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelCon
     if name in PRETRAINED and not is_ours:
         source, seen = published(name)
     elif name:
-        if not is_ours and (entry := find_entry(name)) and not find_weights(entry, weights_dir()):
+        if not is_ours and (entry := find_pretrained(name)) and not find_weights(entry, weights_dir()):
             raise ModelError(
                 f"{name} is not on this machine, so what it is used to is not known", hint=f"vit download {name}"
             )
         checkpoint = read_model(name, output_dir=output_dir, offline=True, emit=emit).checkpoint
         source, seen = checkpoint.model, checkpoint.preprocessing
-    return _model_settings(config, facts, source), seen
+    return _model_settings(config.model, facts, source), seen
 
 
 def published(name: str) -> tuple[ModelConfig, Preprocessing]:
@@ -113,17 +113,17 @@ def published(name: str) -> tuple[ModelConfig, Preprocessing]:
     return model, preprocessing_of(model, entry.traits)
 
 
-def _model_settings(config: TrainConfig, facts: Facts, source: ModelConfig | None) -> ModelConfig:
+def _model_settings(choice: ModelChoice, facts: Facts, source: ModelConfig | None) -> ModelConfig:
     """The architecture: of the registry, or that of the weights."""
-    if config.model.name:
+    if choice.name != OF_THE_WEIGHTS:
         return model_config(
-            config.model,
+            choice,
             image_size=facts.native_size or _SIZE_FOR_PHOTOS,
             in_channels=facts.channels,
             num_classes=len(facts.classes),
         )
     assert source is not None
-    fields = {**config.model.changes, "in_channels": facts.channels, "num_classes": len(facts.classes)}
+    fields = {**choice.changes, "in_channels": facts.channels, "num_classes": len(facts.classes)}
     return replace(source, **fields)
 
 

@@ -14,6 +14,7 @@ from vitcli.core.errors import ModelError, RunError, some
 from vitcli.core.events import Emit, Note
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
+from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.preprocess import InputTransform
 from vitcli.engine.autocast import Precision
 from vitcli.engine.device import fingerprint
@@ -48,23 +49,22 @@ class Teacher:
 
 
 def distillation_by(
-    teacher: Teacher | None, config: TrainConfig, student: ModelConfig, seen: Preprocessing
+    teacher: Teacher | None, config: TeacherConfig, student: ModelConfig, seen: Preprocessing
 ) -> Distillation | None:
     """Build the loss by which a student learns from a teacher; None: there is no teacher.
 
     Args:
         teacher: the model to learn from.
-        config: of the training.
+        config: how it teaches.
         student: the model that learns.
         seen: how images become the student's input.
     """
     if teacher is None:
         return None
-    lesson = config.teacher
-    kind = lesson.kind
+    kind = config.kind
     if kind == "auto":
         kind = "hard" if student.distillation == "head" else "soft"
-    return Distillation(teacher=_Shown(teacher, seen), kind=kind, alpha=lesson.alpha, temperature=lesson.temperature)
+    return Distillation(teacher=_Shown(teacher, seen), kind=kind, alpha=config.alpha, temperature=config.temperature)
 
 
 def load_teacher(

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, parse_methods
-from vitcli.attention.targets import ClassChoice, Score, parse_classes
+from vitcli.attention.targets import ClassChoice, TargetScore, parse_classes
 from vitcli.core.errors import UsageError
 from vitcli.data.preprocess import load_array, to_array
 from vitcli.explaining.explainer import explain
-from vitcli.explaining.pictures import maps_of
+from vitcli.explaining.maps import AttentionMap, maps_of
 from vitcli.explaining.question import Question
-from vitcli.explaining.report import AttentionMap
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import LoadedModel, load_model
 
@@ -26,7 +25,7 @@ def attention_map(
     *,
     method: str = DEFAULT_METHOD,
     target: str | int = "pred",
-    score: Score = "logit",
+    score: TargetScore = "logit",
     layers: Sequence[int] = (),
     heads: Sequence[int] = (),
     options: Options = Options(),  # noqa: B008 - it is frozen
@@ -71,9 +70,7 @@ def attention_map(
     finally:
         module.train(was_training)
     (found,) = maps_of(explanation, 0, question, classes)
-    return AttentionMap(
-        method=found.method, target=found.target, weights=found.weights, prefix_share=found.prefix_share
-    )
+    return found
 
 
 def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:

@@ -21,9 +21,10 @@ from vitcli.data.preprocess import crop_box
 from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
 from vitcli.explaining.explainer import Explainer, images_at_once
 from vitcli.explaining.images import ImageSource, ImageToExplain
-from vitcli.explaining.pictures import Drawing, TargetMap, add_to_page, draw_pictures, maps_of, save_arrays
+from vitcli.explaining.maps import AttentionMap, maps_of
+from vitcli.explaining.pictures import Drawing, add_to_page, draw_pictures, save_arrays
 from vitcli.explaining.question import Question
-from vitcli.explaining.report import AttentionMap, AttentionReport, ExplainedImage, as_json
+from vitcli.explaining.report import AttentionReport, ExplainedImage, as_json
 from vitcli.explaining.wanted import Wanted, patch_at
 from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
@@ -64,12 +65,12 @@ def attention_maps(
             raise UsageError(f"{', '.join(without)} cannot be asked about one layer alone", hint="--method relevance")
         if without:
             emit(Warned(text=f"{', '.join(without)}: no pictures of single layers, because they look at none"))
-    folder, drawing = _place(output, loaded, drawing, len(images), question, is_sheet=sheet)
+    folder, drawing = _destination(output, loaded, drawing, len(images), question, is_sheet=sheet)
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
     )
     found: list[ExplainedImage] = []
-    sheets: dict[str, list[tuple[Subject, TargetMap]]] = {}
+    sheets: dict[str, list[tuple[Subject, AttentionMap]]] = {}
     html = folder / "attention.html" if drawing.page else None
     try:
         with attention_page(html, title=loaded.name, style=drawing.style) if html else nullcontext() as page:
@@ -107,7 +108,7 @@ class _Explained:
     explainer: Explainer
     at: int
     """Its place in the explainer's batch."""
-    maps: Sequence[TargetMap]
+    maps: Sequence[AttentionMap]
 
 
 def _explained(
@@ -206,10 +207,7 @@ def _write(
         truth=subject.truth,
         query=query,
         box=crop_box(one.image.size(), loaded.checkpoint.preprocessing.geometry),
-        maps=tuple(
-            AttentionMap(method=each.method, target=each.target, weights=each.weights, prefix_share=each.prefix_share)
-            for each in one.maps
-        ),
+        maps=tuple(one.maps),
         figures=files,
         arrays=arrays,
     )
@@ -219,7 +217,7 @@ def _size_of(pixels: NDArray[np.uint8]) -> Size:
     return pixels.shape[1], pixels.shape[2]
 
 
-def _place(
+def _destination(
     output: Path | None, loaded: LoadedModel, drawing: Drawing, images: int, question: Question, *, is_sheet: bool
 ) -> tuple[Path, Drawing]:
     """The folder for all files, and the drawing, with the file for its only picture if one is named."""
@@ -241,7 +239,7 @@ def _place(
 
 
 def _draw_sheets(
-    sheets: Mapping[str, Sequence[tuple[Subject, TargetMap]]], folder: Path, drawing: Drawing, title: str
+    sheets: Mapping[str, Sequence[tuple[Subject, AttentionMap]]], folder: Path, drawing: Drawing, title: str
 ) -> Iterator[Path]:
     for label, members in sheets.items():
         path = drawing.file or folder / f"sheet.{label}.png"

@@ -9,10 +9,9 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.events import Emit, ignore
 from vitcli.core.importing import importing
-from vitcli.data.registry import DATASETS, full_name
-from vitcli.data.registry import find_entry as find_dataset
+from vitcli.data.registry import DATASETS, find_dataset, full_name
 from vitcli.data.store import data_dir, is_present, mark_downloaded, weights_dir
-from vitcli.models.hub import fetch_weights, find_entry, find_weights
+from vitcli.models.hub import fetch_weights, find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def download(
     """
     name = full_name(name)
     _check_name(name)
-    if entry := find_entry(name):
+    if entry := find_pretrained(name):
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)
@@ -84,6 +83,6 @@ def download(
 
 def _check_name(name: str) -> None:
     """Refuse what is neither a data set nor weights."""
-    if not find_entry(name) and not find_dataset(name):
+    if not find_pretrained(name) and not find_dataset(name):
         near = did_you_mean(name, [*DATASETS, *PRETRAINED])
         raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())

@@ -71,20 +71,27 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     Raises:
         what ``train`` raises before it begins; bad images are not errors here.
     """
+    # Begin a training, bad images left out
     skips = configure(*layers).data.on_bad_image == "skip"
     config, dataset = settle(
         (*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_what_is_left_out(emit)
     )
     begun = begin(config, dataset, processes=Processes(), emit=emit)
     config, model, plan = begun.config, begun.model, begun.plan
-    for warning in advice_on_settings(config, model.config, source=begun.seen):
+    for warning in advice_on_settings(config.optim, model.config, source=begun.seen):
         emit(Warned(text=warning))
-    geometry, train_geometry = geometries(dataset.facts, config, model.config.image_size, source=begun.seen)
+
+    # Look at every image
+    geometry, train_geometry = geometries(
+        dataset.facts, config.data, config.augment, model.config.image_size, source=begun.seen
+    )
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
     members = plan["train"].indices(dataset)
     is_good = [("train", at) not in inspection.bad for at in members.tolist()]
     good = members[np.array(is_good, dtype=bool)]
     preprocessing = Preprocessing(geometry=geometry, image_size=model.config.image_size, mean=(0.5,), std=(0.5,))
+
+    # Take two steps
     seconds, memory = 0.0, 0
     if len(good) >= _STEPS:
         images = dataset.split("train", train_geometry, members=_some(good, config))
@@ -143,7 +150,7 @@ def _two_steps(
     )
     precision = training_precision(model.to(device), config)
     reset_peak_memory(device)
-    distillation = distillation_by(teacher, config, model.config, preprocessing)
+    distillation = distillation_by(teacher, config.teacher, model.config, preprocessing)
     trainer = trial_trainer(model, config, batches, precision, distillation=distillation)
     emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
     seconds = time_steps(trainer)[-1]

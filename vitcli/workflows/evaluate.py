@@ -74,6 +74,7 @@ def evaluate(
         DataError: the data set has no such split, or other classes than the model; or some of several models were
             trained on these images.
     """
+    # The models, and images that none of them has seen
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     loaded = models[0]
     chosen = choose_images(
@@ -87,11 +88,15 @@ def evaluate(
         emit=emit,
     )
     _refuse_seen(models, chosen)
+
+    # Judge
     folder = _folder_of(models)
     with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
         drawing = pool.submit(load_object, "vitcli.figures.confusion:draw_confusion") if folder else None
         log_probabilities, labels = _mean_log_probabilities(models, chosen, batch_size, emit)
     metrics = compute_metrics(log_probabilities, labels, loaded.checkpoint.classes)
+
+    # Keep the numbers and the figure
     stem = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
     if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
         stem += f"-{loaded.path.stem}"  # the plain names are those of the best epoch
@@ -181,7 +186,7 @@ def _logits(
         done += count
         emit(TaskProgress(task=task, done=done, total=batches.num_images))
 
-    return predict_logits(model.model, batches, model.precision, on_batch, parts=MicroBatches(1, emit=emit))
+    return predict_logits(model.model, batches, model.precision, on_batch, micro_batches=MicroBatches(1, emit=emit))
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:

@@ -66,7 +66,7 @@ def export(
             hint=f"uv pip install {' '.join(missing)}",
         )
     loaded = load_model(model, output_dir=output_dir, device="cpu", offline=offline, needs_head=False, emit=emit)
-    path = _place(output, entry, loaded, overwrite=overwrite)
+    path = _destination(output, entry, loaded, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         written = Path(folder) / path.name
@@ -85,7 +85,7 @@ def export(
     return ExportResult(model=loaded.name, format=format, path=path, max_difference=max(differences))
 
 
-def _place(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
+def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
     """Decide what to write; only what an earlier export wrote may be there, and only with ``overwrite``."""
     path = (output or _usual_place(entry, loaded)).expanduser().resolve()
     if path.is_dir() and not entry.is_folder:

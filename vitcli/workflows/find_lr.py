@@ -57,6 +57,8 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     config, dataset = settle(layers, emit)
     if config.data.folds and not config.data.fold:
         raise UsageError("a learning rate is looked for with one fold held out", hint="--fold 1")
+
+    # Assemble a training without what a few steps do not need
     facts = dataset.facts
     folder = Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
     config = replace(
@@ -71,6 +73,8 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
             text=f"looking for a learning rate on {describe(training.computing.device)}; nothing is kept of the weights"
         )
     )
+
+    # Try the rates
     with TemporaryDirectory() as cache, stop_requests() as stop:
         trainer = training.trainer(features=Path(cache) / "features", saver=None, emit=emit, stop=stop)
 
@@ -81,6 +85,8 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
 
         found = range_test(trainer, on_step=on_step)
     emit(TaskProgress(task=_TASK, done=STEPS, total=STEPS))
+
+    # Say what was found
     if found.diverged is None:
         emit(Warned(text=f"the loss diverges at no rate up to {found.points[-1].lr:.2g}: a higher --lr may be better"))
     figure = folder / "learning-rate.png"

@@ -7,7 +7,7 @@ from pathlib import Path
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.model_config import ModelConfig
+from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Facts
 from vitcli.data.registry import canonical_name
@@ -66,14 +66,14 @@ def _start_again(
     facts = dataset.facts
     if (run.split or {})["fingerprint"] != facts.fingerprint:
         emit(Warned(text=f"{facts.name} is not what run {run.name} was trained on, so the result will be another one"))
-    is_same = all(getattr(config, part) == getattr(stored, part) for part in ("augment", "model", "optim")) and all(
+    is_same = all(getattr(config, name) == getattr(stored, name) for name in ("augment", "model", "optim")) and all(
         getattr(config.run, name) == getattr(stored.run, name) for name in ("amp", "amp_dtype", "compile")
     )
     return start(
         config,
         dataset,
         earlier=Earlier(
-            architecture=_architecture(run, stored, config, facts),
+            architecture=_architecture(run, stored.model, config.model, facts),
             computed=run.info.get("computed") if is_same else None,
         ),
         processes=processes,
@@ -81,12 +81,12 @@ def _start_again(
     )
 
 
-def _architecture(run: Run, stored: TrainConfig, config: TrainConfig, facts: Facts) -> ModelConfig | None:
+def _architecture(run: Run, stored: ModelChoice, asked: ModelChoice, facts: Facts) -> ModelConfig | None:
     """Return the run's architecture with the changes, for the data's channels and classes; None: another model is asked for."""
-    if config.model.name != stored.model.name:
+    if asked.name != stored.name:
         return None
-    before = stored.model.changes
-    changes = {key: value for key, value in config.model.changes.items() if key not in before or before[key] != value}
+    before = stored.changes
+    changes = {key: value for key, value in asked.changes.items() if key not in before or before[key] != value}
     resolved = model_config_from(run.config["resolved_model"])
     return replace(resolved, **{**changes, "in_channels": facts.channels, "num_classes": len(facts.classes)})
 

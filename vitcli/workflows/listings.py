@@ -8,8 +8,7 @@ from vitcli.core.errors import RunError
 from vitcli.core.preprocessing import Size
 from vitcli.core.runs import all_runs
 from vitcli.data.locks import is_worked_in
-from vitcli.data.registry import DATASETS
-from vitcli.data.registry import find_entry as find_dataset
+from vitcli.data.registry import DATASETS, find_dataset
 from vitcli.data.store import data_dir, is_present, unlisted, weights_dir
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import MODELS, listed_config, num_parameters

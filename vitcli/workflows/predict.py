@@ -19,10 +19,10 @@ from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
 from vitcli.data.image_files import image_files
 from vitcli.data.preprocess import load_array
-from vitcli.data.registry import find_entry
+from vitcli.data.registry import find_dataset
 from vitcli.data.store import data_dir
 from vitcli.data.submission import find_form
-from vitcli.engine.evaluate import in_parts
+from vitcli.engine.evaluate import in_micro_batches
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.trained.loading import LoadedModel, load_models, names_of
 
@@ -146,7 +146,7 @@ def predict_submission(
     calls = dict(zip(dataset.raw.classes, dataset.raw.values or dataset.raw.classes, strict=True))
     values = [calls.get(name, name) for name in classes]
     write_text(path, form.filled(classes, values, [row.tolist() for row in results if not isinstance(row, DataError)]))
-    entry = find_entry(config.name)
+    entry = find_dataset(config.name)
     competition = entry.kaggle if entry and "/" not in entry.kaggle else ""
     return SubmissionResult(
         model=names_of(models), path=path, images=len(results), competition=competition.removeprefix("kaggle:")
@@ -158,14 +158,14 @@ def _probabilities(
 ) -> Iterator[Tensor | DataError]:
     """For every file, in order, the mean over the models of the probabilities of the first one's classes, (K,)."""
     geometries = {model.checkpoint.preprocessing.geometry for model in models}
-    parts = MicroBatches(1, emit=emit)
+    micro_batches = MicroBatches(1, emit=emit)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), batch_size):
             emit(TaskProgress(task="predicting", done=start, total=len(files)))
             batch = files[start : start + batch_size]
             arrays = {geometry: list(pool.map(partial(_read, geometry=geometry), batch)) for geometry in geometries}
             good = [at for at, array in enumerate(next(iter(arrays.values()))) if not isinstance(array, DataError)]
-            mean = iter(_mean_probabilities(models, arrays, good, parts) if good else ())
+            mean = iter(_mean_probabilities(models, arrays, good, micro_batches) if good else ())
             for array in next(iter(arrays.values())):
                 yield array if isinstance(array, DataError) else next(mean)
     emit(TaskProgress(task="predicting", done=len(files), total=len(files)))
@@ -183,7 +183,7 @@ def _mean_probabilities(
     models: Sequence[LoadedModel],
     arrays: Mapping[Geometry, Sequence[NDArray[np.uint8] | DataError]],
     good: Sequence[int],
-    parts: MicroBatches,
+    micro_batches: MicroBatches,
 ) -> Tensor:
     """Average the models' probabilities of the images that could be read, (B, K), on the CPU."""
     first = models[0].checkpoint.classes
@@ -191,7 +191,7 @@ def _mean_probabilities(
     for model in models:
         found = arrays[model.checkpoint.preprocessing.geometry]
         images = torch.from_numpy(np.stack([array for array in found if not isinstance(array, DataError)]))
-        logits = in_parts(model.model, model.to_input(images.to(model.device)), model.precision, parts)
+        logits = in_micro_batches(model.model, model.to_input(images.to(model.device)), model.precision, micro_batches)
         order = [model.checkpoint.classes.index(name) for name in first]
         total += logits.softmax(dim=1).cpu()[:, order]
     return total / len(models)

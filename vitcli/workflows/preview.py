@@ -21,7 +21,7 @@ from vitcli.data.dataset import Dataset
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.samples import spread, whole_images
-from vitcli.data.splits import Part, Plan, plan_splits
+from vitcli.data.splits import Plan, Subset, plan_splits
 from vitcli.data.store import data_dir
 from vitcli.figures.augmentations import draw_augmentations
 from vitcli.figures.classes import draw_classes
@@ -129,7 +129,7 @@ def training_views(
     Returns:
         uint8, (R, C, h, w); uint8, (R, V, C, H, W); the classes of the R images.
     """
-    geometry, train_geometry = geometries(dataset.facts, config, image_size, source=seen)
+    geometry, train_geometry = geometries(dataset.facts, config.data, config.augment, image_size, source=seen)
     members, labels = _members_and_labels(dataset, plan["train"])
     chosen = members[spread(labels, _ROWS, seed=config.run.seed)]
     known = known_colours(dataset.facts, config.data, seen)
@@ -192,10 +192,10 @@ def _with_dataset(layers: tuple[Settings, ...], emit: Emit) -> tuple[Settings, .
     return (*layers, {"data": {"name": name}})
 
 
-def _members_and_labels(dataset: Dataset, part: Part) -> tuple[Labels, Labels]:
-    """Indices of the images of a part of a split, and their labels; both (N,)."""
-    members = part.indices(dataset)
-    return members, dataset.labels(part.found)[members]
+def _members_and_labels(dataset: Dataset, subset: Subset) -> tuple[Labels, Labels]:
+    """Return the indices of a subset's images, and their labels; both (N,)."""
+    members = subset.indices(dataset)
+    return members, dataset.labels(subset.found)[members]
 
 
 def _draw_samples(dataset: Dataset, split: SplitName, plan: Plan, config: TrainConfig, path: Path) -> None:

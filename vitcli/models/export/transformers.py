@@ -33,6 +33,8 @@ def write(
         raise ModelError(f"transformers has no such model: there, {reasons[0]}", hint="--format onnx takes any model")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+
+    # Choose the class of transformers, and describe the architecture in its words
     build: Any = transformers.ViTForImageClassification
     configure: Any = transformers.ViTConfig
     if config.distillation != "none":
@@ -58,6 +60,8 @@ def write(
             label2id={name: index for index, name in enumerate(classes)},
         )
     )
+
+    # Fill in the weights, and write everything
     weights = model.state_dict()
     if config.positions == "sincos":
         weights["positions"] = model.positions

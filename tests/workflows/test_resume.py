@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.cli.test_resume_killed import results
+from tests.builders.runs import RUN, TINY, Listener, Stopped, results, stopped_run, whole_results
 from vitcli.core.errors import RunError
-from vitcli.core.events import EpochRecord, Event, Note, TaskProgress, TrainingProgress, Warned
+from vitcli.core.events import EpochRecord, Event, TaskProgress, TrainingProgress, Warned
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.engine.state import load_state
@@ -24,51 +24,6 @@ from vitcli.workflows.resume import resume
 from vitcli.workflows.train import train
 
 RunCli = Callable[..., Any]
-TINY: dict[str, dict[str, Any]] = {
-    "model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32},
-    "optim": {"epochs": 4, "batch_size": 4},
-    "run": {"device": "cpu", "name": "run", "amp": "off"},
-}
-RUN = Path("experiments/run")
-
-
-class Stopped(KeyboardInterrupt):
-    """What ends a training at a place of the test's choice, with what was saved until then."""
-
-
-class Listener:
-    """Remembers events, and ends the training after an epoch."""
-
-    def __init__(self, stop_after: int = 0) -> None:
-        self.events: list[Event] = []
-        self.stop_after = stop_after
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-        if isinstance(event, EpochRecord) and event.epoch == self.stop_after:
-            raise Stopped
-
-    def said(self, kind: type[Note | Warned]) -> str:
-        return "\n".join(event.text for event in self.events if isinstance(event, kind))
-
-    @property
-    def epochs(self) -> list[int]:
-        return [event.epoch for event in self.events if isinstance(event, EpochRecord)]
-
-
-def stopped_run(folder: Path, *layers: dict[str, Any], after: int = 2) -> Run:
-    """A run in ``experiments/run`` that was stopped after an epoch."""
-    with pytest.raises(Stopped):
-        train({"data": {"name": str(folder)}}, TINY, *layers, emit=Listener(after))
-    return Run(RUN)
-
-
-def whole_results(folder: Path, *layers: dict[str, Any]) -> dict[str, Any]:
-    """Of a run that was not stopped; nothing of it stays."""
-    train({"data": {"name": str(folder)}}, TINY, *layers)
-    found = dict(results(Path("experiments")))
-    shutil.rmtree("experiments")
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.cli.test_resume import Listener, stopped_run, whole_results
-from tests.cli.test_resume_killed import results
+from tests.builders.runs import Listener, results, stopped_run, whole_results
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
 from vitcli.workflows.resume import resume

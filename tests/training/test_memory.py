@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.cli.test_resume import TINY, Listener, Stopped
-from tests.cli.test_resume_killed import results
+from tests.builders.runs import TINY, Listener, Stopped, results
+from tests.builders.trainers import device_of
 from tests.conftest import Outcome
-from tests.engine.test_micro_batches import device_of
 from vitcli.core.events import Note, Warned
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint

@@ -20,7 +20,7 @@ from vitcli.cli.app import main
 gc.disable()  # while a million objects are made that stay; workers of pytest turn it on afterwards, and so does ``vit``
 
 PRELOADED = (
-    *("tests.processes", "torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets"),
+    *("tests.builders.processes", "torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets"),
     *("vitcli.workflows.resume", "tests.engine.test_distributed", "tests.cli.test_distributed"),
 )
 """Imported once, by the server from which all these processes are forked."""

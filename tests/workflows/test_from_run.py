@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.test_resume import RUN, TINY, stopped_run
-from tests.cli.test_resume_killed import results
+from tests.builders.runs import RUN, TINY, results, stopped_run
 from vitcli.core.runs import Run
 from vitcli.workflows.train import train
 

@@ -18,12 +18,12 @@ from vitcli.engine.trainer import Trainer
 from vitcli.engine.trial import losses
 
 _LEAST = 8
-"""Images that are worth a part of their own, on a CPU."""
+"""The smallest micro-batch that is worth timing on a CPU."""
 _LONG = 1.0
-"""Seconds of a step from which on a CPU gains nothing by a larger part."""
+"""Seconds of a step from which on a CPU gains nothing by a larger micro-batch."""
 _ROUNDS, _ROUNDS_SECONDS = 5, 5.0
 _ALIKE = 1.05
-"""Of parts that differ by less than this in time, the largest is taken."""
+"""Of sizes that differ by less than this in time, the largest is taken."""
 _MARGIN = 0.9
 """Share of the memory that may be used: the last steps of a long training must fit as the first ones do."""
 
@@ -40,8 +40,8 @@ def draws_untouched(device: torch.device) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
-def parts_that_fit(trainer: Trainer) -> int:
-    """Into how many parts a batch has to be cut to fit into memory with something to spare: 1, 2, 4 and so on.
+def micro_batches_that_fit(trainer: Trainer) -> int:
+    """Find how many micro-batches a batch needs to fit into memory with something to spare: 1, 2, 4 and so on.
 
     Steps are taken: moments are made in the first, and the second has to find its room beside them. The trainer is of no
     use afterwards.
@@ -60,7 +60,7 @@ def parts_that_fit(trainer: Trainer) -> int:
     return trainer.micro_batches.count
 
 
-def seconds_by_part(model: nn.Module, images: Tensor, precision: Precision) -> dict[str, float]:
+def seconds_by_size(model: nn.Module, images: Tensor, precision: Precision) -> dict[str, float]:
     """Time forward and backward pass per image on a CPU, by the number of images that are taken at once.
 
     The batch and its halves are timed, but none so small that it is not worth it. A copy of the model is; it takes some
@@ -72,7 +72,7 @@ def seconds_by_part(model: nn.Module, images: Tensor, precision: Precision) -> d
         precision: what is computed in.
 
     Returns:
-        Median seconds per image, by images of a part, the smallest first.
+        Median seconds per image, by micro-batch size, the smallest first.
     """
     sizes = [len(images)]
     while sizes[0] >= 2 * _LEAST:
@@ -100,7 +100,7 @@ def seconds_by_part(model: nn.Module, images: Tensor, precision: Precision) -> d
     return {str(size): statistics.median(times) / size for size, times in seconds.items()}
 
 
-def fastest_part(seconds: Mapping[str, float]) -> int:
+def fastest_size(seconds: Mapping[str, float]) -> int:
     """The number of images to take at once, given how long each takes: the largest of those that are about as fast."""
     least = min(seconds.values())
     return max(int(size) for size, value in seconds.items() if value <= _ALIKE * least)

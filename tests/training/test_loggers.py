@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.cli.test_resume import RUN, TINY, Listener, Stopped, stopped_run, whole_results
-from tests.cli.test_resume_killed import results
-from tests.processes import NEVER, exit_code, vit
+from tests.builders.processes import NEVER, exit_code, vit
+from tests.builders.runs import RUN, TINY, Listener, Stopped, results, stopped_run, whole_results
 from vitcli.core.config import RunConfig
 from vitcli.core.events import Event, TrainingProgress, Warned
 from vitcli.core.files import flat

@@ -1,4 +1,4 @@
-"""A batch in parts, on the CPU's threads: every thread takes whole images through all their changes.
+"""Change a batch on the threads of the CPU: each thread takes whole images through all changes.
 
 That way pixels stay in a core's cache from one change to the next, and threads wait for each other once per batch.
 torch's own way, all threads on each operation, has them wait after every one: with small images that is most of the
@@ -17,14 +17,14 @@ from threading import Barrier
 import torch
 from torch import Tensor
 
-Part = slice | Tensor
-"""Some images of a batch: where they stand in it."""
-Change = Callable[[Tensor, Part], Tensor]
-"""What has been drawn for a batch, applied to some of its images: called with those and with where they stand in it."""
+Positions = slice | Tensor
+"""The positions of some images in their batch."""
+Change = Callable[[Tensor, Positions], Tensor]
+"""What has been drawn for a batch, applied to some of its images: called with those and their positions."""
 
 _FEW = 2**15
 """Values of a result up to which torch uses one thread, too."""
-_PART = 2**19
+_CHUNK = 2**19
 """Values of a result that a thread works on at once: 2 MiB of float32, what a core's cache may hold."""
 
 _HEAP = 2**25
@@ -39,7 +39,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
-def in_parts(change: Change, images: Tensor, shape: tuple[int, ...]) -> Tensor:
+def change_threaded(change: Change, images: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The change of a whole batch; on another device than the CPU it is made at once.
 
     Args:
@@ -52,8 +52,8 @@ def in_parts(change: Change, images: Tensor, shape: tuple[int, ...]) -> Tensor:
     if images.device.type != "cpu" or values <= _FEW:
         return change(images, slice(0, batch))
     threads = torch.get_num_threads()
-    number = min(batch, max(threads, math.ceil(values / _PART)))
-    bounds = [batch * part // number for part in range(number + 1)]
+    number = min(batch, max(threads, math.ceil(values / _CHUNK)))
+    bounds = [batch * chunk // number for chunk in range(number + 1)]
     result = _memory(batch, *shape)
 
     def fill(start: int, stop: int) -> None:

@@ -23,7 +23,7 @@ class Version:
         return any(all(pair) and pair[0] != pair[1] for pair in (validators, totals))
 
 
-class Part:
+class PartialFile:
     """The bytes, in ``TARGET.part``, and whose they are, in ``TARGET.part.json``."""
 
     def __init__(self, target: Path) -> None:

@@ -1,12 +1,10 @@
 """Training that is killed, at any moment, and resumed: to the bit as if that had never happened."""
 
-import csv
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from itertools import count
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -14,15 +12,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from safetensors import safe_open
 
-from tests.processes import NEVER, Moment, exit_code, running, vit
+from tests.builders.processes import NEVER, Moment, exit_code, running, vit
+from tests.builders.runs import results
 from vitcli.cli.app import main
 from vitcli.core.runs import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 
-TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share", "peak_memory"}
 LENGTH = ("--epochs", "8", "--batch-size", "4", "--save-steps", "1", "--device", "cpu")
 RUNS = {
     "muon, average, mixing": ("--opt", "muon", "--ema", "--ema-decay", "0.8", "--mixup", "0.8", "--cutmix", "1"),
@@ -47,30 +44,6 @@ RUNS = {
     ),
     "folds": ("--folds", "2", "--epochs", "3"),
 }
-
-
-def plain(value: Any) -> Any:
-    """JSON without what a clock says."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items() if name not in TIMINGS}
-    return [plain(item) for item in value] if isinstance(value, list) else value
-
-
-def results(folder: Path) -> Iterator[tuple[str, Any]]:
-    """All that a run leaves behind, by file, to the bit."""
-    for path in sorted(folder.rglob("*.safetensors")):
-        with safe_open(path, framework="np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dictionary
-            words = (file.metadata() or {}).items()
-        tensors = {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
-        metadata = {name: plain(json.loads(word)) for name, word in words if name != "format"}
-        yield path.relative_to(folder).as_posix(), (tensors, metadata)
-    for path in sorted(folder.rglob("*.json")):
-        if path.name != "run.json":
-            yield path.relative_to(folder).as_posix(), plain(json.loads(path.read_text()))
-    for path in sorted(folder.rglob("metrics.csv")):
-        with path.open(newline="") as file:
-            yield path.relative_to(folder).as_posix(), plain(list(csv.DictReader(file)))
 
 
 def vit_on_a_slow_disk(folder: Path, words: tuple[str, ...]) -> None:

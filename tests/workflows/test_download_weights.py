@@ -15,8 +15,8 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 from safetensors.torch import save
 
+from tests.builders.processes import NEVER, running, vit
 from tests.conftest import Outcome
-from tests.processes import NEVER, running, vit
 from tests.servers.hub import Hub, serving_hub
 from vitcli.models.pretrained import PRETRAINED
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cli.test_resume import Listener, Stopped
-from tests.cli.test_resume_killed import results
+from tests.builders.runs import Listener, Stopped, results
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import configure
 from vitcli.core.errors import VitError
@@ -64,7 +63,7 @@ def seen_by_student(teacher: Teacher, **changes: Any) -> Preprocessing:
 
 def shown(teacher: Teacher, seen: Preprocessing, pixels: torch.Tensor) -> torch.Tensor:
     """What the teacher says of a student's input."""
-    lesson = distillation_by(teacher, configure(TINY), teacher.model.config, seen)
+    lesson = distillation_by(teacher, configure(TINY).teacher, teacher.model.config, seen)
     assert lesson
     return lesson.teacher(InputTransform(seen, torch.device("cpu"))(pixels.clone()))
 
@@ -142,7 +141,7 @@ def test_a_student_learns_and_the_run_says_from_whom(
     assert run.info["teacher"]["weights"] == loaded(teacher).weights
     config = configure(TINY, taught_by(teacher, kind=run.config["teacher"]["kind"]))
     found = loaded(teacher)
-    lesson = distillation_by(found, config, found.model.config, found.preprocessing)
+    lesson = distillation_by(found, config.teacher, found.model.config, found.preprocessing)
     assert lesson
     assert lesson.kind == kind
 
@@ -157,7 +156,7 @@ def test_a_distillation_head_learns_from_the_teacher_and_the_class_head_does_not
     assert torch.equal(slow["head.1.weight"], fast["head.1.weight"])
     assert not torch.equal(slow["distillation_head.1.weight"], fast["distillation_head.1.weight"])
     teach = loaded(teacher)
-    lesson = distillation_by(teach, configure(TINY), found[0].model, teach.preprocessing)
+    lesson = distillation_by(teach, configure(TINY).teacher, found[0].model, teach.preprocessing)
     assert lesson
     assert lesson.kind == "hard"
 
