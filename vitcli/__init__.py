@@ -12,6 +12,7 @@ from vitcli.core.version import __version__
 if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
+    from vitcli.core.errors import VitError as VitError
     from vitcli.trained.loading import load_model as load_model
     from vitcli.training.folds import FoldsResult as FoldsResult
     from vitcli.training.result import TrainResult as TrainResult
@@ -30,6 +31,7 @@ _API = {
     "FoldsResult": "vitcli.training.folds",
     "TrainConfig": "vitcli.core.config",
     "TrainResult": "vitcli.training.result",
+    "VitError": "vitcli.core.errors",
     "attention_map": "vitcli.workflows.attention_api",
     "configure": "vitcli.core.config_files",
     "download": "vitcli.workflows.download",
@@ -47,6 +49,7 @@ __all__ = [
     "FoldsResult",
     "TrainConfig",
     "TrainResult",
+    "VitError",
     "__version__",
     "attention_map",
     "configure",

@@ -1,0 +1,92 @@
+"""Pages of the manual that are generated from the app itself."""
+
+from collections.abc import Callable, Iterator
+from inspect import signature
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from rich.text import Text
+from typer.models import OptionInfo
+
+from vitcli.cli.app import app
+from vitcli.cli.examples import EXAMPLES
+from vitcli.core.config_files import load_recipe, recipe_names
+
+GENERATED = "<!-- Generated: `VIT_NEW_REFERENCE=1 uv run pytest tests/test_docs.py` writes this page. -->\n"
+
+
+def commands_page() -> str:
+    """``docs/commands.md``: every command with its arguments, options and examples."""
+    lines = [
+        GENERATED,
+        "# Commands",
+        "",
+        "`vit --help` lists the commands, and `vit COMMAND --help` the options of one of them.",
+    ]
+    for entry in app.registered_commands:
+        command = entry.callback
+        assert command
+        assert command.__doc__
+        name = entry.name or command.__name__
+        lines += ["", f"## vit {name}", "", command.__doc__.strip().replace("\n    ", "\n"), ""]
+        lines += ["```", *(f"{words:44} # {meaning}" for words, meaning in EXAMPLES[name]), "```"]
+        for panel, rows in _panels(command).items():
+            lines += ["", f"### {panel}", "", "| | value | meaning | default |", "|---|---|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _panels(command: Callable[..., None]) -> dict[str, list[str]]:
+    """Rows of tables, by the heading that ``--help`` has them under."""
+    found: dict[str, list[str]] = {}
+    for parameter in signature(command).parameters.values():
+        kind, (info,) = parameter.annotation.__origin__, parameter.annotation.__metadata__
+        is_option = isinstance(info, OptionInfo)
+        value, default = info.metavar or _value(kind), info.show_default
+        if default is True:
+            default = f"`{parameter.default}`" if parameter.default not in (None, "", False, ()) else ""
+        # Where a default is given by ``=``, typer keeps the first name of an option where defaults usually are.
+        names = [info.default, *(info.param_decls or ())] if is_option else [info.metavar or parameter.name.upper()]
+        cells = (
+            ", ".join(f"`{name}`" for name in names),
+            f"`{value}`" if is_option and value else "",
+            "<br>".join(Text.from_markup(info.help or "").plain.split("\n\n")),
+            default or "",
+        )
+        panel = info.rich_help_panel or ("Options" if is_option else "Arguments")
+        found.setdefault(panel, []).append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return found
+
+
+def _value(kind: Any) -> str:
+    """What follows an option: nothing after a flag."""
+    if get_origin(kind) in {Union, UnionType, list}:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:
+        return "|".join(get_args(kind))
+    return {bool: "", int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}[kind]
+
+
+def recipes_page() -> str:
+    """``docs/recipes.md``: every recipe with its command, time and accuracy."""
+    return "\n".join([GENERATED, *_RECIPES, *_recipes()]) + "\n"
+
+
+_RECIPES = (
+    "# Recipes",
+    "",
+    "A recipe is a file of settings that belong together. Each data set has one that `vit train` takes by itself;",
+    "`--recipe NAME` takes another one. `vit recipes` prints this list.",
+    "",
+    "Recipes whose names end in `-classic` repeat the settings of a published tutorial, with its faults: they keep the last",
+    "epoch where the tutorial did. Times were measured on the two cores of a small cloud machine.",
+    "",
+    "| recipe | what | command | time | accuracy |",
+    "|---|---|---|---|---|",
+)
+
+
+def _recipes() -> Iterator[str]:
+    for name in recipe_names():
+        about = load_recipe(name)["about"]
+        yield f"| `{name}` | {about['summary']} | `{about['command']}` | {about['time']} | {about['accuracy']} |"

@@ -1,0 +1,65 @@
+"""The README and the manual: their commands exist and run, and what is generated is up to date."""
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from tests.builders.reference import commands_page, recipes_page
+from tests.conftest import Outcome
+from vitcli.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+GENERATED = {"docs/commands.md": commands_page, "docs/recipes.md": recipes_page}
+_BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```bash\n(.*?)```", re.DOTALL)
+
+
+def commands(page: str, *, run: bool) -> Iterator[list[str]]:
+    """Words of each command of a page's blocks, of those that are run or of those that are marked with why not."""
+    for marked, block in _BLOCK.findall(PAGES[page].read_text(encoding="utf-8")):
+        if run != bool(marked):
+            for line in block.replace("&&", "\n").splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield words[2:] if words[:2] == ["uv", "run"] else words
+
+
+@pytest.mark.parametrize("page", GENERATED)
+def test_a_generated_page_is_what_the_app_says_now(page: str) -> None:
+    if os.environ.get("VIT_NEW_REFERENCE"):
+        PAGES[page].write_text(GENERATED[page](), encoding="utf-8")
+    assert PAGES[page].read_text(encoding="utf-8") == GENERATED[page]()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_options_exist(page: str) -> None:
+    group: Any = typer.main.get_command(app)
+    for words in (*commands(page, run=True), *commands(page, run=False)):
+        if words[0] == "vit":
+            name, *options = words[1:]
+            group.commands[name].make_context(name, options)
+
+
+@pytest.fixture
+def _checkout(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """A folder with what pages take for granted: the examples, and photos."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    photos = image_folder(tmp_path / "photos", {"left": 20, "right": 20}, size=(16, 16), mode="RGB")
+    rows = (f"{path.parent.name}/{path.name},{path.parent.name}\n" for path in sorted(photos.rglob("*.png")))
+    (photos / "train.csv").write_text("image,label\n" + "".join(rows))
+
+
+@pytest.mark.usefixtures("_checkout")
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page, run=True))])
+def test_commands_run(run_cli: Callable[..., Outcome], tiny: tuple[str, ...], page: str) -> None:
+    if page == "README.md":
+        run_cli("train", *tiny)  # as its first command does, after it has installed everything
+    for program, *words in commands(page, run=True):
+        assert program == "vit", "mark other programs as not run"
+        outcome = run_cli(*words, *(tiny if words[0] == "train" else ()))
+        assert outcome.code == 0, f"{shlex.join(words)}: {outcome.err}"
