@@ -1,4 +1,4 @@
-"""Train, judge, use and explain a Vision Transformer from Python, on the bundled digits.
+"""Train, evaluate, use and explain a Vision Transformer from Python, on the bundled digits.
 
     uv run python examples/python_api.py
 
@@ -14,7 +14,7 @@ IMAGES = str(Path(__file__).parent / "images")
 
 
 def main() -> None:
-    """Every step of the command line, as functions that return typed results."""
+    """Run every step of the command line as a function that returns typed results."""
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
         trained = vitcli.train(
@@ -33,7 +33,7 @@ def main() -> None:
         for image in sorted(Path(IMAGES).iterdir()):
             found = vitcli.attention_map(model, image, method="relevance")
             row, column = divmod(int(found.weights.argmax()), found.weights.shape[1])
-            print(f"{image.name}: patch ({row}, {column}) speaks most for {found.target}")
+            print(f"{image.name}: patch ({row}, {column}) supports {found.target} most")
 
 
 if __name__ == "__main__":

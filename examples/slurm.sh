@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Training on several machines of a Slurm cluster: one torchrun a machine, one process a GPU.
+# Train on several machines of a Slurm cluster: one torchrun per machine, one process per GPU.
 #   sbatch examples/slurm.sh photos/ --recipe photos --epochs 100
-# The folder that this is started in, and $VIT_DATA_DIR, have to be on a disk that all machines see. A process that is lost
-# has all of them started again, up to three times, from the last state. A job that Slurm ends or requeues (SIGTERM two
-# minutes before) saves its state, and goes on where it was when it is started again.
+# The current folder and $VIT_DATA_DIR must be on a disk that all machines share. If a process is lost, all processes are
+# started again from the last training state, up to three times. A job that Slurm ends or requeues (SIGTERM two minutes
+# before) saves its training state, and resumes from it when it is started again.
 #SBATCH --job-name=vit
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -22,7 +22,7 @@ if [[ -e experiments/$name/split.json ]]; then
     what=(--resume "$name")
 fi
 
-export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100 # seconds to save in, before what is left is killed
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100 # seconds to save the state before processes are killed
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / SLURM_GPUS_PER_NODE))
 srun uv run torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$SLURM_GPUS_PER_NODE" --max-restarts 3 \
     --rdzv-backend c10d --rdzv-endpoint "$first:29500" --rdzv-id "$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" \

@@ -250,7 +250,7 @@ def test_training_goes_on_in_memory_where_the_data_folder_is_full(
     fill_disk(tmp_path / "data", monkeypatch)
     outcome = run_cli("train", photos, *tiny, "--data-dir", tmp_path / "data", "--name", "one")
     assert outcome.code == 0, outcome.err
-    assert "warning: what was found out about photos is not kept: the disk of" in outcome.err
+    assert "warning: the facts about photos cannot be stored: the disk of" in outcome.err
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 

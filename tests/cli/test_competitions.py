@@ -182,7 +182,7 @@ def test_a_download_that_is_gone_is_missed(run_cli: RunCli, tiny: tuple[str, ...
     [
         ("kaggle:nobody/nothing", "no data set 'nobody/nothing'"),
         ("kaggle:no-such-cup", "no competition 'no-such-cup'"),
-        ("kaggle:what/ever/else", "names nothing on Kaggle"),
+        ("kaggle:what/ever/else", "is not a name on Kaggle"),
         ("casava", "did you mean 'cassava'?"),
     ],
 )
@@ -343,7 +343,7 @@ def test_folds_of_an_earlier_cross_validation_do_not_stay(
     assert run_cli("train", shapes, *tiny, "--name", "plain").code == 0
     refused = run_cli("train", shapes, *tiny, "--folds", "2", "--name", "plain")
     assert refused.code == 1
-    assert "no place for folds" in refused.err
+    assert "cannot hold folds" in refused.err
     image = next(shapes.rglob("*.png"))
     pattern = tmp_path / "experiments" / "cv" / "fold-*"
     assert run_cli("predict", image, "--model", pattern).code == 0

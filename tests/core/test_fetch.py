@@ -216,7 +216,7 @@ def test_an_address_that_stays_expired_is_named_without_its_signature(
 
 def test_a_silent_server_is_given_up_at_once(server: Kaggle, path: Path) -> None:
     server.silent = "storage"
-    with pytest.raises(DataError, match=r"cannot be reached: nothing came for 0.4 s"):
+    with pytest.raises(DataError, match=r"cannot be reached: no data arrived for 0.4 s"):
         fetch_file(address(server), path)
 
 

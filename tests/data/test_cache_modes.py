@@ -182,7 +182,7 @@ def test_what_fits_nowhere_is_streamed_and_that_is_said(photos: Path, tmp_path: 
     dataset.split("train", SMALL, members=np.arange(2), emit=events.append)
     (said,) = warnings_of(events)
     assert "decoded train images take 12.1 kB" in said
-    assert "free are 1.0 kB in" in said
+    assert "1.0 kB are free in" in said
     assert "decoded again in every epoch" in said
     assert "--data-dir" in said
     assert not isinstance(split.images, Tensor)

@@ -149,7 +149,7 @@ def test_rows_that_disagree_are_refused_or_left_out(photos: Path) -> None:
 def test_rows_that_agree_count_once(photos: Path) -> None:
     events: list[Event] = []
     assert pairs(read(photos, ROWS + "a.jpg,cat\n", emit=events.append)) == WANTED
-    assert any(isinstance(event, Warned) and "say again" in event.text for event in events)
+    assert any(isinstance(event, Warned) and "repeat other rows" in event.text for event in events)
 
 
 def test_a_name_that_several_images_have_needs_its_folder(photos: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_column_of_numbers_is_no_label(tmp_path: Path) -> None:
     for number in range(120):
         picture(tmp_path / "photos" / f"{number}.png")
     content = "image,label\n" + "".join(f"{number}.png,{number}\n" for number in range(120))
-    with pytest.raises(DataError, match="another value for each of its 120 images: is this the label"):
+    with pytest.raises(DataError, match="a different value for each of 120 images: is this the label"):
         read(tmp_path / "photos", content)
 
 
@@ -351,7 +351,7 @@ def test_a_table_of_other_things_beside_class_folders_is_passed_over(
     (tmp_path / "pets" / "notes.csv").write_text("day,weather\nmonday,rain\n")
     events: list[Event] = []
     assert any_folder.read(tmp_path / "pets", DataConfig(), events.append).classes == ("cat", "dog")
-    assert any(isinstance(event, Note) and "so the folders tell the classes" in event.text for event in events)
+    assert any(isinstance(event, Note) and "so the folders are taken as the classes" in event.text for event in events)
 
 
 def test_test_images_without_classes_have_no_labels(image_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_two_thousand_images_of_one_name_are_told_apart_at_once(tmp_path: Path) 
 
 
 def test_a_column_that_names_every_image_is_no_label(photos: Path) -> None:
-    with pytest.raises(DataError, match="another value for each of its 4 images: is this the label") as caught:
+    with pytest.raises(DataError, match="a different value for each of 4 images: is this the label") as caught:
         read(photos, ROWS, image_column="image_id", label_column="image_id")
     assert "--label-column" in caught.value.hint
 
@@ -405,7 +405,7 @@ def test_labels_that_a_program_wrote_with_a_point_are_those_of_the_map(photos: P
     ("label_map", "message"),
     [
         ('{"cat": "Cat"}', "lacks a name for 1 of 2 labels: dog$"),
-        ('{"cat": "pet", "dog": "pet"}', "calls several labels 'pet': cat, dog"),
+        ('{"cat": "pet", "dog": "pet"}', "has the name 'pet' for several labels: cat, dog"),
         ("7", "is not a map from labels to names"),
     ],
 )

@@ -168,8 +168,8 @@ def test_scenes_are_what_they_always_were(two: Scenes) -> None:
     assert np.abs(two.images[:3].mean(axis=(2, 3)) - GOLDEN_COLOURS).max() < 1
 
 
-def test_the_data_set_is_these_scenes_and_its_splits_share_none(tmp_path: Path) -> None:
-    dataset = open_dataset(DataConfig(name="shapes"), directory=tmp_path)
+def test_the_data_set_is_these_scenes_and_its_splits_share_none(data_dir: Path) -> None:
+    dataset = open_dataset(DataConfig(name="shapes"), directory=data_dir)
     geometry = dataset.facts.native_geometry
     assert geometry is not None
     assert dataset.facts.classes == CLASSES

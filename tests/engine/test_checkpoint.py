@@ -134,7 +134,7 @@ def test_a_first_write_that_fails_leaves_nothing(tmp_path):
 def test_a_truncated_file_is_refused(saved, share):
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(ModelError, match="truncated or no safetensors file") as refusal:
+    with pytest.raises(ModelError, match="truncated or not a safetensors file") as refusal:
         load_checkpoint(saved)
     assert str(saved) in refusal.value.message
 
@@ -162,7 +162,7 @@ def test_a_file_without_its_last_bytes_is_refused(saved, missing):
 def test_garbage_is_refused(tmp_path, content):
     path = tmp_path / "best.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="truncated or no safetensors file"):
+    with pytest.raises(ModelError, match="truncated or not a safetensors file"):
         load_checkpoint(path)
 
 

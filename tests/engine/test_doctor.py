@@ -48,7 +48,7 @@ def test_a_training_that_goes_well_hears_nothing():
     [
         ({"data_share": 0.43}, VARIED, ("43 % of epoch 3", "--cache", "--workers")),
         ({"grad_norm": 523.0}, VARIED, ("norm in epoch 3 is 523", "cut to 1", "--lr 0.002 --warmup-epochs 3")),
-        ({"grad_norm": 3e-10}, VARIED, ("dead", "3e-10", "--lr 0.002")),
+        ({"grad_norm": 3e-10}, VARIED, ("vanish", "3e-10", "--lr 0.002")),
         ({}, answers(majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "--lr 0.002", "--find-lr")),
     ],
 )

@@ -103,7 +103,7 @@ def test_parts_that_are_not_those_that_the_model_is_compiled_for_are_said_to_be(
     with device_of(2, judging=False):
         trainer.fit()
     (said,) = [event.text for event in events if isinstance(event, Warned) and "memory" in event.text]
-    assert said.endswith("but these are not compiled: Ctrl-C, then --resume compiles them")
+    assert said.endswith("but this size is not compiled: Ctrl-C, then --resume compiles it")
 
 
 def test_who_goes_on_from_a_state_does_not_try_more_again(tmp_path):

@@ -100,7 +100,7 @@ def test_a_suggestion_trains():
 
 @pytest.mark.parametrize(
     ("loss", "said"),
-    [(lambda losses: 0 * losses + 2, "falls at no"), (lambda losses: losses * math.nan, "not a number")],
+    [(lambda losses: 0 * losses + 2, "does not fall at any"), (lambda losses: losses * math.nan, "not a number")],
 )
 def test_where_no_rate_helps_none_is_suggested(loss, said):
     trainer = quadratic_trainer(1.0)

@@ -151,7 +151,7 @@ def test_progress_is_counted_by_images(spotting):
 
 def test_what_no_class_can_judge_is_refused(spotting):
     model, batches = spotting.model, [JudgedBatch(images=spotting.images[:1])]
-    with pytest.raises(UsageError, match="patch looks at"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         score_methods(model, batches, Question(methods=("raw",), query=1), total=1)
     with pytest.raises(UsageError, match="not 2"):
         score_methods(model, batches, replace(TWO, choices=(ClassChoice(), ClassChoice(rank=1))), total=1)

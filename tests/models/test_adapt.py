@@ -116,5 +116,5 @@ def test_another_width_is_refused_with_the_shapes():
 
 
 def test_weights_that_match_nothing_are_refused():
-    with pytest.raises(ModelError, match="not one has its name"):
+    with pytest.raises(ModelError, match="no name matches"):
         adapted(SOURCE, weights={"conv1.weight": torch.zeros(3)})

@@ -50,18 +50,18 @@ AXES = {
 }
 REFUSED = {
     ("timm", "distillation token"): "always have two heads",
-    ("timm", "post-norm"): "no block has its norms behind",
+    ("timm", "post-norm"): "norms before the branches",
     ("timm", "MLP head"): "heads are linear",
-    ("transformers", "mean of the patches"): "the class token alone is classified",
-    ("transformers", "mean of tokens"): "the class token alone is classified",
-    ("transformers", "mean beside a class token"): "the class token alone is classified",
+    ("transformers", "mean of the patches"): "only the class token is classified",
+    ("transformers", "mean of tokens"): "only the class token is classified",
+    ("transformers", "mean beside a class token"): "only the class token is classified",
     ("transformers", "linear patches"): "is a convolution",
     ("transformers", "no final norm"): "a norm follows the blocks",
     ("transformers", "registers"): "no register tokens",
-    ("transformers", "clip"): "no norm precedes them",
-    ("transformers", "post-norm"): "no block has its norms behind",
+    ("transformers", "clip"): "no norm before the blocks",
+    ("transformers", "post-norm"): "norms before the branches",
     ("transformers", "MLP head"): "heads are linear",
-    ("transformers", "no head"): "there always is a head",
+    ("transformers", "no head"): "there is always a head",
 }
 
 

@@ -154,11 +154,11 @@ def test_what_is_passed_over_and_images_without_a_row_are_told_once(run_cli: Run
     assert code == 0
     assert report["passed_over"] == {"without a row": names[-2:], ".heic": ["cat/later.heic"]}
     assert report["left_out"] == {}
-    line = f"passed over: 2 without a row ({', '.join(names[-2:])}), 1 .heic (cat/later.heic)"
+    line = f"ignored: 2 without a row ({', '.join(names[-2:])}), 1 .heic (cat/later.heic)"
     dry = run_cli("train", photos, "--labels", table, *SMALL, "--dry-run")
     trained = run_cli("train", photos, "--labels", table, *SMALL, "--name", "run")
     judged = run_cli("eval", photos, "--model", "run", "--labels", table)
-    assert [each.err.count("passed over") for each in (dry, trained, judged)] == [1, 1, 1]
+    assert [each.err.count("ignored: ") for each in (dry, trained, judged)] == [1, 1, 1]
     assert all(line in each.err for each in (dry, trained, judged))
 
 

@@ -58,7 +58,7 @@ def test_what_was_exported_can_be_used_and_fine_tuned_again(
     ("words", "said"),
     [
         (("--format", "onx"), "did you mean 'onnx'?"),
-        (("--format", "transformers"), "transformers has no such model: there, the class token alone is classified"),
+        (("--format", "transformers"), "transformers has no such model: there, only the class token is classified"),
         (("nowhere",), "'nowhere' is not a run in"),
     ],
 )

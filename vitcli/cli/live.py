@@ -24,16 +24,20 @@ from vitcli.core.events import Emit, EpochRecord, Event, TaskProgress, TrainingP
 
 @contextmanager
 def live_listener(console: Console) -> Iterator[Emit]:
-    """A listener that draws a bar while the block runs, and takes it away at its end."""
-    counted = BarColumn(bar_width=12), MofNCompleteColumn(), TextColumn("{task.fields[figures]}")
-    columns = map(_Counted, (*counted, TextColumn("ETA"), TimeRemainingColumn()))
-    progress = Progress(TextColumn("{task.description}"), *columns, console=console, transient=True)
+    """Yield a listener that draws progress bars while the block runs, and removes them at its end."""
+    progress = Progress(*columns(), console=console, transient=True)
     with progress:
         yield LiveListener(console, progress)
 
 
+def columns() -> list[ProgressColumn]:
+    """Return the columns of the bar: description, bar, count, figures and ETA."""
+    counted = BarColumn(bar_width=12), MofNCompleteColumn(), TextColumn("{task.fields[figures]}")
+    return [TextColumn("{task.description}"), *map(_Counted, (*counted, TextColumn("ETA"), TimeRemainingColumn()))]
+
+
 class _Counted(ProgressColumn):
-    """A column that is empty for what cannot be counted."""
+    """A column that is empty for tasks without a total."""
 
     def __init__(self, column: ProgressColumn) -> None:
         super().__init__()
@@ -44,7 +48,7 @@ class _Counted(ProgressColumn):
 
 
 class LiveListener(PlainListener):
-    """The same lines above a progress bar."""
+    """A listener that prints events as plain lines above progress bars."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         super().__init__(console)
@@ -53,30 +57,30 @@ class LiveListener(PlainListener):
         self._show("loading torch", 0, None, task="loading torch")  # seconds pass before the first event
 
     def __call__(self, event: Event) -> None:
-        """Show one event; the first one says that loading is over, and training that starts has a bar of its own."""
+        """Show one event; the first event ends the bar of loading, and each start of training gets a new bar."""
         self._remove("loading torch")
         if isinstance(event, TrainingStarted):
             self._remove("training")
         super().__call__(event)
 
     def show_training(self, event: TrainingProgress) -> None:
-        """One bar, and one ETA, for all epochs."""
+        """Update the bar of training, which has one ETA for all epochs."""
         done = (event.epoch - 1) * self.steps + event.step
         self._show(f"epoch {event.epoch}/{self.epochs}", done, self.epochs * self.steps, figures(event))
 
     def show_epoch(self, record: EpochRecord) -> None:
-        """The line of an epoch; the bar has the ETA."""
+        """Print a line for a finished epoch, without an ETA because the bar shows it."""
         self.console.print(epoch_line(record, self.epochs))
 
     def show_task(self, event: TaskProgress) -> None:
-        """A bar until the task is done."""
+        """Show a bar until the task is done."""
         self._show(event.task, event.done, event.total, task=event.task)
         if event.done == event.total:
             self._remove(event.task)
 
     def _show(self, text: str, done: int, total: int | None, figures: str = "", *, task: str = "training") -> None:
         if task not in self._tasks:
-            # What was done before, as of a transfer that is resumed, says nothing of the speed.
+            # The initial count, as of a resumed download, must not count towards the speed.
             self._tasks[task] = self.progress.add_task(text, total=total, completed=done, figures=figures)
         self.progress.update(self._tasks[task], description=escape(text), completed=done, figures=figures)
 

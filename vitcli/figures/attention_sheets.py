@@ -1,4 +1,4 @@
-"""Many attention maps on one sheet: methods and classes, layers and heads, images."""
+"""Sheets of many attention maps: by method and class, by layer and head, or by image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +16,18 @@ from vitcli.figures.colour_bar import bar_width, draw_colour_bar
 _BAR_SIZE = 12
 _LEAST_BAR = 84
 _LEAST_COLUMN = 84
-"""Pixels of the values at the small colour bars, of the shortest of these, and of a column without its bar."""
+"""In pixels: the text size of the small colour bars, their least height, and the least width of a column without its
+bar."""
 _GAP = 14
 _LEAST_WIDTH = 560
 """Pixels of a sheet that leave room for its title."""
 _WIDEST_LABEL = 220
+_SIDE, _COLUMNS = 240, 4
+"""The size in pixels of an image beside the maps of several methods, and the number of columns."""
 
 
 class _Frame(NamedTuple):
-    """A sheet with its heading and its legend, and where the rest begins."""
+    """A sheet with its heading and its legend, and the position where the maps begin."""
 
     board: Board
     left: int
@@ -32,16 +35,19 @@ class _Frame(NamedTuple):
 
 
 def draw_comparison(subject: Subject, pictures: Sequence[MapPicture], path: Path, style: Style) -> None:
-    """A row per method: the image, then its map for each class, each on a scale of its own.
+    """Draw the maps of several methods, each on its own scale; if there are several classes, a row per method.
 
     Args:
         subject: the image.
-        pictures: methods and classes in the order in which they first appear; a method that knows no class has one map.
+        pictures: the maps; methods and classes appear in this order, and a method without classes has one map.
         path: the PNG file.
-        style: how the maps are drawn.
+        style: the style of the maps.
     """
     methods = list(dict.fromkeys(picture.method for picture in pictures))
     targets = list(dict.fromkeys(picture.target for picture in pictures if picture.target)) or [""]
+    if len(targets) == 1:
+        _draw_methods(subject, pictures, path, style)
+        return
     found = {(picture.method, picture.target): picture for picture in pictures}
     side = max(180, min(300, 1200 // (len(targets) + 1), 2000 // len(methods)))
     image = panel(subject.pixels, least=side, most=side)
@@ -74,6 +80,32 @@ def draw_comparison(subject: Subject, pictures: Sequence[MapPicture], path: Path
     frame.board.save(path)
 
 
+def _draw_methods(subject: Subject, pictures: Sequence[MapPicture], path: Path, style: Style) -> None:
+    """Draw the image, and beside and below it one map for each method."""
+    image = panel(subject.pixels, least=_SIDE, most=_SIDE)
+    height, width = image.shape[0], max(image.shape[1], _LEAST_COLUMN)
+    labels = [Line(text=text, size=16) for text in ("input", *(picture.method for picture in pictures))]
+    columns = min(len(labels), _COLUMNS)
+    label_height = labels[0].height + 4
+    across, down = width + bar_width(_BAR_SIZE) + _GAP, label_height + max(height, _LEAST_BAR) + _GAP + 6
+    targets = [picture.target for picture in pictures if picture.target]
+    frame = _framed(
+        subject,
+        style,
+        inner=(columns * across, -(-len(labels) // columns) * down),
+        notes=(*(f"maps for {target}" for target in targets[:1]), "every map on its own scale"),
+    )
+    for place, label in enumerate(labels):
+        row, column = divmod(place, columns)
+        left, top = frame.left + column * across, frame.top + row * down
+        frame.board.write([label], left, top, across - _GAP)
+        if place:
+            _map_with_bar(frame.board, image, pictures[place - 1], style, left, top + label_height)
+        else:
+            frame.board.paste(image, left, top + label_height)
+    frame.board.save(path)
+
+
 def draw_heads(
     subject: Subject,
     weights: NDArray[np.float32],
@@ -84,16 +116,16 @@ def draw_heads(
     heads: Sequence[str],
     method: str = "attention of every head",
 ) -> None:
-    """Layers from top to bottom, heads from left to right.
+    """Draw the map of every head: layers from top to bottom, heads from left to right.
 
     Args:
         subject: the image.
-        weights: (L, H, h, w)
+        weights: the maps, (L, H, h, w).
         path: the PNG file.
-        style: how the maps are drawn.
+        style: the style of the maps.
         layers: names of the L layers.
         heads: names of the H heads.
-        method: what the maps are.
+        method: the name of the maps.
     """
     side = max(84, min(224, 1560 // len(heads)))
     image = panel(subject.pixels, least=side, most=side)
@@ -133,7 +165,7 @@ def draw_blocks(
     layers: Sequence[str],
     method: str = "attention layer by layer",
 ) -> None:
-    """The map of every layer, (L, h, w), from the first to the last, each on a scale of its own; the image comes first."""
+    """Draw the image, then the map of every layer from the first to the last, (L, h, w), each on its own scale."""
     image = panel(subject.pixels, least=224, most=224)
     height, width = image.shape[:2]
     across, down = max(width, _LEAST_COLUMN) + bar_width(_BAR_SIZE) + _GAP, max(height, _LEAST_BAR) + 26 + _GAP
@@ -160,15 +192,15 @@ def draw_sheet(
     columns: int = 5,
     title: str = "",
 ) -> None:
-    """Images, each beside its own map, with prediction and truth in green where they agree and in red where not.
+    """Draw images, each beside its map; prediction and truth are green if they agree, and red if they do not.
 
     Args:
         subjects: the images.
-        pictures: a map of each.
+        pictures: the map of each image.
         path: the PNG file.
-        style: how the maps are drawn.
-        columns: images beside each other.
-        title: above them all.
+        style: the style of the maps.
+        columns: the number of images in a row.
+        title: the title above all images.
     """
     side, columns = 160, min(columns, len(subjects))
     images = [panel(subject.pixels, least=side, most=side) for subject in subjects]
@@ -200,7 +232,7 @@ def draw_sheet(
 
 
 def _framed(subject: Subject, style: Style, *, inner: tuple[int, int], notes: Sequence[str]) -> _Frame:
-    """A sheet with room for so much, below the heading of its image and above the legend."""
+    """Make a sheet with ``inner`` pixels of room between the heading of its image and the legend."""
     width = max(inner[0], _LEAST_WIDTH)
     words = heading(subject, width)
     below = legend(*notes, NORM_WORDS[style.norm])
