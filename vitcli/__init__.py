@@ -1,7 +1,7 @@
 """Train, judge, use and explain Vision Transformers.
 
-The Python API is the set of functions behind the subcommands; each is imported on first use, so that
-``import vitcli`` costs nothing.
+The Python API is the set of functions behind the subcommands. Each function is imported on first use, so that
+``import vitcli`` is fast.
 """
 
 from importlib import import_module

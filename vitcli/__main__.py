@@ -1,4 +1,4 @@
-"""``python -m vitcli``, and so ``torchrun -m vitcli``."""
+"""Entry point of ``python -m vitcli`` and of ``torchrun -m vitcli``."""
 
 from vitcli.cli.app import main
 

@@ -1,1 +1,1 @@
-"""The command line: parse, call one workflow, show its result. Only imports what is instant."""
+"""The command line: parse, call one workflow, show its result. Heavy libraries are imported only when needed."""

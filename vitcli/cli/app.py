@@ -1,4 +1,4 @@
-"""The commands, and the one place where an error becomes a message and an exit code."""
+"""The command-line app: all commands, and the conversion of errors into messages and exit codes."""
 
 import os
 import sys
@@ -66,13 +66,13 @@ def options(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Silence this process: of those that train together, the first one talks."""
+    """Silence this process while the block runs, because only rank 0 prints if several processes train together."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
         yield
 
 
 def _end_at_once(error: Interrupted) -> None:
-    """End the process without waiting for its threads: what they leave half-written in a run, ``--resume`` sweeps away."""
+    """End the process without waiting for its threads; ``--resume`` removes any half-written files from the run."""
     try:
         restore_terminal()
         show_error(error)
@@ -83,7 +83,7 @@ def _end_at_once(error: Interrupted) -> None:
 
 def main() -> None:
     """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
-    # Waiting threads must not spin: beside any other busy process that makes small models several times slower.
+    # Waiting threads must not spin: beside another busy process, spinning makes small models several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank

@@ -1,4 +1,4 @@
-"""vit attention-map"""
+"""The command ``vit attention-map``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vitcli.explaining.report import AttentionReport, ExplainedImage
 
 _SHOWN_IN_FULL = 5
-"""Images; of more there is a summary."""
+"""Maximum number of images that are shown one by one; more images get a summary."""
 
 
 def _option(panel: str, *names: str, help: str, default: Any = True, **more: Any) -> Any:  # noqa: A002 - typer's name
@@ -33,7 +33,7 @@ def attention_map(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Image files, folders, or patterns such as 'photos/*.jpg'; none: --split or --dataset.",
+            help="Image files, folders, or patterns such as 'photos/*.jpg'; without any, use --split or --dataset.",
             show_default=False,
             metavar="IMAGE",
         ),
@@ -45,7 +45,7 @@ def attention_map(
             _MAPS,
             "--method",
             help="\n\n".join(
-                ["A name, several between commas, or all (but random):"]
+                ["A name, several names with commas between them, or all (except random):"]
                 + [f"[bold]{name}[/]: {entry.summary}" for name, entry in METHODS.items()]
             ),
             default=DEFAULT_METHOD,
@@ -57,7 +57,7 @@ def attention_map(
         _option(
             _MAPS,
             "--class",
-            help="pred, top3, a name or an index; give it again for more.",
+            help="pred, top3, a name or an index; repeat it for several classes.",
             default="pred",
             metavar="CLASS",
         ),
@@ -69,15 +69,19 @@ def attention_map(
     layers: Annotated[
         str, _option(_MAPS, "--layers", help="Layers to use, from 0: 3, 0,1,2 or -1.", default="the method's")
     ] = "",
-    heads: Annotated[str, _option(_MAPS, "--heads", help="Heads to use, likewise.", default="all")] = "",
+    heads: Annotated[str, _option(_MAPS, "--heads", help="Heads to use, from 0.", default="all")] = "",
     head_fusion: Annotated[
-        Literal["mean", "max", "min"], _option(_MAPS, "--head-fusion", help="How heads become one.")
+        Literal["mean", "max", "min"], _option(_MAPS, "--head-fusion", help="How to combine the heads.")
     ] = "mean",
     discard: Annotated[
-        float, _option(_MAPS, "--discard", help="rollout: share of the weakest attention that counts as none.")
+        float,
+        _option(_MAPS, "--discard", help="rollout: share of the attention weights, weakest first, that is set to 0."),
     ] = 0.0,
     mass: Annotated[
-        float, _option(_MAPS, "--mass", help="raw: keep the strongest patches that hold this share.")
+        float,
+        _option(
+            _MAPS, "--mass", help="raw: keep the strongest patches that together hold this share of the attention."
+        ),
     ] = 1.0,
     steps: Annotated[int, _option(_MAPS, "--steps", help="ig: steps of the integral.")] = 16,
     query: Annotated[
@@ -85,13 +89,19 @@ def attention_map(
         _option(
             _MAPS,
             "--query",
-            help="What a patch looks at: ROW,COLUMN from 0, or a pixel X,Ypx.",
+            help="Show the attention of one patch: ROW,COLUMN from 0, or a pixel X,Ypx.",
             default=False,
             metavar="PATCH",
         ),
     ] = "",
     compare: Annotated[
-        bool, _option(_PICTURES, "--compare", help="Methods side by side, beside noise; a row each.", default=False)
+        bool,
+        _option(
+            _PICTURES,
+            "--compare",
+            help="Methods side by side, with noise; for several classes, one row per method.",
+            default=False,
+        ),
     ] = False,
     heads_grid: Annotated[
         bool, _option(_PICTURES, "--heads-grid", help="The attention of every layer and head.", default=False)
@@ -100,17 +110,25 @@ def attention_map(
     gif: Annotated[bool, _option(_PICTURES, "--gif", help="An animation through the layers.", default=False)] = False,
     html: Annotated[
         bool,
-        _option(_PICTURES, "--html", help="One web page of all images; hover over a patch.", default=False),
+        _option(
+            _PICTURES,
+            "--html",
+            help="One web page for all images; hover over a patch to see its attention.",
+            default=False,
+        ),
     ] = False,
     full: Annotated[
-        bool, _option(_PICTURES, "--full", help="The whole picture; what the model saw is framed.", default=False)
+        bool,
+        _option(
+            _PICTURES, "--full", help="The whole image, with a frame around the part that the model saw.", default=False
+        ),
     ] = False,
     sheet: Annotated[
         int,
         _option(_PICTURES, "--grid", help="One sheet of this many random images of a split.", default=False, min=0),
     ] = 0,
     cmap: Annotated[
-        str, _option(_PICTURES, "--cmap", help="Colour map of matplotlib.", default="by the map's sign")
+        str, _option(_PICTURES, "--cmap", help="Colour map of matplotlib.", default="depends on the map's sign")
     ] = "",
     alpha: Annotated[float, _option(_PICTURES, "--alpha", help="Opacity of the map.", min=0, max=1)] = 0.55,
     norm: Annotated[
@@ -118,11 +136,12 @@ def attention_map(
         _option(
             _PICTURES,
             "--norm",
-            help="Colours end at the 99th percentile, the maximum, from minimum to maximum, or at 1 (none).",
+            help="Colour scale: up to the 99th percentile or maximum, from minimum to maximum, or 0 to 1 (none).",
         ),
     ] = "p99",
     interp: Annotated[
-        Literal["bilinear", "nearest", "bicubic"], _option(_PICTURES, "--interp", help="How patches become pixels.")
+        Literal["bilinear", "nearest", "bicubic"],
+        _option(_PICTURES, "--interp", help="Interpolation from patches to pixels."),
     ] = "bilinear",
     min_size: Annotated[
         int, _option(_PICTURES, "--min-size", help="Smaller images are enlarged to this many pixels.", min=1)
@@ -130,29 +149,34 @@ def attention_map(
     arrays: Annotated[
         Literal["npz", "safetensors", "none"], _option(_PICTURES, "--arrays", help="The file for maps and logits.")
     ] = "npz",
-    dataset: Annotated[str, _option(_SETS, "--dataset", help="Its name or folder.", default="the one trained on")] = "",
+    dataset: Annotated[
+        str, _option(_SETS, "--dataset", help="Name or folder of a data set.", default="the training data set")
+    ] = "",
     split: Annotated[
         Literal["auto", "train", "val", "test"] | None,
-        _option(_SETS, "--split", help="auto takes test, else val.", default=False),
+        _option(_SETS, "--split", help="auto: test if there is one, else val.", default=False),
     ] = None,
     limit: Annotated[
-        int, _option(_SETS, "--limit", help="Random images, at most this many.", default="all", min=0)
+        int, _option(_SETS, "--limit", help="Maximum number of images, chosen at random.", default="all", min=0)
     ] = 0,
-    seed: Annotated[int, _option(_SETS, "--seed", help="Which random images.", min=0)] = 0,
+    seed: Annotated[int, _option(_SETS, "--seed", help="Seed of the random choice.", min=0)] = 0,
     score: Annotated[
         bool,
         _option(
-            _TRUST, "--score", help="Which method to trust for this model: faithfulness beside noise.", default=False
+            _TRUST,
+            "--score",
+            help="Find the method to trust for this model: compare its faithfulness with noise.",
+            default=False,
         ),
     ] = False,
     check: Annotated[
         bool,
-        _option(_TRUST, "--check", help="Do maps change when the model's weights are replaced?", default=False),
+        _option(_TRUST, "--check", help="Check that maps change if the model's weights are replaced.", default=False),
     ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder, or a .png file for one picture.", show_default="attention/ of the run"
+            "--output", "-o", help="A folder, or a .png file for one picture.", show_default="attention/ of the run"
         ),
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", help="Folder of all runs.")] = EXPERIMENTS,
@@ -161,12 +185,12 @@ def attention_map(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which patches a prediction rests on: image, map and colour bar; one PNG per image, method and class."""
+    """Show the patches that a prediction is based on; one PNG per image, method and class."""
     # Refuse options that contradict each other
     pictures = {"--compare": compare, "--heads-grid": heads_grid, "--blocks": blocks, "--gif": gif, "--html": html}
     others = [name for name, is_on in {**pictures, "--full": full}.items() if is_on]
     if images and sheet:
-        raise typer.BadParameter("--grid takes random images of a data set, and no files")
+        raise typer.BadParameter("--grid takes random images of a data set, not files")
     if sheet and (others or limit):
         raise typer.BadParameter(f"--grid draws one sheet: leave out {', '.join(others) or '--limit'}")
     if full and len(others) > 1:
@@ -183,13 +207,13 @@ def attention_map(
     from vitcli.figures.attention_style import Style
     from vitcli.trained.model_names import check_model
 
-    parse_methods(methods or ())  # what does not exist is said before torch is imported
+    parse_methods(methods or ())
     image_files(images or ())
     check_model(model, output_dir=output_dir, device=device)
     check_dataset(dataset)
     style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size)
 
-    # Say in three values where images come from, which maps are wanted, and how they are drawn
+    # Collect the options in three values: the source of images, the wanted maps, and the drawing
     with importing():
         from vitcli.attention.evidence import Options
         from vitcli.explaining.images import ImageSource
@@ -241,7 +265,7 @@ def attention_map(
 
 
 def _print(report: "AttentionReport") -> None:
-    """Each image, or what all of them have in common; small pictures where the terminal can show them."""
+    """Print facts about each image, or a summary of many; show the pictures if the terminal can."""
     figures = [*report.sheets, *(path for each in report.images for path in each.figures.values())]
     if len(report.images) <= _SHOWN_IN_FULL and not report.sheets:
         for each in report.images:
@@ -267,7 +291,7 @@ def _print(report: "AttentionReport") -> None:
 
 
 def _facts(image: "ExplainedImage") -> dict[str, str]:
-    """One image."""
+    """Return the facts about one image, for printing."""
     if image.error:
         return {"image": image.image, "error": image.error}
     facts = {"image": image.image}

@@ -23,11 +23,11 @@ _SHORT = {
     "negative": "neg \u2191",
     "sink_share": "sink",
 }
-"""Names of columns; the arrow says which way is better."""
+"""Column names; the arrow shows which direction is better."""
 
 
 def show_trust(trust: "Trust", *, as_json: bool) -> None:
-    """Tables and verdicts, or all of it as JSON."""
+    """Print tables and verdicts, or everything as JSON."""
     if as_json:
         print_json(trust)
         return
@@ -43,7 +43,7 @@ def show_trust(trust: "Trust", *, as_json: bool) -> None:
 
 
 def _score_table(scores: "ScoreTable") -> Table:
-    """A row per method: how much better than noise it is, and its mean scores."""
+    """Build the table of scores: one row per method, with its gain over noise and its mean scores."""
     table = _table("method", "gain over noise (95 %)", *(_SHORT[name] for name in scores.rows[0].scores))
     for row in scores.rows:
         is_noise = row is scores.rows[-1]
@@ -58,7 +58,7 @@ def _score_table(scores: "ScoreTable") -> Table:
 
 
 def _check_table(checks: "CheckTable") -> Table:
-    """A row per method: how alike its maps are before and after."""
+    """Build the table of checks: one row per method, with the correlation of its maps before and after the changes."""
     table = _table("method", "verdict", "head replaced", "all replaced", "chance", "other class")
     colours = {"passes": "green", "fails": "red"}
     for row in checks.rows:

@@ -1,4 +1,4 @@
-"""The two streams. stdout is data: tables or JSON; stderr is talk: notes, warnings, progress, errors."""
+"""Output of the commands: data (tables or JSON) on stdout; notes, warnings, progress and errors on stderr."""
 
 import json
 import sys
@@ -23,21 +23,21 @@ _UNLIMITED = 10_000
 _GAP = 2
 """Characters between two columns of a table."""
 _NAMES, _PROSE = 24, 8
-"""Characters that the first column of a table, and others with text, have at the least if they need them."""
+"""Minimum width in characters of the first column of a table, and of other text columns, unless the text is shorter."""
 
 
 def stdout() -> Console:
-    """The console for data, a new one for each call because stdout may be redirected; files and pipes get unbroken lines."""
+    """Return a new console for data, because stdout may be redirected; lines in files and pipes are not wrapped."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def stderr() -> Console:
-    """The console for all that is not data."""
+    """Return a new console for everything that is not data."""
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
 
 
 def show_error(error: VitError) -> None:
-    """One line what, one line what to do; a stop that the user asked for is not an error."""
+    """Print the message of an error and its hint, one line each; a stop by the user is not labelled as an error."""
     console = stderr()
     label = "" if isinstance(error, Interrupted) else "[bold red]error:[/] "
     console.print(label + escape(error.message))
@@ -46,7 +46,7 @@ def show_error(error: VitError) -> None:
 
 
 def restore_terminal() -> None:
-    """Leave the line of a progress bar, and show the cursor that it hid."""
+    """End the line of a progress bar, and show the hidden cursor again."""
     if sys.stderr.isatty():
         console = Console(stderr=True)
         console.show_cursor()
@@ -54,12 +54,19 @@ def restore_terminal() -> None:
 
 
 def print_json(value: Any) -> None:
-    """A result as JSON on stdout."""
+    """Print a result as JSON on stdout."""
     sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")
 
 
 def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "", empty: str = "none") -> None:
-    """A table: one row per dataclass, ``columns`` from field names to headings."""
+    """Print a table with one row per dataclass.
+
+    Args:
+        rows: the dataclasses.
+        columns: headings by field name.
+        title: title above the table.
+        empty: note on stderr if there are no rows.
+    """
     if not rows:
         stderr().print(empty)
         return
@@ -72,13 +79,13 @@ def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "",
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int], title: str = ""
 ) -> None:
-    """A table on stdout. Where it is too wide, names are folded and prose is wrapped; numbers stay whole.
+    """Print a table on stdout; if it is too wide, text columns are wrapped, and numbers stay on one line.
 
     Args:
-        headings: of the columns.
-        rows: their cells.
-        numbers: which columns hold numbers, from 0.
-        title: above it.
+        headings: headings of the columns.
+        rows: cells of each row.
+        numbers: indices of the columns that hold numbers, from 0.
+        title: title above the table.
     """
     console = stdout()
     widths = [max(cell_len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
@@ -99,7 +106,7 @@ def print_table(
 
 
 def print_facts(facts: dict[str, str]) -> None:
-    """Names and values, aligned."""
+    """Print names and values in two aligned columns."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -142,7 +149,7 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, paths and tuples as JSON knows them."""
+    """Convert dataclasses, paths, tuples and arrays to types that JSON has."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, dict):

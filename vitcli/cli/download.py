@@ -1,4 +1,4 @@
-"""vit download"""
+"""The command ``vit download``."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ def download(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch and verify a data set, which `vit train` then takes by itself, or pretrained weights."""
+    """Download and verify a data set or pretrained weights; `vit train` then uses that data set by default."""
     if not name:
         _list(data_dir, as_json=as_json)
         return

@@ -1,4 +1,4 @@
-"""vit eval"""
+"""The command ``vit eval``."""
 
 from typing import Annotated, Literal
 
@@ -23,9 +23,9 @@ from vitcli.cli.words import percent
 from vitcli.core.importing import importing
 
 _TOP = 5
-"""Among so few classes the right one is always in the top 5."""
+"""Number of classes up to which top-5 accuracy is not shown, because it is always 100 %."""
 _MOST_MATRIX = 10
-"""Classes up to which the confusion matrix is printed whole: what 80 columns have room for."""
+"""Number of classes up to which the confusion matrix is printed completely, because it fits into 80 columns."""
 
 
 def evaluate(
@@ -48,15 +48,15 @@ def evaluate(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a model on images that it has not seen: loss, accuracies, every class, confusion matrix."""
+    """Evaluate a model on images that it has not seen: loss, accuracies, accuracy per class, confusion matrix."""
     asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
     from vitcli.data.store import check_dataset
     from vitcli.trained.model_names import check_models
 
-    check_models(model, output_dir=output_dir, device=device)  # what is not there is said before torch is imported
+    check_models(model, output_dir=output_dir, device=device)  # reports missing models before torch is imported
     check_dataset(dataset, labels=labels or "")
 
-    # Judge
+    # Evaluate
     with importing():
         from vitcli.workflows.evaluate import evaluate as evaluate_workflow
     with listening() as emit:
@@ -76,7 +76,7 @@ def evaluate(
         print_json(result)
         return
 
-    # Show the numbers, then the classes, then what is confused with what
+    # Show the numbers, then the classes, then the confusion matrix or the most frequent mistakes
     metrics = result.metrics
     facts = {
         "model": f"{result.model} ({result.checkpoint})"
@@ -109,7 +109,7 @@ def evaluate(
 
 
 def _print_matrix(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> None:
-    """All counts; the columns have the names of the classes where there is room for them, else their indices."""
+    """Print the confusion matrix; its columns have class names if there is room, else indices."""
     cells = [[str(count or "·") for count in row] for row in confusion]
     columns = [[name, *(row[at] for row in cells)] for at, name in enumerate(names)]
     headings, labels = names, names
@@ -121,7 +121,7 @@ def _print_matrix(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> N
 
 
 def _print_mistakes(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> None:
-    """The ten most frequent ones."""
+    """Print the ten most frequent mistakes."""
     mistakes = [
         (count, names[true], names[predicted])
         for true, row in enumerate(confusion)

@@ -1,4 +1,4 @@
-"""vit export"""
+"""The command ``vit export``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,16 +21,16 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", help="The file or folder to write.", show_default="in the run")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file or folder.")] = False,
     output_dir: OutputDirOption = EXPERIMENTS,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model for another library, and check there that it computes the same."""
+    """Export a model to another library, and check there that its logits are the same."""
     from vitcli.models.export.registry import EXPORTS
     from vitcli.trained.model_names import check_model
 
-    EXPORTS[format]  # what does not exist is said before torch is imported
+    EXPORTS[format]  # reports an unknown format before torch is imported
     check_model(model, output_dir=output_dir)
     with importing():
         from vitcli.workflows.export import export as export_workflow

@@ -1,7 +1,8 @@
-"""Pictures in the terminal, where it can show them: by kitty's protocol, or iTerm2's.
+"""Pictures in terminals that can show them, by the protocol of kitty or iTerm2.
 
-Both are escape sequences around the PNG file in base64. Multiplexers such as tmux swallow them, and a log is not a place
-for them. https://sw.kovidgoyal.net/kitty/graphics-protocol, https://iterm2.com/documentation-images.html
+Both protocols are escape sequences around the PNG file in base64. They are not written to logs, nor in multiplexers
+such as tmux, which do not pass them on.
+https://sw.kovidgoyal.net/kitty/graphics-protocol, https://iterm2.com/documentation-images.html
 """
 
 import base64
@@ -16,23 +17,23 @@ from typing import Literal
 Protocol = Literal["kitty", "iterm"]
 
 _CHUNK = 4096
-"""Bytes of base64 that kitty takes at a time."""
+"""Maximum bytes of base64 in one chunk for kitty."""
 _MOST_COLUMNS = 100
-"""Wider pictures are made smaller by the terminal."""
+"""Maximum width in columns; the terminal makes wider pictures smaller."""
 _SIZE_IN_PNG = slice(16, 24)
-"""Width and height, big-endian: the first chunk of the file begins with them."""
+"""Bytes of width and height in a PNG file, big-endian: the first chunk begins with them."""
 _KITTY_TERMS = ("xterm-kitty", "xterm-ghostty")
 _KITTY_PROGRAMS = ("ghostty", "kitty")
 _ITERM_PROGRAMS = ("iTerm.app", "WezTerm")
 
 
 def can_show() -> bool:
-    """Tell whether both streams lead to a terminal that is known to show pictures."""
+    """Tell whether stdout and stderr are a terminal that is known to show pictures."""
     return sys.stdout.isatty() and sys.stderr.isatty() and detect(os.environ) is not None
 
 
 def show_image(path: Path) -> None:
-    """Show a PNG file on stderr; terminals that say nothing of themselves are taken for one like iTerm2."""
+    """Show a PNG file on stderr; an unknown terminal is treated like iTerm2."""
     png = path.read_bytes()
     encode = as_kitty if detect(os.environ) == "kitty" else as_iterm
     sys.stderr.write(encode(png, fitting_columns(png, *shutil.get_terminal_size())) + "\n")
@@ -40,14 +41,14 @@ def show_image(path: Path) -> None:
 
 
 def fitting_columns(png: bytes, columns: int, lines: int) -> int:
-    """Cells that a picture may be wide to be seen whole, cells being twice as high as wide."""
+    """Compute the width in cells at which a picture fits the terminal; a cell is twice as high as wide."""
     width, height = struct.unpack(">II", png[_SIZE_IN_PNG])
     whole: int = 2 * (lines - 2) * width // height
     return max(min(columns, _MOST_COLUMNS, whole), 1)
 
 
 def detect(environment: Mapping[str, str]) -> Protocol | None:
-    """Detect a terminal's protocol by the variables that it sets; None: not known, or a multiplexer is between."""
+    """Detect a terminal's protocol from its environment variables; None: not known, or inside a multiplexer."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if environment.get("TMUX") or environment.get("STY") or term.startswith(("tmux", "screen")):
         return None
@@ -59,7 +60,7 @@ def detect(environment: Mapping[str, str]) -> Protocol | None:
 
 
 def as_kitty(png: bytes, columns: int) -> str:
-    """Transmit and place (a=T) a PNG (f=100), so many cells wide, in chunks; q=2: the terminal is to answer nothing."""
+    """Encode a PNG (f=100) for kitty to display (a=T), ``columns`` cells wide, in chunks; q=2 suppresses answers."""
     data = base64.b64encode(png).decode("ascii")
     chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
     pieces = []
@@ -70,6 +71,6 @@ def as_kitty(png: bytes, columns: int) -> str:
 
 
 def as_iterm(png: bytes, columns: int) -> str:
-    """OSC 1337 with the whole file, so many cells wide; the height follows."""
+    """Encode a PNG for iTerm2 as OSC 1337, ``columns`` cells wide; the height keeps the aspect ratio."""
     data = base64.b64encode(png).decode("ascii")
     return f"\x1b]1337;File=inline=1;size={len(png)};width={columns};preserveAspectRatio=1:{data}\x07"

@@ -1,4 +1,4 @@
-"""vit models, vit datasets, vit recipes, vit runs: four listings of one shape."""
+"""The commands ``vit models``, ``vit datasets``, ``vit recipes`` and ``vit runs``, which print lists."""
 
 from vitcli.cli.console import print_facts, print_json, print_rows, stdout
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
@@ -27,7 +27,7 @@ def models(as_json: JsonOption = False) -> None:
 
 
 def datasets(data_dir: DataDirOption = "", as_json: JsonOption = False) -> None:
-    """List the data sets that have a name; any image folder will do as well."""
+    """List the data sets that have a name; any folder of images can be used too."""
     from vitcli.workflows.listings import list_datasets
 
     rows = list_datasets(data_dir)
@@ -50,7 +50,7 @@ def datasets(data_dir: DataDirOption = "", as_json: JsonOption = False) -> None:
 
 
 def recipes(as_json: JsonOption = False) -> None:
-    """List the recipes: what each is for, how long it takes, and the accuracy it reaches."""
+    """List the recipes with their purpose, training time and accuracy."""
     from vitcli.workflows.listings import list_recipes
 
     rows = list_recipes()

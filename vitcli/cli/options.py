@@ -14,13 +14,11 @@ ModelOption = Annotated[
         show_default="newest finished run",
     ),
 ]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of all runs.")]
 DataDirOption = Annotated[
     str,
-    typer.Option(
-        "--data-dir", help="Where data sets are kept.", show_default="$VIT_DATA_DIR, else the user's cache folder"
-    ),
+    typer.Option("--data-dir", help="Folder of data sets.", show_default="$VIT_DATA_DIR, else the user's cache folder"),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 DatasetArgument = Annotated[
@@ -33,7 +31,7 @@ DatasetArgument = Annotated[
 
 
 def _of_data(*names: str, help: str, default: str = "") -> Any:  # noqa: A002 - typer's name
-    """An option about a folder of images."""
+    """Make an option about a folder of images."""
     return typer.Option(*names, help=help, rich_help_panel="Data", show_default=default or False)
 
 
@@ -41,12 +39,14 @@ LabelsOption = Annotated[
     str | None, _of_data("--labels", help="A CSV file, or a list, of image names and labels.", default="if found")
 ]
 ImageColumnOption = Annotated[
-    str | None, _of_data("--image-column", help="Its column of image names.", default="guessed")
+    str | None, _of_data("--image-column", help="Column of image names in the labels file.", default="guessed")
 ]
-LabelColumnOption = Annotated[str | None, _of_data("--label-column", help="Its column of labels.", default="guessed")]
-LabelMapOption = Annotated[str | None, _of_data("--label-map", help="A JSON file from labels to class names.")]
+LabelColumnOption = Annotated[
+    str | None, _of_data("--label-column", help="Column of labels in the labels file.", default="guessed")
+]
+LabelMapOption = Annotated[str | None, _of_data("--label-map", help="A JSON file that maps labels to class names.")]
 OnBadImageOption = Annotated[
-    str | None, _of_data("--on-bad-image", help="What unreadable images do: error or skip.", default="error")
+    str | None, _of_data("--on-bad-image", help="Action on unreadable images: error or skip.", default="error")
 ]
 ValFractionOption = Annotated[
     float | None, _of_data("--val-fraction", help="Share held out for validation if there is no such split.")

@@ -1,4 +1,4 @@
-"""vit predict"""
+"""The command ``vit predict``."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def predict(
     images: ImagesArgument = None,
     model: ModelOption = "",
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 1,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of classes per image.")] = 1,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write a CSV file: one row per image.", show_default=False)
     ] = None,
@@ -49,19 +49,20 @@ def predict(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name what is in images. One row per image; one that cannot be read says why, and the exit code is 1.
+    """Predict the class of each image.
 
-    Several models are averaged: --model RUN of a cross-validation, or a pattern such as 'RUN/fold-*'.
+    The output has one row per image. If an image cannot be read, its row says why, and the exit code is 1. --model with
+    a cross-validation or a pattern such as 'RUN/fold-*' averages several models.
     """
     if bool(images) == bool(submission):
-        raise typer.BadParameter("either IMAGE... or --submission FILE says what to predict")
+        raise typer.BadParameter("give either IMAGE... or --submission FILE")
     if submission:
         _submit(submission, model, output_dir, data_dir, device, batch_size, offline=offline, as_json=as_json)
         return
     from vitcli.data.image_files import image_files
     from vitcli.trained.model_names import check_models
 
-    image_files(images or ())  # what is not there is said before torch is imported
+    image_files(images or ())  # reports missing files before torch is imported
     check_models(model, output_dir=output_dir, device=device)
     with importing():
         from vitcli.workflows.predict import predict as predict_workflow
@@ -125,11 +126,11 @@ def _submit(
 
 
 def _print_rows(rows: "tuple[Prediction, ...]") -> None:
-    """A table; why an image could not be read stands where its class would be."""
+    """Print the predictions as a table; an unreadable image has the error in place of its class."""
     cells: list[tuple[str, str, str]] = []
     for row in rows:
         if row.error:
-            reason = row.error.removeprefix(f"{row.path} ")  # which stands beside it
+            reason = row.error.removeprefix(f"{row.path} ")  # the path is in the first column
             cells.append((str(row.path), f"error: {reason}", ""))
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
             cells.append(("" if rank else str(row.path), name, percent(probability)))
@@ -137,7 +138,7 @@ def _print_rows(rows: "tuple[Prediction, ...]") -> None:
 
 
 def _as_csv(rows: "tuple[Prediction, ...]") -> str:
-    """path, class, probability, class_2, probability_2 ..., error."""
+    """Format the rows as CSV: path, class, probability, class_2, probability_2 ..., error."""
     count = max((len(row.classes) for row in rows), default=1) or 1
     numbers = ["", *(f"_{rank}" for rank in range(2, count + 1))]
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""vit preview"""
+"""The command ``vit preview``."""
 
 import shlex
 from pathlib import Path
@@ -35,7 +35,7 @@ def preview(
         typer.Option("--recipe", "-r", help="A name of `vit recipes`.", show_default="the data set's"),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="A TOML file of settings, above the recipe.")
+        Path | None, typer.Option("--config", "-c", help="A TOML file of settings, which override the recipe.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -54,7 +54,7 @@ def preview(
         ),
     ] = None,
     mixup: Annotated[
-        float | None, typer.Option("--mixup", help="MixUp's alpha; told, not drawn.", show_default="the recipe's")
+        float | None, typer.Option("--mixup", help="MixUp's alpha; printed, not drawn.", show_default="the recipe's")
     ] = None,
     labels: LabelsOption = None,
     image_column: ImageColumnOption = None,
@@ -64,10 +64,11 @@ def preview(
     test_fraction: TestFractionOption = None,
     on_bad_image: OnBadImageOption = None,
     split: Annotated[
-        Literal["train", "val", "test"], typer.Option("--split", help="Whose images samples.png shows.")
+        Literal["train", "val", "test"], typer.Option("--split", help="Split of the images in samples.png.")
     ] = "train",
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of everything random, held out images too.", show_default="42")
+        int | None,
+        typer.Option("--seed", help="Seed of all random numbers, held-out images included.", show_default="42"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -79,17 +80,17 @@ def preview(
         str | None, typer.Option("--output-dir", help="Folder of all runs.", show_default="experiments")
     ] = None,
     data_dir: DataDirOption = "",
-    offline: Annotated[bool | None, typer.Option("--offline", help="Fetch nothing.", show_default=False)] = None,
+    offline: Annotated[bool | None, typer.Option("--offline", help="Download nothing.", show_default=False)] = None,
     show: Annotated[
         bool | None,
-        typer.Option("--show/--no-show", help="Show the figures here.", show_default="where the terminal can"),
+        typer.Option("--show/--no-show", help="Show the figures in the terminal.", show_default="if the terminal can"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw a data set before training on it: samples, augmented images, and how many each class has.
+    """Draw a data set before training on it: samples, augmented images, and the number of images per class.
 
-    Images are held out, cropped, changed and normalised as `vit train` with the same options would do it, of which --set
-    gives those that are not listed here. Nothing is trained.
+    Images are held out, cropped, changed and normalised as `vit train` does with the same options. Use --set for
+    options of `vit train` that are not listed here. Nothing is trained.
     """
     # Turn options into layers of settings, and check them before torch is imported
     folder = {
@@ -112,7 +113,7 @@ def preview(
         config=config,
         assignments=assignments or (),
     )
-    stated_settings([*layers, HARMLESS])  # what is wrong with them is said before torch is imported
+    stated_settings([*layers, HARMLESS])  # reports wrong settings before torch is imported
 
     # Draw
     with importing():
@@ -147,7 +148,7 @@ def preview(
 
 
 def _show_facts(result: "Preview") -> None:
-    """A small table."""
+    """Print the facts about the data set and the figures as a table."""
     scores = ", ".join(f"{percent(share)} of {split}" for split, share in result.baseline.items())
     height, width = result.image_size
     first, *others = map(str, result.figures)

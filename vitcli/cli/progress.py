@@ -9,11 +9,11 @@ from vitcli.cli.words import duration, epoch_line, figures
 from vitcli.core.events import EpochRecord, Event, Note, TaskProgress, TrainingProgress, TrainingStarted, Warned
 
 _PLAIN_SECONDS = 60.0
-"""Without a terminal: time between two lines about one task."""
+"""Seconds between two lines about one task."""
 
 
 class PlainListener:
-    """Lines without movement, for logs."""
+    """A listener that prints events as plain lines."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -39,31 +39,31 @@ class PlainListener:
                 self.show_training(event)
 
     def show_task(self, event: TaskProgress) -> None:
-        """A line now and then."""
+        """Print a line about a task from time to time."""
         if 0 < event.done < event.total and self._is_due(event.task):
             self.console.print(f"{event.task}: {event.done:,} of {event.total:,}")
 
     def show_training(self, event: TrainingProgress) -> None:
-        """A line now and then; short epochs have lines of their own."""
+        """Print a line about the current epoch from time to time; ``show_epoch`` prints every finished epoch."""
         if self._is_due("training"):
             eta = self._eta(event.epoch, event.step)
             where = f"epoch {event.epoch}/{self.epochs}, step {event.step}/{self.steps}"
             self.console.print(f"{where}: {figures(event)}{eta}")
 
     def show_epoch(self, record: EpochRecord) -> None:
-        """A line for every epoch."""
+        """Print a line for a finished epoch."""
         self._last["training"] = time.monotonic()
         self.console.print(epoch_line(record, self.epochs) + self._eta(record.epoch, self.steps))
 
     def _eta(self, epoch: int, step: int) -> str:
-        """The time that is left at the speed so far, validation included; nothing where nothing is left."""
+        """Format the time left at the speed so far, including validation; empty if training is finished."""
         done = (epoch - 1) * self.steps + step
         left = self.epochs * self.steps - done
         seconds = (time.monotonic() - self._began) * left / max(done - self._done_before, 1)
         return f"  ETA {duration(seconds)}" if left else ""
 
     def _is_due(self, task: str) -> bool:
-        """Tell whether a line about this task is worth printing again."""
+        """Tell whether it is time for another line about this task."""
         now = time.monotonic()
         if now - self._last.setdefault(task, now) < _PLAIN_SECONDS:
             return False

@@ -1,4 +1,4 @@
-"""vit train"""
+"""The command ``vit train``."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @with_options
 def train(**given: Any) -> None:
-    """Train a Vision Transformer, and keep it as a run.
+    """Train a Vision Transformer and store it as a run.
 
-    Without options this trains on the data set downloaded last, else on the bundled digits, with the recipe that suits it.
-    Settings come from the recipe, then --config, then options; the later win, and what no option says is the recipe's.
+    Without options, this trains on the data set downloaded last, else on the bundled digits, with the recipe that suits
+    the data set. Settings come from the recipe, then --config, then options; later sources win.
     """
     from vitcli.core.config_files import configure, layers_of
 
     layers = layers_of(settings_in(given), config=given["config"], assignments=given["assignments"] or ())
-    settings = configure(*layers)  # what is wrong with them is said before torch is imported
+    settings = configure(*layers)  # reports wrong settings before torch is imported
     resume, from_run, as_json = given["resume"], given["from_run"], given["as_json"]
     kinds = {"--resume": resume, "--from-run": from_run, "--dry-run": given["dry_run"], "--find-lr": given["find_lr"]}
     if len(asked := [flag for flag, value in kinds.items() if value not in {None, False}]) > 1:
         raise UsageError(f"{' and '.join(asked)} do not go together", hint="give one of them")
-    if launched_as() == ALONE:  # else it was checked by what started these processes
+    if launched_as() == ALONE:  # otherwise the process that launched this one has checked
         _check_names(layers, resume=resume, from_run=from_run)
         if settings.run.devices > 1 and not (given["dry_run"] or given["find_lr"]):
             from vitcli.engine.launching import launch
@@ -50,7 +50,7 @@ def train(**given: Any) -> None:
 
 
 def _check_names(layers: "Sequence[Settings]", *, resume: str | None, from_run: str | None) -> None:
-    """Refuse what a workflow would refuse first of all, before torch is imported for seconds."""
+    """Refuse unknown names and taken places at once, before the import of torch takes seconds."""
     if resume is not None:
         from vitcli.training.resumed_settings import check_resumed
 

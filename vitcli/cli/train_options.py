@@ -1,7 +1,7 @@
-"""The options of ``vit train``: one row for each.
+"""The options of ``vit train``, one row each.
 
-A row says which setting its flag gives; the type, and where it is fixed the default that ``--help`` shows, are those of the
-setting's field. What is not given is left to the recipe and the defaults.
+A row names the setting that its flag sets. The type, and some of the defaults in ``--help``, come from the setting's
+field. The recipe and the defaults decide settings whose flags are not given.
 """
 
 import inspect
@@ -34,18 +34,18 @@ _OWN = "the default of the field"
 
 
 class Row(NamedTuple):
-    """An option."""
+    """One option of ``vit train``."""
 
     setting: str
-    """``SECTION.KEY``; empty: it says what the command does."""
+    """The setting, ``SECTION.KEY``; empty: the option chooses what the command does."""
     annotation: Any
-    """A type with what typer is to show."""
+    """The type, with the help text for typer."""
     name: str = ""
-    """Of the parameter; empty: the setting's key."""
+    """Name of the parameter; empty: the setting's key."""
     value: Callable[[Any], Any] = lambda given: given
-    """From what is given to the setting's value; None: it does not matter."""
+    """Function that turns the given value into the setting's value; it returns None to leave the setting alone."""
     otherwise: Any = None
-    """The parameter's default."""
+    """Default of the parameter."""
 
     @property
     def parameter(self) -> str:
@@ -63,7 +63,7 @@ def _row(
     kind: type | None = None,
     value: Callable[[Any], Any] = lambda given: given,
 ) -> Row:
-    """Give a setting flags, the first of which names the parameter, and words for ``--help``."""
+    """Make an option for a setting; the first flag names the parameter, ``words`` is the help text."""
     section, _, key = setting.partition(".")
     owner: Any = {field.name: field.type for field in fields(TrainConfig)}[section]
     owner = ModelConfig if owner is ModelChoice else owner
@@ -78,7 +78,7 @@ def _row(
 
 
 def _command(panel: str, kind: Any, name: str, flags: str, words: str, *, metavar: str | None = None) -> Row:
-    """Give the command flags that are not a setting."""
+    """Make an option that is not a setting."""
     option = typer.Option(*flags.split(), help=words, rich_help_panel=panel, show_default=False, metavar=metavar)
     if kind is bool:
         return Row("", Annotated[bool, option], name=name, otherwise=False)
@@ -86,7 +86,7 @@ def _command(panel: str, kind: Any, name: str, flags: str, words: str, *, metava
 
 
 def _head_width(head: str) -> int:
-    """``linear`` is 0, ``mlp:512`` is 512."""
+    """Parse the value of ``--head``: ``linear`` gives 0, ``mlp:512`` gives 512."""
     kind, _, width = head.partition(":")
     if head == "linear":
         return 0
@@ -96,7 +96,7 @@ def _head_width(head: str) -> int:
 
 
 def _batch_size(batch_size: str) -> int | None:
-    """``auto`` leaves the size to recipe and defaults, and the number of micro-batches to what is found out here."""
+    """Parse ``--batch-size``; ``auto`` gives None, which leaves the size to the recipe and the defaults."""
     if batch_size == "auto":
         return None
     if not batch_size.isdecimal():
@@ -112,12 +112,17 @@ ROWS = (
     Row("data.label_map", LabelMapOption),
     Row("data.val_fraction", ValFractionOption),
     Row("data.test_fraction", TestFractionOption),
-    _row(_DATA, "data.folds", "--folds", "Cut the training images into parts that validate in turn."),
-    _row(_DATA, "data.fold", "--fold", "Train with this part held out, from 1.", default="each in turn"),
+    _row(_DATA, "data.folds", "--folds", "Number of folds for cross-validation."),
+    _row(_DATA, "data.fold", "--fold", "Train with this fold held out, counted from 1.", default="each in turn"),
     _row(_DATA, "data.balanced_sampling", "--balanced-sampling", "Draw every class equally often."),
-    _row(_DATA, "optim.class_weights", "--class-weights", "Weigh classes: balanced, effective, or a JSON file."),
+    _row(
+        _DATA,
+        "optim.class_weights",
+        "--class-weights",
+        "Class weights in the loss: balanced, effective, or a JSON file.",
+    ),
     Row("data.on_bad_image", OnBadImageOption),
-    _row(_DATA, "data.cache", "--cache", "Where decoded photos are kept: auto, ram, disk or off.", default=_OWN),
+    _row(_DATA, "data.cache", "--cache", "Where to keep decoded photos: auto, ram, disk or off.", default=_OWN),
     _row(_DATA, "data.workers", "--workers -j", "Threads that decode images.", default="all cores"),
     _row(_MODEL, "model.name", "--model -m", "A name of `vit models`."),
     _row(_MODEL, "model.image_size", "--image-size --img-size", "Model input in pixels: 32, or HEIGHTxWIDTH."),
@@ -125,10 +130,10 @@ ROWS = (
         _TUNE,
         "run.init_from",
         "--init-from",
-        "Weights to start from: a name of `vit download`, a run, a file or folder, hf:OWNER/NAME, an address.",
+        "Weights to start from: a name of `vit download`, a run, a file or folder, hf:OWNER/NAME, or an address.",
     ),
     _row(_TUNE, "run.pretrained", "--pretrained", "Start from the weights that suit --model."),
-    _row(_TUNE, "run.offline", "--offline", "Fetch nothing."),
+    _row(_TUNE, "run.offline", "--offline", "Download nothing."),
     _row(
         _TUNE,
         "optim.train_only",
@@ -137,20 +142,22 @@ ROWS = (
         kind=bool,
         value=lambda is_on: "head" if is_on else None,
     ),
-    _row(_TUNE, "optim.train_only", "--train-only", "Besides the head: norm, bias, attention, or last:N blocks."),
-    _row(_TUNE, "optim.lora", "--lora", "Rank of changes to frozen matrices, for example 8."),
+    _row(
+        _TUNE, "optim.train_only", "--train-only", "Train only the head and: norm, bias, attention, or last:N blocks."
+    ),
+    _row(_TUNE, "optim.lora", "--lora", "Train with LoRA of this rank, for example 8."),
     _row(_TUNE, "model.head_width", "--head", "linear, or mlp:WIDTH for a hidden layer.", kind=str, value=_head_width),
     _row(_TUNE, "model.head_dropout", "--head-dropout", "Dropout in the head."),
-    _row(_TUNE, "optim.head_lr", "--head-lr", "Learning rate of the head.", default="as all else"),
+    _row(_TUNE, "optim.head_lr", "--head-lr", "Learning rate of the head.", default="as for the other weights"),
     _row(_TUNE, "optim.layer_decay", "--layer-decay", "Learning-rate factor per block below the head."),
     _row(
         _TUNE,
         "augment.feature_views",
         "--feature-views",
-        "Views of each image that a frozen backbone sees, once for all epochs.",
+        "Augmented views per image whose features a frozen backbone computes once.",
     ),
     _row(_OPTIM, "run.recipe", "--recipe -r", "A name of `vit recipes`.", default="the data set's"),
-    _command(_OPTIM, Path, "config", "--config -c", "A TOML file of settings, above the recipe."),
+    _command(_OPTIM, Path, "config", "--config -c", "A TOML file of settings, which override the recipe."),
     _command(
         _OPTIM,
         list[str],
@@ -164,7 +171,7 @@ ROWS = (
         _OPTIM,
         "optim.batch_size",
         "--batch-size -b",
-        "Images per step; auto: in micro-batches that suit the device.",
+        "Images per step; auto: split into micro-batches that suit the device.",
         kind=str,
         value=_batch_size,
     ),
@@ -174,52 +181,73 @@ ROWS = (
     _row(_OPTIM, "optim.schedule", "--sched", "cosine, step, one-cycle or constant."),
     _row(_OPTIM, "optim.warmup_epochs", "--warmup-epochs", "Epochs of linear warm-up."),
     _row(_OPTIM, "optim.step_size", "--step-size", "Epochs between drops of the step schedule."),
-    _row(_OPTIM, "optim.gamma", "--gamma", "Factor of each drop."),
-    _row(_OPTIM, "optim.clip_grad", "--clip-grad", "Greatest gradient norm; 0: no clipping."),
-    _row(_OPTIM, "optim.grad_accum_steps", "--grad-accum-steps", "Parts to cut a batch into, to save memory."),
-    _row(_OPTIM, "optim.patience", "--patience", "Stop after so many epochs without a better one; 0: never."),
+    _row(_OPTIM, "optim.gamma", "--gamma", "Learning-rate factor of each drop."),
+    _row(_OPTIM, "optim.clip_grad", "--clip-grad", "Maximum gradient norm; 0: no clipping."),
+    _row(_OPTIM, "optim.grad_accum_steps", "--grad-accum-steps", "Micro-batches per batch, to save memory."),
+    _row(
+        _OPTIM,
+        "optim.patience",
+        "--patience",
+        "Stop after this many epochs without a better validation score; 0: never.",
+    ),
     _row(_AUGMENT, "augment.mixup", "--mixup", "MixUp's alpha; 0: off."),
     _row(_AUGMENT, "augment.cutmix", "--cutmix", "CutMix's alpha; 0: off."),
     _row(_AUGMENT, "optim.label_smoothing", "--label-smoothing", "Share of the label spread over all classes."),
     _row(_AUGMENT, "model.drop_path", "--drop-path", "Stochastic depth of the last block."),
-    _row(_AUGMENT, "optim.ema", "--ema/--no-ema", "Judge and keep an average of the weights."),
+    _row(_AUGMENT, "optim.ema", "--ema/--no-ema", "Validate and keep a moving average of the weights."),
     _row(_AUGMENT, "optim.ema_decay", "--ema-decay", "Decay of that average."),
     _row(
         _AUGMENT,
         "optim.swa_epochs",
         "--swa-epochs",
-        "Average the weights of so many last epochs, at a constant rate; kept if better.",
+        "Average the weights of this many last epochs, at a constant learning rate; kept if better.",
     ),
     _row(
-        _OPTIM, "optim.progressive", "--progressive", "Begin with images of this share of height and width, which grow."
+        _OPTIM, "optim.progressive", "--progressive", "Start with images of this share of height and width; they grow."
     ),
     _row(
         _TEACHER,
         "teacher.name",
         "--teacher",
-        "A model to learn from besides labels: as for --init-from, of the same classes.",
+        "A model with the same classes to learn from, besides the labels; values as for --init-from.",
     ),
     _row(
         _TEACHER,
         "teacher.kind",
         "--distillation",
-        "From its probabilities (soft), or its answers (hard).",
-        default="hard where the model has a distillation head, else soft",
+        "Learn the teacher's probabilities (soft) or predicted classes (hard).",
+        default="hard if the model has a distillation head, else soft",
     ),
-    _row(_TEACHER, "teacher.alpha", "--distillation-alpha", "Share of the loss.", default=_OWN),
-    _row(_TEACHER, "teacher.temperature", "--distillation-temperature", "Softens probabilities.", default=_OWN),
+    _row(_TEACHER, "teacher.alpha", "--distillation-alpha", "Share of the teacher in the loss.", default=_OWN),
+    _row(
+        _TEACHER,
+        "teacher.temperature",
+        "--distillation-temperature",
+        "Temperature that softens probabilities.",
+        default=_OWN,
+    ),
     _row(_RUN, "run.name", "--name -n", "The run's name.", default="generated"),
     _row(_RUN, "run.output_dir", "--output-dir -o", "Folder of all runs.", default=_OWN),
-    _row(_RUN, "run.overwrite", "--overwrite", "Replace a run of that name."),
-    _command(_RUN, str, "resume", "--resume", "Train on where this run ended, with its own settings."),
-    _command(_RUN, str, "from_run", "--from-run", "Train a new run with this run's settings; options change some."),
-    _row(_RUN, "run.save_every", "--save-every", "Keep a checkpoint every so many epochs."),
-    _row(_RUN, "run.save_steps", "--save-steps", "Save the state for --resume every so many steps, not only epochs."),
+    _row(_RUN, "run.overwrite", "--overwrite", "Replace an existing run with this name."),
+    _command(_RUN, str, "resume", "--resume", "Resume this run where it ended, with its own settings."),
+    _command(_RUN, str, "from_run", "--from-run", "Train a new run with this run's settings; options override them."),
+    _row(_RUN, "run.save_every", "--save-every", "Keep a checkpoint every this many epochs."),
+    _row(
+        _RUN,
+        "run.save_steps",
+        "--save-steps",
+        "Save the training state for --resume every this many steps, besides every epoch.",
+    ),
     _row(_RUN, "run.tensorboard", "--tensorboard/--no-tensorboard", "Log curves for TensorBoard."),
     _row(_RUN, "run.wandb", "--wandb/--no-wandb", "Log curves to Weights & Biases."),
-    _row(_RUN, "run.log_steps", "--log-steps", "Steps between two points of these curves.", default=_OWN),
-    _row(_RUN, "run.seed", "--seed", "Seed of everything random.", default=_OWN),
-    _row(_RUN, "run.deterministic", "--deterministic", "Refuse what may differ from run to run (GPU)."),
+    _row(_RUN, "run.log_steps", "--log-steps", "Steps between two points of the logged curves.", default=_OWN),
+    _row(_RUN, "run.seed", "--seed", "Seed of all random numbers.", default=_OWN),
+    _row(
+        _RUN,
+        "run.deterministic",
+        "--deterministic",
+        "Refuse operations whose results may differ from run to run (GPU).",
+    ),
     _row(_RUN, "run.device", "--device", "auto, cpu, cuda, cuda:N or mps.", default=_OWN),
     _row(
         _RUN, "run.devices", "--devices", "Devices of this machine that train together; with --device cpu, processes."
@@ -230,24 +258,24 @@ ROWS = (
         "--shard/--no-shard",
         "Each device holds a shard of the model (FSDP2), for models that do not fit on one.",
     ),
-    _row(_RUN, "run.amp", "--amp", "Mixed precision: auto (where it is faster), on or off.", default=_OWN),
+    _row(_RUN, "run.amp", "--amp", "Mixed precision: auto (if it is faster), on or off.", default=_OWN),
     _row(_RUN, "run.amp_dtype", "--amp-dtype", "bfloat16 or float16."),
-    _row(_RUN, "run.compile", "--compile", "Compile the model: auto (where it pays), on or off.", default=_OWN),
+    _row(_RUN, "run.compile", "--compile", "Compile the model: auto (if it saves time), on or off.", default=_OWN),
     _row(_RUN, "run.grad_checkpointing", "--grad-checkpointing", "Compute blocks twice: less memory, more time."),
     _command(
         _RUN, bool, "dry_run", "--dry-run", "Check every image, look for duplicates, take two steps; train nothing."
     ),
-    _command(_RUN, bool, "find_lr", "--find-lr", "Look for the learning rate with 120 steps; train nothing."),
+    _command(_RUN, bool, "find_lr", "--find-lr", "Search for a good learning rate with 120 steps; train nothing."),
     Row("data.dir", DataDirOption, name="data_dir", value=lambda given: given or None, otherwise=""),
     Row("", JsonOption, name="as_json", otherwise=False),
 )
 
 
 def settings_in(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Turn what was given into a layer of settings.
+    """Turn the given options into a layer of settings.
 
     Raises:
-        UsageError: two options that each say the same.
+        UsageError: two options contradict each other.
     """
     parts = {flag: given[name] for flag, name in _WHAT_IS_TRAINED.items()}
     if len(both := [flag for flag, value in parts.items() if value]) > 1:
@@ -270,7 +298,7 @@ _WHAT_IS_TRAINED = {"--freeze-backbone": "freeze_backbone", "--train-only": "tra
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a function of keyword arguments the parameters that typer makes options of."""
+    """Give a function that takes keyword arguments the signature from which typer makes the options."""
     parameters = [
         inspect.Parameter(
             row.parameter, inspect.Parameter.KEYWORD_ONLY, default=row.otherwise, annotation=row.annotation

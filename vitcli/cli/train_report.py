@@ -20,14 +20,14 @@ _RATE_FLAGS = {"optim.lr": "--lr", "optim.head_lr": "--head-lr"}
 
 
 def show_result(result: "TrainResult | FoldsResult") -> None:
-    """A run, or the folds of a cross-validation."""
-    from vitcli.training.folds import FoldsResult  # which is loaded: it made the result
+    """Show the result of a run or of a cross-validation."""
+    from vitcli.training.folds import FoldsResult  # costs no time: it is loaded already
 
     show_folds(result) if isinstance(result, FoldsResult) else show_run(result)
 
 
 def show_run(result: "TrainResult") -> None:
-    """One run, and what to do with it."""
+    """Show one run, and the next commands."""
     best = result.best
     images = {"to train": result.train_images, "to validate": result.val_images, "to test": result.test_images}
     counts = ", ".join(f"{count:,} {use}" for use, count in images.items())
@@ -45,31 +45,31 @@ def show_run(result: "TrainResult") -> None:
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
     stderr().print(
-        f"\nnext: [bold]vit eval{chosen}[/]  judges it on images that it has not seen"
+        f"\nnext: [bold]vit eval{chosen}[/]  evaluates it on images that it has not seen"
         f"\n      [bold]vit predict{chosen} IMAGE[/]"
         f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
     )
 
 
 def show_folds(result: "FoldsResult") -> None:
-    """The runs of a cross-validation, and what they come to."""
+    """Show the runs of a cross-validation, and the mean and deviation of their accuracies."""
     best = {each.run: percent(each.best.val_accuracy) for each in result.folds}
     mean = f"{100 * result.val_accuracy:.2f} ± {percent(result.val_accuracy_spread)}"
     print_facts({**best, "mean ± deviation": mean, "runs": str(result.path)})
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
     stderr().print(
-        f"\nnext: [bold]vit eval{chosen} --model {result.run}[/]  averages the folds, and judges their mean"
-        f"\n      [bold]vit predict{chosen} --model {result.run} IMAGE[/]  likewise"
+        f"\nnext: [bold]vit eval{chosen} --model {result.run}[/]  evaluates the average of the folds"
+        f"\n      [bold]vit predict{chosen} --model {result.run} IMAGE[/]  predicts with this average"
     )
 
 
 _MOST = 20
-"""Lines of one kind."""
+"""Maximum number of lines or names of one kind."""
 
 
 def show_dry_run(report: "DryRun") -> None:
-    """Show the findings, the bad ones first."""
+    """Show the findings of a dry run, problems first."""
     problems = [f"{len(names):,} {what}: {', '.join(names[:_MOST])}" for what, names in report.left_out.items()]
     problems += [f"{name}: {reason}" for name, reason in report.bad.items()]
     for leak in report.duplicates.leaks:
@@ -96,11 +96,13 @@ def show_dry_run(report: "DryRun") -> None:
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
             "model": f"{report.model}, recipe {report.recipe}",
             "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, on {report.device}",
-            "decoding": f"{duration(report.decode_seconds)} for all images, once where they are cached",
+            "decoding": f"{duration(report.decode_seconds)} for all images, once if they are cached",
             "memory": f"{report.memory_bytes / 1e9:.1f} GB" if report.memory_bytes else "not known",
         }
     )
-    verdict = "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves them out"
+    verdict = (
+        "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves out bad images"
+    )
     stderr().print(f"\n{verdict}")
 
 
@@ -114,11 +116,11 @@ def _rare(report: "DryRun") -> str:
 
 
 def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
-    """The rates, and the command that trains with them.
+    """Show the learning rates that were found, and the command that trains with them.
 
     Args:
         found: the result.
-        typed: the words after ``vit``.
+        typed: the words after ``vit`` on the command line.
     """
     print_facts(
         {
@@ -135,7 +137,7 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
 
 
 def next_words(settings: dict[str, float], typed: Sequence[str]) -> list[str]:
-    """The same words again, with other rates."""
+    """Return the typed words with the learning rates that were found."""
     words = []
     rest = iter(typed)
     for word in rest:

@@ -1,15 +1,15 @@
-"""Numbers, times and progress in words."""
+"""Formatting of numbers, times and progress for people."""
 
 from vitcli.core.events import EpochRecord, TrainingProgress
 
 
 def percent(share: float) -> str:
-    """``98.33 %``."""
+    """Format a share in 0..1 as ``98.33 %``."""
     return f"{100 * share:.2f} %"
 
 
 def duration(seconds: float) -> str:
-    """``3.1 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    """Format seconds as ``3.1 s``, ``2 min 05 s`` or ``1 h 02 min``."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
@@ -17,12 +17,15 @@ def duration(seconds: float) -> str:
 
 
 def figures(event: TrainingProgress) -> str:
-    """Loss, accuracy and speed, in few words."""
+    """Format the loss, accuracy and speed of a progress event."""
     return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
 
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """Losses and accuracies, and the speed or what is judged beside; at most 80 characters."""
+    """Format an epoch in at most 80 characters: losses, accuracies, and the speed or the accuracy of the other weights.
+
+    The other weights are the plain weights if the average is kept ("plain"), else the average ("mean").
+    """
     width = len(str(epochs))
     best = "  [bold green]best[/]" if record.is_best else ""
     beside = f"{record.images_per_second:,.0f} images/s"

@@ -1,1 +1,1 @@
-"""The foundation of every other room; standard library only."""
+"""Modules that all other packages use; they need only the standard library."""

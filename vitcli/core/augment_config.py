@@ -1,4 +1,4 @@
-"""The random changes of training images: a part of the configuration."""
+"""The configuration of augmentation: random changes of training images."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,50 +11,53 @@ class AugmentConfig:
     """Random changes of training images, drawn for every image in every epoch."""
 
     crop_padding: int = 0
-    """Random crop after zero padding by this many pixels on every side."""
+    """Random crop after zero padding: pixels added on every side."""
     crop_scale: float = 1.0
-    """Random resized crop: the least share of the area that is kept; 1 turns it off."""
+    """Random resized crop: smallest share of the area that is kept; 1 turns it off."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Random resized crop: least and greatest aspect ratio (width over height)."""
+    """Random resized crop: smallest and largest aspect ratio (width / height)."""
     rotate: float = 0.0
-    """Random rotation by up to this many degrees, either way."""
+    """Random rotation: largest angle in degrees, in both directions."""
     zoom: float = 0.0
-    """Random enlargement or reduction by a factor of up to 1 + zoom."""
+    """Random zoom, in or out, by a factor of up to 1 + zoom."""
     shift: float = 0.0
-    """Random shift by up to this share of height and width."""
+    """Random shift: largest share of height and width."""
     shear: float = 0.0
-    """Random shear along the rows by up to this many degrees, either way."""
+    """Random shear along the rows: largest angle in degrees, in both directions."""
     affine_probability: float = 1.0
-    """Probability that an image is rotated, zoomed, shifted and sheared at all."""
+    """Probability that rotation, zoom, shift and shear are applied to an image."""
     flip: float = 0.0
-    """Probability of mirroring left and right."""
+    """Probability of a horizontal flip, which swaps left and right."""
     vertical_flip: float = 0.0
-    """Probability of mirroring top and bottom."""
+    """Probability of a vertical flip, which swaps top and bottom."""
     policy: Literal["none", "trivial", "rand"] = "none"
-    """trivial: one operation per image, of any strength (TrivialAugment, Müller & Hutter 2021); rand: several, all of
-    one strength (RandAugment, Cubuk et al. 2019); after crops and flips, before colours."""
+    """trivial: one operation per image, with a random strength (TrivialAugment, Müller & Hutter 2021); rand: several
+    operations with one strength (RandAugment, Cubuk et al. 2019); applied after crops and flips, before colours."""
     policy_ops: int = 2
-    """RandAugment's operations per image."""
+    """RandAugment: operations per image."""
     policy_magnitude: int = 9
-    """RandAugment's strength, 0 to 30."""
+    """RandAugment: strength, 0 to 30."""
     brightness: float = 0.0
-    """Brightness times a factor in [1 - x, 1 + x], not below 0; likewise contrast and saturation."""
+    """Multiply the brightness by a random factor in [1 - brightness, 1 + brightness], not below 0."""
     contrast: float = 0.0
+    """Multiply the contrast by a random factor in [1 - contrast, 1 + contrast], not below 0."""
     saturation: float = 0.0
+    """Multiply the saturation by a random factor in [1 - saturation, 1 + saturation], not below 0."""
     hue: float = 0.0
-    """Hue turned by up to this share of the circle, either way; at most 0.5."""
+    """Random hue shift: largest share of the colour circle, in both directions; at most 0.5."""
     colour_probability: float = 1.0
-    """Probability that an image's brightness, contrast, saturation and hue are changed at all."""
+    """Probability that the changes of brightness, contrast, saturation and hue are applied to an image."""
     grey: float = 0.0
-    """Probability that an image loses its colours."""
+    """Probability that an image becomes grey."""
     erase: float = 0.0
-    """Probability that a rectangle is filled with noise (Zhong et al. 2020)."""
+    """Probability that a rectangle of the image is filled with noise (Zhong et al. 2020)."""
     mixup: float = 0.0
     """MixUp's alpha (Zhang et al. 2018); 0 turns it off."""
     feature_views: int = 0
-    """How many changed views of each image a frozen backbone sees, once for all epochs; 0: new ones in every epoch."""
+    """Number of augmented views per image for which a frozen backbone computes features once; epochs use them in turn;
+    0: new views in every epoch."""
     cutmix: float = 0.0
-    """CutMix's alpha (Yun et al. 2019); 0 turns it off; with both on, each batch draws one."""
+    """CutMix's alpha (Yun et al. 2019); 0 turns it off; if MixUp is on too, each batch uses one of them at random."""
 
     def __post_init__(self) -> None:
         check(self.crop_padding >= 0, f"crop_padding = {self.crop_padding} is negative")
@@ -83,5 +86,5 @@ class AugmentConfig:
 
     @property
     def changes_nothing(self) -> bool:
-        """Tell whether training sees the images as they are."""
+        """True if training sees the images without any random change."""
         return replace(self, feature_views=0) == AugmentConfig()

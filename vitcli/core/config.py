@@ -1,7 +1,7 @@
-"""The configuration, as frozen dataclasses: one field, one meaning, one default.
+"""The configuration, as frozen dataclasses: each field has one meaning and one default.
 
-The order is that of the road: data, augmentation, model, optimisation, teacher, run. A value that does not fit raises
-UsageError from ``__post_init__``; how settings from files and flags become these classes is in ``config_files``.
+Sections come in the order in which training uses them: data, augmentation, model, optimisation, teacher, run. A value
+that is not allowed raises UsageError from ``__post_init__``. ``config_files`` builds the classes from files and flags.
 """
 
 import re
@@ -16,51 +16,51 @@ from vitcli.core.teacher_config import TeacherConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """The choice of images, and the way in which they become tensors."""
+    """The images to train on, and how they become tensors."""
 
     name: str = ""
-    """A data set's name or the path of a folder of images; empty: the one downloaded last, else the digits."""
+    """Name of a data set, or path of a folder of images; empty: the data set downloaded last, else the digits."""
     dir: str = ""
-    """Where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder."""
+    """Folder of data sets; empty: ``$VIT_DATA_DIR``, else the user's cache folder."""
     labels: str = ""
-    """A CSV file or a list of image names and labels; empty: the one in the folder, if there are no class folders."""
+    """CSV file or list of image names and labels; empty: the file in the folder, if there are no class folders."""
     image_column: str = ""
-    """Empty: the column whose values are names of images."""
+    """Column of image names; empty: the column whose values are names of images."""
     label_column: str = ""
-    """Empty: the one that is called so, or the only other one."""
+    """Column of labels; empty: the only column with a usual name such as "label", or else the only other column."""
     label_map: str = ""
-    """A JSON file from labels to class names; empty: the one in the folder that has every label."""
+    """JSON file that maps labels to class names; empty: the file in the folder that has every label."""
     val_fraction: float = 0.1
-    """Share of the training split held out where a data set has no validation split."""
+    """Share of the training split held out for validation if a data set has no validation split."""
     test_fraction: float = 0.2
-    """Share held out for testing where a data set has no splits at all (the same images for every seed); 0: none."""
+    """Share held out for testing if a data set has no splits at all (the same images for every seed); 0: none."""
     folds: int = 0
-    """Parts of the training split that validate in turn, stratified; 0: ``val_fraction`` is held out."""
+    """Number of stratified folds of the training split for cross-validation; 0: hold out ``val_fraction`` instead."""
     fold: int = 0
-    """The part that validates, from 1; 0: each in turn."""
+    """Fold used for validation, counted from 1; 0: each fold in turn."""
     on_bad_image: Literal["error", "skip"] = "error"
-    """What becomes of images that are missing, unreadable or labelled twice."""
+    """Treatment of images that are missing, unreadable or have two different labels: stop, or leave them out."""
     cache: Literal["auto", "ram", "disk", "off"] = "auto"
-    """Where decoded photos are kept: in memory, in a file, or nowhere; auto: in a file, if there is room."""
+    """Place of decoded photos: memory (ram), a file (disk) or nowhere (off); auto: a file, if there is room."""
     balanced_sampling: bool = False
-    """Every class is drawn equally often in an epoch."""
+    """Draw every class equally often in an epoch."""
     resize: Literal["auto", "crop", "squash"] = "auto"
-    """Photos become the model's size by a centre crop, or by squashing; auto: as the weights that training starts
-    from were used to, else by a crop."""
+    """Bring photos to the model's size by a centre crop, or by squashing; auto: as the pretrained weights expect, else
+    by a crop."""
     crop_fraction: float = 0.0
     """Share of the short side that the centre crop keeps (photos only: images of one small size are used whole);
-    0: as with the weights, else 0.9."""
+    0: as the pretrained weights expect, else 0.9."""
     normalise: Literal["auto", "dataset", "imagenet", "half", "none"] = "auto"
-    """Mean and standard deviation: of the training split, of ImageNet, 0.5/0.5, or 0/1; auto: those of the weights
-    that training starts from, else of the training split."""
+    """Mean and standard deviation: of the training split, of ImageNet, 0.5/0.5, or 0/1; auto: the values of the
+    pretrained weights, else of the training split."""
     workers: int = 0
-    """Threads that decode images; 0: one per core."""
+    """Number of threads that decode images; 0: one per core."""
 
     def __post_init__(self) -> None:
         check(
             0 < self.val_fraction < 1,
             f"val_fraction = {self.val_fraction} is not between 0 and 1",
-            "validation images choose the best epoch, so there have to be some: --val-fraction 0.1 is usual",
+            "validation images choose the best epoch, so they are needed: --val-fraction 0.1 is usual",
         )
         check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not in [0, 1)")
         check(self.folds == 0 or self.folds > 1, f"folds = {self.folds} is not 2 or more")
@@ -70,69 +70,69 @@ class DataConfig:
 
 
 USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05, "schedule-free": 0.002}
-"""Peak learning rates that suit each optimizer where none is given."""
+"""Peak learning rate of each optimizer if none is given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
-    """The optimisation of the weights."""
+    """Settings of the optimiser, the loss, and averages of the weights."""
 
     epochs: int = 20
     batch_size: int = 128
     """Images per optimiser step."""
     grad_accum_steps: int = 1
-    """Parts into which a batch is cut to save memory; the step stays the same. 0: as few as fit into the memory of a GPU,
-    on a CPU those that are fastest; ``--batch-size auto`` says so. Where memory does not suffice, there are more."""
+    """Number of micro-batches per batch, to save memory; the step stays the same. 0 (``--batch-size auto``): the fewest
+    that fit into memory (GPU) or the fastest number (CPU). If memory runs out, the number is raised."""
     optimizer: Literal["adamw", "adam", "sgd", "muon", "schedule-free"] = "muon"
     """muon: Muon (Jordan 2024) on the matrices of the blocks, AdamW on all else; adam: weight decay as L2 penalty;
-    schedule-free: AdamW that averages its weights in place of a schedule (Defazio et al. 2024)."""
+    schedule-free: AdamW that averages its weights instead of using a schedule (Defazio et al. 2024)."""
     lr: float = 0.0
-    """Peak learning rate; with muon, that of the matrices; 0: the optimizer's usual one (``USUAL_LR``)."""
+    """Peak learning rate; with muon, of the matrices; 0: the optimizer's usual rate (``USUAL_LR``)."""
     adamw_lr: float = 0.002
-    """With muon, the peak learning rate of all else."""
+    """With muon, the peak learning rate of the weights that AdamW trains."""
     weight_decay: float = 0.01
-    """Never on norms, biases, positions and tokens."""
+    """Weight decay; never applied to norms, biases, positions and tokens."""
     momentum: float = 0.9
-    """Of sgd; muon's is 0.95."""
+    """Momentum of sgd; muon always uses 0.95."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of adam and adamw; with schedule-free, the first one is the average's share in the weights that learn."""
+    """Betas of AdamW and Adam; with schedule-free, the first is the share of the average in the trained weights."""
     schedule: Literal["constant", "step", "cosine", "one-cycle"] = "cosine"
-    """With schedule-free, constant."""
+    """Learning-rate schedule; with schedule-free it must be constant."""
     warmup_epochs: float = 1.0
-    """Epochs of linear warm-up (one-cycle has its own)."""
+    """Epochs of linear warm-up (one-cycle has its own warm-up)."""
     min_lr: float = 0.0
-    """Where cosine ends, as a share of the peak."""
+    """Learning rate at the end of the cosine schedule, as a share of the peak."""
     step_size: int = 2
-    """Epochs between the drops of the step schedule."""
+    """Epochs between two drops of the step schedule."""
     gamma: float = 0.1
-    """Factor of each drop."""
+    """Factor on the learning rate at each drop of the step schedule."""
     label_smoothing: float = 0.0
     class_weights: str = ""
     """Weights of the classes in the training loss: ``balanced`` (one over their counts), ``effective`` (Cui et al.
-    2019), or a JSON file from class names to numbers; empty: all alike."""
+    2019), or a JSON file that maps class names to numbers; empty: all equal."""
     clip_grad: float = 1.0
-    """Greatest norm of the gradient; 0: no clipping."""
+    """Maximum norm of the gradient; 0: no clipping."""
     layer_decay: float = 1.0
     """Factor on the learning rate per block below the head (Clark et al. 2020); 1: none."""
     head_lr: float = 0.0
-    """Peak learning rate of the head; 0: as all else."""
+    """Peak learning rate of the head; 0: the same as for the other weights."""
     train_only: str = ""
-    """What is trained besides the head: nothing else (``head``), ``norm``, ``bias``, ``attention`` or the last N
-    blocks (``last:N``); empty: everything."""
+    """Weights trained besides the head: none (``head``), ``norm``, ``bias``, ``attention`` or the last N blocks
+    (``last:N``); empty: all weights."""
     lora: int = 0
-    """Rank of the changes to frozen matrices (Hu et al. 2022); 0: the matrices themselves are trained."""
+    """Rank of LoRA, which trains changes to frozen matrices (Hu et al. 2022); 0: train the matrices themselves."""
     ema: bool = False
-    """Keep, evaluate and store an exponential moving average of the weights; they are evaluated beside it."""
+    """Keep, validate and store an exponential moving average of the weights; the plain weights are validated too."""
     ema_decay: float = 0.999
-    """Share of the average that stays at every step; less at first, as after t steps it is t / (t + 9) at the most."""
+    """Share of the average that is kept at every step; smaller at first: at most t / (t + 9) after t steps."""
     swa_epochs: int = 0
-    """The last epochs learn at a constant rate, and their weights are averaged (Izmailov et al. 2018, SWA); the average
-    is kept where it validates better than they do; 0: not."""
+    """Number of last epochs with a constant learning rate whose weights are averaged (SWA, Izmailov et al. 2018); the
+    average is kept if its validation score is better than that of the weights; 0: off."""
     progressive: float = 0.0
-    """Share of height and width that images have at first; in four steps they grow to the whole (Tan & Le 2021); 0: they
-    always are whole."""
+    """Share of height and width that images have at first; they grow to full size in four stages (Tan & Le 2021);
+    0: full size from the start."""
     patience: int = 0
-    """Stop after this many epochs without a better one; 0: never."""
+    """Stop after this many epochs without a better validation score; 0: never."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "step_size"):
@@ -167,17 +167,17 @@ class OptimConfig:
 
     @property
     def peak_lr(self) -> float:
-        """The peak learning rate, given or usual."""
+        """The peak learning rate that was given, else the optimizer's usual rate."""
         return self.lr or USUAL_LR[self.optimizer]
 
     @property
     def lr_of_rest(self) -> float:
-        """The peak learning rate of what muon does not train; without muon, of everything."""
+        """The peak learning rate of the weights that muon does not train; without muon, of all weights."""
         return self.adamw_lr if self.optimizer == "muon" else self.peak_lr
 
     @property
     def peak_lrs(self) -> dict[str, float]:
-        """The peak learning rate of each kind of parameter, where they differ; layer decay apart."""
+        """The peak learning rate of each kind of parameter, before layer decay; empty if all have the same rate."""
         rates = {"rest": self.lr_of_rest}
         if self.optimizer == "muon":
             rates = {"matrices": self.peak_lr, **rates}
@@ -188,52 +188,53 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """The place and the device of a run, and what is kept of it."""
+    """The folder, start, device and checkpoints of a run."""
 
     name: str = ""
-    """The run's name; empty: made of data set, model and a number."""
+    """Name of the run; empty: built from data set, model and a number."""
     output_dir: str = "experiments"
+    """Folder of all runs."""
     overwrite: bool = False
-    """Replace a run of the same name."""
+    """Replace an existing run with the same name."""
     recipe: str = ""
-    """The recipe that the settings started from."""
+    """Recipe that the settings are based on."""
     init_from: str = ""
-    """What training starts from: a run, a file or folder of weights, the name of pretrained ones, or an address."""
+    """Weights that training starts from: a run, a file or folder, the name of pretrained weights, or an address."""
     pretrained: bool = False
-    """Start from the pretrained weights that there are for the model."""
+    """Start from the pretrained weights that suit the model."""
     offline: bool = False
-    """Fetch nothing."""
+    """Download nothing."""
     seed: int = 42
     deterministic: bool = False
-    """Refuse operations whose result may differ from run to run (GPU)."""
+    """Refuse operations whose results may differ from run to run (GPU)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     devices: int = 0
-    """Of this machine, each with a process of its own; 0: as many processes as were launched, usually one."""
+    """Number of devices of this machine, one process each; 0: as many processes as were launched, usually one."""
     shard: bool = False
-    """Each of several processes holds a part of the weights, gradients and moments (FSDP2, Zhao et al. 2023), for models
-    that do not fit on one device; else each holds all of them."""
+    """Give each of several processes one shard of the weights, gradients and moments (FSDP2, Zhao et al. 2023), for
+    models that do not fit on one device; otherwise each process holds all of them."""
     amp: Literal["auto", "on", "off"] = "auto"
-    """Mixed precision; auto: where it is clearly faster on this device for this model, measured once and remembered;
-    for training and for inference apart."""
+    """Mixed precision; auto: on if it is clearly faster for this model on this device. The speed is measured once and
+    stored, separately for training and inference."""
     amp_dtype: Literal["bfloat16", "float16"] = "bfloat16"
-    """With auto, GPUs without bfloat16 take float16 in any case."""
+    """Type for mixed precision; with ``amp`` auto, GPUs without bfloat16 always use float16."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Train through torch.compile; auto: on CUDA devices, where training is long enough to win back the time;
-    a head alone never is compiled."""
+    """Train with torch.compile; auto: on CUDA devices, if training is long enough to gain more time than compiling
+    takes; a head that is trained alone is never compiled."""
     grad_checkpointing: bool = False
-    """Keep only what enters each block for the backward pass, and compute the rest once more (Chen et al. 2016): a
+    """Keep only the input of each block for the backward pass, and compute the rest again (Chen et al. 2016): a
     fraction of the memory for up to a third more time, and the same result."""
     save_every: int = 0
-    """Keep a checkpoint every this many epochs, besides best and last; 0: none."""
+    """Epochs between two checkpoints that are kept besides best and last; 0: keep none."""
     save_steps: int = 0
-    """Save the training state every this many steps, besides every epoch; 0: not."""
+    """Steps between two saves of the training state, which is also saved after every epoch; 0: only then."""
     tensorboard: bool = False
-    """Log curves for TensorBoard, below the run."""
+    """Log curves for TensorBoard, in the run's folder."""
     wandb: bool = False
-    """Log curves to Weights & Biases: to the account that is logged in there, or as ``WANDB_MODE`` says."""
+    """Log curves to Weights & Biases, to the account that is logged in on this machine, or as ``WANDB_MODE`` says."""
     log_steps: int = 50
-    """Steps between two points of these curves, besides those of every epoch."""
+    """Steps between two points of the logged curves, which also have a point for every epoch."""
 
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
@@ -246,7 +247,7 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """All of a training run: give the same one again and get the same result."""
+    """The complete configuration of a training run: the same configuration gives the same result."""
 
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -257,15 +258,15 @@ class TrainConfig:
 
     @property
     def sees_images_once(self) -> bool:
-        """Tell whether only the head is trained, without a teacher, on images that do not change from epoch to epoch."""
+        """True if only the head is trained, without a teacher, on images that do not change from epoch to epoch."""
         is_head = self.optim.train_only == "head" and not (self.teacher.name or self.optim.progressive)
         return is_head and (self.augment.changes_nothing or bool(self.augment.feature_views))
 
     def check_together(self) -> None:
-        """See that settings go together; a part of a configuration, such as flags without their recipe, may not yet.
+        """Check that the settings fit together; for complete configurations only, not for flags without their recipe.
 
         Raises:
-            UsageError: two of them do not.
+            UsageError: two settings contradict each other.
         """
         data, optim = self.data, self.optim
         check(
@@ -275,12 +276,12 @@ class TrainConfig:
         )
         check(
             bool(self.run.name) or not self.run.overwrite,
-            "overwrite replaces a run, and none is named",
+            "overwrite replaces a run, but no run is named",
             "--name RUN --overwrite",
         )
         check(
             optim.swa_epochs < optim.epochs,
-            f"swa_epochs = {optim.swa_epochs} is not less than all of {optim.epochs} epochs",
+            f"swa_epochs = {optim.swa_epochs} is not less than epochs = {optim.epochs}",
             "a quarter of the epochs is usual",
         )
         check(
@@ -301,19 +302,19 @@ class TrainConfig:
             )
         check(
             optim.grad_accum_steps <= optim.batch_size,
-            f"a batch of {optim.batch_size} cannot be cut into {optim.grad_accum_steps} parts",
+            f"a batch of {optim.batch_size} cannot be cut into {optim.grad_accum_steps} micro-batches",
         )
         self._check_views()
 
     def _check_views(self) -> None:
-        """See that views of images are used where they are asked for."""
+        """Check that ``feature_views`` fits the other settings."""
         views = self.augment.feature_views
         if not views:
             return
         reasons = (
             (self.optim.train_only != "head", "the backbone is trained", "--freeze-backbone trains the head alone"),
             (bool(self.optim.progressive), "the images grow", "leave out --progressive"),
-            (bool(self.teacher.name), "a teacher has to see the images in every step", "leave out one of both"),
+            (bool(self.teacher.name), "a teacher has to see the images in every step", "leave out one of them"),
             (
                 bool(self.augment.mixup or self.augment.cutmix),
                 "MixUp and CutMix make new images in every step",

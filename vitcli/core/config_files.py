@@ -1,7 +1,8 @@
-"""Settings from recipes, files and flags, merged and checked: defaults < recipe < --config file < flags.
+"""Settings from recipes, files and flags, merged and checked.
 
-Settings are plain nested tables, ``{"optim": {"lr": 0.01}, "model": {"name": "vit-nano-patch4"}}``, until
-``configure`` turns them into a TrainConfig. Every key and value is checked there, wherever it came from.
+The order of sources is defaults, recipe, --config file, flags; later sources win. Settings are plain nested tables,
+``{"optim": {"lr": 0.01}, "model": {"name": "vit-nano-patch4"}}``, until ``configure`` turns them into a TrainConfig. It
+checks every key and value, whatever the source.
 """
 
 import functools
@@ -19,11 +20,11 @@ from vitcli.core.model_config import ModelChoice, ModelConfig
 Settings = Mapping[str, Mapping[str, Any]]
 
 _ABOUT = "about"
-"""The table that opens a recipe: command, time, accuracy; for readers only."""
+"""First table of a recipe: command, time and accuracy, for readers only."""
 
 
 def configure(*layers: Settings) -> TrainConfig:
-    """Merge layers of settings, the later the stronger, into a checked TrainConfig.
+    """Merge layers of settings into a checked TrainConfig; later layers win.
 
     Raises:
         UsageError: an unknown section or key (with the nearest known one), or a value of the wrong kind.
@@ -46,7 +47,7 @@ def configure(*layers: Settings) -> TrainConfig:
 def _without_what_belongs_to_another(
     layers: Iterable[Settings], section: str, table: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """A recipe's changes to its model do not suit the model that a flag names, nor its rate another optimizer."""
+    """Drop a layer's model changes, or its learning rate, if a later layer names another model or optimizer."""
     belongings = {"model": ("name", table.keys()), "optim": ("optimizer", {"lr"})}
     if section not in belongings:
         return table
@@ -58,21 +59,21 @@ def _without_what_belongs_to_another(
 
 
 def settings_of(config: TrainConfig) -> dict[str, dict[str, Any]]:
-    """The inverse of ``configure``: plain tables, ready for JSON or TOML."""
+    """Turn a configuration back into plain tables, ready for JSON or TOML: the inverse of ``configure``."""
     settings: dict[str, dict[str, Any]] = asdict(config)
     settings["model"] = {"name": config.model.name, **config.model.changes}
     return settings
 
 
 def recipe_names() -> list[str]:
-    """The names of the recipes that ship with the package."""
+    """List the names of the recipes in the package."""
     return sorted(
         entry.name.removesuffix(".toml") for entry in _recipe_folder().iterdir() if entry.name.endswith(".toml")
     )
 
 
 def load_recipe(name: str) -> dict[str, dict[str, Any]]:
-    """The settings of a shipped recipe, its ``about`` table included."""
+    """Load the settings of a recipe, including its ``about`` table."""
     names = recipe_names()
     if name not in names:
         _unknown("recipe", name, names)
@@ -80,7 +81,7 @@ def load_recipe(name: str) -> dict[str, dict[str, Any]]:
 
 
 def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
-    """The settings of a TOML file."""
+    """Load the settings of a TOML file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -92,7 +93,7 @@ def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Settings from ``section.key=value`` words; a value is TOML or a bare word, as its key wants it."""
+    """Parse ``section.key=value`` words into settings; a value is TOML or a bare word, depending on its key."""
     settings: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -108,10 +109,15 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
 def layers_of(
     flags: Mapping[str, Mapping[str, Any]], *, config: Path | None = None, assignments: Iterable[str] = ()
 ) -> list[Settings]:
-    """Turn what was typed into layers of settings: a TOML file, and above it ``--set`` words and flags; None: not given.
+    """Turn command-line input into layers of settings: a TOML file, then ``--set`` words and flags, which win over it.
+
+    Args:
+        flags: settings by section and key; None: the flag was not given.
+        config: path of the TOML file.
+        assignments: ``--set`` words.
 
     Raises:
-        UsageError: no such file, no TOML, or a word that is not an assignment.
+        UsageError: a file that does not exist or is not TOML, or a word that is not an assignment.
     """
     words = parse_assignments(assignments)
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in flags.items()}
@@ -124,12 +130,12 @@ def _recipe_folder() -> Any:
 
 
 class _Word(str):
-    """A value as it was typed on the command line: what it means depends on the kind that its key wants."""
+    """A value as typed on the command line; its meaning depends on the type of its key."""
 
     __slots__ = ()
 
     def as_kind(self, kind: Any) -> Any:
-        """Text stays what it is, unless it is quoted; everything else is read as TOML."""
+        """Read the word as TOML; keep it as text if it is not TOML, or if its key takes text and it is not quoted."""
         try:
             value = tomllib.loads(f"value = {self}")["value"]
         except tomllib.TOMLDecodeError:
@@ -146,7 +152,7 @@ _kinds_of = functools.cache(get_type_hints)
 
 
 def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
-    """One section's dataclass from its table."""
+    """Build the dataclass of one section from its table."""
     kinds = _kinds_of(ModelConfig if section is ModelChoice else section)
     values = {}
     for key, value in table.items():
@@ -162,12 +168,12 @@ def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
         key = error.message.partition(" = ")[0]
         if error.hint == UsageError.usual_hint and key in values:
             usual = getattr(section(), key) or "one"
-            error.hint = f"leave {name}.{key} out for the recipe's, or the usual {usual}"
+            error.hint = f"leave out {name}.{key} to use the recipe's value, or the usual {usual}"
         raise
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:
-    """``value`` as ``kind``, where no information is lost; else UsageError."""
+    """Convert ``value`` to ``kind`` if no information is lost, or else raise UsageError."""
     if isinstance(value, _Word):
         value = value.as_kind(kind)
     origin, inner = get_origin(kind), get_args(kind)
@@ -194,7 +200,7 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
 
 
 def _convert_pair(value: Any, kind: Any, key: str) -> Any:
-    """A pair from a list of two, one number for both, or ``HEIGHTxWIDTH``."""
+    """Convert a list of two, one number for both, or ``HEIGHTxWIDTH`` to a pair."""
     if isinstance(value, str):
         value = [_Word(part) for part in value.lower().split("x")]
     elif not isinstance(value, list | tuple):

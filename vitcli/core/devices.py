@@ -1,4 +1,4 @@
-"""Names and variables by which a user chooses devices, read without importing torch."""
+"""Device names and environment variables that a user can set, read without importing torch."""
 
 import os
 
@@ -11,7 +11,7 @@ def parse_device(name: str) -> tuple[str, str]:
     """Split the name of a device into its kind and its index, which may be empty.
 
     Raises:
-        DeviceError: an unknown name, or a variable about devices that makes no sense.
+        DeviceError: an unknown name, or ``$VIT_BFLOAT16`` is neither yes nor no.
     """
     stated_bfloat16()
     kind, _, index = name.partition(":")
@@ -23,14 +23,14 @@ def parse_device(name: str) -> tuple[str, str]:
 
 
 def stated_bfloat16() -> bool | None:
-    """Read ``$VIT_BFLOAT16``, which overrides what torch knows of a CPU; None: it is not set.
+    """Read ``$VIT_BFLOAT16``, which overrides whether a CPU counts as having bfloat16; None: it is not set.
 
     Raises:
-        DeviceError: it is neither yes nor no.
+        DeviceError: the variable is neither yes nor no.
     """
     told = os.environ.get("VIT_BFLOAT16", "")
     if told not in {"", "yes", "no"}:
         raise DeviceError(
-            f"VIT_BFLOAT16 = {told!r} is neither yes nor no", hint="unset VIT_BFLOAT16 leaves it to torch"
+            f"VIT_BFLOAT16 = {told!r} is neither yes nor no", hint="unset VIT_BFLOAT16 to let torch decide"
         )
     return told == "yes" if told else None

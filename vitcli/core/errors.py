@@ -1,16 +1,16 @@
-"""Everything that a user can cause, as one small tree.
+"""Errors that a user can cause, as one small tree.
 
 VitError                what happened, what to do about it, exit code 1
 ├── UsageError          a wrong name, key or value in what the user typed
 ├── DataError           images, labels, splits, downloads
-├── ModelError          a configuration that is not a model, a checkpoint that cannot be read
-├── RunError            experiment directories
+├── ModelError          an impossible model configuration, a checkpoint that cannot be read
+├── RunError            run directories
 ├── DeviceError         a device that this machine lacks
 ├── TrainingError       training that cannot continue
-├── EndedElsewhere      another process of the same training is gone, or could not continue
+├── EndedElsewhere      another process of the same training has ended or failed
 └── Interrupted         Ctrl-C (exit code 130) or SIGTERM (143), after everything was saved
 
-They are raised where the fault is known and turned into a message once, in ``vitcli.cli.app.main``.
+They are raised where the error is found. Only ``vitcli.cli.app.main`` turns them into messages.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ from difflib import get_close_matches
 
 
 class VitError(Exception):
-    """A fault that the user can fix: ``message`` says what, ``hint`` what to type next."""
+    """An error that the user can fix: ``message`` says what is wrong, ``hint`` what to type next."""
 
     exit_code = 1
     usual_hint = ""
     rank = 0
-    """Of the processes that train together, the one that tells of it."""
+    """Rank of the process that shows the error, if several train together."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class ModelError(VitError):
 
 
 class RunError(VitError):
-    """An experiment directory that is missing, taken or broken."""
+    """A run directory that is missing, broken or already exists."""
 
     usual_hint = "`vit runs` lists the runs"
 
@@ -64,7 +64,7 @@ class TrainingError(VitError):
 
 
 class EndedElsewhere(VitError):
-    """Another of the processes that train together is gone, or could not do its part; the first one tells of it."""
+    """The end or failure of another process of the same training; the process with rank 0 shows the error."""
 
 
 class Interrupted(VitError):
@@ -76,11 +76,11 @@ class Interrupted(VitError):
 
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """The hint that follows an unknown name: the nearest known one, else ``otherwise``."""
+    """Return the hint for an unknown name: the nearest known name, or else ``otherwise``."""
     near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
-    """Examples in a message."""
+    """List the first ``most`` names for a message, followed by "..." if there are more."""
     return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

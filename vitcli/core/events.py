@@ -1,6 +1,6 @@
-"""Events: workflows report progress without printing by emitting them, and whoever calls listens.
+"""Events, by which workflows report progress without printing.
 
-A command line draws them, a test collects them, a notebook ignores them.
+The caller passes a listener: the command line prints events, tests collect them, notebooks may ignore them.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,28 +9,28 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
-    """Something decided for the user, which they may want to know."""
+    """A decision made for the user, who may want to know about it."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Warned:
-    """Something that probably is not what the user wants."""
+    """A warning: something that the user probably does not want."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut(Warned):
-    """Something that cannot be used and is skipped; a report of everything that is wrong has it, too."""
+    """A warning about data that cannot be used and are skipped; the report of ``--dry-run`` lists them too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskProgress:
-    """A counted piece of work: preparing images, evaluating, predicting.
+    """Progress of a counted task, such as preparing images, evaluating or predicting.
 
-    The first event of a task has ``done`` 0, the last has ``done == total``.
+    The first event of a task has ``done == 0``, the last has ``done == total``.
     """
 
     task: str
@@ -40,33 +40,33 @@ class TaskProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingStarted:
-    """Training is about to take its first step."""
+    """The start of training, before the first step."""
 
     epochs: int
     steps_per_epoch: int
     steps_done: int = 0
-    """Of all epochs, before a run was resumed."""
+    """Steps that a resumed run has already done, over all epochs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingProgress:
-    """Somewhere inside an epoch; ``loss`` and ``accuracy`` (0..1) are means over the epoch so far."""
+    """Progress within an epoch; ``loss`` and ``accuracy`` (0..1) are means over the epoch so far."""
 
     epoch: int
     step: int
-    """How many of the epoch's steps are done."""
+    """Number of finished steps of the epoch."""
     loss: float
     accuracy: float
     images_per_second: float
     step_loss: float
-    """Mean of the last step's batch."""
+    """Mean loss over the batch of the last step."""
     learning_rate: float
-    """Of the last step."""
+    """Learning rate of the last step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochRecord:
-    """One finished epoch, as it stands in ``metrics.json``; losses in nats, accuracies in 0..1."""
+    """The results of one epoch, as stored in ``metrics.json``; losses in nats, accuracies in 0..1."""
 
     epoch: int
     learning_rate: float
@@ -77,22 +77,25 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     data_share: float
-    """Share of the training time spent waiting for batches, 0..1."""
+    """Share of the training time that was spent waiting for batches, 0..1."""
     is_best: bool
     grad_norm: float | None = None
-    """Of the gradient of all weights before clipping, the mean over the epoch's steps; None: not known."""
+    """Norm of the gradient of all weights before clipping, mean over the epoch's steps; None: not known."""
     learning_rates: Mapping[str, float] = field(default_factory=dict)
-    """Of each kind of parameter, where they differ: with muon of the ``matrices`` of the blocks and of the ``rest``, and
-    of a ``head`` with a rate of its own; with layer decay, of the topmost layer. Empty: ``learning_rate`` is all."""
+    """Learning rate of each kind of parameter, if they differ: with muon, ``matrices`` of the blocks and the ``rest``;
+    a ``head`` with its own rate. With layer decay, the rate of the last layer. Empty: all use ``learning_rate``."""
     peak_memory: int = 0
-    """The most bytes in use, validation included: of a CUDA device's memory in this epoch; elsewhere of this
-    process's memory (resident set) since it began. 0: not known, as in runs of earlier versions."""
+    """Highest memory use in bytes, including validation: on CUDA, of the device in this epoch; otherwise, of this
+    process (resident set) since its start. 0: not known, as in runs of earlier versions."""
     plain_val_loss: float | None = None
-    """Where an average of the weights is judged as well (``optim.ema``, ``optim.swa_epochs``): the weights' own figures,
-    and below the average's; ``val_loss`` and ``val_accuracy`` are those of the weights that were kept."""
+    """Validation loss of the plain weights, if an average of them is scored too (``optim.ema``, ``optim.swa_epochs``);
+    ``val_loss`` and ``val_accuracy`` belong to the weights that are kept, plain or averaged."""
     plain_val_accuracy: float | None = None
+    """Validation accuracy of the plain weights, if an average is scored too."""
     average_val_loss: float | None = None
+    """Validation loss of the average."""
     average_val_accuracy: float | None = None
+    """Validation accuracy of the average."""
 
 
 Event = Note | Warned | TaskProgress | TrainingStarted | TrainingProgress | EpochRecord
@@ -100,4 +103,4 @@ Emit = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """The listener of those who do not listen."""
+    """Ignore an event: the listener for callers that need no progress."""

@@ -1,4 +1,4 @@
-"""Files from the web: resumed where they were cut, verified, and in place only when they are whole."""
+"""Downloads that resume after an interruption, are verified, and get their name only when they are complete."""
 
 import contextlib
 import hashlib
@@ -23,25 +23,25 @@ from vitcli.core.partial_file import PartialFile, Version
 _TIMEOUT = 20.0
 """Seconds without a byte before a connection counts as lost."""
 _ATTEMPTS = 5
-"""How often in a row a transfer may fail."""
+"""Number of failures in a row after which a download gives up."""
 _PROGRESS = 1 << 20
-"""Bytes after which the failures before them no longer count: a long transfer may be cut any number of times."""
+"""Bytes of progress that reset the count of failures: a long download may be interrupted any number of times."""
 _WAIT = 0.5
-"""Seconds before the first retry; each further one waits twice as long."""
+"""Seconds before the first retry; each further retry waits twice as long."""
 _LONGEST_WAIT = 60.0
-"""Seconds, whatever a server asks for."""
+"""Maximum seconds to wait, even if a server asks for more."""
 _WORTH_SAYING = 5.0
-"""Seconds of waiting that a user wants to know about."""
+"""Seconds of waiting from which on the user is told."""
 _CHUNK = 1 << 18
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""Answers that may be others a little later."""
+"""Status codes after which a retry may succeed."""
 _EXPIRED = frozenset({400, 401, 403, 410})
-"""Answers of a storage whose signed address is no longer good."""
+"""Status codes of a storage when its signed address has expired."""
 _NOT_SATISFIABLE = 416
 
 
 class Megabytes:
-    """Reports bytes as megabytes, and only when their number changes."""
+    """A progress reporter that turns bytes into megabytes, and reports only when their number changes."""
 
     def __init__(self, task: str, emit: Emit) -> None:
         self.task = f"{task} (MB)"
@@ -49,7 +49,7 @@ class Megabytes:
         self._last = (-1, -1)
 
     def __call__(self, done: int, total: int) -> None:
-        """``done`` of ``total`` bytes are here; 0 in total: not known."""
+        """Report that ``done`` of ``total`` bytes have arrived; total 0: not known, nothing is reported."""
         now = (-(-done // 10**6), -(-total // 10**6))
         if total and now != self._last:
             self._last = now
@@ -65,29 +65,29 @@ def fetch_file(
     renew: Callable[[], str] | None = None,
     emit: Emit = ignore,
 ) -> None:
-    """Fetch a file; what a broken transfer left beside it (``.part``) is continued, now or next time.
+    """Download a file; an interrupted download is resumed from the part that it left (``.part``), now or next time.
 
-    It is continued only if the file is still the one that was begun, as its ETag or its date tells; they are kept
+    It is resumed only if the file on the server has not changed, according to its ETag or date, which are stored
     beside the part (``.part.json``).
 
     Args:
-        url: http or https.
-        path: where it goes, once it is whole.
-        sha256: its hash, or the first digits of it; empty: only its length is checked.
-        room: what must fit on the disk, in lengths of the file; 2 where it is an archive that will be unpacked.
-        renew: gives a fresh address where the one in use has expired.
-        emit: told about the progress, in bytes.
+        url: the address, http or https.
+        path: the file to write once the download is complete.
+        sha256: the expected hash, or its first digits; empty: only the length is checked.
+        room: required room on the disk, as a multiple of the file size; 2 for an archive that will be unpacked.
+        renew: returns a new address when the current address has expired.
+        emit: receives the progress, in megabytes.
 
     Raises:
-        DataError: no network, an answer other than the file, a transfer that keeps breaking, another hash; no room on
-            the disk, or a folder that cannot be written.
+        DataError: no network, an answer other than the file, a download that keeps failing, a different hash; no room
+            on the disk, or a folder that cannot be written.
     """
     part = PartialFile(path)
     with writing_in(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     report = Megabytes(f"fetching {path.name}", emit)
     failures, is_renewed = 0, False
-    while not part.is_whole():  # it is where the process was killed between the last byte and the renaming
+    while not part.is_whole():  # whole already if a process was killed before the renaming
         before = part.size()
         failure = _attempt(url, part, room, report)
         if failure is None:
@@ -99,7 +99,7 @@ def fetch_file(
             url, is_renewed = renew(), True
             continue
         failures += 1
-        # Where there is no connection at all, that is said at once.
+        # Without any connection, fail at once.
         can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0
         if failures == _ATTEMPTS or not can_go_on:
             raise DataError(f"{_without_query(url)} {failure}", hint=failure.hint)
@@ -109,46 +109,46 @@ def fetch_file(
         part.discard()
         raise DataError(
             f"{_without_query(url)} has another hash than expected: {found[: len(sha256)]}, not {sha256}",
-            hint="nothing of it was kept; somebody may have changed it on the way",
+            hint="the download was deleted; the file may have been changed on the way",
         )
     with writing_in(path.parent):
         part.finish()
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """Compute the SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seconds_to_wait(failures: int, retry_after: str = "") -> float:
-    """Compute how long to wait after so many failures in a row: what the server asks for, else longer each time.
+    """Compute the seconds to wait after a failure: as long as the server asks, else twice as long each time.
 
     Args:
-        failures: 1 or more.
-        retry_after: the header of that name, seconds or a date; empty: there was none.
+        failures: number of failures in a row, 1 or more.
+        retry_after: the Retry-After header, seconds or a date; empty: the server sent none.
     """
     seconds = _WAIT * 2.0 ** (failures - 1)
     if retry_after.strip().isdecimal():
         seconds = float(retry_after)
     elif retry_after:
-        with contextlib.suppress(ValueError, TypeError):  # no date, or one without a time zone
+        with contextlib.suppress(ValueError, TypeError):  # not a date, or a date without a time zone
             seconds = (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds()
     return float(min(max(seconds, 0.0), _LONGEST_WAIT))
 
 
 class _TransferError(Exception):
-    """A transfer that did not get to its end; the text continues where the address stops."""
+    """A download that failed; the text is the end of a sentence that starts with the address."""
 
     def __init__(
         self, text: str, *, status: int = 0, headers: Message | Mapping[str, str] = MappingProxyType({})
     ) -> None:
         super().__init__(text)
         self.status = status
-        """Of the answer, where there was one; 0: the connection failed."""
+        """Status code of the answer; 0: the connection failed."""
         self.retry_after = headers.get("Retry-After", "")
         self.length = headers.get("Content-Range", "").removeprefix("bytes */")
-        """What the server says that the file has, where more was asked for."""
+        """Length of the file in bytes, which a server sends if the requested range starts after its end."""
         if status == http.client.NOT_FOUND:
             self.hint = "check the address"
         else:
@@ -164,14 +164,14 @@ def _attempt(url: str, part: PartialFile, room: float, report: Megabytes) -> _Tr
 
 
 def _transfer(url: str, part: PartialFile, room: float, report: Megabytes) -> None:
-    """One request, which adds to ``part``; a second one where the part turns out to be of another file."""
+    """Make one request and add the answer to ``part``; start again if the part belongs to another version."""
     done, recorded = part.size(), part.version()
     try:
         response = _request(url, done, recorded.validator)
     except _TransferError as refusal:
         if refusal.status != _NOT_SATISFIABLE or not done:
             raise
-        if done < recorded.total and refusal.length == str(done):  # fetching it again would end the same way
+        if done < recorded.total and refusal.length == str(done):  # a new download would fail in the same way
             part.discard()
             raise DataError(
                 f"{_without_query(url)} announces {recorded.total:,} bytes and has {done:,}", hint="try again later"
@@ -185,13 +185,13 @@ def _transfer(url: str, part: PartialFile, room: float, report: Megabytes) -> No
                 return
         if not done:
             raise _TransferError("sends a range that was not asked for")
-    with writing_in(part.path.parent):  # longer than the file, or of another one: begin again
+    with writing_in(part.path.parent):  # longer than the file, or of another version: start again
         part.discard()
     _transfer(url, part, room, report)
 
 
 def _receive(response: Any, part: PartialFile, start: int, version: Version, room: float, report: Megabytes) -> None:
-    """Write what comes behind the first ``start`` bytes, which are here."""
+    """Write the bytes of an answer after the first ``start`` bytes, which have arrived already."""
     done, total = start, version.total
     with writing_in(part.path.parent):
         require_room(int(total * room) - done, part.path.parent, part.target.name)
@@ -211,7 +211,7 @@ def _request(url: str, done: int, validator: str) -> Any:
     headers = {"User-Agent": "vitcli", "Accept-Encoding": "identity"}
     if done:
         headers["Range"] = f"bytes={done}-"
-        if validator and not validator.startswith("W/"):  # a weak ETag may not be asked with
+        if validator and not validator.startswith("W/"):  # If-Range does not allow a weak ETag
             headers["If-Range"] = validator
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the caller names the address
     try:
@@ -226,7 +226,7 @@ def _request(url: str, done: int, validator: str) -> Any:
 
 
 def _described(response: Any) -> tuple[int, Version]:
-    """Read from an answer where in the file it starts, and which file it is of."""
+    """Return the position in the file where an answer starts, and the version of the file."""
     headers = response.headers
     start, total = 0, int(headers.get("Content-Length") or 0)
     if response.status == http.client.PARTIAL_CONTENT:
@@ -237,7 +237,7 @@ def _described(response: Any) -> tuple[int, Version]:
 
 
 def _read(response: Any, most: int) -> bytes:
-    """Read what is there, so that nothing is lost with the connection; empty at the end."""
+    """Read the bytes that have arrived, so that none are lost if the connection breaks; empty at the end."""
     try:
         chunk: bytes = response.read1(most) if most else b""
     except (OSError, http.client.HTTPException) as error:
@@ -254,10 +254,10 @@ def _pause(failures: int, retry_after: str, name: str, emit: Emit) -> None:
 
 def _reason(error: object) -> str:
     if isinstance(error, TimeoutError):
-        return f"nothing came for {_TIMEOUT:g} s"
+        return f"no data arrived for {_TIMEOUT:g} s"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _without_query(url: str) -> str:
-    """An address as it may be shown: the query of a signed one is as good as a password."""
+    """Remove the query from an address before it is shown, because the query of a signed address is a secret."""
     return url.partition("?")[0]

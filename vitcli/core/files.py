@@ -1,4 +1,4 @@
-"""Write files so that no reader ever sees half of one."""
+"""Atomic writing of files: a reader never sees half a file."""
 
 import csv
 import errno
@@ -16,7 +16,7 @@ from typing import Any
 from vitcli.core.errors import DataError, UsageError, VitError
 
 _ABANDONED = 3600.0
-"""Seconds without a write after which a temporary file belongs to a process that was killed."""
+"""Seconds without a write after which a temporary file counts as left by a killed process."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
@@ -24,16 +24,16 @@ _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the block succeeds.
+    """Yield a temporary file beside ``path``, which replaces ``path`` when the block succeeds.
 
-    Where ``path`` is a link, the file that it leads to is replaced.
+    If ``path`` is a link, the file that it points to is replaced.
 
-    The data reaches the disk before the name does (fsync, then rename), so that a crash at any moment leaves the
-    old file or the new one. When the block fails the temporary file is removed.
+    The data is on the disk before the file gets its name (fsync, then rename), so that a crash at any moment leaves
+    the old file or the new one. If the block fails, the temporary file is removed.
 
     Raises:
-        UsageError: ``path`` is there, and is not a regular file.
-        OSError: the disk is full, or the folder cannot be written; it names ``path``, and no temporary file.
+        UsageError: ``path`` exists and is not a regular file.
+        OSError: the disk is full, or the folder cannot be written; the error names ``path``, not the temporary file.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
-        _sync(temporary, os.O_RDWR)  # Windows syncs only what may be written
+        _sync(temporary, os.O_RDWR)  # Windows syncs only files that are open for writing
         temporary.replace(path)
         if os.name == "posix":
             _sync(path.parent, os.O_RDONLY)
@@ -61,14 +61,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path, *, after: float = _ABANDONED) -> None:
-    """Remove the temporary files of ``replacing`` that killed processes left in a folder, however large they are.
+    """Remove the temporary files of ``replacing`` that killed processes left in a folder.
 
     Args:
-        folder: to look in.
-        after: seconds without a write; 0, where no other process can be writing.
+        folder: the folder to search.
+        after: seconds without a write after which a file is removed; 0 if no other process can be writing.
     """
     for path in folder.glob(".*-*.tmp*"):
-        with suppress(OSError):  # somebody else was quicker, or still has it open
+        with suppress(OSError):  # another process removed it first, or still has it open
             if time.time() - path.stat().st_mtime >= after:
                 path.unlink()
 
@@ -77,15 +77,15 @@ def remove_abandoned(folder: Path, *, after: float = _ABANDONED) -> None:
 def writing_in(
     folder: Path, *, fault: type[VitError] = DataError, what_then: str = f"or {_ELSEWHERE}"
 ) -> Iterator[None]:
-    """Turn what the disk refuses while the block writes into this folder into a message.
+    """Turn a disk error while the block writes into this folder into an error with a message.
 
     Args:
-        folder: that is written.
-        fault: what is raised.
-        what_then: to be done when the disk can be written again, or instead.
+        folder: the folder that is written.
+        fault: type of the error that is raised.
+        what_then: end of the hint: what to do after the disk is writable again, or instead.
 
     Raises:
-        DataError, or what ``fault`` is: the disk is full, or the folder cannot be written.
+        VitError: of the type ``fault``; the disk is full, or the folder cannot be written.
     """
     try:
         yield
@@ -99,7 +99,7 @@ def writing_in(
 
 
 def explained(error: OSError) -> VitError:
-    """Turn what the system refuses into a message that names the file or its folder, and says what to do about it."""
+    """Turn an OSError into an error whose message names the file or folder, and whose hint says what to do."""
     reason, file = error.strerror or str(error), error.filename
     elsewhere = "or name another folder: --output-dir is for runs, --data-dir for data sets"
     if error.errno in _FULL:
@@ -111,15 +111,15 @@ def explained(error: OSError) -> VitError:
 
 
 def require_room(needed: int, folder: Path, what: str) -> None:
-    """Refuse to begin what would not fit on the disk.
+    """Check that the disk has room for so many bytes.
 
     Args:
-        needed: bytes.
-        folder: where they would go; it is there.
-        what: what they are, the subject of the message.
+        needed: bytes to write.
+        folder: folder to write to; it must exist.
+        what: name of the data, the subject of the message.
 
     Raises:
-        DataError: fewer are free.
+        DataError: fewer bytes are free.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -136,12 +136,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically; NaN and infinity, which JSON lacks, are refused."""
+    """Write a JSON file atomically; NaN and infinity are refused because JSON does not have them."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table atomically: a column for every name of any row, ``a.b`` for what is nested; what a row lacks is empty."""
+    """Write a CSV file atomically, a column for each name in any row; nested names are ``a.b``, missing cells empty."""
     cells = [flat(row) for row in rows]
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(name for row in cells for name in row)), lineterminator="\n")
@@ -151,7 +151,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def flat(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """A row without what is nested: ``{"a": {"b": 1}}`` is ``{"a.b": 1}``."""
+    """Flatten a nested row: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
         cells |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
@@ -173,7 +173,7 @@ def _umask() -> int:
 
 
 def bytes_in_words(count: int) -> str:
-    """``512 bytes``, ``17 kB``, ``2.5 MB``, ``1.3 GB``."""
+    """Format a number of bytes: ``512 bytes``, ``17.0 kB``, ``2.5 MB``, ``1.3 GB``."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

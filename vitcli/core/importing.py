@@ -1,4 +1,4 @@
-"""Import large libraries in less time."""
+"""Faster import of large libraries."""
 
 import gc
 import sys
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Pause garbage collection while the block imports, and exempt what is alive from it afterwards.
+    """Pause garbage collection while the block imports, and exclude all live objects from it afterwards.
 
-    Modules stay; to look for garbage among them again and again takes a seventh of the time in which torch is imported.
+    Modules stay in memory, and searching them for garbage takes a seventh of the time in which torch is imported.
     """
     known, was_enabled = len(sys.modules), gc.isenabled()
     gc.disable()

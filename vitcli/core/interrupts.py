@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that the training loop asks, not as an exception in mid-step."""
+"""Stop requests by Ctrl-C and SIGTERM: a flag that the training loop checks, not an exception in mid-step."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ from typing import ClassVar
 from vitcli.core.errors import Interrupted
 
 _ONE_REQUEST_SECONDS = 1.0
-"""Launchers such as ``uv run`` may hand one signal on twice."""
+"""Later signals within this time count as the same request: launchers such as ``uv run`` may pass one on twice."""
 
 
 def _raise(error: Interrupted) -> None:
@@ -19,14 +19,14 @@ def _raise(error: Interrupted) -> None:
 
 
 class StopRequest:
-    """Set by the first signal; another one, a second later or more, ends the training at once.
+    """A flag that the first signal sets; a further signal, a second later or more, ends the training at once.
 
     Args:
-        hint: what to type after that.
+        hint: the hint of the error that ends the training, for example how to resume.
     """
 
     end: ClassVar[Callable[[Interrupted], None]] = staticmethod(_raise)
-    """How it ends at once."""
+    """The function that ends the training at once; the usual one raises the error."""
 
     def __init__(self, hint: str = "") -> None:
         self.hint = hint
@@ -37,7 +37,7 @@ class StopRequest:
         return self.signal is not None
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
-        """The signal handler."""
+        """Handle a signal."""
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._received = signal.Signals(number), now
@@ -45,7 +45,11 @@ class StopRequest:
             StopRequest.end(self.error("at once"))
 
     def error(self, where: str) -> Interrupted:
-        """The exception that ends the training."""
+        """Return the exception that ends the training.
+
+        Args:
+            where: the place where it stops, the end of the message.
+        """
         assert self.signal is not None
         how = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
         return Interrupted(f"stopped by {how} {where}", hint=self.hint, exit_code=128 + self.signal)
@@ -53,7 +57,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(hint: str = "") -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM while the block runs (in the main thread; elsewhere Python allows no handlers)."""
+    """Catch SIGINT and SIGTERM while the block runs, in the main thread only: Python allows no handlers elsewhere."""
     request = StopRequest(hint)
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -68,7 +72,7 @@ def stop_requests(hint: str = "") -> Iterator[StopRequest]:
 
 @contextmanager
 def ending_at_once_by(end: Callable[[Interrupted], None]) -> Iterator[None]:
-    """While the block runs, another signal calls ``end``, where it would raise: what unwinds waits for a slow disk."""
+    """Have a further signal call ``end`` while the block runs; an exception would wait for writes to a slow disk."""
     before, StopRequest.end = StopRequest.end, staticmethod(end)
     try:
         yield

@@ -1,6 +1,6 @@
-"""Measurements of this machine, remembered: one JSON file per question.
+"""Stored measurements of this machine, one JSON file per question.
 
-A measurement is noisy, and what is chosen by it must not change from run to run: it is made once.
+A measurement is noisy, but a choice that depends on it must not change from run to run. Therefore it is made once.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from vitcli.core.files import write_json
 def measured_once(
     question: Mapping[str, Any], measure: Callable[[], Mapping[str, float]], *, folder: Path
 ) -> Mapping[str, float]:
-    """The figures that are remembered for a question; else they are measured now, and remembered.
+    """Return the stored figures for a question, or else measure and store them.
 
-    Of several processes that measure at once, the first one's figures count. A file that is broken is measured again,
-    and a folder that cannot be written is not an error: then nothing is remembered.
+    If several processes measure at the same time, the figures that were stored first count. If a file is broken, the
+    measurement is repeated. A folder that cannot be written is not an error: then nothing is stored.
 
     Args:
-        question: what the figures depend on, machine included; JSON can say it.
-        measure: positive figures by name.
-        folder: where files are kept.
+        question: everything that the figures depend on, including the machine, as JSON values.
+        measure: returns positive figures by name.
+        folder: the folder of stored measurements.
     """
     asked = json.dumps(question, sort_keys=True)
     path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
@@ -41,7 +41,7 @@ def measured_once(
 
 
 def _remembered(path: Path, asked: str) -> Mapping[str, float] | None:
-    """None: nothing that makes sense, or the answer to another question."""
+    """Read the stored figures; None: the file is missing or broken, or belongs to another question."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

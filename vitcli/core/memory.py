@@ -1,4 +1,4 @@
-"""Recognise errors of libraries that mean a lack of memory, and explain them to the user."""
+"""Detection of out-of-memory errors of libraries, and messages for them."""
 
 import re
 
@@ -9,11 +9,11 @@ _WORDS = (
     *("can't allocate memory", "not enough memory", "out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "could not create a primitive"),
 )
-"""Of RuntimeErrors that mean it: those of the CPU's allocator here and on Windows, of MPS, of CUDA's libraries, of oneDNN."""
+"""Words in RuntimeErrors that mean out of memory: from the CPU allocator on Linux and Windows, MPS, CUDA and oneDNN."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means a lack of memory; torch's is a type on GPUs, elsewhere some words."""
+    """Tell whether an error means out of memory; torch has a type for it on GPUs, and only a message elsewhere."""
     if isinstance(error, MemoryError):
         return True
     has_words = type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in _WORDS)
@@ -21,7 +21,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException) -> VitError:
-    """A message in place of an error that says that memory did not suffice; most say for how much."""
+    """Turn an out-of-memory error into an error for the user, with the missing amount if the original names it."""
     found = re.search(r"allocate ([\d.]+) (\w+)", str(error))
     much = ""
     if found:
@@ -29,6 +29,6 @@ def out_of_memory(error: BaseException) -> VitError:
     elsewhere = "--device cpu, " if re.search("CUDA|MPS", str(error)) else ""
     return VitError(
         f"there is not enough memory{f' for {much} more' if much else ''}",
-        hint=f"{elsewhere}fewer or smaller images at once, a smaller model, or end what else takes memory;"
+        hint=f"{elsewhere}fewer or smaller images at once, a smaller model, or end other programs that use memory;"
         " VIT_DEBUG=1 shows where",
     )

@@ -1,4 +1,4 @@
-"""The architecture of one Vision Transformer, in figures."""
+"""The configuration of a model: the architecture of one Vision Transformer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from vitcli.core.preprocessing import Size, format_size
 
 
 def check(condition: bool, message: str, hint: str = "") -> None:  # noqa: FBT001 - reads as `assert` does
-    """Raise UsageError unless a value of a configuration is what it may be."""
+    """Raise UsageError with ``message`` and ``hint`` unless ``condition`` is true."""
     if not condition:
         raise UsageError(message, hint=hint)
 
 
 def check_shares(owner: object, *names: str) -> None:
-    """Raise UsageError unless these fields are in [0, 1)."""
+    """Raise UsageError unless the named fields of ``owner`` are in [0, 1)."""
     for name in names:
         value = getattr(owner, name)
         check(0 <= value < 1, f"{name} = {value} is not in [0, 1)")
@@ -23,15 +23,15 @@ def check_shares(owner: object, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """One Vision Transformer, whole; ``models.registry`` holds named ones."""
+    """The complete architecture of one Vision Transformer; ``models.registry`` holds named ones."""
 
     name: str = "custom"
-    """The registry entry it started from."""
+    """Name of the registry entry that the architecture is based on."""
     image_size: Size = (224, 224)
     patch_size: Size = (16, 16)
     in_channels: int = 3
     num_classes: int = 1000
-    """0: no head; the model answers with the pooled features."""
+    """Number of classes; 0: no head, and the model returns the pooled features."""
     width: int = 192
     """Features per token."""
     depth: int = 12
@@ -39,22 +39,22 @@ class ModelConfig:
     num_heads: int = 3
     mlp_width: int = 768
     patch_embedding: Literal["conv", "linear"] = "conv"
-    """How patch weights are laid out: a convolution (C, h, w), or a linear layer on unfolded pixels (h, w, C)."""
+    """Layout of the patch weights: a convolution (C, h, w), or a linear layer on unfolded pixels (h, w, C)."""
     patch_bias: bool = True
     class_token: bool = True
     distillation: Literal["none", "token", "head"] = "none"
-    """A second token like the class token (DeiT, Touvron et al. 2021); with ``head`` it has a classifier of its own,
-    and the two classifiers' logits are averaged."""
+    """Distillation token, a second token like the class token (DeiT, Touvron et al. 2021); with ``head`` it has its own
+    classifier, and the logits of both classifiers are averaged."""
     num_registers: int = 0
-    """Register tokens (Darcet et al. 2024) between these tokens and the patches; they have no positions."""
+    """Number of register tokens (Darcet et al. 2024), placed just before the patches; they have no positions."""
     positions: Literal["learned", "sincos"] = "learned"
-    """Position embedding of tokens and patches; ``sincos`` is fixed, 2-D, and zero for all but the patches."""
+    """Position embedding; ``sincos`` is fixed, 2-D, and zero for all tokens except the patches."""
     prefix_positions: bool = True
-    """Class and distillation token have positions too."""
+    """Give the class and distillation tokens positions too."""
     input_norm: bool = False
     """LayerNorm before the first block, as in CLIP."""
     pooling: Literal["class", "tokens", "patches"] = "class"
-    """What the head sees: the class token, the mean of all tokens, or the mean of the patches."""
+    """Input of the head: the class token, the mean of all tokens, or the mean of the patches."""
     block_norm: Literal["pre", "post"] = "pre"
     final_norm: Literal["tokens", "pooled", "none"] = "tokens"
     """LayerNorm before pooling, after it, or not at all."""
@@ -65,17 +65,17 @@ class ModelConfig:
     layer_scale: float = 0.0
     """Initial LayerScale (Touvron et al. 2021); 0: none."""
     drop_path: float = 0.0
-    """Stochastic depth (Huang et al. 2016) of the last block; earlier blocks get linearly less."""
+    """Stochastic depth (Huang et al. 2016): drop rate of the last block; it grows linearly from the first block."""
     dropout: float = 0.0
-    """Dropout after the embedding, after attention and in the MLP."""
+    """Dropout rate after the embedding, after attention and in the MLP."""
     attention_dropout: float = 0.0
     head_width: int = 0
     """Width of an MLP head's hidden layer; 0: a linear head."""
     head_dropout: float = 0.0
     init_std: float = 0.02
-    """Standard deviation of the normal distribution that weights start from."""
+    """Standard deviation of the normal distribution that initialises the weights."""
     patch_init_std: float = 0.02
-    """The same for the patch embedding; one over the square root of a patch's pixels suits sincos positions."""
+    """Standard deviation for the patch embedding; 1 / sqrt(pixels of a patch) suits sincos positions."""
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "width", "depth", "num_heads", "mlp_width"):
@@ -119,29 +119,29 @@ class ModelConfig:
 
     @property
     def num_named_tokens(self) -> int:
-        """Class and distillation token."""
+        """Number of class and distillation tokens."""
         return int(self.class_token) + int(self.distillation != "none")
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: class and distillation token, and registers."""
+        """Number of tokens before the patches: class token, distillation token and registers."""
         return self.num_named_tokens + self.num_registers
 
     @property
     def num_positions(self) -> int:
-        """Rows of the position embedding."""
+        """Number of rows of the position embedding."""
         return self.num_named_tokens * self.prefix_positions + self.grid[0] * self.grid[1]
 
 
 OF_THE_WEIGHTS = ""
-"""The model name that stands for the architecture of the weights that training starts from."""
+"""Model name that means: use the architecture of the weights that training starts from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChoice:
-    """A registry entry by name, and the fields of ModelConfig that differ from it.
+    """The name of a registry entry, and the fields of ModelConfig that differ from it.
 
-    What neither says comes from the data: image size, channels, classes.
+    Image size, channels and classes come from the data unless the entry or ``changes`` gives them.
     """
 
     name: str = "vit-nano-patch4"

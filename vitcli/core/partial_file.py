@@ -1,4 +1,4 @@
-"""The part of a file that has arrived while it is being fetched, and the version that it belongs to."""
+"""Partly downloaded files, and the version of the file that they belong to."""
 
 import json
 import os
@@ -10,21 +10,21 @@ from vitcli.core.files import write_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """The version of a file that a part belongs to."""
+    """The version of a file on a server."""
 
     validator: str = ""
-    """The ETag, else the date of the last change; empty: the server tells neither."""
+    """ETag, else date of the last change; empty: the server sends neither."""
     total: int = 0
-    """Bytes of the whole file; 0: unknown."""
+    """Size of the complete file in bytes; 0: not known."""
 
     def is_other_than(self, new: "Version") -> bool:
-        """Tell whether both are known and differ."""
+        """Tell whether the two versions differ in a validator or size that both have."""
         validators, totals = (self.validator, new.validator), (self.total, new.total)
         return any(all(pair) and pair[0] != pair[1] for pair in (validators, totals))
 
 
 class PartialFile:
-    """The bytes, in ``TARGET.part``, and whose they are, in ``TARGET.part.json``."""
+    """A partly downloaded file: its bytes in ``TARGET.part``, their version in ``TARGET.part.json``."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -32,11 +32,11 @@ class PartialFile:
         self._record = target.with_name(target.name + ".part.json")
 
     def size(self) -> int:
-        """Bytes that are here."""
+        """Return the number of bytes that have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self) -> Version:
-        """As recorded; a record that is broken or missing tells nothing."""
+        """Return the recorded version; an empty one if the record is broken or missing."""
         try:
             content = json.loads(self._record.read_text(encoding="utf-8"))
             return Version(validator=str(content["validator"]), total=int(content["total"]))
@@ -44,21 +44,21 @@ class PartialFile:
             return Version()
 
     def is_whole(self) -> bool:
-        """Tell whether all bytes that were announced are here."""
+        """Tell whether all announced bytes have arrived."""
         return 0 < self.size() == self.version().total
 
     def begin(self, version: Version) -> None:
-        """Record what will arrive, before the first byte of it does."""
+        """Record the version before its first byte arrives."""
         self.discard()
         write_json(self._record, asdict(version))
 
     def discard(self) -> None:
-        """Forget everything."""
+        """Delete the bytes and the record."""
         self.path.unlink(missing_ok=True)  # first: a record without a part does no harm
         self._record.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Give the file its name, once its bytes are on the disk."""
+        """Flush the bytes to the disk, then give the file its final name."""
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
         self.path.replace(self.target)

@@ -1,4 +1,4 @@
-"""The contract between image files and models: what happens to pixels on the way from one to the other."""
+"""The preprocessing that turns image files into model input."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,31 +9,32 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometry:
-    """The way in which an image of any size and mode becomes an array of one shape."""
+    """The geometric part of preprocessing: it turns an image of any size and mode into an array of one shape."""
 
     size: Size
     channels: Literal[1, 3]
     resize: Literal["crop", "squash"] = "crop"
     crop_fraction: float = 1.0
-    """With ``crop``: the share kept of the largest centred box that has the aspect ratio of ``size``."""
+    """With ``crop``: share that is kept of the largest centred box with the aspect ratio of ``size``."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """Antialiased, as in Pillow."""
+    """Interpolation, antialiased as in Pillow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """The way from an image file to the model's input: stored in every checkpoint, used by every command alike."""
+    """The complete preprocessing from image file to model input; stored in every checkpoint, used by every command."""
 
     geometry: Geometry
-    """From file to uint8 array."""
+    """The steps from the image file to a uint8 array."""
     image_size: Size
-    """What the model sees; larger than ``geometry.size`` where small images meet a large model."""
+    """Size of the model input; larger than ``geometry.size`` if small images are used with a large model."""
     mean: tuple[float, ...]
-    """Per channel, for pixels in 0..1."""
+    """Mean of each channel, for pixels in 0..1."""
     std: tuple[float, ...]
+    """Standard deviation of each channel, for pixels in 0..1."""
 
 
 def format_size(size: Size) -> str:
-    """``32`` for a square, else ``HEIGHTxWIDTH``: what ``--image-size`` takes."""
+    """Format a size as ``--image-size`` takes it: ``32`` for a square, else ``HEIGHTxWIDTH``."""
     height, width = size
     return str(height) if height == width else f"{height}x{width}"

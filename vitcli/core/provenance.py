@@ -1,4 +1,4 @@
-"""The origin of a run: the command, the code beside it, and what around it may change its result."""
+"""The origin of a run: its command, git state, and environment variables that may change its result."""
 
 import os
 import subprocess
@@ -10,11 +10,11 @@ _VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
     *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
 )
-"""What decides on devices, threads and the order of sums."""
+"""Environment variables that decide on devices, threads and the order of sums."""
 
 
 def command() -> list[str]:
-    """The words of this process's command; where its program lies is left out."""
+    """Return the words of this process's command, without the folder of the program."""
     program, *words = sys.argv or [""]
     is_module = Path(program).name == "__main__.py"
     called = ["python", "-m", Path(program).parent.name] if is_module else [Path(program).name]
@@ -22,19 +22,19 @@ def command() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment variables that matter and are set."""
+    """Return the relevant environment variables that are set."""
     return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of the working directory, and whether files that git knows differ from it; None: it is not a repository."""
+    """Return the commit of the working directory and whether tracked files differ from it; None: not a repository."""
     commit = _git("rev-parse", "HEAD") or None
     changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no") if commit else None
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
 
 
 def _git(*words: str) -> str | None:
-    """Ask git; None: it does not answer, or there is none."""
+    """Run git and return its output; None: git is missing, fails or takes too long."""
     try:
         answer = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
     except (OSError, ValueError, subprocess.TimeoutExpired):

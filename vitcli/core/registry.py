@@ -1,4 +1,4 @@
-"""Tables from name to entry, with the nearest name suggested, and entries that are imported when used."""
+"""Read-only tables of named entries, which suggest the nearest name for an unknown one; lazy import of objects."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -13,9 +13,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     """A read-only table of named entries of one kind.
 
     Args:
-        kind: what an entry is, for messages: "model", "data set" ...
-        entries: the table.
-        listing: the command that lists it.
+        kind: the kind of the entries, for messages: "model", "data set" ...
+        entries: the entries by name.
+        listing: the command that lists the entries.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, Entry], *, listing: str) -> None:
@@ -24,7 +24,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry; a name that is not there raises UsageError with the nearest one."""
+        """Return the entry of a name; an unknown name raises UsageError, which suggests the nearest name."""
         try:
             return self._entries[name]
         except KeyError:

@@ -1,10 +1,10 @@
-"""Experiment directories: ``Run`` is one of them, and this is the only file that knows what is where inside.
+"""Run directories: ``Run`` is one of them, and only this module knows the files inside.
 
 run.json        schema, versions, command, seed, git state, hardware, environment, status, times, resumptions
 config.json     every setting, the model in full, and the preprocessing
 metrics.json    one record per epoch, and the best one; metrics.csv, the records as a table
-checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; state.safetensors, from which training goes
-                on, and state-before.safetensors, the one before it
+checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; the training state for resuming,
+                state.safetensors, and the earlier one, state-before.safetensors
 evaluations/    attention/    figures/    exports/    cache/    tensorboard/    wandb/
 """
 
@@ -33,13 +33,16 @@ _FOLD = re.compile(r"fold-\d+")
 
 
 class Run:
-    """One experiment directory."""
+    """One run directory."""
 
     def __init__(self, path: Path) -> None:
         """Open an existing run; ``Run.create`` makes a new one.
 
+        Args:
+            path: the run directory.
+
         Raises:
-            RunError: there is no run at ``path``, or its ``run.json`` cannot be read.
+            RunError: ``path`` is not a run, or its ``run.json`` cannot be read.
         """
         self.path = path
         self._info_file = path / "run.json"
@@ -60,13 +63,13 @@ class Run:
 
         Args:
             path: the directory; it must not exist, unless ``overwrite`` is set and it holds a run.
-            seed: the seed of everything random.
-            versions: the libraries that matter, by name.
-            summary: what lists of runs show: data set, model, recipe.
+            seed: the seed of the run.
+            versions: versions of the main libraries, by name.
+            summary: facts for lists of runs, such as data set, model and recipe.
             overwrite: replace an earlier run.
 
         Raises:
-            RunError: the name is taken.
+            RunError: ``path`` exists and may not be replaced.
         """
         check_free(path, overwrite=overwrite)
         if path.exists():
@@ -90,41 +93,41 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the directory; of a fold, that of the run above it too."""
+        """The name of the directory; for a fold, preceded by the name of its cross-validation."""
         path = self.path.resolve()
         return f"{path.parent.name}/{path.name}" if _FOLD.fullmatch(path.name) else path.name
 
     @property
     def status(self) -> Status:
-        """running, finished, interrupted or failed."""
+        """The status of the run: running, finished, interrupted or failed."""
         status: Status = self.info["status"]
         return status
 
     @property
     def best_checkpoint(self) -> Path:
-        """The weights of the epoch with the best validation accuracy."""
+        """The checkpoint file of the epoch with the best validation accuracy."""
         return self.checkpoint("best")
 
     def checkpoint(self, which: str | int) -> Path:
-        """The file of the checkpoint ``best``, ``last`` or of an epoch (counted from 1)."""
+        """Return the file of the checkpoint ``best``, ``last`` or of an epoch (counted from 1)."""
         stem = which if isinstance(which, str) else f"epoch-{which:04d}"
         return self.path / "checkpoints" / f"{stem}.safetensors"
 
     @property
     def states(self) -> tuple[Path, Path]:
-        """The files of the training state and of the one before it."""
+        """The files of the newest training state and of the one before it."""
         return self.checkpoint("state"), self.checkpoint("state-before")
 
     def figure(self, name: str) -> Path:
-        """The file of a figure."""
+        """Return the file of a figure."""
         return figure_file(self.path, name)
 
     def evaluation(self, name: str) -> Path:
-        """The file of an evaluation's numbers."""
+        """Return the file of an evaluation's results."""
         return evaluation_file(self.path, name)
 
     def cache(self, name: str) -> Path:
-        """A file of what could be computed again."""
+        """Return a cache file, for values that can be computed again."""
         return self.path / "cache" / f"{name}.safetensors"
 
     @property
@@ -144,17 +147,17 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The content that ``save_config`` stored."""
+        """The settings that ``save_config`` stored."""
         return self._read("config.json")
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The content that ``save_metrics`` stored last; empty before the first epoch ended."""
+        """The metrics that ``save_metrics`` stored; empty before the end of the first epoch."""
         return self._read("metrics.json") if (self.path / "metrics.json").exists() else {}
 
     @property
     def test_accuracy(self) -> float | None:
-        """The accuracy that ``vit eval`` stored for the test split, 0..1; None before."""
+        """The accuracy that ``vit eval`` stored for the test split, 0..1; None: not evaluated yet."""
         stored = self.evaluation("test")
         if not stored.exists():
             return None
@@ -169,31 +172,31 @@ class Run:
 
     @property
     def split(self) -> dict[str, Any] | None:
-        """The content that ``save_split`` stored; None for runs that are older than it."""
+        """The held-out images that ``save_split`` stored; None for older runs, which have no such file."""
         return self._read("split.json") if (self.path / "split.json").exists() else None
 
     def save_split(self, split: Mapping[str, Any]) -> None:
-        """Store which images were held out."""
+        """Store the list of held-out images."""
         write_json(self.path / "split.json", {"schema": SCHEMA, **split})
 
     def note(self, **facts: Any) -> None:
-        """Store more about the run in its ``run.json``."""
+        """Add facts about the run to its ``run.json``."""
         self.info |= facts
         write_json(self._info_file, self.info)
 
     def reopen(self) -> None:
-        """Mark a run that ended, or was killed, as running again."""
+        """Mark an ended or killed run as running again."""
         self.note(status="running", ended=None, resumed=[*self.info.get("resumed", ()), _now()])
 
     def save_metrics(self, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Store the record of every epoch so far, and the best of them."""
+        """Store the records of all epochs so far, and the best of them."""
         best = next((record for record in reversed(epochs) if record["is_best"]), None)
         write_json(self.path / "metrics.json", {"schema": SCHEMA, "best": best, "epochs": list(epochs)})
         write_csv(self.path / "metrics.csv", epochs)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Mark the run with how the block ended: finished, interrupted or failed."""
+        """Set the run's status when the block ends: finished, interrupted or failed."""
         status: Status = "failed"
         try:
             yield
@@ -202,25 +205,25 @@ class Run:
             status = "interrupted"
             raise
         finally:
-            with nullcontext() if status == "finished" else suppress(OSError):  # a full disk is the fault to tell of
+            with nullcontext() if status == "finished" else suppress(OSError):  # if the disk is full, report that error
                 self.note(status=status, ended=_now())
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"run {self.name} has no {name}: it ended before it was written") from None
+            raise RunError(f"run {self.name} has no {name}: the run ended before the file was written") from None
         except ValueError as error:
             raise RunError(f"{self.path / name} is broken: {error}") from None
         return content
 
 
 def check_free(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse a run directory that exists already, so that nothing is lost by accident."""
+    """Refuse a run directory that already exists, so that nothing is overwritten by accident."""
     if not path.exists() and not path.is_symlink():
         return
     if path.is_dir() and set(path.iterdir()) <= set(path.glob(".run-*.tmp.json")):
-        return  # what made it was killed before it was a run
+        return  # the process that made it was killed before it wrote run.json
     if not (path / "run.json").is_file():
         raise RunError(f"{path} exists and is not a run", hint="choose another name: --name NAME")
     if not overwrite:
@@ -228,46 +231,46 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
 
 
 def check_no_run(path: Path) -> None:
-    """Refuse to put folds into the folder of a run that is none of theirs."""
+    """Refuse a folder for folds that is itself a run."""
     if (path / "run.json").exists():
-        raise RunError(f"{path} is a run, and no place for folds", hint="choose another name: --name NAME")
+        raise RunError(f"{path} is a run, so it cannot hold folds", hint="choose another name: --name NAME")
 
 
 def free_cross_validation(output_dir: Path, stem: str, fold: int) -> str:
-    """The name of the newest cross-validation of that stem that lacks this fold; empty: there is none."""
+    """Return the name of the newest cross-validation with this stem if it lacks this fold; empty: there is none."""
     names = [path.name for path in output_dir.glob(f"{glob.escape(stem)}-*") if folds_of(path)]
     newest = max(names, default="")
     return newest if newest and not (output_dir / newest / f"fold-{fold}").exists() else ""
 
 
 def folds_of(path: Path) -> list[Run]:
-    """The runs of a cross-validation, by number; none where ``path`` is something else."""
+    """Return the runs of a cross-validation, by number; empty if ``path`` is not a cross-validation."""
     folds = [info.parent for info in path.glob("fold-*/run.json") if _FOLD.fullmatch(info.parent.name)]
     return [Run(fold) for fold in sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold-")))]
 
 
 def folds_with(run: Run) -> list[Run]:
-    """All runs of the cross-validation that a run is a fold of; none for other runs."""
+    """Return all runs of the cross-validation that a fold belongs to; empty if ``run`` is not a fold."""
     return folds_of(run.path.parent) if _FOLD.fullmatch(run.path.name) else []
 
 
 def figure_file(folder: Path, name: str) -> Path:
-    """The file of a figure of a run, or of a cross-validation."""
+    """Return the file of a figure of a run or a cross-validation."""
     return folder / "figures" / f"{name}.png"
 
 
 def evaluation_file(folder: Path, name: str) -> Path:
-    """The file of an evaluation's numbers, of a run or of a cross-validation."""
+    """Return the file of an evaluation's results, for a run or a cross-validation."""
     return folder / "evaluations" / f"{name}.json"
 
 
 def slug(name: str) -> str:
-    """A data set's name as part of a folder's name."""
+    """Turn the name of a data set into a part of a folder name."""
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"
 
 
 def next_name(output_dir: Path, stem: str) -> str:
-    """``STEM-001``, or the number after the highest that is taken."""
+    """Return ``STEM-001``, or the name with the next number after the highest existing one."""
     taken = [
         int(match[1])
         for path in (output_dir.iterdir() if output_dir.is_dir() else ())
@@ -277,7 +280,7 @@ def next_name(output_dir: Path, stem: str) -> str:
 
 
 def all_runs(output_dir: Path) -> list[Run]:
-    """Every readable run in a directory, the newest first."""
+    """Return every readable run in a directory, the newest first."""
     if not output_dir.is_dir():
         return []
     runs = []
@@ -290,7 +293,11 @@ def all_runs(output_dir: Path) -> list[Run]:
 
 
 def newest_finished(output_dir: Path) -> Run:
-    """The finished run that ended last."""
+    """Return the finished run that ended last.
+
+    Raises:
+        RunError: there is none.
+    """
     finished = [run for run in all_runs(output_dir) if run.status == "finished"]
     if not finished:
         raise RunError(f"no finished run in {output_dir}", hint="`vit train` makes one; --model takes any checkpoint")
@@ -298,7 +305,7 @@ def newest_finished(output_dir: Path) -> Run:
 
 
 def find_run(name: str, output_dir: Path) -> Run:
-    """A run by its name in ``output_dir`` or by its path."""
+    """Find a run by its name in ``output_dir`` or by its path."""
     for path in (output_dir / name, Path(name)):
         if (path / "run.json").is_file():
             return Run(path)
@@ -307,7 +314,7 @@ def find_run(name: str, output_dir: Path) -> Run:
 
 
 def run_of_checkpoint(path: Path) -> Run | None:
-    """The run that a checkpoint file belongs to, if it lies inside one."""
+    """Return the run that a checkpoint file lies in; None: it is outside of runs."""
     folder = path.resolve().parent.parent
     return Run(folder) if (folder / "run.json").is_file() else None
 

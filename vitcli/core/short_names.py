@@ -1,4 +1,4 @@
-"""Names that are too long for their place."""
+"""Short forms of names that are too long for their place in a picture or table."""
 
 import re
 from collections.abc import Sequence
@@ -8,10 +8,14 @@ _WORD = re.compile(r"[\s_/-]+")
 
 
 def distinct(names: Sequence[str], width: int) -> list[str]:
-    """Names in at most so many characters, 8 or more, of which no two are alike that were not so before.
+    """Shorten names to at most ``width`` characters, so that different names stay different.
 
-    Where one is too long, words with which all begin or end are dropped, as "Cassava" in "Cassava Healthy"; what still is
-    too long loses its middle, and gets its number where that makes two of them alike.
+    If a name is too long, the words that all names begin or end with are dropped, for example "Cassava" in "Cassava
+    Healthy". Names that are still too long lose their middle. If two names become equal, all get their numbers.
+
+    Args:
+        names: the names.
+        width: maximum number of characters, 8 or more.
     """
     names = [" ".join(name.split()) for name in names]
     for without in (_without_shared_start, _without_shared_end):
@@ -24,7 +28,7 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
 
 
 def _without_shared_start(names: list[str]) -> list[str]:
-    """The names behind the words with which all of them begin; as they are where nothing of one would be left."""
+    """Drop the words that all names begin with; change nothing if one name would become empty."""
     alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     shared = "".join(letters[0] for letters in alike)
     ends = [match.end() for match in _WORD.finditer(shared)]
@@ -37,7 +41,7 @@ def _without_shared_end(names: list[str]) -> list[str]:
 
 
 def _cut(name: str, width: int) -> str:
-    """Its beginning and its end."""
+    """Shorten a name to its beginning and its end, with "…" between them."""
     if len(name) <= width:
         return name
     tail = (width - 1) // 2

@@ -1,4 +1,4 @@
-"""Zip archives of strangers, unpacked whole or not at all."""
+"""Safe unpacking of untrusted zip archives: completely, or not at all."""
 
 import lzma
 import os
@@ -18,35 +18,35 @@ from vitcli.core.files import require_room, writing_in
 
 _CHUNK = 1 << 18
 _LARGEST_RATIO = 200
-"""Bytes unpacked for one of the archive: photos have 1, tables 10; what has more is a bomb."""
+"""Unpacked bytes per byte of the archive that are allowed: photos have 1, tables 10, zip bombs far more."""
 _HARMLESS = 100 * 10**6
-"""Bytes unpacked that are not a bomb, whatever the ratio."""
+"""Unpacked bytes that are always allowed, whatever the ratio."""
 _ENCRYPTED = 0x1
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class ArchiveError(DataError):
-    """An archive that is damaged, or that must not be unpacked: another copy of it may be better, another try not."""
+    """An archive that is damaged or unsafe to unpack. Another copy may work; the same file never will."""
 
-    usual_hint = "nothing of it was unpacked; tell whoever made it"
+    usual_hint = "nothing was unpacked; tell the author of the archive"
 
 
 def unpack(archive: Path, folder: Path, *, keep: Callable[[str], bool] = lambda _: True, emit: Emit = ignore) -> None:
-    """Unpack a zip archive into a new folder, which appears when everything is in it, and not before.
+    """Unpack a zip archive into a new folder, which appears only when it is complete.
 
-    What a process that was killed left behind is removed at the next start. Only one process at a time may unpack
-    into a folder. Symbolic links, devices and the like are passed over. Names that differ only in case are for the
-    file system to tell apart; where it cannot, the archive is refused.
+    Files that a killed process left behind are removed at the next start. Only one process at a time may unpack
+    into a folder. Symbolic links, devices and the like are skipped. An archive with names that differ only in case is
+    refused if the file system cannot tell them apart.
 
     Args:
-        archive: the zip file; it stays where it is.
-        folder: where its content goes; it must not be there, or be empty.
-        keep: tells from a member's path, with slashes, whether it is wanted.
-        emit: told about the progress, in bytes, and warned about what is passed over.
+        archive: the zip file; it is not changed.
+        folder: the new folder; it must not exist, or must be empty.
+        keep: tells from a member's path, with slashes, whether to unpack the member.
+        emit: receives the progress, in megabytes, and warnings about skipped members.
 
     Raises:
-        ArchiveError: it is damaged, encrypted or no zip file; it has a name that leads out of the folder, or twice the
-            same; it unpacks to far more than its size; or nothing in it is wanted.
+        ArchiveError: the archive is damaged, encrypted or not a zip file; it has a name that leads out of the folder,
+            or the same name twice; it unpacks to far more than its size; or it has no member to unpack.
         DataError: no room on the disk, or a folder that cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.unpacking")
@@ -67,7 +67,7 @@ def unpack(archive: Path, folder: Path, *, keep: Callable[[str], bool] = lambda 
                 _write(opened, members, temporary, Megabytes(f"unpacking {archive.name}", emit))
                 _sync_everything()
                 if folder.exists():
-                    folder.rmdir()  # an empty one, over which Windows would not rename
+                    folder.rmdir()  # it is empty; Windows does not rename over an existing folder
                 temporary.rename(folder)
         finally:
             if temporary.exists():
@@ -75,7 +75,7 @@ def unpack(archive: Path, folder: Path, *, keep: Callable[[str], bool] = lambda 
 
 
 def _members(opened: zipfile.ZipFile, keep: Callable[[str], bool], emit: Emit) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """The files that are wanted, by their paths."""
+    """List the members to unpack, by path; refuse unsafe ones."""
     members: dict[PurePosixPath, zipfile.ZipInfo] = {}
     odd = []
     for info in opened.infolist():
@@ -95,15 +95,15 @@ def _members(opened: zipfile.ZipFile, keep: Callable[[str], bool], emit: Emit) -
         if path in folders:
             raise ArchiveError(f"{opened.filename} has {str(path)!r} as a file and as a folder")
     if odd:
-        emit(Warned(text=f"{len(odd)} links or devices in {opened.filename} are passed over, the first is {odd[0]!r}"))
+        emit(Warned(text=f"{len(odd)} links or devices in {opened.filename} are skipped, the first is {odd[0]!r}"))
     if not members:
-        raise ArchiveError(f"{opened.filename} has no file that is wanted", hint="look into it with `unzip -l`")
+        raise ArchiveError(f"{opened.filename} has none of the expected files", hint="`unzip -l` lists its files")
     return members
 
 
 def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
-    """Return the path of a member below the folder."""
-    name = info.orig_filename  # as it stands in the archive, before zipfile mends it
+    """Return the path of a member relative to the folder; refuse a path that leads out of it."""
+    name = info.orig_filename  # the name in the archive, before zipfile changes it
     path = PurePosixPath(name)
     if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or not path.parts or _DRIVE.match(name):
         raise ArchiveError(f"the archive has a name that could lead out of its folder: {name!r}")
@@ -111,7 +111,7 @@ def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _check_size(declared: int, archive: Path, folder: Path) -> None:
-    """Refuse bombs, and what does not fit on the disk; ``declared`` is in bytes."""
+    """Refuse zip bombs and archives that do not fit on the disk; ``declared`` is the unpacked size in bytes."""
     size = archive.stat().st_size
     if declared > max(_HARMLESS, _LARGEST_RATIO * size):
         raise ArchiveError(f"{archive} has {size / 1e6:.3g} MB and would unpack to {declared / 1e6:,.0f} MB")
@@ -121,7 +121,7 @@ def _check_size(declared: int, archive: Path, folder: Path) -> None:
 def _write(
     opened: zipfile.ZipFile, members: dict[PurePosixPath, zipfile.ZipInfo], folder: Path, report: Megabytes
 ) -> None:
-    """Write members below an empty folder; what they hold is checked against what they declare."""
+    """Write members into an empty folder, and check that each has the size that the archive declares."""
     done, total = 0, sum(member.file_size for member in members.values())
     report(0, total)
     for path, member in members.items():
@@ -131,7 +131,7 @@ def _write(
         try:
             file = target.open("xb")
         except FileExistsError:
-            raise ArchiveError(f"{opened.filename} has two names that this disk takes for one: {str(path)!r}") from None
+            raise ArchiveError(f"{opened.filename} has two names that are equal on this disk: {str(path)!r}") from None
         with file:
             for chunk in _content(opened, member):
                 written += len(chunk)
@@ -140,12 +140,12 @@ def _write(
                 file.write(chunk)
                 report(done + written, total)
         if written != member.file_size:
-            raise ArchiveError(f"{opened.filename}: {str(path)!r} is not of the {member.file_size:,} bytes it declares")
+            raise ArchiveError(f"{opened.filename}: {str(path)!r} is not {member.file_size:,} bytes long, as declared")
         done += written
 
 
 def _content(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes of a member, in pieces; the last piece is followed by the check of its CRC."""
+    """Read the bytes of a member in chunks; its CRC is checked after the last chunk."""
     assert opened.filename
     archive = Path(opened.filename)
     with _reading(archive):
@@ -161,20 +161,20 @@ def _content(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Turn what goes wrong while an archive is read into a message."""
+    """Turn exceptions while an archive is read into errors with a message."""
     try:
         yield
     except NotImplementedError as error:
         raise ArchiveError(f"{archive} is packed in a way that Python does not know: {error}") from error
     except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, ValueError, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # bz2 raises those without a number
+        if isinstance(error, OSError) and error.errno:  # bz2 raises OSErrors without a number
             raise DataError(f"{archive} cannot be read: {error.strerror}") from error
         raise ArchiveError(
-            f"{archive} is damaged, or no zip archive: {error}", hint="remove it, then try again"
+            f"{archive} is damaged, or not a zip archive: {error}", hint="remove it, then try again"
         ) from error
 
 
 def _sync_everything() -> None:
-    """Bring the files to the disk before their folder gets its name: at once, because one by one takes hours."""
+    """Flush all files to the disk before the folder gets its name; together, because one by one takes hours."""
     if hasattr(os, "sync"):
         os.sync()

@@ -1,3 +1,3 @@
-"""The version, at the bottom of the house, so that every room can name it."""
+"""The version of the package, in ``core`` so that every module can import it."""
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""Data sets: names and folders become batches on the device."""
+"""Data sets, from names and folders to batches on the device."""

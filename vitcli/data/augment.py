@@ -20,10 +20,11 @@ from vitcli.data.threaded import Change, Positions, change_threaded, to_device
 
 
 class TrainTransform:
-    """uint8 images to augmented model input; MixUp and CutMix, which change labels too, belong to the engine.
+    """The transform from uint8 images to augmented model input, without MixUp and CutMix.
 
-    The order is torchvision's and timm's: where (crops, flips, turns), what (a policy, colours), numbers (normalising),
-    and erasing last. Pixels are uint8 up to the colours.
+    MixUp and CutMix also change labels, so they belong to the engine. The order is that of torchvision and timm: crops,
+    flips and turns, then a policy and colours, then normalisation, and erasing last. Pixels are uint8 until the colours
+    change.
     """
 
     def __init__(self, config: AugmentConfig, to_input: InputTransform) -> None:
@@ -31,7 +32,10 @@ class TrainTransform:
         self.to_input = to_input
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
-        """(B, C, h, w) uint8 -> (B, C, H, W) float32; of a share of a batch, as when the whole batch is changed."""
+        """Augment a batch, (B, C, h, w) uint8 -> (B, C, H, W) float32.
+
+        The images of a share are changed in the same way as in the whole batch.
+        """
         size: Size = (images.shape[2], images.shape[3])
         change = self._drawn(share.batch if share else len(images), size, generator)
         if share:
@@ -40,7 +44,7 @@ class TrainTransform:
         return random_erase(inputs, self.config.erase, generator, share) if self.config.erase else inputs
 
     def _drawn(self, batch: int, size: Size, generator: torch.Generator) -> Change:
-        """All that happens to so many images of this size but erasing."""
+        """Draw all changes except erasing for ``batch`` images of this size."""
         config, to_input = self.config, self.to_input
         changes = []
         if config.crop_padding:
@@ -64,12 +68,12 @@ class TrainTransform:
 
 
 def _of_share(share: Share, change: Change) -> Change:
-    """Select, of what was drawn for a whole batch, the draws for the images of a share."""
+    """Restrict a change that was drawn for a whole batch to the images of a share."""
     return lambda images, positions: change(images, share.members[positions])
 
 
 def random_crop(batch: int, padding: int, generator: torch.Generator) -> Change:
-    """Pad with zeros and cut out the original size at a random place, per image."""
+    """Draw random crops: pad each image with zeros, and cut out the original size at a random place."""
     top, left = torch.randint(2 * padding + 1, (2, batch), generator=generator)
 
     def change(images: Tensor, positions: Positions) -> Tensor:
@@ -82,6 +86,6 @@ def random_crop(batch: int, padding: int, generator: torch.Generator) -> Change:
 
 
 def random_flip(batch: int, probability: float, axis: int, generator: torch.Generator) -> Change:
-    """Mirror each image along an axis with the given probability."""
+    """Draw random flips: mirror each image along an axis with the given probability."""
     chosen = torch.rand(batch, generator=generator)[:, None, None, None] < probability
     return lambda images, positions: torch.where(to_device(chosen[positions], images.device), images.flip(axis), images)

@@ -1,7 +1,7 @@
 """Prepared images: uint8 pixels and labels of one split in one memory-mapped ``.safetensors`` file.
 
-The images are written one after the other, so that a split larger than memory can be prepared, and the labels when it
-is known which images could be decoded; any safetensors reader opens the file.
+The images are written one after the other, so that a split larger than memory can be prepared. The labels are written
+when it is known which images could be decoded. Any safetensors reader opens the file.
 Layout of the format: 8 bytes header length, JSON header, tensors.
 """
 
@@ -26,53 +26,53 @@ from vitcli.core.files import replacing
 from vitcli.data.raw import Labels
 
 _IN_MEMORY = 2**30
-"""Splits up to this many bytes are read into memory; larger ones stay mapped."""
+"""Splits up to this many bytes are read into memory; larger ones stay memory-mapped."""
 _STATISTICS_SAMPLE = 10_000
 _STATISTICS_PIXELS = 3 * 10**8
 _STATISTICS_CHUNK = 64
 _CONSTANT = 1e-6
-"""Deviations up to this are rounding."""
+"""Standard deviations up to this value are rounding errors."""
 
 
 class Images(Protocol):
-    """uint8 images, (N, C, H, W): a tensor, or what decodes them when they are asked for."""
+    """uint8 images, (N, C, H, W): a tensor, or an object that decodes them on access."""
 
     shape: torch.Size
 
     @property
     def device(self) -> torch.device:
-        """The device that they are on."""
+        """The device of the images."""
         ...
 
     def __getitem__(self, indices: Tensor, /) -> Tensor:
-        """(B,) -> (B, C, H, W)."""
+        """Return the images at these indices: (B,) -> (B, C, H, W)."""
         ...
 
     def numel(self) -> int:
-        """Their bytes."""
+        """Return the size of all images in bytes."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedSplit:
-    """Images of one shape, and their labels, int64 (N,); a negative one belongs to an image that cannot be read."""
+    """Images of one shape, and their labels, int64 (N,); a negative label marks an image that cannot be read."""
 
     images: Images
     labels: Tensor
 
     def take(self, members: NDArray[np.int64]) -> "PreparedSplit":
-        """Some of the images, in the order given."""
+        """Return some of the images, in the given order."""
         chosen = torch.from_numpy(members)
         return PreparedSplit(images=self.images[chosen], labels=self.labels[chosen])
 
     def as_array(self) -> NDArray[np.uint8]:
-        """The pixels, (N, C, H, W), where they are at hand."""
+        """Return the pixels, (N, C, H, W), of images that are a tensor."""
         assert isinstance(self.images, Tensor)
         pixels: NDArray[np.uint8] = self.images.numpy()
         return pixels
 
     def readable(self, members: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Indices of the images that could be read, of all or of some."""
+        """Return the indices of the images that could be read, among all or among ``members``."""
         chosen: NDArray[np.int64] = np.arange(len(self.labels)) if members is None else members
         return chosen[self.labels.numpy()[chosen] >= 0]
 
@@ -82,8 +82,8 @@ def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels,
 
     Args:
         path: the file.
-        images: chunks of images, each (n, C, H, W), as many in all as there are labels.
-        labels: int64, (N,); looked at when the last image has been written.
+        images: chunks of images, each (n, C, H, W), with as many images in total as there are labels.
+        labels: int64, (N,); read after the last image has been written.
         image_shape: C, H, W.
     """
     pixels = len(labels) * int(np.prod(image_shape))
@@ -112,7 +112,7 @@ def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels,
 
 
 def read_split(path: Path, *, in_memory: bool | None = None) -> PreparedSplit:
-    """Open a split: in memory when it is small, else memory-mapped; or as asked for.
+    """Open a prepared split: in memory if it is small, otherwise memory-mapped, unless ``in_memory`` says which.
 
     Raises:
         DataError: the file is damaged.
@@ -128,14 +128,16 @@ def read_split(path: Path, *, in_memory: bool | None = None) -> PreparedSplit:
 
 
 def channel_statistics(images: Images, members: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for pixels in 0..1, of at most 10,000 images evenly spread, fewer if large.
+    """Compute the mean and standard deviation per channel, for pixels in 0..1.
+
+    They are computed from at most 10,000 evenly spaced images, and from fewer if the images are large.
 
     Args:
         images: uint8, (N, C, H, W).
-        members: indices of the images that count.
+        members: indices of the images to use.
 
     Returns:
-        Two tuples of C numbers; a constant channel has the deviation 1.
+        Two tuples of C numbers; the deviation of a constant channel is 1.
     """
     sample_size = min(_STATISTICS_SAMPLE, max(_STATISTICS_PIXELS * images.shape[0] // images.numel(), 1))
     every = math.ceil(len(members) / sample_size)

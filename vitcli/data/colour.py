@@ -1,4 +1,4 @@
-"""Random changes of colours for a whole batch at once.
+"""Random colour changes for a whole batch at once.
 
 Shapes: B images, C channels, H x W pixels. Random numbers are drawn on the CPU from the given generator.
 """
@@ -16,28 +16,29 @@ _LUMA = (0.299, 0.587, 0.114)
 _STRENGTHS = ("brightness", "contrast", "saturation", "hue")
 
 ColourChange = Callable[[Tensor, Positions], tuple[Tensor, Tensor, Tensor]]
-"""Like ``threaded.Change``: from pixels in 0..255, (b, C, H, W), to float32 values of that shape, gain and offset.
+"""A colour change: from pixels in 0..255, (b, C, H, W), to float32 values of that shape, a gain and an offset.
 
-Pixels are gain * values + offset, both (b, 1, 1, 1). Brightness and contrast are linear but for the limits of a pixel,
-and saturation and hue do not mind a gain and an offset. So values are only ever limited, to where their pixels are in
-0..255, and normalising, which is linear as well, applies what has come together.
+It is called like ``threaded.Change``. The changed pixels are gain * values + offset; gain and offset are (b, 1, 1, 1).
+Brightness and contrast are linear except for the limits of a pixel, and saturation and hue do not depend on gain and
+offset. So values are only clipped, to keep their pixels in 0..255. The total gain and offset are applied by
+normalisation, which is linear as well.
 """
 
 
 def changes_colours(config: AugmentConfig) -> bool:
-    """Tell whether anything in a configuration changes colours."""
+    """Tell whether a configuration changes colours."""
     return config.grey > 0 or any(getattr(config, name) > 0 for name in _STRENGTHS)
 
 
 def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator) -> ColourChange:
-    """Change brightness, contrast, saturation and hue of some images, and turn some grey.
+    """Draw changes of brightness, contrast, saturation and hue for some images of a batch, and turn some grey.
 
-    The ranges are those of torchvision's ColorJitter. So is the order, which is random: drawn once for the batch, as
-    each image sees every order equally often that way, too, and each change runs once for all images. Grey images
-    have no saturation and hue to change.
+    The ranges and the random order are those of torchvision's ColorJitter. The order is drawn once for the batch: each
+    image still sees every order equally often, and each change runs once for all images. Saturation and hue of grey
+    images cannot change.
 
     Args:
-        batch: how many images.
+        batch: the number of images.
         config: the ranges, and the probabilities that an image is changed at all and that it turns grey.
         generator: the source of randomness, on the CPU.
     """
@@ -59,7 +60,7 @@ def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator
 
 
 def random_factors(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """(4, B): factors on brightness, contrast and saturation, and the turn of the hue as a share of the circle."""
+    """Draw factors of brightness, contrast and saturation, and the turn of the hue as a share of the circle: (4, B)."""
     chosen = torch.rand(batch, generator=generator) < config.colour_probability
     strengths = torch.tensor([getattr(config, name) for name in _STRENGTHS])[:, None]
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None]
@@ -70,7 +71,10 @@ def random_factors(batch: int, config: AugmentConfig, generator: torch.Generator
 
 
 class _Pixels:
-    """Images under change; all but the hue in place. Factors, (b, 1, 1, 1), are on the CPU: to look at them is free."""
+    """Images during their colour changes, which all work in place, except the hue.
+
+    Factors, (b, 1, 1, 1), are on the CPU, where reading their values takes no time.
+    """
 
     def __init__(self, images: Tensor) -> None:
         self.values = images.to(torch.float32, copy=True)
@@ -78,7 +82,7 @@ class _Pixels:
         self.offset = self.values.new_zeros(len(images), 1, 1, 1)
 
     def _limit(self, factor: Tensor, *, below: bool = True) -> None:
-        """Pixels into 0..255 after a change that leads outside only where its factor is above 1."""
+        """Clip pixels to 0..255 after a change that can leave this range only if its factor is above 1."""
         if not bool((factor > 1).any()):
             return
         torch.minimum(self.values, (255 - self.offset) / self.gain, out=self.values)  # clamp takes four times as long
@@ -86,7 +90,7 @@ class _Pixels:
             torch.maximum(self.values, -self.offset / self.gain, out=self.values)
 
     def _scale(self, factor: Tensor) -> None:
-        self.gain = (self.gain * factor).clamp(min=1e-6)  # limits are divided by it
+        self.gain = (self.gain * factor).clamp(min=1e-6)  # because limits are divided by it
         self.offset = self.offset * factor
 
     def brightness(self, factor: Tensor) -> None:
@@ -111,7 +115,7 @@ class _Pixels:
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, 1, H, W)."""
+    """Convert pixels to grey, (B, C, H, W) -> (B, 1, H, W)."""
     if pixels.shape[1] != len(_LUMA):
         return pixels
     red, green, blue = (weight * pixels[:, channel : channel + 1] for channel, weight in enumerate(_LUMA))
@@ -119,10 +123,10 @@ def grey(pixels: Tensor) -> Tensor:
 
 
 def _turned(pixels: Tensor, turn: Tensor) -> Tensor:
-    """The hue of each image turned by a share of the circle: (B, 3, H, W) and (B, 1, 1) -> (B, 3, H, W).
+    """Turn the hue of each image by a share of the circle: (B, 3, H, W) and (B, 1, 1) -> (B, 3, H, W).
 
-    A colour is its least channel, its greatest, and where the other lies between them around the circle of hues; each
-    channel is a trapezoid of the hue (Smith 1978).
+    A colour is given by its smallest channel, its greatest channel and its hue, the position of the third channel
+    between them on a circle; each channel is a trapezoid function of the hue (Smith 1978).
     """
     greatest, least = pixels.amax(dim=1), pixels.amin(dim=1)
     chroma = greatest - least
@@ -139,6 +143,6 @@ def _turned(pixels: Tensor, turn: Tensor) -> Tensor:
 
 
 def _trapezoid(position: Tensor) -> Tensor:
-    """Compute how far a channel is below the greatest, 0..1, by its place on a circle of 6."""
+    """Compute how far a channel is below the greatest one, 0..1, from its position on a circle of length 6."""
     position = position.remainder(6)
     return torch.minimum(position, 4 - position).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""A data set by name or path, looked at once and opened in an instant afterwards."""
+"""Data sets opened by name or path: inspected the first time, and opened from stored facts afterwards."""
 
 import hashlib
 import json
@@ -26,27 +26,27 @@ from vitcli.data.sources import folder as any_folder
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 
 _SMALL = 64
-"""Images of one size up to this many pixels a side are kept as they are."""
+"""If all images have the same size, with sides of up to this many pixels, they are not resized."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """The facts about a data set that are known before its pixels are needed."""
+    """Facts about a data set that are known before its images are decoded."""
 
     name: str
     classes: tuple[str, ...]
     channels: Literal[1, 3]
     native_size: Size | None
-    """The size of every image, where they share a small one; None for photos."""
+    """Height and width of all images, if they share one small size; None for photos."""
     aspect: float
-    """Median width over height."""
+    """Median of width / height."""
     counts: dict[SplitName, int]
-    """Images of the splits that are there; others may be held out of ``train``."""
+    """Number of images in each existing split; other splits may be held out of ``train``."""
     fingerprint: str
 
     @property
     def native_geometry(self) -> Geometry | None:
-        """The geometry of images of one small size, which stay as they are; None for photos."""
+        """The geometry of images of one small size, which are not resized; None for photos."""
         if self.native_size is None:
             return None
         return Geometry(size=self.native_size, channels=self.channels, resize="squash")
@@ -56,11 +56,11 @@ class Dataset:
     """An opened data set.
 
     Args:
-        facts: what is known about it.
-        recipe: what ``vit train`` uses where no recipe is asked for.
-        folder: where its prepared images are.
-        raw: where images are prepared on demand, for the geometry asked for.
-        how: how they are prepared then.
+        facts: the facts about the data set.
+        recipe: the recipe that ``vit train`` uses if none is given.
+        folder: the folder of the prepared images.
+        raw: the image files, prepared on demand in the requested geometry; None: all images are already prepared.
+        how: the settings for preparing images on demand.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Dataset:
         self._labels: dict[SplitName, Labels] = {}
 
     def labels(self, name: SplitName) -> Labels:
-        """The labels of a split, (N,), before any image is prepared."""
+        """Return the labels of a split, (N,), without preparing any image."""
         if self.raw is not None:
             return self.raw.splits[name].labels
         if name not in self._labels:
@@ -89,7 +89,7 @@ class Dataset:
         return self._labels[name]
 
     def names(self, split: SplitName, members: Labels | None = None) -> list[str] | list[int]:
-        """Name the images of a split: file names below the folder; indices where there are no files."""
+        """Return the names of a split's images: file names below the folder, or indices if there are no files."""
         chosen = range(self.facts.counts[split]) if members is None else members.tolist()
         if self.raw is None:
             return list(chosen)
@@ -105,16 +105,16 @@ class Dataset:
         members: Labels | None = None,
         emit: Emit = ignore,
     ) -> PreparedSplit:
-        """The images and labels of a split, prepared now if they were not before.
+        """Return the images and labels of a split, and prepare them first if necessary.
 
         Args:
             name: train, val or test; it must be in ``facts.counts``.
-            geometry: the shape to prepare; data sets of one small size have just that one.
-            members: indices of the images wanted, for a few out of many; None: all.
-            emit: told about the progress.
+            geometry: the geometry to prepare; data sets without files have only their native one.
+            members: indices of the images to return, for a few out of many; None: all.
+            emit: receives the progress.
 
         Raises:
-            DataError: an image cannot be read; it is named.
+            DataError: an image cannot be read (the message names it), or the data set does not have this geometry.
         """
         path = _split_file(self.folder, name, geometry)
         if path.exists():
@@ -133,11 +133,11 @@ class Dataset:
         return prepared
 
     def _read(self, path: Path) -> PreparedSplit:
-        """Read what was prepared before."""
+        """Read a split that was prepared before."""
         return read_split(path, in_memory={"ram": True, "disk": False}.get(self._how.cache))
 
     def _mind_unreadable(self, prepared: PreparedSplit, name: SplitName, members: Labels | None, emit: Emit) -> None:
-        """Say which of the images asked for are left out; what was prepared before may lack some, too."""
+        """Report the unreadable images of a split, which may have been prepared before with other settings."""
         bad = np.flatnonzero(prepared.labels.numpy() < 0)
         if not len(bad):
             return
@@ -145,7 +145,7 @@ class Dataset:
         _mind_bad(names, len(prepared.labels), skip=self._how.skip_bad, emit=emit)
 
     def _refuse(self, path: Path, geometry: Geometry) -> NoReturn:
-        """Say why a split of a data set without files is not there."""
+        """Raise the error that says why a split of a data set without files is missing."""
         native = self.facts.native_geometry
         if native != geometry:
             shapes = [f"{format_size(each.size)} x {each.channels}" for each in (native, geometry) if each]
@@ -157,17 +157,17 @@ class Dataset:
 
 
 def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, emit: Emit = ignore) -> Dataset:
-    """A data set by name, fetched if need be, or a folder of images.
+    """Open a data set by name, downloading it if necessary, or a folder of images.
 
     Args:
-        config: the name or path, and how to read and prepare what is there.
-        directory: where data sets are kept.
-        offline: fetch nothing.
-        emit: told about the progress.
+        config: the name or path, and how to read and prepare the images.
+        directory: the folder for data sets.
+        offline: do not download anything.
+        emit: receives the progress.
 
     Raises:
-        DataError: the folder cannot be used, or the download failed.
-        UsageError: neither a known name nor a folder.
+        DataError: the folder cannot be used, or the download failed or is not allowed.
+        UsageError: the name is neither a known data set nor a folder.
     """
     make(directory)
     check_dataset(config.name, labels=config.labels)
@@ -199,7 +199,7 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
 
 
 def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
-    """Images of one size, in memory: prepared as they are."""
+    """Write images that are in memory and have one size as prepared splits, without changing them."""
     _, channels, height, width = raw.splits["train"].images.shape
     facts = Facts(
         name=name,
@@ -221,7 +221,7 @@ def _open_files(
 ) -> Dataset:
     if raw.passed_over:
         kinds = [f"{len(names):,} {kind} ({some(names)})" for kind, names in raw.passed_over.items()]
-        emit(Warned(text=f"passed over: {', '.join(kinds)}"))
+        emit(Warned(text=f"ignored: {', '.join(kinds)}"))
     fingerprint, state = fingerprints(raw)
     folder = directory / "prepared" / f"{as_folder(raw.name)}-{state[:12]}"
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
@@ -229,17 +229,17 @@ def _open_files(
         facts = _inspect(raw, fingerprint, how, emit)
         try:
             _write_facts(folder, facts)
-        except OSError as error:  # which costs a look at every file next time, and nothing else
-            emit(Warned(text=f"what was found out about {raw.name} is not kept: {explained(error).message}"))
+        except OSError as error:  # the only cost: every file is inspected again next time
+            emit(Warned(text=f"the facts about {raw.name} cannot be stored: {explained(error).message}"))
     else:
         facts = _read_facts(folder)
-    # What the classes are called may change without any file or label, as in a label map.
+    # Names and the fingerprint come from the files as they are now, not from the stored facts.
     facts = replace(facts, name=raw.name, classes=raw.classes, fingerprint=fingerprint)
     return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)
 
 
 def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emit: Emit) -> Facts:
-    """Sizes and channels of every image, from the headers alone."""
+    """Collect the facts about image files from their headers, without decoding pixels."""
     files = [file for split in raw.splits.values() for file in split.files]
     headers: list[tuple[Size, bool]] = []
     bad: list[str] = []
@@ -275,11 +275,11 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
 
 
 def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, emit: Emit) -> None:
-    """Images that cannot be read: an error, or a warning; an error in any case where there are no others."""
+    """Report unreadable images: raise an error, or only warn if ``skip`` is set and other images remain."""
     what = f"{len(names):,} of {total:,} images cannot be read"
     examples = some(names)
     if len(names) == total:
-        raise DataError(why or f"{what}: {examples}", hint="replace what is not an image")
+        raise DataError(why or f"{what}: {examples}", hint="replace the files that are not images")
     if not skip:
         raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
     emit(LeftOut(text=f"{what} and are left out: {examples}"))

@@ -1,4 +1,4 @@
-"""A data set that has a name, apart from the table of all: what reads one needs no table."""
+"""The entry of a data set known by name; separate from the table, so that sources need not import the table."""
 
 from dataclasses import dataclass
 
@@ -9,23 +9,23 @@ class DatasetEntry:
 
     summary: str
     source: str
-    """``module:function``; the function takes the entry, a folder for downloads, the DataConfig and a listener, and
-    returns a RawDataset."""
+    """``module:function``; the function takes the entry, a folder for downloads, the DataConfig and a listener for
+    events, and returns a RawDataset."""
     torchvision_class: str = ""
     kaggle: str = ""
-    """OWNER/NAME of a data set, or the name of a competition."""
+    """OWNER/NAME of a data set on Kaggle, or the name of a competition."""
     recipe: str = ""
-    """What ``vit train`` uses where no recipe is asked for; empty: what suits the images."""
+    """The recipe that ``vit train`` uses if none is given; empty: chosen by the size of the images."""
     num_classes: int = 0
-    """0: not known before it is there; likewise the rest."""
+    """Number of classes; 0: not known before the download."""
     num_images: tuple[int, int] = (0, 0)
-    """Images for training and for testing."""
+    """Number of images for training and for testing; 0: none, or not known before the download."""
     image_size: tuple[int, int] | None = None
-    """None: of many sizes."""
+    """Height and width of all images; None: images of many sizes, or not known before the download."""
     download_mb: int = 0
     licence: str = "not known"
 
     @property
     def is_bundled(self) -> bool:
-        """Tell whether there is nothing to download."""
+        """Tell whether the data set needs no download."""
         return not self.torchvision_class and not self.kaggle

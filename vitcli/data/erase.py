@@ -10,7 +10,7 @@ from vitcli.data.threaded import to_device
 
 _AREA = (0.02, 0.33)
 _ASPECT = (0.3, 3.3)
-"""Height over width."""
+"""Smallest and largest height / width."""
 _ATTEMPTS = 10
 
 
@@ -18,10 +18,10 @@ def random_erase(images: Tensor, probability: float, generator: torch.Generator,
     """Fill one rectangle of some images with noise, in place.
 
     Args:
-        images: model input, (B, C, H, W): normalised, so that noise of variance 1 looks like images.
-        probability: that an image is changed.
+        images: model input, (B, C, H, W): normalised, so that noise of variance 1 has the spread of images.
+        probability: the probability that an image is changed.
         generator: the source of randomness, on the CPU.
-        share: which images of the batch these are; None: all.
+        share: the share of the batch that ``images`` are; None: the whole batch.
     """
     (channels, height, width), batch = images.shape[1:], share.batch if share else len(images)
     chosen = (torch.rand(batch, generator=generator) < probability).nonzero()[:, 0]
@@ -30,7 +30,7 @@ def random_erase(images: Tensor, probability: float, generator: torch.Generator,
     rows, columns = (y >= top) & (y < top + tall), (x >= left) & (x < left + wide)
     places = rows[:, None, :, None] & columns[:, None, None, :]
     noise = torch.randn(channels * int((tall * wide).sum()), generator=generator)
-    if share:  # noise was drawn for the images of the whole batch, one after the other
+    if share:  # the noise was drawn for all images of the batch, one after the other
         here = torch.isin(chosen, share.members)
         each = noise.split((channels * (tall * wide)[:, 0]).tolist())
         noise = torch.cat([noise[:0], *(each[at] for at in here.nonzero()[:, 0].tolist())])
@@ -42,7 +42,10 @@ def random_erase(images: Tensor, probability: float, generator: torch.Generator,
 
 
 def random_rectangles(number: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """(4, number): top, left, height and width in whole pixels; nothing, 0 x 0, where none of ten attempts fits."""
+    """Draw random rectangles, (4, number): top, left, height and width in whole pixels.
+
+    A rectangle is empty (0 x 0) if none of ten attempts fits.
+    """
     areas, shapes = torch.rand(2, _ATTEMPTS, number, generator=generator, dtype=torch.float64)
     places = torch.rand(2, number, generator=generator, dtype=torch.float64)
     area = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * areas)

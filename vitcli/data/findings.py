@@ -1,4 +1,4 @@
-"""Duplicates, leaks between splits, and the balance of classes."""
+"""Duplicates, leaks between splits, and class balance."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from vitcli.data.raw import SplitName
 from vitcli.data.splits import Plan
 
 _NAMED = 5
-"""Examples in a report."""
+"""The most examples in a report."""
 _SKEWED = 0.5
-"""A class with this share of the images makes accuracies look better than they are,"""
+"""Share of the images above which a single class makes accuracy misleading."""
 _SKEWED_TIMES = 2.0
-"""if that is also so many times its fair share."""
+"""The same limit as a multiple of 1 / number of classes; the larger of the two limits counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,26 +34,26 @@ class Balance:
     counts: dict[str, int]
     majority: str
     majority_share: float
-    """Of all images, 0..1: what always answering this class would score."""
+    """Share of all images, 0..1: the accuracy of a model that always predicts this class."""
 
     @property
     def is_skewed(self) -> bool:
-        """Tell whether accuracy alone would say little."""
+        """Tell whether one class is so frequent that accuracy alone would be misleading."""
         return self.majority_share > max(_SKEWED, _SKEWED_TIMES / len(self.counts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duplicates:
-    """Images that are there more than once, byte for byte."""
+    """Images that occur more than once, byte for byte."""
 
     leaks: tuple[Leak, ...]
-    """From one split to another: they flatter the model."""
+    """Images that are in two splits; they make scores look too good."""
     repeated: int
-    """Images for training that are there once more."""
+    """Number of extra copies among the training images."""
     repeats: tuple[str, ...]
-    """Their names, ``first = second = ...``."""
+    """Names of equal training images, one entry per group: ``first = second = ...``."""
     contradictory: tuple[str, ...]
-    """Images with different labels, in whichever splits."""
+    """Names of equal images with different labels, in any splits: ``first = second = ...``."""
 
 
 def balance(dataset: Dataset, plan: Plan) -> Balance:
@@ -69,7 +69,7 @@ def balance(dataset: Dataset, plan: Plan) -> Balance:
 
 
 def rare_classes(dataset: Dataset, plan: Plan) -> dict[SplitName, tuple[str, ...]]:
-    """Classes of which nothing could be held out, by the split that lacks them."""
+    """Return the classes without a held-out image, by the split that lacks them."""
     classes, labels = dataset.facts.classes, dataset.labels("train")
     rare = {}
     for name, subset in plan.items():
@@ -79,7 +79,7 @@ def rare_classes(dataset: Dataset, plan: Plan) -> dict[SplitName, tuple[str, ...
 
 
 def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
-    """Find images that are there more than once, within training and across splits."""
+    """Find images that occur more than once, within the training images and across splits."""
     split_of: dict[ImageIndex, SplitName] = {
         (subset.found, at): name for name, subset in plan.items() for at in subset.indices(dataset).tolist()
     }

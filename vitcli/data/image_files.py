@@ -1,4 +1,4 @@
-"""The image files that a user means: files, folders and patterns."""
+"""Image files from a user's input: files, folders and patterns."""
 
 import glob
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from vitcli.data.sources.image_folder import IMAGE_SUFFIXES, find_images
 
 
 def image_files(inputs: Sequence[str]) -> list[Path]:
-    """Every file, once, in the order given: files as they are, folders with all below them, patterns expanded.
+    """List every file once, in the given order; folders stand for all images below them, and patterns are expanded.
 
     Raises:
-        DataError: something that is not there, or a folder without images.
+        DataError: an input does not exist, or a folder has no images.
     """
     files: dict[Path, None] = {}
     for text in inputs:
@@ -27,5 +27,5 @@ def _expand(text: str) -> list[Path]:
         raise DataError(f"no such image: {text}", hint="give files, folders, or patterns such as 'photos/*.jpg'")
     files = [file for place in places for file in (find_images(place) if place.is_dir() else [place])]
     if not files:
-        raise DataError(f"{text} has no images", hint=f"files that count: {' '.join(sorted(IMAGE_SUFFIXES))}")
+        raise DataError(f"{text} has no images", hint=f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}")
     return files

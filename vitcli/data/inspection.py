@@ -1,4 +1,4 @@
-"""Inspect images before they are trained on: which are broken, odd, or there twice."""
+"""Inspection of images before training: unreadable, unusual and duplicate ones."""
 
 import hashlib
 import json
@@ -24,33 +24,33 @@ from vitcli.data.raw import SplitName
 
 _STORED = "duplicates-1.json"
 _END = 4096
-"""Bytes that tell most files of one size apart."""
+"""Number of bytes at the end of files of equal size that are compared first; most files differ there."""
 
 ImageIndex = tuple[SplitName, int]
-"""An image: the split that it was found in, and its index there."""
+"""An image: the split in which it was found, and its index in that split."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
-    """Every image, decoded."""
+    """The results of decoding every image."""
 
     images: int
     bad: dict[ImageIndex, str]
-    """Those that cannot be read, and why."""
+    """Images that cannot be read, and the reason."""
     kinds: dict[str, int]
-    """How many are grey, transparent, turned and so on."""
+    """Number of images of each kind: grey, transparent, turned and so on."""
     seconds: float
-    """It took to decode them."""
+    """Time that decoding took."""
 
 
 def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -> Inspection:
-    """Decode every image of a data set, and keep none.
+    """Decode every image of a data set without keeping any, to find unreadable and unusual ones.
 
     Args:
-        dataset: the data set; where it has no files there is nothing to find.
-        geometry: what images become.
-        workers: threads that decode; 0: one per core.
-        emit: told about the progress.
+        dataset: the data set; without files, there is nothing to inspect.
+        geometry: the geometry of the decoded images.
+        workers: the number of threads that decode; 0: one per core.
+        emit: receives the progress.
     """
     bad: dict[ImageIndex, str] = {}
     kinds: dict[str, int] = defaultdict(int)
@@ -84,20 +84,20 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
 
 
 def find_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
-    """Groups of images that are the same, byte for byte; found once, and kept beside what is prepared."""
+    """Find groups of equal images, byte for byte; the result is stored beside the prepared images."""
     stored = dataset.folder / _STORED
     try:
         content = json.loads(stored.read_text(encoding="utf-8"))
         return [[(name, at) for name, at in group] for group in content["groups"]]
     except (OSError, ValueError, TypeError, KeyError):
         groups = _file_duplicates(dataset) if dataset.raw else _array_duplicates(dataset)
-        with suppress(OSError):  # where it cannot be kept, it is looked for again
+        with suppress(OSError):  # if the result cannot be stored, it is computed again next time
             write_json(stored, {"groups": groups})
         return groups
 
 
 def _file_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
-    """Only files of one size are read, and as a whole only where they end alike."""
+    """Find groups of equal files; only files of equal size are read, and read whole only if their ends are equal."""
     assert dataset.raw is not None
     files = {(name, at): file for name, split in dataset.raw.splits.items() for at, file in enumerate(split.files)}
     by_size = _grouped((file.stat().st_size, place) for place, file in files.items())
@@ -110,7 +110,7 @@ def _file_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
 
 
 def _end(file: Path) -> bytes:
-    """The last bytes of a file: in photos of one camera the first ones are alike, and the sizes may be."""
+    """Return the last bytes of a file; photos of one camera have similar first bytes, and may have equal sizes."""
     with file.open("rb") as content:
         content.seek(max(file.stat().st_size - _END, 0))
         return content.read()
@@ -131,7 +131,7 @@ def _digest(content: bytes) -> str:
 
 
 def _grouped(keyed: Iterable[tuple[object, ImageIndex]]) -> list[list[ImageIndex]]:
-    """The groups of more than one with the same key."""
+    """Return the groups of more than one image with the same key."""
     groups: dict[object, list[ImageIndex]] = defaultdict(list)
     for key, place in keyed:
         groups[key].append(place)
@@ -139,5 +139,5 @@ def _grouped(keyed: Iterable[tuple[object, ImageIndex]]) -> list[list[ImageIndex
 
 
 def named(dataset: Dataset, places: Sequence[ImageIndex]) -> list[str]:
-    """Images by the names of their files; without files, by split and number."""
+    """Return the names of images: their file names, or split and index if there are no files."""
     return [str(dataset.names(name, np.array([at]))[0]) if dataset.raw else f"{name} {at}" for name, at in places]

@@ -1,4 +1,4 @@
-"""Batches: images are gathered, transformed and placed on the device, a batch at a time."""
+"""Batches of images and labels: gathered, moved to the device and transformed, one batch at a time."""
 
 import math
 from collections import deque
@@ -17,37 +17,39 @@ from vitcli.data.shares import Share, share_of
 from vitcli.data.threaded import to_device
 
 _FITS_DEVICE = 0.5
-"""Share of the free device memory that images may take."""
+"""The share of the free device memory that the images may take."""
 _AT_HAND = 2**30
-"""Tensors up to this many bytes are in memory; of others, batches are fetched ahead of their use."""
+"""Tensors up to this many bytes are read directly; batches of larger ones are fetched in advance."""
 _AHEAD = 3
-"""How many."""
+"""The number of batches that are fetched in advance."""
 
 Batch = tuple[Tensor, Tensor]
 """Model input (B, C, H, W) and labels (B,)."""
 
 
 class Transform(Protocol):
-    """The way from a uint8 batch, or a share of one, on the device to model input; training draws from the generator."""
+    """A function from a uint8 batch on the device, or a share of it, to model input.
+
+    The transform of training draws its random changes from the generator.
+    """
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: Share = ..., /) -> Tensor: ...  # noqa: D102
 
 
 class Batches:
-    """A split's images and labels as batches: iterate for all in order, or take shuffled epochs.
+    """Batches of a split's images and labels: in order by iteration, or shuffled by epoch.
 
     Args:
-        images: uint8, (N, C, H, W), in memory, memory-mapped or decoded when they are asked for; tensors move to the
-            device when they fit there.
+        images: uint8, (N, C, H, W), in memory, memory-mapped or decoded on access; tensors move to a GPU if they fit.
         labels: int64, (N,).
-        members: indices of the images that take part; None: all.
+        members: indices of the images to use; None: all.
         batch_size: images per batch; the last batch may be smaller.
-        transform: what becomes of a batch.
-        device: where batches go.
-        seed: of order and transform; the same seed, epoch and step give the same batch.
-        balanced: shuffled epochs draw with replacement, every class equally often; they are as long as otherwise.
-        place: of several processes, each takes a share of every shuffled batch; of the batches in order, each takes whole
-            ones in turn, so that every image is computed once, and as if there were one process.
+        transform: the function that turns a batch into model input.
+        device: the device of the batches.
+        seed: the seed of the order and the transform; the same seed, epoch and step give the same batch.
+        balanced: draw shuffled epochs with replacement, all classes equally often; their length does not change.
+        place: the rank among several processes. Each process takes a share of every shuffled batch. If the batches are
+            in order, each takes whole batches in turn, so that every image is computed once, as in a single process.
     """
 
     def __init__(
@@ -84,11 +86,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self.members.split(self.batch_size)
-        none = [self.members[:0]] * (-len(batches) % self.place.size)  # so that all processes have equally many
+        none = [self.members[:0]] * (-len(batches) % self.place.size)  # so that all processes have equally many batches
         return self._batches([*batches, *none][self.place.rank :: self.place.size], epoch=0)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch in its random order, from step ``start`` on."""
+        """Iterate over the batches of an epoch in its random order, starting at step ``start``."""
         generator = torch.Generator().manual_seed(derived_seed("order", self.seed, number))
         if self._chances is None:
             order = torch.randperm(self.num_images, generator=generator)
@@ -106,10 +108,10 @@ class Batches:
     def _batches(
         self, batches: Sequence[Tensor], shares: Sequence[Share] = (), *, epoch: int, start: int = 0
     ) -> Iterator[Batch]:
-        """Batches of indices, or the shares of them that these are, as images."""
+        """Iterate over batches of images, given batches of indices or this process's shares of them."""
         sizes = [len(batch) for batch in batches]
         order = torch.cat([self.members[:0], *batches])
-        here, there = order.to(self.images.device), order.to(self.device)  # one copy an epoch, not one a batch
+        here, there = order.to(self.images.device), order.to(self.device)  # one copy per epoch, not one per batch
         gathered = self._gathered(here.split(sizes)[start:])
         for step, (images, from_labels) in enumerate(zip(gathered, there.split(sizes)[start:], strict=True), start):
             generator = torch.Generator().manual_seed(derived_seed("transform", self.seed, epoch, step))
@@ -117,7 +119,7 @@ class Batches:
             yield self._transform(to_device(images, self.device), *drawn), self.labels[from_labels]
 
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The images of batches of indices; what is not at hand is fetched while earlier batches are in use."""
+        """Gather the images of each batch of indices; fetch in advance those that are not in memory."""
         if isinstance(self.images, Tensor) and (self.images.is_cuda or self.images.numel() <= _AT_HAND):
             yield from (self.images.index_select(0, batch) for batch in batches)  # far faster than images[batch]
             return
@@ -125,7 +127,8 @@ class Batches:
 
         def fetch(batch: Tensor) -> Tensor:
             images = take(batch)
-            return images.pin_memory() if self.device.type == "cuda" else images  # else the copy to it would wait
+            # Without pinned memory, the copy to the GPU would block.
+            return images.pin_memory() if self.device.type == "cuda" else images
 
         ahead: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1) as fetcher:

@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Locks that let one process at a time work in a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from vitcli.core.files import writing_in
 
 @contextmanager
 def only_one(folder: Path, what: str, emit: Emit) -> Iterator[None]:
-    """Let one process at a time work on a folder that is about to be made; the others wait.
+    """Let one process at a time create a folder; other processes wait.
 
     Args:
-        folder: the lock, ``.NAME.lock``, is beside it.
-        what: is being done, for those who wait: "fetching mnist".
-        emit: told about waiting.
+        folder: the folder; the lock, ``.NAME.lock``, is beside it.
+        what: the work, in words for the processes that wait: "fetching mnist".
+        emit: receives a note if this process waits.
     """
     from filelock import FileLock, Timeout
 
@@ -36,10 +36,12 @@ def only_one(folder: Path, what: str, emit: Emit) -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path, *, otherwise: VitError) -> Iterator[None]:
-    """Be the only process that works in a folder while the block runs; the lock dies with its process.
+    """Make this process the only one that works in a folder while the block runs.
+
+    The lock ends with its process, even if the process is killed.
 
     Raises:
-        otherwise: there is another one.
+        otherwise: another process works in the folder.
     """
     from filelock import FileLock, Timeout
 
@@ -55,7 +57,7 @@ def alone_in(folder: Path, *, otherwise: VitError) -> Iterator[None]:
 
 
 def is_worked_in(folder: Path) -> bool:
-    """Tell whether a process is ``alone_in`` a folder."""
+    """Tell whether a process works in a folder and has locked it with ``alone_in``."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock")
@@ -63,7 +65,7 @@ def is_worked_in(folder: Path) -> bool:
         return False
     try:
         lock.acquire(blocking=False)
-    except (Timeout, OSError):  # a folder of somebody else's cannot be asked
+    except (Timeout, OSError):  # OSError: the lock belongs to another user and cannot be tested
         return True
     lock.release()
     return False

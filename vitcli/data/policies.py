@@ -1,7 +1,8 @@
-"""TrivialAugment (Müller & Hutter 2021) and RandAugment (Cubuk et al. 2019), each image with operations of its own.
+"""TrivialAugment (Müller & Hutter 2021) and RandAugment (Cubuk et al. 2019), drawn separately for each image.
 
-Operations and ranges are those of torchvision's TrivialAugmentWide and RandAugment with 31 strengths, bilinear and
-with black outside; the results are torchvision's as well. Shapes: B images, C channels, H x W pixels, uint8.
+Operations and ranges are those of torchvision's TrivialAugmentWide and RandAugment with 31 strengths, bilinear
+interpolation and black outside; the results are the same as torchvision's. Shapes: B images, C channels, H x W pixels,
+uint8.
 """
 
 from collections.abc import Callable
@@ -23,27 +24,27 @@ _SIGNED = (
     *("shear-x", "shear-y", "translate-x", "translate-y", "rotate"),
     *("brightness", "colour", "contrast", "sharpness"),
 )
-"""Operations that go either way."""
+"""Operations whose magnitude has a random sign."""
 OPERATIONS = ("identity", *_SIGNED, "posterize", "solarize", "autocontrast", "equalize")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """Magnitudes at the greatest strength; at the least, nothing happens (solarizing: what is white already)."""
+    """Magnitudes at the greatest strength; at the smallest, only solarizing changes pixels (those already white)."""
 
     shear: float
-    """Tangent."""
+    """Tangent of the angle."""
     translate: tuple[float, float]
-    """Pixels across and down."""
+    """Pixels, horizontally and vertically."""
     rotate: float
     """Degrees."""
     blend: float
-    """By how much the factors of brightness, colour, contrast and sharpness differ from 1."""
+    """Difference from 1 of the factors of brightness, colour, contrast and sharpness."""
     posterize: int
-    """Bits taken of 8."""
+    """Number of bits that are removed, of 8."""
 
     def table(self) -> Tensor:
-        """Magnitudes by operation and strength, without sign: (14, 31)."""
+        """Return the magnitudes by operation and strength, without sign: (14, 31)."""
         greatest = (0.0, *[self.shear] * 2, *self.translate, self.rotate, *[self.blend] * 4)
         rising = [torch.linspace(0, value, _STRENGTHS) for value in greatest]
         bits = (8 - torch.arange(_STRENGTHS) / ((_STRENGTHS - 1) / self.posterize)).round()
@@ -52,7 +53,7 @@ class Ranges:
 
 
 def ranges(policy: str, size: Size) -> Ranges:
-    """A policy's ranges for images of this height and width."""
+    """Return a policy's ranges for images of this height and width."""
     if policy == "trivial":
         return Ranges(shear=0.99, translate=(32, 32), rotate=135, blend=0.99, posterize=6)
     height, width = size
@@ -60,12 +61,12 @@ def ranges(policy: str, size: Size) -> Ranges:
 
 
 def random_policy(batch: int, size: Size, config: AugmentConfig, generator: torch.Generator) -> Change:
-    """Change every image as ``config.policy`` says, uint8 of 1 or 3 channels.
+    """Draw the operations of ``config.policy`` for every image of a batch, uint8 with 1 or 3 channels.
 
     Args:
-        batch: how many images.
-        size: their height and width.
-        config: the policy, and with RandAugment how many operations and how strong.
+        batch: the number of images.
+        size: the height and width of the images.
+        config: the policy; for RandAugment, also the number of operations and their strength.
         generator: the source of randomness, on the CPU.
     """
     table = ranges(config.policy, size).table()
@@ -83,7 +84,7 @@ def random_policy(batch: int, size: Size, config: AugmentConfig, generator: torc
 def random_operations(
     batch: int, table: Tensor, config: AugmentConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """An operation (its place in OPERATIONS) and a magnitude for each image: both (B,)."""
+    """Draw an operation (an index of OPERATIONS) and a magnitude for each image, both (B,)."""
     operations = torch.randint(len(OPERATIONS), (batch,), generator=generator)
     strengths = torch.randint(_STRENGTHS, (batch,), generator=generator)
     if config.policy == "rand":
@@ -94,12 +95,14 @@ def random_operations(
 
 
 def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
-    """One operation per image, grouped so that each runs once; those that move pixels share a resampling.
+    """Apply one operation to each image.
+
+    Images are grouped so that each operation runs once; the operations that move pixels share one resampling.
 
     Args:
         images: (B, C, H, W), uint8.
-        operations: (B,), places in OPERATIONS, on the CPU.
-        magnitudes: (B,), as torchvision means them, on the CPU.
+        operations: (B,), indices of OPERATIONS, on the CPU.
+        magnitudes: (B,), in the units of torchvision, on the CPU.
     """
     result = images.clone()
     height, width = images.shape[2:]
@@ -118,7 +121,7 @@ def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
 
 
 def _maps(operations: Tensor, magnitudes: Tensor, size: Size) -> Tensor:
-    """Map pixels of the result to the image, in pixels from the centre: (B, 2, 3); shears leave the corner at 0, 0."""
+    """Compute maps from the result to the image, in pixels from the centre: (B, 2, 3); shears keep the corner 0, 0."""
     height, width = size
     shear_x, shear_y, across, down, degrees = (
         magnitudes * (operations == OPERATIONS.index(name)) for name in _SIGNED[:5]
@@ -131,33 +134,36 @@ def _maps(operations: Tensor, magnitudes: Tensor, size: Size) -> Tensor:
 
 
 def _blended(images: Tensor, other: Tensor, change: Tensor) -> Tensor:
-    """Blend another image into ours, and go beyond ours where the change is positive."""
+    """Move images towards another image if the change is negative, and away from it if the change is positive."""
     factor = 1 + change
     return (images * factor + other * (1 - factor)).clamp_(0, 255).to(torch.uint8)
 
 
 def brightness(images: Tensor, change: Tensor) -> Tensor:
-    """Towards black or away from it."""
+    """Move images towards black (negative change) or away from it (positive)."""
     return _blended(images, torch.zeros_like(change), change)
 
 
 def colour(images: Tensor, change: Tensor) -> Tensor:
-    """Towards grey or away from it."""
+    """Move images towards grey (negative change) or away from it (positive)."""
     return images if images.shape[1] == 1 else _blended(images, grey(images.float()).floor_(), change)
 
 
 def contrast(images: Tensor, change: Tensor) -> Tensor:
-    """Towards the mean of the grey image or away from it."""
+    """Move images towards the mean of their grey version (negative change) or away from it (positive)."""
     mean = grey(images.float()).floor_().mean(dim=(1, 2, 3), keepdim=True)
     return _blended(images, mean, change)
 
 
 def sharpness(images: Tensor, change: Tensor) -> Tensor:
-    """Towards a blurred image or away from it; what has no inside stays as it is, as do the borders."""
+    """Move images towards their blurred version (negative change) or away from it (positive).
+
+    Pixels at the border do not change, nor do images that are only border.
+    """
     if min(images.shape[2:]) <= 2:
         return images
     pixels = images.float()
-    kernel = pixels.new_ones(3, 3)  # whole numbers, which the TF32 of a GPU's convolutions rounds to themselves
+    kernel = pixels.new_ones(3, 3)  # whole numbers, which TF32 convolutions on a GPU represent exactly
     kernel[1, 1] = 5
     blurred = F.conv2d(pixels.flatten(0, 1)[:, None], kernel[None, None]) / 13
     inside = pixels[:, :, 1:-1, 1:-1]
@@ -166,17 +172,17 @@ def sharpness(images: Tensor, change: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keep the highest bits."""
+    """Keep the given number of highest bits of each pixel."""
     return images & (256 - 2.0 ** (8 - bits)).round().to(torch.uint8)  # a GPU's powers of 2 may be a bit off
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert what is at least as bright as this."""
+    """Invert pixels that are at least as bright as the threshold."""
     return torch.where(images >= threshold, 255 - images, images)
 
 
 def autocontrast(images: Tensor, _magnitude: Tensor) -> Tensor:
-    """Stretch each channel to 0..255; a channel of one value stays."""
+    """Stretch each channel to 0..255; a channel with only one value does not change."""
     pixels = images.float()
     least, greatest = pixels.amin(dim=(2, 3), keepdim=True), pixels.amax(dim=(2, 3), keepdim=True)
     is_flat = greatest == least
@@ -187,11 +193,11 @@ def autocontrast(images: Tensor, _magnitude: Tensor) -> Tensor:
 def equalize(images: Tensor, _magnitude: Tensor) -> Tensor:
     """Make the grey levels of each channel about equally frequent, with Pillow's arithmetic.
 
-    A level becomes the number of pixels below it, in steps of 1/255 of all that are not at the greatest level.
+    A level becomes the number of pixels below it, divided by 1/255 of the number of pixels below the greatest level.
     """
     planes = images.flatten(0, 1).flatten(1).long()  # (B * C, H * W)
     starts = 256 * torch.arange(len(planes), device=planes.device)[:, None]
-    counts = planes.new_zeros(len(planes) * 256)  # one axis: so is the sum deterministic on a GPU
+    counts = planes.new_zeros(len(planes) * 256)  # a single axis makes the sum deterministic on a GPU
     counts.scatter_add_(0, (planes + starts).flatten(), torch.ones_like(planes).flatten())
     counts = counts.view(-1, 256)
     below = counts.cumsum(dim=1) - counts

@@ -22,33 +22,33 @@ from vitcli.data.preprocess import load_array
 from vitcli.data.raw import FileSplit
 
 CHUNK = 256
-"""The most images decoded between two reports of progress,"""
+"""The most images that are decoded between two progress reports."""
 _CHUNK_BYTES = 2**25
-"""and the most bytes of them."""
+"""The most bytes of images that are decoded between two progress reports."""
 _MARGIN = 2**28
 """Bytes that a cache leaves free on the disk."""
 _MEMORY_SHARE = 0.5
-"""Of the free memory, for images that are kept there."""
+"""The share of the free memory that decoded images may take."""
 UNREADABLE = -1
-"""The label of an image that could not be decoded, and is skipped."""
-BAD_IMAGE_HINT = "replace or remove it; --on-bad-image skip leaves out what is not an image, --dry-run names it all"
+"""The label of an image that could not be decoded and is skipped."""
+BAD_IMAGE_HINT = "replace or remove it; --on-bad-image skip leaves out unreadable images, --dry-run lists them"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preparation:
-    """The way in which photos are prepared."""
+    """Settings for the preparation of photos."""
 
     cache: Literal["auto", "ram", "disk", "off"] = "auto"
     workers: int = 0
-    """Threads that decode; 0: one per core."""
+    """Number of threads that decode; 0: one per core."""
     skip_bad: bool = False
-    """Unreadable images get the label ``UNREADABLE``; otherwise the first of them is an error."""
+    """Give unreadable images the label ``UNREADABLE``; otherwise the first of them is an error."""
     told: set[str] = field(default_factory=set)
-    """Places of which it was said that images are kept there, since they fit into no better one."""
+    """Places already reported to the user, because images are kept there only for lack of a better place."""
 
 
 class StreamedImages:
-    """Photos that are decoded whenever they are asked for, as if they were a tensor: uint8, (N, C, H, W)."""
+    """Photos that are decoded on every access, but used like a tensor: uint8, (N, C, H, W)."""
 
     device = torch.device("cpu")
 
@@ -59,30 +59,30 @@ class StreamedImages:
         self._pool = ThreadPoolExecutor(workers or os.cpu_count())
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """(B,) -> (B, C, H, W)."""
+        """Decode the images at these indices: (B,) -> (B, C, H, W)."""
         files = [self.files[index] for index in indices.tolist()]
         return torch.from_numpy(np.stack(list(self._pool.map(lambda file: _load(file, self.geometry), files))))
 
     def numel(self) -> int:
-        """Bytes, if they were all decoded."""
+        """Return the size in bytes that all decoded images would have."""
         return self.shape.numel()
 
 
 def prepare(
     split: FileSplit, geometry: Geometry, path: Path, how: Preparation, *, name: str, emit: Emit
 ) -> PreparedSplit:
-    """Decode the images of a split, or arrange for it.
+    """Decode the images of a split into a file or memory, or set them up to be decoded on every access.
 
     Args:
-        split: the files.
-        geometry: what becomes of each.
-        path: the file that keeps them.
-        how: where they are kept, and what becomes of bad ones.
-        name: of the split, for messages.
-        emit: told about the progress; warned where they fit nowhere and are decoded again and again.
+        split: the image files.
+        geometry: the geometry of the decoded images.
+        path: the file for the decoded images, if they are kept on disk.
+        how: where images are kept, and whether unreadable ones are skipped.
+        name: the name of the split, for messages.
+        emit: receives the progress, and a warning if the images fit nowhere and are decoded again in every epoch.
 
     Raises:
-        DataError: an image cannot be read; it is named.
+        DataError: an image cannot be read; the message names it.
     """
     shape = (geometry.channels, *geometry.size)
     size = len(split.files) * int(np.prod(shape))
@@ -101,14 +101,14 @@ def prepare(
             images[done : done + len(chunk)] = chunk
             done += len(chunk)
         return PreparedSplit(images=torch.from_numpy(images), labels=torch.from_numpy(labels))
-    if how.skip_bad:  # bad ones must be known before the first batch
+    if how.skip_bad:  # unreadable images must be known before the first batch
         for _ in _decoded(split, labels, geometry, how, emit, f"checking {name} images"):
             pass
     return PreparedSplit(images=StreamedImages(split.files, geometry, how.workers), labels=torch.from_numpy(labels))
 
 
 def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Literal["ram", "disk", "off"]:
-    """Choose where images of so many bytes are kept: as asked for if they fit, else where they do, else nowhere."""
+    """Choose where images of ``size`` bytes are kept: in the first allowed place with enough room, else nowhere."""
     if how.cache == "off":
         return "off"
     memory, disk = _free_memory(), _free_disk(path)
@@ -122,8 +122,8 @@ def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit
         return chosen
     how.told.add(chosen)
     numbers = (
-        f"decoded {name} images take {bytes_in_words(size)}, and free are {bytes_in_words(disk)} in"
-        f" {path.parent.parent} and {bytes_in_words(memory)} of memory"
+        f"decoded {name} images take {bytes_in_words(size)}; {bytes_in_words(disk)} are free in"
+        f" {path.parent.parent}, and {bytes_in_words(memory)} of memory"
     )
     if chosen == "ram":
         emit(Note(text=f"{numbers}: they are kept in memory, and decoded again for the next run"))
@@ -135,9 +135,10 @@ def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit
 def _decoded(
     split: FileSplit, labels: NDArray[np.int64], geometry: Geometry, how: Preparation, emit: Emit, task: str
 ) -> Iterator[NDArray[np.uint8]]:
-    """The images of files, decoded in parallel, in order, a chunk at a time; bad ones are black, and marked.
+    """Decode image files in parallel, and yield the images in order, a chunk at a time.
 
-    While a chunk is written, the next one is decoded.
+    Unreadable images that are skipped are black, and get the label ``UNREADABLE``. While the caller writes a chunk, the
+    next one is decoded.
     """
     shape, total = (geometry.channels, *geometry.size), len(split.files)
     size = min(CHUNK, max(_CHUNK_BYTES // int(np.prod(shape)), 1))
@@ -178,7 +179,7 @@ def _load(file: Path, geometry: Geometry) -> NDArray[np.uint8]:
 
 
 def _free_disk(path: Path) -> int:
-    """Bytes that could be written; none where nothing may be."""
+    """Return the bytes free on the disk of a path; 0 if this process may not write there."""
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -186,7 +187,7 @@ def _free_disk(path: Path) -> int:
 
 
 def _free_memory() -> int:
-    """Bytes that could be used; 4 GB where the system does not say."""
+    """Return the bytes of available memory; 4 GB if the system does not report them."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

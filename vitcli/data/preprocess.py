@@ -1,6 +1,6 @@
-"""Turn image files into the model's input: one contract for training, evaluation, prediction and attention maps.
+"""Conversion of image files to model input, the same for training, evaluation, prediction and attention maps.
 
-On the CPU an image becomes a uint8 array of one shape (``Geometry``); on the device a batch of them becomes
+On the CPU, an image becomes a uint8 array of one shape (``Geometry``); on the device, a batch of such arrays becomes
 normalised floats (``InputTransform``).
 """
 
@@ -24,8 +24,8 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright image."""
 
 _MOST_PIXELS = 10**9
-"""Of one image: 3 GB when it is decoded."""
-Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's warns of photos that today's cameras make
+"""The most pixels that an image may have: 3 GB when it is decoded."""
+Image.MAX_IMAGE_PIXELS = None  # _MOST_PIXELS replaces it: Pillow warns about photos of current cameras
 _HUGE = 20 * 10**6
 _TURNED = range(5, 9)
 """EXIF orientations that swap height and width."""
@@ -38,14 +38,14 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image of an EXIF orientation upright."""
+"""The operation that turns an image upright, by its EXIF orientation."""
 _FROM_RIGHT = frozenset({2, 3, 6, 7})
 _FROM_BELOW = frozenset({3, 4, 7, 8})
-"""EXIF orientations of images whose first stored pixel is on the right, or below."""
+"""EXIF orientations of images whose first stored pixel is on the right, or at the bottom."""
 
 
 def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
-    """The image of a file as uint8, (C, H, W).
+    """Load an image file as uint8, (C, H, W).
 
     Raises:
         DataError: the file is missing or is not an image.
@@ -57,7 +57,10 @@ def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
 
 
 def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
-    """The same of a plain photo that is all used: what caches are mostly made of."""
+    """Load an upright colour JPEG of which nothing is cropped, by a faster way; return None for all other images.
+
+    Most images that are prepared are of this kind.
+    """
     if geometry.channels == 1 or path.suffix.lower() not in {".jpg", ".jpeg", ".jpe", ".jfif"}:
         return None
     with _opened(path) as image:
@@ -71,24 +74,25 @@ def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
 
 
 def _upright(path: Path, geometry: Geometry) -> tuple[Image.Image, Box]:
-    """The decoded image of a file, turned upright as its EXIF data says; of an animation, the first frame.
+    """Decode an image file and turn it upright as its EXIF data says; take the first frame of an animation.
 
-    Of a JPEG that is at least twice as large as what it is going to be, a half, a quarter or an eighth is decoded, at a
-    fraction of the time.
+    A JPEG that is at least twice as large as the result is decoded at a half, a quarter or an eighth of its size, which
+    takes a fraction of the time.
 
     Returns:
-        The image; where in it the file's pixels are: a part of a JPEG ends with a fraction of a pixel.
+        The image, and the box in it that the file's pixels cover, because a JPEG decoded at a smaller size may end with
+        a fraction of a pixel.
     """
     with _opened(path) as image:
         width, height = map(float, image.size)
-        if image.format in {"JPEG", "MPO"}:  # what many phones call JPEG is MPO: several in one file
+        if image.format in {"JPEG", "MPO"}:  # many phones write MPO as .jpg: several images in one file
             size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
             left, top, right, bottom = crop_box(size, geometry)
             scale = max(geometry.size[0] / (bottom - top), geometry.size[1] / (right - left))
             if drafted := image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale))):
                 width, height = drafted[1][2:]
         image.load()
-        # Not ImageOps.exif_transpose(): it writes the other EXIF data again, which fails where a camera's are odd.
+        # Not ImageOps.exif_transpose(): it writes the other EXIF data again, which fails if a camera wrote odd data.
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
         if orientation in _TURNED:
@@ -99,7 +103,7 @@ def _upright(path: Path, geometry: Geometry) -> tuple[Image.Image, Box]:
 
 
 def read_header(path: Path) -> tuple[Size, bool]:
-    """Upright height and width of an image file, and whether it is grey; pixels are not decoded.
+    """Return the upright height and width of an image file, and whether it is grey, without decoding pixels.
 
     Raises:
         DataError: the file is missing or is not an image.
@@ -110,7 +114,7 @@ def read_header(path: Path) -> tuple[Size, bool]:
 
 
 def read_kinds(path: Path) -> tuple[str, ...]:
-    """In what ways an image is not plain 8-bit RGB, upright and single; all of them are handled.
+    """List how an image differs from a single upright image in 8-bit RGB; all these kinds can be read.
 
     Raises:
         DataError: the file is missing or is not an image.
@@ -130,8 +134,8 @@ def read_kinds(path: Path) -> tuple[str, ...]:
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Tell whether the upright image is as high as this one is wide."""
-    has_exif = image.format != "PNG" or "exif" in image.info  # getexif() would decode a whole PNG to find none
+    """Tell whether turning an image upright swaps its height and width."""
+    has_exif = image.format != "PNG" or "exif" in image.info  # without EXIF, getexif() would decode the whole PNG
     is_upright = image.format == "TIFF" or not has_exif  # Pillow gives the upright size of TIFF files
     return not is_upright and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
 
@@ -163,19 +167,22 @@ def _refuse_giants(path: Path, pixels: int) -> None:
 
 
 def crop_box(size: tuple[float, float], geometry: Geometry) -> Box:
-    """The part of an image of ``size`` (height, width) that is kept."""
+    """Compute the part of an image of ``size`` (height, width) that is kept."""
     height, width = size
     if geometry.resize == "squash":
         return 0, 0, width, height
     target_height, target_width = geometry.size
     scale = geometry.crop_fraction * min(height / target_height, width / target_width)
     box_height, box_width = scale * target_height, scale * target_width
-    left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)  # rounding may lead outside
+    left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)  # rounding may go below 0
     return left, top, min(width, left + box_width), min(height, top + box_height)
 
 
 def to_array(image: Image.Image, geometry: Geometry, content: Box | None = None) -> NDArray[np.uint8]:
-    """Crop and resize in one antialiased resampling: uint8, (C, H, W); of the whole image, or of its content."""
+    """Crop and resize an image in one antialiased resampling; return uint8, (C, H, W).
+
+    If ``content`` is given, only this box of the image is used.
+    """
     image = _convert(image, geometry.channels)
     height, width = geometry.size
     x, y, end_x, end_y = content or (0, 0, image.width, image.height)
@@ -189,9 +196,9 @@ def to_array(image: Image.Image, geometry: Geometry, content: Box | None = None)
 
 
 def _resized(array: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
-    """(h, w) or (h, w, C) -> (C, H, W), in a half to a third of Pillow's time.
+    """Resize an array, (h, w) or (h, w, C) -> (C, H, W), in a half to a third of Pillow's time.
 
-    torch has the same filters and the same error, which comes from rounding between the two directions.
+    torch has the same filters as Pillow and the same error, which comes from rounding between the two directions.
     """
     pixels = torch.from_numpy(array)
     pixels = pixels.reshape(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
@@ -202,8 +209,8 @@ def _resized(array: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
-    """To 8 bits of grey or RGB; what is transparent becomes white."""
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits per pixel: convert() would clip them
+    """Convert an image to 8 bits of grey or RGB; transparent areas become white."""
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits per pixel: convert() would clip the values
         values = np.asarray(image, dtype=np.float64)
         scale = 255 / max(float(values.max()), 1.0) if values.max() > 65535 or image.mode == "F" else 255 / 65535
         image = Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8))
@@ -215,7 +222,7 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
 
 
 class InputTransform:
-    """uint8 batches to what the model sees; call it with (B, C, h, w), get float32 (B, C, H, W)."""
+    """The transform from uint8 batches to model input: call it with (B, C, h, w) to get float32 (B, C, H, W)."""
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         self.image_size = preprocessing.image_size
@@ -225,32 +232,32 @@ class InputTransform:
         self._shift = -mean / std
 
     def __call__(self, images: Tensor, *_drawn: object) -> Tensor:
-        """Normalise, and resize where the model's size differs; nothing is random."""
+        """Normalise images, and resize them if the model's size differs; nothing is random."""
         return self.resized(self.normalised(images))
 
     def normalised(self, images: Tensor, gain: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
-        """(pixel / 255 - mean) / std, of pixels that are gain * image + offset; float32 images are overwritten.
+        """Normalise pixels, which are gain * image + offset: (pixel / 255 - mean) / std.
 
         Args:
-            images: (B, C, H, W).
-            gain: (B, 1, 1, 1), with the offset; None: images are pixels.
+            images: (B, C, H, W); float32 images are overwritten.
+            gain: (B, 1, 1, 1), given together with the offset; None: images are pixels.
             offset: (B, 1, 1, 1).
         """
         scale, shift = self._scale, self._shift
         if gain is not None and offset is not None:
             scale, shift = scale * gain, shift + scale * offset
-        return images.to(scale.dtype).mul_(scale).add_(shift)  # in place: fresh memory costs more than arithmetic
+        return images.to(scale.dtype).mul_(scale).add_(shift)  # in place: new memory costs more than the arithmetic
 
     def pixels(self, inputs: Tensor) -> Tensor:
-        """Model input as uint8 pixels again; what lies outside of 0..255 is clipped."""
+        """Convert model input back to uint8 pixels; values outside 0..255 are clipped."""
         return self.undone(inputs).clamp(0, 255).round().byte()
 
     def undone(self, inputs: Tensor) -> Tensor:
-        """Model input as float pixels, which may lie outside of 0..255."""
+        """Convert model input back to float pixels, which may lie outside 0..255."""
         return (inputs - self._shift) / self._scale
 
     def resized(self, images: Tensor) -> Tensor:
-        """Float images, bicubically at the model's size."""
+        """Resize float images to the model's size, with bicubic interpolation."""
         if images.shape[-2:] == self.image_size:
             return images
         return F.interpolate(images, self.image_size, mode="bicubic", antialias=True)

@@ -1,4 +1,4 @@
-"""The images that a source hands over, as arrays or as files, with labels, per split; and ways to divide them."""
+"""The images and labels that a source returns, as arrays or files per split, and ways to split them further."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ class FileSplit:
     labels: Labels
 
     def take(self, members: NDArray[np.int64]) -> "FileSplit":
-        """Some of the images, in the order given."""
+        """Return some of the images, in the given order."""
         return FileSplit(files=[self.files[index] for index in members], labels=self.labels[members])
 
 
@@ -41,23 +41,27 @@ Split = TypeVar("Split", ArraySplit, FileSplit)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawDataset(Generic[Split]):
-    """A data set before its images are prepared. ``train`` is always there; labels index ``classes``."""
+    """A data set before its images are prepared; it always has ``train``, and labels are indices of ``classes``."""
 
     name: str
     classes: tuple[str, ...]
     splits: dict[SplitName, Split]
     root: Path | None = None
-    """The folder that the files are in."""
+    """The folder that contains the files."""
     values: tuple[str, ...] = ()
-    """What a table of labels calls the classes, where that is something else."""
+    """The label of each class as a table of labels writes it; empty if there is no table."""
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By reason, rows and images that are of no use, where these are skipped."""
+    """Rows, images and folders that cannot be used and are skipped, by reason."""
     passed_over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By kind, files that are not errors and belong to no class: of other endings, for one."""
+    """Files that are ignored because they belong to no class, by kind, for example by their ending."""
 
 
 def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
-    """Hash the data (splits, labels, names and sizes of all files), and the files that they are in here and now."""
+    """Return the fingerprint of the data, and a second one of its state on this machine.
+
+    The first covers the classes, the splits, and the labels, names and sizes of all files. The second also covers the
+    path of the folder and the modification times.
+    """
     assert raw.root is not None
     names = repr((raw.classes, raw.values)).encode()
     data, state = hashlib.sha256(names), hashlib.sha256(os.fsencode(raw.root.resolve()) + names)
@@ -74,16 +78,17 @@ def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
 def stratified_split(
     labels: Labels, *, fraction: float, seed: int, classes: tuple[str, ...], first: Labels | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of what stays and of what is held out: the given share of every class, at least one image of each.
+    """Return the indices of the images that stay, and of those held out: a share of every class.
 
-    A class with one image only stays; images that are the same go the same way, counted in the class of the first.
+    At least one image of every class is held out, but a class with only one different image stays whole. Copies of one
+    image stay together, and count in the class of the first copy.
 
     Args:
-        labels: (N,).
-        fraction: to be held out.
-        seed: of the choice.
-        classes: their names.
-        first: (N,), of every image the first one that is the same; None: no two are.
+        labels: the class of each image, (N,).
+        fraction: the share of each class to hold out.
+        seed: the seed of the random choice.
+        classes: the names of the classes.
+        first: for each image, the index of the first identical image, (N,); None: no two images are identical.
 
     Raises:
         DataError: no class can be split.
@@ -96,13 +101,13 @@ def stratified_split(
         total = int(copies[members].sum())
         room = min(max(1, round(total * fraction)), total - 1)
         chosen = []
-        for member in members[:-1]:  # something has to stay
+        for member in members[:-1]:  # at least one image has to stay
             if copies[member] <= room:
                 chosen.append(member)
                 room -= copies[member]
             if not room:
                 break
-        if not chosen and len(members) > 1:  # all are there more often than that
+        if not chosen and len(members) > 1:  # every image has more copies than should be held out
             chosen.append(min(members[:-1], key=lambda member: copies[member]))
         is_held_out[chosen] = True
     if not is_held_out.any():
@@ -114,16 +119,16 @@ def stratified_split(
 def stratified_folds(
     labels: Labels, *, folds: int, seed: int, classes: tuple[str, ...], first: Labels | None = None
 ) -> Labels:
-    """The fold of every image, from 0: parts of one size, with every class spread evenly over them.
+    """Return the fold of every image, counted from 0: folds of about equal size, with every class spread evenly.
 
-    A class with fewer images than folds is in none, -1; images that are the same are in the same.
+    A class with fewer images than folds is in no fold (-1). Copies of one image are in the same fold.
 
     Args:
-        labels: (N,).
-        folds: how many.
-        seed: of the choice.
-        classes: their names.
-        first: (N,), of every image the first one that is the same; None: no two are.
+        labels: the class of each image, (N,).
+        folds: the number of folds.
+        seed: the seed of the random choice.
+        classes: the names of the classes.
+        first: for each image, the index of the first identical image, (N,); None: no two images are identical.
 
     Raises:
         DataError: every class has fewer images than there are folds.
@@ -149,7 +154,7 @@ def stratified_folds(
 
 
 def _copies(first: Labels | None, count: int) -> tuple[Labels, Labels]:
-    """Find the first of every group of equal images, and how often it is there; 0 for all but these first ones."""
+    """Return the index of the first copy of each image, and the number of copies of each first one (others: 0)."""
     if first is None:
         first = np.arange(count)
     return first, np.bincount(first, minlength=count)

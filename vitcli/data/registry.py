@@ -1,7 +1,7 @@
-"""Data sets by name: a table without torch.
+"""The table of data sets by name; importing it does not import torch.
 
-An entry names the function that reads the data set, which is imported on first use. ``kaggle:OWNER/NAME`` and
-``kaggle:COMPETITION`` name what is not in the table.
+An entry names the function that reads the data set; this function is imported on first use. ``kaggle:OWNER/NAME`` and
+``kaggle:COMPETITION`` name data sets that are not in the table.
 """
 
 from pathlib import Path
@@ -170,19 +170,19 @@ DATASETS: Registry[DatasetEntry] = Registry(
 
 
 def full_name(text: str) -> str:
-    """The name of a data set, where its address on Kaggle's website is given; everything else as it is.
+    """Convert the address of a page on Kaggle to the name of its data set; return any other text unchanged.
 
     Raises:
-        UsageError: an address of something else there.
+        UsageError: the page is not that of a data set or a competition.
     """
     return str(KaggleReference.parse(text)) if is_address(text) else text
 
 
 def find_dataset(name: str) -> DatasetEntry | None:
-    """The data set of this name: of the table, or Kaggle's; else None.
+    """Return the entry of a data set in the table or on Kaggle; None if the name is neither.
 
     Raises:
-        UsageError: it is to be Kaggle's, and cannot be.
+        UsageError: the name begins with ``kaggle:``, but is not valid.
     """
     if name in DATASETS:
         return DATASETS[name]
@@ -192,6 +192,6 @@ def find_dataset(name: str) -> DatasetEntry | None:
 
 
 def canonical_name(name: str) -> str:
-    """Keep a name as it is, and give a folder its whole path, so that it is known from everywhere."""
+    """Return the full name of a data set, or the absolute path of a folder, for use in any working directory."""
     name = full_name(name)
     return name if find_dataset(name) else str(Path(name).expanduser().resolve())

@@ -1,7 +1,7 @@
-"""Cut out, turn and mirror training images: one resampling for all of it.
+"""Random crops, turns and flips of training images, all in one resampling.
 
-Shapes: B images, C channels, h x w stored pixels, H x W of the result. Random numbers are drawn on the CPU from the
-given generator. The result has the kind of the images: uint8 is rounded, as in torchvision.
+Shapes: B images, C channels, h x w stored pixels, H x W pixels of the result. Random numbers are drawn on the CPU from
+the given generator. The result has the dtype of the images: uint8 is rounded, as in torchvision.
 """
 
 import math
@@ -16,13 +16,13 @@ from vitcli.data.threaded import Change, to_device
 
 _ATTEMPTS = 10
 _SMALL = 96 * 96
-"""Pixels of a result up to which the CPU, too, multiplies by dense matrices of weights."""
+"""Number of pixels in a result up to which the CPU, too, multiplies by dense matrices of weights."""
 _SHRINK = 1.5
-"""By how much a bilinear resampling may shrink: it reads two neighbours, so that at 2 it begins to skip pixels."""
+"""The largest factor by which bilinear resampling may shrink: it reads two neighbours, so at 2 it begins to skip."""
 
 
 def resamples(config: AugmentConfig) -> bool:
-    """Tell whether pixels land between pixels: flips and crops after padding do without."""
+    """Tell whether a configuration needs resampling; flips and crops after padding only move whole pixels."""
     return config.crop_scale < 1 or _warps(config)
 
 
@@ -31,11 +31,11 @@ def _warps(config: AugmentConfig) -> bool:
 
 
 def random_resample(batch: int, whole: Size, size: Size, config: AugmentConfig, generator: torch.Generator) -> Change:
-    """Random resized crop, flips, shear, rotation, zoom and shift at once; what lies outside is black.
+    """Draw a random resized crop, flips, shear, rotation, zoom and shift, all in one resampling; the outside is black.
 
     Args:
-        batch: how many images.
-        whole: their height and width.
+        batch: the number of images.
+        whole: the height and width of the images.
         size: height and width of the result.
         config: the ranges.
         generator: the source of randomness, on the CPU.
@@ -54,10 +54,10 @@ def random_resample(batch: int, whole: Size, size: Size, config: AugmentConfig, 
 
 
 def random_boxes(batch: int, whole: Size, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Random resized crops as torchvision draws them: (4, B) whole pixels, top, left, height and width.
+    """Draw random resized crops as torchvision does: (4, B) whole pixels, top, left, height and width.
 
     The area is uniform in [crop_scale, 1] of the image's, the aspect ratio log-uniform in crop_ratio. The first of
-    ten attempts that fits is taken; where none does, the largest centred box whose ratio is allowed.
+    ten attempts that fits is taken; if none fits, the largest centred box whose ratio is allowed.
     """
     height, width = whole
     if config.crop_scale == 1:
@@ -85,9 +85,9 @@ def _random_maps(
 ) -> Tensor:
     """Draw maps from the result to the image, (B, 2, 3), in pixels from the centre of each.
 
-    Within the crop it is torchvision's RandomAffine: an offset p from the crop's centre shows what was at
-    SHEAR^-1 ROTATION^-1 (p - shift) / zoom. Shear is along x. Rotation and shear are those of the photo's pixels,
-    whatever shape the crop is given afterwards.
+    Within the crop, the map is torchvision's RandomAffine: the pixel at offset p from the crop's centre shows the pixel
+    that was at SHEAR^-1 ROTATION^-1 (p - shift) / zoom. Shear is along x. Rotation and shear apply to the photo's
+    pixels, whatever shape the crop is resized to afterwards.
     """
     height, width = whole
     batch = boxes.shape[1]
@@ -109,22 +109,23 @@ def _random_maps(
 
 
 def _fineness(maps: Tensor) -> int:
-    """Compute how much finer a batch is sampled, to be averaged, so that nothing is skipped where it shrinks.
+    """Compute the factor of finer sampling for a batch, so that no pixel is skipped where images shrink.
 
-    Photos are kept at 4/3 of the model's size, so that a crop shrinks little and once is enough. For the whole batch,
-    as an image must not depend on the images that it is changed with.
+    The finer samples are averaged. Photos are kept at 4/3 of the model's size, so a crop shrinks little and a factor of
+    1 is enough. The factor is computed for the whole batch, because an image must not depend on the other images of the
+    chunk or share in which it is changed.
     """
     return max(1, math.ceil(float(maps[:, :, :2].norm(dim=1).max()) / _SHRINK))
 
 
 def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1) -> Tensor:
-    """Bilinear resampling, with black outside.
+    """Resample images bilinearly along maps; pixels from outside an image are black.
 
     Args:
         images: (B, C, h, w), pixels in 0..255.
         maps: (B, 2, 3), on the CPU: from the result to the image, in pixels from the centre of each.
         size: height and width of the result.
-        finer: so many samples are averaged for each pixel, in both directions.
+        finer: the number of samples per pixel in each direction, which are averaged.
     """
     maps = maps * torch.tensor([1 / finer, 1 / finer, 1])
     grid = _grid(to_device(maps, images.device), images.shape[2:], (finer * size[0], finer * size[1]))
@@ -135,7 +136,7 @@ def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1) -> Tensor:
 
 
 def _grid(maps: Tensor, whole: torch.Size, size: Size) -> Tensor:
-    """Compute the input of grid_sample, (B, *size, 2), without the matrix product over every pixel that affine_grid does."""
+    """Compute the input of grid_sample, (B, *size, 2), without the matrix product of affine_grid over every pixel."""
     y, x = (torch.arange(side, device=maps.device) - (side - 1) / 2 for side in size)
     grid = maps.new_empty(len(maps), *size, 2)
     for axis, half in enumerate((whole[1] / 2, whole[0] / 2)):
@@ -145,15 +146,15 @@ def _grid(maps: Tensor, whole: torch.Size, size: Size) -> Tensor:
 
 
 def resize_boxes(images: Tensor, boxes: Tensor, mirrored: Tensor, size: Size) -> Tensor:
-    """Cut out and resize bilinearly, antialiased as torchvision does it.
+    """Cut out boxes and resize them bilinearly, with antialiasing as in torchvision.
 
-    Two ways to the same pixels (uint8: up to one grey level). Small results, and those on a GPU, are dense matrix
-    products for all images at once. For large ones the CPU calls torch's kernel for uint8, image by image.
+    There are two ways, with the same result (uint8: up to one grey level). Small results, and all results on a GPU, are
+    dense matrix products for all images at once. For large results, the CPU calls torch's uint8 kernel, image by image.
 
     Args:
         images: (B, C, h, w), pixels in 0..255.
         boxes: (4, B), on the CPU: top, left, height and width in pixels.
-        mirrored: (2, B), on the CPU: whether top and bottom, left and right are swapped.
+        mirrored: (2, B), on the CPU: whether top and bottom are swapped, and whether left and right are.
         size: height and width of the result.
     """
     if images.device.type != "cpu" or size[0] * size[1] <= _SMALL:
@@ -170,9 +171,10 @@ def _resize_by_products(images: Tensor, boxes: Tensor, mirrored: Tensor, size: S
 
 
 def _weights(start: Tensor, length: Tensor, mirrored: Tensor, inside: int, outside: int) -> Tensor:
-    """Compute what each pixel of the result takes from each of the image along one axis: (B, outside, inside).
+    """Compute the weight of each image pixel in each pixel of the result, along one axis: (B, outside, inside).
 
-    A triangle around the place that the result's pixel comes from, as wide as it is enlarged, cut at the box.
+    The weights form a triangle around the position in the image that a result's pixel comes from. The triangle reaches
+    as far as a result's pixel is wide, at least one pixel of the image, and is cut at the box.
     """
     start, length, mirrored = (each[:, None, None] for each in (start, length, mirrored))
     target = torch.arange(outside, device=start.device)[:, None] + 0.5
@@ -190,7 +192,7 @@ def _resize_one_by_one(images: Tensor, boxes: Tensor, mirrored: Tensor, size: Si
     rows = zip(boxes.T.tolist(), mirrored.T.tolist(), strict=True)
     for index, ((top, left, height, width), (upside, sideways)) in enumerate(rows):
         part = images[index : index + 1, :, top : top + height, left : left + width]
-        part = part.contiguous(memory_format=torch.channels_last)  # the kernel would rearrange it less quickly
+        part = part.contiguous(memory_format=torch.channels_last)  # the kernel itself would rearrange it more slowly
         resized = F.interpolate(part, size, mode="bilinear", antialias=True)
         result[index : index + 1] = resized.flip([2] * upside + [3] * sideways) if upside or sideways else resized
     return result

@@ -1,4 +1,4 @@
-"""A few images out of many: which ones, and how a person wants to see them."""
+"""A balanced choice of a few images, and whole images for people to look at."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,16 +16,16 @@ from vitcli.data.raw import Labels, SplitName
 
 
 def spread(labels: Labels, count: int, *, seed: int) -> Labels:
-    """Indices of so many random images, fewer if there are no more, with classes as even as can be; by class.
+    """Return the indices of ``count`` random images, or of all if there are fewer, with classes as even as possible.
 
-    Where there are more classes than images wanted, random classes get one each.
+    They are sorted by class. If there are more classes than images wanted, random classes get one image each.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # by class, in random order within each
     kinds = labels[order]
-    rank = np.arange(len(kinds)) - np.searchsorted(kinds, kinds)  # how many of its class come before each
-    turn = random.permutation(int(labels.max(initial=0)) + 1)  # of classes, where not all get as many
+    rank = np.arange(len(kinds)) - np.searchsorted(kinds, kinds)  # how many images of its class come before each image
+    turn = random.permutation(int(labels.max(initial=0)) + 1)  # decides which classes get one image more
     chosen = np.sort(np.lexsort((turn[kinds], rank))[:count])
     return order[chosen]
 
@@ -33,17 +33,17 @@ def spread(labels: Labels, count: int, *, seed: int) -> Labels:
 def whole_images(
     dataset: Dataset, split: SplitName, members: Labels, *, longest: int, skip_bad: bool = False
 ) -> dict[int, NDArray[np.uint8]]:
-    """Images as they were found, uncropped and each in its own shape, (C, H, W); large ones made smaller.
+    """Load images uncropped, each in its own shape, (C, H, W); large images are made smaller.
 
     Args:
         dataset: the data set.
-        split: as found.
-        members: indices there.
-        longest: pixels that a side may have.
-        skip_bad: leave out what cannot be read.
+        split: the split, as found on disk.
+        members: indices of the images in that split.
+        longest: the largest length of a side, in pixels.
+        skip_bad: leave out images that cannot be read.
 
     Raises:
-        DataError: an image cannot be read.
+        DataError: an image cannot be read, and ``skip_bad`` is not set.
     """
     if dataset.raw is None:
         geometry = dataset.facts.native_geometry
@@ -61,10 +61,10 @@ def whole_images(
 
 
 def whole_image(file: Path, channels: Literal[1, 3], longest: int) -> NDArray[np.uint8]:
-    """An image as it was found, uncropped, (C, H, W); a large one made smaller, to a longer side of ``longest``.
+    """Load an image uncropped, (C, H, W); a large image is reduced until its longer side has ``longest`` pixels.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the image cannot be read.
     """
     (height, width), _ = read_header(file)
     scale = min(longest / max(height, width), 1.0)

@@ -1,7 +1,7 @@
-"""Pictures of plain shapes, drawn: it is known where each object is, so explanations can be judged on them.
+"""Drawn pictures of plain shapes, with the known place of each object, so that explanations can be judged on them.
 
-Shape alone tells the classes apart: colours, sizes, places and small turns are the same lottery for all of them. A
-background is darker than the objects on it and has soft blobs of other colours. K objects, S x S pixels.
+Classes differ only in shape: colours, sizes, places and small turns have the same random distribution for all of them.
+A background is darker than the objects on it and has soft blobs of other colours. K objects, S x S pixels.
 """
 
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from PIL import Image, ImageDraw
 from vitcli.data.raw import Labels
 
 SIZE = 32
-"""Pixels a side."""
+"""Height and width of a picture in pixels."""
 TRAIN_SEED, TEST_SEED = 0, 1
-"""Of the data set's splits; no scene of another seed is in them."""
+"""Seeds of the data set's splits; they contain no scene of another seed."""
 
 _AREAS = 0.06, 0.09
-"""Least and greatest area of an outline, as a share of the picture; drawn, it covers a little more."""
+"""Smallest and largest area of an outline, as a share of the picture; the drawn object covers a little more."""
 _TURN = np.deg2rad(15)
-"""An object is turned by up to this angle, either way."""
+"""The largest angle by which an object is turned in either direction, in radians."""
 _EDGE, _GAP = 1.0, 2.0
-"""Least distance of an object from the edge, and of two objects along one axis, in pixels."""
+"""Smallest distance of an object from the edge, and of two objects along one axis, in pixels."""
 _BRIGHTER = 100
-"""An object is brighter than the background by this much at the least, of 255."""
+"""Smallest difference in brightness between an object and the background, of 255."""
 _BLOBS = 4
 _NOISE = 6.0
-"""Standard deviation, of 255."""
+"""Standard deviation of the noise, of 255."""
 _FINE = 4
-"""Edges are drawn this many times as fine."""
+"""Factor of the finer resolution at which objects are drawn, for smooth edges."""
 
 Pixels = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
 _Values = NDArray[np.float64]
 _Outlines = tuple[_Values, ...]
-"""The corners of a polygon, (P, 2), as x and y, and perhaps those of a hole in it."""
+"""The corners of a polygon, (P, 2), as x and y, optionally followed by the corners of a hole in it."""
 
 
 def _corners(count: int) -> _Values:
@@ -52,13 +52,13 @@ def _heart() -> _Values:
 
 
 def _of_unit_area(*outlines: _Values) -> _Outlines:
-    """Scaled such that the polygon without its hole has the area 1."""
+    """Scale outlines so that the polygon without its hole has an area of 1."""
     area, *hole = (_area(outline) for outline in outlines)
     return tuple(outline / np.sqrt(area - sum(hole)) for outline in outlines)
 
 
 def _area(outline: _Values) -> float:
-    """The shoelace formula."""
+    """Compute the area of a polygon with the shoelace formula."""
     (x, y), (next_x, next_y) = outline.T, np.roll(outline, -1, axis=0).T
     return abs(float(np.sum(x * next_y - next_x * y))) / 2
 
@@ -81,20 +81,20 @@ CLASSES = tuple(_SHAPES)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scenes:
-    """Pictures with the same number of objects each."""
+    """Pictures that all have the same number of objects."""
 
     images: Pixels
-    """(N, 3, S, S)."""
+    """The pictures, (N, 3, S, S)."""
     masks: Masks
-    """Where each object is, (N, K, S, S)."""
+    """The pixels of each object, (N, K, S, S)."""
     labels: Labels
-    """The class of each object, (N, K), as an index of ``CLASSES``; no class twice in a picture."""
+    """The class of each object, (N, K), as an index of ``CLASSES``; a picture has no class twice."""
 
 
 def draw_scenes(count: int, *, num_objects: Literal[1, 2], seed: int) -> Scenes:
-    """Pictures with so many objects each; every class is the first object's equally often.
+    """Draw ``count`` pictures with ``num_objects`` objects each; all classes are equally often the first object's.
 
-    A picture depends on its index, the seed and the number of objects alone.
+    A picture depends only on its index, the seed and the number of objects.
     """
     images = np.empty((count, 3, SIZE, SIZE), dtype=np.uint8)
     masks = np.empty((count, num_objects, SIZE, SIZE), dtype=np.bool_)
@@ -109,9 +109,9 @@ def draw_scenes(count: int, *, num_objects: Literal[1, 2], seed: int) -> Scenes:
 
 
 def draw_scene(random: np.random.Generator, labels: Labels) -> tuple[Pixels, Masks]:
-    """A picture (3, S, S) of one object of each of these classes, (K,), and where each of them is, (K, S, S).
+    """Draw a picture, (3, S, S), with one object per label, (K,), and return it with the objects' masks, (K, S, S).
 
-    Objects are apart from each other; one or two fit, and more are searched for in vain.
+    Objects do not touch. One or two objects fit; with more, the search for places may not end.
     """
     ground = random.uniform(0, 90, 3)
     pixels = _background(random, ground)
@@ -125,7 +125,7 @@ def draw_scene(random: np.random.Generator, labels: Labels) -> tuple[Pixels, Mas
 
 
 def _background(random: np.random.Generator, ground: _Values) -> _Values:
-    """One colour, (3,), with soft blobs of others: (3, S, S)."""
+    """Draw a background of the colour ``ground``, (3,), with soft blobs of other colours: (3, S, S)."""
     places, spreads = random.uniform(0, SIZE, (2, _BLOBS, 1)), random.uniform(1, 2.5, (_BLOBS, 1))
     down, across = np.exp(-(((np.arange(SIZE) + 0.5 - places) / spreads) ** 2) / 2)  # (blobs, S) each
     colours = random.uniform(0, 160, (_BLOBS, 3))
@@ -134,7 +134,7 @@ def _background(random: np.random.Generator, ground: _Values) -> _Values:
 
 
 def _colour(random: np.random.Generator, ground: _Values) -> _Values:
-    """Any colour that is clearly brighter than the background's, (3,)."""
+    """Draw a random colour that is clearly brighter than the background's, (3,)."""
     while True:
         colour = random.uniform(0, 255, 3)
         if np.mean(colour - ground) >= _BRIGHTER:
@@ -142,7 +142,7 @@ def _colour(random: np.random.Generator, ground: _Values) -> _Values:
 
 
 def _placed(random: np.random.Generator, labels: Labels) -> list[_Outlines]:
-    """Objects of these classes whose boxes are apart from each other."""
+    """Place objects of these classes so that their boxes are apart from each other."""
     while True:
         objects = [_moved(random, _SHAPES[CLASSES[label]]) for label in labels]
         boxes = np.array([(outlines[0].min(axis=0), outlines[0].max(axis=0)) for outlines in objects])  # (K, 2, 2)
@@ -152,7 +152,7 @@ def _placed(random: np.random.Generator, labels: Labels) -> list[_Outlines]:
 
 
 def _moved(random: np.random.Generator, shape: _Outlines) -> _Outlines:
-    """A shape in some size, turned a little, at some place of the picture."""
+    """Move a shape to a random place in the picture, with a random size and a small random turn."""
     angle, scale = random.uniform(-_TURN, _TURN), SIZE * np.sqrt(random.uniform(*_AREAS))
     turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     turned = [outline @ turn for outline in shape]
@@ -161,7 +161,7 @@ def _moved(random: np.random.Generator, shape: _Outlines) -> _Outlines:
 
 
 def _coverage(outlines: _Outlines) -> _Values:
-    """Compute how much of each pixel an object covers, 0 to 1, (S, S)."""
+    """Compute the share of each pixel that an object covers, 0 to 1, (S, S)."""
     canvas = Image.new("L", (SIZE * _FINE, SIZE * _FINE))
     draw = ImageDraw.Draw(canvas)
     for outline, fill in zip(outlines, (255, 0), strict=False):

@@ -1,4 +1,4 @@
-"""The share of every batch that one of several processes takes, so that together they take what one process would."""
+"""Shares of a batch, one for each process, so that all processes together compute the batch of a single process."""
 
 from typing import NamedTuple
 
@@ -9,20 +9,20 @@ from vitcli.core.launch import Place
 
 
 class Share(NamedTuple):
-    """Some images of a batch."""
+    """The images of a batch that one process takes."""
 
     batch: int
-    """How many images the whole batch has."""
+    """The number of images in the whole batch."""
     members: Tensor
-    """Where these stand in it, rising, int64 (b,)."""
+    """The positions of this share's images in the batch, ascending, int64 (b,)."""
 
 
 def share_of(batch: int, place: Place) -> Share:
-    """One process's share of a batch, from both ends of it.
+    """Compute one process's share of a batch, taken from both ends of the batch.
 
-    Image i is mixed with image B - 1 - i of its batch (``engine.mixing``): both are in one share, at its two ends, so that
-    to mix a share with itself in reverse order is to mix the batch. Shares differ by two images at the most; where there
-    are more processes than pairs of images, some are empty.
+    Image i is mixed with image B - 1 - i of its batch (``engine.mixing``). Both are in one share, at its two ends, so
+    mixing a share with itself in reverse order gives the same images as mixing the batch. Shares differ by at most two
+    images; if there are more processes than pairs of images, some shares are empty.
     """
     pairs = -(-batch // 2)
     start, stop = (pairs * rank // place.size for rank in (place.rank, place.rank + 1))

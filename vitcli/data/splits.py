@@ -1,4 +1,4 @@
-"""Split a data set into images that train, validate and test: as found on disk, or held out; once for all of a run."""
+"""The training, validation and test splits of a run: as found on disk, or held out once for the whole run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from vitcli.data.inspection import find_duplicates
 from vitcli.data.raw import Labels, SplitName, stratified_folds, stratified_split
 
 _TEST_SEED = 0
-"""Of the test split, which must be the same for every run that is compared."""
+"""Seed of the test split, which must be the same for all runs that are compared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,27 +21,28 @@ class Subset:
     """Some images of a data set."""
 
     found: SplitName
-    """The split on disk that they are in."""
+    """The split on disk that contains the images."""
     members: Labels | None = None
-    """Their indices there; None: all."""
+    """Indices of the images in that split; None: all."""
 
     def indices(self, dataset: Dataset) -> Labels:
-        """Their indices there, (N,), in any case."""
+        """Return the indices of the images in their split on disk, (N,), also if these are all."""
         return np.arange(dataset.facts.counts[self.found]) if self.members is None else self.members
 
 
 Plan = dict[SplitName, Subset]
-"""``train`` is always there."""
+"""The images of each split; ``train`` is always present."""
 
 
 def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
-    """Hold out what is not there: images for testing, always the same, and images for validation, by the seed.
+    """Plan the splits of a data set, and hold out images for the validation and test splits that it lacks.
 
-    Images that are the same, byte for byte, are never torn apart.
+    The test images are always the same; the validation images depend on the seed. Images that are equal, byte for byte,
+    stay together.
 
     Raises:
-        DataError: no class has enough images for it.
-        UsageError: folds of a data set that has a validation split.
+        DataError: no class has enough images to hold some out.
+        UsageError: folds are requested of a data set that has a validation split.
     """
     counts, classes = dataset.facts.counts, dataset.facts.classes
     plan: Plan = {name: Subset(found=name) for name in counts}
@@ -59,7 +60,7 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
             labels, fraction=config.test_fraction, seed=_TEST_SEED, classes=classes, first=first
         )
         plan["test"] = Subset(found="train", members=test)
-    first = np.searchsorted(rest, first[rest])  # all of a group are in the rest, or none
+    first = np.searchsorted(rest, first[rest])  # either all images of a group are in the rest, or none
     if config.folds:
         folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes, first=first)
         validates = folds == max(config.fold, 1) - 1
@@ -73,9 +74,10 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
 
 
 def _first_alike(dataset: Dataset) -> Labels:
-    """Find for every training image the first one that is the same, byte for byte, (N,): mostly itself.
+    """Return, for every training image, the index of its first identical copy, (N,): mostly its own index.
 
-    Where no class has two different images, copies are all that there is to be held out; the leak is warned about.
+    If no class has two different images, copies count as different images, because there are no others to hold out; a
+    warning reports the leak.
     """
     labels = dataset.labels("train")
     itself = np.arange(len(labels))
@@ -92,7 +94,7 @@ def _in_order(plan: Plan) -> Plan:
 
 
 def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
-    """List what was held out, for JSON: file names, or indices where there are no files."""
+    """Return the held-out images of a plan, for JSON: file names, or indices if there are no files."""
     return {
         "fingerprint": dataset.facts.fingerprint,
         "held_out": {
@@ -104,12 +106,15 @@ def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
 
 
 def held_out_names(stored: Mapping[str, Any]) -> set[str | int]:
-    """Read what ``stored_plan`` kept of all splits."""
+    """Return the names of all held-out images of a stored plan."""
     return {key for keys in stored["held_out"].values() for key in keys}
 
 
 def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
-    """The plan that ``stored_plan`` kept: images that are new since then train; a split that has lost all is gone."""
+    """Restore the plan that ``stored_plan`` stored.
+
+    Images that are new since then are used for training. A held-out split without any remaining image is left out.
+    """
     plan: Plan = {name: Subset(found=name) for name in dataset.facts.counts}
     index = {name: at for at, name in enumerate(dataset.names("train"))}
     rest = np.ones(len(index), dtype=bool)

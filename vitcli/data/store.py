@@ -1,6 +1,6 @@
-"""The folders in which data sets are kept, and which of them are there; standard library only.
+"""The folders of data sets, and the data sets that are on this machine; standard library only.
 
-DATA_DIR/downloads/NAME/                 what a source fetched, as it came
+DATA_DIR/downloads/NAME/                 the files of a source, as downloaded
 DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-1.json, and one .safetensors file per split and geometry
 """
 
@@ -28,34 +28,34 @@ def data_dir(setting: str = "") -> Path:
 
 
 def weights_dir() -> Path:
-    """Return the folder of weights from plain addresses."""
+    """Return the folder of weights that are downloaded from plain URLs."""
     return data_dir() / "weights"
 
 
 def make(directory: Path) -> None:
-    """See to it that the place for data sets is there.
+    """Create the folder for data sets if it does not exist.
 
     Raises:
-        DataError: it cannot be made.
+        DataError: the folder cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{directory} cannot be made: {error.strerror}", hint="--data-dir names another place for data sets"
+            f"{directory} cannot be created: {error.strerror}", hint="--data-dir names another place for data sets"
         ) from None
 
 
 def check_dataset(name: str, *, labels: str = "") -> None:
-    """Refuse what is neither the name of a data set nor a folder, before anything is read or fetched.
+    """Refuse a text that is neither the name of a data set nor a folder, before anything is read or downloaded.
 
     Args:
-        name: what was typed; empty: nothing.
-        labels: a table of labels, if there is one.
+        name: the text from the command line; empty: none was given.
+        labels: the path of a table of labels, if there is one.
 
     Raises:
-        DataError: a path without a folder, or without the table that is named.
-        UsageError: neither a known name nor a path.
+        DataError: the path is not a folder, or the table does not exist.
+        UsageError: the text is neither a known name nor a path.
     """
     name = full_name(name)
     if not name or find_dataset(name):
@@ -73,46 +73,49 @@ def check_dataset(name: str, *, labels: str = "") -> None:
 
 
 def is_present(name: str, directory: Path) -> bool:
-    """Tell whether a data set that has a name is on this machine."""
+    """Tell whether a data set known by name is on this machine."""
     downloads = downloads_folder(name, directory)
     return facts_file(named_folder(name, directory)).is_file() or (downloads.is_dir() and any(downloads.iterdir()))
 
 
 def downloads(directory: Path) -> list[str]:
-    """The data sets that were asked for with ``download``, the last one first; they may have been removed."""
+    """List the data sets requested with ``vit download``, the latest first; some may have been removed since."""
     marks = [path.read_text(encoding="utf-8").partition(" ") for path in (directory / "prepared").glob("*/downloaded")]
     return [name for _, _, name in sorted(marks, reverse=True) if find_dataset(name)]
 
 
 def unlisted(directory: Path) -> list[str]:
-    """The data sets of Kaggle that are on this machine and in no table, by name."""
+    """List the names of Kaggle data sets that are on this machine but not in the table."""
     names = []
     for path in sorted((directory / "downloads").glob("kaggle.*/")):
-        with suppress(UsageError):  # somebody else's folder
+        with suppress(UsageError):  # the folder of another program
             names.append(str(KaggleReference.parse(path.name.replace(".", ":", 1).replace(".", "/"))))
     return names
 
 
 def mark_downloaded(name: str, directory: Path) -> None:
-    """Remember that this data set was asked for last."""
+    """Record that a data set was requested with ``vit download`` just now."""
     write_text(named_folder(name, directory) / "downloaded", f"{datetime.now(UTC).isoformat()} {name}")
 
 
 def named_folder(name: str, directory: Path) -> Path:
-    """Return the folder of the prepared images of a data set that has a name."""
+    """Return the folder of the prepared images of a data set known by name."""
     return directory / "prepared" / as_folder(name)
 
 
 def downloads_folder(name: str, directory: Path) -> Path:
-    """Return the folder that a data set with a name is fetched to; it is there when it is whole."""
+    """Return the download folder of a data set known by name; it exists only when it is complete."""
     return directory / "downloads" / as_folder(name)
 
 
 def as_folder(name: str) -> str:
-    """A data set's name as that of a folder."""
-    return name.replace(":", ".").replace("/", ".")  # no name has a dot of its own
+    """Convert a data set's name to the name of a folder."""
+    return name.replace(":", ".").replace("/", ".")  # names of data sets have no dots
 
 
 def facts_file(folder: Path) -> Path:
-    """The file that is written last: where it is, a data set is complete. A change of its schema changes its name."""
+    """Return the path of the facts, the file that is written last: if it exists, the data set is complete.
+
+    A new schema of the file gets a new number in its name.
+    """
     return folder / "facts-1.json"

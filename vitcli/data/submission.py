@@ -1,4 +1,4 @@
-"""The submission that a competition expects: its test images, and the columns of its sample submission."""
+"""The submission file that a competition expects: its test images, in the columns of its sample submission."""
 
 import csv
 import io
@@ -16,23 +16,23 @@ _TEST = "test"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmissionForm:
-    """One row per test image, in order."""
+    """The columns of a submission, and one row per test image, in order."""
 
     columns: tuple[str, ...]
-    """The name of the image, then its label, or a probability for every class."""
+    """The column of image names, then one column of labels or a column of probabilities for every class."""
     rows: tuple[tuple[str, Path], ...]
-    """What the form calls an image, and its file."""
+    """The name of each image in the submission, and its file."""
 
     def filled(self, classes: Sequence[str], values: Sequence[str], probabilities: Sequence[Sequence[float]]) -> str:
-        """The CSV file.
+        """Return the submission as CSV text.
 
         Args:
-            classes: names of the classes.
-            values: what the competition calls them.
-            probabilities: per row, per class.
+            classes: the names of the classes.
+            values: the labels that the competition uses for the classes.
+            probabilities: one sequence per row, with one value per class.
 
         Raises:
-            DataError: columns that are neither a label nor the classes.
+            DataError: the columns are neither one label nor the classes.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -48,10 +48,10 @@ class SubmissionForm:
 
 
 def find_form(root: Path) -> SubmissionForm:
-    """The form of a competition's folder.
+    """Find the test images and the columns of a submission in a competition's folder.
 
     Raises:
-        DataError: there are no test images, or the sample names others.
+        DataError: there are no test images, or the sample submission names images that are missing.
     """
     folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower().startswith(_TEST))
     folders = [path for path in folders if "tfrec" not in path.name.lower()]

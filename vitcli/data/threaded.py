@@ -1,8 +1,8 @@
-"""Change a batch on the threads of the CPU: each thread takes whole images through all changes.
+"""Threaded changes of a batch on the CPU: each thread takes whole images through all changes.
 
-That way pixels stay in a core's cache from one change to the next, and threads wait for each other once per batch.
-torch's own way, all threads on each operation, has them wait after every one: with small images that is most of the
-time, and many times it on cores that other processes use as well.
+In this way, pixels stay in a core's cache from one change to the next, and threads wait for each other once per batch.
+torch itself uses all threads for each operation, so they wait after every operation: with small images, waiting takes
+most of the time, and many times as long on cores that other processes also use.
 """
 
 import itertools
@@ -20,12 +20,12 @@ from torch import Tensor
 Positions = slice | Tensor
 """The positions of some images in their batch."""
 Change = Callable[[Tensor, Positions], Tensor]
-"""What has been drawn for a batch, applied to some of its images: called with those and their positions."""
+"""The change that was drawn for a batch: called with some of its images and their positions."""
 
 _FEW = 2**15
-"""Values of a result up to which torch uses one thread, too."""
+"""Number of values in a result up to which one thread is used, as in torch."""
 _CHUNK = 2**19
-"""Values of a result that a thread works on at once: 2 MiB of float32, what a core's cache may hold."""
+"""Number of values in a result that a thread computes at once: 2 MiB of float32, which may fit a core's cache."""
 
 _HEAP = 2**25
 """Bytes up to which malloc keeps freed memory for the next request."""
@@ -34,18 +34,18 @@ _HEAP = 2**25
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from the CPU to the device where a batch is changed.
 
-    A plain copy to a GPU waits until the GPU has done all it was given, so every step would begin with an idle GPU.
+    A plain copy to a GPU waits until the GPU has finished all its work, so every step would begin with an idle GPU.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def change_threaded(change: Change, images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The change of a whole batch; on another device than the CPU it is made at once.
+    """Apply a change to a whole batch: in threads if it is on the CPU and large, otherwise in one call.
 
     Args:
-        change: from (b, C, h, w) to (b, *shape), float32; each image by itself.
+        change: a function from (b, C, h, w) to (b, *shape), float32, that treats each image separately.
         images: (B, C, h, w).
-        shape: of one result.
+        shape: the shape of one result.
     """
     batch = len(images)
     values = batch * math.prod(shape)
@@ -61,35 +61,35 @@ def change_threaded(change: Change, images: Tensor, shape: tuple[int, ...]) -> T
 
     run = map if threads == 1 else _pool(threads).map
     for _ in run(fill, *zip(*itertools.pairwise(bounds), strict=True)):
-        pass  # asking for the outcome raises what a thread has raised
+        pass  # taking the results raises the exceptions of the threads
     return result
 
 
 def _memory(*shape: int) -> Tensor:
-    """An empty float32 tensor; a large one in large pages, where there are any.
+    """Allocate a float32 tensor without values; a large one in huge pages, if the system has them.
 
-    What exceeds 32 MiB the C library takes from the system again, page by page: for photos a third of the work.
+    The C library requests more than 32 MiB from the system each time, page by page: for photos, a third of the work.
     """
     size = 4 * math.prod(shape)
     if size <= _HEAP or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(shape)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel built without them
+    with suppress(OSError):  # a kernel built without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.float32).view(shape)  # keeps the memory as long as it lives
+    return torch.frombuffer(memory, dtype=torch.float32).view(shape)  # the tensor keeps the memory alive
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in which torch uses one thread, kept: starting them takes longer than a small batch."""
+    """Return threads that use one torch thread each; kept, because starting them takes longer than a small batch."""
     started = Barrier(threads)
 
     def start() -> None:
-        torch.get_num_threads()  # the number is each thread's own; before it is first asked for, none can be set
+        torch.get_num_threads()  # the number is per thread, and can be set only after it was read once
         torch.set_num_threads(1)
         started.wait()
 
     pool = ThreadPoolExecutor(threads, initializer=start)
     list(pool.map(lambda _: None, range(threads)))
-    torch.set_num_threads(threads)  # new threads inherit what was set last
+    torch.set_num_threads(threads)  # new threads inherit the number that was set last
     return pool

@@ -1,1 +1,1 @@
-"""One file per kind of source; each function returns a RawDataset."""
+"""The sources of data sets, one file per kind; each reading function returns a RawDataset."""

@@ -1,4 +1,4 @@
-"""Data sets that come with a dependency, or are drawn: nothing to download."""
+"""Data sets without a download: they come with a dependency, or are drawn."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _SPLIT_SEED = 0
 
 
 def read_digits(_entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit: Emit) -> RawDataset[ArraySplit]:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8 with 17 grey levels; 20 % are the test split, always the same.
+    """Read scikit-learn's 1,797 handwritten digits, 8 x 8 with 17 grey levels; a fixed 20 % are the test split.
 
     Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI machine learning repository.
     """
@@ -37,7 +37,7 @@ def read_digits(_entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit:
 
 
 def read_shapes(entry: DatasetEntry, _folder: Path, _config: DataConfig, _emit: Emit) -> RawDataset[ArraySplit]:
-    """Draw pictures of one shape each, the same ones in every call; every class is as frequent as every other."""
+    """Draw pictures with one shape each, the same in every call, with all classes equally frequent."""
 
     def drawn(count: int, seed: int) -> ArraySplit:
         scenes = draw_scenes(count, num_objects=1, seed=seed)

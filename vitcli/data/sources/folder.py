@@ -1,4 +1,4 @@
-"""Any folder of photos: class subfolders, with splits or without, or a table of labels beside the images."""
+"""Folders of photos in any layout: class subfolders, with or without splits, or a table of labels beside images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,13 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     """Recognise the layout of a folder and read it.
 
     Args:
-        folder: the folder; what an archive wrapped into one more folder is unwrapped.
-        config: a table of labels, if it is not the one in the folder.
-        emit: told what was recognised.
+        folder: the folder; an outer folder that contains only another folder, as in many archives, is skipped.
+        config: the path of the table of labels, if the labels are not in the folder itself.
+        emit: receives notes about the layout.
 
     Raises:
-        DataError: no folder, or in none of the layouts.
-        UsageError: a table whose columns are not obvious.
+        DataError: the folder does not exist, or its layout is not known.
+        UsageError: the columns of the table are not obvious.
     """
     check_folder(folder, labels=config.labels)
     if config.labels:
@@ -36,7 +36,7 @@ def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
         except label_table.NoImagesNamedError as error:
             if not image_folder.has_class_folders(inner):
                 raise
-            emit(Note(text=f"{error.message}, so the folders tell the classes"))
+            emit(Note(text=f"{error.message}, so the folders are taken as the classes"))
     try:
         return image_folder.read(inner, skip_bad=config.on_bad_image == "skip", emit=emit)
     except DataError as error:
@@ -46,7 +46,7 @@ def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """The folder that everything is in, where there is nothing beside it."""
+    """Skip outer folders that contain only one folder, and return the folder that contains the images."""
     while True:
         below = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         if len(below) != 1 or not below[0].is_dir() or image_folder.split_of(below[0].name):

@@ -33,11 +33,11 @@ _SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})[ _.-]?(set|data|images|split)?"
 _OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
 
 PassedOver = dict[str, list[str]]
-"""By kind, files that belong to no class."""
+"""Ignored files, which belong to no class, by kind."""
 
 
 def split_of(name: str) -> SplitName | None:
-    """The split that a folder or a cell of a table stands for: ``train``, ``Training_set``, ``val images``."""
+    """Return the split named by a folder or a table cell, such as ``train``, ``Training_set`` or ``val images``."""
     found = _SPLIT.fullmatch(name.lower())
     return SPLIT_WORDS[found[1]] if found else None
 
@@ -47,11 +47,11 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
 
     Args:
         folder: the folder.
-        skip_bad: leave out classes without images, instead of stopping.
-        emit: warned about folders that are passed over, or may be meant otherwise.
+        skip_bad: leave out classes without images, instead of raising an error.
+        emit: receives warnings about folders that are ignored, or that may not be classes.
 
     Raises:
-        DataError: no folder, no classes, no images, one class only, or a class that one of the splits lacks.
+        DataError: the folder does not exist, has no classes, no images or only one class, or a split lacks a class.
     """
     if not folder.is_dir():
         raise DataError(
@@ -87,36 +87,39 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
 
 
 def in_order(passed_over: PassedOver, folder: Path) -> dict[str, tuple[str, ...]]:
-    """The most first; files by their names below the folder."""
+    """Sort ignored files: kinds by their number of files, largest first, and files by their names below the folder."""
     kinds = sorted(passed_over.items(), key=lambda item: (-len(item[1]), item[0]))
     return {kind: tuple(sorted(os.path.relpath(name, folder) for name in names)) for kind, names in kinds}
 
 
 def has_split_folders(folder: Path) -> bool:
-    """Tell whether there is a ``train/`` with class subfolders in it; those of ``train_images/`` may be scenes or patients."""
+    """Tell whether there is a ``train/`` folder with class subfolders in it.
+
+    ``train_images/`` does not count, because its subfolders may be scenes or patients.
+    """
     named = [path for path in _subfolders(folder) if not path.name.lower().endswith(("images", "data"))]
     train = [path for path in named if split_of(path.name) == "train"]
     return any(len(_subfolders(_inner(path))) > 1 for path in train)
 
 
 def has_class_folders(folder: Path) -> bool:
-    """Tell whether there are at least two subfolders with images in them."""
+    """Tell whether at least two subfolders contain images."""
     return sum(any(True for _ in _image_names(os.fspath(path), {})) for path in _subfolders(folder)) > 1
 
 
 def find_images(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:
-    """Every image file below a folder, sorted; hidden files and folders are passed over.
+    """List all image files below a folder, sorted; hidden files and folders are skipped.
 
     Args:
         folder: the folder.
-        passed_over: takes all other files, by kind.
+        passed_over: receives all other files, by kind.
     """
     names = _image_names(os.fspath(folder), {} if passed_over is None else passed_over)
     return [Path(name) for name in sorted(names, key=lambda name: name.split(os.sep))]  # noqa: PTH206
 
 
 def _image_names(folder: str, passed_over: PassedOver) -> Iterator[str]:
-    """Strings, because there may be a million, and paths are slow."""
+    """Yield the paths of image files as strings, because there may be a million, and ``Path`` objects are slow."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")):
@@ -130,7 +133,7 @@ def _image_names(folder: str, passed_over: PassedOver) -> Iterator[str]:
 
 
 def _kind(entry: "os.DirEntry[str]") -> str:
-    """Name the kind of a file that is passed over."""
+    """Return the kind of an ignored file, such as its ending."""
     if entry.is_symlink() and not entry.is_file():
         return "linked folders" if entry.is_dir() else "linked to nothing"
     return Path(entry.name).suffix.lower() or "without an ending"
@@ -141,10 +144,10 @@ def _is_called_like_an_image(name: str) -> bool:
 
 
 class ImageIndex:
-    """The images below a folder, found by however their names are written.
+    """The images below a folder, which can be found by names in many spellings.
 
-    With or without folders, whichever of them; with or without the suffix; composed or decomposed letters; capital or
-    small ones, where that leaves no doubt.
+    A name may have all, some or none of the folders, and may lack the suffix. Its accented letters may be composed or
+    decomposed (Unicode). Upper and lower case may differ if only one image matches.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -161,7 +164,7 @@ class ImageIndex:
                     self._by_end.setdefault(end, []).append(file)
 
     def find(self, name: str) -> list[Path]:
-        """The images that a name may mean: none, one, or several of one name in different folders."""
+        """Find the images that a name may mean: none, one, or several with the same name in different folders."""
         wanted = tuple(part for part in PurePosixPath(_plain(name.replace("\\", "/"))).parts if part not in {"/", "."})
         if not wanted:
             return []
@@ -175,7 +178,7 @@ class ImageIndex:
         return exact if len(exact) == 1 else fitting
 
     def _find_in_any_case(self, wanted: Sequence[str]) -> list[Path]:
-        """The one image that is called so but for capital and small letters."""
+        """Find the only image whose name differs at most in upper and lower case; empty if there are several."""
         folded = [part.casefold() for part in wanted]
         candidates = self._by_folded_name.get(folded[-1], [])
         fitting = [
@@ -197,7 +200,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
-    """The folders of the splits, where there are some; what stands beside them does not count, and that is said."""
+    """Find the folders of splits, if there are any, and warn about other folders beside them, which are ignored."""
     subfolders = _subfolders(folder)
     splits: dict[SplitName, Path] = {}
     for path in subfolders:
@@ -211,18 +214,18 @@ def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
             splits[split] = path
     beside = [f"{path.name}/" for path in subfolders if path not in splits.values()]
     if splits and beside:
-        emit(Warned(text=f"{folder} has splits, so what stands beside them is passed over: {', '.join(beside)}"))
+        emit(Warned(text=f"{folder} has split folders, so other folders beside them are ignored: {', '.join(beside)}"))
     return splits
 
 
 def _inner(split: Path) -> Path:
-    """The folder of a split's classes: archives often have ``test_set/test_set/CLASS``."""
+    """Return the folder that contains a split's classes: archives often have ``test_set/test_set/CLASS``."""
     below = _subfolders(split)
     return _inner(below[0]) if len(below) == 1 and len(_subfolders(below[0])) > 1 else split
 
 
 def _loose_images(root: Path) -> list[Path]:
-    """Images beside the folders of classes."""
+    """List the images beside the class folders."""
     return [
         path
         for path in root.iterdir()
@@ -231,7 +234,7 @@ def _loose_images(root: Path) -> list[Path]:
 
 
 def _mind_common_subfolders(root: Path, emit: Emit) -> None:
-    """Warn if each class has the same subfolders, because these may be the classes."""
+    """Warn if all classes have the same subfolders, because these may be the real classes."""
     folders = _subfolders(root)
     common = {frozenset(path.name for path in _subfolders(_inner(folder))) for folder in folders}
     names = sorted(next(iter(common)))
@@ -250,7 +253,7 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool) -> 
         contents = "is empty" if not any(root.iterdir()) else "has no class subfolders"
         raise DataError(f"{root} {contents}", hint="put the images of each class into a subfolder of that name")
     images = {path.name: find_images(path, passed_over) for path in subfolders}
-    counting = f"files that count: {' '.join(sorted(IMAGE_SUFFIXES))}"
+    counting = f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}"
     if not any(images.values()):
         raise DataError(f"{root} has no images", hint=counting)
     for name, files in images.items():
@@ -264,7 +267,7 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool) -> 
 
 
 def _aligned_classes(by_root: dict[Path, set[str]]) -> tuple[str, ...]:
-    """The classes of all splits; every split must have all of them."""
+    """Return the classes of all splits; raise an error if a split lacks one of them."""
     everything = set().union(*by_root.values())
     for root, classes in by_root.items():
         missing = sorted(everything - classes)
@@ -295,6 +298,6 @@ def _plain(name: str) -> str:
 
 
 def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Tell whether the shorter of two paths is the end of the longer."""
+    """Tell whether the shorter of two paths is the end of the longer one."""
     length = min(len(one), len(other))
     return length == 0 or tuple(one[-length:]) == tuple(other[-length:])

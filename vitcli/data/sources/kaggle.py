@@ -1,4 +1,4 @@
-"""Data sets and competitions of Kaggle: fetched, unpacked, and in place only when everything is there."""
+"""Data sets and competitions of Kaggle, downloaded and unpacked; a folder appears only when it is complete."""
 
 import contextlib
 from pathlib import Path, PurePosixPath
@@ -17,45 +17,45 @@ from vitcli.data.sources.kaggle_credentials import find_credentials
 from vitcli.data.sources.kaggle_reference import KaggleReference
 
 _ROOM = 2.0
-"""The archive and what is in it, in sizes of the archive: photos hardly shrink."""
+"""Disk space for the archive and its files, as a multiple of the archive's size: photos hardly compress."""
 _UNWANTED = frozenset(
     {".tfrec", ".tfrecord", ".tfrecords"}
     | {".ckpt", ".h5", ".hdf5", ".keras", ".onnx", ".pb", ".pt", ".pth", ".safetensors", ".tflite"}
     | {".avi", ".mov", ".mp3", ".mp4", ".wav"}
 )
-"""The images once more in the formats of other programs, models, films: large, and of no use here."""
+"""Endings of files that are not unpacked: copies of the images in other formats, models, films; large and unused."""
 
 
 def read(entry: DatasetEntry, folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
-    """The images of a data set or competition, fetched if need be; whatever the layout.
+    """Read the images of a Kaggle data set or competition in any known layout, downloading them if necessary.
 
     Raises:
-        DataError: it cannot be had, or its layout is none that we know.
-        UsageError: Kaggle can have nothing of this name.
+        DataError: the download fails, or the layout is not known.
+        UsageError: the name cannot be a name on Kaggle.
     """
     fetch_kaggle(KaggleReference.parse(entry.kaggle), folder, emit=emit)
     return any_folder.read(folder, config, emit)
 
 
 def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = False, emit: Emit = ignore) -> None:
-    """Fetch and unpack a data set or the data of a competition, unless ``folder`` has them already.
+    """Download and unpack a data set or the data of a competition, unless ``folder`` has the files already.
 
-    The folder appears when everything is in it, and not before. What was begun is continued, however it ended.
+    The folder appears only when it is complete. A download that was interrupted in any way is resumed.
     Several processes may call this at once: one works, the others wait for it.
 
     Args:
-        reference: what to fetch.
-        folder: where the files go; the archive and a lock stand beside it for a time.
-        offline: use what is there and nothing else.
-        emit: told about the progress, in bytes, and about waiting; warned about secrets that others can read.
+        reference: the data set or competition.
+        folder: the folder for the files; the archive and a lock are beside it for a time.
+        offline: do not download; use only files that are already here.
+        emit: receives the progress in bytes, a note about waiting, and a warning about secrets that others can read.
 
     Raises:
-        DataError: it is not here and must not be fetched; Kaggle refuses it, does not know it, or cannot be reached;
-            the transfer or the archive is broken; the disk is full or cannot be written.
+        DataError: the files are not here and ``offline`` is set; Kaggle refuses the request, does not know the name, or
+            cannot be reached; the transfer or the archive is broken; the disk is full or cannot be written.
     """
     archive = folder.with_name(folder.name + ".zip")
     if _is_complete(folder):
-        with contextlib.suppress(OSError):  # there is one where a process was killed between its last two steps
+        with contextlib.suppress(OSError):  # it remains if a process was killed between its last two steps
             archive.unlink()
         return
     if offline:
@@ -70,13 +70,13 @@ def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = Fa
         try:
             unpack(archive, folder, keep=is_wanted, emit=emit)
         except ArchiveError:
-            archive.unlink()  # another copy may be better
+            archive.unlink()  # a new download may be intact
             raise
-        archive.unlink(missing_ok=True)  # who sees the folder may have been quicker
+        archive.unlink(missing_ok=True)  # a process that saw the folder may have removed it already
 
 
 def is_wanted(name: str) -> bool:
-    """Tell whether a file of an archive is of use: images and tables are; hidden files, TFRecords and models are not."""
+    """Tell whether a file of an archive is unpacked: images and tables, but not hidden files, TFRecords or models."""
     path = PurePosixPath(name)
     is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return not is_hidden and path.suffix.lower() not in _UNWANTED
@@ -88,7 +88,7 @@ def _is_complete(folder: Path) -> bool:
 
 def _fetch_archive(reference: KaggleReference, archive: Path, emit: Emit) -> None:
     credentials = find_credentials(emit)
-    if credentials is None and reference.is_competition:  # a data set may be open to everybody
+    if credentials is None and reference.is_competition:  # a data set may need no credentials
         raise no_credentials(reference)
 
     def ask() -> str:

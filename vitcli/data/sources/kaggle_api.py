@@ -1,6 +1,6 @@
-"""Asking Kaggle where its storage has the files of a reference, through Kaggle's own client.
+"""Requests to Kaggle for the storage address of a data set, through Kaggle's own client.
 
-``import kaggle`` signs in, prints, and may end the process; kagglesdk, the client below it, does none of that.
+``import kaggle`` signs in, prints, and may end the process; kagglesdk, the client that it uses, does not.
 """
 
 import json
@@ -18,22 +18,22 @@ from vitcli.data.sources.kaggle_credentials import PLACES, TOKEN_ADDRESS, Creden
 from vitcli.data.sources.kaggle_reference import WEBSITE, KaggleReference
 
 _TIMEOUT = 20.0
-"""Seconds without an answer before Kaggle counts as silent."""
+"""Seconds without an answer before a request fails."""
 _ATTEMPTS = 5
-"""How often in a row Kaggle may say that it is busy."""
+"""The most requests in a row that Kaggle may answer with "busy"."""
 _LONGEST_QUOTE = 200
 _AGAIN = "try again; what has arrived is kept"
 
 
 def storage_address(reference: KaggleReference, credentials: Credentials | None) -> str:
-    """The signed address of the archive, which expires after a while.
+    """Ask Kaggle for the signed address of an archive; the address expires after a while.
 
     Args:
         reference: a data set or a competition.
-        credentials: None: without any, which is enough for most data sets.
+        credentials: the user's credentials; None: ask without any, which is enough for most data sets.
 
     Raises:
-        DataError: Kaggle refuses, does not know it, does not answer, or cannot be reached.
+        DataError: Kaggle refuses the request, does not know the name, does not answer, or cannot be reached.
     """
     import requests
 
@@ -46,7 +46,9 @@ def storage_address(reference: KaggleReference, credentials: Credentials | None)
                 raise _refusal(reference, credentials, status, _quote(error, credentials)) from None
             time.sleep(seconds_to_wait(failures, _retry_after(error)))
         except requests.exceptions.Timeout:
-            raise DataError(f"Kaggle did not answer for {_TIMEOUT:g} s, asked for {reference}", hint=_AGAIN) from None
+            raise DataError(
+                f"Kaggle did not answer within {_TIMEOUT:g} s when asked for {reference}", hint=_AGAIN
+            ) from None
         except requests.exceptions.RequestException as error:
             raise DataError(
                 f"Kaggle cannot be reached for {reference}: {_innermost(error)}",
@@ -56,9 +58,9 @@ def storage_address(reference: KaggleReference, credentials: Credentials | None)
 
 
 def no_credentials(reference: KaggleReference) -> DataError:
-    """Build the error for those who have no credentials, and need some."""
+    """Build the error for a request that needs credentials when there are none."""
     return DataError(
-        f"Kaggle wants to know who asks for {reference}, and there are no credentials in {PLACES}",
+        f"Kaggle asks for credentials for {reference}, and there are none in {PLACES}",
         hint=f"make a token at {TOKEN_ADDRESS} and save it as ~/.kaggle/access_token",
     )
 
@@ -81,7 +83,7 @@ def _ask(reference: KaggleReference, credentials: Credentials | None) -> str:
         except requests.exceptions.HTTPError as error:
             if error.response is None or not error.response.history:
                 raise
-            return str(error.response.url)  # the storage refuses: the transfer will find that out, and try again
+            return str(error.response.url)  # the storage refuses: the transfer will get the same answer and retry
         response.close()
         if not response.history or "text/html" in response.headers.get("Content-Type", ""):
             raise DataError(f"Kaggle sends no archive for {reference}", hint=f"look at {reference.page}")
@@ -90,10 +92,10 @@ def _ask(reference: KaggleReference, credentials: Credentials | None) -> str:
 
 @contextmanager
 def _client(credentials: Credentials | None) -> Iterator[Any]:
-    """Kaggle's client, signed in; every request of it ends."""
+    """Open Kaggle's client, signed in; each of its requests has a time-out."""
     from kagglesdk import KaggleClient
 
-    logging.getLogger("kagglesdk").setLevel(logging.ERROR)  # it remarks on the environment
+    logging.getLogger("kagglesdk").setLevel(logging.ERROR)  # it logs remarks about the environment
     given: dict[str, str] = {}
     if credentials and credentials.login_file:
         given = {"api_token": _login_token(credentials)}
@@ -106,25 +108,28 @@ def _client(credentials: Credentials | None) -> Iterator[Any]:
 
 
 def _limit(client: Any) -> None:
-    """Give the requests of a client a time-out, and let it fetch no more of a file than its first byte."""
+    """Set a time-out for the requests of a client, and let it fetch only the first byte of a file."""
     from requests import PreparedRequest, Response
     from requests.adapters import HTTPAdapter
 
     class Limited(HTTPAdapter):
-        """A request for JSON is a POST; a GET is the redirection to the storage, of which the address is wanted."""
+        """An HTTP adapter with a time-out, which asks for only the first byte of a file.
+
+        A request for JSON is a POST; a GET is the redirection to the storage, of which only the address is needed.
+        """
 
         def send(self, request: PreparedRequest, **options: Any) -> Response:  # type: ignore[override]
             if request.method == "GET":
                 request.headers["Range"] = "bytes=0-0"
             return super().send(request, **{**options, "timeout": _TIMEOUT})
 
-    session = client.http_client()._session  # noqa: SLF001 - it offers no other way to a time-out
+    session = client.http_client()._session  # noqa: SLF001 - it offers no other way to set a time-out
     for scheme in ("http://", "https://"):
         session.mount(scheme, Limited())
 
 
 def _login_token(credentials: Credentials) -> str:
-    """The token of ``kaggle auth login``, a new one where it has expired."""
+    """Return the token of ``kaggle auth login``, or a new one if it has expired."""
     import requests
     from kagglesdk import KaggleClient, KaggleCredentials
 
@@ -132,49 +137,48 @@ def _login_token(credentials: Credentials) -> str:
         _limit(client)
         try:
             token = KaggleCredentials.load(client, str(credentials.login_file)).get_access_token()
-        except requests.exceptions.RequestException:  # some of them are a ValueError as well
+        except requests.exceptions.RequestException:  # some of these are also a ValueError
             raise
         except (AttributeError, TypeError, ValueError):
             raise DataError(
-                f"{credentials.source} is not as `kaggle auth login` writes it", hint="type `kaggle auth login` again"
+                f"{credentials.source} is not a file of `kaggle auth login`", hint="type `kaggle auth login` again"
             ) from None
     return str(token)
 
 
 def _refusal(reference: KaggleReference, credentials: Credentials | None, status: int, quote: str) -> DataError:
-    """Why Kaggle does not hand something out, and what can be done about it."""
+    """Build the error that says why Kaggle refuses a request, and what the user can do about it."""
     if credentials is None and status in {UNAUTHORIZED, FORBIDDEN}:
         return no_credentials(reference)
-    source = credentials.source if credentials else "nobody"
-    is_token = not (credentials and credentials.login_file)
     what = (
         f"competition {reference.name!r}"
         if reference.is_competition
         else f"data set '{reference.owner}/{reference.name}'"
     )
-    if status == UNAUTHORIZED:
+    if status == UNAUTHORIZED and credentials:
+        has_login = bool(credentials.login_file)
         return DataError(
-            f"Kaggle refuses the credentials of {source}{quote}",
-            hint=f"make a new token at {TOKEN_ADDRESS}" if is_token else "type `kaggle auth login` again",
+            f"Kaggle refuses the credentials of {credentials.source}{quote}",
+            hint="type `kaggle auth login` again" if has_login else f"make a new token at {TOKEN_ADDRESS}",
         )
     if status == FORBIDDEN and reference.is_competition:
         return DataError(
             f"Kaggle wants the rules of the {what} to be accepted first{quote}",
             hint=f"accept them at {reference.page}/rules, then try again",
         )
-    if status == FORBIDDEN:
+    if status == FORBIDDEN and credentials:
         return DataError(
-            f"Kaggle does not open the {what} to the credentials of {source}: it is private, or asks for consent{quote}",
+            f"Kaggle denies the {what} to the credentials of {credentials.source}: it is private, or asks for consent{quote}",
             hint=f"look at {reference.page}, then try again",
         )
     if status == NOT_FOUND:
         other = "kaggle:OWNER/NAME is a data set" if reference.is_competition else "kaggle:NAME is a competition"
         return DataError(f"Kaggle has no {what}{quote}", hint=f"check the name at {WEBSITE}; {other}")
-    return DataError(f"Kaggle answers {status}, asked for {reference}{quote}", hint="try again later")
+    return DataError(f"Kaggle answered {status} when asked for {reference}{quote}", hint="try again later")
 
 
 def _status(error: Any) -> int:
-    """The HTTP status, or that in the body of an answer whose own is good."""
+    """Return the HTTP status of an answer; if it is a success, the status in the body, if there is one."""
     status = int(error.response.status_code)
     within = _body(error).get("code")
     return within if status < 400 and isinstance(within, int) else status
@@ -185,7 +189,7 @@ def _retry_after(error: Any) -> str:
 
 
 def _quote(error: Any, credentials: Credentials | None) -> str:
-    """Quote Kaggle's answer, fit for a terminal and without secrets; may be empty."""
+    """Quote the message in Kaggle's answer, printable and without secrets; empty if there is none."""
     text = str(_body(error).get("message", ""))
     for secret in (credentials.token, credentials.key) if credentials else ():
         text = text.replace(secret, "***") if secret else text
@@ -202,7 +206,7 @@ def _body(error: Any) -> dict[str, Any]:
 
 
 def _innermost(error: BaseException) -> str:
-    """The cause below the layers of the libraries, whose own messages are long and quote addresses."""
+    """Return the message of the innermost error, because those of the libraries are long and quote addresses."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

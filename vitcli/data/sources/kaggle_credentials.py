@@ -1,6 +1,6 @@
-"""Credentials of Kaggle, looked for where its own command looks for them; standard library only.
+"""Credentials for Kaggle, from the places where Kaggle's own command looks for them; standard library only.
 
-They are passed to its client explicitly, which reads some of these places by itself and others not.
+They are passed to Kaggle's client explicitly, because the client itself reads only some of these places.
 """
 
 import json
@@ -14,37 +14,37 @@ from typing import Any
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned, ignore
 
-TOKEN_ADDRESS = "https://www.kaggle.com/settings"  # noqa: S105 - where people make theirs
+TOKEN_ADDRESS = "https://www.kaggle.com/settings"  # noqa: S105 - the page where users create a token
 PLACES = (
     "$KAGGLE_API_TOKEN, ~/.kaggle/access_token, $KAGGLE_USERNAME with $KAGGLE_KEY, "
     "kaggle.json in $KAGGLE_CONFIG_DIR, ~/.kaggle, ~/.config/kaggle or the working directory, "
     "and ~/.kaggle/credentials.json"
 )
-"""Where credentials are looked for, as it is told to those who have none."""
+"""The places that are searched for credentials, in words for users who have none."""
 _MAKE_ANOTHER = f"make a new one at {TOKEN_ADDRESS}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """A token, a user name with a key, or a file of ``kaggle auth login``; the secrets are not shown."""
+    """A token, a user name with a key, or a file of ``kaggle auth login``; ``repr`` does not show the secrets."""
 
     source: str
-    """The variable or file that they came from."""
+    """The variable or file that contains the credentials."""
     token: str = field(default="", repr=False)
     username: str = ""
     key: str = field(default="", repr=False)
     login_file: Path | None = None
-    """What ``kaggle auth login`` wrote; its token may have to be asked for."""
+    """The file written by ``kaggle auth login``; its token may have to be requested from Kaggle."""
 
 
 def find_credentials(emit: Emit = ignore) -> Credentials | None:
-    """The first credentials that there are, or None.
+    """Return the first credentials that are found, or None.
 
     Args:
-        emit: warned about files that others can read.
+        emit: receives a warning about files that other users can read.
 
     Raises:
-        DataError: the first that there are cannot be used; they are named, and nothing of them is shown.
+        DataError: the first credentials found cannot be used; the message names their place and shows no secret.
     """
     return (
         _notebook_token()
@@ -58,7 +58,7 @@ def find_credentials(emit: Emit = ignore) -> Credentials | None:
 
 
 def _notebook_token() -> Credentials | None:
-    """Read the token of a notebook on Kaggle; it is good for nothing without the proxy that comes with it."""
+    """Read the token of a notebook on Kaggle; it works only with the proxy of such a notebook."""
     inside = "KAGGLE_KERNEL_RUN_TYPE" in os.environ and "KAGGLE_DATA_PROXY_URL" in os.environ
     path = Path(os.environ.get("KAGGLE_API_V1_TOKEN", ""))
     if not inside or not path.is_file():
@@ -103,7 +103,7 @@ def _key_file(paths: Iterator[Path] | list[Path], emit: Emit) -> Credentials | N
     content = _json_of(path, emit)
     values = []
     for name in ("username", "key"):
-        value = os.environ.get(f"KAGGLE_{name.upper()}") or content.get(name)  # one of the two may be a variable
+        value = os.environ.get(f"KAGGLE_{name.upper()}") or content.get(name)  # either one may come from a variable
         if not (isinstance(value, str) and value):
             raise DataError(f'{path} has no "{name}"', hint=_MAKE_ANOTHER)
         values.append(value)
@@ -122,7 +122,7 @@ def _login_file(emit: Emit) -> Credentials | None:
 def _json_of(path: Path, emit: Emit) -> dict[str, Any]:
     try:
         content = json.loads(_secret_of(path, emit))
-    except ValueError:  # its message is not passed on: it may quote the content
+    except ValueError:  # its message is not passed on, because it may quote secrets
         raise DataError(f"{path} is not JSON", hint=_MAKE_ANOTHER) from None
     if not isinstance(content, dict):
         raise DataError(f'{path} is not a JSON object with "username" and "key"', hint=_MAKE_ANOTHER)
@@ -142,14 +142,14 @@ def _with_key(username: str, key: str, source: str) -> Credentials:
 
 
 def _check(secret: str, source: str) -> None:
-    """Refuse what no HTTP header can hold: the library would quote it in its error."""
+    """Refuse a secret that an HTTP header cannot hold, because the library would quote it in its error."""
     if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-        what = "is empty" if not secret else "holds a blank, a line break or a letter that no token has"
+        what = "is empty" if not secret else "contains a space, a line break or a character that no token has"
         raise DataError(f"the Kaggle token of {source} {what}", hint=_MAKE_ANOTHER)
 
 
 def _secret_of(path: Path, emit: Emit) -> str:
-    """The text of a file that no other user should be able to read."""
+    """Read a file that other users should not be able to read, and warn if they can."""
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         emit(Warned(text=f"{path} can be read by others; `chmod 600 {path}` changes that"))
     return _text_of(path)
@@ -165,7 +165,7 @@ def _text_of(path: Path) -> str:
 
 
 def _is_file(value: str) -> bool:
-    """Tell whether a token is the path of one; most are too long to be one."""
+    """Tell whether a value is the path of a file with a token; most tokens are too long to be a path."""
     try:
         return Path(value).is_file()
     except OSError:

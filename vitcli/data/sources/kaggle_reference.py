@@ -10,25 +10,25 @@ WEBSITE = "https://www.kaggle.com"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
 _SITE = re.compile(r"(https?://)?(www\.)?kaggle\.com/")
 _NO_OWNERS = {"c", "competitions", "datasets"}
-"""First words of addresses on the website."""
+"""First words of addresses on the website, which are not owners of data sets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KaggleReference:
-    """A data set or a competition; as a string it reads ``kaggle:OWNER/NAME`` or ``kaggle:NAME``."""
+    """A data set or a competition on Kaggle; its text is ``kaggle:OWNER/NAME`` or ``kaggle:NAME``."""
 
     owner: str = ""
-    """Of a data set; empty: this is a competition."""
+    """The owner of a data set; empty for a competition."""
     name: str
 
     @classmethod
     def parse(cls, text: str) -> "KaggleReference":
-        """Read ``kaggle:OWNER/NAME``, a data set, or ``kaggle:NAME``, a competition, or the address of its page.
+        """Parse ``kaggle:OWNER/NAME`` (a data set), ``kaggle:NAME`` (a competition) or the address of its page.
 
         The prefix may be missing.
 
         Raises:
-            UsageError: anything else; what an address of the website stands for is proposed.
+            UsageError: any other text; if it looks like part of an address, the hint proposes the reference.
         """
         bare = text.removeprefix(PREFIX)
         found = re.fullmatch(rf"(?:({_NAME})/)?({_NAME})", bare)
@@ -38,7 +38,7 @@ class KaggleReference:
         if likely and is_address(bare):
             return cls.parse(likely)
         raise UsageError(
-            f"{text!r} names nothing on Kaggle: {PREFIX}OWNER/NAME is a data set, {PREFIX}NAME a competition",
+            f"{text!r} is not a name on Kaggle: {PREFIX}OWNER/NAME is a data set, {PREFIX}NAME a competition",
             hint=f"did you mean {likely}?" if likely else "take the name from the address of its page",
         )
 
@@ -47,12 +47,12 @@ class KaggleReference:
 
     @property
     def is_competition(self) -> bool:
-        """Tell whether there are rules to accept."""
+        """Tell whether this is a competition, which has rules to accept."""
         return not self.owner
 
     @property
     def page(self) -> str:
-        """Its address on the website."""
+        """The address of the page on Kaggle's website."""
         if self.is_competition:
             return f"{WEBSITE}/competitions/{self.name}"
         return f"{WEBSITE}/datasets/{self.owner}/{self.name}"
@@ -64,7 +64,7 @@ def is_address(text: str) -> bool:
 
 
 def _from_address(text: str) -> str:
-    """The reference that an address of the website stands for, or nothing."""
+    """Return the reference for an address on the website, or an empty string."""
     words = re.split("[/?#]", _SITE.sub("", text))
     wanted = 2 if words[0] == "datasets" else 1
     names = [word for word in words[1 : 1 + wanted] if re.fullmatch(_NAME, word)]

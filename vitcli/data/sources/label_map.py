@@ -1,4 +1,4 @@
-"""Names for the labels of a table: a JSON file that has one for each."""
+"""Class names for the labels of a table, from a JSON file with one name per label."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from vitcli.core.events import Emit, Note
 
 
 def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: Emit) -> tuple[str, ...]:
-    """The names of classes: what a label map says, else the labels themselves."""
+    """Return the names of the classes: those of a label map, or the labels themselves if there is no map."""
     if config.label_map:
         path = Path(config.label_map)
         content = _json(path)
@@ -31,7 +31,7 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
 
 
 def _mapped(values: Sequence[str], content: Any) -> tuple[str, ...] | None:
-    """A name for every value, from a list, or a mapping in either direction; None where it is none."""
+    """Return a name for every label, from a list or a map in either direction; None if names are missing or equal."""
     for way in _ways(content):
         names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
         if len(set(names)) == len(values):
@@ -40,7 +40,7 @@ def _mapped(values: Sequence[str], content: Any) -> tuple[str, ...] | None:
 
 
 def _ways(content: Any) -> tuple[dict[str, str], ...]:
-    """A label map as it stands, and the other way round."""
+    """Return a label map in both directions: as it is written, and inverted."""
     if isinstance(content, list):
         content = {str(at): name for at, name in enumerate(content)}
     if not isinstance(content, Mapping):
@@ -52,13 +52,16 @@ def _ways(content: Any) -> tuple[dict[str, str], ...]:
 
 
 def _key(value: str, way: Mapping[str, str]) -> str:
-    """Return the name of a label in a map: 1.0, which programs make of 1 where some are missing, is mostly 1 there."""
+    """Return the key of a label in a map.
+
+    Programs write 1.0 for the label 1 if other rows have no label; the map usually has 1.
+    """
     whole = value.removesuffix(".0")
     return whole if value not in way and whole.isdecimal() else value
 
 
 def _fault(values: Sequence[str], content: Any) -> str:
-    """Why a label map is none."""
+    """Describe why a label map cannot be used."""
     if not (ways := _ways(content)):
         return "is not a map from labels to names"
     lacking = [[value for value in values if _key(value, way) not in way] for way in ways]
@@ -69,7 +72,7 @@ def _fault(values: Sequence[str], content: Any) -> str:
     for value in values:
         called.setdefault(ways[best][_key(value, ways[best])], []).append(value)
     name, those = next((name, those) for name, those in called.items() if len(those) > 1)
-    return f"calls several labels {name!r}: {some(those)}"
+    return f"has the name {name!r} for several labels: {some(those)}"
 
 
 def _json(path: Path) -> Any:

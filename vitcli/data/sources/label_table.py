@@ -1,4 +1,4 @@
-"""Labels in a table: a CSV file, or a plain list of names and labels, for a folder of images."""
+"""Labels of a folder of images, from a table: a CSV file, or a plain list of names and labels."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -18,21 +18,21 @@ from vitcli.data.sources.table_file import Table, read_table
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
 _SPLIT_NAMES = ("split", "set", "subset", "data set", "dataset", "partition")
 _NOT_FOR_TRAINING = ("test", "sample", "submission")
-"""Files whose names begin or end so have no labels."""
+"""Words at the beginning or end of the names of files and folders without labels."""
 _SAMPLE = 200
-"""Rows that are looked at to tell the columns apart."""
+"""Number of rows that are read to recognise the columns."""
 _NO_LABEL = {"", "nan"}
-"""What programs write where there is none."""
+"""Texts that programs write for a missing label."""
 _ABOUT_IMAGES = (".csv", ".json", ".md", ".tsv", ".txt")
-"""Endings of what is to be expected beside a table."""
+"""Endings of files that are expected beside a table."""
 
 
 class NoImagesNamedError(DataError):
-    """A table whose columns have no names of images."""
+    """A table in which no column names images."""
 
 
 def find_table(folder: Path) -> Path | None:
-    """The one file of labels in a folder, if there is one."""
+    """Find the file of labels in a folder; None if there is none, or if it is not clear which file it is."""
     files = [
         path
         for path in sorted(folder.glob("*.csv"))
@@ -45,17 +45,17 @@ def find_table(folder: Path) -> Path | None:
 
 
 def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
-    """The images of a folder, with the labels of a table.
+    """Read the images of a folder, with the labels of a table.
 
     Args:
-        folder: the images, at any depth.
+        folder: the folder that contains the images, at any depth.
         table_file: the table; its first row may name the columns, and a plain list has a name and a label per line.
-        config: which columns, if that is not obvious; what to do with rows that are of no use.
-        emit: told what was guessed and what was passed over.
+        config: the columns, if they are not obvious, and what to do with rows that cannot be used.
+        emit: receives notes about guesses, and warnings about rows that are left out.
 
     Raises:
-        DataError: no such file, no images, rows that are of no use, one class only.
-        UsageError: no such column, or it is not obvious which.
+        DataError: the file or the images are missing, rows cannot be used, or there is only one class.
+        UsageError: a column does not exist, or it is not obvious which column has the labels.
     """
     index = ImageIndex(folder)
     table = read_table(table_file, is_image=lambda cell: bool(index.find(cell)), emit=emit)
@@ -92,7 +92,7 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
 
 
 def _split_column(table: Table, emit: Emit) -> int | None:
-    """The column that says which rows train, validate and test, if there is one."""
+    """Find the column that names the split of each row, if there is one."""
     for at, name in enumerate(table.header):
         found = {row[at].lower() for row in table.rows}
         if name.lower() not in _SPLIT_NAMES or not any(map(split_of, found)):
@@ -100,7 +100,7 @@ def _split_column(table: Table, emit: Emit) -> int | None:
         if unknown := [repr(value) for value in sorted(found) if not split_of(value)]:
             raise DataError(
                 f"column {name!r} of {table.path} has splits that are not known: {some(unknown)}",
-                hint=f"known are {', '.join(SPLIT_WORDS)}; call the column otherwise if it means something else",
+                hint=f"known are {', '.join(SPLIT_WORDS)}; rename the column if it means something else",
             )
         emit(Note(text=f"splits: column {name!r} of {table.path}"))
         return at
@@ -108,12 +108,12 @@ def _split_column(table: Table, emit: Emit) -> int | None:
 
 
 def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) -> tuple[int, int]:
-    """Find the columns of names and labels; guesses are said."""
+    """Find the columns of image names and of labels; a guess is reported to the user."""
     image = _named_column(table, config.image_column, "--image-column")
     if image is None:
         sample = table.rows[:_SAMPLE]
         hits = [len({file for row in sample for file in index.find(row[at])}) for at in range(len(table.header))]
-        image = int(np.argmax(hits))  # labels may be called like images, 0 like 0.png, but there are few
+        image = int(np.argmax(hits))  # labels may also match images, as 0 matches 0.png, but few different ones
         if not hits[image]:
             raise NoImagesNamedError(
                 f"no column of {table.path} names images of {index.folder}: for example {table.rows[0]}",
@@ -154,7 +154,7 @@ def _labelled(
     left_out: dict[str, tuple[str, ...]],
     emit: Emit,
 ) -> dict[Path, tuple[str, int]]:
-    """The label of every image that has one, and the number of its row; what is of no use goes into ``left_out``."""
+    """Return the label and row number of every image with a label; rows that cannot be used go into ``left_out``."""
     found: dict[Path, tuple[str, int]] = {}
     missing, repeated = [], []
     unlabelled: dict[str, Path] = {}
@@ -185,13 +185,13 @@ def _labelled(
             _complain(what, names, config, emit, all_of=total)
             left_out[what] = tuple(names)
     if repeated:
-        emit(Warned(text=f"{len(repeated):,} rows say again what others say: {some(repeated)}"))
+        emit(Warned(text=f"{len(repeated):,} rows repeat other rows: {some(repeated)}"))
     _pass_over_others(index, {*found, *disagreeing, *unlabelled.values()})
     return found
 
 
 def _pass_over_others(index: ImageIndex, known: AbstractSet[Path]) -> None:
-    """Images without a row; what is to be expected beside a table is not worth a word."""
+    """Record images without a row as ignored files; do not report files that are expected beside a table."""
     for kind in _ABOUT_IMAGES:
         index.passed_over.pop(kind, None)
     others = [str(file) for file in index.files if file not in known and not _is_for_testing(index, file)]
@@ -200,7 +200,7 @@ def _pass_over_others(index: ImageIndex, known: AbstractSet[Path]) -> None:
 
 
 def _image_of_row(table: Table, number: int, name: str, index: ImageIndex) -> Path | None:
-    """The one image that a row names, if it is there."""
+    """Return the image that a row names, or None if it is missing."""
     files = index.find(name)
     if len(files) > 1:
         files = [file for file in files if not _is_for_testing(index, file)] or files
@@ -219,7 +219,7 @@ def _is_for_testing(index: ImageIndex, file: Path) -> bool:
 
 
 def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *, all_of: int = 0) -> None:
-    """An error, or with ``on_bad_image = skip`` a warning; an error in any case where nothing is left."""
+    """Report rows: raise an error, or only warn if ``on_bad_image`` is "skip" and other rows remain."""
     text = f"{len(names):,} {what}: {some(names)}"
     if config.on_bad_image == "error" or len(names) == all_of:
         raise DataError(text, hint="fix the table, or --on-bad-image skip leaves them out")
@@ -232,16 +232,16 @@ def _refuse_what_are_no_classes(values: Sequence[str], images: int, table: Table
         raise DataError(f"column {name!r} of {table.path} has one class only: {values[0]!r}", hint="two are needed")
     if len(values) == images > 2:
         raise DataError(
-            f"column {name!r} of {table.path} has another value for each of its {images:,} images: is this the label?",
+            f"column {name!r} of {table.path} has a different value for each of {images:,} images: is this the label?",
             hint="--label-column NAME names another",
         )
     if len(values) > 50 and len(values) > images / 2:
         raise DataError(
-            f"column {name!r} of {table.path} has {len(values):,} different values for {images:,} images: no classes",
+            f"column {name!r} of {table.path} has {len(values):,} values for {images:,} images: too many classes",
             hint="--label-column NAME names another",
         )
 
 
 def _natural(value: str) -> tuple[int, int, str]:
-    """Whole numbers by size, then everything else by letters."""
+    """Return a sort key: whole numbers by value, then all other texts in alphabetical order."""
     return (0, int(value), value) if value.isdecimal() and value.isascii() else (1, 0, value)

@@ -1,4 +1,4 @@
-"""The paths that a user gives for a folder of images and its table of labels, checked before anything is read."""
+"""Checks of the paths of image folders and tables of labels, made before anything is read."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from vitcli.core.errors import DataError
 
 
 def check_folder(folder: Path, *, labels: str = "") -> None:
-    """Refuse a folder of images that is not there, or whose table of labels is not.
+    """Refuse a folder of images that does not exist, or whose table of labels does not.
 
     Raises:
-        DataError: one of them is missing, or something else.
+        DataError: the path is not a folder, or the table is missing or is not a file.
     """
     if not folder.is_dir():
         wanted = "a folder of class subfolders, or a name of `vit datasets`"
@@ -21,15 +21,15 @@ def check_folder(folder: Path, *, labels: str = "") -> None:
 
 
 def table_path(folder: Path, table: Path) -> Path:
-    """Find a table by what it is called from here, or from inside the folder."""
+    """Find a table of labels by its path from the working directory, or from inside the folder."""
     return table if table.exists() or not (folder / table).exists() else folder / table
 
 
 def check_table(path: Path) -> None:
-    """Refuse what is not a file.
+    """Refuse a table of labels that is not a file.
 
     Raises:
-        DataError: it is not there, or it is a folder.
+        DataError: the path does not exist, or is a folder.
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file of labels", hint="--labels FILE.csv")

@@ -1,4 +1,4 @@
-"""Files of rows: CSV of any usual encoding and delimiter, or a plain list."""
+"""Table files: CSV with any usual encoding and delimiter, or a plain list."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ _DELIMITERS = ",;\t|"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """A file of rows; ``lines`` are their numbers in the file."""
+    """The rows of a table file; ``lines`` are the line numbers of the rows in the file."""
 
     path: Path
     header: tuple[str, ...]
@@ -24,15 +24,16 @@ class Table:
 
 
 def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Table:
-    """Rows of a CSV file of any usual encoding and delimiter, or of a list; blank lines do not count.
+    """Read the rows of a CSV file with any usual encoding and delimiter, or of a plain list; skip blank lines.
 
     Args:
         path: the file.
-        is_image: whether a cell names an image: a first row with one has no names of columns.
-        emit: warned about an encoding that had to be guessed.
+        is_image: tells whether a cell names an image; a first row with such a cell is not a header.
+        emit: receives a warning if the encoding had to be guessed.
 
     Raises:
-        DataError: no such file, no rows, or a row with more cells than there are columns.
+        DataError: the file does not exist, is not a table or has no rows, or a row has more cells than there are
+            columns.
     """
     check_table(path)
     try:
@@ -64,7 +65,7 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
 
 
 def _split_rows(reader: Iterable[list[str]], delimiter: str) -> Iterable[list[str]]:
-    """Rows; without a delimiter, a name and after the last space a label."""
+    """Yield the rows; without a delimiter, split each line at its last space into a name and a label."""
     for row in reader:
         yield row if delimiter or not row else ",".join(row).rsplit(maxsplit=1)
 
@@ -78,12 +79,12 @@ def _decoded(path: Path, emit: Emit) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        emit(Warned(text=f"{path} is not UTF-8; its letters are read as Windows' western ones (cp1252)"))
+        emit(Warned(text=f"{path} is not UTF-8; it is read as Windows-1252 (cp1252)"))
         return content.decode("cp1252", errors="replace")
 
 
 def _delimiter(text: str) -> str:
-    """Find the delimiter that cuts the first line into the most cells; empty: none does."""
+    """Find the delimiter that splits the first line into the most cells; empty if none splits it."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     cells = {each: len(next(csv.reader([first], delimiter=each), [])) for each in _DELIMITERS}
     best = max(cells, key=lambda each: cells[each])

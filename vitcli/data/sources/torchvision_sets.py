@@ -1,4 +1,4 @@
-"""Data sets that torchvision fetches and verifies."""
+"""Data sets that torchvision downloads and verifies."""
 
 import contextlib
 import io
@@ -32,22 +32,22 @@ _SPLITS: dict[str, dict[SplitName, dict[str, Any]]] = {
     "Flowers102": {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}},
     "EuroSAT": {"train": {}},
 }
-"""What torchvision's classes call their splits."""
+"""The arguments that select a split in torchvision's classes."""
 _TIMEOUT = 20.0
-"""Seconds without an answer."""
+"""Seconds without an answer before a download fails."""
 _LISTING = "vit-files.json"
-"""Which files belong to which split and class, so that torchvision need not be asked (and imported) again."""
+"""The list of files by split and class, so that torchvision does not have to be imported again."""
 
 
 def read(
     entry: DatasetEntry, folder: Path, _config: DataConfig, emit: Emit
 ) -> RawDataset[ArraySplit] | RawDataset[FileSplit]:
-    """Read a data set from ``folder``, where torchvision puts it; what is not there is downloaded and verified.
+    """Read a data set of torchvision from ``folder``; download and verify it first if the folder does not exist.
 
-    The folder appears when everything is in it, and not before; a transfer that was cut is continued.
+    The folder appears only when it is complete; an interrupted download is resumed.
 
     Raises:
-        DataError: the download failed, or does not have the published checksum.
+        DataError: the download failed or has the wrong checksum, or the files are damaged.
     """
     if (folder / _LISTING).is_file():
         return _listed(folder)
@@ -78,14 +78,14 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
     if folder.exists():  # another process was quicker
         return
     archives, temporary = (folder.with_name(f".{folder.name}.{what}") for what in ("archives", "loading"))
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
     try:
         with _fetching(archives, emit):
             _load(kind, temporary)
         temporary.rename(folder)
-    except URLError:  # what has arrived is kept
+    except URLError:  # keep the files that have arrived, to resume
         raise
-    except BaseException:  # a file is other than it should be, for one
+    except BaseException:  # for example, a file has the wrong checksum
         shutil.rmtree(archives, ignore_errors=True)
         raise
     finally:
@@ -95,7 +95,7 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
 
 @contextlib.contextmanager
 def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
-    """Have torchvision's transfers made by ours, which shows progress, continues where it was cut, and minds time-outs."""
+    """Replace torchvision's downloads with ours, which show progress, resume, and have time-outs."""
     from torchvision.datasets import utils
 
     def fetch(url: str, filename: str | Path, *_: object) -> None:
@@ -104,7 +104,7 @@ def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
             if not archive.exists():
                 fetch_file(url, archive, room=2.0, emit=emit)
         except DataError as error:
-            raise URLError(error.message) from error  # so that it tries the next mirror, if there is one
+            raise URLError(error.message) from error  # so that torchvision tries the next mirror, if there is one
         try:
             os.link(archive, filename)
         except OSError:
@@ -121,7 +121,7 @@ def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
 
 
 def _load(kind: Any, folder: Path) -> dict[SplitName, Any]:
-    """Every split; torchvision fetches what is missing, and talks too much."""
+    """Load every split; torchvision downloads missing files, and its output is hidden."""
     splits = _SPLITS.get(kind.__name__, _TRAIN_OR_NOT)
     with contextlib.redirect_stdout(io.StringIO()):
         return {name: kind(str(folder), **words, download=True) for name, words in splits.items()}
@@ -129,9 +129,9 @@ def _load(kind: Any, folder: Path) -> dict[SplitName, Any]:
 
 def _classes(dataset: Any) -> tuple[str, ...]:
     names = getattr(dataset, "classes", None)
-    if names is None:  # of numbers that are their own names
+    if names is None:  # the labels are numbers, which are their own names
         names = sorted(set(np.asarray(dataset.labels).tolist()))
-    return tuple(str(name).split(" - ")[0] for name in names)  # MNIST's read "0 - zero"
+    return tuple(str(name).split(" - ")[0] for name in names)  # MNIST has "0 - zero"
 
 
 def _array_split(dataset: Any) -> ArraySplit:
@@ -145,7 +145,7 @@ def _array_split(dataset: Any) -> ArraySplit:
 
 
 def _list(loaded: Mapping[SplitName, Any], classes: tuple[str, ...], folder: Path) -> None:
-    """Write down the files of every split with their labels."""
+    """Write the list of files of every split with their labels."""
     splits = {}
     for name, dataset in loaded.items():
         if hasattr(dataset, "samples"):
