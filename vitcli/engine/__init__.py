@@ -1,1 +1,1 @@
-"""Training and judging any model on any batches: nothing here names a data set or an architecture."""
+"""Training and evaluation of any model on any batches, independent of data sets and architectures."""

@@ -1,4 +1,4 @@
-"""Mixed precision: the context that computes in it, and the scaler that float16 needs."""
+"""Mixed precision: the autocast context of the forward pass, and the gradient scaler for float16."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -8,11 +8,11 @@ import torch
 
 
 class Precision:
-    """Mixed precision for one device: an autocast context, and a gradient scaler where float16 needs one.
+    """Mixed precision for one device: an autocast context, and a gradient scaler for float16.
 
     Args:
-        device: where it is computed.
-        amp: ``on`` or ``off``; ``trained.precision`` chooses what ``auto`` means.
+        device: the device to compute on.
+        amp: ``on`` or ``off``; ``trained.precision`` resolves ``auto`` to one of them.
         dtype: ``bfloat16`` or ``float16``.
     """
 
@@ -25,13 +25,13 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """float32, bfloat16 or float16."""
+        """The name of the type to compute in: float32, bfloat16 or float16."""
         return str(self.dtype if self.enabled else torch.float32).removeprefix("torch.")
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which to run the model.
+        """Return the context in which to run the model.
 
-        A pass casts each weight once, so that nothing is gained by keeping casts, which together are half a model.
+        One pass casts each weight only once, so a cache of the casts would save no time and take half a model's memory.
         """
         if not self.enabled:
             return contextlib.nullcontext()

@@ -1,6 +1,6 @@
-"""Checkpoints: one ``.safetensors`` file that needs nothing else, written atomically, read without pickle.
+"""Checkpoints: one self-contained ``.safetensors`` file, written atomically and read without pickle.
 
-Its metadata carries, as JSON: the model's configuration, the class names, the preprocessing, and where it came from.
+Its metadata contains, as JSON: the model's configuration, the class names, the preprocessing, and the provenance.
 """
 
 import json
@@ -25,18 +25,18 @@ _FORMAT = "vitcli-1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A model and all that is needed to use it."""
+    """A model and everything that is needed to use it."""
 
     model: ModelConfig
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     provenance: Mapping[str, Any]
-    """Data set, run, epoch, validation accuracy ..."""
+    """The origin of the model: data set, run, epoch, validation accuracy and so on."""
     weights: Mapping[str, Tensor]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; a crash at any moment leaves the file that was there before."""
+    """Write a checkpoint atomically: a crash at any moment leaves the previous file intact."""
     metadata = {
         "format": _FORMAT,
         "model": json.dumps(asdict(checkpoint.model)),
@@ -53,7 +53,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a ``.safetensors`` file.
 
     Raises:
-        OSError: the disk is full, or does not want it; safetensors has only a text for that.
+        OSError: the disk is full or refuses the file; safetensors reports this only as text.
     """
     try:
         save_file(dict(tensors), path, metadata=dict(metadata or {}))
@@ -64,7 +64,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a file looks like one of ours; a broken one does, so that loading it can say how."""
+    """Tell whether a file looks like a checkpoint of vit.
+
+    A damaged ``.safetensors`` file does too, so that loading it reports the damage.
+    """
     if path.suffix != ".safetensors":
         return False
     try:
@@ -78,7 +81,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ModelError: there is no such file, it is truncated, no safetensors file, or none of ours.
+        ModelError: the file does not exist, is truncated, is not a safetensors file, or is not a checkpoint of vit.
     """
     if not path.is_file():
         raise ModelError(f"no such checkpoint: {path}", hint="`vit runs` lists the runs")
@@ -87,7 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dictionary
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is truncated or no safetensors file: {error}") from None
+        raise ModelError(f"{path} is truncated or not a safetensors file: {error}") from None
     if metadata.get("format") != _FORMAT:
         raise ModelError(f"{path} is not a checkpoint of vit", hint="`vit train` writes them")
     try:
@@ -104,13 +107,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def model_config_from(fields: Mapping[str, Any]) -> ModelConfig:
-    """The inverse of ``asdict``, of what JSON makes of it."""
+    """Build a ModelConfig from its fields, as ``asdict`` and JSON stored them."""
     sizes = {name: tuple(fields[name]) for name in ("image_size", "patch_size")}
     return ModelConfig(**{**fields, **sizes})
 
 
 def preprocessing_from(fields: Mapping[str, Any]) -> Preprocessing:
-    """The inverse of ``asdict``, of what JSON makes of it."""
+    """Build a Preprocessing from its fields, as ``asdict`` and JSON stored them."""
     geometry = fields["geometry"]
     return Preprocessing(
         geometry=Geometry(**{**geometry, "size": tuple(geometry["size"])}),

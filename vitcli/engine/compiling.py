@@ -1,4 +1,4 @@
-"""torch.compile where it is worth its time, and tried out before training relies on it."""
+"""torch.compile for training: used if it saves time, and tested before training relies on it."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +15,11 @@ from vitcli.engine.micro_batches import MicroBatches
 Forward = Callable[[Tensor], Tensor]
 
 _WORTH_SECONDS = 300.0
-"""Compiling takes about a minute, and saves about a quarter of the time."""
+"""Seconds of the shortest training worth compiling: this takes about a minute, and saves a quarter of the time."""
 
 
 def is_worth_compiling(device: torch.device, *, seconds: float) -> bool:
-    """Tell whether training of so many seconds would win back the time; a CPU computes ViTs no faster for it."""
+    """Tell whether compiling saves time in a training of this many seconds; on a CPU, ViTs do not become faster."""
     return device.type == "cuda" and seconds >= _WORTH_SECONDS
 
 
@@ -34,24 +34,24 @@ def compiled(
     emit: Emit,
     **options: Any,
 ) -> Forward | None:
-    """A model through torch.compile, after first steps that leave no trace; None: that does not work here.
+    """Compile a model with torch.compile and test it on first steps; return None if that does not work here.
 
-    The model itself stays as it is, and so do the names of its weights. Batches of another size than the examples', such
-    as the last one, are computed without compiling again, so that nothing can fail later on.
+    The model and the names of its weights do not change, and the first steps have no side effects. Batches of another
+    shape than the examples, such as the last batch, run without compilation, so that nothing can fail later.
 
     Args:
-        model: on its device.
-        examples: a batch of training in every size of images, the largest first.
-        precision: what training computes in.
-        micro_batches: of each batch; there are more of them afterwards where an example does not fit into memory.
-        required: it is an error if it does not work, for example without a C++ compiler; else a warning.
-        constants: functions whose result depends on their arguments alone; it becomes a part of what is compiled.
-        emit: told about it.
-        options: of torch.compile.
+        model: the model, on its device.
+        examples: one training batch for each image size, the largest first.
+        precision: the precision of training.
+        micro_batches: the micro-batches of each batch; their number grows if an example does not fit into memory.
+        required: raise an error if it does not work, for example without a C++ compiler; otherwise only warn.
+        constants: functions whose result depends only on their arguments; it is compiled in as a constant.
+        emit: receives notes and warnings.
+        options: options of torch.compile.
 
     Raises:
-        DeviceError: it does not work, and is required.
-        TrainingError: likewise, for want of memory.
+        DeviceError: compilation is required, but does not work.
+        TrainingError: compilation is required, but there is not enough memory.
     """
     emit(Note(text="compiling the model" + (f" for {len(examples)} sizes of images" if len(examples) > 1 else "")))
     device, was_training = examples[0].device, model.training
@@ -60,7 +60,7 @@ def compiled(
 
     def first_steps(slices: list[slice]) -> tuple[Forward, set[torch.Size]]:
         if micro_batches.count > asked:
-            torch.compiler.reset()  # torch compiles for a few shapes only, and counts those that did not fit
+            torch.compiler.reset()  # torch compiles only a few shapes, and counts the ones that did not fit
         fast: Forward = torch.compile(model, dynamic=False, **options)
         first_slices = [example[slices[0]] for example in examples]
         for images in first_slices:
@@ -73,13 +73,13 @@ def compiled(
         for function in constants:
             torch.compiler.assume_constant_result(function)
         with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"torch\.")  # of TF32 and the like, which --amp decides
+            warnings.filterwarnings("ignore", module=r"torch\.")  # about TF32 and the like, which --amp decides
             model.train()
             fast, shapes = micro_batches.fitted(first_steps, len(examples[0]))
     except Exception as error:
         if required and isinstance(error, VitError):
             raise
-        reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__  # the first line may only say whose fault
+        reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__  # line 1 may only name the backend
         if required:
             raise DeviceError(f"torch.compile does not work here: {reason}", hint="--compile off") from error
         emit(Warned(text=f"torch.compile does not work here, so training continues without it: {reason}"))

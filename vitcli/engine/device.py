@@ -1,4 +1,4 @@
-"""Choose devices, identify them, and seed them."""
+"""Devices: their choice, identification, memory and random seeds."""
 
 import contextlib
 import functools
@@ -19,10 +19,10 @@ from vitcli.core.errors import DeviceError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name: auto (the best there is), cpu, cuda, cuda:N or mps.
+    """Return the device with a name: auto (the best available one), cpu, cuda, cuda:N or mps.
 
     Raises:
-        DeviceError: an unknown name, or a device that this machine lacks.
+        DeviceError: the name is not known, or this machine does not have the device.
     """
     kind, index = parse_device(name)
     if kind == "auto":
@@ -36,7 +36,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """A device as a person would name it."""
+    """Describe a device for a reader, for example ``cpu (4 threads)``."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -44,7 +44,10 @@ def describe(device: torch.device) -> str:
 
 
 def seed_draws(seed: int, device: torch.device) -> None:
-    """Seed Python, NumPy, torch and one device, in microseconds: ``torch.manual_seed`` is far too slow for every step."""
+    """Seed Python, NumPy, torch and one device within microseconds.
+
+    ``torch.manual_seed`` is far too slow to be called in every step.
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries may draw from the global generator
     torch.default_generator.manual_seed(seed)
@@ -55,7 +58,7 @@ def seed_draws(seed: int, device: torch.device) -> None:
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
-    """Seed Python, NumPy and torch, and refuse operations that are not deterministic if asked to."""
+    """Seed Python, NumPy and torch; if ``deterministic``, torch refuses operations that are not deterministic."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries may draw from the global generator
     torch.manual_seed(seed)
@@ -66,13 +69,13 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak of a CUDA device; that of a process is never forgotten."""
+    """Reset the peak memory of a CUDA device; the peak memory of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that were in use: of a CUDA device since the last reset, else of this process; 0: not known."""
+    """Return the peak memory in bytes: of a CUDA device since the last reset, else of this process; 0: not known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -84,12 +87,13 @@ def peak_memory(device: torch.device) -> int:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device computes in bfloat16, and does not merely emulate it.
+    """Tell whether a device computes in bfloat16 natively, without emulation.
 
-    ``$VIT_BFLOAT16`` (``yes`` or ``no``) overrides what torch knows of the processor, which a virtual machine may hide.
+    ``$VIT_BFLOAT16`` (``yes`` or ``no``) overrides what torch detects, because a virtual machine may hide the
+    abilities of the processor.
 
     Raises:
-        DeviceError: another value of ``$VIT_BFLOAT16``.
+        DeviceError: ``$VIT_BFLOAT16`` has another value.
     """
     if device.type == "cuda":
         return _gpu_has_bfloat16(device)
@@ -107,7 +111,7 @@ def _gpu_has_bfloat16(device: torch.device) -> bool:
 
 
 def _processor_has_bfloat16() -> bool:
-    """AVX-512-BF16 or AMX on x86, BF16 on ARM; False where this version of torch cannot tell."""
+    """Tell whether the CPU has AVX-512-BF16 or AMX (x86) or BF16 (ARM); False if this version of torch cannot tell."""
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or any(
@@ -117,7 +121,7 @@ def _processor_has_bfloat16() -> bool:
 
 @functools.cache
 def processor() -> tuple[str, str]:
-    """The processor's model, and a fingerprint of what it can do."""
+    """Return the processor's model, and a fingerprint (hash) of its abilities."""
     facts: dict[str, str] = {}
     with contextlib.suppress(OSError):  # only Linux has it
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -130,7 +134,7 @@ def processor() -> tuple[str, str]:
 
 
 def fingerprint(device: torch.device) -> dict[str, str | int]:
-    """Describe what the speed of a device depends on: its model, the version of torch, threads, and what a user says."""
+    """Return all that the speed of a device depends on: its model, torch's version, threads, and ``$VIT_BFLOAT16``."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
     model, flags = processor()

@@ -1,4 +1,4 @@
-"""Learning from the answers of another model."""
+"""Knowledge distillation: learning from the predictions of a teacher model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distillation:
-    """A teacher, and how its answers count."""
+    """A teacher model, and how its predictions enter the loss."""
 
     teacher: Callable[[Tensor], Tensor]
-    """From the student's input (B, C, H, W) to logits of the student's classes (B, K), without gradients."""
+    """Function from the student's input (B, C, H, W) to logits of the student's classes (B, K), without gradients."""
     kind: Literal["soft", "hard"]
     alpha: float
-    """Share of the loss, in (0, 1]."""
+    """Share of the distillation loss in the whole loss, in (0, 1]."""
     temperature: float = 1.0
 
     def loss(self, logits: Tensor, taught: Tensor) -> Tensor:
-        """The sum over the batch, in nats.
+        """Compute the distillation loss, summed over the batch, in nats.
 
         Soft: T^2 KL(softmax(taught / T) || softmax(logits / T)), whose gradients are as large as those of labels
-        whatever T is (Hinton et al. 2015); hard: cross-entropy of the teacher's class (Touvron et al. 2021).
+        for every T (Hinton et al. 2015). Hard: cross-entropy with the teacher's class (Touvron et al. 2021).
 
         Args:
-            logits: of the student, (B, K).
-            taught: of the teacher, (B, K).
+            logits: the student's logits, (B, K).
+            taught: the teacher's logits, (B, K).
         """
         if self.kind == "hard":
             return F.cross_entropy(logits, taught.argmax(dim=1), reduction="sum")

@@ -1,9 +1,9 @@
-"""Several processes that train one model: each computes a share of every batch, and all take the same steps.
+"""Training with several processes: each computes a share of every batch, and all take the same steps.
 
-They are started by ``torchrun``, or by whatever sets the same variables (``core.launch``), and differ in nothing but
+``torchrun``, or any launcher that sets the same variables (``core.launch``), starts the processes. They differ only in
 their rank: each builds the same model from the same seed, draws the same batches, and computes the gradients of its
-share of them; ``DistributedDataParallel`` sums these up while they are computed, and so does FSDP2 where each holds a shard
-of the model (``sharding``). The first process alone writes.
+share. ``DistributedDataParallel`` averages the gradients while they are computed; so does FSDP2, if each process holds
+a shard of the model (``sharding``). Only the first process writes files.
 """
 
 import itertools
@@ -30,14 +30,14 @@ from vitcli.engine.device import choose_device
 from vitcli.engine.sharding import is_sharded
 
 _PATIENCE = timedelta(days=1)
-"""Others wait so long while the first process fetches and decodes; launchers notice earlier what is gone."""
+"""How long processes wait, for example while the first one downloads; launchers notice a lost process earlier."""
 
 _HESITATION = timedelta(seconds=20)
-"""What one process meets and the first does not in that time, it has met alone."""
+"""How long a failed process waits for the first one: if that has not failed by then, only this process failed."""
 
 _POLL_SECONDS = 0.02
 _trainings = itertools.count()
-"""Of this process: a process in its place counts alike, so that each finds its own run again."""
+"""Number of trainings of this process; a restarted process counts the same, so that each training finds its run."""
 
 T = TypeVar("T")
 
@@ -46,9 +46,9 @@ class Processes:
     """The processes that train together; all of them call its methods in the same order.
 
     Args:
-        place: which of them this is.
-        store: where they leave each other word; None: there is only one.
-        start: a name for this start of all of them, of which there may be several.
+        place: the rank of this process, and the number of processes.
+        store: the key-value store that they share; None: there is only one process.
+        start: the name of this start of all processes; a launcher may start them several times.
     """
 
     def __init__(self, place: Place = ALONE, store: Any = None, start: str = "") -> None:
@@ -58,13 +58,13 @@ class Processes:
         self._run_key = f"vitcli/run/{next(_trainings)}" if store is not None else ""
         self.rank, self.size = place.rank, place.size
         self.how_to_resume = ""
-        """What to type once one of them is lost."""
+        """The command that resumes the training after a process is lost."""
 
     def device(self, name: str) -> torch.device:
-        """The device of this process; GPUs are handed out in their order.
+        """Return the device of this process; each process gets one GPU, in the order of the processes.
 
         Raises:
-            DeviceError: there are not so many, or one is named for all.
+            DeviceError: the machine has too few GPUs, or one GPU is named for several processes.
         """
         if self.size == 1:
             return choose_device(name)
@@ -79,12 +79,12 @@ class Processes:
         return device
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """The result of work that leaves things on disk: one process does it first, and the others find them.
+        """Run work that writes to disk in turn, so that later processes find the files; return its result.
 
-        The very first one begins, then the first of every other machine, where disks may be others, then the rest.
+        The first process begins, then the first one of every other machine, which may have another disk, then the rest.
 
         Raises:
-            EndedElsewhere: another process could not do it; the first one tells.
+            EndedElsewhere: the work of a process failed; if it was the first one, that one raises its own error.
         """
         if self.size == 1:
             return work()
@@ -106,7 +106,7 @@ class Processes:
         return result
 
     def broadcast(self, value: Any = None) -> Any:
-        """The value that the first process gives; the others wait for it."""
+        """Return the value of the first process to all processes; the others wait for it."""
         if self.size == 1:
             return value
         values = [value]
@@ -114,14 +114,14 @@ class Processes:
         return values[0]
 
     def gathered(self, value: T) -> list[T]:
-        """Gather one value from every process, in their order."""
+        """Gather one value from every process, in the order of the ranks."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def sum(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Numbers of all processes added up, each with the type and on the device of the first one."""
+        """Sum each value over all processes; the sums have the type and the device of the first value."""
         if self.size == 1:
             return values
         total = torch.stack([value.to(values[0]) for value in values])
@@ -129,24 +129,24 @@ class Processes:
         return total.unbind()
 
     def agreed(self, stop: StopRequest) -> StopRequest:
-        """A request that is answered by all alike; a signal to any of them is one to all."""
+        """Return a stop request that is the same in all processes: a signal to any of them stops all."""
         return stop if self.size == 1 else _AgreedStop(stop)
 
     @property
     def begun_run(self) -> str:
-        """The run that this launch has begun before its processes were started again; empty: none, or it is not known."""
+        """The run that this launch began before its processes were restarted; empty: none, or not known."""
         begun = ""
         if not self.rank and self._store is not None and self._store.check([self._run_key]):
             begun = self._store.get(self._run_key).decode()
         return str(self.broadcast(begun))
 
     def remember(self, run: str) -> None:
-        """Let this launch know which run it has begun; torchrun keeps it as long as it lives."""
+        """Store which run this launch has begun; torchrun keeps this until it ends."""
         if self._store is not None:
             self._store.set(self._run_key, run)
 
     def first_ends(self, *, patience: timedelta) -> bool:
-        """Tell whether the first process ends with an error as this one does, so that it tells; it may have to save before."""
+        """Wait for the first process, which may save first, and tell whether it fails too and reports the error."""
         assert self._store is not None
         key = f"{self.start}/ended"
         deadline = time.monotonic() + patience.total_seconds()
@@ -162,15 +162,15 @@ class Processes:
 
 @contextmanager
 def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
-    """The processes that were launched with this one, as a group while the block runs.
+    """Join the processes that were launched with this one to a group while the block runs.
 
     Args:
-        devices: how many of this machine were asked for; 0: as many as there are.
-        shard: each of them is to hold a shard of the model.
+        devices: the expected number of processes on this machine; 0: any number.
+        shard: each process is to hold a shard of the model.
 
     Raises:
-        UsageError: not so many were launched, or a single one, which has no other to share a model with.
-        EndedElsewhere: another process is gone.
+        UsageError: another number of processes was launched, or only one, although the model is to be sharded.
+        EndedElsewhere: another process ended.
     """
     place = launched_as()
     if devices not in {0, place.local_size}:
@@ -180,8 +180,8 @@ def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
         )
     if shard and place.size == 1:
         raise UsageError(
-            "--shard: a single process has no other to share the model with",
-            hint="--devices N has N of this machine share it, torchrun any number; on one, --grad-checkpointing saves memory",
+            "--shard needs several processes, but there is only one",
+            hint="--devices N starts N of them, torchrun any number; on one device, --grad-checkpointing saves memory",
         )
     is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
     if place.size == 1 and not is_kept:
@@ -201,7 +201,7 @@ def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
     try:
         with _losses_told(processes):
             yield processes
-    except VitError as error:  # launchers end all processes when one has ended
+    except VitError as error:  # launchers end all processes as soon as one has ended
         is_common = isinstance(error, EndedElsewhere | Interrupted)
         if not processes.first_ends(patience=_PATIENCE if is_common else _HESITATION):
             error.rank = processes.rank
@@ -211,9 +211,10 @@ def joined(devices: int = 0, *, shard: bool = False) -> Iterator[Processes]:
 
 
 def _name_of_start(store: Any, place: Place) -> str:
-    """A name that no earlier start of these processes had: a store that outlives them holds addresses of the dead.
+    """Agree on a name that no earlier start of these processes had.
 
-    The first process answers whoever knocks, the dead as well, until all who are alive have said that they heard it.
+    The store outlives the processes, so it still contains requests of ended processes. The first process answers every
+    request, these too, until all running processes have confirmed the name.
     """
     own = uuid.uuid4().hex
     if place.rank:
@@ -234,7 +235,7 @@ def _name_of_start(store: Any, place: Place) -> str:
 
 @contextmanager
 def _losses_told(processes: Processes) -> Iterator[None]:
-    """Say of a process that is gone what torch says of a connection; and what all have to know of a lack of memory."""
+    """Turn a lost connection into EndedElsewhere, and a lack of memory into a VitError that all processes handle."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -246,9 +247,10 @@ def _losses_told(processes: Processes) -> Iterator[None]:
 
 
 class _AgreedStop(StopRequest):
-    """All processes ask it equally often, and are told the same: what was the case at the question before.
+    """A stop request that all processes check equally often, and that gives all of them the same answer.
 
-    So no process waits for an answer: it travels while the next step is computed.
+    The answer is the state at the previous check: it is exchanged while the next step is computed, so that no process
+    has to wait for it.
     """
 
     def __init__(self, own: StopRequest) -> None:
@@ -268,12 +270,12 @@ class _AgreedStop(StopRequest):
 
 
 class Parallel:
-    """The forward pass of a model, of which each process computes a share.
+    """The forward pass of a model that trains in several processes: each computes a share of the batch.
 
     Args:
-        model: its gradients become the means over all processes; it may be sharded.
-        forward: how it is called.
-        processes: all of them.
+        model: the model, which may be sharded; its gradients become the means over all processes.
+        forward: the function that calls the model, for example compiled.
+        processes: the processes that train together.
     """
 
     def __init__(self, model: nn.Module, forward: Forward, processes: Processes) -> None:
@@ -284,14 +286,14 @@ class Parallel:
         self._is_called_as_it_is = processes.size == 1 or is_sharded(next(model.parameters()))
 
     def __call__(self, images: Tensor, *, is_last: bool) -> Tensor:
-        """(B, C, H, W) -> (B, classes); only the last micro-batch of a step has the others wait for its gradients.
+        """Compute logits, (B, C, H, W) -> (B, classes); only the last micro-batch of a step exchanges its gradients.
 
-        Those of a sharded model are exchanged after every micro-batch: until then a device would hold all of them.
+        A sharded model exchanges them after every micro-batch; otherwise each device would hold all gradients.
         """
         if self._is_called_as_it_is:
             return self._forward(images)
-        if self._parallel is None:  # parameters that are not used would be waited for
-            warnings.filterwarnings("ignore", message="Grad strides do not match")  # those of tokens, which are small
+        if self._parallel is None:  # DDP would wait for parameters that are not used
+            warnings.filterwarnings("ignore", message="Grad strides do not match")  # of tokens, which are small
             self._parallel = nn.parallel.DistributedDataParallel(
                 _Called(self._model, self._forward),
                 gradient_as_bucket_view=True,
@@ -303,16 +305,16 @@ class Parallel:
 
 
 class _Called(nn.Module):
-    """A model that is called another way, for example compiled."""
+    """A model that is called through another function, for example compiled."""
 
     def __init__(self, model: nn.Module, forward: Forward) -> None:
         super().__init__()
         self.model = model
-        self.forward = lambda images: forward(images)  # noqa: PLW0108 - a module would be registered
+        self.forward = lambda images: forward(images)  # noqa: PLW0108 - assigned directly, a module would be registered
 
 
 def _has_unused(model: nn.Module, image: Tensor) -> bool:
-    """Tell whether some parameters that are to be trained have no gradient."""
+    """Tell whether some trained parameters get no gradient."""
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with (
         torch.random.fork_rng([image.device] if image.device.type == "cuda" else []),

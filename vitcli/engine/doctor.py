@@ -1,4 +1,4 @@
-"""Diagnose what most often goes wrong in training while it can still be fixed: in numbers, with what to type next."""
+"""Diagnosis of the most frequent problems of training, early enough to fix them: figures and options to try."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,21 +7,21 @@ from vitcli.core.events import EpochRecord
 from vitcli.engine.evaluate import Score
 
 _EPOCHS_TO_LEARN = 3
-"""After so many epochs, or all where there are fewer, a model should know more than which class is frequent."""
+"""After this many epochs (or all, if there are fewer), a model should beat the most frequent class."""
 _ONE_CLASS = 0.99
 _HARDLY_BETTER = 0.01
 _STARVED = 0.3
 _STARVED_SECONDS = 1.0
 _EXPLODING = 100.0
-"""Usual norms are between 0.1 and 10."""
+"""Gradient norms above this value are reported; usual norms are between 0.1 and 10."""
 _DEAD = 1e-7
 
 
 class Doctor:
-    """Looks at every epoch, and tells each thing once.
+    """A check of every epoch for common problems; each problem is reported once.
 
     Args:
-        config: the optimisation.
+        config: the optimisation settings.
     """
 
     def __init__(self, config: OptimConfig) -> None:
@@ -29,7 +29,7 @@ class Doctor:
         self._told: set[str] = set()
 
     def examine(self, records: Sequence[EpochRecord], judged: Score) -> Iterator[str]:
-        """Yield the new findings of the epoch that ended last, a line each."""
+        """Yield the new findings about the last finished epoch, one line each."""
         record = records[-1]
         found = {
             "answers": self._of_answers(records, judged),
@@ -47,15 +47,16 @@ class Doctor:
             return ""
         if judged.favourite_share >= _ONE_CLASS:
             return (
-                f"epoch {epoch} gives {100 * judged.favourite_share:.1f} % of the validation images one and the same class,"
-                f" to which at most {100 * judged.majority_share:.1f} % belong: try {self._slower}, or --find-lr"
+                f"epoch {epoch} gives {100 * judged.favourite_share:.1f} % of the validation images one and the same"
+                f" class, to which at most {100 * judged.majority_share:.1f} % belong: try {self._slower}, or --find-lr"
             )
         best = max(record.val_accuracy for record in records)
         if best > judged.majority_share + _HARDLY_BETTER:
             return ""
         return (
-            f"after {epoch} epochs validation is at {100 * best:.1f} % at the best, and always answering the most frequent"
-            f" class would score {100 * judged.majority_share:.1f} %: try {self._slower}, or look at the images: vit preview"
+            f"after {epoch} epochs the best validation accuracy is {100 * best:.1f} %; always predicting the most"
+            f" frequent class would score {100 * judged.majority_share:.1f} %: try {self._slower}, or look at the"
+            " images: vit preview"
         )
 
     def _of_data(self, record: EpochRecord) -> str:
@@ -71,9 +72,7 @@ class Doctor:
         if norm is None or _DEAD <= norm <= _EXPLODING:
             return ""
         if norm < _DEAD:
-            return (
-                f"gradients are dead: their norm in epoch {record.epoch} is {norm:.1g} on average; try {self._slower}"
-            )
+            return f"gradients vanish: their norm in epoch {record.epoch} is {norm:.1g} on average; try {self._slower}"
         clipped = f" (cut to {self.config.clip_grad:g})" if self.config.clip_grad else ""
         return (
             f"gradients explode: their norm in epoch {record.epoch} is {norm:,.0f} on average{clipped};"

@@ -1,8 +1,7 @@
-"""Optimisers that are never compiled.
+"""torch's optimisers without their decorators for torch.compile.
 
-The methods of torch's optimisers are decorated for torch.compile, and the first call of each imports torch._dynamo, for
-seconds in which training seems to hang. What they decorate is used here; a version of torch that decorates nothing, or
-something else, is as good.
+The first call of a decorated method imports torch._dynamo; this takes seconds, during which training seems to hang. The
+classes here use the undecorated methods. They also work with a version of torch that decorates others, or none.
 """
 
 from inspect import unwrap
@@ -12,7 +11,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 
 class EagerOptimizer(Optimizer):
-    """A torch optimiser without decorators for torch.compile; a subclass that takes ``step`` from torch unwraps it too."""
+    """A torch optimiser without decorators for torch.compile; subclasses have to unwrap torch's ``step`` too."""
 
     add_param_group = unwrap(Optimizer.add_param_group)
     state_dict = unwrap(Optimizer.state_dict)
@@ -21,18 +20,18 @@ class EagerOptimizer(Optimizer):
 
 
 class EagerAdamW(EagerOptimizer, AdamW):
-    """AdamW."""
+    """AdamW without decorators for torch.compile."""
 
     step = torch.no_grad()(unwrap(AdamW.step))
 
 
 class EagerAdam(EagerOptimizer, Adam):
-    """Adam."""
+    """Adam without decorators for torch.compile."""
 
     step = torch.no_grad()(unwrap(Adam.step))
 
 
 class EagerSGD(EagerOptimizer, SGD):
-    """SGD."""
+    """SGD without decorators for torch.compile."""
 
     step = torch.no_grad()(unwrap(SGD.step))

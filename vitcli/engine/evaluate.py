@@ -1,4 +1,4 @@
-"""Logits of a model over batches, and what they are worth."""
+"""Logits of a model over batches, and the scores that they get."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,28 +16,28 @@ from vitcli.engine.micro_batches import MicroBatches
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """The scores of a model's answers; shares are of the images, 0..1."""
+    """The scores of a model's predictions; the accuracy and the shares of images are in 0..1."""
 
     accuracy: float
     loss: float
     """Mean cross-entropy, in nats."""
     majority_share: float
-    """Those that belong to the most frequent class: what always answering it would score."""
+    """Share of the images in the most frequent class: the accuracy of always predicting this class."""
     favourite_share: float
-    """Those that got the answer given most often."""
+    """Share of the images for which the most frequent prediction was made."""
 
     def is_better_than(self, other: "Score") -> bool:
-        """More answers are right; of as many, the loss is lower."""
+        """Tell whether the accuracy is higher or, if it is equal, the loss is lower."""
         return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
 def score(logits: Tensor, labels: Tensor, processes: Processes) -> Score:
-    """Over the images of all processes, in double precision.
+    """Compute the score over the images of all processes, in double precision.
 
     Args:
-        logits: (N, K), of this process.
-        labels: int64, (N,).
-        processes: each of them has other images.
+        logits: logits of this process, (N, K).
+        labels: labels of this process, int64, (N,).
+        processes: the processes, each with its own images.
     """
     answers = logits.argmax(dim=1)
     loss = F.cross_entropy(logits.double(), labels, reduction="sum")
@@ -55,7 +55,7 @@ def score(logits: Tensor, labels: Tensor, processes: Processes) -> Score:
     )
 
 
-@torch.no_grad()  # what a sharded model gathers in inference mode could not be trained afterwards
+@torch.no_grad()  # weights gathered in inference mode (sharded models) could not be trained afterwards
 def predict_logits(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -64,14 +64,14 @@ def predict_logits(
     *,
     micro_batches: MicroBatches | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run the model in evaluation mode, and put it back into the mode that it was in.
+    """Compute the logits of a model in evaluation mode, and restore its previous mode.
 
     Args:
-        model: images (B, C, H, W) to logits (B, classes).
+        model: the model, images (B, C, H, W) -> logits (B, classes).
         batches: images and labels, on the model's device.
-        precision: what to compute in.
-        on_batch: told the number of images of each finished batch.
-        micro_batches: of each batch, and more where memory does not suffice; None: at first one.
+        precision: the precision to compute in.
+        on_batch: called with the number of images of each finished batch.
+        micro_batches: the micro-batches of each batch; their number grows if memory is too small; None: begin with one.
 
     Returns:
         float32 logits (N, classes) and labels (N,), on the CPU.
@@ -96,7 +96,7 @@ def predict_logits(
 def in_micro_batches(
     model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, micro_batches: MicroBatches
 ) -> Tensor:
-    """Apply a model to images (B, C, H, W), as float32, in as many micro-batches as memory asks for."""
+    """Apply a model to images (B, C, H, W) in micro-batches that fit into memory, and return its output in float32."""
 
     def compute(slices: list[slice]) -> Tensor:
         with precision.autocast():

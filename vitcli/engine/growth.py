@@ -1,6 +1,6 @@
 """Progressive image size (Tan & Le 2021, EfficientNetV2): training begins with small images, which cost less.
 
-It ends with whole ones, and validation sees no others.
+It ends with images of full size, and validation uses only these.
 """
 
 from torch import Tensor
@@ -10,17 +10,17 @@ from vitcli.core.config import OptimConfig
 from vitcli.core.preprocessing import Size
 
 _STAGES = 4
-"""Of equal length, the last of them with whole images; sizes grow linearly."""
+"""Number of stages, all equally long; sizes grow linearly, and the last stage has full size."""
 
 
 class Growth:
     """The image size of every epoch.
 
     Args:
-        share: of height and width that training begins with, in (0, 1).
-        epochs: of the whole training.
-        image_size: of whole images.
-        patch_size: sizes are multiples of it.
+        share: share of height and width that training begins with, in (0, 1).
+        epochs: number of epochs of the whole training.
+        image_size: the full image size.
+        patch_size: the patch size; every image size is a multiple of it.
     """
 
     def __init__(self, share: float, *, epochs: int, image_size: Size, patch_size: Size) -> None:
@@ -41,11 +41,11 @@ class Growth:
 
     @property
     def sizes(self) -> list[Size]:
-        """The image sizes of all epochs, the whole one first."""
+        """The different image sizes of all epochs, the full size first."""
         return sorted({self.size(epoch) for epoch in range(1, self._epochs + 1)}, reverse=True)
 
     def __call__(self, images: Tensor, epoch: int) -> Tensor:
-        """(B, C, H, W) in the size of an epoch: bilinear and antialiased."""
+        """Resize images (B, C, H, W) to the size of an epoch: bilinear and antialiased."""
         size = self.size(epoch)
         if images.shape[-2:] == size:
             return images
@@ -53,7 +53,7 @@ class Growth:
 
 
 def build_growth(config: OptimConfig, *, image_size: Size, patch_size: Size) -> Growth | None:
-    """Build the growth of images, if they grow."""
+    """Build the growth of image sizes that a configuration asks for; None: images keep their size."""
     if not config.progressive:
         return None
     return Growth(config.progressive, epochs=config.epochs, image_size=image_size, patch_size=patch_size)

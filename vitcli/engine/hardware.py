@@ -1,4 +1,4 @@
-"""The machine that a run is computed with, and the versions of the libraries that compute."""
+"""Facts about the machine of a run, and the versions of its libraries."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ _MODULES = {name: name for name in ("torch", "torchvision", "numpy", "safetensor
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, its cores and torch's threads, memory in bytes, and the GPUs that can be seen; None: not known."""
+    """Return the system, the processor, cores, torch's threads, memory in bytes and visible GPUs; None: not known."""
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -26,14 +26,14 @@ def hardware() -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries in use; ``cuda`` is what torch was built for."""
+    """Return the versions of the libraries in use; ``cuda`` is the CUDA version that torch was built for."""
     loaded = {name: sys.modules[module] for name, module in _MODULES.items() if module in sys.modules}
     versions = {name: str(module.__version__) for name, module in loaded.items() if hasattr(module, "__version__")}
     return versions | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
 
 
 def _usable_cores() -> int | None:
-    """Count the cores that this process may use, where the system tells them from all."""
+    """Count the cores that this process may use, or all cores if the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

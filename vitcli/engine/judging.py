@@ -14,28 +14,28 @@ Average = WeightAverage | EpochAverage
 
 
 def build_average(model: nn.Module, config: OptimConfig) -> Average | None:
-    """The average of weights that a configuration asks for."""
+    """Build the average of weights that a configuration asks for; None: it asks for none."""
     if config.ema:
         return WeightAverage(model, config.ema_decay)
     return EpochAverage(model, first=config.epochs - config.swa_epochs + 1) if config.swa_epochs else None
 
 
 class Verdict(NamedTuple):
-    """On one epoch."""
+    """The validation scores of one epoch."""
 
     plain: Score
     average: Score | None = None
     keeps_average: bool = False
-    """Whether the average stands for the epoch."""
+    """True if the average is used for the epoch, instead of the plain weights."""
 
     @property
     def kept(self) -> Score:
-        """The score of the weights that stand for the epoch."""
+        """The score of the weights that are used for the epoch: the plain ones or their average."""
         return self.average if self.average and self.keeps_average else self.plain
 
     @property
     def figures(self) -> dict[str, float]:
-        """The fields of an ``EpochRecord`` that follow from it."""
+        """The fields of an ``EpochRecord`` that contain these scores."""
         figures = {"val_loss": self.kept.loss, "val_accuracy": self.kept.accuracy}
         if self.average:
             for name, score in (("plain", self.plain), ("average", self.average)):
@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 
 
 def judge(model: nn.Module, average: Average | None, *, score: Callable[[nn.Module], Score]) -> Verdict:
-    """Judge the weights, and their average where there is one by now; that costs another validation."""
+    """Score the weights and, if there is one already, their average, which needs a second validation."""
     plain = score(model)
     if average is None or average.is_empty:
         return Verdict(plain)

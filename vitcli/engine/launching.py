@@ -1,4 +1,4 @@
-"""``vit train --devices 4``: the short form of torchrun, on this machine."""
+"""Start of several processes for ``vit train --devices N``: a short form of torchrun, on this machine."""
 
 import logging
 import os
@@ -19,17 +19,17 @@ from vitcli.core.errors import DeviceError, TrainingError
 from vitcli.engine.device import choose_device
 
 _SAVING_SECONDS = 600
-"""Processes that are told to stop may take so long to save."""
+"""How long processes that are told to stop may take to save."""
 
 
 def launch(words: Sequence[str], config: RunConfig) -> int:
-    """Run ``vit WORDS`` in as many processes as devices are asked for; they share the threads of this one.
+    """Run ``vit WORDS`` in one process for each device; the processes share the threads of this one.
 
     Returns:
-        The exit code; they have said themselves what it means.
+        The exit code; the processes have printed the reason themselves.
 
     Raises:
-        DeviceError: there are not so many devices.
+        DeviceError: the machine has too few devices.
         TrainingError: a process was killed.
     """
     count, device = config.devices, choose_device(config.device)
@@ -40,7 +40,7 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
             hint=f"--devices {here}, or --device cpu",
         )
     os.environ["OMP_NUM_THREADS"] = str(max(torch.get_num_threads() // count, 1))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports what is said already
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it repeats printed errors
     known = {field.name for field in fields(LaunchConfig)}  # torch 2.11 has no such setting
     patience: dict[str, Any] = {"shutdown_timeout": _SAVING_SECONDS} if "shutdown_timeout" in known else {}
     settings = LaunchConfig(

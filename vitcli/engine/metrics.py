@@ -1,4 +1,4 @@
-"""Numbers that judge a classifier, from its logits. Accuracies are in 0..1, losses in nats."""
+"""Metrics of a classifier, computed from its logits. Accuracies are in 0..1, losses in nats."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _TOP = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassMetrics:
-    """One class: how many images it has, how many were right, and the usual three scores."""
+    """Metrics of one class: its images, the correct predictions among them, precision, recall and F1."""
 
     name: str
     images: int
@@ -23,27 +23,27 @@ class ClassMetrics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metrics:
-    """A classifier on one split; every image counts exactly once."""
+    """Metrics of a classifier on one split; every image counts exactly once."""
 
     images: int
     loss: float
     top1: float
     top5: float
-    """Share of the images whose class is among the five most probable (or all, where there are fewer)."""
+    """Share of the images whose class is among the five most probable (or all classes, if there are fewer)."""
     macro_f1: float
-    """Mean over the classes that have images or were answered, as scikit-learn's: of others nothing can be said."""
+    """Mean F1 of the classes that have images or were predicted, as in scikit-learn; others have no F1."""
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Rows are true classes, columns predicted ones."""
+    """The confusion matrix: rows are true classes, columns are predicted classes."""
 
 
 def compute_metrics(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Metrics:
-    """All metrics of a split.
+    """Compute all metrics of a split.
 
     Args:
-        logits: (N, classes).
-        labels: int64, (N,).
-        classes: names, in the order of the logits.
+        logits: logits of all images, (N, classes).
+        labels: true classes, int64, (N,).
+        classes: class names, in the order of the logits.
     """
     count = len(classes)
     predicted = logits.argmax(dim=1)
@@ -74,5 +74,5 @@ def compute_metrics(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) ->
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:
-    """0 where there is nothing to count, as scikit-learn does."""
+    """Return the ratio, or 0 if the whole is 0, as in scikit-learn."""
     return int(part) / int(whole) if whole else 0.0

@@ -20,12 +20,12 @@ from vitcli.engine.trial import losses
 _LEAST = 8
 """The smallest micro-batch that is worth timing on a CPU."""
 _LONG = 1.0
-"""Seconds of a step from which on a CPU gains nothing by a larger micro-batch."""
+"""Seconds of a step: if it takes longer on a CPU, a larger micro-batch is not faster."""
 _ROUNDS, _ROUNDS_SECONDS = 5, 5.0
 _ALIKE = 1.05
-"""Of sizes that differ by less than this in time, the largest is taken."""
+"""Sizes whose times differ by less than this factor count as equally fast; the largest of them is chosen."""
 _MARGIN = 0.9
-"""Share of the memory that may be used: the last steps of a long training must fit as the first ones do."""
+"""Share of the memory that may be used, so that the last steps of a long training fit as the first ones do."""
 
 
 @contextmanager
@@ -41,10 +41,10 @@ def draws_untouched(device: torch.device) -> Iterator[None]:
 
 
 def micro_batches_that_fit(trainer: Trainer) -> int:
-    """Find how many micro-batches a batch needs to fit into memory with something to spare: 1, 2, 4 and so on.
+    """Find how many micro-batches a batch needs to fit into memory with some room to spare: 1, 2, 4 and so on.
 
-    Steps are taken: moments are made in the first, and the second has to find its room beside them. The trainer is of no
-    use afterwards.
+    The trainer takes real steps: the first one creates the moments, and the second one has to fit beside them. The
+    trainer cannot be used afterwards.
     """
     device = next(trainer.model.parameters()).device
     with draws_untouched(device):
@@ -53,7 +53,7 @@ def micro_batches_that_fit(trainer: Trainer) -> int:
             next(steps)
         if device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-            torch.cuda.reset_peak_memory_stats(device)  # that of tries which failed says nothing
+            torch.cuda.reset_peak_memory_stats(device)  # the peak of failed tries does not count
             next(steps)
             if torch.cuda.max_memory_allocated(device) > _MARGIN * room:
                 trainer.micro_batches.count *= 2
@@ -61,15 +61,15 @@ def micro_batches_that_fit(trainer: Trainer) -> int:
 
 
 def seconds_by_size(model: nn.Module, images: Tensor, precision: Precision) -> dict[str, float]:
-    """Time forward and backward pass per image on a CPU, by the number of images that are taken at once.
+    """Time forward and backward pass per image on a CPU, for several micro-batch sizes.
 
-    The batch and its halves are timed, but none so small that it is not worth it. A copy of the model is; it takes some
-    seconds.
+    The sizes are the whole batch, its half, and so on, down to the smallest that is worth timing. A copy of the model
+    is used; this takes some seconds.
 
     Args:
-        model: images (B, C, H, W) to logits.
+        model: the model, images (B, C, H, W) -> logits.
         images: a whole batch.
-        precision: what is computed in.
+        precision: the precision to compute in.
 
     Returns:
         Median seconds per image, by micro-batch size, the smallest first.
@@ -79,7 +79,7 @@ def seconds_by_size(model: nn.Module, images: Tensor, precision: Precision) -> d
         sizes.insert(0, -(-sizes[0] // 2))
     with draws_untouched(images.device):
         copy = deepcopy(model).train()
-        step_seconds(copy, images[:1], "training", precision)  # the first step of all loads libraries
+        step_seconds(copy, images[:1], "training", precision)  # the very first step loads libraries
         seconds: dict[int, list[float]] = {}
         for size in sizes:
             try:
@@ -95,12 +95,12 @@ def seconds_by_size(model: nn.Module, images: Tensor, precision: Precision) -> d
         for rounds in range(_ROUNDS):
             if rounds and time.perf_counter() - started > _ROUNDS_SECONDS:
                 break
-            for size, times in seconds.items():  # in turn, so that whatever else happens hits all alike
+            for size, times in seconds.items():  # in turn, so that other load on the machine affects all equally
                 times.append(step_seconds(copy, images[:size], "training", precision))
     return {str(size): statistics.median(times) / size for size, times in seconds.items()}
 
 
 def fastest_size(seconds: Mapping[str, float]) -> int:
-    """The number of images to take at once, given how long each takes: the largest of those that are about as fast."""
+    """Choose the micro-batch size from the seconds per image: the largest of those that are about as fast."""
     least = min(seconds.values())
     return max(int(size) for size, value in seconds.items() if value <= _ALIKE * least)

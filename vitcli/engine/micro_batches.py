@@ -1,4 +1,4 @@
-"""Batches cut into micro-batches that fit into memory: where one does not fit, all are halved, and nothing is lost."""
+"""Batches cut into micro-batches that fit into memory: if one does not fit, all are halved and computed again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ _Result = TypeVar("_Result")
 
 @contextmanager
 def memory_for(what: str, *, hint: str) -> Iterator[None]:
-    """Say for what memory does not suffice, if it does not suffice for the block.
+    """Name what needs the memory, if the block runs out of memory.
 
     Raises:
-        TrainingError: it does not.
+        TrainingError: the block ran out of memory.
     """
     try:
         yield
@@ -32,11 +32,11 @@ class MicroBatches:
     """The number of micro-batches that each batch is cut into.
 
     Args:
-        count: micro-batches at first.
-        emit: told when there have to be more.
-        training: it is steps of training that are cut; else batches of images to be judged.
-        together: other processes take their share of the same batch, and would wait for one that takes it again, or in
-            fewer micro-batches.
+        count: the number of micro-batches at first.
+        emit: receives a warning when the number has to grow.
+        training: the batches are training steps; otherwise they are only evaluated.
+        together: other processes compute their share of the same batch, and would wait for a process that repeats it or
+            has fewer micro-batches.
         compiled: the model is compiled for micro-batches of this size.
     """
 
@@ -51,12 +51,12 @@ class MicroBatches:
         self._compiled = compiled
 
     def fitted(self, compute: Callable[[list[slice]], _Result], images: int) -> _Result:
-        """Compute ``compute(slices)`` for a batch of so many images, whose micro-batches are halved until they fit.
+        """Return ``compute(slices)`` for a batch of ``images`` images; halve its micro-batches until they fit.
 
-        A try that fails must leave nothing behind that the next one minds; from then on, batches have more of them.
+        A failed try must not affect the next one. Later batches keep the larger number of micro-batches.
 
         Raises:
-            TrainingError, DeviceError: there is not enough memory for a single image.
+            TrainingError, DeviceError: an image does not fit into memory, or, if ``together``, a micro-batch.
         """
         before = self.count
         while True:
@@ -73,26 +73,26 @@ class MicroBatches:
                     raise self._not_even_one() from None
             else:
                 break
-            # Here the error is gone, and with it the frames that kept the tensors of the try.
+            # The error is gone here, and with it the stack frames that held the tensors of the failed try.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.count *= 2
         if self.count != before:
             too_many = -(-images // before)
             same = "; batch size and learning rate stay the same" if self._training else ""
-            slow = ", but these are not compiled: Ctrl-C, then --resume compiles them" if self._compiled else ""
+            slow = ", but this size is not compiled: Ctrl-C, then --resume compiles it" if self._compiled else ""
             self._emit(
                 Warned(text=f"not enough memory for {too_many:,} images at once: from here on {size:,}{same}{slow}")
             )
         return result
 
     def _not_in_more(self, size: int) -> VitError:
-        text = f"not enough memory for {size:,} images at once, which each of several devices takes"
-        return TrainingError(text, hint=f"--grad-accum-steps {2 * self.count}, with --resume RUN too")
+        text = f"not enough memory for {size:,} images at once on each device"
+        return TrainingError(text, hint=f"--grad-accum-steps {2 * self.count}, also with --resume RUN")
 
     def _not_even_one(self) -> VitError:
         text = "there is not enough memory for a single image"
         if self._training:
-            hint = "--grad-checkpointing takes a fraction of it; else --amp on, or a smaller --image-size or --model"
+            hint = "--grad-checkpointing needs much less; otherwise --amp on, or a smaller --image-size or --model"
             return TrainingError(text, hint=hint)
-        return DeviceError(text, hint="--device cpu, or end what else takes memory")
+        return DeviceError(text, hint="--device cpu, or end other programs that use memory")

@@ -10,12 +10,12 @@ from vitcli.core.seeds import derived_seed
 
 
 class Mixing:
-    """Mix a batch with itself in reverse order.
+    """MixUp and CutMix of a batch with itself in reverse order.
 
     Args:
         mixup: alpha of MixUp's Beta distribution; 0: off.
-        cutmix: alpha of CutMix's; 0: off. With both, each batch draws one of them.
-        seed: of all draws.
+        cutmix: alpha of CutMix's Beta distribution; 0: off. If both are on, each batch draws one of them.
+        seed: seed of all random draws.
     """
 
     def __init__(self, *, mixup: float, cutmix: float, seed: int) -> None:
@@ -26,9 +26,10 @@ class Mixing:
         return bool(self.alphas)
 
     def __call__(self, images: Tensor, *, epoch: int, step: int) -> tuple[Tensor, float]:
-        """(B, C, H, W) -> mixed images, and the share of each image's own label; 1 minus it is its partner's.
+        """Mix images (B, C, H, W); return them, and the share of each image's own label.
 
-        The partner of image i is image B - 1 - i. Every step of every epoch has draws of its own.
+        The rest is the share of its partner's label; the partner of image i is image B - 1 - i. Every step of every
+        epoch has its own random draws.
         """
         random = np.random.default_rng(derived_seed("mixing", self.seed, epoch, step))
         name = random.choice(list(self.alphas))

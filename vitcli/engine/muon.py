@@ -1,8 +1,8 @@
-"""Muon (Jordan 2024): momentum SGD whose update of each matrix is replaced by the nearest semi-orthogonal one.
+"""Muon (Jordan 2024): momentum SGD that replaces each matrix's update by the nearest semi-orthogonal matrix.
 
-The same algorithm as ``torch.optim.Muon`` (a test holds the two together), but matrices of one shape are
-orthogonalised as one batch, and in bfloat16 on CUDA only. A CPU computes in the precision of the matrices, float32 at
-least: with ``--amp off``, a seed then means the same with and without bfloat16, and a step is as fast
+The algorithm is that of ``torch.optim.Muon`` (a test compares the two), but matrices of one shape are orthogonalised as
+one batch, and in bfloat16 on CUDA only. A CPU computes in the precision of the matrices, at least float32: with ``--amp
+off``, a seed then gives the same result with and without bfloat16 support, and a step is as fast
 (``benchmarks/muon.py``).
 """
 
@@ -24,10 +24,10 @@ _EPS = 1e-7
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Move singular values towards 1 by five Newton-Schulz iterations; singular vectors stay.
+    """Move singular values towards 1 by five Newton-Schulz iterations; singular vectors do not change.
 
     Args:
-        matrices: (M, rows, columns).
+        matrices: a batch of matrices, (M, rows, columns).
 
     Returns:
         A tensor of the same shape and type; the singular values end up between about 0.7 and 1.2.
@@ -38,11 +38,11 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 def newton_schulz(matrices: Tensor) -> Tensor:
-    """Orthogonalise in the precision of the given matrices.
+    """Orthogonalise matrices in their own precision.
 
-    Every iteration multiplies X by a polynomial p of its Gram matrix G = X X^T, which makes that of the next one p G p.
-    For long matrices the products of all p are collected, and X is multiplied once: half the work at 4 to 1. In bfloat16
-    the Gram matrix would lose the small singular values, so that each iteration computes it from X.
+    Every iteration multiplies X by a polynomial p of its Gram matrix G = X X^T; the next Gram matrix is then p G p. For
+    long matrices, the polynomials are multiplied together first, and X is multiplied only once: half the work at 4 to
+    1. In bfloat16 the Gram matrix would lose the small singular values, so each iteration computes it from X.
     """
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if is_tall else matrices  # (M, short, long)
@@ -76,9 +76,9 @@ class Muon(EagerOptimizer):
 
     Args:
         params: matrices, or groups of them.
-        lr: learning rate; tall matrices step sqrt(rows / columns) times as far.
-        momentum: of the gradient's running mean.
-        weight_decay: decoupled, as in AdamW.
+        lr: the learning rate; the steps of tall matrices are sqrt(rows / columns) times as large.
+        momentum: the decay of the gradient's running mean.
+        weight_decay: the weight decay, decoupled as in AdamW.
     """
 
     def __init__(self, params: Any, *, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
@@ -91,7 +91,7 @@ class Muon(EagerOptimizer):
         for group in self.param_groups:
             by_shape: dict[tuple[torch.Size, int], list[Tensor]] = defaultdict(list)
             for number, matrix in enumerate(group["params"]):
-                if matrix.grad is not None:  # a device has room for one that is sharded, not for all at once
+                if matrix.grad is not None:  # a device has memory for one whole sharded matrix, not for all
                     by_shape[matrix.shape, number if is_sharded(matrix) else 0].append(matrix)
             for ((rows, columns), _), matrices in by_shape.items():
                 directions = self._directions(matrices, group["momentum"])
@@ -103,7 +103,7 @@ class Muon(EagerOptimizer):
                 torch._foreach_add_(matrices, updates, alpha=-rate)
 
     def _directions(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
-        """Nesterov momentum: the gradient, moved towards its running mean."""
+        """Return the Nesterov momentum of each matrix: its gradient, moved towards the running mean."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         means = [self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices]
         torch._foreach_lerp_(means, gradients, 1 - momentum)

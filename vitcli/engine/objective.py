@@ -1,4 +1,4 @@
-"""The loss that training minimises: mixed or not, with a teacher or without."""
+"""The training loss, with or without mixed images, and with or without a teacher."""
 
 from typing import NamedTuple
 
@@ -9,32 +9,32 @@ from vitcli.engine.distillation import Distillation
 
 
 class Targets(NamedTuple):
-    """The answers that a batch should get."""
+    """The targets of a batch: the classes that the model should predict."""
 
     labels: Tensor
-    """(B,)."""
+    """The class of each image, (B,)."""
     partners: Tensor
-    """Labels of what each image is mixed with, (B,)."""
+    """The class of the image that each image is mixed with, (B,)."""
     share: float = 1.0
-    """Of each image that is its own; 1: nothing is mixed."""
+    """Share of each mixed image that is its own; 1: nothing is mixed."""
 
     def at(self, here: slice) -> "Targets":
-        """Return the targets of some of the images."""
+        """Return the targets of a slice of the images."""
         return Targets(self.labels[here], self.partners[here], self.share)
 
 
 def answers(logits: Tensor) -> Tensor:
-    """The classes (B,) that logits (B, K) say, or the mean of two heads' (B, 2, K)."""
+    """Return the predicted classes (B,) of logits (B, K), or of the mean of two heads' logits (B, 2, K)."""
     return (logits if logits.ndim == 2 else logits.mean(dim=1)).argmax(dim=1)
 
 
 class Objective:
-    """Cross-entropy, of both labels where images are mixed.
+    """The training loss: cross-entropy, with both labels of mixed images, and optionally distillation.
 
     Args:
         label_smoothing: share of each label that is spread over all classes (Szegedy et al. 2016).
-        class_weights: what mistakes about each class cost, (K,); None: all alike.
-        distillation: what else there is to learn from.
+        class_weights: the weight of each class in the loss, (K,); None: all are equal.
+        distillation: the teacher; None: there is none.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Objective:
         self.distillation = distillation
 
     def __call__(self, logits: Tensor, targets: Targets, taught: Tensor | None = None) -> Tensor:
-        """The sum over the batch, in nats.
+        """Compute the loss, summed over the batch, in nats.
 
         Args:
-            logits: (B, K); of two heads (B, 2, K), of which the first learns from labels, the second from the teacher.
-            targets: the labels.
-            taught: the teacher's logits, (B, K), with distillation.
+            logits: (B, K), or (B, 2, K) of two heads: the first learns from labels, the second from the teacher.
+            targets: the targets of the batch.
+            taught: the teacher's logits, (B, K), if there is a teacher.
         """
         labelled, distilled = (logits, logits) if logits.ndim == 2 else logits.unbind(dim=1)
         loss = self._of_labels(labelled, targets)

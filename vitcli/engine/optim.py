@@ -1,4 +1,4 @@
-"""Build optimisers whose every parameter has its own learning rate and decay."""
+"""Optimisers in which every parameter has its own learning rate and weight decay."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,24 +17,24 @@ from vitcli.engine.sharding import is_sharded, part_of, whole
 
 
 class Trainable(Protocol):
-    """The facts that the optimiser needs about a model."""
+    """The interface of a model that can be optimised."""
 
     @property
     def no_decay(self) -> frozenset[str]:
-        """Parameters of more than one dimension without weight decay."""
+        """Names of parameters with more than one dimension that get no weight decay."""
 
     def layer_of(self, name: str) -> int:
-        """0 for the embedding, 1..depth for the blocks, depth + 1 for what is above."""
+        """Return the layer of a parameter: 0 for the embedding, 1..depth for the blocks, depth + 1 for the rest."""
 
     def is_head(self, name: str) -> bool:
-        """Tell whether a parameter belongs to the classifier, which may learn at a rate of its own."""
+        """Tell whether a parameter belongs to the classifier, which may have its own learning rate."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and parameters."""
+        """Return all names and parameters."""
 
 
 class Optimizers:
-    """One or two torch optimisers that step together, each group at ``factor`` times its own peak learning rate."""
+    """One or two torch optimisers that step together; each group has ``factor`` times its peak learning rate."""
 
     def __init__(self, optimizers: Iterable[Optimizer]) -> None:
         self.all = list(optimizers)
@@ -43,12 +43,12 @@ class Optimizers:
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """All groups of parameters; those of a torch optimiser are others after its state was loaded."""
+        """All groups of parameters; a torch optimiser makes new groups when its state is loaded."""
         return [group for optimizer in self.all for group in optimizer.param_groups]
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Every parameter that is trained."""
+        """All trained parameters."""
         return [parameter for group in self.groups for parameter in group["params"]]
 
     def set_factor(self, factor: float) -> None:
@@ -57,27 +57,27 @@ class Optimizers:
             group["lr"] = factor * group["peak_lr"]
 
     def train(self) -> None:
-        """Have parameters hold the weights at which gradients are taken, where others are judged and kept."""
+        """Switch schedule-free optimisers to training: parameters hold the weights at which gradients are taken."""
         for optimizer in self.all:
             if isinstance(optimizer, ScheduleFreeAdamW):
                 optimizer.train()
 
     def eval(self) -> None:
-        """Have parameters hold the weights that are judged and kept, until ``train``."""
+        """Switch schedule-free optimisers to evaluation: parameters hold the weights that are validated and saved."""
         for optimizer in self.all:
             if isinstance(optimizer, ScheduleFreeAdamW):
                 optimizer.eval()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Delete the gradients."""
         for optimizer in self.all:
             optimizer.zero_grad(set_to_none=True)
 
     def step(self, scaler: torch.amp.GradScaler, *, clip_grad: float) -> Tensor:
-        """Unscale and clip the gradients, then step; where float16 gradients overflowed, no optimiser steps.
+        """Unscale and clip the gradients, then step; if float16 gradients overflowed, no optimiser steps.
 
         Returns:
-            The norm of the gradients before they were clipped, ().
+            The norm of the gradients before clipping, ().
         """
         for optimizer in self.all:
             scaler.unscale_(optimizer)
@@ -92,14 +92,17 @@ class Optimizers:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Momenta and the like, by optimiser and by number of the parameter; rates and decays are the configuration's."""
+        """Return the moments of each parameter, by optimiser and by number of the parameter.
+
+        Learning rates and decays are not included: they come from the configuration.
+        """
         return {
             str(index): {str(number): values for number, values in optimizer.state_dict()["state"].items()}
             for index, optimizer in enumerate(self.all)
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave; of a sharded model, with all tensors whole."""
+        """Restore the state that ``state_dict`` returned; all its tensors must be whole, also for a sharded model."""
         for index, optimizer in enumerate(self.all):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             values = {
@@ -113,17 +116,17 @@ class Optimizers:
 
 
 _Groups = dict[tuple[float, float], list[nn.Parameter]]
-"""Parameters by their factor on the learning rate and their weight decay."""
+"""Parameters by (factor on the learning rate, weight decay)."""
 
 
 def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
-    """The optimisers of a configuration over the parameters that require gradients.
+    """Build the optimisers of a configuration for the parameters that require gradients.
 
-    Weight decay spares vectors (norms, biases, scales) and what the model lists in ``no_decay``. With layer decay d,
-    a layer k steps below the top learns at d^k times the rate (Clark et al. 2020, ELECTRA).
+    Vectors (norms, biases, scales) and the parameters in the model's ``no_decay`` get no weight decay. With layer decay
+    d, a layer k steps below the top has d^k times the learning rate (Clark et al. 2020, ELECTRA).
 
     Raises:
-        TrainingError: nothing is left to train, or nothing for muon.
+        TrainingError: there is no parameter to train, or no matrix for muon.
     """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trained:
@@ -145,7 +148,7 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
             raise TrainingError("muon trains the matrices of the blocks, but all blocks are frozen", hint="--opt adamw")
         adamw = EagerAdamW(_param_groups(rest, config.lr_of_rest), betas=config.betas, fused=True)
         return Optimizers([Muon(_param_groups(matrices, config.peak_lr)), adamw])
-    is_fused = not is_sharded(trained[0][1])  # torch has no such kernel of SGD for shards
+    is_fused = not is_sharded(trained[0][1])  # torch has no fused SGD for shards
     build: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
         "adamw": lambda groups: EagerAdamW(groups, betas=config.betas, fused=True),
         "adam": lambda groups: EagerAdam(groups, betas=config.betas, fused=True),

@@ -1,4 +1,4 @@
-"""The interfaces of those who give batches to the trainer, and of those who keep what it hands over."""
+"""Interfaces of the trainer: the batches that it reads, and the saver that stores its states."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -9,28 +9,28 @@ from vitcli.engine.state import State
 
 
 class TrainBatches(Protocol):
-    """Batches of (images, labels), reshuffled for every epoch; of several processes, each has its share of them."""
+    """Training batches of (images, labels), reshuffled for every epoch; each of several processes gets its share."""
 
     @property
     def num_images(self) -> int:
-        """Images per epoch, of all processes."""
+        """Number of images per epoch, of all processes."""
 
     @property
     def batch_size(self) -> int:
-        """Images per batch, of all processes; the last one may be smaller."""
+        """Number of images per batch, of all processes; the last batch may be smaller."""
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Return the number of batches per epoch."""
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch, from step ``start`` on."""
+        """Yield the batches of one epoch, from step ``start`` on."""
 
 
 class Saver(Protocol):
-    """The keeper of states. Their tensors change with the next step: a saver takes copies."""
+    """A saver of training states; it has to copy the tensors, because the next step changes them."""
 
     def save_epoch(self, state: State) -> None:
-        """After every epoch."""
+        """Save the state after an epoch."""
 
     def save_step(self, state: State) -> None:
-        """In the middle of an epoch: every so many steps, and after the step that a signal interrupted."""
+        """Save the state in the middle of an epoch: after every N steps, or when a signal stops the training."""

@@ -1,4 +1,4 @@
-"""The learning-rate range test (Smith 2017): steps at an ever higher rate, until the loss diverges."""
+"""The learning-rate range test (Smith 2017): steps at increasing learning rates, until the loss diverges."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,25 +13,25 @@ from vitcli.engine.trainer import Trainer
 
 STEPS = 120
 _DECADES = 3
-"""Below and above the peak learning rate of the configuration."""
+"""Decades of rates to test, below and above the peak learning rate of the configuration."""
 _MEMORY, _DIVERGED = 0.9, 4.0
-"""The test ends where the running mean of the loss, of which this share stays, is so many times its least."""
+"""Decay of the loss's running mean, and the multiple of its minimum at which the test ends."""
 _WIDTH = 4.0
-"""Standard deviation of the bell by which losses are smoothed, in steps."""
+"""Standard deviation of the Gaussian that smooths the losses, in steps."""
 _SHARE = 0.75
 _LEAST_FALL = 0.01
-"""Of the loss; what falls less does not tell which rate is good."""
+"""Smallest relative fall of the loss that can tell which rate is good."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RatePoint:
-    """One step."""
+    """One step of the range test."""
 
     lr: float
     loss: float
-    """Of its batch, before the step; in nats."""
+    """Loss of the batch before the step, in nats."""
     smoothed: float
-    """A mean of the losses around it."""
+    """Weighted mean of the losses of the steps around this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,31 +40,31 @@ class RangeTest:
 
     points: tuple[RatePoint, ...]
     suggested: float
-    """The rate at which the loss has come down by three quarters of its fall.
+    """The rate at which the loss has completed three quarters of its fall.
 
-    Where it is least, the rate is at the edge of what is stable; where it falls most steeply, and at a tenth of the former,
-    it is a fraction of what training with a warm-up bears, and the steepest place hangs on the noise of a few batches.
+    The rate with the lowest loss is at the edge of stability. A tenth of it, or the rate of the steepest fall, is much
+    lower than training with a warm-up allows, and the steepest fall depends on the noise of a few batches.
     """
     least: float
-    """The rate at which the loss is least."""
+    """The rate with the lowest loss."""
     diverged: float | None
-    """The rate at which it was several times as high, or no number; None: it never was."""
+    """The rate at which the loss was several times its minimum, or not a number; None: it did not diverge."""
 
 
 def range_test(
     trainer: Trainer, *, steps: int = STEPS, on_step: Callable[[int], None] = lambda done: None
 ) -> RangeTest:
-    """Take steps at rates that grow by the same factor each, from a thousandth to a thousand times the peak rate.
+    """Run a range test: each step raises the rate by the same factor, from 1/1000 to 1000 times the peak rate.
 
-    Groups with rates of their own keep their proportions. The trainer is of no use afterwards.
+    Parameter groups with their own rates keep their proportions. The trainer cannot be used afterwards.
 
     Args:
-        trainer: its schedule does not count.
-        steps: from the lowest rate to the highest.
-        on_step: told how many are done.
+        trainer: the trainer that takes the steps; its own schedule is ignored.
+        steps: the number of steps from the lowest rate to the highest.
+        on_step: called with the number of steps done.
 
     Raises:
-        TrainingError: the loss falls at no rate.
+        TrainingError: the loss does not fall at any rate, or is not a number from the start.
     """
     factors = [10 ** (_DECADES * (2 * step / (steps - 1) - 1)) for step in range(steps)]
     trainer.factor = lambda step: factors[step]
@@ -74,7 +74,7 @@ def range_test(
         losses.append(loss)
         on_step(len(losses))
         mean = _MEMORY * mean + (1 - _MEMORY) * loss
-        running = mean / (1 - _MEMORY ** len(losses))  # without bias towards 0, where it starts
+        running = mean / (1 - _MEMORY ** len(losses))  # corrects the bias towards 0, where the mean starts
         has_diverged = not running <= _DIVERGED * least
         if has_diverged:
             break
@@ -91,7 +91,7 @@ def range_test(
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Means of all values, weighted by a bell around each: unlike a running mean, they do not come late."""
+    """Smooth values by a Gaussian around each; unlike a running mean, the result has no delay."""
     places = torch.arange(len(values), dtype=torch.float64)
     bell = torch.exp(-((places[:, None] - places) / _WIDTH).square() / 2)
     smoothed: list[float] = (bell @ torch.tensor(values, dtype=torch.float64) / bell.sum(dim=1)).tolist()
@@ -99,7 +99,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 
 
 def _suggested(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint]:
-    """Find where the loss has fallen far enough, and where it is least."""
+    """Find the point where the loss has fallen far enough, and the point where it is lowest."""
     if not points:
         raise TrainingError(
             "the loss is not a number before the first step", hint="look at the data first: `vit preview`"
@@ -109,8 +109,8 @@ def _suggested(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint]:
     highest = max(point.smoothed for point in fall)
     if highest - best.smoothed < _LEAST_FALL * highest:
         raise TrainingError(
-            f"the loss falls at no learning rate from {points[0].lr:.2g} to {points[-1].lr:.2g}",
-            hint="look at the data first (`vit preview`), or name another --lr, around which to look",
+            f"the loss does not fall at any learning rate from {points[0].lr:.2g} to {points[-1].lr:.2g}",
+            hint="look at the data first (`vit preview`), or try another --lr: the search is around it",
         )
     enough = highest - _SHARE * (highest - best.smoothed)
     top = max(at for at, point in enumerate(fall) if point.smoothed == highest)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor on the peak rate for every optimiser step, counted from 0."""
+"""Learning-rate schedules: a factor on the peak learning rate for every optimiser step, counted from 0."""
 
 import math
 from collections.abc import Callable
@@ -11,15 +11,15 @@ _ONE_CYCLE_END = 1 / 25 / 1e4
 
 
 def learning_rate_factor(config: OptimConfig, steps_per_epoch: int) -> Callable[[int], float]:
-    """The schedule of a configuration, as a function from step to factor.
+    """Return the schedule of a configuration as a function from step to factor.
 
     - constant: 1 after the warm-up.
     - step: ``gamma ** (epoch // step_size)``.
-    - cosine: from 1 to ``min_lr`` (Loshchilov & Hutter 2017), 0 warm-up steps left out.
-    - one-cycle: from 1/25 up to 1 in 30 % of the steps, down to 1/250,000 in the rest (Smith & Topin 2018).
+    - cosine: from 1 to ``min_lr`` (Loshchilov & Hutter 2017), after the warm-up.
+    - one-cycle: from 1/25 up to 1 in 30 % of the steps, then down to 1/250,000 (Smith & Topin 2018).
 
-    All but one-cycle begin with ``warmup_epochs`` of linear warm-up, at most half of the training. Where the weights of the
-    last epochs are averaged, the rate stays what it is when these begin (Izmailov et al. 2018).
+    All except one-cycle begin with ``warmup_epochs`` of linear warm-up, at most half of the training. If the weights of
+    the last epochs are averaged, the rate is constant during these epochs (Izmailov et al. 2018).
     """
     factor = _whole_schedule(config, steps_per_epoch)
     first = (config.epochs - config.swa_epochs) * steps_per_epoch

@@ -1,8 +1,8 @@
-"""Models of which each process holds a shard (FSDP2, Zhao et al. 2023): of weights, gradients and moments alike.
+"""Sharded models (FSDP2, Zhao et al. 2023): each process holds a shard of the weights, gradients and moments.
 
-A block is whole only while it is computed with. On disk everything is whole, so that no state knows of shards.
+A block is whole only while it is in use. Files contain whole tensors, so a saved state does not depend on the sharding.
 
-What torch needs for this takes most of a second to import, so it is imported where a model is sharded.
+torch's modules for this take most of a second to import, so they are imported only when a model is sharded.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,14 @@ from torch import distributed as dist
 
 
 def shard(models: Iterable[nn.Module], device: torch.device) -> None:
-    """Keep of models this process's shard, and put it on its device; the whole of one is never there.
+    """Reduce models to this process's shard, and put it on the device, which never holds a whole model.
 
-    From then on they compute together: every process has to call them equally often. They take whole weights, as those
-    of a file, and ``state_dict`` gives shards.
+    Afterwards the processes compute together: every process has to call the models equally often. The models load whole
+    weights, for example from a file, but their ``state_dict`` returns shards.
 
     Args:
-        models: the same on every process; ``blocks``, where they have some, are gathered one by one.
-        device: of this process.
+        models: the models, the same on every process; if they have ``blocks``, these are gathered one by one.
+        device: the device of this process.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -40,14 +40,14 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, on its device; of a sharded one, every process has to ask."""
+    """Return a tensor as a whole, on its device; if it is sharded, every process has to call this."""
     gather = getattr(tensor, "full_tensor", lambda: tensor)
     gathered: Tensor = gather()
     return gathered
 
 
 def part_of(tensor: Tensor, *, like: Tensor) -> Tensor:
-    """Cut out this process's shard of a whole tensor, where another one of its shape is sharded; else return the tensor."""
+    """Return this process's shard of a tensor if ``like`` has its shape and is sharded, else the tensor itself."""
     if not is_sharded(like) or tensor.shape != like.shape:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -57,9 +57,9 @@ def part_of(tensor: Tensor, *, like: Tensor) -> Tensor:
 
 
 def whole_state(state: Mapping[str, Any], *, kept: bool) -> dict[str, Any]:
-    """A state with all tensors whole, for the process that keeps it; the others only help to gather them.
+    """Return a state with whole tensors in the process that keeps it; the other processes only help to gather them.
 
-    What is gathered goes to the CPU, one tensor after the other: a device has room for its shard alone.
+    Gathered tensors go to the CPU one by one, because a device has memory only for its shard.
     """
 
     def found(value: Any) -> Any:

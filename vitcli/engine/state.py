@@ -1,4 +1,4 @@
-"""The state of a training run, from which it resumes: one ``.safetensors`` file, tensors beside JSON, no pickle."""
+"""The training state from which a run resumes: one ``.safetensors`` file with tensors and JSON, without pickle."""
 
 import json
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from vitcli.engine.checkpoint import write_tensors
 
 _FORMAT = "vitcli-state-1"
 _BELOW = "/"
-"""Between the names of dictionaries in the name of a tensor."""
+"""Separator between the names of nested dictionaries in the name of a tensor."""
 
 State = dict[str, Any]
-"""Nested dictionaries of tensors, and of what JSON holds; ``Trainer.state_dict`` makes them."""
+"""Nested dictionaries of tensors and JSON values, as returned by ``Trainer.state_dict``."""
 
 
 def judged_weights(state: State) -> Mapping[str, Tensor]:
-    """The weights that are validated and used: the average's, where that stands for the model."""
+    """Return the weights that are validated and used: the average's, if it is kept as the model."""
     keeps_average = state.get("keeps_average", bool(state["average"]))  # older states had no other averages
     weights: Mapping[str, Tensor] = state["average"]["model"] if keeps_average else state["model"]
     return weights
 
 
 def copied(state: Mapping[str, Any]) -> State:
-    """The state as it is now, on the CPU: training may continue while the copy is written."""
+    """Copy a state to the CPU, so that training may continue while the copy is written."""
 
     def copy(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -40,9 +40,9 @@ def copied(state: Mapping[str, Any]) -> State:
 
 
 def save_state(path: Path, state: State, *, before: Path) -> None:
-    """Write a state; the one that was there becomes ``before``.
+    """Write a state; the previous state is renamed to ``before``.
 
-    A crash at any moment leaves a whole file of at least one of both names.
+    After a crash at any moment, at least one of the two files exists and is complete.
     """
     tensors: dict[str, Tensor] = {}
     rest = _without_tensors(state, tensors)
@@ -56,7 +56,7 @@ def load_state(path: Path) -> State:
     """Read a state.
 
     Raises:
-        RunError: it is truncated, or none.
+        RunError: the file is truncated, or is not a training state.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -71,12 +71,12 @@ def load_state(path: Path) -> State:
                     folder = folder[each]
                 folder[last] = file.get_tensor(name).clone()  # else it would be a view of the file
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is truncated or no safetensors file: {error}") from None
+        raise RunError(f"{path} is truncated or not a safetensors file: {error}") from None
     return state
 
 
 def _without_tensors(state: Mapping[str, Any], tensors: dict[str, Tensor], above: str = "") -> State:
-    """Copy a state for JSON; its tensors are added to ``tensors``."""
+    """Copy a state without its tensors, for JSON; add these to ``tensors``."""
     rest: State = {}
     for name, value in state.items():
         if isinstance(value, Tensor):

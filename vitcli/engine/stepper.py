@@ -1,4 +1,4 @@
-"""One optimiser step: a batch, grown and mixed, in micro-batches that fit, to gradients and changed weights."""
+"""One optimiser step: the batch is resized and mixed, and its gradients are computed in micro-batches that fit."""
 
 from functools import partial
 from typing import NamedTuple
@@ -19,29 +19,29 @@ from vitcli.engine.optim import Optimizers
 
 
 class Taken(NamedTuple):
-    """The figures of a step; the tensors, (), stay on the device."""
+    """The figures of a step; the tensors, of shape (), stay on the device."""
 
     loss: Tensor
-    """Summed over the batch, of all processes, before the step."""
+    """The loss before the step, summed over the batch of all processes."""
     correct: Tensor
-    """How many of its images were right."""
+    """The number of correct predictions in the batch."""
     grad_norm: Tensor
-    """Before clipping."""
+    """The norm of the gradients before clipping."""
 
 
 class Stepper:
-    """Takes steps. Each has draws of its own, so that one that failed can be taken again.
+    """Optimiser steps of one model. Each has its own random draws, so that a failed step can be repeated.
 
     Args:
-        forward: the model, a share of whose work each process does.
-        optimizers: of its weights.
-        objective: what is made small.
-        precision: what is computed in.
-        micro_batches: of each batch.
+        forward: the forward pass of the model, of which each process computes a share.
+        optimizers: the optimisers of the weights.
+        objective: the loss.
+        precision: the precision to compute in.
+        micro_batches: the micro-batches of each batch.
         mixing: MixUp and CutMix.
-        growth: of images; None: they are whole.
-        config: the optimisation.
-        seed: of dropout and stochastic depth.
+        growth: the image size of every epoch; None: the full size.
+        config: the optimisation settings.
+        seed: the seed of dropout and stochastic depth.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Stepper:
         self.seed = seed
 
     def take(self, images: Tensor, labels: Tensor, *, epoch: int, step: int, factor: float, batch_images: int) -> Taken:
-        """Take the step.
+        """Take one step.
 
         Args:
-            images: of this process, (B, C, H, W).
-            labels: (B,).
-            epoch: from 1.
-            step: of the epoch, from 0.
-            factor: on all learning rates.
-            batch_images: of all processes.
+            images: images of this process, (B, C, H, W).
+            labels: their labels, (B,).
+            epoch: the epoch, counted from 1.
+            step: the step in the epoch, counted from 0.
+            factor: the factor on all learning rates.
+            batch_images: the number of images in the batch of all processes.
         """
         self.optimizers.set_factor(factor)
         self.optimizers.train()
@@ -90,18 +90,18 @@ class Stepper:
         seed = derived_seed("step", self.seed, epoch, step, *([processes.rank] if processes.rank else []))
         backward = partial(self._backward, images, targets, seed, batch_images / processes.size)
         loss, correct = self.micro_batches.fitted(backward, len(images))
-        hint = "--opt sgd keeps fewer of them than --opt adamw; --devices N --shard shares them out"
+        hint = "--opt sgd keeps fewer of them than --opt adamw; --devices N --shard distributes them"
         with memory_for("the moments of the optimizer", hint=hint):
             norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         loss, correct = processes.sum(loss, correct)
-        return Taken(loss, correct, norm.nan_to_num(0, 0, 0))  # float16 that overflowed: nothing was changed
+        return Taken(loss, correct, norm.nan_to_num(0, 0, 0))  # float16 overflowed: the step was skipped
 
     def _backward(
         self, images: Tensor, targets: Targets, seed: int, divisor: float, slices: list[slice]
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of the batch's mean loss, gathered micro-batch by micro-batch; its summed loss, and how many are right.
+        """Compute gradients of the batch's mean loss by micro-batches; return its summed loss and correct predictions.
 
-        For an empty micro-batch, too, other processes wait for gradients.
+        Empty micro-batches are computed too, because other processes wait for their gradients.
         """
         seed_draws(seed, images.device)
         self.optimizers.zero_grad()

@@ -1,4 +1,4 @@
-"""Decide which epoch is the best so far, and when there is nothing left to train."""
+"""Rules for the best epoch so far, and for the end of training."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from vitcli.core.events import EpochRecord
 
 
 def best_of(records: Sequence[EpochRecord]) -> EpochRecord:
-    """The epoch with the best validation accuracy; of equals, the one with the lower validation loss."""
+    """Return the epoch with the best validation accuracy; among equal ones, the one with the lowest validation loss."""
     return next(record for record in reversed(records) if record.is_best)
 
 
 def is_better(val_accuracy: float, val_loss: float, records: Sequence[EpochRecord]) -> bool:
-    """Tell whether an epoch with these figures is better than all before it."""
+    """Tell whether an epoch with these figures is better than all earlier epochs."""
     if not records:
         return True
     best = best_of(records)
@@ -20,11 +20,11 @@ def is_better(val_accuracy: float, val_loss: float, records: Sequence[EpochRecor
 
 
 def is_out_of_patience(records: Sequence[EpochRecord], config: OptimConfig) -> bool:
-    """Tell whether the best epoch is too long ago."""
+    """Tell whether the best epoch is ``config.patience`` or more epochs ago; 0: never."""
     patience = config.patience
     return bool(patience and records) and records[-1].epoch - best_of(records).epoch >= patience
 
 
 def is_over(records: Sequence[EpochRecord], config: OptimConfig) -> bool:
-    """Tell whether there is nothing left to train."""
+    """Tell whether training is over: all epochs are done, or patience has run out."""
     return len(records) >= config.epochs or is_out_of_patience(records, config)

@@ -1,7 +1,7 @@
-"""Find the faster precision for this model on this device: timed on the model itself.
+"""Choice of the faster precision for a model on a device, by timing the model itself.
 
-bfloat16 makes large matrix products several times as fast where the processor has instructions for it, and small ones
-slower, because every operand has to be converted first. Tables of processors cannot tell which of the two a model is.
+bfloat16 makes large matrix products several times as fast if the processor has instructions for it, but small ones
+slower, because every operand has to be converted first. A table of processors cannot tell which case a model is.
 """
 
 import statistics
@@ -20,17 +20,17 @@ from vitcli.engine.autocast import Precision
 Work = Literal["training", "inference"]
 
 _CLEARLY = 1.1
-"""So many times as fast as float32, the more exact one, another precision has to be."""
+"""How many times as fast as float32, which is more exact, another precision has to be."""
 _LONG_ENOUGH = 0.04
-"""Seconds of a step that says something."""
+"""Seconds that a step has to take for a reliable timing."""
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 30
 _ROUNDS_SECONDS = 0.5
 
 
 def mixed_dtype(kind: str, asked: str, *, has_bfloat16: bool) -> str | None:
-    """Name what may be faster than float32 on a kind of device: what is asked for, but float16 on GPUs without bfloat16.
+    """Return the type that may be faster than float32 on a kind of device; None: there is nothing to measure.
 
-    None: nothing, so that there is nothing to measure.
+    It is the type that was asked for, but float16 on GPUs without bfloat16.
     """
     if kind == "cuda":
         return asked if has_bfloat16 else "float16"
@@ -38,7 +38,7 @@ def mixed_dtype(kind: str, asked: str, *, has_bfloat16: bool) -> str | None:
 
 
 def clearly_faster(seconds: Mapping[str, float]) -> str:
-    """The precision to compute in, given how long each takes: float32, unless another is clearly faster."""
+    """Choose the precision from the seconds that each takes: float32, unless another one is clearly faster."""
     fastest = min(seconds, key=seconds.__getitem__)
     return fastest if seconds["float32"] >= _CLEARLY * seconds[fastest] else "float32"
 
@@ -54,15 +54,16 @@ def seconds_per_image(
 ) -> dict[str, float]:
     """Time a model in float32 and in another precision; this takes about a second, more with large models.
 
-    A copy is timed: the model, its gradients and its mode stay what they are, and so does all that is random.
+    A copy is timed: the model, its gradients, its mode and torch's random state do not change.
 
     Args:
-        model: images (B, C, H, W) to logits, on its device.
-        work: training is forward and backward; the optimiser's part does not depend on the precision.
+        model: the model, images (B, C, H, W) -> logits, on its device.
+        work: training is forward and backward; the optimiser's time does not depend on the precision.
         dtype: the other precision.
-        image_shape: (C, H, W).
-        most_images: the batch; a smaller one is timed where that says enough.
-        left_out: modules from one tensor to one like it that others stand for, so that large models are timed quickly.
+        image_shape: the shape of an image, (C, H, W).
+        most_images: the batch size; a smaller batch is timed if its timing is reliable.
+        left_out: modules to skip because similar ones are timed, so that large models are timed quickly; the output of
+            each has the shape of its input.
 
     Returns:
         Median seconds per image, by precision.
@@ -72,7 +73,7 @@ def seconds_per_image(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         copy = deepcopy(model, {id(module): nn.Identity() for module in left_out}).train(work == "training")
         images = torch.randn(1, *image_shape, device=device)
-        for precision in precisions.values():  # the first step of all loads libraries and takes memory
+        for precision in precisions.values():  # the very first step loads libraries and allocates memory
             step_seconds(copy, images, work, precision)
         while len(images) < most_images and step_seconds(copy, images, work, precisions["float32"]) < _LONG_ENOUGH:
             more = min(2 * len(images), most_images)
@@ -83,20 +84,20 @@ def seconds_per_image(
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                most_images = more // 2  # training finds out by itself what it has room for
+                most_images = more // 2  # training finds out by itself what fits into memory
                 images = images[:most_images].clone()
         seconds: dict[str, list[float]] = {name: [] for name in precisions}
         started = time.perf_counter()
         for rounds in range(_MOST_ROUNDS):
             if rounds >= _LEAST_ROUNDS and time.perf_counter() - started > _ROUNDS_SECONDS:
                 break
-            for name, precision in precisions.items():  # in turn, so that whatever else happens hits both alike
+            for name, precision in precisions.items():  # in turn, so that other load on the machine affects both
                 seconds[name].append(step_seconds(copy, images, work, precision))
     return {name: statistics.median(times) / len(images) for name, times in seconds.items()}
 
 
 def step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precision) -> float:
-    """Time one forward pass, or forward and backward in training, after which the model has gradients."""
+    """Time one forward pass, or forward and backward for training, which leaves gradients on the model."""
     is_cuda = images.device.type == "cuda"
     if is_cuda:
         torch.cuda.synchronize(images.device)
@@ -107,7 +108,7 @@ def step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precis
     else:
         model.zero_grad()
         with torch.enable_grad(), precision.autocast():
-            logits = model(images).flatten(end_dim=-2)  # of one head, or two
+            logits = model(images).flatten(end_dim=-2)  # from one head, or two
             loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=images.device))
         loss.backward()
     if is_cuda:

@@ -1,8 +1,8 @@
-"""The training loop: epochs of steps, judged on validation images, the best kept.
+"""The training loop: epochs of steps, scored on validation images; the best epoch is kept.
 
-It knows batches, a model and an optimiser configuration; what is saved, and how progress is shown, is its caller's
-affair (``Saver`` and ``Emit``). Every step has a seed of its own, so that its state is its place in the training and what
-the steps before it have changed: a new trainer with that state continues as if nothing had happened.
+It knows batches, a model and the optimisation settings; the caller decides what is saved and how progress is shown
+(``Saver`` and ``Emit``). Every step has its own seed, so its result depends only on its position in the training and on
+the changes of earlier steps: a new trainer with the same state continues exactly as the old one would have.
 """
 
 import time
@@ -38,32 +38,32 @@ from vitcli.engine.stopping import best_of, is_better, is_out_of_patience, is_ov
 from vitcli.engine.totals import EpochTotals
 
 _REPORT_SECONDS = 0.2
-"""Time between two looks at the loss; each look waits for the device."""
+"""Time between two reports of the loss; each report waits for the device."""
 
 
 class Trainer:
-    """Trains one model.
+    """The training loop of one model.
 
     Args:
-        model: on its device; it is changed in place.
+        model: the model, on its device; it is changed in place.
         train: shuffled training batches.
-        val: validation batches, which choose the best epoch.
-        config: the optimisation.
+        val: validation batches, by which the best epoch is chosen.
+        config: the optimisation settings.
         mixing: MixUp and CutMix.
-        precision: what training computes in.
-        saver: keeps checkpoints and metrics; None: nothing is kept, and only steps can be taken (``trial``).
-        emit: told about the progress.
-        stop: asked after every step whether a signal wants the training to end.
-        seed: of dropout and stochastic depth.
-        save_steps: have the state saved every so many steps, besides every epoch; 0: not.
-        log_steps: tell of the progress every so many steps, besides every moment; 0: not.
-        class_weights: what mistakes about each class cost in training, (K,); None: all alike.
-        val_precision: what validation computes in; None: the same.
-        forward: how the model is called in training, for example compiled; None: as it is.
-        distillation: a teacher, if there is one.
-        growth: the image size of every epoch; None: always that of the batches.
-        processes: those that train together; the first one saves.
-        shard: each of them holds a shard of the model, which need not be on its device before.
+        precision: the precision of training.
+        saver: the saver of checkpoints and metrics; None: nothing is saved, and only steps can be taken (``trial``).
+        emit: receives the progress.
+        stop: the stop request, checked after every step.
+        seed: the seed of dropout and stochastic depth.
+        save_steps: save the state every N steps, in addition to every epoch; 0: only after epochs.
+        log_steps: report the progress every N steps, in addition to the regular times; 0: only at these.
+        class_weights: the weight of each class in the training loss, (K,); None: all are equal.
+        val_precision: the precision of validation; None: as in training.
+        forward: the function that calls the model in training, for example compiled; None: the model itself.
+        distillation: the teacher; None: there is none.
+        growth: the image size of every epoch; None: the size of the batches.
+        processes: the processes that train together, of which only the first one saves; None: this one alone.
+        shard: each process holds a shard of the model, which does not have to be on its device before.
     """
 
     def __init__(
@@ -100,24 +100,24 @@ class Trainer:
         self.save_steps = save_steps
         self.log_steps = log_steps
 
-        # What is trained, on its device
+        # The trained weights, on their device
         self.average = build_average(model, config)
         if shard:
             sharding.shard([model, self.average.model] if self.average else [model], precision.device)
         self.optimizers: Optimizers = build_optimizers(model, config)
         self.factor = learning_rate_factor(config, len(train))
         self.keeps_average = config.ema
-        """Whether the average's weights stand for the model."""
+        """True if the average's weights are kept as the model."""
 
-        # Where training stands
+        # The progress of training
         self.records: list[EpochRecord] = []
         self._doctor = Doctor(config)
         self.epoch, self.step = 1, 0
-        """The epoch under way, and how many of its steps are done."""
+        """The current epoch, and the number of its steps that are done."""
         self.val_precision = val_precision or precision
         self.processes = processes or Processes()
 
-        # How a step is taken
+        # The parts of a step
         count, together, is_compiled = max(config.grad_accum_steps, 1), self.processes.size > 1, forward is not None
         self.micro_batches = MicroBatches(count, emit=emit, training=True, together=together, compiled=is_compiled)
         self._judging = MicroBatches(count if shard else 1, emit=emit, together=shard)
@@ -138,11 +138,11 @@ class Trainer:
         )
 
     def fit(self) -> list[EpochRecord]:
-        """Train to the end, or until patience runs out.
+        """Train to the end, or until patience runs out; return the records of all epochs.
 
         Raises:
             TrainingError: the loss is no longer finite; the checkpoints of earlier epochs stay as they are.
-            Interrupted: a signal asked to stop; the state was given to the saver.
+            Interrupted: a signal asked to stop; the saver has the state.
         """
         steps = len(self.train)
         self.emit(TrainingStarted(epochs=self.config.epochs, steps_per_epoch=steps, steps_done=self._steps_done))
@@ -155,7 +155,10 @@ class Trainer:
         return self.records
 
     def state_dict(self) -> State:
-        """Return all that another trainer needs to resume; tensors are those in use, of a sharded model whole ones, for the first."""
+        """Return all that another trainer needs to resume.
+
+        Tensors are not copied. Those of a sharded model are whole in the first process.
+        """
         self.optimizers.eval()
         state = {
             "epoch": self.epoch,
@@ -172,14 +175,14 @@ class Trainer:
         return sharding.whole_state(state, kept=not self.processes.rank)
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Resume from the state that ``state_dict`` returned."""
         self.epoch, self.step = state["epoch"], state["step"]
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"])
         self.keeps_average = state.get("keeps_average", self.config.ema)
         self.optimizers.load_state_dict(state["optimizers"])
-        if state["scaler"]:  # there is none where another device computes in another precision
+        if state["scaler"]:  # empty if the device before computed in another precision
             self.precision.scaler.load_state_dict(state["scaler"])
         self.totals.load_state_dict(state["totals"])
         self.micro_batches.count = max(state.get("micro_batches", 1), self.micro_batches.count)
@@ -187,13 +190,13 @@ class Trainer:
 
     @property
     def saver(self) -> Saver:
-        """The keeper of checkpoints and metrics."""
+        """The saver of checkpoints and metrics."""
         assert self._saver is not None
         return self._saver
 
     @property
     def best(self) -> EpochRecord:
-        """The epoch with the best validation accuracy; of equals, the one with the lower validation loss."""
+        """The epoch with the best validation accuracy; among equal ones, the one with the lowest validation loss."""
         return best_of(self.records)
 
     def _train_epoch(self) -> None:
@@ -209,11 +212,11 @@ class Trainer:
             now = time.perf_counter()
             self.totals.seconds = now - started
             is_due = now - reported >= _REPORT_SECONDS or (self.log_steps and self._steps_done % self.log_steps == 0)
-            if is_due and not self.processes.rank:  # clocks differ: the others end with the first one when all look
+            if is_due and not self.processes.rank:  # clocks differ; the others check the loss when all report
                 self._report()
                 reported = now
             if self.stop:
-                self.emit(Note(text="stopping; what is done is being saved"))
+                self.emit(Note(text="stopping; the training state is being saved"))
                 self._save_step()
                 raise self.stop.error(
                     f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}; all is saved"
@@ -221,12 +224,12 @@ class Trainer:
             if self.save_steps and self._steps_done % self.save_steps == 0:
                 self._save_step()
             waited = time.perf_counter()
-        self._report()  # which waits for the device
+        self._report()  # waits for the device
         self.totals.seconds = time.perf_counter() - started
         self._finish_epoch()
 
     def take_step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step, that of ``step`` in ``epoch``."""
+        """Take one optimiser step: step ``self.step`` of epoch ``self.epoch``."""
         batch_images = min(self.train.batch_size, self.train.num_images - self.step * self.train.batch_size)
         taken = self.stepper.take(
             images,
@@ -270,7 +273,7 @@ class Trainer:
         )
 
     def _finish_epoch(self) -> None:
-        """Judge the epoch on the validation images and have it saved."""
+        """Score the epoch on the validation images, and save it."""
         if self.average is not None:
             self.average.after_epoch(self.model, self.epoch)
         self.optimizers.eval()
@@ -311,10 +314,10 @@ class Trainer:
 
     @property
     def _factor(self) -> float:
-        """On all learning rates, in the step that was taken last."""
+        """The factor on all learning rates in the last step."""
         return self.factor(self._steps_done - 1)
 
     @property
     def _learning_rate(self) -> float:
-        """The learning rate of the step that was taken last."""
+        """The learning rate of the last step."""
         return self._factor * self.config.peak_lr

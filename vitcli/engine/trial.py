@@ -1,4 +1,4 @@
-"""Steps of a training that is thrown away: nothing is judged or saved."""
+"""Training steps whose result is discarded: nothing is scored or saved."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from vitcli.engine.trainer import Trainer
 
 
 def losses(trainer: Trainer) -> Iterator[float]:
-    """Take steps, epoch after epoch; each batch's mean loss, as it was before its step."""
+    """Take steps, epoch after epoch, and yield the mean loss of each batch before its step."""
     trainer.model.train()
     device = next(trainer.model.parameters()).device
     while True:
@@ -26,12 +26,12 @@ def losses(trainer: Trainer) -> Iterator[float]:
         for images, labels in trainer.train.epoch(trainer.epoch):
             trainer.totals = EpochTotals.none(device)
             trainer.take_step(images, labels)
-            yield trainer.totals.mean_loss  # which waits for the device
+            yield trainer.totals.mean_loss  # waits for the device
         trainer.epoch += 1
 
 
 def time_steps(trainer: Trainer) -> list[float]:
-    """Take the steps of one epoch, and say how many seconds each took."""
+    """Take the steps of one epoch, and return how many seconds each took."""
     seconds = []
     started = time.perf_counter()
     for _ in islice(losses(trainer), len(trainer.train)):
@@ -49,7 +49,7 @@ def trial_trainer(
     *,
     distillation: Distillation | None,
 ) -> Trainer:
-    """Build a trainer whose steps are thrown away."""
+    """Build a trainer whose steps are discarded."""
     return Trainer(
         model,
         train=batches,

@@ -1,1 +1,1 @@
-"""The shared model and registry module: one Vision Transformer, many names."""
+"""The Vision Transformer: one model class, its registry, and its weights in many formats."""

@@ -1,4 +1,4 @@
-"""Weights of one model for another: other image sizes, channels and classes.
+"""Adaptation of weights to another model: other image sizes, channels and classes.
 
 Shapes: D width, C channels, N tokens.
 """
@@ -16,23 +16,23 @@ from vitcli.core.preprocessing import Size, format_size
 
 _HEADS = ("head.", "distillation_head.")
 _ESSENTIAL = ("blocks.", "input_norm.", "norm.")
-"""Without these the features would be others."""
+"""Prefixes of the weights without which the features would change."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adapted:
-    """Weights that fit, and where each came from."""
+    """Weights that fit a model, and where each came from."""
 
     weights: dict[str, Tensor]
-    """All that were taken over; what is not here keeps its fresh values."""
+    """All weights to load; the other weights of the model keep their initial values."""
     loaded: tuple[str, ...]
-    """Taken as they are."""
+    """Names of weights that were taken over without a change."""
     changed: tuple[tuple[str, str], ...]
-    """Names, and what was done to them."""
+    """Names of weights that were changed, and how."""
     new: tuple[str, ...]
-    """Newly initialised."""
+    """Names of weights that are newly initialised."""
     left_over: tuple[str, ...]
-    """Not needed."""
+    """Names of weights of the source that are not needed."""
 
 
 def adapt_weights(
@@ -45,18 +45,18 @@ def adapt_weights(
 ) -> Adapted:
     """Make weights fit a model of the same width.
 
-    Positions are resized to the new grid, patch kernels to the new number of channels. The head is kept where both
-    know the same classes, in the new order; otherwise the new model's own is.
+    Positions are resized to the new grid, patch kernels to the new number of channels. The head is kept if both models
+    have the same classes, in the order of the new model; otherwise the new model's own head is used.
 
     Args:
-        weights: by our names.
-        source: the model that they come from.
-        target: the model that they are for.
-        fresh: the new model's own weights.
-        classes: names of the source's classes and of the target's.
+        weights: the weights, by the names that vit uses.
+        source: the configuration of the model that they come from.
+        target: the configuration of the model that they are adapted to.
+        fresh: the initial weights of the new model.
+        classes: the class names of the source, and those of the target.
 
     Raises:
-        ModelError: a weight has another shape, or nothing fits at all.
+        ModelError: a weight has the wrong shape, or nothing fits at all.
     """
     result: dict[str, Tensor] = {}
     changed: list[tuple[str, str]] = []
@@ -81,10 +81,10 @@ def adapt_weights(
         result[key] = value
         if done:
             changed.append((key, done))
-    wrong += [f"{key} has no place" for key in weights if key.startswith(_ESSENTIAL) and key not in result]
+    wrong += [f"{key} has no place in it" for key in weights if key.startswith(_ESSENTIAL) and key not in result]
     if wrong or not any(key.startswith("blocks.") for key in result):
         raise ModelError(
-            f"the weights do not fit {target.name}: {'; '.join(wrong[:3]) or 'not one has its name'}",
+            f"the weights do not fit {target.name}: {'; '.join(wrong[:3]) or 'no name matches'}",
             hint="leave out --model to take the architecture from the weights",
         )
     names = {name for name, _ in changed}
@@ -98,15 +98,15 @@ def adapt_weights(
 
 
 def resize_positions(positions: Tensor, old: Size, new: Size) -> Tensor:
-    """Bicubic, antialiased resizing of a position embedding; the rows before the patches stay.
+    """Resize a position embedding, bicubic and antialiased; the rows before the patches do not change.
 
     Args:
-        positions: (1, k + P, D), the patches last.
+        positions: the position embedding, (1, k + P, D), with the patches last.
         old: rows and columns of the P patches.
-        new: those wanted.
+        new: rows and columns of the new patches.
 
     Returns:
-        (1, k + new P, D), of the same type.
+        The new position embedding, (1, k + new P, D), of the same type.
     """
     split = positions.shape[1] - old[0] * old[1]
     prefix, patches = positions[:, :split], positions[:, split:]
@@ -116,9 +116,9 @@ def resize_positions(positions: Tensor, old: Size, new: Size) -> Tensor:
 
 
 def change_channels(kernels: Tensor, channels: int) -> Tensor:
-    """Patch kernels (D, C, h, w) for another number of channels, as timm does it.
+    """Convert patch kernels (D, C, h, w) to another number of channels, as timm does it.
 
-    For one channel they are summed; for more they are repeated, and scaled by C / channels.
+    For one channel, the kernels are summed; for more, they are repeated and scaled by C / channels.
     """
     old = kernels.shape[1]
     if channels == 1:
@@ -127,7 +127,7 @@ def change_channels(kernels: Tensor, channels: int) -> Tensor:
 
 
 def _order_of_classes(source: Sequence[str], target: Sequence[str]) -> list[int] | None:
-    """Find each of the target's classes among the source's; None where they are not the same classes."""
+    """Find the index of each target class among the source's; None: the classes are not the same."""
     if not target or sorted(source) != sorted(target):
         return None
     index = {name: place for place, name in enumerate(source)}
@@ -135,7 +135,7 @@ def _order_of_classes(source: Sequence[str], target: Sequence[str]) -> list[int]
 
 
 def _same_head(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> bool:
-    """Tell whether two models have the same layers in their heads; their order of classes may differ."""
+    """Tell whether the heads of two models have the same layers; the order of their classes may differ."""
     theirs, ours = (
         {key: value.shape for key, value in each.items() if key.startswith(_HEADS)} for each in (weights, fresh)
     )
@@ -143,7 +143,7 @@ def _same_head(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> bo
 
 
 def _is_last_of_head(key: str, fresh: Mapping[str, Tensor]) -> bool:
-    """The layer of a head whose rows are classes."""
+    """Tell whether a weight belongs to the last layer of a head, whose rows are the classes."""
     head, _, rest = key.partition(".")
     if not key.startswith(_HEADS):
         return False

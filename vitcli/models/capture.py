@@ -1,7 +1,7 @@
-"""Attention probabilities, and tokens, of an ordinary forward pass.
+"""Attention probabilities and tokens of an ordinary forward pass.
 
-Fused kernels never form them, so hooks see nothing. Inside ``capture_attention`` the chosen blocks attend
-explicitly instead, by the same formula, and keep what they compute; the graph is kept too, for gradients.
+Fused kernels never store the probabilities, so hooks cannot see them. Inside ``capture_attention``, the chosen blocks
+compute attention explicitly by the same formula, and keep the probabilities; the graph is kept too, for gradients.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,11 +20,11 @@ from vitcli.models.vit import VisionTransformer
 
 @contextmanager
 def capture_attention(model: VisionTransformer, layers: Iterable[int] | None = None) -> Iterator[dict[int, Tensor]]:
-    """Yield a dictionary that each forward pass fills: layer -> probabilities (B, H, N, N), rows summing to 1.
+    """Yield a dictionary that each forward pass fills: layer -> attention probabilities (B, H, N, N); rows sum to 1.
 
     Args:
-        model: the model; it leaves the block as it was.
-        layers: blocks to watch, counted from 0, negative ones from the end; None: all.
+        model: the model, which is restored at the end of the block.
+        layers: the blocks to capture, counted from 0, negative ones from the end; None: all.
 
     Raises:
         UsageError: the model has no such block.
@@ -48,9 +48,9 @@ def capture_attention(model: VisionTransformer, layers: Iterable[int] | None = N
 
 @contextmanager
 def capture_tokens(model: VisionTransformer, layer: int) -> Iterator[dict[int, Tensor]]:
-    """Yield a dictionary that each forward pass fills: layer -> what enters its attention, (B, N, D).
+    """Yield a dictionary that each forward pass fills: layer -> the tokens that enter its attention, (B, N, D).
 
-    With norms before the branches these are normalised tokens. Of these, gradients can be asked for too.
+    If the norms are before the branches, these are normalised tokens. Their gradients can be computed too.
 
     Raises:
         UsageError: the model has no such block.
@@ -67,10 +67,10 @@ def capture_tokens(model: VisionTransformer, layer: int) -> Iterator[dict[int, T
 
 
 def checked_index(index: int, count: int, kind: str) -> int:
-    """An index from 0; negative ones count from the end.
+    """Convert an index to one from 0; a negative index counts from the end.
 
     Raises:
-        UsageError: out of range.
+        UsageError: the index is out of range.
     """
     if not -count <= index < count:
         raise UsageError(f"{kind} {index} does not exist", hint=f"this model has {kind}s 0 to {count - 1}")
@@ -93,9 +93,9 @@ def _hooked(handle: RemovableHandle) -> Iterator[None]:
 
 
 def _with_gradient(tensor: Tensor) -> Tensor:
-    """The tensor under a name of its own, so that gradients are those of what it is used for here, and of nothing else.
+    """Return a view of the tensor, so that its gradients come only from its use here.
 
-    Where no weight wants a gradient, the first tensor that is watched is where they end.
+    If no weight requires gradients, the first captured tensor becomes the leaf at which they end.
     """
     if not torch.is_grad_enabled():
         return tensor
@@ -103,7 +103,7 @@ def _with_gradient(tensor: Tensor) -> Tensor:
 
 
 def _explicit_attention(layer: int, probabilities: dict[int, Tensor]) -> Attend:
-    """An ``Attend`` that stores softmax(q k^T / sqrt(D/H)) under ``layer``."""
+    """Return an ``Attend`` that stores softmax(q k^T / sqrt(D/H)) under ``layer``."""
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)  # (B, H, N, N)

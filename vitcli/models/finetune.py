@@ -1,6 +1,6 @@
-"""Choose what of a pretrained model is trained: all, a part of it, or low-rank changes to its matrices.
+"""Fine-tuning of a pretrained model: all weights, a part of them, or low-rank changes to its matrices.
 
-The head always is.
+The head is always trained.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ _ORIGINAL, _DOWN, _UP = (f".parametrizations.weight.{part}" for part in ("origin
 
 
 def train_only(model: VisionTransformer, part: str) -> None:
-    """Freeze all but a part of a model.
+    """Freeze a model, except for its head and one of its parts.
 
     Args:
-        model: changed in place.
+        model: the model, which is changed in place.
         part: ``head``, ``norm`` (all norms), ``bias`` (all biases), ``attention`` (of every block), or ``last:N``
-            (the last N blocks and the final norm); the head is trained in any case. Empty: everything.
+            (the last N blocks and the final norm); the head is always trained. Empty: train everything.
 
     Raises:
-        UsageError: not so many blocks.
+        UsageError: the model does not have that many blocks.
     """
     chosen = _last_blocks(model, part) if part.startswith("last:") else _PARTS[part]
     norms = {f"{name}." for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
@@ -45,11 +45,11 @@ _PARTS: Mapping[str, frozenset[str]] = {
     "bias": frozenset({"bias"}),
     "attention": frozenset({"attention"}),
 }
-"""Kinds of parameters that are trained besides the head; none: all."""
+"""Kinds of parameters that are trained in addition to the head; empty: all."""
 
 
 def _last_blocks(model: VisionTransformer, part: str) -> frozenset[str]:
-    """The layers that ``last:N`` means, by the numbers of ``layer_of``."""
+    """Return the layers that ``last:N`` means, by the numbers of ``layer_of``."""
     depth = model.config.depth
     number = int(part.removeprefix("last:"))
     if not 0 < number <= depth:
@@ -58,9 +58,9 @@ def _last_blocks(model: VisionTransformer, part: str) -> frozenset[str]:
 
 
 class LowRank(nn.Module):
-    """A change to a matrix that is a product of two thin ones (Hu et al. 2022, "LoRA"): W + 2 up down.
+    """A low-rank change to a matrix (Hu et al. 2022, "LoRA"): W + 2 up down, where up and down are thin matrices.
 
-    It starts as no change at all.
+    At first, the change is zero.
     """
 
     def __init__(self, rows: int, columns: int, rank: int) -> None:
@@ -69,12 +69,12 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(rows, rank))
 
     def forward(self, matrix: Tensor) -> Tensor:
-        """(rows, columns) -> (rows, columns)."""
+        """Add the change to a matrix: (rows, columns) -> (rows, columns)."""
         return torch.addmm(matrix, self.up, self.down, alpha=_LORA_SCALE)
 
 
 def add_low_rank(model: VisionTransformer, rank: int) -> None:
-    """Freeze a model but for its head, and let every matrix of its blocks change by one of low rank."""
+    """Freeze a model except for its head, and add a trainable low-rank change to every matrix of its blocks."""
     train_only(model, "head")
     for module in model.blocks.modules():
         if isinstance(module, nn.Linear):
@@ -83,7 +83,7 @@ def add_low_rank(model: VisionTransformer, rank: int) -> None:
 
 
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a model with low-rank changes as that of a plain one."""
+    """Merge low-rank changes into the matrices, and return the state of a plain model."""
     plain = {key: value for key, value in weights.items() if ".parametrizations." not in key}
     for key, original in weights.items():
         if key.endswith(_ORIGINAL):
@@ -94,9 +94,9 @@ def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class HeadOnly(nn.Module):
-    """The head of a model as a model of its own, for features computed once: (B, D) or (B, 2, D) -> (B, classes).
+    """The head of a model as a separate model, for features computed once: (B, D) or (B, 2, D) -> (B, classes).
 
-    Its weights have the names that they have in the whole.
+    Its weights have the same names as in the whole model.
     """
 
     def __init__(self, model: VisionTransformer) -> None:
@@ -109,5 +109,5 @@ class HeadOnly(nn.Module):
         self._classify = model.classify
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn the output of ``VisionTransformer.features`` into logits."""
+        """Compute logits from the output of ``VisionTransformer.features``."""
         return self._classify(features)

@@ -1,7 +1,8 @@
-"""The names that other libraries give the parts of a Vision Transformer, and the way to ours and back.
+"""Names of weights in other libraries' Vision Transformers, and their conversion to our names and back.
 
-A format is a table of names. Where it keeps apart what we keep in one ``attention.qkv``, three names of ours that no
-model has stand between: ``attention.q``, ``.k`` and ``.v``, below ``attention.heads.N`` where even heads are apart.
+A format is a table of names. Our models store queries, keys and values in one ``attention.qkv``. If a format stores
+them separately, the conversion uses three names that no model has: ``attention.q``, ``.k`` and ``.v``, below
+``attention.heads.N`` if the heads are separate too.
 """
 
 import re
@@ -13,25 +14,25 @@ import torch
 from torch import Tensor
 
 Names = tuple[tuple[str, str], ...]
-"""(ours, theirs): a whole key or the beginning of one, ``{}`` for a number. Several of theirs may mean one of ours."""
+"""Pairs (ours, theirs): whole keys or their beginnings, ``{}`` for a number. Several of theirs may mean one of ours."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Format:
-    """A library's names, and what its tensors do not tell."""
+    """The names of a library's weights, and the facts that its tensors do not show."""
 
     name: str
     patches: str
-    """The key that tells the format: the weights of the patch embedding."""
+    """The key by which the format is recognised: the weights of the patch embedding."""
     names: Names
     activations: Mapping[str, str] = field(default_factory=dict)
-    """From our names of activations to theirs."""
+    """Our names of activations -> theirs."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of ModelConfig that all its models have, unless a configuration beside the weights knows better."""
+    """Fields of ModelConfig for all models of the format, unless a configuration beside the weights overrides them."""
 
 
 def _below(theirs: str, **parts: str) -> Names:
-    """Names of a block's parts; ``__`` in ours stands for a dot."""
+    """Return the names of a block's parts; ``__`` in our names stands for a dot."""
     return tuple((f"blocks.{{}}.{ours.replace('__', '.')}", f"{theirs}.{part}") for ours, part in parts.items())
 
 
@@ -154,17 +155,17 @@ TUTORIAL = Format(
 FORMATS = (TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL)
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "vit.", "deit.")
-"""What training scripts and larger models put before every key."""
+"""Prefixes that training scripts and larger models put before every key."""
 
 
 def recognise(keys: Iterable[str]) -> Format | None:
-    """The format that weights are in, told by the names of their tensors."""
+    """Recognise the format of weights by the names of their tensors; None: not known."""
     bare = {_bare(key) for key in keys}
     return next((each for each in FORMATS if each.patches in bare), None)
 
 
 def to_ours(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tensor], list[str]]:
-    """Rename and join.
+    """Convert weights to our names: rename them, and join queries, keys and values.
 
     Returns:
         Weights by our names, and the keys that have no place in our model.
@@ -183,10 +184,10 @@ def to_ours(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tens
 
 
 def to_theirs(weights: Mapping[str, Tensor], names: Names, keys: Iterable[str]) -> dict[str, Tensor]:
-    """Split and rename for a model that has exactly ``keys``.
+    """Convert our weights for a model with exactly ``keys``: split queries, keys and values, and rename.
 
     Raises:
-        KeyError: the model has a key that no weights of ours fill.
+        KeyError: the model has a key that none of our weights can fill.
     """
     parts: dict[str, Tensor] = dict(weights)
     for key, tensor in weights.items():
@@ -216,7 +217,7 @@ def _renamed(key: str, patterns: list[tuple[re.Pattern[str], str]]) -> str | Non
 
 
 def _joined(weights: Mapping[str, Tensor], pattern: re.Pattern[str], into: str = "") -> dict[str, Tensor]:
-    """Tensors whose keys match are joined along the rows, in the order of the pattern's second group."""
+    """Join tensors whose keys match along the rows, in the order of the pattern's second group."""
     joined: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in weights.items():

@@ -1,4 +1,4 @@
-"""Fetching weights: from the Hugging Face hub through its own client and cache, or from a plain address."""
+"""Download of weights: from the Hugging Face hub with its own client and cache, or from a web address."""
 
 import hashlib
 import logging
@@ -14,20 +14,20 @@ from vitcli.core.fetch import Megabytes, fetch_file, file_hash
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_final.pt")
-"""What the one file of weights in a folder or repository is called."""
+"""Usual names of the file of weights in a folder or repository, in the order in which they are tried."""
 _SHA256_DIGITS = 64
 _SIDECARS = ("config.json", "preprocessor_config.json")
 
 _HUB_NAME = re.compile(r"hf:(?P<hub>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
 _HASH_IN_NAME = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
-"""As PyTorch's own files end; a date is not a hash."""
+"""A hash at the end of a file name, as in PyTorch's own files; digits alone may be a date, so a letter is required."""
 
 
 def find_pretrained(name: str) -> PretrainedEntry | None:
-    """Find what can be fetched by this name: of the table, ``hf:OWNER/NAME[@REVISION]`` or a web address; else None.
+    """Find weights by name: one of the table, ``hf:OWNER/NAME[@REVISION]`` or a web address; None: neither of these.
 
     Raises:
-        UsageError: it begins like one of the latter, and is none.
+        UsageError: the name begins like a repository or a web address, but is not valid.
     """
     if name in PRETRAINED:
         return PRETRAINED[name]
@@ -35,7 +35,7 @@ def find_pretrained(name: str) -> PretrainedEntry | None:
     if name.startswith("hf:"):
         found = _HUB_NAME.fullmatch(name)
         if not found or ".." in name or "--" in name:
-            raise UsageError(f"{name!r} names no repository", hint="expected: hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
+            raise UsageError(f"{name!r} is not a repository", hint="expected: hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
         where = {"hub": found["hub"], "file": "", "revision": found["revision"] or "main"}
     elif name.startswith(("https://", "http://")):
         try:
@@ -52,31 +52,31 @@ def find_pretrained(name: str) -> PretrainedEntry | None:
 
 
 def weights_in(folder: Path) -> Path:
-    """Find the file of weights in a folder that timm, transformers or a run's checkpoints are in.
+    """Find the file of weights in a folder that timm or transformers wrote, or in a folder of checkpoints.
 
     Raises:
-        ModelError: there is none.
+        ModelError: the folder has no such file.
     """
     files = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()] or sorted(
         folder.glob("*.safetensors")
     )
     if not files:
-        raise ModelError(f"no weights in {folder}", hint=f"expected is one of {', '.join(WEIGHT_FILES)}")
+        raise ModelError(f"no weights in {folder}", hint=f"expected one of: {', '.join(WEIGHT_FILES)}")
     return files[0]
 
 
 def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False, emit: Emit = ignore) -> Path:
-    """The file of weights, fetched and verified unless it is there.
+    """Return the file of weights; download and verify it if it is not on this machine.
 
     Args:
         entry: where the weights are.
-        folder: where those from plain addresses are kept; the hub's client has a cache of its own.
-        offline: use what is there and nothing else; so does ``HF_HUB_OFFLINE=1``.
-        emit: told about the progress, in bytes.
+        folder: the folder for weights from web addresses; the hub's client has its own cache.
+        offline: do not download anything; ``HF_HUB_OFFLINE=1`` has the same effect.
+        emit: receives the progress, in megabytes.
 
     Raises:
-        ModelError: they are not there and must not be fetched; or the hub does not have them, or sent others.
-        DataError: the download failed; nothing half-written stays in place.
+        ModelError: the weights are not here and must not be downloaded; or the hub lacks them, or sent another file.
+        DataError: the download failed; an incomplete file is never left in place.
     """
     found = find_weights(entry, folder)
     if found:
@@ -92,7 +92,7 @@ def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False
 
 
 def find_weights(entry: PretrainedEntry, folder: Path) -> Path | None:
-    """The file of weights, if it is on this machine."""
+    """Return the file of weights if it is on this machine, else None."""
     if entry.url:
         path = _file_of(entry, folder)
         return path if path.is_file() else None
@@ -113,7 +113,7 @@ _ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
 
 
 def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
-    """Files of one name from different addresses are kept apart."""
+    """Return the path for a web address; files with one name from different addresses get different paths."""
     address = hashlib.sha256(entry.url.encode()).hexdigest()[:12]
     return folder / address / unquote(urlsplit(entry.url).path).rpartition("/")[2]
 
@@ -129,11 +129,11 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
         RevisionNotFoundError,
     )
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are not news
-    transport_error: Any = HfHubHTTPError.__bases__[0]  # it is of one HTTP library or another, by release
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries do not interest users
+    transport_error: Any = HfHubHTTPError.__bases__[0]  # its HTTP library depends on the release
     where = f"{entry.hub} on the hub"
     try:
-        # Asked for first, because this call does not spend half a minute on retries where there is no network.
+        # The metadata come first, because without a network this call does not retry for half a minute.
         for file in _names(entry):
             try:
                 metadata = get_hf_file_metadata(hf_hub_url(entry.hub, file, revision=entry.revision))
@@ -141,7 +141,7 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
             except EntryNotFoundError:
                 if file == _names(entry)[-1]:
                     raise
-        for sidecar in _SIDECARS:  # before the weights, so that these are never there without
+        for sidecar in _SIDECARS:  # before the weights, so that these are never without sidecars
             _fetch_if_there(entry, sidecar, metadata.commit_hash)
         path = Path(
             hf_hub_download(
@@ -153,7 +153,7 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
         )
     except GatedRepoError:
         raise ModelError(f"{where} needs an account that accepted its terms", hint="`hf auth login`") from None
-    except LocalEntryNotFoundError as error:  # its name notwithstanding: the network failed
+    except LocalEntryNotFoundError as error:  # despite its name: the network failed
         raise _not_fetched(where, error) from None
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         raise ModelError(
@@ -175,7 +175,7 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
 
 
 def _fetch_if_there(entry: PretrainedEntry, file: str, revision: str | None) -> None:
-    """Fetch a file beside the weights that tells more about them; not every repository has it."""
+    """Download a file with facts about the weights, if the repository has it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -197,14 +197,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def _reporting(report: Megabytes) -> type[Any]:
-    """A progress bar for the hub's client that reports instead of drawing."""
+    """Return a progress bar class for the hub's client that reports its progress and draws nothing."""
     from tqdm import tqdm
 
     class Reporting(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
-        """Counts bytes."""
+        """A progress bar that counts bytes."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            options.pop("name", None)  # older clients give their own bars' groups names
+            options.pop("name", None)  # older clients pass the name of a group of bars
             self._nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed with the bar
             super().__init__(*args, **{**options, "file": self._nowhere, "disable": False})
 

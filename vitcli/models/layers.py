@@ -18,7 +18,7 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x): the approximation of GELU that OpenAI's CLIP was trained with."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply the activation to values of any shape."""
         return values * torch.sigmoid(1.702 * values)
 
 
@@ -31,7 +31,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ConvPatchEmbedding(nn.Module):
-    """Cut images into patches and project each, with the weights of a convolution whose stride is its size.
+    """Patch embedding with the weights of a convolution whose stride is its kernel size.
 
     It is computed as one matrix product over flattened patches, which leaves the tokens contiguous in memory.
     """
@@ -42,13 +42,13 @@ class ConvPatchEmbedding(nn.Module):
         self.projection = nn.Conv2d(in_channels, width, patch_size, stride=patch_size, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, P, D)."""
+        """Embed images: (B, C, H, W) -> (B, P, D)."""
         patches = cut_patches(images, self.patch_size).permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, ph, pw)
         return F.linear(patches.flatten(3).flatten(1, 2), self.projection.weight.flatten(1), self.projection.bias)
 
 
 class LinearPatchEmbedding(nn.Module):
-    """Cut images into patches, flatten each in the order (row, column, channel), and project it linearly."""
+    """Patch embedding that flattens each patch in the order (row, column, channel) and projects it linearly."""
 
     def __init__(self, *, patch_size: Size, in_channels: int, width: int, bias: bool) -> None:
         super().__init__()
@@ -56,21 +56,21 @@ class LinearPatchEmbedding(nn.Module):
         self.projection = nn.Linear(patch_size[0] * patch_size[1] * in_channels, width, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, P, D)."""
+        """Embed images: (B, C, H, W) -> (B, P, D)."""
         patches = cut_patches(images, self.patch_size).permute(0, 2, 3, 4, 5, 1)  # (B, h, w, ph, pw, C)
         projected: Tensor = self.projection(patches.flatten(3).flatten(1, 2))
         return projected
 
 
 def cut_patches(images: Tensor, patch_size: Size) -> Tensor:
-    """(B, C, H, W) -> a view (B, C, h, w, ph, pw)."""
+    """Cut images into patches: (B, C, H, W) -> a view (B, C, h, w, ph, pw)."""
     (batch, channels, height, width), (patch_h, patch_w) = images.shape, patch_size
     rows = images.view(batch, channels, height // patch_h, patch_h, width // patch_w, patch_w)
     return rows.transpose(3, 4)
 
 
 def sincos_positions(grid: Size, width: int) -> Tensor:
-    """Fixed 2-D sine-cosine positions, (1, P, D): a quarter of the width each for sin and cos of x and of y.
+    """Return fixed 2-D sine-cosine positions, (1, P, D): a quarter of the width each for sin and cos of x and of y.
 
     Source: Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k".
     """
@@ -82,10 +82,11 @@ def sincos_positions(grid: Size, width: int) -> Tensor:
 
 
 def resampling(old: Size, new: Size, device: torch.device) -> Tensor:
-    """Give the matrix, (new P, P), that resamples one grid of patches to another: bicubic and antialiased.
+    """Return the matrix, (new P, P), that resamples one grid of patches to another: bicubic and antialiased.
 
-    A matrix, because the gradient of a product is the same in every run, on GPUs too. Whoever compiles a model tells
-    torch.compile that the result is a constant; a decorator here would import torch._dynamo, which takes seconds.
+    The result is a matrix because the gradient of a product is the same in every run, on GPUs too. Code that compiles a
+    model has to tell torch.compile that the result is a constant; a decorator here would import torch._dynamo, which
+    takes seconds.
     """
     return _resampling(old, new, device)
 
@@ -98,16 +99,16 @@ def _resampling(old: Size, new: Size, device: torch.device) -> Tensor:
 
 
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""(queries, keys, values, dropout probability), each (B, H, N, D/H), -> (B, H, N, D/H)."""
+"""Attention function: (queries, keys, values, dropout probability) -> output; all tensors are (B, H, N, D/H)."""
 
 
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
-    """softmax(q k^T / sqrt(D/H)) v, by the fastest kernel there is; the probabilities are never formed."""
+    """Compute softmax(q k^T / sqrt(D/H)) v with the fastest kernel available, which never stores the probabilities."""
     return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. ``attend`` is the one place where probabilities could be seen: see ``capture``."""
+    """Multi-head self-attention. ``capture`` replaces ``attend`` to see the probabilities."""
 
     def __init__(self, *, width: int, num_heads: int, qkv_bias: bool, dropout: float, attention_dropout: float) -> None:
         super().__init__()
@@ -119,7 +120,10 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, num_read: int | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D), or (B, num_read, D): the first tokens alone, which attend to all."""
+        """Apply attention: (B, N, D) -> (B, N, D).
+
+        With ``num_read``, only the first tokens are computed, (B, num_read, D); they attend to all tokens.
+        """
         batch, length, width = tokens.shape
         queries, keys, values = (  # 3 x (B, H, N, D/H); chunks, because their gradients are joined by a single copy
             part.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
@@ -142,7 +146,7 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """Apply the MLP: (B, N, D) -> (B, N, D)."""
         hidden = self.dropout(self.activation(self.fc1(tokens)))
         output: Tensor = self.dropout(self.fc2(hidden))
         return output
@@ -156,19 +160,19 @@ class LayerScale(nn.Module):
         self.factor = nn.Parameter(torch.full((width,), initial))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """Scale the features: (B, N, D) -> (B, N, D)."""
         return tokens * self.factor
 
 
 class DropPath(nn.Module):
-    """Leave out a residual branch for whole images at random (Huang et al. 2016, "Stochastic depth")."""
+    """Stochastic depth (Huang et al. 2016): a residual branch is left out for whole images at random."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
 
     def forward(self, branch: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D); the expectation stays the same."""
+        """Drop the branch at random: (B, N, D) -> (B, N, D); the expected value does not change."""
         if not self.training or self.probability == 0:
             return branch
         keep = 1 - self.probability
@@ -177,7 +181,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP, each with a residual branch and its norm before (pre) or after (post) it."""
+    """Attention, then MLP, each in a residual branch, with its norm before (pre) or after (post) it."""
 
     def __init__(self, config: ModelConfig, *, drop_path: float) -> None:
         super().__init__()
@@ -202,7 +206,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, num_read: int | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D), or (B, num_read, D) where only the first tokens are read afterwards."""
+        """Apply the block: (B, N, D) -> (B, N, D), or (B, num_read, D) if only the first tokens are read."""
         output: Tensor
         read = tokens[:, :num_read]
         if self.norm_first:
@@ -217,7 +221,10 @@ class Block(nn.Module):
 
 
 def build_head(config: ModelConfig) -> nn.Sequential:
-    """(B, D) -> (B, classes): a linear layer, or a hidden layer with ReLU before it; without classes, nothing."""
+    """Build the head, (B, D) -> (B, classes): a linear layer, maybe after a hidden layer with ReLU.
+
+    Without classes, the head is empty.
+    """
     if not config.num_classes:
         return nn.Sequential()
     if not config.head_width:

@@ -1,4 +1,4 @@
-"""Pretrained weights by name: where they are, and what their tensors do not tell. A table, without torch."""
+"""Registry of pretrained weights: their locations, and facts that their tensors do not show. It imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,10 +15,10 @@ CLIP: tuple[Colour, Colour] = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traits:
-    """The facts about a model besides its tensors; None: not known."""
+    """Facts about a model that its tensors do not show; None: not known."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of ModelConfig."""
+    """Known fields of ModelConfig."""
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and standard deviation per channel."""
     interpolation: Literal["bicubic", "bilinear"] | None = None
@@ -28,7 +28,7 @@ class Traits:
     classes: tuple[str, ...] | None = None
 
     def over(self, other: "Traits") -> "Traits":
-        """These, and where they say nothing, the other's."""
+        """Merge with other traits, which fill in the facts that are not known here."""
 
         def either(name: str) -> Any:
             mine = getattr(self, name)
@@ -40,25 +40,28 @@ class Traits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainedEntry:
-    """Weights that can be fetched: ``hub`` and ``file``, or ``url``."""
+    """Pretrained weights that can be downloaded: from ``hub`` and ``file``, or from ``url``."""
 
     model: str
-    """The architecture of ``vit models`` that they fit; for another input size, number of tokens or family, its kin."""
+    """The architecture of ``vit models`` that the weights fit.
+
+    Their input size, number of tokens or family may differ from it; then it is the most similar one.
+    """
     summary: str
     licence: str
     parameters: int
-    """In millions."""
+    """Number of parameters, in millions."""
     top1: float | None
-    """On ImageNet, in percent, as published; None: there is no classifier."""
+    """Published accuracy on ImageNet, in percent; None: there is no classifier."""
     traits: Traits
     hub: str = ""
-    """OWNER/NAME on the Hugging Face hub."""
+    """The repository on the Hugging Face hub: OWNER/NAME."""
     file: str = "model.safetensors"
-    """Empty: whichever of the usual names there is."""
+    """The file in the repository; empty: the first of the usual names that exists."""
     revision: str = "main"
     url: str = ""
     sha256: str = ""
-    """The first digits of the file's hash, or all; empty: the hub's own checksum is all there is."""
+    """The first digits of the file's hash, or all of them; empty: only the hub's own checksum is compared."""
 
 
 def _traits(colours: tuple[Colour, Colour], crop_fraction: float, size: int = 224, **more: Any) -> Traits:
@@ -87,7 +90,7 @@ def _entry(model: str, summary: str, parameters: int, top1: float | None = None,
 
 
 def _file(folder: str, name: str) -> dict[str, str]:
-    """A file whose name ends in the beginning of its hash."""
+    """Return the address and hash of a file whose name ends with the first digits of its hash."""
     return {"url": folder + name, "sha256": name.removesuffix(".pth").rpartition("-")[2]}
 
 
@@ -308,5 +311,5 @@ PRETRAINED: Registry[PretrainedEntry] = Registry(
 
 
 def pretrained_for(model: str) -> str:
-    """The weights that ``--pretrained`` means for an architecture; empty: there are none."""
+    """Return the name of the weights that ``--pretrained`` means for an architecture; empty: there are none."""
     return next((name for name, entry in PRETRAINED.items() if entry.model == model), "")

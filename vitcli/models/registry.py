@@ -1,7 +1,7 @@
-"""Architectures by name: a table without torch.
+"""Registry of architectures: a table that does not import torch.
 
-Each entry holds the fields of ModelConfig that differ from its defaults. Sizes follow the ViT and DeiT papers;
-nano and micro are ours, for small images; the ``-classic`` ones are those of published tutorials.
+Each entry contains the fields of ModelConfig that differ from its defaults. Sizes follow the ViT and DeiT papers; nano
+and micro are our own sizes, for small images; the ``-classic`` models come from published tutorials.
 """
 
 from collections.abc import Mapping
@@ -97,13 +97,13 @@ MODELS: Registry[Mapping[str, Any]] = Registry(
 
 
 def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num_classes: int) -> ModelConfig:
-    """The model that a choice means for a data set.
+    """Build the configuration of a chosen model for a data set.
 
-    The user's changes come before the entry's fields, and these before ``image_size``, which small-image models
-    take from the data. Channels and classes are the data's alone.
+    The user's changes override the entry's fields, and these override ``image_size``, which small-image models take
+    from the data. The numbers of channels and classes always come from the data.
 
     Raises:
-        UsageError: no such model, with the nearest name; or a combination that is not a model.
+        UsageError: the model does not exist (the hint has the nearest name), or the combination is not a model.
     """
     given = {"in_channels": in_channels, "num_classes": num_classes}
     for field, value in given.items():
@@ -114,14 +114,14 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
 
 
 def listed_config(name: str) -> ModelConfig:
-    """An entry as it stands in a list: for its own number of classes, small-image models for 28 x 28 pixels."""
+    """Build the configuration of an entry without a data set: small-image models get 28 x 28 pixels."""
     fields = MODELS[name]
     small = {"image_size": (28, 28)} if "image_size" not in fields else {}
     return ModelConfig(**{**small, **fields, "name": name})
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """Count the weights of a model without building it."""
+    """Count the parameters of a model without building it."""
     width = config.width
     pixels = config.patch_size[0] * config.patch_size[1] * config.in_channels
     embedding = _linear(pixels, width) - width * (not config.patch_bias) + 2 * width * config.input_norm

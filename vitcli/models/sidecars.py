@@ -1,4 +1,4 @@
-"""Read the configurations that timm, transformers and the CIFAR-10 tutorial write beside weights."""
+"""Configurations that timm, transformers and the CIFAR-10 tutorial write beside weights."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ from vitcli.models.formats import TIMM, TRANSFORMERS, TUTORIAL, Format
 from vitcli.models.pretrained import HALF, IMAGENET, Traits
 
 _BILINEAR, _BICUBIC = 2, 3
-"""Pillow's numbers of resampling filters."""
+"""Pillow's numbers of the resampling filters."""
 
 
 def read_traits(file: Path, form: Format) -> Traits:
-    """Read the configuration in the folder of a file of weights; nothing where there is none.
+    """Read the configuration in the folder of a file of weights; return empty traits if there is none.
 
     Raises:
-        ModelError: a configuration is there, but unreadable, or the model is none that we can build.
+        ModelError: the configuration cannot be read, or vit cannot build its model.
     """
     config = _json(file.with_name("config.json"))
     images = _json(file.with_name("preprocessor_config.json"))
@@ -25,7 +25,7 @@ def read_traits(file: Path, form: Format) -> Traits:
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         raise ModelError(f"{file.with_name('config.json')} cannot be understood: {error}") from None
     if traits.crop_fraction is not None and not 0 < traits.crop_fraction <= 1:
-        raise ModelError(f"beside {file}: a crop of {traits.crop_fraction} of the image is not between 0 and 1")
+        raise ModelError(f"the crop fraction beside {file} is {traits.crop_fraction}, not between 0 and 1")
     return traits
 
 
@@ -97,7 +97,7 @@ def _transformers_images(images: dict[str, Any], *, is_deit: bool) -> dict[str, 
     colours = tuple(images.get("image_mean", HALF[0])), tuple(images.get("image_std", HALF[1]))
     if not images.get("do_normalize", True):
         colours = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if is_deit and colours == HALF:  # what facebook/deit-* ship, although DeiT was trained with ImageNet's
+    if is_deit and colours == HALF:  # in facebook/deit-*, although DeiT was trained with ImageNet's
         colours = IMAGENET
     traits: dict[str, Any] = {
         "colours": colours,
@@ -113,15 +113,15 @@ def _transformers_images(images: dict[str, Any], *, is_deit: bool) -> dict[str, 
 
 
 def _activation(name: str, *, form: Format, **also: str) -> str:
-    """Our name of an activation."""
+    """Return our name of an activation."""
     known = {theirs: ours for ours, theirs in form.activations.items()} | also
     if name not in known:
-        raise ModelError(f"activation {name!r} is none that vit has: {', '.join(known)}")
+        raise ModelError(f"activation {name!r} is not one of: {', '.join(known)}")
     return known[name]
 
 
 def _size(value: Any) -> tuple[int, int] | None:
-    """A number, a pair, or the dictionaries that transformers writes."""
+    """Read a size: a number, a pair, or one of the dictionaries that transformers writes; None: it is not a size."""
     if isinstance(value, int):
         return value, value
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The one Vision Transformer: every architecture that ``vit`` knows is a ModelConfig of it.
+"""The Vision Transformer: every architecture of ``vit`` is this class with another ModelConfig.
 
 Shapes: B images, C channels, N tokens, D width. Tokens are ordered [class, distillation, registers, patches].
 """
@@ -21,9 +21,9 @@ from vitcli.models.layers import (
 
 
 class VisionTransformer(nn.Module):
-    """Images in, logits out: (B, C, H, W) -> (B, classes).
+    """Vision Transformer, images to logits: (B, C, H, W) -> (B, classes).
 
-    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words"; the variants are named in ModelConfig.
+    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words"; ModelConfig names the variants.
     """
 
     positions: Tensor
@@ -47,19 +47,19 @@ class VisionTransformer(nn.Module):
         self.head = build_head(config)
         self.distillation_head = build_head(config) if config.distillation == "head" else None
         self.num_read = (1 if self.distillation_head is None else 2) if config.pooling == "class" else None
-        """How many of the first tokens the last block computes; None: all."""
+        """Number of first tokens that the last block computes; None: all."""
         self.heads_apart = False
-        """In training, the logits of two heads are given side by side, for a teacher (Touvron et al. 2021)."""
+        """True: in training, the logits of two heads are returned separately, for a teacher (Touvron et al. 2021)."""
         self.grad_checkpointing = False
-        """Blocks keep nothing but their input for the backward pass of training, and compute the rest once more then."""
+        """True: in training, blocks keep only their input for the backward pass, and compute the rest again then."""
         self._initialise()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> logits (B, classes), or what ``classify`` says of ``heads_apart``."""
+        """Compute logits: (B, C, H, W) -> (B, classes); for ``heads_apart``, see ``classify``."""
         return self.classify(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> what the head sees: (B, D), or (B, 2, D) for two heads."""
+        """Compute the input of the head: (B, C, H, W) -> (B, D), or (B, 2, D) for two heads."""
         *lower, last = self.blocks
         tokens = self.embed(images)
         for block in lower:
@@ -67,7 +67,10 @@ class VisionTransformer(nn.Module):
         return self.pool(self._through(last, tokens, self.num_read))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Turn the output of ``features`` into logits (B, classes); in training with ``heads_apart``, (B, 2, classes) of two heads."""
+        """Compute logits (B, classes) from the output of ``features``.
+
+        In training with ``heads_apart``, return the logits of both heads, (B, 2, classes).
+        """
         logits: Tensor = self.head(features if self.distillation_head is None else features[:, 0])
         if self.distillation_head is None:
             return logits
@@ -77,7 +80,10 @@ class VisionTransformer(nn.Module):
         return (logits + of_teacher) / 2
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> the tokens that enter the first block, (B, N, D); in training, images may have another size."""
+        """Compute the input of the first block, (B, C, H, W) -> (B, N, D).
+
+        In training, images may have another size than that of the configuration.
+        """
         tokens: Tensor = self.patch_embedding(images)
         batch = tokens.shape[0]
         positions = self._positions_for(images) if self.training else self.positions
@@ -97,7 +103,7 @@ class VisionTransformer(nn.Module):
         return output
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """The tokens that leave the last block, (B, N, D), -> what the head sees, (B, D) or (B, 2, D)."""
+        """Pool the output of the last block to the input of the head: (B, N, D) -> (B, D) or (B, 2, D)."""
         config = self.config
         if config.pooling == "class":  # a norm of one token is the same before and after it is picked
             output: Tensor = self.norm(tokens[:, 0] if self.distillation_head is None else tokens[:, :2])
@@ -110,7 +116,7 @@ class VisionTransformer(nn.Module):
         return output
 
     def pooling_row(self) -> Tensor:
-        """The weight of each token in the pooled vector, (N,): where attribution starts from."""
+        """Return the weight of each token in the pooled vector, (N,), from which attribution starts."""
         config = self.config
         prefix, patches = config.num_prefix_tokens, config.grid[0] * config.grid[1]
         row = self.positions.new_zeros(prefix + patches)
@@ -120,11 +126,11 @@ class VisionTransformer(nn.Module):
 
     @property
     def no_decay(self) -> frozenset[str]:
-        """Parameters of more than one dimension that weight decay must leave alone."""
+        """Names of parameters with more than one dimension that get no weight decay."""
         return frozenset({"class_token", "distillation_token", "registers", "positions"})
 
     def layer_of(self, name: str) -> int:
-        """Return how far up a parameter stands: 0 the embedding, 1..depth the blocks, depth + 1 the rest."""
+        """Return the layer of a parameter: 0 for the embedding, 1..depth for the blocks, depth + 1 for the rest."""
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return (
@@ -138,7 +144,7 @@ class VisionTransformer(nn.Module):
         return name.startswith(("head.", "distillation_head."))
 
     def train(self, mode: bool = True) -> "VisionTransformer":  # noqa: FBT001, FBT002 - as in torch
-        """Training or evaluation mode; what is frozen stays in evaluation mode, with its dropout off."""
+        """Set training or evaluation mode; frozen modules stay in evaluation mode, with their dropout off."""
         super().train(mode)
         if mode:
             for module in self.modules():
@@ -149,7 +155,7 @@ class VisionTransformer(nn.Module):
         return self
 
     def _positions_for(self, images: Tensor) -> Tensor:
-        """Positions for the patches that there are."""
+        """Return the position embedding for the patch grid of the images."""
         (rows, columns), (height, width) = self.config.grid, self.config.patch_size
         grid = (images.shape[-2] // height, images.shape[-1] // width)
         if grid == (rows, columns):
@@ -177,8 +183,9 @@ class VisionTransformer(nn.Module):
     def _initialise(self) -> None:
         """Draw weights from a normal distribution and set biases to zero; norms start as the identity.
 
-        timm and torchvision truncate it at 2, which cuts nothing at a standard deviation of 0.02. PyTorch 2.11 draws a truncated
-        normal in another way than newer releases, and a seed should mean the same with all of them.
+        timm and torchvision truncate the distribution at 2, which has no effect at a standard deviation of 0.02. A
+        truncated one is not used, because PyTorch 2.11 draws it in another way than newer releases, and a seed should
+        mean the same with all of them.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):

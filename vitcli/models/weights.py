@@ -1,8 +1,8 @@
-"""Weights of any plain Vision Transformer, from a file or folder of whatever library, as a model of ours.
+"""Weights of any plain Vision Transformer, read from a file or folder of another library and converted to our model.
 
-The format is told by the names of the tensors, the architecture by their shapes; what neither tells (heads, norm
-epsilon, colours, class names) comes from the configuration beside the weights, from what is known of the file's name,
-or from what the format's models usually are, and is said where it is a guess. No code in a file ever runs.
+The names of the tensors show the format, and their shapes show the architecture. Other facts (heads, norm epsilon,
+colours, class names) come from the configuration beside the weights, from the known name of the file, or from the usual
+values of the format; the last are reported as guesses. Code in a file is never run.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from vitcli.models.pretrained import CLIP, HALF, IMAGENET, PRETRAINED, Traits
 from vitcli.models.sidecars import read_traits
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
-"""Under which name training scripts store weights, the best first."""
+"""Names under which training scripts store weights, the best first."""
 _HEAD_WIDTH = 64
-"""Features per head in every published family."""
+"""Features per attention head in every published family."""
 _NUM_IMAGENET = 1000
 _HARMLESS: list[Any] = [argparse.Namespace]
-"""What may stand beside tensors: the arguments that DeiT's scripts store."""
+"""Types that a file may contain beside tensors: the arguments that DeiT's scripts store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignModel:
-    """Another library's model in our terms."""
+    """A model of another library, converted to ours."""
 
     format: str
     config: ModelConfig
@@ -49,7 +49,7 @@ class ForeignModel:
     left_over: tuple[str, ...]
     """Keys that a plain Vision Transformer has no place for."""
     guesses: tuple[str, ...]
-    """What was assumed, in words."""
+    """Assumptions that were made, in words."""
 
 
 def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") -> ForeignModel:
@@ -57,19 +57,19 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
 
     Args:
         path: a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or a folder that timm or transformers wrote.
-        traits: what is known of these weights; above what lies beside them.
-        name: what the model is called; empty: as its folder or file.
+        traits: known facts about the weights; they override the configuration beside the weights.
+        name: the name of the model; empty: the name of its folder or file.
 
     Raises:
-        ModelError: no such file, damaged, with code in it, of no known format, or no plain Vision Transformer.
+        ModelError: the file does not exist, is damaged, contains code, or is not a plain ViT in a known format.
     """
     path = weights_in(path) if path.is_dir() else path
     tensors = _unwrapped(_read(path), path)
     form = recognise(tensors)
     if form is None:
         raise ModelError(
-            f"{path} holds no Vision Transformer in a known format (its tensors: {', '.join(list(tensors)[:3])} ...)",
-            hint=f"known are the formats of vit, {', '.join(each.name for each in FORMATS)}",
+            f"{path} has no Vision Transformer in a known format (its tensors: {', '.join(list(tensors)[:3])} ...)",
+            hint=f"known formats: vit, {', '.join(each.name for each in FORMATS)}",
         )
     weights, left_over = to_ours(tensors, form.names)
     _refuse_parts(weights, path)
@@ -97,13 +97,13 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """The names of ImageNet's 1,000 classes, in the order of every model's logits."""
+    """Return the names of ImageNet's 1,000 classes, in the order of every model's logits."""
     file = resources.files("vitcli.models").joinpath("imagenet-classes.txt")
     return tuple(file.read_text(encoding="utf-8").splitlines())
 
 
 def _read(file: Path) -> Any:
-    """Tensors, or the dictionary that a training script saved; never code."""
+    """Read tensors, or the dictionary that a training script saved; never run code."""
     if not file.is_file():
         raise ModelError(f"no such file: {file}", hint="`vit download` lists weights by name, `vit runs` the runs")
     try:
@@ -111,17 +111,17 @@ def _read(file: Path) -> Any:
             return load_file(file)
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_HARMLESS):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can end in any error that there is
+    except Exception as error:  # noqa: BLE001 - a damaged pickle can cause any error
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):
             raise ModelError(
-                f"{file} holds more than tensors; it was not loaded, because it could run any code", hint=_AS_TENSORS
+                f"{file} contains more than tensors; it was not loaded, because it could run any code", hint=_AS_TENSORS
             ) from None
         reason = f": {error}" if isinstance(error, SafetensorError | OSError) else ""
         if is_out_of_memory(error):
             reason = f": {out_of_memory(error).message}"
         exported = file.suffix == ".onnx" or ".torchscript" in file.suffixes
-        hint = "name the run that it was exported from" if exported else "fetch it, or save it, again"
-        raise ModelError(f"{file} is damaged or no file of weights{reason}", hint=hint) from None
+        hint = "name the run that it was exported from" if exported else "download or save it again"
+        raise ModelError(f"{file} is damaged or not a file of weights{reason}", hint=hint) from None
 
 
 _AS_TENSORS = "save it again as safetensors, or as torch.save(model.state_dict(), file)"
@@ -134,23 +134,24 @@ def _unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
                 return _unwrapped(content[name], file)
         if tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}:
             return tensors
-    raise ModelError(f"{file} holds no weights by name", hint=_AS_TENSORS)
+    raise ModelError(f"{file} contains no weights by name", hint=_AS_TENSORS)
 
 
 def _is_essential(key: str) -> bool:
-    """A tensor without which blocks, patches or pooling would compute something else."""
+    """Tell whether blocks, patches or pooling would compute something else without this tensor."""
     parts = ("blocks.", "layers.", ".layer.", "attn_pool", "rope", "relative_position", "patch_embed.norm")
     return any(part in key for part in parts)
 
 
 def _refuse_parts(weights: Mapping[str, Tensor], file: Path) -> None:
-    """Weights of half a model are of no use."""
+    """Raise an error if the weights are not those of a whole model."""
     needed = {"patch_embedding.projection.weight": 4, "positions": 3, "blocks.0.mlp.fc1.weight": 2}
     for key, dimensions in needed.items():
         if key not in weights or weights[key].ndim != dimensions:
             found = f"with {weights[key].ndim} dimensions, not {dimensions}" if key in weights else "missing"
             raise ModelError(
-                f"{file} holds no whole Vision Transformer: {key} is {found}", hint="the file may be cut, or of a part"
+                f"{file} is not a whole Vision Transformer: {key} is {found}",
+                hint="the file may be truncated, or contain only a part of a model",
             )
 
 
@@ -159,7 +160,7 @@ def _name(file: Path) -> str:
 
 
 def _traits_of_file(name: str) -> Traits:
-    """Published files are known by their names."""
+    """Return the traits of a published file, recognised by its name."""
     return next((entry.traits for entry in PRETRAINED.values() if entry.url.endswith(f"/{name}")), Traits())
 
 
@@ -171,8 +172,8 @@ def _config(
     name: str,
     guesses: list[str],
 ) -> ModelConfig:
-    """The architecture that tensors of these shapes are of."""
-    # Shapes say how large everything is
+    """Infer the architecture from the shapes of the tensors."""
+    # The shapes give all sizes
     patches = weights["patch_embedding.projection.weight"]
     width, channels, patch_height, patch_width = patches.shape
     depth = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
@@ -211,7 +212,7 @@ def _config(
         "layer_scale": 0.0 if scale is None else scale.abs().mean().item() or 1e-5,
     }
 
-    # No shape tells the number of heads
+    # No shape gives the number of heads
     if own := {key.split(".")[5] for key in tensors if key.startswith("encoder.blocks.0.attention.heads.")}:
         fields["num_heads"] = len(own)
     elif "num_heads" not in known.settings:
@@ -226,7 +227,7 @@ def _config(
 
 
 def _image_size(rows: int, named: int, patch: Size, known: Size | None) -> tuple[Size, bool]:
-    """Image size, and whether named tokens have rows of their own in the position embedding."""
+    """Infer the image size, and whether class and distillation tokens have rows in the position embedding."""
     for patches in (rows - named, rows):
         if known and known[0] // patch[0] * (known[1] // patch[1]) == patches:
             return known, patches != rows or not named
@@ -234,8 +235,8 @@ def _image_size(rows: int, named: int, patch: Size, known: Size | None) -> tuple
         if side * side == patches:
             return (side * patch[0], side * patch[1]), patches != rows or not named
     raise ModelError(
-        f"its {rows} positions are not a square grid, so the image size cannot be told",
-        hint="a config.json beside the weights may say it",
+        f"its {rows} positions are not a square grid, so the image size is not known",
+        hint="a config.json beside the weights can contain it",
     )
 
 
@@ -250,13 +251,13 @@ def _preprocessing(config: ModelConfig, form: Format, known: Traits, guesses: li
 
 
 def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
-    """Return the preprocessing that a model expects, where everything is known of its images."""
+    """Return the preprocessing that a model expects; all traits of its images must be known."""
     assert traits.colours
     assert traits.interpolation
     assert traits.resize
     assert traits.crop_fraction
     height = config.image_size[0]
-    resized = math.floor(height / traits.crop_fraction + 1e-6)  # what the libraries resize to before they crop
+    resized = math.floor(height / traits.crop_fraction + 1e-6)  # the size before the crop
     mean, std = traits.colours
     if len(mean) != config.in_channels:
         mean, std = ((sum(values) / len(values),) * config.in_channels for values in (mean, std))
@@ -275,7 +276,7 @@ def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
 
 
 def _usual_traits(config: ModelConfig, form: Format) -> Traits:
-    """Return what a format's models mostly expect."""
+    """Return the usual traits of a format's models."""
     if form is TORCHVISION:
         crop = 224 / 256 if config.image_size == (224, 224) else 1.0
         return Traits(colours=IMAGENET, interpolation="bilinear", resize="crop", crop_fraction=crop)

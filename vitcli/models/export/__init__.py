@@ -1,1 +1,1 @@
-"""Models as files of other libraries: one file per target, and a registry."""
+"""Export of models to the formats of other libraries: one module for each format, and a registry."""

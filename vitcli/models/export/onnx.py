@@ -1,4 +1,4 @@
-"""ONNX: one file, batches of any size, with notes on preprocessing and classes in its metadata."""
+"""ONNX export: one file, for batches of any size, with preprocessing and classes in its metadata."""
 
 import json
 import logging
@@ -19,7 +19,10 @@ _OPSET = 18
 def write(
     model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
 ) -> Callable[[Tensor], Tensor]:
-    """Write ``path``; the input is called ``images``, (batch, C, H, W), the output ``logits``."""
+    """Write the file ``path``, and return a function that runs it.
+
+    The input is called ``images``, (batch, C, H, W), the output ``logits``, (batch, classes).
+    """
     import onnx
     import onnxruntime
 

@@ -1,4 +1,4 @@
-"""Export targets by name: a table without torch."""
+"""Registry of export formats: a table that does not import torch."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ class ExportEntry:
     summary: str
     function: str
     """``module:function``; it takes model, classes, preprocessing and a path that does not exist, writes there, and
-    returns a function from images to logits that runs what was written."""
+    returns a function from images to logits that runs the exported model."""
     name: str
-    """Of the file or folder."""
+    """The name of the file or folder."""
     needs: tuple[str, ...] = ()
-    """Packages that must be installed."""
+    """Packages that have to be installed."""
 
     @property
     def is_folder(self) -> bool:
-        """Tell whether a folder is written, and not a file."""
+        """Tell whether the export is a folder, not a file."""
         return "." not in self.name
 
 
@@ -34,7 +34,7 @@ EXPORTS: Registry[ExportEntry] = Registry(
             needs=("onnx", "onnxscript", "onnxruntime"),
         ),
         "torchscript": ExportEntry(
-            summary="one file for torch.jit.load, without Python code of ours",
+            summary="one file for torch.jit.load, which does not need vit",
             function="vitcli.models.export.torchscript:write",
             name="model.torchscript.pt",
         ),

@@ -1,4 +1,4 @@
-"""A folder that timm reads: weights by its names, its configuration, its preprocessing."""
+"""timm export: a folder with weights, configuration and preprocessing that timm reads."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ from vitcli.models.formats import TIMM, to_theirs
 from vitcli.models.vit import VisionTransformer
 
 _BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224.openai"}
-"""timm's architectures that have this norm epsilon, which their arguments cannot say."""
+"""timm's architectures by their norm epsilon, which cannot be set by an argument."""
 _DISTILLED = "deit_base_distilled_patch16_224"
 
 
 def write(
     model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
 ) -> Callable[[Tensor], Tensor]:
-    """Write the folder ``path``.
+    """Write the folder ``path``, and return the model that timm loads from it.
 
     Raises:
-        ModelError: timm has no such model.
+        ModelError: timm cannot represent the model.
     """
     import timm
     from timm.models import save_for_hf
@@ -49,7 +49,12 @@ def write(
         "crop_pct": geometry.crop_fraction,
         "crop_mode": "center" if geometry.resize == "crop" else "squash",
     }
-    origin = {"tag": "vitcli", "license": None, "hf_hub_id": None, "url": ""}  # timm would name weights of its own
+    origin = {
+        "tag": "vitcli",
+        "license": None,
+        "hf_hub_id": None,
+        "url": "",
+    }  # else timm would name its own weights
     vars(theirs)["pretrained_cfg"] |= {**images, **origin}
     save_for_hf(
         theirs,
@@ -63,9 +68,9 @@ def write(
 
 
 def _reasons_against(config: ModelConfig) -> list[str]:
-    """List what timm's VisionTransformer cannot be."""
+    """List why timm's VisionTransformer cannot represent a model."""
     wrong = {
-        "no block has its norms behind (post-norm)": config.block_norm == "post",
+        "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
         "heads are linear": bool(config.head_width),
         "the patch embedding has a bias exactly where no norm follows": config.patch_bias == config.input_norm,
         "distilled models always have two heads": config.distillation == "token",
@@ -102,13 +107,13 @@ def _arguments(config: ModelConfig) -> dict[str, Any]:
         "pool_include_prefix": config.pooling == "tokens",
         "act_layer": TIMM.activations[config.activation],
     }
-    if config.distillation == "head":  # timm gives these itself
+    if config.distillation == "head":  # timm sets these itself
         for name in ("class_token", "no_embed_class", "fc_norm", "pool_include_prefix"):
             del arguments[name]
     return arguments
 
 
 def _as_convolution(weights: dict[str, Tensor], config: ModelConfig) -> Tensor:
-    """(D, h w C) -> (D, C, h, w)."""
+    """Reorder a linear patch embedding to a convolution: (D, h w C) -> (D, C, h, w)."""
     matrix = weights["patch_embedding.projection.weight"]
     return matrix.view(-1, *config.patch_size, config.in_channels).permute(0, 3, 1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""TorchScript: one file that torch runs without our code."""
+"""TorchScript export: one file that torch runs without vit."""
 
 import json
 import warnings
@@ -16,10 +16,13 @@ from vitcli.models.vit import VisionTransformer
 def write(
     model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
 ) -> Callable[[Tensor], Tensor]:
-    """Write ``path``; classes and preprocessing are extra files in it, ``classes.json`` and ``preprocessing.json``."""
+    """Write the file ``path``, and return a function that runs it.
+
+    Classes and preprocessing are extra files in it, ``classes.json`` and ``preprocessing.json``.
+    """
     example = torch.zeros(2, model.config.in_channels, *model.config.image_size)
     notes = {"classes.json": json.dumps(classes), "preprocessing.json": json.dumps(asdict(preprocessing))}
-    with warnings.catch_warnings(action="ignore"), torch.no_grad():  # torch would like torch.export better
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():  # torch recommends torch.export instead
         torch.jit.trace(model, example, check_trace=False).save(str(path), _extra_files=notes)
         loaded = torch.jit.load(str(path))
     run: Callable[[Tensor], Tensor] = loaded

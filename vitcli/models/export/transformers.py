@@ -1,4 +1,4 @@
-"""A folder that transformers reads: ViT or DeiT, with class names and an image processor."""
+"""transformers export: a folder with a ViT or DeiT, class names and an image processor that transformers reads."""
 
 import json
 import logging
@@ -15,16 +15,16 @@ from vitcli.models.formats import TRANSFORMERS, to_theirs
 from vitcli.models.vit import VisionTransformer
 
 _FILTERS = {"bilinear": 2, "bicubic": 3}
-"""Pillow's numbers."""
+"""Pillow's numbers of the resampling filters."""
 
 
 def write(
     model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
 ) -> Callable[[Tensor], Tensor]:
-    """Write the folder ``path``.
+    """Write the folder ``path``, and return a function that runs the model that transformers loads from it.
 
     Raises:
-        ModelError: transformers has no such model.
+        ModelError: transformers cannot represent the model.
     """
     import transformers
 
@@ -34,7 +34,7 @@ def write(
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
 
-    # Choose the class of transformers, and describe the architecture in its words
+    # Choose the class of transformers, and build its configuration
     build: Any = transformers.ViTForImageClassification
     configure: Any = transformers.ViTConfig
     if config.distillation != "none":
@@ -66,7 +66,7 @@ def write(
     if config.positions == "sincos":
         weights["positions"] = model.positions
     filled = to_theirs(weights, TRANSFORMERS.names, theirs.state_dict())
-    theirs.load_state_dict(filled, strict=False)  # a mask token is all that stays
+    theirs.load_state_dict(filled, strict=False)  # only a mask token is not filled
     theirs.save_pretrained(path)
     (path / "preprocessor_config.json").write_text(json.dumps(_processor(preprocessing), indent=2), encoding="utf-8")
     loaded = transformers.AutoModelForImageClassification.from_pretrained(path).eval()
@@ -79,14 +79,14 @@ def write(
 
 
 def _reasons_against(config: ModelConfig) -> list[str]:
-    """List what ViT and DeiT of transformers cannot be."""
+    """List why the ViT and DeiT of transformers cannot represent a model."""
     wrong = {
-        "no block has its norms behind (post-norm)": config.block_norm == "post",
+        "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
         "heads are linear": bool(config.head_width),
-        "there always is a head": not config.num_classes,
-        "the class token alone is classified": config.pooling != "class",
+        "there is always a head": not config.num_classes,
+        "only the class token is classified": config.pooling != "class",
         "a norm follows the blocks": config.final_norm == "none",
-        "no norm precedes them": config.input_norm,
+        "there is no norm before the blocks": config.input_norm,
         "the patch embedding is a convolution with a bias": config.patch_embedding != "conv" or not config.patch_bias,
         "there are no register tokens": bool(config.num_registers),
         "there is no LayerScale": bool(config.layer_scale),
@@ -100,7 +100,7 @@ def _side(size: tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
-    """CLIP's image processor: the one that resizes the short side and crops; without a crop, ViT's."""
+    """Return the image processor's configuration: CLIP's, which resizes the short side and crops, or ViT's."""
     geometry = preprocessing.geometry
     height, width = preprocessing.image_size
     shared = {
