@@ -1,14 +1,14 @@
-"""What an attention map costs, in forward passes of the same model: DeiT-tiny at 224 pixels, random weights.
+"""Measure the cost of attention maps in forward passes of the same model: DeiT-tiny at 224 pixels, random weights.
 
     uv run python benchmarks/attention_cost.py
 
-A plain forward pass of 8 images in inference mode is the unit; methods and forward passes take turns, and medians are
-compared. Then the memory that one batch needs at its peak, beyond weights and input, for the last layer, the last four and
-all, and how much comes with each of the others: it must not be more than a layer's attention probabilities take. Methods
-with gradients also need, once, what a block of which all tokens are read keeps while it is computed again; of the last block
-they read few. Last, a folder of 500 images is explained from end to end by the command itself, and so are 50: the process
-must need as much memory for both. Memory is what Linux counts for a whole process, which is told to give back at once what
-it frees.
+The unit is a plain forward pass of 8 images in inference mode; methods and forward passes alternate, and their
+medians are compared. Then the peak memory of one batch is measured, without weights and input, for the last layer,
+the last four layers and all layers. Each further layer must not add more memory than its attention probabilities
+take. Methods with gradients also need, once, the memory of a block that is computed again with all its tokens; of the
+last block they read only a few tokens. Last, the command itself explains folders of 50 and of 500 images: the process
+must need the same memory for both. Memory is what Linux counts for a whole process, which is set to return freed
+memory to the system at once.
 """
 
 import argparse
@@ -35,13 +35,13 @@ BATCH = 8
 MEMORY = ("classic", "rollout", "relevance", "grad-rollout", "legrad")
 """Methods that use attention of all layers."""
 SOME = 4
-"""Layers from which on nothing is needed once only."""
+"""The number of layers from which each further layer costs the same memory."""
 GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""For the C library's allocator, so that memory at its peak is memory in use."""
+"""Settings of the C library's allocator, so that the memory peak is the peak of the memory in use."""
 
 
 def deit_tiny() -> VisionTransformer:
-    """As published, but for its weights."""
+    """Build DeiT-tiny as published, but with random weights."""
     torch.manual_seed(0)
     config = ModelConfig(
         image_size=(224, 224), patch_size=(16, 16), num_classes=1000, width=192, depth=12, num_heads=3, mlp_width=768
@@ -52,7 +52,7 @@ def deit_tiny() -> VisionTransformer:
 def calls(
     model: VisionTransformer, images: torch.Tensor, layers: tuple[int, ...] = ()
 ) -> dict[str, Callable[[], object]]:
-    """What is measured; of the layers given, or of those that a method is made for."""
+    """Return the functions to measure, for the given layers or for the default layers of each method."""
 
     def forward() -> object:
         with torch.inference_mode():
@@ -65,7 +65,7 @@ def calls(
 
 
 def compare(rounds: int) -> None:
-    """Print the cost of every method."""
+    """Measure the cost of every method, and print it in forward passes."""
     work = calls(deit_tiny(), torch.randn(BATCH, 3, 224, 224))
     times: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
@@ -81,25 +81,25 @@ def compare(rounds: int) -> None:
 
 
 def megabytes(field: str) -> float:
-    """Memory of this process as Linux counts it: VmRSS now, VmHWM at its peak."""
+    """Read the memory of this process as Linux counts it: VmRSS is the current memory, VmHWM the peak."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 
 def measure_memory(name: str, layers: int) -> None:
-    """In a process of its own: how far a call's peak lies above the memory that weights and input take."""
+    """Print how much more memory a call needs at its peak than weights and input take; runs in its own process."""
     torch.set_num_threads(1)
     model, images = deit_tiny(), torch.randn(BATCH, 3, 224, 224)
     work = calls(model, images, tuple(range(model.config.depth))[-layers:])
     work["forward"]()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = megabytes("VmRSS")
     work[name]()
     print(megabytes("VmHWM") - before)
 
 
 def compare_memory() -> None:
-    """Print what every method needs for one layer and for all, and what each layer adds."""
+    """Print the memory that every method needs for one layer, for some and for all, and what each layer adds."""
     config = deit_tiny().config
     tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
     print(f"attention probabilities of a layer take {BATCH * config.num_heads * tokens**2 * 4 / 2**20:.1f} MB")
@@ -114,12 +114,12 @@ def compare_memory() -> None:
         one, some, every = (peak(name, layers) for layers in (1, SOME, config.depth))
         print(
             f"{name:13} {one:4.0f} MB for the last layer, {some:4.0f} MB for {SOME}, {every:4.0f} MB for {config.depth}:"
-            f" {(every - some) / (config.depth - SOME):.1f} MB more with each of those"
+            f" {(every - some) / (config.depth - SOME):.1f} MB per further layer"
         )
 
 
 def measure_folder() -> None:
-    """The peak of the whole command for 50 and for 500 images."""
+    """Print the time and the memory peak of the whole command for 50 and for 500 images."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         random = np.random.default_rng(0)
@@ -144,11 +144,11 @@ def measure_folder() -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the cost in time and memory, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", metavar="METHOD", help="measure one call in this process")
-    parser.add_argument("--layers", type=int, default=1, help="of that call, the last ones")
+    parser.add_argument("--layers", type=int, default=1, help="number of layers of that call, counted from the last")
     arguments = parser.parse_args()
     if arguments.memory:
         measure_memory(arguments.memory, arguments.layers)

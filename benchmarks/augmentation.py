@@ -1,10 +1,10 @@
-"""Augmentation: ours, a batch at a time, against torchvision's v2 transforms of single images in 2 DataLoader workers.
+"""Compare our augmentation of batches with torchvision's v2 transforms of single images in 2 DataLoader workers.
 
     uv run python benchmarks/augmentation.py
 
-Both start from the same uint8 images in memory, nothing is decoded, and end with a normalised float batch, shuffled.
-The workers are started beforehand and idle while ours runs. Rounds alternate, so that whatever else the machine does
-hits both alike; the ratio of the medians is printed (above 1: ours is faster).
+Both start from the same uint8 images in memory, without decoding, and return shuffled, normalised float batches. The
+workers are started in advance, and are idle while ours runs. Rounds alternate, so that other work on the machine
+affects both in the same way. The ratio of the medians is printed (above 1: ours is faster).
 """
 
 import argparse
@@ -28,7 +28,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """The same augmentation in both manners."""
+    """One augmentation, configured for both implementations."""
 
     name: str
     stored: tuple[int, int]
@@ -89,7 +89,7 @@ CASES = (
 
 
 class SingleImages(Dataset[Tensor]):
-    """Images changed one by one."""
+    """A data set that transforms its images one by one."""
 
     def __init__(self, images: Tensor, changes: Sequence[nn.Module]) -> None:
         self.images = images
@@ -104,7 +104,7 @@ class SingleImages(Dataset[Tensor]):
 
 
 def our_transform(case: Case) -> TrainTransform:
-    """As in training."""
+    """Build our transform as training does."""
     size = (case.size, case.size)
     geometry = Geometry(size=case.stored, channels=3)
     preprocessing = Preprocessing(geometry=geometry, image_size=size, mean=MEAN, std=STD)
@@ -112,14 +112,14 @@ def our_transform(case: Case) -> TrainTransform:
 
 
 def our_epoch(transform: TrainTransform, images: Tensor, batch: int, seed: int) -> Iterator[Tensor]:
-    """Shuffled batches."""
+    """Yield shuffled and augmented batches."""
     generator = torch.Generator().manual_seed(seed)
     for members in torch.randperm(len(images), generator=generator).split(batch):
         yield transform(images.index_select(0, members), generator)
 
 
 def compare(case: Case, *, rounds: int, batches: int) -> tuple[float, float]:
-    """Median seconds per batch: ours, theirs."""
+    """Measure the median seconds per batch: ours, theirs."""
     images = torch.randint(256, (case.batch * batches, 3, *case.stored), dtype=torch.uint8)
     transform = our_transform(case)
     theirs = DataLoader(
@@ -141,7 +141,7 @@ def compare(case: Case, *, rounds: int, batches: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all cases, and print the times and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, default=8, help="per round")

@@ -1,12 +1,13 @@
-"""What a checkpoint after every epoch costs, for weights of the size of ViT-B: 86 million, trained with AdamW.
+"""Measure the cost of a checkpoint after every epoch, for the weights of ViT-B: 86 million, trained with AdamW.
 
     uv run python benchmarks/checkpointing.py
 
-Each epoch leaves three files: the last weights, the state (weights and two moments) and the best weights, 1.7 GB in all.
-The training thread copies the state (1.0 GB) and goes on; another thread writes. Rounds with and without a save alternate,
-each of as many steps (batch 2, 224 pixels) as the write takes, so that what it takes from the training is in the figure.
-The cost of a save does not depend on how long an epoch is, so the share is that of an epoch of 10,000 images at the speed
-just measured: extrapolated, for such an epoch takes hours on a CPU. The length of an epoch of which it is 2 % is printed too.
+Each epoch writes three files: the last weights, the training state (weights and two moments) and the best weights,
+1.7 GB in all. The training thread copies the state (1.0 GB) and continues; another thread writes. Rounds with and
+without a save alternate. Each has as many steps (batch 2, 224 pixels) as the write takes, so that the figure includes
+the time that writing takes from training. The cost of a save does not depend on the length of an epoch. Its share is
+given for an epoch of 10,000 images at the measured speed; this is extrapolated, because such an epoch takes hours on
+a CPU. The length of the epoch for which the cost is 2 % is printed too.
 """
 
 import argparse
@@ -42,7 +43,7 @@ FACTS = Facts(
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure steps with and without a save, and print the cost of a save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4)
@@ -101,7 +102,7 @@ def main() -> None:
 
 
 def better_than_before(epoch: int) -> EpochRecord:
-    """The record of an epoch that is the best so far, so that its weights are written too."""
+    """Make the record of an epoch that is the best so far, so that its weights are written too."""
     return EpochRecord(
         epoch=epoch,
         learning_rate=0.0,

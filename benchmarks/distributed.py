@@ -1,11 +1,12 @@
-"""What it costs that two processes train one model: their images per second over those of one process with their threads.
+"""Measure the cost of training one model in two processes, compared with one process that has all their threads.
 
     uv run python benchmarks/distributed.py
 
-The 119k CIFAR model, batch 128, fp32, AdamW with clipped gradients, on random images that are cropped and flipped. Two gloo
-processes with half of the threads each take shares of the batches that one process with all threads takes whole. Epochs of
-both alternate, each after the other is done, in processes that stay; the ratio of the median epochs is printed, and that of
-the processor's seconds that they took, which other programs on the same cores disturb less, but which leave waiting out.
+The 119k CIFAR model, batch 128, fp32, AdamW with clipped gradients, on random images that are cropped and flipped.
+Two gloo processes with half of the threads each split the batches that one process with all threads takes whole.
+Their epochs alternate, never at the same time, in processes that stay alive. Two ratios are printed: the ratio of the
+median times, and the ratio of the CPU times. Other programs on the same cores affect CPU times less, but CPU times do
+not include waiting.
 """
 
 import argparse
@@ -42,7 +43,7 @@ PREPROCESSING = Preprocessing(
 
 
 def build_trainer(processes: Processes, batch: int, steps: int) -> Trainer:
-    """The same for one process and for two."""
+    """Build the trainer of one process; it is the same for one and for two processes."""
     torch.manual_seed(0)
     config = model_config(ModelChoice(name="vit-nano-patch4"), image_size=(32, 32), in_channels=3, num_classes=10)
     batches = Batches(
@@ -69,7 +70,7 @@ def build_trainer(processes: Processes, batch: int, steps: int) -> Trainer:
 
 
 def work(environment: dict[str, str], threads: int, batch: int, steps: int, orders: Connection) -> None:
-    """Take the steps of an epoch whenever that is ordered, and answer with the seconds."""
+    """Train for an epoch on each order, and answer with the seconds it took."""
     os.environ.update(environment)
     torch.set_num_threads(threads)
     with joined() as processes:
@@ -77,12 +78,12 @@ def work(environment: dict[str, str], threads: int, batch: int, steps: int, orde
         while orders.recv():
             started = time.perf_counter(), time.process_time()
             for _ in time_steps(trainer):
-                bool(trainer.stop)  # as in training, they agree after every step
+                bool(trainer.stop)  # as in training, the processes agree after every step
             orders.send((time.perf_counter() - started[0], time.process_time() - started[1]))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure one and two processes, and print the speeds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch", type=int, default=128)
@@ -128,7 +129,7 @@ def main() -> None:
         print(f"{name:14} {options.batch * options.steps / median:,.0f} images/s")
     print(f"ratio {medians['one process'] / medians['two processes']:.3f}")
     alone, together_seconds = (statistics.median(times) for times in work_seconds.values())
-    print(f"ratio by seconds of processor {alone / together_seconds:.3f}")
+    print(f"ratio of CPU times {alone / together_seconds:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Photos from JPEG files: one pass into the cache, and batches from it, against torchvision's usual pipeline.
+"""Compare reading JPEG photos, once into the cache and then in batches from it, with torchvision's usual pipeline.
 
     uv run python benchmarks/first_pass.py
 
-torchvision's is ImageFolder, RandomResizedCrop(384), ToTensor, Normalize, again in every epoch. Ours decodes every photo
-once (with simplejpeg if it is installed, an extra), for a model of 384 pixels, and writes a file of bytes that later epochs take their batches from (before
-augmentation, which benchmarks/augmentation.py measures). Both on one core; printed are the medians of alternating
-passes, in images/s, and their ratios (above 1: ours is faster).
+torchvision's pipeline is ImageFolder, RandomResizedCrop(384), ToTensor and Normalize, again in every epoch. Ours
+decodes every photo once (with simplejpeg, an extra, if it is installed), for a model of 384 pixels, and writes a file
+of bytes. Later epochs take their batches from this file (before augmentation, which benchmarks/augmentation.py
+measures). Both run on one core. The medians of alternating passes are printed in images/s, and their ratios (above 1:
+ours is faster).
 """
 
 import argparse
@@ -29,7 +30,7 @@ DIFFERENT = 12
 
 
 def draw_photo(random: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Noise on every scale, as strong on each as in photos; about 1.9 bits a pixel at quality 90."""
+    """Draw noise at several scales, each as strong as in photos; about 1.9 bits per pixel at quality 90."""
     width, height = size
     pixels = np.zeros((height, width, 3), dtype=np.float32)
     for scale in (1, 2, 4, 16, 64, 256):
@@ -41,7 +42,7 @@ def draw_photo(random: np.random.Generator, size: tuple[int, int]) -> Image.Imag
 
 
 def draw(folder: Path, size: tuple[int, int], count: int) -> None:
-    """Photos of two kinds; at most a dozen are different ones, for drawing takes longer than decoding."""
+    """Draw photos of two classes; at most 12 are different, because drawing takes longer than decoding."""
     random = np.random.default_rng(0)
     for kind in "ab":
         (folder / "train" / kind).mkdir(parents=True)
@@ -54,14 +55,14 @@ def draw(folder: Path, size: tuple[int, int], count: int) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of one call."""
+    """Measure the seconds of one call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def compare(size: tuple[int, int], count: int, rounds: int) -> None:
-    """Measure one size of photos, and print."""
+    """Measure photos of one size, and print the speeds and ratios."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder / "photos", size, count)
@@ -93,7 +94,7 @@ def compare(size: tuple[int, int], count: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure small and large photos, and print the speeds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()

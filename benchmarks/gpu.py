@@ -1,26 +1,30 @@
-"""Everything that is asked of a GPU, in one command of at most six minutes, for the minutes in which one can be had.
+"""Run all tests and measurements that need a GPU, in one command of at most six minutes.
 
     python benchmarks/gpu.py --data PATH/TO/cifar10 --output gpu.json
     python benchmarks/gpu.py --parts 32-pixels-steps cifar-best --minutes 4 --data PATH/TO/cifar10 --output gpu.json
     uv run python benchmarks/gpu.py --device cpu --quick --data PATH/TO/cifar10       (a rehearsal)
 
-Nothing has to be installed but the libraries: no part needs the network or ``vit`` itself to be on the path. The data are
-CIFAR-10 as a folder of train/CLASS/*.jpg and test/CLASS/*.jpg, or an archive of it; without them their parts are left out.
+Only the libraries have to be installed: no part needs the network, or ``vit`` on the path. The data are CIFAR-10, as
+a folder of train/CLASS/*.jpg and test/CLASS/*.jpg, or an archive of such a folder. Without the data, the parts that
+need them are left out.
 
-The parts, by what they are worth; each is a process of its own, and is ended after its time or that of all:
+The parts, the most important first; each is a separate process, and is stopped after its own time or the time of all
+parts:
 
 facts: device, driver, versions, and the measured peak of a large matrix product.
 tests: tests/gpu.
-32-pixels: images/s of the 119k model, augmentation included, beside timm's loop and loader; at least 5 times is the goal.
-photos: images/s of ViT-S and ViT-B at 224 pixels and of ViT-B at 384 beside timm's loop, steps alone, both compiled; at
-    least 1.3 times at 224 is the goal, and 30 to 40 % of the peak.
-cifar-75.5: the seconds in which CIFAR-10 is learnt to 75.5 %, and the test accuracy.
-32-pixels-steps: images/s of the 119k model, steps alone, both compiled.
+32-pixels: images/s of the 119k model with augmentation, compared with timm's loop and loader; the goal is at least 5
+    times.
+photos: images/s of ViT-S and ViT-B at 224 pixels and of ViT-B at 384, compared with timm's loop, steps only, both
+    compiled; the goal is at least 1.3 times at 224, and 30 to 40 % of the peak.
+cifar-75.5: the seconds until 75.5 % validation accuracy on CIFAR-10, and the test accuracy.
+32-pixels-steps: images/s of the 119k model, steps only, both compiled.
 cifar-best: the best accuracy on CIFAR-10 in the rest of the time.
 
-Compiling takes most of the time, so six minutes may not reach the last parts: the second command above runs them, and keeps
-what the file has of the others. After every part all results are written to one JSON file, and so are those of a part that
-was ended. A part whose library is missing fails alone. The table at the end says why.
+Compiling takes most of the time, so six minutes may not be enough for the last parts: the second command above runs
+only these, and keeps the other results in the file. After every part, all results are written to one JSON file, also
+those of a part that was stopped. If the library of a part is missing, only this part fails. The table at the end
+gives the reasons.
 """
 
 import argparse
@@ -40,28 +44,28 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _GRACE = 5.0
-"""Seconds in which a part may end by itself before it is killed."""
+"""Seconds that a part has to end by itself before it is killed."""
 _OUTPUT = 6000
-"""Characters of a part's output that are kept, from its end."""
+"""The number of characters that are kept from the end of a part's output."""
 _FEW_STEPS = ("--steps", "1", "--rounds", "1", "--depth", "2", "--workers", "1", "--images", "4")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A script beside this one, which writes what it finds to the file that ``--json`` names."""
+    """A script in this folder that writes its results to the file given as ``--json``."""
 
     script: str
     words: tuple[str, ...] = ()
     full: tuple[str, ...] = ()
-    """Extra arguments, but not in a rehearsal."""
+    """Extra arguments, except in a rehearsal."""
     quick: tuple[str, ...] = ()
     """Extra arguments in a rehearsal."""
     limit: float
-    """Seconds; those of all parts come first."""
+    """The time limit in seconds; the part stops earlier if the time of all parts is over."""
     on_cifar: bool = False
-    """It is given the data, and a folder that such parts share."""
+    """Whether the part needs CIFAR-10; it then gets the data, and a folder shared by all such parts."""
     takes_rest: bool = False
-    """It is told when to be done."""
+    """Whether the part uses its whole time limit; it then gets the end of its time."""
 
 
 def _speed(*words: str, limit: float, compiles: str, few: str) -> Part:
@@ -93,14 +97,14 @@ def words_of(part: Part, options: argparse.Namespace, *, work: Path, found: Path
 
 
 def run(words: Sequence[str], *, work: Path, limit: float) -> tuple[int | None, str]:
-    """Run a command in a group of its own.
+    """Run a command in its own process group, for at most ``limit`` seconds.
 
     Returns:
-        The exit code, None where it was ended after so many seconds; the end of its output.
+        The exit code, None if the command was stopped at the limit; the end of its output.
     """
     places = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"PYTHONPATH": places, "PYTHONUNBUFFERED": "1", "VIT_DATA_DIR": str(work / "data")}
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}  # as vit itself waits
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}  # as vit sets it
     log = work / "output.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -114,18 +118,18 @@ def run(words: Sequence[str], *, work: Path, limit: float) -> tuple[int | None, 
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE)
         finally:
-            with suppress(ProcessLookupError):  # what it has started, and itself
+            with suppress(ProcessLookupError):  # the command and its child processes
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return code, log.read_text(encoding="utf-8", errors="replace")[-_OUTPUT:]
 
 
 def outcome(part: Part, options: argparse.Namespace, *, work: Path, limit: float) -> dict[str, Any]:
-    """Run a part, and say what came of it."""
+    """Run a part, and return its status, figures and output."""
     if part.on_cifar and not options.data:
         return {"status": "left out", "why": "no data: --data PATH/TO/cifar10"}
     if limit <= 0:
-        return {"status": "left out", "why": "no time is left: --parts runs it alone"}
+        return {"status": "left out", "why": "no time is left: --parts runs only this part"}
     found, began = work / "found.json", time.time()
     found.unlink(missing_ok=True)
     code, output = run(words_of(part, options, work=work, found=found, limit=limit), work=work, limit=limit)
@@ -138,7 +142,7 @@ def outcome(part: Part, options: argparse.Namespace, *, work: Path, limit: float
 
 
 def run_parts(options: argparse.Namespace, write: Callable[[Path, Any], None]) -> dict[str, Any]:
-    """Run the parts that are asked for, and write the file again after each."""
+    """Run the requested parts, and write the file again after each part."""
     output: Path = options.output
     known = json.loads(output.read_text(encoding="utf-8"))["parts"] if options.parts and output.exists() else {}
     until = time.monotonic() + 60 * options.minutes
@@ -164,19 +168,19 @@ def show(parts: dict[str, Any]) -> None:
 
 
 def stop(number: int, _frame: FrameType | None) -> None:
-    """End as an exception does, so that the part under way is ended too."""
+    """Raise an exception, so that the running part is stopped too."""
     raise SystemExit(128 + number)
 
 
 def main() -> int:
-    """Run the parts; the exit code is 0 where all of them are done."""
+    """Run the parts; the exit code is 0 if all of them are done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, default=None, help="CIFAR-10: a folder with train/ and test/, or an archive"
     )
     parser.add_argument("--output", type=Path, default=Path("gpu.json"), help="the file of all results")
-    parser.add_argument("--minutes", type=float, default=6.0, help="for all parts together")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=None, help="these alone, beside what the file has")
+    parser.add_argument("--minutes", type=float, default=6.0, help="the time for all parts together")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=None, help="run only these; keep other results")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="a rehearsal: few steps of small models, few images")
     options = parser.parse_args()

@@ -1,9 +1,10 @@
-"""CIFAR-10 with ``vit train``: the seconds to 75.5 %, or the best accuracy in a given time; part of benchmarks/gpu.py.
+"""Train CIFAR-10 with ``vit``: the seconds to 75.5 %, or the best accuracy in a given time; part of benchmarks/gpu.py.
 
-The first trains the 116k model of the recipe ``small-images`` for its ten epochs. The second trains a model of 1.2 million
-parameters, with RandAugment and label smoothing, for as many epochs as two of them say that there is time for. Validation
-images choose the epoch, and the test images are seen once, at the end. Everything is done by the functions behind ``vit train``
-and ``vit eval``; the clock starts when training does, with decoded images.
+The first measurement trains the 116k model of the recipe ``small-images`` for its ten epochs. The second trains a
+model of 1.2 million parameters, with RandAugment and label smoothing; it times two epochs, and then trains for as
+many epochs as the time allows. The validation images choose the epoch, and the test images are used once, at the end.
+Everything is done by the functions behind ``vit train`` and ``vit eval``. The clock starts when training starts, with
+decoded images.
 """
 
 import argparse
@@ -26,11 +27,11 @@ LARGE: dict[str, Any] = {
     "optim": {"batch_size": 256, "lr": 0.015, "adamw_lr": 0.004, "label_smoothing": 0.1},
 }
 TO_SPARE = 15.0
-"""Seconds for the test images, and for epochs that take longer than the first ones."""
+"""Seconds reserved for the test images, and for epochs that are slower than the first ones."""
 
 
 class Listener:
-    """Notes when epochs end, and writes that down after each."""
+    """A listener that notes when each epoch ends, and writes the figures to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +40,7 @@ class Listener:
         self.started = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Take in an event of training."""
+        """Handle an event of training."""
         if isinstance(event, Note | Warned):
             print(event.text, flush=True)
         elif isinstance(event, TrainingStarted):
@@ -51,19 +52,19 @@ class Listener:
             self.write()
 
     def write(self, *says: str, **figures: Any) -> None:
-        """Add figures, and keep everything."""
+        """Add figures, and write all of them to the file."""
         self.figures |= figures
         self.figures["says"] += says
         write_json(self.path, {**self.figures, "epochs": self.epochs})
 
 
 def unpacked(data: Path, folder: Path, *, per_class: int) -> Path:
-    """Unpack an archive, or copy from a folder, at most so many images of each class and split; 0: all."""
+    """Unpack an archive, or copy a folder, with at most ``per_class`` images of each class and split; 0: all."""
     if data.is_dir() and not per_class:
         return data
     if folder.is_dir():
         return folder
-    half = folder.with_suffix(".part")  # which a part that was ended may have left
+    half = folder.with_suffix(".part")  # may be left over from a part that was stopped
     shutil.rmtree(half, ignore_errors=True)
     counts: Counter[str] = Counter()
 
@@ -86,7 +87,7 @@ def unpacked(data: Path, folder: Path, *, per_class: int) -> Path:
 def train(
     folder: Path, options: argparse.Namespace, listener: Listener, *layers: dict[str, Any], epochs: int
 ) -> TrainResult:
-    """Train with the recipe ``small-images``, and settings above it."""
+    """Train with the recipe ``small-images``, changed by the given settings."""
     run = {"recipe": "small-images", "device": options.device, "output_dir": str(options.work / "experiments")}
     base: dict[str, dict[str, Any]] = {"data": {"name": str(folder)}, "optim": {"epochs": epochs}, "run": run}
     result = vitcli.train(base, *layers, emit=listener)
@@ -95,7 +96,7 @@ def train(
 
 
 def judge(result: TrainResult, options: argparse.Namespace, listener: Listener) -> float:
-    """Return the accuracy on the test images, and write it down with the training that led to it."""
+    """Return the accuracy on the test images, and write it to the file with the facts of the training."""
     judged = vitcli.evaluate(model=str(result.path), device=options.device)
     listener.write(
         model=result.model,
@@ -107,7 +108,7 @@ def judge(result: TrainResult, options: argparse.Namespace, listener: Listener) 
 
 
 def reach_goal(folder: Path, options: argparse.Namespace, listener: Listener) -> None:
-    """Measure how long it takes to a validation accuracy of 75.5 %."""
+    """Measure the time until a validation accuracy of 75.5 % is reached."""
     accuracy = judge(train(folder, options, listener, epochs=1 if options.quick else 10), options, listener)
     reached = [epoch["seconds"] for epoch in listener.epochs if epoch["val_accuracy"] >= GOAL]
     when = f"after {reached[0]:.1f} s" if reached else "not reached"
@@ -118,13 +119,13 @@ def reach_goal(folder: Path, options: argparse.Namespace, listener: Listener) ->
 
 
 def use_time(folder: Path, options: argparse.Namespace, listener: Listener) -> None:
-    """Train for as many epochs as there is time for."""
+    """Train for as many epochs as the time allows."""
     train(folder, options, listener, LARGE, epochs=2)
     first, second = (epoch["seconds"] for epoch in listener.epochs)
     left = options.until - TO_SPARE - time.time()
     epochs = int(left / (second - first))
     if epochs < 3:
-        raise SystemExit(f"{left:.0f} s are not enough: an epoch takes {second - first:.1f} s; give --minutes more")
+        raise SystemExit(f"{left:.0f} s are not enough: an epoch takes {second - first:.1f} s; increase --minutes")
     result = train(folder, options, listener, LARGE, epochs=3 if options.quick else epochs)
     accuracy = judge(result, options, listener)
     figures = listener.figures
@@ -133,11 +134,11 @@ def use_time(folder: Path, options: argparse.Namespace, listener: Listener) -> N
 
 
 def main() -> None:
-    """Train, and write the figures down."""
+    """Train, and write the figures to the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a folder with train/ and test/, or an archive of one")
     parser.add_argument(
-        "--until", type=float, default=0, help="when to be done, in seconds since 1970; 0: 75.5 % is the goal"
+        "--until", type=float, default=0, help="the end of the time, in seconds since 1970; 0: 75.5 % is the goal"
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="20 images of each class, and few epochs")

@@ -1,4 +1,4 @@
-"""The machine, its versions, and the measured peak of its GPU: part of benchmarks/gpu.py."""
+"""Describe the machine and its software, and measure the peak of its GPU; part of benchmarks/gpu.py."""
 
 import argparse
 import platform
@@ -20,7 +20,7 @@ ASKED = "driver_version,power.limit,clocks.max.sm,temperature.gpu"
 
 
 def versions() -> dict[str, str]:
-    """List the versions of the libraries."""
+    """Return the versions of Python and of the libraries."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda), "nccl": ""}
     if torch.cuda.is_available():
         found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 
 def driver() -> dict[str, str]:
-    """Ask nvidia-smi about the first GPU; the answer is empty where there is none."""
+    """Ask nvidia-smi about the first GPU; the answer is empty if there is no GPU."""
     if not shutil.which("nvidia-smi"):
         return {}
     words = ["nvidia-smi", f"--query-gpu={ASKED}", "--format=csv,noheader"]
@@ -42,7 +42,7 @@ def driver() -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure the peak, and write everything down."""
+    """Measure the peak, and write all facts to the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path, required=True)

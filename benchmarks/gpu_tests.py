@@ -1,7 +1,8 @@
-"""The tests that need a GPU, with the outcome of each written down as soon as it is known: part of benchmarks/gpu.py.
+"""Run the tests that need a GPU, and write each outcome to a file at once; part of benchmarks/gpu.py.
 
-They run in this process, one after the other, without pytest's plugins, whichever are installed. Warnings of libraries are
-printed, and are not errors as elsewhere: a GPU is had for minutes, and a new warning should not cost a test.
+The tests run in this process, one after the other, without any installed plugins of pytest. Warnings of libraries are
+printed, but are not errors as in other test runs: a GPU is available for minutes only, and a new warning should not
+fail a test.
 """
 
 import argparse
@@ -22,7 +23,7 @@ WORDS = ("tests/gpu", "-o", "addopts=", "--import-mode=importlib", "--strict-mar
 
 
 class Recorder:
-    """A plugin of pytest that keeps the outcomes in a file."""
+    """A plugin of pytest that writes the outcomes to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,12 +31,12 @@ class Recorder:
         self.started = time.perf_counter()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep what could not be collected."""
+        """Record tests that could not be collected."""
         if report.failed:
             self._keep(report.nodeid, "failed", 0.0, report.longreprtext)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the outcome of a test, and that of its fixtures where they fail or skip it."""
+        """Record the outcome of a test, and of its fixtures if they fail or skip it."""
         if report.when == "call" or not report.passed:
             why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
             self._keep(report.nodeid, report.outcome, report.duration, why)
@@ -58,7 +59,7 @@ def main() -> int:
     os.environ["VIT_TEST_DEVICE"] = str(choose_device(options.device))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
-    torch.set_num_threads(1)  # as tests/conftest.py asks for, if torch has not been imported
+    torch.set_num_threads(1)  # the setting in tests/conftest.py comes too late: torch is imported
     return pytest.main([*WORDS, "-W", "default", "--durations=10", "--tb=short"], plugins=[Recorder(options.json)])
 
 

@@ -1,11 +1,11 @@
-"""What gradient checkpointing saves, and what it costs: a training step of ViT-tiny at 224 pixels.
+"""Measure the savings and the cost of gradient checkpointing: a training step of ViT-tiny at 224 pixels.
 
     uv run python benchmarks/memory.py
 
-Two figures of memory: the bytes that the backward pass of one batch holds on to (counted tensor by tensor, weights and
-images left out), and the peak of a process that does nothing but take steps, without what it had before the first one.
-Steps with and without recomputing alternate in one process, so that whatever else the machine does hits both alike; the
-ratio of the medians is printed.
+There are two figures of memory: the bytes that are kept for the backward pass of one batch (counted tensor by tensor,
+without weights and images), and the peak of a process that only takes steps, minus its memory before the first step.
+Steps with and without recomputation alternate in one process, so that other work on the machine affects both in the
+same way. The ratio of the medians is printed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SIZE = (224, 224)
 
 
 def build(name: str, *, recomputes: bool) -> VisionTransformer:
-    """A model in training mode."""
+    """Build a model in training mode."""
     torch.manual_seed(0)
     config = model_config(ModelChoice(name=name), image_size=SIZE, in_channels=3, num_classes=1000)
     model = VisionTransformer(config)
@@ -38,13 +38,13 @@ def build(name: str, *, recomputes: bool) -> VisionTransformer:
 
 
 def step(model: VisionTransformer, images: Tensor) -> None:
-    """Forward and backward pass."""
+    """Run a forward and a backward pass."""
     model.zero_grad()
     F.cross_entropy(model(images), torch.arange(len(images))).backward()
 
 
 def bytes_kept(model: VisionTransformer, images: Tensor) -> int:
-    """That the backward pass holds on to."""
+    """Count the bytes that are kept for the backward pass."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), images)}
     kept: dict[int, Tensor] = {}  # tensors, so that none is freed while others are counted
 
@@ -60,23 +60,23 @@ def bytes_kept(model: VisionTransformer, images: Tensor) -> int:
 
 
 def peak_of_steps(name: str, batch: int, *, recomputes: bool) -> int:
-    """Bytes by which the peak of a process of its own grows while it takes two steps."""
+    """Measure how many bytes the memory peak of a new process grows by while it takes two steps."""
     words = [sys.executable, __file__, "--model", name, "--batch", str(batch), "--peak", str(int(recomputes))]
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is given back
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # freed memory is returned to the system
     return int(subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
 def print_own_peak(name: str, batch: int, *, recomputes: bool) -> None:
-    """In the process of its own; Linux only."""
+    """Take two steps, and print by how many bytes this process's memory peak grew; Linux only."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def kibibytes(name: str) -> int:
         return int(next(line for line in status.read_text().splitlines() if line.startswith(name)).split()[1])
 
     model = build(name, recomputes=recomputes)
-    step(model, torch.randn(1, 3, *SIZE))  # loads libraries, makes gradients
+    step(model, torch.randn(1, 3, *SIZE))  # loads libraries, and creates gradients
     images = torch.randn(batch, 3, *SIZE)
-    reset.write_text("5")  # the peak so far is forgotten
+    reset.write_text("5")  # resets the peak
     before = kibibytes("VmRSS")
     for _ in range(2):
         step(model, images)
@@ -84,7 +84,7 @@ def print_own_peak(name: str, batch: int, *, recomputes: bool) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure memory and time with and without recomputation, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vit-tiny-patch16")
     parser.add_argument("--batch", type=int, default=16)

@@ -1,10 +1,10 @@
-"""A training step with Muon on a CPU: orthogonalised in float32, as ``vit`` does it, against bfloat16.
+"""Compare a training step with Muon on a CPU in float32, which ``vit`` uses for Newton-Schulz there, and in bfloat16.
 
     uv run python benchmarks/muon.py
 
-Forward and backward pass of a batch are timed, and Newton-Schulz iterations of all matrices of the model's blocks in
-both precisions, in turn, so that whatever else the machine does hits all alike. Printed are medians, and how many times
-as long a step would take in bfloat16 (above 1: float32 is faster).
+The forward and backward pass of a batch are timed, and the Newton-Schulz iterations of all matrices of the model's
+blocks in both precisions. They alternate, so that other work on the machine affects all in the same way. The medians
+are printed, and the ratio of a step in bfloat16 to a step in float32 (above 1: float32 is faster).
 """
 
 import argparse
@@ -25,11 +25,11 @@ from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 
 CASES = (("vit-nano-patch4", 32, 128), ("vit-micro-patch4", 32, 128), ("vit-tiny-patch16", 224, 32))
-"""Model, pixels, images of a batch."""
+"""Model, image size in pixels, images of a batch."""
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all models, and print the times and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def block_matrices(config: ModelConfig) -> list[Tensor]:
-    """Make the batches of matrices that Muon updates: (M, rows, columns) for each shape in the blocks."""
+    """Make random batches of the matrices that Muon updates: (M, rows, columns) for each shape in the blocks."""
     width, hidden = config.width, config.mlp_width
     counts: dict[tuple[int, int], int] = defaultdict(int)
     for shape in ((3 * width, width), (width, width), (hidden, width), (width, hidden)):
@@ -66,7 +66,7 @@ def block_matrices(config: ModelConfig) -> list[Tensor]:
 
 
 def orthogonalise_all(matrices: list[Tensor], precision: torch.dtype) -> None:
-    """Compute what a step of Muon spends its time on."""
+    """Orthogonalise all matrices, which takes most of the time of a Muon step."""
     for batch in matrices:
         newton_schulz(batch.to(precision)).to(batch.dtype)
 

@@ -1,11 +1,11 @@
-"""Do maps point at the object that they are asked about? The shapes data set, where it is known where each object is.
+"""Measure how often maps point at the object of their class, on the shapes data set with its known objects.
 
     uv run python benchmarks/pointing.py
 
-A model is trained by the data set's own recipe. Then every method is asked about each of the two objects in 200 pictures
-that hold two (no training picture does), and about the object in 200 that hold one; a map points at an object when its
-strongest patch touches it. A method that knows of no classes gives both objects one map and can be right about one of them
-at the most; noise shows what chance would be.
+A model is trained with the recipe of the data set. Then every method explains the class of each object in 200
+pictures with two objects (training pictures have one object), and in 200 pictures with one object. A map points at an
+object if its strongest patch touches the object. A method that does not depend on the class gives one map for both
+objects, so it can be right about at most one of them; noise shows the result by chance.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from vitcli.explaining.question import Question
 from vitcli.trained.loading import LoadedModel
 
 _UNSEEN = 2
-"""A seed of neither split."""
+"""A seed that neither split uses."""
 
 
 def hits(loaded: LoadedModel, scenes: Scenes) -> dict[str, float]:
-    """For every method, the share of objects that it points at when it is asked about them."""
+    """Compute, for every method, the share of objects that its maps of the object's class point at."""
     order = [loaded.checkpoint.classes.index(name) for name in CLASSES]
     found: dict[str, list[float]] = {method: [] for method in METHODS}
     for index in range(len(scenes.images)):
@@ -45,7 +45,7 @@ def hits(loaded: LoadedModel, scenes: Scenes) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train, ask and print."""
+    """Train a model, compute the maps, and print the shares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="*", default=[42])

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Run the whole test suite as other processors, thread counts, Python versions and library versions would, and print a
-# table of what passed. One run after the other, in a clean clone; takes about as many times as long as the tests.
+# Run the whole test suite as on other processors, with other thread counts, Python versions and library versions, and print
+# a table of the results. The runs follow each other in a clean clone; each takes about as long as the tests.
 #
 #     bash benchmarks/portability.sh              # every row
 #     bash benchmarks/portability.sh avx2 lowest  # rows whose name contains one of these words
 #
-# The logs stay in $PORTABILITY_LOGS (by default a new folder below /tmp).
+# The logs are written to $PORTABILITY_LOGS (by default a new folder below /tmp).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 logs=${PORTABILITY_LOGS:-$(mktemp -d)}
@@ -14,7 +14,7 @@ clone=$(mktemp -d)
 trap 'kill ${busy:-} 2>/dev/null; rm -rf "$clone"' EXIT
 git clone -q . "$clone"
 
-newest=${PORTABILITY_PYTHON:-3.14} # a version, which uv fetches if need be, or the path of an interpreter
+newest=${PORTABILITY_PYTHON:-3.14} # a version, which uv downloads if needed, or the path of an interpreter
 
 # name | variables | options of `uv run`
 rows="

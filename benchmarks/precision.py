@@ -1,11 +1,11 @@
-"""float32 against bfloat16, and compiled, for a small and a larger model; and what `--amp auto` makes of it.
+"""Compare float32, bfloat16 and compiled models, a small and a larger one, and show what `--amp auto` chooses.
 
     uv run python benchmarks/precision.py
     uv run python benchmarks/precision.py --compile      (takes minutes on a CPU)
 
-A training step is forward, backward and AdamW; inference is the forward pass of `vit eval`. Rounds alternate between the
-contenders, so that whatever else the machine does hits all alike; the medians are printed, and their ratio to float32.
-Whether `auto` is right is seen at a glance: it should name the faster one, unless the two are nearly the same.
+A training step is forward, backward and AdamW; inference is the forward pass of `vit eval`. Rounds alternate between
+the variants, so that other work on the machine affects all in the same way. The medians and their ratios to float32
+are printed. `auto` is right if it chooses the faster precision, or if both are nearly equally fast.
 """
 
 import argparse
@@ -30,13 +30,14 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.trained.precision import choose_precision
 
 MODELS = {"vit-nano-patch4": (32, 128), "vit-tiny-patch16": (224, 8)}
-"""The 119k CIFAR model, and DeiT-tiny's shape: image size, and images of a step on a CPU; a GPU gets 16 times as many."""
+"""The 119k CIFAR model and a model of DeiT-tiny's shape: image size, and images per step on a CPU; a GPU gets 16 times
+as many."""
 
 
 def step_of(
     model: VisionTransformer, forward: Forward, images: torch.Tensor, work: Work, precision: Precision
 ) -> Callable[[], None]:
-    """A function that takes one step, and waits for it."""
+    """Return a function that takes one step, and waits for the device."""
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
 
@@ -61,7 +62,7 @@ def step_of(
 
 
 def medians(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Seconds of a step, by contender."""
+    """Measure the median seconds of a step of each variant."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, step in steps.items():
@@ -73,7 +74,7 @@ def medians(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, floa
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all models and variants, and print the speeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--compile", action="store_true")

@@ -5,8 +5,8 @@
     uv run python benchmarks/recipes.py mnist
     uv run python benchmarks/recipes.py PATH/TO/cifar10 -- --recipe small-images --epochs 10
 
-What follows ``--`` goes to ``vit train``. Every run is a process of its own; the time is that of training and
-validation, without imports and preparation of data.
+Arguments after ``--`` go to ``vit train``. Every run is a separate process. The time is that of training and
+validation, without imports and data preparation.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 
 def vit(*words: str) -> Any:
-    """Run a subcommand and return its JSON."""
+    """Run a subcommand, and return its JSON output."""
     answer = subprocess.run(
         [sys.executable, "-m", "vitcli", *words, "--json"], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -28,7 +28,7 @@ def vit(*words: str) -> Any:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Train with every seed, and print accuracies and times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

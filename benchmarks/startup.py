@@ -1,9 +1,9 @@
-"""How long commands take that do little, and which heavy libraries they import.
+"""Measure how long short commands take, and which heavy libraries they import.
 
     uv run python benchmarks/startup.py
 
-Each command is run several times as a process of its own; printed are medians, and their ratios to the median of
-``python -c "import torch"`` in the same run, beside what they are to be at most: seconds, or such a ratio.
+Each command runs several times, each time in its own process. The medians are printed, and their ratios to the median
+of ``python -c "import torch"`` in the same run, and the limit of each command: seconds, or such a ratio.
 """
 
 import argparse
@@ -43,7 +43,7 @@ finally:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all commands, and print the times, ratios and imports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
@@ -53,9 +53,9 @@ def main() -> None:
     codes = {name: int(words in REFUSED) for name, words in ours.items()}
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     with tempfile.TemporaryDirectory() as folder:
-        run(["-m", "vitcli", "train", "digits", "--epochs", "1"], folder)  # for those that need a model
+        run(["-m", "vitcli", "train", "digits", "--epochs", "1"], folder)  # for the commands that need a model
         for _ in range(rounds):
-            for name, words in programs.items():  # in turn, so that whatever else happens hits all alike
+            for name, words in programs.items():  # in turn, so that other work on the machine affects all alike
                 started = time.perf_counter()
                 run(words, folder, code=codes.get(name, 0))
                 seconds[name].append(time.perf_counter() - started)
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def run(words: list[str], folder: str, *, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run Python in ``folder``, and let it write bytecode, as it does where ``vit`` is installed."""
+    """Run Python in ``folder``, and let it write bytecode, as it does with an installed ``vit``."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, *words]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

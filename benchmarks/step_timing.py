@@ -1,4 +1,4 @@
-"""The speed of steps, the peak of a device, and how busy a GPU is: part of benchmarks/training_throughput.py and gpu.py."""
+"""Measure the speed of steps, the peak of a device, and the use of a GPU; part of training_throughput.py and gpu.py."""
 
 import shutil
 import statistics
@@ -18,14 +18,14 @@ Span = tuple[float, float]
 
 
 class TimedBatches:
-    """The batches of an epoch, and from when to when the device took those steps that count.
+    """The batches of an epoch, which also record the time that the device takes for the measured steps.
 
     Args:
-        epoch: from the epoch's number to its batches.
-        batch_size: images of each.
-        warm_up: how many steps come before those that count.
-        steps: how many count.
-        device: where they are taken.
+        epoch: a function from the number of an epoch to its batches.
+        batch_size: the number of images in a batch.
+        warm_up: the number of steps before the measured steps.
+        steps: the number of measured steps.
+        device: the device that takes the steps.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TimedBatches:
         self.batch_size = batch_size
         self.steps = steps
         self.spans: list[Span] = []
-        """Of all epochs but the first, which warms up as a whole."""
+        """The start and end of the measured steps, for all epochs except the first, which only warms up."""
         self._epoch = epoch
         self._warm_up = warm_up
         self._device = device
@@ -48,19 +48,19 @@ class TimedBatches:
 
     @property
     def num_images(self) -> int:
-        """Of an epoch."""
+        """The number of images in an epoch."""
         return self.batch_size * len(self)
 
     @property
     def images_per_second(self) -> float:
-        """The median of the epochs."""
+        """The median speed of the epochs."""
         return self.batch_size * self.steps / statistics.median(ended - began for began, ended in self.spans)
 
     def __len__(self) -> int:
         return self._warm_up + self.steps
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches; a step is taken between one and the next."""
+        """Yield the batches of an epoch; the caller takes a step between two batches."""
         assert not start
         began, taken = 0.0, 0
         for batch in self._epoch(number):
@@ -74,14 +74,14 @@ class TimedBatches:
         self._is_first = False
 
     def _now(self) -> float:
-        """When the device has done all that it was given."""
+        """Wait until the device has finished all its work, and return the time."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
 
 def matmul_peak(device: torch.device) -> float:
-    """Measure the most floating-point operations per second: of a large matrix product, in bfloat16 where there is such."""
+    """Measure the peak operations per second with a large matrix product, in bfloat16 if the device computes in it."""
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
     left, right = torch.randn(2, size, size, device=device, dtype=dtype).unbind()
@@ -97,7 +97,7 @@ def matmul_peak(device: torch.device) -> float:
 
 
 class Utilisation:
-    """The share of time in which a GPU computes, sampled in a thread; nothing without a GPU or nvidia-smi."""
+    """The share of time in which a GPU computes, sampled in a thread; without a GPU or nvidia-smi, it is unknown."""
 
     def __init__(self, device: torch.device) -> None:
         self._samples: list[tuple[float, int]] = []
@@ -119,7 +119,7 @@ class Utilisation:
             self._thread.join()
 
     def during(self, spans: Sequence[Span]) -> str:
-        """The mean of the samples within spans of time, in words."""
+        """Describe the mean of the samples within spans of time."""
         shares = [share for when, share in self._samples if any(began < when < ended for began, ended in spans)]
         return f"GPU busy {statistics.mean(shares):.0f} % of the time" if shares else "utilisation not known"
 

@@ -1,4 +1,4 @@
-"""The same models in both libraries, and what they cost: part of benchmarks/training_throughput.py."""
+"""The models to compare, in both libraries, and their cost; part of benchmarks/training_throughput.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ CLASSES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """The same model in both libraries."""
+    """A model in both libraries, with its images, batch sizes and goal."""
 
     title: str
     ours: str
     theirs: str
     changes: Mapping[str, Any]
-    """What makes timm's as large as ours."""
+    """The arguments that give timm's model the shape of ours."""
     size: int
     file_size: tuple[int, int]
-    """Width and height of the files' images."""
+    """Width and height of the image files."""
     num_images: int
-    """Of the data set that it is usually trained on."""
+    """The size of the data set that the model is usually trained on."""
     on_gpu: tuple[int, int]
-    """Images in a batch, and steps that are timed."""
+    """The images in a batch, and the number of timed steps."""
     on_cpu: tuple[int, int]
     wanted: float
-    """Times as fast as timm's; 0: there is no goal."""
+    """The goal for the speed, as a multiple of timm's; 0: there is no goal."""
 
 
 PHOTOS: dict[str, Any] = {
@@ -109,5 +109,5 @@ def count_flops(model: VisionTransformer) -> int:
 
 
 def count_weights(model: torch.nn.Module) -> int:
-    """Numbers that are trained."""
+    """Count the trained numbers of a model."""
     return sum(parameter.numel() for parameter in model.parameters())

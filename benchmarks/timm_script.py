@@ -1,4 +1,4 @@
-"""The loop of timm's train script, made of timm's parts: the script itself is not in the package.
+"""The training loop of timm's train script, written with timm's parts, because the script is not in timm's package.
 
 Part of benchmarks/training_throughput.py.
 """
@@ -22,7 +22,7 @@ from vitcli.engine.autocast import Precision
 def file_batches(
     folder: Path, config: TrainConfig, *, size: int, classes: int, workers: int, device: torch.device
 ) -> Iterable[Batch]:
-    """Files that processes decode, change and mix, into pinned memory; prefetched, and normalised on the device."""
+    """Load files in processes that decode, augment and mix into pinned memory; prefetched, normalised on the device."""
     augment = config.augment
     mix = FastCollateMixup(
         mixup_alpha=augment.mixup,
@@ -57,14 +57,14 @@ def training(
     channels_last: bool,
     torchcompile: bool,
 ) -> Callable[[], None]:
-    """A function that trains for an epoch.
+    """Return a function that trains for an epoch with timm.
 
     Args:
-        model: on its device.
-        epoch: gives the batches; with MixUp or CutMix they have soft targets, (B, K).
-        config: how both libraries train.
-        precision: of timm's own, for its scaler.
-        channels_last: the order of images and weights in memory.
+        model: the model, on its device.
+        epoch: a function that returns the batches; with MixUp or CutMix they have soft targets, (B, K).
+        config: the settings of both libraries.
+        precision: the precision, separate from ours because it has a scaler.
+        channels_last: store images and weights in this memory format.
         torchcompile: compile the model.
     """
     optim = config.optim
@@ -94,7 +94,7 @@ def training(
 
 @contextmanager
 def fast_kernels() -> Iterator[None]:
-    """TF32, and the fastest of cuDNN's convolutions: the script switches them on for the whole process."""
+    """Use TF32 and cuDNN's fastest convolutions in this block; the script switches them on for its whole process."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.fp32_precision, cudnn.benchmark
     matmul.fp32_precision, cudnn.benchmark = "tf32", True

@@ -1,11 +1,12 @@
-"""What the trainer costs over a bare loop of the same model, batches and optimiser.
+"""Measure the overhead of the trainer over a bare loop with the same model, batches and optimiser.
 
     uv run python benchmarks/trainer_overhead.py
 
-The 119k CIFAR model, batch 128, fp32, AdamW with clipped gradients, on random images that are cropped and flipped. The
-trainer seeds every step, follows a schedule, keeps totals, listens for signals and saves its state every 16 steps (the
-saver does nothing with it); the loop does none of that. Epochs of both alternate; every step is timed, from one batch
-to the next, in seconds of this process's CPU, so that other processes count less; the ratio of the medians is printed.
+The 119k CIFAR model, batch 128, fp32, AdamW with clipped gradients, on random images that are cropped and flipped.
+The trainer seeds every step, follows a schedule, keeps totals, listens for signals and saves its state every 16 steps
+(the saver discards it); the loop does none of this. Epochs of both alternate. Every step is timed, from one batch to
+the next, in CPU seconds of this process, so that other processes have less effect. The ratio of the medians is
+printed.
 """
 
 import argparse
@@ -40,22 +41,22 @@ OPTIM = OptimConfig(epochs=1, batch_size=BATCH, optimizer="adamw", clip_grad=1.0
 
 
 class NoSaver:
-    """Keeps nothing."""
+    """A saver that saves nothing."""
 
     def save_epoch(self, state: State) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save_step(self, state: State) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class TimedBatches(Batches):
-    """Batches that know how long each step took."""
+    """Batches that record the seconds of each step."""
 
     seconds: list[float]
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch, and time the step after each of them."""
         self.seconds = []
         for batch in super().epoch(number, start=start):
             started = time.process_time()
@@ -64,7 +65,7 @@ class TimedBatches(Batches):
 
 
 def train(model: VisionTransformer, batches: Batches) -> None:
-    """An epoch with everything that a run has."""
+    """Train for an epoch with the trainer and all its functions."""
     trainer = Trainer(
         model,
         train=batches,
@@ -82,7 +83,7 @@ def train(model: VisionTransformer, batches: Batches) -> None:
 
 
 def bare_loop(model: VisionTransformer, batches: Batches) -> None:
-    """The same with no more than there has to be."""
+    """Train for an epoch with the shortest possible loop."""
     (optimizer,) = build_optimizers(model, OPTIM).all
     parameters = list(model.parameters())
     model.train()
@@ -94,7 +95,7 @@ def bare_loop(model: VisionTransformer, batches: Batches) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both, and print the times and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds

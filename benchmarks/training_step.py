@@ -1,9 +1,9 @@
-"""One training step of the 119k CIFAR model, ours against timm's VisionTransformer of the same shape.
+"""Compare a training step of the 119k CIFAR model with timm's VisionTransformer of the same shape.
 
     uv run python benchmarks/training_step.py
 
-Batch 256, fp32, forward + backward + AdamW. Steps alternate, so that whatever else the machine does hits both alike;
-the ratio of the medians is printed (above 1: ours is faster).
+Batch 256, fp32, forward + backward + AdamW. Steps alternate, so that other work on the machine affects both in the same
+way. The ratio of the medians is printed (above 1: ours is faster).
 """
 
 import argparse
@@ -24,7 +24,7 @@ BATCH = 256
 
 
 def training_step(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
-    """A function that takes one step."""
+    """Return a function that takes one training step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
@@ -36,7 +36,7 @@ def training_step(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) 
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both models, and print the speeds and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()

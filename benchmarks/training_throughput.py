@@ -1,25 +1,27 @@
-"""Images per second in training, ``vit train`` against timm's train script, and how busy both keep the GPU.
+"""Compare images per second in training, ``vit train`` and timm's train script, and how busy both keep the GPU.
 
     uv run python benchmarks/training_throughput.py
     uv run python benchmarks/training_throughput.py --model deit-tiny --source cached --torchcompile
 
-The figures are meant for a GPU; on a CPU a few small steps show that everything runs. The 119k CIFAR model at 32 pixels,
-DeiT-tiny, ViT-S and ViT-B at 224, and ViT-B at 384, each in both libraries with as many weights, the same batch, AdamW,
-clipped gradients, label smoothing, and the precision that ``vit train --amp auto`` chooses here. Images have two sources:
+The figures are meant for a GPU; on a CPU, a few small steps only show that everything runs. The models are the 119k
+CIFAR model at 32 pixels, DeiT-tiny, ViT-S and ViT-B at 224, and ViT-B at 384. Both libraries have the same number of
+weights, the same batch, AdamW, clipped gradients, label smoothing, and the precision that ``vit train --amp auto``
+chooses here. Images have two sources:
 
-synthetic: one random batch that is on the device, over and over: the step alone, without augmentation and mixing.
-cached: JPEG files (links to a few different ones, so that reading them costs little), random resized crops, flips,
-    brightness, contrast and saturation as timm's script has them by default, and DeiT's MixUp and CutMix. Ours are decoded
-    before the clock starts, as before every epoch but the first, at the least size that covers the model's; bytes lie on
-    the GPU if there is room, and change there. timm decodes, changes and mixes them in ``--workers`` processes, into pinned
-    memory, and prefetches.
+synthetic: one random batch on the device, used again and again: only the step, without augmentation and mixing.
+cached: JPEG files (links to a few different files, so that reading them costs little), random resized crops, flips,
+    brightness, contrast and saturation with the defaults of timm's script, and DeiT's MixUp and CutMix. Our images
+    are decoded before the clock starts (as they are before every epoch except the first), at the smallest size that
+    covers the model's. They are stored on the GPU if there is room, and augmented there. timm decodes, augments and
+    mixes its images in ``--workers`` processes, into pinned memory, and prefetches them.
 
-Ours is the trainer, compiled if ``vit train`` would for 300 epochs of ImageNet or CIFAR-10, or as ``--compile`` says. timm's
-script is not in its package; its loop is written here with its parts. It allows TF32 and has a fused optimiser;
-``--torchcompile`` and ``--channels-last`` are the script's own. The clock starts when as many steps are done as there are
-workers, and ends when the device has done the last one. Rounds alternate; the ratio of medians is printed (above 1: ours
-is faster). The share of the peak counts what the whole model costs, three forward passes per image, in both, though ours
-leaves out tokens of the last block that are not read; the peak is that of a large matrix product here.
+Our side is the trainer, compiled if ``vit train`` would compile it for 300 epochs of ImageNet or CIFAR-10, or as
+``--compile`` says. timm's script is not in its package, so its loop is written here with timm's parts. It allows TF32
+and uses a fused optimiser; ``--torchcompile`` and ``--channels-last`` are options of the script. The clock starts
+after as many steps as there are workers, and ends when the device has finished the last step. Rounds alternate; the
+ratio of the medians is printed (above 1: ours is faster). The share of the peak counts the cost of the whole model,
+three forward passes per image, for both, although ours leaves out tokens of the last block that are not read. The
+peak is measured here, with a large matrix product.
 """
 
 import argparse
@@ -75,11 +77,11 @@ OPTIM = OptimConfig(
 )
 AUGMENT = AugmentConfig(crop_scale=0.08, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, mixup=0.8, cutmix=1.0)
 Epoch = Callable[[int], Iterable[Batch]]
-"""From its number to its batches."""
+"""A function from the number of an epoch to its batches."""
 
 
 class Source(NamedTuple):
-    """Where both take their images from."""
+    """The source of the images of both libraries."""
 
     ours: Epoch
     theirs: Epoch
@@ -92,14 +94,14 @@ class Pair:
 
     computing: Computing
     flops: int
-    """Of a training step, per image."""
+    """The floating-point operations of a training step, per image."""
     ours: TimedBatches
     theirs: TimedBatches
     epochs: tuple[Callable[[], None], Callable[[], None]]
-    """Ours and theirs: functions that train for an epoch."""
+    """The functions that train for an epoch: ours, theirs."""
 
     def figures(self, peak: float) -> dict[str, dict[str, Any]]:
-        """Compute images per second, and their share of so many operations per second, by library."""
+        """Compute the images per second of each library, and the share of ``peak`` operations per second."""
         speeds = {"vit": self.ours.images_per_second, "timm": self.theirs.images_per_second}
         return {
             who: {"images_per_second": speed, "of_peak": speed * self.flops / peak} for who, speed in speeds.items()
@@ -114,7 +116,7 @@ def our_training(
     config: TrainConfig,
     computing: Computing,
 ) -> Callable[[], None]:
-    """A function that trains for an epoch."""
+    """Return a function that trains for an epoch with ``vit``."""
     trainer = Trainer(
         model,
         train=batches,
@@ -138,7 +140,7 @@ def our_training(
 
 
 def synthetic(case: Case, config: TrainConfig, device: torch.device, *, steps: int) -> Source:
-    """One batch for all steps."""
+    """Make a source with one random batch for all steps."""
     batch = config.optim.batch_size
     images = torch.randn(batch, 3, case.size, case.size, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
@@ -150,7 +152,7 @@ def synthetic(case: Case, config: TrainConfig, device: torch.device, *, steps: i
 
 
 def cached(case: Case, config: TrainConfig, device: torch.device, *, workers: int) -> Source:
-    """Images of files: ours decoded once, timm's in every epoch."""
+    """Make a source of image files: ours are decoded once, timm's in every epoch."""
     dataset = open_dataset(config.data, directory=data_dir())
     plan = plan_splits(dataset, config.data, seed=0)
     data = prepare_training_data(dataset, plan, config, (case.size, case.size), emit=ignore)
@@ -162,7 +164,7 @@ def cached(case: Case, config: TrainConfig, device: torch.device, *, workers: in
 
 
 def draw_files(folder: Path, case: Case, *, images: int, different: int) -> None:
-    """A data set for training in a folder per class, and an image of each class for validation."""
+    """Draw a data set: training images in a folder per class, and one validation image of each class."""
     random = np.random.default_rng(0)
     drawn = folder.with_name(f"{folder.name}-drawn")
     for place in (drawn, *(folder / split / str(label) for split in ("train", "val") for label in range(CLASSES))):
@@ -177,7 +179,7 @@ def draw_files(folder: Path, case: Case, *, images: int, different: int) -> None
 
 
 def pair_up(case: Case, source_name: str, folder: Path, device: torch.device, options: argparse.Namespace) -> Pair:
-    """Build one model in both libraries, and what trains it."""
+    """Build one model in both libraries, and the functions that train it."""
     usual_batch, usual_steps = case.on_gpu if device.type == "cuda" else case.on_cpu
     batch, steps, warm_up = options.batch or usual_batch, options.steps or usual_steps, options.workers
     is_cached = source_name == "cached"
@@ -220,7 +222,7 @@ def pair_up(case: Case, source_name: str, folder: Path, device: torch.device, op
 
 
 def row_of(case: Case, source: str, pair: Pair, peak: float, options: argparse.Namespace) -> dict[str, Any]:
-    """Gather what has been measured so far, for JSON."""
+    """Gather the measurements so far, for JSON."""
     figures = pair.figures(peak)
     figures["vit"]["compiled"] = pair.computing.forward is not None
     figures["timm"]["compiled"] = options.torchcompile
@@ -237,7 +239,7 @@ def row_of(case: Case, source: str, pair: Pair, peak: float, options: argparse.N
 
 
 def show(row: Mapping[str, Any], pair: Pair, busy: Utilisation) -> None:
-    """Print what was measured."""
+    """Print the measurements of a case."""
     print(f"\n{row['case']}, {row['precision']}, {row['steps']} steps a round of {row['batch']} images")
     for who, batches in (("vit", pair.ours), ("timm", pair.theirs)):
         figures, how_busy = row[who], busy.during(batches.spans)
@@ -249,7 +251,7 @@ def show(row: Mapping[str, Any], pair: Pair, busy: Utilisation) -> None:
 
 
 def in_words(row: Mapping[str, Any]) -> str:
-    """Describe a row in a line."""
+    """Describe a row in one line."""
     speed, share = row["vit"]["images_per_second"], row["vit"]["of_peak"]
     goal = f" (goal {row['goal']:g})" if row["goal"] else ""
     return (
@@ -259,37 +261,37 @@ def in_words(row: Mapping[str, Any]) -> str:
 
 
 def say(event: Event) -> None:
-    """Print what is decided."""
+    """Print notes and warnings, for example the chosen precision."""
     if isinstance(event, Note | Warned):
         print(event.text, flush=True)
 
 
 def can_compile(device: torch.device) -> bool:
-    """Try torch.compile, which needs a C compiler and the headers of Python, and say why it does not work."""
+    """Try torch.compile, which needs a C compiler and Python's headers; print the reason if it does not work."""
     try:
         torch.compile(torch.square)(torch.ones(8, device=device))
-    except Exception as error:  # noqa: BLE001 - of whatever kind
-        print(f"nothing is compiled, for torch.compile does not work here: {error}", flush=True)
+    except Exception as error:  # noqa: BLE001 - it can fail in any way
+        print(f"nothing is compiled, because torch.compile does not work here: {error}", flush=True)
         return False
     return True
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all cases, and print the speeds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", nargs="+", choices=CASES, default=["deit-tiny", "cifar"])
     parser.add_argument("--source", nargs="+", choices=("synthetic", "cached"), default=["synthetic", "cached"])
     parser.add_argument("--batch", type=int, default=0, help="images; 96 to 512 on a GPU, few on a CPU")
-    parser.add_argument("--steps", type=int, default=0, help="that are timed in a round; 16 to 80 on a GPU")
+    parser.add_argument("--steps", type=int, default=0, help="steps that are timed in a round; 16 to 80 on a GPU")
     parser.add_argument("--rounds", type=int, default=0, help="5 on a GPU, else 2")
-    parser.add_argument("--depth", type=int, default=0, help="blocks of a model; 0: all that it has")
-    parser.add_argument("--images", type=int, default=64, help="different ones; all others are links to them")
-    parser.add_argument("--workers", type=int, default=0, help="of timm's loader; one per core, but 16 at the most")
-    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="of our model")
-    parser.add_argument("--torchcompile", action="store_true", help="of timm's model")
-    parser.add_argument("--channels-last", action="store_true", help="in timm's model")
-    parser.add_argument("--json", type=Path, default=None, help="file of the figures, written after every round")
+    parser.add_argument("--depth", type=int, default=0, help="blocks of a model; 0: all")
+    parser.add_argument("--images", type=int, default=64, help="different images; all others are links to them")
+    parser.add_argument("--workers", type=int, default=0, help="of timm's loader; 0: one per core, at most 16")
+    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile our model")
+    parser.add_argument("--torchcompile", action="store_true", help="compile timm's model")
+    parser.add_argument("--channels-last", action="store_true", help="use this memory format in timm's model")
+    parser.add_argument("--json", type=Path, default=None, help="file for the figures, written after every round")
     options = parser.parse_args()
     device = choose_device(options.device)
     machine = hardware()
@@ -299,12 +301,12 @@ def main() -> None:
         f"{describe(device)}, {machine['cpu']}, {machine['cores']} cores; torch {torch.__version__}, timm {timm.__version__}"
     )
     if device.type != "cuda":
-        print("these figures are meant for a GPU: here, a few small steps show that everything runs")
+        print("these figures are meant for a GPU: here, a few small steps only show that everything runs")
     if (options.torchcompile or options.compile == "on") and not can_compile(device):
         options.compile, options.torchcompile = "off", False
     peak, rows = matmul_peak(device), {}
     with tempfile.TemporaryDirectory() as folder, Utilisation(device) as busy:
-        os.environ["VIT_DATA_DIR"] = folder  # where what `auto` measures is kept, and decoded images
+        os.environ["VIT_DATA_DIR"] = folder  # for the measurements of `auto`, and decoded images
         for name, source in product(options.model, options.source):
             case = CASES[name]
             pair = pair_up(case, source, Path(folder) / name, device, options)

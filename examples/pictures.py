@@ -25,7 +25,7 @@ from vitcli.core.events import Event, TrainingProgress
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 WIDTH = 1600
-"""The most pixels that a picture is wide."""
+"""The largest width of a picture in pixels."""
 
 
 def vit(*words: object) -> None:
@@ -35,7 +35,7 @@ def vit(*words: object) -> None:
 
 
 def keep(figure: Path, name: str) -> None:
-    """Keep a figure in few bytes, no wider than is shown."""
+    """Save a figure in few bytes, no wider than it is shown."""
     image = Image.open(figure).convert("RGB")
     image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
     image.save(PICTURES / f"{name}.webp", quality=88, method=6)
@@ -96,13 +96,13 @@ def draw_progress() -> None:
         vitcli.train(emit=listen)
     except KeyboardInterrupt:
         console.print(progress)
-    # Without the web fonts that rich names: a page of the manual loads nothing from elsewhere.
+    # Without the web fonts that rich names, because a page of the manual loads nothing from other sites.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="vit train"), flags=re.DOTALL)
     (PICTURES / "progress.svg").write_text(drawn, encoding="utf-8")
 
 
 def main() -> None:
-    """Draw all, in a folder that is thrown away."""
+    """Draw all pictures, in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hands", type=Path, help="folder of the hands' classes")
     hands = parser.parse_args().hands

@@ -1,7 +1,7 @@
-"""Faithfulness: whether the patches that a map calls important are those that the model needs.
+"""Faithfulness scores: test whether the patches that a map calls important are the patches that the model needs.
 
-Patches are hidden in the order of their weight, or shown, and the model is watched. Hidden ones are replaced by the
-mean colour, or by what they look like after blurring: one fill alone could favour a method by its artefacts.
+Patches are hidden or shown in the order of their weight, and the model's outputs are recorded. Hidden patches are
+replaced by the mean colour, or by the blurred image: a single kind of fill could favour a method by its artefacts.
 
 Shapes: C channels, H x W pixels, h x w patch grid of P patches, R maps of one image, S steps, K classes.
 """
@@ -24,39 +24,39 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "positive": False,
     "negative": True,
 }
-"""The scores; all are in 0..1."""
+"""Score -> whether higher values are better. All scores are in 0..1."""
 _STEPS = 10
-"""Each step of a curve hides or shows a tenth of the patches, or one where they are fewer."""
+"""Each step of a curve hides or shows a tenth of the patches, or one patch if there are fewer than ten."""
 _PIXELS = 2**23
-"""Values of the images that go through the model at once: 55 colour images of 224 x 224."""
+"""Pixel values per forward pass, over all images: 55 colour images of 224 x 224."""
 _MOST = 1024
-"""And at most so many images."""
+"""Images per forward pass, at most."""
 _BLUR = 1 / 4
-"""Standard deviation of the blur as a share of the image's shorter side: shapes go, regions of colour stay."""
+"""Standard deviation of the blur as a share of the image's shorter side: shapes disappear, regions of colour stay."""
 _TIES = 0x71E5
-"""Sets the order of ties apart from other things that are drawn with an image's seed."""
+"""Changes an image's seed for the order of ties, so that it is independent of other numbers drawn with that seed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curves:
-    """The model's answers while patches disappear or appear; each (R, S)."""
+    """The model's outputs while patches are hidden or shown; each (R, S)."""
 
     shares: Tensor
-    """Of the patches that are hidden or shown so far, 0..1, (S,)."""
+    """The share of the patches that are hidden or shown so far, 0..1, (S,)."""
     deletion: Tensor
-    """Probability of the class, the most important patches hidden first."""
+    """Probability of the class while the most important patches are hidden first."""
     insertion: Tensor
-    """The same, the most important patches shown first."""
+    """Probability of the class while the most important patches are shown first."""
     positive: Tensor
-    """Whether the answer is right (1 or 0), the most important patches hidden first."""
+    """Whether the prediction is right (1 or 0) while the most important patches are hidden first."""
     negative: Tensor
-    """The same, the least important patches hidden first."""
+    """Whether the prediction is right (1 or 0) while the least important patches are hidden first."""
 
 
 def removal_order(maps: Tensor, *, seed: int) -> Tensor:
-    """The place of each patch in the order of weight, (R, h, w) -> (R, h, w), 0 for the strongest.
+    """Rank the patches of each map by weight, (R, h, w) -> (R, h, w), 0 for the strongest.
 
-    Equal weights come in a random order, so that a map that tells nothing does not get the score of a corner.
+    Equal weights are ranked in random order: a constant map must not get the score of hiding one corner first.
     """
     weights = maps.cpu().flatten(1)  # (R, P)
     shuffled = torch.randperm(weights.shape[1], generator=torch.Generator().manual_seed(seed ^ _TIES))
@@ -65,13 +65,16 @@ def removal_order(maps: Tensor, *, seed: int) -> Tensor:
 
 
 def step_counts(patches: int) -> list[int]:
-    """Compute how many patches are hidden or shown at each step, from 0 to all; the same numbers count those that are left."""
+    """Compute how many patches are hidden or shown at each step, from 0 to all.
+
+    The numbers are symmetric: in reverse order, they count the remaining patches.
+    """
     half = {(step * patches + _STEPS // 2) // _STEPS for step in range(_STEPS // 2)} | {patches // 2}
     return sorted(half | {patches - count for count in half})
 
 
 def blurred(images: Tensor) -> Tensor:
-    """A Gaussian blur of every pixel; beyond the border there is nothing, and weights still sum to 1; (..., H, W)."""
+    """Blur images with a Gaussian, (..., H, W); only pixels inside the image count, and their weights sum to 1."""
     height, width = images.shape[-2:]
     deviation = _BLUR * min(height, width)
     return _gaussian(height, deviation).to(images) @ images @ _gaussian(width, deviation).to(images).T
@@ -80,15 +83,15 @@ def blurred(images: Tensor) -> Tensor:
 def removal_curves(
     classify: Classify, image: Tensor, fill: Tensor, places: Tensor, *, target: int, expected: int
 ) -> Curves:
-    """Watch the model while the patches of one image disappear or appear.
+    """Record the model's outputs while the patches of one image are hidden or shown.
 
     Args:
-        classify: the model; it sees many versions of the image at once.
-        image: (C, H, W).
-        fill: what takes the place of a hidden patch, (C, H, W).
-        places: the orders, of ``removal_order``, (R, h, w).
-        target: the class whose probability is watched.
-        expected: the class that counts as the right answer.
+        classify: the model; it gets many versions of the image at once.
+        image: the image, (C, H, W).
+        fill: the pixels that replace a hidden patch, (C, H, W).
+        places: the ranks of the patches from ``removal_order``, (R, h, w).
+        target: the class whose probability is recorded.
+        expected: the class that counts as the right prediction.
     """
     maps, counts = len(places), torch.tensor(step_counts(places[0].numel()))
     shown = torch.stack([places[:, None] >= counts[:, None, None], places[:, None] < counts[:, None, None]])
@@ -100,32 +103,33 @@ def removal_curves(
         deletion=probabilities[0],
         insertion=probabilities[1],
         positive=answers[0],
-        negative=answers[1].flip(1),  # to hide the least important first is to show the most important first, backwards
+        negative=answers[1].flip(1),  # hiding the least important first = showing the most important first, reversed
     )
 
 
 def area(curve: Tensor, shares: Tensor) -> Tensor:
-    """The mean height of a curve, (R, S) -> (R,): the area below it, by trapezoids, over its width."""
+    """Compute the mean height of each curve, (R, S) -> (R,): the area below it, by trapezoids, over its width."""
     return torch.trapezoid(curve, shares, dim=-1) / (shares[-1] - shares[0])
 
 
 def score_maps(
     classify: Classify, image: Tensor, maps: Tensor, *, target: int, expected: int, seed: int
 ) -> dict[str, Tensor]:
-    """The scores of several maps of one image, each (R,).
+    """Score several maps of one image for faithfulness; each score is (R,).
 
-    Deletion and insertion are areas below the probability of the class, from none of the patches to all, with both
-    fills (Petsiuk, Das & Saenko 2018, "RISE"). Positive and negative perturbation are areas below the accuracy while
-    0 % to 90 % are replaced by the mean colour, the most or the least relevant first (Chefer, Gur & Wolf 2021,
-    "Transformer interpretability beyond attention visualization"), divided by that width, so that 1 is the most.
+    Deletion and insertion are areas below the curve of the class's probability, from no patch to all patches, with
+    both fills (Petsiuk, Das & Saenko 2018, "RISE"). Positive and negative perturbation are areas below the accuracy
+    while 0 % to 90 % of the patches are replaced by the mean colour, the most or the least relevant first (Chefer, Gur
+    & Wolf 2021, "Transformer interpretability beyond attention visualization"), divided by the width of that range, so
+    that the maximum is 1.
 
     Args:
         classify: the model.
-        image: normalised, so that 0 is the mean colour, (C, H, W).
-        maps: weights of patches, signed or not, (R, h, w).
-        target: the class that the maps were asked about.
-        expected: the class that counts as right: the true one where it is known, else the target.
-        seed: of the order of ties.
+        image: the normalised image, so that 0 is the mean colour, (C, H, W).
+        maps: the weights of the patches, signed or not, (R, h, w).
+        target: the class that the maps explain.
+        expected: the class that counts as right: the true class if it is known, else the target.
+        seed: the seed for the order of ties.
     """
     places = removal_order(maps, seed=seed)
     mean = removal_curves(classify, image, torch.zeros_like(image), places, target=target, expected=expected)
@@ -142,9 +146,9 @@ def score_maps(
 
 
 def points_at(maps: Tensor, masks: Tensor) -> Tensor:
-    """Pointing game: whether the strongest patch touches the object, (B, h, w) and (B, H, W) -> (B,).
+    """Score the pointing game: 1 if the strongest patch touches the object, else 0; (B, h, w) and (B, H, W) -> (B,).
 
-    Of several that are equally strong it is the share that does.
+    If several patches are equally strong, the score is the share of them that touch the object.
     Source: Zhang et al. 2016, "Top-down neural attention by excitation backprop".
     """
     touches = F.adaptive_max_pool2d(masks.float(), (maps.shape[1], maps.shape[2])).flatten(1)
@@ -153,9 +157,9 @@ def points_at(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
-    """The share of a map's weight, as far as it is positive, that lies on the object, (B, h, w) and (B, H, W) -> (B,).
+    """Compute the share of a map's positive weight that lies on the object, (B, h, w) and (B, H, W) -> (B,).
 
-    Of a map without any it is the object's share of the image.
+    For a map without positive weight, the result is the object's share of the image.
     Source: Wang et al. 2020, "Score-CAM".
     """
     inside = F.adaptive_avg_pool2d(masks.float(), (maps.shape[1], maps.shape[2]))
@@ -165,9 +169,9 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def _logits(classify: Classify, image: Tensor, fill: Tensor, shown: Tensor) -> Tensor:
-    """The model's logits for an image of which some patches are hidden: shown (M, h, w), bool -> (M, K), on the CPU.
+    """Compute the logits of an image with some patches hidden: shown (M, h, w), bool -> (M, K), on the CPU.
 
-    What several maps have in common, as all patches and none, is looked at once.
+    Versions that several maps share, for example all patches or none, go through the model once.
     """
     (height, width), (rows, columns) = image.shape[1:], shown.shape[1:]
     different, where = shown.flatten(1).unique(dim=0, return_inverse=True)
@@ -180,7 +184,7 @@ def _logits(classify: Classify, image: Tensor, fill: Tensor, shown: Tensor) -> T
 
 
 def _gaussian(length: int, deviation: float) -> Tensor:
-    """Weights of each position's neighbours, rows summing to 1, (length, length)."""
+    """Compute the blur weights of each position's neighbours, (length, length); rows sum to 1."""
     positions = torch.arange(length, dtype=torch.float32)
     weights = torch.exp(-0.5 * ((positions[:, None] - positions) / deviation) ** 2)
     return weights / weights.sum(dim=1, keepdim=True)

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 _RESAMPLES = 5000
 _AT_ONCE = 2**20
-"""Images that are drawn at once."""
+"""Images drawn at once, over several resamples."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A mean over images, and the bounds between which the mean over all such images may lie."""
+    """A mean over images, and the bounds of its confidence interval."""
 
     mean: float
     low: float
@@ -20,14 +20,14 @@ class Interval:
 
 
 def bootstrap(values: NDArray[np.float64], *, level: float = 0.95, seed: int = 0) -> list[Interval]:
-    """Percentile bootstrap of the mean of every column (Efron 1979).
+    """Compute a confidence interval of the mean of every column, by the percentile bootstrap (Efron 1979).
 
-    All columns see the same resampled images, so that differences between them may be columns too.
+    All columns use the same resampled images, so that a column can also be the difference of two others.
 
     Args:
-        values: one row per image, (N, S).
-        level: of confidence, of each interval.
-        seed: of the resampling.
+        values: the values of each image, one row per image, (N, S).
+        level: the confidence level of each interval.
+        seed: the seed for the resampling.
     """
     generator, count = np.random.default_rng(seed), len(values)
     rows = max(_AT_ONCE // count, 1)

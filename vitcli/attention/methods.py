@@ -1,6 +1,6 @@
-"""The attribution methods, side by side: each turns what was seen of a batch into a weight per token.
+"""The attribution methods: each turns the recorded ``Evidence`` of a batch into a weight per token.
 
-B: images, N: tokens, prefix tokens first, D: width. ``evidence.Evidence`` says what A, G, E, y and p are.
+B: images, N: tokens, prefix tokens first, D: width. ``evidence.Evidence`` defines A, G, E, y and p.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from vitcli.attention.fusion import fuse_heads
 
 
 def raw_attention(evidence: Evidence, options: Options) -> Tensor:
-    """Return p A of the last layer asked for: what the pooled tokens look at, (B, N).
+    """Return p A of the last layer used: the attention of the pooled tokens to every token, (B, N).
 
     Source: Caron et al. 2021, "Emerging properties in self-supervised vision transformers" (DINO).
     """
@@ -25,22 +25,22 @@ def raw_attention(evidence: Evidence, options: Options) -> Tensor:
 
 
 def strongest(row: Tensor, mass: float, num_prefix_tokens: int) -> Tensor:
-    """Keep the patches that together hold a share of all patches' mass, the strongest first; (B, N) -> (B, N)."""
+    """Keep the strongest patches that together hold a share of all patches' mass, and set the others to 0, (B, N)."""
     patches = row[:, num_prefix_tokens:]
     values, order = patches.sort(dim=1, descending=True)
-    before = values.cumsum(dim=1) - values  # the mass of those that are stronger
+    before = values.cumsum(dim=1) - values  # the mass of the stronger patches
     kept = torch.zeros_like(patches).scatter(1, order, values * (before < mass * values.sum(dim=1, keepdim=True)))
     return torch.cat([row[:, :num_prefix_tokens], kept], dim=1)
 
 
 def classic_attention(evidence: Evidence, options: Options) -> Tensor:
-    """Return the mean over layers of p A, (B, N): the picture of many tutorials."""
+    """Return the mean over layers of p A, (B, N), which many tutorials show."""
     rows = [evidence.pooling_row @ fuse_heads(layer, options.fusion) for layer in evidence.probabilities]
     return torch.stack(rows).mean(dim=0)
 
 
 def attention_rollout(evidence: Evidence, options: Options) -> Tensor:
-    """Return p prod_l R_l with R_l = A_l + I, rows divided by their sum: (B, N), rows sum to 1.
+    """Return p prod_l R_l, where R_l is A_l + I with rows divided by their sum; (B, N), rows sum to 1.
 
     Source: Abnar & Zuidema 2020, "Quantifying attention flow in transformers".
     """
@@ -50,13 +50,13 @@ def attention_rollout(evidence: Evidence, options: Options) -> Tensor:
     return rolled_out(fused, evidence.pooling_row)
 
 
-# Attention that speaks for a class
+# Attention that supports a class
 
 
 def relevance(evidence: Evidence, _options: Options) -> Tensor:
     """Return p prod_l (I + E_l) - p with E_l = (G_l * A_l)+, fused over heads, (B, N).
 
-    p itself is taken off: with mean pooling it is the same for every patch and says nothing of them.
+    p itself is subtracted: with mean pooling it is the same for every patch and says nothing about them.
     Source: Chefer, Gur & Wolf 2021, "Generic attention-model explainability", the rule for self-attention.
     """
     row = start = evidence.pooling_row.expand(evidence.relevances[0].shape[0], -1)
@@ -66,14 +66,15 @@ def relevance(evidence: Evidence, _options: Options) -> Tensor:
 
 
 def gradient_rollout(evidence: Evidence, _options: Options) -> Tensor:
-    """Return the rollout of (G_l * A_l)+ in the place of A_l: what speaks for a class; (B, N), rows sum to 1."""
+    """Return the rollout of (G_l * A_l)+, the attention that supports a class, not of A_l; (B, N), rows sum to 1."""
     return rolled_out(reversed(evidence.relevances), evidence.pooling_row)
 
 
 def rolled_out(layers: Iterable[Tensor], row: Tensor) -> Tensor:
-    """Carry a row, (N,) -> (B, N), through layers, the last one first, each with I added and rows divided by their sum.
+    """Multiply a row by the matrices of all layers, last layer first, (N,) -> (B, N).
 
-    Layers are (B, N, N), one at a time. Carrying a row costs N^2 a layer, and multiplying matrices N^3.
+    I is added to each layer's matrix, (B, N, N), and its rows are divided by their sum. Multiplying a row costs N^2 per
+    layer; multiplying the matrices would cost N^3.
     """
     for layer in layers:
         weights = row / (layer.sum(dim=-1) + 1)  # the identity adds 1 to each row's sum
@@ -82,7 +83,7 @@ def rolled_out(layers: Iterable[Tensor], row: Tensor) -> Tensor:
 
 
 def without_weakest(attention: Tensor, share: float) -> Tensor:
-    """Set a share of each image's entries to 0, the smallest ones; (B, N, N)."""
+    """Set the smallest entries of each image to 0, a given share of all entries; (B, N, N)."""
     flat = attention.flatten(1)
     weakest = flat.topk(round(share * flat.shape[1]), dim=1, largest=False).indices
     return flat.scatter(1, weakest, 0.0).view_as(attention)
@@ -102,8 +103,8 @@ def legrad(evidence: Evidence, _options: Options) -> Tensor:
 def grad_cam(evidence: Evidence, _options: Options) -> Tensor:
     """Return (sum_c mean_i(g_ic) F_ic)+, the mean over patches, (B, N).
 
-    F are the tokens that enter the last layer's attention. Behind it would be too late: with a class token, the patches there
-    have no influence any more.
+    F are the tokens that enter the attention of the last layer used. After the last layer it would be too late: with a
+    class token, patch tokens have no influence there.
 
     Source: Selvaraju et al. 2017, "Grad-CAM".
     """
@@ -126,7 +127,7 @@ def hires_cam(evidence: Evidence, _options: Options) -> Tensor:
 def integrated_gradients(evidence: Evidence, _options: Options) -> Tensor:
     """Return (x - x0) times the mean gradient from x0 to x, summed per patch: signed, (B, N), 0 on prefix tokens.
 
-    The more steps the mean is made of, the closer the sum comes to y(x) - y(x0).
+    The more steps the mean has, the closer the sum is to y(x) - y(x0).
     Source: Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep networks".
     """
     assert evidence.pixels is not None
@@ -137,11 +138,11 @@ def integrated_gradients(evidence: Evidence, _options: Options) -> Tensor:
     return F.pad(patches, (evidence.num_prefix_tokens, 0))
 
 
-# What every other method must beat
+# The baseline that every other method must beat
 
 
 def random_map(evidence: Evidence, _options: Options) -> Tensor:
-    """Draw uniform weights, (B, N); one image always gets the same ones."""
+    """Draw uniform random weights, (B, N); an image's seed always gives the same weights."""
     generators = [torch.Generator().manual_seed(seed) for seed in evidence.seeds]
     tokens = len(evidence.pooling_row)
     rows = torch.stack([torch.rand(tokens, generator=generator) for generator in generators])

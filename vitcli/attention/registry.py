@@ -1,4 +1,4 @@
-"""Attribution methods by name: a table without torch."""
+"""The table of attribution methods by name; it does not import torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ Needs = Literal["nothing", "attention", "gradients", "layer gradients", "tokens"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodEntry:
-    """One method: a function from ``evidence.Evidence`` and ``evidence.Options`` to a weight per token, (B, N)."""
+    """An attribution method: a function from ``Evidence`` and ``Options`` to a weight per token, (B, N)."""
 
     summary: str
     function: str
-    """``module:function``."""
+    """The function, as ``module:function``."""
     needs: Needs
-    """What of the evidence it reads besides the pooling row."""
+    """The part of the evidence that the method reads besides the pooling row."""
     layers: Literal["all", "last", "none"] = "all"
-    """The layers that it uses where none are chosen; none: it knows of no layers."""
+    """The layers that the method uses by default; ``none``: it does not use the attention of layers."""
     is_signed: bool = False
-    """Whether weights below 0 speak against the class."""
+    """Whether weights can be negative, which counts against the class."""
     unit: str = ""
-    """The meaning of a patch's weight, where a few words can say it."""
+    """The meaning of a patch's weight, in a few words; empty: it has no simple meaning."""
 
     @property
     def chooses_class(self) -> bool:
-        """Tell whether the map depends on the class that is asked for."""
+        """Tell whether the map depends on the target class."""
         return self.needs not in {"nothing", "attention"}
 
     @property
     def looks_at_layers(self) -> bool:
-        """Tell whether it can be asked about one layer's attention alone."""
+        """Tell whether the method can explain the attention of a single layer."""
         return self.needs in {"attention", "gradients", "layer gradients"}
 
 
@@ -41,7 +41,7 @@ METHODS: Registry[MethodEntry] = Registry(
     "method",
     {
         "relevance": MethodEntry(
-            summary="attention that speaks for the class, through all layers (Chefer et al. 2021)",
+            summary="attention that supports the class, through all layers (Chefer et al. 2021)",
             function="vitcli.attention.methods:relevance",
             needs="gradients",
         ),
@@ -65,7 +65,7 @@ METHODS: Registry[MethodEntry] = Registry(
             unit="share of attention per patch",
         ),
         "grad-rollout": MethodEntry(
-            summary="rollout of the attention that speaks for the class",
+            summary="rollout of the attention that supports the class",
             function="vitcli.attention.methods:gradient_rollout",
             needs="gradients",
         ),
@@ -84,7 +84,7 @@ METHODS: Registry[MethodEntry] = Registry(
             layers="last",
         ),
         "hirescam": MethodEntry(
-            summary="the same, each token with its own gradient (Draelos & Carin 2020)",
+            summary="like gradcam, but each token with its own gradient (Draelos & Carin 2020)",
             function="vitcli.attention.methods:hires_cam",
             needs="tokens",
             layers="last",
@@ -106,16 +106,16 @@ METHODS: Registry[MethodEntry] = Registry(
 
 DEFAULT_METHOD = "relevance"
 DEFAULT_WITHOUT_CLASSES = "rollout"
-"""For models that have no classifier."""
+"""The default for models without a classifier."""
 EVERY_METHOD = tuple(name for name in METHODS if name != "random")
-"""What ``all`` means."""
+"""The methods that ``all`` stands for."""
 
 
 def parse_methods(asked: Sequence[str]) -> tuple[str, ...]:
-    """Names, several between commas, or ``all``; each once.
+    """Parse method names, several between commas, or ``all``; each method is returned once.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: a method does not exist.
     """
     names = [name.strip() for text in asked for name in text.split(",") if name.strip()]
     known = {"all": EVERY_METHOD, **{name: (name,) for name in METHODS}}

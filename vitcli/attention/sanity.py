@@ -1,13 +1,13 @@
-"""Sanity: whether a map depends on what the model has learnt, and adds up to what it explains."""
+"""Sanity measures of maps: the correlation between two maps, and the completeness of integrated gradients."""
 
 import torch
 from torch import Tensor
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation of maps, (B, h, w) and (B, h, w) -> (B,), -1..1.
+    """Compute Spearman's rank correlation of maps, (B, h, w) and (B, h, w) -> (B,), -1..1.
 
-    A constant map has no ranks: its correlation is 1 with itself and 0 with any other.
+    A constant map has no ranks: its correlation is 1 with itself and 0 with any other map.
     """
     same = (first == second).flatten(1).all(dim=1)
     ranks, others = _centred_ranks(first), _centred_ranks(second)
@@ -17,21 +17,21 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def completeness_error(sums: Tensor, changes: Tensor) -> float:
-    """Measure how far maps are from adding up to the change of the score that they share out; 0 is perfect.
+    """Measure how far the weights of maps are from adding up to the change of the score; 0 is perfect.
 
-    The mean of |sum - change| over images, divided by the mean of |change|: the ratio of a single image says nothing
-    where its score hardly changes.
+    This is the mean of |sum - change| over images, divided by the mean of |change|. A ratio per image would say nothing
+    about images whose score hardly changes.
 
     Args:
-        sums: of the weights of each map, (N,).
-        changes: y(x) - y(x0), (N,).
+        sums: the sum of the weights of each map, (N,).
+        changes: the change of the score of each image, y(x) - y(x0), (N,).
     """
     missing, total = float((sums - changes).abs().sum()), float(changes.abs().sum())
     return missing / total if total else float(missing > 0)
 
 
 def _centred_ranks(maps: Tensor) -> Tensor:
-    """Ranks of the weights of each map less their mean, equal weights sharing theirs, (B, h, w) -> (B, P)."""
+    """Compute the ranks of each map's weights minus their mean, (B, h, w) -> (B, P); equal weights share a rank."""
     weights = maps.flatten(1)
     below = (weights[:, :, None] > weights[:, None]).sum(dim=2)
     above = (weights[:, :, None] < weights[:, None]).sum(dim=2)

@@ -1,4 +1,4 @@
-"""The target of a map: which classes, and which score of them."""
+"""The target of a map: the classes to explain, and the kind of score."""
 
 import re
 from collections.abc import Sequence
@@ -15,17 +15,19 @@ TargetScore = Literal["logit", "contrast"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassChoice:
-    """One class: by its index, or by its rank in each image's prediction, from 0."""
+    """A choice of one class: by its index, or by its rank in each image's prediction, from 0."""
 
     index: int | None = None
     rank: int = 0
 
 
 def parse_classes(asked: Sequence[str], classes: Sequence[str]) -> list[ClassChoice]:
-    """Classes by name, by index, as ``pred`` or as ``topN``; names come first, so digits called 0 to 9 are found.
+    """Parse classes given by name, by index, as ``pred`` or as ``topN``.
+
+    Names are tried before indices, so that classes named 0 to 9 are found by name.
 
     Raises:
-        UsageError: there is no such class.
+        UsageError: a class does not exist.
     """
     choices: dict[ClassChoice, None] = {}
     for text in asked:
@@ -49,18 +51,18 @@ def _parse(text: str, classes: Sequence[str]) -> list[ClassChoice]:
         raise UsageError("the model has no classifier, so there is no class to ask about", hint="leave --class out")
     known = f"expected: pred, top3, an index below {len(classes)}, or one of {', '.join(classes[:8])}"
     raise UsageError(
-        f"the model knows no class {text!r}",
+        f"the model has no class {text!r}",
         hint=did_you_mean(text, classes, otherwise=known + (" ..." if len(classes) > 8 else "")),
     )
 
 
 def _names(name: str) -> list[str]:
-    """List the names of a class: ImageNet's have several, between commas."""
+    """List the names of a class: ImageNet's classes have several, separated by commas."""
     return [name.casefold(), *(part.strip().casefold() for part in name.split(","))]
 
 
 def class_indices(choices: Sequence[ClassChoice], logits: Tensor) -> Tensor:
-    """The classes that are meant for each image: logits (B, K) -> (B, T), on the same device."""
+    """Return the index of each chosen class for each image: logits (B, K) -> (B, T), on the same device."""
     order = logits.argsort(dim=1, descending=True, stable=True)
     columns = [
         order[:, choice.rank] if choice.index is None else torch.full_like(order[:, 0], choice.index)
@@ -70,10 +72,10 @@ def class_indices(choices: Sequence[ClassChoice], logits: Tensor) -> Tensor:
 
 
 def class_scores(logits: Tensor, indices: Tensor, score: TargetScore) -> Tensor:
-    """The score y of one class per image, logits (B, K) and indices (B,) -> (B,).
+    """Compute the score y of one class per image, logits (B, K) and indices (B,) -> (B,).
 
-    ``logit`` is the logit itself; ``contrast`` the log-odds of the class, its logit less the log-sum-exp of all others:
-    what speaks for it rather than for another.
+    ``logit`` is the logit itself. ``contrast`` is the log-odds of the class: its logit minus the log-sum-exp of all
+    others, which rates the class against the others.
     """
     own = logits.gather(1, indices[:, None])[:, 0]
     if score == "logit":

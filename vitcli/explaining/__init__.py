@@ -1,1 +1,1 @@
-"""The road from a question about a model to maps, pictures and scores."""
+"""Explanations: from a question about a model to maps, pictures and scores."""

@@ -1,7 +1,7 @@
-"""Sanity of attribution methods: a map must depend on what the model has learnt, and on the class that is asked for.
+"""Sanity checks of attribution methods: a map must depend on the trained weights and on the target class.
 
-Weights are replaced by fresh ones from the head downwards, and maps are compared with those of the untouched model
-(Adebayo et al. 2018, "Sanity checks for saliency maps").
+The weights are replaced by random ones, from the head downwards, and the maps are compared with the maps of the
+original model (Adebayo et al. 2018, "Sanity checks for saliency maps").
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,54 +26,54 @@ Verdict = Literal["passes", "ignores the class by construction", "fails"]
 
 COMPLETENESS_STEPS = (8, 16, 32, 64)
 UNCHANGED = 0.99
-"""The correlation from which on a map counts as the same."""
+"""The least correlation at which a map counts as unchanged."""
 COMPLETE = 0.05
 """The error below which integrated gradients count as complete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """The weights from the head down to here are fresh ones."""
+    """One stage of the randomisation: all weights from the head down to one part of the model are random."""
 
     name: str
-    """head (with the last norm), layer 3, layer 2 ..., embedding."""
+    """The part: head (with the last norm), layer 3, layer 2 ..., embedding."""
     correlation: float
-    """The mean over images of |Spearman's rank correlation| with the map of the untouched model, 0..1."""
+    """The mean over images of |Spearman's rank correlation| with the map of the original model, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completeness:
-    """The test whether integrated gradients add up to the change of the score."""
+    """The completeness of integrated gradients: the error of their sum against the change of the score."""
 
     steps: int
     error: float
-    """Of ``sanity.completeness_error``: 0 is perfect."""
+    """The result of ``sanity.completeness_error``; 0 is perfect."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodCheck:
-    """One method over all images."""
+    """The check of one method over all images."""
 
     method: str
     verdict: Verdict
     text: str
-    """Why, in a sentence."""
+    """The reason for the verdict, in a sentence."""
     stages: tuple[Stage, ...]
     chance: float
-    """What the correlation with noise is, which on a coarse grid is far from 0."""
+    """The mean |rank correlation| with noise, which is far from 0 on a coarse grid."""
     other_class: float | None
-    """The mean rank correlation, -1..1, with the map of another class, the least likely one; None: there is none."""
+    """The mean rank correlation, -1..1, with the map of the least likely class; None: there is no such map."""
     completeness: tuple[Completeness, ...] = ()
-    """Of integrated gradients, by growing steps."""
+    """The completeness of integrated gradients, for increasing numbers of steps."""
     even_maps: float = 0.0
-    """The share of images whose map gives all patches the same weight; they are left out of all means, unless all are so."""
+    """The share of maps that give all patches the same weight; means leave these maps out, unless all maps are even."""
     enough_steps: int | None = None
-    """The fewest of these steps with an error below 5 %."""
+    """The smallest number of steps with an error below 5 %; None: even the largest is not enough."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckTable:
-    """All methods, in the order they were asked for."""
+    """The checks of all methods, in the order of the question."""
 
     rows: tuple[MethodCheck, ...]
     images: int
@@ -88,23 +88,23 @@ def check_methods(
     seed: int = 0,
     emit: Emit = ignore,
 ) -> CheckTable:
-    """Check the maps of several methods.
+    """Check whether the maps of several methods depend on the model's weights and on the class.
 
-    A method passes when, once all weights are fresh ones, the correlation of its maps with those of the untouched
-    model is nearer to chance than to 1; what integrated gradients miss of the score's change must vanish with more
-    steps, too. Methods that read attention alone ignore the head, and so the class, by construction: they are not
-    failed for it.
+    A method passes if, with all weights random, the correlation of its maps with the maps of the original model is
+    closer to chance than to 1. For integrated gradients, the completeness error must also vanish with more steps.
+    Methods that read only attention ignore the head, and therefore the class, by construction; they do not fail
+    because of it.
 
     Args:
-        model: in evaluation mode; it is left untouched, a copy loses its weights.
-        batches: of any size; the result does not depend on it.
-        question: the methods, and the class to ask about, one.
-        total: how many images there are, for the progress.
-        seed: of the fresh weights.
-        emit: told about the progress.
+        model: the model, in evaluation mode; it is not changed, only a copy gets random weights.
+        batches: the images, in batches of any size; the result does not depend on the size.
+        question: the methods, and exactly one class.
+        total: the number of images, for the progress.
+        seed: the seed for the random weights.
+        emit: receives the progress.
 
     Raises:
-        UsageError, ModelError: the question or the model knows no class.
+        UsageError, ModelError: the question does not suit the model, or does not have exactly one class.
         DataError: there are no images.
     """
     check_judgeable(model, question)
@@ -125,14 +125,14 @@ def check_methods(
 
 
 def fresh_weights(model: VisionTransformer, *, seed: int) -> dict[str, Tensor]:
-    """The weights that a model of the same shape starts its training with; torch's own random numbers continue as before."""
+    """Initialise random weights for a model of the same shape; torch's global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VisionTransformer(model.config).state_dict()
 
 
 def cascade(model: VisionTransformer, fresh: Mapping[str, Tensor]) -> Iterator[VisionTransformer]:
-    """One copy of a model, after each of the ``_stages``: more and more of its weights are fresh ones."""
+    """Yield a copy of the model after each of the ``_stages``: more and more of its weights are random."""
     copy = deepcopy(model)
     for _, layer in _stages(model):
         copy.load_state_dict({key: fresh[key] for key in fresh if model.layer_of(key) == layer}, strict=False)
@@ -140,7 +140,7 @@ def cascade(model: VisionTransformer, fresh: Mapping[str, Tensor]) -> Iterator[V
 
 
 def _stages(model: VisionTransformer) -> list[tuple[str, int]]:
-    """List the parts to randomise one after the other, by name and by ``layer_of``."""
+    """List the parts of the model to randomise, in order: their names and their numbers in ``layer_of``."""
     depth = model.config.depth
     return [("head", depth + 1), *((f"layer {layer}", layer + 1) for layer in reversed(range(depth))), ("embedding", 0)]
 
@@ -148,7 +148,7 @@ def _stages(model: VisionTransformer) -> list[tuple[str, int]]:
 def _compare(
     model: VisionTransformer, fresh: Mapping[str, Tensor], images: Tensor, question: Question, *, first: int
 ) -> dict[str, Tensor]:
-    """Numbers of each image of a batch, (B, ...); ``first`` is the number of the first."""
+    """Compute the correlations of each image of a batch, (B, ...); ``first`` is the number of its first image."""
     methods, seeds = question.methods[:-1], range(first, first + len(images))
     least = ClassChoice(rank=model.config.num_classes - 1)
     explainer = Explainer(
@@ -162,7 +162,7 @@ def _compare(
         for method in methods
     ]
     chance = [rank_correlation(maps[method], maps[NOISE]).abs() for method in methods]
-    del explainer  # and what it holds of the batch's attention
+    del explainer  # frees the attention of the batch
     correlations = []
     for copy in cascade(model, fresh):
         explainer = Explainer(copy, images, replace(question, methods=methods), seeds=seeds)
@@ -180,7 +180,7 @@ def _compare(
 
 
 def _sums(model: VisionTransformer, images: Tensor, question: Question, target: Tensor) -> dict[str, Tensor]:
-    """Sum integrated gradients for each number of steps, (B, steps), beside what they should add up to, (B,)."""
+    """Compute the sums of integrated gradients for each number of steps, (B, steps), and the score changes, (B,)."""
     with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
         here, there = (
             class_scores(model(each), target, question.score).cpu() for each in (images, torch.zeros_like(images))
@@ -221,16 +221,16 @@ def _judged(method: str, row: int, stages: list[str], seen: Mapping[str, Tensor]
 
 
 def _needs_weights(check: MethodCheck) -> bool:
-    """Tell whether the maps change with the weights: what is left is nearer to chance than to all.
+    """Tell whether the maps change with the weights: with all random, the correlation is closer to chance than to 1.
 
-    A map of a class must change with the head's alone, too.
+    The map of a class must also change when only the head is random.
     """
     sees_head = not METHODS[check.method].chooses_class or check.stages[0].correlation < UNCHANGED
     return check.even_maps < 1 and check.stages[-1].correlation < (1 + check.chance) / 2 and sees_head
 
 
 def _adds_up(check: MethodCheck) -> bool:
-    """Tell whether integrated gradients become complete, or approach it: what is missing has halved, at least."""
+    """Tell whether integrated gradients become complete with more steps, or at least halve their error."""
     if not check.completeness:
         return True
     first, last = check.completeness[0].error, check.completeness[-1].error
@@ -239,13 +239,13 @@ def _adds_up(check: MethodCheck) -> bool:
 
 def _explained(check: MethodCheck) -> str:
     if check.even_maps == 1:
-        return "all maps are even: they tell no patch from another"
+        return "all maps are even: they give all patches the same weight"
     left = check.stages[-1].correlation
     parts = [f"with all weights random, the order of patches correlates by {left:.2f} (chance: {check.chance:.2f})"]
     if not _needs_weights(check):
         parts[0] += ": the map shows the image, not the model"
     if not METHODS[check.method].chooses_class:
-        parts.append("the head is not looked at, so the map is the same for every class")
+        parts.append("the method does not read the head, so the map is the same for every class")
     elif check.other_class is not None:
         parts.append(f"the map of the least likely class correlates by {check.other_class:.2f}")
     if check.completeness:

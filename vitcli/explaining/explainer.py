@@ -1,15 +1,16 @@
-"""Explain a batch of images: one forward pass, watched, and only the gradients that the methods need.
+"""Explanation of a batch of images: one recorded forward pass, and only the gradients that the methods need.
 
-For gradients the forward pass keeps no more than the tokens that enter each block; on the way back, a block at a time is
-computed once more (Chen et al. 2016), and what its attention says of the class is kept with heads fused. Everything is
-computed in float32, whatever the model was trained in.
+For gradients, the forward pass keeps only the tokens that enter each block. The backward pass computes one block at a
+time again (Chen et al. 2016), and keeps the relevance of its attention fused over heads. Everything is computed in
+float32, whatever precision the model was trained in.
 
-Shapes: B images, T classes asked for, N tokens, h x w patch grid.
+Shapes: B images, T target classes, N tokens, h x w patch grid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -27,26 +28,26 @@ from vitcli.models.capture import capture_attention, capture_tokens
 from vitcli.models.vit import VisionTransformer
 
 _PATH_BATCH = 16
-"""Images that integrated gradients take through the model at once."""
+"""Images per forward pass of integrated gradients."""
 _BATCH = 8
 _BATCH_BYTES = 2**29
-"""Of attention probabilities and what is made of them: fewer images at once where they are large."""
+"""Memory for attention probabilities and tensors computed from them; if they are large, batches have fewer images."""
 
 
 def images_at_once(config: ModelConfig) -> int:
-    """Compute how many images one ``Explainer`` should be given."""
+    """Compute how many images to give to one ``Explainer``."""
     tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
     return min(max(_BATCH_BYTES // (12 * tokens**2 * config.num_heads * config.depth), 1), _BATCH)
 
 
 class Explainer:
-    """One batch on its way through a model; maps of it are computed when they are asked for.
+    """The explanation of one batch of images; its maps are computed on demand.
 
     Args:
-        model: in evaluation mode; it is left as it was.
-        images: what it sees, (B, C, H, W), on its device.
-        question: checked.
-        seeds: one per image, for noise.
+        model: the model, in evaluation mode; it is not changed.
+        images: the model's input, (B, C, H, W), on the model's device.
+        question: the question, already checked.
+        seeds: one random seed per image, for noise.
     """
 
     def __init__(
@@ -63,29 +64,29 @@ class Explainer:
             self._row = torch.zeros_like(self._row)
             self._row[model.config.num_prefix_tokens + question.query] = 1
         self.probabilities: Mapping[int, Tensor] = {}
-        """layer -> A_l, (B, H, N, N); of the layers whose attention itself is wanted."""
+        """layer -> A_l, (B, H, N, N), for the layers whose attention itself is needed."""
         self._entering: dict[int, Tensor] = {}
-        """layer -> the tokens that enter the block, (B, N, D); of those that gradients are carried through, and what leaves
-        the last one."""
+        """layer -> the tokens that enter the block, (B, N, D), for the blocks that gradients pass through; number of
+        layers -> the output of the last block."""
         with self._computing(gradients=False):
             logits = self._watched_forward()
         if not logits.isfinite().all():
-            raise ModelError(f"the model answers with NaN or infinity, in {logits.dtype}", hint="explain it in float32")
+            raise ModelError(f"the model returns NaN or infinity, in {logits.dtype}", hint="explain it in float32")
         self.logits = logits
-        """(B, K)."""
+        """The logits, (B, K)."""
         self.targets = class_indices(question.choices, self.logits) if self.logits.shape[1] else self.logits.long()
-        """The classes asked for, (B, T)."""
+        """The target classes, (B, T)."""
         self._gradients: dict[int, _Gradients] = {}
         self._layer_gradients: dict[int, dict[int, Tensor]] = {}
         self._pixel_gradients: dict[int, Tensor] = {}
 
     def row(self, method: str, slot: int = 0, *, layers: Sequence[int] = ()) -> Tensor:
-        """A weight per token, (B, N).
+        """Compute the weight of each token, (B, N).
 
         Args:
-            method: one of the question's.
-            slot: which of the classes asked for, 0..T-1.
-            layers: fewer than were asked for, from 0.
+            method: a method of the question.
+            slot: the position of the target class in the question, 0..T-1.
+            layers: the layers to use, from 0, a part of the question's layers; empty: all of them.
         """
         entry = METHODS[method]
         used = tuple(layers) or self.question.layers_of(method, self._depth)
@@ -110,33 +111,37 @@ class Explainer:
                 evidence = replace(evidence, tokens=found.tokens, token_gradients=found.token_gradients)
             case "pixels":
                 evidence = replace(evidence, pixels=self.images, pixel_gradients=self._path_gradients(slot))
+            case "nothing":
+                pass
+            case _:
+                assert_never(entry.needs)
         with self._computing(gradients=False):
             row: Tensor = load_object(entry.function)(evidence, self.question.options)
         return row
 
     def map(self, method: str, slot: int = 0, *, layers: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Weights of the patches, (B, h, w), and the share of the mass that rests on prefix tokens, (B,)."""
+        """Compute the weights of the patches, (B, h, w), and the share of the mass on prefix tokens, (B,)."""
         row, prefix = self.row(method, slot, layers=layers), self.model.config.num_prefix_tokens
         return patch_map(row, grid=self.model.config.grid, num_prefix_tokens=prefix), sink_share(row, prefix)
 
     def slots(self, method: str) -> range:
-        """The classes that a method answers for: all that were asked for, or just once."""
+        """Return the positions of the target classes that a method has maps for: all, or only the first."""
         return range(self.targets.shape[1] if METHODS[method].chooses_class else 1)
 
     def _layers_for(self, *needs: Needs) -> set[int]:
-        """Layers that methods with these needs use."""
+        """Return the layers used by those methods of the question that have one of these needs."""
         methods = [name for name in self.question.methods if METHODS[name].needs in needs]
         return {layer for name in methods for layer in self.question.layers_of(name, self._depth)}
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that were asked for, else all."""
+        """The layers of the question, or all layers if it names none."""
         return self.question.layers or tuple(range(self._depth))
 
     def explanation(self) -> "Explanation":
-        """The maps of every method, for every class that was asked for."""
+        """Compute the maps of every method for every target class."""
         found: dict[str, list[tuple[Tensor, Tensor]]] = {method: [] for method in self.question.methods}
-        for slot in range(max(self.targets.shape[1], 1)):  # class by class, as gradients are kept
+        for slot in range(max(self.targets.shape[1], 1)):  # because gradients are kept for one class
             for method, done in found.items():
                 if slot in self.slots(method):
                     done.append(self.map(method, slot))
@@ -145,11 +150,11 @@ class Explainer:
         return Explanation(logits=self.logits, targets=self.targets, maps=maps, prefix_shares=shares)
 
     def attention(self, at: int) -> Tensor:
-        """All probabilities of one image, of the layers and heads that were asked for, (L, H, N, N)."""
+        """Return the attention probabilities of one image, for the question's layers and heads, (L, H, N, N)."""
         return torch.stack([self._heads(self.probabilities[layer])[at] for layer in self.layers])
 
     def head_maps(self) -> Tensor:
-        """Return what the pooled tokens, or the patch of the question, attend to: p A_l per head, (B, L, H, h, w)."""
+        """Compute the attention from the pooled tokens, or the question's patch, to patches: p A_l, (B, L, H, h, w)."""
         config = self.model.config
         with self._computing(gradients=False):
             rows = torch.stack([self._row @ self._heads(self.probabilities[layer]) for layer in self.layers], dim=1)
@@ -175,7 +180,7 @@ class Explainer:
 
     @contextmanager
     def _computing(self, *, gradients: bool = True) -> Iterator[None]:
-        """In float32; and no weight wants a gradient: only what is watched does."""
+        """Compute in float32 inside the block, with gradients for the recorded tensors but not for the weights."""
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         exact = torch.autocast(self.images.device.type, enabled=False)
         try:
@@ -191,12 +196,12 @@ class Explainer:
         return matrices[:, list(self.question.heads)] if self.question.heads else matrices
 
     def _score(self, logits: Tensor, slot: int) -> Tensor:
-        """The sum over images, each of which depends on itself alone; images may be there several times."""
+        """Sum the target class's score over images; each depends on one image only, and images may be repeated."""
         indices = self.targets[:, slot].repeat(len(logits) // len(self.targets))
         return class_scores(logits, indices, self.question.score).sum()
 
     def _backward(self, slot: int) -> "_Gradients":
-        """Compute dy / dA and dy / d tokens, from the last block down to the lowest that is asked about."""
+        """Compute dy / dA and dy / d tokens, from the last block down to the lowest one that is needed."""
         if slot not in self._gradients:
             watched, found = self._layers_for("gradients"), _Gradients()
             with self._computing():
@@ -211,7 +216,7 @@ class Explainer:
                     ):
                         leaving = self._through(layer, entering)
                     wanted = [tokens[layer], *attention.values(), *([entering] if layer > lowest else ())]
-                    product = (leaving * slope).sum()  # to take slopes as they are, torch would import sympy
+                    product = (leaving * slope).sum()  # given slopes as grad_outputs, torch would import sympy
                     gradients = torch.autograd.grad(product, wanted)
                     if attention:
                         pair = self._heads(gradients[1]), self._heads(attention[layer].detach())
@@ -219,12 +224,12 @@ class Explainer:
                         found.relevances[layer] = _square(relevance)
                     if layer == self._token_layer:
                         found.tokens, found.token_gradients = tokens[layer].detach(), gradients[0]
-                    slope = gradients[-1]  # of what entered, but for the lowest layer
-            self._gradients = {slot: found}  # of one class at a time
+                    slope = gradients[-1]  # the gradient of the block's input, except in the lowest layer
+            self._gradients = {slot: found}  # keeps one class at a time, to save memory
         return self._gradients[slot]
 
     def _layer_backward(self, slot: int) -> Mapping[int, Tensor]:
-        """(ds_l / dA_l)+ of every layer, heads fused, (B, N, N)."""
+        """Compute (ds_l / dA_l)+ of every layer that is needed, fused over heads, (B, N, N)."""
         if slot not in self._layer_gradients:
             found: dict[int, Tensor] = {}
             with self._computing():
@@ -238,17 +243,17 @@ class Explainer:
         return self._layer_gradients[slot]
 
     def _through(self, layer: int, tokens: Tensor, *, reads_all: bool = False) -> Tensor:
-        """The tokens that leave a block; of the last one only those that are read, (B, n, D), as the others have no effect."""
+        """Run tokens through a block; the last block returns only the tokens that the model reads, (B, n, D)."""
         is_last = layer == self._depth - 1
         output: Tensor = self.model.blocks[layer](tokens, self._num_read if is_last and not reads_all else None)
         return output
 
     def _classified(self, tokens: Tensor) -> Tensor:
-        """The logits of tokens that leave a block."""
+        """Compute the logits from the tokens that leave a block."""
         return self.model.classify(self.model.pool(tokens))
 
     def _path_gradients(self, slot: int) -> Tensor:
-        """The mean of dy / dx at the middles of equal steps from the mean colour (0) to the image, (B, C, H, W)."""
+        """Compute the mean of dy / dx at the middles of equal steps from mean colour (0) to image, (B, C, H, W)."""
         if slot not in self._pixel_gradients:
             steps = self.question.steps
             middles = (torch.arange(steps, device=self.images.device) + 0.5) / steps
@@ -263,7 +268,7 @@ class Explainer:
 
 
 def _square(rows: Tensor) -> Tensor:
-    """(B, n, N) -> (B, N, N): gradients of tokens that have no effect are 0."""
+    """Pad rows to a square matrix, (B, n, N) -> (B, N, N): the gradients of tokens that have no effect are 0."""
     return F.pad(rows, (0, 0, 0, rows.shape[2] - rows.shape[1]))
 
 
@@ -272,34 +277,34 @@ class _Gradients:
     """The gradients of a class's score y."""
 
     relevances: dict[int, Tensor] = field(default_factory=dict)
-    """layer -> (dy / dA_l * A_l)+ with heads fused, (B, N, N)."""
+    """layer -> (dy / dA_l * A_l)+, fused over heads, (B, N, N)."""
     tokens: Tensor | None = None
-    """What enters the attention of the layer that is asked about, (B, N, D)."""
+    """The tokens that enter the attention of the layer that CAM methods use, (B, N, D)."""
     token_gradients: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """Maps of a batch."""
+    """The maps of a batch of images."""
 
     logits: Tensor
-    """(B, K)."""
+    """The logits, (B, K)."""
     targets: Tensor
-    """The classes asked for, (B, T)."""
+    """The target classes, (B, T)."""
     maps: Mapping[str, Tensor]
-    """method -> (B, T, h, w), or (B, 1, h, w) where it knows of no classes."""
+    """method -> maps, (B, T, h, w), or (B, 1, h, w) if the method does not depend on the class."""
     prefix_shares: Mapping[str, Tensor]
-    """method -> the share of the mass that rests on class and register tokens, (B, T) or (B, 1)."""
+    """method -> the share of the mass on class and register tokens, (B, T) or (B, 1)."""
 
 
 def explain(model: VisionTransformer, images: Tensor, question: Question, *, seeds: Sequence[int] = ()) -> Explanation:
-    """The maps of a batch, for every method and class that is asked for.
+    """Compute the maps of a batch of images, for every method and target class.
 
     Args:
-        model: in evaluation mode.
-        images: what it sees, (B, C, H, W), on its device.
-        question: what is wanted.
-        seeds: one per image, for noise.
+        model: the model, in evaluation mode.
+        images: the model's input, (B, C, H, W), on the model's device.
+        question: the methods, target classes and options.
+        seeds: one random seed per image, for noise.
 
     Raises:
         UsageError, ModelError: the question does not suit the model.

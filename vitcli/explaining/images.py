@@ -19,31 +19,31 @@ from vitcli.trained.judged_images import AskedSplit, choose_images, labels_of_mo
 from vitcli.trained.loading import LoadedModel, load_model
 
 _LONGEST = 1024
-"""Pixels of a whole picture's longer side, where it is drawn."""
+"""Pixels of the longer side of a whole picture when it is drawn, at most."""
 _LONGEST_STEM = 120
-"""Bytes of an image's name in those of the files about it."""
+"""Bytes of an image's name in the names of its output files, at most."""
 _ON_HINT = "vit attention-map IMAGE..., or --dataset NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageToExplain:
-    """One image, read when it is needed."""
+    """One image to explain; it is read when it is needed."""
 
     name: str
     stem: str
-    """Of the files that are written about it; no two are alike."""
+    """The start of the names of the image's output files; unique among the images."""
     truth: int | None
-    """Its class, as an index of the model's; None: unknown."""
+    """The true class, as an index of the model's classes; None: unknown."""
     seed: int
     file: Path | None
-    """Where it was read from; None: a data set without files."""
+    """The image file; None: the data set has no image files."""
     read: Callable[[], NDArray[np.uint8]]
-    """What the model sees, (C, H, W); raises DataError."""
+    """A function that reads the pixels that the model sees, (C, H, W); raises DataError."""
     read_whole: Callable[[], NDArray[np.uint8]]
-    """The picture as it was found, (C, H, W), large ones made smaller; raises DataError."""
+    """A function that reads the original picture, (C, H, W), made smaller if it is large; raises DataError."""
 
     def size(self) -> Size:
-        """Height and width of the picture as it was found; raises DataError."""
+        """Return the height and width of the original picture; raises DataError."""
         if self.file is not None:
             return read_header(self.file)[0]
         _, height, width = self.read_whole().shape
@@ -52,31 +52,31 @@ class ImageToExplain:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSource:
-    """A model, and what it is shown."""
+    """A model, and the images that it explains."""
 
     inputs: Sequence[str] = ()
-    """Files, folders and patterns; none: a split."""
+    """Files, folders and patterns; empty: a split of a data set."""
     model: str = ""
     """A run or checkpoint; empty: the newest finished run."""
     dataset: str = ""
-    """Empty: the one that the model was trained on."""
+    """The data set; empty: the one that the model was trained on."""
     split: AskedSplit = "auto"
     limit: int = 0
-    """Random images of the split, or of the files; 0: all."""
+    """The number of images to choose at random from the split or the files; 0: all."""
     seed: int = 0
-    """Which ones."""
+    """The seed for the choice of images."""
     output_dir: Path = field(default=Path("experiments"))
-    """Where runs are."""
+    """The folder of all runs."""
     directory: str = ""
-    """Where data sets are kept; empty: as in training."""
+    """The folder of data sets; empty: as in training."""
     device: str = "auto"
     offline: bool = False
 
     def open(self, emit: Emit, *, needs_head: bool = False) -> tuple[LoadedModel, list[ImageToExplain]]:
-        """The model on its device, and the images.
+        """Load the model onto its device, and list the images.
 
         Raises:
-            UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
+            UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other.
         """
         if self.inputs and (self.dataset or self.split != "auto"):
             raise UsageError("images come from files or from a data set, not from both", hint=_ON_HINT)
@@ -95,14 +95,14 @@ class ImageSource:
         return loaded, images
 
     def _chosen(self, count: int) -> NDArray[np.int64]:
-        """Indices of the images wanted out of so many, in order."""
+        """Choose images out of ``count``, and return their indices in order."""
         chosen = np.arange(count)
         if self.limit and self.limit < count:
             chosen = np.sort(np.random.default_rng(self.seed).permutation(count)[: self.limit])
         return chosen
 
     def _of_files(self, files: Sequence[Path], loaded: LoadedModel) -> list[ImageToExplain]:
-        """Truth is known where a file lies in a folder that is called like a class."""
+        """List files as images; the true class is known if a file's folder has the name of a class."""
         geometry, classes = loaded.checkpoint.preprocessing.geometry, loaded.checkpoint.classes
         stems = _stems()
         return [
@@ -160,7 +160,7 @@ class ImageSource:
 
 
 def _stems() -> Callable[[str], str]:
-    """Names of files: those of one name in different folders are told apart by a number."""
+    """Return a function that makes file names unique: a number is added to a name that was used before."""
     taken: set[str] = set()
 
     def stem(name: str) -> str:

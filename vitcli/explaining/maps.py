@@ -1,4 +1,4 @@
-"""One attention map: its numbers, its name in files, and its picture."""
+"""One attention map: its values, its name in files, and its picture."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,35 +14,35 @@ from vitcli.explaining.question import Question
 from vitcli.figures.attention_style import MapPicture
 
 _LONGEST_SLUG = 60
-"""Bytes of a class in a file's name."""
+"""Bytes of a class's name in a file name, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AttentionMap:
-    """One map of one image."""
+    """One attention map of one image."""
 
     method: str
     target: str
-    """The class that it explains; empty: the method does not depend on a class."""
+    """The class that the map explains; empty: the method does not depend on a class."""
     weights: NDArray[np.float32]
-    """(h, w) of the patch grid."""
+    """The weights of the patches, (h, w) of the patch grid."""
     prefix_share: float
-    """Share of the mass that rests on class and register tokens, which no pixel shows."""
+    """The share of the mass on class and register tokens, which no pixel shows."""
     slot: int = 0
-    """The position of the class among those that were asked for."""
+    """The position of the class in the question."""
     slug: str = ""
-    """The class as part of a file's name."""
+    """The class as part of a file name."""
     query: tuple[int, int] | None = None
-    """The patch, (row, column), whose attention it is, instead of the pooled tokens'."""
+    """The patch, (row, column), whose attention the map shows; None: the attention of the pooled tokens."""
 
     @property
     def label(self) -> str:
-        """As part of a file's name."""
+        """The map's name as part of a file name."""
         return f"{self.method}.{self.slug}" if self.target else self.method
 
     @property
     def picture(self) -> MapPicture:
-        """The map as the figures take it."""
+        """The map in the form that the figures draw."""
         where = "" if self.query is None else " of patch {}, {}".format(*self.query)
         return MapPicture(
             method=self.method + where,
@@ -54,7 +54,7 @@ class AttentionMap:
 
 
 def class_slugs(classes: Sequence[str]) -> list[str]:
-    """Classes as parts of files' names: no two are alike, and none is too long."""
+    """Turn class names into parts of file names that are unique and not too long."""
     cut = [slug(name).encode()[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]
     often = Counter(cut)
     is_plain = [
@@ -67,7 +67,7 @@ def class_slugs(classes: Sequence[str]) -> list[str]:
 
 
 def maps_of(explanation: Explanation, at: int, question: Question, classes: Sequence[str]) -> Iterator[AttentionMap]:
-    """The maps of one image; of classes that were asked for twice, one."""
+    """Yield the maps of one image; a class that is in the question twice gives one map."""
     slugs, columns = class_slugs(classes), explanation.maps[question.methods[0]].shape[-1]
     query = None if question.query is None else divmod(question.query, columns)
     for method in question.methods:

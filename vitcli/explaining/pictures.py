@@ -1,4 +1,4 @@
-"""The files that are written about one explained image."""
+"""The output files of one explained image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,29 +22,29 @@ from vitcli.figures.attention_style import Style, Subject
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """The pictures to draw; one for every map where nothing else is asked for."""
+    """The pictures to draw; by default, one picture per map."""
 
     compare: bool = False
-    """All methods side by side, beside noise."""
+    """All methods side by side, and noise."""
     heads_grid: bool = False
-    """Layers x heads."""
+    """The attention of every head, as a grid of layers x heads."""
     blocks: bool = False
-    """Each layer alone."""
+    """The map of each layer alone."""
     gif: bool = False
-    """The same, as an animation."""
+    """An animation of the map of each layer."""
     page: bool = False
     """One HTML page for all images."""
     full: bool = False
-    """The whole picture, with the part that the model saw framed."""
+    """The whole picture, with a frame around the part that the model saw."""
     style: Style = field(default_factory=Style)
     arrays: Literal["npz", "safetensors", "none"] = "npz"
-    """The file for maps and logits."""
+    """The format of the file for maps and logits."""
     file: Path | None = None
-    """The file for the only picture; None: they are named after their images."""
+    """The file for the only picture; None: pictures are named after their images."""
 
     @property
     def single_maps(self) -> bool:
-        """Tell whether every map gets a picture of its own."""
+        """Tell whether every map gets its own picture."""
         return not (self.compare or self.heads_grid or self.blocks or self.gif or self.page)
 
     @property
@@ -61,18 +61,18 @@ def draw_pictures(
     drawing: Drawing,
     place: Path,
 ) -> dict[str, Path]:
-    """Draw all that is wanted of one image.
+    """Draw all requested pictures of one image.
 
     Args:
         subject: the image.
-        maps: of it.
-        explainer: of its batch.
-        at: its place there.
-        drawing: what is wanted.
-        place: where files go, and how their names begin.
+        maps: the maps of the image.
+        explainer: the explainer of the image's batch.
+        at: the index of the image in the batch.
+        drawing: the pictures to draw.
+        place: the folder of the files, and the start of their names.
 
     Returns:
-        What is drawn -> the file.
+        Name of the picture -> its file.
     """
     style, files = drawing.style, dict[str, Path]()
     for each in maps if drawing.single_maps else ():
@@ -104,7 +104,7 @@ def _draw_heads(subject: Subject, explainer: Explainer, at: int, path: Path, sty
 
 
 def add_to_page(page: Page, subject: Subject, maps: Sequence[AttentionMap], explainer: Explainer, at: int) -> None:
-    """The image, its maps, and what every patch attends to."""
+    """Add an image, its maps, and the attention of every patch to the page."""
     attention = explainer.attention(at).cpu().numpy()
     config = explainer.model.config
     named = ["class token"] * config.class_token + ["distillation token"] * (config.distillation != "none")
@@ -122,7 +122,7 @@ def add_to_page(page: Page, subject: Subject, maps: Sequence[AttentionMap], expl
 def _draw_layers(
     subject: Subject, wanted: AttentionMap, explainer: Explainer, at: int, drawing: Drawing, start: Path
 ) -> dict[str, Path]:
-    """The map that each layer alone would give."""
+    """Draw the maps that each layer alone gives."""
     maps = [explainer.map(wanted.method, wanted.slot, layers=[layer])[0][at] for layer in explainer.layers]
     weights = np.stack([each.cpu().numpy() for each in maps])
     picture, layers, files = wanted.picture, _names(explainer), dict[str, Path]()
@@ -148,7 +148,7 @@ def _head_names(explainer: Explainer, count: int) -> list[str]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write named arrays as ``.npz`` or ``.safetensors``, by the ending; atomically."""
+    """Write named arrays as ``.npz`` or ``.safetensors``, depending on the file name; atomically."""
     with replacing(path) as temporary:
         if path.suffix == ".npz":
             with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""A question about a model, in numbers: which maps are wanted."""
+"""The question that maps answer: methods, classes, layers and options, in numbers instead of words."""
 
 from dataclasses import dataclass, field, replace
 
@@ -12,36 +12,36 @@ from vitcli.models.vit import VisionTransformer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """The maps that are wanted."""
+    """The maps to compute, and the options for computing them."""
 
     methods: tuple[str, ...]
     choices: tuple[ClassChoice, ...] = (ClassChoice(),)
-    """The classes; methods that know of none answer once."""
+    """The target classes; a method that does not depend on the class gives one map for all of them."""
     score: TargetScore = "logit"
     layers: tuple[int, ...] = ()
-    """From 0, negative ones from the end; none: those that the method is made for."""
+    """The layers to use, from 0, negative numbers from the end; empty: the default layers of each method."""
     heads: tuple[int, ...] = ()
-    """Likewise; none: all."""
+    """The heads to use, from 0, negative numbers from the end; empty: all."""
     query: int | None = None
-    """A patch: what it looks at, instead of what the pooled tokens look at."""
+    """The patch whose attention to show; None: show the attention of the pooled tokens."""
     steps: int = 16
-    """Of integrated gradients."""
+    """The number of steps of integrated gradients."""
     options: Options = field(default_factory=Options)
     watches_all: bool = False
-    """Whether the attention of all layers that were asked for is kept, though no method may want it."""
+    """Whether to keep the attention of all the question's layers, even if no method needs it."""
 
     def checked(self, model: VisionTransformer) -> "Question":
-        """The same with indices from 0, sorted.
+        """Check the question against a model, and return it with layers and heads counted from 0 and sorted.
 
         Raises:
-            UsageError: a method, layer, head or patch that does not exist, or one that does not go with the rest.
-            ModelError: a class is asked of a model that knows none.
+            UsageError: a method, layer, head or patch does not exist, or an option is not possible here.
+            ModelError: a method explains a class, but the model has no classifier.
         """
         config = model.config
         for name in self.methods:
             self._check_method(name, METHODS[name], has_classes=config.num_classes > 0)
         if self.score == "contrast" and config.num_classes == 1:
-            raise UsageError("contrast needs a second class, and this model knows one", hint="--target logit")
+            raise UsageError("contrast needs a second class, and this model has only one", hint="--target logit")
         if self.query is not None:
             checked_index(self.query, config.grid[0] * config.grid[1], "patch")
         if self.steps < 1:
@@ -61,10 +61,10 @@ class Question:
             raise ModelError(f"the model has no classifier, and {name} explains classes", hint="--method rollout")
         if entry.chooses_class and self.query is not None:
             raise UsageError(
-                f"{name} explains the class that is predicted, not what a patch looks at", hint="--method raw"
+                f"{name} explains the predicted class, so it cannot show what a patch looks at", hint="--method raw"
             )
 
     def layers_of(self, method: str, depth: int) -> tuple[int, ...]:
-        """The layers that a method is to use."""
+        """Return the layers that a method uses."""
         usual = {"all": tuple(range(depth)), "last": (depth - 1,), "none": ()}[METHODS[method].layers]
         return (self.layers or usual) if usual else ()

@@ -11,27 +11,27 @@ from vitcli.explaining.maps import AttentionMap
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExplainedImage:
-    """One image: what was predicted, its maps, and where they are drawn; or why it could not be read."""
+    """The result for one image: prediction, maps and files, or the reason why it could not be read."""
 
     image: str
     predicted: str = ""
     probability: float = 0.0
     truth: str | None = None
     query: tuple[int, int] | None = None
-    """The patch, (row, column), that was asked about."""
+    """The patch, (row, column), whose attention the maps show."""
     box: Box | None = None
-    """What the model saw of the picture: left, top, right, bottom in its pixels."""
+    """The part of the picture that the model saw: left, top, right, bottom in pixels of the picture."""
     maps: tuple[AttentionMap, ...] = ()
     figures: Mapping[str, Path] = field(default_factory=dict)
-    """What is drawn -> the file."""
+    """Name of the picture -> its file."""
     arrays: Path | None = None
-    """Maps and logits."""
+    """The file of maps and logits."""
     error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionReport:
-    """All images."""
+    """The results for all images."""
 
     model: str
     checkpoint: Path
@@ -43,7 +43,7 @@ class AttentionReport:
 
 
 def as_json(report: AttentionReport) -> dict[str, Any]:
-    """Without the maps themselves, which have files of their own."""
+    """Convert a report to JSON, without the maps' values, which are in separate files."""
     return {
         "model": report.model,
         "checkpoint": str(report.checkpoint),

@@ -1,4 +1,4 @@
-"""Scores that tell which method to trust for a model: its maps are tested on many images, always beside noise."""
+"""Scores that tell which method to trust for a model: maps are tested on many images and compared with noise."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,36 +16,36 @@ from vitcli.explaining.question import Question
 from vitcli.models.vit import VisionTransformer
 
 NOISE = "random"
-"""The method that every other one is compared with."""
+"""The method that all other methods are compared with."""
 ENOUGH = 20
-"""Images without which no method is trusted: intervals of fewer are too narrow."""
+"""The least number of images for trusting a method: with fewer, the intervals are too narrow."""
 SAME = 0.01
-"""Gains that differ by no more count as the same."""
+"""The largest difference between two gains that count as the same."""
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedBatch:
-    """Images to judge by, on the model's device."""
+    """A batch of images to score maps with, on the model's device."""
 
     images: Tensor
-    """What the model sees, (B, C, H, W)."""
+    """The model's input, (B, C, H, W)."""
     labels: Tensor | None = None
-    """True classes, (B,); without them the class that is asked for counts as right."""
+    """The true classes, (B,); None: the target class counts as right."""
     masks: Tensor | None = None
-    """Where the object is, (B, H, W); of all batches or of none."""
+    """The pixels of the object, (B, H, W); all batches have masks, or none has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageScores:
-    """One image."""
+    """The scores of the maps of one image."""
 
     image: int
-    """Its number, from 0."""
+    """The number of the image, from 0."""
     target: int
-    """The class that its maps were asked about."""
+    """The class that the maps explain."""
     scores: Mapping[str, Mapping[str, float]]
-    """method -> score -> value."""
+    """The values: method -> score -> value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,36 +54,36 @@ class ScoreSummary:
 
     value: Interval
     gain: Interval | None
-    """How much better than noise on the same images: above 0 is better, whichever way the score runs.
+    """The gain over noise on the same images: above 0 is better, also for scores whose lower values are better.
 
-    None where there is no better or worse.
+    None: the score has no better or worse values.
     """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodScores:
-    """One method over all images."""
+    """The scores of one method over all images."""
 
     method: str
     scores: Mapping[str, ScoreSummary]
-    """``faithfulness.HIGHER_IS_BETTER``, ``sink_share``, and with masks ``points_at`` and ``energy_inside``."""
+    """By name: all of ``HIGHER_IS_BETTER``, ``sink_share``, and with masks ``points_at`` and ``energy_inside``."""
     gain: Interval
-    """How much better than noise, on average over the scores of faithfulness; for all methods together at 95 %."""
+    """The mean gain over noise in all faithfulness scores; the intervals of all methods hold together at 95 %."""
     beats_random: bool
-    """Whether all of this interval is above 0, and of enough images."""
+    """Whether the whole interval of the gain is above 0, and there are enough images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreTable:
-    """All methods, the greatest gain first, noise last."""
+    """The scores of all methods, the greatest gain first, noise last."""
 
     rows: tuple[MethodScores, ...]
     trusted: str
-    """The method with the greatest gain among those that beat noise; empty: none does, or the images are too few."""
+    """The method with the greatest gain among those that beat noise; empty: none does, or there are too few images."""
     tied: tuple[str, ...]
-    """Those that beat noise and may be as good: their interval of the difference does not exclude ``SAME``."""
+    """Other methods that beat noise and may be as good: the interval of the difference does not exclude ``SAME``."""
     verdict: str
-    """The same in a sentence."""
+    """The trusted and the tied methods, or the reason why there are none, in a sentence."""
     images: int
     per_image: tuple[ImageScores, ...]
 
@@ -91,19 +91,19 @@ class ScoreTable:
 def score_methods(
     model: VisionTransformer, batches: Iterable[JudgedBatch], question: Question, *, total: int, emit: Emit = ignore
 ) -> ScoreTable:
-    """ScoreSummary the maps of several methods, and noise, and say which one to trust.
+    """Score the maps of several methods, and noise, and say which method to trust.
 
-    Everything is computed in float32. Intervals are of 95 %, by a bootstrap over images.
+    Everything is computed in float32. Intervals have a confidence of 95 %, by a bootstrap over images.
 
     Args:
-        model: in evaluation mode.
-        batches: of any size; the scores do not depend on it.
-        question: the methods, and the class to ask about, one.
-        total: how many images there are, for the progress.
-        emit: told about the progress.
+        model: the model, in evaluation mode.
+        batches: the images, in batches of any size; the scores do not depend on the size.
+        question: the methods, and exactly one class.
+        total: the number of images, for the progress.
+        emit: receives the progress.
 
     Raises:
-        UsageError, ModelError: the question or the model cannot be judged by the class that is predicted.
+        UsageError, ModelError: the question does not suit the model, or does not have exactly one class.
         DataError: there are no images.
     """
     check_judgeable(model, question)
@@ -120,24 +120,24 @@ def score_methods(
 
 
 def check_judgeable(model: VisionTransformer, question: Question) -> None:
-    """Refuse what no class can judge.
+    """Refuse maps that cannot be scored or checked with one class.
 
     Raises:
-        UsageError: maps of a patch's attention, or of several classes.
-        ModelError: there is no class, or just one patch.
+        UsageError: the question asks for the attention of a patch, or for several classes.
+        ModelError: the model has no classes, or only one patch.
     """
     if question.query is not None:
-        raise UsageError("what a patch looks at is judged by no class", hint="leave --query out")
+        raise UsageError("--query cannot be combined with --score or --check", hint="leave --query out")
     if len(question.choices) != 1:
         raise UsageError(f"maps are judged by one class at a time, not {len(question.choices)}", hint="--class pred")
     if not model.config.num_classes:
         raise ModelError("the model has no classifier, and maps are judged by the class that it predicts")
     if model.config.grid == (1, 1):
-        raise ModelError("the model sees an image as a single patch, so that a map has nothing to tell apart")
+        raise ModelError("the model sees an image as a single patch, so there are no patches to compare")
 
 
 def summarise(images: Sequence[ImageScores]) -> ScoreTable:
-    """Means, intervals and the verdict; at least one image, each with the same methods, noise the last of them."""
+    """Compute means, intervals and the verdict from one image or more, each with the same methods, noise last."""
     *methods, _ = images[0].scores
     names = list(images[0].scores[NOISE])
     values = np.array([[list(each.values()) for each in image.scores.values()] for image in images])  # (N, M, S)
@@ -145,7 +145,7 @@ def summarise(images: Sequence[ImageScores]) -> ScoreTable:
     gains = signs * (values - values[:, -1:])
     per_score = iter(bootstrap(np.stack([values, gains], axis=3).reshape(len(images), -1)))
     overall = gains[:, :, [name in HIGHER_IS_BETTER for name in names]].mean(axis=2)  # (N, M)
-    level = 1 - (1 - _LEVEL) / max(len(methods), 1)  # Bonferroni: of many methods, one would beat noise by luck
+    level = 1 - (1 - _LEVEL) / max(len(methods), 1)  # Bonferroni: of many methods, one could beat noise by luck
     *rows, noise = [
         MethodScores(
             method=method,
@@ -158,7 +158,7 @@ def summarise(images: Sequence[ImageScores]) -> ScoreTable:
     rows.sort(key=lambda row: row.gain.mean, reverse=True)
     better = [row for row in rows if row.beats_random]
     columns = [methods.index(row.method) for row in better]
-    behind = bootstrap(overall[:, columns[:1]] - overall[:, columns])  # the best one is not behind itself
+    behind = bootstrap(overall[:, columns[:1]] - overall[:, columns])  # the first gap is 0: best minus best
     tied = tuple(row.method for row, gap in zip(better[1:], behind[1:], strict=True) if gap.low <= SAME)
     return ScoreTable(
         rows=(*rows, noise),
@@ -173,7 +173,7 @@ def summarise(images: Sequence[ImageScores]) -> ScoreTable:
 def _scored_batch(
     model: VisionTransformer, batch: JudgedBatch, question: Question, *, first: int
 ) -> Iterator[ImageScores]:
-    """The images of a batch, one by one; ``first`` is the number of the first."""
+    """Score the images of a batch one by one; ``first`` is the number of its first image."""
     methods = question.methods
     explainer = Explainer(model, batch.images, question, seeds=range(first, first + len(batch.images)))
     found = [explainer.map(method) for method in methods]
@@ -185,7 +185,7 @@ def _scored_batch(
         others["energy_inside"] = torch.stack([energy_inside(weights, masks) for weights in maps.unbind(1)], dim=1)
     targets: list[int] = explainer.targets[:, 0].tolist()
     expected = targets if batch.labels is None else batch.labels.tolist()
-    del explainer  # and what it holds of the batch's attention
+    del explainer  # frees the attention of the batch
 
     def classify(images: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
@@ -216,7 +216,7 @@ def _score(name: str, value: Interval, gain: Interval) -> ScoreSummary:
 def _verdict(best: MethodScores | None, tied: Sequence[str], images: int) -> str:
     count = f"{images:,} image" + ("s" if images > 1 else "")
     if images < ENOUGH:
-        return f"{count}: too few to tell a method from noise, which takes {ENOUGH} at least"
+        return f"{count}: too few to tell a method from noise; at least {ENOUGH} are needed"
     if best is None:
         return f"no method can be told from noise on these {count}: trust none of them for this model"
     gain = best.gain

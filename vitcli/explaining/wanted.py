@@ -1,4 +1,4 @@
-"""Turn a user's words into the question that a model is asked."""
+"""A user's request for maps, and its conversion to the ``Question`` for a model."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -19,9 +19,9 @@ class Wanted:
     """A request for maps, in a user's words."""
 
     methods: tuple[str, ...] = ()
-    """Names, or ``all``; none: relevance, and all where they are compared."""
+    """Method names, or ``all``; empty: the default method, or all methods if they are compared."""
     classes: tuple[str, ...] = ()
-    """``pred``, ``topN``, names or indices; none: the one that is predicted."""
+    """``pred``, ``topN``, names or indices; empty: the predicted class."""
     score: TargetScore = "logit"
     layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
@@ -33,10 +33,10 @@ class Wanted:
     def question(
         self, loaded: LoadedModel, emit: Emit, *, compares: bool = False, all_layers: bool = False
     ) -> Question:
-        """The same for a model.
+        """Convert the request to a checked question for a model.
 
         Raises:
-            UsageError, ModelError: it does not suit the model.
+            UsageError, ModelError: the request does not suit the model.
         """
         names = self.methods or (("all",) if compares else ())
         methods = parse_methods(names) or (self._usual(loaded, emit),)
@@ -47,7 +47,7 @@ class Wanted:
         choices = parse_classes(self.classes or ("pred",), loaded.checkpoint.classes) if self.classes else ()
         deaf = [name for name in methods if not METHODS[name].chooses_class and name != "random"]
         if self.classes and deaf:
-            emit(Warned(text=f"{', '.join(deaf)}: the same map for every class, because attention alone knows of none"))
+            emit(Warned(text=f"{', '.join(deaf)}: the same map for every class, because only attention is read"))
         self._tell_no_effect(methods, emit)
         question = Question(
             methods=methods,
@@ -62,7 +62,7 @@ class Wanted:
         return (replace(question, choices=tuple(choices)) if choices else question).checked(loaded.model)
 
     def _tell_no_effect(self, methods: tuple[str, ...], emit: Emit) -> None:
-        """Options that were given for methods that do not know them."""
+        """Warn about options that have no effect on the chosen methods."""
         for option, chosen, without in (
             ("--layers", self.layers, [name for name in methods if METHODS[name].layers == "none"]),
             ("--discard", self.options.discard > 0, [] if "rollout" in methods else methods),
@@ -77,15 +77,15 @@ class Wanted:
             return "raw"
         if loaded.checkpoint.model.num_classes:
             return DEFAULT_METHOD
-        emit(Note(text=f"the model has no classifier: the map is that of {DEFAULT_WITHOUT_CLASSES}"))
+        emit(Note(text=f"the model has no classifier, so the method is {DEFAULT_WITHOUT_CLASSES}"))
         return DEFAULT_WITHOUT_CLASSES
 
 
 def patch_at(query: str, size: Size, loaded: LoadedModel, *, name: str) -> tuple[int, int]:
-    """The patch, (row, column), that is meant by ``ROW,COLUMN``, or by ``X,Ypx`` in a picture of a size.
+    """Find the patch, (row, column), for ``ROW,COLUMN``, or for the pixel ``X,Ypx`` of a picture of a given size.
 
     Raises:
-        UsageError: it is neither, or there is no such patch.
+        UsageError: the text has neither form, or the patch does not exist.
     """
     rows, columns = loaded.checkpoint.model.grid
     match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*(px)?\s*", query)

@@ -1,1 +1,1 @@
-"""Pictures. They are drawn on figures of their own, never on pyplot's global state."""
+"""Pictures. Each is drawn on its own figure, never on pyplot's global state."""

@@ -25,16 +25,16 @@ def write_gif(
     method: str = "attention",
     unit: str = "",
 ) -> None:
-    """The map of every layer, one after the other, on one scale for all; it loops.
+    """Write an animation of the maps of all layers, one after the other, on one scale; it loops.
 
     Args:
         subject: the image.
-        maps: (L, h, w)
+        maps: the map of each layer, (L, h, w).
         path: the GIF file.
-        style: how the maps are drawn.
+        style: the style of the maps.
         layers: names of the L layers.
-        method: what the maps are.
-        unit: what a value is.
+        method: the name of the maps.
+        unit: the meaning of a value.
     """
     scale = scale_of(maps, style.norm, is_signed=False)
     notes = ", ".join(filter(None, (unit, "one scale for all layers")))
@@ -54,7 +54,7 @@ def write_gif(
 
 
 def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """Frames of 256 colours in all; what is the same in all of them is dithered once, so that it stands still."""
+    """Convert frames to one palette of 256 colours; parts that never change are dithered once, so as not to flicker."""
     boxes = [ImageChops.difference(frames[0], frame).getbbox() for frame in frames]
     found = np.array([box for box in boxes if box is not None], dtype=int).reshape(-1, 4)
     sample = np.concatenate([np.asarray(frame)[:: len(frames)] for frame in frames])

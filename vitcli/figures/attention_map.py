@@ -10,19 +10,19 @@ from vitcli.figures.colour_bar import bar_width, draw_colour_bar
 
 _GAP = 20
 _LEAST_WIDTH, _LEAST_HEIGHT = 300, 130
-"""Pixels of a panel that leave room for its caption, and for the values of the colour bar."""
+"""The smallest size of a panel in pixels that leaves room for its caption and for the values of the colour bar."""
 _QUERY = "#00e5ff"
 
 
 def draw_map(subject: Subject, picture: MapPicture, path: Path, style: Style, *, full: bool = False) -> None:
-    """Image | overlay | colour bar.
+    """Draw the image, the map over the image, and a colour bar, side by side.
 
     Args:
         subject: the image.
         picture: the map.
         path: the PNG file.
-        style: how the map is drawn.
-        full: show the picture as it was found, with the part that the model saw framed and the map inside it alone.
+        style: the style of the map.
+        full: show the whole picture, with a frame around the part that the model saw and the map only inside it.
     """
     draw_panels(subject, picture, style, full=full).save(path)
 
@@ -30,7 +30,7 @@ def draw_map(subject: Subject, picture: MapPicture, path: Path, style: Style, *,
 def draw_query(
     subject: Subject, query: tuple[int, int], picture: MapPicture, path: Path, style: Style, *, full: bool = False
 ) -> None:
-    """Draw what one patch attends to: as ``draw_map``, with the patch, (row, column), framed on both panels."""
+    """Draw the attention of one patch: like ``draw_map``, with the patch, (row, column), framed in both panels."""
     draw_panels(subject, picture, style, full=full, query=query).save(path)
 
 
@@ -43,7 +43,7 @@ def draw_panels(
     query: tuple[int, int] | None = None,
     scale: Scale | None = None,
 ) -> Board:
-    """The figure of ``draw_map``; a scale may be given that several figures share."""
+    """Draw the figure of ``draw_map`` or ``draw_query`` on a board; several figures can share a given scale."""
     if is_whole := full and subject.whole is not None:
         image, box = shown_whole(subject, least=style.min_size)
     else:

@@ -1,4 +1,4 @@
-"""A map laid over an image, pixel by pixel: arrays in, arrays out."""
+"""Functions that lay a map over an image, pixel by pixel: arrays in, arrays out."""
 
 import math
 
@@ -12,19 +12,19 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
 
 _LONGEST = 1024
-"""No panel is larger, so that a figure stays one that can be opened."""
+"""Pixels of a panel's longer side, at most, so that the figure is not too large to open."""
 
 
 def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST) -> NDArray[np.uint8]:
-    """An image in the size in which it is shown.
+    """Resize an image to the size in which it is shown.
 
     Args:
-        pixels: (C, H, W), grey or in colour.
-        least: its shorter side is enlarged to this by a whole factor, so that its pixels stay squares of one size,
-        most: unless its longer side would be more than this; a larger image is made smaller.
+        pixels: the image, (C, H, W), grey or in colour.
+        least: the shorter side is enlarged to at least this by a whole factor, so that pixels stay squares of one size.
+        most: the limit for the longer side; it also limits the factor, and a larger image is made smaller.
 
     Returns:
-        (H', W', 3)
+        The resized image, (H', W', 3).
     """
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).convert("RGB")
     shorter, longer = sorted(image.size)
@@ -42,16 +42,18 @@ def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST) -> NDA
 def spread(
     weights: NDArray[np.float32], y: NDArray[np.float64], x: NDArray[np.float64], interp: Interpolation
 ) -> NDArray[np.float64]:
-    """A map between its patches.
+    """Interpolate a map between the middles of its patches.
+
+    Beyond the middle of the outermost patches, their values continue.
 
     Args:
-        weights: (h, w)
-        y: rows at which it is wanted, in patches: patch i reaches from i to i + 1, and has its value in the middle.
-        x: columns, likewise.
-        interp: beyond the middle of the outermost patches, their values continue. Bicubic is Keys' convolution.
+        weights: the map, (h, w).
+        y: the rows to interpolate at, in patches: patch i reaches from i to i + 1, and has its value in the middle.
+        x: the columns to interpolate at, in patches.
+        interp: the kind of interpolation; bicubic is Keys' convolution.
 
     Returns:
-        (rows, columns)
+        The values, (rows, columns).
     """
     down, across = (_shares(at, count, interp) for at, count in zip((y, x), weights.shape, strict=True))
     return down @ weights.astype(np.float64) @ across.T
@@ -65,17 +67,17 @@ def overlay(
     *,
     box: Box | None = None,
 ) -> NDArray[np.uint8]:
-    """A map as a veil over an image.
+    """Draw a map over an image, half transparent.
 
     Args:
-        image: (H, W, 3).
+        image: the image, (H, W, 3).
         picture: the map.
-        style: its colours and their opacity.
-        scale: of its values.
+        style: the colours of the map and their opacity.
+        scale: the scale of the map's values.
         box: the part of the image that the map covers; None: all of it.
 
     Returns:
-        (H, W, 3)
+        The image with the map, (H, W, 3).
     """
     left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
     (rows, y), (columns, x) = _covered(image.shape[0], top, bottom), _covered(image.shape[1], left, right)
@@ -89,7 +91,7 @@ def overlay(
 
 
 def shown_whole(subject: Subject, *, least: int) -> tuple[NDArray[np.uint8], Box]:
-    """The whole picture in the size in which it is shown, and where in it the part lies that the model saw."""
+    """Resize the whole picture to the size in which it is shown, and locate the part that the model saw."""
     assert subject.whole is not None
     assert subject.box is not None
     image = panel(subject.whole, least=least)
@@ -107,14 +109,14 @@ def patch_box(patch: tuple[int, int], grid: tuple[int, int], box: Box) -> Box:
 
 
 def _covered(side: int, start: float, end: float) -> tuple[slice, NDArray[np.float64]]:
-    """The pixels along one axis whose centres lie between two positions, and where: 0 at the start, 1 at the end."""
+    """Find the pixels on one axis with centres between start and end, and their positions, 0 at start to 1 at end."""
     centres = np.arange(side, dtype=np.float64) + 0.5
     first, last = np.searchsorted(centres, start), np.searchsorted(centres, end, side="right")
     return slice(int(first), int(last)), (centres[first:last] - start) / (end - start)
 
 
 def _shares(positions: NDArray[np.float64], count: int, interp: Interpolation) -> NDArray[np.float64]:
-    """The share of each patch in the value at each position, (positions, patches); rows sum to 1."""
+    """Compute the share of each patch in the value at each position, (positions, patches); rows sum to 1."""
     shares = np.zeros((len(positions), count))
     each = np.arange(len(positions))
     if interp == "nearest":
@@ -130,7 +132,7 @@ def _shares(positions: NDArray[np.float64], count: int, interp: Interpolation) -
 
 
 def _keys(x: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
-    """Keys 1981; a as in torch and OpenCV."""
+    """Compute the cubic convolution kernel of Keys 1981; ``a`` is that of torch and OpenCV."""
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * (x**3 - 5 * x**2 + 8 * x - 4)
     return np.where(x <= 1, near, far)

@@ -8,14 +8,14 @@ const tables = settings.tables.map(bytesOf); // 256 colours each: for maps witho
 const canvas = part("map");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 
-/** What is chosen. A token is counted as the model counts it: those before the patches come first. */
+/** The current choices. Tokens are numbered as in the model: the prefix tokens come before the patches. */
 const state = {
   image: 0, method: "", target: "", layer: 0, head: -1, alpha: settings.alpha, smooth: settings.smooth,
   cursor: null, // the patch under the pointer
-  held: null, // the token whose attention is held
+  held: null, // the selected token, whose attention stays on the screen
 };
-let ground = null; // pixels of the image in the size of the canvas
-let attention = null; // { scales, shares } of the image that is shown, once unpacked
+let ground = null; // pixels of the image, resized to the canvas
+let attention = null; // { scales, shares } of the current image, after unpacking
 
 /* Data */
 
@@ -40,7 +40,8 @@ function chosenMap() {
 
 const mapName = ({ method, target }) => (target ? `${method} for ${target}` : method);
 
-/** zlib: a float32 per row, then a byte per entry, both (layers, heads, queries, keys); the largest of a row is 255. */
+/** Unpack the zlib data: a float32 per row, then a byte per entry, both (layers, heads, queries, keys); the largest
+ * entry of a row is 255. */
 async function unpacked(index) {
   const { layers, heads } = images[index].attention;
   const bytes = bytesOf(blocks[index].nextElementSibling.textContent);
@@ -50,7 +51,7 @@ async function unpacked(index) {
   return { scales: new Float32Array(buffer, 0, rows), shares: new Uint8Array(buffer, 4 * rows) };
 }
 
-/** What a token attends to: a share for every token. */
+/** Return the attention of a token: its share for every token. */
 function attentionRow(token) {
   const { tokens, attention: { heads } } = image();
   const chosen = state.head < 0 ? heads.map((_, head) => head) : [state.head];
@@ -63,7 +64,7 @@ function attentionRow(token) {
   return row;
 }
 
-/** What is drawn: the row of a token, or the map. */
+/** Return the values to draw: the attention of a token, or the map. */
 function shown() {
   const token = state.held ?? (state.cursor === null ? null : state.cursor + countPrefix());
   if (token === null || !attention) {
@@ -101,7 +102,7 @@ function scaleOf(values, isSigned) {
 
 /* Drawing */
 
-/** Along one axis: for every pixel the patch before its centre, the one after, and how far it is on the way. */
+/** Along one axis, return for every pixel the patches before and after its centre, and its position between them. */
 function taps(pixels, patches) {
   const found = { before: new Int32Array(pixels), after: new Int32Array(pixels), way: new Float64Array(pixels) };
   for (let pixel = 0; pixel < pixels; pixel++) {
@@ -169,7 +170,7 @@ function drawBar(isSigned, scale) {
   part("more").textContent = !isFlat && scale.most > scale.high ? `▸ max ${number(scale.most)}` : "";
 }
 
-/** What is under the pointer, and what stands out. */
+/** Describe the value under the pointer and the largest value. */
 function describe({ values, name, token, row }) {
   const { cursor } = state;
   const largest = values.indexOf(values.reduce((one, other) => Math.max(one, other)));
@@ -208,7 +209,7 @@ function element(tag, properties, ...children) {
   return made;
 }
 
-/** Buttons of which one is down; built anew only where the choices have changed, so that the focus stays. */
+/** Show radio buttons; they are built again only if the choices have changed, so that the focus stays. */
 function offer(fieldset, choices, chosen, choose) {
   const key = JSON.stringify(choices);
   if (fieldset.dataset.choices !== key) {
@@ -278,7 +279,7 @@ async function select(index) {
   const picture = new Image();
   picture.src = chosen.png;
   await picture.decode();
-  if (state.image !== index) return; // another one was chosen meanwhile
+  if (state.image !== index) return; // another image was chosen in the meantime
   [canvas.width, canvas.height] = chosen.size;
   canvas.style.setProperty("--aspect", chosen.size[0] / chosen.size[1]);
   context.imageSmoothingEnabled = picture.width > canvas.width;
@@ -311,7 +312,7 @@ function patchUnder(event) {
   return row * columns + within((event.clientX - box.left) / box.width, columns);
 }
 
-/** Hold the attention of a patch, or let it go. */
+/** Select a patch, so that its attention stays on the screen, or end the selection. */
 function toggle(patch) {
   const token = patch + countPrefix();
   update({ cursor: patch, held: !attention || state.held === token ? null : token });

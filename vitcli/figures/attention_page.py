@@ -1,4 +1,4 @@
-"""One web page for many images: every map, and what every patch attends to, without anything from elsewhere."""
+"""A single web page for many images: all maps, and the attention of every patch, without any other file."""
 
 import base64
 import hashlib
@@ -23,13 +23,13 @@ from vitcli.figures.attention_style import MapPicture, Style, Subject
 from vitcli.figures.attention_words import NORM_WORDS, prediction_of, truth_of
 
 MOST_BYTES = 8_000_000
-"""Of the attention of one image: 12 layers, 12 heads and 197 tokens take 5.6 million."""
+"""Bytes for the attention of one image, at most: 12 layers, 12 heads and 197 tokens take 5.6 million."""
 
 _LEVELS = 255
 
 
 class Page:
-    """A page that is being written, one image after the other; made by ``attention_page``."""
+    """A page that is being written, one image after the other; ``attention_page`` creates it."""
 
     def __init__(self, file: TextIO, style: Style, most_bytes: int) -> None:
         self._file = file
@@ -50,13 +50,13 @@ class Page:
 
         Args:
             subject: the image.
-            maps: at least one; all of one grid.
-            attention: (L, H, N, N), rows are queries. Every row is rounded to 255 steps of its largest entry. Heads are
-                replaced by their mean where it would be larger than the page allows, and it is left out where that is
-                still too large; the page says so.
+            maps: one map or more, all with the same grid.
+            attention: the attention probabilities, (L, H, N, N), rows are queries. Every row is rounded to 255 steps of
+                its largest entry. If all heads are larger than the page allows, their mean is written instead; if that
+                is still too large, attention is left out. The page says so.
             layers: names of the L layers.
             heads: names of the H heads.
-            prefix: names of the tokens before the patches, for example ``("class token",)``; N less these is h w.
+            prefix: names of the tokens before the h w patches, for example ``("class token",)``.
         """
         rows, columns = maps[0].weights.shape
         tokens = len(prefix) + rows * columns
@@ -103,14 +103,14 @@ class Page:
 def attention_page(
     path: Path, *, title: str, notes: Sequence[str] = (), style: Style | None = None, most_bytes: int = MOST_BYTES
 ) -> Iterator[Page]:
-    """Write a page that needs no other file and no network; it is there when the block succeeds.
+    """Write a page that needs no other file and no network; the file appears when the block succeeds.
 
     Args:
         path: the HTML file.
-        title: above everything.
-        notes: paragraphs below it.
-        style: of the maps as they are first seen; bicubic is bilinear here.
-        most_bytes: of the attention of one image, before compression.
+        title: the title of the page.
+        notes: paragraphs below the title.
+        style: the initial style of the maps; bicubic is drawn as bilinear.
+        most_bytes: the limit for the attention of one image, before compression.
     """
     style = style or Style()
     css, script = _template("css"), _template("js")
@@ -142,7 +142,7 @@ def attention_page(
 
 
 def packed_attention(attention: NDArray[np.float32]) -> bytes:
-    """Attention, (L, H, N, N), compressed: the largest entry of every row as float32, then 255ths of it as bytes."""
+    """Compress attention, (L, H, N, N): the largest entry of each row as float32, then bytes in 255ths of it."""
     assert np.isfinite(attention).all(), "attention with NaN or infinity"
     largest = attention.max(axis=-1, keepdims=True)
     steps = np.rint(attention / np.where(largest > 0, largest, 1) * _LEVELS)
@@ -157,7 +157,7 @@ def _map_facts(picture: MapPicture, grid: tuple[int, int]) -> dict[str, Any]:
         "target": picture.target,
         "unit": picture.unit,
         "isSigned": picture.is_signed,
-        "values": [float(f"{value:.9g}") for value in picture.weights.ravel()],  # nine digits are a float32, exactly
+        "values": [float(f"{value:.9g}") for value in picture.weights.ravel()],  # nine digits give a float32 exactly
     }
 
 
@@ -168,7 +168,7 @@ def _png(pixels: NDArray[np.uint8]) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that no HTML parser takes for the end of its element, whatever names it holds."""
+    """Encode a value as JSON whose text cannot close the HTML element around it."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

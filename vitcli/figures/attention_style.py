@@ -1,4 +1,4 @@
-"""The parts of attention pictures: an image, its maps, and the scale on which a map's values become colours."""
+"""The parts of attention pictures: an image, its maps, and the scale that turns a map's values into colours."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,26 +15,26 @@ Interpolation = Literal["bilinear", "nearest", "bicubic"]
 
 ONE_SIGN = "inferno"
 TWO_SIGNS = "PuOr_r"
-"""Purple below 0, white at 0, orange above: a pair that no colour blindness mixes up."""
+"""Purple below 0, white at 0, orange above: people with any colour blindness can tell these apart."""
 
 _SAME = 1e-6
-"""Values that differ by less, relative to the largest, are one value: their difference is rounding."""
+"""The largest difference, relative to the largest value, between values that count as equal: it is only rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
-    """The way in which a map is drawn over an image."""
+    """The style in which a map is drawn over an image."""
 
     cmap: str = ""
-    """A colour map of matplotlib; empty: one for maps without a sign, and another for those with one."""
+    """A colour map of matplotlib; empty: one default for unsigned maps, and another for signed maps."""
     alpha: float = 0.55
     """Opacity of the map, 0 to 1."""
     norm: Norm = "p99"
-    """Where the colours end: at the 99th percentile, at the maximum, from minimum to maximum, or 0 to 1 as it is."""
+    """The range of the colours: to the 99th percentile, to the maximum, from minimum to maximum, or from 0 to 1 (signed maps: from -1 to 1)."""
     interp: Interpolation = "bilinear"
-    """How patches become pixels; nearest shows the patches themselves."""
+    """The interpolation between patches; ``nearest`` shows the patches themselves."""
     min_size: int = 448
-    """Smaller images are enlarged to this many pixels by a whole factor: their pixels stay sharp squares."""
+    """Smaller images are enlarged to at least this many pixels by a whole factor, so that pixels stay sharp squares."""
 
     def __post_init__(self) -> None:
         if self.cmap and self.cmap not in colormaps:
@@ -46,59 +46,59 @@ class Style:
             raise UsageError(f"an image cannot be enlarged to {self.min_size} pixels", hint="448 is usual")
         for name, known in ((self.norm, get_args(Norm)), (self.interp, get_args(Interpolation))):
             if name not in known:
-                raise UsageError(f"{name!r} is none of {', '.join(known)}", hint=did_you_mean(name, known))
+                raise UsageError(f"{name!r} is not one of {', '.join(known)}", hint=did_you_mean(name, known))
 
     def colours(self, *, is_signed: bool) -> NDArray[np.uint8]:
-        """The colour map as a table, (256, 3)."""
+        """Return the colour map as a table, (256, 3)."""
         return _table(self.cmap or (TWO_SIGNS if is_signed else ONE_SIGN))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class MapPicture:
-    """One map of one image."""
+    """One map of one image, ready to draw."""
 
     method: str
     target: str = ""
-    """The class that it explains; empty: the method knows none."""
+    """The class that the map explains; empty: the method does not depend on a class."""
     weights: NDArray[np.float32]
-    """(h, w) of the patch grid."""
+    """The weights of the patches, (h, w) of the patch grid."""
     is_signed: bool = False
-    """Values below 0 speak against the class."""
+    """Whether values can be negative, which counts against the class."""
     unit: str = ""
-    """What a value is, for example "share of attention per patch"."""
+    """The meaning of a value, for example "share of attention per patch"."""
 
     @property
     def name(self) -> str:
-        """The method, and the class that it explains."""
+        """The method, and the class that the map explains."""
         return f"{self.method} for {self.target}" if self.target else self.method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Subject:
-    """An image, and what all its maps share."""
+    """An image, and the facts that all its maps share."""
 
     name: str
     pixels: NDArray[np.uint8]
-    """What the model saw, (C, H, W)."""
+    """The pixels that the model saw, (C, H, W)."""
     predicted: str = ""
-    """Empty: the model has no classifier."""
+    """The predicted class; empty: the model has no classifier."""
     probability: float | None = None
     truth: str | None = None
-    """None: unknown."""
+    """The true class; None: unknown."""
     whole: NDArray[np.uint8] | None = None
-    """The picture as it was found, (C, H, W) of its own."""
+    """The whole original picture, (C, H, W), in its own size."""
     box: tuple[float, float, float, float] | None = None
-    """What the model saw of it: left, top, right, bottom in pixels of ``whole``."""
+    """The part of ``whole`` that the model saw: left, top, right, bottom in pixels."""
 
     @property
     def is_right(self) -> bool | None:
-        """Tell whether the prediction is the truth; None where one of them is unknown."""
+        """Tell whether the prediction is right; None if the prediction or the true class is unknown."""
         return self.predicted == self.truth if self.predicted and self.truth is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """The values at both ends of the colours, and those that there are."""
+    """The values at both ends of the colours, and the least and the greatest value of the map."""
 
     low: float
     high: float
@@ -107,21 +107,20 @@ class Scale:
 
     @property
     def is_flat(self) -> bool:
-        """All values are one: there is nothing to tell apart."""
+        """Tell whether all values are equal, so that the map has a single colour."""
         return self.low == self.high
 
     def fractions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """0 at the low end to 1 at the high end; one half everywhere where all values are one."""
+        """Scale values from 0 at the low end to 1 at the high end; all become 0.5 if the scale is flat."""
         if self.is_flat:
             return np.full_like(values, 0.5)
         return ((values - self.low) / (self.high - self.low)).clip(0, 1)
 
 
 def scale_of(weights: NDArray[np.float32], norm: Norm, *, is_signed: bool) -> Scale:
-    """The scale of one map, or one for several.
+    """Compute the scale of one map, or a common scale for several maps.
 
-    A scale with signs is symmetric about 0. A percentile that leaves nothing to see (most values are 0) gives way to
-    the maximum.
+    A signed scale is symmetric about 0. If the percentile is 0 because most values are 0, the maximum is used instead.
     """
     values = weights.astype(np.float64)
     assert np.isfinite(values).all(), "a map with NaN or infinity"
@@ -143,12 +142,12 @@ def _end(values: NDArray[np.float64], norm: Norm) -> float:
 
 
 def colour_indices(weights: NDArray[np.float64], scale: Scale) -> NDArray[np.uint8]:
-    """Rows of the table of 256 colours; the browser's page computes the same."""
+    """Compute the row of each value in the table of 256 colours; ``attention_page.js`` computes the same."""
     return (scale.fractions(weights) * 256).clip(0, 255).astype(np.uint8)
 
 
 def number(value: float) -> str:
-    """Three digits of a value."""
+    """Format a value with three significant digits."""
     digits, _, exponent = f"{value:.3g}".partition("e")
     return f"{digits}e{int(exponent)}" if exponent else digits
 

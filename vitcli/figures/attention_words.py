@@ -7,12 +7,12 @@ NORM_WORDS: dict[Norm, str] = {
     "p99": "colours end at the 99th percentile",
     "max": "colours end at the maximum",
     "minmax": "colours from minimum to maximum",
-    "none": "colours from 0 to 1 as it is",
+    "none": "colours from 0 to 1, of signed maps from -1 to 1",
 }
 
 
 def heading(subject: Subject, width: int) -> list[Line]:
-    """The name of an image, the prediction and the truth: on one line where that fits, else on two."""
+    """Return the image's name, then prediction and truth: on one line if they fit into ``width``, else on two."""
     words = [text for text in (prediction_of(subject), truth_of(subject)) if text]
     together = Line(text="  ·  ".join(words), size=19, colour=verdict_colour(subject))
     lines = (
@@ -22,22 +22,22 @@ def heading(subject: Subject, width: int) -> list[Line]:
 
 
 def verdict_colour(subject: Subject) -> str:
-    """Green where the prediction is right, red where it is wrong, else neutral."""
+    """Return green if the prediction is right, red if it is wrong, and a neutral colour if that is unknown."""
     return {True: RIGHT, False: WRONG, None: INK}[subject.is_right]
 
 
 def prediction_of(subject: Subject) -> str:
-    """The prediction with its mark, which says in black and white what its colour says."""
+    """Describe the prediction, with a mark that says right or wrong without colour."""
     mark = {True: "✓ ", False: "✗ ", None: ""}[subject.is_right]
     share = "" if subject.probability is None else f", {100 * subject.probability:.1f} %"
     return f"{mark}predicted {subject.predicted}{share}" if subject.predicted else ""
 
 
 def truth_of(subject: Subject) -> str:
-    """The truth, where it is known."""
+    """Describe the true class; empty if it is unknown."""
     return "" if subject.truth is None else f"truth {subject.truth}"
 
 
 def legend(*parts: str) -> Line:
-    """Write the line below a figure."""
+    """Return the line below a figure."""
     return Line(text=" · ".join(filter(None, parts)), size=15, colour=FAINT)

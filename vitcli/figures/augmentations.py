@@ -1,4 +1,4 @@
-"""Images as they are stored, and as training sees them."""
+"""A figure of stored images beside the augmented images that training sees."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title, sh
 _CELL = 1.35
 """Inches of the longer side of an image."""
 _GAP = 0.12
-"""Inches between what is stored and what is seen."""
+"""Inches between the stored image and its augmented versions."""
 _NAME_LINES = 3
 _NAME_WIDTH = 14
 
@@ -26,15 +26,15 @@ def draw_augmentations(
     title: str,
     notes: Sequence[str] = (),
 ) -> None:
-    """One row per image: as it is stored | as training sees it, again and again.
+    """Draw a row per image: the stored image, then several augmented versions as training sees them.
 
     Args:
-        stored: (R, C, h, w).
-        views: (R, V, C, H, W).
-        names: of the R classes.
+        stored: the stored images, (R, C, h, w).
+        views: the augmented versions of each image, (R, V, C, H, W).
+        names: the class of each image.
         path: the PNG file.
-        title: above them all.
-        notes: lines below it, for example what is changed.
+        title: the title above all rows.
+        notes: lines below the title, for example the augmentations that are used.
     """
     rows, columns = views.shape[:2]
     aspects = [shape[-1] / shape[-2] for shape in (stored.shape, views.shape)]

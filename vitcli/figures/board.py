@@ -1,4 +1,4 @@
-"""A figure whose parts lie on exact pixels: panels are pasted, not resampled, and text is measured before it is written."""
+"""A figure with exact pixel positions: panels are pasted, not resampled, and text is measured before it is written."""
 
 import math
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ INK = "#1b1b1f"
 FAINT = "#6b6b76"
 RIGHT = "#0b6e3a"
 WRONG = "#b3261e"
-"""Apart in hue and, beside a mark, for every eye."""
+"""RIGHT and WRONG differ in hue; a mark beside the text tells them apart for colour-blind readers."""
 
 MARGIN = 24
 
@@ -30,36 +30,36 @@ class Line:
 
     text: str
     size: int = 16
-    """Pixels."""
+    """The font size in pixels."""
     colour: str = INK
     is_bold: bool = False
 
     @property
     def height(self) -> int:
-        """Pixels to the next line."""
+        """The distance to the next line in pixels."""
         return round(1.4 * self.size)
 
     @property
     def width(self) -> int:
-        """Pixels that it needs in full."""
+        """The width of the full text in pixels."""
         return math.ceil(self.font.getlength(_one_line(self.text)))
 
     @property
     def font(self) -> ImageFont.FreeTypeFont:
-        """The font that comes with matplotlib, or one that has the letters which that lacks."""
+        """The font that comes with matplotlib, or an installed font for letters that matplotlib's font lacks."""
         others = list(east_asian_fonts().values()) if is_east_asian(self.text) else []
         return _font(others[0] if others else _own_font(is_bold=self.is_bold), self.size)
 
 
 class Board:
-    """White, so many pixels wide and high."""
+    """A white image to draw on, with a size in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), "white")
         self._draw = ImageDraw.Draw(self.image)
 
     def paste(self, pixels: NDArray[np.uint8], left: int, top: int) -> None:
-        """Put an image, (H, W, 3), there."""
+        """Paste an image, (H, W, 3), at a position."""
         self.image.paste(Image.fromarray(pixels), (left, top))
 
     def write(
@@ -71,7 +71,7 @@ class Board:
         *,
         align: Literal["left", "middle", "right"] = "left",
     ) -> None:
-        """Write lines below each other; what is wider than the width ends in an ellipsis."""
+        """Write lines below each other; a line that is too wide is cut and ends in an ellipsis."""
         for line in lines:
             text = _shortened(line, width)
             free = width - line.font.getlength(text)
@@ -80,32 +80,32 @@ class Board:
             top += line.height
 
     def outline(self, box: tuple[float, float, float, float], colour: str = "white") -> None:
-        """A frame around left, top, right, bottom that is seen on every ground."""
+        """Draw a frame around left, top, right, bottom that is visible on every background."""
         left, top, right, bottom = (round(at) for at in box)
         self._draw.rectangle((left - 3, top - 3, right + 2, bottom + 2), outline="black", width=4)
         self._draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=colour, width=2)
 
     def line(self, start: tuple[int, int], end: tuple[int, int], colour: str = INK) -> None:
-        """A line of one pixel."""
+        """Draw a line that is one pixel wide."""
         self._draw.line((*start, *end), fill=colour)
 
     def polygon(self, corners: list[tuple[int, int]], colour: tuple[int, int, int]) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         self._draw.polygon(corners, fill=colour)
 
     def save(self, path: Path) -> None:
-        """Write it as PNG, atomically."""
+        """Write the image as PNG, atomically."""
         with replacing(path) as temporary:
             self.image.save(temporary, format="png", dpi=(150, 150), compress_level=2)
 
 
 def height_of(lines: Iterable[Line]) -> int:
-    """Pixels from the first line to what follows the last."""
+    """Compute the height of several lines in pixels."""
     return sum(line.height for line in lines)
 
 
 def _shortened(line: Line, width: int) -> str:
-    """As much of a line as fits, found by bisection."""
+    """Cut the text of a line to a width in pixels, by bisection."""
     text = _one_line(line.text)
     if line.font.getlength(text) <= width:
         return text

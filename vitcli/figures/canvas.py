@@ -1,4 +1,4 @@
-"""A figure and its file."""
+"""Matplotlib figures: their creation, their text, and their files."""
 
 import textwrap
 import warnings
@@ -19,13 +19,13 @@ from vitcli.figures.fonts import east_asian_fonts
 
 _DPI = 150
 _CHARACTERS_PER_INCH = 12
-"""Of 10-point text."""
+"""Characters of 10-point text that fit into an inch."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, whose parts make room for each other.
+    """Create an empty figure, with its size in inches; its parts make room for each other.
 
-    Text that is made from now on takes the letters that matplotlib's own font lacks from others that are installed.
+    From now on, letters that matplotlib's own font lacks are drawn with other installed fonts.
     """
     families = mpl.rcParams["font.family"]
     mpl.rcParams["font.family"] = [*families, *(name for name in east_asian_fonts() if name not in families)]
@@ -35,12 +35,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def literal(text: str) -> str:
-    """Text as it stands, also where dollar signs would make it a formula."""
+    """Escape dollar signs, so that matplotlib does not draw text as a formula."""
     return text.replace("$", r"\$")
 
 
 def fitted(text: str, width: int, *, lines: int = 1) -> str:
-    """Text on at most so many lines of at most so many characters; what is left out is an ellipsis."""
+    """Wrap text to at most ``lines`` lines of ``width`` characters; an ellipsis replaces the rest."""
     wrapped = textwrap.wrap(" ".join(text.split()), width)
     if len(wrapped) > lines:
         wrapped = [*wrapped[: lines - 1], wrapped[lines - 1][: width - 1].rstrip() + "…"]
@@ -48,13 +48,13 @@ def fitted(text: str, width: int, *, lines: int = 1) -> str:
 
 
 def set_title(figure: Figure, *paragraphs: str) -> None:
-    """Write above everything, each paragraph on at most two lines, no wider than the figure."""
+    """Write the title of a figure: each paragraph on at most two lines that are not wider than the figure."""
     characters = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
     figure.suptitle("\n".join(fitted(each, characters, lines=2) for each in paragraphs if each), fontsize=10)
 
 
 def show_pixels(axes: Axes, pixels: NDArray[np.uint8]) -> None:
-    """An image, (C, H, W), without a frame; grey ones from black to white."""
+    """Show an image, (C, H, W), without a frame; grey images from black to white."""
     axes.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
 
@@ -62,7 +62,7 @@ def show_pixels(axes: Axes, pixels: NDArray[np.uint8]) -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically.
 
-    ``Figure.savefig`` would draw it twice, once to lay it out, which drawing does by itself.
+    ``Figure.savefig`` would draw the figure twice, the first time only for the layout, which drawing computes anyway.
     """
     assert isinstance(figure.canvas, FigureCanvasAgg)
     with replacing(path) as temporary, _boxes_for_unknown_letters():
@@ -70,7 +70,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def label_width(axis: Axis) -> float:
-    """Inches that the longest label of the ticks takes."""
+    """Return the width of the longest tick label in inches."""
     figure = axis.get_figure(root=True)
     assert figure is not None
     with _boxes_for_unknown_letters():
@@ -79,7 +79,7 @@ def label_width(axis: Axis) -> float:
 
 @contextmanager
 def _boxes_for_unknown_letters() -> Iterator[None]:
-    """A box is drawn for what no font has, without a warning."""
+    """Draw a box for letters that no font has, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield

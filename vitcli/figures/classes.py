@@ -1,4 +1,4 @@
-"""Draw how many images each class has."""
+"""A figure of the number of images of each class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title
 
 _MOST = 40
-"""Classes up to which all have a bar."""
+"""The largest number of classes of which all have a bar."""
 _NAME_WIDTH = 36
 _COLOURS = ("tab:blue", "tab:orange", "tab:green")
 
@@ -17,15 +17,15 @@ _COLOURS = ("tab:blue", "tab:orange", "tab:green")
 def draw_classes(
     counts: Sequence[tuple[str, Sequence[int]]], classes: Sequence[str], path: Path, *, title: str
 ) -> None:
-    """Bars of every class, one panel per split, the most frequent classes of the first at the top.
+    """Draw a bar for every class, one panel per split; the most frequent classes of the first split are at the top.
 
-    Of many classes, those with the most and those with the fewest images are drawn.
+    If there are many classes, only those with the most and those with the fewest images are drawn.
 
     Args:
-        counts: name and images by class of each split.
-        classes: their names.
+        counts: the name of each split, and its number of images for each class.
+        classes: the names of the classes.
         path: the PNG file.
-        title: above all panels.
+        title: the title above all panels.
     """
     order = sorted(range(len(classes)), key=lambda index: -counts[0][1][index])
     left_out = max(len(order) - _MOST, 0)
@@ -46,7 +46,7 @@ def draw_classes(
 
 
 def _panel(axes: Axes, numbers: Sequence[int], bars: Sequence[int | None], colour: str) -> None:
-    """One split: bars with counts and shares, and a line where all would end if they were alike."""
+    """Draw one split: bars with counts and shares, and a dashed line at the mean of all classes."""
     total = max(sum(numbers), 1)
     longest = max(*numbers, 1)
     for place, index in enumerate(bars):

@@ -1,4 +1,4 @@
-"""The colours of a map with the values that they stand for."""
+"""A colour bar: the colours of a map, with the values that they stand for."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,17 @@ def draw_colour_bar(
     ticks: int = 5,
     size: int = 15,
 ) -> None:
-    """A bar that ends where the scale does; a point says that there are values beyond, and how far they go.
+    """Draw a bar from one end of the scale to the other; a tip shows values beyond an end, and the most extreme value.
 
     Args:
-        board: what it is drawn on.
+        board: the board to draw on.
         colours: the table of a colour map, (256, 3).
-        scale: its values, and those of the map.
-        left: of the bar.
-        top: of the bar, points included.
-        height: points included.
-        ticks: values, both ends among them.
-        size: of their text, and width of the bar.
+        scale: the scale, with the extreme values of the map.
+        left: the left edge of the bar.
+        top: the top of the bar, including its tip.
+        height: the height of the bar, including its tips.
+        ticks: the number of values beside the bar, including both ends.
+        size: the text size of the values, and the width of the bar.
     """
     width, point = size, size + 3
     has_more, has_less = (not scale.is_flat and beyond for beyond in (scale.most > scale.high, scale.least < scale.low))
@@ -59,7 +59,7 @@ def draw_colour_bar(
 
 
 def bar_width(size: int = 15) -> int:
-    """Pixels that a bar takes with its values, which stand on its right."""
+    """Return the width in pixels of a bar with the values on its right."""
     return size + 8 + Line(text="max -8.88e-8", size=size).width
 
 

@@ -10,16 +10,16 @@ from vitcli.core.short_names import distinct
 from vitcli.figures.canvas import fitted, label_width, new_figure, save_figure, set_title
 
 _MOST_NUMBERS = 25
-"""Classes up to which cells carry numbers."""
+"""The largest number of classes for which cells show numbers."""
 _MOST_NAMES = 60
-"""Classes that are named; of more, every nth."""
+"""The largest number of classes of which all are named; with more classes, every nth is named."""
 _NAME_WIDTH = 32
 _LINE_WIDTH = 20
-"""Of names that have room for several lines."""
+"""Characters of a line, if names have room for several lines."""
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, *, title: str) -> None:
-    """True classes in rows, predicted ones in columns; colour is the share of the row."""
+    """Draw true classes in rows and predicted classes in columns; the colour shows the share of the row."""
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(3.2, 0.5 * len(classes)), 12)
@@ -40,6 +40,6 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
     room = label_width(axes.yaxis)
-    figure.set_size_inches(side + room + 1.8, side + room + 1.0)  # the names take nothing from the matrix
+    figure.set_size_inches(side + room + 1.8, side + room + 1.0)  # names do not make the matrix smaller
     set_title(figure, title)
     save_figure(figure, path)

@@ -8,7 +8,7 @@ from vitcli.figures.canvas import literal, new_figure, save_figure
 
 
 def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> None:
-    """Two panels, training and validation in each; the best epoch is marked."""
+    """Draw a panel of losses and one of accuracies, training and validation in each; the best epoch is marked."""
     figure = new_figure(10, 4)
     figure.suptitle(literal(title))
     losses, accuracies = figure.subplots(1, 2)
@@ -19,7 +19,7 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> No
     losses.plot(epochs, [record.val_loss for record in records], marker=marker, label="validation")
     accuracies.plot(epochs, [100 * record.train_accuracy for record in records], marker=marker, label="training")
     accuracies.plot(epochs, [100 * record.val_accuracy for record in records], marker=marker, label="validation")
-    for name in ("plain", "average"):  # what is judged beside the weights that are kept
+    for name in ("plain", "average"):  # weights that are scored besides the weights that are kept
         beside = [getattr(record, f"{name}_val_loss") for record in records]
         shares = [getattr(record, f"{name}_val_accuracy") for record in records]
         if any(loss not in {None, record.val_loss} for loss, record in zip(beside, records, strict=True)):

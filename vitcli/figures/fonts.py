@@ -1,4 +1,4 @@
-"""Fonts for the letters that matplotlib's own font lacks, where such fonts are installed."""
+"""Installed fonts for the letters that matplotlib's own font lacks."""
 
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ _FAMILIES = (
     ),
     *("Microsoft YaHei", "SimHei", "Malgun Gothic", "Arial Unicode MS"),
 )
-"""With Chinese, Japanese or Korean letters; those with all of them first."""
+"""Font families with Chinese, Japanese or Korean letters; families with all three come first."""
 
 
 def is_east_asian(text: str) -> bool:
@@ -35,8 +35,8 @@ def is_east_asian(text: str) -> bool:
 
 @cache
 def east_asian_fonts() -> dict[str, Path]:
-    """The installed families with such letters, and their files; the most complete first."""
-    from matplotlib.font_manager import fontManager  # takes a while, and is seldom needed
+    """Return the installed fonts with Chinese, Japanese or Korean letters: family -> file, the most complete first."""
+    from matplotlib.font_manager import fontManager  # slow to import, and rarely needed
 
     installed = {font.name: Path(font.fname) for font in reversed(fontManager.ttflist)}
     return {family: installed[family] for family in _FAMILIES if family in installed}

@@ -1,4 +1,4 @@
-"""The loss over learning rates, as a range test finds it."""
+"""A figure of the loss over the learning rate, as measured by a range test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +16,16 @@ def draw_rates(
     least: float,
     title: str,
 ) -> None:
-    """Losses of single batches, and their smoothed course; two rates are marked.
+    """Draw the losses of single batches and the smoothed loss over the learning rate; two learning rates are marked.
 
     Args:
-        rates: learning rates, rising.
-        losses: of the batch of each step, in nats.
-        smoothed: the same.
+        rates: the learning rates, rising.
+        losses: the loss of the batch of each step, in nats.
+        smoothed: the smoothed losses, in nats.
         path: the PNG file.
-        suggested: the rate to take.
-        least: the rate at which the smoothed loss is least.
-        title: above all.
+        suggested: the suggested learning rate.
+        least: the learning rate with the least smoothed loss.
+        title: the title of the figure.
     """
     figure = new_figure(7, 4.2)
     set_title(figure, title)
@@ -35,7 +35,7 @@ def draw_rates(
     axes.axvline(suggested, color="tab:green", label=f"suggested: {suggested:.2g}")
     axes.axvline(least, color="black", linestyle=":", label=f"least loss: {least:.2g}")
     low, high = min(losses), max(smoothed[: list(smoothed).index(min(smoothed)) + 1])
-    axes.set_ylim(low - 0.1 * (high - low), high + (high - low))  # what diverges leaves the picture
+    axes.set_ylim(low - 0.1 * (high - low), high + (high - low))  # losses that diverge are cut off
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss (nats)")
     axes.grid(alpha=0.3)
     axes.legend()

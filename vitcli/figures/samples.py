@@ -1,4 +1,4 @@
-"""Images of a data set with the names of their classes."""
+"""A figure of images of a data set with the names of their classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title, show_pixels
 
 _CELL = 2.1
-"""Inches of the longer side of most images."""
+"""The longer side of most images in inches."""
 _NAME_LINES = 2
 _CHARACTERS = 12
-"""That fit into an inch of a name."""
+"""Characters of a name that fit into an inch."""
 
 
 def draw_samples(
     images: Sequence[NDArray[np.uint8]], names: Sequence[str], path: Path, *, title: str, columns: int
 ) -> None:
-    """A grid of images, each below the name of its class.
+    """Draw a grid of images, each below the name of its class.
 
     Args:
-        images: (C, H, W) each, of any shape.
-        names: as many.
+        images: the images, (C, H, W) each, of any size.
+        names: the class name of each image.
         path: the PNG file.
-        title: above them all.
-        columns: of the grid; the last row may be shorter.
+        title: the title above all images.
+        columns: the number of columns; the last row may be shorter.
     """
     aspect = min(max(median(image.shape[2] / image.shape[1] for image in images), 0.5), 2.0)
     columns = min(columns, len(images))
@@ -47,5 +47,5 @@ def draw_samples(
 
 
 def _least_width(columns: int) -> float:
-    """Inches of a column that leave room for the title."""
+    """Return the least width of a column in inches that leaves room for the title."""
     return 4.5 / columns
