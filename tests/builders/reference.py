@@ -32,7 +32,7 @@ def commands_page() -> str:
         lines += ["", f"## vit {name}", "", command.__doc__.strip().replace("\n    ", "\n"), ""]
         lines += ["```", *(f"{words:44} # {meaning}" for words, meaning in EXAMPLES[name]), "```"]
         for panel, rows in _panels(command).items():
-            lines += ["", f"### {panel}", "", "| | value | meaning | default |", "|---|---|---|---|", *rows]
+            lines += ["", f"| {panel.lower()} | meaning | default |", "|---|---|---|", *rows]
     return "\n".join(lines) + "\n"
 
 
@@ -47,9 +47,10 @@ def _panels(command: Callable[..., None]) -> dict[str, list[str]]:
             default = f"`{parameter.default}`" if parameter.default not in (None, "", False, ()) else ""
         # Where a default is given by ``=``, typer keeps the first name of an option where defaults usually are.
         names = [info.default, *(info.param_decls or ())] if is_option else [info.metavar or parameter.name.upper()]
+        if is_option and value:
+            names[0] += f" {value}"
         cells = (
             ", ".join(f"`{name}`" for name in names),
-            f"`{value}`" if is_option and value else "",
             "<br>".join(Text.from_markup(info.help or "").plain.split("\n\n")),
             default or "",
         )
