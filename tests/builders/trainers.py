@@ -108,7 +108,7 @@ def build_trainer(
         val=train if val is None else val,
         config=OptimConfig(**config),
         mixing=mixing or Mixing(mixup=0, cutmix=0, seed=0),
-        precision=FLOAT32,
+        precision=Precision(CPU, amp="off", dtype="bfloat16"),  # of its own: its scaler has a state
         log_steps=log_steps,
         saver=Kept(),
         emit=(lambda event: None) if events is None else events.append,

@@ -286,8 +286,8 @@ def test_several_models_are_not_judged_on_what_one_of_them_has_seen(run_cli: Run
     for split in ("train", "val"):
         outcome = run_cli("eval", "--model", "cv", "--split", split, "--output-dir", cross_validation.parent)
         assert outcome.code == 1
-        assert "some of these 3 models were trained on what others held out" in outcome.err
-        assert "hint: `vit eval --model cv/fold-1` judges one" in outcome.err
+        assert "some of these 3 models were trained on images that others held out" in outcome.err
+        assert "hint: `vit eval --model cv/fold-1` evaluates one" in outcome.err
 
 
 @pytest.mark.parametrize("words", [("export",), ("attention-map", "IMAGE", "--model")])

@@ -132,7 +132,7 @@ def test_processes_with_a_part_of_the_model_each_leave_a_run_like_any_other(
     longer = shutil.copytree(alone, tmp_path / "longer")
     one, other = (run_cli("train", "--resume", run, "--epochs", "4") for run in (path, longer))
     assert (one.code, other.code) == (0, 0), one.err + other.err
-    assert "--shard has no effect: one process alone holds all of the model" in one.err
+    assert "--shard has no effect: one process alone holds the whole model" in one.err
     whole = run_cli("train", "--resume", path, "--epochs", "5", "--no-shard")
     assert (whole.code, run_cli("train", "--resume", longer, "--epochs", "5").code) == (0, 0), whole.err
     assert "--shard" not in whole.err

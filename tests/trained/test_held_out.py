@@ -64,7 +64,7 @@ def test_new_images_do_not_move_those_that_are_held_out(run_cli: RunCli, pets: P
         images, again, outcome = evaluated(run_cli, split)
         assert images == len(held_out(pets)[split])
         assert again == confusion
-        assert "pets has changed since this model was trained: what was held out then still is" in said(outcome)
+        assert "pets has changed since this model was trained: all images held out then still exist" in said(outcome)
     assert evaluated(run_cli, "train")[0] == 26 + 28
 
 
@@ -131,7 +131,7 @@ def test_the_same_images_in_another_place_are_known(run_cli: RunCli, pets: Path,
     outcome = run_cli("eval", where, "--model", "run", "--json")
     result = json.loads(outcome.out)
     assert (result["split"], result["metrics"]["images"], result["metrics"]["confusion"]) == ("test", 8, before[1])
-    assert "the same images and labels as what run was trained on" in said(outcome)
+    assert "the same images and labels as the data of run" in said(outcome)
     assert result["stored"].endswith("evaluations/test.json")
 
 
@@ -141,7 +141,7 @@ def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_sai
     image_folder(pets.parent / "others", {"cat": 3, "dog": 4})
     outcome = run_cli("eval", "others", "--model", "run")
     assert "train split, 7 images" in " ".join(outcome.out.split())
-    assert "others has no test split, so all of its images are judged" in said(outcome)
+    assert "others has no test split, so all of its images are used" in said(outcome)
 
 
 def test_a_class_without_images_is_not_wrong(run_cli: RunCli, pets: Path) -> None:

@@ -69,8 +69,8 @@ def test_a_word_chooses_the_formula(kind: str, expected: float | None) -> None:
         pytest.param('{"cat": 1, "dog": 1e-320}', "not a positive number", "CLASS", id="a weight that vanishes"),
         pytest.param({"cat": 1, "dog": "much"}, "'much'", "CLASS", id="a word for a weight"),
         pytest.param({"cat": 1, "dog": None}, "weighs 'dog' by None", "CLASS", id="nothing for a weight"),
-        pytest.param([1, 2], "does not say which weight is of which class", "CLASS", id="a list"),
-        pytest.param("7", "does not say which weight is of which class", "CLASS", id="a number"),
+        pytest.param([1, 2], "does not map class names to weights", "CLASS", id="a list"),
+        pytest.param("7", "does not map class names to weights", "CLASS", id="a number"),
         pytest.param("cat: 1", "is not a JSON file", "CLASS", id="no JSON"),
         pytest.param("", "is not a JSON file", "CLASS", id="an empty file"),
     ],
@@ -89,7 +89,7 @@ def test_weights_that_cannot_be_are_named(train: Train, tmp_path: Path, content:
 
 def test_weights_of_what_is_no_class_are_named(train: Train, tmp_path: Path) -> None:
     file = written(tmp_path / "weights.json", {"dog": 1, "cat": 1.5, "emu": 7})
-    assert f"warning: {file} weighs what is not a class here: 'emu'" in train("--class-weights", file).err
+    assert f"warning: {file} has weights for unknown classes: 'emu'" in train("--class-weights", file).err
 
 
 @pytest.mark.parametrize("word", ["balance", "absent.json", "{tmp_path}"])

@@ -203,7 +203,7 @@ def test_a_logger_that_fails_ends_no_training_and_is_warned_of_once(
     listener = Listener()
     train({"data": {"name": str(shapes)}}, TINY, {"run": {"tensorboard": True}}, emit=listener)
     (said,) = [text for text in warnings_of(listener.events) if "--tensorboard" in text]
-    assert said.startswith("--tensorboard logs no more, and training continues without it: no ")
+    assert said.startswith("--tensorboard has failed, and training continues without it: no ")
     found = dict(results(Path("experiments")))
     assert found["run/metrics.json"] == expected["run/metrics.json"]
     assert Run(RUN).status == "finished"

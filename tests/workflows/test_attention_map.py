@@ -466,7 +466,7 @@ def test_single_layers_are_drawn_by_methods_that_look_at_them(
     refused = run_cli("attention-map", *words, "--method", "ig,gradcam")
     assert refused.code == 1
     assert "one layer alone" in refused.err
-    assert "ig: no pictures" in run_cli("attention-map", *words, "--method", "ig,raw").err
+    assert "no pictures of single layers for ig" in run_cli("attention-map", *words, "--method", "ig,raw").err
 
 
 def test_a_long_name_of_an_image_is_cut(run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path) -> None:

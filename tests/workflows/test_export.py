@@ -37,7 +37,7 @@ def test_a_run_keeps_what_is_exported_and_nothing_is_replaced_unasked(
     assert json.loads((folder / "config.json").read_text())["id2label"] == {"0": "left", "1": "right"}
     again = run_cli("export", "--format", "transformers")
     assert again.code == 1
-    assert "is there already" in again.err
+    assert "already exists" in again.err
     assert run_cli("export", "--format", "transformers", "--overwrite", "--json").code == 0
     assert [each.name for each in folder.parent.iterdir()] == ["transformers"]
 

@@ -45,7 +45,7 @@ def test_the_same_again_has_the_same_bits_in_a_new_run(run_cli: RunCli, shapes: 
     assert f"settings: those of run {first.name}" in outcome.err
     assert "(was" not in outcome.err
     assert "the last digits may differ" not in outcome.err
-    assert "is not what run" not in outcome.err
+    assert "is not the data that run" not in outcome.err
     assert computed(again) == computed(first)
     assert settings_of(again) == settings_of(first)
     assert {path: path.read_bytes() for path in before} == before
@@ -124,7 +124,7 @@ def test_data_and_versions_that_are_others_are_warned_of(
     Image.new("L", (8, 8)).save(folder / "left" / "new.png")
     outcome = run_cli("train", "--from-run", "run", "--name", "again")
     assert outcome.code == 0, outcome.err
-    assert "is not what run run was trained on" in outcome.err
+    assert "is not the data that run run was trained on" in outcome.err
     assert "and was 1.0: the last digits may differ" in outcome.err
     assert "and was 0.0.1: the last digits may differ" in outcome.err
     other = image_folder(tmp_path / "others", {"left": 10, "right": 10, "middle": 10})
@@ -140,7 +140,7 @@ def test_data_and_versions_that_are_others_are_warned_of(
         (("--from-run", "rum"), "did you mean 'run'?"),
         (("--from-run", "run", "--resume", "run"), "--resume and --from-run do not go together"),
         (("--from-run", "run", "--dry-run"), "--from-run and --dry-run do not go together"),
-        (("--from-run", "run", "--recipe", "photos"), "--recipe gives all settings, and so does --from-run"),
+        (("--from-run", "run", "--recipe", "photos"), "--recipe and --from-run both give all settings"),
         (("--from-run", "run", "--name", "run"), "run 'run' exists already"),
         (("--from-run", "run", "--set", "model.depht=2"), "did you mean 'model.depth'?"),
         (("--from-run", "begun"), "ended before its settings were stored"),

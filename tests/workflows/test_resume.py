@@ -99,13 +99,13 @@ def test_more_epochs_are_trained_and_what_becomes_of_the_schedule_is_said(run_cl
     outcome = run_cli("train", "--resume", "run", "--epochs", "5", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["epochs"] == 5
-    assert "5 epochs instead of 2: the schedule is laid over all of them" in outcome.err
+    assert "5 epochs instead of 2: the schedule is stretched to fit" in outcome.err
     rates = [record["learning_rate"] for record in Run(RUN).metrics["epochs"]]
     assert rates[1] < rates[2] > rates[3] > rates[4]
     assert Run(RUN).config["optim"]["epochs"] == 5
     outcome = run_cli("train", "--resume", "run", "--epochs", "3")
     assert outcome.code == 1
-    assert "--epochs 3: run run has begun epoch 5 already" in outcome.err
+    assert "--epochs 3: run run has already begun epoch 5" in outcome.err
 
 
 def test_without_a_schedule_a_longer_training_is_as_if_it_had_been_meant_to_be_so_long(
@@ -138,7 +138,7 @@ def test_a_run_that_patience_ended_goes_on_with_more_of_it(run_cli: RunCli, shap
     assert ended < 6
     outcome = run_cli("train", "--resume", "run")
     assert outcome.code == 1
-    assert "--patience 0` trains on" in outcome.err
+    assert "--patience 0` continues it" in outcome.err
     assert run_cli("train", "--resume", "run", "--patience", "0").code == 0
     assert len(Run(RUN).metrics["epochs"]) == 6
 
@@ -161,7 +161,7 @@ def test_a_run_that_ended_before_it_began_is_started_again(run_cli: RunCli, shap
     for name in ("run", "folds"):
         outcome = run_cli("train", "--resume", name)
         assert outcome.code == 1
-        assert f"run {name} ended before it began" in outcome.err
+        assert f"run {name} ended before training began" in outcome.err
         assert "--overwrite" in outcome.err
         shutil.copytree(RUN, "experiments/folds/fold-1", dirs_exist_ok=True)
 
@@ -173,7 +173,7 @@ def test_changed_data_are_refused(image_folder: Callable[..., Path], run_cli: Ru
     before = dict(results(RUN))
     outcome = run_cli("train", "--resume", "run")
     assert outcome.code == 1
-    assert f"{folder} is not what run run began with" in outcome.err
+    assert f"{folder} is not the data of run run" in outcome.err
     assert "--init-from experiments/run" in outcome.err
     (folder / "left" / "new.png").unlink()
     assert dict(results(RUN)) == before
@@ -287,7 +287,7 @@ def test_a_state_that_is_broken_or_gone_gives_way_to_the_one_before(
     listener = Listener()
     resume("run", emit=listener)
     assert listener.epochs == [3, 4]
-    assert ("the state before it is used" in listener.said(Warned)) == (fault is cut_in_half)
+    assert ("the previous state is used" in listener.said(Warned)) == (fault is cut_in_half)
     assert dict(results(Path("experiments"))) == expected
 
 

@@ -1,1 +1,1 @@
-"""A trained model, ready for use."""
+"""Trained models: finding, loading, precision, and the images that they are evaluated on."""

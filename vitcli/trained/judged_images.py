@@ -1,4 +1,4 @@
-"""The images that a trained model is judged on, or explained with: a split of its own data, or of other data."""
+"""The images on which a trained model is evaluated or explained: a split of its own data, or of other data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,21 +20,21 @@ from vitcli.data.store import data_dir
 from vitcli.trained.loading import LoadedModel
 
 AskedSplit = Literal["auto", "train", "val", "test"]
-"""auto: the test split, else the validation split."""
+"""A split, or auto: the test split, else the validation split."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedImages:
-    """A split of a data set."""
+    """A split of a data set, chosen to evaluate or explain a model."""
 
     dataset: Dataset
     split: SplitName
     subset: Subset
     is_own: bool
-    """Whether it is of the data set that the model was trained on."""
+    """True if the data set is the one that the model was trained on."""
 
     def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
-        """All of its images and labels."""
+        """Return all images and labels of the split, prepared in this geometry."""
         return self.dataset.split(self.subset.found, geometry, members=self.subset.members, emit=emit)
 
 
@@ -49,32 +49,32 @@ def choose_images(
     table: Mapping[str, str] | None = None,
     emit: Emit,
 ) -> JudgedImages:
-    """Open a data set, and take a split of it; the data that the model was trained on are known wherever they are.
+    """Open a data set, and choose a split of it; the data that the model was trained on are recognised by fingerprint.
 
     Args:
         loaded: the model.
         dataset: a data set or folder; empty: the one that the model was trained on.
-        split: which one.
-        directory: where data sets are kept; empty: as in training.
-        offline: fetch nothing.
-        hint: what to type where it is not known what the model was trained on.
-        table: how a table of labels is read, if not as in training: settings of DataConfig.
-        emit: told about the progress.
+        split: the split.
+        directory: the folder of data sets; empty: as in training.
+        offline: download nothing.
+        hint: the hint of the error if the model's own data set is not known.
+        table: settings of DataConfig for reading a table of labels; None: as in training.
+        emit: receives the progress.
 
     Raises:
         DataError: the data set has no such split.
-        UsageError: it is not known what the model was trained on.
+        UsageError: no data set is given, and the model's own is not known.
     """
-    if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent for weights from elsewhere
-        raise UsageError(f"{loaded.name} comes from elsewhere, so its data set is not known", hint=hint)
+    if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent if vit did not train the weights
+        raise UsageError(f"{loaded.name} was not trained with vit, so its data set is not known", hint=hint)
     before, dataset = loaded.data, full_name(dataset)
     is_own = not dataset or canonical_name(dataset) == before.name
     asked: Mapping[str, Any] = table or {}
     config = replace(before if is_own else _elsewhere(dataset, before), **asked)
-    kept_in = before.dir if Path(before.dir).is_dir() else ""  # the model may come from elsewhere
+    kept_in = before.dir if Path(before.dir).is_dir() else ""  # the model may have been trained on another machine
     opened = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
     if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
-        emit(Note(text=f"{opened.facts.name} has the same images and labels as what {loaded.name} was trained on"))
+        emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
@@ -82,20 +82,20 @@ def choose_images(
 
 
 def _elsewhere(name: str, before: DataConfig) -> DataConfig:
-    """Another data set than the model's, or the same in another place: read the same way."""
+    """Return the settings for another data set, or for the model's own in another folder, read as in training."""
     old, new = Path(before.name), Path(name).expanduser()
     labels, label_map = (_moved(Path(file), old, new) for file in (before.labels, before.label_map))
     return replace(before, name=name, labels=labels, label_map=label_map)
 
 
 def _moved(file: Path, folder: Path, to: Path) -> str:
-    """Find a file of one folder in another; empty where it is not there."""
+    """Find a file of one folder in another folder; return an empty string if it is not there."""
     there = to / file.relative_to(folder) if file.is_relative_to(folder) else None
     return str(there) if there and there.is_file() else ""
 
 
 def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit) -> Plan:
-    """The splits that the model was trained with: those stored in its run, else the same ones found again."""
+    """Return the splits that the model was trained with: as stored in its run, else planned again in the same way."""
     stored = loaded.run.split if loaded.run else None
     if dataset.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
         kept = _what_is_left(held_out_names(stored), dataset) if stored else "its splits may differ"
@@ -106,15 +106,15 @@ def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit)
 
 
 def _what_is_left(held_out: set[str | int], dataset: Dataset) -> str:
-    """Count how many of the images that were held out are still there."""
+    """Describe how many of the held-out images still exist."""
     gone = len(held_out.difference(dataset.names("train")))
     if not gone:
-        return "what was held out then still is"
+        return "all images held out then still exist"
     return f"{gone:,} of the {len(held_out):,} images that were held out then are gone"
 
 
 def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data: bool, emit: Emit) -> SplitName:
-    """The split to judge; of another data set than the model's without a test split, all that there is."""
+    """Choose the split: the given one; for auto, test, else validation, else all images of other data."""
     if asked != "auto":
         if asked in plan:
             return asked
@@ -123,21 +123,21 @@ def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data:
         return "test"
     if same_data and "val" not in plan:
         raise DataError(
-            f"none of the images of {dataset.facts.name} that were held out are there any more",
-            hint="vit eval DATASET judges the model on another data set",
+            f"the images of {dataset.facts.name} that were held out are all gone",
+            hint="vit eval DATASET evaluates the model on another data set",
         )
     if same_data:
-        emit(Warned(text="there is no test split: these images chose the epoch, so they flatter the model"))
+        emit(Warned(text="there is no test split: these validation images chose the epoch, so scores may be too high"))
         return "val"
     if "val" in plan:
         return "val"
-    flattery = "if the model was trained on some of them, they flatter it"
-    emit(Warned(text=f"{dataset.facts.name} has no test split, so all of its images are judged: {flattery}"))
+    flattery = "if the model was trained on some of them, scores are too high"
+    emit(Warned(text=f"{dataset.facts.name} has no test split, so all of its images are used: {flattery}"))
     return "train"
 
 
 def labels_of_model(split: PreparedSplit, classes: tuple[str, ...], known: tuple[str, ...]) -> torch.Tensor:
-    """Labels as indices into the model's classes: the two are aligned by name."""
+    """Convert a split's labels to indices of the model's classes, which are matched by name."""
     unknown = [name for name in classes if name not in known]
     if unknown:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Load a model by what a user calls it: nothing, a run, a file, pretrained weights."""
+"""Loading of models by the name that a user gives: a run, a file, or pretrained weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +24,7 @@ from vitcli.trained.model_names import checkpoint_of, find_model, names_meant_by
 from vitcli.trained.precision import choose_precision
 
 _CHANNELS = (1, 3)
-"""What image files are turned into."""
+"""Numbers of channels that image files can be converted to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,12 @@ class LoadedModel:
     checkpoint: Checkpoint
     path: Path
     run: Run | None
-    """The run that the checkpoint lies in, where it lies in one."""
+    """The run that contains the checkpoint; None: the checkpoint is outside of runs."""
     device: torch.device
 
     @cached_property
     def precision(self) -> Precision:
-        """The precision to compute in: as training was told, or did on this machine, else what is faster here."""
+        """The precision to compute in: as configured, else as recorded on this machine, else the faster one here."""
         provenance = self.checkpoint.provenance
         return choose_precision(
             self.model,
@@ -52,14 +52,14 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        """The run's name, else the model's or the file's."""
+        """The name of the run, else the name of the file or the model."""
         if self.run:
             return self.run.name
         return self.path.stem if "run" in self.checkpoint.provenance else self.checkpoint.model.name
 
     @property
     def data(self) -> DataConfig:
-        """The settings of the data set that it was trained on; the defaults where they are not known."""
+        """The settings of the data set that the model was trained on; defaults for settings that are not known."""
         known = self.checkpoint.provenance.get("data", {})
         return DataConfig(**{each.name: known[each.name] for each in fields(DataConfig) if each.name in known})
 
@@ -78,15 +78,19 @@ def load_model(
     needs_head: bool = True,
     emit: Emit = ignore,
 ) -> LoadedModel:
-    """The model of a run, a file or pretrained weights; of the newest finished run if none is named.
+    """Load the model of a run, a file or pretrained weights; without a name, of the newest finished run.
 
     Args:
-        name: as for ``read_model``; empty: the newest finished run.
-        output_dir: where runs are.
+        name: the model, as for ``find_model``; empty: the newest finished run.
+        output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
-        offline: fetch nothing.
-        needs_head: refuse a model that cannot tell classes.
-        emit: told which model was taken.
+        offline: download nothing.
+        needs_head: refuse a model without a classifier.
+        emit: receives notes about the chosen model.
+
+    Raises:
+        RunError, ModelError, DataError, UsageError: the model does not exist, or cannot be downloaded, read or used.
+        DeviceError: there is no such device.
     """
     chosen_device = choose_device(device)
     source = read_model(name, output_dir=output_dir, offline=offline, emit=emit)
@@ -97,7 +101,7 @@ def load_model(
         )
     if checkpoint.model.in_channels not in _CHANNELS:
         raise ModelError(
-            f"{checkpoint.model.name} wants images of {checkpoint.model.in_channels} channels, files have 1 or 3",
+            f"{checkpoint.model.name} needs images of {checkpoint.model.in_channels} channels, but files have 1 or 3",
             hint=f"vit train DATASET --init-from {name} adapts it",
         )
     if not name:
@@ -119,18 +123,19 @@ def load_model(
 
 
 def load_models(name: str, *, output_dir: Path, device: str, offline: bool = False, emit: Emit) -> list[LoadedModel]:
-    """Several models to be averaged: a cross-validation, or a pattern such as ``RUN/fold-*``; else just one.
+    """Load the models to average: of a cross-validation, or of a pattern such as ``RUN/fold-*``; else a single model.
 
     Args:
-        name: empty: the newest finished run, and all of its cross-validation if it is a fold.
-        output_dir: where runs are.
+        name: a model, a cross-validation or a pattern; empty: the newest finished run, and all folds of its
+            cross-validation if it is a fold.
+        output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
-        offline: fetch nothing.
-        emit: told which models were taken.
+        offline: download nothing.
+        emit: receives notes about the chosen models.
 
     Raises:
-        ModelError: they do not know the same classes.
-        RunError: no run fits the pattern.
+        ModelError: the models do not know the same classes.
+        RunError: no run matches the pattern.
     """
     names = names_meant_by(name, output_dir, emit)
     models = [load_model(each, output_dir=output_dir, device=device, offline=offline, emit=emit) for each in names]
@@ -143,13 +148,13 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
 
 
 def names_of(models: Sequence[LoadedModel]) -> str:
-    """Name models that are averaged."""
+    """Join the names of models for a message."""
     return ", ".join(model.name for model in models)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadModel:
-    """A model on disk."""
+    """A model as read from disk."""
 
     checkpoint: Checkpoint
     path: Path
@@ -157,16 +162,16 @@ class ReadModel:
 
 
 def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit) -> ReadModel:
-    """Find a model, fetch it if need be, and read it.
+    """Find a model, download it if necessary, and read it.
 
     Args:
-        name: as for ``find_model``.
-        output_dir: where runs are.
-        offline: fetch nothing.
-        emit: told what the format is and what had to be guessed.
+        name: the model, as for ``find_model``.
+        output_dir: the folder of all runs.
+        offline: download nothing.
+        emit: receives notes about the file's format, and warnings about guesses.
 
     Raises:
-        RunError, ModelError, DataError: it is not there, cannot be fetched, or cannot be read.
+        RunError, ModelError, DataError, UsageError: the model does not exist, cannot be downloaded, or cannot be read.
     """
     match found := find_model(name, output_dir):
         case Path():
@@ -181,13 +186,13 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
 
 
 def _read(path: Path, emit: Emit, *, traits: Traits | None = None, name: str = "") -> ReadModel:
-    """A file of weights: ours, or in any other known format."""
+    """Read a file of weights, written by vit or in another known format."""
     if is_checkpoint(path):
         return ReadModel(checkpoint=load_checkpoint(path), path=path, run=run_of_checkpoint(path))
     foreign = read_foreign(path, traits, name=name)
     emit(Note(text=f"weights: {path}, in the format of {foreign.format}"))
     if foreign.left_over:
-        emit(Note(text=f"left over, because vit has no place for it: {', '.join(foreign.left_over)}"))
+        emit(Note(text=f"not used, because vit's model has no such weights: {', '.join(foreign.left_over)}"))
     for guess in foreign.guesses:
         emit(Warned(text=f"{path.name} does not say it, so this is a guess: {guess}"))
     checkpoint = Checkpoint(

@@ -1,4 +1,4 @@
-"""Find what a user calls a model, without reading it: nothing here needs torch, so that a typo is answered at once."""
+"""Search for models by name, without reading them; nothing here needs torch, so that typos are reported at once."""
 
 import glob
 from pathlib import Path
@@ -12,29 +12,29 @@ from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
 
 
 def check_model(name: str, *, output_dir: Path, device: str = "auto") -> None:
-    """Refuse what ``load_model`` would refuse before it reads a file, or asks torch for the device.
+    """Check the names of a model and a device as ``load_model`` does, without reading files or importing torch.
 
     Raises:
-        DeviceError, ModelError, RunError, UsageError: an unknown name, or a path that is not there.
+        DeviceError, ModelError, RunError, UsageError: a name is unknown, or a path does not exist.
     """
     parse_device(device)
     find_model(name, output_dir)
 
 
 def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
-    """Raise the errors of ``load_models`` that need no file."""
+    """Check the names of models and a device as ``load_models`` does, without reading files or importing torch."""
     parse_device(device)
     for each in names_meant_by(name, output_dir, ignore):
         check_model(each, output_dir=output_dir, device=device)
 
 
 def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
-    """List the names, or paths, of the models to be averaged; without those that are not finished."""
+    """List the names or paths of the models to average, without folds that are not finished."""
     if set("*?[") & set(name):
         paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
         names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
         if not names:
-            raise RunError(f"no run is called like {name!r} in {output_dir}")
+            raise RunError(f"no run in {output_dir} matches {name!r}")
         return names
     folds = folds_called(name, output_dir) if name else folds_with(newest_finished(output_dir))
     finished = [fold for fold in folds if fold.status == "finished"]
@@ -44,15 +44,15 @@ def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
 
 
 def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
-    """Find a model: a run with weights, a file of weights, or weights that can be fetched.
+    """Find a model: a run with weights, a file of weights, or weights that can be downloaded.
 
     Args:
         name: a run's name or path, a file or folder of weights in any known format, the name of pretrained weights,
             ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face hub, or an http address; empty: the newest finished run.
-        output_dir: where runs are.
+        output_dir: the folder of all runs.
 
     Raises:
-        ModelError, RunError, UsageError: it is not there.
+        ModelError, RunError, UsageError: the model does not exist.
     """
     path = Path(name)
     if name and path.is_file():
@@ -85,24 +85,24 @@ def is_run(name: str, output_dir: Path) -> bool:
 
 
 def folds_called(name: str, output_dir: Path) -> list[Run]:
-    """List the runs of the cross-validation of this name or path; none: it is something else."""
+    """List the runs of the cross-validation with this name or path; empty: there is none."""
     return folds_of(output_dir / name) or folds_of(Path(name))
 
 
 def checkpoint_of(run: Run) -> Path:
-    """Find the weights of a run.
+    """Find the best checkpoint of a run, else the last one.
 
     Raises:
-        RunError: it has none.
+        RunError: the run has no checkpoint.
     """
-    for checkpoint in (run.best_checkpoint, run.checkpoint("last")):  # no best one when the first epoch was cut short
+    for checkpoint in (run.best_checkpoint, run.checkpoint("last")):  # no best one if the first epoch was cut short
         if checkpoint.exists():
             return checkpoint
     raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")
 
 
 def teacher_path(name: str, output_dir: Path) -> str:
-    """Name a teacher: a file or folder by its absolute path, a run below the output folder and all else as it is."""
+    """Return the absolute path of a teacher's file or folder; else its name, also for runs in ``output_dir``."""
     path = Path(name).expanduser()
     is_beside = (output_dir / name / "run.json").is_file() and not path.is_file()
     return str(path.resolve()) if name and path.exists() and not is_beside else name

@@ -1,8 +1,8 @@
-"""Choose the precision in which a model is computed on this machine.
+"""The choice of the precision in which a model computes on this machine.
 
-What ``auto`` comes to is measured once per machine, model and kind of work, and remembered beside the data sets, so that
-the same seed gives the same result; a run also records it, and what it recorded counts for its own checkpoints. Where
-nothing can be remembered, ``on`` or ``off`` makes two runs alike for certain.
+For ``auto``, the speed is measured once per machine, model and kind of work, and stored in the folder of data sets, so
+that the same seed gives the same result. A run also records the choice, which is then used for its own checkpoints. If
+nothing can be stored, only ``on`` or ``off`` makes sure that two runs are the same.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from vitcli.engine.timing import Work, clearly_faster, mixed_dtype, seconds_per_
 from vitcli.models.vit import VisionTransformer
 
 BLOCKS = 4
-"""Blocks that are timed: the first ones and the last, which stand for all."""
+"""The number of blocks that are timed: the first ones and the last, instead of all."""
 _INFERENCE_BATCH = 64
 _NO_MATTER_OF_SPEED = {"name", "init_std", "patch_init_std"}
-"""Fields of a model's configuration."""
+"""Fields of a model's configuration that do not influence its speed."""
 
 
 def choose_precision(
@@ -34,15 +34,15 @@ def choose_precision(
     batch: int = _INFERENCE_BATCH,
     recorded: Mapping[str, Any] | None = None,
 ) -> Precision:
-    """Choose a precision: as asked for; else as the model's own run did on this machine; else the faster one here.
+    """Choose a precision: as configured, else as the model's run recorded on this machine, else the faster one here.
 
     Args:
-        model: on its device.
+        model: the model, on its device.
         work: training or inference.
         amp: auto, on or off.
-        dtype: bfloat16 or float16.
-        batch: images of a step.
-        recorded: ``Computing.record`` of the run.
+        dtype: the type for mixed precision, bfloat16 or float16.
+        batch: the number of images per forward pass.
+        recorded: ``Computing.record`` of the run; None: nothing was recorded.
     """
     device = next(model.parameters()).device
     if amp != "auto":
@@ -56,17 +56,17 @@ def choose_precision(
 
 
 def recorded_here(recorded: Mapping[str, Any] | None, device: torch.device) -> Mapping[str, Any] | None:
-    """Return what a run recorded, if that was on this machine."""
+    """Return the record of a run if it was made on this machine, else None."""
     return recorded if recorded and recorded.get("machine") == fingerprint(device) else None
 
 
 def mixed_here(device: torch.device, asked: str) -> str | None:
-    """Name the mixed precision that may be faster on a device; None: there is none, so nothing is measured."""
+    """Return the mixed precision that may be faster on a device; None: there is none, so nothing is measured."""
     return mixed_dtype(device.type, asked, has_bfloat16=has_bfloat16(device))
 
 
 def seconds_by_precision(model: VisionTransformer, work: Work, dtype: str, batch: int) -> Mapping[str, float]:
-    """Seconds per image by precision, as they are remembered or measured, of a model of ``BLOCKS`` blocks at most."""
+    """Return the seconds per image for each precision, stored or measured, of at most ``BLOCKS`` blocks of a model."""
     config = model.config
     question = question_about(model, work) | {"precision": dtype}
     if work == "training":
@@ -86,7 +86,7 @@ def seconds_by_precision(model: VisionTransformer, work: Work, dtype: str, batch
 
 
 def question_about(model: VisionTransformer, work: Work) -> dict[str, Any]:
-    """Describe what the speed of a model depends on, here, for ``measured_once``."""
+    """Describe everything that the speed of a model depends on, as the question for ``measured_once``."""
     settings = {name: value for name, value in asdict(model.config).items() if name not in _NO_MATTER_OF_SPEED}
     question: dict[str, Any] = {
         "work": work,

@@ -1,1 +1,1 @@
-"""The road from settings to a run: each module is one station of it."""
+"""The steps from settings to a run: settings, assembly, training, saving, resuming."""

@@ -1,4 +1,4 @@
-"""Warnings before training begins, about settings and images; the engine's doctor watches the steps."""
+"""Warnings about settings and images before training begins; ``engine.doctor`` watches the training itself."""
 
 from collections.abc import Iterator
 
@@ -17,31 +17,32 @@ from vitcli.data.splits import Plan
 from vitcli.training.images import TrainingData
 
 _GENTLE = 0.5
-"""Of the usual learning rate: what fine-tuning may take, at the most."""
+"""The highest learning rate for fine-tuning that causes no warning, as a share of the optimizer's usual rate."""
 _FEW_PATCHES = 4
-"""On a side of the image: then most objects are within one patch."""
+"""With fewer patches on a side of the image, one patch may contain a whole object."""
 _SHIFTED = 0.5
-"""Standard deviations between the means of training and validation images."""
+"""The largest difference between the means of training and validation images that causes no warning, in standard
+deviations."""
 _ENOUGH_IMAGES, _SAMPLE = 20, 500
 
 
 def advice_on_settings(
     config: OptimConfig, model: ModelConfig, *, source: Preprocessing | None = None, data: TrainingData | None = None
 ) -> Iterator[str]:
-    """Yield a warning for each setting that seldom does what is hoped for.
+    """Yield a warning for each setting that is probably a mistake.
 
     Args:
-        config: how it is trained.
+        config: the optimisation settings.
         model: the architecture.
-        source: what the weights that training starts from are used to; None: it starts from none.
-        data: the images, where they are at hand.
+        source: the preprocessing of the weights that training starts from; None: it starts from random weights.
+        data: the images, if they are already prepared.
     """
     usual = USUAL_LR[config.optimizer]
     is_whole = not (config.lora or config.train_only == "head")
     if source and is_whole and config.peak_lr > _GENTLE * usual:
         yield (
-            f"learning rate {config.peak_lr:g} ({config.optimizer}) suits training from scratch, and may undo what the"
-            f" weights know: try --lr {usual / 10:g}, or --recipe finetune"
+            f"learning rate {config.peak_lr:g} ({config.optimizer}) suits training from scratch, and may destroy the"
+            f" pretrained weights: try --lr {usual / 10:g}, or --recipe finetune"
         )
     rows, columns = model.grid
     if min(rows, columns) < _FEW_PATCHES:
@@ -49,8 +50,8 @@ def advice_on_settings(
         smaller = [side for side in range(2, min(height, width)) if not (height % side or width % side)]
         remedy = f"--set model.patch_size={smaller[-1]}, or " if smaller else ""
         yield (
-            f"the model sees {rows} x {columns} patches of {height} x {width} pixels, so that one may hold a whole object:"
-            f" try {remedy}a larger --image-size"
+            f"the model sees {rows} x {columns} patches of {height} x {width} pixels, so one patch may contain a whole"
+            f" object: try {remedy}a larger --image-size"
         )
     if data:
         yield from _of_images(data, source)
@@ -60,8 +61,8 @@ def _of_images(data: TrainingData, source: Preprocessing | None) -> Iterator[str
     seen = data.preprocessing
     if source and (len(seen.mean), seen.mean, seen.std) != (len(source.mean), source.mean, source.std):
         yield (
-            f"images are normalised by mean {_numbers(seen.mean)} and deviation {_numbers(seen.std)}, but the weights are used"
-            f" to {_numbers(source.mean)} and {_numbers(source.std)}: --set data.normalise=auto takes theirs"
+            f"images are normalised by mean {_numbers(seen.mean)} and deviation {_numbers(seen.std)}, but the weights"
+            f" expect {_numbers(source.mean)} and {_numbers(source.std)}: --set data.normalise=auto uses these values"
         )
     if min(len(data.members), len(data.val_members)) < _ENOUGH_IMAGES or not isinstance(data.train.images, Tensor):
         return
@@ -71,7 +72,7 @@ def _of_images(data: TrainingData, source: Preprocessing | None) -> Iterator[str
     if shift > _SHIFTED:
         yield (
             f"validation images have other colours than training images (mean {_numbers(val_mean)}, not {_numbers(mean)}):"
-            " were they made alike? vit preview shows them"
+            " check that they were made in the same way; vit preview shows them"
         )
 
 
@@ -84,19 +85,19 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:
-    """List what makes the scores of a run look better than they are: leaks, contradictory labels, skewed classes."""
+    """List warnings about data that make scores misleading: leaks, contradictory labels, skewed or rare classes."""
     found = look_for_duplicates(dataset, plan)
     warnings = [
         f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}, for example"
-        f" {' = '.join(leak.examples[0])}: they flatter the model"
+        f" {' = '.join(leak.examples[0])}: they make the scores too high"
         for leak in found.leaks
     ]
     if found.contradictory:
         warnings.append(
-            f"{len(found.contradictory):,} images are there twice with different labels: {found.contradictory[0]}"
+            f"{len(found.contradictory):,} images appear twice with different labels: {found.contradictory[0]}"
         )
     for split, names in rare_classes(dataset, plan).items():
-        warnings.append(f"too rare for some images to be held out, so {split} lacks them: {some(names)}")
+        warnings.append(f"some classes have too few images to hold any out, so {split} lacks them: {some(names)}")
     classes, is_weighted, is_balanced = (
         balance(dataset, plan),
         config.optim.class_weights,

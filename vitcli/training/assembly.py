@@ -1,6 +1,6 @@
-"""Assemble a training: all that is settled before its first step, in every process alike.
+"""Assembly of a training: everything that is decided before its first step, in the same way in every process.
 
-A new run, a resumed one, the search for a learning rate and the dry run all begin here.
+New runs, resumed runs, the search for a learning rate and the dry run all begin here.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,18 +38,18 @@ from vitcli.training.teacher import Teacher, distillation_by, load_teacher
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Earlier:
-    """The decisions of an earlier run that the training takes over."""
+    """The decisions of an earlier run that a training takes over."""
 
     architecture: ModelConfig | None = None
     preprocessing: Preprocessing | None = None
     computed: Mapping[str, Any] | None = None
-    """``Computing.record``: on the same machine it is computed so again."""
+    """``Computing.record`` of the earlier run; on the same machine, the training computes in the same way."""
     teacher: Mapping[str, Any] | None = None
-    """``Teacher.record``: it has to be this one."""
+    """``Teacher.record`` of the earlier run; the teacher must have the same weights."""
     state: State | None = None
-    """The training state to continue from, which needs the architecture and ``last``."""
+    """The training state to resume from; it needs ``architecture`` and ``last`` too."""
     last: Path | None = None
-    """The last checkpoint, which has the weights that no state has: a frozen backbone."""
+    """The last checkpoint; it contains the weights of a frozen backbone, which a training state lacks."""
 
 
 NOTHING = Earlier()
@@ -60,14 +60,14 @@ class Beginning:
     """The part of a training that does not need decoded images."""
 
     config: TrainConfig
-    """With the architecture's name."""
+    """The complete configuration, with the name of the architecture."""
     model: VisionTransformer
-    """On the CPU, until ``assemble`` moves it."""
+    """The model, on the CPU."""
     seen: Preprocessing | None
-    """What its weights are used to; None: they are fresh."""
+    """The preprocessing that the weights expect; None: the weights are random."""
     teacher: Teacher | None
     plan: Plan
-    """Which images train, validate and test."""
+    """The images for training, validation and test."""
 
 
 def begin(
@@ -76,14 +76,14 @@ def begin(
     """Seed everything, build the model, load the teacher, and plan the splits.
 
     Args:
-        config: the whole configuration.
-        dataset: its data set.
-        earlier: what is settled already.
-        processes: those that train together.
-        emit: told about weights and teacher.
+        config: the complete configuration.
+        dataset: the data set of the configuration.
+        earlier: the decisions of an earlier run.
+        processes: the processes that train together.
+        emit: receives notes about weights and teacher.
 
     Raises:
-        UsageError, ModelError, RunError, DataError: weights or a teacher that cannot be had, or do not fit.
+        UsageError, ModelError, RunError, DataError: weights or a teacher cannot be found or read, or do not fit.
     """
     facts = dataset.facts
     seed_everything(config.run.seed, deterministic=config.run.deterministic)
@@ -108,30 +108,30 @@ def begin(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """All that is settled before the first step, in every process alike."""
+    """A training that is ready to start: everything is decided, in the same way in every process."""
 
     config: TrainConfig
     dataset: Dataset
     plan: Plan
     model: VisionTransformer
-    """On its device, or about to be sharded."""
+    """The model, on its device; on the CPU if it will be sharded."""
     data: TrainingData
     computing: Computing
     teacher: Teacher | None = None
-    """Whom the model learns from besides labels."""
+    """The model to learn from, besides the labels; None: there is none."""
     processes: Processes
-    """Those that train together."""
+    """The processes that train together."""
 
     def trainer(self, *, features: Path, saver: RunSaver | NoSaver | None, emit: Emit, stop: StopRequest) -> Trainer:
-        """The trainer of the model; of its head alone, where the rest sees each image only once.
+        """Build the trainer of the model, or of its head alone if a frozen backbone sees each image only once.
 
         Args:
-            features: a file that keeps what the rest makes of them.
-            saver: keeps checkpoints and metrics.
-            emit: told about the progress.
-            stop: whether a signal wants the training to end.
+            features: the cache file for the features of a frozen backbone.
+            saver: the saver of checkpoints and metrics; None: nothing is saved.
+            emit: receives the progress.
+            stop: the stop request.
         """
-        # The batches: of features where only the head is trained, else of images
+        # Make the batches: of features if only the head is trained, else of images
         config, model, data, computing = self.config, self.model, self.data, self.computing
         device = computing.device
         image_size, patch_size = model.config.image_size, model.config.patch_size
@@ -180,7 +180,7 @@ class Training:
 
     @property
     def distillation(self) -> Distillation | None:
-        """The loss by which the teacher teaches, if there is one."""
+        """The distillation loss; None: there is no teacher."""
         return distillation_by(self.teacher, self.config.teacher, self.model.config, self.data.preprocessing)
 
 
@@ -194,29 +194,30 @@ def assemble(
     processes: Processes,
     emit: Emit,
 ) -> Training:
-    """Settle all that is settled before the first step.
+    """Decide everything that must be decided before the first step, and prepare the images.
 
-    Every process of a distributed training calls the collective operations in the same order: those of ``begin``, images,
-    and how to compute.
+    All processes of a distributed training must call the collective operations in the same order: those of ``begin``,
+    of the preparation of images, and of ``choose_computing``.
 
     Args:
-        config: the whole configuration.
-        dataset: its data set.
-        earlier: what an earlier run has settled already.
-        advises: warn of settings and images that seldom do what is hoped for.
-        check_images: refuses images by an error, before anything is measured or compiled.
-        processes: those that train together.
-        emit: told about the progress.
+        config: the complete configuration.
+        dataset: the data set of the configuration.
+        earlier: the decisions of an earlier run.
+        advises: warn of settings and images that are probably a mistake.
+        check_images: raises an error if the images are wrong, before anything is measured or compiled.
+        processes: the processes that train together.
+        emit: receives the progress.
 
     Raises:
-        UsageError, ModelError, RunError, DataError, DeviceError: what does not fit together or cannot be had.
-        TrainingError: it does not fit into memory, or torch.compile was asked for and does not work here.
+        UsageError, ModelError, RunError, DataError, DeviceError: settings contradict each other, or something does not
+            exist or cannot be read.
+        TrainingError: a step does not fit into memory, or ``--compile on`` does not work here.
     """
     device = processes.device(config.run.device)
     begun = begin(config, dataset, earlier=earlier, processes=processes, emit=emit)
     config, model, teacher, plan = begun.config, begun.model, begun.teacher, begun.plan
 
-    # Images, and what to think over about them
+    # Prepare the images, and warn about images and settings
     for warning in advice_on_data(dataset, plan, config) if advises else ():
         emit(Warned(text=warning))
     size = model.config.image_size
@@ -228,7 +229,7 @@ def assemble(
     for warning in advice_on_settings(config.optim, model.config, source=begun.seen, data=data) if advises else ():
         emit(Warned(text=warning))
 
-    # How to compute: on which device, in how many micro-batches, in which precision, compiled or not
+    # Decide how to compute: on which device, in how many micro-batches, in which precision, compiled or not
     if not will_shard(config, processes):
         model = model.to(device)
     if not earlier.state:

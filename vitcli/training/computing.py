@@ -1,4 +1,4 @@
-"""Decide how training computes on this machine: in which precision, compiled or not, and in how many micro-batches."""
+"""The choice of precision, compilation and number of micro-batches for a training on this machine."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -34,27 +34,27 @@ from vitcli.trained.precision import (
     seconds_by_precision,
 )
 
-_HEAD_ALONE = "a head alone is trained, on features that are computed once"
+_HEAD_ALONE = "only the head is trained, on features that are computed once"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
-    """The way in which one run computes."""
+    """The choices of how a run computes: precision, compilation, micro-batches, device and sharding."""
 
     training: Precision
     inference: Precision
-    """Of validation, and of features of a frozen backbone."""
+    """The precision of validation, and of the features of a frozen backbone."""
     forward: Forward | None
-    """The compiled model that is trained; None: the model itself."""
+    """The compiled model that training calls; None: the model is not compiled."""
     micro_batches: int
-    """Into how many a batch is cut; more than were asked for where the model was compiled, and more did not fit."""
+    """The number of micro-batches per batch; more than configured if fewer did not fit when the model was compiled."""
     device: torch.device
     shard: bool
-    """Each process holds a shard of the model that is trained."""
+    """True if each process holds only a shard of the trained model."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """The choices and the machine, for the run and its checkpoints."""
+        """The choices and the fingerprint of the machine, as a run and its checkpoints store them."""
         return {
             "training": self.training.name,
             "inference": self.inference.name,
@@ -73,19 +73,19 @@ def choose_computing(
     processes: Processes,
     emit: Emit,
 ) -> Computing:
-    """Decide how a run computes; this changes neither the model nor what is random.
+    """Decide how a run computes; the model and the random states do not change.
 
     Args:
-        model: on its device; where it is to be sharded, it need not be.
-        config: what was asked for.
-        num_images: of an epoch.
-        recorded: what this run computed in before; on the same machine it stays so.
-        micro_batches: of each batch, when this run was stopped.
-        processes: those that train together; the first one decides.
-        emit: told what was chosen.
+        model: the model, on its device; if it will be sharded, on any device.
+        config: the complete configuration.
+        num_images: the number of images per epoch.
+        recorded: ``Computing.record`` of the run before it was resumed; it is kept on the same machine.
+        micro_batches: the number of micro-batches per batch when the run stopped.
+        processes: the processes that train together; the first one decides.
+        emit: receives notes about the choices.
 
     Raises:
-        DeviceError, TrainingError: torch.compile was asked for, and does not work here.
+        DeviceError, TrainingError: ``--compile on`` does not work here.
     """
     shard = will_shard(config, processes)
     if shard:
@@ -99,10 +99,10 @@ def choose_computing(
     training = training_precision(model, config, recorded=recorded, processes=place.size)
     forward, micro_batches = None, max(micro_batches, config.optim.grad_accum_steps)
     if config.run.compile == "on" and (shard or config.sees_images_once):
-        why = "the blocks of a sharded model come and go" if shard else _HEAD_ALONE
+        why = "the blocks of a sharded model are gathered and freed in every step" if shard else _HEAD_ALONE
         emit(Warned(text=f"--compile on has no effect: {why}"))
     if config.run.shard and not shard:
-        why = _HEAD_ALONE if config.sees_images_once else "one process alone holds all of the model"
+        why = _HEAD_ALONE if config.sees_images_once else "one process alone holds the whole model"
         emit(Warned(text=f"--shard has no effect: {why}"))
     here = recorded_here(recorded, device)
     if not shard and _compiles(model, config, training, num_images=num_images, recorded=here, processes=place.size):
@@ -131,12 +131,12 @@ def choose_computing(
 
 
 def will_shard(config: TrainConfig, processes: Processes) -> bool:
-    """Tell whether each process is to hold a shard of the model; a head alone is small."""
+    """Tell whether each process will hold only a shard of the model; a head alone is too small to be sharded."""
     return config.run.shard and processes.size > 1 and not config.sees_images_once
 
 
 def _some_blocks(model: VisionTransformer) -> VisionTransformer:
-    """A copy with the blocks that are timed, for a device that has no room for all."""
+    """Copy a model with only the blocks that are timed, because the whole model may not fit on the device."""
     left_out: dict[int, nn.Module] = {id(block): nn.Identity() for block in model.blocks[BLOCKS - 1 : -1]}
     return deepcopy(model, left_out)
 
@@ -144,7 +144,7 @@ def _some_blocks(model: VisionTransformer) -> VisionTransformer:
 def training_precision(
     model: VisionTransformer, config: TrainConfig, *, recorded: Mapping[str, Any] | None = None, processes: int = 1
 ) -> Precision:
-    """Choose the precision of training; a head alone is too small to gain from anything but float32."""
+    """Choose the precision of training; a head alone is too small to be faster in mixed precision."""
     amp = "off" if config.run.amp == "auto" and config.sees_images_once else config.run.amp
     dtype, batch = config.run.amp_dtype, _batch(config.optim, processes)
     return choose_precision(model, work="training", amp=amp, dtype=dtype, batch=batch, recorded=recorded)
@@ -158,21 +158,22 @@ def with_micro_batches(
     distillation: Distillation | None = None,
     emit: Emit,
 ) -> TrainConfig:
-    """Set ``grad_accum_steps`` where it is to be found out; neither the model nor what is random is changed.
+    """Find ``grad_accum_steps`` if it is 0; the model and the random states do not change.
 
-    On GPUs a batch is cut into as few micro-batches as fit into memory, which two steps on a copy show. A CPU has memory, and
-    caches that a micro-batch should fit into: what is fastest is measured once per machine and model, and remembered.
+    On GPUs, a batch is cut into the fewest micro-batches that fit into memory, which two steps on a copy of the model
+    show. CPUs have enough memory, but are faster if a micro-batch fits into their caches: the fastest size is measured
+    once per machine and model, and stored.
 
     Args:
-        model: on its device.
-        config: the whole configuration.
-        batches: makes those of training, placed where they will be.
-        distillation: what else takes memory in a step.
-        emit: told what was chosen.
+        model: the model, on its device.
+        config: the complete configuration.
+        batches: makes the training batches, on the device that training will use.
+        distillation: the distillation loss, which needs memory too; None: there is no teacher.
+        emit: receives a note about the choice.
     """
     if config.optim.grad_accum_steps:
         return config
-    if config.sees_images_once:  # its head is small
+    if config.sees_images_once:  # a head alone needs little memory
         return replace(config, optim=replace(config.optim, grad_accum_steps=1))
     device = next(model.parameters()).device
     precision, images = training_precision(model, config), batches()
@@ -202,23 +203,23 @@ def _compiles(
     recorded: Mapping[str, Any] | None,
     processes: int,
 ) -> bool:
-    """Tell whether to compile the model: that was asked for, or pays; a head alone is not worth it."""
+    """Tell whether to compile the model: if the settings say so, or if it saves time; never for a head alone."""
     asked, device = config.run.compile, next(model.parameters()).device
     if asked == "off" or config.sees_images_once:
         return False
     if asked == "on" or device.type != "cuda":
         return asked == "on"
-    if recorded and recorded["compiled"] is not None:  # a sharded model could not be
+    if recorded and recorded["compiled"] is not None:  # None: the model was sharded, and could not be compiled
         return bool(recorded["compiled"])
     dtype = precision.name if precision.enabled else mixed_here(device, config.run.amp_dtype)
     assert dtype is not None
     seconds = (
         seconds_by_precision(model, "training", dtype, _batch(config.optim, processes))[precision.name] / processes
     )
-    whole = model.config.depth / min(model.config.depth, BLOCKS)  # which was timed in part
+    whole = model.config.depth / min(model.config.depth, BLOCKS)  # only some blocks were timed
     return is_worth_compiling(device, seconds=seconds * whole * num_images * config.optim.epochs)
 
 
 def _batch(config: OptimConfig, processes: int) -> int:
-    """Images of one forward pass of one of so many processes."""
+    """Compute the number of images in one forward pass of one process."""
     return -(-config.batch_size // (max(config.grad_accum_steps, 1) * processes))

@@ -1,4 +1,4 @@
-"""A frozen backbone sees each image once; the head is trained on what it made of them."""
+"""Features of a frozen backbone: computed once per image, and used to train the head in every epoch."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,10 +27,10 @@ _BATCH = 64
 
 
 class FeatureBatches:
-    """Shuffled batches of features (B, D), of another view of the images in every epoch.
+    """Shuffled batches of features (B, D); epochs use the views of the images in turn.
 
     Args:
-        views: one set of batches per view.
+        views: the batches of each view.
     """
 
     def __init__(self, views: list[Batches]) -> None:
@@ -38,19 +38,19 @@ class FeatureBatches:
 
     @property
     def num_images(self) -> int:
-        """Images per epoch."""
+        """The number of images per epoch."""
         return self.views[0].num_images
 
     @property
     def batch_size(self) -> int:
-        """Images per batch."""
+        """The number of images per batch."""
         return self.views[0].batch_size
 
     def __len__(self) -> int:
         return len(self.views[0])
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 1, from step ``start`` on."""
+        """Yield the batches of an epoch, counted from 1, from step ``start`` on."""
         return self.views[(number - 1) % len(self.views)].epoch(number, start=start)
 
 
@@ -66,23 +66,23 @@ def feature_batches(
     emit: Emit,
     stop: StopRequest,
 ) -> tuple[FeatureBatches, Batches]:
-    """Batches of features for training and validation.
+    """Compute the features of all images, or read them from the cache; return batches for training and validation.
 
     Args:
-        model: on its device.
+        model: the model, on its device.
         data: the images.
-        config: how many views of them, and how they are changed.
-        device: where it is computed, and where batches go.
-        precision: what it is computed in.
-        cache: the file that keeps the features; where it is there, as in a run that is resumed, they are not computed.
-        place: of several processes, each trains and validates with its share of the features.
-        emit: told about the progress.
-        stop: asked after every batch.
+        config: the complete configuration, with the number of views and the augmentation.
+        device: the device of the model and of the batches.
+        precision: the precision to compute in.
+        cache: the file of the features; if it exists, as in a resumed run, they are read from it.
+        place: the rank of this process and the number of processes; each uses its share of the features.
+        emit: receives the progress.
+        stop: the stop request, checked after every batch.
 
     Raises:
-        Interrupted: it said so.
+        Interrupted: a signal asked to stop.
     """
-    # The images, once for every view
+    # Pass over the training images once per view, and over the validation images once
     to_input = InputTransform(data.preprocessing, device)
     augment = TrainTransform(config.augment, to_input)
     views = max(config.augment.feature_views, 1)
@@ -107,7 +107,7 @@ def feature_batches(
         device=device,
     )
 
-    # Their features: from the cache, or computed
+    # Read the features from the cache, or compute them
     total = sum(each.num_images for each in passes.values())
     kept = _kept(cache)
     if kept is None:
@@ -119,7 +119,7 @@ def feature_batches(
         with replacing(cache) as temporary:
             write_tensors(temporary, kept)
 
-    # The batches
+    # Make batches of the features
     def batches_of(name: str, size: int, *, balanced: bool = False) -> Batches:
         return Batches(
             kept[name],
@@ -138,7 +138,7 @@ def feature_batches(
 
 
 def _kept(cache: Path) -> dict[str, Tensor] | None:
-    """The features that were computed before; None: there are none, or the file is broken."""
+    """Read the features that were computed before; None: the file is missing or broken."""
     try:
         return load_file(cache)
     except (FileNotFoundError, SafetensorError):

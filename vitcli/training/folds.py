@@ -1,4 +1,4 @@
-"""Stratified cross-validation: one run per fold, side by side in one folder."""
+"""Stratified cross-validation: one run per fold, all in one folder."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -24,21 +24,21 @@ class FoldsResult:
     path: Path
     folds: tuple[TrainResult, ...]
     val_accuracy: float
-    """Mean over the folds of their best epochs, 0..1."""
+    """Mean over the folds of the validation accuracy of the best epoch, 0..1."""
     val_accuracy_spread: float
-    """Sample standard deviation over the folds."""
+    """Sample standard deviation of that accuracy over the folds."""
 
 
 def train_folds(*layers: Settings, train_one: Callable[..., TrainResult], emit: Emit) -> FoldsResult:
-    """Train once for every fold, with this fold for validation.
+    """Train one run for every fold, which is its validation split.
 
     Args:
-        layers: settings as for ``train``; ``data.folds`` says how many.
-        train_one: takes the layers with fold and name above them, and ``emit``.
-        emit: told about the progress.
+        layers: settings as for ``train``; ``data.folds`` is the number of folds.
+        train_one: trains one run; it takes the layers, a last layer with fold and name, and ``emit``.
+        emit: receives the progress.
 
     Raises:
-        what ``train_one`` raises; folds that ended before stay.
+        The errors of ``train_one``; the runs of folds that ended before are kept.
     """
     refuse_folds(launched_as())
     emit = _each_warning_once(emit)
@@ -60,10 +60,10 @@ def train_folds(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
 
 
 def refuse_folds(place: Place) -> None:
-    """Several processes train one run together.
+    """Refuse to train several folds with several processes, which can only train one run together.
 
     Raises:
-        UsageError: there are several, and many runs to train.
+        UsageError: there are several processes.
     """
     if place.size > 1:
         raise UsageError(
@@ -73,7 +73,7 @@ def refuse_folds(place: Place) -> None:
 
 @contextmanager
 def one_fold(fold: int, count: int, emit: Emit) -> Iterator[None]:
-    """While the block trains one of several folds, the hint of an error is about all of them."""
+    """Announce a fold, and make the hint of an error in the block name the cross-validation instead of the fold."""
     emit(Note(text=f"fold {fold} of {count}"))
     try:
         yield
@@ -83,7 +83,7 @@ def one_fold(fold: int, count: int, emit: Emit) -> Iterator[None]:
 
 
 def summed_up(results: Sequence[TrainResult]) -> FoldsResult:
-    """The result of a cross-validation from those of its folds; it is kept beside them."""
+    """Summarise the results of all folds, and store the summary in the folder of the cross-validation."""
     accuracies = [result.best.val_accuracy for result in results]
     path = results[0].path.parent
     result = FoldsResult(
@@ -105,7 +105,7 @@ def summed_up(results: Sequence[TrainResult]) -> FoldsResult:
 
 
 def _each_warning_once(emit: Emit) -> Emit:
-    """Pass on each warning once, not again for every fold."""
+    """Return an ``emit`` that passes on each warning only once, not for every fold."""
     said: set[str] = set()
 
     def pass_on(event: Event) -> None:
@@ -119,7 +119,7 @@ def _each_warning_once(emit: Emit) -> Emit:
 
 
 def _remove_others(first: Path) -> None:
-    """An earlier cross-validation of that name goes when the first fold of this one is there."""
+    """Remove the other folds and results of an earlier cross-validation in the same folder."""
     for fold in folds_of(first.parent):
         if fold.path != first:
             shutil.rmtree(fold.path)

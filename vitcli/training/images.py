@@ -42,20 +42,20 @@ Colours = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingData:
-    """Training and validation images, and how files become their like."""
+    """The images for training and validation, and the preprocessing that turns other images into model input."""
 
     train: PreparedSplit
     members: Labels
-    """Indices of the training images that are not held out, and can be read."""
+    """Indices of the training images that are not held out and can be read."""
     val: PreparedSplit
     val_members: Labels
     """Indices of the validation images that can be read."""
     preprocessing: Preprocessing
     class_weights: Tensor | None
     skipped: tuple[str, ...]
-    """Images of both that cannot be read."""
+    """Names of the training and validation images that cannot be read."""
     test_images: int
-    """Held out, or in a split of their own; 0: there are none."""
+    """Number of test images; 0: there are none."""
 
 
 def prepare_training_data(
@@ -67,18 +67,18 @@ def prepare_training_data(
     source: Preprocessing | None = None,
     emit: Emit,
 ) -> TrainingData:
-    """Decode what has to be decoded.
+    """Prepare the training and validation images: decode them if necessary, and compute statistics and class weights.
 
     Args:
         dataset: the opened data set.
-        plan: which of its images train and validate.
-        config: how images are resized, augmented and normalised.
-        image_size: what the model sees.
-        source: what the weights that training starts from were used to.
-        emit: told about the progress.
+        plan: the images of each split.
+        config: the complete configuration.
+        image_size: the size of the model input.
+        source: the preprocessing of the weights that training starts from; None: it starts from random weights.
+        emit: receives the progress.
 
     Raises:
-        DataError: an image cannot be read.
+        UsageError, DataError: an image, or the file of class weights, cannot be read.
     """
     facts = dataset.facts
     images = {name: len(subset.indices(dataset)) for name, subset in plan.items()}
@@ -89,7 +89,7 @@ def prepare_training_data(
     members = train.readable(plan["train"].members)
     if not len(members):
         raise DataError(
-            f"none of the images of {facts.name} that train can be read", hint="replace what is not an image"
+            f"none of the images of {facts.name} that train can be read", hint="replace files that are not images"
         )
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
     skipped = [*_unreadable(dataset, plan["train"], train), *_unreadable(dataset, plan["val"], val)]
@@ -109,7 +109,7 @@ def prepare_training_data(
 
 
 def _unreadable(dataset: Dataset, subset: Subset, prepared: PreparedSplit) -> list[str]:
-    """List the images of a subset that cannot be read; what was prepared is all of its split, or the subset alone."""
+    """List the images of a subset that cannot be read; ``prepared`` is its whole split, or the subset alone."""
     members = subset.indices(dataset)
     is_subset = len(prepared.labels) == len(members)
     labels = prepared.labels.numpy() if is_subset else prepared.labels.numpy()[members]
@@ -117,7 +117,7 @@ def _unreadable(dataset: Dataset, subset: Subset, prepared: PreparedSplit) -> li
 
 
 def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emit: Emit) -> Tensor | None:
-    """Weigh mistakes about each class, (K,): by their numbers, or as a file says."""
+    """Compute the weight of each class in the loss, (K,), from numbers of images or a file; None: all are equal."""
     if not kind:
         return None
     if kind in {"balanced", "effective"}:
@@ -126,7 +126,7 @@ def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emi
     if missing := [repr(name) for name in classes if name not in weights]:
         raise DataError(f"{kind} does not weigh every class: {some(missing)} are missing", hint=_WEIGHTS_HINT)
     if others := [repr(name) for name in weights if name not in classes]:
-        emit(Warned(text=f"{kind} weighs what is not a class here: {some(others)}"))
+        emit(Warned(text=f"{kind} has weights for unknown classes: {some(others)}"))
     return scaled(torch.tensor([weights[name] for name in classes]), counts)
 
 
@@ -140,7 +140,7 @@ def _weights_of_file(name: str) -> dict[str, float]:
     except (OSError, ValueError):
         raise DataError(f"{name} is not a JSON file", hint=_WEIGHTS_HINT) from None
     if not isinstance(content, dict):
-        raise DataError(f"{name} does not say which weight is of which class", hint=_WEIGHTS_HINT)
+        raise DataError(f"{name} does not map class names to weights", hint=_WEIGHTS_HINT)
     for key, value in content.items():
         if not isinstance(value, float) or not 0 < torch.tensor(value) < float("inf"):
             raise DataError(f"{name} weighs {key!r} by {value!r}, which is not a positive number", hint=_WEIGHTS_HINT)
@@ -150,7 +150,7 @@ def _weights_of_file(name: str) -> dict[str, float]:
 def geometries(
     facts: Facts, config: DataConfig, augment: AugmentConfig, image_size: Size, *, source: Preprocessing | None
 ) -> tuple[Geometry, Geometry]:
-    """Decide how files become arrays for evaluation, and for training."""
+    """Choose the geometry of images for evaluation, and for training."""
     if native := facts.native_geometry:
         return native, native
     geometry = _geometry_of_photos(config, image_size, facts.channels, source)
@@ -160,7 +160,7 @@ def geometries(
 def _geometry_of_photos(
     config: DataConfig, size: Size, channels: Literal[1, 3], source: Preprocessing | None
 ) -> Geometry:
-    """Decide how photos become the model's size: as configured, else as the weights expect, else by a centre crop."""
+    """Choose how photos become the model's size: as configured, else as the weights expect, else by a centre crop."""
     usual = source.geometry if source else Geometry(size=size, channels=channels, crop_fraction=_CROP_FRACTION)
     resize = usual.resize if config.resize == "auto" else config.resize
     kept = config.crop_fraction or (usual.crop_fraction if usual.resize == "crop" else _CROP_FRACTION)
@@ -174,16 +174,16 @@ def _geometry_of_photos(
 
 
 def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig) -> Geometry:
-    """Photos are kept whole where random resized crops choose from them; else as in evaluation."""
+    """Choose the geometry of training photos: whole photos for random resized crops, else as in evaluation."""
     if augment.crop_scale == 1:
         return geometry
-    height = max(geometry.size[0], geometry.size[1] / aspect)  # the least size of their aspect that covers the model's
+    height = max(geometry.size[0], geometry.size[1] / aspect)  # the smallest such size that covers the model's
     size: Size = (round(height), round(height * aspect))
     return replace(geometry, size=size, crop_fraction=1.0)
 
 
 def known_colours(facts: Facts, config: DataConfig, source: Preprocessing | None) -> Colours | None:
-    """Mean and deviation that inputs are normalised with; None: those of the training images."""
+    """Return the mean and standard deviation for normalisation; None: compute them from the training images."""
     kind, channels = config.normalise, facts.channels
     if kind == "auto" and source and len(source.mean) == channels:
         return source.mean, source.std
@@ -198,7 +198,7 @@ def known_colours(facts: Facts, config: DataConfig, source: Preprocessing | None
 def image_batches(
     data: TrainingData, config: TrainConfig, device: torch.device, place: Place = ALONE
 ) -> tuple[Batches, Batches]:
-    """Shuffled, changed batches for training, and plain ones for validation."""
+    """Make shuffled, augmented batches for training, and plain batches for validation."""
     to_input = InputTransform(data.preprocessing, device)
     train = Batches(
         data.train.images,

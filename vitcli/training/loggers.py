@@ -1,8 +1,8 @@
-"""TensorBoard and Weights & Biases: what is told about a training, as curves.
+"""Loggers that write the progress of a training as curves: TensorBoard, and Weights & Biases.
 
-A logger listens to events like everything else that shows progress, and a fault of its own never ends a training. The x
-axis counts steps over all epochs: a step's point stands at its number from 0, an epoch's at the number of steps that
-were done by its end. So what a resumed run tells again is all that stands at the steps done so far, or after.
+A logger listens to events, as the command line does; an error in a logger never ends a training. The x axis counts
+steps over all epochs: the point of a step is at its number, counted from 0, and the point of an epoch at the number of
+steps done by its end. So a resumed run logs again only points at or after the number of steps done so far.
 """
 
 import json
@@ -24,17 +24,17 @@ _PROJECT = "vit"
 
 
 class Logger(Protocol):
-    """Something that keeps curves."""
+    """A destination for the points of curves."""
 
     def log(self, values: Mapping[str, float], *, at: int) -> None:
-        """Points of several curves."""
+        """Log one point for each of several curves."""
 
     def close(self, *, failed: bool) -> None:
-        """No more is to come."""
+        """Finish logging; ``failed`` tells whether training ended with an error."""
 
 
 def require_loggers(config: RunConfig) -> None:
-    """Refuse loggers that could not log, before anything is written.
+    """Check that the requested loggers can be used, before anything is written.
 
     Raises:
         UsageError: a package is not installed, or the user is not logged in.
@@ -50,7 +50,7 @@ def require_loggers(config: RunConfig) -> None:
 
 
 def mind_useless_steps(config: RunConfig, emit: Emit) -> None:
-    """Say where steps between points are asked for, and no curves."""
+    """Warn if ``log_steps`` is set without any logger."""
     if config.log_steps != RunConfig().log_steps and not any(getattr(config, name) for name in _LOGGERS):
         flags = " or ".join(f"--{name}" for name in _LOGGERS)
         emit(Warned(text=f"without {flags} no curves are logged, so --log-steps changes nothing"))
@@ -58,7 +58,7 @@ def mind_useless_steps(config: RunConfig, emit: Emit) -> None:
 
 @contextmanager
 def logged(run: Run, config: TrainConfig, emit: Emit) -> Iterator[Emit]:
-    """An ``emit`` for the training in the block, to which the loggers of the configuration listen too."""
+    """Yield an ``emit`` that also passes events to the loggers of the configuration while the block runs."""
     listeners = [_Listener(name, run, config, emit) for name in _LOGGERS if getattr(config.run, name)]
 
     def pass_on(event: Event) -> None:
@@ -76,7 +76,7 @@ def logged(run: Run, config: TrainConfig, emit: Emit) -> Iterator[Emit]:
 
 
 class _Listener:
-    """Makes points of events, for one logger, until that fails."""
+    """A listener that turns events into points for one logger, until that logger fails."""
 
     def __init__(self, name: str, run: Run, config: TrainConfig, emit: Emit) -> None:
         self.name = name
@@ -85,7 +85,7 @@ class _Listener:
         self.emit = emit
         self._logger: Logger | None = None
         self._steps, self._done = 1, 0
-        """Of an epoch; of all epochs, those whose points are kept."""
+        """The steps per epoch; the steps over all epochs whose points are already logged."""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, TrainingStarted):
@@ -93,7 +93,7 @@ class _Listener:
             with self._without_fault():
                 self._logger = _LOGGERS[self.name](self.run, self.config, event.steps_done, self.emit)
                 for record in self.run.metrics.get("epochs", ())[-1:]:
-                    if record["epoch"] * self._steps == event.steps_done:  # saved, but perhaps not logged
+                    if record["epoch"] * self._steps == event.steps_done:  # the epoch was saved, but perhaps not logged
                         self._log_epoch(record)
         elif isinstance(event, TrainingProgress):
             with self._without_fault():
@@ -127,11 +127,11 @@ class _Listener:
             yield
         except Exception as error:  # noqa: BLE001 - libraries, disks and networks fail in many ways
             self._logger = None
-            self.emit(Warned(text=f"--{self.name} logs no more, and training continues without it: {error}"))
+            self.emit(Warned(text=f"--{self.name} has failed, and training continues without it: {error}"))
 
 
 class _TensorBoard:
-    """Event files below the run; ``tensorboard --logdir experiments`` shows those of all runs."""
+    """A logger that writes event files in the run's folder; ``tensorboard --logdir experiments`` shows all runs."""
 
     def __init__(self, run: Run, config: TrainConfig, start: int, _emit: Emit) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -143,14 +143,14 @@ class _TensorBoard:
     def log(self, values: Mapping[str, float], *, at: int) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, at)
-        self._writer.flush()  # a kill must not take what the state is past
+        self._writer.flush()  # if the process is killed, points up to the saved training state must not be lost
 
-    def close(self, *, failed: bool) -> None:  # noqa: ARG002 - the run's own files say so
+    def close(self, *, failed: bool) -> None:  # noqa: ARG002 - the run's own files have the status
         self._writer.close()
 
 
 class _Wandb:
-    """A run of the project ``vit``, on the user's account or in files; one that is resumed stays the same."""
+    """A logger to the W&B project ``vit``, online or in files; a resumed run continues the same W&B run."""
 
     def __init__(self, run: Run, config: TrainConfig, _start: int, emit: Emit) -> None:
         import wandb
@@ -173,11 +173,11 @@ class _Wandb:
             emit(Note(text=f"W&B: {self._run.url}"))
 
     def log(self, values: Mapping[str, float], *, at: int) -> None:
-        self._run.log(dict(values), step=at)  # which it leaves out where it has that step already
+        self._run.log(dict(values), step=at)  # W&B ignores a step that it already has
 
     def close(self, *, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
 
 
 _LOGGERS: dict[str, Callable[[Run, TrainConfig, int, Emit], Logger]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
-"""By the name of their setting, and of their package."""
+"""Loggers by name, which is the name of their setting and of their package."""

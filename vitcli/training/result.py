@@ -9,7 +9,7 @@ from vitcli.core.runs import Run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """A finished run."""
+    """The result of a finished run."""
 
     run: str
     path: Path
@@ -21,11 +21,11 @@ class TrainResult:
     train_images: int
     val_images: int
     test_images: int
-    """Held out for `vit eval`; 0: there are none."""
+    """Number of test images, for `vit eval`; 0: there are none."""
     epochs: int
     best: EpochRecord
     seconds: float
-    """Of training and validation, features of a frozen backbone included; without imports and preparation of data."""
+    """Time for training, validation and the features of a frozen backbone; without imports and preparation of data."""
 
 
 def result_of(run: Run) -> TrainResult:

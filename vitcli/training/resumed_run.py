@@ -1,4 +1,4 @@
-"""Continue a run that was interrupted, killed, or stopped by a fault, as if that had not happened."""
+"""Resuming of a run that was interrupted, was killed or failed, as if that had not happened."""
 
 import json
 from contextlib import nullcontext
@@ -32,23 +32,23 @@ from vitcli.training.saving import resume_command
 
 
 def resume_begun(path: Path, processes: Processes, emit: Emit) -> TrainResult:
-    """Continue the run that lost processes had begun."""
+    """Resume the run that this launch began before its processes were restarted; return its result."""
     run = Run(path)
     return result_of(run) if run.status == "finished" else resume_run(run, (), processes, emit)
 
 
 def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> TrainResult:
-    """Continue one run, as ``workflows.resume`` does."""
+    """Resume one run that is not a cross-validation; see ``workflows.resume``."""
     if not has_begun(run):
         raise never_begun(run.name)
     config = resumed_settings(run, layers)
     with nullcontext() if processes.rank else only_trainer_of(run.path):
-        run = Run(run.path)  # another process may have finished it before the lock was ours
+        run = Run(run.path)  # another process may have finished it before this one got the lock
         if not processes.rank:
             for folder in (run.path, *(path for path in run.path.iterdir() if path.is_dir())):
                 remove_abandoned(folder, after=0)
 
-        # What there is: the state, and the same images as before
+        # Load the state, and check that the images are the same as before
         state = _newest_state(run, emit)
         _check_unfinished(run, config, state)
         dataset = processes.in_turn(
@@ -72,7 +72,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             if (run.split or {}) != {"schema": SCHEMA, **split}:
                 raise _other_data(run, config.data)
 
-        # Train on
+        # Continue training
         training = assemble(config, dataset, earlier=earlier, check_images=check_images, processes=processes, emit=emit)
         if processes.rank:
             return train_along(training, state)
@@ -86,10 +86,12 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
 
 
 def _newest_state(run: Run, emit: Emit) -> State | None:
-    """The newest state that can be read; None: there never was one, because the run was stopped early.
+    """Load the newest training state that can be read; None: there is none.
+
+    A run that stopped before its first save has no state, and a finished run may lack it.
 
     Raises:
-        RunError: there were some, and none of them can be read.
+        RunError: the states of an unfinished run are missing, or none of them can be read.
     """
     faults: list[RunError] = []
     for path in run.states:
@@ -98,7 +100,7 @@ def _newest_state(run: Run, emit: Emit) -> State | None:
                 return load_state(path)
         except RunError as error:
             faults.append(error)
-            emit(Warned(text=f"{error.message}; the state before it is used"))
+            emit(Warned(text=f"{error.message}; the previous state is used"))
     if faults or (run.metrics and run.status != "finished"):
         raise RunError(
             f"run {run.name} has no training state that can be read",
@@ -108,20 +110,20 @@ def _newest_state(run: Run, emit: Emit) -> State | None:
 
 
 def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> None:
-    """Raise RunError where there is nothing to resume, UsageError where it is over with fewer epochs."""
+    """Check that the run is not finished (RunError), and has not begun more epochs than are wanted (UsageError)."""
     kept = state["records"] if state else run.metrics.get("epochs", ())
     records = [EpochRecord(**record) for record in kept]
     epochs, again = config.optim.epochs, resume_command(run, config.run)
     begun = len(records) + bool(state and state["step"])
     if epochs < begun:
         raise UsageError(
-            f"--epochs {epochs}: run {run.name} has begun epoch {begun} already", hint="give more, or none"
+            f"--epochs {epochs}: run {run.name} has already begun epoch {begun}", hint="give a larger number, or none"
         )
     if run.status != "finished" or not (state is None or is_over(records, config.optim)):
         return
-    longer = f"`{again} --epochs {2 * epochs}` trains on"
+    longer = f"`{again} --epochs {2 * epochs}` continues it"
     if is_out_of_patience(records, config.optim):
-        longer = f"`{again} --patience 0` trains on"
+        longer = f"`{again} --patience 0` continues it"
     afresh = f"`vit train --init-from {run.path}` starts a new run from its best weights"
     raise RunError(
         f"run {run.name} is finished, after {len(records)} epochs", hint=f"{longer}, {afresh}" if state else afresh
@@ -130,13 +132,13 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
 
 def _other_data(run: Run, config: DataConfig) -> DataError:
     return DataError(
-        f"{config.name} is not what run {run.name} began with: images or labels are new, gone or changed",
-        hint=f"bring them back, or start a new run from its weights: vit train --init-from {run.path}",
+        f"{config.name} is not the data of run {run.name}: images or labels were added, removed or changed",
+        hint=f"restore them, or start a new run from its weights: vit train --init-from {run.path}",
     )
 
 
 def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: int, emit: Emit) -> None:
-    """Tell where training continues, and what has changed."""
+    """Report where training continues, and what has changed since the run began."""
     epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
     where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
     emit(Note(text=f"resuming run {run.name} in {where}"))
@@ -147,7 +149,7 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
         done = (epoch - 1) * steps_per_epoch + step
         rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
         text = (
-            "the schedule is laid over all of them, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
+            "the schedule is stretched to fit, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
             if rates[0] != rates[1]
             else "the learning rate of the next step stays {0:.3g}"
         )
@@ -155,13 +157,13 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
 
 
 def tell_other_versions(run: Run, emit: Emit) -> None:
-    """Warn where what computes is not what the run was computed with."""
+    """Warn if the versions of torch or vitcli are not those of the run."""
     for name, now in {"torch": torch.__version__, "vitcli": __version__}.items():
         if (before := run.info["versions"].get(name)) != now:
             emit(Warned(text=f"{name} is {now}, and was {before}: the last digits may differ"))
 
 
 def _learning_rate(config: OptimConfig, steps_per_epoch: int, step: int) -> float:
-    """Compute the learning rate of a step; of the last one, where the training has fewer."""
+    """Compute the learning rate of a step, or of the last step if the training has fewer."""
     last = config.epochs * steps_per_epoch - 1
     return learning_rate_factor(config, steps_per_epoch)(min(step, last)) * config.peak_lr

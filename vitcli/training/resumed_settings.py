@@ -1,6 +1,6 @@
 """The settings of a run that is resumed, or trained again; nothing here needs torch.
 
-One that is resumed keeps its own, but for where things are, what computes, and how long it trains.
+A resumed run keeps its settings; only paths, how it computes, what it stores and how long it trains may change.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from vitcli.training.loggers import require_loggers
 from vitcli.training.stated_settings import paths_of, stated_again
 
 DERIVED = ("resolved_model", "preprocessing")
-"""What ``config.json`` has besides settings."""
+"""Keys of ``config.json`` that are not settings."""
 _FREE = frozenset(
     {
         *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers", "teacher.name"),
@@ -36,34 +36,39 @@ _FREE = frozenset(
         *("run.tensorboard", "run.wandb", "run.log_steps", "optim.grad_accum_steps"),
     }
 )
-"""Where things are (fingerprints tell whether data and teacher are the same), what computes, and what is kept; data sets
-with a name of their own have no other."""
+"""Settings that may change when a run is resumed: paths (fingerprints tell whether data and teacher are the same), how
+to compute, and what is logged and stored. ``data.name`` may change only if it is the path of a folder."""
 _LENGTH = frozenset({"optim.epochs", "optim.patience"})
-"""How long to train, which may be thought over."""
+"""Settings of the length of training, which may change when a run is resumed."""
 
 
 def stored_settings(run: Run) -> TrainConfig:
-    """The settings of a run."""
+    """Load the settings of a run; raise RunError if an early version without training states made it."""
     content = run.config
     if any(name not in content for name in DERIVED):
         raise RunError(
-            f"run {run.name} is of an earlier version, which kept no training state",
+            f"run {run.name} was made by an earlier version, which stored no training state",
             hint=f"vit train --init-from {run.path} starts a new run from its weights",
         )
     return configure({name: table for name, table in content.items() if name not in DERIVED})
 
 
 def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool = True) -> TrainConfig:
-    """Merge the settings of a run with those that may differ.
+    """Merge the settings of a run with the given layers, which may change only some of them.
+
+    Args:
+        run: the run to resume.
+        layers: the given settings.
+        length_too: whether the length of training may change.
 
     Raises:
-        UsageError: what is asked for would make it another run.
+        UsageError: a setting is given that may not change.
     """
     stored = stored_settings(run)
     asked = configure(settings_of(stored), *layers)
     require_loggers(asked.run)
     folder = run.path.parent.parent if stored.data.folds else run.path.parent
-    pretrained = asked.run.pretrained and not stored.run.init_from  # which came of it
+    pretrained = asked.run.pretrained and not stored.run.init_from  # --pretrained chose these weights
     data: Settings = {
         "data": {
             **paths_of(asked.data),
@@ -77,7 +82,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
         {"run": {"output_dir": str(folder), "pretrained": pretrained}},
         {"teacher": {"name": teacher_path(asked.teacher.name, folder)}},
     )
-    replace(asked, run=replace(asked.run, overwrite=False)).check_together()  # which is refused below
+    replace(asked, run=replace(asked.run, overwrite=False)).check_together()  # a given overwrite is refused below
     before = settings_of(stored)
     may_change = _FREE | _LENGTH if length_too else _FREE
     may_change -= set() if stored.teacher.name else {"teacher.name"}
@@ -90,7 +95,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     ]
     if changed:
         raise UsageError(
-            f"run {run.name} resumes with its own settings, but these are others: {', '.join(changed)}",
+            f"run {run.name} resumes with its own settings, but other ones are given: {', '.join(changed)}",
             hint=f"leave them out, or start a new run: --from-run {run.path} trains a new one with them,"
             f" --init-from {run.path} starts from its weights",
         )
@@ -98,38 +103,38 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
 
 
 def check_resumed(name: str, layers: Sequence[Settings]) -> None:
-    """Refuse to resume what is not there, has not begun, or would become another run.
+    """Check that a run exists, has begun, and can be resumed with the given settings.
 
     Raises:
-        RunError, UsageError, DeviceError: as with ``resume``.
+        RunError, UsageError, DeviceError: as ``resume``.
     """
     run, is_fold = run_called(name, output_dir_of(layers))
     parse_device(resumed_settings(run, layers, length_too=not is_fold).run.device)
 
 
 def check_repeated(name: str, layers: Sequence[Settings]) -> None:
-    """Refuse to train again what is not there, with names that do not exist.
+    """Check that a run to train again exists, and so does everything that the given settings name.
 
     Raises:
-        RunError, UsageError, DataError, ModelError, DeviceError: as with ``from_run``.
+        RunError, UsageError, DataError, ModelError, DeviceError: as ``from_run``.
     """
     _, stored = run_to_repeat(name, output_dir_of(layers))
     stated_again(stored, layers)
 
 
 def output_dir_of(layers: Sequence[Settings]) -> Path:
-    """Tell where runs are."""
+    """Return the folder of all runs."""
     return Path(configure(*layers).run.output_dir).expanduser()
 
 
 def run_called(name: str, output_dir: Path) -> tuple[Run, bool]:
-    """Find a run that has begun; of a cross-validation the first fold that has.
+    """Find a run that has begun by its name or path; of a cross-validation, the first fold that has begun.
 
     Returns:
-        The run, and whether it is such a fold.
+        The run, and whether it is a fold of a cross-validation.
 
     Raises:
-        RunError: there is no such run, or it never began.
+        RunError: there is no such run, or its training never began.
     """
     folds = folds_called(name, output_dir)
     run = next(filter(has_begun, folds), folds[0]) if folds else find_run(name, output_dir)
@@ -139,17 +144,19 @@ def run_called(name: str, output_dir: Path) -> tuple[Run, bool]:
 
 
 def has_begun(run: Run) -> bool:
-    """Tell whether all is there that training begins with; it is written just after the run is made."""
+    """Tell whether the training of a run has begun: then its held-out images are stored, just after the run is made."""
     return run.split is not None
 
 
 def never_begun(name: str) -> RunError:
-    """Make the error that a run of this name cannot be resumed."""
-    return RunError(f"run {name} ended before it began", hint=f"type its command again, with --name {name} --overwrite")
+    """Make the error for a run whose training never began, so it cannot be resumed."""
+    return RunError(
+        f"run {name} ended before training began", hint=f"type its command again, with --name {name} --overwrite"
+    )
 
 
 def run_to_repeat(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
-    """Find a run and its settings, free of what was its own; of a cross-validation, one of its folds stands for all.
+    """Find a run to train again, and its settings without name and paths; of a cross-validation, use one of the folds.
 
     Raises:
         RunError: there is no such run, or it ended before its settings were stored.
@@ -162,7 +169,7 @@ def run_to_repeat(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
     folder = run.path.parent.parent if stored.data.folds else run.path.parent
 
     def found(name: str) -> str:
-        """A model; what is the name of a run in that folder need be none in another."""
+        """Return a model's name; a run of the old folder becomes a path, because the new folder may not contain it."""
         return str(folder / name) if name and (folder / name / "run.json").is_file() else name
 
     own = replace(

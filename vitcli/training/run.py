@@ -1,4 +1,4 @@
-"""Make a run, train in it, and mark it with how that ended."""
+"""Training in a run directory: the run is made, trained, and marked as finished, interrupted or failed."""
 
 import os
 from contextlib import AbstractContextManager, suppress
@@ -32,22 +32,22 @@ from vitcli.training.saving import NoSaver, RunSaver, resume_command
 def start(
     config: TrainConfig, dataset: Dataset, *, earlier: Earlier = NOTHING, processes: Processes, emit: Emit
 ) -> TrainResult:
-    """Make a run, and train in it.
+    """Start a new run: create its directory, train, and return the result.
 
     Args:
-        config: the whole configuration.
-        dataset: its data set.
-        earlier: what an earlier run has settled already.
-        processes: those that train together.
-        emit: told about the progress.
+        config: the complete configuration.
+        dataset: the data set of the configuration.
+        earlier: the decisions of an earlier run.
+        processes: the processes that train together.
+        emit: receives the progress.
 
     Raises:
-        UsageError: several processes are to find out into how many micro-batches a batch is cut.
+        UsageError: ``--batch-size auto`` is used with several processes.
     """
     if processes.size > 1 and not config.optim.grad_accum_steps:
         raise UsageError(
             "--batch-size auto is for one device",
-            hint="--grad-accum-steps 2 has each of several cut its share of a batch into two micro-batches",
+            hint="--grad-accum-steps 2 makes each device cut its share of a batch into two micro-batches",
         )
     training = assemble(config, dataset, earlier=earlier, advises=True, processes=processes, emit=emit)
     if processes.rank:
@@ -59,7 +59,7 @@ def start(
             "preprocessing": asdict(training.data.preprocessing),
         }
         config = training.config
-        settings = settings_of(replace(config, run=replace(config.run, overwrite=False, devices=0)))  # which is done
+        settings = settings_of(replace(config, run=replace(config.run, overwrite=False, devices=0)))  # already applied
         run.save_config({**settings, **resolved})
         run.save_split(stored_split(dataset, training.plan, training.data))
         processes.remember(str(run.path.resolve()))
@@ -67,12 +67,12 @@ def start(
 
 
 def _new_run(training: Training) -> Run:
-    """Create the folder of a run, under the name that was asked for or the next free one."""
+    """Create the directory of a run, with the given name or the next free one."""
     config, facts = training.config, training.dataset.facts
     output_dir = Path(config.run.output_dir).expanduser()
     stem = f"{slug(facts.name)}-{config.model.name}"
     fold = config.data.fold
-    assert fold or not config.data.folds  # `train_folds` starts a run for each
+    assert fold or not config.data.folds  # `train_folds` starts one run per fold
     name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
     name = name or next_name(output_dir, stem)
     path = output_dir / name / f"fold-{fold}" if fold else output_dir / name
@@ -96,30 +96,30 @@ def _new_run(training: Training) -> Run:
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:
-    """List which images were held out, and which are not used, as a run keeps it."""
+    """Return the held-out images and the images that are not used, as a run stores them."""
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return {**stored_plan(plan, dataset), "skipped": data.skipped, "left_out": left_out}
 
 
 def only_trainer_of(path: Path) -> AbstractContextManager[None]:
-    """Refuse to train in a run that another process is training."""
+    """Lock a run for training; raise RunError if another process is training it."""
     busy = RunError(f"another process is training {path}", hint="wait for it, or stop it with Ctrl-C")
     return alone_in(path, otherwise=busy)
 
 
 def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit) -> TrainResult:
-    """Train in a run's directory, and mark the run with how that ended.
+    """Train in a run's directory, mark the run as finished, interrupted or failed, and return its result.
 
     Args:
-        run: the run; no other process may train in it.
-        training: what is trained; this is the first process.
-        state: to resume from; None: training begins.
-        emit: told about the progress.
+        run: the run, locked by this process.
+        training: the assembled training; this is the first of its processes.
+        state: the training state to resume from; None: start from the beginning.
+        emit: receives the progress.
     """
     config, data, computing, processes = training.config, training.data, training.computing, training.processes
     facts = training.dataset.facts
 
-    # Say where it trains, and warn of processes that share cores
+    # Report the device, and warn of processes that share cores
     together = f", {processes.size} processes" if processes.size > 1 else ""
     together += ", each with a shard of the model" if computing.shard else ""
     emit(Note(text=f"run: {run.path} on {describe(computing.device)}{together}"))
@@ -127,7 +127,7 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
     if computing.device.type == "cpu" and processes.place.local_size > cores:
         emit(Warned(text=f"{processes.place.local_size} processes share {cores} cores: --devices {cores} is as fast"))
 
-    # Train, and keep what there is however it ends
+    # Train; at any end, store the time, the number of micro-batches and the curves
     seconds = max(state["seconds"], run.info.get("seconds", 0.0)) if state else 0.0
     model = training.model.config
     saver = RunSaver(run, config, model, facts, data.preprocessing, computed=computing.record, seconds=seconds)
@@ -161,7 +161,7 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
             if trainer:
                 run.info["micro_batches"] = trainer.micro_batches.count
             if trainer and trainer.records:
-                with suppress(OSError):  # a full disk is told of already, and a figure is not worth an error
+                with suppress(OSError):  # a full disk is already reported, and a figure is not worth an error
                     draw_curves(trainer.records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
     result = result_of(run)
@@ -170,13 +170,13 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
 
 
 def train_along(training: Training, state: State | None = None) -> TrainResult:
-    """Train as one of several processes, the first of which keeps the run."""
+    """Train as one of the processes that do not save; return the result that the first process sends."""
     processes = training.processes
     run, place = processes.broadcast()
-    if place != _position(state):  # as on a network disk that is behind
+    if place != _position(state):  # for example on a network disk that shows an old version
         raise RunError(
             f"process {processes.rank} has read another training state than the first one",
-            hint="runs have to be in a folder that all machines see alike; wait a moment, then try again",
+            hint="runs have to be in a folder that all machines share; wait a moment, then try again",
         )
     with stop_requests() as stop:
         trainer = training.trainer(features=run.cache("features"), saver=NoSaver(), emit=ignore, stop=stop)

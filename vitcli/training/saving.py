@@ -1,4 +1,4 @@
-"""Write checkpoints, states and metrics while training continues."""
+"""Saving of checkpoints, training states and metrics, while training continues."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,19 +23,19 @@ from vitcli.models.finetune import merged
 
 
 class RunSaver:
-    """Keeps what the trainer hands over, in the run's directory.
+    """A saver that writes training states, checkpoints and metrics to the run's directory, in the background.
 
-    The training thread makes a copy and continues; another one writes it, one save at a time. What the disk refuses is
-    raised by the next save, or by ``wait``; what was written before stays whole.
+    The training thread makes a copy and continues; another thread writes the copy, one save at a time. If the disk
+    refuses a write, the next save, or ``wait``, raises the error; files that were written before stay complete.
 
     Args:
-        run: where it is kept.
-        config: how the model is trained.
-        model: what it is.
-        facts: what it is trained on.
-        preprocessing: how images become its input.
-        computed: in what precision, and where.
-        seconds: that the run has taken so far.
+        run: the run to save in.
+        config: the complete configuration.
+        model: the architecture.
+        facts: the facts about the data set.
+        preprocessing: the preprocessing of the images.
+        computed: ``Computing.record`` of the training.
+        seconds: the time that the run has taken so far.
     """
 
     def __init__(
@@ -57,28 +57,29 @@ class RunSaver:
         self.preprocessing = preprocessing
         self.computed = computed
         self.backbone: Mapping[str, Tensor] = {}
-        """Weights that are not trained, and not handed over, but belong into every checkpoint."""
+        """Weights of a frozen backbone: they are in every checkpoint, but not in the states that the trainer saves."""
         self._began = time.perf_counter() - seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: Future[None] | None = None
 
     @property
     def seconds(self) -> float:
-        """The time that the run has taken, before it was resumed included."""
+        """The time that the run has taken, including the time before it was resumed."""
         return time.perf_counter() - self._began
 
     def save_epoch(self, state: State) -> None:
-        """After every epoch: ``last``, the state, and what follows from it."""
+        """Save after an epoch: the ``last`` checkpoint, the state, and the files of ``publish``."""
         self._in_background(self._write_epoch, state)
 
     def save_step(self, state: State) -> None:
-        """In the middle of an epoch: ``last`` and the state."""
+        """Save in the middle of an epoch: the ``last`` checkpoint and the state."""
         self._in_background(self._write_step, state)
 
     def publish(self, state: State) -> None:
-        """Write what follows from a state: ``best`` if it is, one of its own every ``save_every`` epochs, and the metrics.
+        """Write the metrics, the checkpoint ``best`` if the epoch is the best, and one every ``save_every`` epochs.
 
-        It comes after the state, and once more when a run is resumed that was killed in between.
+        This follows the saving of the state, and is done again when a run is resumed, because it may have been killed
+        in between.
         """
         records = state["records"]
         every = self.config.run.save_every
@@ -92,17 +93,17 @@ class RunSaver:
             self.run.save_metrics(records)
 
     def wait(self) -> None:
-        """Until all is written.
+        """Wait until everything is written.
 
         Raises:
-            RunError: it could not be.
+            RunError: the disk refused a write.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
     def close(self) -> None:
-        """Let the write under way end, whatever becomes of it."""
+        """Wait for the current write to end, and ignore its errors."""
         self._thread.shutdown()
 
     def _in_background(self, write: Callable[[State], None], state: State) -> None:
@@ -114,7 +115,7 @@ class RunSaver:
         self.publish(state)
 
     def _write_step(self, state: State) -> None:
-        """``last`` first: it has the weights that are not trained, which a state lacks."""
+        """Write the ``last`` checkpoint, then the state: resuming needs both, because a state lacks frozen weights."""
         with self._writing_to_disk():
             self._write("last", state)
             path, before = self.run.states
@@ -125,7 +126,7 @@ class RunSaver:
         return writing_in(self.run.path, fault=RunError, what_then=then)
 
     def _has_better(self, record: Mapping[str, Any]) -> bool:
-        """Tell whether the best checkpoint is at least as good, as it is where a run went back to an earlier state."""
+        """Tell whether the best checkpoint is at least as good; it may be, after resuming from an earlier state."""
         try:
             kept = load_checkpoint(self.run.best_checkpoint).provenance
             return bool((kept["val_accuracy"], -kept["val_loss"]) >= (record["val_accuracy"], -record["val_loss"]))
@@ -156,18 +157,18 @@ class RunSaver:
 
 
 class NoSaver:
-    """A saver that keeps nothing: of several processes that train together, only the first one saves."""
+    """A saver that saves nothing, for all processes except the first one."""
 
     backbone: Mapping[str, Tensor] = MappingProxyType({})
 
     def save_epoch(self, state: State) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save_step(self, state: State) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def resume_command(run: Run, config: RunConfig) -> str:
-    """Return the command that resumes a run; its name is enough where runs usually are."""
+    """Return the command that resumes a run; the name is enough if the run is in the usual folder."""
     is_usual = config.output_dir == RunConfig().output_dir
     return f"vit train --resume {run.name if is_usual else run.path}"

@@ -1,4 +1,4 @@
-"""Settle a training: from a user's settings to the whole configuration and its data set."""
+"""The complete configuration of a training and its data set, from the settings that a user gave."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +19,11 @@ from vitcli.training.stated_settings import TABLE, paths_of, stated_again, state
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
-    """Settle the whole configuration, and the data set, which decides on the recipe if nothing else does.
+    """Build the complete configuration and open the data set, which decides on the recipe if none is given.
 
     Raises:
-        UsageError, DataError, RunError, DeviceError: what is wrong in any case is said before data are prepared.
+        UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong; errors that do not depend on the
+            data are raised before any data are prepared.
     """
     known = stated_settings(layers)
     stated, layers, init_from = known.config, known.layers, known.init_from
@@ -56,10 +57,10 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
 
 
 def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
-    """The settings of an earlier run with those that are given now above them, and the data set.
+    """Build the configuration of an earlier run, changed by the given layers, and open the data set.
 
     Raises:
-        UsageError, DataError, RunError, DeviceError: as ``settle``.
+        UsageError, DataError, ModelError, RunError, DeviceError: as ``settle``.
     """
     base, *changes = stated_again(stored, layers)
     asked = configure(base, *changes)
@@ -77,7 +78,7 @@ def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) 
 
 
 def usual_dataset(directory: Path) -> tuple[str, str]:
-    """The data set that is meant where none is named, and why."""
+    """Return the data set to use if none is given, and the reason: the one downloaded last, else the digits."""
     asked = downloads(directory)
     here = [name for name in asked if is_present(name, directory)]
     gone = f"; {asked[0]}, which was downloaded last, is gone" if asked[:1] != here[:1] else ""
@@ -85,7 +86,7 @@ def usual_dataset(directory: Path) -> tuple[str, str]:
 
 
 def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, dataset: Dataset, emit: Emit) -> None:
-    """Say which settings that were given do not matter to this data set."""
+    """Warn of given settings that have no effect on this data set."""
     given = {key for layer in layers for key, value in layer.get("data", {}).items() if value}
     name, counts = dataset.facts.name, dataset.facts.counts
     has_table = dataset.raw is not None and dataset.raw.values
@@ -103,17 +104,17 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
 def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainConfig:
     """Merge the given layers over the defaults and resolve conflicts."""
     config = before = configure(*base, *layers)
-    if config.optim.optimizer == "schedule-free":  # does what these are for
+    if config.optim.optimizer == "schedule-free":  # replaces the schedule and other averages
         base = [*base, {"optim": {"schedule": "constant", "ema": False, "swa_epochs": 0}}]
         config = configure(*base, *layers)
         if config != before:
-            emit(Note(text="schedule: constant, and no other average, since schedule-free averages the weights itself"))
+            emit(Note(text="schedule: constant, and no other average: schedule-free averages the weights itself"))
     few = config.optim.lora or config.optim.train_only in {"head", "norm", "bias"}
-    if few and config.optim.optimizer == "muon":  # which is for the matrices of whole blocks
+    if few and config.optim.optimizer == "muon":  # muon is for the matrices of blocks, which are not trained here
         config = configure(*base, *layers, {"optim": {"optimizer": "adamw"}})
-        emit(Note(text="optimizer: adamw, since no matrix of a block is trained"))
+        emit(Note(text="optimizer: adamw, because no matrix of a block is trained"))
     if (few or config.optim.train_only) and not config.run.init_from:
-        emit(Warned(text="most of the model stays as random as it starts: --init-from NAME or --pretrained is missing"))
+        emit(Warned(text="most of the model keeps random weights: --init-from NAME or --pretrained is missing"))
     if not config.teacher.name and config.teacher != TeacherConfig():
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     mind_useless_steps(config.run, emit)
@@ -126,7 +127,11 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
 
 
 def _recipe(stated: TrainConfig, dataset: Dataset, *, starts: bool, emit: Emit) -> tuple[str, list[Settings]]:
-    """The recipe asked for; else the data set's; else, from weights on, one for that, with the data set's images."""
+    """Choose the recipe: the given one, else the data set's, or one for fine-tuning with the data set's images.
+
+    Returns:
+        The recipe's name, and its layers of settings.
+    """
     if name := stated.run.recipe:
         return name, [load_recipe(name)]
     whose = f"the default for {dataset.facts.name}"
@@ -136,7 +141,7 @@ def _recipe(stated: TrainConfig, dataset: Dataset, *, starts: bool, emit: Emit) 
     is_probe = stated.optim.train_only == "head"
     name = "probe" if is_probe else "lora" if stated.optim.lora else "finetune"
     if is_probe and not stated.augment.feature_views:
-        emit(Note(text=f"recipe: {name}; images as they are, so that the frozen backbone sees each only once"))
+        emit(Note(text=f"recipe: {name}; images are not augmented, so that the frozen backbone sees each only once"))
         return name, [load_recipe(name)]
     emit(Note(text=f"recipe: {name}, with the images of {dataset.recipe}, {whose}"))
     images = {key: table for key, table in load_recipe(dataset.recipe).items() if key in {"data", "augment"}}
@@ -144,5 +149,5 @@ def _recipe(stated: TrainConfig, dataset: Dataset, *, starts: bool, emit: Emit) 
 
 
 def _without_named_model(layer: Settings) -> Settings:
-    """Without the changes that a recipe makes to a model of its own."""
+    """Remove a recipe's model settings if they name an architecture."""
     return {name: table for name, table in layer.items() if name != "model" or "name" not in table}

@@ -1,4 +1,4 @@
-"""The model that training starts with: fresh, or from weights."""
+"""The model that training starts with: randomly initialised, or from weights."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -23,29 +23,30 @@ from vitcli.trained.loading import read_model
 from vitcli.trained.model_names import is_run
 
 _SIZE_FOR_PHOTOS = (64, 64)
-"""Image size of models that take it from the data, where the data is photos."""
+"""Image size of models that take it from the data, if the data are photos of many sizes."""
 _FUNCTION = ("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions")
-"""What weights were made with, without a tensor that shows it."""
+"""Settings of the architecture that cannot be seen in the shapes of the weights."""
 _HELD_OUT_BY = ("val_fraction", "test_fraction", "folds", "fold")
-"""Settings that decide which images validate."""
+"""Settings that decide which images are used for validation."""
 
 
 def starting_model(
     config: TrainConfig, facts: Facts, emit: Emit, *, settings: ModelConfig | None = None
 ) -> tuple[VisionTransformer, TrainConfig, Checkpoint | None]:
-    """Build the model, take over weights, and freeze what is not trained.
+    """Build the model, load weights into it, and freeze the weights that are not trained.
 
     Args:
-        config: which model, which weights, and what is trained.
-        facts: how many classes and channels there are.
-        emit: told what became of the weights.
-        settings: the architecture, where it is known already.
+        config: the complete configuration.
+        facts: the facts about the data set, with its classes and channels.
+        emit: receives a note about the loaded weights.
+        settings: the architecture; None: choose it by the configuration.
 
     Returns:
-        The model, on the CPU; the configuration, with the architecture's name; the weights' checkpoint, if any.
+        The model, on the CPU; the configuration, with the architecture's name; the checkpoint of the weights, or None.
 
     Raises:
-        UsageError, ModelError, RunError, DataError: no such model, or weights that cannot be had or do not fit.
+        UsageError, ModelError, RunError, DataError: there is no such model, or weights cannot be found or read, or do
+            not fit.
     """
     source = None
     if config.run.init_from:
@@ -62,7 +63,10 @@ def starting_model(
 
 
 def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> VisionTransformer:
-    """The model of a run, for a training state; what no state has, the backbone of a head, is read from a checkpoint."""
+    """Build the model of a resumed run, ready for its training state.
+
+    A state lacks the weights of a frozen backbone; these are loaded from the checkpoint ``last``.
+    """
     model = VisionTransformer(settings)
     if config.sees_images_once:
         model.load_state_dict(load_checkpoint(last).weights)
@@ -71,9 +75,9 @@ def resumed_model(config: TrainConfig, settings: ModelConfig, last: Path) -> Vis
 
 
 def _set_up(model: VisionTransformer, config: TrainConfig) -> None:
-    """Mark what is trained, and tell each head from what it learns."""
+    """Set which weights are trained, whether a second head learns from the teacher, and gradient checkpointing."""
     model.heads_apart = bool(config.teacher.name)
-    model.grad_checkpointing = config.run.grad_checkpointing  # a way of computing is not a part of the architecture
+    model.grad_checkpointing = config.run.grad_checkpointing  # a way of computing, not a part of the architecture
     if config.optim.lora:
         add_low_rank(model, config.optim.lora)
     else:
@@ -81,13 +85,15 @@ def _set_up(model: VisionTransformer, config: TrainConfig) -> None:
 
 
 def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelConfig, Preprocessing | None]:
-    """Describe what ``starting_model`` would build, without fetching anything or reading named pretrained weights.
+    """Describe the model that ``starting_model`` would build, without building it.
+
+    Listed pretrained weights are not read; other weights are read, but not downloaded.
 
     Returns:
-        The architecture; what the weights are used to that training starts from, if any.
+        The architecture; the preprocessing of the weights that training starts from, or None.
 
     Raises:
-        UsageError, ModelError, RunError: no such model, or weights of which nothing is known on this machine.
+        UsageError, ModelError, RunError: there is no such model, or nothing about the weights is known on this machine.
     """
     name, source, seen = config.run.init_from, None, None
     output_dir = Path(config.run.output_dir).expanduser()
@@ -97,7 +103,7 @@ def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelCon
     elif name:
         if not is_ours and (entry := find_pretrained(name)) and not find_weights(entry, weights_dir()):
             raise ModelError(
-                f"{name} is not on this machine, so what it is used to is not known", hint=f"vit download {name}"
+                f"{name} is not on this machine, so its preprocessing is not known", hint=f"vit download {name}"
             )
         checkpoint = read_model(name, output_dir=output_dir, offline=True, emit=emit).checkpoint
         source, seen = checkpoint.model, checkpoint.preprocessing
@@ -105,7 +111,10 @@ def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelCon
 
 
 def published(name: str) -> tuple[ModelConfig, Preprocessing]:
-    """Architecture and images of pretrained weights, from the table alone; tensors may say more of the former."""
+    """Look up the architecture and preprocessing of pretrained weights, without reading them.
+
+    The weights themselves may tell more about the architecture.
+    """
     entry = PRETRAINED[name]
     usual = listed_config(entry.model)
     size = entry.traits.image_size or usual.image_size
@@ -114,7 +123,7 @@ def published(name: str) -> tuple[ModelConfig, Preprocessing]:
 
 
 def _model_settings(choice: ModelChoice, facts: Facts, source: ModelConfig | None) -> ModelConfig:
-    """The architecture: of the registry, or that of the weights."""
+    """Return the architecture: from the registry, or from the weights."""
     if choice.name != OF_THE_WEIGHTS:
         return model_config(
             choice,
@@ -144,18 +153,20 @@ def _take_over(
         for name in _FUNCTION
         if getattr(source.model, name) != getattr(model.config, name)
     ]:
-        emit(Warned(text=f"these weights were made with {'; '.join(differing)}: they will not compute the same"))
+        emit(
+            Warned(text=f"these weights were trained with {'; '.join(differing)}: the model will compute other results")
+        )
     before = source.provenance
     if before.get("fingerprint") != facts.fingerprint or "val" in facts.counts:
         return
     then = asdict(DataConfig()) | before["data"]
     held_out_alike = all(then[name] == getattr(config.data, name) for name in _HELD_OUT_BY)
     if before["seed"] != config.run.seed or not held_out_alike:
-        emit(Warned(text="these weights have seen some of the validation images, so validation will flatter them"))
+        emit(Warned(text="these weights were trained on some validation images, so validation scores will be too high"))
 
 
 def _in_words(adapted: Adapted, source: ModelConfig) -> str:
-    """A short table of what became of the weights."""
+    """Format a short table: which weights were loaded, adapted, new or left over."""
     total = len(adapted.weights) + len(adapted.new)
 
     def names(keys: Iterable[str], head: str) -> str:

@@ -1,4 +1,4 @@
-"""The settings that a user states, with every name and path in them checked; nothing here needs torch."""
+"""The settings that a user gave, with every name and path checked; nothing here needs torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,29 +21,29 @@ from vitcli.training.loggers import require_loggers
 TABLE = ("labels", "image_column", "label_column", "label_map")
 """Settings about a table of labels."""
 HARMLESS: Settings = {"data": {"cache": "off"}, "teacher": {"name": ""}, "run": {"name": "", "device": "cpu"}}
-"""Settings that win where nothing is trained: nothing is kept, no run is made, no GPU and no teacher is needed."""
+"""Settings for commands that do not train: nothing is stored, no run is made, and no GPU or teacher is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stated:
-    """Settings of a training that are known before its data set is opened."""
+    """The settings of a training that are known before its data set is opened."""
 
     layers: tuple[Settings, ...]
-    """The settings that were typed, without an architecture where ``--pretrained`` has chosen one."""
+    """The given settings; without the architecture, if ``--pretrained`` has chosen weights for it."""
     recipe: Settings
-    """The named recipe's settings; empty: no recipe is named."""
+    """The settings of the given recipe; empty: no recipe was given."""
     config: TrainConfig
-    """The layers above the recipe, above the defaults."""
+    """The configuration: defaults, then the recipe, then the layers; later ones win."""
     init_from: str
     names_model: bool
-    """True where an architecture was typed."""
+    """True if an architecture was given, and not replaced by that of ``--pretrained`` weights."""
 
 
 def stated_settings(layers: Sequence[Settings]) -> Stated:
-    """Merge what was typed with the recipe that it names, and check it.
+    """Merge the given settings with the recipe that they name, and check them.
 
     Raises:
-        UsageError, DataError, ModelError, RunError, DeviceError: what is wrong in any case.
+        UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong whatever the data are.
     """
     asked = configure(*layers)
     recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
@@ -59,18 +59,18 @@ def stated_settings(layers: Sequence[Settings]) -> Stated:
 
 
 def stated_again(stored: TrainConfig, layers: Sequence[Settings]) -> list[Settings]:
-    """Put what was typed above the settings of an earlier run, and check it; layers, the later the stronger.
+    """Put the given settings over the settings of an earlier run, check them, and return the layers; later ones win.
 
     Raises:
-        UsageError, DataError, ModelError, RunError, DeviceError: what is wrong in any case.
+        UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong whatever the data are.
     """
     base = settings_of(stored)
     asked = configure(base, *layers)
-    if canonical_name(asked.data.name) != stored.data.name:  # whose table is of no use
+    if canonical_name(asked.data.name) != stored.data.name:  # the table of labels belongs to the other data
         base["data"] = {key: value for key, value in base["data"].items() if key not in TABLE}
         asked = configure(base, *layers)
     if asked.run.recipe != stored.run.recipe:
-        raise UsageError("--recipe gives all settings, and so does --from-run", hint="leave one out")
+        raise UsageError("--recipe and --from-run both give all settings", hint="leave one out")
     weights: Settings = {}
     if asked.run.pretrained:
         chosen = _weights_for(configure(*layers), asked, names_model=True)
@@ -81,19 +81,19 @@ def stated_again(stored: TrainConfig, layers: Sequence[Settings]) -> list[Settin
 
 
 def paths_of(data: DataConfig) -> dict[str, str]:
-    """Give the files that settings name their whole paths."""
+    """Return the absolute paths of the files that data settings name, by setting."""
     given = {"labels": data.labels, "label_map": data.label_map}
     folder = Path(data.name).expanduser()
     return {key: str(table_path(folder, Path(value).expanduser()).resolve()) for key, value in given.items() if value}
 
 
 def teacher_of(config: TrainConfig) -> str:
-    """Name the teacher of a configuration, a file or folder by its absolute path; empty: there is none."""
+    """Return the name of the teacher, or the absolute path of its file or folder; empty: there is no teacher."""
     return teacher_path(config.teacher.name, Path(config.run.output_dir).expanduser())
 
 
 def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> None:
-    """Refuse names that do not exist, paths that are not there, and places that are taken."""
+    """Refuse names and paths that do not exist, and a run name that is already used."""
     parse_device(config.run.device)
     require_loggers(config.run)
     if not takes_architecture:
@@ -116,7 +116,7 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
 
 
 def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) -> str:
-    """Name the weights that ``--pretrained`` means."""
+    """Return the name of the weights that ``--pretrained`` chooses."""
     if asked.run.init_from:
         raise UsageError("--pretrained and --init-from both say where to start", hint="leave one out")
     if not names_model:
@@ -127,7 +127,7 @@ def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) 
 
 
 def _names_model(layers: Sequence[Settings]) -> bool:
-    """Tell whether an architecture is asked for."""
+    """Tell whether any layer names an architecture."""
     return any("name" in layer.get("model", {}) for layer in layers)
 
 

@@ -1,4 +1,4 @@
-"""The model that a student learns from: frozen, and shown the student's images in the way that it is used to."""
+"""The teacher of a distillation: a frozen model that sees the student's images with its own preprocessing."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,25 @@ from vitcli.trained.loading import load_model
 from vitcli.trained.precision import choose_precision
 
 _LUMINANCE = (0.299, 0.587, 0.114)
-"""Of red, green and blue, as in Pillow."""
+"""Weights of red, green and blue in a grey image, as in Pillow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A trained model on the student's device, in evaluation mode."""
+    """A trained model to learn from, on the student's device, in evaluation mode."""
 
     name: str
     model: VisionTransformer
     preprocessing: Preprocessing
     order: Tensor
-    """Where the student's classes are among its own, (K,)."""
+    """Indices of the student's classes among the teacher's classes, (K,)."""
     precision: Precision
     weights: str
-    """A fingerprint of them."""
+    """A fingerprint of the teacher's weights."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """The part that a run keeps: resuming demands the same weights, and computes alike on the same machine."""
+        """Facts that a run stores: resuming needs the same weights, and on the same machine keeps the precision."""
         device = self.order.device
         computed = {"inference": self.precision.name, "machine": fingerprint(device)}
         return {"name": self.name, "weights": self.weights, "computed": computed}
@@ -51,13 +51,13 @@ class Teacher:
 def distillation_by(
     teacher: Teacher | None, config: TeacherConfig, student: ModelConfig, seen: Preprocessing
 ) -> Distillation | None:
-    """Build the loss by which a student learns from a teacher; None: there is no teacher.
+    """Build the distillation loss, by which a student learns from a teacher; return None if there is no teacher.
 
     Args:
-        teacher: the model to learn from.
-        config: how it teaches.
-        student: the model that learns.
-        seen: how images become the student's input.
+        teacher: the model to learn from; None: there is none.
+        config: the settings of the distillation.
+        student: the architecture of the model that learns.
+        seen: the student's preprocessing.
     """
     if teacher is None:
         return None
@@ -70,18 +70,18 @@ def distillation_by(
 def load_teacher(
     config: TrainConfig, classes: Sequence[str], *, recorded: Mapping[str, Any] | None = None, emit: Emit
 ) -> Teacher | None:
-    """The teacher that a configuration names; None: it names none.
+    """Load the teacher that a configuration names; return None if it names none.
 
     Args:
-        config: of the training.
-        classes: of the data.
-        recorded: ``Teacher.record`` of the run that resumes.
-        emit: told which model it is.
+        config: the complete configuration.
+        classes: the class names of the data.
+        recorded: ``Teacher.record`` of the resumed run; None: the run is new.
+        emit: receives a note about the teacher.
 
     Raises:
-        ModelError: it does not know the same classes.
-        RunError: it is not the teacher that the run began with.
-        UsageError, DataError: it cannot be found, fetched or read.
+        ModelError: the teacher does not know the same classes, or cannot be read.
+        RunError: the teacher is not the one that the run began with, or there is no such run.
+        UsageError, DataError: the teacher cannot be found, downloaded or read.
     """
     name = config.teacher.name
     if not name:
@@ -93,7 +93,7 @@ def load_teacher(
     if recorded and recorded["weights"] != weights:
         raise RunError(
             f"the weights of {name} are not those of the teacher that the run began with",
-            hint=f"--teacher says where these are now; they were {recorded['name']}",
+            hint=f"name the teacher's weights with --teacher; the run began with {recorded['name']}",
         )
     known = recorded["computed"] if recorded else loaded.checkpoint.provenance.get("computed")
     precision = choose_precision(
@@ -111,7 +111,7 @@ def load_teacher(
 
 
 class _Shown:
-    """The way from the student's input to the teacher's logits of the student's classes."""
+    """The function from the student's input to the teacher's logits of the student's classes."""
 
     def __init__(self, teacher: Teacher, seen: Preprocessing) -> None:
         self.teacher = teacher
@@ -122,7 +122,7 @@ class _Shown:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> float32 (B, K)."""
+        """Compute the teacher's logits, (B, C, H, W) -> float32 (B, K)."""
         channels = len(self.teacher.preprocessing.mean)
         if not self._same_colours or images.shape[1] != channels:
             pixels = self._with_channels(self._seen.undone(images), channels)
@@ -140,24 +140,26 @@ class _Shown:
 
 
 def _order(name: str, known: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Find each class that is wanted among those that are known.
+    """Find the index of each of the student's classes among the teacher's classes.
 
     Raises:
-        ModelError: they are not the same.
+        ModelError: the two do not have the same classes.
     """
     if missing := [repr(each) for each in wanted if each not in known]:
         raise ModelError(f"teacher {name} does not know every class: {some(missing)}", hint=_same_classes(known))
     if others := [repr(each) for each in known if each not in wanted]:
-        raise ModelError(f"teacher {name} knows what is not a class here: {some(others)}", hint=_same_classes(known))
+        raise ModelError(
+            f"teacher {name} knows more classes than the data have: {some(others)}", hint=_same_classes(known)
+        )
     return [list(known).index(each) for each in wanted]
 
 
 def _same_classes(known: Sequence[str]) -> str:
-    return f"a teacher has the classes of the data; its are {some(known)}: vit train DATA --init-from TEACHER adapts it"
+    return f"a teacher needs the data's classes, but has {some(known)}: vit train DATA --init-from TEACHER adapts it"
 
 
 def _fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Hash names and values."""
+    """Compute a fingerprint of the names and values of weights."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())

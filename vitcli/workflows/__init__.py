@@ -1,1 +1,1 @@
-"""The functions behind the subcommands: settings in, typed results out. They never print, and none imports another."""
+"""Functions behind the subcommands: they turn settings into typed results, and never print or import each other."""

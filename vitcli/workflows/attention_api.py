@@ -1,4 +1,4 @@
-"""One image, explained from Python."""
+"""The Python function that explains one image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,22 +31,22 @@ def attention_map(
     options: Options = Options(),  # noqa: B008 - it is frozen
     steps: int = 16,
 ) -> AttentionMap:
-    """Explain one image.
+    """Explain one image: compute its attention map.
 
     Args:
-        model: a run, checkpoint or name (empty: the newest finished run), what ``load_model`` gave, or a module, which
-            takes tensors alone.
-        image: a file, a picture, or what the model sees: normalised, (C, H, W).
-        method: a name of ``attention.registry``.
-        target: the class: ``pred``, a name, or an index.
-        score: explain the logit, or the log-odds (``contrast``).
-        layers: from 0, negative ones from the end; none: those that the method is made for.
-        heads: likewise; none: all.
-        options: how the method is carried out.
-        steps: of integrated gradients.
+        model: a run, checkpoint or name (empty: the newest finished run), a model from ``load_model``, or a module,
+            which takes only tensors.
+        image: a file, a picture, or the normalised model input, (C, H, W).
+        method: a method of ``attention.registry``.
+        target: the class to explain: ``pred``, a name, or an index.
+        score: the score to explain: the logit, or the log-odds (``contrast``).
+        layers: the layers to use, from 0, negative numbers from the end; empty: the default layers of the method.
+        heads: the heads to use, from 0, negative numbers from the end; empty: all.
+        options: options of the method.
+        steps: the number of steps of integrated gradients.
 
     Raises:
-        UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
+        UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other.
     """
     loaded = load_model(model) if isinstance(model, str) else model
     module = loaded if isinstance(loaded, VisionTransformer) else loaded.model
@@ -63,7 +63,7 @@ def attention_map(
         steps=steps,
     )
     if len(question.methods) * len(question.choices) != 1:
-        raise UsageError(f"one method and one class, not {method!r} and {target!r}", hint="call it for each")
+        raise UsageError(f"{method!r} and {target!r} are not one method and one class", hint="call it once for each")
     was_training = module.training
     try:
         explanation = explain(module.eval(), _as_input(loaded, image)[None], question)
@@ -74,9 +74,9 @@ def attention_map(
 
 
 def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:
-    """Convert an image to what the model sees, (C, H, W), on its device."""
+    """Convert an image to model input, (C, H, W), on the model's device."""
     if isinstance(image, Tensor) and image.ndim != 3:
-        raise UsageError(f"one image is (C, H, W), and not {tuple(image.shape)}", hint="call it for each")
+        raise UsageError(f"an image of shape {tuple(image.shape)} is not (C, H, W)", hint="call it once for each image")
     if isinstance(loaded, VisionTransformer):
         if not isinstance(image, Tensor):
             raise UsageError("a bare module takes tensors: its preprocessing is not known", hint="load_model()")

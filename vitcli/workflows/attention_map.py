@@ -1,4 +1,4 @@
-"""Show which patches of an image a prediction rests on."""
+"""Attention maps: pictures of the patches of an image that a prediction depends on."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from vitcli.figures.attention_style import Norm, Subject
 from vitcli.trained.loading import LoadedModel
 
 _EVEN = 0.1
-"""Share of the greatest weight by which others fall short of it, at the most, where a map looks like a flat veil."""
+"""If all weights of a map differ from the greatest one by at most this share of it, the map looks even."""
 
 
 def attention_maps(
@@ -44,27 +44,29 @@ def attention_maps(
     output: Path | None = None,
     emit: Emit = ignore,
 ) -> AttentionReport:
-    """Explain images and draw the maps; an image that cannot be read gets an error, never a substitute.
+    """Explain images and draw the maps; an image that cannot be read gets an error instead of maps.
 
     Args:
-        source: the model and the images; they are read a few at a time.
-        wanted: the maps.
-        drawing: the pictures.
-        sheet: one sheet of all images, for each method and class, instead of pictures of each image.
-        output: folder for the files, or a ``.png`` file for one picture alone; None: the run's own, or here.
-        emit: told about the progress.
+        source: the model and the images, which are read a few at a time.
+        wanted: the maps to compute.
+        drawing: the pictures to draw.
+        sheet: draw one sheet of all images for each method and class, instead of pictures of each image.
+        output: the folder for the files, or a ``.png`` file for a single picture; None: the run's folder of attention
+            maps, or the current folder.
+        emit: receives the progress.
 
     Raises:
-        UsageError, DataError, ModelError, RunError: before anything is written.
+        UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other; found
+            before anything is written.
     """
     loaded, images = source.open(emit)
     question = wanted.question(loaded, emit, compares=drawing.compare, all_layers=drawing.wants_all_layers)
     if drawing.blocks or drawing.gif:
         without = [name for name in question.methods if not METHODS[name].looks_at_layers]
         if len(without) == len(question.methods):
-            raise UsageError(f"{', '.join(without)} cannot be asked about one layer alone", hint="--method relevance")
+            raise UsageError(f"{', '.join(without)} cannot explain one layer alone", hint="--method relevance")
         if without:
-            emit(Warned(text=f"{', '.join(without)}: no pictures of single layers, because they look at none"))
+            emit(Warned(text=f"no pictures of single layers for {', '.join(without)}, which cannot explain one layer"))
     folder, drawing = _destination(output, loaded, drawing, len(images), question, is_sheet=sheet)
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
@@ -85,7 +87,7 @@ def attention_maps(
                 for each in one.maps if sheet else ():
                     label = each.method if len(question.choices) == 1 else each.label
                     sheets.setdefault(label, []).append((subject, each))
-                del one  # and its batch, before the next one comes
+                del one  # frees its batch before the next one is computed
         drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
         report = replace(report, sheets=drawn, page=html)
     finally:
@@ -101,20 +103,20 @@ def attention_maps(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Explained:
-    """One image on its way from the model to the disk."""
+    """One image with its maps, before they are drawn."""
 
     image: ImageToExplain
     pixels: NDArray[np.uint8]
     explainer: Explainer
     at: int
-    """Its place in the explainer's batch."""
+    """The index of the image in the explainer's batch."""
     maps: Sequence[AttentionMap]
 
 
 def _explained(
     loaded: LoadedModel, images: Sequence[ImageToExplain], question: Question, query: str, emit: Emit
 ) -> Iterator[_Explained | ExplainedImage]:
-    """Every image, in order, a batch at a time; of those that cannot be read, why."""
+    """Yield every image in order, with its maps or the reason why it cannot be read; one batch is in memory."""
     task, size = "drawing attention", 1 if query else images_at_once(loaded.checkpoint.model)
     for start in range(0, len(images), size):
         emit(TaskProgress(task=task, done=start, total=len(images)))
@@ -155,7 +157,7 @@ def _explain_batch(
 
 
 def _tell_what_shows_little(images: Sequence[ExplainedImage], norm: Norm, emit: Emit) -> None:
-    """Maps of nothing, and maps that are almost even: a line for many of them."""
+    """Report maps whose weights are all 0 or almost all equal, in one line for many maps."""
     empty, even = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for image in images:
         for each in image.maps:
@@ -172,14 +174,14 @@ def _tell_what_shows_little(images: Sequence[ExplainedImage], norm: Norm, emit: 
 
 
 def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
-    """The image as pictures of it need it."""
+    """Collect the facts about an image that its pictures show: pixels, true and predicted class."""
     classes, logits = loaded.checkpoint.classes, one.explainer.logits[one.at]
     subject = Subject(
         name=Path(one.image.name).name,
         pixels=one.pixels,
         truth=None if one.image.truth is None else classes[one.image.truth],
     )
-    if classes:  # else these are features
+    if classes:  # without classes, the logits are features
         best = int(class_indices([ClassChoice()], logits[None])[0, 0])
         subject = replace(subject, predicted=classes[best], probability=float(logits.softmax(dim=0)[best]))
     if not full:
@@ -191,7 +193,7 @@ def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
 def _write(
     one: _Explained, subject: Subject, loaded: LoadedModel, drawing: Drawing, folder: Path, *, draws: bool
 ) -> ExplainedImage:
-    """Draw and keep what is wanted of one image."""
+    """Draw the pictures of one image, and write its arrays."""
     query = one.maps[0].query
     place = folder / (one.image.stem + ("" if query is None else ".query-{}-{}".format(*query)))
     files = draw_pictures(subject, one.maps, one.explainer, one.at, drawing, place) if draws else {}
@@ -220,7 +222,7 @@ def _size_of(pixels: NDArray[np.uint8]) -> Size:
 def _destination(
     output: Path | None, loaded: LoadedModel, drawing: Drawing, images: int, question: Question, *, is_sheet: bool
 ) -> tuple[Path, Drawing]:
-    """The folder for all files, and the drawing, with the file for its only picture if one is named."""
+    """Return the folder for all files, and the drawing, with the file for its only picture if ``output`` is a file."""
     if output is None:
         return (loaded.run.attention_dir if loaded.run else Path()), drawing
     if output.suffix.lower() != ".png":
@@ -228,7 +230,7 @@ def _destination(
             raise UsageError(f"{output}: figures are PNG files", hint=f"--output {output.with_suffix('.png')}")
         if output.is_file():
             raise UsageError(
-                f"{output} is a file, and no picture", hint="give a folder, or a .png file for one picture"
+                f"{output} is a file, but not a PNG file", hint="give a folder, or a .png file for one picture"
             )
         return output, drawing
     if images > 1 and not is_sheet:
@@ -250,7 +252,7 @@ def _draw_sheets(
 
 
 def _parameters(loaded: LoadedModel, question: Question, source: ImageSource) -> dict[str, Any]:
-    """All that the maps depend on, as JSON knows it."""
+    """Collect everything that the maps depend on, as JSON values."""
     config = loaded.checkpoint.model
     asked = {name: value for name, value in asdict(question).items() if name != "query"}  # each image has its own
     shown = ("inputs", "dataset", "split", "limit", "seed")

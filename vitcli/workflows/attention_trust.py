@@ -1,4 +1,4 @@
-"""Put the maps of a model to the test, on files or on a split: which method is to be trusted, and is any insane?"""
+"""Tests of a model's attention maps, on files or a split: which method to trust, and which fails sanity checks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +20,15 @@ from vitcli.trained.loading import LoadedModel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trust:
-    """The findings, and where they are kept."""
+    """The results of the tests, and where they are stored."""
 
     model: str
     checkpoint: Path
     scores: ScoreTable | None
     checks: CheckTable | None
     stored: Path | None
-    """The JSON file with all of it, every image's scores too; None: weights that lie in no run."""
+    """The folder of ``scores.json`` and ``checks.json``, with the scores of every image; None: not stored, because the
+    model is outside of runs."""
 
 
 def judge_attention(
@@ -39,23 +40,21 @@ def judge_attention(
     output: Path | None = None,
     emit: Emit = ignore,
 ) -> Trust:
-    """Score the maps of several methods beside noise, or check their sanity, or both.
+    """Score the maps of several methods and of noise, or run sanity checks on the methods, or both.
 
     Args:
         source: the model and the images.
-        wanted: the methods (none: all), and the class to ask about.
-        scores: whether faithfulness is scored (``attention_scores``).
-        checks: whether weights are randomised (``attention_checks``).
-        output: folder for ``scores.json`` and ``checks.json``; None: the run's own.
-        emit: told about the progress.
+        wanted: the methods (empty: all), and the class to explain.
+        scores: whether to score faithfulness.
+        checks: whether to run the sanity checks, which randomise weights.
+        output: the folder for ``scores.json`` and ``checks.json``; None: the run's folder of attention maps.
+        emit: receives the progress.
 
     Raises:
-        UsageError, DataError, ModelError, RunError: something that is not there, or does not go together.
+        UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other.
     """
     if output and (output.is_file() or output.suffix):
-        raise UsageError(
-            f"{output} is not a folder, and scores and checks are files of their own", hint="give a folder"
-        )
+        raise UsageError(f"{output} is not a folder, but scores and checks are separate files", hint="give a folder")
     loaded, images = source.open(emit, needs_head=True)
     wanted = wanted if wanted.methods else replace(wanted, methods=("all",))
     question = wanted.question(loaded, ignore)
@@ -80,7 +79,7 @@ def judge_attention(
 def _batches(
     loaded: LoadedModel, images: Sequence[ImageToExplain], names: list[str], emit: Emit
 ) -> Iterator[JudgedBatch]:
-    """Images on the device, a few at a time; labels where all of them are known; ``names`` are filled in as they come."""
+    """Yield batches of images on the device, with labels if all are known; append the images' names to ``names``."""
     has_truth = all(image.truth is not None for image in images)
     size = images_at_once(loaded.checkpoint.model)
     for start in range(0, len(images), size):

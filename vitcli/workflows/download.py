@@ -1,4 +1,4 @@
-"""Fetch a data set or pretrained weights, so that training can start at once."""
+"""Download of data sets and pretrained weights, so that training can start at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class DownloadResult:
     name: str
     directory: Path
     was_there: bool
-    """Nothing had to be fetched."""
+    """True if nothing had to be downloaded."""
     images: "Mapping[SplitName, int]"
-    """Per split."""
+    """Number of images per split."""
     classes: int
 
 
@@ -38,26 +38,27 @@ class WeightsResult:
     name: str
     path: Path
     was_there: bool
-    """Nothing had to be fetched."""
+    """True if nothing had to be downloaded."""
     licence: str
     model: str
-    """The architecture of ``vit models`` that they are of, or are kin to."""
+    """The architecture of the weights, or a similar one, by its name in ``vit models``."""
 
 
 def download(
     name: str, *, directory: str = "", offline: bool = False, emit: Emit = ignore
 ) -> DownloadResult | WeightsResult:
-    """Fetch and verify what has a name: a data set, which ``vit train`` then takes by itself, or weights.
+    """Download and verify a data set, which ``vit train`` then uses by default, or pretrained weights.
 
     Args:
-        name: a data set by name or by its address on Kaggle, or pretrained weights by name, ``hf:OWNER/NAME`` or address.
-        directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
-        offline: fetch nothing, and only say whether it is there.
-        emit: told about the progress.
+        name: the name of a data set or its address on Kaggle; or the name of pretrained weights, ``hf:OWNER/NAME``, or
+            their address.
+        directory: the folder of data sets; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
+        offline: download nothing; raise an error if the data set or the weights are not on this machine.
+        emit: receives the progress.
 
     Raises:
-        UsageError: nothing has that name.
-        DataError, ModelError: the download failed; nothing is left behind.
+        UsageError: there is no data set or weights with this name.
+        DataError, ModelError: the download failed; if possible, the next one resumes it.
     """
     name = full_name(name)
     _check_name(name)
@@ -65,7 +66,7 @@ def download(
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)
-    with importing():  # torch, after all that does not need it
+    with importing():  # imports torch, after everything that does not need it
         from vitcli.data.dataset import open_dataset
 
     chosen = data_dir(directory)
@@ -82,7 +83,9 @@ def download(
 
 
 def _check_name(name: str) -> None:
-    """Refuse what is neither a data set nor weights."""
+    """Check that a name belongs to a data set or to pretrained weights."""
     if not find_pretrained(name) and not find_dataset(name):
         near = did_you_mean(name, [*DATASETS, *PRETRAINED])
-        raise UsageError(f"nothing to download is called {name!r}", hint=f"{near} `vit download` lists all".strip())
+        raise UsageError(
+            f"{name!r} is neither a data set nor pretrained weights", hint=f"{near} `vit download` lists all".strip()
+        )

@@ -1,4 +1,4 @@
-"""Check a training before it starts: bad images, duplicates, class balance, time and memory."""
+"""The check of a training before it starts: bad images, duplicates, class balance, time and memory."""
 
 from dataclasses import dataclass
 
@@ -38,40 +38,40 @@ class DryRun:
     recipe: str
     images: dict[SplitName, int]
     left_out: dict[str, tuple[str, ...]]
-    """By reason, rows of a table that are of no use."""
+    """Rows of the table of labels that cannot be used, by reason."""
     passed_over: dict[str, tuple[str, ...]]
-    """By kind, files that are not errors and belong to no class."""
+    """Files that are ignored because they belong to no class, by kind; they are not errors."""
     bad: dict[str, str]
-    """By file, why it cannot be read."""
+    """The reason why an image cannot be read, by file."""
     kinds: dict[str, int]
-    """Images that are not plain RGB, by kind; training and prediction treat them alike."""
+    """The number of images that are not plain RGB, by kind; training and prediction treat them in the same way."""
     duplicates: Duplicates
     balance: Balance
     rare: dict[SplitName, tuple[str, ...]]
-    """Classes that have too few images to hold some out, by the split that lacks them."""
+    """Classes that have too few images to hold any out, by the split that lacks them."""
     device: str
     step_seconds: float
     epoch_seconds: float
-    """Of training, estimated from two steps; validation comes on top."""
+    """Estimated time of training per epoch, from two steps; validation takes additional time."""
     decode_seconds: float
-    """It took to decode every image: once where they are cached, in every epoch where they are not."""
+    """Time for decoding every image: needed once if images are cached, otherwise in every epoch."""
     memory_bytes: int
-    """The most that was in use: of the device's memory, on the CPU of this process."""
+    """Highest memory use in the two steps: of the device, or of this process on the CPU."""
     would_start: bool
-    """Whether no image is bad, or bad ones are skipped."""
+    """True if training would start: no image is bad, or bad images are skipped, and enough are left."""
 
 
 def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
-    """Look at everything that training would use, and take two steps; no run is made, and nothing is prepared.
+    """Check everything that training would use, and take two steps; no run is made, and no images are prepared.
 
     Args:
         layers: settings as for ``train``.
-        emit: told about the progress.
+        emit: receives the progress.
 
     Raises:
-        what ``train`` raises before it begins; bad images are not errors here.
+        The errors that ``train`` raises before training begins; bad images are not errors here.
     """
-    # Begin a training, bad images left out
+    # Begin a training that leaves out bad images
     skips = configure(*layers).data.on_bad_image == "skip"
     config, dataset = settle(
         (*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_what_is_left_out(emit)
@@ -81,7 +81,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     for warning in advice_on_settings(config.optim, model.config, source=begun.seen):
         emit(Warned(text=warning))
 
-    # Look at every image
+    # Decode every image
     geometry, train_geometry = geometries(
         dataset.facts, config.data, config.augment, model.config.image_size, source=begun.seen
     )
@@ -119,12 +119,12 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
 
 
 def _without_what_is_left_out(emit: Emit) -> Emit:
-    """Hide warnings about bad images, which the report lists in the end."""
+    """Return an ``emit`` that hides warnings about bad images, because the report lists them."""
     return lambda event: None if isinstance(event, LeftOut) else emit(event)
 
 
 def _some(members: Labels, config: TrainConfig) -> Labels:
-    """Images for the steps, anywhere in the data."""
+    """Draw random images for the steps."""
     return np.sort(np.random.default_rng(config.run.seed).permutation(members)[: _STEPS * config.optim.batch_size])
 
 
@@ -137,9 +137,9 @@ def _two_steps(
     teacher: Teacher | None,
     emit: Emit,
 ) -> tuple[float, int]:
-    """Seconds of the second step, and the most memory that both took."""
+    """Take two steps; return the seconds of the second one, scaled to a full batch, and the highest memory use."""
     device = choose_device(config.run.device)
-    pixels = images.take(np.arange(len(images.labels))).images  # decoded now: the steps are to be timed without that
+    pixels = images.take(np.arange(len(images.labels))).images  # decoded now, before the steps are timed
     batches = Batches(
         pixels,
         images.labels,

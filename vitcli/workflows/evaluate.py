@@ -1,4 +1,4 @@
-"""Judge a trained model on a split that did not choose it."""
+"""Evaluation of a trained model on a split, by default one that was not used to choose it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,19 +25,19 @@ from vitcli.trained.loading import LoadedModel, load_models, names_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalResult:
-    """The metrics on one split of a model, or of the mean of several, and where they are stored."""
+    """The metrics of a model, or of the mean of several, on one split, and the files that store them."""
 
     model: str
-    """Of several that are averaged, all names."""
+    """The name of the model; if several are averaged, all names."""
     models: int
-    """How many are averaged."""
+    """The number of models that are averaged."""
     checkpoint: Path
-    """Of the first one."""
+    """The checkpoint of the first model."""
     dataset: str
     split: SplitName
     metrics: Metrics
     stored: Path | None
-    """The JSON file in the run or the cross-validation; None for a checkpoint that lies in no run."""
+    """The JSON file in the run or the cross-validation; None: the checkpoint is outside of runs."""
     figure: Path | None
 
 
@@ -58,23 +58,24 @@ def evaluate(
 
     Args:
         dataset: a data set or folder; empty: the one that the model was trained on.
-        model: a run or checkpoint; empty: the newest finished run; of a cross-validation, or a pattern such as
-            ``RUN/fold-*``, the mean of the probabilities is judged.
-        split: auto takes the test split, else the validation split.
-        output_dir: where runs are.
-        directory: where data sets are kept; empty: as in training.
+        model: a run or checkpoint; empty: the newest finished run; for a cross-validation, or a pattern such as
+            ``RUN/fold-*``, the probabilities of all models are averaged.
+        split: the split to evaluate on; auto: the test split, else the validation split.
+        output_dir: the folder of all runs.
+        directory: the folder of data sets; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
-        offline: fetch nothing.
-        table: how a table of labels is read, if not as in training: ``labels``, ``image_column``, ``label_column`` and
-            ``label_map`` of DataConfig.
-        emit: told about the progress.
+        offline: download nothing.
+        table: settings of DataConfig for reading a table of labels: ``labels``, ``image_column``, ``label_column`` and
+            ``label_map``; None: as in training.
+        emit: receives the progress.
 
     Raises:
-        DataError: the data set has no such split, or other classes than the model; or some of several models were
-            trained on these images.
+        UsageError, ModelError, RunError, DeviceError: the model, its data set or the device does not exist.
+        DataError: the data set has no such split, or classes that the model does not know; or some of several models
+            were trained on these images.
     """
-    # The models, and images that none of them has seen
+    # Load the models, and choose images; several models must not have seen them in training
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     loaded = models[0]
     chosen = choose_images(
@@ -89,17 +90,17 @@ def evaluate(
     )
     _refuse_seen(models, chosen)
 
-    # Judge
+    # Evaluate
     folder = _folder_of(models)
     with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
         drawing = pool.submit(load_object, "vitcli.figures.confusion:draw_confusion") if folder else None
         log_probabilities, labels = _mean_log_probabilities(models, chosen, batch_size, emit)
     metrics = compute_metrics(log_probabilities, labels, loaded.checkpoint.classes)
 
-    # Keep the numbers and the figure
+    # Store the numbers and the figure
     stem = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
     if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
-        stem += f"-{loaded.path.stem}"  # the plain names are those of the best epoch
+        stem += f"-{loaded.path.stem}"  # names without a suffix are for the best epoch
     stored = figure = None
     if folder and drawing:
         stored, figure = evaluation_file(folder, stem), figure_file(folder, f"confusion-{stem}")
@@ -135,7 +136,7 @@ def evaluate(
 
 
 def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
-    """Several models are judged on images that none of them has seen: folds share nothing but the test images."""
+    """Refuse to evaluate several models on images that one of them was trained on: folds share only the test images."""
     if len(models) == 1 or not chosen.is_own:
         return
     splits = [each.run.split if each.run else None for each in models]
@@ -143,16 +144,16 @@ def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
     are_alike = len(held_out) == len(models) and all(each == held_out[0] for each in held_out)
     if chosen.split != "test" or not are_alike:
         raise DataError(
-            f"some of these {len(models)} models were trained on what others held out, so these {chosen.split} images"
-            " cannot judge their mean",
-            hint=f"`vit eval --model {models[0].name}` judges one; `vit eval DATASET` takes other images",
+            f"some of these {len(models)} models were trained on images that others held out, so their mean cannot"
+            f" be evaluated on these {chosen.split} images",
+            hint=f"`vit eval --model {models[0].name}` evaluates one; `vit eval DATASET` uses other images",
         )
 
 
 def _mean_log_probabilities(
     models: Sequence[LoadedModel], chosen: JudgedImages, batch_size: int, emit: Emit
 ) -> tuple[Tensor, Tensor]:
-    """Logarithms of the mean of the probabilities of the first model's classes, (N, K), and the labels, (N,)."""
+    """Compute the log of the models' mean probabilities, (N, K), by the first model's classes, and the labels, (N,)."""
     classes = models[0].checkpoint.classes
     found, labels = [], torch.empty(0)
     for number, model in enumerate(models, start=1):
@@ -168,7 +169,7 @@ def _mean_log_probabilities(
 def _logits(
     model: LoadedModel, chosen: JudgedImages, classes: tuple[str, ...], batch_size: int, task: str, emit: Emit
 ) -> tuple[Tensor, Tensor]:
-    """Logits of the model's classes, (N, K), and labels as indices into the classes given, (N,)."""
+    """Compute the logits of the model's classes, (N, K), and the labels as indices of ``classes``, (N,)."""
     images = chosen.prepared(model.checkpoint.preprocessing.geometry, emit)
     batches = Batches(
         images.images,
@@ -190,7 +191,10 @@ def _logits(
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:
-    """Find the folder for the numbers: in the run of one model, or in the cross-validation whose finished folds these are."""
+    """Return the folder for the results: the run of one model, or a cross-validation if these are all finished folds.
+
+    None: there is no such folder.
+    """
     runs = [model.run for model in models if model.run]
     if len(models) == 1:
         return runs[0].path if runs else None

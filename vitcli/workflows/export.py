@@ -1,4 +1,4 @@
-"""A model as a file of another library, checked on the spot."""
+"""Export of a model for another library; the exported file is loaded and checked at once."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from vitcli.trained.loading import LoadedModel, load_model
 
 _TOLERANCE = 1e-4
 _BATCHES = (1, 3)
-"""Sizes that the check runs; the exporters trace with 2."""
+"""Batch sizes of the check; they differ from 2, the batch size that exporters trace with."""
 _EXPORTED = {"config.json", "model.safetensors", "preprocessor_config.json"}
-"""What exported folders hold."""
+"""The files of an exported folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportResult:
-    """The files that were written."""
+    """The result of an export."""
 
     model: str
     format: str
     path: Path
     max_difference: float
-    """Between the logits of our model and of what was written, on random images."""
+    """The largest difference between the logits of the model and of the exported one, on random images."""
 
 
 def export(
@@ -44,20 +44,22 @@ def export(
     offline: bool = False,
     emit: Emit = ignore,
 ) -> ExportResult:
-    """Write a model for another library, load it there, and compare the logits.
+    """Export a model for another library, load the exported file there, and compare the logits.
 
     Args:
         model: a run, a file or pretrained weights; empty: the newest finished run.
-        format: a name of ``models.export.registry``.
-        output: the file or folder to write, or a folder for the file; None: in the run, else here.
-        output_dir: where runs are.
+        format: a format of ``models.export.registry``.
+        output: the file or folder to write, or a folder for the file; None: a place in the run, or else in the current
+            folder.
+        output_dir: the folder of all runs.
         overwrite: replace an earlier export.
-        offline: fetch no weights.
-        emit: told which model was taken.
+        offline: download no weights.
+        emit: receives notes about the chosen model.
 
     Raises:
-        UsageError: no such format, a package that it needs is missing, or something is there already.
-        ModelError: the format cannot express the model, or what was written computes something else; nothing is kept.
+        UsageError: there is no such format, a package that it needs is missing, or the file already exists.
+        ModelError: the format cannot express the model, or the exported model computes something else; then no file is
+            written.
     """
     entry = EXPORTS[format]
     if missing := [name for name in entry.needs if find_spec(name) is None]:
@@ -74,9 +76,9 @@ def export(
             loaded.model, loaded.checkpoint.classes, loaded.checkpoint.preprocessing, written
         )
         differences = [_difference(loaded.model, run, batch) for batch in _BATCHES]
-        if not all(difference <= _TOLERANCE for difference in differences):  # nor is NaN
+        if not all(difference <= _TOLERANCE for difference in differences):  # NaN is refused too
             raise ModelError(
-                f"what was written for {format} differs from the model: logits by up to {max(differences):.1e}",
+                f"the exported {format} file differs from the model: logits by up to {max(differences):.1e}",
                 hint="nothing was kept; please report this",
             )
         if path.is_dir():
@@ -86,20 +88,20 @@ def export(
 
 
 def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
-    """Decide what to write; only what an earlier export wrote may be there, and only with ``overwrite``."""
+    """Return the file or folder to write; an existing one must be an earlier export, and ``overwrite`` must be set."""
     path = (output or _usual_place(entry, loaded)).expanduser().resolve()
     if path.is_dir() and not entry.is_folder:
         path /= entry.name
     suffix = Path(entry.name).suffix
     if path.suffix != suffix and not entry.is_folder:
-        raise UsageError(f"{path} is not a name for such a file", hint=f"--output {path.with_suffix(suffix)}")
+        raise UsageError(f"{path} does not end in {suffix}", hint=f"--output {path.with_suffix(suffix)}")
     if not path.exists():
         return path
     names = {file.name for file in path.iterdir()} if path.is_dir() else set()
     if path.is_dir() != entry.is_folder or (entry.is_folder and not {"config.json"} <= names <= _EXPORTED):
         raise UsageError(f"{path} is not an earlier export, so it is not replaced", hint="--output writes elsewhere")
     if not overwrite:
-        raise UsageError(f"{path} is there already", hint="--overwrite replaces it, --output writes elsewhere")
+        raise UsageError(f"{path} already exists", hint="--overwrite replaces it, --output writes elsewhere")
     return path
 
 
@@ -112,7 +114,7 @@ def _usual_place(entry: ExportEntry, loaded: LoadedModel) -> Path:
 
 @torch.no_grad()
 def _difference(model: VisionTransformer, run: Callable[[Tensor], Tensor], batch: int) -> float:
-    """The largest difference of logits on random images."""
+    """Compute the largest difference of logits on random images."""
     generator = torch.Generator().manual_seed(batch)
     images = torch.randn(batch, model.config.in_channels, *model.config.image_size, generator=generator)
     return float((model(images) - run(images)).abs().max())

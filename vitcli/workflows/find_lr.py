@@ -1,4 +1,4 @@
-"""Find a learning rate: a range test, on the data and the model that training would use."""
+"""The search for a learning rate: a range test on the data and the model that training would use."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,36 +29,37 @@ class FoundRate:
     recipe: str
     optimizer: str
     lr: float
-    """What is suggested for ``optim.lr``: with muon, the rate of the matrices."""
+    """The suggested ``optim.lr``; with muon, the rate of the matrices."""
     settings: dict[str, float]
-    """That, and the other rates that were varied in proportion: ``optim.adamw_lr``, ``optim.head_lr``."""
+    """All suggested rates: ``optim.lr``, and in proportion to it ``optim.adamw_lr`` and ``optim.head_lr`` if used."""
     configured: float
-    """What ``optim.lr`` is without it."""
+    """The value of ``optim.lr`` in the configuration."""
     least: float
-    """The rate at which the loss is least; beyond it training becomes unstable."""
+    """The rate with the lowest loss; at higher rates training becomes unstable."""
     diverged: float | None
-    """The rate at which the loss was several times as high; None: not up to the highest one."""
+    """The rate at which the loss was several times its minimum; None: it did not diverge at any tested rate."""
     points: tuple[RatePoint, ...]
     figure: Path
 
 
 def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
-    """Look for the learning rate with the steps of a training that is thrown away; no run is made.
+    """Find a learning rate with training steps whose result is discarded; no run is made.
 
     The figure is drawn into ``previews/DATASET`` beside the runs.
 
     Args:
-        layers: settings as for ``train``; rates up to a thousand times higher and lower than theirs are tried.
-        emit: told about the progress.
+        layers: settings as for ``train``; rates from 1/1000 to 1000 times the configured one are tried.
+        emit: receives the progress.
 
     Raises:
-        what ``train`` raises before it begins; TrainingError: the loss falls at no rate.
+        The errors that ``train`` raises before training begins.
+        TrainingError: the loss does not fall at any rate.
     """
     config, dataset = settle(layers, emit)
     if config.data.folds and not config.data.fold:
-        raise UsageError("a learning rate is looked for with one fold held out", hint="--fold 1")
+        raise UsageError("--find-lr needs one fold to hold out, not all in turn", hint="--fold 1")
 
-    # Assemble a training without what a few steps do not need
+    # Assemble a training without averages, growth and compilation, which a few steps do not need
     facts = dataset.facts
     folder = Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
     config = replace(
@@ -68,11 +69,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     )
     training = assemble(config, dataset, processes=Processes(), emit=emit)
     config = training.config
-    emit(
-        Note(
-            text=f"looking for a learning rate on {describe(training.computing.device)}; nothing is kept of the weights"
-        )
-    )
+    emit(Note(text=f"looking for a learning rate on {describe(training.computing.device)}; the weights are not kept"))
 
     # Try the rates
     with TemporaryDirectory() as cache, stop_requests() as stop:
@@ -86,9 +83,9 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
         found = range_test(trainer, on_step=on_step)
     emit(TaskProgress(task=_TASK, done=STEPS, total=STEPS))
 
-    # Say what was found
+    # Report the result
     if found.diverged is None:
-        emit(Warned(text=f"the loss diverges at no rate up to {found.points[-1].lr:.2g}: a higher --lr may be better"))
+        emit(Warned(text=f"the loss does not diverge up to {found.points[-1].lr:.2g}: a higher --lr may be better"))
     figure = folder / "learning-rate.png"
     draw_rates(
         [point.lr for point in found.points],
@@ -97,7 +94,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
         figure,
         suggested=found.suggested,
         least=found.least,
-        title=f"{facts.name}, {config.model.name}, {config.optim.optimizer}: loss at an ever higher learning rate",
+        title=f"{facts.name}, {config.model.name}, {config.optim.optimizer}: loss at increasing learning rates",
     )
     settings = _in_proportion(config.optim, found.suggested)
     return FoundRate(
@@ -116,7 +113,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
 
 
 def _in_proportion(config: OptimConfig, lr: float) -> dict[str, float]:
-    """All rates of a configuration whose peak is to be another; two digits are as much as can be told."""
+    """Scale all rates of a configuration to a new peak rate, rounded to two digits: the test is not more precise."""
     rates = {"optim.lr": config.peak_lr, "optim.head_lr": config.head_lr}
     if config.optimizer == "muon":
         rates["optim.adamw_lr"] = config.adamw_lr

@@ -1,4 +1,4 @@
-"""Train again as an earlier run did, in a new run: the same settings, weights to start from, and draws."""
+"""Repetition of an earlier run as a new run: the same settings, initial weights and random numbers."""
 
 from dataclasses import replace
 from functools import partial
@@ -24,20 +24,20 @@ from vitcli.training.settings import settle_again
 _NOT_TOLD = frozenset(
     {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
 )
-"""Where things are, and what is the new run's own."""
+"""Settings whose changes are not reported: paths, and settings of the new run itself."""
 
 
 def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
-    """Train as an earlier run did; with the same data, versions and machine a CPU computes the same bits.
+    """Train again as an earlier run did; with the same data, versions and machine, results on a CPU are identical.
 
     Args:
-        name: a run in ``run.output_dir``, its path, or a cross-validation, which is trained again as a whole.
-        layers: settings that are to be others.
-        emit: told about the progress, what is changed, and what may make the result another one.
+        name: a run in ``run.output_dir``, its path, or a cross-validation, all of which is trained again.
+        layers: settings that replace those of the run.
+        emit: receives the progress, the changed settings, and warnings of other reasons for a different result.
 
     Raises:
         RunError: there is no such run, or it ended before its settings were stored.
-        UsageError, DataError, ModelError, DeviceError, TrainingError, Interrupted: as with ``train``.
+        UsageError, DataError, ModelError, DeviceError, TrainingError, Interrupted: as ``train``.
     """
     run, stored = run_to_repeat(name, output_dir_of(layers))
     asked = configure(settings_of(stored), *layers)
@@ -65,7 +65,7 @@ def _start_again(
     config, dataset = processes.in_turn(lambda: settle_again(stored, layers, emit))
     facts = dataset.facts
     if (run.split or {})["fingerprint"] != facts.fingerprint:
-        emit(Warned(text=f"{facts.name} is not what run {run.name} was trained on, so the result will be another one"))
+        emit(Warned(text=f"{facts.name} is not the data that run {run.name} was trained on, so the result will differ"))
     is_same = all(getattr(config, name) == getattr(stored, name) for name in ("augment", "model", "optim")) and all(
         getattr(config.run, name) == getattr(stored.run, name) for name in ("amp", "amp_dtype", "compile")
     )
@@ -82,7 +82,10 @@ def _start_again(
 
 
 def _architecture(run: Run, stored: ModelChoice, asked: ModelChoice, facts: Facts) -> ModelConfig | None:
-    """Return the run's architecture with the changes, for the data's channels and classes; None: another model is asked for."""
+    """Return the run's architecture with the given changes, for the data's channels and classes.
+
+    None: the settings name another architecture.
+    """
     if asked.name != stored.name:
         return None
     before = stored.changes

@@ -1,4 +1,4 @@
-"""Lists of models, data sets, recipes and runs. None needs torch, and each imports what it alone needs."""
+"""Lists of models, data sets, recipes and runs; none needs torch, and each imports only what it needs itself."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,12 @@ from vitcli.models.registry import MODELS, listed_config, num_parameters
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRow:
-    """One architecture, for the number of classes that it is usually used for."""
+    """One architecture, with its usual number of classes."""
 
     name: str
     parameters: int
     image_size: Size | None
-    """None: that of the data."""
+    """Height and width of the model input; None: the size of the data's images."""
     patch_size: Size
     width: int
     depth: int
@@ -29,7 +29,7 @@ class ModelRow:
 
 
 def list_models() -> list[ModelRow]:
-    """Every architecture of the registry."""
+    """List every architecture of the registry."""
     rows = []
     for name, fields in MODELS.items():
         config = listed_config(name)
@@ -54,21 +54,21 @@ class DatasetRow:
     name: str
     summary: str
     classes: int | None
-    """None: not known before it is there; likewise the rest."""
+    """Number of classes. Here and in the fields below, None: not known before the data set is downloaded."""
     train_images: int | None
     test_images: int | None
     image_size: Size | None
-    """None: of many sizes, too."""
+    """Height and width of all images; None: images of many sizes, or not known."""
     download_mb: int | None
     licence: str
     present: bool
 
 
 def list_datasets(directory: str = "") -> list[DatasetRow]:
-    """Every data set of the registry, and what else of Kaggle is here.
+    """List every data set of the registry, and others from Kaggle that were downloaded.
 
     Args:
-        directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
+        directory: the folder of data sets; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
     """
     chosen = data_dir(directory)
     others = {name: entry for name in unlisted(chosen) if (entry := find_dataset(name))}
@@ -96,18 +96,18 @@ class DownloadRow:
     kind: Literal["data set", "weights"]
     summary: str
     size_mb: int | None
-    """What has to be fetched; 0: it is bundled; None: not known."""
+    """Size of the download in megabytes; 0: nothing to download, because it is bundled; None: not known."""
     licence: str
     top1: float | None
-    """Of weights, on ImageNet, 0..1, as published."""
+    """Published accuracy of weights on ImageNet, 0..1; None: not known, or a data set."""
     present: bool
 
 
 def list_downloads(directory: str = "") -> list[DownloadRow]:
-    """Every data set and all pretrained weights.
+    """List every data set and all pretrained weights.
 
     Args:
-        directory: where data sets are kept; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
+        directory: the folder of data sets; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
     """
     from vitcli.models.hub import find_weights
 
@@ -140,7 +140,7 @@ def list_downloads(directory: str = "") -> list[DownloadRow]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecipeRow:
-    """One recipe, as its ``about`` table tells it."""
+    """One recipe, as described in its ``about`` table."""
 
     name: str
     summary: str
@@ -150,7 +150,7 @@ class RecipeRow:
 
 
 def list_recipes() -> list[RecipeRow]:
-    """Every recipe that ships with the package."""
+    """List every recipe of the package."""
     from vitcli.core.config_files import load_recipe, recipe_names
 
     return [RecipeRow(name=name, **load_recipe(name)["about"]) for name in recipe_names()]
@@ -158,7 +158,7 @@ def list_recipes() -> list[RecipeRow]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRow:
-    """One run; accuracies are in 0..1, and None where there is none yet."""
+    """One run; accuracies are in 0..1, or None if there is none yet."""
 
     name: str
     status: str
@@ -170,13 +170,13 @@ class RunRow:
     test_accuracy: float | None
     started: str
     resumed: int
-    """How often."""
+    """How often the run was resumed."""
     seconds: float | None
-    """Of training, features and validation, over all resumptions; None for a run that has not ended yet."""
+    """Time for training, features and validation, also before the run was resumed; None: the run has not ended yet."""
 
 
 def list_runs(output_dir: Path) -> list[RunRow]:
-    """Every run of a directory, the newest first."""
+    """List every run in a folder, the newest first."""
     rows = []
     for run in all_runs(output_dir):
         try:

@@ -1,4 +1,4 @@
-"""Name what is in images."""
+"""Prediction of the classes of images, and of the test images of a competition."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from vitcli.trained.loading import LoadedModel, load_models, names_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """One image: its classes by falling probability (0..1), or why it could not be read."""
+    """One image: its most probable classes, by falling probability (0..1), or the reason why it could not be read."""
 
     path: Path
     classes: tuple[str, ...] = ()
@@ -39,10 +39,10 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictResult:
-    """One row per image, in the order given."""
+    """The predictions: one row per image, in the given order."""
 
     model: str
-    """Of several that are averaged, all names."""
+    """The name of the model; if several are averaged, all names."""
     rows: tuple[Prediction, ...]
 
 
@@ -57,21 +57,22 @@ def predict(
     offline: bool = False,
     emit: Emit = ignore,
 ) -> PredictResult:
-    """Predict the classes of images; an unreadable one gets an error, never a substitute.
+    """Predict the class of each image; an image that cannot be read gets an error instead of classes.
 
     Args:
         inputs: files, folders and patterns.
-        model: a run or checkpoint; empty: the newest finished run; of a cross-validation, or a pattern such as
-            ``RUN/fold-*``, the mean of the probabilities.
-        top_k: classes per image.
-        output_dir: where runs are.
+        model: a run or checkpoint; empty: the newest finished run; for a cross-validation, or a pattern such as
+            ``RUN/fold-*``, the probabilities of all models are averaged.
+        top_k: the number of classes per image.
+        output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
-        offline: fetch no weights.
-        emit: told about the progress.
+        offline: download no weights.
+        emit: receives the progress.
 
     Raises:
-        DataError: an input that is not there.
+        UsageError, ModelError, RunError, DeviceError: the model or the device does not exist, or a number is below 1.
+        DataError: an input does not exist.
     """
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
@@ -91,13 +92,13 @@ def predict(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmissionResult:
-    """A file for a competition."""
+    """A file of predictions for a competition."""
 
     model: str
     path: Path
     images: int
     competition: str
-    """Its name; empty where it is not known."""
+    """The name of the competition; empty: not known."""
 
 
 def predict_submission(
@@ -111,32 +112,32 @@ def predict_submission(
     offline: bool = False,
     emit: Emit = ignore,
 ) -> SubmissionResult:
-    """Predict the test images of the competition whose data the model was trained on, in the form that it asks for.
+    """Predict the test images of the competition that the model was trained for, and write the file to submit.
 
     Args:
         path: the CSV file to write.
-        model: as for ``predict``.
-        output_dir: where runs are.
-        directory: where data sets are kept; empty: as in training.
+        model: the model, as for ``predict``.
+        output_dir: the folder of all runs.
+        directory: the folder of data sets; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
-        offline: fetch nothing.
-        emit: told about the progress.
+        offline: download nothing.
+        emit: receives the progress.
 
     Raises:
-        DataError: the data set has no test images, or one of them cannot be read.
-        UsageError: the model was trained on no folder.
+        DataError: the data set has no file to fill in, or a test image cannot be read.
+        UsageError: the data set of the model is not known, or has no test images without labels.
     """
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     config = models[0].data
     if not config.name:
-        raise UsageError(f"{models[0].name} comes from elsewhere, so its competition is not known")
+        raise UsageError(f"{models[0].name} was not trained with vit, so its competition is not known")
     kept_in = config.dir if Path(config.dir).is_dir() else ""
     dataset = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
     if dataset.raw is None or dataset.raw.root is None or "test" in dataset.facts.counts:
         raise UsageError(
             f"{config.name} is not a competition: it has no test images without labels",
-            hint="`vit eval` judges the others",
+            hint="`vit eval` evaluates the model on images with labels",
         )
     form = find_form(dataset.raw.root)
     results = list(_probabilities([file for _, file in form.rows], models, batch_size, emit))
@@ -156,7 +157,7 @@ def predict_submission(
 def _probabilities(
     files: Sequence[Path], models: Sequence[LoadedModel], batch_size: int, emit: Emit
 ) -> Iterator[Tensor | DataError]:
-    """For every file, in order, the mean over the models of the probabilities of the first one's classes, (K,)."""
+    """Yield, for every file in order, the models' mean probabilities of the first one's classes, (K,), or an error."""
     geometries = {model.checkpoint.preprocessing.geometry for model in models}
     micro_batches = MicroBatches(1, emit=emit)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -185,7 +186,7 @@ def _mean_probabilities(
     good: Sequence[int],
     micro_batches: MicroBatches,
 ) -> Tensor:
-    """Average the models' probabilities of the images that could be read, (B, K), on the CPU."""
+    """Average the models' probabilities for the images that could be read, (B, K), on the CPU."""
     first = models[0].checkpoint.classes
     total = torch.zeros(len(good), len(first))
     for model in models:

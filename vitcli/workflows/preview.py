@@ -1,4 +1,4 @@
-"""Pictures of a data set before training: its images, what training makes of them, and how many each class has."""
+"""Pictures of a data set before training: its images, their augmented views, and the number of images per class."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -33,55 +33,55 @@ from vitcli.training.stated_settings import HARMLESS
 
 _ROWS = 4
 _VIEWS = 7
-"""Of each image, as training sees it."""
+"""Number of augmented views of each image."""
 _LONGEST = 512
-"""Pixels of a sample's longer side."""
+"""Pixels of a sample's longer side, at most."""
 _COLOUR_SAMPLE = 256
-"""Photos that mean and deviation are estimated from, where nothing has been prepared."""
+"""Number of photos for estimating mean and standard deviation, if none are prepared."""
 _MIXING = ("mixup", "cutmix")
 _NO_CHANGE = {*_MIXING, "feature_views"}
-"""Settings of augmentation that change no single image."""
+"""Settings of augmentation that do not change single images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """The findings, and where they are drawn."""
+    """The facts about a data set and its augmentation, and the figures."""
 
     dataset: str
     recipe: str
     model: str
     image_size: Size
-    """What the model sees."""
+    """Height and width of the model input."""
     images: dict[SplitName, int]
-    """Per split."""
+    """Number of images per split."""
     classes: int
     majority: str
     """The class with the most images for training."""
     baseline: dict[SplitName, float]
-    """What always answering this class scores, 0..1."""
+    """Accuracy of always predicting this class, 0..1, per split."""
     augmentations: dict[str, Any]
-    """Settings of augmentation that differ from their defaults, by which nothing changes."""
+    """Settings of augmentation that differ from their defaults; the defaults change nothing."""
     figures: tuple[Path, ...]
-    """samples.png, augmentations.png, classes.png."""
+    """The files ``samples.png``, ``augmentations.png`` and ``classes.png``."""
 
 
 def preview(*layers: Settings, split: SplitName = "train", output: Path | None = None, emit: Emit = ignore) -> Preview:
-    """Draw a data set as training would use it. Nothing is trained, and nothing but the figures is kept.
+    """Draw a data set as training would use it; nothing is trained, and only the figures are stored.
 
     Args:
         layers: settings as for ``train``.
-        split: which images ``samples.png`` shows; the other figures are of training images, and of all.
-        output: folder for the figures; None: ``previews/DATASET`` beside the runs.
-        emit: told what was decided.
+        split: the split that ``samples.png`` shows; ``augmentations.png`` shows training images, ``classes.png`` all.
+        output: the folder for the figures; None: ``previews/DATASET`` in the folder of all runs.
+        emit: receives notes about decisions.
 
     Raises:
-        UsageError, DataError, ModelError, RunError: what ``train`` would raise before its first step.
+        UsageError, DataError, ModelError, RunError: the errors that ``train`` would raise before its first step.
     """
     config, dataset = settle((*_with_dataset(layers, emit), HARMLESS), emit)
     facts = dataset.facts
     folder = output or Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="--output names a folder")
+        raise UsageError(f"{folder} is a file", hint="--output must be a folder")
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     if split not in plan:
         raise DataError(f"{facts.name} has no {split} split", hint=f"it has {', '.join(plan)}")
@@ -116,18 +116,18 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
 def training_views(
     dataset: Dataset, plan: Plan, config: TrainConfig, image_size: Size, *, seen: Preprocessing | None, emit: Emit
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """A few training images, as they are stored and as training would see them: with its crops, changes and colours.
+    """Prepare a few training images as they are stored, and as training would see them: cropped and augmented.
 
     Args:
         dataset: the opened data set.
-        plan: which of its images train.
-        config: how images are resized, augmented and normalised, and the seed.
-        image_size: what the model sees.
-        seen: what the weights that training starts from are used to.
-        emit: told about the progress.
+        plan: the images of each split.
+        config: the complete configuration.
+        image_size: the size of the model input.
+        seen: the preprocessing of the weights that training starts from; None: it starts from random weights.
+        emit: receives the progress.
 
     Returns:
-        uint8, (R, C, h, w); uint8, (R, V, C, H, W); the classes of the R images.
+        The stored images, uint8 (R, C, h, w); V views of each, uint8 (R, V, C, H, W); the classes of the R images.
     """
     geometry, train_geometry = geometries(dataset.facts, config.data, config.augment, image_size, source=seen)
     members, labels = _members_and_labels(dataset, plan["train"])
@@ -144,7 +144,7 @@ def training_views(
 
 
 def changes(config: AugmentConfig) -> dict[str, Any]:
-    """Settings of augmentation that differ from those by which nothing changes."""
+    """Return the settings of augmentation that differ from their defaults; the defaults change nothing."""
     usual = AugmentConfig()
     return {
         each.name: getattr(config, each.name)
@@ -154,7 +154,7 @@ def changes(config: AugmentConfig) -> dict[str, Any]:
 
 
 def in_words(config: AugmentConfig) -> list[str]:
-    """Name the augmentations that are on, and those that a picture of single images cannot show."""
+    """Describe the augmentations that are on, and those that pictures of single images cannot show."""
     found = changes(config)
     single = [f"{name} {_value(value)}" for name, value in found.items() if name not in _NO_CHANGE]
     mixing = [f"{name} {_value(found[name])}" for name in _MIXING if name in found]
@@ -163,7 +163,7 @@ def in_words(config: AugmentConfig) -> list[str]:
 
 
 class _Balance:
-    """Images by split and class, and what always answering the most frequent class scores."""
+    """Numbers of images by split and class, and the accuracy of always predicting the most frequent class."""
 
     def __init__(self, dataset: Dataset, plan: Plan) -> None:
         classes = dataset.facts.classes
@@ -178,7 +178,7 @@ class _Balance:
         self.baseline = {name: numbers[most] / sum(numbers) for name, numbers in self.counts.items()}
 
     def in_words(self) -> str:
-        """One line."""
+        """Describe the balance in one line."""
         scores = ", ".join(f"{100 * share:.1f} % of {name}" for name, share in self.baseline.items())
         return f"{len(self.counts['train']):,} classes; always answering {self.majority!r} scores {scores}"
 
@@ -212,19 +212,19 @@ def _draw_samples(dataset: Dataset, split: SplitName, plan: Plan, config: TrainC
 
 
 def _grid_side(classes: int) -> int:
-    """Three to five rows: up to five classes have one each, others as many images as fit."""
+    """Choose the number of rows and columns, three to five: up to five classes get one row each."""
     return max(classes, 3) if classes <= 5 else min(int(np.ceil(np.sqrt(classes))), 5)
 
 
 def _colour_sample(dataset: Dataset, members: Labels, seed: int) -> Labels:
-    """Images that mean and deviation are taken from: all that are at hand, else a few."""
+    """Choose the images for mean and standard deviation: all if they are prepared already, else a few at random."""
     if dataset.raw is None:
         return members
     return np.random.default_rng(seed).permutation(members)[:_COLOUR_SAMPLE]
 
 
 def _augmented(stored: Tensor, config: TrainConfig, preprocessing: Preprocessing) -> Tensor:
-    """(R, C, h, w) -> (R, V, C, H, W), as training would see them, back in uint8."""
+    """Augment each image V times as in training, and convert back to uint8, (R, C, h, w) -> (R, V, C, H, W)."""
     to_input = InputTransform(preprocessing, torch.device("cpu"))
     generator = torch.Generator().manual_seed(config.run.seed)
     inputs = TrainTransform(config.augment, to_input)(stored.repeat_interleave(_VIEWS, dim=0), generator)

@@ -1,4 +1,4 @@
-"""Continue a run, or a cross-validation, that was interrupted."""
+"""Resuming of a run, or a cross-validation, that was interrupted."""
 
 from dataclasses import replace
 
@@ -19,19 +19,19 @@ from vitcli.training.run import start
 
 
 def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
-    """Train on where a run ended, in the middle of an epoch if need be; on the CPU every bit is as without the break.
+    """Resume a run where it stopped, even within an epoch; on a CPU, the results are as if it had never stopped.
 
     Args:
-        name: a run in ``run.output_dir``, its path, or a cross-validation, whose other folds are trained then.
-        layers: settings that differ from the run's own: where data are, which device; ``optim.epochs`` and
-            ``optim.patience``.
-        emit: told about the progress.
+        name: a run in ``run.output_dir``, its path, or a cross-validation, whose remaining folds are trained too.
+        layers: settings that differ from the run's own, for example the path of the data, the device, ``optim.epochs``
+            or ``optim.patience``.
+        emit: receives the progress.
 
     Raises:
-        UsageError: a setting that would make it another run.
-        RunError: there is no such run, it is finished, its state is broken, or another process is training it.
+        UsageError: a setting is given that may not change.
+        RunError: there is no such run, it is finished, its training state is broken, or another process is training it.
         DataError: the data are not those that the run began with.
-        TrainingError, Interrupted: as with ``train``.
+        TrainingError, Interrupted: as ``train``.
     """
     asked = configure(*layers).run
     with joined(asked.devices, shard=asked.shard) as processes:

@@ -1,4 +1,4 @@
-"""Train a Vision Transformer: settings to a run on disk."""
+"""Training of a Vision Transformer, from settings to a run on disk."""
 
 from pathlib import Path
 
@@ -13,16 +13,18 @@ from vitcli.training.settings import settle
 
 
 def train(*layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
-    """Train a model and keep it as a run; with ``data.folds`` and without ``data.fold``, one run for every fold.
+    """Train a model and store it as a run; with ``data.folds`` and without ``data.fold``, train one run for every fold.
 
     Args:
-        layers: settings, the later the stronger: ``{"data": {"name": "digits"}, "optim": {"epochs": 3}}``. Below
-            them lies the recipe that ``run.recipe`` names, else the data set's own; below that the defaults.
-        emit: told about the progress.
+        layers: settings such as ``{"data": {"name": "digits"}, "optim": {"epochs": 3}}``; later layers win. They
+            override the recipe (``run.recipe``, else the data set's own), which overrides the defaults.
+        emit: receives the progress.
 
     Raises:
-        UsageError, DataError, ModelError, RunError, DeviceError: before anything is written.
-        TrainingError, Interrupted: the run is marked so, and keeps its checkpoints; folds that ended before stay.
+        UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong, or something does not exist; found
+            before anything is written.
+        TrainingError, Interrupted: training failed or was stopped; the run is marked so and keeps its checkpoints, and
+            folds that ended before are kept.
     """
     data = configure(*layers).data
     if data.folds and not data.fold:
@@ -34,7 +36,7 @@ def _train_one(*layers: Settings, emit: Emit) -> TrainResult:
     asked = configure(*layers).run
     with joined(asked.devices, shard=asked.shard) as processes:
         emit = ignore if processes.rank else emit
-        if begun := processes.begun_run:  # these were started in place of some that were lost
+        if begun := processes.begun_run:  # the launcher has restarted the processes after one was lost
             return resume_begun(Path(begun), processes, emit)
         config, dataset = processes.in_turn(lambda: settle(layers, emit))
         return start(config, dataset, processes=processes, emit=emit)
