@@ -155,7 +155,7 @@ def test_what_is_guessed_is_told(tmp_path):
     assert foreign.config.name == "weights"
     assert foreign.classes == ("class 0", "class 1", "class 2", "class 3")
     assert foreign.guesses == (
-        "2 heads, gelu, norm epsilon 1e-06",
+        "2 heads, gelu, norm epsilon 1e-06, and that the class token is classified",
         "ImageNet's mean and standard deviation, bicubic crop, 0.9 of it kept",
     )
 

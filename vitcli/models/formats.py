@@ -23,7 +23,7 @@ class Format:
 
     name: str
     patches: str
-    """The key by which the format is recognised: the weights of the patch embedding."""
+    """The key by which the format is recognised, usually of the patch embedding."""
     names: Names
     activations: Mapping[str, str] = field(default_factory=dict)
     """Our names of activations -> theirs."""
@@ -96,6 +96,7 @@ TRANSFORMERS = Format(
     names=(
         ("class_token", "embeddings.cls_token"),
         ("distillation_token", "embeddings.distillation_token"),
+        ("registers", "embeddings.register_tokens"),
         ("positions", "embeddings.position_embeddings"),
         ("patch_embedding.projection", "embeddings.patch_embeddings.projection"),
         ("norm", "layernorm"),
@@ -123,6 +124,15 @@ TRANSFORMERS = Format(
             mlp_norm="layernorm_after",
             mlp__fc1="intermediate.dense",
             mlp__fc2="output.dense",
+        ),
+        *_below(  # DINOv2
+            "encoder.layer.{}",
+            attention_norm="norm1",
+            attention_scale__factor="layer_scale1.lambda1",
+            mlp_norm="norm2",
+            mlp__fc1="mlp.fc1",
+            mlp__fc2="mlp.fc2",
+            mlp_scale__factor="layer_scale2.lambda1",
         ),
     ),
     activations={"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "gelu-quick": "quick_gelu", "relu": "relu"},
@@ -152,16 +162,85 @@ TUTORIAL = Format(
     ),
     settings={"norm_eps": 1e-5, "activation": "gelu-tanh", "num_heads": 4},
 )
-FORMATS = (TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL)
+OPENCLIP = Format(
+    name="OpenCLIP",
+    patches="ln_pre.weight",
+    names=(
+        ("class_token", "class_embedding"),
+        ("positions", "positional_embedding"),
+        ("patch_embedding.projection", "conv1"),
+        ("input_norm", "ln_pre"),
+        ("norm", "ln_post"),
+        *_below(
+            "transformer.resblocks.{}",
+            attention_norm="ln_1",
+            attention__qkv__weight="attn.in_proj_weight",
+            attention__qkv__bias="attn.in_proj_bias",
+            attention__projection="attn.out_proj",
+            attention_scale__factor="ls_1.gamma",
+            mlp_norm="ln_2",
+            mlp__fc1="mlp.c_fc",
+            mlp__fc2="mlp.c_proj",
+            mlp_scale__factor="ls_2.gamma",
+        ),
+    ),
+    settings={"norm_eps": 1e-5},
+)
+FORMATS = (TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL, OPENCLIP)
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "vit.", "deit.")
 """Prefixes that training scripts and larger models put before every key."""
+_PREFERRED = ("ema", "teacher")
+"""Words in the prefixes of models that are preferred to others in the same file."""
+_OTHER_MODELS = {
+    "student",
+    "teacher",
+    "text",
+    "text_model",
+    "transformer",
+    "token_embedding",
+    "momentum_encoder",
+    "predictor",
+}
+"""First words of keys that belong to another model in the same file."""
 
 
-def recognise(keys: Iterable[str]) -> Format | None:
-    """Recognise the format of weights by the names of their tensors; None: not known."""
-    bare = {_bare(key) for key in keys}
-    return next((each for each in FORMATS if each.patches in bare), None)
+def recognise(keys: Iterable[str]) -> tuple[Format, str] | None:
+    """Recognise weights by the name of their patch embedding, whatever stands before it.
+
+    Returns:
+        The format, and the prefix of the keys, for example ``teacher.backbone.``; None: no format is recognised. Of a
+        teacher and a student, or of several models, the averaged one comes first, then the teacher.
+    """
+    bare = [_bare(key) for key in keys]
+    for form in FORMATS:
+        ends = [key for key in bare if key == form.patches or key.endswith(f".{form.patches}")]
+        prefixes = sorted((key.removesuffix(form.patches) for key in ends), key=lambda each: (len(each), each))
+        if prefixes:
+            wanted = (each for word in _PREFERRED for each in prefixes if word in each)
+            return form, next(wanted, prefixes[0])
+    return None
+
+
+def without_prefix(weights: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Remove a prefix, or as many of its words as a key begins with, so that a head beside the backbone stays.
+
+    Returns:
+        The weights, and the keys of other models in the same file, such as ``student.`` beside ``teacher.``.
+    """
+    words = prefix.split(".")[:-1]
+    beginnings = [".".join(words[:count]) + "." for count in range(len(words), 0, -1)]
+    kept: dict[str, Tensor] = {}
+    outside = []
+    for key, tensor in weights.items():
+        bare = _bare(key)
+        beginning = next((each for each in beginnings if bare.startswith(each)), "")
+        if words and not beginning:
+            outside.append(key)
+        else:
+            kept[bare.removeprefix(beginning)] = tensor
+    beside = [key for key in outside if _bare(key) not in kept and _bare(key).partition(".")[0] not in _OTHER_MODELS]
+    return kept | {_bare(key): weights[key] for key in beside}, [key for key in outside if key not in beside]
 
 
 def to_ours(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tensor], list[str]]:

@@ -1,6 +1,7 @@
 """Download of weights: from the Hugging Face hub with its own client and cache, or from a web address."""
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -15,6 +16,8 @@ from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_final.pt")
 """Usual names of the file of weights in a folder or repository, in the order in which they are tried."""
+INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+"""Names of the index of a model that is cut into several files, which are called shards."""
 _SHA256_DIGITS = 64
 _SIDECARS = ("config.json", "preprocessor_config.json")
 
@@ -57,9 +60,8 @@ def weights_in(folder: Path) -> Path:
     Raises:
         ModelError: the folder has no such file.
     """
-    files = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()] or sorted(
-        folder.glob("*.safetensors")
-    )
+    usual = [folder / name for name in (*WEIGHT_FILES, *INDEX_FILES) if (folder / name).is_file()]
+    files = usual or sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"no weights in {folder}", hint=f"expected one of: {', '.join(WEIGHT_FILES)}")
     return files[0]
@@ -101,12 +103,26 @@ def find_weights(entry: PretrainedEntry, folder: Path) -> Path | None:
     for file in _names(entry):
         cached = try_to_load_from_cache(entry.hub, file, revision=entry.revision)
         if isinstance(cached, str):
-            return Path(cached)
+            path = Path(cached)
+            return path if file not in INDEX_FILES or all(each.is_file() for each in shards_of(path)) else None
     return None
 
 
 def _names(entry: PretrainedEntry) -> tuple[str, ...]:
-    return (entry.file,) if entry.file else WEIGHT_FILES
+    return (entry.file,) if entry.file else (*WEIGHT_FILES, *INDEX_FILES)
+
+
+def shards_of(index: Path) -> list[Path]:
+    """List the files that an index of shards names, in its folder.
+
+    Raises:
+        ModelError: the file is not an index of shards.
+    """
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [index.with_name(name) for name in sorted(set(names))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index} is not an index of shards", hint="download the model again") from None
 
 
 _ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
@@ -119,7 +135,7 @@ def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
 
 
 def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -143,14 +159,9 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
                     raise
         for sidecar in _SIDECARS:  # before the weights, so that these are never without sidecars
             _fetch_if_there(entry, sidecar, metadata.commit_hash)
-        path = Path(
-            hf_hub_download(
-                entry.hub,
-                file,
-                revision=entry.revision,
-                tqdm_class=_reporting(Megabytes(f"fetching {entry.hub}", emit)),
-            )
-        )
+        path = _download(entry, file, metadata.etag, entry.revision, emit)
+        for shard in shards_of(path) if file in INDEX_FILES else ():
+            _download(entry, shard.name, None, metadata.commit_hash, emit)
     except GatedRepoError:
         raise ModelError(f"{where} needs an account that accepted its terms", hint="`hf auth login`") from None
     except LocalEntryNotFoundError as error:  # despite its name: the network failed
@@ -162,15 +173,23 @@ def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
         ) from None
     except (OSError, transport_error) as error:
         raise _not_fetched(where, error) from None
+    return path
 
-    # Check the hash
-    etag = metadata.etag or ""
-    expected = entry.sha256 or (etag if len(etag) == _SHA256_DIGITS else "")
+
+def _download(entry: PretrainedEntry, file: str, etag: str | None, revision: str | None, emit: Emit) -> Path:
+    """Download one file, and compare it with its hash; a file without one is a small file of text."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    if etag is None:
+        etag = get_hf_file_metadata(hf_hub_url(entry.hub, file, revision=revision)).etag
+    progress = Megabytes(f"fetching {entry.hub}" + (f", {file}" if "-of-" in file else ""), emit)
+    path = Path(hf_hub_download(entry.hub, file, revision=revision, tqdm_class=_reporting(progress)))
+    expected = entry.sha256 or (etag if etag and len(etag) == _SHA256_DIGITS else "")
     found = file_hash(path)
     if not found.startswith(expected):
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        raise ModelError(f"{where} sent another file than expected: its hash is {found}, not {expected}")
+        raise ModelError(f"{entry.hub} on the hub sent another file than expected: its hash is {found}, not {expected}")
     return path
 
 

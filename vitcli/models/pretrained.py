@@ -19,6 +19,8 @@ class Traits:
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Known fields of ModelConfig."""
+    is_listed: bool = False
+    """Whether the architecture is known by its name, so that nothing about its computation is a guess."""
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and standard deviation per channel."""
     interpolation: Literal["bicubic", "bilinear"] | None = None
@@ -34,8 +36,8 @@ class Traits:
             mine = getattr(self, name)
             return getattr(other, name) if mine is None else mine
 
-        rest = {name: either(name) for name in Traits.__dataclass_fields__ if name != "settings"}
-        return Traits(settings={**other.settings, **self.settings}, **rest)
+        rest = {name: either(name) for name in Traits.__dataclass_fields__ if name not in {"settings", "is_listed"}}
+        return Traits(settings={**other.settings, **self.settings}, is_listed=self.is_listed or other.is_listed, **rest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +68,7 @@ class PretrainedEntry:
 
 def _traits(colours: tuple[Colour, Colour], crop_fraction: float, size: int = 224, **more: Any) -> Traits:
     return Traits(
+        is_listed=True,
         colours=colours,
         interpolation="bicubic",
         resize="crop",
@@ -80,7 +83,9 @@ _DEIT_384: dict[str, Any] = {"licence": "Apache-2.0", "traits": _traits(IMAGENET
 _DEIT_FILES = "https://dl.fbaipublicfiles.com/deit/"
 _AUGREG: dict[str, Any] = {"licence": "Apache-2.0", "traits": _traits(HALF, 0.9)}
 _DINOV2: dict[str, Any] = {"licence": "Apache-2.0", "traits": _traits(IMAGENET, 1.0, 518), "top1": None}
-_TORCHVISION_224 = Traits(colours=IMAGENET, interpolation="bilinear", resize="crop", crop_fraction=224 / 256)
+_TORCHVISION_224 = Traits(
+    is_listed=True, colours=IMAGENET, interpolation="bilinear", resize="crop", crop_fraction=224 / 256
+)
 _TORCHVISION: dict[str, Any] = {"licence": "BSD-3-Clause", "traits": _TORCHVISION_224}
 _TORCHVISION_FILES = "https://download.pytorch.org/models/"
 

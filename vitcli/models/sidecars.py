@@ -7,9 +7,61 @@ from typing import Any
 from vitcli.core.errors import ModelError
 from vitcli.models.formats import TIMM, TRANSFORMERS, TUTORIAL, Format
 from vitcli.models.pretrained import HALF, IMAGENET, Traits
+from vitcli.models.timm_names import check_plain, settings_of_name
 
 _BILINEAR, _BICUBIC = 2, 3
 """Pillow's numbers of the resampling filters."""
+_POOLING = {"token": "class", "avg": "patches"}
+"""timm's names of poolings, and ours."""
+_NO_POOLING = {"map": "attention pooling"}
+_ARGUMENTS = {
+    *(
+        "img_size",
+        "patch_size",
+        "in_chans",
+        "num_classes",
+        "global_pool",
+        "embed_dim",
+        "depth",
+        "num_heads",
+        "mlp_ratio",
+    ),
+    *(
+        "qkv_bias",
+        "proj_bias",
+        "init_values",
+        "class_token",
+        "pos_embed",
+        "no_embed_class",
+        "reg_tokens",
+        "pre_norm",
+        "final_norm",
+    ),
+    *("fc_norm", "pool_include_prefix", "act_layer", "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate"),
+    *(
+        "attn_drop_rate",
+        "drop_path_rate",
+        "dynamic_img_size",
+        "dynamic_img_pad",
+        "strict_img_size",
+        "weight_init",
+        "fix_init",
+    ),
+}
+"""Arguments of timm's VisionTransformer that the tensors show, that are read here, or that change no prediction."""
+_PLAIN_TYPES = ("vit", "deit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers")
+"""Model types of transformers that compute as our model does."""
+_TYPES_AGAINST = {
+    "beit": "relative positions",
+    "data2vec-vision": "relative positions",
+    "vit_hybrid": "a convolutional stem",
+    "ijepa": "no class token and no usual positions",
+    "yolos": "detection tokens",
+    "dinov3_vit": "rotary positions",
+    "pixtral": "rotary positions",
+    "swin": "windowed attention",
+    "swinv2": "windowed attention",
+}
 
 
 def read_traits(file: Path, form: Format) -> Traits:
@@ -51,20 +103,36 @@ def _json(file: Path) -> dict[str, Any]:
 
 def _timm(config: dict[str, Any]) -> Traits:
     data = {**config, **(config.get("pretrained_cfg") or {})}
-    architecture = str(config.get("architecture", ""))
+    architecture = str(config.get("architecture") or "")
     arguments = config.get("model_args") or {}
-    settings: dict[str, Any] = {"activation": "gelu-quick"} if "quickgelu" in architecture else {}
-    if "num_heads" in arguments:
-        settings["num_heads"] = arguments["num_heads"]
+    settings: dict[str, Any] = {}
+    if architecture:
+        check_plain(architecture)
+        settings |= settings_of_name(architecture)
+    if unknown := sorted({name for name, value in arguments.items() if value} - _ARGUMENTS):
+        raise ModelError(
+            f"{architecture} was made with {', '.join(unknown)}, and vit does not know how that changes its predictions",
+            hint="plain Vision Transformers can be loaded",
+        )
+    for name in ("num_heads", "depth"):
+        if name in arguments:
+            settings[name] = arguments[name]
     if "act_layer" in arguments:
         settings["activation"] = _activation(arguments["act_layer"], form=TIMM)
-    if "_clip_" in architecture:
-        settings["norm_eps"] = 1e-5
-    if data.get("global_pool") == "avg":
-        settings["pooling"] = "tokens" if arguments.get("pool_include_prefix") else "patches"
+    pooling = config.get("global_pool", arguments.get("global_pool"))
+    if pooling in _POOLING:
+        settings["pooling"] = _POOLING[pooling]
+        if pooling == "avg" and arguments.get("pool_include_prefix"):
+            settings["pooling"] = "tokens"
+    elif pooling:
+        raise ModelError(
+            f"{architecture} pools its tokens by {_NO_POOLING.get(pooling, repr(pooling))}, which vit's model cannot do",
+            hint="models that pool by 'token' or 'avg' can be loaded",
+        )
     names = data.get("label_names")
     return Traits(
         settings=settings,
+        is_listed=bool(architecture),
         colours=(tuple(data["mean"]), tuple(data["std"])) if {"mean", "std"} <= data.keys() else None,
         interpolation=data["interpolation"] if data.get("interpolation") in {"bicubic", "bilinear"} else None,
         resize=("squash" if data.get("crop_mode") == "squash" else "crop") if "crop_pct" in data else None,
@@ -76,15 +144,24 @@ def _timm(config: dict[str, Any]) -> Traits:
 
 def _transformers(config: dict[str, Any], images: dict[str, Any]) -> Traits:
     settings: dict[str, Any] = {}
-    for theirs, ours in (("num_attention_heads", "num_heads"), ("layer_norm_eps", "norm_eps")):
-        if theirs in config:
-            settings[ours] = config[theirs]
+    kind = config.get("model_type")
+    if kind and kind not in _PLAIN_TYPES:
+        cause = _TYPES_AGAINST.get(kind)
+        raise ModelError(
+            f"{kind} of transformers has {cause}, which vit's model does not have"
+            if cause
+            else f"{kind} is not a model type of transformers that vit knows to compute in the same way",
+            hint=f"model types that can be loaded: {', '.join(_PLAIN_TYPES)}",
+        )
+    facts = {"num_attention_heads": "num_heads", "layer_norm_eps": "norm_eps", "num_hidden_layers": "depth"}
+    settings |= {ours: config[theirs] for theirs, ours in facts.items() if theirs in config}
     if "hidden_act" in config:
         settings["activation"] = _activation(config["hidden_act"], form=TRANSFORMERS, gelu_new="gelu-tanh")
     names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
     is_named = any(name != f"LABEL_{index}" for index, name in names.items())
     return Traits(
         settings=settings,
+        is_listed=bool(kind),
         image_size=_size(config.get("image_size")),
         classes=tuple(names[index] for index in sorted(names)) if is_named else None,
         **_transformers_images(images, is_deit=config.get("model_type") == "deit"),

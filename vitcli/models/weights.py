@@ -7,6 +7,8 @@ values of the format; the last are reported as guesses. Code in a file is never 
 
 import argparse
 import math
+import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,19 +21,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError, UsageError, some
 from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
-from vitcli.models.formats import FORMATS, TIMM, TORCHVISION, TRANSFORMERS, Format, recognise, to_ours
-from vitcli.models.hub import WEIGHT_FILES, weights_in
+from vitcli.models.formats import (
+    FORMATS,
+    OPENCLIP,
+    TIMM,
+    TORCHVISION,
+    TRANSFORMERS,
+    Format,
+    recognise,
+    to_ours,
+    without_prefix,
+)
+from vitcli.models.hub import WEIGHT_FILES, shards_of, weights_in
 from vitcli.models.pretrained import CLIP, HALF, IMAGENET, PRETRAINED, Traits
 from vitcli.models.sidecars import read_traits
+from vitcli.models.timm_names import cause_against, check_plain, is_plain, settings_of_name, usual_heads
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
+_WRAPPERS = ("state_dict_ema", "model_ema", "teacher", "state_dict", "model", "module")
 """Names under which training scripts store weights, the best first."""
-_HEAD_WIDTH = 64
-"""Features per attention head in every published family."""
 _NUM_IMAGENET = 1000
 _HARMLESS: list[Any] = [argparse.Namespace]
 """Types that a file may contain beside tensors: the arguments that DeiT's scripts store."""
@@ -50,6 +61,8 @@ class ForeignModel:
     """Keys that a plain Vision Transformer has no place for."""
     guesses: tuple[str, ...]
     """Assumptions that were made, in words."""
+    notes: tuple[str, ...]
+    """What of the file was taken, in words."""
 
 
 def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") -> ForeignModel:
@@ -64,35 +77,49 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
         ModelError: the file does not exist, is damaged, contains code, or is not a plain ViT in a known format.
     """
     path = weights_in(path) if path.is_dir() else path
-    tensors = _unwrapped(_read(path), path)
-    form = recognise(tensors)
-    if form is None:
+    notes: list[str] = []
+    tensors = _unwrapped(_read(path), path, notes)
+    recognised = recognise(tensors)
+    if recognised is None:
         raise ModelError(
             f"{path} has no Vision Transformer in a known format (its tensors: {', '.join(list(tensors)[:3])} ...)",
             hint=f"known formats: vit, {', '.join(each.name for each in FORMATS)}",
         )
+    form, prefix = recognised
+    tensors, others = without_prefix(tensors, prefix)
+    if prefix:
+        notes.append(f"its model is the one below {prefix.removesuffix('.')!r}")
+    known = (traits or _traits_of_file(path, form)).over(read_traits(path, form))
     weights, left_over = to_ours(tensors, form.names)
-    _refuse_parts(weights, path)
+    if form is OPENCLIP:
+        weights = _with_usual_shapes(weights)
     strange = [key for key in left_over if _is_essential(key)]
     if strange:
         raise ModelError(
             f"{path} is not a plain Vision Transformer: it has no place for {', '.join(strange[:3])}",
             hint="gated MLPs, relative positions and attention pooling are not supported",
         )
-    known = (traits or _traits_of_file(path.name)).over(read_traits(path, form))
+    _refuse_fragments(weights, path)
+    _refuse_odd_values(weights, path)
     guesses: list[str] = []
     if any("pre_logits" in key for key in left_over) and "head.1.weight" in weights:
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
         guesses.append("its head has another layer below it (pre_logits), so it is left out")
+    head, width = weights.get("head.1.weight"), weights["patch_embedding.projection.weight"].shape[0]
+    if head is not None and head.shape[1] != width:
+        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+        guesses.append(f"its head reads {head.shape[1]} features, not the {width} of one token, so it is left out")
+    weights = _with_registers_placed(weights, known.image_size)
     config = _config(weights, tensors, form, known, name or _name(path), guesses)
     return ForeignModel(
         format=form.name,
         config=config,
         weights=weights,
         preprocessing=_preprocessing(config, form, known, guesses),
-        classes=_classes(config.num_classes, known),
-        left_over=tuple(left_over),
+        classes=_classes(config.num_classes, known, guesses),
+        left_over=(*left_over, *others),
         guesses=tuple(guesses),
+        notes=tuple(notes),
     )
 
 
@@ -106,6 +133,16 @@ def _read(file: Path) -> Any:
     """Read tensors, or the dictionary that a training script saved; never run code."""
     if not file.is_file():
         raise ModelError(f"no such file: {file}", hint="`vit download` lists weights by name, `vit runs` the runs")
+    if library := _UNREADABLE.get(file.suffix):
+        raise ModelError(
+            f"{file} is a file of {library}, and vit reads weights of PyTorch", hint="save them as safetensors"
+        )
+    if (shard := _SHARD.search(file.name)) and int(shard[1]) > 1:
+        raise ModelError(
+            f"{file} is one of {int(shard[1])} shards of a model", hint=f"name their folder: {file.parent}"
+        )
+    if file.suffix == ".json":
+        return _read_shards(file)
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
@@ -125,26 +162,108 @@ def _read(file: Path) -> Any:
 
 
 _AS_TENSORS = "save it again as safetensors, or as torch.save(model.state_dict(), file)"
+_UNREADABLE = {".npz": "NumPy or JAX", ".h5": "Keras", ".keras": "Keras", ".msgpack": "Flax", ".gguf": "llama.cpp"}
+_SHARD = re.compile(r"-\d+-of-(\d+)\.\w+$")
 
 
-def _unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """Read all shards that an index names, each of which has some of the tensors."""
+    files = shards_of(index)
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ModelError(
+            f"{len(missing)} of {len(files)} shards are missing: {some(missing)}", hint=f"{index} names them"
+        )
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            tensors |= load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+        except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ModelError(f"{file} is damaged: {error}", hint="download it again") from None
+    return tensors
+
+
+def _unwrapped(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
-        for name in _WRAPPERS:
-            if isinstance(content.get(name), Mapping) and content[name]:
-                return _unwrapped(content[name], file)
+        models = [name for name, value in content.items() if isinstance(value, Mapping) and _has_tensors(value)]
+        if taken := next(
+            (name for name in _WRAPPERS if isinstance(content.get(name), Mapping) and content[name]), None
+        ):
+            if len(models) > 1:
+                notes.append(f"it has {', '.join(map(repr, models))}; {taken!r} is taken")
+            return _unwrapped(content[taken], file, notes)
         if tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}:
             return tensors
     raise ModelError(f"{file} contains no weights by name", hint=_AS_TENSORS)
 
 
+def _has_tensors(content: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, Tensor) and value.ndim > 1 for value in content.values())
+
+
 def _is_essential(key: str) -> bool:
     """Tell whether blocks, patches or pooling would compute something else without this tensor."""
-    parts = ("blocks.", "layers.", ".layer.", "attn_pool", "rope", "relative_position", "patch_embed.norm")
+    if key.startswith("decoder"):  # of a masked autoencoder
+        return False
+    parts = ("blocks.", "layers.", ".layer.", "attn_pool", "rope", "relative_position", "patch_embed.", "stem.")
     return any(part in key for part in parts)
 
 
-def _refuse_parts(weights: Mapping[str, Tensor], file: Path) -> None:
-    """Raise an error if the weights are not those of a whole model."""
+def _with_usual_shapes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give class token and positions their leading axes: (D,) -> (1, 1, D), and (N, D) -> (1, N, D)."""
+    axes = {"class_token": 3, "positions": 3}
+    return {
+        key: tensor.reshape((1,) * max(axes.get(key, 0) - tensor.ndim, 0) + tensor.shape)
+        for key, tensor in weights.items()
+    }
+
+
+def _with_registers_placed(weights: Mapping[str, Tensor], known: Size | None) -> dict[str, Tensor]:
+    """Add the positions of register tokens to these tokens: in our model they have none of their own."""
+    if "registers" not in weights:
+        return dict(weights)
+    positions, registers = weights["positions"], weights["registers"]
+    first = int("class_token" in weights) + int("distillation_token" in weights)
+    patch_height, patch_width = weights["patch_embedding.projection.weight"].shape[2:]
+    end = first + registers.shape[-2]
+
+    def is_grid(patches: int) -> bool:
+        if known:
+            return patches == known[0] // patch_height * (known[1] // patch_width)
+        return math.isqrt(max(patches, 0)) ** 2 == patches
+
+    rows = positions.shape[-2]
+    if any(is_grid(patches) for patches in (rows - first, rows)) or not is_grid(rows - end):
+        return dict(weights)
+    return {
+        **weights,
+        "registers": registers + positions[:, first:end],
+        "positions": torch.cat([positions[:, :first], positions[:, end:]], dim=1),
+    }
+
+
+_BLOCK = {
+    *("attention_norm.weight", "attention_norm.bias", "attention.qkv.weight", "attention.projection.weight"),
+    *("attention.projection.bias", "mlp_norm.weight", "mlp_norm.bias", "mlp.fc1.weight", "mlp.fc1.bias"),
+    *("mlp.fc2.weight", "mlp.fc2.bias"),
+}
+"""Tensors that every block of our model has."""
+
+
+def _refuse_odd_values(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Raise an error if a tensor is not of floating-point numbers, or has NaN or infinity."""
+    for key, tensor in weights.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"{file} is quantised: {key} is of {kind} numbers, without the scales that make weights of them",
+                hint="take the weights as floating-point numbers",
+            )
+        if not tensor.isfinite().all():
+            raise ModelError(f"{file} has NaN or infinity in {key}", hint="download or save it again")
+
+
+def _refuse_fragments(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Raise an error if the weights are not those of a whole model, whose blocks are all alike."""
     needed = {"patch_embedding.projection.weight": 4, "positions": 3, "blocks.0.mlp.fc1.weight": 2}
     for key, dimensions in needed.items():
         if key not in weights or weights[key].ndim != dimensions:
@@ -153,15 +272,34 @@ def _refuse_parts(weights: Mapping[str, Tensor], file: Path) -> None:
                 f"{file} is not a whole Vision Transformer: {key} is {found}",
                 hint="the file may be truncated, or contain only a part of a model",
             )
+    blocks: dict[int, set[str]] = {}
+    for key in weights:
+        if key.startswith("blocks."):
+            _, number, rest = key.split(".", 2)
+            blocks.setdefault(int(number), set()).add(rest)
+    for at in range(max(blocks) + 1):
+        if missing := sorted((_BLOCK | blocks[0]) - blocks.get(at, set())):
+            raise ModelError(
+                f"{file} is not a whole Vision Transformer: block {at} lacks {some(missing)}",
+                hint="the file may be incomplete; models without biases, or with RMSNorm, are not supported",
+            )
 
 
 def _name(file: Path) -> str:
     return file.parent.name if file.name in WEIGHT_FILES else file.stem
 
 
-def _traits_of_file(name: str) -> Traits:
-    """Return the traits of a published file, recognised by its name."""
-    return next((entry.traits for entry in PRETRAINED.values() if entry.url.endswith(f"/{name}")), Traits())
+def _traits_of_file(file: Path, form: Format) -> Traits:
+    """Return the traits of a file that is recognised by its name: a published one, or called like a model of timm."""
+    published = (entry.traits for entry in PRETRAINED.values() if entry.url.endswith(f"/{file.name}"))
+    if found := next(published, None):
+        return found
+    if form is TIMM and file.name not in WEIGHT_FILES:
+        if cause_against(file.stem):
+            check_plain(file.stem)
+        if is_plain(file.stem):
+            return Traits(settings=settings_of_name(file.stem), is_listed=True)
+    return Traits()
 
 
 def _config(
@@ -216,10 +354,16 @@ def _config(
     if own := {key.split(".")[5] for key in tensors if key.startswith("encoder.blocks.0.attention.heads.")}:
         fields["num_heads"] = len(own)
     elif "num_heads" not in known.settings:
-        fields["num_heads"] = fields.get("num_heads", max(width // _HEAD_WIDTH, 1))
-        if known.colours is None or width % _HEAD_WIDTH:
-            activation = fields.get("activation", "gelu")
-            guesses.append(f"{fields['num_heads']} heads, {activation}, norm epsilon {fields['norm_eps']:g}")
+        fields["num_heads"] = fields.get("num_heads", usual_heads(width))
+    if not known.is_listed:
+        heads = [] if own or "num_heads" in known.settings else [f"{fields['num_heads']} heads"]
+        pooling = {"class": "the class token", "patches": "the mean of the patches", "tokens": "the mean of all tokens"}
+        words = [*heads, fields.get("activation", "gelu"), f"norm epsilon {fields['norm_eps']:g}"]
+        guesses.append(f"{', '.join(words)}, and that {pooling[fields['pooling']]} is classified")
+    if known.settings.get("depth", depth) != depth:
+        raise ModelError(
+            f"{name} has {depth} blocks, but its configuration says {known.settings['depth']}", hint="download it again"
+        )
     try:
         return ModelConfig(**fields)
     except (UsageError, TypeError) as error:
@@ -288,9 +432,11 @@ def _usual_traits(config: ModelConfig, form: Format) -> Traits:
     return Traits(colours=HALF, interpolation="bicubic", resize="squash", crop_fraction=1.0)
 
 
-def _classes(count: int, known: Traits) -> tuple[str, ...]:
+def _classes(count: int, known: Traits, guesses: list[str]) -> tuple[str, ...]:
     if known.classes is not None and len(known.classes) == count:
         return known.classes
     if count == _NUM_IMAGENET:
+        if not known.is_listed:
+            guesses.append("its 1,000 classes are those of ImageNet, in the usual order")
         return imagenet_classes()
     return tuple(f"class {index}" for index in range(count))

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError
@@ -67,6 +68,19 @@ class LoadedModel:
     def to_input(self) -> InputTransform:
         """The transform from uint8 batches on the device to model input."""
         return InputTransform(self.checkpoint.preprocessing, self.device)
+
+    def checked(self, logits: Tensor) -> Tensor:
+        """Return logits as they are.
+
+        Raises:
+            ModelError: they contain NaN or infinity, so that the prediction would mean nothing.
+        """
+        if not logits.isfinite().all():
+            raise ModelError(
+                f"{self.name} answers with NaN or infinity, in {self.precision.name}",
+                hint="its training may have diverged; `vit runs` lists other runs, --model names one",
+            )
+        return logits
 
 
 def load_model(
@@ -191,6 +205,8 @@ def _read(path: Path, emit: Emit, *, traits: Traits | None = None, name: str = "
         return ReadModel(checkpoint=load_checkpoint(path), path=path, run=run_of_checkpoint(path))
     foreign = read_foreign(path, traits, name=name)
     emit(Note(text=f"weights: {path}, in the format of {foreign.format}"))
+    for note in foreign.notes:
+        emit(Note(text=f"{path.name}: {note}"))
     if foreign.left_over:
         emit(Note(text=f"not used, because vit's model has no such weights: {', '.join(foreign.left_over)}"))
     for guess in foreign.guesses:

@@ -187,7 +187,9 @@ def _logits(
         done += count
         emit(TaskProgress(task=task, done=done, total=batches.num_images))
 
-    return predict_logits(model.model, batches, model.precision, on_batch, micro_batches=MicroBatches(1, emit=emit))
+    several = MicroBatches(1, emit=emit)
+    logits, labels = predict_logits(model.model, batches, model.precision, on_batch, micro_batches=several)
+    return model.checked(logits), labels
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:

@@ -192,7 +192,8 @@ def _mean_probabilities(
     for model in models:
         found = arrays[model.checkpoint.preprocessing.geometry]
         images = torch.from_numpy(np.stack([array for array in found if not isinstance(array, DataError)]))
-        logits = in_micro_batches(model.model, model.to_input(images.to(model.device)), model.precision, micro_batches)
+        inputs = model.to_input(images.to(model.device))
+        logits = model.checked(in_micro_batches(model.model, inputs, model.precision, micro_batches))
         order = [model.checkpoint.classes.index(name) for name in first]
         total += logits.softmax(dim=1).cpu()[:, order]
     return total / len(models)
