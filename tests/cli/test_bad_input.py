@@ -120,6 +120,10 @@ CASES = [
         marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
     ),
     pytest.param("predict {digit} --model {run} --device cuda:99", "cuda", "", id="a GPU too many"),
+    pytest.param(
+        "eval --model google/vit-base", "google/vit-base", "hf:google/vit-base", id="a repository without hf:"
+    ),
+    pytest.param("eval --model deit_tiny_patch16_224", "architecture of timm", "hf:timm/deit_tiny", id="timm's name"),
     pytest.param("eval --model nobody", "'nobody'", "vit runs", id="a run that does not exist"),
     pytest.param("eval", "no finished run in experiments", "vit train", id="no run at all"),
     pytest.param("predict {digit}", "no finished run", "vit train", id="nothing to predict with"),
@@ -176,29 +180,22 @@ def filled(text: str, scene: Scene) -> str:
 
 
 @pytest.mark.parametrize(("words", "named", "hint"), CASES)
-def test_a_mistake_is_named_and_leaves_nothing(
+def test_a_mistake_is_named_with_a_hint_and_leaves_nothing(
     mistake: Callable[[str], Any], scene: Scene, tmp_path: Path, words: str, named: str, hint: str
 ) -> None:
-    del hint
     before = listing(Path(scene["run"]))
     outcome = mistake(words)
     assert outcome.code == 1
     assert outcome.out == ""
-    message, _, _ = outcome.err.partition("hint: ")
+    message, _, advice = outcome.err.partition("hint: ")
+    assert advice.strip(), "there is no hint"
+    assert hint in advice
     assert "error: " in message
     assert filled(named, scene) in message
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "experiments").exists()
     assert listing(tmp_path) == {}
     assert listing(Path(scene["run"])) == before
-
-
-@pytest.mark.parametrize(("words", "named", "hint"), CASES)
-def test_a_mistake_comes_with_a_hint(mistake: Callable[[str], Any], words: str, named: str, hint: str) -> None:
-    del named
-    _, _, advice = mistake(words).err.partition("hint: ")
-    assert advice.strip(), "there is no hint"
-    assert hint in advice
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")

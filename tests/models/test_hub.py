@@ -1,6 +1,7 @@
 """Weights fetched with the real client of the hub, and from plain addresses, from servers on the loopback device."""
 
 import hashlib
+import json
 import socket
 import time
 from dataclasses import replace
@@ -68,6 +69,27 @@ def test_weights_of_the_hub_are_fetched_once_with_what_lies_beside_them(hub, tmp
     before = hub.requests
     assert fetch_weights(ENTRY, tmp_path) == path
     assert hub.requests == before
+
+
+def test_all_shards_are_fetched_and_only_all_of_them_are_whole(hub, tmp_path):
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    hub.files = {
+        "timm/large/model.safetensors.index.json": json.dumps(index).encode(),
+        **{f"timm/large/{name}": CONTENT + name.encode() for name in names},
+    }
+    entry = replace(ENTRY, hub="timm/large", file="", sha256="")
+    path = fetch_weights(entry, tmp_path)
+    assert [path.with_name(name).read_bytes() for name in names] == [CONTENT + name.encode() for name in names]
+    before = hub.requests
+    assert fetch_weights(entry, tmp_path) == path
+    assert hub.requests == before
+    path.with_name(names[1]).unlink()
+    assert find_weights(entry, tmp_path) is None
+    hub.lies = {f"timm/large/{names[1]}": b"x" * len(hub.files[f"timm/large/{names[1]}"])}
+    (tmp_path / "hub").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="another file than expected"):
+        fetch_weights(entry, tmp_path)
 
 
 @pytest.mark.usefixtures("hub")

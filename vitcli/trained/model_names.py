@@ -1,6 +1,7 @@
 """Search for models by name, without reading them; nothing here needs torch, so that typos are reported at once."""
 
 import glob
+import re
 from pathlib import Path
 
 from vitcli.core.devices import parse_device
@@ -9,6 +10,9 @@ from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.runs import Run, all_runs, find_run, folds_of, folds_with, newest_finished
 from vitcli.models.hub import find_pretrained, weights_in
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
+from vitcli.models.timm_names import is_plain
+
+_REPOSITORY = re.compile(r"[A-Za-z][\w.-]*/[A-Za-z][\w.-]*")
 
 
 def check_model(name: str, *, output_dir: Path, device: str = "auto") -> None:
@@ -72,6 +76,13 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
         return weights_in(path)
     if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
         raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
+    if _REPOSITORY.fullmatch(name):
+        raise ModelError(f"no such folder: {name}", hint=f"a repository of the Hugging Face hub is called hf:{name}")
+    if is_plain(name):
+        raise ModelError(
+            f"{name} is an architecture of timm, not weights",
+            hint=f"timm's weights are on the hub, with a tag: hf:timm/{name.partition('.')[0]}.TAG; `vit download` lists some",
+        )
     known = [*(run.name for run in all_runs(output_dir)), *PRETRAINED]
     raise RunError(
         f"{name!r} is not a run in {output_dir}, a file, or the name of pretrained weights",
