@@ -7,6 +7,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from timm.data import create_transform
+from torchvision.transforms import v2
 
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, Preprocessing
@@ -35,10 +37,10 @@ def channels_first(image):
 # the crop
 
 
-def assert_same_but_for_edges(ours, expected):
+def assert_same_but_for_edges(ours, expected, *, edge=2):
     """At its edges a crop does not know what lay outside, and the whole image does."""
     difference = np.abs(ours.astype(int) - expected.astype(int))
-    assert difference[:, 2:-2, 2:-2].max(initial=0) <= ROUNDING
+    assert difference[:, edge:-edge, edge:-edge].max(initial=0) <= ROUNDING
     assert difference.max() <= 48
 
 
@@ -52,14 +54,35 @@ def test_the_crop_box_lies_inside_the_image(height, width, target, fraction):
 
 
 @given(height=SIDES, width=SIDES, target=st.tuples(SIDES, SIDES), fraction=FRACTIONS)
-def test_the_crop_box_is_the_centred_share_of_the_largest_box_of_the_right_aspect_ratio(
+def test_the_crop_box_is_about_the_centred_share_of_the_largest_box_of_the_right_aspect_ratio(
     height, width, target, fraction
 ):
     left, top, right, bottom = crop_box((height, width), Geometry(size=target, channels=3, crop_fraction=fraction))
-    assert (right - left) / (bottom - top) == pytest.approx(target[1] / target[0])
-    assert left + right == pytest.approx(width)
-    assert top + bottom == pytest.approx(height)
-    assert max((right - left) / width, (bottom - top) / height) == pytest.approx(fraction)
+    pixel_width, pixel_height = (right - left) / target[1], (bottom - top) / target[0]  # of the resized image
+    assert left + right == pytest.approx(width, abs=1.01 * pixel_width)
+    assert top + bottom == pytest.approx(height, abs=1.01 * pixel_height)
+    whole = [int(side / fraction + 1e-6) for side in target]
+    kept = max((right - left) / width * whole[1] / target[1], (bottom - top) / height * whole[0] / target[0])
+    assert kept == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.875, 0.9, 0.95, 1.0])
+@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131), (240, 181), (32, 33)])
+def test_the_crop_is_that_of_torchvision(size, fraction):
+    image = Image.effect_noise((size[1], size[0]), 60).convert("RGB").resize((size[1], size[0]))
+    resized = v2.functional.resize(image, int(32 / fraction + 1e-6), interpolation=v2.InterpolationMode.BICUBIC)
+    expected = channels_first(v2.functional.center_crop(resized, [32, 32]))
+    ours = to_array(image, Geometry(size=(32, 32), channels=3, crop_fraction=fraction))
+    assert_same_but_for_edges(ours, expected)
+
+
+@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131)])
+def test_the_crop_of_a_rectangle_is_that_of_timm(size):
+    image = Image.effect_noise((size[1], size[0]), 60).convert("RGB")
+    transform = create_transform((3, 24, 36), interpolation="bicubic", crop_pct=0.9, crop_mode="center")
+    theirs = v2.Compose(transform.transforms[:2])  # without tensors and normalisation
+    ours = to_array(image, Geometry(size=(24, 36), channels=3, crop_fraction=0.9))
+    assert_same_but_for_edges(ours, channels_first(theirs(image)), edge=3)
 
 
 @given(height=SIDES, width=SIDES, fraction=FRACTIONS)

@@ -15,7 +15,8 @@ class Geometry:
     channels: Literal[1, 3]
     resize: Literal["crop", "squash"] = "crop"
     crop_fraction: float = 1.0
-    """With ``crop``: share that is kept of the largest centred box with the aspect ratio of ``size``."""
+    """With ``crop``: share that is kept of the largest centred box with the aspect ratio of ``size``, in whole pixels of
+    the image as it is resized before the crop."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """Interpolation, antialiased as in Pillow."""
 

@@ -287,7 +287,7 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
 
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     height, width = geometry.size
-    fraction = f"{geometry.crop_fraction:g}" if geometry.resize == "crop" else ""
+    fraction = f"{geometry.crop_fraction:g}-2" if geometry.resize == "crop" else ""  # 2: cropped in whole pixels
     filtered = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
     return folder / f"{name}-{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}{filtered}.safetensors"
 

@@ -167,15 +167,32 @@ def _refuse_giants(path: Path, pixels: int) -> None:
 
 
 def crop_box(size: tuple[float, float], geometry: Geometry) -> Box:
-    """Compute the part of an image of ``size`` (height, width) that is kept."""
+    """Compute the part of an image of ``size`` (height, width) that is kept.
+
+    torchvision and timm resize the image to whole pixels, and then cut whole pixels out of it. This is the same box, in
+    pixels of the image before it is resized, so that one resampling does both.
+    """
     height, width = size
     if geometry.resize == "squash":
         return 0, 0, width, height
     target_height, target_width = geometry.size
-    scale = geometry.crop_fraction * min(height / target_height, width / target_width)
-    box_height, box_width = scale * target_height, scale * target_width
-    left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)  # rounding may go below 0
-    return left, top, min(width, left + box_width), min(height, top + box_height)
+    resized_height, resized_width = _resized_before_crop(size, geometry)
+    top, left = round((resized_height - target_height) / 2), round((resized_width - target_width) / 2)
+    across, down = width / resized_width, height / resized_height
+    right, bottom = min(width, (left + target_width) * across), min(height, (top + target_height) * down)
+    return left * across, top * down, right, bottom
+
+
+def _resized_before_crop(size: tuple[float, float], geometry: Geometry) -> Size:
+    """Compute the size to which torchvision (square targets) and timm (others) resize an image before they crop it."""
+    height, width = size
+    rows, columns = (math.floor(side / geometry.crop_fraction + 1e-6) for side in geometry.size)
+    if rows == columns:
+        is_wide = width > height
+        longer = int(rows * (width / height if is_wide else height / width))
+        return (rows, longer) if is_wide else (longer, rows)
+    ratio = min(height / rows, width / columns)
+    return round(height / ratio), round(width / ratio)
 
 
 def to_array(image: Image.Image, geometry: Geometry, content: Box | None = None) -> NDArray[np.uint8]:
