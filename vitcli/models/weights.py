@@ -5,24 +5,16 @@ colours, class names) come from the configuration beside the weights, from the k
 values of the format; the last are reported as guesses. Code in a file is never run.
 """
 
-import argparse
 import math
-import pickle
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from vitcli.core.errors import ModelError, UsageError, some
-from vitcli.core.memory import is_out_of_memory, out_of_memory
+from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.models.formats import (
@@ -36,16 +28,14 @@ from vitcli.models.formats import (
     to_ours,
     without_prefix,
 )
-from vitcli.models.hub import WEIGHT_FILES, shards_of, weights_in
+from vitcli.models.hub import WEIGHT_FILES, weights_in
 from vitcli.models.pretrained import CLIP, HALF, IMAGENET, PRETRAINED, Traits
 from vitcli.models.sidecars import read_traits
 from vitcli.models.timm_names import cause_against, check_plain, is_plain, settings_of_name, usual_heads
+from vitcli.models.weight_checks import check_weights
+from vitcli.models.weight_files import read_tensors
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "teacher", "state_dict", "model", "module")
-"""Names under which training scripts store weights, the best first."""
 _NUM_IMAGENET = 1000
-_HARMLESS: list[Any] = [argparse.Namespace]
-"""Types that a file may contain beside tensors: the arguments that DeiT's scripts store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +68,7 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
     """
     path = weights_in(path) if path.is_dir() else path
     notes: list[str] = []
-    tensors = _unwrapped(_read(path), path, notes)
+    tensors = read_tensors(path, notes)
     recognised = recognise(tensors)
     if recognised is None:
         raise ModelError(
@@ -93,14 +83,7 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
     weights, left_over = to_ours(tensors, form.names)
     if form is OPENCLIP:
         weights = _with_usual_shapes(weights)
-    strange = [key for key in left_over if _is_essential(key)]
-    if strange:
-        raise ModelError(
-            f"{path} is not a plain Vision Transformer: it has no place for {', '.join(strange[:3])}",
-            hint="gated MLPs, relative positions and attention pooling are not supported",
-        )
-    _refuse_fragments(weights, path)
-    _refuse_odd_values(weights, path)
+    check_weights(weights, left_over, path)
     guesses: list[str] = []
     if any("pre_logits" in key for key in left_over) and "head.1.weight" in weights:
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
@@ -127,85 +110,6 @@ def imagenet_classes() -> tuple[str, ...]:
     """Return the names of ImageNet's 1,000 classes, in the order of every model's logits."""
     file = resources.files("vitcli.models").joinpath("imagenet-classes.txt")
     return tuple(file.read_text(encoding="utf-8").splitlines())
-
-
-def _read(file: Path) -> Any:
-    """Read tensors, or the dictionary that a training script saved; never run code."""
-    if not file.is_file():
-        raise ModelError(f"no such file: {file}", hint="`vit download` lists weights by name, `vit runs` the runs")
-    if library := _UNREADABLE.get(file.suffix):
-        raise ModelError(
-            f"{file} is a file of {library}, and vit reads weights of PyTorch", hint="save them as safetensors"
-        )
-    if (shard := _SHARD.search(file.name)) and int(shard[1]) > 1:
-        raise ModelError(
-            f"{file} is one of {int(shard[1])} shards of a model", hint=f"name their folder: {file.parent}"
-        )
-    if file.suffix == ".json":
-        return _read_shards(file)
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can cause any error
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
-            raise ModelError(
-                f"{file} contains more than tensors; it was not loaded, because it could run any code", hint=_AS_TENSORS
-            ) from None
-        reason = f": {error}" if isinstance(error, SafetensorError | OSError) else ""
-        if is_out_of_memory(error):
-            reason = f": {out_of_memory(error).message}"
-        exported = file.suffix == ".onnx" or ".torchscript" in file.suffixes
-        hint = "name the run that it was exported from" if exported else "download or save it again"
-        raise ModelError(f"{file} is damaged or not a file of weights{reason}", hint=hint) from None
-
-
-_AS_TENSORS = "save it again as safetensors, or as torch.save(model.state_dict(), file)"
-_UNREADABLE = {".npz": "NumPy or JAX", ".h5": "Keras", ".keras": "Keras", ".msgpack": "Flax", ".gguf": "llama.cpp"}
-_SHARD = re.compile(r"-\d+-of-(\d+)\.\w+$")
-
-
-def _read_shards(index: Path) -> dict[str, Tensor]:
-    """Read all shards that an index names, each of which has some of the tensors."""
-    files = shards_of(index)
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise ModelError(
-            f"{len(missing)} of {len(files)} shards are missing: {some(missing)}", hint=f"{index} names them"
-        )
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            tensors |= load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
-        except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ModelError(f"{file} is damaged: {error}", hint="download it again") from None
-    return tensors
-
-
-def _unwrapped(content: Any, file: Path, notes: list[str]) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        models = [name for name, value in content.items() if isinstance(value, Mapping) and _has_tensors(value)]
-        if taken := next(
-            (name for name in _WRAPPERS if isinstance(content.get(name), Mapping) and content[name]), None
-        ):
-            if len(models) > 1:
-                notes.append(f"it has {', '.join(map(repr, models))}; {taken!r} is taken")
-            return _unwrapped(content[taken], file, notes)
-        if tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}:
-            return tensors
-    raise ModelError(f"{file} contains no weights by name", hint=_AS_TENSORS)
-
-
-def _has_tensors(content: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, Tensor) and value.ndim > 1 for value in content.values())
-
-
-def _is_essential(key: str) -> bool:
-    """Tell whether blocks, patches or pooling would compute something else without this tensor."""
-    if key.startswith("decoder"):  # of a masked autoencoder
-        return False
-    parts = ("blocks.", "layers.", ".layer.", "attn_pool", "rope", "relative_position", "patch_embed.", "stem.")
-    return any(part in key for part in parts)
 
 
 def _with_usual_shapes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -239,50 +143,6 @@ def _with_registers_placed(weights: Mapping[str, Tensor], known: Size | None) ->
         "registers": registers + positions[:, first:end],
         "positions": torch.cat([positions[:, :first], positions[:, end:]], dim=1),
     }
-
-
-_BLOCK = {
-    *("attention_norm.weight", "attention_norm.bias", "attention.qkv.weight", "attention.projection.weight"),
-    *("attention.projection.bias", "mlp_norm.weight", "mlp_norm.bias", "mlp.fc1.weight", "mlp.fc1.bias"),
-    *("mlp.fc2.weight", "mlp.fc2.bias"),
-}
-"""Tensors that every block of our model has."""
-
-
-def _refuse_odd_values(weights: Mapping[str, Tensor], file: Path) -> None:
-    """Raise an error if a tensor is not of floating-point numbers, or has NaN or infinity."""
-    for key, tensor in weights.items():
-        if not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise ModelError(
-                f"{file} is quantised: {key} is of {kind} numbers, without the scales that make weights of them",
-                hint="take the weights as floating-point numbers",
-            )
-        if not tensor.isfinite().all():
-            raise ModelError(f"{file} has NaN or infinity in {key}", hint="download or save it again")
-
-
-def _refuse_fragments(weights: Mapping[str, Tensor], file: Path) -> None:
-    """Raise an error if the weights are not those of a whole model, whose blocks are all alike."""
-    needed = {"patch_embedding.projection.weight": 4, "positions": 3, "blocks.0.mlp.fc1.weight": 2}
-    for key, dimensions in needed.items():
-        if key not in weights or weights[key].ndim != dimensions:
-            found = f"with {weights[key].ndim} dimensions, not {dimensions}" if key in weights else "missing"
-            raise ModelError(
-                f"{file} is not a whole Vision Transformer: {key} is {found}",
-                hint="the file may be truncated, or contain only a part of a model",
-            )
-    blocks: dict[int, set[str]] = {}
-    for key in weights:
-        if key.startswith("blocks."):
-            _, number, rest = key.split(".", 2)
-            blocks.setdefault(int(number), set()).add(rest)
-    for at in range(max(blocks) + 1):
-        if missing := sorted((_BLOCK | blocks[0]) - blocks.get(at, set())):
-            raise ModelError(
-                f"{file} is not a whole Vision Transformer: block {at} lacks {some(missing)}",
-                hint="the file may be incomplete; models without biases, or with RMSNorm, are not supported",
-            )
 
 
 def _name(file: Path) -> str:
