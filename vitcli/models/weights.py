@@ -140,7 +140,7 @@ def _with_registers_placed(weights: Mapping[str, Tensor], known: Size | None) ->
         return dict(weights)
     return {
         **weights,
-        "registers": registers + positions[:, first:end],
+        "registers": registers.float() + positions[:, first:end].float(),
         "positions": torch.cat([positions[:, :first], positions[:, end:]], dim=1),
     }
 
