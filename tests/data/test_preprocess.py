@@ -37,10 +37,10 @@ def channels_first(image):
 # the crop
 
 
-def assert_same_but_for_edges(ours, expected, *, edge=2):
+def assert_same_but_for_edges(ours, expected):
     """At its edges a crop does not know what lay outside, and the whole image does."""
     difference = np.abs(ours.astype(int) - expected.astype(int))
-    assert difference[:, edge:-edge, edge:-edge].max(initial=0) <= ROUNDING
+    assert difference[:, 2:-2, 2:-2].max(initial=0) <= ROUNDING
     assert difference.max() <= 48
 
 
@@ -67,9 +67,9 @@ def test_the_crop_box_is_about_the_centred_share_of_the_largest_box_of_the_right
 
 
 @pytest.mark.parametrize("fraction", [0.875, 0.9, 0.95, 1.0])
-@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131), (240, 181), (32, 33)])
+@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131), (240, 181), (32, 33), (396, 858)])
 def test_the_crop_is_that_of_torchvision(size, fraction):
-    image = Image.effect_noise((size[1], size[0]), 60).convert("RGB").resize((size[1], size[0]))
+    image = Image.fromarray(noise(*size))
     resized = v2.functional.resize(image, int(32 / fraction + 1e-6), interpolation=v2.InterpolationMode.BICUBIC)
     expected = channels_first(v2.functional.center_crop(resized, [32, 32]))
     ours = to_array(image, Geometry(size=(32, 32), channels=3, crop_fraction=fraction))
@@ -78,11 +78,13 @@ def test_the_crop_is_that_of_torchvision(size, fraction):
 
 @pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131)])
 def test_the_crop_of_a_rectangle_is_that_of_timm(size):
-    image = Image.effect_noise((size[1], size[0]), 60).convert("RGB")
+    image = Image.fromarray(noise(*size))
     transform = create_transform((3, 24, 36), interpolation="bicubic", crop_pct=0.9, crop_mode="center")
     theirs = v2.Compose(transform.transforms[:2])  # without tensors and normalisation
     ours = to_array(image, Geometry(size=(24, 36), channels=3, crop_fraction=0.9))
-    assert_same_but_for_edges(ours, channels_first(theirs(image)), edge=3)
+    difference = np.abs(ours.astype(int) - channels_first(theirs(image)).astype(int))
+    assert np.median(difference) == 0
+    assert difference.mean() < 0.3
 
 
 @given(height=SIDES, width=SIDES, fraction=FRACTIONS)

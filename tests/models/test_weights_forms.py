@@ -167,6 +167,8 @@ def test_the_image_tower_of_openclip(tmp_path):
     content = {f"visual.{key}": value for key, value in tower.state_dict().items()} | text
     foreign = read_foreign(saved(tmp_path, content))
     assert foreign.format == "OpenCLIP"
+    assert foreign.preprocessing.mean == pytest.approx((0.481, 0.458, 0.408), abs=1e-3)
+    assert foreign.preprocessing.geometry.resize == "crop"
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(logits_of(foreign, images), tower(images), rtol=1e-5, atol=1e-5)
@@ -184,10 +186,16 @@ def in_shards(folder, weights, count=2):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
 
 
+@pytest.mark.parametrize("name", ["europe.pth", "property.pth", "student_of_resnet50.pth"])
+def test_names_of_files_that_are_not_timms_say_nothing(tmp_path, name):
+    assert read_foreign(saved(tmp_path, timm_weights(), name)).config.depth == 1
+
+
 def test_all_shards_are_read(tmp_path):
     weights = timm_weights()
     in_shards(tmp_path, weights, 3)
     foreign = read_foreign(tmp_path)
+    assert foreign.config.name == tmp_path.name
     expected = read_foreign(saved(tmp_path, weights, "plain.pth"))
     assert all(torch.equal(foreign.weights[key], value) for key, value in expected.weights.items())
 

@@ -99,7 +99,7 @@ def test_more_epochs_are_trained_and_what_becomes_of_the_schedule_is_said(run_cl
     outcome = run_cli("train", "--resume", "run", "--epochs", "5", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["epochs"] == 5
-    assert "5 epochs instead of 2: the schedule is stretched to fit" in outcome.err
+    assert "5 epochs instead of 2: the schedule is adjusted" in outcome.err
     rates = [record["learning_rate"] for record in Run(RUN).metrics["epochs"]]
     assert rates[1] < rates[2] > rates[3] > rates[4]
     assert Run(RUN).config["optim"]["epochs"] == 5

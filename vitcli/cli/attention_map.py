@@ -136,7 +136,7 @@ def attention_map(
         _option(
             _PICTURES,
             "--norm",
-            help="Colour scale: up to the 99th percentile or maximum, from minimum to maximum, or 0 to 1 (none).",
+            help="Colour scale: up to the 99th percentile or maximum, from minimum to maximum, or 0 to 1, of signed maps -1 to 1 (none).",
         ),
     ] = "p99",
     interp: Annotated[
@@ -218,6 +218,7 @@ def attention_map(
         from vitcli.attention.evidence import Options
         from vitcli.explaining.images import ImageSource
         from vitcli.explaining.pictures import Drawing
+        from vitcli.explaining.report import as_printed
         from vitcli.explaining.wanted import Wanted
         from vitcli.workflows.attention_map import attention_maps
         from vitcli.workflows.attention_trust import judge_attention
@@ -259,7 +260,7 @@ def attention_map(
             arrays=arrays,
         )
         report = attention_maps(source, wanted, drawing, sheet=bool(sheet), output=output, emit=emit)
-    print_json(report) if as_json else _print(report)
+    print_json(as_printed(report)) if as_json else _print(report)
     if any(each.error for each in report.images):
         raise typer.Exit(1)
 

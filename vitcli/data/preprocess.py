@@ -188,9 +188,7 @@ def _resized_before_crop(size: tuple[float, float], geometry: Geometry) -> Size:
     height, width = size
     rows, columns = (math.floor(side / geometry.crop_fraction + 1e-6) for side in geometry.size)
     if rows == columns:
-        is_wide = width > height
-        longer = int(rows * (width / height if is_wide else height / width))
-        return (rows, longer) if is_wide else (longer, rows)
+        return (rows, int(rows * width / height)) if width > height else (int(rows * height / width), rows)
     ratio = min(height / rows, width / columns)
     return round(height / ratio), round(width / ratio)
 

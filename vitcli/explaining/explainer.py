@@ -71,7 +71,10 @@ class Explainer:
         with self._computing(gradients=False):
             logits = self._watched_forward()
         if not logits.isfinite().all():
-            raise ModelError(f"the model returns NaN or infinity, in {logits.dtype}", hint="explain it in float32")
+            raise ModelError(
+                f"the model returns NaN or infinity, in {logits.dtype}",
+                hint="its training may have diverged; `vit runs` lists other runs",
+            )
         self.logits = logits
         """The logits, (B, K)."""
         self.targets = class_indices(question.choices, self.logits) if self.logits.shape[1] else self.logits.long()

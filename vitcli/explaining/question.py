@@ -60,9 +60,7 @@ class Question:
         if entry.chooses_class and not has_classes:
             raise ModelError(f"the model has no classifier, and {name} explains classes", hint="--method rollout")
         if entry.chooses_class and self.query is not None:
-            raise UsageError(
-                f"{name} explains the predicted class, so it cannot show what a patch looks at", hint="--method raw"
-            )
+            raise UsageError(f"{name} explains a class, so it cannot show what a patch looks at", hint="--method raw")
 
     def layers_of(self, method: str, depth: int) -> tuple[int, ...]:
         """Return the layers that a method uses."""

@@ -1,7 +1,7 @@
 """The results of explaining images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,16 @@ class AttentionReport:
     sheets: tuple[Path, ...] = ()
     page: Path | None = None
     report: Path | None = None
+
+
+def as_printed(report: AttentionReport) -> dict[str, Any]:
+    """Convert the report to a dictionary for ``--json``, with the maps, but without what only names files."""
+    content = asdict(report)
+    for image in content["images"]:
+        image["maps"] = [
+            {name: each[name] for name in ("method", "target", "weights", "prefix_share")} for each in image["maps"]
+        ]
+    return content
 
 
 def as_json(report: AttentionReport) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _timm(config: dict[str, Any]) -> Traits:
         settings |= settings_of_name(architecture)
     if unknown := sorted({name for name, value in arguments.items() if value} - _ARGUMENTS):
         raise ModelError(
-            f"{architecture} was made with {', '.join(unknown)}, and vit does not know how that changes its predictions",
+            f"{architecture or 'the model'} was made with {', '.join(unknown)}, and vit does not know how that changes its predictions",
             hint="plain Vision Transformers can be loaded",
         )
     for name in ("num_heads", "depth"):
@@ -126,7 +126,7 @@ def _timm(config: dict[str, Any]) -> Traits:
             settings["pooling"] = "tokens"
     elif pooling:
         raise ModelError(
-            f"{architecture} pools its tokens by {_NO_POOLING.get(pooling, repr(pooling))}, which vit's model cannot do",
+            f"{architecture or 'the model'} pools its tokens by {_NO_POOLING.get(pooling, repr(pooling))}, which vit's model cannot do",
             hint="models that pool by 'token' or 'avg' can be loaded",
         )
     names = data.get("label_names")

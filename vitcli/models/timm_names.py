@@ -1,7 +1,7 @@
 """Names of timm's Vision Transformers: facts that their tensors do not show, and why some of them cannot be loaded.
 
 Many architectures of timm have the tensor names of a plain Vision Transformer, but compute something else. Therefore a
-name must be on the list of plain architectures; every other name is refused with its cause. Source: timm 1.0.
+name must be on the list of plain architectures; every other name of timm is refused. Source: timm 1.0.
 """
 
 import re
@@ -29,7 +29,9 @@ _CAUSES = (
     (r"samvit", "windowed attention"),
     (r"test_vit4", "RMSNorm"),
 )
-"""Patterns in names, and what a plain Vision Transformer has not."""
+"""Patterns in names, and the part of the architecture that our model lacks."""
+_OF_TIMM = re.compile(r"(?:vit|deit3?|flexivit|eva(?:02)?|beit(?:v2|3)?|samvit|aimv2|test_vit\d?)(?:_|$)")
+"""The beginning of timm's names of Vision Transformers."""
 _GELU_TANH = re.compile(r"patch32_siglip|so400m_patch16_siglip|giantopt|large_patch16_siglip(?:_gap)?_512")
 _HEADS = {"vit_base_patch16_gap_224": 16, "test_vit": 2, "test_vit2": 2}
 """Numbers of heads that differ from ``usual_heads``; giantopt has 16 as well."""
@@ -46,7 +48,11 @@ def usual_heads(width: int) -> int:
 def cause_against(architecture: str) -> str:
     """Return what keeps an architecture of timm from being a plain Vision Transformer; empty: nothing is known."""
     name = _bare(architecture)
-    return "" if _is_plain(name) else next((cause for pattern, cause in _CAUSES if re.search(pattern, name)), "")
+    return (
+        ""
+        if _is_plain(name) or not _OF_TIMM.match(name)
+        else next((cause for pattern, cause in _CAUSES if re.search(pattern, name)), "")
+    )
 
 
 def is_plain(architecture: str) -> bool:

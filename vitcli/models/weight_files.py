@@ -1,7 +1,6 @@
 """Files of weights: tensors by name, of one file or of several shards; no code in them is ever run."""
 
 import argparse
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -51,8 +50,11 @@ def _read(file: Path) -> Any:
         raise ModelError(
             f"{file} is one of {int(shard[1])} shards of a model", hint=f"name their folder: {file.parent}"
         )
-    if file.suffix == ".json":
-        return _read_shards(file)
+    return _read_shards(file) if file.suffix == ".json" else _load(file)
+
+
+def _load(file: Path) -> Any:
+    """Load the content of one file."""
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
@@ -80,10 +82,10 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         )
     tensors: dict[str, Tensor] = {}
     for file in files:
-        try:
-            tensors |= load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
-        except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ModelError(f"{file} is damaged: {error}", hint="download it again") from None
+        content = _load(file)
+        if not isinstance(content, Mapping):
+            raise ModelError(f"{file} contains no weights by name", hint=_AS_TENSORS)
+        tensors |= content
     return tensors
 
 

@@ -28,7 +28,7 @@ from vitcli.models.formats import (
     to_ours,
     without_prefix,
 )
-from vitcli.models.hub import WEIGHT_FILES, weights_in
+from vitcli.models.hub import INDEX_FILES, WEIGHT_FILES, weights_in
 from vitcli.models.pretrained import CLIP, HALF, IMAGENET, PRETRAINED, Traits
 from vitcli.models.sidecars import read_traits
 from vitcli.models.timm_names import cause_against, check_plain, is_plain, settings_of_name, usual_heads
@@ -52,7 +52,7 @@ class ForeignModel:
     guesses: tuple[str, ...]
     """Assumptions that were made, in words."""
     notes: tuple[str, ...]
-    """What of the file was taken, in words."""
+    """Notes about which model in the file is used."""
 
 
 def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") -> ForeignModel:
@@ -146,7 +146,7 @@ def _with_registers_placed(weights: Mapping[str, Tensor], known: Size | None) ->
 
 
 def _name(file: Path) -> str:
-    return file.parent.name if file.name in WEIGHT_FILES else file.stem
+    return file.parent.name if file.name in {*WEIGHT_FILES, *INDEX_FILES} else file.stem
 
 
 def _traits_of_file(file: Path, form: Format) -> Traits:
@@ -287,6 +287,8 @@ def _usual_traits(config: ModelConfig, form: Format) -> Traits:
     if form is TIMM:
         colours = CLIP if config.input_norm else IMAGENET
         return Traits(colours=colours, interpolation="bicubic", resize="crop", crop_fraction=0.9)
+    if form is OPENCLIP:
+        return Traits(colours=CLIP, interpolation="bicubic", resize="crop", crop_fraction=1.0)
     if form is TRANSFORMERS:
         return Traits(colours=HALF, interpolation="bilinear", resize="squash", crop_fraction=1.0)
     return Traits(colours=HALF, interpolation="bicubic", resize="squash", crop_fraction=1.0)

@@ -76,7 +76,8 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
         return weights_in(path)
     if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
         raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
-    if _REPOSITORY.fullmatch(name):
+    beginning = Path(name).parts[0] if name else ""
+    if _REPOSITORY.fullmatch(name) and not any((folder / beginning).exists() for folder in (Path(), output_dir)):
         raise ModelError(f"no such folder: {name}", hint=f"a repository of the Hugging Face hub is called hf:{name}")
     if is_plain(name):
         raise ModelError(

@@ -149,7 +149,7 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
         done = (epoch - 1) * steps_per_epoch + step
         rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
         text = (
-            "the schedule is stretched to fit, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
+            "the schedule is adjusted, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
             if rates[0] != rates[1]
             else "the learning rate of the next step stays {0:.3g}"
         )
