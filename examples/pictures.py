@@ -9,6 +9,7 @@
 import argparse
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def main() -> None:
     photos = hands.resolve() if hands else None
     PICTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder, contextlib.chdir(folder):
+        os.environ["VIT_DATA_DIR"] = folder  # where nothing was downloaded, so that digits are taken
         draw_digits()
         draw_methods()
         draw_progress()

