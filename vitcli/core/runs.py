@@ -2,6 +2,7 @@
 
 run.json        schema, versions, command, seed, git state, hardware, environment, status, times, resumptions
 config.json     every setting, the model in full, and the preprocessing
+split.json      the images that were held out, and those that are not used
 metrics.json    one record per epoch, and the best one; metrics.csv, the records as a table
 checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; the training state for resuming,
                 state.safetensors, and the earlier one, state-before.safetensors
