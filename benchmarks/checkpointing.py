@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.events import EpochRecord, ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelChoice
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Facts

@@ -43,11 +43,12 @@ from step_timing import TimedBatches, Utilisation, matmul_peak
 from throughput_cases import CASES, CLASSES, Case, count_flops, count_weights
 
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.core.config import DataConfig, OptimConfig, RunConfig, TrainConfig
+from vitcli.core.config import DataConfig, RunConfig, TrainConfig
 from vitcli.core.events import Event, Note, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelChoice
+from vitcli.core.optim_config import OptimConfig
 from vitcli.data.dataset import open_dataset
 from vitcli.data.loader import Batch
 from vitcli.data.splits import plan_splits

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import torch
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine import trainer as trainer_module
 from vitcli.engine.autocast import Precision
 from vitcli.engine.distributed import Processes

@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.builders.trainers import Kept, build_model
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.core.config import OptimConfig
 from vitcli.core.interrupts import StopRequest
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batches

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from vitcli.cli.app import app
-from vitcli.core.config import USUAL_LR, OptimConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import (
     configure,
     load_config_file,
@@ -23,6 +23,7 @@ from vitcli.core.config_files import (
 )
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import USUAL_LR, OptimConfig
 from vitcli.data.registry import DATASETS
 from vitcli.models.registry import MODELS
 

@@ -1,11 +1,14 @@
 import struct
 import zlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from timm.data import create_transform
 from torchvision.transforms import v2
@@ -18,6 +21,7 @@ SIDES = st.integers(1, 400)
 FRACTIONS = st.just(1.0) | st.floats(0.05, 1)
 RGB = Geometry(size=(4, 6), channels=3)
 GREY = Geometry(size=(4, 6), channels=1)
+COLUMN = Geometry(size=(3, 2), channels=1)
 
 ROUNDING = 3
 """Pillow rounds after the rows, torch after the columns."""
@@ -224,15 +228,35 @@ def test_dark_16_bit_grey_stays_dark():
     ("values", "expected"),
     [
         pytest.param(np.array([0, 257, 65535], dtype=np.int32), [0, 1, 255], id="16 of 32 bits"),
-        pytest.param(np.array([0, 10**6, 2 * 10**6], dtype=np.int32), [0, 128, 255], id="32 bits"),
         pytest.param(np.array([0, 0.2, 1], dtype=np.float32), [0, 51, 255], id="shares"),
-        pytest.param(np.array([-5, 0, 20], dtype=np.float32), [0, 0, 255], id="any numbers"),
     ],
 )
 def test_wide_grey_is_scaled_and_not_clipped(values, expected):
-    image = Image.fromarray(np.repeat(values[:, None], 2, axis=1))
-    ours = to_array(image, Geometry(size=(3, 2), channels=1))[0, :, 0]
-    np.testing.assert_allclose(ours, expected, atol=1)
+    assert to_array(column(values), COLUMN)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(np.array([0, 10**6, 2 * 10**6], dtype=np.int32), id="32 bits"),
+        pytest.param(np.array([-5, 0, 20], dtype=np.float32), id="any numbers"),
+        pytest.param(np.array([0, np.nan, 1], dtype=np.float32), id="not a number"),
+    ],
+)
+def test_values_of_no_known_range_are_refused(values):
+    with pytest.raises(DataError, match=r"not known which are black and white|not finite"):
+        to_array(column(values), COLUMN)
+
+
+def test_a_range_of_values_becomes_0_to_255():
+    values = np.array([-9, -5, 0, 20, 21], dtype=np.float32)
+    geometry = replace(COLUMN, size=(5, 2), value_range=(-5, 20))
+    assert to_array(column(values), geometry)[0, :, 0].tolist() == [0, 0, 51, 255, 255]
+
+
+def column(values: NDArray[Any]) -> Image.Image:
+    """A picture of one column of values, twice."""
+    return Image.fromarray(np.repeat(values[:, None], 2, axis=1))
 
 
 def test_black_and_white_become_0_and_255():

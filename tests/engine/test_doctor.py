@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.builders.trainers import Batches, build_model, build_trainer
-from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord, Warned
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.distributed import Processes
 from vitcli.engine.doctor import Doctor
 from vitcli.engine.evaluate import Score, score

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders.trainers import Batches, Disk, build_model, build_trainer, without_timings
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, UsageError
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.growth import Growth
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.state import load_state

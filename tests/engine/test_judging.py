@@ -14,8 +14,9 @@ from tests.builders.trainers import (
     script_validation,
     without_timings,
 )
-from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.errors import Interrupted, UsageError
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import copied, judged_weights, load_state
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.builders.trainers import OPTIMIZERS, Weights, build_model, build_trainer, equal, score_of, script_validation
-from vitcli.core.config import OptimConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.schedule_free import ScheduleFreeAdamW
 from vitcli.engine.state import copied

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.builders.trainers import CPU, OPTIMIZERS, Batches, build_model, build_trainer, script_validation
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted, TrainingError
 from vitcli.core.events import EpochRecord, TrainingProgress, TrainingStarted, ignore
 from vitcli.core.interrupts import StopRequest
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import compiled
 from vitcli.engine.evaluate import predict_logits

@@ -3,11 +3,11 @@
 import torch
 
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import Interrupted
 from vitcli.core.events import ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batches

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.optim import SGD
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.models.finetune import HeadOnly, add_low_rank, merged, train_only
 from vitcli.models.vit import VisionTransformer
 

@@ -7,8 +7,8 @@ from timm.scheduler import CosineLRScheduler
 from torch.nn import functional as F
 
 from tests.builders.timm_models import TIMM_NAMES, TINY, renamed, timm_model, timm_weights
-from vitcli.core.config import OptimConfig
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.models.vit import VisionTransformer

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import UsageError
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.schedule import learning_rate_factor
 
 SIZES = st.integers(1, 12)

@@ -5,7 +5,7 @@ import torch
 from schedulefree import AdamWScheduleFree
 from torch import nn
 
-from vitcli.core.config import OptimConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.optim import Optimizers
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.schedule_free import ScheduleFreeAdamW

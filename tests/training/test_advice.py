@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import vitcli
-from vitcli.core.config import OptimConfig
 from vitcli.core.events import Warned
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.training.advice import advice_on_settings
 

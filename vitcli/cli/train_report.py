@@ -89,6 +89,7 @@ def show_dry_run(report: "DryRun") -> None:
             "data": f"{report.dataset}: " + ", ".join(f"{count:,} {name}" for name, count in report.images.items()),
             "unreadable": f"{len(report.bad):,}",
             "odd but handled": ", ".join(f"{count:,} {kind}" for kind, count in report.kinds.items()) or "none",
+            **({"black to white": "{:g} to {:g}".format(*report.value_range)} if report.value_range else {}),
             "repeated in training": _repeated(report),
             **({"too rare to hold out": _rare(report)} if report.rare else {}),
             "classes": ", ".join(f"{name} {count:,}" if count else name for name, count in shown),

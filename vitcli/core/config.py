@@ -4,13 +4,12 @@ Sections come in the order in which training uses them: data, augmentation, mode
 that is not allowed raises UsageError from ``__post_init__``. ``config_files`` builds the classes from files and flags.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.core.errors import did_you_mean
-from vitcli.core.model_config import ModelChoice, check, check_shares
+from vitcli.core.model_config import ModelChoice, check
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.teacher_config import TeacherConfig
 
 
@@ -44,15 +43,14 @@ class DataConfig:
     """Place of decoded photos: memory (ram), a file (disk) or nowhere (off); auto: a file, if there is room."""
     balanced_sampling: bool = False
     """Draw every class equally often in an epoch."""
+    value_range: tuple[float, float] = (0.0, 0.0)
+    """Values of black and white in images with more than 8 bits per value; 0, 0: measured."""
     resize: Literal["auto", "crop", "squash"] = "auto"
-    """Bring photos to the model's size by a centre crop, or by squashing; auto: as the pretrained weights expect, else
-    by a crop."""
+    """How photos get the model's size: centre crop or squashing; auto: as the weights expect, else by a crop."""
     crop_fraction: float = 0.0
-    """Share of the short side that the centre crop keeps (photos only: images of one small size are used whole);
-    0: as the pretrained weights expect, else 0.9."""
+    """Share of the short side of photos that the centre crop keeps; 0: as the weights expect, else 0.9."""
     normalise: Literal["auto", "dataset", "imagenet", "half", "none"] = "auto"
-    """Mean and standard deviation: of the training split, of ImageNet, 0.5/0.5, or 0/1; auto: the values of the
-    pretrained weights, else of the training split."""
+    """Mean and deviation: of the training split, of ImageNet, 0.5/0.5, or 0/1; auto: of the weights, else dataset."""
     workers: int = 0
     """Number of threads that decode images; 0: one per core."""
 
@@ -60,130 +58,15 @@ class DataConfig:
         check(
             0 < self.val_fraction < 1,
             f"val_fraction = {self.val_fraction} is not between 0 and 1",
-            "validation images choose the best epoch, so they are needed: --val-fraction 0.1 is usual",
+            "validation images choose the best epoch: --val-fraction 0.1 is usual",
         )
         check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not in [0, 1)")
         check(self.folds == 0 or self.folds > 1, f"folds = {self.folds} is not 2 or more")
         check(self.fold >= 0, f"fold = {self.fold} is negative")
         check(0 <= self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in [0, 1]")
+        low, high = self.value_range
+        check(low < high or low == high == 0, f"value_range = {low:g}, {high:g} is not a range from low to high")
         check(self.workers >= 0, f"workers = {self.workers} is negative")
-
-
-USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05, "schedule-free": 0.002}
-"""Peak learning rate of each optimizer if none is given."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimConfig:
-    """Settings of the optimiser, the loss, and averages of the weights."""
-
-    epochs: int = 20
-    batch_size: int = 128
-    """Images per optimiser step."""
-    grad_accum_steps: int = 1
-    """Number of micro-batches per batch, to save memory; the step stays the same. 0 (``--batch-size auto``): the fewest
-    that fit into memory (GPU) or the fastest number (CPU). If memory runs out, the number is raised."""
-    optimizer: Literal["adamw", "adam", "sgd", "muon", "schedule-free"] = "muon"
-    """muon: Muon (Jordan 2024) on the matrices of the blocks, AdamW on all else; adam: weight decay as L2 penalty;
-    schedule-free: AdamW that averages its weights instead of using a schedule (Defazio et al. 2024)."""
-    lr: float = 0.0
-    """Peak learning rate; with muon, of the matrices; 0: the optimizer's usual rate (``USUAL_LR``)."""
-    adamw_lr: float = 0.002
-    """With muon, the peak learning rate of the weights that AdamW trains."""
-    weight_decay: float = 0.01
-    """Weight decay; never applied to norms, biases, positions and tokens."""
-    momentum: float = 0.9
-    """Momentum of sgd; muon always uses 0.95."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Betas of AdamW and Adam; with schedule-free, the first is the share of the average in the trained weights."""
-    schedule: Literal["constant", "step", "cosine", "one-cycle"] = "cosine"
-    """Learning-rate schedule; with schedule-free it must be constant."""
-    warmup_epochs: float = 1.0
-    """Epochs of linear warm-up (one-cycle has its own warm-up)."""
-    min_lr: float = 0.0
-    """Learning rate at the end of the cosine schedule, as a share of the peak."""
-    step_size: int = 2
-    """Epochs between two drops of the step schedule."""
-    gamma: float = 0.1
-    """Factor on the learning rate at each drop of the step schedule."""
-    label_smoothing: float = 0.0
-    class_weights: str = ""
-    """Weights of the classes in the training loss: ``balanced`` (one over their counts), ``effective`` (Cui et al.
-    2019), or a JSON file that maps class names to numbers; empty: all equal."""
-    clip_grad: float = 1.0
-    """Maximum norm of the gradient; 0: no clipping."""
-    layer_decay: float = 1.0
-    """Factor on the learning rate per block below the head (Clark et al. 2020); 1: none."""
-    head_lr: float = 0.0
-    """Peak learning rate of the head; 0: the same as for the other weights."""
-    train_only: str = ""
-    """Weights trained besides the head: none (``head``), ``norm``, ``bias``, ``attention`` or the last N blocks
-    (``last:N``); empty: all weights."""
-    lora: int = 0
-    """Rank of LoRA, which trains changes to frozen matrices (Hu et al. 2022); 0: train the matrices themselves."""
-    ema: bool = False
-    """Keep, validate and store an exponential moving average of the weights; the plain weights are validated too."""
-    ema_decay: float = 0.999
-    """Share of the average that is kept at every step; smaller at first: at most t / (t + 9) after t steps."""
-    swa_epochs: int = 0
-    """Number of last epochs with a constant learning rate whose weights are averaged (SWA, Izmailov et al. 2018); the
-    average is kept if its validation score is better than that of the weights; 0: off."""
-    progressive: float = 0.0
-    """Share of height and width that images have at first; they grow to full size in four stages (Tan & Le 2021);
-    0: full size from the start."""
-    patience: int = 0
-    """Stop after this many epochs without a better validation score; 0: never."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "step_size"):
-            check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
-        check(self.grad_accum_steps >= 0, f"grad_accum_steps = {self.grad_accum_steps} is negative")
-        check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
-        check(0 <= self.lr < float("inf"), f"lr = {self.lr} is not a learning rate above 0")
-        for name in ("adamw_lr", "layer_decay"):
-            check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
-        known = ("head", "norm", "bias", "attention", "last:N")
-        check(
-            self.train_only in {"", *known[:-1]} or re.fullmatch(r"last:[1-9]\d*", self.train_only) is not None,
-            f"train_only = {self.train_only!r} is not a part of a model",
-            did_you_mean(self.train_only, known, otherwise=f"expected: {', '.join(known)}"),
-        )
-        check(not (self.lora and self.train_only), "lora and train_only both say what is trained", "leave one out")
-        for name in ("head_lr", "lora", "weight_decay", "warmup_epochs", "clip_grad", "patience"):
-            value = getattr(self, name)
-            check(0 <= value < float("inf"), f"{name} = {value} is negative or infinite")
-        check(
-            self.swa_epochs == 0 or self.swa_epochs > 1,
-            f"swa_epochs = {self.swa_epochs} is not 2 or more",
-            "a quarter of the epochs is usual",
-        )
-        check(
-            0 <= self.progressive < 1,
-            f"progressive = {self.progressive} is not in [0, 1)",
-            "--progressive 0.5 begins with a quarter of the pixels",
-        )
-        check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
-        check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not in [0, 1)")
-
-    @property
-    def peak_lr(self) -> float:
-        """The peak learning rate that was given, else the optimizer's usual rate."""
-        return self.lr or USUAL_LR[self.optimizer]
-
-    @property
-    def lr_of_rest(self) -> float:
-        """The peak learning rate of the weights that muon does not train; without muon, of all weights."""
-        return self.adamw_lr if self.optimizer == "muon" else self.peak_lr
-
-    @property
-    def peak_lrs(self) -> dict[str, float]:
-        """The peak learning rate of each kind of parameter, before layer decay; empty if all have the same rate."""
-        rates = {"rest": self.lr_of_rest}
-        if self.optimizer == "muon":
-            rates = {"matrices": self.peak_lr, **rates}
-        if self.head_lr:
-            rates["head"] = self.head_lr
-        return rates if len(rates) > 1 else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

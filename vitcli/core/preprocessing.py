@@ -5,6 +5,8 @@ from typing import Literal
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+ValueRange = tuple[float, float]
+"""The values of black and white in images with more than 8 bits per value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +21,8 @@ class Geometry:
     the image as it is resized before the crop."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """Interpolation, antialiased as in Pillow."""
+    value_range: ValueRange | None = None
+    """The values that become 0 and 255 in images with more than 8 bits; None: 0 and 65535, and 0 and 1 for floats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import explained, write_json
-from vitcli.core.preprocessing import Geometry, Size, format_size
+from vitcli.core.preprocessing import Geometry, Size, ValueRange, format_size
 from vitcli.core.registry import load_object
 from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
@@ -24,6 +24,7 @@ from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
+from vitcli.data.value_range import find_value_range, warn_of_range
 
 _SMALL = 64
 """If all images have the same size, with sides of up to this many pixels, they are not resized."""
@@ -40,6 +41,8 @@ class Facts:
     """Height and width of all images, if they share one small size; None for photos."""
     aspect: float
     """Median of width / height."""
+    value_range: ValueRange | None = None
+    """The values of black and white in images with more than 8 bits; None: there are no such images."""
     counts: dict[SplitName, int]
     """Number of images in each existing split; other splits may be held out of ``train``."""
     fingerprint: str
@@ -49,7 +52,7 @@ class Facts:
         """The geometry of images of one small size, which are not resized; None for photos."""
         if self.native_size is None:
             return None
-        return Geometry(size=self.native_size, channels=self.channels, resize="squash")
+        return Geometry(size=self.native_size, channels=self.channels, resize="squash", value_range=self.value_range)
 
 
 class Dataset:
@@ -116,6 +119,9 @@ class Dataset:
         Raises:
             DataError: an image cannot be read (the message names it), or the data set does not have this geometry.
         """
+        if (found := self.facts.value_range) and not geometry.value_range:
+            warn_of_range(found, emit, why="the model was trained on images with 8 bits per value: ")
+            geometry = replace(geometry, value_range=found)
         path = _split_file(self.folder, name, geometry)
         if path.exists():
             prepared = self._read(path)
@@ -233,6 +239,11 @@ def _open_files(
             emit(Warned(text=f"the facts about {raw.name} cannot be stored: {explained(error).message}"))
     else:
         facts = _read_facts(folder)
+    if any(config.value_range):
+        facts = replace(facts, value_range=config.value_range)
+    else:
+        remedy = "; `--set data.value_range=[LOW,HIGH]` says what they are"
+        warn_of_range(facts.value_range, emit, why=f"{raw.name} has images with more than 8 bits: ", remedy=remedy)
     # Names and the fingerprint come from the files as they are now, not from the stored facts.
     facts = replace(facts, name=raw.name, classes=raw.classes, fingerprint=fingerprint)
     return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)
@@ -269,6 +280,7 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
         channels=1 if all(grey for _, grey in headers) else 3,
         native_size=native,
         aspect=float(np.median([width / height for (height, width), _ in headers])),
+        value_range=find_value_range(files, workers=how.workers, emit=emit),
         counts={name: len(split.labels) for name, split in raw.splits.items()},
         fingerprint=fingerprint,
     )
@@ -288,8 +300,10 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     height, width = geometry.size
     fraction = f"{geometry.crop_fraction:g}-2" if geometry.resize == "crop" else ""  # 2: cropped in whole pixels
-    filtered = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
-    return folder / f"{name}-{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}{filtered}.safetensors"
+    details = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
+    if geometry.value_range:
+        details += "-{:g}to{:g}".format(*geometry.value_range)
+    return folder / f"{name}-{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}{details}.safetensors"
 
 
 def _write_facts(folder: Path, facts: Facts) -> None:
@@ -299,8 +313,7 @@ def _write_facts(folder: Path, facts: Facts) -> None:
 def _read_facts(folder: Path) -> Facts:
     try:
         content: Mapping[str, Any] = json.loads(facts_file(folder).read_text(encoding="utf-8"))
-        size = content["native_size"]
-        rest = {key: value for key, value in content.items() if key not in {"classes", "native_size"}}
-        return Facts(**rest, classes=tuple(content["classes"]), native_size=tuple(size) if size else None)
+        pairs = {name: tuple(content[name]) if content[name] else None for name in ("native_size", "value_range")}
+        return Facts(**{**content, **pairs, "classes": tuple(content["classes"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{facts_file(folder)} is broken: {error}", hint=f"remove {folder} and try again") from None

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
+from vitcli.data.deep_images import is_cut, is_deep, to_8_bits
 from vitcli.data.jpeg import decode_colours
 
 Box = tuple[float, float, float, float]
@@ -53,7 +54,10 @@ def load_array(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     if (array := _quickly(path, geometry)) is not None:
         return array
     image, content = _upright(path, geometry)
-    return to_array(image, geometry, content)
+    try:
+        return to_array(image, geometry, content)
+    except DataError as error:
+        raise DataError(f"{path} {error.message}", hint=error.hint) from None
 
 
 def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
@@ -63,7 +67,7 @@ def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
     """
     if geometry.channels == 1 or path.suffix.lower() not in {".jpg", ".jpeg", ".jpe", ".jfif"}:
         return None
-    with _opened(path) as image:
+    with opened(path) as image:
         height, width = image.height, image.width
         box = crop_box((height, width), geometry)
         is_whole = box == (0, 0, width, height) and image.getexif().get(ExifTags.Base.Orientation, 1) not in _UPRIGHT
@@ -83,7 +87,7 @@ def _upright(path: Path, geometry: Geometry) -> tuple[Image.Image, Box]:
         The image, and the box in it that the file's pixels cover, because a JPEG decoded at a smaller size may end with
         a fraction of a pixel.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = map(float, image.size)
         if image.format in {"JPEG", "MPO"}:  # many phones write MPO as .jpg: several images in one file
             size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
@@ -108,9 +112,9 @@ def read_header(path: Path) -> tuple[Size, bool]:
     Raises:
         DataError: the file is missing or is not an image.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
-        return size, image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
+        return size, _is_grey(image)
 
 
 def read_kinds(path: Path) -> tuple[str, ...]:
@@ -119,18 +123,21 @@ def read_kinds(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: the file is missing or is not an image.
     """
-    with _opened(path) as image:
-        grey = image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
+    with opened(path) as image:
         kinds = {
-            "grey": grey,
+            "grey": _is_grey(image),
             "transparent": image.has_transparency_data,
             "CMYK": image.mode == "CMYK",
-            "more than 8 bits": image.mode == "F" or image.mode.startswith("I"),
+            "more than 8 bits": is_deep(image) or is_cut(image),
             "turned by EXIF": image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1,
             "animated (first frame)": getattr(image, "n_frames", 1) > 1,
             "over 20 megapixels": image.width * image.height > _HUGE,
         }
         return tuple(kind for kind, is_so in kinds.items() if is_so)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in {"1", "L", "LA"} or is_deep(image)
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -141,7 +148,12 @@ def _is_turned(image: Image.Image) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; its pixels are decoded when they are needed.
+
+    Raises:
+        DataError: the file is missing, is not an image or cannot be decoded.
+    """
     try:
         with Image.open(path) as image:
             _refuse_giants(path, image.width * image.height)
@@ -197,7 +209,12 @@ def to_array(image: Image.Image, geometry: Geometry, content: Box | None = None)
     """Crop and resize an image in one antialiased resampling; return uint8, (C, H, W).
 
     If ``content`` is given, only this box of the image is used.
+
+    Raises:
+        DataError: the image has values that cannot be converted to 8 bits.
     """
+    if is_deep(image):
+        image = to_8_bits(image, geometry.value_range)
     image = _convert(image, geometry.channels)
     height, width = geometry.size
     x, y, end_x, end_y = content or (0, 0, image.width, image.height)
@@ -225,10 +242,6 @@ def _resized(array: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
     """Convert an image to 8 bits of grey or RGB; transparent areas become white."""
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits per pixel: convert() would clip the values
-        values = np.asarray(image, dtype=np.float64)
-        scale = 255 / max(float(values.max()), 1.0) if values.max() > 65535 or image.mode == "F" else 255 / 65535
-        image = Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from vitcli.core.errors import DataError
-from vitcli.core.preprocessing import Geometry
+from vitcli.core.preprocessing import Geometry, ValueRange
 from vitcli.data.dataset import Dataset
 from vitcli.data.prepare import BAD_IMAGE_HINT
 from vitcli.data.preprocess import load_array, read_header
@@ -53,14 +53,17 @@ def whole_images(
     found = {}
     for member in members.tolist():
         try:
-            found[member] = whole_image(dataset.raw.splits[split].files[member], dataset.facts.channels, longest)
+            file = dataset.raw.splits[split].files[member]
+            found[member] = whole_image(file, dataset.facts.channels, longest, dataset.facts.value_range)
         except DataError as error:
             if not skip_bad:
                 raise DataError(error.message, hint=BAD_IMAGE_HINT) from None
     return found
 
 
-def whole_image(file: Path, channels: Literal[1, 3], longest: int) -> NDArray[np.uint8]:
+def whole_image(
+    file: Path, channels: Literal[1, 3], longest: int, value_range: ValueRange | None = None
+) -> NDArray[np.uint8]:
     """Load an image uncropped, (C, H, W); a large image is reduced until its longer side has ``longest`` pixels.
 
     Raises:
@@ -69,4 +72,4 @@ def whole_image(file: Path, channels: Literal[1, 3], longest: int) -> NDArray[np
     (height, width), _ = read_header(file)
     scale = min(longest / max(height, width), 1.0)
     size = max(round(scale * height), 1), max(round(scale * width), 1)
-    return load_array(file, Geometry(size=size, channels=channels, resize="squash"))
+    return load_array(file, Geometry(size=size, channels=channels, resize="squash", value_range=value_range))

@@ -115,8 +115,9 @@ def model_config_from(fields: Mapping[str, Any]) -> ModelConfig:
 def preprocessing_from(fields: Mapping[str, Any]) -> Preprocessing:
     """Build a Preprocessing from its fields, as ``asdict`` and JSON stored them."""
     geometry = fields["geometry"]
+    pairs = {name: tuple(geometry[name]) for name in ("size", "value_range") if geometry.get(name)}
     return Preprocessing(
-        geometry=Geometry(**{**geometry, "size": tuple(geometry["size"])}),
+        geometry=Geometry(**{**geometry, **pairs}),
         image_size=(fields["image_size"][0], fields["image_size"][1]),
         mean=tuple(fields["mean"]),
         std=tuple(fields["std"]),

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.evaluate import Score
 
 _EPOCHS_TO_LEARN = 3

@@ -6,7 +6,7 @@ It ends with images of full size, and validation uses only these.
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitcli.core.config import OptimConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import Size
 
 _STAGES = 4

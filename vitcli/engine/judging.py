@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from vitcli.core.config import OptimConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.ema import WeightAverage
 from vitcli.engine.evaluate import Score
 from vitcli.engine.swa import EpochAverage

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.eager import EagerAdam, EagerAdamW, EagerSGD
 from vitcli.engine.muon import Muon
 from vitcli.engine.schedule_free import ScheduleFreeAdamW

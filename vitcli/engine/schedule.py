@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from vitcli.core.config import OptimConfig
+from vitcli.core.optim_config import OptimConfig
 
 _ONE_CYCLE_WARMUP = 0.3
 _ONE_CYCLE_START = 1 / 25

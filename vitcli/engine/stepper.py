@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitcli.core.config import OptimConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.autocast import Precision
 from vitcli.engine.device import seed_draws

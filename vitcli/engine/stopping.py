@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.events import EpochRecord
+from vitcli.core.optim_config import OptimConfig
 
 
 def best_of(records: Sequence[EpochRecord]) -> EpochRecord:

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.interrupts import StopRequest
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine import sharding
 from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import Forward

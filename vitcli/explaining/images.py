@@ -15,6 +15,7 @@ from vitcli.core.preprocessing import Size
 from vitcli.data.image_files import image_files
 from vitcli.data.preprocess import load_array, read_header
 from vitcli.data.samples import whole_image, whole_images
+from vitcli.data.value_range import with_value_range
 from vitcli.trained.judged_images import AskedSplit, choose_images, labels_of_model
 from vitcli.trained.loading import LoadedModel, load_model
 
@@ -91,7 +92,7 @@ class ImageSource:
             needs_head=needs_head,
             emit=emit,
         )
-        images = self._of_files(files, loaded) if files else self._of_split(loaded, emit)
+        images = self._of_files(files, loaded, emit) if files else self._of_split(loaded, emit)
         return loaded, images
 
     def _chosen(self, count: int) -> NDArray[np.int64]:
@@ -101,9 +102,10 @@ class ImageSource:
             chosen = np.sort(np.random.default_rng(self.seed).permutation(count)[: self.limit])
         return chosen
 
-    def _of_files(self, files: Sequence[Path], loaded: LoadedModel) -> list[ImageToExplain]:
+    def _of_files(self, files: Sequence[Path], loaded: LoadedModel, emit: Emit) -> list[ImageToExplain]:
         """List files as images; the true class is known if a file's folder has the name of a class."""
-        geometry, classes = loaded.checkpoint.preprocessing.geometry, loaded.checkpoint.classes
+        geometry = with_value_range(loaded.checkpoint.preprocessing.geometry, files, emit)
+        classes = loaded.checkpoint.classes
         stems = _stems()
         return [
             ImageToExplain(
@@ -113,7 +115,7 @@ class ImageSource:
                 seed=number,
                 file=file,
                 read=partial(load_array, file, geometry),
-                read_whole=partial(whole_image, file, geometry.channels, _LONGEST),
+                read_whole=partial(whole_image, file, geometry.channels, _LONGEST, geometry.value_range),
             )
             for number, file in ((int(number), files[number]) for number in self._chosen(len(files)))
         ]

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
-from vitcli.core.config import USUAL_LR, OptimConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.errors import some
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import USUAL_LR, OptimConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.cache import channel_statistics
 from vitcli.data.dataset import Dataset

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitcli.core.config import OptimConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.measurements import measured_once
+from vitcli.core.optim_config import OptimConfig
 from vitcli.data.loader import Batches
 from vitcli.data.shares import share_of
 from vitcli.data.store import data_dir

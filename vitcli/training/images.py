@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -153,23 +152,22 @@ def geometries(
     """Choose the geometry of images for evaluation, and for training."""
     if native := facts.native_geometry:
         return native, native
-    geometry = _geometry_of_photos(config, image_size, facts.channels, source)
+    geometry = _geometry_of_photos(config, image_size, facts, source)
     return geometry, _training_geometry(geometry, facts.aspect, augment)
 
 
-def _geometry_of_photos(
-    config: DataConfig, size: Size, channels: Literal[1, 3], source: Preprocessing | None
-) -> Geometry:
+def _geometry_of_photos(config: DataConfig, size: Size, facts: Facts, source: Preprocessing | None) -> Geometry:
     """Choose how photos become the model's size: as configured, else as the weights expect, else by a centre crop."""
-    usual = source.geometry if source else Geometry(size=size, channels=channels, crop_fraction=_CROP_FRACTION)
+    usual = source.geometry if source else Geometry(size=size, channels=facts.channels, crop_fraction=_CROP_FRACTION)
     resize = usual.resize if config.resize == "auto" else config.resize
     kept = config.crop_fraction or (usual.crop_fraction if usual.resize == "crop" else _CROP_FRACTION)
     return Geometry(
         size=size,
-        channels=channels,
+        channels=facts.channels,
         resize=resize,
         crop_fraction=kept if resize == "crop" else 1.0,
         interpolation=usual.interpolation,
+        value_range=facts.value_range or usual.value_range,
     )
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.config import DataConfig, OptimConfig, TrainConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, settings_of
 from vitcli.core.errors import DataError, RunError, UsageError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned
 from vitcli.core.files import remove_abandoned
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import SCHEMA, Run
 from vitcli.core.version import __version__
 from vitcli.data.dataset import open_dataset

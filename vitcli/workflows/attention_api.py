@@ -1,5 +1,6 @@
 """The Python function that explains one image."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, parse_methods
 from vitcli.attention.targets import ClassChoice, TargetScore, parse_classes
 from vitcli.core.errors import UsageError
+from vitcli.core.events import Event, Warned
 from vitcli.data.preprocess import load_array, to_array
+from vitcli.data.value_range import with_value_range
 from vitcli.explaining.explainer import explain
 from vitcli.explaining.maps import AttentionMap, maps_of
 from vitcli.explaining.question import Question
@@ -84,5 +87,13 @@ def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image
     if isinstance(image, Tensor):
         return image.to(loaded.device)
     geometry = loaded.checkpoint.preprocessing.geometry
-    pixels = to_array(image, geometry) if isinstance(image, Image.Image) else load_array(Path(image), geometry)
+    if isinstance(image, Image.Image):
+        pixels = to_array(image, geometry)
+    else:
+        pixels = load_array(Path(image), with_value_range(geometry, [Path(image)], _warn))
     return loaded.to_input(torch.from_numpy(pixels)[None].to(loaded.device))[0]
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, Warned):
+        warnings.warn(event.text, stacklevel=2)

@@ -7,7 +7,7 @@ import numpy as np
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
-from vitcli.core.preprocessing import Preprocessing
+from vitcli.core.preprocessing import Preprocessing, ValueRange
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.findings import Balance, Duplicates, balance, look_for_duplicates, rare_classes
@@ -45,6 +45,8 @@ class DryRun:
     """The reason why an image cannot be read, by file."""
     kinds: dict[str, int]
     """The number of images that are not plain RGB, by kind; training and prediction treat them in the same way."""
+    value_range: ValueRange | None
+    """The values of black and white in images with more than 8 bits; None: there are no such images."""
     duplicates: Duplicates
     balance: Balance
     rare: dict[SplitName, tuple[str, ...]]
@@ -106,6 +108,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         passed_over=dict(dataset.raw.passed_over) if dataset.raw else {},
         bad={named(dataset, [place])[0]: reason for place, reason in inspection.bad.items()},
         kinds=inspection.kinds,
+        value_range=geometry.value_range,
         duplicates=look_for_duplicates(dataset, plan),
         balance=balance(dataset, plan),
         rare=rare_classes(dataset, plan),

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vitcli.core.config import OptimConfig
 from vitcli.core.config_files import Settings
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.interrupts import stop_requests
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import slug
 from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes

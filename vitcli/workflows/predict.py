@@ -22,6 +22,7 @@ from vitcli.data.preprocess import load_array
 from vitcli.data.registry import find_dataset
 from vitcli.data.store import data_dir
 from vitcli.data.submission import find_form
+from vitcli.data.value_range import with_value_range
 from vitcli.engine.evaluate import in_micro_batches
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.trained.loading import LoadedModel, load_models, names_of
@@ -158,13 +159,16 @@ def _probabilities(
     files: Sequence[Path], models: Sequence[LoadedModel], batch_size: int, emit: Emit
 ) -> Iterator[Tensor | DataError]:
     """Yield, for every file in order, the models' mean probabilities of the first one's classes, (K,), or an error."""
-    geometries = {model.checkpoint.preprocessing.geometry for model in models}
+    stored = {model.checkpoint.preprocessing.geometry for model in models}
+    geometries = {geometry: with_value_range(geometry, files, emit) for geometry in stored}
     micro_batches = MicroBatches(1, emit=emit)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), batch_size):
             emit(TaskProgress(task="predicting", done=start, total=len(files)))
             batch = files[start : start + batch_size]
-            arrays = {geometry: list(pool.map(partial(_read, geometry=geometry), batch)) for geometry in geometries}
+            arrays = {
+                key: list(pool.map(partial(_read, geometry=geometry), batch)) for key, geometry in geometries.items()
+            }
             good = [at for at, array in enumerate(next(iter(arrays.values()))) if not isinstance(array, DataError)]
             mean = iter(_mean_probabilities(models, arrays, good, micro_batches) if good else ())
             for array in next(iter(arrays.values())):

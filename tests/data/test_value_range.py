@@ -1,0 +1,165 @@
+"""Images with more than 8 bits per value: one range for a data set, the same in every command."""
+
+import json
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.conftest import Outcome
+from vitcli.core.config import DataConfig
+from vitcli.core.events import Warned, ignore
+from vitcli.core.preprocessing import Geometry
+from vitcli.core.runs import Run
+from vitcli.data.dataset import open_dataset
+from vitcli.data.deep_images import usual_range
+from vitcli.data.value_range import find_value_range, with_value_range
+from vitcli.engine.checkpoint import load_checkpoint
+
+GREY = Geometry(size=(8, 8), channels=1, resize="squash")
+RANDOM = np.random.default_rng(0)
+
+
+def save(folder: Path, arrays: Sequence[NDArray[np.generic]], ending: str = "tif") -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{at}.{ending}" for at in range(len(arrays))]
+    for array, file in zip(arrays, files, strict=True):
+        Image.fromarray(array).save(file)
+    return files
+
+
+def drawn(low: int, high: int, kind: type[np.generic], count: int = 20) -> list[NDArray[np.generic]]:
+    return [RANDOM.integers(low, high + 1, (8, 8)).astype(kind) for _ in range(count)]
+
+
+def pixels(folder: Path, directory: Path) -> NDArray[np.uint8]:
+    dataset = open_dataset(DataConfig(name=str(folder)), directory=directory)
+    geometry = dataset.facts.native_geometry
+    assert geometry
+    return dataset.split("train", geometry).as_array()
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_what_8_bits_hold_is_read_as_its_twin_of_8_bits(tmp_path: Path, kind: type[np.generic], ending: str) -> None:
+    if ending == "png" and kind is np.float32:
+        pytest.skip("PNG has no floats")
+    for name, low, high in (("dark", 40, 69), ("light", 90, 119)):
+        arrays = drawn(low, high, np.uint8)
+        save(tmp_path / "shallow" / name, arrays, "png")
+        save(tmp_path / "deep" / name, [array.astype(kind) for array in arrays], ending)
+    ours = pixels(tmp_path / "deep", tmp_path / "data")
+    assert np.array_equal(ours, pixels(tmp_path / "shallow", tmp_path / "data"))
+
+
+def test_12_bits_keep_256_levels_and_share_their_range(tmp_path: Path) -> None:
+    bright, dim = np.arange(4096, dtype=np.uint16).reshape(64, 64), np.arange(2048, dtype=np.uint16).reshape(64, 32)
+    save(tmp_path / "photos" / "bright", [bright] * 2)
+    save(tmp_path / "photos" / "dim", [np.repeat(dim, 2, axis=1)] * 2)
+    ours = pixels(tmp_path / "photos", tmp_path / "data")
+    assert len(np.unique(ours[0])) == 256
+    assert (ours[0].max(), ours[2].max()) == (255, 127)
+
+
+def test_floats_share_their_range(tmp_path: Path) -> None:
+    files = save(tmp_path, [np.full((8, 8), value, dtype=np.float32) for value in (-5, 20, 7.5)])
+    geometry = with_value_range(GREY, files, ignore)
+    assert geometry.value_range == (-5, 20)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.9, (0, 1)),
+        (40, 119, (0, 255)),
+        (0, 256, (0, 1023)),
+        (12, 4011, (0, 4095)),
+        (100, 60000, (0, 65535)),
+        (7000, 9000, (7000, 9000)),
+        (-1024, 3071, (-1024, 3071)),
+        (0, 100_000, (0, 100_000)),
+        (300, 300, (300, 301)),
+    ],
+)
+def test_the_range_that_values_suggest(low: float, high: float, expected: tuple[float, float]) -> None:
+    assert usual_range(low, high) == expected
+
+
+def test_values_that_are_not_finite_do_not_count(tmp_path: Path) -> None:
+    broken = np.full((8, 8), np.nan, dtype=np.float32)
+    files = save(tmp_path, [broken, np.full((8, 8), 0.5, dtype=np.float32)])
+    assert find_value_range(files, emit=ignore) == (0, 1)
+    assert find_value_range(files[:1], emit=ignore) is None
+
+
+def test_colours_of_16_bits_that_become_black_are_said(tmp_path: Path) -> None:
+    (tmp_path / "dark.png").write_bytes(colours_of_16_bits(9 * 256 + 5))
+    (tmp_path / "light.png").write_bytes(colours_of_16_bits(65535))
+    (text,) = said([tmp_path / "dark.png"])
+    assert "1 images have 16 bits per channel" in text
+    assert "above 9 of 255" in text
+    assert said([tmp_path / "dark.png", tmp_path / "light.png"]) == []
+
+
+def said(files: Sequence[Path]) -> list[str]:
+    events: list[object] = []
+    find_value_range(files, emit=events.append)
+    return [event.text for event in events if isinstance(event, Warned)]
+
+
+def colours_of_16_bits(value: int) -> bytes:
+    """A PNG of 8 x 8 equal colours with 16 bits per channel, which Pillow cannot write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + struct.pack(">H", value) * 3 * 8) * 8)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def deep_run(run_cli: Callable[..., Outcome], tiny: tuple[str, ...], tmp_path: Path) -> tuple[Outcome, Path]:
+    for name, low, high in (("dark", 40, 1900), ("light", 900, 3900)):
+        save(tmp_path / "deep" / name, drawn(low, high, np.uint16, 30))
+    outcome = run_cli("train", tmp_path / "deep", *tiny, "--name", "deep")
+    assert outcome.code == 0, outcome.err
+    return outcome, tmp_path / "deep"
+
+
+def test_the_range_is_said_stored_and_used_by_every_command(
+    deep_run: tuple[Outcome, Path], run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    outcome, folder = deep_run
+    assert "0 is taken as black and 4095 as white" in outcome.err
+    stored = load_checkpoint(Run(tmp_path / "experiments" / "deep").best_checkpoint).preprocessing
+    assert stored.geometry.value_range == (0, 4095)
+    checked = run_cli("train", folder, "--dry-run", "--json", "--set", "data.value_range=[0,2047]")
+    assert checked.code == 0, checked.err
+    assert json.loads(checked.out)["value_range"] == [0, 2047]
+    assert "is taken as black" not in checked.err
+
+
+def test_a_model_of_8_bits_reads_deep_images_alike_in_every_command(
+    trained_run: Path, run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    files = save(tmp_path / "images", [255 * array for array in drawn(0, 16, np.uint16, 3)], "png")
+    shallow = save(
+        tmp_path / "twins",
+        [np.asarray(np.asarray(Image.open(file)) / 4095 * 255).round().astype(np.uint8) for file in files],
+        "png",
+    )
+    outcome = run_cli("predict", *files, "--model", trained_run, "--json")
+    assert "some here have more: 0 is taken as black and 4095 as white" in outcome.err
+    twins = run_cli("predict", *shallow, "--model", trained_run, "--json")
+    assert [row["classes"] for row in json.loads(outcome.out)["rows"]] == [
+        row["classes"] for row in json.loads(twins.out)["rows"]
+    ]
+    explained = run_cli("attention-map", files[0], "--model", trained_run, "-o", "map.png")
+    assert explained.code == 0, explained.err
+    assert "some here have more" in explained.err
