@@ -435,6 +435,6 @@ def test_splits_may_be_called_in_several_words(photos: Path) -> None:
 
 
 def test_files_that_are_no_images_are_counted_and_what_belongs_beside_a_table_is_not(photos: Path) -> None:
-    for name in ("e.HEIC", "notes.txt", "sample_submission.csv"):
+    for name in ("e.CR2", "notes.txt", "sample_submission.csv"):
         (photos / name).write_text("x")
-    assert read(photos, ROWS).passed_over == {".heic": ("e.HEIC",)}
+    assert read(photos, ROWS).passed_over == {".cr2": ("e.CR2",)}

@@ -147,14 +147,14 @@ def test_images_that_are_all_bad_are_all_named(run_cli: RunCli, photos: Path) ->
 
 def test_what_is_passed_over_and_images_without_a_row_are_told_once(run_cli: RunCli, photos: Path) -> None:
     names = [file.relative_to(photos).as_posix() for file in sorted(photos.rglob("*.png"))]
-    (photos / "cat" / "later.heic").touch()
+    (photos / "cat" / "later.cr2").touch()
     table = photos.parent / "table.csv"
     table.write_text("image,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in names[:-2]))
     code, report = report_of(run_cli, photos, "--labels", table, *SMALL)
     assert code == 0
-    assert report["passed_over"] == {"without a row": names[-2:], ".heic": ["cat/later.heic"]}
+    assert report["passed_over"] == {"without a row": names[-2:], ".cr2": ["cat/later.cr2"]}
     assert report["left_out"] == {}
-    line = f"ignored: 2 without a row ({', '.join(names[-2:])}), 1 .heic (cat/later.heic)"
+    line = f"ignored: 2 without a row ({', '.join(names[-2:])}), 1 .cr2 (cat/later.cr2)"
     dry = run_cli("train", photos, "--labels", table, *SMALL, "--dry-run")
     trained = run_cli("train", photos, "--labels", table, *SMALL, "--name", "run")
     judged = run_cli("eval", photos, "--model", "run", "--labels", table)

@@ -77,14 +77,18 @@ def predict(
             batch_size=batch_size,
             emit=emit,
         )
+    bad = sum(bool(row.error) for row in result.rows)
+    counted = f"{len(result.rows) - bad:,} predicted" + (f", {bad:,} could not be read (see the errors)" if bad else "")
     if csv_file:
         write_text(csv_file, _as_csv(result.rows))
-        stderr().print(f"{len(result.rows):,} rows in {escape(str(csv_file))}")
+        counted += f": {escape(str(csv_file))}"
     if as_json:
         print_json(result)
     elif not csv_file:
         _print_rows(result.rows)
-    if any(row.error for row in result.rows):
+    if csv_file or bad:
+        stderr().print(counted)
+    if bad:
         raise typer.Exit(1)
 
 

@@ -23,6 +23,7 @@ from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources import folder as any_folder
+from vitcli.data.sources.image_search import in_words
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 from vitcli.data.value_range import find_value_range, warn_of_range
 
@@ -226,8 +227,7 @@ def _open_files(
     raw: RawDataset[FileSplit], config: DataConfig, directory: Path, emit: Emit, *, recipe: str = ""
 ) -> Dataset:
     if raw.passed_over:
-        kinds = [f"{len(names):,} {kind} ({some(names)})" for kind, names in raw.passed_over.items()]
-        emit(Warned(text=f"ignored: {', '.join(kinds)}"))
+        emit(Warned(text=f"ignored: {in_words(raw.passed_over)}"))
     fingerprint, state = fingerprints(raw)
     folder = directory / "prepared" / f"{as_folder(raw.name)}-{state[:12]}"
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")

@@ -5,27 +5,52 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitcli.core.errors import DataError
-from vitcli.data.sources.image_folder import IMAGE_SUFFIXES, find_images
+from vitcli.core.events import Emit, Warned, ignore
+from vitcli.data.sources.image_search import (
+    IMAGE_SUFFIXES,
+    LINKED_TO_NOTHING,
+    PassedOver,
+    find_images,
+    in_order,
+    in_words,
+)
 
 
-def image_files(inputs: Sequence[str]) -> list[Path]:
+def image_files(inputs: Sequence[str], emit: Emit = ignore) -> list[Path]:
     """List every file once, in the given order; folders stand for all images below them, and patterns are expanded.
+
+    A link to an image that does not exist counts as an image, which cannot be read.
+
+    Args:
+        inputs: files, folders and patterns.
+        emit: receives a warning that counts the files in folders that are not images.
 
     Raises:
         DataError: an input does not exist, or a folder has no images.
     """
     files: dict[Path, None] = {}
     for text in inputs:
-        files |= dict.fromkeys(_expand(text))
+        files |= dict.fromkeys(_expand(text, emit))
     return list(files)
 
 
-def _expand(text: str) -> list[Path]:
+def _expand(text: str, emit: Emit) -> list[Path]:
     path = Path(text).expanduser()
     places = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
     if not places:
         raise DataError(f"no such image: {text}", hint="give files, folders, or patterns such as 'photos/*.jpg'")
-    files = [file for place in places for file in (find_images(place) if place.is_dir() else [place])]
+    files = [file for place in places for file in (_images_below(place, emit) if place.is_dir() else [place])]
     if not files:
         raise DataError(f"{text} has no images", hint=f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}")
     return files
+
+
+def _images_below(folder: Path, emit: Emit) -> list[Path]:
+    passed_over: PassedOver = {}
+    files = find_images(folder, passed_over)
+    broken = [
+        path for path in map(Path, passed_over.pop(LINKED_TO_NOTHING, ())) if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if passed_over:
+        emit(Warned(text=f"not images, so ignored in {folder}: {in_words(in_order(passed_over, folder))}"))
+    return sorted([*files, *broken], key=lambda path: path.parts)

@@ -6,7 +6,7 @@ normalised floats (``InputTransform``).
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.deep_images import is_cut, is_deep, to_8_bits
 from vitcli.data.jpeg import decode_colours
+from vitcli.data.sources.image_search import is_heic
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright image."""
@@ -28,6 +29,9 @@ _MOST_PIXELS = 10**9
 """The most pixels that an image may have: 3 GB when it is decoded."""
 Image.MAX_IMAGE_PIXELS = None  # _MOST_PIXELS replaces it: Pillow warns about photos of current cameras
 _HUGE = 20 * 10**6
+_COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
+"""Formats that Pillow can read without further imports; JPEG includes MPO."""
+_RARE = ("WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "DIB", "PCX", "QOI", "SGI")
 _TURNED = range(5, 9)
 """EXIF orientations that swap height and width."""
 _UPRIGHT = {
@@ -155,7 +159,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         DataError: the file is missing, is not an image or cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
+        with _identified(path) as image:
             _refuse_giants(path, image.width * image.height)
             yield image
     except DataError:
@@ -165,9 +169,30 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not an image") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image in a known format") from None
+        raise _unknown_format(path) from None
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever a malformed file leads it to
         raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
+
+
+def _identified(path: Path) -> Image.Image:
+    """Open an image of one of the known formats, whatever its ending; other formats of Pillow may start programs."""
+    try:
+        return Image.open(path, formats=_COMMON)
+    except UnidentifiedImageError:
+        Image.init()
+        with suppress(ImportError):  # an optional dependency
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+        others = (*_RARE, *(("TGA",) if path.suffix.lower() == ".tga" else ()))  # TGA has no first bytes of its own
+        return Image.open(path, formats=[name for name in others if name in Image.OPEN])
+
+
+def _unknown_format(path: Path) -> DataError:
+    with path.open("rb") as file:
+        if is_heic(file.read(12)):
+            return DataError(f"{path} is HEIC, which needs a package: pillow-heif", hint="uv pip install pillow-heif")
+    return DataError(f"{path} is not an image in a known format")
 
 
 def _refuse_giants(path: Path, pixels: int) -> None:

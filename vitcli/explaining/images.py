@@ -83,7 +83,7 @@ class ImageSource:
             raise UsageError("images come from files or from a data set, not from both", hint=_ON_HINT)
         if self.limit < 0:
             raise UsageError(f"limit {self.limit} is negative")
-        files = image_files(self.inputs) if self.inputs else []
+        files = image_files(self.inputs, emit) if self.inputs else []
         loaded = load_model(
             self.model,
             output_dir=self.output_dir,

@@ -18,7 +18,7 @@ from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
-from vitcli.data.sources.image_folder import IMAGE_SUFFIXES
+from vitcli.data.sources.image_search import IMAGE_SUFFIXES
 from vitcli.explaining.explainer import Explainer, images_at_once
 from vitcli.explaining.images import ImageSource, ImageToExplain
 from vitcli.explaining.maps import AttentionMap, maps_of

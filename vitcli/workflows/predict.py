@@ -77,7 +77,7 @@ def predict(
     """
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
-    files = image_files(inputs)
+    files = image_files(inputs, emit)
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     names = models[0].checkpoint.classes
     rows: list[Prediction] = []

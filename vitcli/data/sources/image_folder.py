@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -13,10 +13,15 @@ import numpy as np
 from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+from vitcli.data.sources.image_search import (
+    IMAGE_SUFFIXES,
+    PassedOver,
+    find_images,
+    image_names,
+    in_order,
+    is_image,
 )
+
 SPLIT_WORDS: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
@@ -30,10 +35,6 @@ SPLIT_WORDS: dict[str, SplitName] = {
     "holdout": "test",
 }
 _SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})[ _.-]?(set|data|images|split)?")
-_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
-
-PassedOver = dict[str, list[str]]
-"""Ignored files, which belong to no class, by kind."""
 
 
 def split_of(name: str) -> SplitName | None:
@@ -86,12 +87,6 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
     )
 
 
-def in_order(passed_over: PassedOver, folder: Path) -> dict[str, tuple[str, ...]]:
-    """Sort ignored files: kinds by their number of files, largest first, and files by their names below the folder."""
-    kinds = sorted(passed_over.items(), key=lambda item: (-len(item[1]), item[0]))
-    return {kind: tuple(sorted(os.path.relpath(name, folder) for name in names)) for kind, names in kinds}
-
-
 def has_split_folders(folder: Path) -> bool:
     """Tell whether there is a ``train/`` folder with class subfolders in it.
 
@@ -104,43 +99,7 @@ def has_split_folders(folder: Path) -> bool:
 
 def has_class_folders(folder: Path) -> bool:
     """Tell whether at least two subfolders contain images."""
-    return sum(any(True for _ in _image_names(os.fspath(path), {})) for path in _subfolders(folder)) > 1
-
-
-def find_images(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:
-    """List all image files below a folder, sorted; hidden files and folders are skipped.
-
-    Args:
-        folder: the folder.
-        passed_over: receives all other files, by kind.
-    """
-    names = _image_names(os.fspath(folder), {} if passed_over is None else passed_over)
-    return [Path(name) for name in sorted(names, key=lambda name: name.split(os.sep))]  # noqa: PTH206
-
-
-def _image_names(folder: str, passed_over: PassedOver) -> Iterator[str]:
-    """Yield the paths of image files as strings, because there may be a million, and ``Path`` objects are slow."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith((".", "__MACOSX")):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _image_names(entry.path, passed_over)
-            elif _is_called_like_an_image(entry.name) and entry.is_file():
-                yield entry.path
-            elif entry.name.lower() not in _OF_THE_SYSTEM:
-                passed_over.setdefault(_kind(entry), []).append(entry.path)
-
-
-def _kind(entry: "os.DirEntry[str]") -> str:
-    """Return the kind of an ignored file, such as its ending."""
-    if entry.is_symlink() and not entry.is_file():
-        return "linked folders" if entry.is_dir() else "linked to nothing"
-    return Path(entry.name).suffix.lower() or "without an ending"
-
-
-def _is_called_like_an_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+    return sum(any(True for _ in image_names(os.fspath(path), {})) for path in _subfolders(folder)) > 1
 
 
 class ImageIndex:
@@ -226,11 +185,7 @@ def _inner(split: Path) -> Path:
 
 def _loose_images(root: Path) -> list[Path]:
     """List the images beside the class folders."""
-    return [
-        path
-        for path in root.iterdir()
-        if path.name[0] != "." and _is_called_like_an_image(path.name) and path.is_file()
-    ]
+    return [path for path in root.iterdir() if path.name[0] != "." and path.is_file() and is_image(os.fspath(path))]
 
 
 def _mind_common_subfolders(root: Path, emit: Emit) -> None:

@@ -11,7 +11,8 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError, did_you_mean, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
-from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, in_order, split_of
+from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, split_of
+from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
 from vitcli.data.sources.table_file import Table, read_table
 
