@@ -143,7 +143,7 @@ def test_every_kind_of_resampling_takes_part_and_ends_at_the_models_size(changes
     images = noise(4, 3, 8, 8)
     config = AugmentConfig(**changes)
     result = TrainTransform(config, to_input((6, 10)))(images, seeded())
-    resampled = random_resample(4, (8, 8), (6, 10), config, seeded())(images, whole(images))
+    resampled = random_resample(torch.ones(4), (8, 8), (6, 10), config, seeded())(images, whole(images))
     torch.testing.assert_close(result, to_input((6, 10)).normalised(resampled))
     plain = to_input((6, 10))(images)
     assert result.shape == plain.shape
@@ -154,7 +154,7 @@ def test_the_order_is_resampling_policy_colours_normalising_erasing():
     images = noise(20, 3, 8, 8)
     generator = seeded(3)
     changes = (
-        random_resample(20, (8, 8), (24, 30), EVERYTHING, generator),
+        random_resample(torch.ones(20), (8, 8), (24, 30), EVERYTHING, generator),
         random_policy(20, (24, 30), EVERYTHING, generator),
     )
     colours = random_colours(20, EVERYTHING, generator)

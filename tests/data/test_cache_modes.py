@@ -65,7 +65,7 @@ def files_below(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
-def with_noise(images: Tensor, generator: torch.Generator) -> Tensor:
+def with_noise(images: Tensor, generator: torch.Generator, *_drawn: object) -> Tensor:
     return images.float() + torch.rand(images.shape, generator=generator)
 
 
@@ -124,7 +124,7 @@ def test_every_mode_gives_the_same_statistics(photos: Path, tmp_path: Path, mode
 def test_a_mode_writes_what_it_says(photos: Path, tmp_path: Path, mode: str, writes: bool) -> None:  # noqa: FBT001
     split = opened(photos, tmp_path / "data", cache=mode).split("train", SMALL)
     list(all_batches(split))
-    images = ["train-12x16x3-crop0.9-2.safetensors"] if writes else []
+    images = ["train-12x16x3-crop0.9-3.safetensors"] if writes else []
     assert files_below(tmp_path / "data") == ["facts-2.json", *images]
 
 
@@ -249,14 +249,14 @@ with replacing(Path(sys.argv[1])) as temporary:
     os.kill(os.getpid(), 9)
 """
     left = []
-    for name in ("train-12x16x3-crop0.9-2.safetensors", "val-9x9x3-squash.safetensors"):
+    for name in ("train-12x16x3-crop0.9-3.safetensors", "val-9x9x3-squash.safetensors"):
         words = [sys.executable, "-c", code, str(folder / name)]
         left.append(Path(subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()))
     assert files_below(folder) == sorted([left[0].name, left[1].name, "facts-2.json"])
     long_ago = time.time() - 2 * 3600
     os.utime(left[0], (long_ago, long_ago))
     dataset.split("train", SMALL)
-    assert files_below(folder) == sorted([left[1].name, "facts-2.json", "train-12x16x3-crop0.9-2.safetensors"])
+    assert files_below(folder) == sorted([left[1].name, "facts-2.json", "train-12x16x3-crop0.9-3.safetensors"])
 
 
 # batches fetched ahead
@@ -287,7 +287,7 @@ def counted_batches(images: Images) -> Batches:
         images,
         torch.arange(40),
         batch_size=4,
-        transform=lambda batch, _: batch.float(),
+        transform=lambda batch, *_: batch.float(),
         device=torch.device("cpu"),
         seed=1,
     )

@@ -94,7 +94,7 @@ def test_any_safetensors_reader_opens_what_was_prepared(photos: Path, tmp_path: 
     split = opened(photos, tmp_path / "data").split("train", THUMBNAIL)
     (path,) = prepared_files(tmp_path / "data")
     with safe_open(path, framework="np") as file:
-        assert set(file.keys()) == {"images", "labels"}
+        assert set(file.keys()) == {"images", "labels", "stretch"}
         assert np.array_equal(file.get_tensor("images"), split.images.numpy())
         assert np.array_equal(file.get_tensor("labels"), split.labels.numpy())
 

@@ -8,11 +8,11 @@ CPU = torch.device("cpu")
 COUNT = 25
 
 
-def as_float(images: Tensor, _generator: torch.Generator) -> Tensor:
+def as_float(images: Tensor, *_drawn: object) -> Tensor:
     return images.float()
 
 
-def with_noise(images: Tensor, generator: torch.Generator) -> Tensor:
+def with_noise(images: Tensor, generator: torch.Generator, *_drawn: object) -> Tensor:
     return images.float() + torch.rand(images.shape, generator=generator)
 
 
@@ -80,7 +80,7 @@ def test_only_members_take_part() -> None:
 
 
 def test_the_source_images_are_never_changed() -> None:
-    loader = batches(transform=lambda images, _: images.zero_())
+    loader = batches(transform=lambda images, *_: images.zero_())
     order(loader.epoch(1))
     assert torch.equal(loader.images[:, 0, 0, 0], torch.arange(COUNT, dtype=torch.uint8))
 

@@ -40,7 +40,7 @@ def noise(shape, seed=1):
 
 def resampled(images, size, config, seed=0):
     batch, _, height, width = images.shape
-    return random_resample(batch, (height, width), size, config, seeded(seed))(images, slice(0, batch))
+    return random_resample(torch.ones(batch), (height, width), size, config, seeded(seed))(images, slice(0, batch))
 
 
 # crops alone
@@ -93,7 +93,7 @@ def test_a_crop_of_the_whole_image_is_the_identity():
 @given(height=st.integers(1, 64), width=st.integers(1, 64), scale=st.floats(0.01, 1), seed=SEEDS)
 def test_boxes_lie_inside_the_image_and_are_not_empty(height, width, scale, seed):
     config = AugmentConfig(crop_scale=scale, crop_ratio=(0.2, 3))
-    top, left, box_height, box_width = random_boxes(50, (height, width), config, seeded(seed))
+    top, left, box_height, box_width = random_boxes(torch.ones(50), (height, width), config, seeded(seed))
     assert min(top.min(), left.min()) >= 0
     assert min(box_height.min(), box_width.min()) >= 1
     assert (top + box_height <= height).all()
@@ -129,7 +129,7 @@ def resampled_by_loops(images, size, config, seed):
     """The same draws, turned into pixels one at a time."""
     batch, channels, height, width = images.shape
     generator = seeded(seed)
-    boxes = random_boxes(batch, (height, width), config, generator).T.tolist()
+    boxes = random_boxes(torch.ones(batch), (height, width), config, generator).T.tolist()
     upside, sideways = torch.rand(2, batch, generator=generator).tolist()
     draws = (2 * torch.rand(5, batch, generator=generator) - 1).double().numpy()
     result = np.zeros((batch, channels, *size))
@@ -142,7 +142,8 @@ def resampled_by_loops(images, size, config, seed):
             for column in range(size[1]):
                 across = ((column + 0.5) / size[1] - 0.5) * (-1 if sideways[index] < config.flip else 1) * box_width
                 down = ((row + 0.5) / size[0] - 0.5) * (-1 if upside[index] < config.vertical_flip else 1) * box_height
-                across, down = across - config.shift * shift_x * width, down - config.shift * shift_y * height
+                across -= config.shift * shift_x * box_width
+                down -= config.shift * shift_y * box_height
                 across, down = (  # turned back
                     math.cos(angle) * across + math.sin(angle) * down,
                     math.cos(angle) * down - math.sin(angle) * across,
@@ -227,7 +228,7 @@ def test_another_seed_gives_another_batch_and_images_of_a_batch_differ():
 def test_parts_of_a_batch_are_changed_as_in_the_batch():
     images = noise((7, 3, 8, 8))
     for config in (AugmentConfig(crop_scale=0.5, flip=0.5), AugmentConfig(rotate=30, flip=0.5)):
-        change = random_resample(7, (8, 8), (9, 9), config, seeded())
+        change = random_resample(torch.ones(7), (8, 8), (9, 9), config, seeded())
         pieces = [change(images[part], part) for part in (slice(0, 3), slice(3, 4), slice(4, 7))]
         assert torch.equal(torch.cat(pieces), change(images, slice(0, 7)))
 
@@ -327,7 +328,7 @@ def test_what_shrinks_a_lot_is_averaged():
 
 def test_how_finely_an_image_is_sampled_does_not_depend_on_its_part_of_the_batch():
     images = noise((20, 1, 48, 48))
-    change = random_resample(20, (48, 48), (16, 16), AugmentConfig(crop_scale=0.05, rotate=20), seeded())
+    change = random_resample(torch.ones(20), (48, 48), (16, 16), AugmentConfig(crop_scale=0.05, rotate=20), seeded())
     pieces = [change(images[index : index + 1], slice(index, index + 1)) for index in range(20)]
     assert torch.equal(torch.cat(pieces), change(images, slice(0, 20)))
 
@@ -335,3 +336,27 @@ def test_how_finely_an_image_is_sampled_does_not_depend_on_its_part_of_the_batch
 def test_flips_alone_do_not_resample():
     assert not resamples(AugmentConfig(flip=0.5, vertical_flip=0.5, crop_padding=4))
     assert all(resamples(AugmentConfig(**{name: 0.5})) for name in ("crop_scale", "rotate", "zoom", "shift", "shear"))
+
+
+def test_a_squashed_photo_turns_and_moves_as_the_photo_does():
+    config = AugmentConfig(rotate=60, zoom=0.2, shift=0.2, shear=30, flip=0.5)
+    places = {}
+    for stretch, width in ((1, 96), (3, 32)):
+        change = random_resample(torch.full((20,), float(stretch)), (48, width), (24, 48), config, seeded())
+        places[stretch] = change(ramps(20, 48, width) * torch.tensor([stretch, 1])[:, None, None], slice(0, 20))
+    inside = (places[1][:, 1:] > 6) & (places[3][:, 1:] > 6)  # black is 0, and a border pixel is partly black
+    inside = (inside & (places[1][:, :1] > 6) & (places[3][:, :1] > 6)).expand(-1, 2, -1, -1)
+    assert inside.float().mean() > 0.4
+    assert ((places[3] - places[1])[inside].abs() < 0.01).float().mean() > 0.98  # all but the borders
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_shift_is_a_share_of_the_crop(scale):
+    """In the pixels of the result, a crop moves by at most that share of it, however small it is."""
+    still, moved = (
+        origins(resampled(ramps(64, 96, 96), (32, 32), AugmentConfig(crop_scale=scale, rotate=1e-9, shift=shift)))[1]
+        for shift in (0, 0.1)
+    )
+    boxes = random_boxes(torch.ones(64), (96, 96), AugmentConfig(crop_scale=scale), seeded())
+    shares = (moved - still) / boxes[[3, 2]].T
+    assert 0.08 < shares.abs().max() < 0.101

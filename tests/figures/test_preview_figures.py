@@ -120,7 +120,7 @@ def test_augmentations_keep_their_shape_and_their_names_apart(
 ) -> None:
     names = [LONG, "x" * 300, "7", "$"][:rows]
     draw_augmentations(
-        noise(rows, *stored),
+        list(noise(rows, *stored)),
         noise(rows, 7, *seen),
         names,
         tmp_path / "augmentations.png",

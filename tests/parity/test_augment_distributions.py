@@ -55,14 +55,19 @@ CROPS = {
     "large": {"whole": (32, 32), "scale": 0.8, "ratio": (3 / 4, 4 / 3)},
     "wide": {"whole": (40, 200), "scale": 0.6, "ratio": (3 / 4, 4 / 3)},
     "tall": {"whole": (90, 60), "scale": 0.5, "ratio": (1, 2)},
+    "stored at half its width": {"whole": (600, 1600), "scale": 0.3, "ratio": (3 / 4, 4 / 3), "stretch": 2.0},
+    "stored at twice its width": {"whole": (600, 480), "scale": 0.3, "ratio": (3 / 4, 4 / 3), "stretch": 0.5},
 }
 
 
 @functools.cache
 def crops(name):
-    """Ours and torchvision's, (4, draws) each: top, left, height and width."""
-    whole, scale, ratio = CROPS[name].values()
-    ours = random_boxes(DRAWS, whole, AugmentConfig(crop_scale=scale, crop_ratio=ratio), seeded())
+    """Ours and torchvision's, (4, draws) each: top, left, height and width in the photo."""
+    whole, scale, ratio, stretch = (CROPS[name].get(key, 1.0) for key in ("whole", "scale", "ratio", "stretch"))
+    stored = whole[0], int(whole[1] / stretch)
+    config = AugmentConfig(crop_scale=scale, crop_ratio=ratio)
+    ours = random_boxes(torch.full((DRAWS,), stretch), stored, config, seeded())
+    ours = ours * torch.tensor([1, stretch, 1, stretch])[:, None]
     transform = v2.RandomResizedCrop(8, scale=(scale, 1), ratio=ratio)
     return ours, their_draws(transform, torch.empty(3, *whole), ("top", "left", "height", "width"))
 
@@ -82,7 +87,7 @@ def test_where_no_attempt_fits_the_crop_is_torchvisions_in_the_middle():
         config = AugmentConfig(crop_scale=0.99)
         transform = v2.RandomResizedCrop(8, scale=(0.99, 1))
         expected = their_draws(transform, torch.empty(3, *whole), ("top", "left", "height", "width"), 20)
-        assert torch.equal(random_boxes(20, whole, config, seeded()).float(), expected)
+        assert torch.equal(random_boxes(torch.ones(20), whole, config, seeded()).float(), expected)
 
 
 @pytest.mark.parametrize("way", [{}, {"rotate": 1e-9}], ids=["crop alone", "with turns"])
@@ -91,9 +96,9 @@ def test_the_boxes_drawn_are_the_boxes_cut_out(way):
     height, width = 48, 64
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     config = AugmentConfig(crop_scale=0.3, **way)
-    boxes = random_boxes(200, (height, width), config, seeded())
+    boxes = random_boxes(torch.ones(200), (height, width), config, seeded())
     images = torch.stack([x, y]).expand(200, -1, -1, -1)
-    result = random_resample(200, (height, width), (64, 64), config, seeded())(images, slice(0, 200))
+    result = random_resample(torch.ones(200), (height, width), (64, 64), config, seeded())(images, slice(0, 200))
     top, left, box_height, box_width = boxes.double()
     result = result.double()
     centre = torch.stack([left + box_width / 2, top + box_height / 2], dim=1)
@@ -120,7 +125,7 @@ def test_crops_after_padding_are_distributed_as_torchvisions():
 def test_flips_come_with_their_probability_with_and_without_resampling(axis):
     images = torch.arange(64.0).view(1, 1, 8, 8).expand(DRAWS, -1, -1, -1)
     name = {2: "vertical_flip", 3: "flip"}[axis]
-    resampled = random_resample(DRAWS, (8, 8), (8, 8), AugmentConfig(rotate=1e-9, **{name: 0.3}), seeded())
+    resampled = random_resample(torch.ones(DRAWS), (8, 8), (8, 8), AugmentConfig(rotate=1e-9, **{name: 0.3}), seeded())
     for change in (random_flip(DRAWS, 0.3, axis, seeded()), resampled):
         is_flipped = (change(images, slice(0, DRAWS)) - images.flip(axis)).abs().flatten(1).amax(dim=1) < 0.1
         assert_share(is_flipped.sum(), DRAWS, 0.3)
@@ -130,7 +135,7 @@ def affine_of(config):
     """The maps of a batch, from pixels to pixels, read off ramps: (draws, 2, 2) and centres (draws, 2)."""
     y, x = torch.meshgrid(torch.arange(32.0) - 15.5, torch.arange(32.0) - 15.5, indexing="ij")
     images = torch.stack([x, y]).expand(DRAWS, -1, -1, -1)
-    result = random_resample(DRAWS, (32, 32), (32, 32), config, seeded())(images, slice(0, DRAWS))
+    result = random_resample(torch.ones(DRAWS), (32, 32), (32, 32), config, seeded())(images, slice(0, DRAWS))
     along_x = (result[:, :, 14, 17] - result[:, :, 14, 14]) / 3
     along_y = (result[:, :, 17, 14] - result[:, :, 14, 14]) / 3
     return torch.stack([along_x, along_y], dim=2), result[:, :, 14:18, 14:18].mean(dim=(2, 3))

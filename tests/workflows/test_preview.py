@@ -71,6 +71,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name in ("draw_samples", "draw_augmentations", "draw_classes"):
         monkeypatch.setattr(workflow, name, lambda *args, name=name, **options: given.update({name: (*args, options)}))
+    views = workflow.training_views
+
+    def kept(*args: Any, **options: Any) -> Any:
+        given["stored"] = views(*args, **options)
+        return given["stored"]
+
+    monkeypatch.setattr(workflow, "training_views", kept)
     return given
 
 
@@ -201,8 +208,8 @@ def test_pictures_are_shown_where_asked_for(
 
 
 def captured(drawn: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Sequence[str]]:
-    stored, views, names, *_ = drawn["draw_augmentations"]
-    return stored, views, names
+    _, views, names, *_ = drawn["draw_augmentations"]
+    return drawn["stored"].images.pixels().numpy(), views, names
 
 
 def as_trainer_sees(
@@ -218,7 +225,9 @@ def as_trainer_sees(
     found = [int((trained_on == torch.from_numpy(image)).flatten(1).all(dim=1).nonzero()[0, 0]) for image in stored]
     images = trained_on[found].repeat_interleave(count, dim=0)
     generator = torch.Generator().manual_seed(config.run.seed)
-    inputs = TrainTransform(config.augment, InputTransform(data.preprocessing, torch.device("cpu")))(images, generator)
+    stretch = data.train.stretch[torch.from_numpy(data.members)][found].repeat_interleave(count)
+    transform = TrainTransform(config.augment, InputTransform(data.preprocessing, torch.device("cpu")))
+    inputs = transform(images, generator, stretch)
     mean, std = (torch.tensor(each)[:, None, None] for each in (data.preprocessing.mean, data.preprocessing.std))
     classes = [dataset.facts.classes[data.train.labels[data.members[at]]] for at in found]
     pixels = 255 * (inputs * std + mean).clamp(0, 1)
@@ -255,6 +264,10 @@ def test_augmented_images_are_those_of_training(
     assert list(names) == classes
     assert views.shape == expected.shape
     assert np.abs(views - expected).max() <= 0.51, "but for rounding"
+    for shown, image, stretch in zip(
+        drawn["draw_augmentations"][0], stored, drawn["stored"].images.stretch.tolist(), strict=True
+    ):
+        assert shown.shape == (*image.shape[:2], round(image.shape[2] * stretch)), "each in the shape of its photo"
     if "model" in settings:
         assert views.shape[-2:] == settings["model"]["image_size"]
     assert not np.array_equal(views[:, 0], views[:, 1])

@@ -21,7 +21,7 @@ class AugmentConfig:
     zoom: float = 0.0
     """Random zoom, in or out, by a factor of up to 1 + zoom."""
     shift: float = 0.0
-    """Random shift: largest share of height and width."""
+    """Random shift: largest share of height and width of the image, after it was cropped."""
     shear: float = 0.0
     """Random shear along the rows: largest angle in degrees, in both directions."""
     affine_probability: float = 1.0

@@ -31,26 +31,39 @@ class TrainTransform:
         self.config = config
         self.to_input = to_input
 
-    def __call__(self, images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        stretch: Tensor | None = None,
+        share: Share | None = None,
+    ) -> Tensor:
         """Augment a batch, (B, C, h, w) uint8 -> (B, C, H, W) float32.
 
         The images of a share are changed in the same way as in the whole batch.
+
+        Args:
+            images: the batch, or a share of it.
+            generator: the source of randomness, on the CPU.
+            stretch: the stretch of each image of the whole batch, as in ``PreparedSplit``, (B,); None: all 1.
+            share: the share; None: the whole batch.
         """
         size: Size = (images.shape[2], images.shape[3])
-        change = self._drawn(share.batch if share else len(images), size, generator)
+        batch = share.batch if share else len(images)
+        change = self._drawn(size, torch.ones(batch) if stretch is None else stretch, generator)
         if share:
             change = _of_share(share, change)
         inputs = change_threaded(change, images, (images.shape[1], *self.to_input.image_size))
         return random_erase(inputs, self.config.erase, generator, share) if self.config.erase else inputs
 
-    def _drawn(self, batch: int, size: Size, generator: torch.Generator) -> Change:
-        """Draw all changes except erasing for ``batch`` images of this size."""
-        config, to_input = self.config, self.to_input
+    def _drawn(self, size: Size, stretch: Tensor, generator: torch.Generator) -> Change:
+        """Draw all changes except erasing for images of this size and stretch."""
+        config, to_input, batch = self.config, self.to_input, len(stretch)
         changes = []
         if config.crop_padding:
             changes.append(random_crop(batch, config.crop_padding, generator))
         if resamples(config):
-            changes.append(random_resample(batch, size, to_input.image_size, config, generator))
+            changes.append(random_resample(stretch, size, to_input.image_size, config, generator))
             size = to_input.image_size
         else:
             flips = ((config.flip, 3), (config.vertical_flip, 2))

@@ -1,4 +1,4 @@
-"""Prepared images: uint8 pixels and labels of one split in one memory-mapped ``.safetensors`` file.
+"""Prepared images: uint8 pixels, labels and stretch of one split in one memory-mapped ``.safetensors`` file.
 
 The images are written one after the other, so that a split larger than memory can be prepared. The labels are written
 when it is known which images could be decoded. Any safetensors reader opens the file.
@@ -59,11 +59,18 @@ class PreparedSplit:
 
     images: Images
     labels: Tensor
+    stretch: Tensor
+    """What one column of a stored image covers of the photo / what one row covers, float32 (N,): not 1 where photos of
+    other shapes were squashed."""
 
     def take(self, members: NDArray[np.int64]) -> "PreparedSplit":
         """Return some of the images, in the given order."""
         chosen = torch.from_numpy(members)
-        return PreparedSplit(images=self.images[chosen], labels=self.labels[chosen])
+        return PreparedSplit(images=self.images[chosen], labels=self.labels[chosen], stretch=self.stretch[chosen])
+
+    def pixels(self) -> Tensor:
+        """Return all images, (N, C, H, W); those that are decoded on access are decoded now."""
+        return self.images[torch.arange(len(self.labels))]
 
     def as_array(self) -> NDArray[np.uint8]:
         """Return the pixels, (N, C, H, W), of images that are a tensor."""
@@ -77,30 +84,37 @@ class PreparedSplit:
         return chosen[self.labels.numpy()[chosen] >= 0]
 
 
-def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels, image_shape: Sequence[int]) -> None:
+def write_split(
+    path: Path,
+    images: Iterable[NDArray[np.uint8]],
+    labels: Labels,
+    image_shape: Sequence[int],
+    stretch: NDArray[np.float32] | None = None,
+) -> None:
     """Write one split atomically.
 
     Args:
         path: the file.
         images: chunks of images, each (n, C, H, W), with as many images in total as there are labels.
-        labels: int64, (N,); read after the last image has been written.
+        labels: int64, (N,); read after the last image has been written, as is ``stretch``.
         image_shape: C, H, W.
+        stretch: float32, (N,), as in ``PreparedSplit``; None: all 1.
     """
+    if stretch is None:
+        stretch = np.ones(len(labels), dtype=np.float32)
     pixels = len(labels) * int(np.prod(image_shape))
+    start = labels.nbytes + stretch.nbytes
     header = json.dumps(
         {
-            "labels": {"dtype": "I64", "shape": [len(labels)], "data_offsets": [0, labels.nbytes]},
-            "images": {
-                "dtype": "U8",
-                "shape": [len(labels), *image_shape],
-                "data_offsets": [labels.nbytes, labels.nbytes + pixels],
-            },
+            "labels": {"dtype": "I64", "shape": labels.shape, "data_offsets": [0, labels.nbytes]},
+            "stretch": {"dtype": "F32", "shape": labels.shape, "data_offsets": [labels.nbytes, start]},
+            "images": {"dtype": "U8", "shape": [len(labels), *image_shape], "data_offsets": [start, start + pixels]},
         }
     ).encode()
     header += b" " * (-len(header) % 8)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
-        file.write(bytes(labels.nbytes))
+        file.write(bytes(start))
         written = 0
         for chunk in images:
             written += file.write(np.ascontiguousarray(chunk).data)
@@ -108,7 +122,7 @@ def write_split(path: Path, images: Iterable[NDArray[np.uint8]], labels: Labels,
                 os.fdatasync(file.fileno())  # now, while the next chunk is being decoded
         assert written == pixels, f"{written} bytes of images written, not {pixels}"
         file.seek(8 + len(header))
-        file.write(np.ascontiguousarray(labels, dtype="<i8").tobytes())
+        file.write(labels.astype("<i8").tobytes() + stretch.astype("<f4").tobytes())
 
 
 def read_split(path: Path, *, in_memory: bool | None = None) -> PreparedSplit:
@@ -119,12 +133,12 @@ def read_split(path: Path, *, in_memory: bool | None = None) -> PreparedSplit:
     """
     try:
         tensors = load_file(path)
-        images, labels = tensors["images"], tensors["labels"]
+        images, labels, stretch = tensors["images"], tensors["labels"], tensors["stretch"]
     except (SafetensorError, KeyError) as error:
         raise DataError(f"{path} is damaged: {error}", hint=f"remove {path.parent} and try again") from None
     if in_memory is None:
         in_memory = images.numel() <= _IN_MEMORY
-    return PreparedSplit(images=images.clone() if in_memory else images, labels=labels.clone())
+    return PreparedSplit(images=images.clone() if in_memory else images, labels=labels.clone(), stretch=stretch.clone())
 
 
 def channel_statistics(images: Images, members: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -27,6 +27,8 @@ from vitcli.data.sources.image_search import in_words
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 from vitcli.data.value_range import find_value_range, warn_of_range
 
+_LAYOUT = 3
+"""The version of prepared files; a new one if they change for the same geometry."""
 _SMALL = 64
 """If all images have the same size, with sides of up to this many pixels, they are not resized."""
 
@@ -299,11 +301,12 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
 
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     height, width = geometry.size
-    fraction = f"{geometry.crop_fraction:g}-2" if geometry.resize == "crop" else ""  # 2: cropped in whole pixels
+    fraction = f"{geometry.crop_fraction:g}" if geometry.resize == "crop" else ""
     details = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
     if geometry.value_range:
         details += "-{:g}to{:g}".format(*geometry.value_range)
-    return folder / f"{name}-{height}x{width}x{geometry.channels}-{geometry.resize}{fraction}{details}.safetensors"
+    how = f"{geometry.resize}{fraction}{details}"
+    return folder / f"{name}-{height}x{width}x{geometry.channels}-{how}-{_LAYOUT}.safetensors"
 
 
 def _write_facts(folder: Path, facts: Facts) -> None:

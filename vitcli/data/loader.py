@@ -33,7 +33,9 @@ class Transform(Protocol):
     The transform of training draws its random changes from the generator.
     """
 
-    def __call__(self, images: Tensor, generator: torch.Generator, share: Share = ..., /) -> Tensor: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self, images: Tensor, generator: torch.Generator, stretch: Tensor | None, share: Share | None, /
+    ) -> Tensor: ...
 
 
 class Batches:
@@ -42,6 +44,7 @@ class Batches:
     Args:
         images: uint8, (N, C, H, W), in memory, memory-mapped or decoded on access; tensors move to a GPU if they fit.
         labels: int64, (N,).
+        stretch: float32, (N,), as in ``PreparedSplit``; None: all 1.
         members: indices of the images to use; None: all.
         batch_size: images per batch; the last batch may be smaller.
         transform: the function that turns a batch into model input.
@@ -57,6 +60,7 @@ class Batches:
         images: Images,
         labels: Tensor,
         *,
+        stretch: Tensor | None = None,
         members: Tensor | None = None,
         batch_size: int,
         transform: Transform,
@@ -67,6 +71,7 @@ class Batches:
     ) -> None:
         self.images = _placed(images, device)
         self.labels = labels.to(device)
+        self.stretch = torch.ones(len(labels)) if stretch is None else stretch
         self.members = torch.arange(len(labels)) if members is None else members
         self.batch_size = min(batch_size, len(self.members))
         self.device = device
@@ -99,24 +104,39 @@ class Batches:
             draws = torch.rand(self.num_images, generator=generator, dtype=torch.float64) * below[-1]
             order = torch.searchsorted(below, draws).clamp(max=self.num_images - 1)
         batches: Sequence[Tensor] = self.members[order].split(self.batch_size)
+        stretches = [self.stretch[batch] for batch in batches]
         if self.place.size == 1:
-            return self._batches(batches, epoch=number, start=start)
+            return self._batches(batches, stretches, epoch=number, start=start)
         shares = [share_of(len(batch), self.place) for batch in batches]
         mine = [batch[share.members] for batch, share in zip(batches, shares, strict=True)]
-        return self._batches(mine, shares, epoch=number, start=start)
+        return self._batches(mine, stretches, shares, epoch=number, start=start)
 
     def _batches(
-        self, batches: Sequence[Tensor], shares: Sequence[Share] = (), *, epoch: int, start: int = 0
+        self,
+        batches: Sequence[Tensor],
+        stretches: Sequence[Tensor] = (),
+        shares: Sequence[Share] = (),
+        *,
+        epoch: int,
+        start: int = 0,
     ) -> Iterator[Batch]:
-        """Iterate over batches of images, given batches of indices or this process's shares of them."""
+        """Iterate over batches of images.
+
+        Args:
+            batches: the indices of the images of each batch, or of this process's share of it.
+            stretches: the stretch of each image of the whole batches; empty: nothing random happens to the images.
+            shares: this process's share of each batch; empty: the whole batch.
+            epoch: the number of the epoch.
+            start: the first step.
+        """
         sizes = [len(batch) for batch in batches]
         order = torch.cat([self.members[:0], *batches])
         here, there = order.to(self.images.device), order.to(self.device)  # one copy per epoch, not one per batch
         gathered = self._gathered(here.split(sizes)[start:])
         for step, (images, from_labels) in enumerate(zip(gathered, there.split(sizes)[start:], strict=True), start):
             generator = torch.Generator().manual_seed(derived_seed("transform", self.seed, epoch, step))
-            drawn = (generator, shares[step]) if shares else (generator,)
-            yield self._transform(to_device(images, self.device), *drawn), self.labels[from_labels]
+            stretch, share = stretches[step] if stretches else None, shares[step] if shares else None
+            yield self._transform(to_device(images, self.device), generator, stretch, share), self.labels[from_labels]
 
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Gather the images of each batch of indices; fetch in advance those that are not in memory."""

@@ -17,8 +17,8 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, TaskProgress, Warned
 from vitcli.core.files import bytes_in_words, remove_abandoned, writing_in
 from vitcli.core.preprocessing import Geometry
-from vitcli.data.cache import PreparedSplit, read_split, write_split
-from vitcli.data.preprocess import load_array
+from vitcli.data.cache import Images, PreparedSplit, read_split, write_split
+from vitcli.data.preprocess import load_array, read_header
 from vitcli.data.raw import FileSplit
 
 CHUNK = 256
@@ -86,25 +86,30 @@ def prepare(
     """
     shape = (geometry.channels, *geometry.size)
     size = len(split.files) * int(np.prod(shape))
-    labels = split.labels.copy()
+    labels, stretch = split.labels.copy(), np.ones(len(split.labels), dtype=np.float32)
     place = _choose_cache(size, path, how, name, emit)
     task = f"preparing {name} images"
     if place == "disk":
         remove_abandoned(path.parent)
         with writing_in(path.parent):
-            write_split(path, _decoded(split, labels, geometry, how, emit, task), labels, shape)
+            write_split(path, _decoded(split, labels, stretch, geometry, how, emit, task), labels, shape, stretch)
         return read_split(path, in_memory=False if how.cache == "disk" else None)
     if place == "ram":
         images = np.empty((len(labels), *shape), dtype=np.uint8)
         done = 0
-        for chunk in _decoded(split, labels, geometry, how, emit, task):
+        for chunk in _decoded(split, labels, stretch, geometry, how, emit, task):
             images[done : done + len(chunk)] = chunk
             done += len(chunk)
-        return PreparedSplit(images=torch.from_numpy(images), labels=torch.from_numpy(labels))
-    if how.skip_bad:  # unreadable images must be known before the first batch
-        for _ in _decoded(split, labels, geometry, how, emit, f"checking {name} images"):
-            pass
-    return PreparedSplit(images=StreamedImages(split.files, geometry, how.workers), labels=torch.from_numpy(labels))
+        found: Images = torch.from_numpy(images)
+    else:
+        if how.skip_bad:  # unreadable images must be known before the first batch
+            for _ in _decoded(split, labels, stretch, geometry, how, emit, f"checking {name} images"):
+                pass
+        elif geometry.resize == "squash":
+            with ThreadPoolExecutor(how.workers or os.cpu_count()) as pool:
+                stretch[:] = list(pool.map(lambda file: _stretch(file, geometry), split.files))
+        found = StreamedImages(split.files, geometry, how.workers)
+    return PreparedSplit(images=found, labels=torch.from_numpy(labels), stretch=torch.from_numpy(stretch))
 
 
 def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Literal["ram", "disk", "off"]:
@@ -133,12 +138,18 @@ def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit
 
 
 def _decoded(
-    split: FileSplit, labels: NDArray[np.int64], geometry: Geometry, how: Preparation, emit: Emit, task: str
+    split: FileSplit,
+    labels: NDArray[np.int64],
+    stretch: NDArray[np.float32],
+    geometry: Geometry,
+    how: Preparation,
+    emit: Emit,
+    task: str,
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode image files in parallel, and yield the images in order, a chunk at a time.
 
-    Unreadable images that are skipped are black, and get the label ``UNREADABLE``. While the caller writes a chunk, the
-    next one is decoded.
+    Unreadable images that are skipped are black, and get the label ``UNREADABLE``. The stretch of all others is filled
+    in. While the caller writes a chunk, the next one is decoded.
     """
     shape, total = (geometry.channels, *geometry.size), len(split.files)
     size = min(CHUNK, max(_CHUNK_BYTES // int(np.prod(shape)), 1))
@@ -146,6 +157,7 @@ def _decoded(
     def decode(chunk: NDArray[np.uint8], start: int, at: int) -> None:
         try:
             chunk[at - start] = _load(split.files[at], geometry)
+            stretch[at] = _stretch(split.files[at], geometry)
         except DataError:
             if not how.skip_bad:
                 raise
@@ -176,6 +188,14 @@ def _load(file: Path, geometry: Geometry) -> NDArray[np.uint8]:
         return load_array(file, geometry)
     except DataError as error:
         raise DataError(error.message, hint=BAD_IMAGE_HINT) from None
+
+
+def _stretch(file: Path, geometry: Geometry) -> float:
+    """Compute what a column of the stored image covers of the photo, as a multiple of what a row covers."""
+    if geometry.resize != "squash":
+        return 1.0
+    (height, width), _ = read_header(file)
+    return (width / geometry.size[1]) / (height / geometry.size[0])
 
 
 def _free_disk(path: Path) -> int:

@@ -30,11 +30,13 @@ def _warps(config: AugmentConfig) -> bool:
     return max(config.rotate, config.zoom, config.shift, config.shear) > 0
 
 
-def random_resample(batch: int, whole: Size, size: Size, config: AugmentConfig, generator: torch.Generator) -> Change:
+def random_resample(
+    stretch: Tensor, whole: Size, size: Size, config: AugmentConfig, generator: torch.Generator
+) -> Change:
     """Draw a random resized crop, flips, shear, rotation, zoom and shift, all in one resampling; the outside is black.
 
     Args:
-        batch: the number of images.
+        stretch: what a column of each image covers of the photo, as a multiple of what a row covers, (B,).
         whole: the height and width of the images.
         size: height and width of the result.
         config: the ranges.
@@ -43,22 +45,23 @@ def random_resample(batch: int, whole: Size, size: Size, config: AugmentConfig, 
     Returns:
         The change, which keeps the images' dtype and their range of 0..255.
     """
-    boxes = random_boxes(batch, whole, config, generator)
+    boxes = random_boxes(stretch, whole, config, generator)
     chances = torch.tensor([[config.vertical_flip], [config.flip]])
-    mirrored = torch.rand(2, batch, generator=generator) < chances
+    mirrored = torch.rand(2, len(stretch), generator=generator) < chances
     if _warps(config):
-        maps = _random_maps(boxes, mirrored, whole, size, config, generator)
+        maps = _random_maps(boxes, mirrored, stretch, whole, size, config, generator)
         finer = _fineness(maps)
         return lambda images, positions: warp(images, maps[positions], size, finer=finer)
     return lambda images, positions: resize_boxes(images, boxes[:, positions], mirrored[:, positions], size)
 
 
-def random_boxes(batch: int, whole: Size, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def random_boxes(stretch: Tensor, whole: Size, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Draw random resized crops as torchvision does: (4, B) whole pixels, top, left, height and width.
 
-    The area is uniform in [crop_scale, 1] of the image's, the aspect ratio log-uniform in crop_ratio. The first of
-    ten attempts that fits is taken; if none fits, the largest centred box whose ratio is allowed.
+    The area is uniform in [crop_scale, 1] of the image's, the aspect ratio in the photo log-uniform in crop_ratio. The
+    first of ten attempts that fits is taken; if none fits, the largest centred box whose ratio is allowed.
     """
+    batch, stretch = len(stretch), stretch.double()
     height, width = whole
     if config.crop_scale == 1:
         return torch.tensor([0, 0, height, width])[:, None].expand(4, batch)
@@ -67,13 +70,14 @@ def random_boxes(batch: int, whole: Size, config: AugmentConfig, generator: torc
     area = height * width * torch.lerp(torch.full_like(shares, config.crop_scale), torch.ones_like(shares), shares)
     low, high = config.crop_ratio
     ratio = low * (high / low) ** shapes
+    ratio = ratio / stretch  # of stored pixels
     sides = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()]).round()  # (2, attempts, B)
     limits = torch.tensor([height, width])[:, None]
     fits = ((sides > 0) & (sides <= limits[:, None])).all(dim=0)
     first = fits.int().argmax(dim=0)
     sides = sides.gather(1, first.expand(2, 1, -1))[:, 0]
     corners = (places * (limits - sides + 1)).floor()
-    inner = torch.tensor([round(min(height, width / low)), round(min(width, height * high))])[:, None]
+    inner = torch.stack([(width * stretch / low).clamp(max=height), (height * high / stretch).clamp(max=width)]).round()
     found = fits.any(dim=0)
     sides = torch.where(found, sides, inner)
     corners = torch.where(found, corners, (limits - inner) // 2)
@@ -81,7 +85,13 @@ def random_boxes(batch: int, whole: Size, config: AugmentConfig, generator: torc
 
 
 def _random_maps(
-    boxes: Tensor, mirrored: Tensor, whole: Size, size: Size, config: AugmentConfig, generator: torch.Generator
+    boxes: Tensor,
+    mirrored: Tensor,
+    stretch: Tensor,
+    whole: Size,
+    size: Size,
+    config: AugmentConfig,
+    generator: torch.Generator,
 ) -> Tensor:
     """Draw maps from the result to the image, (B, 2, 3), in pixels from the centre of each.
 
@@ -98,14 +108,14 @@ def _random_maps(
     angle, tangent = math.radians(config.rotate) * turn, torch.tan(math.radians(config.shear) * slant)
     zoom = (1 + config.zoom) ** growth
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
-    rows = torch.stack([cos - sin * tangent, sin + cos * tangent]), torch.stack([-sin, cos])
+    rows = torch.stack([cos - sin * tangent, (sin + cos * tangent) / stretch]), torch.stack([-sin * stretch, cos])
     linear = torch.stack(rows).permute(2, 0, 1)  # (B, 2, 2): x and y of the image from x and y of the crop
     top, left, box_height, box_width = boxes.float()
-    shift = torch.stack([width * across, height * down], dim=1)[:, :, None] * config.shift
+    shift = torch.stack([box_width * across, box_height * down], dim=1)[:, :, None] * config.shift
     centre = torch.stack([left + (box_width - width) / 2, top + (box_height - height) / 2], dim=1)[:, :, None]
     signs = 1 - 2 * mirrored.float()
-    stretch = torch.stack([signs[1] * box_width / size[1], signs[0] * box_height / size[0]], dim=1)[:, None]
-    return torch.cat([linear * stretch, centre - linear @ shift], dim=2)
+    scale = torch.stack([signs[1] * box_width / size[1], signs[0] * box_height / size[0]], dim=1)[:, None]
+    return torch.cat([linear * scale, centre - linear @ shift], dim=2)
 
 
 def _fineness(maps: Tensor) -> int:

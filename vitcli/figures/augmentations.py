@@ -18,7 +18,7 @@ _NAME_WIDTH = 14
 
 
 def draw_augmentations(
-    stored: NDArray[np.uint8],
+    stored: Sequence[NDArray[np.uint8]],
     views: NDArray[np.uint8],
     names: Sequence[str],
     path: Path,
@@ -29,7 +29,7 @@ def draw_augmentations(
     """Draw a row per image: the stored image, then several augmented versions as training sees them.
 
     Args:
-        stored: the stored images, (R, C, h, w).
+        stored: the R stored images, each (C, h, w).
         views: the augmented versions of each image, (R, V, C, H, W).
         names: the class of each image.
         path: the PNG file.
@@ -37,7 +37,7 @@ def draw_augmentations(
         notes: lines below the title, for example the augmentations that are used.
     """
     rows, columns = views.shape[:2]
-    aspects = [shape[-1] / shape[-2] for shape in (stored.shape, views.shape)]
+    aspects = [max(image.shape[2] / image.shape[1] for image in stored), views.shape[-1] / views.shape[-2]]
     height = _CELL / max(1.0, *aspects)
     widths = [height * max(aspect, 0.3) for aspect in (aspects[0], *[aspects[1]] * columns)]
     widths.insert(1, _GAP)

@@ -90,6 +90,7 @@ def feature_batches(
         f"train.{view}": Batches(
             data.train.images,
             data.train.labels,
+            stretch=data.train.stretch,
             members=torch.from_numpy(data.members),
             batch_size=_BATCH,
             transform=augment,

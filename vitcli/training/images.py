@@ -177,7 +177,7 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
         return geometry
     height = max(geometry.size[0], geometry.size[1] / aspect)  # the smallest such size that covers the model's
     size: Size = (round(height), round(height * aspect))
-    return replace(geometry, size=size, crop_fraction=1.0)
+    return replace(geometry, size=size, resize="squash", crop_fraction=1.0)
 
 
 def known_colours(facts: Facts, config: DataConfig, source: Preprocessing | None) -> Colours | None:
@@ -201,6 +201,7 @@ def image_batches(
     train = Batches(
         data.train.images,
         data.train.labels,
+        stretch=data.train.stretch,
         members=torch.from_numpy(data.members),
         batch_size=config.optim.batch_size,
         transform=TrainTransform(config.augment, to_input),

@@ -142,10 +142,11 @@ def _two_steps(
 ) -> tuple[float, int]:
     """Take two steps; return the seconds of the second one, scaled to a full batch, and the highest memory use."""
     device = choose_device(config.run.device)
-    pixels = images.take(np.arange(len(images.labels))).images  # decoded now, before the steps are timed
+    images = images.take(np.arange(len(images.labels)))  # decoded now, before the steps are timed
     batches = Batches(
-        pixels,
+        images.images,
         images.labels,
+        stretch=images.stretch,
         batch_size=-(-len(images.labels) // _STEPS),
         transform=TrainTransform(config.augment, InputTransform(preprocessing, device)),
         device=device,

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import TrainConfig
@@ -16,7 +18,7 @@ from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.preprocessing import Preprocessing, Size
 from vitcli.core.runs import slug
 from vitcli.data.augment import TrainTransform
-from vitcli.data.cache import channel_statistics
+from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
@@ -89,13 +91,14 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     balance = _Balance(dataset, plan)
     figures = tuple(folder / f"{name}.png" for name in ("samples", "augmentations", "classes"))
     _draw_samples(dataset, split, plan, config, figures[0])
-    stored, views, kinds = training_views(dataset, plan, config, model.image_size, seen=seen, emit=emit)
+    shown = training_views(dataset, plan, config, model.image_size, seen=seen, emit=emit)
+    kept, seen_at = _pixels(shown.images.images.shape), _pixels(shown.views.shape)
     draw_augmentations(
-        stored.numpy(),
-        views.numpy(),
-        [facts.classes[kind] for kind in kinds],
+        [_unsquashed(*each) for each in zip(shown.images.pixels(), shown.images.stretch.tolist(), strict=True)],
+        shown.views.numpy(),
+        [facts.classes[kind] for kind in shown.images.labels.tolist()],
         figures[1],
-        title=f"{facts.name}: kept at {_pixels(stored.shape)}, seen by the model at {_pixels(views.shape)} pixels",
+        title=f"{facts.name}: kept at {kept}, seen by the model at {seen_at} pixels",
         notes=in_words(config.augment),
     )
     draw_classes(list(balance.counts.items()), facts.classes, figures[2], title=f"{facts.name}, {balance.in_words()}")
@@ -113,9 +116,19 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingViews:
+    """A few training images, and how training would see them."""
+
+    images: PreparedSplit
+    """R images as they are stored, (R, C, h, w)."""
+    views: Tensor
+    """V augmented versions of each, uint8 (R, V, C, H, W)."""
+
+
 def training_views(
     dataset: Dataset, plan: Plan, config: TrainConfig, image_size: Size, *, seen: Preprocessing | None, emit: Emit
-) -> tuple[Tensor, Tensor, list[int]]:
+) -> TrainingViews:
     """Prepare a few training images as they are stored, and as training would see them: cropped and augmented.
 
     Args:
@@ -125,9 +138,6 @@ def training_views(
         image_size: the size of the model input.
         seen: the preprocessing of the weights that training starts from; None: it starts from random weights.
         emit: receives the progress.
-
-    Returns:
-        The stored images, uint8 (R, C, h, w); V views of each, uint8 (R, V, C, H, W); the classes of the R images.
     """
     geometry, train_geometry = geometries(dataset.facts, config.data, config.augment, image_size, source=seen)
     members, labels = _members_and_labels(dataset, plan["train"])
@@ -136,11 +146,10 @@ def training_views(
     sample = members[:0] if known else _colour_sample(dataset, members, config.run.seed)
     images = dataset.split("train", train_geometry, members=np.concatenate([chosen, sample]), emit=emit)
     readable = images.readable()
-    rows = torch.from_numpy(readable[readable < len(chosen)])
+    shown = images.take(readable[readable < len(chosen)])
     mean, std = known or channel_statistics(images.images, readable[readable >= len(chosen)])
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
-    stored = images.images[rows]
-    return stored, _augmented(stored, config, preprocessing), images.labels[rows].tolist()
+    return TrainingViews(images=shown, views=_augmented(shown, config, preprocessing))
 
 
 def changes(config: AugmentConfig) -> dict[str, Any]:
@@ -223,12 +232,22 @@ def _colour_sample(dataset: Dataset, members: Labels, seed: int) -> Labels:
     return np.random.default_rng(seed).permutation(members)[:_COLOUR_SAMPLE]
 
 
-def _augmented(stored: Tensor, config: TrainConfig, preprocessing: Preprocessing) -> Tensor:
-    """Augment each image V times as in training, and convert back to uint8, (R, C, h, w) -> (R, V, C, H, W)."""
+def _unsquashed(image: Tensor, stretch: float) -> NDArray[np.uint8]:
+    """Give a stored image, (C, h, w), the shape of its photo."""
+    height, width = image.shape[1:]
+    size = height, max(round(width * stretch), 1)
+    whole = image if size[1] == width else F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    pixels: NDArray[np.uint8] = whole.numpy()
+    return pixels
+
+
+def _augmented(stored: PreparedSplit, config: TrainConfig, preprocessing: Preprocessing) -> Tensor:
+    """Augment each of R images V times as in training, and convert back to uint8, (R, V, C, H, W)."""
     to_input = InputTransform(preprocessing, torch.device("cpu"))
     generator = torch.Generator().manual_seed(config.run.seed)
-    inputs = TrainTransform(config.augment, to_input)(stored.repeat_interleave(_VIEWS, dim=0), generator)
-    views: Tensor = to_input.pixels(inputs).unflatten(0, (len(stored), _VIEWS))
+    repeated = stored.take(np.arange(len(stored.labels)).repeat(_VIEWS))
+    inputs = TrainTransform(config.augment, to_input)(repeated.pixels(), generator, repeated.stretch)
+    views: Tensor = to_input.pixels(inputs).unflatten(0, (len(stored.labels), _VIEWS))
     return views
 
 

@@ -1,0 +1,41 @@
+"""The images of training: whole photos, whatever their shape."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitcli.core.augment_config import AugmentConfig
+from vitcli.core.config import DataConfig
+from vitcli.core.events import ignore
+from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.training.images import geometries
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Landscapes, and one portrait with a red top and a blue bottom."""
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for at in range(3):
+            Image.new("RGB", (160, 120), (at, 9, 9)).save(tmp_path / "photos" / name / f"{at}.png")
+    portrait = Image.new("RGB", (90, 160), "white")
+    portrait.paste((255, 0, 0), (0, 0, 90, 8))
+    portrait.paste((0, 0, 255), (0, 152, 90, 160))
+    portrait.save(tmp_path / "photos" / "a" / "portrait.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk", "off"])
+def test_random_crops_see_the_whole_of_a_portrait_among_landscapes(photos: Path, tmp_path: Path, cache: str) -> None:
+    config = DataConfig(name=str(photos), cache=cache)  # type: ignore[arg-type]
+    dataset: Dataset = open_dataset(config, directory=tmp_path / "data")
+    _, geometry = geometries(dataset.facts, config, AugmentConfig(crop_scale=0.5), (48, 48), source=None)
+    assert geometry.size == (48, 64)
+    for _ in range(2):  # prepared, then read
+        images = dataset.split("train", geometry, emit=ignore)
+        assert images.stretch[:4].tolist() == pytest.approx([1, 1, 1, (90 / 64) / (160 / 48)])
+        portrait = images.pixels()[3].numpy()
+        assert np.abs(portrait[:, 0] - np.array([[255], [0], [0]])).max() < 30
+        assert np.abs(portrait[:, -1] - np.array([[0], [0], [255]])).max() < 30
