@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.model_selection import StratifiedKFold
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError
 from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.data.inspection import find_duplicates
 from vitcli.data.raw import stratified_folds
 from vitcli.data.splits import Plan, plan_splits, restored_plan, stored_plan
 
@@ -85,6 +87,26 @@ def test_copies_are_never_torn_apart(pets: Path, settings: dict[str, int]) -> No
         parts = members(plan_splits(dataset, config, seed=seed), dataset)
         split_of = {name: split for split, names in parts.items() for name in names}
         assert {split_of[copy] == split_of[original] for copy, original in copies.items()} == {True}
+
+
+def test_copies_in_other_formats_are_never_torn_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    endings = {"cat/0": "jpg", "cat/1": "bmp", "dog/2": "webp", "dog/3": "jpeg", "cat/4": "tif"}
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for at in range(12):
+            photo = Image.fromarray(random.integers(256, size=(6, 8, 3), dtype=np.uint8)).resize((64, 48))
+            photo.save(tmp_path / "pets" / name / f"{at}.png")
+            if ending := endings.get(f"{name}/{at}"):
+                photo.save(tmp_path / "pets" / name / f"{at}.{ending}", quality=75)
+    (tmp_path / "pets" / "cat" / "broken.jpg").write_bytes(b"no image")
+    dataset, _ = opened(tmp_path / "pets", on_bad_image="skip")
+    groups = [sorted(dataset.names("train", np.array([at for _, at in group]))) for group in find_duplicates(dataset)]
+    assert sorted(groups) == sorted(sorted([f"{name}.png", f"{name}.{ending}"]) for name, ending in endings.items())
+    for seed in range(5):
+        parts = members(plan_splits(dataset, DataConfig(), seed=seed), dataset)
+        split_of = {name: split for split, names in parts.items() for name in names}
+        assert all(split_of[f"{name}.png"] == split_of[f"{name}.{ending}"] for name, ending in endings.items())
 
 
 def test_where_there_are_only_copies_they_are_held_out_all_the_same(pets: Path) -> None:

@@ -106,6 +106,21 @@ def test_training_figures_are_means_over_images_even_when_the_last_batch_is_smal
     assert record.val_accuracy == pytest.approx(record.train_accuracy)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.49, 0.51, 1.0])
+def test_a_mixed_image_is_answered_right_by_the_class_of_its_larger_part(share):
+    class Whole(Mixing):
+        """Gives each image its own pixels or those of its partner, whole."""
+
+        def __call__(self, images, *, epoch, step):
+            return (images if share > 0.5 else images.flip(0)), share
+
+    train = Batches(size=8, batch_size=8)
+    mixing = Whole(mixup=1, cutmix=0, seed=0)
+    record = build_trainer(build_model(), train=train, mixing=mixing, epochs=1, lr=1e-12).fit()[0]
+    assert 0 < record.val_accuracy < 1
+    assert record.train_accuracy == record.val_accuracy
+
+
 def test_clipping_bounds_the_length_of_a_step():
     def step_length(clip_grad):
         model = build_model()

@@ -44,7 +44,7 @@ class Balance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duplicates:
-    """Images that occur more than once, byte for byte."""
+    """Images that occur more than once."""
 
     leaks: tuple[Leak, ...]
     """Images that are in two splits; they make scores look too good."""

@@ -5,13 +5,14 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress
@@ -19,12 +20,16 @@ from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset
 from vitcli.data.prepare import CHUNK
-from vitcli.data.preprocess import load_array, read_kinds
+from vitcli.data.preprocess import load_array, read_header, read_kinds
 from vitcli.data.raw import SplitName
 
-_STORED = "duplicates-1.json"
+_STORED = "duplicates-2.json"
 _END = 4096
 """Number of bytes at the end of files of equal size that are compared first; most files differ there."""
+_ALIKE = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".dib": ".bmp", ".heif": ".heic"}
+"""Endings of one format."""
+_SAME_MEAN, _SAME_MOST = 4.0, 32.0
+"""The largest difference, in mean and of a single value, between small versions of one picture in two formats."""
 
 ImageIndex = tuple[SplitName, int]
 """An image: the split in which it was found, and its index in that split."""
@@ -84,7 +89,10 @@ def inspect(dataset: Dataset, geometry: Geometry, *, workers: int, emit: Emit) -
 
 
 def find_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
-    """Find groups of equal images, byte for byte; the result is stored beside the prepared images."""
+    """Find groups of equal images; the result is stored beside the prepared images.
+
+    Images are equal if their files are, byte for byte, or if files of different formats show the same picture.
+    """
     stored = dataset.folder / _STORED
     try:
         content = json.loads(stored.read_text(encoding="utf-8"))
@@ -101,12 +109,63 @@ def _file_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
     assert dataset.raw is not None
     files = {(name, at): file for name, split in dataset.raw.splits.items() for at, file in enumerate(split.files)}
     by_size = _grouped((file.stat().st_size, place) for place, file in files.items())
-    return [
+    groups = [
         group
         for same_size in by_size
         for same_end in _grouped((_end(files[place]), place) for place in same_size)
         for group in _grouped((_digest(files[place].read_bytes()), place) for place in same_end)
     ]
+    return _merged([*groups, *_pairs_of_formats(files)])
+
+
+def _pairs_of_formats(files: Mapping[ImageIndex, Path]) -> Iterator[list[ImageIndex]]:
+    """Find pairs of files with different formats, and the same height and width, that show the same picture.
+
+    Formats that lose details change pixels a little, so small versions of the images are compared. Only the images of
+    sizes that occur in several formats are decoded.
+    """
+    formats = {place: _ALIKE.get(file.suffix.lower(), file.suffix.lower()) for place, file in files.items()}
+    if len(set(formats.values())) < 2:
+        return
+    with ThreadPoolExecutor() as pool:
+        sizes = pool.map(_size, files.values())
+        for places in _grouped(zip(sizes, files, strict=True)):
+            if len({formats[place] for place in places}) < 2:
+                continue
+            small = dict(zip(places, pool.map(_small, (files[place] for place in places)), strict=True))
+            known = [(pixels.mean(), place, pixels) for place, pixels in small.items() if pixels is not None]
+            known.sort(key=lambda each: each[0])
+            means, pixels = np.array([each[0] for each in known]), np.array([each[2] for each in known])
+            for at, (mean, place, _) in enumerate(known):
+                end = int(np.searchsorted(means, mean + _SAME_MEAN, side="right"))  # the others differ by more
+                difference = np.abs(pixels[at + 1 : end] - pixels[at])
+                same = (difference.mean(axis=1) <= _SAME_MEAN) & (difference.max(axis=1) <= _SAME_MOST)
+                others = [known[at + 1 + other][1] for other in np.flatnonzero(same)]
+                yield from ([place, other] for other in others if formats[other] != formats[place])
+
+
+def _size(file: Path) -> object:
+    try:
+        return read_header(file)[0]
+    except DataError:
+        return None
+
+
+def _small(file: Path) -> NDArray[np.float32] | None:
+    """Load a small version of an image, flat; None if it cannot be read."""
+    try:
+        return load_array(file, Geometry(size=(16, 16), channels=3, resize="squash")).ravel().astype(np.float32)
+    except DataError:
+        return None
+
+
+def _merged(groups: Iterable[list[ImageIndex]]) -> list[list[ImageIndex]]:
+    """Merge groups that have an image in common."""
+    group_of: dict[ImageIndex, list[ImageIndex]] = {}
+    for group in groups:
+        whole = list(dict.fromkeys(place for each in group for place in group_of.get(each, [each])))
+        group_of |= dict.fromkeys(whole, whole)
+    return list({id(group): group for group in group_of.values()}.values())
 
 
 def _end(file: Path) -> bytes:

@@ -194,7 +194,10 @@ def _stretch(file: Path, geometry: Geometry) -> float:
     """Compute what a column of the stored image covers of the photo, as a multiple of what a row covers."""
     if geometry.resize != "squash":
         return 1.0
-    (height, width), _ = read_header(file)
+    try:
+        (height, width), _ = read_header(file)
+    except DataError:  # decoding the image says why
+        return 1.0
     return (width / geometry.size[1]) / (height / geometry.size[0])
 
 

@@ -37,8 +37,8 @@ Plan = dict[SplitName, Subset]
 def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
     """Plan the splits of a data set, and hold out images for the validation and test splits that it lacks.
 
-    The test images are always the same; the validation images depend on the seed. Images that are equal, byte for byte,
-    stay together.
+    The test images are always the same; the validation images depend on the seed. Copies of one image stay
+    together, also in different formats.
 
     Raises:
         DataError: no class has enough images to hold some out.

@@ -18,6 +18,11 @@ class Targets(NamedTuple):
     share: float = 1.0
     """Share of each mixed image that is its own; 1: nothing is mixed."""
 
+    @property
+    def main(self) -> Tensor:
+        """The class that has the larger share of each image, (B,)."""
+        return self.labels if self.share >= 0.5 else self.partners
+
     def at(self, here: slice) -> "Targets":
         """Return the targets of a slice of the images."""
         return Targets(self.labels[here], self.partners[here], self.share)

@@ -113,5 +113,5 @@ class Stepper:
                 loss = self.objective(logits, targets.at(here), taught)
             self.precision.scaler.scale(loss / divisor).backward()
             total = total + loss.detach()
-            correct = correct + (answers(logits.detach()) == targets.labels[here]).sum()
+            correct = correct + (answers(logits.detach()) == targets.at(here).main).sum()
         return total, correct
