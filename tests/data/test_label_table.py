@@ -41,7 +41,7 @@ def photos(tmp_path: Path) -> Path:
 def read(photos: Path, content: str | bytes, *, emit: Callable[[Event], None] = ignore, **settings: str) -> RawDataset:
     table = photos.parent / "labels.csv"
     table.write_bytes(content.encode() if isinstance(content, str) else content)
-    return label_table.read(photos, table, DataConfig(**settings), emit)
+    return label_table.read(photos, [table], DataConfig(**settings), emit)
 
 
 def pairs(raw: RawDataset[FileSplit], split: str = "train") -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -97,7 +98,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model = model_config_from(json.loads(metadata["model"]))
         return Checkpoint(
             model=model,
-            classes=tuple(json.loads(metadata["classes"])),
+            classes=tuple(normalize("NFC", name) for name in json.loads(metadata["classes"])),
             preprocessing=preprocessing_from(json.loads(metadata["preprocessing"])),
             provenance=json.loads(metadata["provenance"]),
             weights=weights,

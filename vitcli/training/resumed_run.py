@@ -133,7 +133,7 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
 
 def _other_data(run: Run, config: DataConfig) -> DataError:
     return DataError(
-        f"{config.name} is not the data of run {run.name}: images or labels were added, removed or changed",
+        f"{config.name} is not the data of run {run.name}: images, labels or the order of classes changed",
         hint=f"restore them, or start a new run from its weights: vit train --init-from {run.path}",
     )
 

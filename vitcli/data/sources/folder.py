@@ -25,23 +25,26 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     """
     check_folder(folder, labels=config.labels)
     if config.labels:
-        return label_table.read(folder, table_path(folder, Path(config.labels).expanduser()), config, emit)
+        return label_table.read(folder, [table_path(folder, Path(config.labels).expanduser())], config, emit)
     return replace(_read(_unwrapped(folder), config, emit), name=folder.resolve().name)
 
 
 def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
-    if not image_folder.has_split_folders(inner) and (table := label_table.find_table(inner)):
+    tables = label_table.find_tables(inner)
+    if tables and image_folder.has_split_folders(inner):
+        emit(Note(text=f"the folders of {inner} are the classes, so {tables[0]} is not read"))
+    elif tables:
         try:
-            return label_table.read(inner, table, config, emit)
+            return label_table.read(inner, tables, config, emit)
         except label_table.NoImagesNamedError as error:
-            if not image_folder.has_class_folders(inner):
+            if len(tables) > 1 or not image_folder.has_class_folders(inner):
                 raise
             emit(Note(text=f"{error.message}, so the folders are taken as the classes"))
     try:
         return image_folder.read(inner, skip_bad=config.on_bad_image == "skip", emit=emit)
     except DataError as error:
-        if tables := sorted(path.name for path in inner.glob("*.csv")):
-            error.hint = f"if the labels are in a table, --labels {tables[0]} says which"
+        if names := sorted(path.name for path in inner.glob("*.csv")):
+            error.hint = f"if the labels are in a table, --labels {names[0]} says which"
         raise
 
 
@@ -52,6 +55,6 @@ def _unwrapped(folder: Path) -> Path:
         if len(below) != 1 or not below[0].is_dir() or image_folder.split_of(below[0].name):
             return folder
         inner = [path for path in below[0].iterdir() if not path.name.startswith(".")]
-        if sum(path.is_dir() for path in inner) < 2 and not any(path.suffix == ".csv" for path in inner):
+        if sum(path.is_dir() for path in inner) < 2 and not any(path.suffix in {".csv", ".jsonl"} for path in inner):
             return folder
         folder = below[0]

@@ -2,8 +2,7 @@
 
 import os
 import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -15,12 +14,15 @@ from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_search import (
     IMAGE_SUFFIXES,
+    LINKED_FOLDERS,
     PassedOver,
     find_images,
     image_names,
     in_order,
     is_image,
 )
+from vitcli.data.sources.names import natural, plain
+from vitcli.data.sources.paths import check_folder
 
 SPLIT_WORDS: dict[str, SplitName] = {
     "train": "train",
@@ -35,6 +37,7 @@ SPLIT_WORDS: dict[str, SplitName] = {
     "holdout": "test",
 }
 _SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})[ _.-]?(set|data|images|split)?")
+_INSTEAD_OF_LINKS = "link class folders or single images, or `cp -rL FOLDER COPY` makes a folder without links"
 
 
 def split_of(name: str) -> SplitName | None:
@@ -54,13 +57,12 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
     Raises:
         DataError: the folder does not exist, has no classes, no images or only one class, or a split lacks a class.
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is not a folder", hint="give a folder of class subfolders, or a name of `vit datasets`"
-        )
+    check_folder(folder)
     split_folders = _split_folders(folder, emit)
     if "train" not in split_folders and split_folders:
-        raise DataError(f"{folder} has no train/ folder", hint=f"it has {', '.join(_names(split_folders))}")
+        names = ", ".join(f"{path.name}/" for path in split_folders.values())
+        hint = f"it has {names}; if these are classes, give them other names"
+        raise DataError(f"{folder} has no train/ folder", hint=hint)
     order: tuple[SplitName, ...] = get_args(SplitName)
     roots = {name: _inner(split_folders[name]) for name in order if name in split_folders} or {"train": folder}
     test = roots.get("test")
@@ -68,7 +70,7 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
         emit(Note(text=f"{test} has no class subfolders, so its images have no labels: `vit predict` takes them"))
         del roots["test"]
     passed_over: PassedOver = {}
-    found = {split: _images_by_class(root, passed_over, skip_bad=skip_bad) for split, root in roots.items()}
+    found = {split: _images_by_class(root, passed_over, skip_bad=skip_bad, emit=emit) for split, root in roots.items()}
     empty = tuple(sorted({name for images in found.values() for name, files in images.items() if not files}))
     if empty:
         emit(LeftOut(text=f"left out: {len(empty):,} class folders without images: {', '.join(empty)}"))
@@ -76,6 +78,7 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
     classes = _aligned_classes({roots[split]: set(images) for split, images in found.items()})
     if not split_folders:
         _mind_common_subfolders(folder, emit)
+    mind_links(passed_over, folder, emit)
     outside = [str(path) for root in {folder, *roots.values()} for path in _loose_images(root)]
     return RawDataset(
         name=folder.resolve().name,
@@ -92,7 +95,7 @@ def has_split_folders(folder: Path) -> bool:
 
     ``train_images/`` does not count, because its subfolders may be scenes or patients.
     """
-    named = [path for path in _subfolders(folder) if not path.name.lower().endswith(("images", "data"))]
+    named = [path for path in _called_like_splits(folder) if not path.name.lower().endswith(("images", "data"))]
     train = [path for path in named if split_of(path.name) == "train"]
     return any(len(_subfolders(_inner(path))) > 1 for path in train)
 
@@ -100,6 +103,12 @@ def has_split_folders(folder: Path) -> bool:
 def has_class_folders(folder: Path) -> bool:
     """Tell whether at least two subfolders contain images."""
     return sum(any(True for _ in image_names(os.fspath(path), {})) for path in _subfolders(folder)) > 1
+
+
+def mind_links(passed_over: PassedOver, folder: Path, emit: Emit) -> None:
+    """Warn about linked folders that are not followed."""
+    if links := in_order(passed_over, folder).get(LINKED_FOLDERS):
+        emit(Warned(text=f"linked folders below {folder} are not followed: {some(links)}; {_INSTEAD_OF_LINKS}"))
 
 
 class ImageIndex:
@@ -114,8 +123,9 @@ class ImageIndex:
         self.passed_over: PassedOver = {}
         self.files = find_images(folder, self.passed_over)
         if not self.files:
-            raise DataError(f"{folder} has no images", hint="give the folder that the images are in")
-        self.parts = {file: PurePosixPath(_plain(file.relative_to(folder).as_posix())).parts for file in self.files}
+            hint = "give the folder that the images are in"
+            raise _without_images(f"{folder} has no images", folder, self.passed_over, hint=hint)
+        self.parts = {file: PurePosixPath(plain(file.relative_to(folder).as_posix())).parts for file in self.files}
         self._by_end: dict[tuple[str, ...], list[Path]] = {}
         for file, parts in self.parts.items():
             for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
@@ -124,7 +134,7 @@ class ImageIndex:
 
     def find(self, name: str) -> list[Path]:
         """Find the images that a name may mean: none, one, or several with the same name in different folders."""
-        wanted = tuple(part for part in PurePosixPath(_plain(name.replace("\\", "/"))).parts if part not in {"/", "."})
+        wanted = tuple(part for part in PurePosixPath(plain(name.replace("\\", "/"))).parts if part not in {"/", "."})
         if not wanted:
             return []
         ends = wanted, wanted[-2:], wanted[-1:]  # the longest first: thousands may share a name in different folders
@@ -158,11 +168,27 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
 
 
+def _called_like_splits(folder: Path, emit: Emit = ignore) -> list[Path]:
+    """Find the folders of splits; none if the only folder called so is a class, such as ``train`` beside ``bus``.
+
+    It is a class if images lie directly in it and in a folder beside it, and it has no class subfolders.
+    """
+    subfolders = _subfolders(folder)
+    named = [path for path in subfolders if split_of(path.name)]
+    if len(named) != 1 or named[0].name.lower() not in SPLIT_WORDS or not any(_loose_images(named[0])):
+        return named
+    classes = [path.name for path in subfolders if path not in named and any(_loose_images(path))]
+    if not classes or has_class_folders(_inner(named[0])):
+        return named
+    what = f"{named[0]} is taken as a class, as {some(classes)} beside it, because it has no class subfolders"
+    emit(Warned(text=f"{what}: if it is a split, give it class subfolders, or move it to another place"))
+    return []
+
+
 def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
     """Find the folders of splits, if there are any, and warn about other folders beside them, which are ignored."""
-    subfolders = _subfolders(folder)
     splits: dict[SplitName, Path] = {}
-    for path in subfolders:
+    for path in _called_like_splits(folder, emit):
         split = split_of(path.name)
         if split in splits:
             raise DataError(
@@ -171,7 +197,7 @@ def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
             )
         if split:
             splits[split] = path
-    beside = [f"{path.name}/" for path in subfolders if path not in splits.values()]
+    beside = [f"{path.name}/" for path in _subfolders(folder) if path not in splits.values()]
     if splits and beside:
         emit(Warned(text=f"{folder} has split folders, so other folders beside them are ignored: {', '.join(beside)}"))
     return splits
@@ -183,9 +209,9 @@ def _inner(split: Path) -> Path:
     return _inner(below[0]) if len(below) == 1 and len(_subfolders(below[0])) > 1 else split
 
 
-def _loose_images(root: Path) -> list[Path]:
-    """List the images beside the class folders."""
-    return [path for path in root.iterdir() if path.name[0] != "." and path.is_file() and is_image(os.fspath(path))]
+def _loose_images(root: Path) -> Iterator[Path]:
+    """Yield the images that lie directly in a folder, not in a class folder."""
+    return (path for path in root.iterdir() if path.name[0] != "." and path.is_file() and is_image(os.fspath(path)))
 
 
 def _mind_common_subfolders(root: Path, emit: Emit) -> None:
@@ -202,54 +228,52 @@ def _mind_common_subfolders(root: Path, emit: Emit) -> None:
     emit(Warned(text=f"the classes are {classes}, and each has the subfolders {which}: if that is wrong, {meant}"))
 
 
-def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool) -> dict[str, list[Path]]:
+def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emit: Emit) -> dict[str, list[Path]]:
     subfolders = _subfolders(root)
     if not subfolders:
         contents = "is empty" if not any(root.iterdir()) else "has no class subfolders"
         raise DataError(f"{root} {contents}", hint="put the images of each class into a subfolder of that name")
-    images = {path.name: find_images(path, passed_over) for path in subfolders}
-    counting = f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}"
+    images: dict[str, list[Path]] = {}
+    for path in subfolders:
+        if plain(path.name) in images:
+            same = "which differ only in composed and decomposed letters: they are one class"
+            emit(Note(text=f"{root} has two folders called {plain(path.name)!r}, {same}"))
+        images.setdefault(plain(path.name), []).extend(find_images(path, passed_over))
     if not any(images.values()):
-        raise DataError(f"{root} has no images", hint=counting)
-    for name, files in images.items():
-        if not files and not skip_bad:
-            hint = counting if any((root / name).iterdir()) else "add some, or remove the folder"
-            raise DataError(f"class {name!r} has no images in {root}", hint=hint)
+        raise _without_images(f"{root} has no images", root, passed_over)
+    for path in subfolders:
+        if not images[plain(path.name)] and not skip_bad:
+            raise _without_images(f"class {plain(path.name)!r} has no images in {root}", path, passed_over)
     if sum(map(bool, images.values())) < 2:
         only = next(name for name, files in images.items() if files)
         raise DataError(f"{root} has one class only: {only!r}", hint="at least two are needed to train")
     return images
 
 
+def _without_images(message: str, folder: Path, passed_over: PassedOver, *, hint: str = "") -> DataError:
+    """Return the error about a folder without images, with the reason: links, files of other kinds, or nothing."""
+    if any(Path(link).is_relative_to(folder) for link in passed_over.get(LINKED_FOLDERS, ())):
+        return DataError(f"{message}, except in linked folders, which are not followed", hint=_INSTEAD_OF_LINKS)
+    counting = f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}"
+    return DataError(message, hint=hint or (counting if any(folder.iterdir()) else "add some, or remove the folder"))
+
+
 def _aligned_classes(by_root: dict[Path, set[str]]) -> tuple[str, ...]:
     """Return the classes of all splits; raise an error if a split lacks one of them."""
     everything = set().union(*by_root.values())
     for root, classes in by_root.items():
-        missing = sorted(everything - classes)
+        missing = sorted(everything - classes, key=natural)
         if missing:
-            raise DataError(
-                f"{root} lacks {_count(missing)}: {some([repr(name) for name in missing])}",
-                hint="each split needs every class",
-            )
-    return tuple(sorted(everything))
-
-
-def _count(missing: list[str]) -> str:
-    return "a class" if len(missing) == 1 else f"{len(missing)} classes"
+            what = "a class" if len(missing) == 1 else f"{len(missing)} classes"
+            names = some([repr(name) for name in missing])
+            raise DataError(f"{root} lacks {what}: {names}", hint="each split needs every class")
+    return tuple(sorted(everything, key=natural))
 
 
 def _file_split(images: dict[str, list[Path]], classes: tuple[str, ...]) -> FileSplit:
     files = [path for name in classes for path in images[name]]
     counts = [len(images[name]) for name in classes]
     return FileSplit(files=files, labels=np.repeat(np.arange(len(classes), dtype=np.int64), counts))
-
-
-def _names(folders: dict[SplitName, Path]) -> list[str]:
-    return [f"{path.name}/" for path in folders.values()]
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:

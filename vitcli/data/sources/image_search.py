@@ -71,7 +71,8 @@ _SIGNATURES_WITHOUT_ENDING = (b"II*\0", b"MM\0*", b"BM")
 """The first bytes of TIFF and BMP: raw files of cameras, which have endings of their own, begin like TIFF."""
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
-LINKED_TO_NOTHING = "linked to nothing"
+LINKED_FOLDERS, LINKED_TO_NOTHING = "linked folders", "linked to nothing"
+"""Kinds of ignored files."""
 
 PassedOver = dict[str, list[str]]
 """Ignored files, by kind."""
@@ -141,5 +142,5 @@ def in_words(passed_over: Mapping[str, Sequence[str]]) -> str:
 def _kind(entry: "os.DirEntry[str]") -> str:
     """Return the kind of an ignored file, such as its ending."""
     if entry.is_symlink() and not entry.is_file():
-        return "linked folders" if entry.is_dir() else LINKED_TO_NOTHING
+        return LINKED_FOLDERS if entry.is_dir() else LINKED_TO_NOTHING
     return Path(entry.name).suffix.lower() or "without an ending"

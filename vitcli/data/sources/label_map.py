@@ -8,6 +8,7 @@ from typing import Any
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, Note
+from vitcli.data.sources.names import plain
 
 
 def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: Emit) -> tuple[str, ...]:
@@ -45,10 +46,8 @@ def _ways(content: Any) -> tuple[dict[str, str], ...]:
         content = {str(at): name for at, name in enumerate(content)}
     if not isinstance(content, Mapping):
         return ()
-    return (
-        {str(key): str(name) for key, name in content.items()},
-        {str(name): str(key) for key, name in content.items()},
-    )
+    pairs = [(plain(str(key)), plain(str(name))) for key, name in content.items()]
+    return dict(pairs), {name: key for key, name in pairs}
 
 
 def _key(value: str, way: Mapping[str, str]) -> str:

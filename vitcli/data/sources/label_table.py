@@ -1,7 +1,10 @@
 """Labels of a folder of images, from a table: a CSV file, or a plain list of names and labels."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,46 +14,57 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError, did_you_mean, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
-from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, split_of
+from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, mind_links, split_of
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
-from vitcli.data.sources.table_file import Table, read_table
+from vitcli.data.sources.names import natural, plain
+from vitcli.data.sources.table_file import Table, join_splits, read_table
 
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
-_SPLIT_NAMES = ("split", "set", "subset", "data set", "dataset", "partition")
+_SPLIT_NAMES = ("split", "set", "subset", "data set", "dataset", "partition", "split folder")
 _NOT_FOR_TRAINING = ("test", "sample", "submission")
 """Words at the beginning or end of the names of files and folders without labels."""
 _SAMPLE = 200
 """Number of rows that are read to recognise the columns."""
 _NO_LABEL = {"", "nan"}
 """Texts that programs write for a missing label."""
-_ABOUT_IMAGES = (".csv", ".json", ".md", ".tsv", ".txt")
+_ABOUT_IMAGES = (".csv", ".json", ".jsonl", ".md", ".tsv", ".txt")
 """Endings of files that are expected beside a table."""
+_ONES, _ZEROS = {"1", "1.0"}, {"0", "0.0"}
+_WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(\.0*)?", re.ASCII)
 
 
 class NoImagesNamedError(DataError):
     """A table in which no column names images."""
 
 
-def find_table(folder: Path) -> Path | None:
-    """Find the file of labels in a folder; None if there is none, or if it is not clear which file it is."""
+def find_tables(folder: Path) -> list[Path]:
+    """Find the file of labels in a folder, or those in its folders of splits; empty if there is none, or no clear one.
+
+    Hugging Face's image folders have the latter: ``train/metadata.csv`` beside the images, or ``metadata.jsonl``.
+    """
     files = [
         path
-        for path in sorted(folder.glob("*.csv"))
+        for path in sorted([*folder.glob("*.csv")] or folder.glob("metadata.jsonl"))
         if not path.stem.lower().startswith(_NOT_FOR_TRAINING)
         and not path.stem.lower().endswith(_NOT_FOR_TRAINING)
         and not path.name.startswith(".")
     ]
     preferred = [path for path in files if path.stem.lower().startswith(("train", "label"))]
-    return (preferred or files)[0] if len(preferred) == 1 or len(files) == 1 else None
+    if len(preferred) == 1 or len(files) == 1:
+        return (preferred or files)[:1]
+    metadata = [path for path in folder.glob("*/metadata.*") if path.suffix in {".csv", ".jsonl", ".parquet"}]
+    found = sorted(path for path in metadata if split_of(path.parent.name))
+    return found if "train" in {split_of(path.parent.name) for path in found} else []
 
 
-def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
+def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     """Read the images of a folder, with the labels of a table.
 
     Args:
         folder: the folder that contains the images, at any depth.
-        table_file: the table; its first row may name the columns, and a plain list has a name and a label per line.
+        table_files: the table; its first row may name the columns, and a plain list has a name and a label per line.
+            Or the table of each split, in the folder of the split.
         config: the columns, if they are not obvious, and what to do with rows that cannot be used.
         emit: receives notes about guesses, and warnings about rows that are left out.
 
@@ -59,14 +73,17 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
         UsageError: a column does not exist, or it is not obvious which column has the labels.
     """
     index = ImageIndex(folder)
-    table = read_table(table_file, is_image=lambda cell: bool(index.find(cell)), emit=emit)
-    image, label = _columns(table, index, config, emit)
+    tables = [read_table(file, is_image=lambda cell: bool(index.find(cell)), emit=emit) for file in table_files]
+    table = tables[0] if len(tables) == 1 else join_splits(tables, config.image_column or "file_name")
+    table, image, label = _columns(table, index, config, emit)
     split = _split_column(table, emit)
+    _write_alike(table, label, emit)
+    mind_links(index.passed_over, folder, emit)
     left_out: dict[str, tuple[str, ...]] = {}
     labelled = _labelled(table, index, image, label, config, left_out, emit)
     if not labelled:
-        raise DataError(f"no row of {table_file} can be used", hint="fix the table; --on-bad-image error says why")
-    values = sorted({value for value, _ in labelled.values()}, key=_natural)
+        raise DataError(f"no row of {table.path} can be used", hint="fix the table; --on-bad-image error says why")
+    values = sorted({value for value, _ in labelled.values()}, key=natural)
     _refuse_what_are_no_classes(values, len(labelled), table, label)
     names = class_names(values, folder, config, emit)
     number = {value: at for at, value in enumerate(values)}
@@ -76,7 +93,7 @@ def read(folder: Path, table_file: Path, config: DataConfig, emit: Emit) -> RawD
         assert name is not None
         splits.setdefault(name, {})[file] = number[value]
     if "train" not in splits:
-        raise DataError(f"{table_file} has no rows for training", hint=f"it has {', '.join(splits)}")
+        raise DataError(f"{table.path} has no rows for training", hint=f"it has {', '.join(splits)}")
     return RawDataset(
         name=folder.resolve().name,
         classes=names,
@@ -108,8 +125,8 @@ def _split_column(table: Table, emit: Emit) -> int | None:
     return None
 
 
-def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) -> tuple[int, int]:
-    """Find the columns of image names and of labels; a guess is reported to the user."""
+def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) -> tuple[Table, int, int]:
+    """Find the columns of image names and of labels, and add the latter if it is one-hot; report guesses."""
     image = _named_column(table, config.image_column, "--image-column")
     if image is None:
         sample = table.rows[:_SAMPLE]
@@ -124,20 +141,55 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
     if label is None:
         others = [at for at, name in enumerate(table.header) if at != image and name.lower() not in _SPLIT_NAMES]
         called = [at for at in others if table.header[at].lower() in _LABEL_NAMES]
-        if len(called) != 1 and len(others) != 1:
-            names = ", ".join(table.header[at] for at in others)
-            raise UsageError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
-        label = called[0] if len(called) == 1 else others[0]
+        if len(called) == 1 or len(others) == 1:
+            label = (called if len(called) == 1 else others)[0]
+        else:
+            table, label = _with_labels(table, image, others), len(table.header)
     if not (config.image_column and config.label_column):
         columns = f"images in {table.header[image]!r}, labels in {table.header[label]!r}"
         emit(Note(text=f"labels: {table.path}, {columns}"))
-    return image, label
+    return table, image, label
+
+
+def _with_labels(table: Table, image: int, others: Sequence[int]) -> Table:
+    """Add a column of labels to a table that has a column of 0 and 1 for each class (one-hot)."""
+    binary = [at for at in others if all(row[at] in _ONES | _ZEROS for row in table.rows)]
+    labels = [[table.header[at] for at in binary if row[at] in _ONES] for row in table.rows]
+    if len(binary) < 2 or (len(binary) < len(others) and any(len(each) != 1 for each in labels)):
+        names = ", ".join(table.header[at] for at in others)
+        raise UsageError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
+    columns = some([table.header[at] for at in binary])
+    if several := [row[image] for row, each in zip(table.rows, labels, strict=True) if len(each) > 1]:
+        raise DataError(
+            f"{len(several):,} rows of {table.path} have a 1 in several of the columns {columns}: {some(several)}",
+            hint="an image can have one class only; --label-column NAME takes one column as the label",
+        )
+    rows = [[*row, "".join(each)] for row, each in zip(table.rows, labels, strict=True)]
+    return replace(table, header=(*table.header, f"{columns} (one-hot)"), rows=rows)
+
+
+def _write_alike(table: Table, label: int, emit: Emit) -> None:
+    """Write equal labels alike: with composed letters, and 1.0 as 1 if both are there."""
+    for row in table.rows:
+        row[label] = plain(row[label])
+    values = {row[label] for row in table.rows if row[label].lower() not in _NO_LABEL}
+    numbers = {value: str(int(found[1])) for value in values if (found := _WHOLE_NUMBER.fullmatch(value))}
+    counts = Counter(numbers.values())
+    alike = sorted(value for value, number in numbers.items() if counts[number] > 1)
+    if not alike:
+        return
+    text = f"column {table.header[label]!r} of {table.path} has the labels {some(alike)}"
+    if len(numbers) < len(values):
+        raise DataError(f"{text}, and others that are not whole numbers: are they one class?", hint="write them alike")
+    emit(Note(text=f"{text}: equal numbers are one class"))
+    for row in table.rows:
+        row[label] = numbers.get(row[label], row[label])
 
 
 def _named_column(table: Table, name: str, option: str) -> int | None:
     if not name:
         return None
-    places = [at for at, known in enumerate(table.header) if known == name]
+    places = [at for at, known in enumerate(table.header) if plain(known) == plain(name)]
     if len(places) > 1:
         raise DataError(f"{table.path} has {len(places)} columns called {name!r}", hint="rename one of them")
     if not places:
@@ -228,21 +280,10 @@ def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *
 
 
 def _refuse_what_are_no_classes(values: Sequence[str], images: int, table: Table, label: int) -> None:
-    name = table.header[label]
+    column, another = f"column {table.header[label]!r} of {table.path} has", "--label-column NAME names another"
     if len(values) < 2:
-        raise DataError(f"column {name!r} of {table.path} has one class only: {values[0]!r}", hint="two are needed")
+        raise DataError(f"{column} one class only: {values[0]!r}", hint="two are needed")
     if len(values) == images > 2:
-        raise DataError(
-            f"column {name!r} of {table.path} has a different value for each of {images:,} images: is this the label?",
-            hint="--label-column NAME names another",
-        )
+        raise DataError(f"{column} a different value for each of {images:,} images: is this the label?", hint=another)
     if len(values) > 50 and len(values) > images / 2:
-        raise DataError(
-            f"column {name!r} of {table.path} has {len(values):,} values for {images:,} images: too many classes",
-            hint="--label-column NAME names another",
-        )
-
-
-def _natural(value: str) -> tuple[int, int, str]:
-    """Return a sort key: whole numbers by value, then all other texts in alphabetical order."""
-    return (0, int(value), value) if value.isdecimal() and value.isascii() else (1, 0, value)
+        raise DataError(f"{column} {len(values):,} values for {images:,} images: too many classes", hint=another)

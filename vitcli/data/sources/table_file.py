@@ -1,8 +1,9 @@
-"""Table files: CSV with any usual encoding and delimiter, or a plain list."""
+"""Table files: CSV with any usual encoding and delimiter, a plain list, or JSON lines."""
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Table:
 
 
 def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Table:
-    """Read the rows of a CSV file with any usual encoding and delimiter, or of a plain list; skip blank lines.
+    """Read the rows of a CSV file with any usual encoding and delimiter, a plain list or JSON lines; skip blank lines.
 
     Args:
         path: the file.
@@ -36,17 +37,22 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
             columns.
     """
     check_table(path)
+    is_json = path.suffix.lower() == ".jsonl"
     try:
         text = _decoded(path, emit)
-        delimiter = _delimiter(text)
+        delimiter = "" if is_json else _delimiter(text)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True)
-        found = [(reader.line_num, [cell.strip() for cell in row]) for row in _split_rows(reader, delimiter)]
+        cells = ((reader.line_num, [cell.strip() for cell in row]) for row in _split_rows(reader, delimiter))
+        found = _json_rows(text) if is_json else list(cells)
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file: {error}") from None
+    except (ValueError, TypeError, RecursionError):
+        wanted = 'expected in each: {"file_name": "a.jpg", "label": "cat"}'
+        raise DataError(f"{path} has lines that are not JSON objects", hint=wanted) from None
     found = [(line, row) for line, row in found if any(row)]
     if not found:
         raise DataError(f"{path} is empty", hint="expected: a row per image, with its name and its label")
-    has_header = not any(is_image(cell) for cell in found[0][1])
+    has_header = is_json or not any(is_image(cell) for cell in found[0][1])
     header = found[0][1] if has_header else [f"column {at + 1}" for at in range(len(found[0][1]))]
     while header and not header[-1]:
         header.pop()
@@ -62,6 +68,28 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
     if not rows:
         raise DataError(f"{path} has a header and no rows")
     return Table(path=path, header=tuple(header), rows=rows, lines=lines)
+
+
+def join_splits(tables: Sequence[Table], image: str) -> Table:
+    """Join tables that lie in the folders of splits: a new column and the names of images tell the folder."""
+    header = ("split folder", *dict.fromkeys(name for table in tables for name in table.header))
+    rows = []
+    for table in tables:
+        folder = table.path.parent.name
+        for row in table.rows:
+            cells = {"split folder": folder, **dict(zip(table.header, row, strict=True))}
+            cells |= {image: f"{folder}/{cells[image]}"} if image in cells else {}
+            rows.append([cells.get(name, "") for name in header])
+    path = tables[0].path.parents[1] / "*" / tables[0].path.name
+    return Table(path=path, header=header, rows=rows, lines=[line for table in tables for line in table.lines])
+
+
+def _json_rows(text: str) -> list[tuple[int, list[str]]]:
+    """Return JSON lines as rows with their line numbers, after a row of their keys."""
+    found = [(at, {**json.loads(line)}) for at, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    keys = list(dict.fromkeys(key for _, row in found for key in row))
+    rows = ((at, [str("" if row.get(key) is None else row[key]).strip() for key in keys]) for at, row in found)
+    return [(0, keys), *rows]
 
 
 def _split_rows(reader: Iterable[list[str]], delimiter: str) -> Iterable[list[str]]:

@@ -1,0 +1,13 @@
+"""Names of classes and files: one spelling of accented letters, and the order of lists; standard library only."""
+
+import unicodedata
+
+
+def plain(name: str) -> str:
+    """Compose the accented letters of a name (Unicode NFC); macOS and some archives decompose them."""
+    return unicodedata.normalize("NFC", name)
+
+
+def natural(name: str) -> tuple[int, int, str]:
+    """Return a sort key: whole numbers by value, then all other texts in alphabetical order."""
+    return (0, int(name), name) if name.isdecimal() and name.isascii() else (1, 0, name)
