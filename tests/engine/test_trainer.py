@@ -111,7 +111,7 @@ def test_a_mixed_image_is_answered_right_by_the_class_of_its_larger_part(share):
     class Whole(Mixing):
         """Gives each image its own pixels or those of its partner, whole."""
 
-        def __call__(self, images, *, epoch, step):
+        def __call__(self, images, **_place):
             return (images if share > 0.5 else images.flip(0)), share
 
     train = Batches(size=8, batch_size=8)

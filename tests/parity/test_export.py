@@ -2,25 +2,23 @@
 
 import json
 import warnings
+from dataclasses import replace
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import timm
 import torch
-import transformers
-from PIL import Image
 from timm.data import resolve_model_data_config
 
 from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.core.registry import load_object
-from vitcli.data.preprocess import InputTransform, to_array
 from vitcli.models.export.registry import EXPORTS
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
+from vitcli.workflows.export import _input_difference
 
 CLASSES = ("ash", "birch", "cedar")
 TINY = {"image_size": (16, 16), "patch_size": (8, 8), "num_classes": 3, "width": 64, "depth": 2, "num_heads": 1}
@@ -76,7 +74,8 @@ def build(changes):
 
 def preprocessing_of(model, **changes):
     config = model.config
-    geometry = Geometry(size=config.image_size, channels=config.in_channels, crop_fraction=16 / 18)
+    shape = {"crop_fraction": 16 / 18} if config.image_size[0] == config.image_size[1] else {"resize": "squash"}
+    geometry = Geometry(size=config.image_size, channels=config.in_channels, **shape)
     mean, std = ((value,) * config.in_channels for value in (0.4, 0.2))
     made = {"geometry": geometry, "image_size": config.image_size, "mean": mean, "std": std}
     return Preprocessing(**{**made, **changes})
@@ -104,7 +103,7 @@ def test_every_model_is_exported_or_refused_with_the_reason(kind, axis, tmp_path
         assert "onnx" in refusal.value.hint
         assert not path.exists()
         return
-    run = written(kind, model, path)
+    run = written(kind, model, path).run
     with torch.no_grad():
         for batch in (1, 3):
             images = images_for(model, batch)
@@ -162,17 +161,32 @@ def test_timm_knows_names_and_preprocessing(tmp_path):
     assert tuple(images["input_size"]) == (3, 16, 16)
 
 
-@pytest.mark.parametrize("resize", ["crop", "squash"])
-def test_the_image_processor_of_transformers_does_what_we_do(tmp_path, resize):
+@pytest.mark.parametrize("kind", ["timm", "transformers"])
+@pytest.mark.parametrize("size", [(64, 64), (96, 64)])
+@pytest.mark.parametrize("shape", [{"crop_fraction": 0.8}, {"crop_fraction": 0.9}, {"resize": "squash"}])
+@pytest.mark.parametrize(("channels", "interpolation"), [(3, "bicubic"), (3, "bilinear"), (1, "bicubic")])
+def test_other_libraries_prepare_photos_as_we_do(kind, size, shape, channels, interpolation, tmp_path):
+    model = build({"image_size": size, "in_channels": channels})
+    geometry = Geometry(size=size, channels=channels, interpolation=interpolation, **shape)
+    preprocessing = preprocessing_of(model, geometry=geometry)
+    write = load_object(EXPORTS[kind].function)
+    if kind == "transformers" and size != (64, 64) and "resize" not in shape:
+        with pytest.raises(ModelError, match="images are cropped to squares"):
+            write(model, CLASSES, preprocessing, tmp_path / kind)
+        return
+    exported = write(model, CLASSES, preprocessing, tmp_path / kind)
+    difference, shift = _input_difference(preprocessing, exported.prepare)
+    assert difference < 0.01
+    assert shift == int(kind == "transformers" and "resize" not in shape)  # it rounds odd margins down, we up
+
+
+def test_another_preprocessing_is_seen(tmp_path):
     model = build({"image_size": (64, 64)})
-    geometry = Geometry(size=(64, 64), channels=3, resize=resize, crop_fraction=0.8 if resize == "crop" else 1.0)
-    preprocessing = preprocessing_of(model, geometry=geometry, image_size=(64, 64))
-    load_object(EXPORTS["transformers"].function)(model, CLASSES, preprocessing, tmp_path / "model")
-    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "model")
-    rows, columns = np.mgrid[:120, :160]
-    picture = np.stack([rows + 50, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)
-    image = Image.fromarray(picture)
-    theirs = processor(image, return_tensors="pt")["pixel_values"]
-    ours = InputTransform(preprocessing, torch.device("cpu"))(torch.from_numpy(to_array(image, geometry))[None])
-    assert theirs.shape == ours.shape
-    assert float((theirs - ours).abs().mean()) < 0.03  # of a range of 5: they resize, then crop; we do both at once
+    preprocessing = preprocessing_of(model)
+    for other in ({"crop_fraction": 0.8}, {"interpolation": "bilinear"}, {"resize": "squash"}):
+        geometry = replace(preprocessing.geometry, **other)
+        prepare = load_object(EXPORTS["timm"].function)(
+            model, CLASSES, replace(preprocessing, geometry=geometry), tmp_path / str(other)
+        ).prepare
+        difference, _ = _input_difference(preprocessing, prepare)
+        assert difference > 1.5

@@ -1,13 +1,16 @@
 """The command ``vit export``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vitcli.cli.console import listening, print_facts, print_json
 from vitcli.cli.options import EXPERIMENTS, JsonOption, OfflineOption, OutputDirOption
 from vitcli.core.importing import importing
+
+if TYPE_CHECKING:
+    from vitcli.workflows.export import ExportResult
 
 
 def export(
@@ -26,7 +29,7 @@ def export(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model to another library, and check there that its logits are the same."""
+    """Export a model to another library, and check there that logits and preprocessing are the same."""
     from vitcli.models.export.registry import EXPORTS
     from vitcli.trained.model_names import check_model
 
@@ -53,5 +56,11 @@ def export(
             "format": result.format,
             "written": str(result.path),
             "checked": f"logits differ by {result.max_difference:.1e} at most",
+            **({} if result.input_difference is None else {"preprocessing": _preprocessing(result)}),
         }
     )
+
+
+def _preprocessing(result: "ExportResult") -> str:
+    shifted = f", after a shift by {result.input_shift} pixel" if result.input_shift else ""
+    return f"inputs made of photos differ by {result.input_difference:.2f} of 255 grey levels in the mean{shifted}"

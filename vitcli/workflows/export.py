@@ -6,17 +6,26 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import sklearn
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vitcli.core.errors import ModelError, UsageError
-from vitcli.core.events import Emit, ignore
+from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.registry import load_object
+from vitcli.data.preprocess import InputTransform, to_array
+from vitcli.models.export.exported import Exported
 from vitcli.models.export.registry import EXPORTS, ExportEntry
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import LoadedModel, load_model
 
 _TOLERANCE = 1e-4
+_MOST_UNLIKE = 1.5
+"""The largest mean difference of inputs, in grey levels: resampling rounds differently in each library."""
+_PHOTOS = {"china.jpg": None, "flower.jpg": (100, 0, 401, 427)}
+"""Photos that come with scikit-learn, and the box that is used: 640 x 427 and 301 x 427 pixels."""
 _BATCHES = (1, 3)
 """Batch sizes of the check; they differ from 2, the batch size that exporters trace with."""
 _EXPORTED = {"config.json", "model.safetensors", "preprocessor_config.json"}
@@ -32,6 +41,11 @@ class ExportResult:
     path: Path
     max_difference: float
     """The largest difference between the logits of the model and of the exported one, on random images."""
+    input_difference: float | None
+    """The mean difference between the inputs that vit and the other library make of photos, in grey levels of 255, for
+    the photo where it is largest; None: the other library leaves preprocessing to its user."""
+    input_shift: int
+    """Pixels by which the other library's crops lie further up or left: 1 if it rounds their position down."""
 
 
 def export(
@@ -72,19 +86,38 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         written = Path(folder) / path.name
-        run = load_object(entry.function)(
+        exported: Exported = load_object(entry.function)(
             loaded.model, loaded.checkpoint.classes, loaded.checkpoint.preprocessing, written
         )
-        differences = [_difference(loaded.model, run, batch) for batch in _BATCHES]
+        differences = [_difference(loaded.model, exported.run, batch) for batch in _BATCHES]
         if not all(difference <= _TOLERANCE for difference in differences):  # NaN is refused too
             raise ModelError(
                 f"the exported {format} file differs from the model: logits by up to {max(differences):.1e}",
                 hint="nothing was kept; please report this",
             )
+        unlike, shift = (
+            _input_difference(loaded.checkpoint.preprocessing, exported.prepare) if exported.prepare else (None, 0)
+        )
+        if unlike is not None and not unlike <= _MOST_UNLIKE:
+            raise ModelError(
+                f"{format} would prepare photos in another way: inputs differ by {unlike:.1f} of 255 grey levels",
+                hint="nothing was kept; --format onnx leaves preprocessing to you",
+            )
         if path.is_dir():
             path.replace(Path(folder) / "replaced")
         written.replace(path)
-    return ExportResult(model=loaded.name, format=format, path=path, max_difference=max(differences))
+    if loaded.checkpoint.preprocessing.geometry.value_range and exported.prepare:
+        emit(
+            Warned(text=f"{format} reads images with more than 8 bits per value in its own way: convert them to 8 bits")
+        )
+    return ExportResult(
+        model=loaded.name,
+        format=format,
+        path=path,
+        max_difference=max(differences),
+        input_difference=unlike,
+        input_shift=shift,
+    )
 
 
 def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
@@ -118,3 +151,35 @@ def _difference(model: VisionTransformer, run: Callable[[Tensor], Tensor], batch
     generator = torch.Generator().manual_seed(batch)
     images = torch.randn(batch, model.config.in_channels, *model.config.image_size, generator=generator)
     return float((model(images) - run(images)).abs().max())
+
+
+def _input_difference(preprocessing: Preprocessing, prepare: Callable[[Image.Image], Tensor]) -> tuple[float, int]:
+    """Compare the model inputs that vit and another library make of photos.
+
+    A model for images of one small size gets photos of that size.
+
+    Returns:
+        The mean difference in grey levels, for the photo where it is largest; and the shift in pixels with which it was
+        computed: 1 if the other library's crops lie a pixel further up or left for any of the photos.
+    """
+    geometry, to_input = preprocessing.geometry, InputTransform(preprocessing, torch.device("cpu"))
+    differences, shifts = [], []
+    for name, box in _PHOTOS.items():
+        with Image.open(Path(sklearn.__file__).parent / "datasets" / "images" / name) as photo:
+            image = photo.crop(box or (0, 0, *photo.size)).convert("L" if geometry.channels == 1 else "RGB")
+        if geometry.size != preprocessing.image_size:
+            image = image.resize(geometry.size[::-1])
+        ours, theirs = to_input(torch.from_numpy(to_array(image, geometry))[None])[0], prepare(image)
+        if ours.shape != theirs.shape:
+            return float("inf"), 0
+        ours, theirs = to_input.undone(ours), to_input.undone(theirs)
+        height, width = preprocessing.image_size
+        by_shift = {
+            (down, right): float((ours[:, : height - down, : width - right] - theirs[:, down:, right:]).abs().mean())
+            for down in (0, 1)
+            for right in (0, 1)
+        }
+        shift = min(by_shift, key=lambda each: by_shift[each])
+        differences.append(by_shift[shift])
+        shifts.append(max(shift))
+    return max(differences), max(shifts)

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.export.exported import Exported
 from vitcli.models.vit import VisionTransformer
 
 _OPSET = 18
 
 
-def write(
-    model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
-) -> Callable[[Tensor], Tensor]:
-    """Write the file ``path``, and return a function that runs it.
+def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path) -> Exported:
+    """Write the file ``path``, and return what was loaded from it.
 
     The input is called ``images``, (batch, C, H, W), the output ``logits``, (batch, classes).
     """
@@ -50,4 +49,4 @@ def write(
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
-    return run
+    return Exported(run)

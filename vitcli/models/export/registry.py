@@ -12,7 +12,7 @@ class ExportEntry:
     summary: str
     function: str
     """``module:function``; it takes model, classes, preprocessing and a path that does not exist, writes there, and
-    returns a function from images to logits that runs the exported model."""
+    returns an ``Exported``: what the other library loads from it."""
     name: str
     """The name of the file or folder."""
     needs: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """timm export: a folder with weights, configuration and preprocessing that timm reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.export.exported import Exported
 from vitcli.models.formats import TIMM, to_theirs
 from vitcli.models.vit import VisionTransformer
 
@@ -17,10 +18,8 @@ _BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224.openai
 _DISTILLED = "deit_base_distilled_patch16_224"
 
 
-def write(
-    model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
-) -> Callable[[Tensor], Tensor]:
-    """Write the folder ``path``, and return the model that timm loads from it.
+def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path) -> Exported:
+    """Write the folder ``path``, and return what timm loads from it.
 
     Raises:
         ModelError: timm cannot represent the model.
@@ -63,8 +62,9 @@ def write(
         model_args=arguments,
         safe_serialization=True,
     )
-    loaded: Callable[[Tensor], Tensor] = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
-    return loaded
+    loaded = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded))
+    return Exported(loaded, prepare)
 
 
 def _reasons_against(config: ModelConfig) -> list[str]:

@@ -2,21 +2,19 @@
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.export.exported import Exported
 from vitcli.models.vit import VisionTransformer
 
 
-def write(
-    model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
-) -> Callable[[Tensor], Tensor]:
-    """Write the file ``path``, and return a function that runs it.
+def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path) -> Exported:
+    """Write the file ``path``, and return what was loaded from it.
 
     Classes and preprocessing are extra files in it, ``classes.json`` and ``preprocessing.json``.
     """
@@ -25,5 +23,4 @@ def write(
     with warnings.catch_warnings(action="ignore"), torch.no_grad():  # torch recommends torch.export instead
         torch.jit.trace(model, example, check_trace=False).save(str(path), _extra_files=notes)
         loaded = torch.jit.load(str(path))
-    run: Callable[[Tensor], Tensor] = loaded
-    return run
+    return Exported(loaded)

@@ -2,15 +2,18 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.export.exported import Exported
 from vitcli.models.formats import TRANSFORMERS, to_theirs
 from vitcli.models.vit import VisionTransformer
 
@@ -18,10 +21,8 @@ _FILTERS = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers of the resampling filters."""
 
 
-def write(
-    model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path
-) -> Callable[[Tensor], Tensor]:
-    """Write the folder ``path``, and return a function that runs the model that transformers loads from it.
+def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Preprocessing, path: Path) -> Exported:
+    """Write the folder ``path``, and return what transformers loads from it.
 
     Raises:
         ModelError: transformers cannot represent the model.
@@ -29,7 +30,7 @@ def write(
     import transformers
 
     config = model.config
-    if reasons := _reasons_against(config):
+    if reasons := _reasons_against(config, preprocessing):
         raise ModelError(f"transformers has no such model: there, {reasons[0]}", hint="--format onnx takes any model")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
@@ -70,17 +71,27 @@ def write(
     theirs.save_pretrained(path)
     (path / "preprocessor_config.json").write_text(json.dumps(_processor(preprocessing), indent=2), encoding="utf-8")
     loaded = transformers.AutoModelForImageClassification.from_pretrained(path).eval()
+    processors: Any = transformers.AutoImageProcessor
+    processor = processors.from_pretrained(path)
 
     def run(images: Tensor) -> Tensor:
         logits: Tensor = loaded(images).logits
         return logits
 
-    return run
+    def prepare(image: Image.Image) -> Tensor:
+        inputs: Tensor = processor(image, return_tensors="pt")["pixel_values"][0]
+        return inputs
+
+    return Exported(run, prepare)
 
 
-def _reasons_against(config: ModelConfig) -> list[str]:
-    """List why the ViT and DeiT of transformers cannot represent a model."""
+def _reasons_against(config: ModelConfig, preprocessing: Preprocessing) -> list[str]:
+    """List why the ViT and DeiT of transformers, and their image processors, cannot represent a model."""
+    height, width = preprocessing.image_size
     wrong = {
+        "images are cropped to squares (--set data.resize=squash trains without a crop)": (
+            height != width and preprocessing.geometry.resize == "crop"
+        ),
         "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
         "heads are linear": bool(config.head_width),
         "there is always a head": not config.num_classes,
@@ -116,7 +127,7 @@ def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
         return {"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width}, **shared}
     return {
         "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": round(min(height, width) / geometry.crop_fraction)},
+        "size": {"shortest_edge": math.floor(height / geometry.crop_fraction + 1e-6)},
         "crop_size": {"height": height, "width": width},
         "do_center_crop": True,
         "do_convert_rgb": len(preprocessing.mean) > 1,
