@@ -56,6 +56,32 @@ def test_without_a_test_fraction_nothing_is_held_out_for_testing(pets: Path) -> 
     assert plan_splits(dataset, config, seed=1).keys() == {"train", "val"}
 
 
+@pytest.mark.parametrize("folders", [("cat", "dog"), ("train/cat", "train/dog", "test/cat", "test/dog")])
+def test_test_images_may_validate_and_then_all_others_train(
+    image_folder: ImageFolder, tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    dataset, config = opened(image_folder(tmp_path / "pets", dict.fromkeys(folders, 10)), val_split="test")
+    plan = plan_splits(dataset, config, seed=1)
+    parts = members(plan, dataset)
+    assert parts["val"] == parts["test"]
+    assert {name: len(names) for name, names in parts.items()} == (
+        {"train": 16, "val": 4, "test": 4} if len(folders) == 2 else {"train": 20, "val": 20, "test": 20}
+    )
+    again = restored_plan(json.loads(json.dumps(stored_plan(plan, dataset))), dataset)
+    assert members(again, dataset) == parts
+
+
+def test_a_validation_split_or_no_test_split_is_said(image_folder: ImageFolder, tmp_path: Path) -> None:
+    with_val = image_folder(tmp_path / "a", {"train/cat": 2, "train/dog": 2, "val/cat": 2, "val/dog": 2})
+    for folder, settings, said in (
+        (with_val, {}, "has a validation split"),
+        (image_folder(tmp_path / "b", {"cat": 3, "dog": 3}), {"test_fraction": 0.0}, "no test images to validate on"),
+    ):
+        dataset, config = opened(folder, val_split="test", **settings)
+        with pytest.raises(UsageError, match=said):
+            plan_splits(dataset, config, seed=1)
+
+
 def test_splits_on_disk_are_kept(image_folder: ImageFolder, tmp_path: Path) -> None:
     counts = {f"{split}/{name}": 4 for split in ("train", "valid", "test") for name in "ab"}
     dataset, config = opened(image_folder(tmp_path / "pets", counts))

@@ -27,7 +27,8 @@ TOLERANCE = 1e-3
 """Relative. Noise of 1e-6 in all weights, ten times what float32 rounds off, changes them by 6e-5 at the most, and mostly
 by less than 1e-6; one more epoch of warm-up, another beta or no clipping by more than this."""
 
-NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0}
+ALIKE = {"dropout": 0.0, "embedding_dropout": None, "attention_dropout": 0.0, "head_dropout": 0.0}
+ALIKE |= {"init": "normal", "embedding_init": "normal"}  # how weights begin is the subject of other tests
 NARROW = {"width": 96, "mlp_width": 192}
 ARCHITECTURES = {
     "vit-nano-patch4": ((16, 16), 1, {}),
@@ -83,7 +84,7 @@ class OneBatch:
 def loss_curve(name, *, noise=0.0, **settings):
     """Training loss of every step; the last ones of validation, by plain weights and by their average."""
     size, channels, changes = ARCHITECTURES[name]
-    changes = {"image_size": size, **NO_DROPOUT, **changes}
+    changes = {"image_size": size, **ALIKE, **changes}
     choice = ModelChoice(name=changes.pop("name", name), changes=changes)
     torch.manual_seed(0)
     model = VisionTransformer(model_config(choice, image_size=size, in_channels=channels, num_classes=CLASSES))

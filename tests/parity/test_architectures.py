@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tests.builders.timm_models import TINY, renamed, stirred, timm_model, timm_weights
+from tests.builders.tutorials import NAMES, EncoderClassifier
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.layers import sincos_positions
 from vitcli.models.registry import listed_config
@@ -155,56 +156,13 @@ def test_same_weights_give_the_same_logits_as_in_transformers(options, changes):
 # torch.nn.TransformerEncoder
 
 
-class EncoderClassifier(nn.Module):
-    """Patches cut by loops and embedded linearly, torch's own post-norm encoder, a head on the class token."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.config = config
-        height, width = config.patch_size
-        self.patches = nn.Linear(height * width * config.in_channels, config.width)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.positions = nn.Parameter(torch.zeros(1, config.grid[0] * config.grid[1] + 1, config.width))
-        layer = nn.TransformerEncoderLayer(
-            config.width, config.num_heads, config.mlp_width, dropout=config.dropout, batch_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, config.depth)
-        self.head = nn.Linear(config.width, config.num_classes)
-
-    def forward(self, images):
-        height, width = self.config.patch_size
-        rows, columns = self.config.grid
-        pixels = images.permute(0, 2, 3, 1)  # channels last: a patch is flattened by row, column, channel
-        cut = [
-            pixels[:, row * height : (row + 1) * height, column * width : (column + 1) * width].flatten(1)
-            for row in range(rows)
-            for column in range(columns)
-        ]
-        tokens = self.patches(torch.stack(cut, dim=1))
-        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), tokens], dim=1) + self.positions
-        return self.head(self.encoder(tokens)[:, 0])
-
-
-ENCODER_NAMES = (
-    (r"^patches\.", "patch_embedding.projection."),
-    (r"^encoder\.layers\.", "blocks."),
-    (r"\.self_attn\.in_proj_", ".attention.qkv."),
-    (r"\.self_attn\.out_proj\.", ".attention.projection."),
-    (r"\.linear1\.", ".mlp.fc1."),
-    (r"\.linear2\.", ".mlp.fc2."),
-    (r"\.norm1\.", ".attention_norm."),
-    (r"\.norm2\.", ".mlp_norm."),
-    (r"^head\.", "head.1."),
-)
-
-
 def test_the_classic_mnist_model_is_torchs_own_post_norm_encoder():
     config = listed_config("vit-mnist-classic")
     theirs = stirred(EncoderClassifier(config))
     layer = theirs.encoder.layers[0]
     assert (len(theirs.encoder.layers), layer.self_attn.num_heads, layer.linear1.out_features) == (3, 8, 2048)
     assert not layer.norm_first
-    assert_same_logits(config, renamed(theirs.state_dict(), *ENCODER_NAMES), theirs)
+    assert_same_logits(config, renamed(theirs.state_dict(), *NAMES), theirs)
 
 
 def test_linear_patches_of_colour_images_are_those_cut_by_loops():
@@ -217,7 +175,7 @@ def test_linear_patches_of_colour_images_are_those_cut_by_loops():
         activation="relu",
     )
     theirs = stirred(EncoderClassifier(config))
-    assert_same_logits(config, renamed(theirs.state_dict(), *ENCODER_NAMES), theirs)
+    assert_same_logits(config, renamed(theirs.state_dict(), *NAMES), theirs)
 
 
 # fixed positions

@@ -276,3 +276,39 @@ def test_a_run_on_a_copy_is_evaluated_without_a_warning(run_cli: RunCli, pets: P
     images, _, outcome = evaluated(run_cli, "val")
     assert images == 6
     assert "has changed" not in outcome.err
+
+
+def test_test_images_that_were_scored_in_training_are_not_held_out(
+    run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    image_folder(tmp_path / "pets", {"cat": 10, "dog": 10})
+    words = ("--recipe", "cifar10-classic", "--set", "model.image_size=8", "--set", "model.name=vit-nano-patch4")
+    trained = run_cli("train", "pets", *words, *tiny, "--epochs", "3", "--name", "run")
+    assert trained.code == 0, trained.err
+    assert "scored after every epoch, so they are not held out" in said(trained)
+    run = Run(tmp_path / "experiments" / "run")
+    assert [record["is_best"] for record in run.metrics["epochs"]] == [True] * 3, "the last epoch is kept"
+    assert len(held_out(tmp_path / "pets")["test"]) == 4
+    for split, images in (("test", 4), ("val", 4), ("train", 16)):
+        outcome = run_cli("eval", "--split", split, "--json")
+        result = json.loads(outcome.out)
+        assert (result["metrics"]["images"], result["held_out"]) == (images, False)
+        assert json.loads(Path(result["stored"]).read_text())["held_out"] is False
+    assert "not held out: these test images" in said(run_cli("eval"))
+    assert "4 images (not held out)" in " ".join(run_cli("eval").out.split())
+    resumed = run_cli("train", "--resume", "run", "--epochs", "4", "--json")
+    assert resumed.code == 0, resumed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("--set", "data.val_split=test"), "test images must choose neither an epoch"),
+        (("--set", "data.val_split=test", "--set", "optim.keep=last", "--ema"), "nor an average of weights"),
+        (("--set", "optim.keep=last", "--patience", "3"), "keep = 'last' knows none"),
+    ],
+)
+def test_test_images_never_choose(run_cli: RunCli, words: tuple[str, ...], wrong: str) -> None:
+    outcome = run_cli("train", *words, "--no-ema" if "--ema" not in words else "--seed=1")
+    assert outcome.code == 1
+    assert wrong in said(outcome)

@@ -82,7 +82,8 @@ def evaluate(
         "model": f"{result.model} ({result.checkpoint})"
         if result.models == 1
         else f"the mean of {result.models} models: {result.model}",
-        "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images",
+        "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images"
+        + ("" if result.held_out else " (not held out)"),
         "loss": f"{metrics.loss:.4f}",
         "top-1": percent(metrics.top1),
         **({"top-5": percent(metrics.top5)} if len(metrics.classes) > _TOP else {}),

@@ -20,10 +20,16 @@ class AugmentConfig:
     """Random rotation: largest angle in degrees, in both directions."""
     zoom: float = 0.0
     """Random zoom, in or out, by a factor of up to 1 + zoom."""
+    zoom_law: Literal["log", "linear"] = "log"
+    """Distribution of the zoom factor: log-uniform in [1 / (1 + zoom), 1 + zoom], or uniform in [1 - zoom, 1 + zoom]."""
     shift: float = 0.0
     """Random shift: largest share of height and width of the image, after it was cropped."""
     shear: float = 0.0
     """Random shear along the rows: largest angle in degrees, in both directions."""
+    border: Literal["black", "reflect"] = "black"
+    """Pixels that rotation, zoom, shift and shear bring in: black beyond the photo, or the crop reflected at its edges."""
+    antialias: bool = True
+    """Average the pixels of a photo where it shrinks; otherwise they are skipped."""
     affine_probability: float = 1.0
     """Probability that rotation, zoom, shift and shear are applied to an image."""
     flip: float = 0.0
@@ -39,6 +45,8 @@ class AugmentConfig:
     """RandAugment: strength, 0 to 30."""
     brightness: float = 0.0
     """Multiply the brightness by a random factor in [1 - brightness, 1 + brightness], not below 0."""
+    brightness_offset: float = 0.0
+    """Add a random share of white in [-brightness_offset, brightness_offset], together with the brightness factor."""
     contrast: float = 0.0
     """Multiply the contrast by a random factor in [1 - contrast, 1 + contrast], not below 0."""
     saturation: float = 0.0
@@ -67,6 +75,11 @@ class AugmentConfig:
         for name in ("flip", "vertical_flip", "affine_probability", "colour_probability", "grey", "erase"):
             check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
         check(self.hue <= 0.5, f"hue = {self.hue} is above 0.5")
+        check(0 <= self.brightness_offset <= 1, f"brightness_offset = {self.brightness_offset} is not in [0, 1]")
+        check(
+            self.zoom_law == "log" or self.zoom < 1,
+            f"zoom = {self.zoom} is not below 1, as zoom_law = 'linear' needs",
+        )
         check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
         check(0 <= self.shear < 90, f"shear = {self.shear} is not in [0, 90) degrees")
         check(self.policy_ops > 0, f"policy_ops = {self.policy_ops} is not positive")

@@ -31,6 +31,9 @@ class DataConfig:
     """JSON file that maps labels to class names; empty: the file in the folder that has every label."""
     val_fraction: float = 0.1
     """Share of the training split held out for validation if a data set has no validation split."""
+    val_split: Literal["auto", "test"] = "auto"
+    """Validation images: the validation split, else images held out of the training split; test: the test images, which
+    are then not held out, and all training images are trained on."""
     test_fraction: float = 0.2
     """Share held out for testing if a data set has no splits at all (the same images for every seed); 0: none."""
     folds: int = 0
@@ -47,6 +50,9 @@ class DataConfig:
     """Values of black and white in images with more than 8 bits per value; 0, 0: measured."""
     resize: Literal["auto", "crop", "squash"] = "auto"
     """How photos get the model's size: centre crop or squashing; auto: as the weights expect, else by a crop."""
+    interpolation: Literal["auto", "bicubic", "bilinear", "bilinear-no-antialias"] = "auto"
+    """How photos are resized; auto: as the weights expect, else bicubic; ``bilinear-no-antialias`` skips pixels where it
+    shrinks a photo, and needs resize = "squash"."""
     crop_fraction: float = 0.0
     """Share of the short side of photos that the centre crop keeps; 0: as the weights expect, else 0.9."""
     normalise: Literal["auto", "dataset", "imagenet", "half", "none"] = "auto"
@@ -63,6 +69,11 @@ class DataConfig:
         check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not in [0, 1)")
         check(self.folds == 0 or self.folds > 1, f"folds = {self.folds} is not 2 or more")
         check(self.fold >= 0, f"fold = {self.fold} is negative")
+        check(
+            self.interpolation != "bilinear-no-antialias" or self.resize == "squash",
+            "interpolation = 'bilinear-no-antialias' cannot crop photos",
+            "--set data.resize=squash, or --set data.interpolation=bilinear",
+        )
         check(0 <= self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in [0, 1]")
         low, high = self.value_range
         check(low < high or low == high == 0, f"value_range = {low:g}, {high:g} is not a range from low to high")
@@ -152,6 +163,18 @@ class TrainConfig:
             UsageError: two settings contradict each other.
         """
         data, optim = self.data, self.optim
+        if data.val_split == "test":
+            check(
+                optim.keep == "last" and not (optim.ema or optim.swa_epochs),
+                "val_split = 'test', but test images must choose neither an epoch nor an average of weights",
+                "--set optim.keep=last --no-ema --swa-epochs 0",
+            )
+            check(not data.folds, "val_split = 'test', but each fold validates on its own images", "leave out --folds")
+        check(
+            optim.keep == "best" or not optim.patience,
+            f"patience = {optim.patience} stops after the best epoch, but keep = 'last' knows none",
+            "leave out one of them",
+        )
         check(
             data.fold <= data.folds,
             f"fold = {data.fold} is not one of {data.folds} folds",

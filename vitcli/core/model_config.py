@@ -68,10 +68,18 @@ class ModelConfig:
     """Stochastic depth (Huang et al. 2016): drop rate of the last block; it grows linearly from the first block."""
     dropout: float = 0.0
     """Dropout rate after the embedding, after attention and in the MLP."""
+    embedding_dropout: float | None = None
+    """Dropout rate after the embedding alone; None: the same as ``dropout``."""
     attention_dropout: float = 0.0
     head_width: int = 0
     """Width of an MLP head's hidden layer; 0: a linear head."""
     head_dropout: float = 0.0
+    init: Literal["normal", "torch", "torch-encoder"] = "normal"
+    """Initial weights: normal, with ``init_std`` and biases of 0; ``torch``: as torch initialises each layer;
+    ``torch-encoder``: as torch initialises its ``nn.TransformerEncoder``, in which all blocks begin with equal weights."""
+    embedding_init: Literal["normal", "zeros", "unit"] = "normal"
+    """Initial tokens and positions: normal, with ``init_std``; zeros; ``unit``: tokens normal with a standard deviation
+    of 1, and positions uniform in 0..1."""
     init_std: float = 0.02
     """Standard deviation of the normal distribution that initialises the weights."""
     patch_init_std: float = 0.02
@@ -83,6 +91,8 @@ class ModelConfig:
         for name in ("num_classes", "num_registers", "head_width", "layer_scale", "norm_eps"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
         check_shares(self, "drop_path", "dropout", "attention_dropout", "head_dropout")
+        if self.embedding_dropout is not None:
+            check_shares(self, "embedding_dropout")
         check(min(self.image_size + self.patch_size) > 0, "image and patch size must be positive")
         check(
             self.width % self.num_heads == 0,

@@ -29,7 +29,9 @@ class OptimConfig:
     adamw_lr: float = 0.002
     """With muon, the peak learning rate of the weights that AdamW trains."""
     weight_decay: float = 0.01
-    """Weight decay; never applied to norms, biases, positions and tokens."""
+    """Weight decay; not applied to norms, biases, positions and tokens."""
+    decay_all: bool = False
+    """Apply weight decay to norms, biases, positions and tokens too."""
     momentum: float = 0.9
     """Momentum of sgd; muon always uses 0.95."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -69,6 +71,8 @@ class OptimConfig:
     progressive: float = 0.0
     """Share of height and width that images have at first; they grow to full size in four stages (Tan & Le 2021);
     0: full size from the start."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch whose weights are kept: the best one on the validation images, or the last one."""
     patience: int = 0
     """Stop after this many epochs without a better validation score; 0: never."""
 

@@ -19,8 +19,8 @@ class Geometry:
     crop_fraction: float = 1.0
     """With ``crop``: share that is kept of the largest centred box with the aspect ratio of ``size``, in whole pixels of
     the image as it is resized before the crop."""
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """Interpolation, antialiased as in Pillow."""
+    interpolation: Literal["bicubic", "bilinear", "bilinear-no-antialias"] = "bicubic"
+    """Interpolation, antialiased as in Pillow, but for ``bilinear-no-antialias``, which cannot crop."""
     value_range: ValueRange | None = None
     """The values that become 0 and 255 in images with more than 8 bits; None: 0 and 65535, and 0 and 1 for floats."""
 

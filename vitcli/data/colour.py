@@ -14,6 +14,7 @@ from vitcli.data.threaded import Positions, to_device
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 _STRENGTHS = ("brightness", "contrast", "saturation", "hue")
+_OFFSET = "brightness_offset"
 
 ColourChange = Callable[[Tensor, Positions], tuple[Tensor, Tensor, Tensor]]
 """A colour change: from pixels in 0..255, (b, C, H, W), to float32 values of that shape, a gain and an offset.
@@ -27,7 +28,7 @@ normalisation, which is linear as well.
 
 def changes_colours(config: AugmentConfig) -> bool:
     """Tell whether a configuration changes colours."""
-    return config.grey > 0 or any(getattr(config, name) > 0 for name in _STRENGTHS)
+    return config.grey > 0 or any(getattr(config, name) > 0 for name in (*_STRENGTHS, _OFFSET))
 
 
 def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator) -> ColourChange:
@@ -43,15 +44,22 @@ def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator
         generator: the source of randomness, on the CPU.
     """
     order = torch.randperm(len(_STRENGTHS), generator=generator).tolist()
-    names = [_STRENGTHS[change] for change in order if getattr(config, _STRENGTHS[change])]
-    factors = dict(zip(_STRENGTHS, random_factors(batch, config, generator), strict=True))
+    is_on = {name: getattr(config, name) > 0 for name in _STRENGTHS}
+    is_on["brightness"] |= config.brightness_offset > 0
+    names = [_STRENGTHS[change] for change in order if is_on[_STRENGTHS[change]]]
+    factors = dict(zip((*_STRENGTHS, _OFFSET), random_factors(batch, config, generator), strict=False))
     turns_grey = torch.rand(batch, generator=generator) < config.grey
 
     def change(images: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         pixels = _Pixels(images)
         for name in names:
             if images.shape[1] == len(_LUMA) or name in {"brightness", "contrast"}:
-                getattr(pixels, name)(factors[name][positions, None, None, None])
+                given = (
+                    [factors[name], 255 * factors[_OFFSET]]
+                    if name == "brightness" and _OFFSET in factors
+                    else [factors[name]]
+                )
+                getattr(pixels, name)(*(each[positions, None, None, None] for each in given))
         if len(members := to_device(turns_grey[positions].nonzero()[:, 0], images.device)):
             pixels.values[members] = grey(pixels.values[members]).expand(-1, images.shape[1], -1, -1)
         return pixels.values, pixels.gain, pixels.offset
@@ -60,13 +68,17 @@ def random_colours(batch: int, config: AugmentConfig, generator: torch.Generator
 
 
 def random_factors(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Draw factors of brightness, contrast and saturation, and the turn of the hue as a share of the circle: (4, B)."""
+    """Draw factors of brightness, contrast and saturation, and the turn of the hue as a share of the circle: (4, B).
+
+    With ``brightness_offset``, there is a fifth row: the share of white that is added.
+    """
     chosen = torch.rand(batch, generator=generator) < config.colour_probability
-    strengths = torch.tensor([getattr(config, name) for name in _STRENGTHS])[:, None]
-    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None]
+    names = (*_STRENGTHS, _OFFSET) if config.brightness_offset else _STRENGTHS
+    strengths = torch.tensor([getattr(config, name) for name in names])[:, None]
+    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])[: len(names), None]
     low, high = neutral - strengths, neutral + strengths
     low[:3].clamp_(min=0)
-    drawn = low + (high - low) * torch.rand(len(_STRENGTHS), batch, generator=generator)
+    drawn = low + (high - low) * torch.rand(len(names), batch, generator=generator)
     return torch.where(chosen, drawn, neutral)
 
 
@@ -93,9 +105,13 @@ class _Pixels:
         self.gain = (self.gain * factor).clamp(min=1e-6)  # because limits are divided by it
         self.offset = self.offset * factor
 
-    def brightness(self, factor: Tensor) -> None:
+    def brightness(self, factor: Tensor, offset: Tensor | None = None) -> None:
+        """Multiply pixels, and add an offset; they are clipped afterwards."""
         self._scale(to_device(factor, self.values.device))
-        self._limit(factor, below=False)
+        if offset is not None:
+            self.offset = self.offset + to_device(offset, self.values.device)
+            factor = torch.full_like(factor, 2.0)  # any pixel may be out of range
+        self._limit(factor, below=offset is not None)
 
     def contrast(self, factor: Tensor) -> None:
         here = to_device(factor, self.values.device)

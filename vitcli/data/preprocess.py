@@ -29,6 +29,7 @@ _MOST_PIXELS = 10**9
 """The most pixels that an image may have: 3 GB when it is decoded."""
 Image.MAX_IMAGE_PIXELS = None  # _MOST_PIXELS replaces it: Pillow warns about photos of current cameras
 _HUGE = 20 * 10**6
+_ALIASED = "-no-antialias"
 _COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 """Formats that Pillow can read without further imports; JPEG includes MPO."""
 _RARE = ("WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "DIB", "PCX", "QOI", "SGI")
@@ -75,7 +76,7 @@ def _quickly(path: Path, geometry: Geometry) -> NDArray[np.uint8] | None:
         height, width = image.height, image.width
         box = crop_box((height, width), geometry)
         is_whole = box == (0, 0, width, height) and image.getexif().get(ExifTags.Base.Orientation, 1) not in _UPRIGHT
-        times = min(height // geometry.size[0], width // geometry.size[1])
+        times = 1 if _is_aliased(geometry) else min(height // geometry.size[0], width // geometry.size[1])
         scale = next((scale for scale in (8, 4, 2) if scale <= times), 1)
         pixels = decode_colours(path, image, scale=scale) if is_whole else None
     return None if pixels is None else _resized(pixels, geometry)
@@ -93,7 +94,9 @@ def _upright(path: Path, geometry: Geometry) -> tuple[Image.Image, Box]:
     """
     with opened(path) as image:
         width, height = map(float, image.size)
-        if image.format in {"JPEG", "MPO"}:  # many phones write MPO as .jpg: several images in one file
+        if image.format in {"JPEG", "MPO"} and not _is_aliased(
+            geometry
+        ):  # many phones write MPO as .jpg: several images in one file
             size = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
             left, top, right, bottom = crop_box(size, geometry)
             scale = max(geometry.size[0] / (bottom - top), geometry.size[1] / (right - left))
@@ -108,6 +111,10 @@ def _upright(path: Path, geometry: Geometry) -> tuple[Image.Image, Box]:
         left = upright.width - width if orientation in _FROM_RIGHT else 0
         top = upright.height - height if orientation in _FROM_BELOW else 0
         return upright, (left, top, left + width, top + height)
+
+
+def _is_aliased(geometry: Geometry) -> bool:
+    return geometry.interpolation.endswith(_ALIASED)
 
 
 def read_header(path: Path) -> tuple[Size, bool]:
@@ -260,7 +267,8 @@ def _resized(array: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
     pixels = torch.from_numpy(array)
     pixels = pixels.reshape(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
     if pixels.shape[2:] != geometry.size:
-        pixels = F.interpolate(pixels, geometry.size, mode=geometry.interpolation, antialias=True)
+        mode = geometry.interpolation.removesuffix(_ALIASED)
+        pixels = F.interpolate(pixels, geometry.size, mode=mode, antialias=mode == geometry.interpolation)
     result: NDArray[np.uint8] = pixels[0].clone(memory_format=torch.contiguous_format).numpy()
     return result
 

@@ -48,9 +48,12 @@ def random_resample(
     boxes = random_boxes(stretch, whole, config, generator)
     chances = torch.tensor([[config.vertical_flip], [config.flip]])
     mirrored = torch.rand(2, len(stretch), generator=generator) < chances
-    if _warps(config):
+    if _warps(config) or not config.antialias:
         maps = _random_maps(boxes, mirrored, stretch, whole, size, config, generator)
-        finer = _fineness(maps)
+        finer = _fineness(maps) if config.antialias else 1
+        if config.border == "reflect":
+            edges = _edges(boxes, whole)
+            return lambda images, positions: warp(images, maps[positions], size, finer=finer, edges=edges[positions])
         return lambda images, positions: warp(images, maps[positions], size, finer=finer)
     return lambda images, positions: resize_boxes(images, boxes[:, positions], mirrored[:, positions], size)
 
@@ -106,7 +109,7 @@ def _random_maps(
         chosen = torch.rand(batch, generator=generator) < config.affine_probability
         turn, growth, slant, across, down = (each * chosen for each in (turn, growth, slant, across, down))
     angle, tangent = math.radians(config.rotate) * turn, torch.tan(math.radians(config.shear) * slant)
-    zoom = (1 + config.zoom) ** growth
+    zoom = 1 + config.zoom * growth if config.zoom_law == "linear" else (1 + config.zoom) ** growth
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
     rows = torch.stack([cos - sin * tangent, (sin + cos * tangent) / stretch]), torch.stack([-sin * stretch, cos])
     linear = torch.stack(rows).permute(2, 0, 1)  # (B, 2, 2): x and y of the image from x and y of the crop
@@ -116,6 +119,13 @@ def _random_maps(
     signs = 1 - 2 * mirrored.float()
     scale = torch.stack([signs[1] * box_width / size[1], signs[0] * box_height / size[0]], dim=1)[:, None]
     return torch.cat([linear * scale, centre - linear @ shift], dim=2)
+
+
+def _edges(boxes: Tensor, whole: Size) -> Tensor:
+    """Compute the edges of crops as ``warp`` takes them, (B, 2, 2)."""
+    top, left, box_height, box_width = boxes.float()
+    low = torch.stack([left - whole[1] / 2, top - whole[0] / 2], dim=1)
+    return torch.stack([low, low + torch.stack([box_width, box_height], dim=1)], dim=2)
 
 
 def _fineness(maps: Tensor) -> int:
@@ -128,21 +138,36 @@ def _fineness(maps: Tensor) -> int:
     return max(1, math.ceil(float(maps[:, :, :2].norm(dim=1).max()) / _SHRINK))
 
 
-def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1) -> Tensor:
-    """Resample images bilinearly along maps; pixels from outside an image are black.
+def warp(images: Tensor, maps: Tensor, size: Size, *, finer: int = 1, edges: Tensor | None = None) -> Tensor:
+    """Resample images bilinearly along maps; pixels from outside an image are black, unless there are edges.
 
     Args:
         images: (B, C, h, w), pixels in 0..255.
         maps: (B, 2, 3), on the CPU: from the result to the image, in pixels from the centre of each.
         size: height and width of the result.
         finer: the number of samples per pixel in each direction, which are averaged.
+        edges: the edges at which each image is reflected, (B, 2, 2), on the CPU: for x and for y, the smallest and the
+            greatest position, in pixels from the centre.
     """
     maps = maps * torch.tensor([1 / finer, 1 / finer, 1])
     grid = _grid(to_device(maps, images.device), images.shape[2:], (finer * size[0], finer * size[1]))
-    sampled = F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", align_corners=False)
+    border = "zeros"
+    if edges is not None:
+        halves = torch.tensor([images.shape[3], images.shape[2]])[:, None] / 2
+        _reflect(grid, to_device(edges / halves, images.device))
+        border = "border"  # half a pixel at the edge of an image has no second neighbour
+    sampled = F.grid_sample(images.to(grid.dtype), grid, mode="bilinear", padding_mode=border, align_corners=False)
     if finer > 1:
         sampled = F.avg_pool2d(sampled, finer)
     return sampled.round_().to(torch.uint8) if images.dtype == torch.uint8 else sampled
+
+
+def _reflect(grid: Tensor, edges: Tensor) -> None:
+    """Reflect positions, (B, H, W, 2), at edges, (B, 2, 2), until they lie between them; in place."""
+    low, high = (edges[:, None, None, :, end] for end in (0, 1))
+    length = high - low
+    position = (grid - low).remainder_(2 * length)  # one way and back
+    torch.add(low, torch.minimum(position, 2 * length - position), out=grid)
 
 
 def _grid(maps: Tensor, whole: torch.Size, size: Size) -> Tensor:

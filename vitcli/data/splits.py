@@ -42,11 +42,17 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
 
     Raises:
         DataError: no class has enough images to hold some out.
-        UsageError: folds are requested of a data set that has a validation split.
+        UsageError: folds are requested of a data set that has a validation split, or the test split is to validate, and
+            there is none.
     """
     counts, classes = dataset.facts.counts, dataset.facts.classes
     plan: Plan = {name: Subset(found=name) for name in counts}
     if "val" in counts:
+        if config.val_split == "test":
+            raise UsageError(
+                f"{dataset.facts.name} has a validation split, so test images do not validate",
+                hint="leave out val_split = 'test'",
+            )
         if config.folds:
             raise UsageError(
                 f"{dataset.facts.name} has a validation split, so it is not cut into folds",
@@ -60,6 +66,10 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
             labels, fraction=config.test_fraction, seed=_TEST_SEED, classes=classes, first=first
         )
         plan["test"] = Subset(found="train", members=test)
+    if config.val_split == "test":
+        if "test" not in plan:
+            raise UsageError(f"{dataset.facts.name} has no test images to validate on", hint="--test-fraction 0.2")
+        return _in_order(plan | {"train": Subset(found="train", members=rest), "val": plan["test"]})
     first = np.searchsorted(rest, first[rest])  # either all images of a group are in the rest, or none
     if config.folds:
         folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes, first=first)
@@ -102,6 +112,7 @@ def stored_plan(plan: Plan, dataset: Dataset) -> dict[str, Any]:
             for name, subset in plan.items()
             if name != "train" and subset.members is not None
         },
+        **({"val_is_test": True} if plan["val"] is plan.get("test") else {}),
     }
 
 
@@ -124,4 +135,6 @@ def restored_plan(stored: Mapping[str, Any], dataset: Dataset) -> Plan:
         if len(members):
             plan[name] = Subset(found="train", members=members)
     plan["train"] = Subset(found="train", members=np.flatnonzero(rest))
+    if stored.get("val_is_test") and "test" in plan:
+        plan["val"] = plan["test"]
     return _in_order(plan)

@@ -122,7 +122,8 @@ _Groups = dict[tuple[float, float], list[nn.Parameter]]
 def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
     """Build the optimisers of a configuration for the parameters that require gradients.
 
-    Vectors (norms, biases, scales) and the parameters in the model's ``no_decay`` get no weight decay. With layer decay
+    Vectors (norms, biases, scales) and the parameters in the model's ``no_decay`` get no weight decay, unless
+    ``decay_all`` is set. With layer decay
     d, a layer k steps below the top has d^k times the learning rate (Clark et al. 2020, ELECTRA).
 
     Raises:
@@ -136,7 +137,8 @@ def build_optimizers(model: Trainable, config: OptimConfig) -> Optimizers:
     rest: _Groups = defaultdict(list)
     for name, parameter in trained:
         layer = model.layer_of(name)
-        decay = config.weight_decay if parameter.ndim > 1 and name not in model.no_decay else 0.0
+        decays = config.decay_all or (parameter.ndim > 1 and name not in model.no_decay)
+        decay = config.weight_decay if decays else 0.0
         is_block_matrix = parameter.ndim == 2 and 0 < layer < top
         target = matrices if config.optimizer == "muon" and is_block_matrix else rest
         is_head = config.head_lr and model.is_head(name)

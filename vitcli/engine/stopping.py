@@ -7,7 +7,10 @@ from vitcli.core.optim_config import OptimConfig
 
 
 def best_of(records: Sequence[EpochRecord]) -> EpochRecord:
-    """Return the epoch with the best validation accuracy; among equal ones, the one with the lowest validation loss."""
+    """Return the epoch that is kept: the one with the best validation accuracy, or the last one.
+
+    Among epochs of equal accuracy, it is the one with the lowest validation loss.
+    """
     return next(record for record in reversed(records) if record.is_best)
 
 

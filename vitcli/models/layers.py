@@ -134,6 +134,13 @@ class Attention(nn.Module):
         output: Tensor = self.dropout(self.projection(mixed.flatten(2)))
         return output
 
+    def initialise_as_torch(self) -> None:
+        """Draw initial weights as ``nn.MultiheadAttention`` does."""
+        nn.init.xavier_uniform_(self.qkv.weight)
+        for layer in (self.qkv, self.projection):
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
 
 class MLP(nn.Module):
     """Two linear layers around an activation, applied to every token."""

@@ -29,7 +29,8 @@ _CLASSICS: dict[str, dict[str, Any]] = {
         "image_size": (384, 384),
         "num_classes": 5,
         "qkv_bias": False,
-        "dropout": 0.1,
+        "init": "torch",
+        "embedding_init": "zeros",
         "pooling": "tokens",
         "final_norm": "pooled",
         "norm_eps": 1e-5,
@@ -58,7 +59,10 @@ _CLASSICS: dict[str, dict[str, Any]] = {
         "norm_eps": 1e-5,
         "activation": "relu",
         "dropout": 0.1,
+        "embedding_dropout": 0.0,
         "attention_dropout": 0.1,
+        "init": "torch-encoder",
+        "embedding_init": "unit",
     },
     "vit-butterflies-classic": {
         **_SIZES["tiny"],
@@ -66,6 +70,7 @@ _CLASSICS: dict[str, dict[str, Any]] = {
         "num_classes": 50,
         "head_width": 512,
         "head_dropout": 0.3,
+        "init": "torch",
     },
 }
 

@@ -39,7 +39,7 @@ class VisionTransformer(nn.Module):
         self.distillation_token = _tokens(int(config.distillation != "none"), config.width)
         self.registers = _tokens(config.num_registers, config.width)
         self._add_positions()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout if config.embedding_dropout is None else config.embedding_dropout)
         self.input_norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.input_norm else nn.Identity()
         rates = [config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, drop_path=rate) for rate in rates)
@@ -181,21 +181,39 @@ class VisionTransformer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Draw weights from a normal distribution and set biases to zero; norms start as the identity.
+        """Draw the initial weights; norms start as the identity.
 
         timm and torchvision truncate the distribution at 2, which has no effect at a standard deviation of 0.02. A
         truncated one is not used, because PyTorch 2.11 draws it in another way than newer releases, and a seed should
         mean the same with all of them.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.normal_(module.weight, std=self.config.init_std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.normal_(self.patch_embedding.projection.weight, std=self.config.patch_init_std)
+        config = self.config
+        if config.init == "normal":
+            for module in self.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.init.normal_(module.weight, std=config.init_std)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+            nn.init.normal_(self.patch_embedding.projection.weight, std=config.patch_init_std)
+        elif config.init == "torch-encoder":  # torch's encoder copies one layer
+            first = self.blocks[0]
+            assert isinstance(first, Block)
+            first.attention.initialise_as_torch()
+            for block in self.blocks[1:]:
+                block.load_state_dict(first.state_dict())
         for token in (self.class_token, self.distillation_token, self.registers, self.positions):
             if isinstance(token, nn.Parameter):
-                nn.init.normal_(token, std=self.config.init_std)
+                self._initialise_embedding(token)
+
+    def _initialise_embedding(self, embedding: nn.Parameter) -> None:
+        """Draw the initial values of a token, or of the positions; they are made as zeros."""
+        kind = self.config.embedding_init
+        if kind == "normal":
+            nn.init.normal_(embedding, std=self.config.init_std)
+        elif kind == "unit" and embedding is self.positions:
+            nn.init.uniform_(embedding)
+        elif kind == "unit":
+            nn.init.normal_(embedding)
 
 
 def _tokens(count: int, width: int) -> nn.Parameter | None:

@@ -83,6 +83,12 @@ def prepare_training_data(
     images = {name: len(subset.indices(dataset)) for name, subset in plan.items()}
     counts_of = ", ".join(f"{count:,} {name}" for name, count in images.items())
     emit(Note(text=f"{facts.name}: {counts_of}; {len(facts.classes):,} classes: {some(facts.classes)}"))
+    if config.data.val_split == "test":
+        emit(
+            Warned(
+                text="the test images are scored after every epoch, so they are not held out; the last epoch is kept"
+            )
+        )
     geometry, train_geometry = geometries(facts, config.data, config.augment, image_size, source=source)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
@@ -166,7 +172,7 @@ def _geometry_of_photos(config: DataConfig, size: Size, facts: Facts, source: Pr
         channels=facts.channels,
         resize=resize,
         crop_fraction=kept if resize == "crop" else 1.0,
-        interpolation=usual.interpolation,
+        interpolation=usual.interpolation if config.interpolation == "auto" else config.interpolation,
         value_range=facts.value_range or usual.value_range,
     )
 

@@ -35,6 +35,8 @@ class EvalResult:
     """The checkpoint of the first model."""
     dataset: str
     split: SplitName
+    held_out: bool
+    """True if the images had no part in training; of other data sets, this is assumed."""
     metrics: Metrics
     stored: Path | None
     """The JSON file in the run or the cross-validation; None: the checkpoint is outside of runs."""
@@ -109,6 +111,7 @@ def evaluate(
             {
                 "dataset": chosen.dataset.facts.name,
                 "split": chosen.split,
+                "held_out": chosen.is_held_out,
                 "model": names_of(models),
                 "checkpoint": loaded.path.name,
                 "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
@@ -129,6 +132,7 @@ def evaluate(
         checkpoint=loaded.path,
         dataset=chosen.dataset.facts.name,
         split=chosen.split,
+        held_out=chosen.is_held_out,
         metrics=metrics,
         stored=stored,
         figure=figure,

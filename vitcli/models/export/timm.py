@@ -28,7 +28,7 @@ def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Prepr
     from timm.models import save_for_hf
 
     config = model.config
-    if reasons := _reasons_against(config):
+    if reasons := _reasons_against(config, preprocessing):
         raise ModelError(f"timm has no such model: there, {reasons[0]}", hint="--format onnx takes any model")
     architecture = _DISTILLED if config.distillation == "head" else _BY_EPS[config.norm_eps]
     arguments = _arguments(config)
@@ -67,12 +67,13 @@ def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Prepr
     return Exported(loaded, prepare)
 
 
-def _reasons_against(config: ModelConfig) -> list[str]:
+def _reasons_against(config: ModelConfig, preprocessing: Preprocessing) -> list[str]:
     """List why timm's VisionTransformer cannot represent a model."""
     wrong = {
         "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
         "heads are linear": bool(config.head_width),
         "the patch embedding has a bias exactly where no norm follows": config.patch_bias == config.input_norm,
+        "photos are antialiased where they shrink": preprocessing.geometry.interpolation.endswith("no-antialias"),
         "distilled models always have two heads": config.distillation == "token",
         "distilled models have a norm epsilon of 1e-6": config.distillation == "head" and config.norm_eps != 1e-6,
         f"the norm epsilon is {' or '.join(map(str, _BY_EPS))}, and not {config.norm_eps:g}": config.norm_eps
