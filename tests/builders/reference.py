@@ -80,7 +80,7 @@ _RECIPES = (
     "`--recipe NAME` takes another one. `vit recipes` prints this list.",
     "",
     "Recipes whose names end in `-classic` repeat a published tutorial to the letter, with its faults. Their first lines say",
-    "which images were not held out, and what remains different; `vit eval` says \"not held out\" too. Times were measured on",
+    'which images were not held out, and what remains different; `vit eval` says "not held out" too. Times were measured on',
     "the two cores of a small cloud machine.",
     "",
     "| recipe | what | command | time | accuracy |",

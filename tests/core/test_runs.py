@@ -1,14 +1,18 @@
 import json
+import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import Outcome
 from vitcli import __version__
 from vitcli.core.errors import Interrupted, RunError, TrainingError
-from vitcli.core.runs import Run, all_runs, check_free, find_run, newest_finished, next_name, run_of_checkpoint
+from vitcli.core.run_search import all_runs, find_run, newest_finished, next_name, run_of_checkpoint
+from vitcli.core.runs import Run, check_free
 
 SUMMARY = {"dataset": "digits", "model": "vit-nano-patch2", "recipe": "digits"}
 ENDS: dict[str, BaseException | None] = {
@@ -37,7 +41,9 @@ def names_in(folder: Path) -> list[str]:
 
 
 def record(epoch: int, accuracy: float, *, is_best: bool) -> dict[str, Any]:
-    return {"epoch": epoch, "val_accuracy": accuracy, "is_best": is_best}
+    figures = {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "seconds": 2.0}
+    figures |= {"images_per_second": 9.0, "data_share": 0.1}
+    return {"epoch": epoch, "val_accuracy": accuracy, "is_best": is_best, **figures}
 
 
 def test_names_count_up_from_one(tmp_path: Path) -> None:
@@ -85,6 +91,80 @@ def test_overwriting_replaces_the_whole_run(tmp_path: Path) -> None:
     assert names_in(tmp_path / "one") == ["run.json"]
 
 
+@pytest.mark.parametrize("content", ['{"artifacts": []}', "{", "[]", '{"status": "done"}', "[" * 100_000])
+def test_what_another_tool_calls_run_json_is_never_replaced(tmp_path: Path, content: str) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "run.json").write_text(content)
+    (tmp_path / "one" / "dear.jpg").touch()
+    with pytest.raises(RunError, match="is not a run of vit, so it is not replaced"):
+        create(tmp_path / "one", overwrite=True)
+    assert names_in(tmp_path / "one") == ["dear.jpg", "run.json"]
+
+
+@pytest.mark.parametrize("below", [".", "inner", "inner/deeper"])
+def test_the_current_folder_and_those_above_it_are_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    create(tmp_path / "one").save_config({"kept": True})
+    (tmp_path / "one" / below).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / "one" / below)
+    for path in (tmp_path / "one", Path("/".join([".."] * len(Path(below).parts)) or ".", "..", "one")):
+        with pytest.raises(RunError, match="never replaced"):
+            create(path, overwrite=True)
+    assert Run(tmp_path / "one").config == {"kept": True}
+
+
+def test_a_link_to_a_run_is_never_replaced(tmp_path: Path) -> None:
+    create(tmp_path / "one").save_config({"kept": True})
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    with pytest.raises(RunError, match="is a link, which is never replaced"):
+        create(tmp_path / "link", overwrite=True)
+    assert Run(tmp_path / "one").config == {"kept": True}
+
+
+def test_a_run_is_kept_if_the_new_one_cannot_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(tmp_path / "one").save_config({"kept": True})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vitcli.core.runs.write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        create(tmp_path / "one", overwrite=True)
+    assert Run(tmp_path / "one").config == {"kept": True}
+    assert names_in(tmp_path) == ["one"]
+
+
+def odd(kind: str, file: Path) -> None:
+    """Put something odd in the place of a file."""
+    file.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.write_text({"list": "[]", "deep": '{"a":' * 9000, "broken": "{", "other": '{"best": 3}'}[kind])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "list", "deep", "broken", "other"])
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "evaluations/test.json"])
+def test_one_odd_run_is_named_and_hides_no_other(
+    run_cli: Callable[..., Outcome], tmp_path: Path, name: str, kind: str
+) -> None:
+    for run in ("good", "odd"):
+        create(tmp_path / "experiments" / run).note(status="finished", ended="2026")
+    file = tmp_path / "experiments" / "odd" / name
+    file.parent.mkdir(exist_ok=True)
+    odd(kind, file)
+    events: list[object] = []
+    assert newest_finished(tmp_path / "experiments", events.append).name in {"good", "odd"}
+    outcome = run_cli("runs")
+    assert outcome.code == 0, outcome.err
+    assert "good" in outcome.out
+    assert str(file.relative_to(tmp_path)) in outcome.err
+    assert ("skipped" in outcome.err) == (name == "run.json")
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
 def test_what_is_no_run_is_never_replaced(tmp_path: Path, kind: str, overwrite: bool) -> None:  # noqa: FBT001 - pytest's
@@ -96,7 +176,7 @@ def test_what_is_no_run_is_never_replaced(tmp_path: Path, kind: str, overwrite: 
         path.touch()
     else:
         path.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="is not a run"):
+    with pytest.raises(RunError, match=r"is not a run|is a link"):
         create(path, overwrite=overwrite)
     assert path.is_symlink() or path.is_file() or names_in(path) == ["dear.jpg"]
 
@@ -115,7 +195,7 @@ def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"not json"])
 def test_a_broken_run_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"run\.json is broken"):
+    with pytest.raises(RunError, match=r"run\.json is not a file of vit, or is broken"):
         Run(tmp_path)
 
 

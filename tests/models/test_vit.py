@@ -10,7 +10,7 @@ from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import format_size
 from vitcli.models.layers import DropPath, LinearPatchEmbedding, sincos_positions
-from vitcli.models.registry import MODELS, listed_config, num_parameters
+from vitcli.models.registry import MODELS, listed_config
 from vitcli.models.vit import VisionTransformer
 
 TINY = {
@@ -81,13 +81,13 @@ def test_every_registered_model_has_the_number_of_parameters_that_is_computed_wi
     config = listed_config(name)
     with torch.device("meta"):
         model = VisionTransformer(config)
-    assert count(model) == num_parameters(config)
+    assert count(model) == config.num_parameters
 
 
 @pytest.mark.parametrize("axis", AXES)
 def test_every_configuration_has_the_number_of_parameters_that_is_computed_without_building_it(axis):
     config = tiny(**AXES[axis])
-    assert count(build(config)) == num_parameters(config)
+    assert count(build(config)) == config.num_parameters
 
 
 def test_the_classic_cifar10_model_has_119098_parameters():

@@ -93,7 +93,8 @@ def test_colours_become_grey_as_in_pillow_for_a_grey_teacher(teacher: Path) -> N
 
     teach = loaded(teacher)
     colours = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    seen = seen_by_student(teach, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.4))
+    geometry = replace(teach.preprocessing.geometry, channels=3)
+    seen = seen_by_student(teach, geometry=geometry, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.4))
     pillows = [Image.fromarray(each.permute(1, 2, 0).numpy()).convert("L").tobytes() for each in colours]
     grey = torch.tensor([list(each) for each in pillows], dtype=torch.uint8).view(3, 1, 8, 8)
     expected = teach.model(InputTransform(teach.preprocessing, torch.device("cpu"))(grey))

@@ -1,6 +1,6 @@
 """The commands ``vit models``, ``vit datasets``, ``vit recipes`` and ``vit runs``, which print lists."""
 
-from vitcli.cli.console import print_facts, print_json, print_rows, stdout
+from vitcli.cli.console import listening, print_facts, print_json, print_rows, stdout
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
 
 
@@ -67,7 +67,8 @@ def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False)
     """List the runs, the newest first."""
     from vitcli.workflows.listings import list_runs
 
-    rows = list_runs(output_dir)
+    with listening() as emit:
+        rows = list_runs(output_dir, emit)
     if as_json:
         print_json(rows)
         return

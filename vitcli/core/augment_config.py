@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vitcli.core.model_config import check
+from vitcli.core.model_config import check, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +68,7 @@ class AugmentConfig:
     """CutMix's alpha (Yun et al. 2019); 0 turns it off; if MixUp is on too, each batch uses one of them at random."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check(self.crop_padding >= 0, f"crop_padding = {self.crop_padding} is negative")
         check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale} is not in (0, 1]")
         low, high = self.crop_ratio

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vitcli.core.augment_config import AugmentConfig
-from vitcli.core.model_config import ModelChoice, check
+from vitcli.core.model_config import ModelChoice, check, check_numbers
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.teacher_config import TeacherConfig
 
@@ -61,6 +61,7 @@ class DataConfig:
     """Number of threads that decode images; 0: one per core."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check(
             0 < self.val_fraction < 1,
             f"val_fraction = {self.val_fraction} is not between 0 and 1",

@@ -9,10 +9,16 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from vitcli.core.errors import UsageError
 from vitcli.core.files import write_json
+from vitcli.core.stored import JsonObject, read_json
+
+
+class _Measurement(TypedDict):
+    question: JsonObject
+    figures: dict[str, float]
 
 
 def measured_once(
@@ -43,13 +49,9 @@ def measured_once(
 def _remembered(path: Path, asked: str) -> Mapping[str, float] | None:
     """Read the stored figures; None: the file is missing or broken, or belongs to another question."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, _Measurement)
     except (OSError, ValueError):
         return None
-    if not isinstance(content, dict) or json.dumps(content.get("question"), sort_keys=True) != asked:
-        return None
-    figures = content.get("figures")
-    if not isinstance(figures, dict) or not figures:
-        return None
-    makes_sense = all(isinstance(figure, float) and 0 < figure < math.inf for figure in figures.values())
-    return figures if makes_sense else None
+    figures: dict[str, float] = content["figures"]
+    makes_sense = figures and all(0 < figure < math.inf for figure in figures.values())
+    return figures if makes_sense and json.dumps(content["question"], sort_keys=True) == asked else None

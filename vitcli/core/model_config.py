@@ -1,17 +1,30 @@
 """The configuration of a model: the architecture of one Vision Transformer."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from vitcli.core.errors import UsageError
 from vitcli.core.preprocessing import Size, format_size
+
+_MOST_BLOCKS = 1000
+_MOST_VALUES = 10**11
+"""Bounds of sizes that no machine could train, so that a typo or a broken file ends with a message."""
 
 
 def check(condition: bool, message: str, hint: str = "") -> None:  # noqa: FBT001 - reads as `assert` does
     """Raise UsageError with ``message`` and ``hint`` unless ``condition`` is true."""
     if not condition:
         raise UsageError(message, hint=hint)
+
+
+def check_numbers(config: object) -> None:
+    """Raise UsageError if a field of a dataclass is NaN or infinite."""
+    for each in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            check(not isinstance(number, float) or math.isfinite(number), f"{each.name} = {value} is not finite")
 
 
 def check_shares(owner: object, *names: str) -> None:
@@ -86,6 +99,7 @@ class ModelConfig:
     """Standard deviation for the patch embedding; 1 / sqrt(pixels of a patch) suits sincos positions."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("in_channels", "width", "depth", "num_heads", "mlp_width"):
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
         for name in ("num_classes", "num_registers", "head_width", "layer_scale", "norm_eps"):
@@ -94,6 +108,10 @@ class ModelConfig:
         if self.embedding_dropout is not None:
             check_shares(self, "embedding_dropout")
         check(min(self.image_size + self.patch_size) > 0, "image and patch size must be positive")
+        check(self.init_std >= 0 <= self.patch_init_std, "init_std and patch_init_std must not be negative")
+        check(self.depth <= _MOST_BLOCKS, f"depth = {self.depth} is above {_MOST_BLOCKS:,}")
+        values = self.num_parameters + self.width * self.num_positions
+        check(values <= _MOST_VALUES, f"the model has {values:.3g} weights and positions, more than {_MOST_VALUES:.0e}")
         check(
             self.width % self.num_heads == 0,
             f"width {self.width} is not divisible by {self.num_heads} heads",
@@ -121,6 +139,30 @@ class ModelConfig:
             f"sincos positions need a width divisible by 4, not {self.width}",
             f"--set model.width={_nearest_multiple(self.width, 4)}",
         )
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        width = self.width
+        pixels = self.patch_size[0] * self.patch_size[1] * self.in_channels
+        embedding = _linear(pixels, width) - width * (not self.patch_bias) + 2 * width * self.input_norm
+        tokens = width * self.num_prefix_tokens
+        positions = width * self.num_positions if self.positions == "learned" else 0
+        attention = width * 3 * width + 3 * width * self.qkv_bias + _linear(width, width)
+        mlp = _linear(width, self.mlp_width) + _linear(self.mlp_width, width)
+        norms = 4 * width
+        scales = 2 * width if self.layer_scale else 0
+        final_norm = 2 * width if self.final_norm != "none" else 0
+        blocks = self.depth * (attention + mlp + norms + scales)
+        return embedding + tokens + positions + blocks + final_norm + self._num_head_parameters
+
+    @property
+    def _num_head_parameters(self) -> int:
+        width, hidden, classes = self.width, self.head_width, self.num_classes
+        if not classes:
+            return 0
+        head = _linear(width, hidden) + _linear(hidden, classes) if hidden else _linear(width, classes)
+        return head * (2 if self.distillation == "head" else 1)
 
     @property
     def grid(self) -> Size:
@@ -157,6 +199,11 @@ class ModelChoice:
     name: str = "vit-nano-patch4"
     """A name of the registry, or ``OF_THE_WEIGHTS``."""
     changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    """Count the parameters of a linear layer with a bias."""
+    return inputs * outputs + outputs
 
 
 def _nearest_multiple(value: int, of: int) -> int:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitcli.core.errors import did_you_mean
-from vitcli.core.model_config import check, check_shares
+from vitcli.core.model_config import check, check_numbers, check_shares
 
 USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05, "schedule-free": 0.002}
 """Peak learning rate of each optimizer if none is given."""
+
+
+_MOST_EPOCHS = 10**6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +80,11 @@ class OptimConfig:
     """Stop after this many epochs without a better validation score; 0: never."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("epochs", "batch_size", "step_size"):
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
+        for name in ("epochs", "warmup_epochs", "swa_epochs", "patience"):
+            check(getattr(self, name) <= _MOST_EPOCHS, f"{name} = {getattr(self, name):g} is above {_MOST_EPOCHS:,}")
         check(self.grad_accum_steps >= 0, f"grad_accum_steps = {self.grad_accum_steps} is negative")
         check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
         check(0 <= self.lr < float("inf"), f"lr = {self.lr} is not a learning rate above 0")

@@ -1,11 +1,11 @@
 """Partly downloaded files, and the version of the file that they belong to."""
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vitcli.core.files import write_json
+from vitcli.core.stored import read_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +38,10 @@ class PartialFile:
     def version(self) -> Version:
         """Return the recorded version; an empty one if the record is broken or missing."""
         try:
-            content = json.loads(self._record.read_text(encoding="utf-8"))
-            return Version(validator=str(content["validator"]), total=int(content["total"]))
-        except (OSError, ValueError, TypeError, KeyError):
+            version: Version = read_json(self._record, Version)
+        except (OSError, ValueError):
             return Version()
+        return version
 
     def is_whole(self) -> bool:
         """Tell whether all announced bytes have arrived."""

@@ -1,7 +1,11 @@
 """The preprocessing that turns image files into model input."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+_LONGEST = 2**15
+"""The most pixels of a side of a model's input."""
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -24,6 +28,13 @@ class Geometry:
     value_range: ValueRange | None = None
     """The values that become 0 and 255 in images with more than 8 bits; None: 0 and 65535, and 0 and 1 for floats."""
 
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction = {self.crop_fraction} is not in (0, 1]")
+        if self.value_range and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
+            raise ValueError(f"value_range = {self.value_range} is not a range from low to high")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
@@ -34,9 +45,21 @@ class Preprocessing:
     image_size: Size
     """Size of the model input; larger than ``geometry.size`` if small images are used with a large model."""
     mean: tuple[float, ...]
-    """Mean of each channel, for pixels in 0..1."""
+    """Mean of each channel, or of all of them, for pixels in 0..1."""
     std: tuple[float, ...]
-    """Standard deviation of each channel, for pixels in 0..1."""
+    """Standard deviation of each channel, or of all of them, for pixels in 0..1."""
+
+    def __post_init__(self) -> None:
+        _check_size(self.image_size)
+        if len(self.mean) != len(self.std) or len(self.mean) not in {1, self.geometry.channels}:
+            raise ValueError(f"mean {self.mean} and std {self.std} are not for {self.geometry.channels} channels")
+        if not (all(map(math.isfinite, self.mean)) and all(0 < value < math.inf for value in self.std)):
+            raise ValueError(f"mean {self.mean} or std {self.std} is not finite, or not positive")
+
+
+def _check_size(size: Size) -> None:
+    if not all(0 < side <= _LONGEST for side in size):
+        raise ValueError(f"the size {size} is not in 1 to {_LONGEST:,} pixels")
 
 
 def format_size(size: Size) -> str:

@@ -9,28 +9,62 @@ checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; the 
 evaluations/    attention/    figures/    exports/    cache/    tensorboard/    wandb/
 """
 
-import glob
-import json
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
-from vitcli.core.errors import Interrupted, RunError, did_you_mean
+from vitcli.core.errors import Interrupted, RunError
+from vitcli.core.events import EpochRecord
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.provenance import command, environment, git_state
+from vitcli.core.stored import JsonObject, checked, read_json
 from vitcli.core.version import __version__
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 SCHEMA = 1
-_REQUIRED = {"status", "started", "ended", "dataset", "model", "recipe"}
+FOLD = re.compile(r"fold-\d+")
+"""Names of the folders of the runs of a cross-validation."""
 
 
-_FOLD = re.compile(r"fold-\d+")
+class _Info(TypedDict):
+    """The entries of ``run.json`` that are read again."""
+
+    status: Status
+    started: str
+    ended: str | None
+    dataset: str
+    model: str
+    recipe: str
+    resumed: NotRequired[list[str]]
+    versions: NotRequired[dict[str, str]]
+    computed: NotRequired[JsonObject | None]
+    teacher: NotRequired[JsonObject | None]
+    seconds: NotRequired[float]
+    parameters: NotRequired[int]
+    device: NotRequired[str]
+    classes: NotRequired[int]
+    images: NotRequired[dict[str, int]]
+
+
+class _Metrics(TypedDict):
+    best: EpochRecord | None
+    epochs: list[EpochRecord]
+
+
+class _Split(TypedDict):
+    fingerprint: str
+    held_out: dict[str, list[str | int]]
+    val_is_test: NotRequired[bool]
+
+
+class _Evaluation(TypedDict):
+    top1: float
 
 
 class Run:
@@ -48,13 +82,14 @@ class Run:
         self.path = path
         self._info_file = path / "run.json"
         try:
-            self.info: dict[str, Any] = json.loads(self._info_file.read_text(encoding="utf-8"))
+            self.info: dict[str, Any] = read_json(self._info_file)
+            checked(self.info, _Info)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{path} is not a run: it has no run.json", hint="`vit runs` lists the runs") from None
+        except OSError as error:
+            raise RunError(f"{self._info_file} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise RunError(f"{self._info_file} is broken: {error}") from None
-        if not isinstance(self.info, dict) or not self.info.keys() >= _REQUIRED:
-            raise RunError(f"{self._info_file} is broken: it lacks {', '.join(sorted(_REQUIRED))}")
+            raise RunError(f"{self._info_file} is not a file of vit, or is broken: {error}") from None
 
     @classmethod
     def create(
@@ -67,14 +102,16 @@ class Run:
             seed: the seed of the run.
             versions: versions of the main libraries, by name.
             summary: facts for lists of runs, such as data set, model and recipe.
-            overwrite: replace an earlier run.
+            overwrite: replace an earlier run, which is removed when the new one has begun.
 
         Raises:
             RunError: ``path`` exists and may not be replaced.
         """
         check_free(path, overwrite=overwrite)
+        aside = None
         if path.exists():
-            shutil.rmtree(path)
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-replaced-", dir=path.parent))
+            path.rename(aside / path.name)
         path.mkdir(parents=True)
         info = {
             "schema": SCHEMA,
@@ -89,14 +126,23 @@ class Run:
             "environment": environment(),
             "versions": {"vitcli": __version__, "python": sys.version.split()[0], **versions},
         }
-        write_json(path / "run.json", info)
+        try:
+            write_json(path / "run.json", info)
+        except BaseException:
+            if aside:
+                shutil.rmtree(path)
+                (aside / path.name).rename(path)
+                aside.rmdir()
+            raise
+        if aside:
+            shutil.rmtree(aside)
         return cls(path)
 
     @property
     def name(self) -> str:
         """The name of the directory; for a fold, preceded by the name of its cross-validation."""
         path = self.path.resolve()
-        return f"{path.parent.name}/{path.name}" if _FOLD.fullmatch(path.name) else path.name
+        return f"{path.parent.name}/{path.name}" if FOLD.fullmatch(path.name) else path.name
 
     @property
     def status(self) -> Status:
@@ -154,7 +200,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The metrics that ``save_metrics`` stored; empty before the end of the first epoch."""
-        return self._read("metrics.json") if (self.path / "metrics.json").exists() else {}
+        return self._read("metrics.json", _Metrics) if (self.path / "metrics.json").exists() else {}
 
     @property
     def test_accuracy(self) -> float | None:
@@ -162,10 +208,8 @@ class Run:
         stored = self.evaluation("test")
         if not stored.exists():
             return None
-        try:
-            return float(self._read(str(stored.relative_to(self.path)))["top1"])
-        except (KeyError, TypeError, ValueError):
-            raise RunError(f"{stored} is broken: it has no top1") from None
+        accuracy: float = self._read(str(stored.relative_to(self.path)), _Evaluation)["top1"]
+        return accuracy
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Store every setting of the run."""
@@ -174,7 +218,7 @@ class Run:
     @property
     def split(self) -> dict[str, Any] | None:
         """The held-out images that ``save_split`` stored; None for older runs, which have no such file."""
-        return self._read("split.json") if (self.path / "split.json").exists() else None
+        return self._read("split.json", _Split) if (self.path / "split.json").exists() else None
 
     def save_split(self, split: Mapping[str, Any]) -> None:
         """Store the list of held-out images."""
@@ -209,50 +253,45 @@ class Run:
             with nullcontext() if status == "finished" else suppress(OSError):  # if the disk is full, report that error
                 self.note(status=status, ended=_now())
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, kind: Any = JsonObject) -> dict[str, Any]:
+        """Read a file of the run, and check that it fits a type."""
         try:
-            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(self.path / name)
+            checked(content, kind)
         except FileNotFoundError:
             raise RunError(f"run {self.name} has no {name}: the run ended before the file was written") from None
+        except OSError as error:
+            raise RunError(f"{self.path / name} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise RunError(f"{self.path / name} is broken: {error}") from None
         return content
 
 
 def check_free(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse a run directory that already exists, so that nothing is overwritten by accident."""
-    if not path.exists() and not path.is_symlink():
+    """Refuse a run directory that already exists, unless it is a run of vit and may be replaced."""
+    another = "choose another name: --name NAME"
+    if path.is_symlink():
+        raise RunError(f"{path} is a link, which is never replaced", hint=f"{another}, or remove the link")
+    if not path.exists():
         return
+    if path.resolve() in (here := Path.cwd().resolve(), *here.parents) or path.is_mount():
+        raise RunError(f"{path} is the current folder, one above it, or a disk: it is never replaced", hint=another)
     if path.is_dir() and set(path.iterdir()) <= set(path.glob(".run-*.tmp.json")):
         return  # the process that made it was killed before it wrote run.json
-    if not (path / "run.json").is_file():
-        raise RunError(f"{path} exists and is not a run", hint="choose another name: --name NAME")
+    try:
+        run = Run(path)
+    except RunError as error:
+        raise RunError(
+            f"{path} exists and is not a run of vit, so it is not replaced: {error.message}", hint=another
+        ) from None
     if not overwrite:
-        raise RunError(f"run {path.name!r} exists already in {path.parent}", hint="--name NAME, or --overwrite")
+        raise RunError(f"run {run.path.name!r} exists already in {path.parent}", hint="--name NAME, or --overwrite")
 
 
 def check_no_run(path: Path) -> None:
     """Refuse a folder for folds that is itself a run."""
     if (path / "run.json").exists():
         raise RunError(f"{path} is a run, so it cannot hold folds", hint="choose another name: --name NAME")
-
-
-def free_cross_validation(output_dir: Path, stem: str, fold: int) -> str:
-    """Return the name of the newest cross-validation with this stem if it lacks this fold; empty: there is none."""
-    names = [path.name for path in output_dir.glob(f"{glob.escape(stem)}-*") if folds_of(path)]
-    newest = max(names, default="")
-    return newest if newest and not (output_dir / newest / f"fold-{fold}").exists() else ""
-
-
-def folds_of(path: Path) -> list[Run]:
-    """Return the runs of a cross-validation, by number; empty if ``path`` is not a cross-validation."""
-    folds = [info.parent for info in path.glob("fold-*/run.json") if _FOLD.fullmatch(info.parent.name)]
-    return [Run(fold) for fold in sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold-")))]
-
-
-def folds_with(run: Run) -> list[Run]:
-    """Return all runs of the cross-validation that a fold belongs to; empty if ``run`` is not a fold."""
-    return folds_of(run.path.parent) if _FOLD.fullmatch(run.path.name) else []
 
 
 def figure_file(folder: Path, name: str) -> Path:
@@ -268,56 +307,6 @@ def evaluation_file(folder: Path, name: str) -> Path:
 def slug(name: str) -> str:
     """Turn the name of a data set into a part of a folder name."""
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"
-
-
-def next_name(output_dir: Path, stem: str) -> str:
-    """Return ``STEM-001``, or the name with the next number after the highest existing one."""
-    taken = [
-        int(match[1])
-        for path in (output_dir.iterdir() if output_dir.is_dir() else ())
-        if (match := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
-    ]
-    return f"{stem}-{max(taken, default=0) + 1:03d}"
-
-
-def all_runs(output_dir: Path) -> list[Run]:
-    """Return every readable run in a directory, the newest first."""
-    if not output_dir.is_dir():
-        return []
-    runs = []
-    for info_file in (*output_dir.glob("*/run.json"), *output_dir.glob("*/fold-*/run.json")):
-        try:
-            runs.append(Run(info_file.parent))
-        except RunError:
-            continue
-    return sorted(runs, key=lambda run: str(run.info["started"]), reverse=True)
-
-
-def newest_finished(output_dir: Path) -> Run:
-    """Return the finished run that ended last.
-
-    Raises:
-        RunError: there is none.
-    """
-    finished = [run for run in all_runs(output_dir) if run.status == "finished"]
-    if not finished:
-        raise RunError(f"no finished run in {output_dir}", hint="`vit train` makes one; --model takes any checkpoint")
-    return max(finished, key=lambda run: str(run.info["ended"]))
-
-
-def find_run(name: str, output_dir: Path) -> Run:
-    """Find a run by its name in ``output_dir`` or by its path."""
-    for path in (output_dir / name, Path(name)):
-        if (path / "run.json").is_file():
-            return Run(path)
-    hint = did_you_mean(name, [run.name for run in all_runs(output_dir)], otherwise="`vit runs` lists the runs")
-    raise RunError(f"no run {name!r} in {output_dir}", hint=hint)
-
-
-def run_of_checkpoint(path: Path) -> Run | None:
-    """Return the run that a checkpoint file lies in; None: it is outside of runs."""
-    folder = path.resolve().parent.parent
-    return Run(folder) if (folder / "run.json").is_file() else None
 
 
 def _now() -> str:

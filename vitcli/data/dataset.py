@@ -1,9 +1,8 @@
 """Data sets opened by name or path: inspected the first time, and opened from stored facts afterwards."""
 
 import hashlib
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import explained, write_json
 from vitcli.core.preprocessing import Geometry, Size, ValueRange, format_size
 from vitcli.core.registry import load_object
+from vitcli.core.stored import read_json
 from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
 from vitcli.data.preprocess import read_header
@@ -315,8 +315,7 @@ def _write_facts(folder: Path, facts: Facts) -> None:
 
 def _read_facts(folder: Path) -> Facts:
     try:
-        content: Mapping[str, Any] = json.loads(facts_file(folder).read_text(encoding="utf-8"))
-        pairs = {name: tuple(content[name]) if content[name] else None for name in ("native_size", "value_range")}
-        return Facts(**{**content, **pairs, "classes": tuple(content["classes"])})
-    except (ValueError, TypeError, KeyError) as error:
+        facts: Facts = read_json(facts_file(folder), Facts)
+    except ValueError as error:
         raise DataError(f"{facts_file(folder)} is broken: {error}", hint=f"remove {folder} and try again") from None
+    return facts

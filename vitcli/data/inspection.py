@@ -1,7 +1,6 @@
 """Inspection of images before training: unreadable, unusual and duplicate ones."""
 
 import hashlib
-import json
 import os
 import time
 from collections import defaultdict
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress
 from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Geometry
+from vitcli.core.stored import read_json
 from vitcli.data.dataset import Dataset
 from vitcli.data.prepare import CHUNK
 from vitcli.data.preprocess import load_array, read_header, read_kinds
@@ -33,6 +34,10 @@ _SAME_MEAN, _SAME_MOST = 4.0, 32.0
 
 ImageIndex = tuple[SplitName, int]
 """An image: the split in which it was found, and its index in that split."""
+
+
+class _Duplicates(TypedDict):
+    groups: list[list[ImageIndex]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,13 +100,15 @@ def find_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
     """
     stored = dataset.folder / _STORED
     try:
-        content = json.loads(stored.read_text(encoding="utf-8"))
-        return [[(name, at) for name, at in group] for group in content["groups"]]
-    except (OSError, ValueError, TypeError, KeyError):
-        groups = _file_duplicates(dataset) if dataset.raw else _array_duplicates(dataset)
-        with suppress(OSError):  # if the result cannot be stored, it is computed again next time
-            write_json(stored, {"groups": groups})
-        return groups
+        known: list[list[ImageIndex]] = read_json(stored, _Duplicates)["groups"]
+        if all(0 <= at < dataset.facts.counts[name] for group in known for name, at in group):
+            return known
+    except (OSError, ValueError, KeyError):  # missing or broken: they are searched again
+        pass
+    groups = _file_duplicates(dataset) if dataset.raw else _array_duplicates(dataset)
+    with suppress(OSError):  # if the result cannot be stored, it is computed again next time
+        write_json(stored, {"groups": groups})
+    return groups
 
 
 def _file_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:

@@ -6,20 +6,22 @@ Its metadata contains, as JSON: the model's configuration, the class names, the 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 from unicodedata import normalize
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError
 from vitcli.core.files import replacing
 from vitcli.core.model_config import ModelConfig
-from vitcli.core.preprocessing import Geometry, Preprocessing
+from vitcli.core.preprocessing import Preprocessing
+from vitcli.core.stored import JsonObject, checked, parse_json
 
 _FORMAT = "vitcli-1"
 
@@ -56,8 +58,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         OSError: the disk is full or refuses the file; safetensors reports this only as text.
     """
-    try:
+    with disk_errors(path):
         save_file(dict(tensors), path, metadata=dict(metadata or {}))
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise OSError where safetensors reports only as text that the disk is full or refuses a file."""
+    try:
+        yield
     except SafetensorError as error:
         if number := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
@@ -95,31 +104,65 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if metadata.get("format") != _FORMAT:
         raise ModelError(f"{path} is not a checkpoint of vit", hint="`vit train` writes them")
     try:
-        model = model_config_from(json.loads(metadata["model"]))
-        return Checkpoint(
-            model=model,
-            classes=tuple(normalize("NFC", name) for name in json.loads(metadata["classes"])),
-            preprocessing=preprocessing_from(json.loads(metadata["preprocessing"])),
-            provenance=json.loads(metadata["provenance"]),
+        checkpoint = Checkpoint(
+            model=model_config_from(parse_json(metadata["model"])),
+            classes=tuple(normalize("NFC", name) for name in parse_json(metadata["classes"], list[str])),
+            preprocessing=preprocessing_from(parse_json(metadata["preprocessing"])),
+            provenance=parse_json(metadata["provenance"]),
             weights=weights,
         )
-    except (IndexError, KeyError, TypeError, ValueError, UsageError) as error:
+        checked(checkpoint.provenance, _Provenance)
+        _check_together(checkpoint)
+    except KeyError as error:
+        raise ModelError(f"the metadata of {path} cannot be read: {error} is missing") from None
+    except ValueError as error:
         raise ModelError(f"the metadata of {path} cannot be read: {error}") from None
+    return checkpoint
+
+
+class _Provenance(TypedDict, total=False):
+    """The entries of a provenance that are read again."""
+
+    data: JsonObject
+    fingerprint: str
+    seed: int
+    epoch: int | None
+    amp: Literal["auto", "on", "off"]
+    amp_dtype: Literal["bfloat16", "float16"]
+    computed: JsonObject | None
+
+
+def _check_together(checkpoint: Checkpoint) -> None:
+    """Compare the parts of a checkpoint, before a model is built that would not fit the tensors."""
+    model, preprocessing = checkpoint.model, checkpoint.preprocessing
+    values = sum(weight.numel() for weight in checkpoint.weights.values())
+    for what, one, other in (
+        ("parameters", model.num_parameters, values),
+        ("classes", model.num_classes, len(checkpoint.classes)),
+        ("channels", model.in_channels, preprocessing.geometry.channels),
+        ("pixels of the input", model.image_size, preprocessing.image_size),
+    ):
+        if one != other:
+            raise ValueError(f"the model has {one} {what}, and the rest of the file {other}")
 
 
 def model_config_from(fields: Mapping[str, Any]) -> ModelConfig:
-    """Build a ModelConfig from its fields, as ``asdict`` and JSON stored them."""
-    sizes = {name: tuple(fields[name]) for name in ("image_size", "patch_size")}
-    return ModelConfig(**{**fields, **sizes})
+    """Build a ModelConfig from its fields, as ``asdict`` and JSON stored them.
+
+    Raises:
+        ValueError: a field is unknown, or has a wrong type or value.
+    """
+    if unknown := sorted(fields.keys() - ModelConfig.__dataclass_fields__.keys()):
+        raise ValueError(f"a model has no {', '.join(unknown)} in this version of vit")
+    config: ModelConfig = checked(fields, ModelConfig)
+    return config
 
 
 def preprocessing_from(fields: Mapping[str, Any]) -> Preprocessing:
-    """Build a Preprocessing from its fields, as ``asdict`` and JSON stored them."""
-    geometry = fields["geometry"]
-    pairs = {name: tuple(geometry[name]) for name in ("size", "value_range") if geometry.get(name)}
-    return Preprocessing(
-        geometry=Geometry(**{**geometry, **pairs}),
-        image_size=(fields["image_size"][0], fields["image_size"][1]),
-        mean=tuple(fields["mean"]),
-        std=tuple(fields["std"]),
-    )
+    """Build a Preprocessing from its fields, as ``asdict`` and JSON stored them.
+
+    Raises:
+        ValueError: a field has a wrong type or value.
+    """
+    preprocessing: Preprocessing = checked(fields, Preprocessing)
+    return preprocessing

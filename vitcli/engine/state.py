@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitcli.core.errors import RunError
 from vitcli.core.files import replacing
+from vitcli.core.stored import parse_json
 from vitcli.engine.checkpoint import write_tensors
 
 _FORMAT = "vitcli-state-1"
@@ -63,7 +64,7 @@ def load_state(path: Path) -> State:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise RunError(f"{path} is not a training state")
-            state: State = json.loads(metadata["state"])
+            state: State = parse_json(metadata["state"])
             for name in file.keys():  # noqa: SIM118 - it is not a dictionary
                 *above, last = name.split(_BELOW)
                 folder = state

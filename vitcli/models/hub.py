@@ -1,7 +1,6 @@
 """Download of weights: from the Hugging Face hub with its own client and cache, or from a web address."""
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
+from vitcli.core.stored import read_json
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_final.pt")
@@ -119,7 +119,7 @@ def shards_of(index: Path) -> list[Path]:
         ModelError: the file is not an index of shards.
     """
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        names = read_json(index)["weight_map"].values()
         return [index.with_name(name) for name in sorted(set(names))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f"{index} is not an index of shards", hint="download the model again") from None

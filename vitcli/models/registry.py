@@ -123,31 +123,3 @@ def listed_config(name: str) -> ModelConfig:
     fields = MODELS[name]
     small = {"image_size": (28, 28)} if "image_size" not in fields else {}
     return ModelConfig(**{**small, **fields, "name": name})
-
-
-def num_parameters(config: ModelConfig) -> int:
-    """Count the parameters of a model without building it."""
-    width = config.width
-    pixels = config.patch_size[0] * config.patch_size[1] * config.in_channels
-    embedding = _linear(pixels, width) - width * (not config.patch_bias) + 2 * width * config.input_norm
-    tokens = width * config.num_prefix_tokens
-    positions = width * config.num_positions if config.positions == "learned" else 0
-    attention = width * 3 * width + 3 * width * config.qkv_bias + _linear(width, width)
-    mlp = _linear(width, config.mlp_width) + _linear(config.mlp_width, width)
-    norms = 4 * width
-    scales = 2 * width if config.layer_scale else 0
-    final_norm = 2 * width if config.final_norm != "none" else 0
-    blocks = config.depth * (attention + mlp + norms + scales)
-    return embedding + tokens + positions + blocks + final_norm + _head_parameters(config)
-
-
-def _head_parameters(config: ModelConfig) -> int:
-    width, hidden, classes = config.width, config.head_width, config.num_classes
-    if not classes:
-        return 0
-    head = _linear(width, hidden) + _linear(hidden, classes) if hidden else _linear(width, classes)
-    return head * (2 if config.distillation == "head" else 1)
-
-
-def _linear(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs

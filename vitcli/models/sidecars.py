@@ -1,10 +1,11 @@
 """Configurations that timm, transformers and the CIFAR-10 tutorial write beside weights."""
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vitcli.core.errors import ModelError
+from vitcli.core.stored import checked, read_json
 from vitcli.models.formats import TIMM, TRANSFORMERS, TUTORIAL, Format
 from vitcli.models.pretrained import HALF, IMAGENET, Traits
 from vitcli.models.timm_names import check_plain, settings_of_name
@@ -74,6 +75,7 @@ def read_traits(file: Path, form: Format) -> Traits:
     images = _json(file.with_name("preprocessor_config.json"))
     try:
         traits = _traits(config, images, form)
+        checked(asdict(traits), Traits)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         raise ModelError(f"{file.with_name('config.json')} cannot be understood: {error}") from None
     if traits.crop_fraction is not None and not 0 < traits.crop_fraction <= 1:
@@ -95,10 +97,10 @@ def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(file)
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from None
-    return content if isinstance(content, dict) else {}
+    return content
 
 
 def _timm(config: dict[str, Any]) -> Traits:

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
+from vitcli.core.stored import checked
 from vitcli.models.formats import (
     FORMATS,
     OPENCLIP,
@@ -225,9 +226,10 @@ def _config(
             f"{name} has {depth} blocks, but its configuration says {known.settings['depth']}", hint="download it again"
         )
     try:
-        return ModelConfig(**fields)
-    except (UsageError, TypeError) as error:
+        config: ModelConfig = checked(fields, ModelConfig)
+    except ValueError as error:
         raise ModelError(f"{name} is not a Vision Transformer that vit can build: {error}") from None
+    return config
 
 
 def _image_size(rows: int, named: int, patch: Size, known: Size | None) -> tuple[Size, bool]:

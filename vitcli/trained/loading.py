@@ -11,7 +11,8 @@ from torch import Tensor
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.runs import Run, run_of_checkpoint
+from vitcli.core.run_search import run_of_checkpoint
+from vitcli.core.runs import Run
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.store import weights_dir
 from vitcli.engine.autocast import Precision

@@ -7,7 +7,8 @@ from pathlib import Path
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.runs import Run, all_runs, find_run, folds_of, folds_with, newest_finished
+from vitcli.core.run_search import all_runs, find_run, folds_of, folds_with, newest_finished
+from vitcli.core.runs import Run
 from vitcli.models.hub import find_pretrained, weights_in
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
 from vitcli.models.timm_names import is_plain
@@ -34,13 +35,13 @@ def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
 
 def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
     """List the names or paths of the models to average, without folds that are not finished."""
-    if set("*?[") & set(name):
+    if set("*?[") & set(name) and not _is_there(name, output_dir):
         paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
         names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
         if not names:
             raise RunError(f"no run in {output_dir} matches {name!r}")
         return names
-    folds = folds_called(name, output_dir) if name else folds_with(newest_finished(output_dir))
+    folds = folds_called(name, output_dir) if name else folds_with(newest_finished(output_dir, emit))
     finished = [fold for fold in folds if fold.status == "finished"]
     if unfinished := [f"{fold.name} ({fold.status})" for fold in folds if fold not in finished]:
         emit(Warned(text=f"left out of the mean: {', '.join(unfinished)}"))
@@ -89,6 +90,11 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
         f"{name!r} is not a run in {output_dir}, a file, or the name of pretrained weights",
         hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
     )
+
+
+def _is_there(name: str, output_dir: Path) -> bool:
+    """Tell whether a name is an address or an existing path, so that it is no pattern."""
+    return "://" in name or Path(name).exists() or (output_dir / name).exists()
 
 
 def is_run(name: str, output_dir: Path) -> bool:

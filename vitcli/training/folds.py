@@ -12,7 +12,8 @@ from vitcli.core.errors import UsageError, VitError
 from vitcli.core.events import Emit, Event, Note, Warned
 from vitcli.core.files import write_json
 from vitcli.core.launch import Place, launched_as
-from vitcli.core.runs import check_free, folds_of
+from vitcli.core.run_search import folds_of
+from vitcli.core.runs import check_free
 from vitcli.training.result import TrainResult
 
 

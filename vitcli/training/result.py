@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitcli.core.errors import RunError
 from vitcli.core.events import EpochRecord
 from vitcli.core.runs import Run
 
@@ -31,18 +32,21 @@ class TrainResult:
 def result_of(run: Run) -> TrainResult:
     """Read the result of a finished run."""
     info, metrics = run.info, run.metrics
-    return TrainResult(
-        run=run.name,
-        path=run.path,
-        dataset=info["dataset"],
-        model=info["model"],
-        parameters=info["parameters"],
-        device=info["device"],
-        classes=info["classes"],
-        train_images=info["images"]["train"],
-        val_images=info["images"]["val"],
-        test_images=info["images"]["test"],
-        epochs=len(metrics["epochs"]),
-        best=EpochRecord(**metrics["best"]),
-        seconds=info["seconds"],
-    )
+    try:
+        return TrainResult(
+            run=run.name,
+            path=run.path,
+            dataset=info["dataset"],
+            model=info["model"],
+            parameters=info["parameters"],
+            device=info["device"],
+            classes=info["classes"],
+            train_images=info["images"]["train"],
+            val_images=info["images"]["val"],
+            test_images=info["images"]["test"],
+            epochs=len(metrics["epochs"]),
+            best=EpochRecord(**metrics["best"]),
+            seconds=info["seconds"],
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(f"the files of run {run.name} are not those of a finished run: {error}") from None

@@ -1,9 +1,11 @@
 """Resuming of a run that was interrupted, was killed or failed, as if that had not happened."""
 
 import json
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,6 +14,7 @@ from vitcli.core.config_files import Settings, settings_of
 from vitcli.core.errors import DataError, RunError, UsageError
 from vitcli.core.events import Emit, EpochRecord, Note, Warned
 from vitcli.core.files import remove_abandoned
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import SCHEMA, Run
 from vitcli.core.version import __version__
@@ -30,6 +33,22 @@ from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_settings import DERIVED, has_begun, never_begun, resumed_settings, stored_settings
 from vitcli.training.run import fit, only_trainer_of, stored_split, train_along
 from vitcli.training.saving import resume_command
+
+Part = TypeVar("Part")
+
+
+def architecture_of(run: Run) -> ModelConfig:
+    """Return the architecture that a run trained; raise RunError if its ``config.json`` is broken."""
+    return _derived(run, "resolved_model", model_config_from)
+
+
+def _derived(run: Run, name: str, build: Callable[[Mapping[str, Any]], Part]) -> Part:
+    try:
+        return build(run.config[name])
+    except KeyError:
+        raise RunError(f"{run.path / 'config.json'} is broken: {name} is missing") from None
+    except ValueError as error:
+        raise RunError(f"{run.path / 'config.json'} is broken: {error}") from None
 
 
 def resume_begun(path: Path, processes: Processes, emit: Emit) -> TrainResult:
@@ -60,8 +79,8 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         if (run.split or {})["fingerprint"] != dataset.facts.fingerprint:
             raise _other_data(run, config.data)
         earlier = Earlier(
-            architecture=model_config_from(run.config["resolved_model"]),
-            preprocessing=preprocessing_from(run.config["preprocessing"]),
+            architecture=architecture_of(run),
+            preprocessing=_derived(run, "preprocessing", preprocessing_from),
             computed=run.info.get("computed"),
             teacher=run.info.get("teacher"),
             state=state,

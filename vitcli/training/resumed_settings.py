@@ -11,7 +11,8 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import RunError, UsageError
-from vitcli.core.runs import Run, find_run
+from vitcli.core.run_search import find_run
+from vitcli.core.runs import Run
 from vitcli.data.registry import canonical_name, find_dataset
 from vitcli.data.store import data_dir
 from vitcli.trained.model_names import folds_called, teacher_path
@@ -50,7 +51,10 @@ def stored_settings(run: Run) -> TrainConfig:
             f"run {run.name} was made by an earlier version, which stored no training state",
             hint=f"vit train --init-from {run.path} starts a new run from its weights",
         )
-    return configure({name: table for name, table in content.items() if name not in DERIVED})
+    try:
+        return configure({name: table for name, table in content.items() if name not in DERIVED})
+    except (UsageError, AttributeError, TypeError) as error:
+        raise RunError(f"{run.path / 'config.json'} is broken: {error}") from None
 
 
 def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool = True) -> TrainConfig:

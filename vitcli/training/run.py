@@ -11,7 +11,8 @@ from vitcli.core.config_files import settings_of
 from vitcli.core.errors import Interrupted, RunError, UsageError
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.interrupts import stop_requests
-from vitcli.core.runs import Run, free_cross_validation, next_name, slug
+from vitcli.core.run_search import free_cross_validation, next_name
+from vitcli.core.runs import Run, slug
 from vitcli.data.dataset import Dataset
 from vitcli.data.locks import alone_in
 from vitcli.data.splits import Plan, stored_plan
@@ -21,7 +22,6 @@ from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
-from vitcli.models.registry import num_parameters
 from vitcli.training.assembly import NOTHING, Earlier, Training, assemble
 from vitcli.training.images import TrainingData
 from vitcli.training.loggers import logged
@@ -135,7 +135,7 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
     processes.how_to_resume = f"`{resume_command(run, config.run)}` continues the run"
     with logged(run, config, emit) as tell, run.recorded(), stop_requests(processes.how_to_resume) as stop:
         images = {"train": len(data.members), "val": len(data.val_members), "test": data.test_images}
-        parameters = num_parameters(model)
+        parameters = model.num_parameters
         run.note(
             device=str(computing.device),
             processes=processes.size,

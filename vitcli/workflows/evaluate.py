@@ -13,7 +13,8 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.core.files import write_json
 from vitcli.core.registry import load_object
-from vitcli.core.runs import evaluation_file, figure_file, folds_with, slug
+from vitcli.core.run_search import folds_with
+from vitcli.core.runs import evaluation_file, figure_file, slug
 from vitcli.data.loader import Batches
 from vitcli.data.raw import SplitName
 from vitcli.engine.evaluate import predict_logits

@@ -1,7 +1,8 @@
 """Export of a model for another library; the exported file is loaded and checked at once."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.files import writing_in
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.registry import load_object
+from vitcli.core.stored import read_json
 from vitcli.data.preprocess import InputTransform, to_array
-from vitcli.models.export.exported import Exported
+from vitcli.engine.checkpoint import disk_errors
+from vitcli.models.export.exported import MADE_BY, Exported, mark
 from vitcli.models.export.registry import EXPORTS, ExportEntry
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import LoadedModel, load_model
@@ -83,8 +87,11 @@ def export(
         )
     loaded = load_model(model, output_dir=output_dir, device="cpu", offline=offline, needs_head=False, emit=emit)
     path = _destination(output, entry, loaded, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+    with (
+        writing_in(path.parent, fault=ModelError, what_then="or name another place with --output"),
+        disk_errors(path),
+        _folder_beside(path) as folder,
+    ):
         written = Path(folder) / path.name
         exported: Exported = load_object(entry.function)(
             loaded.model, loaded.checkpoint.classes, loaded.checkpoint.preprocessing, written
@@ -103,6 +110,8 @@ def export(
                 f"{format} would prepare photos in another way: inputs differ by {unlike:.1f} of 255 grey levels",
                 hint="nothing was kept; --format onnx leaves preprocessing to you",
             )
+        if entry.is_folder:
+            mark(written)
         if path.is_dir():
             path.replace(Path(folder) / "replaced")
         written.replace(path)
@@ -120,9 +129,19 @@ def export(
     )
 
 
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        yield folder
+
+
 def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
     """Return the file or folder to write; an existing one must be an earlier export, and ``overwrite`` must be set."""
-    path = (output or _usual_place(entry, loaded)).expanduser().resolve()
+    path = (output or _usual_place(entry, loaded)).expanduser()
+    if path.is_symlink():
+        raise UsageError(f"{path} is a link, which is never replaced", hint="--output writes elsewhere")
+    path = path.resolve()
     if path.is_dir() and not entry.is_folder:
         path /= entry.name
     suffix = Path(entry.name).suffix
@@ -130,12 +149,20 @@ def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *
         raise UsageError(f"{path} does not end in {suffix}", hint=f"--output {path.with_suffix(suffix)}")
     if not path.exists():
         return path
-    names = {file.name for file in path.iterdir()} if path.is_dir() else set()
-    if path.is_dir() != entry.is_folder or (entry.is_folder and not {"config.json"} <= names <= _EXPORTED):
+    if path.is_dir() != entry.is_folder or (entry.is_folder and not _is_export(path)):
         raise UsageError(f"{path} is not an earlier export, so it is not replaced", hint="--output writes elsewhere")
     if not overwrite:
         raise UsageError(f"{path} already exists", hint="--overwrite replaces it, --output writes elsewhere")
     return path
+
+
+def _is_export(folder: Path) -> bool:
+    """Tell whether a folder holds an export of vit and nothing else."""
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return False
+    return {file.name for file in folder.iterdir()} <= _EXPORTED and MADE_BY in config
 
 
 def _usual_place(entry: ExportEntry, loaded: LoadedModel) -> Path:

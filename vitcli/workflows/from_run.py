@@ -11,12 +11,11 @@ from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Facts
 from vitcli.data.registry import canonical_name
-from vitcli.engine.checkpoint import model_config_from
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
 from vitcli.training.folds import FoldsResult, train_folds
 from vitcli.training.result import TrainResult
-from vitcli.training.resumed_run import resume_begun, tell_other_versions
+from vitcli.training.resumed_run import architecture_of, resume_begun, tell_other_versions
 from vitcli.training.resumed_settings import output_dir_of, run_to_repeat
 from vitcli.training.run import start
 from vitcli.training.settings import settle_again
@@ -90,7 +89,7 @@ def _architecture(run: Run, stored: ModelChoice, asked: ModelChoice, facts: Fact
         return None
     before = stored.changes
     changes = {key: value for key, value in asked.changes.items() if key not in before or before[key] != value}
-    resolved = model_config_from(run.config["resolved_model"])
+    resolved = architecture_of(run)
     return replace(resolved, **{**changes, "in_channels": facts.channels, "num_classes": len(facts.classes)})
 
 

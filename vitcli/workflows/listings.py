@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from vitcli.core.errors import RunError
+from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.preprocessing import Size
-from vitcli.core.runs import all_runs
+from vitcli.core.run_search import all_runs
 from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import DATASETS, find_dataset
 from vitcli.data.store import data_dir, is_present, unlisted, weights_dir
 from vitcli.models.pretrained import PRETRAINED
-from vitcli.models.registry import MODELS, listed_config, num_parameters
+from vitcli.models.registry import MODELS, listed_config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,7 @@ def list_models() -> list[ModelRow]:
         rows.append(
             ModelRow(
                 name=name,
-                parameters=num_parameters(config),
+                parameters=config.num_parameters,
                 image_size=config.image_size if "image_size" in fields else None,
                 patch_size=config.patch_size,
                 width=config.width,
@@ -175,14 +176,16 @@ class RunRow:
     """Time for training, features and validation, also before the run was resumed; None: the run has not ended yet."""
 
 
-def list_runs(output_dir: Path) -> list[RunRow]:
-    """List every run in a folder, the newest first."""
+def list_runs(output_dir: Path, emit: Emit = ignore) -> list[RunRow]:
+    """List every run in a folder, the newest first; warn about files that cannot be read."""
     rows = []
-    for run in all_runs(output_dir):
+    for run in all_runs(output_dir, emit):
+        metrics, test_accuracy = {}, None
         try:
-            metrics, test_accuracy = run.metrics, run.test_accuracy
-        except RunError:  # one broken run must not hide the others
-            metrics, test_accuracy = {}, None
+            metrics = run.metrics
+            test_accuracy = run.test_accuracy
+        except RunError as error:  # one broken run must not hide the others
+            emit(Warned(text=f"without its figures: {error.message}"))
         best = metrics.get("best")
         rows.append(
             RunRow(

@@ -5,15 +5,15 @@ from dataclasses import replace
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, ignore
-from vitcli.core.runs import Run, folds_of
+from vitcli.core.run_search import folds_of
+from vitcli.core.runs import Run
 from vitcli.data.dataset import open_dataset
 from vitcli.data.store import data_dir
-from vitcli.engine.checkpoint import model_config_from
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
 from vitcli.training.folds import FoldsResult, one_fold, refuse_folds, summed_up
 from vitcli.training.result import TrainResult, result_of
-from vitcli.training.resumed_run import resume_run
+from vitcli.training.resumed_run import architecture_of, resume_run
 from vitcli.training.resumed_settings import has_begun, output_dir_of, resumed_settings, run_called
 from vitcli.training.run import start
 
@@ -68,8 +68,6 @@ def _resume_folds(first: Run, layers: tuple[Settings, ...], processes: Processes
                 )
                 directory = data_dir(chosen.data.dir)
                 dataset = open_dataset(chosen.data, directory=directory, offline=chosen.run.offline, emit=emit)
-                earlier = Earlier(
-                    architecture=model_config_from(first.config["resolved_model"]), teacher=first.info.get("teacher")
-                )
+                earlier = Earlier(architecture=architecture_of(first), teacher=first.info.get("teacher"))
                 results.append(start(chosen, dataset, earlier=earlier, processes=processes, emit=emit))
     return summed_up(results)

@@ -1,6 +1,5 @@
 """Class names for the labels of a table, from a JSON file with one name per label."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, Note
+from vitcli.core.stored import parse_json
 from vitcli.data.sources.names import plain
 
 
@@ -76,7 +76,7 @@ def _fault(values: Sequence[str], content: Any) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"), Any)
     except FileNotFoundError:
         raise DataError(f"no such label map: {path}", hint="--label-map FILE.json") from None
     except (OSError, ValueError) as error:

@@ -2,14 +2,13 @@
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.error import URLError
 
 import numpy as np
@@ -19,6 +18,7 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit
 from vitcli.core.fetch import fetch_file
 from vitcli.core.files import write_json
+from vitcli.core.stored import read_json
 from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.locks import only_one
 from vitcli.data.raw import ArraySplit, FileSplit, RawDataset, SplitName
@@ -157,8 +157,16 @@ def _list(loaded: Mapping[SplitName, Any], classes: tuple[str, ...], folder: Pat
     write_json(folder / _LISTING, {"classes": classes, "splits": splits})
 
 
+class _Listing(TypedDict):
+    classes: list[str]
+    splits: dict[SplitName, list[tuple[str, int]]]
+
+
 def _listed(folder: Path) -> RawDataset[FileSplit]:
-    listing = json.loads((folder / _LISTING).read_text(encoding="utf-8"))
+    try:
+        listing = read_json(folder / _LISTING, _Listing)
+    except ValueError as error:
+        raise DataError(f"{folder / _LISTING} is broken: {error}", hint=f"remove {folder} and try again") from None
     return RawDataset(
         name=folder.name,
         classes=tuple(listing["classes"]),

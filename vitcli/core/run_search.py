@@ -1,0 +1,77 @@
+"""Search for runs: all of a folder, the newest one, one by its name, and those of a cross-validation."""
+
+import glob
+import re
+from pathlib import Path
+
+from vitcli.core.errors import RunError, did_you_mean
+from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.runs import FOLD, Run
+
+
+def free_cross_validation(output_dir: Path, stem: str, fold: int) -> str:
+    """Return the name of the newest cross-validation with this stem if it lacks this fold; empty: there is none."""
+    names = [path.name for path in output_dir.glob(f"{glob.escape(stem)}-*") if any(path.glob("fold-*/run.json"))]
+    newest = max(names, default="")
+    return newest if newest and not (output_dir / newest / f"fold-{fold}").exists() else ""
+
+
+def folds_of(path: Path) -> list[Run]:
+    """Return the runs of a cross-validation, by number; empty if ``path`` is not a cross-validation."""
+    folds = [info.parent for info in path.glob("fold-*/run.json") if FOLD.fullmatch(info.parent.name)]
+    return [Run(fold) for fold in sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold-")))]
+
+
+def folds_with(run: Run) -> list[Run]:
+    """Return all runs of the cross-validation that a fold belongs to; empty if ``run`` is not a fold."""
+    return folds_of(run.path.parent) if FOLD.fullmatch(run.path.name) else []
+
+
+def next_name(output_dir: Path, stem: str) -> str:
+    """Return ``STEM-001``, or the name with the next number after the highest existing one."""
+    taken = [
+        int(match[1])
+        for path in (output_dir.iterdir() if output_dir.is_dir() else ())
+        if (match := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
+    ]
+    return f"{stem}-{max(taken, default=0) + 1:03d}"
+
+
+def all_runs(output_dir: Path, emit: Emit = ignore) -> list[Run]:
+    """Return every readable run in a directory, the newest first; warn about the others."""
+    if not output_dir.is_dir():
+        return []
+    runs = []
+    for info_file in sorted((*output_dir.glob("*/run.json"), *output_dir.glob("*/fold-*/run.json"))):
+        try:
+            runs.append(Run(info_file.parent))
+        except RunError as error:
+            emit(Warned(text=f"skipped: {error.message}"))
+    return sorted(runs, key=lambda run: str(run.info["started"]), reverse=True)
+
+
+def newest_finished(output_dir: Path, emit: Emit = ignore) -> Run:
+    """Return the finished run that ended last; warn about runs that cannot be read.
+
+    Raises:
+        RunError: there is none.
+    """
+    finished = [run for run in all_runs(output_dir, emit) if run.status == "finished"]
+    if not finished:
+        raise RunError(f"no finished run in {output_dir}", hint="`vit train` makes one; --model takes any checkpoint")
+    return max(finished, key=lambda run: str(run.info["ended"]))
+
+
+def find_run(name: str, output_dir: Path) -> Run:
+    """Find a run by its name in ``output_dir`` or by its path."""
+    for path in (output_dir / name, Path(name)):
+        if (path / "run.json").is_file():
+            return Run(path)
+    hint = did_you_mean(name, [run.name for run in all_runs(output_dir)], otherwise="`vit runs` lists the runs")
+    raise RunError(f"no run {name!r} in {output_dir}", hint=hint)
+
+
+def run_of_checkpoint(path: Path) -> Run | None:
+    """Return the run that a checkpoint file lies in; None: it is outside of runs."""
+    folder = path.resolve().parent.parent
+    return Run(folder) if (folder / "run.json").is_file() else None
