@@ -1,11 +1,11 @@
-"""Measure the speed of steps, the peak of a device, and the use of a GPU; part of training_throughput.py and gpu.py."""
+"""Measure work in turn, the speed of steps, the peak of a device, and the use of a GPU; part of other benchmarks."""
 
 import shutil
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Self
 
 import torch
@@ -15,6 +15,34 @@ from vitcli.engine.device import has_bfloat16
 
 SECONDS_BETWEEN_SAMPLES = 0.1
 Span = tuple[float, float]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Measure the wall-clock seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def alternate(measures: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
+    """Take each measurement once per round, in reverse order in every second round; a first round warms up.
+
+    So other work on the machine affects all measurements in the same way.
+    """
+    measured: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(rounds + 1):
+        for name in list(measures)[:: -1 if number % 2 else 1]:
+            value = measures[name]()
+            if number:
+                measured[name].append(value)
+    return measured
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> str:
+    """Describe the ratio of the medians, and the ratios within single rounds."""
+    rounds = [one / other for one, other in zip(slow, fast, strict=True)]
+    of_medians, median = statistics.median(slow) / statistics.median(fast), statistics.median(rounds)
+    return f"{of_medians:.2f} ({len(rounds)} rounds: {min(rounds):.2f} to {max(rounds):.2f}, median {median:.2f})"
 
 
 class TimedBatches:
