@@ -1,5 +1,6 @@
 """The command-line app: all commands, and the conversion of errors into messages and exit codes."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -85,6 +86,9 @@ def main() -> None:
     """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
     # Waiting threads must not spin: beside another busy process, spinning makes small models several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a letter must not end a command
+            stream.reconfigure(errors="backslashreplace")
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank
     try:

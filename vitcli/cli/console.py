@@ -12,10 +12,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from vitcli.cli.progress import PlainListener
 from vitcli.cli.words import percent
-from vitcli.core.errors import Interrupted, VitError
+from vitcli.core.errors import Interrupted, VitError, visible
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import format_size
 
@@ -26,14 +27,22 @@ _NAMES, _PROSE = 24, 8
 """Minimum width in characters of the first column of a table, and of other text columns, unless the text is shorter."""
 
 
+class SafeConsole(Console):
+    """A console that shows control and direction characters as escapes, wherever a text comes from."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Convert a text with markup, as for ``Console``."""
+        return super().render_str(visible(text), **options)
+
+
 def stdout() -> Console:
     """Return a new console for data, because stdout may be redirected; lines in files and pipes are not wrapped."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
+    return SafeConsole(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def stderr() -> Console:
     """Return a new console for everything that is not data."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
+    return SafeConsole(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
 
 
 def show_error(error: VitError) -> None:
@@ -88,6 +97,7 @@ def print_table(
         title: title above the table.
     """
     console = stdout()
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(cell_len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
     least = [width if at in numbers else min(width, _PROSE if at else _NAMES) for at, width in enumerate(widths)]
     gaps = _GAP * (len(widths) - 1)

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from vitcli.cli.progress import PlainListener
 from vitcli.cli.words import epoch_line, figures
+from vitcli.core.errors import visible
 from vitcli.core.events import Emit, EpochRecord, Event, TaskProgress, TrainingProgress, TrainingStarted
 
 
@@ -81,8 +82,10 @@ class LiveListener(PlainListener):
     def _show(self, text: str, done: int, total: int | None, figures: str = "", *, task: str = "training") -> None:
         if task not in self._tasks:
             # The initial count, as of a resumed download, must not count towards the speed.
-            self._tasks[task] = self.progress.add_task(text, total=total, completed=done, figures=figures)
-        self.progress.update(self._tasks[task], description=escape(text), completed=done, figures=figures)
+            self._tasks[task] = self.progress.add_task(
+                escape(visible(text)), total=total, completed=done, figures=figures
+            )
+        self.progress.update(self._tasks[task], description=escape(visible(text)), completed=done, figures=figures)
 
     def _remove(self, task: str) -> None:
         if task in self._tasks:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from vitcli.cli.options import (
     OutputDirOption,
 )
 from vitcli.cli.words import percent
-from vitcli.core.files import write_text
+from vitcli.core.files import safe_cell, write_text
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def predict(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write a CSV file: one row per image.", show_default=False)
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Write names that begin like a formula (= + - @) into --csv without an apostrophe."),
+    ] = False,
     submission: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +85,7 @@ def predict(
     bad = sum(bool(row.error) for row in result.rows)
     counted = f"{len(result.rows) - bad:,} predicted" + (f", {bad:,} could not be read (see the errors)" if bad else "")
     if csv_file:
-        write_text(csv_file, _as_csv(result.rows))
+        write_text(csv_file, _as_csv(result.rows, raw=raw))
         counted += f": {escape(str(csv_file))}"
     if as_json:
         print_json(result)
@@ -141,8 +146,12 @@ def _print_rows(rows: "tuple[Prediction, ...]") -> None:
     print_table(("image", "class", "probability"), cells, numbers={2})
 
 
-def _as_csv(rows: "tuple[Prediction, ...]") -> str:
-    """Format the rows as CSV: path, class, probability, class_2, probability_2 ..., error."""
+def _as_csv(rows: "tuple[Prediction, ...]", *, raw: bool) -> str:
+    """Format the rows as CSV: path, class, probability, class_2, probability_2 ..., error.
+
+    Names that a spreadsheet would take for a formula get an apostrophe, unless they are wanted ``raw``.
+    """
+    name_of: Callable[[str], str] = str if raw else safe_cell
     count = max((len(row.classes) for row in rows), default=1) or 1
     numbers = ["", *(f"_{rank}" for rank in range(2, count + 1))]
     text = io.StringIO()
@@ -151,7 +160,8 @@ def _as_csv(rows: "tuple[Prediction, ...]") -> str:
         ["path", *(f"{field}{number}" for number in numbers for field in ("class", "probability")), "error"]
     )
     for row in rows:
-        pairs = [(name, f"{value:.6f}") for name, value in zip(row.classes, row.probabilities, strict=True)]
+        pairs = [(name_of(name), f"{value:.6f}") for name, value in zip(row.classes, row.probabilities, strict=True)]
         pairs += [("", "")] * (count - len(pairs))
-        writer.writerow([row.path, *(cell for pair in pairs for cell in pair), row.error])
+        cells = (cell for pair in pairs for cell in pair)
+        writer.writerow([name_of(str(row.path)), *cells, name_of(row.error)])
     return text.getvalue()

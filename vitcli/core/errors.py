@@ -84,3 +84,17 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str
 def some(names: Sequence[str], most: int = 5) -> str:
     """List the first ``most`` names for a message, followed by "..." if there are more."""
     return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
+
+
+_UNSEEN = {
+    *range(0x20), *range(0x7F, 0xA0),  # control characters, with which a terminal can be made to do things
+    0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A),  # direction of writing, and line ends
+    *range(0xD800, 0xE000),  # bytes of file names that are not UTF-8
+}  # fmt: skip
+_AS_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNSEEN - {0x0A}}
+_AS_ESCAPES |= {code: f"\\x{code - 0xDC00:02x}" for code in range(0xDC80, 0xDD00)}
+
+
+def visible(text: str) -> str:
+    """Return a text for people: control and direction characters, and bytes that are no text, become escapes."""
+    return text if text.isascii() and text.isprintable() else text.translate(_AS_ESCAPES)

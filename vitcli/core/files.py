@@ -130,9 +130,9 @@ def require_room(needed: int, folder: Path, what: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically, in UTF-8; bytes of file names that are not UTF-8 are written as they are."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -148,6 +148,20 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table.writeheader()
     table.writerows(cells)
     write_text(path, text.getvalue())
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""The first characters of a cell that a spreadsheet would compute."""
+
+
+def safe_cell(text: str) -> str:
+    """Return a text for a CSV cell: an apostrophe before what a spreadsheet would compute; ``plain_cell`` removes it."""
+    return f"'{text}" if text.startswith(_FORMULA) or plain_cell(text) != text else text
+
+
+def plain_cell(text: str) -> str:
+    """Return the text that ``safe_cell`` made a cell of."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text
 
 
 def flat(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 msgspec checks the types, from the annotations of dataclasses and typed dictionaries. It is imported when it is needed.
 """
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -40,14 +41,17 @@ def parse_json(text: bytes | str, kind: Any = JsonObject) -> Any:
     Raises:
         ValueError: the text is not JSON, is nested too deeply, or has another type; the message says where.
     """
-    import msgspec
-
     try:
-        return checked(msgspec.json.decode(text), kind)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"it is not JSON: {error}") from None
+        value = json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    return checked(value, kind)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number")
 
 
 def checked(value: Any, kind: Any) -> Any:

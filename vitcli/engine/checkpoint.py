@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError
 from vitcli.core.files import replacing
 from vitcli.core.model_config import ModelConfig
@@ -123,7 +124,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 class _Provenance(TypedDict, total=False):
     """The entries of a provenance that are read again."""
 
-    data: JsonObject
+    data: DataConfig
     fingerprint: str
     seed: int
     epoch: int | None
@@ -135,6 +136,8 @@ class _Provenance(TypedDict, total=False):
 def _check_together(checkpoint: Checkpoint) -> None:
     """Compare the parts of a checkpoint, before a model is built that would not fit the tensors."""
     model, preprocessing = checkpoint.model, checkpoint.preprocessing
+    if "data" in checkpoint.provenance and not {"fingerprint", "seed"} <= checkpoint.provenance.keys():
+        raise ValueError("the fingerprint of its data, or the seed, is missing")
     values = sum(weight.numel() for weight in checkpoint.weights.values())
     for what, one, other in (
         ("parameters", model.num_parameters, values),

@@ -1,5 +1,6 @@
 """The images to explain: files, or a split of a data set."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -161,12 +162,19 @@ class ImageSource:
         ]
 
 
+def _shortened(name: str) -> str:
+    """Cut a name to ``_LONGEST_STEM`` bytes, between two letters; names that are not UTF-8 are kept."""
+    if len(os.fsencode(name)) <= _LONGEST_STEM:
+        return name
+    return name.encode(errors="replace")[:_LONGEST_STEM].decode(errors="ignore")
+
+
 def _stems() -> Callable[[str], str]:
     """Return a function that makes file names unique: a number is added to a name that was used before."""
     taken: set[str] = set()
 
     def stem(name: str) -> str:
-        short = name.encode()[:_LONGEST_STEM].decode(errors="ignore")
+        short = _shortened(name)
         chosen, number = short, 2
         while chosen in taken:
             chosen, number = f"{short}-{number}", number + 1

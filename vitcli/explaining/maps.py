@@ -55,7 +55,7 @@ class AttentionMap:
 
 def class_slugs(classes: Sequence[str]) -> list[str]:
     """Turn class names into parts of file names that are unique and not too long."""
-    cut = [slug(name).encode()[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]
+    cut = [slug(name).encode(errors="replace")[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]
     often = Counter(cut)
     is_plain = [
         any(letter.isalnum() for letter in name) and often[each] == 1 for name, each in zip(classes, cut, strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vitcli.core.errors import visible
 from vitcli.core.files import replacing
 from vitcli.figures.fonts import east_asian_fonts, is_east_asian
 
@@ -118,7 +119,7 @@ def _shortened(line: Line, width: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def _own_font(*, is_bold: bool) -> Path:

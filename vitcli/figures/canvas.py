@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vitcli.core.errors import visible
 from vitcli.core.files import replacing
 from vitcli.figures.fonts import east_asian_fonts
 
@@ -35,13 +36,13 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def literal(text: str) -> str:
-    """Escape dollar signs, so that matplotlib does not draw text as a formula."""
-    return text.replace("$", r"\$")
+    """Escape dollar signs, so that matplotlib does not draw text as a formula, and what is no visible letter."""
+    return visible(text).replace("$", r"\$")
 
 
 def fitted(text: str, width: int, *, lines: int = 1) -> str:
     """Wrap text to at most ``lines`` lines of ``width`` characters; an ellipsis replaces the rest."""
-    wrapped = textwrap.wrap(" ".join(text.split()), width)
+    wrapped = textwrap.wrap(visible(" ".join(text.split())), width)
     if len(wrapped) > lines:
         wrapped = [*wrapped[: lines - 1], wrapped[lines - 1][: width - 1].rstrip() + "…"]
     return literal("\n".join(wrapped))

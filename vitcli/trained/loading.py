@@ -1,7 +1,7 @@
 """Loading of models by the name that a user gives: a run, a file, or pretrained weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.run_search import run_of_checkpoint
 from vitcli.core.runs import Run
+from vitcli.core.stored import checked
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.store import weights_dir
 from vitcli.engine.autocast import Precision
@@ -62,8 +63,8 @@ class LoadedModel:
     @property
     def data(self) -> DataConfig:
         """The settings of the data set that the model was trained on; defaults for settings that are not known."""
-        known = self.checkpoint.provenance.get("data", {})
-        return DataConfig(**{each.name: known[each.name] for each in fields(DataConfig) if each.name in known})
+        known: DataConfig = checked(self.checkpoint.provenance.get("data", {}), DataConfig)
+        return known
 
     @property
     def to_input(self) -> InputTransform:

@@ -8,6 +8,9 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def natural(name: str) -> tuple[int, int, str]:
+def natural(name: str) -> tuple[int, int, str, str]:
     """Return a sort key: whole numbers by value, then all other texts in alphabetical order."""
-    return (0, int(name), name) if name.isdecimal() and name.isascii() else (1, 0, name)
+    if not (name.isdecimal() and name.isascii()):
+        return 1, 0, name, name
+    digits = name.lstrip("0")  # by length and digits, because int() refuses thousands of them
+    return 0, len(digits), digits, name

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned
+from vitcli.core.files import plain_cell
 from vitcli.data.sources.paths import check_table
 
 _DELIMITERS = ",;\t|"
@@ -42,7 +43,7 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
         text = _decoded(path, emit)
         delimiter = "" if is_json else _delimiter(text)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True)
-        cells = ((reader.line_num, [cell.strip() for cell in row]) for row in _split_rows(reader, delimiter))
+        cells = ((reader.line_num, [plain_cell(cell.strip()) for cell in row]) for row in _split_rows(reader, delimiter))
         found = _json_rows(text) if is_json else list(cells)
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file: {error}") from None
