@@ -129,7 +129,7 @@ CASES = [
     pytest.param("predict {digit}", "no finished run", "vit train", id="nothing to predict with"),
     pytest.param("train digits --init-from nobody", "'nobody'", "", id="weights of a run that does not exist"),
     pytest.param("eval --model {without-weights}", "without-weights", "vit runs", id="a run without weights"),
-    pytest.param("eval --model {broken}", "run.json is broken", "", id="a run that is broken"),
+    pytest.param("eval --model {broken}", "run.json is not a file of vit, or is broken", "", id="a run that is broken"),
     pytest.param("eval --model {absent}.safetensors", "{absent}.safetensors", "", id="a checkpoint that is missing"),
     pytest.param(
         "predict {digit} --model {truncated.safetensors}", "{truncated.safetensors}", "", id="half a checkpoint"

@@ -354,7 +354,7 @@ def test_metadata_of_images_for_training_alone_are_labels(make: Callable[..., Pa
         ({"train/metadata.jsonl": "[1]\n"}, "train/metadata.jsonl has lines that are not JSON", '{"file_name": '),
         ({"train/metadata.jsonl": "{\n"}, "train/metadata.jsonl has lines that are not JSON", '{"file_name": '),
         ({"train/metadata.jsonl": "\n"}, "train/metadata.jsonl is empty", "a row per image"),
-        ({"train/metadata.parquet": "PAR1\0"}, "train/metadata.parquet is not text", "a CSV file"),
+        ({"train/metadata.parquet": "PAR1\0"}, "train/metadata.parquet is a Parquet file", "CSV"),
         ({"train/metadata.csv": "file_name,a,b\n000.png,x,y\n"}, "which column of", "--label-column NAME"),
         (
             {"train/metadata.csv": CSV, "test/metadata.csv": "file_name\n000.png\n"},

@@ -1,5 +1,9 @@
+import resource
 import struct
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +19,9 @@ from torchvision.transforms import v2
 
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, Preprocessing
-from vitcli.data.preprocess import InputTransform, crop_box, load_array, read_header, to_array
+from vitcli.data.budget import reserved
+from vitcli.data.decoding import read_header
+from vitcli.data.preprocess import InputTransform, crop_box, load_array, to_array
 
 SIDES = st.integers(1, 400)
 FRACTIONS = st.just(1.0) | st.floats(0.05, 1)
@@ -421,24 +427,62 @@ def test_images_of_the_models_size_are_not_resampled():
     assert torch.equal(transform(images), transform.normalised(images))
 
 
-def giant(path, width, height):
-    """A PNG file that says it is so large, and is not."""
+def giant(path, width, height, padding=0):
+    """A PNG file that says it is so large, and is not; with some bytes at its end."""
     Image.new("1", (8, 8)).save(path)
     content = bytearray(path.read_bytes())
     content[16:24] = struct.pack(">II", width, height)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    path.write_bytes(content)
+    path.write_bytes(content + bytes(padding))
     return path
 
 
-def test_photos_of_hundreds_of_megapixels_are_opened_without_a_word(tmp_path):
+def test_photos_of_many_megapixels_are_opened_without_a_word(tmp_path):
     """A warning would be an error here."""
-    assert read_header(giant(tmp_path / "large.png", 20_000, 45_000)) == ((45_000, 20_000), True)
+    file = giant(tmp_path / "large.png", 10_000, 19_000, padding=4000)
+    assert read_header(file) == ((19_000, 10_000), True)
 
 
-def test_more_than_a_gigapixel_is_refused(tmp_path):
-    file = giant(tmp_path / "bomb.png", 50_000, 40_000)
+@pytest.mark.parametrize(
+    ("width", "height", "padding", "said"),
+    [
+        (50_000, 40_000, 0, r"bomb.png claims 2,000 megapixels in 68 bytes$"),
+        (65_535, 15_000, 10_000, r"bomb.png claims 983 megapixels in 10.1 kB$"),
+        (65_535, 15_000, 100_000, r"bomb.png has 983 megapixels, more than 200$"),
+    ],
+)
+def test_bombs_are_refused_by_their_header(tmp_path, width, height, padding, said):
+    file = giant(tmp_path / "bomb.png", width, height, padding)
     for read in (read_header, lambda path: load_array(path, RGB)):
-        with pytest.raises(DataError, match=r"bomb.png has 2,000 megapixels, more than 1,000$") as caught:
+        with pytest.raises(DataError, match=said) as caught:
             read(file)
-        assert "smaller" in caught.value.hint
+        assert "remove it" in caught.value.hint
+
+
+def test_a_jpeg_of_196_megapixels_is_decoded_small(tmp_path):
+    Image.linear_gradient("L").resize((14_000, 14_000), Image.Resampling.NEAREST).save(
+        tmp_path / "large.jpg", quality=30
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pixels = load_array(tmp_path / "large.jpg", Geometry(size=(256, 256), channels=1, resize="squash"))
+    assert np.abs(pixels[0, :, 0] - np.arange(256.0)).max() < 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**5  # kilobytes
+
+
+def test_threads_share_a_budget_of_memory():
+    """Five images of 0.4 GB each: two at a time."""
+    together, most, lock = 0, 0, threading.Lock()
+
+    def work(_):
+        nonlocal together, most
+        with reserved(4 * 10**8):
+            with lock:
+                together += 1
+                most = max(most, together)
+            time.sleep(0.02)
+            with lock:
+                together -= 1
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(work, range(5)))
+    assert most == 2

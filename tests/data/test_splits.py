@@ -135,6 +135,25 @@ def test_copies_in_other_formats_are_never_torn_apart(tmp_path: Path) -> None:
         assert all(split_of[f"{name}.png"] == split_of[f"{name}.{ending}"] for name, ending in endings.items())
 
 
+@pytest.mark.parametrize("kind", ["steel", "pages", "deep"])
+def test_different_images_that_look_alike_are_no_copies(tmp_path: Path, kind: str) -> None:
+    random = np.random.default_rng(0)
+    for name in ("good", "bad"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for at in range(12):
+            pixels = 120 + random.normal(0, 6, (64, 48)) + np.linspace(0, 20, 48)
+            if kind == "pages":
+                pixels = (
+                    245 - 200 * np.repeat(random.random((16, 48)) > 0.6, 4, axis=0) * (np.arange(64) % 4 < 2)[:, None]
+                )
+            image = Image.fromarray((16 * pixels).astype(np.uint16) if kind == "deep" else pixels.astype(np.uint8))
+            image.save(
+                tmp_path / "set" / name / f"{at}.{('png', 'tif')[at % 2] if kind == 'deep' else ('bmp', 'jpg')[at % 2]}"
+            )
+    dataset, _ = opened(tmp_path / "set")
+    assert find_duplicates(dataset) == []
+
+
 def test_where_there_are_only_copies_they_are_held_out_all_the_same(pets: Path) -> None:
     """As in a first try with pictures that a program drew."""
     for folder in pets.iterdir():

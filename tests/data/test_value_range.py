@@ -4,6 +4,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from tests.conftest import Outcome
 from vitcli.core.config import DataConfig
+from vitcli.core.errors import DataError
 from vitcli.core.events import Warned, ignore
 from vitcli.core.preprocessing import Geometry
 from vitcli.core.runs import Run
@@ -20,6 +22,7 @@ from vitcli.data.dataset import open_dataset
 from vitcli.data.deep_images import usual_range
 from vitcli.data.value_range import find_value_range, with_value_range
 from vitcli.engine.checkpoint import load_checkpoint
+from vitcli.workflows.attention_api import attention_map
 
 GREY = Geometry(size=(8, 8), channels=1, resize="squash")
 RANDOM = np.random.default_rng(0)
@@ -68,26 +71,26 @@ def test_12_bits_keep_256_levels_and_share_their_range(tmp_path: Path) -> None:
 
 def test_floats_share_their_range(tmp_path: Path) -> None:
     files = save(tmp_path, [np.full((8, 8), value, dtype=np.float32) for value in (-5, 20, 7.5)])
-    geometry = with_value_range(GREY, files, ignore)
-    assert geometry.value_range == (-5, 20)
+    assert with_value_range([GREY], files, ignore)[GREY].value_range == (-5, 20)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("low", "high", "whole", "expected"),
     [
-        (0.1, 0.9, (0, 1)),
-        (40, 119, (0, 255)),
-        (0, 256, (0, 1023)),
-        (12, 4011, (0, 4095)),
-        (100, 60000, (0, 65535)),
-        (7000, 9000, (7000, 9000)),
-        (-1024, 3071, (-1024, 3071)),
-        (0, 100_000, (0, 100_000)),
-        (300, 300, (300, 301)),
+        (0.1, 0.9, False, (0, 1)),
+        (0, 1.02, False, (0, 1.02)),
+        (40, 119, True, (0, 255)),
+        (0, 256, True, (0, 1023)),
+        (12, 4011, True, (0, 4095)),
+        (100, 60000, True, (0, 65535)),
+        (7000, 9000, True, (7000, 9000)),
+        (-1024, 3071, True, (-1024, 3071)),
+        (0, 100_000, True, (0, 100_000)),
+        (300, 300, True, (300, 301)),
     ],
 )
-def test_the_range_that_values_suggest(low: float, high: float, expected: tuple[float, float]) -> None:
-    assert usual_range(low, high) == expected
+def test_the_range_that_values_suggest(low: float, high: float, whole: bool, expected: tuple[float, float]) -> None:  # noqa: FBT001
+    assert usual_range(low, high, whole=whole) == expected
 
 
 def test_values_that_are_not_finite_do_not_count(tmp_path: Path) -> None:
@@ -163,3 +166,48 @@ def test_a_model_of_8_bits_reads_deep_images_alike_in_every_command(
     explained = run_cli("attention-map", files[0], "--model", trained_run, "-o", "map.png")
     assert explained.code == 0, explained.err
     assert "some here have more" in explained.err
+
+
+def warnings_of(geometry: Geometry, files: Sequence[Path]) -> list[str]:
+    events: list[object] = []
+    with_value_range([geometry], files, events.append)
+    return [event.text for event in events if isinstance(event, Warned)]
+
+
+def test_images_that_do_not_fit_a_models_range_are_said(tmp_path: Path) -> None:
+    model = replace(GREY, value_range=(0, 4095))
+    fitting = save(tmp_path / "fitting", drawn(10, 4000, np.uint16, 3))
+    brighter = save(tmp_path / "brighter", drawn(10, 9000, np.uint16, 3))
+    shares = save(tmp_path / "shares", [array / 4095 for array in map(np.float32, drawn(10, 4000, np.uint16, 3))])
+    shallow = save(tmp_path / "shallow", drawn(10, 250, np.uint8, 3), "png")
+    assert warnings_of(model, fitting) == []
+    assert "the rest is cut off" in warnings_of(model, brighter)[0]
+    assert "have values from 0" in warnings_of(model, shares)[0]
+    assert "have 8 bits per value" in warnings_of(model, shallow)[0]
+
+
+def test_whole_numbers_and_fractions_together_are_said(tmp_path: Path) -> None:
+    files = save(tmp_path / "a", drawn(10, 60000, np.uint16, 2), "png")
+    files += save(tmp_path / "b", [RANDOM.random((8, 8)).astype(np.float32)])
+    (mixed, guess) = warnings_of(GREY, files)
+    assert "one range is used for both" in mixed
+    assert "is taken as black" in guess
+
+
+@pytest.mark.usefixtures("deep_run")
+def test_eval_names_the_range_that_it_uses(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    for name, low, high in (("dark", 40, 400), ("light", 500, 900)):
+        save(tmp_path / "other" / name, drawn(low, high, np.uint16, 8))
+    outcome = run_cli("eval", tmp_path / "other", "--model", "deep")
+    assert outcome.code == 0, outcome.err
+    assert "is taken as black" not in outcome.err
+
+
+def test_a_picture_is_read_as_its_file(trained_run: Path, tmp_path: Path) -> None:
+    (file,) = save(tmp_path, drawn(0, 4000, np.uint16, 1), "png")
+    with pytest.warns(UserWarning, match="0 is taken as black and 4095 as white"):
+        from_file = attention_map(str(trained_run), file)
+    with Image.open(file) as image:
+        assert np.array_equal(from_file.weights, attention_map(str(trained_run), image).weights)
+    with pytest.raises(DataError, match=r"^the image has values that are not finite"):
+        attention_map(str(trained_run), Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)))

@@ -30,6 +30,7 @@ PREPROCESSING = Preprocessing(
     std=(0.4, 0.5, 0.6),
 )
 PROVENANCE = {"run": "tiny-1", "epoch": 3, "val_accuracy": 2 / 3, "data": {"name": "digits", "dir": ""}}
+PROVENANCE |= {"fingerprint": "f", "seed": 1}
 
 
 def build_checkpoint(seed=0, **changes):

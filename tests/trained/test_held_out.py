@@ -13,6 +13,7 @@ from tests.conftest import Outcome
 from vitcli.core.config import DataConfig
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Facts, open_dataset
+from vitcli.engine.checkpoint import load_checkpoint
 
 RunCli = Callable[..., Outcome]
 ImageFolder = Callable[..., Path]
@@ -288,6 +289,7 @@ def test_test_images_that_were_scored_in_training_are_not_held_out(
     assert "scored after every epoch, so they are not held out" in said(trained)
     run = Run(tmp_path / "experiments" / "run")
     assert [record["is_best"] for record in run.metrics["epochs"]] == [True] * 3, "the last epoch is kept"
+    assert load_checkpoint(run.best_checkpoint).provenance["epoch"] == 3
     assert len(held_out(tmp_path / "pets")["test"]) == 4
     for split, images in (("test", 4), ("val", 4), ("train", 16)):
         outcome = run_cli("eval", "--split", split, "--json")

@@ -190,7 +190,8 @@ def test_a_compiled_model_that_cannot_take_a_single_image_is_refused_before_a_ru
 def test_memory_that_is_not_there_is_an_error_of_one_line(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitcli.core.model_config._MOST_VALUES", 10**40)
+    for name in ("_MOST_VALUES", "_MOST_INT"):
+        monkeypatch.setattr(f"vitcli.core.model_config.{name}", 10**40)
     monkeypatch.setattr("vitcli.core.preprocessing._LONGEST", 10**20)
     words = ("train", shapes, *tiny, "--image-size", "400000000000000", "--device", "cpu")  # more than can be addressed
     outcome = run_cli(*words)

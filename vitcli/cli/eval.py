@@ -83,7 +83,7 @@ def evaluate(
         if result.models == 1
         else f"the mean of {result.models} models: {result.model}",
         "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images"
-        + ("" if result.held_out else " (not held out)"),
+        + (" (not held out)" if result.held_out is False else ""),
         "loss": f"{metrics.loss:.4f}",
         "top-1": percent(metrics.top1),
         **({"top-5": percent(metrics.top5)} if len(metrics.classes) > _TOP else {}),

@@ -1,7 +1,10 @@
 """The commands ``vit models``, ``vit datasets``, ``vit recipes`` and ``vit runs``, which print lists."""
 
-from vitcli.cli.console import listening, print_facts, print_json, print_rows, stdout
+from rich.markup import escape
+
+from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
+from vitcli.core.errors import some
 
 
 def models(as_json: JsonOption = False) -> None:
@@ -84,3 +87,5 @@ def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False)
         },
         empty=f"no runs in {output_dir}; `vit train` makes one",
     )
+    if seen := [row.name for row in rows if not row.test_held_out]:
+        stderr().print(escape(f"test images that were not held out: {some(seen)}"))

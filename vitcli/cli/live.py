@@ -71,7 +71,7 @@ class LiveListener(PlainListener):
 
     def show_epoch(self, record: EpochRecord) -> None:
         """Print a line for a finished epoch, without an ETA because the bar shows it."""
-        self.console.print(epoch_line(record, self.epochs))
+        self.console.print(epoch_line(record, self.epochs, keeps_best=self.keeps_best))
 
     def show_task(self, event: TaskProgress) -> None:
         """Show a bar until the task is done."""

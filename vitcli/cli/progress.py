@@ -18,6 +18,7 @@ class PlainListener:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.epochs = self.steps = 1
+        self.keeps_best = True
         self._last: dict[str, float] = {}
         self._began, self._done_before = time.monotonic(), 0
 
@@ -29,7 +30,7 @@ class PlainListener:
             case Warned():
                 self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
             case TrainingStarted():
-                self.epochs, self.steps = event.epochs, event.steps_per_epoch
+                self.epochs, self.steps, self.keeps_best = event.epochs, event.steps_per_epoch, event.keeps_best
                 self._began, self._done_before = time.monotonic(), event.steps_done
             case EpochRecord():
                 self.show_epoch(event)
@@ -53,7 +54,9 @@ class PlainListener:
     def show_epoch(self, record: EpochRecord) -> None:
         """Print a line for a finished epoch."""
         self._last["training"] = time.monotonic()
-        self.console.print(epoch_line(record, self.epochs) + self._eta(record.epoch, self.steps))
+        self.console.print(
+            epoch_line(record, self.epochs, keeps_best=self.keeps_best) + self._eta(record.epoch, self.steps)
+        )
 
     def _eta(self, epoch: int, step: int) -> str:
         """Format the time left at the speed so far, including validation; empty if training is finished."""

@@ -21,13 +21,13 @@ def figures(event: TrainingProgress) -> str:
     return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
 
 
-def epoch_line(record: EpochRecord, epochs: int) -> str:
+def epoch_line(record: EpochRecord, epochs: int, *, keeps_best: bool = True) -> str:
     """Format an epoch in at most 80 characters: losses, accuracies, and the speed or the accuracy of the other weights.
 
     The other weights are the plain weights if the average is kept ("plain"), else the average ("mean").
     """
     width = len(str(epochs))
-    best = "  [bold green]best[/]" if record.is_best else ""
+    best = "  [bold green]best[/]" if record.is_best and keeps_best else ""
     beside = f"{record.images_per_second:,.0f} images/s"
     if record.plain_val_accuracy is not None and record.average_val_accuracy is not None:
         average_is_kept = (record.val_loss, record.val_accuracy) == (

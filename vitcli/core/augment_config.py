@@ -5,6 +5,8 @@ from typing import Literal
 
 from vitcli.core.model_config import check, check_numbers
 
+_MOST_PADDING, _MOST_ZOOM = 1000, 100
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
@@ -81,6 +83,8 @@ class AugmentConfig:
             self.zoom_law == "log" or self.zoom < 1,
             f"zoom = {self.zoom} is not below 1, as zoom_law = 'linear' needs",
         )
+        check(self.crop_padding <= _MOST_PADDING, f"crop_padding = {self.crop_padding} is above {_MOST_PADDING:,}")
+        check(self.zoom <= _MOST_ZOOM, f"zoom = {self.zoom} is above {_MOST_ZOOM:,}")
         check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
         check(0 <= self.shear < 90, f"shear = {self.shear} is not in [0, 90) degrees")
         check(self.policy_ops > 0, f"policy_ops = {self.policy_ops} is not positive")

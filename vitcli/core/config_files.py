@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from importlib import resources
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vitcli.core.config import TrainConfig
@@ -148,7 +149,11 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> None:
     raise UsageError(f"unknown {kind} {name!r}", hint=did_you_mean(name, known, otherwise=f"known: {', '.join(known)}"))
 
 
-_kinds_of = functools.cache(get_type_hints)
+@functools.cache
+def _kinds_of(section: Any) -> dict[str, Any]:
+    """Return the types of the keys of a section; that of a value or None is the value's: TOML has no None."""
+    kinds = get_type_hints(section)
+    return {name: get_args(kind)[0] if get_origin(kind) is UnionType else kind for name, kind in kinds.items()}
 
 
 def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:

@@ -46,6 +46,8 @@ class TrainingStarted:
     steps_per_epoch: int
     steps_done: int = 0
     """Steps that a resumed run has already done, over all epochs."""
+    keeps_best: bool = True
+    """True if the best epoch is kept; False: the last one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from vitcli.core.errors import UsageError
 from vitcli.core.preprocessing import Size, format_size
 
+_MOST_FLOAT, _MOST_INT = 3e38, 2**31
 _MOST_BLOCKS = 1000
 _MOST_VALUES = 10**11
 """Bounds of sizes that no machine could train, so that a typo or a broken file ends with a message."""
@@ -20,11 +21,15 @@ def check(condition: bool, message: str, hint: str = "") -> None:  # noqa: FBT00
 
 
 def check_numbers(config: object) -> None:
-    """Raise UsageError if a field of a dataclass is NaN or infinite."""
+    """Raise UsageError if a field of a dataclass is NaN, infinite, or larger than any sensible number."""
     for each in fields(config):  # type: ignore[arg-type]
         value = getattr(config, each.name)
         for number in value if isinstance(value, tuple) else (value,):
-            check(not isinstance(number, float) or math.isfinite(number), f"{each.name} = {value} is not finite")
+            if isinstance(number, float):
+                check(math.isfinite(number), f"{each.name} = {value} is not finite")
+                check(abs(number) < _MOST_FLOAT, f"{each.name} = {value} is too large")
+            elif isinstance(number, int) and each.name != "seed":
+                check(abs(number) <= _MOST_INT, f"{each.name} = {value} is too large")
 
 
 def check_shares(owner: object, *names: str) -> None:

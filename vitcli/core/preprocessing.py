@@ -28,8 +28,20 @@ class Geometry:
     value_range: ValueRange | None = None
     """The values that become 0 and 255 in images with more than 8 bits; None: 0 and 65535, and 0 and 1 for floats."""
 
+    @property
+    def filter(self) -> Literal["bicubic", "bilinear"]:
+        """The filter of the interpolation."""
+        return "bicubic" if self.interpolation == "bicubic" else "bilinear"
+
+    @property
+    def antialias(self) -> bool:
+        """Tell whether pixels are averaged where an image shrinks."""
+        return self.interpolation != "bilinear-no-antialias"
+
     def __post_init__(self) -> None:
         _check_size(self.size)
+        if self.resize == "crop" and not self.antialias:
+            raise ValueError("interpolation 'bilinear-no-antialias' cannot crop photos")
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction = {self.crop_fraction} is not in (0, 1]")
         if self.value_range and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:

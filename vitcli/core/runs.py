@@ -65,6 +65,7 @@ class _Split(TypedDict):
 
 class _Evaluation(TypedDict):
     top1: float
+    held_out: NotRequired[bool | None]
 
 
 class Run:
@@ -205,11 +206,18 @@ class Run:
     @property
     def test_accuracy(self) -> float | None:
         """The accuracy that ``vit eval`` stored for the test split, 0..1; None: not evaluated yet."""
-        stored = self.evaluation("test")
-        if not stored.exists():
-            return None
-        accuracy: float = self._read(str(stored.relative_to(self.path)), _Evaluation)["top1"]
+        accuracy: float | None = self._test_evaluation.get("top1")
         return accuracy
+
+    @property
+    def test_was_held_out(self) -> bool:
+        """False if the stored test accuracy is of images that were scored in training."""
+        return self._test_evaluation.get("held_out") is not False
+
+    @property
+    def _test_evaluation(self) -> dict[str, Any]:
+        stored = self.evaluation("test")
+        return self._read(str(stored.relative_to(self.path)), _Evaluation) if stored.exists() else {}
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Store every setting of the run."""

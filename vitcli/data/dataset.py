@@ -18,14 +18,14 @@ from vitcli.core.preprocessing import Geometry, Size, ValueRange, format_size
 from vitcli.core.registry import load_object
 from vitcli.core.stored import read_json
 from vitcli.data.cache import PreparedSplit, read_split, write_split
+from vitcli.data.decoding import read_header
 from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
-from vitcli.data.preprocess import read_header
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.sources.image_search import in_words
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
-from vitcli.data.value_range import find_value_range, warn_of_range
+from vitcli.data.value_range import find_value_range, tell_range
 
 _LAYOUT = 3
 """The version of prepared files; a new one if they change for the same geometry."""
@@ -123,7 +123,7 @@ class Dataset:
             DataError: an image cannot be read (the message names it), or the data set does not have this geometry.
         """
         if (found := self.facts.value_range) and not geometry.value_range:
-            warn_of_range(found, emit, why="the model was trained on images with 8 bits per value: ")
+            tell_range(found, emit, why="the model was trained on images with 8 bits per value: ")
             geometry = replace(geometry, value_range=found)
         path = _split_file(self.folder, name, geometry)
         if path.exists():
@@ -241,11 +241,8 @@ def _open_files(
             emit(Warned(text=f"the facts about {raw.name} cannot be stored: {explained(error).message}"))
     else:
         facts = _read_facts(folder)
-    if any(config.value_range):
+    if any(config.value_range) and facts.value_range:
         facts = replace(facts, value_range=config.value_range)
-    else:
-        remedy = "; `--set data.value_range=[LOW,HIGH]` says what they are"
-        warn_of_range(facts.value_range, emit, why=f"{raw.name} has images with more than 8 bits: ", remedy=remedy)
     # Names and the fingerprint come from the files as they are now, not from the stored facts.
     facts = replace(facts, name=raw.name, classes=raw.classes, fingerprint=fingerprint)
     return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)

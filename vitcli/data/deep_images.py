@@ -20,26 +20,35 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def is_cut(image: Image.Image) -> bool:
-    """Tell whether an image has 16 bits per channel, of which Pillow keeps the upper 8: it has no other colours."""
+    """Tell whether an image has 16 bits per channel, of which Pillow keeps the upper 8."""
     return not is_deep(image) and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
-def extremes(image: Image.Image) -> ValueRange | None:
-    """Return the smallest and greatest value of an image; None if a value is not finite."""
+def extremes(image: Image.Image) -> tuple[float, float, bool] | None:
+    """Return the smallest and greatest value of an image, and whether all are whole; None if one is not finite."""
     values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
-    return (low, high) if np.isfinite([low, high]).all() else None
+    if not np.isfinite([low, high]).all():
+        return None
+    return low, high, image.mode != "F" or bool((values == np.rint(values)).all() and high > 1)
 
 
-def usual_range(low: float, high: float) -> ValueRange:
+def usual_range(low: float, high: float, *, whole: bool) -> ValueRange:
     """Guess the range of values, of which ``low`` is the smallest and ``high`` the greatest.
 
-    The guess is 0..1, or the smallest range of 8, 10, 12, 14 or 16 bits that holds them; but if they fill less than a
-    quarter of 10 bits or more, or no such range holds them, it is their own range.
+    The guess is 0..1 for floats within it, and for whole numbers the smallest range of 8, 10, 12, 14 or 16 bits that
+    holds them; but if they fill less than a quarter of 10 bits or more, or no such range holds them, it is their own
+    range.
+
+    Args:
+        low: the smallest value.
+        high: the greatest value.
+        whole: whether all values are whole numbers.
     """
-    tops = (1, *(2**bits - 1 for bits in _USUAL_BITS))
-    top = next((top for top in tops if 0 <= low <= high <= top), None)
-    if top is None or (top > 255 and high - low < _LARGE_PART * top):
+    if not whole:
+        return (0, 1) if low >= 0 and high <= 1 else (low, high)
+    top = next((2**bits - 1 for bits in _USUAL_BITS if low >= 0 and high < 2**bits), 0)
+    if top == 0 or (top > 255 and high - low < _LARGE_PART * top):
         return low, max(high, low + 1)
     return 0, top
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned, ignore
+from vitcli.data.sources.image_folder import mind_links
 from vitcli.data.sources.image_search import (
     IMAGE_SUFFIXES,
+    LINKED_FOLDERS,
     LINKED_TO_NOTHING,
     PassedOver,
     find_images,
@@ -51,6 +53,8 @@ def _images_below(folder: Path, emit: Emit) -> list[Path]:
     broken = [
         path for path in map(Path, passed_over.pop(LINKED_TO_NOTHING, ())) if path.suffix.lower() in IMAGE_SUFFIXES
     ]
+    mind_links(passed_over, folder, emit)
+    passed_over.pop(LINKED_FOLDERS, None)
     if passed_over:
         emit(Warned(text=f"not images, so ignored in {folder}: {in_words(in_order(passed_over, folder))}"))
     return sorted([*files, *broken], key=lambda path: path.parts)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress
 from vitcli.core.files import write_json
-from vitcli.core.preprocessing import Geometry
+from vitcli.core.preprocessing import Geometry, ValueRange
 from vitcli.core.stored import read_json
 from vitcli.data.dataset import Dataset
+from vitcli.data.decoding import read_header, read_kinds
 from vitcli.data.prepare import CHUNK
-from vitcli.data.preprocess import load_array, read_header, read_kinds
+from vitcli.data.preprocess import load_array
 from vitcli.data.raw import SplitName
 
 _STORED = "duplicates-2.json"
@@ -29,8 +31,8 @@ _END = 4096
 """Number of bytes at the end of files of equal size that are compared first; most files differ there."""
 _ALIKE = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".dib": ".bmp", ".heif": ".heic"}
 """Endings of one format."""
-_SAME_MEAN, _SAME_MOST = 4.0, 32.0
-"""The largest difference, in mean and of a single value, between small versions of one picture in two formats."""
+_SAME_GRADIENTS, _SAME_MEAN = 0.85, 2.0
+"""The least correlation of gradients, and the largest difference of means, of one picture in two formats."""
 
 ImageIndex = tuple[SplitName, int]
 """An image: the split in which it was found, and its index in that split."""
@@ -122,33 +124,37 @@ def _file_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
         for same_end in _grouped((_end(files[place]), place) for place in same_size)
         for group in _grouped((_digest(files[place].read_bytes()), place) for place in same_end)
     ]
-    return _merged([*groups, *_pairs_of_formats(files)])
+    return _merged([*groups, *_pairs_of_formats(files, dataset.facts.value_range)])
 
 
-def _pairs_of_formats(files: Mapping[ImageIndex, Path]) -> Iterator[list[ImageIndex]]:
+def _pairs_of_formats(files: Mapping[ImageIndex, Path], value_range: ValueRange | None) -> Iterator[list[ImageIndex]]:
     """Find pairs of files with different formats, and the same height and width, that show the same picture.
 
-    Formats that lose details change pixels a little, so small versions of the images are compared. Only the images of
-    sizes that occur in several formats are decoded.
+    Formats that lose details change pixels a little, so small versions of the images are compared: by their mean, and
+    by the correlation of their gradients, which is small for different images, however alike they are at first sight.
+    Only the images of sizes that occur in several formats are decoded.
     """
     formats = {place: _ALIKE.get(file.suffix.lower(), file.suffix.lower()) for place, file in files.items()}
     if len(set(formats.values())) < 2:
         return
+    geometry = Geometry(size=(32, 32), channels=1, resize="squash", value_range=value_range)
     with ThreadPoolExecutor() as pool:
-        sizes = pool.map(_size, files.values())
-        for places in _grouped(zip(sizes, files, strict=True)):
-            if len({formats[place] for place in places}) < 2:
+        for places in _grouped(zip(pool.map(_size, files.values()), files, strict=True)):
+            by_format: dict[str, list[ImageIndex]] = defaultdict(list)
+            for place in places:
+                by_format[formats[place]].append(place)
+            if len(by_format) < 2:
                 continue
-            small = dict(zip(places, pool.map(_small, (files[place] for place in places)), strict=True))
-            known = [(pixels.mean(), place, pixels) for place, pixels in small.items() if pixels is not None]
-            known.sort(key=lambda each: each[0])
-            means, pixels = np.array([each[0] for each in known]), np.array([each[2] for each in known])
-            for at, (mean, place, _) in enumerate(known):
-                end = int(np.searchsorted(means, mean + _SAME_MEAN, side="right"))  # the others differ by more
-                difference = np.abs(pixels[at + 1 : end] - pixels[at])
-                same = (difference.mean(axis=1) <= _SAME_MEAN) & (difference.max(axis=1) <= _SAME_MOST)
-                others = [known[at + 1 + other][1] for other in np.flatnonzero(same)]
-                yield from ([place, other] for other in others if formats[other] != formats[place])
+            shapes = {
+                name: np.array(list(pool.map(lambda place: _shape(files[place], geometry), those)))
+                for name, those in by_format.items()
+            }
+            for one, other in combinations(sorted(by_format, key=lambda name: len(by_format[name])), 2):
+                for at, shape in enumerate(shapes[one]):
+                    alike = shapes[other][:, 1:] @ shape[1:] >= _SAME_GRADIENTS
+                    alike &= np.abs(shapes[other][:, 0] - shape[0]) <= _SAME_MEAN
+                    for match in np.flatnonzero(alike):
+                        yield [by_format[one][at], by_format[other][match]]
 
 
 def _size(file: Path) -> object:
@@ -158,12 +164,14 @@ def _size(file: Path) -> object:
         return None
 
 
-def _small(file: Path) -> NDArray[np.float32] | None:
-    """Load a small version of an image, flat; None if it cannot be read."""
+def _shape(file: Path, geometry: Geometry) -> NDArray[np.float32]:
+    """Compute the mean of an image, and its gradients, scaled to a length of 1; NaN if it cannot be read."""
     try:
-        return load_array(file, Geometry(size=(16, 16), channels=3, resize="squash")).ravel().astype(np.float32)
+        pixels = load_array(file, geometry)[0].astype(np.float32)
     except DataError:
-        return None
+        pixels = np.full(geometry.size, np.nan, dtype=np.float32)
+    gradients = np.concatenate([np.diff(pixels, axis=axis).ravel() for axis in (0, 1)])
+    return np.append(pixels.mean(), gradients / max(float(np.linalg.norm(gradients)), 1.0))
 
 
 def _merged(groups: Iterable[list[ImageIndex]]) -> list[list[ImageIndex]]:

@@ -18,7 +18,8 @@ from vitcli.core.events import Emit, Note, TaskProgress, Warned
 from vitcli.core.files import bytes_in_words, remove_abandoned, writing_in
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import Images, PreparedSplit, read_split, write_split
-from vitcli.data.preprocess import load_array, read_header
+from vitcli.data.decoding import read_header
+from vitcli.data.preprocess import load_array
 from vitcli.data.raw import FileSplit
 
 CHUNK = 256

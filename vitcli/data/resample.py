@@ -80,7 +80,11 @@ def random_boxes(stretch: Tensor, whole: Size, config: AugmentConfig, generator:
     first = fits.int().argmax(dim=0)
     sides = sides.gather(1, first.expand(2, 1, -1))[:, 0]
     corners = (places * (limits - sides + 1)).floor()
-    inner = torch.stack([(width * stretch / low).clamp(max=height), (height * high / stretch).clamp(max=width)]).round()
+    inner = (
+        torch.stack([(width * stretch / low).clamp(max=height), (height * high / stretch).clamp(max=width)])
+        .round()
+        .clamp(min=1)
+    )
     found = fits.any(dim=0)
     sides = torch.where(found, sides, inner)
     corners = torch.where(found, corners, (limits - inner) // 2)

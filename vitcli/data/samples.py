@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, ValueRange
 from vitcli.data.dataset import Dataset
+from vitcli.data.decoding import read_header
 from vitcli.data.prepare import BAD_IMAGE_HINT
-from vitcli.data.preprocess import load_array, read_header
+from vitcli.data.preprocess import load_array
 from vitcli.data.raw import Labels, SplitName
 
 

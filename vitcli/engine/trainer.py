@@ -145,7 +145,14 @@ class Trainer:
             Interrupted: a signal asked to stop; the saver has the state.
         """
         steps = len(self.train)
-        self.emit(TrainingStarted(epochs=self.config.epochs, steps_per_epoch=steps, steps_done=self._steps_done))
+        self.emit(
+            TrainingStarted(
+                epochs=self.config.epochs,
+                steps_per_epoch=steps,
+                steps_done=self._steps_done,
+                keeps_best=self.config.keep == "best",
+            )
+        )
         while not is_over(self.records, self.config):
             self._train_epoch()
             if self.stop and not is_over(self.records, self.config):

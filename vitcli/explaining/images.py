@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Size
+from vitcli.data.decoding import read_header
 from vitcli.data.image_files import image_files
-from vitcli.data.preprocess import load_array, read_header
+from vitcli.data.preprocess import load_array
 from vitcli.data.samples import whole_image, whole_images
 from vitcli.data.value_range import with_value_range
 from vitcli.trained.judged_images import AskedSplit, choose_images, labels_of_model
@@ -105,7 +106,9 @@ class ImageSource:
 
     def _of_files(self, files: Sequence[Path], loaded: LoadedModel, emit: Emit) -> list[ImageToExplain]:
         """List files as images; the true class is known if a file's folder has the name of a class."""
-        geometry = with_value_range(loaded.checkpoint.preprocessing.geometry, files, emit)
+        chosen = [int(number) for number in self._chosen(len(files))]
+        stored = loaded.checkpoint.preprocessing.geometry
+        geometry = with_value_range([stored], [files[number] for number in chosen], emit)[stored]
         classes = loaded.checkpoint.classes
         stems = _stems()
         return [
@@ -118,7 +121,7 @@ class ImageSource:
                 read=partial(load_array, file, geometry),
                 read_whole=partial(whole_image, file, geometry.channels, _LONGEST, geometry.value_range),
             )
-            for number, file in ((int(number), files[number]) for number in self._chosen(len(files)))
+            for number, file in ((number, files[number]) for number in chosen)
         ]
 
     def _of_split(self, loaded: LoadedModel, emit: Emit) -> list[ImageToExplain]:

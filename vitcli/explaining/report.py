@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitcli.data.preprocess import Box
+from vitcli.data.decoding import Box
 from vitcli.explaining.maps import AttentionMap
 
 

@@ -32,9 +32,6 @@ class JudgedImages:
     subset: Subset
     is_own: bool
     """True if the data set is the one that the model was trained on."""
-    is_held_out: bool
-    """True if the images had no part in training: none was trained on, chose an epoch or was scored on the way. Of
-    other data sets, this is assumed."""
 
     def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
         """Return all images and labels of the split, prepared in this geometry."""
@@ -81,10 +78,7 @@ def choose_images(
         is_own = True
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
-    is_held_out = not is_own or (chosen == "test" and before.val_split != "test")
-    if is_own and chosen == "test" and not is_held_out:
-        emit(Warned(text="not held out: these test images were scored after every epoch, though they chose nothing"))
-    return JudgedImages(dataset=opened, split=chosen, subset=plan[chosen], is_own=is_own, is_held_out=is_held_out)
+    return JudgedImages(dataset=opened, split=chosen, subset=plan[chosen], is_own=is_own)
 
 
 def _elsewhere(name: str, before: DataConfig) -> DataConfig:

@@ -14,6 +14,7 @@ from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import DataError, UsageError, some
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.launch import ALONE, Place
+from vitcli.core.model_config import check
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit, channel_statistics
@@ -22,6 +23,7 @@ from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels
 from vitcli.data.splits import Plan, Subset
+from vitcli.data.value_range import tell_range
 from vitcli.engine.class_weights import balanced, effective, scaled
 
 _CROP_FRACTION = 0.9
@@ -90,6 +92,7 @@ def prepare_training_data(
             )
         )
     geometry, train_geometry = geometries(facts, config.data, config.augment, image_size, source=source)
+    tell_guessed_range(facts, config.data, emit)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
     if not len(members):
@@ -152,6 +155,13 @@ def _weights_of_file(name: str) -> dict[str, float]:
     return content
 
 
+def tell_guessed_range(facts: Facts, config: DataConfig, emit: Emit) -> None:
+    """Say which values of images with more than 8 bits are black and white, if no setting does."""
+    if facts.value_range and not any(config.value_range):
+        remedy = "; `--set data.value_range=[LOW,HIGH]` sets them"
+        tell_range(facts.value_range, emit, why=f"{facts.name} has images with more than 8 bits: ", remedy=remedy)
+
+
 def geometries(
     facts: Facts, config: DataConfig, augment: AugmentConfig, image_size: Size, *, source: Preprocessing | None
 ) -> tuple[Geometry, Geometry]:
@@ -167,12 +177,18 @@ def _geometry_of_photos(config: DataConfig, size: Size, facts: Facts, source: Pr
     usual = source.geometry if source else Geometry(size=size, channels=facts.channels, crop_fraction=_CROP_FRACTION)
     resize = usual.resize if config.resize == "auto" else config.resize
     kept = config.crop_fraction or (usual.crop_fraction if usual.resize == "crop" else _CROP_FRACTION)
+    interpolation = usual.interpolation if config.interpolation == "auto" else config.interpolation
+    check(
+        resize == "squash" or interpolation != "bilinear-no-antialias",
+        f"the weights were trained with interpolation {interpolation!r}, which cannot crop photos",
+        "--set data.resize=squash, or --set data.interpolation=bilinear",
+    )
     return Geometry(
         size=size,
         channels=facts.channels,
         resize=resize,
         crop_fraction=kept if resize == "crop" else 1.0,
-        interpolation=usual.interpolation if config.interpolation == "auto" else config.interpolation,
+        interpolation=interpolation,
         value_range=facts.value_range or usual.value_range,
     )
 

@@ -86,7 +86,8 @@ class RunSaver:
         with self._writing_to_disk():
             if records and not state["step"]:
                 epoch = records[-1]["epoch"]
-                if records[-1]["is_best"] and not self._has_better(records[-1]):
+                is_last_kept = self.config.optim.keep == "last"
+                if records[-1]["is_best"] and (is_last_kept or not self._has_better(records[-1])):
                     self._write("best", state)
                 if every and epoch % every == 0:
                     self._write(epoch, state)

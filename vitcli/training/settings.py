@@ -85,6 +85,10 @@ def usual_dataset(directory: Path) -> tuple[str, str]:
     return (here[0], f"downloaded last{gone}") if here else ("digits", f"bundled{gone}")
 
 
+_SET_ONLY = {"value_range", "resize", "crop_fraction", "interpolation"}
+"""Settings that have no option of their own."""
+
+
 def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, dataset: Dataset, emit: Emit) -> None:
     """Warn of given settings that have no effect on this data set."""
     given = {key for layer in layers for key, value in layer.get("data", {}).items() if value}
@@ -95,9 +99,16 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
         f"{name} has splits of its own": ("test_fraction",) if len(counts) > 1 else (),
         f"{name} has a validation split": ("val_fraction",) if "val" in counts else (),
         "each fold validates in turn": ("val_fraction",) if data.folds and "val" not in counts else (),
+        "test images validate": ("val_fraction",) if data.val_split == "test" else (),
+        f"{name} has no images with more than 8 bits": () if dataset.facts.value_range else ("value_range",),
+        f"{name} has images of one small size, which are used whole": (
+            ("resize", "crop_fraction", "interpolation") if dataset.facts.native_size else ()
+        ),
     }
     for reason, keys in reasons.items():
-        if useless := [f"--{key.replace('_', '-')}" for key in keys if key in given]:
+        if useless := [
+            f"data.{key}" if key in _SET_ONLY else f"--{key.replace('_', '-')}" for key in keys if key in given
+        ]:
             emit(Warned(text=f"{reason}, so this changes nothing: {', '.join(useless)}"))
 
 

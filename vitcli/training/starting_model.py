@@ -26,7 +26,7 @@ _SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, if the data are photos of many sizes."""
 _FUNCTION = ("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions")
 """Settings of the architecture that cannot be seen in the shapes of the weights."""
-_HELD_OUT_BY = ("val_fraction", "test_fraction", "folds", "fold")
+_HELD_OUT_BY = ("val_fraction", "test_fraction", "val_split", "folds", "fold")
 """Settings that decide which images are used for validation."""
 
 

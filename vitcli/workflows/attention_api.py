@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, parse_methods
 from vitcli.attention.targets import ClassChoice, TargetScore, parse_classes
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Event, Warned
+from vitcli.data.deep_images import extremes, is_deep, usual_range
 from vitcli.data.preprocess import load_array, to_array
 from vitcli.data.value_range import with_value_range
 from vitcli.explaining.explainer import explain
@@ -88,12 +90,18 @@ def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image
         return image.to(loaded.device)
     geometry = loaded.checkpoint.preprocessing.geometry
     if isinstance(image, Image.Image):
-        pixels = to_array(image, geometry)
+        found = extremes(image) if is_deep(image) and not geometry.value_range else None
+        if found:
+            geometry = replace(geometry, value_range=usual_range(*found[:2], whole=found[2]))
+        try:
+            pixels = to_array(image, geometry)
+        except DataError as error:
+            raise DataError(f"the image {error.message}", hint=error.hint) from None
     else:
-        pixels = load_array(Path(image), with_value_range(geometry, [Path(image)], _warn))
+        pixels = load_array(Path(image), with_value_range([geometry], [Path(image)], _warn)[geometry])
     return loaded.to_input(torch.from_numpy(pixels)[None].to(loaded.device))[0]
 
 
 def _warn(event: Event) -> None:
     if isinstance(event, Warned):
-        warnings.warn(event.text, stacklevel=2)
+        warnings.warn(event.text, stacklevel=6)

@@ -22,7 +22,7 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.training.advice import advice_on_settings
 from vitcli.training.assembly import begin
 from vitcli.training.computing import training_precision
-from vitcli.training.images import geometries
+from vitcli.training.images import geometries, tell_guessed_range
 from vitcli.training.settings import settle
 from vitcli.training.teacher import Teacher, distillation_by
 
@@ -87,6 +87,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     geometry, train_geometry = geometries(
         dataset.facts, config.data, config.augment, model.config.image_size, source=begun.seen
     )
+    tell_guessed_range(dataset.facts, config.data, emit)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
     members = plan["train"].indices(dataset)
     is_good = [("train", at) not in inspection.bad for at in members.tolist()]

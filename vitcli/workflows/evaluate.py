@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, TaskProgress, ignore
+from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.registry import load_object
 from vitcli.core.run_search import folds_with
@@ -36,8 +36,9 @@ class EvalResult:
     """The checkpoint of the first model."""
     dataset: str
     split: SplitName
-    held_out: bool
-    """True if the images had no part in training; of other data sets, this is assumed."""
+    held_out: bool | None
+    """True if the images had no part in training: none was trained on, chose an epoch, or was scored on the way; None:
+    not known, because they are of another data set."""
     metrics: Metrics
     stored: Path | None
     """The JSON file in the run or the cross-validation; None: the checkpoint is outside of runs."""
@@ -92,6 +93,14 @@ def evaluate(
         emit=emit,
     )
     _refuse_seen(models, chosen)
+    held_out = None
+    if chosen.is_own:
+        was_scored = any(model.data.val_split == "test" for model in models)
+        held_out = chosen.split == "test" and not was_scored
+        if chosen.split == "test" and was_scored:
+            emit(
+                Warned(text="not held out: these test images were scored after every epoch, though they chose nothing")
+            )
 
     # Evaluate
     folder = _folder_of(models)
@@ -112,7 +121,7 @@ def evaluate(
             {
                 "dataset": chosen.dataset.facts.name,
                 "split": chosen.split,
-                "held_out": chosen.is_held_out,
+                "held_out": held_out,
                 "model": names_of(models),
                 "checkpoint": loaded.path.name,
                 "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
@@ -133,7 +142,7 @@ def evaluate(
         checkpoint=loaded.path,
         dataset=chosen.dataset.facts.name,
         split=chosen.split,
-        held_out=chosen.is_held_out,
+        held_out=held_out,
         metrics=metrics,
         stored=stored,
         figure=figure,

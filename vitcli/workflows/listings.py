@@ -169,6 +169,8 @@ class RunRow:
     epochs: int
     val_accuracy: float | None
     test_accuracy: float | None
+    test_held_out: bool
+    """False if the test images were scored in training, so that ``test_accuracy`` is not of unseen images."""
     started: str
     resumed: int
     """How often the run was resumed."""
@@ -180,10 +182,10 @@ def list_runs(output_dir: Path, emit: Emit = ignore) -> list[RunRow]:
     """List every run in a folder, the newest first; warn about files that cannot be read."""
     rows = []
     for run in all_runs(output_dir, emit):
-        metrics, test_accuracy = {}, None
+        metrics, test_accuracy, test_held_out = {}, None, True
         try:
             metrics = run.metrics
-            test_accuracy = run.test_accuracy
+            test_accuracy, test_held_out = run.test_accuracy, run.test_was_held_out
         except RunError as error:  # one broken run must not hide the others
             emit(Warned(text=f"without its figures: {error.message}"))
         best = metrics.get("best")
@@ -197,6 +199,7 @@ def list_runs(output_dir: Path, emit: Emit = ignore) -> list[RunRow]:
                 epochs=len(metrics.get("epochs", ())),
                 val_accuracy=best and best["val_accuracy"],
                 test_accuracy=test_accuracy,
+                test_held_out=test_held_out,
                 started=run.info["started"],
                 resumed=len(run.info.get("resumed", ())),
                 seconds=run.info.get("seconds"),

@@ -160,7 +160,7 @@ def _probabilities(
 ) -> Iterator[Tensor | DataError]:
     """Yield, for every file in order, the models' mean probabilities of the first one's classes, (K,), or an error."""
     stored = {model.checkpoint.preprocessing.geometry for model in models}
-    geometries = {geometry: with_value_range(geometry, files, emit) for geometry in stored}
+    geometries = with_value_range(stored, files, emit)
     micro_batches = MicroBatches(1, emit=emit)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), batch_size):

@@ -14,7 +14,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError, did_you_mean, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
-from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, mind_links, split_of
+from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, has_class_folders, mind_links, split_of
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
 from vitcli.data.sources.names import natural, plain
@@ -54,7 +54,9 @@ def find_tables(folder: Path) -> list[Path]:
     if len(preferred) == 1 or len(files) == 1:
         return (preferred or files)[:1]
     metadata = [path for path in folder.glob("*/metadata.*") if path.suffix in {".csv", ".jsonl", ".parquet"}]
-    found = sorted(path for path in metadata if split_of(path.parent.name))
+    found = sorted(
+        {path.parent: path for path in sorted(metadata, reverse=True) if split_of(path.parent.name)}.values()
+    )
     return found if "train" in {split_of(path.parent.name) for path in found} else []
 
 
@@ -74,7 +76,9 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
     """
     index = ImageIndex(folder)
     tables = [read_table(file, is_image=lambda cell: bool(index.find(cell)), emit=emit) for file in table_files]
-    table = tables[0] if len(tables) == 1 else join_splits(tables, config.image_column or "file_name")
+    table = (
+        tables[0] if len(tables) == 1 else join_splits(tables, config.image_column or _file_column(tables[0], index))
+    )
     table, image, label = _columns(table, index, config, emit)
     split = _split_column(table, emit)
     _write_alike(table, label, emit)
@@ -107,6 +111,13 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
         left_out=left_out,
         passed_over=in_order(index.passed_over, folder),
     )
+
+
+def _file_column(table: Table, index: ImageIndex) -> str:
+    """Return the name of the column that names images in the table's own folder; else Hugging Face's usual name."""
+    folder = table.path.parent.name
+    cells = zip(table.header, table.rows[0], strict=True)
+    return next((name for name, cell in cells if cell and index.find(f"{folder}/{cell}")), "file_name")
 
 
 def _split_column(table: Table, emit: Emit) -> int | None:
@@ -144,18 +155,22 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
         if len(called) == 1 or len(others) == 1:
             label = (called if len(called) == 1 else others)[0]
         else:
-            table, label = _with_labels(table, image, others), len(table.header)
+            table, label = _with_labels(table, index, image, others), len(table.header)
     if not (config.image_column and config.label_column):
         columns = f"images in {table.header[image]!r}, labels in {table.header[label]!r}"
         emit(Note(text=f"labels: {table.path}, {columns}"))
     return table, image, label
 
 
-def _with_labels(table: Table, image: int, others: Sequence[int]) -> Table:
+def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[int]) -> Table:
     """Add a column of labels to a table that has a column of 0 and 1 for each class (one-hot)."""
     binary = [at for at in others if all(row[at] in _ONES | _ZEROS for row in table.rows)]
     labels = [[table.header[at] for at in binary if row[at] in _ONES] for row in table.rows]
-    if len(binary) < 2 or (len(binary) < len(others) and any(len(each) != 1 for each in labels)):
+    if (
+        has_class_folders(index.folder)
+        or len(binary) < 2
+        or (len(binary) < len(others) and any(len(each) != 1 for each in labels))
+    ):
         names = ", ".join(table.header[at] for at in others)
         raise UsageError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
     columns = some([table.header[at] for at in binary])

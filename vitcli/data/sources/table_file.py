@@ -38,12 +38,18 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
             columns.
     """
     check_table(path)
+    if path.suffix.lower() == ".parquet":
+        raise DataError(
+            f"{path} is a Parquet file, which vit does not read", hint="write its rows as CSV, with file names"
+        )
     is_json = path.suffix.lower() == ".jsonl"
     try:
         text = _decoded(path, emit)
         delimiter = "" if is_json else _delimiter(text)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True)
-        cells = ((reader.line_num, [plain_cell(cell.strip()) for cell in row]) for row in _split_rows(reader, delimiter))
+        cells = (
+            (reader.line_num, [plain_cell(cell.strip()) for cell in row]) for row in _split_rows(reader, delimiter)
+        )
         found = _json_rows(text) if is_json else list(cells)
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file: {error}") from None

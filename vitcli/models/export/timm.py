@@ -73,7 +73,7 @@ def _reasons_against(config: ModelConfig, preprocessing: Preprocessing) -> list[
         "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
         "heads are linear": bool(config.head_width),
         "the patch embedding has a bias exactly where no norm follows": config.patch_bias == config.input_norm,
-        "photos are antialiased where they shrink": preprocessing.geometry.interpolation.endswith("no-antialias"),
+        "photos are antialiased where they shrink": not preprocessing.geometry.antialias,
         "distilled models always have two heads": config.distillation == "token",
         "distilled models have a norm epsilon of 1e-6": config.distillation == "head" and config.norm_eps != 1e-6,
         f"the norm epsilon is {' or '.join(map(str, _BY_EPS))}, and not {config.norm_eps:g}": config.norm_eps

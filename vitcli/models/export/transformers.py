@@ -93,7 +93,7 @@ def _reasons_against(config: ModelConfig, preprocessing: Preprocessing) -> list[
             height != width and preprocessing.geometry.resize == "crop"
         ),
         "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
-        "photos are antialiased where they shrink": preprocessing.geometry.interpolation.endswith("no-antialias"),
+        "photos are antialiased where they shrink": not preprocessing.geometry.antialias,
         "heads are linear": bool(config.head_width),
         "there is always a head": not config.num_classes,
         "only the class token is classified": config.pooling != "class",
