@@ -1,10 +1,13 @@
 """Transfers that are cut, stall, change under way or are refused: from a real server, byte by byte."""
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import socket
+import socketserver
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +19,7 @@ import pytest
 
 from tests.servers.kaggle import Kaggle, serving_kaggle
 from vitcli.core import fetch
+from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import DataError
 from vitcli.core.events import Note, TaskProgress
 from vitcli.core.fetch import fetch_file, seconds_to_wait
@@ -295,3 +299,75 @@ class Usage(NamedTuple):
 
 def free_bytes(count: int) -> Callable[[object], Usage]:
     return lambda _: Usage(10**12, 10**12 - count, count)
+
+
+@contextlib.contextmanager
+def answering(*parts: bytes, seconds: float = 0.0, endless: bool = False) -> Iterator[str]:
+    """A server that answers every request with these bytes, slowly or for ever; yields the address of a file on it."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            with contextlib.suppress(OSError):
+                for part in parts:
+                    self.request.sendall(part)
+                    time.sleep(seconds)
+                while endless:
+                    self.request.sendall(parts[-1])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}/weights.pth"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "9" * 5000, "5, 5", "\u0663"])
+def test_an_odd_length_counts_as_none(path: Path, length: str) -> None:
+    head = f"HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n".encode()
+    with answering(head + b"PKbytes") as url, contextlib.suppress(DataError):
+        fetch_file(url, path)
+    assert not path.exists() or path.read_bytes() == b"PKbytes"
+
+
+def test_an_endless_file_ends_at_a_limit_that_can_be_lifted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIT_MAX_DOWNLOAD_GB", "0.002")
+    with (
+        answering(b"HTTP/1.0 200 OK\r\n\r\n", bytes(100_000), endless=True) as url,
+        pytest.raises(DataError, match=r"more than 0\.002 GB") as caught,
+    ):
+        fetch_file(url, path)
+    assert caught.value.hint == "VIT_MAX_DOWNLOAD_GB=0.004 allows more"
+    assert path.with_name(f"{path.name}.part").stat().st_size < 3_000_000
+
+
+def test_an_announced_size_above_the_limit_is_refused_at_once(path: Path) -> None:
+    with (
+        answering(b"HTTP/1.0 200 OK\r\nContent-Length: 999999999999\r\n\r\n") as url,
+        pytest.raises(DataError, match="more than 20 GB"),
+    ):
+        fetch_file(url, path)
+
+
+def test_a_crawling_server_is_given_up_and_its_speed_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_SLOW_SECONDS", 0.1)
+    monkeypatch.setattr(fetch, "_ATTEMPTS", 1)
+    head = b"HTTP/1.0 200 OK\r\nContent-Length: 50\r\n\r\n"
+    with (
+        answering(head, *[b"x"] * 50, seconds=0.02) as url,
+        pytest.raises(DataError, match=r"sends only \d+ bytes a second"),
+    ):
+        fetch_file(url, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://h.org/m.pth?sig=secret&x=1", "https://h.org/m.pth"),
+        ("http://ada:pw@h.org:80/a/m.pth", "http://h.org:80/a/m.pth"),
+        ("see https://ada@h.org/m?k=1 and https://b.org/n#part", "see https://h.org/m and https://b.org/n#part"),
+        ("no address? none@all", "no address? none@all"),
+    ],
+)
+def test_addresses_are_shown_without_secrets(text: str, shown: str) -> None:
+    assert without_secrets({"a": [text]}) == {"a": [shown]}

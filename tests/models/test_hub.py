@@ -15,10 +15,10 @@ from tests.servers.hub import Hub, serving_hub
 from vitcli.core import fetch
 from vitcli.core.errors import DataError, ModelError
 from vitcli.core.events import TaskProgress
-from vitcli.models.hub import fetch_weights, find_weights
+from vitcli.models.hub import _file_of, fetch_weights, find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
-CONTENT = bytes(range(256)) * 20_000
+CONTENT = b"PK" + bytes(range(256)) * 20_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 ENTRY = PretrainedEntry(
     model="vit-tiny-patch16", summary="", licence="", parameters=1, top1=None, traits=Traits(), hub="timm/tiny"
@@ -159,6 +159,29 @@ def test_a_plain_address_is_fetched_verified_and_kept(hub, web, tmp_path):
     assert fetch_weights(web, tmp_path / "weights") == path
     assert hub.requests == before
     assert [each for each in (tmp_path / "weights").rglob("*") if each.is_file()] == [path]
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><p>Please log in", b"  <html>", b'{"error": "gone"}', b"plain"])
+def test_a_page_instead_of_weights_is_not_kept(hub, web, tmp_path, page):
+    good, hub.files = hub.files, dict.fromkeys(hub.files, page)
+    with pytest.raises(DataError, match=r"sent no file of weights|announces|cannot be reached|broke off"):
+        fetch_weights(web, tmp_path)
+    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+    hub.files = good
+    assert fetch_weights(web, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("end", ["a%00b.safetensors", "%2e%2e", "..%2f..%2fevil.pth", "x" * 40 + "%0a.pt"])
+def test_names_in_addresses_stay_below_their_folder(tmp_path, end):
+    entry = find_pretrained(f"https://example.org/folder/{end}")
+    path = _file_of(entry, tmp_path / "weights")
+    assert path.resolve().parent.parent == (tmp_path / "weights").resolve()
+    assert path.name.isprintable()
+
+
+def test_an_address_with_a_new_signature_names_the_same_file(tmp_path):
+    paths = {_file_of(find_pretrained(f"https://ada:pw@h.org/m.pth?X-Sig={at}"), tmp_path) for at in range(2)}
+    assert len(paths) == 1
 
 
 def test_a_cut_transfer_from_a_plain_address_is_gone_on_with(hub, web, tmp_path):

@@ -1,6 +1,5 @@
 """The command-line app: all commands, and the conversion of errors into messages and exit codes."""
 
-import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from vitcli.cli.examples import epilog
 from vitcli.cli.export import export
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
+from vitcli.cli.streams import Unbreakable, usable
 from vitcli.cli.train import train
 from vitcli.core.errors import Interrupted, VitError
 from vitcli.core.files import explained
@@ -25,6 +25,9 @@ from vitcli.core.interrupts import ending_at_once_by
 from vitcli.core.launch import launched_as
 from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.core.version import __version__
+
+_BROKEN_PIPE = 141
+"""The exit code of programs that a closed pipe ends: 128 + SIGPIPE."""
 
 app = typer.Typer(
     name="vit",
@@ -86,9 +89,7 @@ def main() -> None:
     """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
     # Waiting threads must not spin: beside another busy process, spinning makes small models several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a letter must not end a command
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = usable(sys.stdout), Unbreakable(usable(sys.stderr))
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank
     try:
@@ -100,6 +101,9 @@ def main() -> None:
         if debugging:
             raise
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of stdout has seen enough, as in `vit runs | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
     except OSError as error:
         if debugging:
             raise

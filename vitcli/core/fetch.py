@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import os
 import re
 import time
 import urllib.error
@@ -15,9 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
-from vitcli.core.files import require_room, writing_in
+from vitcli.core.files import bytes_in_words, require_room, writing_in
 from vitcli.core.partial_file import PartialFile, Version
 
 _TIMEOUT = 20.0
@@ -35,6 +37,11 @@ _WORTH_SAYING = 5.0
 _CHUNK = 1 << 18
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Status codes after which a retry may succeed."""
+_SLOWEST, _SLOW_SECONDS = 1000, 60.0
+"""Bytes per second below which a transfer is given up, and the seconds over which they are measured."""
+_MOST_GB = 20.0
+"""The largest download, unless ``VIT_MAX_DOWNLOAD_GB`` says otherwise."""
+_MOST_DIGITS = 19
 _EXPIRED = frozenset({400, 401, 403, 410})
 """Status codes of a storage when its signed address has expired."""
 _NOT_SATISFIABLE = 416
@@ -63,6 +70,7 @@ def fetch_file(
     sha256: str = "",
     room: float = 1.0,
     renew: Callable[[], str] | None = None,
+    check: Callable[[Path], None] | None = None,
     emit: Emit = ignore,
 ) -> None:
     """Download a file; an interrupted download is resumed from the part that it left (``.part``), now or next time.
@@ -76,6 +84,7 @@ def fetch_file(
         sha256: the expected hash, or its first digits; empty: only the length is checked.
         room: required room on the disk, as a multiple of the file size; 2 for an archive that will be unpacked.
         renew: returns a new address when the current address has expired.
+        check: raises DataError if the file that arrived is not what was wanted; then it is deleted.
         emit: receives the progress, in megabytes.
 
     Raises:
@@ -102,15 +111,21 @@ def fetch_file(
         # Without any connection, fail at once.
         can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0
         if failures == _ATTEMPTS or not can_go_on:
-            raise DataError(f"{_without_query(url)} {failure}", hint=failure.hint)
+            raise DataError(f"{without_secrets(url)} {failure}", hint=failure.hint)
         _pause(failures, failure.retry_after, path.name, emit)
     found = file_hash(part.path) if sha256 else ""
     if not found.startswith(sha256):
         part.discard()
         raise DataError(
-            f"{_without_query(url)} has another hash than expected: {found[: len(sha256)]}, not {sha256}",
+            f"{without_secrets(url)} has another hash than expected: {found[: len(sha256)]}, not {sha256}",
             hint="the download was deleted; the file may have been changed on the way",
         )
+    if check:
+        try:
+            check(part.path)
+        except DataError as error:
+            part.discard()
+            raise DataError(f"{without_secrets(url)}: {error.message}", hint=error.hint) from None
     with writing_in(path.parent):
         part.finish()
 
@@ -174,7 +189,7 @@ def _transfer(url: str, part: PartialFile, room: float, report: Megabytes) -> No
         if done < recorded.total and refusal.length == str(done):  # a new download would fail in the same way
             part.discard()
             raise DataError(
-                f"{_without_query(url)} announces {recorded.total:,} bytes and has {done:,}", hint="try again later"
+                f"{without_secrets(url)} announces {recorded.total:,} bytes and has {done:,}", hint="try again later"
             ) from None
         response = None
     if response is not None:
@@ -199,12 +214,39 @@ def _receive(response: Any, part: PartialFile, start: int, version: Version, roo
             part.begin(version)
         with part.path.open("ab" if start else "wb") as file:
             report(done, total)
+            pace = _Pace(done)
             while chunk := _read(response, min(_CHUNK, total - done) if total else _CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 report(done, total)
+                pace.check(done)
+                _refuse_endless(done)
     if done < total:
         raise _TransferError(f"broke off: {done:,} of {total:,} bytes")
+
+
+class _Pace:
+    """The speed of a transfer, which is given up if it is too slow to end."""
+
+    def __init__(self, done: int) -> None:
+        self._before, self._since = done, time.monotonic()
+
+    def check(self, done: int) -> None:
+        """Raise _TransferError if hardly anything arrived within the last while."""
+        seconds = time.monotonic() - self._since
+        if seconds < _SLOW_SECONDS:
+            return
+        rate = (done - self._before) / seconds
+        if rate < _SLOWEST:
+            raise _TransferError(f"sends only {bytes_in_words(round(rate))} a second")
+        self._before, self._since = done, time.monotonic()
+
+
+def _refuse_endless(size: int) -> None:
+    """Raise DataError if a file is larger than downloads may be."""
+    most = float(os.environ.get("VIT_MAX_DOWNLOAD_GB") or _MOST_GB)
+    if size > most * 10**9:
+        raise DataError(f"the download has more than {most:g} GB", hint=f"VIT_MAX_DOWNLOAD_GB={2 * most:g} allows more")
 
 
 def _request(url: str, done: int, validator: str) -> Any:
@@ -228,11 +270,13 @@ def _request(url: str, done: int, validator: str) -> Any:
 def _described(response: Any) -> tuple[int, Version]:
     """Return the position in the file where an answer starts, and the version of the file."""
     headers = response.headers
-    start, total = 0, int(headers.get("Content-Length") or 0)
+    length = headers.get("Content-Length", "").strip()
+    start, total = 0, int(length) if length.isascii() and length.isdecimal() and len(length) < _MOST_DIGITS else 0
     if response.status == http.client.PARTIAL_CONTENT:
-        found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        found = re.match(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", headers.get("Content-Range", ""))
         start = int(found[1]) if found else -1
         total = int(found[2]) if found and found[2] != "*" else 0
+    _refuse_endless(total)
     return start, Version(validator=headers.get("ETag") or headers.get("Last-Modified") or "", total=total)
 
 
@@ -256,8 +300,3 @@ def _reason(error: object) -> str:
     if isinstance(error, TimeoutError):
         return f"no data arrived for {_TIMEOUT:g} s"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _without_query(url: str) -> str:
-    """Remove the query from an address before it is shown, because the query of a signed address is a secret."""
-    return url.partition("?")[0]

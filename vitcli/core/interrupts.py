@@ -1,4 +1,4 @@
-"""Stop requests by Ctrl-C and SIGTERM: a flag that the training loop checks, not an exception in mid-step."""
+"""Stop requests by Ctrl-C, SIGTERM and a closed terminal: a flag that the training loop checks, not an exception."""
 
 import signal
 import threading
@@ -57,12 +57,17 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(hint: str = "") -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM while the block runs, in the main thread only: Python allows no handlers elsewhere."""
+    """Catch signals while the block runs, in the main thread only: Python allows no handlers elsewhere.
+
+    A process that ignores SIGHUP, as ``nohup`` makes it, goes on doing so.
+    """
     request = StopRequest(hint)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    caught = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, request.receive) for number in caught}
     try:
         yield request
     finally:

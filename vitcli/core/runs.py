@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.events import EpochRecord
 from vitcli.core.files import write_csv, write_json
@@ -120,7 +121,7 @@ class Run:
             "started": _now(),
             "ended": None,
             "resumed": [],
-            "command": command(),
+            "command": without_secrets(command()),
             "seed": seed,
             **summary,
             **git_state(),
@@ -220,8 +221,8 @@ class Run:
         return self._read(str(stored.relative_to(self.path)), _Evaluation) if stored.exists() else {}
 
     def save_config(self, config: Mapping[str, Any]) -> None:
-        """Store every setting of the run."""
-        write_json(self.path / "config.json", config)
+        """Store every setting of the run, web addresses without their secrets."""
+        write_json(self.path / "config.json", without_secrets(dict(config)))
 
     @property
     def split(self) -> dict[str, Any] | None:
@@ -233,9 +234,18 @@ class Run:
         write_json(self.path / "split.json", {"schema": SCHEMA, **split})
 
     def note(self, **facts: Any) -> None:
-        """Add facts about the run to its ``run.json``."""
-        self.info |= facts
+        """Add facts about the run to its ``run.json``; raise RunError if the folder of the run is gone."""
+        self.require_folder()
+        self.info |= without_secrets(facts)
         write_json(self._info_file, self.info)
+
+    def require_folder(self) -> None:
+        """Raise RunError if the folder of the run was removed or renamed, so that none is made again with half a run."""
+        if not self._info_file.is_file():
+            raise RunError(
+                f"the folder {self.path} of this run was removed or renamed while it was in use",
+                hint="a run that was only renamed can be resumed by its new name: vit train --resume NAME",
+            )
 
     def reopen(self) -> None:
         """Mark an ended or killed run as running again."""
@@ -258,7 +268,8 @@ class Run:
             status = "interrupted"
             raise
         finally:
-            with nullcontext() if status == "finished" else suppress(OSError):  # if the disk is full, report that error
+            # If the disk is full, or the run's folder is gone, report that error
+            with nullcontext() if status == "finished" else suppress(OSError, RunError):
                 self.note(status=status, ended=_now())
 
     def _read(self, name: str, kind: Any = JsonObject) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     mode = "L" if channels == 1 else "RGB"
+    if image.mode not in {mode, "1", "L", "LA", "P", "RGB", "RGBA"}:  # not every mode has a way to grey
+        image = image.convert("RGB")
     return image if image.mode == mode else image.convert(mode)
 
 

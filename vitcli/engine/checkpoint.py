@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError
 from vitcli.core.files import replacing
@@ -46,7 +47,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "model": json.dumps(asdict(checkpoint.model)),
         "classes": json.dumps(checkpoint.classes),
         "preprocessing": json.dumps(asdict(checkpoint.preprocessing)),
-        "provenance": json.dumps(checkpoint.provenance),
+        "provenance": json.dumps(without_secrets(dict(checkpoint.provenance))),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
     with replacing(path) as temporary:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.addresses import without_secrets
+from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
 from vitcli.core.stored import read_json
@@ -83,12 +84,12 @@ def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False
     found = find_weights(entry, folder)
     if found:
         return found
-    name = entry.hub or entry.url
+    name = entry.hub or without_secrets(entry.url)
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise ModelError(f"{name} is not on this machine, and it must not be fetched (offline)", hint=_ONLINE)
     if entry.url:
         path = _file_of(entry, folder)
-        fetch_file(entry.url, path, sha256=entry.sha256, emit=emit)
+        fetch_file(entry.url, path, sha256=entry.sha256, check=_refuse_other_files, emit=emit)
         return path
     return _fetch_from_hub(entry, emit)
 
@@ -130,8 +131,21 @@ _ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
 
 def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
     """Return the path for a web address; files with one name from different addresses get different paths."""
-    address = hashlib.sha256(entry.url.encode()).hexdigest()[:12]
-    return folder / address / unquote(urlsplit(entry.url).path).rpartition("/")[2]
+    address = hashlib.sha256(without_secrets(entry.url).encode()).hexdigest()[:12]
+    name = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(entry.url).path).rpartition("/")[2])
+    return folder / address / (name if name.strip(".") else "weights")
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise DataError if a file that arrived cannot be a file of weights."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    if not (is_safetensors or start.startswith((b"PK", b"\x80"))):
+        looks = (
+            "a web page" if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")) else repr(start[:20])
+        )
+        raise DataError(f"it sent no file of weights, but {looks}", hint="check the address; nothing was kept")
 
 
 def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import settings_of
 from vitcli.core.errors import UsageError
@@ -163,7 +164,7 @@ class _Wandb:
             id=identity,
             name=run.name,
             group=folder if fold else None,
-            config=settings_of(config),
+            config=without_secrets(settings_of(config)),
             dir=str(run.path),
             resume="allow",
             reinit="create_new",

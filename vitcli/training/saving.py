@@ -123,6 +123,7 @@ class RunSaver:
             save_state(path, state, before=before)
 
     def _writing_to_disk(self) -> AbstractContextManager[None]:
+        self.run.require_folder()
         then = f"then `{resume_command(self.run, self.config.run)}` continues the run"
         return writing_in(self.run.path, fault=RunError, what_then=then)
 

@@ -115,27 +115,25 @@ def evaluate(
         stem += f"-{loaded.path.stem}"  # names without a suffix are for the best epoch
     stored = figure = None
     if folder and drawing:
-        stored, figure = evaluation_file(folder, stem), figure_file(folder, f"confusion-{stem}")
-        write_json(
-            stored,
-            {
-                "dataset": chosen.dataset.facts.name,
-                "split": chosen.split,
-                "held_out": held_out,
-                "model": names_of(models),
-                "checkpoint": loaded.path.name,
-                "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
-                "precision": loaded.precision.name,
-                **asdict(metrics),
-            },
-        )
+        facts = {
+            "dataset": chosen.dataset.facts.name,
+            "split": chosen.split,
+            "held_out": held_out,
+            "model": names_of(models),
+            "checkpoint": loaded.path.name,
+            "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
+            "precision": loaded.precision.name,
+        }
         called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
-        drawing.result()(
-            metrics.confusion,
-            loaded.checkpoint.classes,
-            figure,
-            title=f"{called}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images",
-        )
+        title = f"{called}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images"
+        draw = drawing.result()
+        try:
+            write_json(evaluation_file(folder, stem), {**facts, **asdict(metrics)})
+            stored = evaluation_file(folder, stem)
+            draw(metrics.confusion, loaded.checkpoint.classes, figure_file(folder, f"confusion-{stem}"), title=title)
+            figure = figure_file(folder, f"confusion-{stem}")
+        except OSError as error:  # the numbers can be shown all the same
+            emit(Warned(text=f"the result could not be stored in {folder}: {error.strerror or error}"))
     return EvalResult(
         model=names_of(models),
         models=len(models),

@@ -1,0 +1,52 @@
+"""stdout and stderr that end no command: with any encoding, closed, or on a full disk."""
+
+import io
+import os
+from contextlib import suppress
+from typing import Any, TextIO
+
+
+def usable(stream: TextIO | None) -> TextIO:
+    """Return a stream that can write any letter, as an escape if need be; one to nowhere if the stream is closed."""
+    if stream is None:  # `vit runs >&-`
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - it stays open like the one it replaces
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+class Unbreakable(io.TextIOBase):
+    """A stream for messages, which are lost if they cannot be written: a training must not end for want of a log."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or nothing."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is left in the buffer, or nothing."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Tell whether the stream is a terminal."""
+        return bool(self._stream.isatty())
+
+    def fileno(self) -> int:
+        """Return the number of the file."""
+        number: int = self._stream.fileno()
+        return number
+
+    def getvalue(self) -> str:
+        """Return what was written, if the stream is in memory."""
+        text: str = self._stream.getvalue()
+        return text
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
