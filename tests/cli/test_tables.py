@@ -95,7 +95,7 @@ def test_the_columns_of_a_confusion_matrix_can_be_told_apart(
     names: list[str], headings: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counts = [[1000 + 20 * row + column for column in range(len(names))] for row in range(len(names))]
-    _print_matrix(names, tuple(map(tuple, counts)))
+    _print_matrix(names, tuple((true, at, count) for true, row in enumerate(counts) for at, count in enumerate(row)))
     first, *lines = capsys.readouterr().out.splitlines()
     assert max(map(len, (first, *lines))) <= 80
     assert first.split() == headings.split()

@@ -135,6 +135,18 @@ def test_copies_in_other_formats_are_never_torn_apart(tmp_path: Path) -> None:
         assert all(split_of[f"{name}.png"] == split_of[f"{name}.{ending}"] for name, ending in endings.items())
 
 
+def test_links_to_one_file_are_copies_that_are_not_read(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(50):
+        (pets / "cat" / f"link{number}.png").symlink_to(pets / "dog" / "000.png")
+    dataset, _ = opened(pets)
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    (group,) = find_duplicates(dataset)
+    assert len(group) == 51
+    assert not any(path.is_symlink() for path in read)
+
+
 @pytest.mark.parametrize("kind", ["steel", "pages", "deep"])
 def test_different_images_that_look_alike_are_no_copies(tmp_path: Path, kind: str) -> None:
     random = np.random.default_rng(0)

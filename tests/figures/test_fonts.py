@@ -76,7 +76,7 @@ def test_without_such_a_font_figures_are_drawn_all_the_same(tmp_path: Path) -> N
     assert missing("日") != []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_confusion([[1, 0], [0, 1]], ["日", "月"], tmp_path / "confusion.png", title="日")
+        draw_confusion([(0, 0, 1), (1, 1, 1)], ["日", "月"], tmp_path / "confusion.png", title="日")
     assert Line(text="日", size=20).font.getname()[0] == "DejaVu Sans"
 
 

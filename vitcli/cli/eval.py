@@ -27,6 +27,9 @@ _TOP = 5
 _MOST_MATRIX = 10
 """Number of classes up to which the confusion matrix is printed completely, because it fits into 80 columns."""
 
+Confusion = tuple[tuple[int, int, int], ...]
+"""True class, predicted class and number of images, without zeros."""
+
 
 def evaluate(
     dataset: Annotated[
@@ -109,9 +112,11 @@ def evaluate(
         print_facts({"stored": str(result.stored), "figure": str(result.figure)})
 
 
-def _print_matrix(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> None:
+def _print_matrix(names: list[str], confusion: Confusion) -> None:
     """Print the confusion matrix; its columns have class names if there is room, else indices."""
-    cells = [[str(count or "·") for count in row] for row in confusion]
+    cells = [["·"] * len(names) for _ in names]
+    for true, predicted, count in confusion:
+        cells[true][predicted] = str(count)
     columns = [[name, *(row[at] for row in cells)] for at, name in enumerate(names)]
     headings, labels = names, names
     if sum(2 + max(map(cell_len, column)) for column in [names, *columns]) > stdout().width:
@@ -121,13 +126,8 @@ def _print_matrix(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> N
     print_table(("", *headings), rows, numbers=range(1, len(names) + 1))
 
 
-def _print_mistakes(names: list[str], confusion: tuple[tuple[int, ...], ...]) -> None:
+def _print_mistakes(names: list[str], confusion: Confusion) -> None:
     """Print the ten most frequent mistakes."""
-    mistakes = [
-        (count, names[true], names[predicted])
-        for true, row in enumerate(confusion)
-        for predicted, count in enumerate(row)
-        if true != predicted and count
-    ]
+    mistakes = [(count, names[true], names[predicted]) for true, predicted, count in confusion if true != predicted]
     rows = [(f"{count:,}", true, predicted) for count, true, predicted in sorted(mistakes, reverse=True)[:10]]
     print_table(("images", "true class", "predicted"), rows, numbers={0})

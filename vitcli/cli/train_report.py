@@ -75,7 +75,7 @@ def show_dry_run(report: "DryRun") -> None:
     for leak in report.duplicates.leaks:
         pairs = ", ".join(" = ".join(pair) for pair in leak.examples)
         problems.append(f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
-    problems += [f"one image, different labels: {names}" for names in report.duplicates.contradictory]
+    problems += [f"one image, different labels: {_few(names)}" for names in report.duplicates.contradictory]
     console = stdout()
     for problem in problems[:_MOST]:
         console.print(f"[bold red]problem:[/] {escape(problem)}")
@@ -109,7 +109,13 @@ def show_dry_run(report: "DryRun") -> None:
 
 def _repeated(report: "DryRun") -> str:
     names = report.duplicates.repeats
-    return f"{report.duplicates.repeated:,}" + (f": {'; '.join(names[:_MOST])}" if names else "")
+    return f"{report.duplicates.repeated:,}" + (f": {'; '.join(map(_few, names[:_MOST]))}" if names else "")
+
+
+def _few(names: str) -> str:
+    """Shorten a long list of equal images; --json has all of them."""
+    each = names.split(" = ")
+    return names if len(each) <= _MOST else f"{' = '.join(each[:_MOST])} = ... ({len(each):,} images)"
 
 
 def _rare(report: "DryRun") -> str:

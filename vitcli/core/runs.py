@@ -17,56 +17,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any
 
 from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import Interrupted, RunError
-from vitcli.core.events import EpochRecord
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.provenance import command, environment, git_state
+from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status
 from vitcli.core.stored import JsonObject, checked, read_json
 from vitcli.core.version import __version__
 
-Status = Literal["running", "finished", "interrupted", "failed"]
 SCHEMA = 1
 FOLD = re.compile(r"fold-\d+")
 """Names of the folders of the runs of a cross-validation."""
-
-
-class _Info(TypedDict):
-    """The entries of ``run.json`` that are read again."""
-
-    status: Status
-    started: str
-    ended: str | None
-    dataset: str
-    model: str
-    recipe: str
-    resumed: NotRequired[list[str]]
-    versions: NotRequired[dict[str, str]]
-    computed: NotRequired[JsonObject | None]
-    teacher: NotRequired[JsonObject | None]
-    seconds: NotRequired[float]
-    parameters: NotRequired[int]
-    device: NotRequired[str]
-    classes: NotRequired[int]
-    images: NotRequired[dict[str, int]]
-
-
-class _Metrics(TypedDict):
-    best: EpochRecord | None
-    epochs: list[EpochRecord]
-
-
-class _Split(TypedDict):
-    fingerprint: str
-    held_out: dict[str, list[str | int]]
-    val_is_test: NotRequired[bool]
-
-
-class _Evaluation(TypedDict):
-    top1: float
-    held_out: NotRequired[bool | None]
 
 
 class Run:
@@ -85,7 +48,7 @@ class Run:
         self._info_file = path / "run.json"
         try:
             self.info: dict[str, Any] = read_json(self._info_file)
-            checked(self.info, _Info)
+            checked(self.info, RunFile)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{path} is not a run: it has no run.json", hint="`vit runs` lists the runs") from None
         except OSError as error:
@@ -121,7 +84,7 @@ class Run:
             "started": _now(),
             "ended": None,
             "resumed": [],
-            "command": without_secrets(command()),
+            "command": command(),
             "seed": seed,
             **summary,
             **git_state(),
@@ -129,7 +92,7 @@ class Run:
             "versions": {"vitcli": __version__, "python": sys.version.split()[0], **versions},
         }
         try:
-            write_json(path / "run.json", info)
+            write_json(path / "run.json", without_secrets(info))
         except BaseException:
             if aside:
                 shutil.rmtree(path)
@@ -202,7 +165,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The metrics that ``save_metrics`` stored; empty before the end of the first epoch."""
-        return self._read("metrics.json", _Metrics) if (self.path / "metrics.json").exists() else {}
+        return self._read("metrics.json", MetricsFile) if (self.path / "metrics.json").exists() else {}
 
     @property
     def test_accuracy(self) -> float | None:
@@ -218,7 +181,7 @@ class Run:
     @property
     def _test_evaluation(self) -> dict[str, Any]:
         stored = self.evaluation("test")
-        return self._read(str(stored.relative_to(self.path)), _Evaluation) if stored.exists() else {}
+        return self._read(str(stored.relative_to(self.path)), EvaluationFile) if stored.exists() else {}
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Store every setting of the run, web addresses without their secrets."""
@@ -227,7 +190,7 @@ class Run:
     @property
     def split(self) -> dict[str, Any] | None:
         """The held-out images that ``save_split`` stored; None for older runs, which have no such file."""
-        return self._read("split.json", _Split) if (self.path / "split.json").exists() else None
+        return self._read("split.json", SplitFile) if (self.path / "split.json").exists() else None
 
     def save_split(self, split: Mapping[str, Any]) -> None:
         """Store the list of held-out images."""
@@ -253,6 +216,7 @@ class Run:
 
     def save_metrics(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Store the records of all epochs so far, and the best of them."""
+        self.require_folder()
         best = next((record for record in reversed(epochs) if record["is_best"]), None)
         write_json(self.path / "metrics.json", {"schema": SCHEMA, "best": best, "epochs": list(epochs)})
         write_csv(self.path / "metrics.csv", epochs)

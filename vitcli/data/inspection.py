@@ -117,14 +117,18 @@ def _file_duplicates(dataset: Dataset) -> list[list[ImageIndex]]:
     """Find groups of equal files; only files of equal size are read, and read whole only if their ends are equal."""
     assert dataset.raw is not None
     files = {(name, at): file for name, split in dataset.raw.splits.items() for at, file in enumerate(split.files)}
-    by_size = _grouped((file.stat().st_size, place) for place, file in files.items())
+    stats = {place: file.stat() for place, file in files.items()}
+    links = _grouped(((stat.st_dev, stat.st_ino or place), place) for place, stat in stats.items())
+    others = {place for group in links for place in group[1:]}  # a file is read once, however many links it has
+    by_size = _grouped((stat.st_size, place) for place, stat in stats.items() if place not in others)
     groups = [
         group
         for same_size in by_size
         for same_end in _grouped((_end(files[place]), place) for place in same_size)
         for group in _grouped((_digest(files[place].read_bytes()), place) for place in same_end)
     ]
-    return _merged([*groups, *_pairs_of_formats(files, dataset.facts.value_range)])
+    distinct = {place: file for place, file in files.items() if place not in others}
+    return _merged([*links, *groups, *_pairs_of_formats(distinct, dataset.facts.value_range)])
 
 
 def _pairs_of_formats(files: Mapping[ImageIndex, Path], value_range: ValueRange | None) -> Iterator[list[ImageIndex]]:

@@ -11,6 +11,8 @@ from vitcli.figures.canvas import fitted, label_width, new_figure, save_figure, 
 
 _MOST_NUMBERS = 25
 """The largest number of classes for which cells show numbers."""
+_MOST_CELLS = 500
+"""The largest number of rows and columns."""
 _MOST_NAMES = 60
 """The largest number of classes of which all are named; with more classes, every nth is named."""
 _NAME_WIDTH = 32
@@ -18,19 +20,33 @@ _LINE_WIDTH = 20
 """Characters of a line, if names have room for several lines."""
 
 
-def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, *, title: str) -> None:
-    """Draw true classes in rows and predicted classes in columns; the colour shows the share of the row."""
-    counts = np.asarray(confusion)
+def draw_confusion(
+    confusion: Sequence[tuple[int, int, int]], classes: Sequence[str], path: Path, *, title: str
+) -> None:
+    """Draw true classes in rows and predicted classes in columns; the colour shows the share of the row.
+
+    Args:
+        confusion: true class, predicted class and number of images, without zeros.
+        classes: the names of the classes; with more than ``_MOST_CELLS``, neighbours share a cell.
+        path: the PNG file.
+        title: the title.
+    """
+    shared = math.ceil(len(classes) / _MOST_CELLS)
+    cells = math.ceil(len(classes) / shared)
+    counts = np.zeros((cells, cells), dtype=np.int64)
+    for true, predicted, number in confusion:
+        counts[true // shared, predicted // shared] += number
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(3.2, 0.5 * len(classes)), 12)
     figure = new_figure(side, side)
     axes = figure.subplots()
-    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    edges = (-0.5, shared * cells - 0.5)
+    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, extent=(*edges, *edges[::-1]))
     axes.set(xlabel="predicted class", ylabel="true class")
     is_roomy = len(classes) <= _MOST_NUMBERS
     named = range(0, len(classes), math.ceil(len(classes) / _MOST_NAMES))
-    names = [fitted(name, _LINE_WIDTH if is_roomy else _NAME_WIDTH, lines=3) for name in distinct(classes, _NAME_WIDTH)]
-    labels = [names[at] for at in named]
+    shown = distinct([classes[at] for at in named], _NAME_WIDTH)
+    labels = [fitted(name, _LINE_WIDTH if is_roomy else _NAME_WIDTH, lines=3) for name in shown]
     axes.set_xticks(named, labels, rotation=90 if max(map(len, labels)) > 2 else 0, fontsize=8)
     axes.set_yticks(named, labels, fontsize=8)
     if is_roomy:

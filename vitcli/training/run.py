@@ -161,7 +161,9 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
             if trainer:
                 run.info["micro_batches"] = trainer.micro_batches.count
             if trainer and trainer.records:
-                with suppress(OSError):  # a full disk is already reported, and a figure is not worth an error
+                # A full disk or a folder that is gone is already reported, and a figure is not worth an error
+                with suppress(OSError, RunError):
+                    run.require_folder()
                     draw_curves(trainer.records, run.figure("curves"), title=run.name)
     run.states[1].unlink(missing_ok=True)
     result = result_of(run)

@@ -1,9 +1,9 @@
 """Saving of checkpoints, training states and metrics, while training continues."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
@@ -120,12 +120,18 @@ class RunSaver:
         with self._writing_to_disk():
             self._write("last", state)
             path, before = self.run.states
+            self.run.require_folder()
             save_state(path, state, before=before)
 
-    def _writing_to_disk(self) -> AbstractContextManager[None]:
-        self.run.require_folder()
+    @contextmanager
+    def _writing_to_disk(self) -> Iterator[None]:
         then = f"then `{resume_command(self.run, self.config.run)}` continues the run"
-        return writing_in(self.run.path, fault=RunError, what_then=then)
+        try:
+            with writing_in(self.run.path, fault=RunError, what_then=then):
+                yield
+        except RunError:
+            self.run.require_folder()  # a folder that is gone is the better reason
+            raise
 
     def _has_better(self, record: Mapping[str, Any]) -> bool:
         """Tell whether the best checkpoint is at least as good; it may be, after resuming from an earlier state."""
@@ -136,6 +142,7 @@ class RunSaver:
             return False
 
     def _write(self, name: str | int, state: State) -> None:
+        self.run.require_folder()
         where = {"epoch": state["epoch"], "step": state["step"]}
         if not state["step"]:
             where = {name: state["records"][-1][name] for name in ("epoch", "val_accuracy", "val_loss")}

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
@@ -17,8 +16,8 @@ from vitcli.core.run_search import folds_with
 from vitcli.core.runs import evaluation_file, figure_file, slug
 from vitcli.data.loader import Batches
 from vitcli.data.raw import SplitName
-from vitcli.engine.evaluate import predict_logits
-from vitcli.engine.metrics import Metrics, compute_metrics
+from vitcli.engine.evaluate import in_micro_batches
+from vitcli.engine.metrics import Metrics, Tally
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images, labels_of_model
 from vitcli.trained.loading import LoadedModel, load_models, names_of
@@ -106,8 +105,7 @@ def evaluate(
     folder = _folder_of(models)
     with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
         drawing = pool.submit(load_object, "vitcli.figures.confusion:draw_confusion") if folder else None
-        log_probabilities, labels = _mean_log_probabilities(models, chosen, batch_size, emit)
-    metrics = compute_metrics(log_probabilities, labels, loaded.checkpoint.classes)
+        metrics = _judge(models, chosen, batch_size, emit)
 
     # Store the numbers and the figure
     stem = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
@@ -162,28 +160,34 @@ def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
         )
 
 
-def _mean_log_probabilities(
-    models: Sequence[LoadedModel], chosen: JudgedImages, batch_size: int, emit: Emit
-) -> tuple[Tensor, Tensor]:
-    """Compute the log of the models' mean probabilities, (N, K), by the first model's classes, and the labels, (N,)."""
+@torch.inference_mode()
+def _judge(models: Sequence[LoadedModel], chosen: JudgedImages, batch_size: int, emit: Emit) -> Metrics:
+    """Compute the metrics of the models' mean probabilities, by the first model's classes."""
     classes = models[0].checkpoint.classes
-    found, labels = [], torch.empty(0)
-    for number, model in enumerate(models, start=1):
-        task = f"evaluating on {chosen.dataset.facts.name} ({chosen.split})"
-        if len(models) > 1:
-            task += f", model {number} of {len(models)}"
-        logits, labels = _logits(model, chosen, classes, batch_size, task, emit)
-        order = [model.checkpoint.classes.index(name) for name in classes]
-        found.append(logits.double().log_softmax(dim=1)[:, order])
-    return torch.stack(found).logsumexp(dim=0) - math.log(len(models)), labels
+    batches = [_batches(model, chosen, classes, batch_size, emit) for model in models]
+    orders = [torch.tensor([model.checkpoint.classes.index(name) for name in classes]) for model in models]
+    several = [MicroBatches(1, emit=emit) for _ in models]
+    tally, task, done = Tally(classes), f"evaluating on {chosen.dataset.facts.name} ({chosen.split})", 0
+    emit(TaskProgress(task=task, done=0, total=batches[0].num_images))
+    for inputs in zip(*batches, strict=True):  # one batch of each model
+        total, labels = torch.empty(0), inputs[0][1].cpu()
+        for model, (images, _), order, parts in zip(models, inputs, orders, several, strict=True):
+            logits = model.checked(in_micro_batches(model.model, images, model.precision, parts)).cpu()
+            if len(models) > 1:
+                logits = logits.double().log_softmax(dim=1)[:, order] - math.log(len(models))
+            total = logits if not len(total) else torch.logaddexp(total, logits)
+        tally.add(total, labels)
+        done += len(labels)
+        emit(TaskProgress(task=task, done=done, total=batches[0].num_images))
+    return tally.metrics()
 
 
-def _logits(
-    model: LoadedModel, chosen: JudgedImages, classes: tuple[str, ...], batch_size: int, task: str, emit: Emit
-) -> tuple[Tensor, Tensor]:
-    """Compute the logits of the model's classes, (N, K), and the labels as indices of ``classes``, (N,)."""
+def _batches(
+    model: LoadedModel, chosen: JudgedImages, classes: tuple[str, ...], batch_size: int, emit: Emit
+) -> Batches:
+    """Make batches of a model's input, and of labels as indices of ``classes``."""
     images = chosen.prepared(model.checkpoint.preprocessing.geometry, emit)
-    batches = Batches(
+    return Batches(
         images.images,
         labels_of_model(images, chosen.dataset.facts.classes, classes),
         members=torch.from_numpy(images.readable()),
@@ -191,17 +195,6 @@ def _logits(
         transform=model.to_input,
         device=model.device,
     )
-    done = 0
-    emit(TaskProgress(task=task, done=done, total=batches.num_images))
-
-    def on_batch(count: int) -> None:
-        nonlocal done
-        done += count
-        emit(TaskProgress(task=task, done=done, total=batches.num_images))
-
-    several = MicroBatches(1, emit=emit)
-    logits, labels = predict_logits(model.model, batches, model.precision, on_batch, micro_batches=several)
-    return model.checked(logits), labels
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:

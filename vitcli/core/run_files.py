@@ -1,0 +1,50 @@
+"""The entries of the JSON files of a run that are read again, and their types."""
+
+from typing import Literal, NotRequired, TypedDict
+
+from vitcli.core.events import EpochRecord
+from vitcli.core.stored import JsonObject
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+class RunFile(TypedDict):
+    """The entries of ``run.json``."""
+
+    status: Status
+    started: str
+    ended: str | None
+    dataset: str
+    model: str
+    recipe: str
+    resumed: NotRequired[list[str]]
+    versions: NotRequired[dict[str, str]]
+    computed: NotRequired[JsonObject | None]
+    teacher: NotRequired[JsonObject | None]
+    seconds: NotRequired[float]
+    parameters: NotRequired[int]
+    device: NotRequired[str]
+    classes: NotRequired[int]
+    images: NotRequired[dict[str, int]]
+
+
+class MetricsFile(TypedDict):
+    """The entries of ``metrics.json``."""
+
+    best: EpochRecord | None
+    epochs: list[EpochRecord]
+
+
+class SplitFile(TypedDict):
+    """The entries of ``split.json``."""
+
+    fingerprint: str
+    held_out: dict[str, list[str | int]]
+    val_is_test: NotRequired[bool]
+
+
+class EvaluationFile(TypedDict):
+    """The entries of a file in ``evaluations/``."""
+
+    top1: float
+    held_out: NotRequired[bool | None]
