@@ -150,3 +150,17 @@ def test_cells_that_a_spreadsheet_would_compute_get_an_apostrophe_and_lose_it_ag
     (tmp_path / "labels.csv").write_text("\n".join(labels))
     checked = run_cli("train", tmp_path / "images", "--labels", tmp_path / "labels.csv", *tiny, "--dry-run", "--json")
     assert sum(json.loads(checked.out)["images"].values()) == len(names), checked.err
+
+
+def test_a_warning_of_pillow_is_one_line_with_the_name_of_the_image(trained_run: Path, tmp_path: Path) -> None:
+    Image.new("P", (8, 8)).save(tmp_path / "odd.png", transparency=bytes([0, 255, 7]))
+    words = ("predict", tmp_path / "odd.png", "--model", trained_run, "--csv", tmp_path / "rows.csv")
+    code = "import warnings, sys; import vitcli.data.decoding as d; from PIL import Image\n"
+    code += "load = Image.Image.load\n"
+    code += "def warn(image):\n    warnings.warn_explicit('Corrupt data', UserWarning, Image.__file__, 1); return load(image)\n"
+    code += f"Image.Image.load = warn; sys.argv = {['vit', *map(str, words)]!r}\n"
+    code += "from vitcli.cli.app import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {tmp_path / 'odd.png'}: Corrupt data" in done.stderr
+    assert "PIL" not in done.stderr

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 
 from vitcli.cli import listings
 from vitcli.cli.attention_map import attention_map
-from vitcli.cli.console import restore_terminal, show_error
+from vitcli.cli.console import restore_terminal, show_error, show_warning
 from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
 from vitcli.cli.examples import epilog
@@ -89,6 +90,7 @@ def main() -> None:
     """Run the command line: exit code 0, 1 for errors, 2 for usage, 130 and 143 for signals."""
     # Waiting threads must not spin: beside another busy process, spinning makes small models several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.showwarning = show_warning
     sys.stdout, sys.stderr = usable(sys.stdout), Unbreakable(usable(sys.stderr))
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank

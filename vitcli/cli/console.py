@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -52,6 +53,31 @@ def show_error(error: VitError) -> None:
     console.print(label + escape(error.message))
     if error.hint:
         console.print(f"[dim]hint:[/] {escape(error.hint)}")
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning of Pillow in one line, with the name of the image; others as Python does.
+
+    It has the arguments of ``warnings.showwarning``, which it replaces.
+    """
+    if Path(filename).parent.name != "PIL":
+        _show_as_python_does(message, category, filename, lineno, file, line)
+        return
+    from vitcli.data.decoding import being_read
+
+    path = being_read()
+    what = " ".join(str(message).split())
+    stderr().print(f"[yellow]warning:[/] {escape(f'{path}: {what}' if path else what)}")
+
+
+_show_as_python_does = warnings.showwarning
 
 
 def restore_terminal() -> None:

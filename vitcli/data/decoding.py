@@ -1,6 +1,7 @@
 """Decoding of image files of any format, upright, within a budget of memory for all threads."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -46,6 +47,15 @@ _UPRIGHT = {
 _FROM_RIGHT = frozenset({2, 3, 6, 7})
 _FROM_BELOW = frozenset({3, 4, 7, 8})
 """EXIF orientations of images whose first stored pixel is on the right, or at the bottom."""
+
+
+_reading = threading.local()
+
+
+def being_read() -> Path | None:
+    """Return the image that this thread opened last, which a warning of Pillow is about; None: it opened none."""
+    path: Path | None = getattr(_reading, "path", None)
+    return path
 
 
 @contextmanager
@@ -147,6 +157,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     Raises:
         DataError: the file is missing, is not an image or cannot be decoded.
     """
+    _reading.path = path
     try:
         with _identified(path) as image:
             pixels = image.width * image.height
