@@ -74,8 +74,7 @@ def read_traits(file: Path, form: Format) -> Traits:
     config = _json(file.with_name("config.json"))
     images = _json(file.with_name("preprocessor_config.json"))
     try:
-        traits = _traits(config, images, form)
-        checked(asdict(traits), Traits)
+        traits: Traits = checked(asdict(_traits(config, images, form)), Traits)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         raise ModelError(f"{file.with_name('config.json')} cannot be understood: {error}") from None
     if traits.crop_fraction is not None and not 0 < traits.crop_fraction <= 1:

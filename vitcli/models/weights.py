@@ -6,7 +6,7 @@ values of the format; the last are reported as guesses. Code in a file is never 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -253,7 +253,10 @@ def _preprocessing(config: ModelConfig, form: Format, known: Traits, guesses: li
         colours = {IMAGENET: "ImageNet's", HALF: "0.5 as", CLIP: "CLIP's"}.get(traits.colours, "their")  # type: ignore[arg-type]
         crop = f", {traits.crop_fraction:.4g} of it kept" if traits.resize == "crop" else ""
         guesses.append(f"{colours} mean and standard deviation, {traits.interpolation} {traits.resize}{crop}")
-    return preprocessing_of(config, traits)
+    try:
+        return preprocessing_of(config, traits)
+    except ValueError as error:
+        raise ModelError(f"the preprocessing beside these weights cannot be used: {error}") from None
 
 
 def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
@@ -265,8 +268,7 @@ def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
     height = config.image_size[0]
     resized = math.floor(height / traits.crop_fraction + 1e-6)  # the size before the crop
     mean, std = traits.colours
-    if len(mean) != config.in_channels:
-        mean, std = ((sum(values) / len(values),) * config.in_channels for values in (mean, std))
+    mean, std = (_for_channels(values, config.in_channels) for values in (mean, std))
     return Preprocessing(
         geometry=Geometry(
             size=config.image_size,
@@ -279,6 +281,13 @@ def preprocessing_of(config: ModelConfig, traits: Traits) -> Preprocessing:
         mean=tuple(mean),
         std=tuple(std),
     )
+
+
+def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Return a value for each channel: their mean if there are more or fewer."""
+    if len(values) == channels or not values:
+        return tuple(values)
+    return (sum(values) / len(values),) * channels
 
 
 def _usual_traits(config: ModelConfig, form: Format) -> Traits:
