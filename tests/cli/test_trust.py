@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 
 from tests.conftest import TINY, Outcome
 from vitcli.cli.streams import Unbreakable
 from vitcli.core.errors import RunError
 from vitcli.core.events import EpochRecord, Event
 from vitcli.core.runs import Run
+from vitcli.models.export.registry import EXPORTS
 from vitcli.workflows.train import train
 
 RunCli = Callable[..., Outcome]
@@ -164,3 +166,40 @@ def test_a_warning_of_pillow_is_one_line_with_the_name_of_the_image(trained_run:
     assert done.returncode == 0, done.stderr
     assert f"warning: {tmp_path / 'odd.png'}: Corrupt data" in done.stderr
     assert "PIL" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["[a]", "my models [2024]", "what?", "all*"])
+def test_a_name_that_exists_is_no_pattern(run_cli: RunCli, trained_run: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(trained_run, tmp_path / "experiments" / name)
+    image = tmp_path / "image.png"
+    Image.new("L", (8, 8)).save(image)
+    outcome = run_cli("predict", image, "--model", name, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["model"] == name
+    checkpoint = tmp_path / "experiments" / name / "checkpoints" / "best.safetensors"
+    assert run_cli("predict", image, "--model", checkpoint).code == 0
+
+
+@pytest.mark.parametrize(
+    "address", ["https://127.0.0.1:9/m.safetensors?download=true", "http://127.0.0.1:9/a[1].pth?x=*"]
+)
+def test_an_address_is_no_pattern(run_cli: RunCli, tmp_path: Path, address: str) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    outcome = run_cli("predict", tmp_path / "image.png", "--model", address)
+    assert outcome.code == 1
+    assert "cannot be reached" in outcome.err
+    assert "matches" not in outcome.err
+
+
+@pytest.mark.parametrize("kind", ["onnx", "timm"])
+def test_a_full_disk_under_an_export_is_one_line(
+    run_cli: RunCli, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(f"vitcli.models.export.{kind}.write", full)
+    outcome = run_cli("export", trained_run, "--format", kind, "--output", tmp_path / EXPORTS[kind].name)
+    assert outcome.code == 1
+    assert f"the disk of {tmp_path} is full" in outcome.err
+    assert list(tmp_path.iterdir()) == []
