@@ -67,6 +67,22 @@ def save_empty(_canvas: object, path: Path, **_options: object) -> None:
     Image.new("L", (1, 1)).save(path, format="png")
 
 
+def vit_with_log(folder: Path, words: tuple[str, ...], log: str) -> None:
+    """Run ``vit WORDS`` with a log (stderr) that is ``full``, a pipe that nobody reads (``closed``), or in a file."""
+    os.chdir(folder)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if log == "closed":
+        read, write = os.pipe()
+        os.close(read)
+    else:
+        write = os.open("/dev/full" if log == "full" else "log.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(write, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+    sys.argv = ["vit", *words]
+    main()
+
+
 def vit(
     folder: Path, words: tuple[str, ...], kill: Moment = NEVER, environment: Mapping[str, str] = MappingProxyType({})
 ) -> None:

@@ -4,16 +4,17 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+import warnings
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from safetensors import SafetensorError
 
+from tests.builders.processes import exit_code, running, vit_with_log
 from tests.conftest import TINY, Outcome
 from vitcli.cli.streams import Unbreakable
 from vitcli.core.errors import RunError
@@ -34,33 +35,28 @@ def shapes(image_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return image_folder(tmp_path / "shapes", {"left": 12, "right": 12})
 
 
-def vit(*words: object, **options: object) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "vitcli", *map(str, words)]
-    return subprocess.Popen(command, **options)  # type: ignore[call-overload, no-any-return]
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_a_closed_terminal_ends_as_a_signal_does(shapes: Path, tmp_path: Path) -> None:
-    words = ("train", shapes, *TINY, "--epochs", "100000", "--name", "run")
-    with vit(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+def test_a_closed_terminal_ends_as_a_signal_does(shapes: Path, tmp_path: Path, processes: ForkServerContext) -> None:
+    words = ("train", str(shapes), *TINY, "--epochs", "100000", "--name", "run")
+    with running(processes.Process(target=vit_with_log, args=(tmp_path, words, "file"))) as process:
         metrics = tmp_path / "experiments" / "run" / "metrics.json"
         until = time.monotonic() + 60
         while not metrics.exists() and time.monotonic() < until:
             time.sleep(0.05)
-        process.send_signal(signal.SIGHUP)
-        assert process.wait(60) == 129
+        assert process.pid
+        os.kill(process.pid, signal.SIGHUP)
+        process.join(60)
+        assert process.exitcode == 129
     assert Run(tmp_path / "experiments" / "run").status == "interrupted"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("kind", ["full", "closed"])
-def test_a_log_that_cannot_be_written_ends_nothing(shapes: Path, tmp_path: Path, kind: str) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    with Path("/dev/full").open("wb") as full, os.fdopen(write, "wb") as closed:
-        words = ("train", shapes, *TINY, "--name", "run")
-        with vit(*words, stdout=subprocess.DEVNULL, stderr=full if kind == "full" else closed) as process:
-            assert process.wait(60) == 0
+@pytest.mark.parametrize("log", ["full", "closed"])
+def test_a_log_that_cannot_be_written_ends_nothing(
+    shapes: Path, tmp_path: Path, processes: ForkServerContext, log: str
+) -> None:
+    words = ("train", str(shapes), *TINY, "--name", "run")
+    assert exit_code(processes.Process(target=vit_with_log, args=(tmp_path, words, log))) == 0
     assert Run(tmp_path / "experiments" / "run").status == "finished"
 
 
@@ -154,18 +150,22 @@ def test_cells_that_a_spreadsheet_would_compute_get_an_apostrophe_and_lose_it_ag
     assert sum(json.loads(checked.out)["images"].values()) == len(names), checked.err
 
 
-def test_a_warning_of_pillow_is_one_line_with_the_name_of_the_image(trained_run: Path, tmp_path: Path) -> None:
-    Image.new("P", (8, 8)).save(tmp_path / "odd.png", transparency=bytes([0, 255, 7]))
-    words = ("predict", tmp_path / "odd.png", "--model", trained_run, "--csv", tmp_path / "rows.csv")
-    code = "import warnings, sys; import vitcli.data.decoding as d; from PIL import Image\n"
-    code += "load = Image.Image.load\n"
-    code += "def warn(image):\n    warnings.warn_explicit('Corrupt data', UserWarning, Image.__file__, 1); return load(image)\n"
-    code += f"Image.Image.load = warn; sys.argv = {['vit', *map(str, words)]!r}\n"
-    code += "from vitcli.cli.app import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"warning: {tmp_path / 'odd.png'}: Corrupt data" in done.stderr
-    assert "PIL" not in done.stderr
+@pytest.mark.filterwarnings("always")
+def test_a_warning_of_pillow_is_one_line_with_the_name_of_the_image(
+    run_cli: RunCli, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Image.Image.load
+
+    def warning(image: Image.Image) -> object:
+        warnings.warn_explicit("Corrupt\ndata", UserWarning, Image.__file__, 1)
+        return load(image)
+
+    monkeypatch.setattr(Image.Image, "load", warning)
+    Image.new("L", (8, 8)).save(tmp_path / "odd.png")
+    outcome = run_cli("predict", tmp_path / "odd.png", "--model", trained_run)
+    assert outcome.code == 0, outcome.err
+    assert f"warning: {tmp_path / 'odd.png'}: Corrupt data" in outcome.err
+    assert "site-packages" not in outcome.err
 
 
 @pytest.mark.parametrize("name", ["[a]", "my models [2024]", "what?", "all*"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vitcli.core.errors import ModelError
-from vitcli.models.timm_names import cause_against, is_plain
+from vitcli.models.timm_names import cause_against, is_plain, settings_of_name
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
 
@@ -32,11 +33,13 @@ def _fast_weights():
         yield
 
 
+def patch_of(name):
+    return int(name.split("patch")[1].split("_")[0]) if "patch" in name else 16
+
+
 def built(name, **changes):
-    patch = 16
-    if "patch" in name:
-        patch = int(name.split("patch")[1].split("_")[0])
-    model = timm.create_model(name, **{**SMALL, "img_size": 2 * patch, "weight_init": "skip", **changes}).eval()
+    size = {"img_size": 2 * patch_of(name), "weight_init": "skip"}
+    model = timm.create_model(name, **{**SMALL, **size, **changes}).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -66,7 +69,29 @@ def error_of(foreign, theirs):
         return ((ours(images) - expected).abs().max() / expected.abs().max()).item()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if is_plain(name)])
+def same_models():
+    """The names of plain models, by what is built of them: many differ only in image size or in their weights."""
+    groups = defaultdict(list)
+    for name in NAMES:
+        if is_plain(name):
+            with torch.device("meta"):
+                model = timm.create_model(name, **{**SMALL, "img_size": 2 * patch_of(name), "weight_init": "skip"})
+            heads = [block.attn.num_heads for block in model.blocks]
+            facts = (repr(model), model.global_pool, model.no_embed_class, model.num_prefix_tokens, str(heads))
+            shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
+            groups[facts, str(shapes)].append(name)
+    return list(groups.values())
+
+
+SAME = same_models()
+
+
+@pytest.mark.parametrize("names", SAME, ids=[names[0] for names in SAME])
+def test_names_of_one_model_have_one_meaning(names):
+    assert all(settings_of_name(name) == settings_of_name(names[0]) for name in names)
+
+
+@pytest.mark.parametrize("name", [names[0] for names in SAME])
 def test_a_plain_one_has_the_logits_of_timm(name, tmp_path):
     theirs = built(name)
     foreign = read_foreign(saved(theirs, tmp_path, name))
