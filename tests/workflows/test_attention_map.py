@@ -1,6 +1,7 @@
 """vit attention-map as a user types it, with what it prints, draws and leaves on disk."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -479,3 +480,41 @@ def test_scores_need_a_folder_before_anything_is_computed(run_cli: RunCli, two_l
     outcome = run_cli("attention-map", digit, "--score", "--model", two_layers, "-o", digit)
     assert outcome.code == 1
     assert "give a folder" in outcome.err
+
+
+def test_nothing_of_an_earlier_command_is_overwritten(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
+    for at, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8), 40 + 90 * at).save(tmp_path / name / "001.png")
+    words = ("--model", trained_run, "--class", "3", "-o", tmp_path / "maps")
+
+    def explained(image: str, *more: str) -> dict[str, bytes]:
+        before = {path.name: path.read_bytes() for path in (tmp_path / "maps").glob("*.png")}
+        outcome = run_cli("attention-map", tmp_path / image, *words, *more)
+        assert outcome.code == 0, outcome.err
+        after = {path.name: path.read_bytes() for path in (tmp_path / "maps").glob("*.png")}
+        assert before.items() <= after.items()
+        return after
+
+    explained("cat/001.png", "--method", "raw")
+    explained("dog/001.png", "--method", "raw")
+    explained("cat/001.png", "--method", "rollout")
+    files = explained("dog/001.png", "--method", "raw")  # the same picture once more
+    assert sorted(files) == ["001-2.raw.png", "001.raw.png", "001.rollout.png"]
+    reports = [f"report{end}.json" for end in ("", "-2", "-3", "-4")]
+    assert names_in(tmp_path / "maps") == {*files, *reports, "001.npz", "001-2.npz"}
+    with np.load(tmp_path / "maps" / "001.npz") as arrays:
+        assert {"raw", "rollout", "logits"} <= {name.partition(".")[0] for name in arrays.files}
+    sources = [json.loads((tmp_path / "maps" / name).read_text())["images"][0]["source"] for name in reports]
+    assert [Path(source).parent.name for source in sources] == ["cat", "dog", "cat", "dog"]
+
+
+def test_another_model_has_names_of_its_own(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_run, tmp_path / "other")
+    Image.new("L", (8, 8), 40).save(tmp_path / "a.png")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "report.json").write_text('{"of": "another tool"}')
+    for model in (trained_run, tmp_path / "other"):
+        assert run_cli("attention-map", tmp_path / "a.png", "--model", model, "-o", tmp_path / "maps").code == 0
+    assert {"a.npz", "a-2.npz", "report-2.json", "report-3.json"} <= names_in(tmp_path / "maps")
+    assert json.loads((tmp_path / "maps" / "report.json").read_text()) == {"of": "another tool"}

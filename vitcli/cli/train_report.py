@@ -36,7 +36,7 @@ def show_run(result: "TrainResult") -> None:
             "run": str(result.path),
             "data": f"{result.dataset}: {result.classes:,} classes; images: {counts}",
             "model": f"{result.model}, {result.parameters:,} parameters",
-            "best epoch": f"{best.epoch} of {result.epochs}",
+            "kept epoch" if result.keeps_last else "best epoch": f"{best.epoch} of {result.epochs}",
             "validation accuracy": percent(best.val_accuracy),
             "validation loss": f"{best.val_loss:.4f}",
             "time": f"{duration(result.seconds)} on {result.device}",

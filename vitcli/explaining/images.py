@@ -45,6 +45,11 @@ class ImageToExplain:
     read_whole: Callable[[], NDArray[np.uint8]]
     """A function that reads the original picture, (C, H, W), made smaller if it is large; raises DataError."""
 
+    @property
+    def source(self) -> str:
+        """The origin of the image: the path of its file, else its name."""
+        return str(self.file.resolve()) if self.file else self.name
+
     def size(self) -> Size:
         """Return the height and width of the original picture; raises DataError."""
         if self.file is not None:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from vitcli.attention.registry import METHODS
 from vitcli.core.files import replacing
@@ -148,10 +150,25 @@ def _head_names(explainer: Explainer, count: int) -> list[str]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write named arrays as ``.npz`` or ``.safetensors``, depending on the file name; atomically."""
+    """Write named arrays as ``.npz`` or ``.safetensors``, depending on the file name; atomically.
+
+    Arrays with other names that the file has already, of other methods or classes, are kept.
+    """
+    arrays = {**_arrays_of(path), **arrays}
     with replacing(path) as temporary:
         if path.suffix == ".npz":
             with temporary.open("wb") as file:
                 np.savez(file, **cast("dict[str, Any]", arrays))
         else:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+
+
+def _arrays_of(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read the arrays of a file that ``save_arrays`` wrote; empty if there is none, or if it is broken."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        return load_file(path)
+    except (OSError, ValueError, SafetensorError, BadZipFile):
+        return {}

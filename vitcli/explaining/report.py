@@ -14,6 +14,10 @@ class ExplainedImage:
     """The result for one image: prediction, maps and files, or the reason why it could not be read."""
 
     image: str
+    source: str = ""
+    """The path of the image's file, else its name."""
+    stem: str = ""
+    """The start of the names of the image's files."""
     predicted: str = ""
     probability: float = 0.0
     truth: str | None = None
@@ -63,6 +67,8 @@ def as_json(report: AttentionReport) -> dict[str, Any]:
         "images": [
             {
                 "image": each.image,
+                "source": each.source,
+                "stem": each.stem,
                 "predicted": each.predicted,
                 "probability": each.probability,
                 "truth": each.truth,

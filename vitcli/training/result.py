@@ -25,6 +25,8 @@ class TrainResult:
     """Number of test images, for `vit eval`; 0: there are none."""
     epochs: int
     best: EpochRecord
+    """The epoch that is kept: the best one on the validation images, or the last one with ``optim.keep = "last"``."""
+    keeps_last: bool
     seconds: float
     """Time for training, validation and the features of a frozen backbone; without imports and preparation of data."""
 
@@ -46,6 +48,7 @@ def result_of(run: Run) -> TrainResult:
             test_images=info["images"]["test"],
             epochs=len(metrics["epochs"]),
             best=EpochRecord(**metrics["best"]),
+            keeps_last=run.config.get("optim", {}).get("keep") == "last",
             seconds=info["seconds"],
         )
     except (KeyError, TypeError) as error:

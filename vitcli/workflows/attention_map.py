@@ -19,6 +19,7 @@ from vitcli.core.files import write_json
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
 from vitcli.data.sources.image_search import IMAGE_SUFFIXES
+from vitcli.explaining.earlier import numbered, with_free_stems
 from vitcli.explaining.explainer import Explainer, images_at_once
 from vitcli.explaining.images import ImageSource, ImageToExplain
 from vitcli.explaining.maps import AttentionMap, maps_of
@@ -68,12 +69,13 @@ def attention_maps(
         if without:
             emit(Warned(text=f"no pictures of single layers for {', '.join(without)}, which cannot explain one layer"))
     folder, drawing = _destination(output, loaded, drawing, len(images), question, is_sheet=sheet)
+    images, end = with_free_stems(images, folder, loaded.path), numbered(folder)
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
     )
     found: list[ExplainedImage] = []
     sheets: dict[str, list[tuple[Subject, AttentionMap]]] = {}
-    html = folder / "attention.html" if drawing.page else None
+    html = folder / f"attention{end}.html" if drawing.page else None
     try:
         with attention_page(html, title=loaded.name, style=drawing.style) if html else nullcontext() as page:
             for one in _explained(loaded, images, question, wanted.query, emit):
@@ -88,14 +90,14 @@ def attention_maps(
                     label = each.method if len(question.choices) == 1 else each.label
                     sheets.setdefault(label, []).append((subject, each))
                 del one  # frees its batch before the next one is computed
-        drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model))
+        drawn = tuple(_draw_sheets(sheets, folder, drawing, report.model, end))
         report = replace(report, sheets=drawn, page=html)
     finally:
         _tell_what_shows_little(found, drawing.style.norm, emit)
         report = replace(report, images=tuple(found))
         if any(each.maps for each in found) and not drawing.file:
-            report = replace(report, report=folder / "report.json")
-            write_json(folder / "report.json", as_json(report))
+            report = replace(report, report=folder / f"report{end}.json")
+            write_json(folder / f"report{end}.json", as_json(report))
     if not any(each.maps for each in found):
         raise DataError(f"none of {len(found):,} images can be read: {found[0].error}", hint="give other images")
     return report
@@ -204,6 +206,8 @@ def _write(
         save_arrays(arrays, {**{each.label: each.weights for each in one.maps}, "logits": logits})
     return ExplainedImage(
         image=one.image.name,
+        source=one.image.source,
+        stem=one.image.stem,
         predicted=subject.predicted,
         probability=subject.probability or 0.0,
         truth=subject.truth,
@@ -241,10 +245,10 @@ def _destination(
 
 
 def _draw_sheets(
-    sheets: Mapping[str, Sequence[tuple[Subject, AttentionMap]]], folder: Path, drawing: Drawing, title: str
+    sheets: Mapping[str, Sequence[tuple[Subject, AttentionMap]]], folder: Path, drawing: Drawing, title: str, end: str
 ) -> Iterator[Path]:
     for label, members in sheets.items():
-        path = drawing.file or folder / f"sheet.{label}.png"
+        path = drawing.file or folder / f"sheet.{label}{end}.png"
         subjects, maps = zip(*members, strict=True)
         name = maps[0].method if label == maps[0].method else maps[0].picture.name
         draw_sheet(subjects, [each.picture for each in maps], path, drawing.style, title=f"{title}: {name}")

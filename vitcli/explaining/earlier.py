@@ -1,0 +1,61 @@
+"""Files of earlier commands in a folder of attention maps, and names with which none of them is overwritten."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from vitcli.core.stored import read_json
+from vitcli.explaining.images import ImageToExplain
+
+
+class _Image(TypedDict):
+    source: NotRequired[str]
+    stem: NotRequired[str]
+
+
+class _Report(TypedDict):
+    checkpoint: str
+    images: list[_Image]
+
+
+def numbered(folder: Path) -> str:
+    """Return the end of the names of a command's own files: empty for the first command, then ``-2``, ``-3``."""
+    number = 1
+    while (folder / f"report{_end(number)}.json").exists():
+        number += 1
+    return _end(number)
+
+
+def with_free_stems(images: Sequence[ImageToExplain], folder: Path, checkpoint: Path) -> list[ImageToExplain]:
+    """Give each image a stem that no other image has in the folder; an image that was explained before keeps its stem.
+
+    Args:
+        images: the images.
+        folder: the folder of the output files.
+        checkpoint: the model; the same image explained by another model counts as another image.
+    """
+    stem_of: dict[tuple[str, str], str] = {}
+    for file in sorted(folder.glob("report*.json")):
+        try:
+            report: _Report = read_json(file, _Report)
+        except (OSError, ValueError):  # it is not one of ours
+            continue
+        known = [(each["source"], each["stem"]) for each in report["images"] if {"source", "stem"} <= each.keys()]
+        stem_of |= {(report["checkpoint"], source): stem for source, stem in known}
+    taken = set(stem_of.values())
+    chosen = []
+    for image in images:
+        key = str(checkpoint), image.source
+        if key not in stem_of:
+            number = 1
+            while f"{image.stem}{_end(number)}" in taken:
+                number += 1
+            stem_of[key] = f"{image.stem}{_end(number)}"
+            taken.add(stem_of[key])
+        chosen.append(replace(image, stem=stem_of[key]))
+    return chosen
+
+
+def _end(number: int) -> str:
+    return "" if number == 1 else f"-{number}"
