@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.errors import UsageError, did_you_mean, some
 
 TargetScore = Literal["logit", "contrast"]
 
@@ -49,10 +49,10 @@ def _parse(text: str, classes: Sequence[str]) -> list[ClassChoice]:
         return [ClassChoice(index=alike[0])]
     if not classes:
         raise UsageError("the model has no classifier, so there is no class to ask about", hint="leave --class out")
-    known = f"expected: pred, top3, an index below {len(classes)}, or one of {', '.join(classes[:8])}"
+    known = f"expected: pred, top3, an index below {len(classes)}, or one of {some(classes, 8)}"
     raise UsageError(
         f"the model has no class {text!r}",
-        hint=did_you_mean(text, classes, otherwise=known + (" ..." if len(classes) > 8 else "")),
+        hint=did_you_mean("" if text.isdecimal() else text, classes, otherwise=known),
     )
 
 

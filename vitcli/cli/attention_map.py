@@ -198,7 +198,9 @@ def attention_map(
     if (score or check) and (others or sheet):
         raise typer.BadParameter(f"--score and --check draw nothing: leave out {', '.join(others) or '--grid'}")
     if not images and not (dataset or split or sheet or score or check):
-        raise typer.BadParameter("IMAGE..., or --split test for images of the data set that the model was trained on")
+        raise typer.BadParameter(
+            "give IMAGE..., or --split test for images of the data set that the model was trained on"
+        )
 
     # Refuse names and paths that do not exist, before torch is imported
     chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")

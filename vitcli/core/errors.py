@@ -77,7 +77,7 @@ class Interrupted(VitError):
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """Return the hint for an unknown name: the nearest known name, or else ``otherwise``."""
-    near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else otherwise
 
 

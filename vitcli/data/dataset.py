@@ -157,9 +157,11 @@ class Dataset:
         """Raise the error that says why a split of a data set without files is missing."""
         native = self.facts.native_geometry
         if native != geometry:
-            shapes = [f"{format_size(each.size)} x {each.channels}" for each in (native, geometry) if each]
+            shapes = [
+                f"{format_size(each.size)} pixels, {each.channels} channels" for each in (native, geometry) if each
+            ]
             raise DataError(
-                f"{self.facts.name} has images of {' channels, the model was trained on '.join(shapes)}",
+                f"{self.facts.name} has images of {shapes[0]}; the model takes images of {shapes[-1]}",
                 hint="`vit predict` takes images of any size",
             )
         raise DataError(f"{path} is missing", hint=f"remove {self.folder}, then try again")

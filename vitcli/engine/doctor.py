@@ -54,7 +54,7 @@ class Doctor:
         if best > judged.majority_share + _HARDLY_BETTER:
             return ""
         return (
-            f"after {epoch} epochs the best validation accuracy is {100 * best:.1f} %; always predicting the most"
+            f"after {epoch} {'epoch' if epoch == 1 else 'epochs'} the best validation accuracy is {100 * best:.1f} %; always predicting the most"
             f" frequent class would score {100 * judged.majority_share:.1f} %: try {self._slower}, or look at the"
             " images: vit preview"
         )

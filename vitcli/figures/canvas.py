@@ -1,5 +1,6 @@
 """Matplotlib figures: their creation, their text, and their files."""
 
+import logging
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from vitcli.core.errors import visible
 from vitcli.core.files import replacing
 from vitcli.figures.fonts import east_asian_fonts
 
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its search for fonts interests no user
 _DPI = 150
 _CHARACTERS_PER_INCH = 12
 """Characters of 10-point text that fit into an inch."""

@@ -130,7 +130,12 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     mind_useless_steps(config.run, emit)
     if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
-        emit(Note(text=f"warm-up: half of the {config.optim.epochs} epochs, not {config.optim.warmup_epochs:g}"))
+        half = (
+            "half an epoch"
+            if config.optim.epochs == 1
+            else f"{config.optim.epochs / 2:g} of {config.optim.epochs} epochs"
+        )
+        emit(Note(text=f"warm-up: {half}, not {config.optim.warmup_epochs:g}, because training is short"))
     config.check_together()
     if config.sees_images_once and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
