@@ -245,7 +245,7 @@ def test_a_truncated_image_is_named_and_nothing_half_written_stays(
     dataset = opened(photos, tmp_path / "data")
     with pytest.raises(DataError, match=str(bad)):
         dataset.split("train", THUMBNAIL, members=members)
-    assert everything_below(tmp_path / "data") == ["facts-2.json"]
+    assert everything_below(tmp_path / "data") == ["facts-3.json"]
 
 
 def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> N
 def test_broken_facts_are_named_with_the_way_out(tmp_path: Path, content: str) -> None:
     open_digits(tmp_path)
     facts_file(named_folder("digits", tmp_path)).write_text(content)
-    with pytest.raises(DataError, match=r"facts-2\.json is broken") as caught:
+    with pytest.raises(DataError, match=r"facts-3\.json is broken") as caught:
         open_digits(tmp_path)
     assert "remove" in caught.value.hint
 
