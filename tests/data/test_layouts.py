@@ -445,3 +445,22 @@ def test_columns_that_are_not_quite_one_hot_are_explained(
 def test_one_of_several_binary_columns_may_be_named(make: Callable[..., Path]) -> None:
     folder = make({".": 3}, one_hot("1,0", "1,1", "0,1", header="image,sick,old"))
     assert list(labels_of(read(folder, label_column="sick")).values()) == ["1", "1", "0"]
+
+
+@pytest.mark.parametrize("above", ["", "a", "a/b", "a/b/c"])
+def test_outer_folders_are_skipped_however_many(image_folder: Callable[..., Path], tmp_path: Path, above: str) -> None:
+    image_folder(tmp_path / "outer" / above / "Dataset", {"0": 2, "1": 2})
+    raw = any_folder.read(tmp_path / "outer", DataConfig(name="outer"), ignore)
+    assert (raw.name, raw.classes) == ("outer", ("0", "1"))
+
+
+def test_a_folder_of_classes_beside_images_is_no_class(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    image_folder(tmp_path, {"Dataset/0": 2, "Dataset/1": 2, "Examples": 2})
+    with pytest.raises(DataError, match="Dataset holds only folders of images, and Examples/") as caught:
+        any_folder.read(tmp_path, DataConfig(name="x"), ignore)
+    assert f"vit train {tmp_path / 'Dataset'}" in caught.value.hint
+
+
+def test_classes_that_all_hold_folders_are_classes(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    image_folder(tmp_path, {"cat/2020": 2, "cat/2021": 2, "dog/2020": 2, "dog/2022": 2})
+    assert any_folder.read(tmp_path, DataConfig(name="x"), ignore).classes == ("cat", "dog")

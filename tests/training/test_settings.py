@@ -30,7 +30,11 @@ def test_a_recipes_learning_rate_is_for_its_optimizer(layers: list[Settings], ra
 
 @pytest.mark.parametrize(
     ("optim", "said"),
-    [({"epochs": 2}, "warm-up: 1 of 2 epochs, not 5, because training is short"), ({"epochs": 10}, ""), ({"schedule": "one-cycle"}, "")],
+    [
+        ({"epochs": 2}, "warm-up: 1 of 2 epochs, not 5, because training is short"),
+        ({"epochs": 10}, ""),
+        ({"schedule": "one-cycle"}, ""),
+    ],
 )
 def test_a_warm_up_that_does_not_fit_is_cut_and_that_is_said(optim: dict[str, object], said: str) -> None:
     told: list[object] = []

@@ -49,12 +49,12 @@ def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Skip outer folders that contain only one folder, and return the folder that contains the images."""
+    """Skip outer folders that contain only one folder, however many, and return the folder that contains the images."""
+    inner = folder
     while True:
-        below = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        below = [path for path in inner.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        if sum(path.is_dir() for path in below) > 1 or any(path.suffix in {".csv", ".jsonl"} for path in below):
+            return inner
         if len(below) != 1 or not below[0].is_dir() or image_folder.split_of(below[0].name):
-            return folder
-        inner = [path for path in below[0].iterdir() if not path.name.startswith(".")]
-        if sum(path.is_dir() for path in inner) < 2 and not any(path.suffix in {".csv", ".jsonl"} for path in inner):
-            return folder
-        folder = below[0]
+            return folder  # nothing to unwrap: the errors name the folder that was given
+        inner = below[0]

@@ -233,6 +233,7 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
     if not subfolders:
         contents = "is empty" if not any(root.iterdir()) else "has no class subfolders"
         raise DataError(f"{root} {contents}", hint="put the images of each class into a subfolder of that name")
+    _refuse_folders_of_classes(root, subfolders)
     images: dict[str, list[Path]] = {}
     for path in subfolders:
         if plain(path.name) in images:
@@ -248,6 +249,18 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
         only = next(name for name, files in images.items() if files)
         raise DataError(f"{root} has one class only: {only!r}", hint="at least two are needed to train")
     return images
+
+
+def _refuse_folders_of_classes(root: Path, subfolders: Sequence[Path]) -> None:
+    """Refuse a folder that holds only folders of images beside one that holds images: it is no class, but has some."""
+    direct = [path for path in subfolders if any(_loose_images(path))]
+    deep = [path for path in subfolders if path not in direct and has_class_folders(path)]
+    if direct and deep:
+        raise DataError(
+            f"{deep[0]} holds only folders of images, and {direct[0].name}/ beside it holds images: they are no classes"
+            f" of {root}",
+            hint=f"vit train {deep[0]}, if the classes are in there; else move its images up",
+        )
 
 
 def _without_images(message: str, folder: Path, passed_over: PassedOver, *, hint: str = "") -> DataError:
