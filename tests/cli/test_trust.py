@@ -160,8 +160,8 @@ def test_a_warning_of_pillow_is_one_line_with_the_name_of_the_image(
         warnings.warn_explicit("Corrupt\ndata", UserWarning, Image.__file__, 1)
         return load(image)
 
-    monkeypatch.setattr(Image.Image, "load", warning)
     Image.new("L", (8, 8)).save(tmp_path / "odd.png")
+    monkeypatch.setattr(Image.Image, "load", warning)
     outcome = run_cli("predict", tmp_path / "odd.png", "--model", trained_run)
     assert outcome.code == 0, outcome.err
     assert f"warning: {tmp_path / 'odd.png'}: Corrupt data" in outcome.err
