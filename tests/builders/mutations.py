@@ -114,7 +114,7 @@ def image_formats() -> list[tuple[str, str]]:
     """Endings and names of the formats that images are written in."""
     kinds = [("jpg", "JPEG"), ("png", "PNG"), ("gif", "GIF"), ("bmp", "BMP"), ("tif", "TIFF"), ("webp", "WEBP")]
     kinds += [("jp2", "JPEG2000"), ("ico", "ICO"), ("ppm", "PPM"), ("tga", "TGA"), ("pcx", "PCX"), ("sgi", "SGI")]
-    return [*kinds, ("avif", "AVIF")] if features.check("avif") else kinds
+    return [*kinds, ("avif", "AVIF")] if "avif" in features.get_supported() else kinds
 
 
 def mutate_image(folder: Path, draw: random.Random) -> Path:

@@ -116,7 +116,7 @@ def test_secrets_of_an_address_are_not_stored(run_cli: RunCli, shapes: Path, tmp
     assert "hunter" not in outcome.err
 
 
-@pytest.mark.parametrize("mode", ["LAB", "CMYK", "YCbCr", "HSV", "I", "F"])
+@pytest.mark.parametrize("mode", ["LAB", "CMYK", "HSV", "I", "F"])
 def test_a_mode_that_has_no_way_to_grey_loses_no_other_rows(
     run_cli: RunCli, trained_run: Path, tmp_path: Path, mode: str
 ) -> None:
