@@ -29,7 +29,7 @@ def photo() -> Image.Image:
 
 
 def save(photo: Image.Image, path: Path, kind: str) -> Path:
-    if kind == "avif" and not "avif" in features.get_supported():
+    if kind == "avif" and "avif" not in features.get_supported():
         pytest.skip("this Pillow was built without AVIF")
     if kind == "heic":
         pillow_heif.register_heif_opener()
