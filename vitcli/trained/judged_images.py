@@ -138,10 +138,11 @@ def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data:
 
 def labels_of_model(split: PreparedSplit, classes: tuple[str, ...], known: tuple[str, ...]) -> torch.Tensor:
     """Convert a split's labels to indices of the model's classes, which are matched by name."""
-    unknown = [name for name in classes if name not in known]
+    index = {name: at for at, name in enumerate(known)}
+    unknown = [name for name in classes if name not in index]
     if unknown:
         raise DataError(
             f"the model does not know {len(unknown)} of the classes, for example {unknown[0]!r}",
             hint=f"it knows {', '.join(known[:10])}" + (" ..." if len(known) > 10 else ""),
         )
-    return torch.tensor([known.index(name) for name in classes])[split.labels]
+    return torch.tensor([index[name] for name in classes])[split.labels]

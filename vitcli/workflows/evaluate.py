@@ -165,7 +165,7 @@ def _judge(models: Sequence[LoadedModel], chosen: JudgedImages, batch_size: int,
     """Compute the metrics of the models' mean probabilities, by the first model's classes."""
     classes = models[0].checkpoint.classes
     batches = [_batches(model, chosen, classes, batch_size, emit) for model in models]
-    orders = [torch.tensor([model.checkpoint.classes.index(name) for name in classes]) for model in models]
+    orders = [_order(model.checkpoint.classes, classes) for model in models]
     several = [MicroBatches(1, emit=emit) for _ in models]
     tally, task, done = Tally(classes), f"evaluating on {chosen.dataset.facts.name} ({chosen.split})", 0
     emit(TaskProgress(task=task, done=0, total=batches[0].num_images))
@@ -180,6 +180,12 @@ def _judge(models: Sequence[LoadedModel], chosen: JudgedImages, batch_size: int,
         done += len(labels)
         emit(TaskProgress(task=task, done=done, total=batches[0].num_images))
     return tally.metrics()
+
+
+def _order(known: tuple[str, ...], classes: tuple[str, ...]) -> torch.Tensor:
+    """Return the indices of ``classes`` among the known ones."""
+    index = {name: at for at, name in enumerate(known)}
+    return torch.tensor([index[name] for name in classes])
 
 
 def _batches(
