@@ -41,11 +41,6 @@ class Unbreakable(io.TextIOBase):
         number: int = self._stream.fileno()
         return number
 
-    def getvalue(self) -> str:
-        """Return what was written, if the stream is in memory."""
-        text: str = self._stream.getvalue()
-        return text
-
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """The encoding of the stream."""
