@@ -23,13 +23,14 @@ _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, makes_folder: bool = True) -> Iterator[Path]:
     """Yield a temporary file beside ``path``, which replaces ``path`` when the block succeeds.
 
     If ``path`` is a link, the file that it points to is replaced.
 
     The data is on the disk before the file gets its name (fsync, then rename), so that a crash at any moment leaves
-    the old file or the new one. If the block fails, the temporary file is removed.
+    the old file or the new one. If the block fails, the temporary file is removed. Without ``makes_folder``, the folder must
+    exist already: a folder that was removed meanwhile is not made again.
 
     Raises:
         UsageError: ``path`` exists and is not a regular file.
@@ -40,7 +41,8 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UsageError(f"{path} is not a regular file", hint="give the name of a file")
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if makes_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -129,25 +131,25 @@ def require_room(needed: int, folder: Path, what: str) -> None:
         )
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, makes_folder: bool = True) -> None:
     """Write a text file atomically, in UTF-8; bytes of file names that are not UTF-8 are written as they are."""
-    with replacing(path) as temporary:
+    with replacing(path, makes_folder=makes_folder) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, makes_folder: bool = True) -> None:
     """Write a JSON file atomically; NaN and infinity are refused because JSON does not have them."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", makes_folder=makes_folder)
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], *, makes_folder: bool = True) -> None:
     """Write a CSV file atomically, a column for each name in any row; nested names are ``a.b``, missing cells empty."""
     cells = [flat(row) for row in rows]
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(name for row in cells for name in row)), lineterminator="\n")
     table.writeheader()
     table.writerows(cells)
-    write_text(path, text.getvalue())
+    write_text(path, text.getvalue(), makes_folder=makes_folder)
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

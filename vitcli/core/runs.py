@@ -200,7 +200,7 @@ class Run:
         """Add facts about the run to its ``run.json``; raise RunError if the folder of the run is gone."""
         self.require_folder()
         self.info |= without_secrets(facts)
-        write_json(self._info_file, self.info)
+        write_json(self._info_file, self.info, makes_folder=False)
 
     def require_folder(self) -> None:
         """Raise RunError if the folder of the run was removed or renamed, so that none is made again with half a run."""
@@ -218,8 +218,10 @@ class Run:
         """Store the records of all epochs so far, and the best of them."""
         self.require_folder()
         best = next((record for record in reversed(epochs) if record["is_best"]), None)
-        write_json(self.path / "metrics.json", {"schema": SCHEMA, "best": best, "epochs": list(epochs)})
-        write_csv(self.path / "metrics.csv", epochs)
+        write_json(
+            self.path / "metrics.json", {"schema": SCHEMA, "best": best, "epochs": list(epochs)}, makes_folder=False
+        )
+        write_csv(self.path / "metrics.csv", epochs, makes_folder=False)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:

@@ -40,7 +40,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, makes_folder: bool = True) -> None:
     """Write a checkpoint atomically: a crash at any moment leaves the previous file intact."""
     metadata = {
         "format": _FORMAT,
@@ -50,7 +50,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "provenance": json.dumps(without_secrets(dict(checkpoint.provenance))),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    with replacing(path) as temporary:
+    with replacing(path, makes_folder=makes_folder) as temporary:
         write_tensors(temporary, tensors, metadata)
 
 

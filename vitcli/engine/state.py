@@ -40,14 +40,14 @@ def copied(state: Mapping[str, Any]) -> State:
     return {name: copy(value) for name, value in state.items()}
 
 
-def save_state(path: Path, state: State, *, before: Path) -> None:
+def save_state(path: Path, state: State, *, before: Path, makes_folder: bool = True) -> None:
     """Write a state; the previous state is renamed to ``before``.
 
     After a crash at any moment, at least one of the two files exists and is complete.
     """
     tensors: dict[str, Tensor] = {}
     rest = _without_tensors(state, tensors)
-    with replacing(path) as temporary:
+    with replacing(path, makes_folder=makes_folder) as temporary:
         write_tensors(temporary, tensors, {"format": _FORMAT, "state": json.dumps(rest, allow_nan=False)})
         if path.exists():
             path.replace(before)

@@ -59,6 +59,7 @@ class RunSaver:
         self.backbone: Mapping[str, Tensor] = {}
         """Weights of a frozen backbone: they are in every checkpoint, but not in the states that the trainer saves."""
         self._began = time.perf_counter() - seconds
+        run.checkpoint("last").parent.mkdir(exist_ok=True)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: Future[None] | None = None
 
@@ -121,7 +122,7 @@ class RunSaver:
             self._write("last", state)
             path, before = self.run.states
             self.run.require_folder()
-            save_state(path, state, before=before)
+            save_state(path, state, before=before, makes_folder=False)
 
     @contextmanager
     def _writing_to_disk(self) -> Iterator[None]:
@@ -162,7 +163,7 @@ class RunSaver:
             },
             weights=merged({**self.backbone, **judged_weights(state)}),
         )
-        save_checkpoint(self.run.checkpoint(name), checkpoint)
+        save_checkpoint(self.run.checkpoint(name), checkpoint, makes_folder=False)
 
 
 class NoSaver:
