@@ -39,7 +39,14 @@ from vitcli.training.saving import RunSaver
 
 SIZE, BATCH, EPOCH_IMAGES = (224, 224), 2, 10_000
 FACTS = Facts(
-    name="noise", classes=("a", "b"), channels=3, native_size=None, aspect=1.0, counts={"train": 2}, fingerprint=""
+    name="noise",
+    classes=("a", "b"),
+    channels=3,
+    native_size=None,
+    aspect=1.0,
+    short_side=32,
+    counts={"train": 2},
+    fingerprint="",
 )
 
 

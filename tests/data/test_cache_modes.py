@@ -125,7 +125,7 @@ def test_a_mode_writes_what_it_says(photos: Path, tmp_path: Path, mode: str, wri
     split = opened(photos, tmp_path / "data", cache=mode).split("train", SMALL)
     list(all_batches(split))
     images = ["train-12x16x3-crop0.9-3.safetensors"] if writes else []
-    assert files_below(tmp_path / "data") == ["facts-3.json", *images]
+    assert files_below(tmp_path / "data") == ["facts-4.json", *images]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -186,7 +186,7 @@ def test_what_fits_nowhere_is_streamed_and_that_is_said(photos: Path, tmp_path: 
     assert "decoded again in every epoch" in said
     assert "--data-dir" in said
     assert not isinstance(split.images, Tensor)
-    assert files_below(tmp_path / "data") == ["facts-3.json"]
+    assert files_below(tmp_path / "data") == ["facts-4.json"]
     assert_alike(split, opened(photos, tmp_path / "reference", cache="off").split("train", SMALL))
 
 
@@ -200,7 +200,7 @@ def test_what_does_not_fit_on_the_disk_goes_into_memory_which_is_said_once(photo
     assert warnings_of(events) == []
     (said,) = [event.text for event in events if isinstance(event, Note)]
     assert "they are kept in memory, and decoded again for the next run" in said
-    assert files_below(tmp_path / "data") == ["facts-3.json"]
+    assert files_below(tmp_path / "data") == ["facts-4.json"]
 
 
 @pytest.mark.usefixtures("no_memory")
@@ -233,7 +233,7 @@ def test_a_disk_that_refuses_the_images_is_named_and_nothing_stays(photos: Path,
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "--data-dir" in refusal.value.hint
-    assert files_below(tmp_path / "data") == ["facts-3.json"]
+    assert files_below(tmp_path / "data") == ["facts-4.json"]
 
 
 def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(photos: Path, tmp_path: Path) -> None:
@@ -252,11 +252,11 @@ with replacing(Path(sys.argv[1])) as temporary:
     for name in ("train-12x16x3-crop0.9-3.safetensors", "val-9x9x3-squash.safetensors"):
         words = [sys.executable, "-c", code, str(folder / name)]
         left.append(Path(subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()))
-    assert files_below(folder) == sorted([left[0].name, left[1].name, "facts-3.json"])
+    assert files_below(folder) == sorted([left[0].name, left[1].name, "facts-4.json"])
     long_ago = time.time() - 2 * 3600
     os.utime(left[0], (long_ago, long_ago))
     dataset.split("train", SMALL)
-    assert files_below(folder) == sorted([left[1].name, "facts-3.json", "train-12x16x3-crop0.9-3.safetensors"])
+    assert files_below(folder) == sorted([left[1].name, "facts-4.json", "train-12x16x3-crop0.9-3.safetensors"])
 
 
 # batches fetched ahead

@@ -111,7 +111,6 @@ def test_photos_get_the_geometry_that_is_asked_for(photos: Path, tmp_path: Path,
     dataset = opened(photos, tmp_path / "data")
     assert dataset.facts.native_size is None
     assert dataset.facts.native_geometry is None
-    assert dataset.recipe == "photos"
     assert dataset.facts.channels == 3
     split = dataset.split("train", geometry)
     assert split.images.dtype == torch.uint8
@@ -137,7 +136,6 @@ def test_small_images_of_one_size_are_kept_as_they_are(thumbnails: Path, tmp_pat
     dataset = opened(thumbnails, tmp_path / "data")
     assert dataset.facts.native_size == (8, 12)
     assert dataset.facts.channels == 1
-    assert dataset.recipe == "small-images"
     geometry = dataset.facts.native_geometry
     assert geometry is not None
     stored = {
@@ -245,7 +243,7 @@ def test_a_truncated_image_is_named_and_nothing_half_written_stays(
     dataset = opened(photos, tmp_path / "data")
     with pytest.raises(DataError, match=str(bad)):
         dataset.split("train", THUMBNAIL, members=members)
-    assert everything_below(tmp_path / "data") == ["facts-3.json"]
+    assert everything_below(tmp_path / "data") == ["facts-4.json"]
 
 
 def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> None:
@@ -261,7 +259,7 @@ def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> N
 def test_broken_facts_are_named_with_the_way_out(tmp_path: Path, content: str) -> None:
     open_digits(tmp_path)
     facts_file(named_folder("digits", tmp_path)).write_text(content)
-    with pytest.raises(DataError, match=r"facts-3\.json is broken") as caught:
+    with pytest.raises(DataError, match=r"facts-4\.json is broken") as caught:
         open_digits(tmp_path)
     assert "remove" in caught.value.hint
 

@@ -205,7 +205,7 @@ def test_after_a_failure_the_next_download_succeeds(
     with serving(files) as address:
         use_mnist(monkeypatch, datasets.MNIST, address, files)
         assert run_cli("download", "mnist").code == 0
-    assert (store / "prepared" / "mnist" / "facts-3.json").is_file()
+    assert (store / "prepared" / "mnist" / "facts-4.json").is_file()
 
 
 def test_a_server_that_is_not_there_is_reported(
@@ -231,7 +231,7 @@ def test_a_download_that_was_damaged_on_disk_is_mended_by_what_the_hint_says(
         use_mnist(monkeypatch, datasets.MNIST, address, mnist_files())
         use_cifar(monkeypatch, datasets.CIFAR10, address, archive)
         assert run_cli("download", name).code == 0
-        (store / "prepared" / name / "facts-3.json").unlink()
+        (store / "prepared" / name / "facts-4.json").unlink()
         for path in files_below(store / "downloads"):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         damaged = run_cli("download", name)

@@ -100,3 +100,21 @@ def test_asking_for_them_with_schedule_free_is_refused(settled, optim: dict[str,
     with pytest.raises(UsageError, match=said) as caught:
         settled(layers, ignore)
     assert "--opt adamw" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("layers", "epochs", "said"),
+    [
+        ([], 78, ["epochs: 78, so that 100,000 images are seen (--epochs changes this)"]),  # of 1,438 x 0.9
+        ([{"optim": {"epochs": 3}}], 3, []),
+        ([{"optim": {"epochs": 3}}, {"optim": {"min_images": 10**6}}], 3, []),
+    ],
+)
+def test_epochs_are_raised_for_few_images_unless_they_are_given(
+    layers: list[Settings], epochs: int, said: list[str]
+) -> None:
+    told: list[object] = []
+    wanted: Settings = {"data": {"name": "digits"}, "optim": {"min_images": 100_000}}
+    config, _ = settle((wanted, *layers), told.append)
+    assert config.optim.epochs == epochs
+    assert [event.text for event in told if isinstance(event, Note) and "epochs:" in event.text] == said

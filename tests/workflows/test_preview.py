@@ -125,7 +125,7 @@ def test_nothing_but_figures_is_kept_of_photos(run_cli: RunCli, photos: Path, ow
     assert files_below(tmp_path / "pictures") == set(FIGURES)
     assert files_below(photos) == before
     remembered = {Path(file).name for file in files_below(own_data)}
-    assert remembered == {"facts-3.json", "duplicates-2.json"}, "headers, and which files are the same"
+    assert remembered == {"facts-4.json", "duplicates-2.json"}, "headers, and which files are the same"
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "data", "pictures"}
     assert f"next: vit train {photos} --image-size 32 --output-dir runs" in outcome.err
 
@@ -493,5 +493,7 @@ def test_the_name_of_a_run_in_a_config_file_is_no_hindrance(run_cli: RunCli, tra
 def test_a_workflow_tells_what_it_decided(shapes: Path) -> None:
     told: list[Event] = []
     result = workflow.preview({"data": {"name": str(shapes)}}, output=Path("out"), emit=told.append)
-    assert [event.text for event in told if isinstance(event, Note)] == ["recipe: small-images, the default for shapes"]
+    assert [event.text for event in told if isinstance(event, Note)] == [
+        "recipe: small-images, because all images have 8 x 8 pixels"
+    ]
     assert result.figures == tuple(Path("out") / name for name in FIGURES)

@@ -20,12 +20,16 @@ def models(as_json: JsonOption = False) -> None:
         {
             "name": "model",
             "parameters": "parameters",
-            "image_size": "image size",
+            "input_shape": "input",
+            "classes": "classes",
             "patch_size": "patch",
             "width": "width",
             "depth": "depth",
             "heads": "heads",
         },
+    )
+    stdout().print(
+        "\nParameters are counted for this input and these classes; vit-nano and vit-micro take images of any size."
     )
 
 

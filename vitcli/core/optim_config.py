@@ -19,6 +19,9 @@ class OptimConfig:
     """Settings of the optimiser, the loss, and averages of the weights."""
 
     epochs: int = 20
+    min_images: int = 0
+    """Images to train on at least, in all epochs together: a recipe's epochs are raised for small data sets, by up to
+    300 epochs; 0, or if epochs are given: exactly ``epochs``."""
     batch_size: int = 128
     """Images per optimiser step."""
     grad_accum_steps: int = 1
@@ -85,7 +88,8 @@ class OptimConfig:
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
         for name in ("epochs", "warmup_epochs", "swa_epochs", "patience"):
             check(getattr(self, name) <= _MOST_EPOCHS, f"{name} = {getattr(self, name):g} is above {_MOST_EPOCHS:,}")
-        check(self.grad_accum_steps >= 0, f"grad_accum_steps = {self.grad_accum_steps} is negative")
+        for name in ("grad_accum_steps", "min_images"):
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
         check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
         check(0 <= self.lr < float("inf"), f"lr = {self.lr} is not a learning rate above 0")
         for name in ("adamw_lr", "layer_decay"):

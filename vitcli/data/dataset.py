@@ -44,6 +44,8 @@ class Facts:
     """Height and width of all images, if they share one small size; None for photos."""
     aspect: float
     """Median of width / height."""
+    short_side: int
+    """Median of the shorter side, in pixels."""
     value_range: ValueRange | None = None
     """The values of black and white in images with more than 8 bits; None: there are no such images."""
     counts: dict[SplitName, int]
@@ -63,7 +65,7 @@ class Dataset:
 
     Args:
         facts: the facts about the data set.
-        recipe: the recipe that ``vit train`` uses if none is given.
+        recipe: the recipe that ``vit train`` uses if none is given; empty: chosen by the images and the device.
         folder: the folder of the prepared images.
         raw: the image files, prepared on demand in the requested geometry; None: all images are already prepared.
         how: the settings for preparing images on demand.
@@ -218,6 +220,7 @@ def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
         channels=1 if channels == 1 else 3,
         native_size=(height, width),
         aspect=width / height,
+        short_side=min(height, width),
         counts={split: len(arrays.labels) for split, arrays in raw.splits.items()},
         fingerprint=name,
     )
@@ -247,7 +250,7 @@ def _open_files(
         facts = replace(facts, value_range=config.value_range)
     # Names and the fingerprint come from the files as they are now, not from the stored facts.
     facts = replace(facts, name=raw.name, classes=raw.classes, fingerprint=fingerprint)
-    return Dataset(facts, recipe or ("small-images" if facts.native_size else "photos"), folder, raw, how)
+    return Dataset(facts, recipe, folder, raw, how)
 
 
 def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emit: Emit) -> Facts:
@@ -281,6 +284,7 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
         channels=1 if all(grey for _, grey in headers) else 3,
         native_size=native,
         aspect=float(np.median([width / height for (height, width), _ in headers])),
+        short_side=int(np.median([min(size) for size, _ in headers])),
         value_range=find_value_range(files, workers=how.workers, emit=emit),
         counts={name: len(split.labels) for name, split in raw.splits.items()},
         fingerprint=fingerprint,

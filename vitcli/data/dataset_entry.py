@@ -15,7 +15,7 @@ class DatasetEntry:
     kaggle: str = ""
     """OWNER/NAME of a data set on Kaggle, or the name of a competition."""
     recipe: str = ""
-    """The recipe that ``vit train`` uses if none is given; empty: chosen by the size of the images."""
+    """The recipe that ``vit train`` uses if none is given; empty: chosen by the images and the device."""
     num_classes: int = 0
     """Number of classes; 0: not known before the download."""
     num_images: tuple[int, int] = (0, 0)

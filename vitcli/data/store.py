@@ -1,7 +1,7 @@
 """The folders of data sets, and the data sets that are on this machine; standard library only.
 
 DATA_DIR/downloads/NAME/                 the files of a source, as downloaded
-DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-3.json, and one .safetensors file per split and geometry
+DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-4.json, and one .safetensors file per split and geometry
 """
 
 import os
@@ -118,4 +118,4 @@ def facts_file(folder: Path) -> Path:
 
     A new schema of the file gets a new number in its name.
     """
-    return folder / "facts-3.json"
+    return folder / "facts-4.json"

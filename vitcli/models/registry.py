@@ -88,7 +88,7 @@ MODELS: Registry[Mapping[str, Any]] = Registry(
     {
         **_sized(
             _SMALL_IMAGE_SIZES,
-            (2, 4, 7),
+            (2, 4, 7, 8),
             num_classes=10,
             class_token=False,
             pooling="patches",
@@ -119,7 +119,7 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
 
 
 def listed_config(name: str) -> ModelConfig:
-    """Build the configuration of an entry without a data set: small-image models get 28 x 28 pixels."""
+    """Build the configuration of an entry without a data set: small-image models get 28 x 28 or 32 x 32 pixels."""
     fields = MODELS[name]
-    small = {"image_size": (28, 28)} if "image_size" not in fields else {}
+    small = {} if "image_size" in fields else {"image_size": (32, 32) if fields["patch_size"] == (8, 8) else (28, 28)}
     return ModelConfig(**{**small, **fields, "name": name})

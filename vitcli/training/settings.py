@@ -15,6 +15,7 @@ from vitcli.data.registry import canonical_name, find_dataset, full_name
 from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
+from vitcli.training.recipe import choose_recipe, enough_epochs
 from vitcli.training.stated_settings import TABLE, paths_of, stated_again, stated_settings, teacher_of
 
 
@@ -27,7 +28,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     """
     known = stated_settings(layers)
     stated, layers, init_from = known.config, known.layers, known.init_from
-    choose_device(stated.run.device)
+    device = choose_device(stated.run.device)
     directory = data_dir(stated.data.dir)
     name = full_name(stated.data.name)
     if not name:
@@ -41,7 +42,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     data = replace(data, labels=paths.get("labels", ""), label_map=paths.get("label_map", ""))
     dataset = open_dataset(data, directory=directory, offline=stated.run.offline, emit=emit)
     _mind_what_changes_nothing(layers, data, dataset, emit)
-    recipe_name, base = _recipe(stated, dataset, starts=bool(init_from), emit=emit)
+    recipe_name, base = choose_recipe(stated, dataset, starts=bool(init_from), device=device.type, emit=emit)
     if not known.names_model:
         init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
@@ -53,6 +54,12 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     if init_from and not known.names_model:
         base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": OF_THE_WEIGHTS}
+    if not any("epochs" in layer.get("optim", {}) for layer in layers):
+        optim = configure(*base, *layers).optim
+        epochs = enough_epochs(optim, data, dataset.facts)
+        if epochs > optim.epochs:
+            emit(Note(text=f"epochs: {epochs}, so that {optim.min_images:,} images are seen (--epochs changes this)"))
+        base = [*base, {"optim": {"epochs": epochs}}]
     return _settled(base, *layers, chosen, emit=emit), dataset
 
 
@@ -140,28 +147,6 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
     if config.sees_images_once and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
     return config
-
-
-def _recipe(stated: TrainConfig, dataset: Dataset, *, starts: bool, emit: Emit) -> tuple[str, list[Settings]]:
-    """Choose the recipe: the given one, else the data set's, or one for fine-tuning with the data set's images.
-
-    Returns:
-        The recipe's name, and its layers of settings.
-    """
-    if name := stated.run.recipe:
-        return name, [load_recipe(name)]
-    whose = f"the default for {dataset.facts.name}"
-    if not starts:
-        emit(Note(text=f"recipe: {dataset.recipe}, {whose}"))
-        return dataset.recipe, [load_recipe(dataset.recipe)]
-    is_probe = stated.optim.train_only == "head"
-    name = "probe" if is_probe else "lora" if stated.optim.lora else "finetune"
-    if is_probe and not stated.augment.feature_views:
-        emit(Note(text=f"recipe: {name}; images are not augmented, so that the frozen backbone sees each only once"))
-        return name, [load_recipe(name)]
-    emit(Note(text=f"recipe: {name}, with the images of {dataset.recipe}, {whose}"))
-    images = {key: table for key, table in load_recipe(dataset.recipe).items() if key in {"data", "augment"}}
-    return name, [images, load_recipe(name)]
 
 
 def _without_named_model(layer: Settings) -> Settings:

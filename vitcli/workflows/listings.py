@@ -17,12 +17,16 @@ from vitcli.models.registry import MODELS, listed_config
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRow:
-    """One architecture, with its usual number of classes."""
+    """One architecture; the number of parameters depends on the input and the classes of the data."""
 
     name: str
     parameters: int
+    """Number of parameters for ``input_shape`` and ``classes``."""
     image_size: Size | None
     """Height and width of the model input; None: the size of the data's images."""
+    input_shape: tuple[int, int, int]
+    """Height, width and channels."""
+    classes: int
     patch_size: Size
     width: int
     depth: int
@@ -39,6 +43,8 @@ def list_models() -> list[ModelRow]:
                 name=name,
                 parameters=config.num_parameters,
                 image_size=config.image_size if "image_size" in fields else None,
+                input_shape=(*config.image_size, config.in_channels),
+                classes=config.num_classes,
                 patch_size=config.patch_size,
                 width=config.width,
                 depth=config.depth,

@@ -1,0 +1,98 @@
+"""The recipe and the epochs that are chosen where none are given."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitcli.core.config import DataConfig
+from vitcli.core.config_files import configure, load_recipe
+from vitcli.core.events import Event, Note
+from vitcli.core.optim_config import OptimConfig
+from vitcli.data.dataset import Dataset, Facts
+from vitcli.training.recipe import choose_recipe, enough_epochs, usual_recipe
+
+
+def facts(**changes: Any) -> Facts:
+    """Return the facts about 1,000 training and 250 test photos of 640 x 480 pixels, with changes."""
+    usual: dict[str, Any] = {
+        "name": "album",
+        "classes": ("cat", "dog"),
+        "channels": 3,
+        "native_size": None,
+        "aspect": 4 / 3,
+        "short_side": 480,
+        "counts": {"train": 1000, "test": 250},
+        "fingerprint": "",
+    }
+    return Facts(**(usual | changes))
+
+
+def dataset(recipe: str = "", **changes: Any) -> Dataset:
+    return Dataset(facts(**changes), recipe, Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "recipe", "why"),
+    [
+        ({}, "cuda", "photos", "because training runs on a GPU"),
+        ({}, "mps", "photos", "because training runs on a GPU"),
+        ({}, "cpu", "small-photos", "because training runs on a CPU"),
+        ({"short_side": 100}, "cuda", "small-photos", "because the photos are small (short side: 100 pixels"),
+        ({"short_side": 100}, "cpu", "small-photos", "because the photos are small (short side: 100 pixels"),
+        ({"short_side": 128}, "cuda", "photos", "because training runs on a GPU"),
+        ({"native_size": (32, 48), "short_side": 32}, "cuda", "small-images", "because all images have 32 x 48 pixels"),
+    ],
+)
+def test_the_recipe_suits_the_images_and_the_device(
+    changes: dict[str, Any], device: str, recipe: str, why: str
+) -> None:
+    chosen, reason = usual_recipe(dataset(**changes), device=device)
+    assert (chosen, why in reason) == (recipe, True)
+
+
+def test_a_data_sets_own_recipe_counts_on_any_device() -> None:
+    for device in ("cpu", "cuda"):
+        assert usual_recipe(dataset("mnist", native_size=(28, 28)), device=device)[0] == "mnist"
+
+
+@pytest.mark.parametrize(
+    ("settings", "starts", "recipe", "said"),
+    [
+        ({"run": {"recipe": "photos"}}, False, "photos", []),
+        ({}, False, "small-photos", ["recipe: small-photos, because training runs on a CPU"]),
+        ({}, True, "finetune", ["recipe: finetune, with the images of photos"]),  # as large as the weights expect
+        ({"optim": {"lora": 4}}, True, "lora", ["recipe: lora, with the images of photos"]),
+        ({"optim": {"train_only": "head"}}, True, "probe", ["recipe: probe; images are not augmented"]),
+    ],
+)
+def test_a_given_recipe_counts_and_weights_are_fine_tuned(
+    settings: dict[str, Any], recipe: str, said: list[str], *, starts: bool
+) -> None:
+    told: list[Event] = []
+    name, layers = choose_recipe(configure(settings), dataset(), starts=starts, device="cpu", emit=told.append)
+    assert name == recipe
+    assert layers[-1] == load_recipe(recipe)
+    for event, text in zip(told, said, strict=True):
+        assert isinstance(event, Note)
+        assert event.text.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("images", "data", "counts", "epochs"),
+    [
+        (0, {}, {"train": 1000, "test": 250}, 20),
+        (90_000, {}, {"train": 1000, "test": 250}, 100),  # of 900, because a tenth validates
+        (90_000, {}, {"train": 1000, "val": 100, "test": 250}, 90),
+        (90_000, {"test_fraction": 0.2, "val_fraction": 0.25}, {"train": 1000}, 150),
+        (90_000, {"folds": 5}, {"train": 1000, "test": 250}, 113),  # of 800: 112.5
+        (90_000, {"val_split": "test"}, {"train": 1000, "test": 250}, 90),
+        (90_000, {}, {"train": 10_000_000, "test": 10}, 20),
+        (90_000, {}, {"train": 3}, 300),  # at most
+    ],
+)
+def test_few_images_are_seen_in_more_epochs(
+    images: int, data: dict[str, Any], counts: dict[Any, int], epochs: int
+) -> None:
+    optim = OptimConfig(epochs=20, min_images=images)
+    assert enough_epochs(optim, DataConfig(**data), facts(counts=counts)) == epochs

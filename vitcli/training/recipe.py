@@ -1,0 +1,83 @@
+"""The choice of the recipe, and of the number of epochs, where a user gives none."""
+
+import math
+
+from vitcli.core.config import DataConfig, TrainConfig
+from vitcli.core.config_files import Settings, load_recipe
+from vitcli.core.events import Emit, Note
+from vitcli.core.optim_config import OptimConfig
+from vitcli.data.dataset import Dataset, Facts
+
+_SMALL_PHOTO = 128
+"""Photos whose median short side has fewer pixels gain nothing from a model that sees 224."""
+_MOST_EPOCHS = 300
+"""A bound for data sets of a few images."""
+
+
+def choose_recipe(
+    stated: TrainConfig, dataset: Dataset, *, starts: bool, device: str, emit: Emit
+) -> tuple[str, list[Settings]]:
+    """Choose the recipe: the given one, else one for fine-tuning, else one that suits the images and the device.
+
+    Args:
+        stated: the settings that are known before the data set is opened.
+        dataset: the data set.
+        starts: whether training starts from weights.
+        device: the kind of device: cpu, cuda or mps.
+        emit: receives a note about the choice.
+
+    Returns:
+        The recipe's name, and its layers of settings.
+    """
+    if name := stated.run.recipe:
+        return name, [load_recipe(name)]
+    usual, why = usual_recipe(dataset, device=device)
+    if not starts:
+        emit(Note(text=f"recipe: {usual}, {why}"))
+        return usual, [load_recipe(usual)]
+    if usual == "small-photos":  # weights expect images of a size of their own
+        usual, why = "photos", "the default for photos"
+    is_probe = stated.optim.train_only == "head"
+    name = "probe" if is_probe else "lora" if stated.optim.lora else "finetune"
+    if is_probe and not stated.augment.feature_views:
+        emit(Note(text=f"recipe: {name}; images are not augmented, so that the frozen backbone sees each only once"))
+        return name, [load_recipe(name)]
+    emit(Note(text=f"recipe: {name}, with the images of {usual}, {why}"))
+    images = {key: table for key, table in load_recipe(usual).items() if key in {"data", "augment"}}
+    return name, [images, load_recipe(name)]
+
+
+def usual_recipe(dataset: Dataset, *, device: str) -> tuple[str, str]:
+    """Return the recipe for training from scratch on a data set, and the reason for it.
+
+    Args:
+        dataset: the data set.
+        device: the kind of device: cpu, cuda or mps.
+    """
+    if dataset.recipe:
+        return dataset.recipe, f"the default for {dataset.facts.name}"
+    facts = dataset.facts
+    if facts.native_size:
+        height, width = facts.native_size
+        return "small-images", f"because all images have {height} x {width} pixels"
+    if facts.short_side < _SMALL_PHOTO:
+        return "small-photos", f"because the photos are small (short side: {facts.short_side} pixels, median)"
+    if device == "cpu":
+        return "small-photos", "because training runs on a CPU; on a GPU it would be photos, which sees 224x224 pixels"
+    return "photos", "because training runs on a GPU"
+
+
+def enough_epochs(optim: OptimConfig, data: DataConfig, facts: Facts) -> int:
+    """Compute the epochs that a training needs to see ``optim.min_images``, but not fewer than ``optim.epochs``."""
+    needed = math.ceil(optim.min_images / max(_training_images(facts, data), 1))
+    return max(optim.epochs, min(needed, _MOST_EPOCHS))
+
+
+def _training_images(facts: Facts, data: DataConfig) -> int:
+    """Estimate the number of training images that are left after validation and test images are held out."""
+    images = float(facts.counts["train"])
+    if set(facts.counts) == {"train"}:
+        images *= 1 - data.test_fraction
+    if "val" not in facts.counts and data.val_split != "test":
+        images *= 1 - (1 / data.folds if data.folds else data.val_fraction)
+    return round(images)
