@@ -6,12 +6,13 @@ from dataclasses import MISSING, fields
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from vitcli.cli import progress as progress_module
 from vitcli.cli.live import LiveListener, live_listener
 from vitcli.cli.progress import PlainListener
 from vitcli.cli.words import duration
-from vitcli.core.events import EpochRecord, Note, TaskProgress, TrainingProgress, TrainingStarted
+from vitcli.core.events import EpochRecord, Note, TaskProgress, TrainingAhead, TrainingProgress, TrainingStarted
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def listener() -> Iterator[LiveListener]:
         yield listener
 
 
-def shown(listener: LiveListener) -> list[str]:
+def shown(listener: LiveListener, width: int = 80) -> list[str]:
     """The bars, one a line."""
-    console = Console(file=io.StringIO(), width=80)
+    console = Console(file=io.StringIO(), width=width)
     with console.capture() as captured:
         console.print(listener.progress.get_renderable())
     return [line.strip() for line in captured.get().splitlines()]
@@ -84,6 +85,36 @@ def test_each_training_has_a_bar_of_its_own(listener: LiveListener) -> None:
     assert " 1/21 " in line
 
 
+@pytest.mark.parametrize(
+    ("width", "has", "lacks"),
+    [
+        (60, ["epoch 31/60", "loss 0.500  accuracy 75.00 %", "ETA"], ["395/780", "images/s"]),
+        (80, ["epoch 31/60", "━", "395/780", "loss 0.500  accuracy 75.00 %", "ETA"], ["images/s"]),
+        (120, ["epoch 31/60", "━", "395/780", "loss 0.500  accuracy 75.00 %  1,000 images/s", "ETA"], []),
+    ],
+)
+def test_a_narrow_terminal_drops_columns_of_the_bar(width: int, has: list[str], lacks: list[str]) -> None:
+    with live_listener(Console(file=io.StringIO(), force_terminal=True, width=width)) as listener:
+        assert isinstance(listener, LiveListener)
+        listener(TrainingStarted(epochs=60, steps_per_epoch=13))
+        listener(step(31, 5))
+        (line,) = shown(listener, width)
+    assert all(part in line for part in has)
+    assert not any(part in line for part in lacks)
+    assert "…" not in line
+
+
+def test_an_estimate_of_the_time_is_shown_before_training() -> None:
+    text = io.StringIO()
+    listener = PlainListener(Console(file=text, width=80))
+    listener(TrainingAhead(epochs=61, images=1484, seconds=185))
+    listener(TrainingAhead(epochs=1, images=1484, seconds=40))
+    assert text.getvalue().splitlines() == [
+        "time: about 3 min 05 s for 61 epochs of 1,484 images",
+        "time: about 40.0 s for 1 epoch of 1,484 images",
+    ]
+
+
 def test_what_was_done_before_says_nothing_of_the_speed(listener: LiveListener) -> None:
     """A transfer that is resumed has not fetched its first half in no time."""
     listener(TaskProgress(task="fetching", done=500, total=1000))
@@ -130,14 +161,16 @@ def test_a_log_has_a_line_for_each_epoch_and_each_minute_of_a_long_one(clock: Cl
         listener(step(2, at))
     listener(record(2))
     lines = text.getvalue().splitlines()
+    assert [line.split() for line in lines[:2]] == [["training", "validation"], ["epoch", *["loss", "accuracy"] * 2]]
+    lines = lines[2:]
     assert [line.partition(":")[0][:20].strip() for line in lines[:2]] == [
         "epoch 1/2, step 41/1",
         "epoch 1/2, step 81/1",
     ]
     assert lines[0].endswith("images/s  ETA 3 min 58 s")  # 159 steps of 1.5 s
-    assert lines[2].startswith("epoch 1/2  train 0.5000")
+    assert lines[2].split()[:5] == ["1/2", "0.5000", "50.00", "%", "0.5000"]
     assert lines[2].endswith("ETA 2 min 30 s")
-    assert lines[3].startswith("epoch 2/2")
+    assert lines[3].split()[0] == "2/2"
     assert "ETA" not in lines[3]
     assert len(lines) == 4
 
@@ -154,6 +187,6 @@ def test_steps_of_before_a_resumption_say_nothing_of_the_speed(clock: Clock) -> 
 def test_the_line_of_an_epoch_in_a_terminal_leaves_the_eta_to_the_bar(listener: LiveListener) -> None:
     listener(TrainingStarted(epochs=2, steps_per_epoch=5))
     listener(record(1))
-    (line,) = [line for line in written(listener).splitlines() if "train" in line]
-    assert "images/s" in line
+    (line,) = [line for line in Text.from_ansi(written(listener)).plain.splitlines() if "images/s" in line]
+    assert line.split()[0] == "1/2"
     assert "ETA" not in line

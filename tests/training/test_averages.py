@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from vitcli.cli.words import epoch_line
 from vitcli.core.events import EpochRecord
@@ -31,14 +32,23 @@ RECORD = EpochRecord(
 
 @pytest.mark.parametrize(
     ("kept", "other", "said"),
-    [("average", "plain", "plain 50.00 %"), ("plain", "average", "mean 50.00 %"), ("", "", "12,345 images/s")],
+    [
+        ("average", "plain", "unaveraged weights 50.00 %"),
+        ("plain", "average", "averaged weights 50.00 %"),
+        ("", "", "12,345 images/s"),
+    ],
 )
-def test_the_line_of_an_epoch_has_what_was_judged_beside_and_80_characters(kept: str, other: str, said: str) -> None:
+def test_the_line_of_an_epoch_names_the_other_weights_and_has_at_most_80_characters(
+    kept: str, other: str, said: str
+) -> None:
     figures = {f"{kept}_val_loss": 0.1234, f"{kept}_val_accuracy": 1.0} if kept else {}
     figures |= {f"{other}_val_loss": 0.7, f"{other}_val_accuracy": 0.5} if other else {}
-    line = epoch_line(replace(RECORD, **figures), 100)
-    assert said in line
-    assert len(line.replace("[bold green]", "").replace("[/]", "")) <= 80
+    record = replace(RECORD, **figures)
+    assert said in epoch_line(record, 100)
+    for columns in (54, 60, 80):
+        line = Text.from_markup(epoch_line(record, 100, columns=columns)).plain
+        assert len(line) <= columns
+        assert line.endswith("100.00 %  best" if columns < 80 else "  best")
 
 
 def test_the_mean_of_the_last_epochs_is_trained_judged_and_used(

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from vitcli.cli.progress import PlainListener
-from vitcli.cli.words import epoch_line, figures
+from vitcli.cli.words import figures
 from vitcli.core.errors import visible
 from vitcli.core.events import Emit, EpochRecord, Event, TaskProgress, TrainingProgress, TrainingStarted
 
@@ -26,26 +26,35 @@ from vitcli.core.events import Emit, EpochRecord, Event, TaskProgress, TrainingP
 @contextmanager
 def live_listener(console: Console) -> Iterator[Emit]:
     """Yield a listener that draws progress bars while the block runs, and removes them at its end."""
-    progress = Progress(*columns(), console=console, transient=True)
+    progress = Progress(*columns(console), console=console, transient=True)
     with progress:
         yield LiveListener(console, progress)
 
 
-def columns() -> list[ProgressColumn]:
-    """Return the columns of the bar: description, bar, count, figures and ETA."""
-    counted = BarColumn(bar_width=12), MofNCompleteColumn(), TextColumn("{task.fields[figures]}")
-    return [TextColumn("{task.description}"), *map(_Counted, (*counted, TextColumn("ETA"), TimeRemainingColumn()))]
+_WIDE, _MEDIUM = 100, 76
+"""Columns of a terminal from which on the bar of training has the speed; bar and count."""
+
+
+def columns(console: Console) -> list[ProgressColumn]:
+    """Return the columns of the bar: description, bar, count, figures and ETA; a narrow terminal gets fewer."""
+    text = TextColumn("{task.fields[figures]}"), TextColumn("ETA"), TimeRemainingColumn()
+    return [
+        TextColumn("{task.description}"),
+        *(_Counted(column, console, least=_MEDIUM) for column in (BarColumn(bar_width=12), MofNCompleteColumn())),
+        *(_Counted(column, console) for column in text),
+    ]
 
 
 class _Counted(ProgressColumn):
-    """A column that is empty for tasks without a total."""
+    """A column that is empty for tasks without a total, and for tasks with figures if the terminal is too narrow."""
 
-    def __init__(self, column: ProgressColumn) -> None:
+    def __init__(self, column: ProgressColumn, console: Console, *, least: int = 0) -> None:
         super().__init__()
-        self.column = column
+        self.column, self.console, self.least = column, console, least
 
     def render(self, task: Task) -> RenderableType:
-        return Text() if task.total is None else self.column(task)
+        is_dropped = task.total is None or (task.fields["figures"] and self.console.width < self.least)
+        return Text() if is_dropped else self.column(task)
 
 
 class LiveListener(PlainListener):
@@ -67,11 +76,12 @@ class LiveListener(PlainListener):
     def show_training(self, event: TrainingProgress) -> None:
         """Update the bar of training, which has one ETA for all epochs."""
         done = (event.epoch - 1) * self.steps + event.step
-        self._show(f"epoch {event.epoch}/{self.epochs}", done, self.epochs * self.steps, figures(event))
+        numbers = figures(event, speed=self.console.width >= _WIDE)
+        self._show(f"epoch {event.epoch}/{self.epochs}", done, self.epochs * self.steps, numbers)
 
     def show_epoch(self, record: EpochRecord) -> None:
         """Print a line for a finished epoch, without an ETA because the bar shows it."""
-        self.console.print(epoch_line(record, self.epochs, keeps_best=self.keeps_best))
+        self.console.print(self.epoch_line(record))
 
     def show_task(self, event: TaskProgress) -> None:
         """Show a bar until the task is done."""

@@ -5,8 +5,17 @@ import time
 from rich.console import Console
 from rich.markup import escape
 
-from vitcli.cli.words import duration, epoch_line, figures
-from vitcli.core.events import EpochRecord, Event, Note, TaskProgress, TrainingProgress, TrainingStarted, Warned
+from vitcli.cli.words import duration, epoch_header, epoch_line, figures
+from vitcli.core.events import (
+    EpochRecord,
+    Event,
+    Note,
+    TaskProgress,
+    TrainingAhead,
+    TrainingProgress,
+    TrainingStarted,
+    Warned,
+)
 
 _PLAIN_SECONDS = 60.0
 """Seconds between two lines about one task."""
@@ -29,9 +38,13 @@ class PlainListener:
                 self.console.print(f"[dim]{escape(event.text)}[/]")
             case Warned():
                 self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
+            case TrainingAhead():
+                epochs = "1 epoch" if event.epochs == 1 else f"{event.epochs:,} epochs"
+                self.console.print(f"time: about {duration(event.seconds)} for {epochs} of {event.images:,} images")
             case TrainingStarted():
                 self.epochs, self.steps, self.keeps_best = event.epochs, event.steps_per_epoch, event.keeps_best
                 self._began, self._done_before = time.monotonic(), event.steps_done
+                self.console.print(epoch_header(event.epochs))
             case EpochRecord():
                 self.show_epoch(event)
             case TaskProgress():
@@ -54,9 +67,11 @@ class PlainListener:
     def show_epoch(self, record: EpochRecord) -> None:
         """Print a line for a finished epoch."""
         self._last["training"] = time.monotonic()
-        self.console.print(
-            epoch_line(record, self.epochs, keeps_best=self.keeps_best) + self._eta(record.epoch, self.steps)
-        )
+        self.console.print(self.epoch_line(record) + self._eta(record.epoch, self.steps))
+
+    def epoch_line(self, record: EpochRecord) -> str:
+        """Format a finished epoch for the width of the console."""
+        return epoch_line(record, self.epochs, keeps_best=self.keeps_best, columns=self.console.width)
 
     def _eta(self, epoch: int, step: int) -> str:
         """Format the time left at the speed so far, including validation; empty if training is finished."""

@@ -16,15 +16,29 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def figures(event: TrainingProgress) -> str:
+def figures(event: TrainingProgress, *, speed: bool = True) -> str:
     """Format the loss, accuracy and speed of a progress event."""
-    return f"loss {event.loss:.3f}  {percent(event.accuracy)}  {event.images_per_second:,.0f} images/s"
+    text = f"loss {event.loss:.3f}  accuracy {percent(event.accuracy)}"
+    return f"{text}  {event.images_per_second:,.0f} images/s" if speed else text
 
 
-def epoch_line(record: EpochRecord, epochs: int, *, keeps_best: bool = True) -> str:
-    """Format an epoch in at most 80 characters: losses, accuracies, and the speed or the accuracy of the other weights.
+def epoch_header(epochs: int) -> str:
+    """Return the two lines of labels above the lines of ``epoch_line``."""
+    width = max(2 * len(str(epochs)) + 1, len("epoch"))
+    columns = f"  {'loss':>7} {'accuracy':>9}"
+    return f"{'':{width}}  {'training':>17}  {'validation':>17}\n{'epoch':>{width}}{columns}{columns}"
 
-    The other weights are the plain weights if the average is kept ("plain"), else the average ("mean").
+
+def epoch_line(record: EpochRecord, epochs: int, *, keeps_best: bool = True, columns: int = 80) -> str:
+    """Format an epoch: losses, accuracies, and if there is room, the speed or the accuracy of the other weights.
+
+    If an average of the weights is validated too, the better of both is kept; the other one is named.
+
+    Args:
+        record: the epoch.
+        epochs: the number of all epochs.
+        keeps_best: whether the best epoch is marked.
+        columns: the width of the terminal; the line is not longer, if this is 54 or more.
     """
     width = len(str(epochs))
     best = "  [bold green]best[/]" if record.is_best and keeps_best else ""
@@ -34,11 +48,14 @@ def epoch_line(record: EpochRecord, epochs: int, *, keeps_best: bool = True) -> 
             record.average_val_loss,
             record.average_val_accuracy,
         )
-        name, other = ("plain", record.plain_val_accuracy) if average_is_kept else ("mean", record.average_val_accuracy)
-        beside = f"{name} {percent(other)}"
-    return (
-        f"epoch {record.epoch:{width}}/{epochs}  "
-        f"train {record.train_loss:.4f} {percent(record.train_accuracy):>8}  "
-        f"val {record.val_loss:.4f} {percent(record.val_accuracy):>8}  "
-        f"{beside}{best}"
+        kind, other = (
+            ("unaveraged", record.plain_val_accuracy) if average_is_kept else ("averaged", record.average_val_accuracy)
+        )
+        beside = f"{kind} weights {percent(other)}"
+    numbers = (
+        f"{f'{record.epoch:{width}}/{epochs}':>5}"
+        f"  {record.train_loss:7.4f} {percent(record.train_accuracy):>9}"
+        f"  {record.val_loss:7.4f} {percent(record.val_accuracy):>9}"
     )
+    has_room = len(numbers) + 2 + len(beside) + len("  best") <= columns
+    return f"{numbers}  {beside}{best}" if has_room else f"{numbers}{best}"

@@ -39,6 +39,17 @@ class TaskProgress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingAhead:
+    """An estimate of a long training, before it starts."""
+
+    epochs: int
+    images: int
+    """Training images per epoch."""
+    seconds: float
+    """Estimated time of all epochs, including validation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingStarted:
     """The start of training, before the first step."""
 
@@ -100,7 +111,7 @@ class EpochRecord:
     """Validation accuracy of the average."""
 
 
-Event = Note | Warned | TaskProgress | TrainingStarted | TrainingProgress | EpochRecord
+Event = Note | Warned | TaskProgress | TrainingAhead | TrainingStarted | TrainingProgress | EpochRecord
 Emit = Callable[[Event], None]
 
 

@@ -30,15 +30,18 @@ def losses(trainer: Trainer) -> Iterator[float]:
         trainer.epoch += 1
 
 
-def time_steps(trainer: Trainer) -> list[float]:
-    """Take the steps of one epoch, and return how many seconds each took."""
-    seconds = []
+def step_times(trainer: Trainer) -> Iterator[float]:
+    """Take steps, epoch after epoch, and yield the seconds that each took."""
     started = time.perf_counter()
-    for _ in islice(losses(trainer), len(trainer.train)):
+    for _ in losses(trainer):
         now = time.perf_counter()
-        seconds.append(now - started)
-        started = now
-    return seconds
+        yield now - started
+        started = time.perf_counter()
+
+
+def time_steps(trainer: Trainer) -> list[float]:
+    """Take the steps of one epoch, and return the seconds that each took."""
+    return list(islice(step_times(trainer), len(trainer.train)))
 
 
 def trial_trainer(

@@ -7,8 +7,15 @@ from vitcli.core.events import EpochRecord
 from vitcli.figures.canvas import literal, new_figure, save_figure
 
 
-def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> None:
-    """Draw a panel of losses and one of accuracies, training and validation in each; the best epoch is marked."""
+def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note: str = "") -> None:
+    """Draw a panel of losses and one of accuracies, training and validation in each; the best epoch is marked.
+
+    Args:
+        records: the epochs.
+        path: the file to write.
+        title: the title of the figure.
+        note: a line below the panels.
+    """
     figure = new_figure(10, 4)
     figure.suptitle(literal(title))
     losses, accuracies = figure.subplots(1, 2)
@@ -19,11 +26,11 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> No
     losses.plot(epochs, [record.val_loss for record in records], marker=marker, label="validation")
     accuracies.plot(epochs, [100 * record.train_accuracy for record in records], marker=marker, label="training")
     accuracies.plot(epochs, [100 * record.val_accuracy for record in records], marker=marker, label="validation")
-    for name in ("plain", "average"):  # weights that are scored besides the weights that are kept
+    for name, words in {"plain": "unaveraged", "average": "averaged"}.items():  # scored besides the kept weights
         beside = [getattr(record, f"{name}_val_loss") for record in records]
         shares = [getattr(record, f"{name}_val_accuracy") for record in records]
         if any(loss not in {None, record.val_loss} for loss, record in zip(beside, records, strict=True)):
-            style = {"marker": marker, "linewidth": 1, "linestyle": "--", "label": f"validation, {name} weights"}
+            style = {"marker": marker, "linewidth": 1, "linestyle": "--", "label": f"validation, {words} weights"}
             losses.plot(epochs, beside, **style)
             accuracies.plot(epochs, [None if share is None else 100 * share for share in shares], **style)
     losses.set(xlabel="epoch", ylabel="loss (nats)")
@@ -39,4 +46,6 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str) -> No
         axes.grid(alpha=0.3)
         axes.legend()
         axes.xaxis.get_major_locator().set_params(integer=True)
+    if note:
+        figure.supxlabel(literal(note), fontsize="small")
     save_figure(figure, path)

@@ -1,6 +1,7 @@
 """Warnings about settings and images before training begins; ``engine.doctor`` watches the training itself."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -83,6 +84,22 @@ def _some(members: Labels) -> Labels:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
+
+
+def why_losses_differ(config: TrainConfig, model: ModelConfig) -> str:
+    """Say why the training loss is not comparable with the validation loss, in one line."""
+    augment = config.augment
+    reasons = {
+        "augmented images": not replace(augment, mixup=0.0, cutmix=0.0).changes_nothing,
+        "mixed images": augment.mixup or augment.cutmix,
+        "smoothed labels": config.optim.label_smoothing,
+        "class weights": config.optim.class_weights,
+        "dropout": model.dropout or model.attention_dropout or model.head_dropout or model.drop_path,
+        "a teacher": config.teacher.name,
+    }
+    causes = [cause for cause, is_used in reasons.items() if is_used]
+    added, missing = (f", with {', '.join(causes)}", ", without these") if causes else ("", "")
+    return f"training: mean over the epoch, while the weights change{added}; validation: after the epoch{missing}"
 
 
 def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:

@@ -22,7 +22,9 @@ from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
+from vitcli.training.advice import why_losses_differ
 from vitcli.training.assembly import NOTHING, Earlier, Training, assemble
+from vitcli.training.duration import training_ahead
 from vitcli.training.images import TrainingData
 from vitcli.training.loggers import logged
 from vitcli.training.result import TrainResult, result_of
@@ -52,6 +54,8 @@ def start(
     training = assemble(config, dataset, earlier=earlier, advises=True, processes=processes, emit=emit)
     if processes.rank:
         return train_along(training)
+    if ahead := training_ahead(training):
+        emit(ahead)
     run = _new_run(training)
     with only_trainer_of(run.path):
         resolved = {
@@ -164,7 +168,8 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
                 # A full disk or a folder that is gone is already reported, and a figure is not worth an error
                 with suppress(OSError, RunError):
                     run.require_folder()
-                    draw_curves(trainer.records, run.figure("curves"), title=run.name)
+                    note = why_losses_differ(training.config, model)
+                    draw_curves(trainer.records, run.figure("curves"), title=run.name, note=note)
     run.states[1].unlink(missing_ok=True)
     result = result_of(run)
     processes.broadcast(result)

@@ -1,0 +1,44 @@
+"""An estimate of the time that a training takes, from a few steps whose result is discarded."""
+
+from copy import deepcopy
+from dataclasses import replace
+from itertools import islice
+
+from vitcli.core.events import TrainingAhead
+from vitcli.engine.micro_batch_size import draws_untouched
+from vitcli.engine.trial import step_times, trial_trainer
+from vitcli.training.assembly import Training
+from vitcli.training.images import image_batches
+
+_LONG = 2e12
+"""Operations of a training that takes a minute or so on any machine; a shorter one starts at once."""
+_PER_STEP = 2e11
+"""Operations of a step that is long enough to be timed."""
+_STEPS = 3
+_VALIDATION = 1 / 3
+"""Time for an image of the validation images, which have no backward pass, as a share of a training image's."""
+
+
+def training_ahead(training: Training) -> TrainingAhead | None:
+    """Estimate how long a training will take, by three steps on a copy of the model.
+
+    Returns:
+        The estimate; None if the training is short, or if steps on one copy say little about it: several processes, a
+        compiled model, or a head that is trained alone on stored features.
+    """
+    config, model, computing = training.config, training.model, training.computing
+    if training.processes.size > 1 or computing.forward is not None or config.sees_images_once:
+        return None
+    rows, columns = model.config.grid
+    per_image = 6 * model.config.num_parameters * (rows * columns + model.config.num_prefix_tokens)
+    images, epochs = len(training.data.members), config.optim.epochs
+    if per_image * images * epochs < _LONG:
+        return None
+    size = max(1, min(config.optim.batch_size // computing.micro_batches, round(_PER_STEP / per_image)))
+    short = replace(config, optim=replace(config.optim, batch_size=size, grad_accum_steps=1))
+    with draws_untouched(computing.device):
+        batches, _ = image_batches(training.data, short, computing.device)
+        trainer = trial_trainer(deepcopy(model), short, batches, computing.training, distillation=training.distillation)
+        seconds = min(list(islice(step_times(trainer), _STEPS))[1:]) / size  # the first step loads libraries
+    every = images + _VALIDATION * len(training.data.val_members)
+    return TrainingAhead(epochs=epochs, images=images, seconds=epochs * every * seconds)
