@@ -171,7 +171,7 @@ def test_the_short_form_trains_stops_at_a_signal_and_one_process_goes_on(
     with subprocess.Popen([*command, *long], **options) as process:
         assert process.stderr is not None
         said = ""
-        while "epoch   1/500" not in said:
+        while "  1/500 " not in said:
             line = process.stderr.readline()
             assert line, said
             said += line

@@ -42,7 +42,7 @@ def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
     processes: ForkServerContext, photos: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     """After some of the photos have been opened, and again as the next file is about to get its name."""
-    size = ("--image-size", "32", "--set", "model.patch_size=16", "--device", "cpu", "--workers", "1")
+    size = ("--recipe", "photos", "--image-size", "32", "--device", "cpu", "--workers", "1")
     words = ("train", str(photos), *tiny, *size, "--data-dir", "prepared", "--name", "run", "--overwrite")
 
     def train(folder: Path, kill: Moment) -> int | None:

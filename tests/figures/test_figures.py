@@ -54,8 +54,8 @@ def test_curves_of_any_length(tmp_path: Path, count: int) -> None:
 @pytest.mark.parametrize(
     ("averaged_from", "keeps_average", "expected"),
     [
-        pytest.param(1, True, ["plain"], id="a moving average is what is validated"),
-        pytest.param(4, False, ["average"], id="the mean of the last epochs may lose"),
+        pytest.param(1, True, ["unaveraged"], id="a moving average is what is validated"),
+        pytest.param(4, False, ["averaged"], id="the mean of the last epochs may lose"),
         pytest.param(9, True, [], id="nothing beside"),
     ],
 )

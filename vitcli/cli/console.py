@@ -170,16 +170,16 @@ def _is_number(value: Any) -> bool:
 
 def _cell(value: Any) -> str:
     match value:
-        case None | bool():
-            return {None: "-", True: "yes", False: "no"}[value]
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
         case int():
             return f"{value:,}"
         case float():
             return percent(value)
         case (int(), int()):
             return format_size(value)
-        case (int(), int(), int()):
-            return "x".join(map(str, value))
         case _:
             return str(value)
 

@@ -20,7 +20,7 @@ def models(as_json: JsonOption = False) -> None:
         {
             "name": "model",
             "parameters": "parameters",
-            "input_shape": "input",
+            "image_size": "image",
             "classes": "classes",
             "patch_size": "patch",
             "width": "width",
@@ -29,7 +29,8 @@ def models(as_json: JsonOption = False) -> None:
         },
     )
     stdout().print(
-        "\nParameters are counted for this input and these classes; vit-nano and vit-micro take images of any size."
+        "\nParameters are counted for these classes and 3 channels (vit-mnist-classic: 1).\n"
+        "-: images of any size; 28 or 32 pixels are counted."
     )
 
 

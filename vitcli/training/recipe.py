@@ -69,11 +69,11 @@ def usual_recipe(dataset: Dataset, *, device: str) -> tuple[str, str]:
 
 def enough_epochs(optim: OptimConfig, data: DataConfig, facts: Facts) -> int:
     """Compute the epochs that a training needs to see ``optim.min_images``, but not fewer than ``optim.epochs``."""
-    needed = math.ceil(optim.min_images / max(_training_images(facts, data), 1))
+    needed = math.ceil(optim.min_images / max(training_images(facts, data), 1))
     return max(optim.epochs, min(needed, _MOST_EPOCHS))
 
 
-def _training_images(facts: Facts, data: DataConfig) -> int:
+def training_images(facts: Facts, data: DataConfig) -> int:
     """Estimate the number of training images that are left after validation and test images are held out."""
     images = float(facts.counts["train"])
     if set(facts.counts) == {"train"}:

@@ -15,7 +15,7 @@ from vitcli.data.registry import canonical_name, find_dataset, full_name
 from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
-from vitcli.training.recipe import choose_recipe, enough_epochs
+from vitcli.training.recipe import choose_recipe, enough_epochs, training_images
 from vitcli.training.stated_settings import TABLE, paths_of, stated_again, stated_settings, teacher_of
 
 
@@ -58,7 +58,8 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         optim = configure(*base, *layers).optim
         epochs = enough_epochs(optim, data, dataset.facts)
         if epochs > optim.epochs:
-            emit(Note(text=f"epochs: {epochs}, so that {optim.min_images:,} images are seen (--epochs changes this)"))
+            why = f"because training has {training_images(dataset.facts, data):,} images (--epochs changes this)"
+            emit(Note(text=f"epochs: {epochs}, not {optim.epochs}, {why}"))
         base = [*base, {"optim": {"epochs": epochs}}]
     return _settled(base, *layers, chosen, emit=emit), dataset
 

@@ -21,11 +21,11 @@ class ModelRow:
 
     name: str
     parameters: int
-    """Number of parameters for ``input_shape`` and ``classes``."""
+    """Number of parameters for ``counted_size``, ``channels`` and ``classes``."""
     image_size: Size | None
     """Height and width of the model input; None: the size of the data's images."""
-    input_shape: tuple[int, int, int]
-    """Height, width and channels."""
+    counted_size: Size
+    channels: int
     classes: int
     patch_size: Size
     width: int
@@ -43,7 +43,8 @@ def list_models() -> list[ModelRow]:
                 name=name,
                 parameters=config.num_parameters,
                 image_size=config.image_size if "image_size" in fields else None,
-                input_shape=(*config.image_size, config.in_channels),
+                counted_size=config.image_size,
+                channels=config.in_channels,
                 classes=config.num_classes,
                 patch_size=config.patch_size,
                 width=config.width,
