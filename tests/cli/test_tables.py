@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.conftest import Outcome
 from vitcli.cli import console
 from vitcli.cli.eval import _print_matrix
 from vitcli.cli.words import percent
+from vitcli.core.config_files import configure, load_recipe
 
 RunCli = Callable[..., Outcome]
 LONG = "a-very-long-name-of-a-run-that-somebody-gave-to-an-experiment-of-theirs"
@@ -113,3 +115,16 @@ def test_in_a_narrower_place_lines_grow_rather_than_that_numbers_shrink(
     console.print_table(("name", "one", "other"), [("n" * 30, "1,234,567", "100.00 %")], numbers={1, 2})
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{'n' * 24}  1,234,567  100.00 %"
+
+
+def test_the_settings_of_a_recipe_are_a_file_for_config(run_cli: RunCli) -> None:
+    shown = run_cli("recipes", "digits")
+    assert shown.code == 0
+    assert configure(tomllib.loads(shown.out)) == configure(load_recipe("digits"))
+    assert configure(tomllib.loads(shown.out.replace("# ", ""))) == configure(load_recipe("digits"))
+    assert "# momentum = 0.9" in shown.out.splitlines()
+    settings = json.loads(run_cli("recipes", "digits", "--json").out)
+    assert settings["optim"]["lr"] == {"value": 0.02, "source": "recipe digits"}
+    wrong = run_cli("recipes", "digts")
+    assert wrong.code == 1
+    assert "digits" in wrong.err

@@ -15,10 +15,12 @@ from vitcli.cli.app import app
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import (
     configure,
+    layers_of,
     load_config_file,
     load_recipe,
     parse_assignments,
     recipe_names,
+    resolved,
     settings_of,
 )
 from vitcli.core.errors import UsageError
@@ -253,7 +255,8 @@ def test_a_recipe_names_a_model_and_data_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_says_what_it_is_for_how_to_run_it_and_what_it_reaches(name: str) -> None:
     about = load_recipe(name).get("about", {})
-    assert set(about) == {"summary", "command", "time", "accuracy"}
+    assert set(about) == {"summary", "command", "time", "accuracy", "source"}
+    assert about["source"] == f"recipe {name}"
     assert all(isinstance(text, str) and text.strip() for text in about.values())
 
 
@@ -326,3 +329,19 @@ def test_another_optimizer_than_the_recipes_comes_with_its_own_usual_rate() -> N
     assert configure(recipe, {"optim": {"optimizer": "adamw", "lr": 0.1}}).optim.peak_lr == 0.1
     assert configure(recipe, {"optim": {"lr": 0.1}}).optim.peak_lr == 0.1
     assert configure(recipe, {"optim": {"optimizer": "adamw"}}).optim.epochs == 3
+
+
+def test_every_setting_has_the_name_of_its_source(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text("[optim]\nlr = 0.3\nbatch_size = 3\n")
+    given = {"optim": {"lr": 0.4}, "model": {"name": "vit-tiny-patch16"}}
+    layers = [load_recipe("digits"), *layers_of(given, config=tmp_path / "my.toml")]
+    settings = resolved(configure(*layers, {"run": {"device": "cpu"}}), layers)
+    said = {name: settings["optim"][name] for name in ("lr", "batch_size", "epochs", "momentum")}
+    assert [(each.value, each.source) for each in said.values()] == [
+        (0.4, "given"),
+        (3, f"--config {tmp_path / 'my.toml'}"),
+        (60, "recipe digits"),
+        (0.9, "default"),
+    ]
+    assert settings["run"]["device"].source == "chosen"
+    assert {key: setting.source for key, setting in settings["model"].items()} == {"name": "given"}

@@ -24,7 +24,7 @@ from vitcli.training.settings import settle, settle_again
     ],
 )
 def test_a_recipes_learning_rate_is_for_its_optimizer(layers: list[Settings], rate: float) -> None:
-    config, _ = settle(({"data": {"name": "digits"}, "run": {"recipe": "digits"}}, *layers), ignore)
+    config, *_ = settle(({"data": {"name": "digits"}, "run": {"recipe": "digits"}}, *layers), ignore)
     assert config.optim.peak_lr == rate
 
 
@@ -115,6 +115,6 @@ def test_epochs_are_raised_for_few_images_unless_they_are_given(
 ) -> None:
     told: list[object] = []
     wanted: Settings = {"data": {"name": "digits"}, "optim": {"min_images": 100_000}}
-    config, _ = settle((wanted, *layers), told.append)
+    config, *_ = settle((wanted, *layers), told.append)
     assert config.optim.epochs == epochs
     assert [event.text for event in told if isinstance(event, Note) and "epochs:" in event.text] == said

@@ -37,6 +37,8 @@ def test_good_data_may_be_trained_on_and_nothing_is_written(
     assert outcome.code == 0, outcome.err
     assert "training can start" in outcome.err
     assert "always answering 'cat' scores" in outcome.out
+    (epochs,) = [line.split() for line in outcome.out.splitlines() if line.startswith("optim.epochs ")]
+    assert epochs == ["optim.epochs", "1", "given"]
     assert not (tmp_path / "experiments").exists()
     assert set(data_dir.glob("prepared/*/*.safetensors")) == before
 
@@ -115,7 +117,17 @@ def test_time_and_memory_are_measured(run_cli: RunCli, photos: Path) -> None:
     images = report["images"]["train"]
     assert report["step_seconds"] > 0
     assert report["epoch_seconds"] == pytest.approx(report["step_seconds"] * images / 8)
+    assert report["training_seconds"] > report["epoch_seconds"]  # validation of one epoch comes on top
     assert report["memory_bytes"] > 10**7
+
+
+def test_settings_are_told_with_their_sources(run_cli: RunCli, photos: Path) -> None:
+    _, report = report_of(run_cli, photos, "--epochs", "1", "--lr", "0.02")
+    data, optim = report["settings"]["data"], report["settings"]["optim"]
+    assert optim["lr"] == {"value": 0.02, "source": "given"}
+    assert optim["batch_size"] == {"value": 128, "source": "recipe small-photos"}
+    assert data["on_bad_image"] == {"value": "error", "source": "default"}  # although the check skips bad images
+    assert data["cache"] == {"value": "auto", "source": "default"}
 
 
 def test_sets_without_files_are_checked_too(run_cli: RunCli) -> None:

@@ -216,7 +216,7 @@ def as_trainer_sees(
     layers: Settings, stored: NDArray[np.uint8], directory: Path, count: int
 ) -> tuple[NDArray[np.float32], list[str]]:
     """The same images through everything that training builds, with weights, caches and all."""
-    config, dataset = settle(({**layers, "data": {**layers["data"], "dir": str(directory)}},), ignore)
+    config, dataset, _ = settle(({**layers, "data": {**layers["data"], "dir": str(directory)}},), ignore)
     model, config, source = starting_model(config, dataset.facts, ignore)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     seen = source.preprocessing if source else None
@@ -425,7 +425,7 @@ def test_what_the_table_says_of_weights_is_what_reading_them_says(name: str, tmp
 
 def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "deit-tiny").write_bytes(b"no weights")
-    config, dataset = settle(({"data": {"name": str(shapes)}, "run": {"init_from": "deit-tiny"}},), ignore)
+    config, dataset, _ = settle(({"data": {"name": str(shapes)}, "run": {"init_from": "deit-tiny"}},), ignore)
     with pytest.raises(Exception, match="deit-tiny"):
         model_input(config, dataset.facts, ignore)
     (tmp_path / "deit-tiny").unlink()

@@ -1,10 +1,17 @@
 """The commands ``vit models``, ``vit datasets``, ``vit recipes`` and ``vit runs``, which print lists."""
 
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 from rich.markup import escape
 
 from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
 from vitcli.core.errors import some
+
+if TYPE_CHECKING:
+    from vitcli.core.config_files import Setting
 
 
 def models(as_json: JsonOption = False) -> None:
@@ -57,10 +64,17 @@ def datasets(data_dir: DataDirOption = "", as_json: JsonOption = False) -> None:
     )
 
 
-def recipes(as_json: JsonOption = False) -> None:
-    """List the recipes with their purpose, training time and accuracy."""
-    from vitcli.workflows.listings import list_recipes
+def recipes(
+    name: Annotated[str, typer.Argument(help="Show the settings of this recipe.", show_default=False)] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """List the recipes with their purpose, training time and accuracy, or show the settings of one."""
+    from vitcli.workflows.listings import list_recipes, recipe_settings
 
+    if name:
+        settings = recipe_settings(name)
+        print_json(settings) if as_json else _show_settings(name, settings)
+        return
     rows = list_recipes()
     if as_json:
         print_json(rows)
@@ -69,6 +83,20 @@ def recipes(as_json: JsonOption = False) -> None:
         facts = {"recipe": row.name, "what": row.summary, "command": row.command}
         print_facts({**facts, "time": row.time, "accuracy": row.accuracy})
         stdout().print()
+
+
+def _show_settings(recipe: str, settings: "dict[str, dict[str, Setting]]") -> None:
+    """Print settings as TOML; those that have their default value are comments."""
+    for section, table in settings.items():
+        stdout().print(f"[bold]{escape(f'[{section}]')}[/]", highlight=False)
+        for key, setting in table.items():
+            value = json.dumps(setting.value)  # is TOML too for text, numbers, booleans and lists
+            line = escape(f"{key} = {value}")
+            stdout().print(f"[dim]# {line}[/]" if setting.source == "default" else line, soft_wrap=True)
+        stdout().print()
+    stderr().print(
+        f"#: the default. `vit recipes {recipe} > my.toml` makes a file to edit, for `vit train --config my.toml`"
+    )
 
 
 def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:

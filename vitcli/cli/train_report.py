@@ -1,12 +1,13 @@
 """The output of ``vit train``, ``--dry-run`` and ``--find-lr``."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from vitcli.cli.console import print_facts, stderr, stdout
+from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
 from vitcli.cli.words import duration, percent
 
@@ -96,15 +97,29 @@ def show_dry_run(report: "DryRun") -> None:
             "imbalance": f"{counts[0][1] / max(counts[-1][1], 1):.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
             "model": f"{report.model}, recipe {report.recipe}",
-            "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, on {report.device}",
+            "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, "
+            f"{duration(report.training_seconds)} in all, on {report.device}",
             "decoding": f"{duration(report.decode_seconds)} for all images, once if they are cached",
             "memory": f"{report.memory_bytes / 1e9:.1f} GB" if report.memory_bytes else "not known",
         }
     )
+    rows = [
+        (f"{section}.{key}", _written(setting.value), setting.source)
+        for section, table in report.settings.items()
+        for key, setting in table.items()
+        if setting.source != "default"
+    ]
+    console.print()
+    print_table(("setting", "value", "from"), rows, numbers=())
     verdict = (
         "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves out bad images"
     )
     stderr().print(f"\n{verdict}")
+
+
+def _written(value: object) -> str:
+    """Write a value as ``--set`` takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _repeated(report: "DryRun") -> str:

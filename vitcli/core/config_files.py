@@ -7,8 +7,8 @@ checks every key and value, whatever the source.
 
 import functools
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -21,7 +21,8 @@ from vitcli.core.model_config import ModelChoice, ModelConfig
 Settings = Mapping[str, Mapping[str, Any]]
 
 _ABOUT = "about"
-"""First table of a recipe: command, time and accuracy, for readers only."""
+"""First table of a recipe, for readers only: command, time and accuracy; of any layer: the name of its source."""
+_SECTIONS = {section.name: section.type for section in fields(TrainConfig)}
 
 
 def configure(*layers: Settings) -> TrainConfig:
@@ -30,19 +31,60 @@ def configure(*layers: Settings) -> TrainConfig:
     Raises:
         UsageError: an unknown section or key (with the nearest known one), or a value of the wrong kind.
     """
-    sections = {section.name: section.type for section in fields(TrainConfig)}
-    merged: dict[str, dict[str, Any]] = {name: {} for name in sections}
+    built = {
+        name: _build(_SECTIONS[name], name, {key: value for key, (value, _) in table.items()})
+        for name, table in _merged(layers).items()
+    }
+    return TrainConfig(**built)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """The value of a setting, and where it is from."""
+
+    value: Any
+    source: str
+    """``recipe NAME``, ``--config FILE``, ``given`` (an option, --set or an argument), ``default``, or ``chosen`` to
+    suit the data and the device."""
+
+
+def resolved(config: TrainConfig, layers: Sequence[Settings]) -> dict[str, dict[str, Setting]]:
+    """List the settings of a configuration by section and key, each with its source.
+
+    Args:
+        config: the configuration.
+        layers: the layers of settings that it was made of; ``{"about": {"source": NAME}}`` names a layer.
+    """
+    merged, stated = _merged(layers), settings_of(configure(*layers))
+
+    def source(section: str, key: str, value: Any) -> str:
+        if key not in stated[section] or stated[section][key] != value:
+            return "chosen"
+        if key not in merged[section]:
+            return "default"
+        _, layer = merged[section][key]
+        return str(layer.get(_ABOUT, {}).get("source", "given"))
+
+    return {
+        section: {key: Setting(value=value, source=source(section, key, value)) for key, value in table.items()}
+        for section, table in settings_of(config).items()
+    }
+
+
+def _merged(layers: Sequence[Settings]) -> dict[str, dict[str, tuple[Any, Settings]]]:
+    """Merge layers; return by section and key the value and the layer that it is from."""
+    merged: dict[str, dict[str, tuple[Any, Settings]]] = {name: {} for name in _SECTIONS}
     for layer in layers:
         for name, table in layer.items():
             if name == _ABOUT:
                 continue
-            if name not in sections:
-                _unknown("section", name, sections)
+            if name not in _SECTIONS:
+                _unknown("section", name, _SECTIONS)
             if not isinstance(table, Mapping):
                 raise UsageError(f"{name} = {table!r} is not a section", hint=f"write it as [{name}], with keys below")
-            merged[name] |= _without_what_belongs_to_another(layers, name, table)
-    built = {name: _build(sections[name], name, table) for name, table in merged.items()}
-    return TrainConfig(**built)
+            own = _without_what_belongs_to_another(layers, name, table)
+            merged[name] |= {key: (value, layer) for key, value in own.items()}
+    return merged
 
 
 def _without_what_belongs_to_another(
@@ -78,7 +120,8 @@ def load_recipe(name: str) -> dict[str, dict[str, Any]]:
     names = recipe_names()
     if name not in names:
         _unknown("recipe", name, names)
-    return tomllib.loads((_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8"))
+    recipe = tomllib.loads((_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8"))
+    return {**recipe, _ABOUT: {**recipe.get(_ABOUT, {}), "source": f"recipe {name}"}}
 
 
 def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
@@ -123,7 +166,7 @@ def layers_of(
     words = parse_assignments(assignments)
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in flags.items()}
     top = {name: words.get(name, {}) | given.get(name, {}) for name in words.keys() | given.keys()}
-    return [*([load_config_file(config)] if config else []), top]
+    return [*([{**load_config_file(config), _ABOUT: {"source": f"--config {config}"}}] if config else []), top]
 
 
 def _recipe_folder() -> Any:

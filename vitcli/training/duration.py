@@ -40,5 +40,10 @@ def training_ahead(training: Training) -> TrainingAhead | None:
         batches, _ = image_batches(training.data, short, computing.device)
         trainer = trial_trainer(deepcopy(model), short, batches, computing.training, distillation=training.distillation)
         seconds = min(list(islice(step_times(trainer), _STEPS))[1:]) / size  # the first step loads libraries
-    every = images + _VALIDATION * len(training.data.val_members)
-    return TrainingAhead(epochs=epochs, images=images, seconds=epochs * every * seconds)
+    seconds = time_of_training(seconds, images, len(training.data.val_members), epochs)
+    return TrainingAhead(epochs=epochs, images=images, seconds=seconds)
+
+
+def time_of_training(seconds: float, images: int, validation: int, epochs: int) -> float:
+    """Estimate the seconds of a training from those of one image, and the numbers of images and epochs."""
+    return epochs * (images + _VALIDATION * validation) * seconds

@@ -43,7 +43,7 @@ def choose_recipe(
         emit(Note(text=f"recipe: {name}; images are not augmented, so that the frozen backbone sees each only once"))
         return name, [load_recipe(name)]
     emit(Note(text=f"recipe: {name}, with the images of {usual}, {why}"))
-    images = {key: table for key, table in load_recipe(usual).items() if key in {"data", "augment"}}
+    images = {key: table for key, table in load_recipe(usual).items() if key in {"about", "data", "augment"}}
     return name, [images, load_recipe(name)]
 
 

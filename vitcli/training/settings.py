@@ -19,8 +19,11 @@ from vitcli.training.recipe import choose_recipe, enough_epochs, training_images
 from vitcli.training.stated_settings import TABLE, paths_of, stated_again, stated_settings, teacher_of
 
 
-def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
+def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset, list[Settings]]:
     """Build the complete configuration and open the data set, which decides on the recipe if none is given.
+
+    Returns:
+        The configuration, the data set, and the layers of settings that the configuration was made of.
 
     Raises:
         UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong; errors that do not depend on the
@@ -60,8 +63,8 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         if epochs > optim.epochs:
             why = f"because training has {training_images(dataset.facts, data):,} images (--epochs changes this)"
             emit(Note(text=f"epochs: {epochs}, not {optim.epochs}, {why}"))
-        base = [*base, {"optim": {"epochs": epochs}}]
-    return _settled(base, *layers, chosen, emit=emit), dataset
+            base = [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
+    return _settled(base, *layers, chosen, emit=emit), dataset, [*base, *layers]
 
 
 def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:

@@ -1,11 +1,12 @@
 """The check of a training before it starts: bad images, duplicates, class balance, time and memory."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.config_files import Settings, configure
+from vitcli.core.config_files import Setting, Settings, configure, resolved
 from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
 from vitcli.core.preprocessing import Preprocessing, ValueRange
 from vitcli.data.augment import TrainTransform
@@ -22,6 +23,7 @@ from vitcli.models.vit import VisionTransformer
 from vitcli.training.advice import advice_on_settings
 from vitcli.training.assembly import begin
 from vitcli.training.computing import training_precision
+from vitcli.training.duration import time_of_training
 from vitcli.training.images import geometries, tell_guessed_range
 from vitcli.training.settings import settle
 from vitcli.training.teacher import Teacher, distillation_by
@@ -55,10 +57,14 @@ class DryRun:
     step_seconds: float
     epoch_seconds: float
     """Estimated time of training per epoch, from two steps; validation takes additional time."""
+    training_seconds: float
+    """Estimated time of all epochs, with validation."""
     decode_seconds: float
     """Time for decoding every image: needed once if images are cached, otherwise in every epoch."""
     memory_bytes: int
     """Highest memory use in the two steps: of the device, or of this process on the CPU."""
+    settings: dict[str, dict[str, Setting]]
+    """Every setting by section and key, with its source."""
     would_start: bool
     """True if training would start: no image is bad, or bad images are skipped, and enough are left."""
 
@@ -75,7 +81,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     """
     # Begin a training that leaves out bad images
     skips = configure(*layers).data.on_bad_image == "skip"
-    config, dataset = settle(
+    config, dataset, settled = settle(
         (*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_what_is_left_out(emit)
     )
     begun = begin(config, dataset, processes=Processes(), emit=emit)
@@ -99,6 +105,8 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     if len(good) >= _STEPS:
         images = dataset.split("train", train_geometry, members=_some(good, config))
         seconds, memory = _two_steps(model, images, len(good), config, preprocessing, begun.teacher, emit)
+    per_image = seconds / max(min(config.optim.batch_size, len(good)), 1)
+    validation = len(plan["val"].indices(dataset)) if "val" in plan else 0
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return DryRun(
         dataset=dataset.facts.name,
@@ -115,9 +123,11 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         rare=rare_classes(dataset, plan),
         device=describe(choose_device(config.run.device)),
         step_seconds=seconds,
-        epoch_seconds=seconds * len(good) / max(min(config.optim.batch_size, len(good)), 1),
+        epoch_seconds=per_image * len(good),
+        training_seconds=time_of_training(per_image, len(good), validation, config.optim.epochs),
         decode_seconds=inspection.seconds,
         memory_bytes=memory,
+        settings=_settings(config, settled[:-1]),
         would_start=len(good) >= _STEPS and (skips or not (inspection.bad or left_out)),
     )
 
@@ -125,6 +135,13 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
 def _without_what_is_left_out(emit: Emit) -> Emit:
     """Return an ``emit`` that hides warnings about bad images, because the report lists them."""
     return lambda event: None if isinstance(event, LeftOut) else emit(event)
+
+
+def _settings(config: TrainConfig, layers: Sequence[Settings]) -> dict[str, dict[str, Setting]]:
+    """List the settings that training would use; this check alone skips bad images and caches none."""
+    data = configure(*layers).data
+    data = replace(config.data, on_bad_image=data.on_bad_image, cache=data.cache)
+    return resolved(replace(config, data=data), layers)
 
 
 def _some(members: Labels, config: TrainConfig) -> Labels:

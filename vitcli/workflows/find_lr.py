@@ -55,7 +55,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
         The errors that ``train`` raises before training begins.
         TrainingError: the loss does not fall at any rate.
     """
-    config, dataset = settle(layers, emit)
+    config, dataset, _ = settle(layers, emit)
     if config.data.folds and not config.data.fold:
         raise UsageError("--find-lr needs one fold to hold out, not all in turn", hint="--fold 1")
 

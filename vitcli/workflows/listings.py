@@ -1,8 +1,8 @@
 """Lists of models, data sets, recipes and runs; none needs torch, and each imports only what it needs itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Warned, ignore
@@ -13,6 +13,9 @@ from vitcli.data.registry import DATASETS, find_dataset
 from vitcli.data.store import data_dir, is_present, unlisted, weights_dir
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.registry import MODELS, listed_config
+
+if TYPE_CHECKING:
+    from vitcli.core.config_files import Setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +39,13 @@ class ModelRow:
 def list_models() -> list[ModelRow]:
     """List every architecture of the registry."""
     rows = []
-    for name, fields in MODELS.items():
+    for name, entry in MODELS.items():
         config = listed_config(name)
         rows.append(
             ModelRow(
                 name=name,
                 parameters=config.num_parameters,
-                image_size=config.image_size if "image_size" in fields else None,
+                image_size=config.image_size if "image_size" in entry else None,
                 counted_size=config.image_size,
                 channels=config.in_channels,
                 classes=config.num_classes,
@@ -161,7 +164,23 @@ def list_recipes() -> list[RecipeRow]:
     """List every recipe of the package."""
     from vitcli.core.config_files import load_recipe, recipe_names
 
-    return [RecipeRow(name=name, **load_recipe(name)["about"]) for name in recipe_names()]
+    rows = []
+    for name in recipe_names():
+        about = load_recipe(name)["about"]
+        rows.append(RecipeRow(name=name, **{field.name: about[field.name] for field in fields(RecipeRow)[1:]}))
+    return rows
+
+
+def recipe_settings(name: str) -> dict[str, dict[str, "Setting"]]:
+    """List all settings of a recipe by section and key, each with its source: the recipe or the default.
+
+    Raises:
+        UsageError: the recipe does not exist.
+    """
+    from vitcli.core.config_files import configure, load_recipe, resolved
+
+    recipe = load_recipe(name)
+    return resolved(configure(recipe), [recipe])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

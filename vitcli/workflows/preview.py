@@ -79,7 +79,7 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     Raises:
         UsageError, DataError, ModelError, RunError: the errors that ``train`` would raise before its first step.
     """
-    config, dataset = settle((*_with_dataset(layers, emit), HARMLESS), emit)
+    config, dataset, _ = settle((*_with_dataset(layers, emit), HARMLESS), emit)
     facts = dataset.facts
     folder = output or Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
     if folder.exists() and not folder.is_dir():

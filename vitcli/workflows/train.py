@@ -38,5 +38,5 @@ def _train_one(*layers: Settings, emit: Emit) -> TrainResult:
         emit = ignore if processes.rank else emit
         if begun := processes.begun_run:  # the launcher has restarted the processes after one was lost
             return resume_begun(Path(begun), processes, emit)
-        config, dataset = processes.in_turn(lambda: settle(layers, emit))
+        config, dataset, _ = processes.in_turn(lambda: settle(layers, emit))
         return start(config, dataset, processes=processes, emit=emit)
