@@ -117,6 +117,19 @@ def test_training_twice_gives_two_runs_and_the_same_model(
     assert all(weights[name].equal(weights_again[name]) for name in weights)
 
 
+def test_a_model_whose_sizes_were_changed_says_so(run_cli: RunCli, shapes: Path, tiny: Words, tmp_path: Path) -> None:
+    outcome = run_cli("train", shapes, *tiny, "--set", "model.patch_size=4x2", "--set", "model.width=24")
+    assert outcome.code == 0, outcome.err
+    assert "shapes-vit-nano-patch4x2-001" in outcome.out
+    (model,) = [" ".join(line.split()) for line in outcome.out.splitlines() if line.startswith("model ")]
+    assert model.startswith("model vit-nano-patch4x2 (width 24, depth 1, num_heads 2, mlp_width 32), ")
+    run = Run(tmp_path / "experiments" / "shapes-vit-nano-patch4x2-001")
+    assert run.info["model"] == load_checkpoint(run.best_checkpoint).model.name == "vit-nano-patch4x2"
+    again = run_cli("train", "--from-run", run.name, "--epochs", "1")
+    assert again.code == 0, again.err
+    assert "shapes-vit-nano-patch4x2-002" in again.out
+
+
 def test_another_seed_gives_another_model(run_cli: RunCli, shapes: Path, tiny: Words) -> None:
     losses = {as_json(run_cli("train", shapes, *tiny, "--seed", seed, "--json"))["best"]["val_loss"] for seed in (1, 2)}
     assert len(losses) == 2

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -36,7 +36,7 @@ def show_run(result: "TrainResult") -> None:
         {
             "run": str(result.path),
             "data": f"{result.dataset}: {result.classes:,} classes; images: {counts}",
-            "model": f"{result.model}, {result.parameters:,} parameters",
+            "model": f"{result.model}{_sizes(result.model_changes)}, {result.parameters:,} parameters",
             "kept epoch" if result.keeps_last else "best epoch": f"{best.epoch} of {result.epochs}",
             "validation accuracy": percent(best.val_accuracy),
             "validation loss": f"{best.val_loss:.4f}",
@@ -50,6 +50,12 @@ def show_run(result: "TrainResult") -> None:
         f"\n      [bold]vit predict{chosen} IMAGE[/]"
         f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
     )
+
+
+def _sizes(changes: Mapping[str, object]) -> str:
+    """List the changed sizes of an architecture, which are not in its name."""
+    sizes = [f"{key} {changes[key]}" for key in ("width", "depth", "num_heads", "mlp_width") if key in changes]
+    return f" ({', '.join(sizes)})" if sizes else ""
 
 
 def show_folds(result: "FoldsResult") -> None:

@@ -4,12 +4,14 @@ Each entry contains the fields of ModelConfig that differ from its defaults. Siz
 and micro are our own sizes, for small images; the ``-classic`` models come from published tutorials.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelChoice, ModelConfig
-from vitcli.core.preprocessing import Size
+from vitcli.core.preprocessing import Size, format_size
 from vitcli.core.registry import Registry
 
 _SIZES: dict[str, dict[str, int]] = {
@@ -115,7 +117,13 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
         if choice.changes.get(field, value) != value:
             raise UsageError(f"model.{field} = {choice.changes[field]}, but the data set has {value}")
     fields = {"image_size": image_size, **MODELS[choice.name], **choice.changes, **given, "name": choice.name}
-    return ModelConfig(**fields)
+    return with_its_patches_in_the_name(ModelConfig(**fields))
+
+
+def with_its_patches_in_the_name(config: ModelConfig) -> ModelConfig:
+    """Correct a name such as vit-tiny-patch16 if the patches have another size."""
+    patch = f"-patch{format_size(config.patch_size)}"
+    return replace(config, name=re.sub(r"-patch\d+$", patch, config.name))
 
 
 def listed_config(name: str) -> ModelConfig:

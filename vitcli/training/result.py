@@ -1,7 +1,9 @@
 """The result of a training run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vitcli.core.errors import RunError
 from vitcli.core.events import EpochRecord
@@ -16,6 +18,9 @@ class TrainResult:
     path: Path
     dataset: str
     model: str
+    """The name of the architecture, with the size of its patches."""
+    model_changes: Mapping[str, Any]
+    """What differs from the architecture of this name."""
     parameters: int
     device: str
     classes: int
@@ -40,6 +45,9 @@ def result_of(run: Run) -> TrainResult:
             path=run.path,
             dataset=info["dataset"],
             model=info["model"],
+            model_changes={
+                key: value for key, value in run.config["model"].items() if key not in {"name", "patch_size"}
+            },
             parameters=info["parameters"],
             device=info["device"],
             classes=info["classes"],

@@ -74,7 +74,7 @@ def _new_run(training: Training) -> Run:
     """Create the directory of a run, with the given name or the next free one."""
     config, facts = training.config, training.dataset.facts
     output_dir = Path(config.run.output_dir).expanduser()
-    stem = f"{slug(facts.name)}-{config.model.name}"
+    stem = f"{slug(facts.name)}-{training.model.config.name}"
     fold = config.data.fold
     assert fold or not config.data.folds  # `train_folds` starts one run per fold
     name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
@@ -89,7 +89,7 @@ def _new_run(training: Training) -> Run:
         versions=library_versions(),
         summary={
             "dataset": facts.name,
-            "model": config.model.name,
+            "model": training.model.config.name,
             "recipe": config.run.recipe,
             "computed": training.computing.record,
             "hardware": hardware(),

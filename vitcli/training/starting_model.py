@@ -16,7 +16,7 @@ from vitcli.models.adapt import Adapted, adapt_weights
 from vitcli.models.finetune import add_low_rank, train_only
 from vitcli.models.hub import find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED
-from vitcli.models.registry import listed_config, model_config
+from vitcli.models.registry import listed_config, model_config, with_its_patches_in_the_name
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import preprocessing_of
 from vitcli.trained.loading import read_model
@@ -54,7 +54,8 @@ def starting_model(
         found = read_model(config.run.init_from, output_dir=output_dir, offline=config.run.offline, emit=emit)
         source = found.checkpoint
     settings = settings or _model_settings(config.model, facts, source.model if source else None)
-    config = replace(config, model=ModelChoice(name=settings.name, changes=config.model.changes))
+    if config.model.name == OF_THE_WEIGHTS:
+        config = replace(config, model=ModelChoice(name=settings.name, changes=config.model.changes))
     model = VisionTransformer(settings)
     if source:
         _take_over(found.path, source, model, config, facts, emit)
@@ -133,7 +134,7 @@ def _model_settings(choice: ModelChoice, facts: Facts, source: ModelConfig | Non
         )
     assert source is not None
     fields = {**choice.changes, "in_channels": facts.channels, "num_classes": len(facts.classes)}
-    return replace(source, **fields)
+    return with_its_patches_in_the_name(replace(source, **fields))
 
 
 def _take_over(

@@ -110,7 +110,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return DryRun(
         dataset=dataset.facts.name,
-        model=config.model.name,
+        model=model.config.name,
         recipe=config.run.recipe,
         images={name: len(plan[name].indices(dataset)) for name in plan},
         left_out=left_out,

@@ -94,12 +94,12 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
         figure,
         suggested=found.suggested,
         least=found.least,
-        title=f"{facts.name}, {config.model.name}, {config.optim.optimizer}: loss at increasing learning rates",
+        title=f"{facts.name}, {training.model.config.name}, {config.optim.optimizer}: loss at increasing learning rates",
     )
     settings = _in_proportion(config.optim, found.suggested)
     return FoundRate(
         dataset=facts.name,
-        model=config.model.name,
+        model=training.model.config.name,
         recipe=config.run.recipe,
         optimizer=config.optim.optimizer,
         lr=settings["optim.lr"],
