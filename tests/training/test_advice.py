@@ -99,3 +99,17 @@ def test_images_normalised_otherwise_than_the_weights_are_used_to(
     (text,) = [each for each in other if "normalised" in each]
     assert "0.485, 0.456, 0.406" in text
     assert "--set data.normalise=auto" in text
+
+
+def test_few_photos_are_advised_to_start_from_weights(
+    image_folder: Callable[..., Path], folder: Callable[..., Path], tmp_path: Path, data_dir: Path
+) -> None:
+    def few(photos: Path, **run) -> list[str]:
+        return [each for each in warnings_of(photos, tmp_path / "runs", data_dir, **run) if "which are few" in each]
+
+    photos = image_folder(tmp_path / "pets", {"cat": 10, "dog": 10}, size=(80, 60))
+    (text,) = few(photos, name="first")
+    assert text.startswith("training has 14 photos")
+    assert "--init-from deit-tiny --freeze-backbone" in text
+    assert not few(photos, init_from=str(tmp_path / "runs" / "first"))
+    assert not few(folder("icons", darker=0))  # 16 x 16 pixels are no photos

@@ -26,6 +26,8 @@ _SHIFTED = 0.5
 """The largest difference between the means of training and validation images that causes no warning, in standard
 deviations."""
 _ENOUGH_IMAGES, _SAMPLE = 20, 500
+_FEW_PHOTOS = 1000
+"""With fewer photos, pretrained weights score higher than training from random weights."""
 
 
 def advice_on_settings(
@@ -103,7 +105,7 @@ def why_losses_differ(config: TrainConfig, model: ModelConfig) -> str:
 
 
 def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[str]:
-    """List warnings about data that make scores misleading: leaks, contradictory labels, skewed or rare classes."""
+    """List warnings about data: leaks, contradictory labels, skewed or rare classes, few photos."""
     found = look_for_duplicates(dataset, plan)
     warnings = [
         f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}, for example"
@@ -127,5 +129,11 @@ def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[st
         warnings.append(
             f"always answering {classes.majority!r} would score {100 * classes.majority_share:.1f} %;"
             " see --class-weights and --balanced-sampling"
+        )
+    photos = 0 if dataset.facts.native_size or config.run.init_from else len(plan["train"].indices(dataset))
+    if 0 < photos < _FEW_PHOTOS:
+        warnings.append(
+            f"training has {photos:,} photos, which are few if weights start at random:"
+            " --init-from deit-tiny --freeze-backbone usually scores higher"
         )
     return warnings
