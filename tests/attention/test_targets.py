@@ -20,6 +20,10 @@ CLASSES = ("7", "pred", "tench, Tinca tinca", "cat", "Dog", "dog", "0")
         (["pred"], [ClassChoice(index=1)]),
         (["top2"], [ClassChoice(rank=0), ClassChoice(rank=1)]),
         (["top99"], [ClassChoice(rank=rank) for rank in range(7)]),
+        (["cat,top1, 7"], [ClassChoice(index=3), ClassChoice(rank=0), ClassChoice(index=0)]),
+        (["cat,", "7"], [ClassChoice(index=3), ClassChoice(index=0)]),
+        (["Tench, Tinca Tinca"], [ClassChoice(index=2)]),  # a name before its parts
+        (["tinca tinca,cat"], [ClassChoice(index=2), ClassChoice(index=3)]),
         (["cat", "3", "top1", "cat"], [ClassChoice(index=3), ClassChoice(rank=0)]),
     ],
 )

@@ -1,8 +1,12 @@
 """Figures of ``vit attention-map``: exact pixels, real values, and text that neither leaves the sheet nor overlaps."""
 
+import base64
+import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from vitcli.figures.attention_gif import write_gif
 from vitcli.figures.attention_map import draw_map, draw_query
 from vitcli.figures.attention_overlay import overlay, panel, shown_whole
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads, draw_sheet
-from vitcli.figures.attention_style import MapPicture, Style, Subject, scale_of
+from vitcli.figures.attention_style import MapPicture, Scale, Style, Subject, scale_of
 from vitcli.figures.board import RIGHT, WRONG
 
 LONG = "Agelaius phoeniceus, the red-winged blackbird of North and much of Central America, female " * 3
@@ -145,6 +149,111 @@ def test_one_value_everywhere(tmp_path: Path, written: list[Text], value: float)
 
 
 @pytest.mark.parametrize(
+    ("least", "most", "words"),
+    [
+        (0.98, 1.02, "nearly even: 0.980 to 1.020 times the mean"),
+        (0.0625, 0.0625, "even: all patches weigh the same"),
+        (0, 0, "all weights are 0: there is nothing to see"),
+        (0.5, 1, None),
+    ],
+)
+def test_a_nearly_even_map_is_marked_and_can_be_seen(
+    tmp_path: Path, written: list[Text], least: float, most: float, words: str | None
+) -> None:
+    values = np.linspace(least, most, 16, dtype=np.float32).reshape(4, 4)
+    grey = subject(pixels=np.full((3, 32, 32), 128, dtype=np.uint8))
+    draw_map(grey, MapPicture(method="raw", weights=values), tmp_path / "map.png", Style(interp="nearest"))
+    texts = [text.text for text in written]
+    assert [text for text in texts if "even" in text or "nothing" in text] == ([words] if words else [])
+    assert ("colours from minimum to maximum" in texts) == (least == 0.98 or least == most == 0.0625)
+    sheet = opened(tmp_path / "map.png")
+    if least != most:
+        assert np.ptp(sheet[140:560, 24 + 448 + 40 : 24 + 2 * 448].astype(int).sum(-1)) > 150
+    written.clear()
+    pictures = [MapPicture(method=name, weights=values) for name in ("raw", "rollout")]
+    draw_comparison(grey, pictures, tmp_path / "all.png", Style())
+    marks = [text.text for text in written if text.text.startswith(("nearly even", "even", "all weights"))]
+    assert marks == ([words.partition(":")[0]] * 2 if words else [])
+    assert_tidy([text for text in written if text.text], opened(tmp_path / "all.png"))
+
+
+def test_values_of_a_narrow_scale_can_be_told_apart() -> None:
+    values = Scale(low=0.0051, high=0.005101, least=0.0051, most=0.005101).values(5)
+    assert len(set(values)) == 5
+    assert values[0] == "0.0051"
+
+
+def test_a_signed_map_keeps_0_in_the_middle_although_it_is_nearly_even() -> None:
+    values = np.linspace(0.99, 1, 4, dtype=np.float32)
+    assert scale_of(values, "max", is_signed=True).low == -1
+    assert scale_of(values, "p99", is_signed=True).low < -0.99
+
+
+@pytest.mark.parametrize("ending", ["svg", "pdf"])
+def test_vectors_have_text_and_the_pixels_of_each_panel(tmp_path: Path, ending: str) -> None:
+    picture, style = MapPicture(method="raw", target=HOSTILE, weights=weights(4, 4)), Style(dpi=300)
+    for name in ("one", "two"):
+        draw_map(subject(), picture, tmp_path / f"{name}.{ending}", style)
+        draw_heads(
+            subject(),
+            weights(3, 2, 4, 4),
+            tmp_path / f"{name}-heads.{ending}",
+            style,
+            layers=["layer 0", "layer 1", "layer 2"],
+            heads=["head 0", "head 1"],
+        )
+    content = (tmp_path / f"one.{ending}").read_bytes()
+    assert content == (tmp_path / f"two.{ending}").read_bytes()
+    assert (tmp_path / f"one-heads.{ending}").read_bytes() == (tmp_path / f"two-heads.{ending}").read_bytes()
+    if ending == "pdf":
+        assert content.count(b"/Subtype /Image") == 3, "both panels and the bar"
+        assert b"/FontFile2" in content
+        assert b"CreationDate" not in content
+        return
+    tree = ET.fromstring(content)
+    space = "{http://www.w3.org/2000/svg}"
+    texts = ["".join(each.itertext()) for each in tree.iter(f"{space}text")]
+    assert {"cat.jpg", "✓ predicted cat, 98.2 % · truth cat", "what the model saw"} <= set(texts)
+    found = []
+    for each in tree.iter(f"{space}image"):
+        packed = each.get("{http://www.w3.org/1999/xlink}href", "").partition("base64,")[2]
+        with Image.open(io.BytesIO(base64.b64decode(packed))) as image:
+            found.append(np.asarray(image.convert("RGB")))
+    image = panel(subject().pixels, least=448, density=2)
+    assert image.shape == (896, 896, 3)
+    assert any(each.shape == image.shape and np.array_equal(each, image) for each in found)
+    assert b"date" not in content.lower()
+
+
+def test_more_dots_per_inch_give_a_sharper_picture_of_the_same_size(tmp_path: Path) -> None:
+    sizes = {}
+    for dpi in (75, 150, 300):
+        draw_map(subject(), MapPicture(method="raw", weights=weights(4, 4)), tmp_path / "map.png", Style(dpi=dpi))
+        with Image.open(tmp_path / "map.png") as image:
+            assert image.info["dpi"] == pytest.approx((dpi, dpi), abs=0.1)
+            sizes[dpi] = np.array(image.size) / dpi
+    assert sizes[75] == pytest.approx(sizes[300], abs=0.25)
+    assert sizes[150] == pytest.approx(sizes[300], abs=0.25)
+
+
+@pytest.mark.parametrize("size", [4, 8, 20])
+def test_text_of_any_size_is_tidy(tmp_path: Path, written: list[Text], size: float) -> None:
+    style, picture = Style(font_size=size), MapPicture(method="raw", weights=weights(4, 4))
+    names = [f"layer {at}" for at in range(12)]
+    draws: list[Callable[[Path], None]] = [
+        lambda path: draw_map(subject(), picture, path, style),
+        lambda path: draw_comparison(subject(), [picture, replace(picture, target="a")], path, style),
+        lambda path: draw_heads(subject(), weights(12, 3, 4, 4), path, style, layers=names, heads=list("abc")),
+        lambda path: draw_blocks(subject(), weights(12, 2, 2), path, style, layers=names),
+        lambda path: draw_sheet([subject()] * 3, [picture] * 3, path, style, title="raw"),
+    ]
+    for draw in draws:
+        written.clear()
+        draw(tmp_path / "figure.png")
+        assert_tidy([text for text in written if text.text], opened(tmp_path / "figure.png", most=6000))
+
+
+@pytest.mark.parametrize(
     ("predicted", "truth", "words", "colour"),
     [
         ("cat", "cat", "✓ predicted cat, 98.2 % · truth cat", RIGHT),
@@ -190,7 +299,7 @@ def test_a_query_is_framed_on_both_panels(tmp_path: Path, written: list[Text]) -
         assert np.ptp(y[side]) == pytest.approx(448 / 4, abs=4)
     assert x[~panels].min() - x[panels].min() == 448 + 20
     assert x[panels].min() == pytest.approx(24 + 2 * 112, abs=3)
-    assert y.min() == pytest.approx(24 + 32 + 27 + 8 + 24 + 112, abs=3)
+    assert y.min() == pytest.approx(24 + 32 + 26 + 8 + 23 + 112, abs=3)
     assert "block 3: patch at row 1, column 2" in [text.text for text in written]
 
 
@@ -219,7 +328,7 @@ def test_comparisons_few_and_many(tmp_path: Path, written: list[Text], shape, gr
             assert holds(sheet, overlay(image, picture, Style(), scale))
 
 
-@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (4, 3), (12, 12), (2, 16)])
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (4, 3), (12, 3), (12, 12), (2, 16)])
 def test_heads_of_every_layer(tmp_path: Path, written: list[Text], layers: int, heads: int) -> None:
     values = weights(layers, heads, 4, 4)
     values[0, 0] *= 100
@@ -235,6 +344,10 @@ def test_heads_of_every_layer(tmp_path: Path, written: list[Text], layers: int, 
     assert_tidy(written, sheet)
     texts = [text.text for text in written]
     assert {f"{one.max():.3g}" for one in values.reshape(-1, 4, 4)} <= set(texts)
+    assert {"low", "high"} <= set(texts)
+    if (layers, heads) == (12, 3):
+        assert sheet.shape[1] > 2 * sheet.shape[0], "the layers are columns, so that the sheet fits on a screen"
+        assert min(text.box[3] - text.box[1] for text in written if text.text[0].isdigit()) >= 9
 
 
 @pytest.mark.parametrize("layers", [1, 12])

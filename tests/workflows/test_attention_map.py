@@ -178,22 +178,61 @@ def test_one_file_holds_one_picture_and_nothing_lies_beside_it(
     run_cli: RunCli, two_layers: Path, shapes: Path, digit: Path, tmp_path: Path
 ) -> None:
     words = ("--model", two_layers, "--output", tmp_path / "maps" / "map.png")
-    for images, more in (((shapes / "left",), ()), ((digit,), ("--method", "all")), ((digit,), ("--compare",))):
-        outcome = run_cli("attention-map", *images, *words, *more)
+    refused = {
+        "there are 10 images": (shapes / "left",),
+        "9 pictures are asked for": (digit, "--method", "all"),
+        "2 pictures are asked for": (digit, "--compare", "--heads-grid"),
+        "--gif writes other files": (digit, "--gif"),
+    }
+    for message, more in refused.items():
+        outcome = run_cli("attention-map", *more, *words)
         assert outcome.code == 1
+        assert message in outcome.err
         assert "give a folder" in outcome.err
+        assert ("--compare" in outcome.err) == ("all" in more)
         assert names_in(tmp_path / "maps") == set()
-    assert run_cli("attention-map", digit, *words).code == 0
-    assert names_in(tmp_path / "maps") == {"map.png"}
-    assert is_picture(tmp_path / "maps" / "map.png")
+    for more in ((), ("--compare",), ("--heads-grid",), ("--blocks",)):
+        outcome = run_cli("attention-map", digit, *words, *more)
+        assert outcome.code == 0
+        assert (f"replaced {tmp_path / 'maps' / 'map.png'}; another --output keeps both" in outcome.err) == bool(more)
+        assert names_in(tmp_path / "maps") == {"map.png"}
+        assert is_picture(tmp_path / "maps" / "map.png")
+    ending = "a picture is a .png, .pdf or .svg file"
+    for name in ("map.jpg", "map.docx", "map.gif"):
+        outcome = run_cli("attention-map", digit, *words[:2], "-o", tmp_path / name)
+        assert outcome.code == 1
+        assert ending in outcome.err
+        assert f"--output {tmp_path / 'map.pdf'}, or a folder" in " ".join(outcome.err.split())
+    (tmp_path / "folder.pdf").mkdir()
+    for name in ("maps.v2", "folder.pdf"):
+        assert run_cli("attention-map", digit, *words[:2], "-o", tmp_path / name).code == 0
+        assert "report.json" in names_in(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["PDF", "svg"])
+def test_a_vector_picture_has_text_and_the_same_bytes_each_time(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path, ending: str
+) -> None:
+    words = ("--model", two_layers, "--font-size", "12", "--dpi", "300")
+    for name in ("one", "two"):
+        assert run_cli("attention-map", digit, *words, "-o", tmp_path / f"{name}.{ending}").code == 0
+    content = (tmp_path / f"one.{ending}").read_bytes()
+    assert content == (tmp_path / f"two.{ending}").read_bytes()
+    assert content.startswith(b"%PDF" if ending == "PDF" else b"<?xml")
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {f".{ending}"}
+
+
+def test_dots_per_inch_and_letters_have_limits(run_cli: RunCli, two_layers: Path, digit: Path) -> None:
+    for words, message in ((("--dpi", "5"), "30 to 1200 dpi"), (("--font-size", "100"), "4 to 40 points")):
+        outcome = run_cli("attention-map", digit, "--model", two_layers, *words)
+        assert outcome.code == 1
+        assert message in outcome.err
 
 
 def test_several_classes_get_a_map_each_and_the_same_one_just_one(
     run_cli: RunCli, explain: Callable[..., Any], digit: Path, two_layers: Path, tmp_path: Path
 ) -> None:
-    (image,) = explain(digit, "--class", "left", "--class", "right", "--class", "pred", "--method", "relevance,raw")[
-        "images"
-    ]
+    (image,) = explain(digit, "--class", "left,right", "--class", "pred", "--method", "relevance,raw")["images"]
     assert [(each["method"], each["target"]) for each in image["maps"]] == [
         ("relevance", "left"),
         ("relevance", "right"),
@@ -327,7 +366,7 @@ def test_a_map_of_nothing_is_said_and_drawn_as_such(
     copy.write_bytes(digit.read_bytes())
     outcome = run_cli("attention-map", digit, copy, *words)
     assert outcome.code == 0
-    assert "relevance of left: all weights are 0, there is nothing to see in" in outcome.err
+    assert "relevance for left: all weights are 0, there is nothing to see in" in outcome.err
     assert outcome.err.count("nothing to see") == 1
     assert is_picture(tmp_path / "maps" / "digit.relevance.left.png")
 
@@ -340,8 +379,11 @@ def test_maps_that_are_almost_even_are_told_in_one_line(
     save_checkpoint(tmp_path / "even.safetensors", replace(checkpoint, weights=even))
     words = ("--model", tmp_path / "even.safetensors", "--method", "raw,classic", "-o", tmp_path / "maps")
     outcome = run_cli("attention-map", digit, *words)
-    assert "raw, classic: all patches weigh almost the same in 2 maps; --norm minmax" in outcome.err
-    assert "almost the same" not in run_cli("attention-map", digit, *words, "--norm", "minmax").err
+    assert (
+        "raw, classic: all patches weigh almost the same in 2 maps, so their colours begin at the mini" in outcome.err
+    )
+    hint = "almost the same in 2 maps; --norm minmax shows the differences"
+    assert hint in run_cli("attention-map", digit, *words, "--norm", "max").err
 
 
 def test_many_images_are_summed_up(run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path) -> None:
@@ -381,9 +423,16 @@ def test_methods_are_put_to_the_test_beside_noise(
     assert len(kept["scores"]["names"]) == len(kept["scores"]["per_image"]) == kept["checks"]["images"] == 20
     verdicts = {row["method"]: row["verdict"] for row in kept["checks"]["rows"]}
     assert set(verdicts) == {"raw", "relevance"}
-    assert all(verdict in outcome.out for verdict in verdicts.values())
+    shown = outcome.out.partition("head replaced")[2]
+    assert verdicts["raw"] == "ignores the class by construction"
+    assert "ignores class" in shown
+    assert all(f"\n{meaning}: " in shown for meaning in ("all replaced", "chance", "other class"))
+    assert "correlates by" not in shown, "the numbers are in the table"
     assert {"scores.json", "checks.json"} == names_in(tmp_path / "trust")
-    result = as_json(run_cli("attention-map", "--score", "--limit", "3", "--split", "train", *words, "--json"))
+    assert "replaced" not in outcome.err
+    again = run_cli("attention-map", "--score", "--limit", "3", "--split", "train", *words, "--json")
+    assert f"replaced {tmp_path / 'trust' / 'scores.json'} of an earlier command" in again.err
+    result = as_json(again)
     assert result["scores"]["images"] == 3
     assert "too few" in result["scores"]["verdict"]
     assert result["checks"] is None

@@ -130,6 +130,18 @@ def test_nothing_but_figures_is_kept_of_photos(run_cli: RunCli, photos: Path, ow
     assert f"next: vit train {photos} --image-size 32 --output-dir runs" in outcome.err
 
 
+def test_a_second_preview_leaves_the_first(run_cli: RunCli, shapes: Path, tmp_path: Path) -> None:
+    first = run_cli("preview", shapes, "-o", tmp_path / "pictures")
+    before = {path: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
+    (tmp_path / "pictures" / "samples.png").unlink()  # the three of a preview have the same number
+    second = run_cli("preview", shapes, "--set", "augment.flip=0.5", "-o", tmp_path / "pictures")
+    assert "samples.png" in first.out
+    assert "samples-2.png" in second.out
+    numbered = {name.replace(".png", "-2.png") for name in FIGURES}
+    assert files_below(tmp_path / "pictures") == {*FIGURES[1:], *numbered}
+    assert all(path.read_bytes() == before[path] for path in before if path.exists())
+
+
 def test_prepared_images_of_a_run_are_used_and_left_alone(
     run_cli: RunCli, photos: Path, own_data: Path, tiny: tuple[str, ...]
 ) -> None:

@@ -22,16 +22,20 @@ class ClassChoice:
 
 
 def parse_classes(asked: Sequence[str], classes: Sequence[str]) -> list[ClassChoice]:
-    """Parse classes given by name, by index, as ``pred`` or as ``topN``.
+    """Parse classes given by name, by index, as ``pred`` or as ``topN``; several can have commas between them.
 
-    Names are tried before indices, so that classes named 0 to 9 are found by name.
+    Names are tried before indices, so that classes named 0 to 9 are found by name, and before commas, which names can
+    have.
 
     Raises:
         UsageError: a class does not exist.
     """
     choices: dict[ClassChoice, None] = {}
     for text in asked:
-        choices |= dict.fromkeys(_parse(text.strip(), classes))
+        is_name = any(text.strip().casefold() == name.casefold() for name in classes)
+        parts = [] if is_name else [part for part in text.split(",") if part.strip()]
+        for part in parts or [text]:
+            choices |= dict.fromkeys(_parse(part.strip(), classes))
     return list(choices)
 
 

@@ -57,7 +57,7 @@ def attention_map(
         _option(
             _MAPS,
             "--class",
-            help="pred, top3, a name or an index; repeat it for several classes.",
+            help="pred, top3, a name or an index; several with commas between them, or repeat it.",
             default="pred",
             metavar="CLASS",
         ),
@@ -146,6 +146,12 @@ def attention_map(
     min_size: Annotated[
         int, _option(_PICTURES, "--min-size", help="Smaller images are enlarged to this many pixels.", min=1)
     ] = 448,
+    dpi: Annotated[
+        int, _option(_PICTURES, "--dpi", help="Pixels per inch; more give a sharper picture of the same size.")
+    ] = 150,
+    font_size: Annotated[
+        float, _option(_PICTURES, "--font-size", help="Size of the labels in points; titles are larger.")
+    ] = 8,
     arrays: Annotated[
         Literal["npz", "safetensors", "none"], _option(_PICTURES, "--arrays", help="The file for maps and logits.")
     ] = "npz",
@@ -176,7 +182,10 @@ def attention_map(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A folder, or a .png file for one picture.", show_default="attention/ of the run"
+            "--output",
+            "-o",
+            help="A folder, or a .png, .pdf or .svg file for one picture.",
+            show_default="attention/ of the run",
         ),
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", help="Folder of all runs.")] = EXPERIMENTS,
@@ -213,7 +222,7 @@ def attention_map(
     image_files(images or ())
     check_model(model, output_dir=output_dir, device=device)
     check_dataset(dataset)
-    style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size)
+    style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size, dpi=dpi, font_size=font_size)
 
     # Collect the options in three values: the source of images, the wanted maps, and the drawing
     with importing():

@@ -25,6 +25,15 @@ _SHORT = {
 }
 """Column names; the arrow shows which direction is better."""
 
+_MEANINGS = {
+    "head replaced": "correlation with the map after the head gets random weights, 0 to 1",
+    "all replaced": "after all weights are random; passes if closer to chance than to 1",
+    "chance": "correlation with noise",
+    "other class": "correlation with the map of the least likely class, -1 to 1",
+    "ignores class": "the method reads only attention, which no class changes",
+}
+"""The columns of the table of checks, and the verdict that is neither good nor bad."""
+
 
 def show_trust(trust: "Trust", *, as_json: bool) -> None:
     """Print tables and verdicts, or everything as JSON."""
@@ -36,8 +45,11 @@ def show_trust(trust: "Trust", *, as_json: bool) -> None:
         stdout().print(f"\n{escape(trust.scores.verdict)}")
     if trust.checks:
         stdout().print(_check_table(trust.checks))
+        for column, meaning in _MEANINGS.items():
+            stdout().print(f"[dim]{column}: {meaning}[/]")
         for row in trust.checks.rows:
-            stdout().print(f"[bold]{row.method}[/]: {escape(row.text)}")
+            if row.text:
+                stdout().print(f"[bold]{row.method}[/]: {escape(row.text)}")
     if trust.stored:
         stderr().print(f"[dim]all values, with intervals: {escape(str(trust.stored))}[/]")
 
@@ -62,7 +74,7 @@ def _check_table(checks: "CheckTable") -> Table:
     table = _table("method", "verdict", "head replaced", "all replaced", "chance", "other class")
     colours = {"passes": "green", "fails": "red"}
     for row in checks.rows:
-        verdict = f"[{colours[row.verdict]}]{row.verdict}[/]" if row.verdict in colours else row.verdict
+        verdict = f"[{colours[row.verdict]}]{row.verdict}[/]" if row.verdict in colours else "ignores class"
         other = "" if row.other_class is None else f"{row.other_class:.2f}"
         first, last = (f"{row.stages[at].correlation:.2f}" for at in (0, -1))
         table.add_row(row.method, verdict, first, last, f"{row.chance:.2f}", other)

@@ -21,6 +21,7 @@ from vitcli.core.errors import Interrupted, VitError, visible
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import format_size
 
+_PACKAGE = Path(__file__).parents[1]
 _UNLIMITED = 10_000
 _GAP = 2
 """Characters between two columns of a table."""
@@ -63,16 +64,17 @@ def show_warning(
     file: Any = None,
     line: str | None = None,
 ) -> None:
-    """Show a warning of Pillow in one line, with the name of the image; others as Python does.
+    """Show a warning of ours or of Pillow in one line, the latter with the name of the image; others as Python does.
 
     It has the arguments of ``warnings.showwarning``, which it replaces.
     """
-    if Path(filename).parent.name != "PIL":
+    is_ours, is_pillow = Path(filename).is_relative_to(_PACKAGE), Path(filename).parent.name == "PIL"
+    if not (is_ours or is_pillow):
         _show_as_python_does(message, category, filename, lineno, file, line)
         return
     from vitcli.data.decoding import being_read
 
-    path = being_read()
+    path = being_read() if is_pillow else None
     what = " ".join(str(message).split())
     stderr().print(f"[yellow]warning:[/] {escape(f'{path}: {what}' if path else what)}")
 

@@ -3,6 +3,7 @@
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import shutil
@@ -60,6 +61,22 @@ def replacing(path: Path, *, makes_folder: bool = True) -> Iterator[Path]:
         ):
             error.filename = str(path)
         raise
+
+
+def ends() -> Iterator[str]:
+    """Yield what makes a name new if others have it already: nothing, then ``-2``, ``-3`` and so on."""
+    yield ""
+    yield from (f"-{number}" for number in itertools.count(2))
+
+
+def unused_end(*paths: Path) -> str:
+    """Return the first of the ``ends`` with which none of the paths exists; it goes between stem and suffix."""
+    return next(end for end in ends() if not any(with_end(path, end).exists() for path in paths))
+
+
+def with_end(path: Path, end: str) -> Path:
+    """Insert an end between the stem and the suffix of a path."""
+    return path.with_name(f"{path.stem}{end}{path.suffix}")
 
 
 def remove_abandoned(folder: Path, *, after: float = _ABANDONED) -> None:

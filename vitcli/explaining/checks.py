@@ -57,7 +57,7 @@ class MethodCheck:
     method: str
     verdict: Verdict
     text: str
-    """The reason for the verdict, in a sentence."""
+    """The reason for the verdict, if the correlations alone do not say it; else empty."""
     stages: tuple[Stage, ...]
     chance: float
     """The mean |rank correlation| with noise, which is far from 0 on a coarse grid."""
@@ -240,14 +240,7 @@ def _adds_up(check: MethodCheck) -> bool:
 def _explained(check: MethodCheck) -> str:
     if check.even_maps == 1:
         return "all maps are even: they give all patches the same weight"
-    left = check.stages[-1].correlation
-    parts = [f"with all weights random, the order of patches correlates by {left:.2f} (chance: {check.chance:.2f})"]
-    if not _needs_weights(check):
-        parts[0] += ": the map shows the image, not the model"
-    if not METHODS[check.method].chooses_class:
-        parts.append("the method does not read the head, so the map is the same for every class")
-    elif check.other_class is not None:
-        parts.append(f"the map of the least likely class correlates by {check.other_class:.2f}")
+    parts = [] if _needs_weights(check) else ["the map shows the image, not the model"]
     if check.completeness:
         told = next((each for each in check.completeness if each.steps == check.enough_steps), check.completeness[-1])
         even_so = "" if check.enough_steps else "even "

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from vitcli.core.files import ends
 from vitcli.core.stored import read_json
 from vitcli.explaining.images import ImageToExplain
 
@@ -17,14 +18,6 @@ class _Image(TypedDict):
 class _Report(TypedDict):
     checkpoint: str
     images: list[_Image]
-
-
-def numbered(folder: Path) -> str:
-    """Return the end of the names of a command's own files: empty for the first command, then ``-2``, ``-3``."""
-    number = 1
-    while (folder / f"report{_end(number)}.json").exists():
-        number += 1
-    return _end(number)
 
 
 def with_free_stems(images: Sequence[ImageToExplain], folder: Path, checkpoint: Path) -> list[ImageToExplain]:
@@ -48,14 +41,7 @@ def with_free_stems(images: Sequence[ImageToExplain], folder: Path, checkpoint: 
     for image in images:
         key = str(checkpoint), image.source
         if key not in stem_of:
-            number = 1
-            while f"{image.stem}{_end(number)}" in taken:
-                number += 1
-            stem_of[key] = f"{image.stem}{_end(number)}"
+            stem_of[key] = next(stem for end in ends() if (stem := f"{image.stem}{end}") not in taken)
             taken.add(stem_of[key])
         chosen.append(replace(image, stem=stem_of[key]))
     return chosen
-
-
-def _end(number: int) -> str:
-    return "" if number == 1 else f"-{number}"

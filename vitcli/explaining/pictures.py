@@ -42,7 +42,7 @@ class Drawing:
     arrays: Literal["npz", "safetensors", "none"] = "npz"
     """The format of the file for maps and logits."""
     file: Path | None = None
-    """The file for the only picture; None: pictures are named after their images."""
+    """The file for the only picture: PNG, PDF or SVG; None: PNG files that are named after their images."""
 
     @property
     def single_maps(self) -> bool:
@@ -85,10 +85,10 @@ def draw_pictures(
         else:
             draw_map(subject, each.picture, files[each.label], style, full=drawing.full)
     if drawing.compare:
-        files["compare"] = _beside(place, "compare.png")
+        files["compare"] = drawing.file or _beside(place, "compare.png")
         draw_comparison(subject, [each.picture for each in maps], files["compare"], style)
     if drawing.heads_grid:
-        files["heads"] = _beside(place, "heads.png")
+        files["heads"] = drawing.file or _beside(place, "heads.png")
         _draw_heads(subject, explainer, at, files["heads"], style)
     for each in maps:
         if (drawing.blocks or drawing.gif) and METHODS[each.method].looks_at_layers:
@@ -129,7 +129,7 @@ def _draw_layers(
     weights = np.stack([each.cpu().numpy() for each in maps])
     picture, layers, files = wanted.picture, _names(explainer), dict[str, Path]()
     if drawing.blocks:
-        file = files[f"{wanted.label}.blocks"] = _beside(start, "blocks.png")
+        file = files[f"{wanted.label}.blocks"] = drawing.file or _beside(start, "blocks.png")
         draw_blocks(subject, weights, file, drawing.style, layers=layers, method=picture.name)
     if drawing.gif:
         file = files[f"{wanted.label}.gif"] = _beside(start, "gif")

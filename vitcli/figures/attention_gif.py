@@ -9,7 +9,7 @@ from PIL import Image, ImageChops
 
 from vitcli.core.files import replacing
 from vitcli.figures.attention_map import draw_panels
-from vitcli.figures.attention_style import MapPicture, Style, Subject, scale_of
+from vitcli.figures.attention_style import MapPicture, Style, Subject
 
 _MILLISECONDS = 500
 _LAST_MILLISECONDS = 1500
@@ -36,15 +36,14 @@ def write_gif(
         method: the name of the maps.
         unit: the meaning of a value.
     """
-    scale = scale_of(maps, style.norm, is_signed=False)
     notes = ", ".join(filter(None, (unit, "one scale for all layers")))
     frames = [
         draw_panels(
             subject,
             MapPicture(method=f"{method}: {layer}", weights=weights, unit=notes),
             style,
-            scale=scale,
-        ).image
+            shared=maps,
+        ).image()
         for weights, layer in zip(maps, layers, strict=True)
     ]
     first, *others = _with_one_palette(frames)

@@ -1,16 +1,20 @@
 """One attention map: the image, the map over it, and its values."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from vitcli.figures.attention_overlay import Box, overlay, panel, patch_box, shown_whole
-from vitcli.figures.attention_style import MapPicture, Scale, Style, Subject, scale_of
-from vitcli.figures.attention_words import NORM_WORDS, heading, legend
-from vitcli.figures.board import MARGIN, Board, Line, height_of
+import numpy as np
+from numpy.typing import NDArray
+
+from vitcli.figures.attention_overlay import overlay, panel, patch_box, shown_whole
+from vitcli.figures.attention_style import LABEL, NOTE, MapPicture, Style, Subject, scale_of
+from vitcli.figures.attention_words import evenness, heading, legend, norm_words
+from vitcli.figures.board import MARGIN, Board, Box, Line, height_of
 from vitcli.figures.colour_bar import bar_width, draw_colour_bar
 
 _GAP = 20
 _LEAST_WIDTH, _LEAST_HEIGHT = 300, 130
-"""The smallest size of a panel in pixels that leaves room for its caption and for the values of the colour bar."""
+"""The smallest size of a panel in units that leaves room for its caption and for the values of the colour bar."""
 _QUERY = "#00e5ff"
 
 
@@ -20,7 +24,7 @@ def draw_map(subject: Subject, picture: MapPicture, path: Path, style: Style, *,
     Args:
         subject: the image.
         picture: the map.
-        path: the PNG file.
+        path: the file; its ending decides on the format.
         style: the style of the map.
         full: show the whole picture, with a frame around the part that the model saw and the map only inside it.
     """
@@ -41,40 +45,52 @@ def draw_panels(
     *,
     full: bool = False,
     query: tuple[int, int] | None = None,
-    scale: Scale | None = None,
+    shared: NDArray[np.float32] | None = None,
 ) -> Board:
-    """Draw the figure of ``draw_map`` or ``draw_query`` on a board; several figures can share a given scale."""
+    """Draw the figure of ``draw_map`` or ``draw_query`` on a board, on its own scale or on that of the shared maps."""
     if is_whole := full and subject.whole is not None:
-        image, box = shown_whole(subject, least=style.min_size)
+        image, box = shown_whole(subject, least=style.min_size, density=style.density)
     else:
-        image = panel(subject.pixels, least=style.min_size)
+        image = panel(subject.pixels, least=style.min_size, density=style.density)
         box = (0, 0, image.shape[1], image.shape[0])
-    scale = scale or scale_of(picture.weights, style.norm, is_signed=picture.is_signed)
-    height, width = max(image.shape[0], _LEAST_HEIGHT), max(image.shape[1], _LEAST_WIDTH)
-    inner = 2 * (width + _GAP) + bar_width()
-    words = heading(subject, inner)
+    scaled = picture if shared is None else replace(picture, weights=shared)
+    scale = scale_of(scaled.weights, style.norm, is_signed=picture.is_signed)
+    rows, columns = style.size_of(image)
+    height, width = max(rows, style.room(_LEAST_HEIGHT)), max(columns, style.room(_LEAST_WIDTH))
+    values = style.points(NOTE)
+    inner = 2 * (width + _GAP) + bar_width(values)
+    words = heading(subject, style, inner)
     at = "" if query is None else f": patch at row {query[0]}, column {query[1]}"
     captions = [
-        [Line(text="whole picture; framed: what the model saw" if is_whole else "what the model saw", size=17)],
-        [Line(text=picture.name + at, size=17)],
+        [Line(text=text, size=style.points(LABEL))]
+        for text in (
+            "whole picture; framed: what the model saw" if is_whole else "what the model saw",
+            picture.name + at,
+        )
     ]
-    notes = [legend(picture.unit, NORM_WORDS[style.norm])]
+    notes = [legend(style, picture.unit, norm_words(style.norm, [scaled]))]
+    if even := evenness(scaled):
+        notes.insert(0, Line(text=even, size=notes[0].size))
     top = MARGIN + height_of(words) + 8 + height_of(captions[0])
-    board = Board(inner + 2 * MARGIN, top + height + 8 + height_of(notes) + MARGIN // 2)
+    board = Board(inner + 2 * MARGIN, top + height + 8 + height_of(notes) + MARGIN // 2, style.density)
     board.write(words, MARGIN, MARGIN, inner)
     left = MARGIN
     for pixels, caption in zip((image, overlay(image, picture, style, scale, box=box)), captions, strict=True):
         board.write(caption, left, top - height_of(caption), width)
         board.paste(pixels, left, top)
         if is_whole:
-            board.outline(_moved(box, left, top))
+            board.outline(_moved(box, left, top, style.density))
         if query is not None:
-            board.outline(_moved(patch_box(query, picture.weights.shape, box), left, top), _QUERY)
+            patch = patch_box(query, picture.weights.shape, box)
+            board.outline(_moved(patch, left, top, style.density), _QUERY)
         left += width + _GAP
-    draw_colour_bar(board, style.colours(is_signed=picture.is_signed), scale, left=left, top=top, height=height)
+    colours = style.colours(is_signed=picture.is_signed)
+    draw_colour_bar(board, colours, scale, left=left, top=top, height=height, size=values)
     board.write(notes, MARGIN, top + height + 8, inner)
     return board
 
 
-def _moved(box: Box, left: int, top: int) -> Box:
-    return box[0] + left, box[1] + top, box[2] + left, box[3] + top
+def _moved(box: Box, left: int, top: int, density: float) -> Box:
+    """Convert a box of an image from pixels to units, and move it to the position of the image."""
+    x, y, right, bottom = (edge / density for edge in box)
+    return x + left, y + top, right + left, bottom + top

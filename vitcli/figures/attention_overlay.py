@@ -7,27 +7,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitcli.figures.attention_style import Interpolation, MapPicture, Scale, Style, Subject, colour_indices
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels."""
+from vitcli.figures.board import Box
 
 _LONGEST = 1024
-"""Pixels of a panel's longer side, at most, so that the figure is not too large to open."""
+"""Pixels of a panel's longer side at 150 dpi, at most, so that the figure is not too large to open."""
 
 
-def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST) -> NDArray[np.uint8]:
+def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST, density: float = 1) -> NDArray[np.uint8]:
     """Resize an image to the size in which it is shown.
 
     Args:
         pixels: the image, (C, H, W), grey or in colour.
         least: the shorter side is enlarged to at least this by a whole factor, so that pixels stay squares of one size.
         most: the limit for the longer side; it also limits the factor, and a larger image is made smaller.
+        density: both limits are multiplied by it.
 
     Returns:
         The resized image, (H', W', 3).
     """
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).convert("RGB")
     shorter, longer = sorted(image.size)
+    least, most = round(least * density), round(most * density)
     factor = min(math.ceil(least / shorter), most // longer)
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
@@ -90,11 +90,11 @@ def overlay(
     return drawn
 
 
-def shown_whole(subject: Subject, *, least: int) -> tuple[NDArray[np.uint8], Box]:
-    """Resize the whole picture to the size in which it is shown, and locate the part that the model saw."""
+def shown_whole(subject: Subject, *, least: int, density: float = 1) -> tuple[NDArray[np.uint8], Box]:
+    """Resize the whole picture to the size in which it is shown, and locate the part that the model saw, in pixels."""
     assert subject.whole is not None
     assert subject.box is not None
-    image = panel(subject.whole, least=least)
+    image = panel(subject.whole, least=least, density=density)
     across, down = image.shape[1] / subject.whole.shape[2], image.shape[0] / subject.whole.shape[1]
     left, top, right, bottom = subject.box
     return image, (left * across, top * down, right * across, bottom * down)

@@ -29,7 +29,7 @@ function bytesOf(text) {
 const image = () => images[state.image];
 const countPrefix = () => image().attention?.prefix.length ?? 0;
 const place = (patch) => `row ${Math.floor(patch / image().grid[1])}, column ${patch % image().grid[1]}`;
-const number = (value) => String(Number(value.toPrecision(3)));
+const number = (value, digits = 3) => String(Number(value.toPrecision(digits)));
 const tokenName = (token) =>
   token < countPrefix() ? image().attention.prefix[token] : `patch at ${place(token - countPrefix())}`;
 
@@ -88,16 +88,21 @@ function percentile99(values) {
   return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
 }
 
+function isNearlyEven(least, most, isSigned) {
+  return !isSigned && least > 0 && most - least <= 0.2 * most;
+}
+
 function scaleOf(values, isSigned) {
   const least = values.reduce((one, other) => Math.min(one, other));
   const most = values.reduce((one, other) => Math.max(one, other));
   if (most - least <= 1e-6 * Math.max(Math.abs(least), Math.abs(most))) return { low: least, high: least, least, most };
   if (settings.norm === "none") return { low: isSigned ? -1 : 0, high: 1, least, most };
+  const norm = settings.norm === "p99" && isNearlyEven(least, most, isSigned) ? "minmax" : settings.norm;
   const sizes = isSigned ? Array.from(values, Math.abs) : values;
-  const percentile = settings.norm === "p99" ? percentile99(sizes) : 0;
+  const percentile = norm === "p99" ? percentile99(sizes) : 0;
   const end = percentile > 0 ? percentile : sizes.reduce((one, other) => Math.max(one, other));
   if (isSigned) return { low: -end, high: end, least, most };
-  return { low: settings.norm === "minmax" ? least : Math.min(0, least), high: Math.max(end, 0), least, most };
+  return { low: norm === "minmax" ? least : Math.min(0, least), high: Math.max(end, 0), least, most };
 }
 
 /* Drawing */
@@ -163,8 +168,10 @@ function drawBar(isSigned, scale) {
     bar.fillRect(at, 0, 1, 1);
   }
   const ends = isFlat ? [0] : [0, 0.25, 0.5, 0.75, 1];
+  const steps = (4 * Math.max(Math.abs(scale.low), Math.abs(scale.high))) / (scale.high - scale.low);
+  const digits = isFlat ? 3 : Math.max(3, 1 + Math.ceil(Math.log10(steps))); // enough to tell neighbours apart
   part("ticks").replaceChildren(
-    ...ends.map((share) => element("li", { textContent: number(scale.low + (scale.high - scale.low) * share) })),
+    ...ends.map((share) => element("li", { textContent: number(scale.low + (scale.high - scale.low) * share, digits) })),
   );
   part("less").textContent = !isFlat && scale.least < scale.low ? `min ${number(scale.least)} ◂` : "";
   part("more").textContent = !isFlat && scale.most > scale.high ? `▸ max ${number(scale.most)}` : "";
@@ -196,7 +203,9 @@ function draw() {
   if (now.token !== null && now.token >= countPrefix()) outline(now.token - countPrefix(), "#00e5ff");
   if (state.cursor !== null && state.cursor + countPrefix() !== now.token) outline(state.cursor, "white");
   canvas.setAttribute("aria-label", now.name);
-  part("shown").textContent = [now.name, now.unit, settings.normWords].filter(Boolean).join(" · ");
+  const even = isNearlyEven(scale.least, scale.most, now.isSigned) ? "nearly even" : "";
+  const colours = even && settings.norm === "p99" ? "colours from minimum to maximum" : settings.normWords;
+  part("shown").textContent = [now.name, now.unit, even, colours].filter(Boolean).join(" · ");
   part("value").textContent = describe(now);
   part("hint").hidden = now.row !== null || !attention;
 }

@@ -1,6 +1,19 @@
 """The text around attention maps."""
 
-from vitcli.figures.attention_style import Norm, Subject
+import math
+from collections.abc import Iterable
+
+from vitcli.figures.attention_style import (
+    NOTE,
+    TITLE,
+    VERDICT,
+    MapPicture,
+    Norm,
+    Style,
+    Subject,
+    is_nearly_even,
+    scale_of,
+)
 from vitcli.figures.board import FAINT, INK, RIGHT, WRONG, Line
 
 NORM_WORDS: dict[Norm, str] = {
@@ -11,14 +24,38 @@ NORM_WORDS: dict[Norm, str] = {
 }
 
 
-def heading(subject: Subject, width: int) -> list[Line]:
+def norm_words(norm: Norm, pictures: Iterable[MapPicture]) -> str:
+    """Describe the colours of several maps."""
+    even = [is_nearly_even(picture.weights, is_signed=picture.is_signed) for picture in pictures]
+    if norm != "p99" or not any(even):
+        return NORM_WORDS[norm]
+    if all(even):
+        return NORM_WORDS["minmax"]
+    return f"{NORM_WORDS[norm]}, of nearly even maps from minimum to maximum"
+
+
+def evenness(picture: MapPicture) -> str:
+    """Describe a map in which there is little to see; empty: its patches weigh differently."""
+    weights = picture.weights
+    if not weights.any():
+        return "all weights are 0: there is nothing to see"
+    if not is_nearly_even(weights, is_signed=picture.is_signed):
+        return ""
+    if scale_of(weights, "max", is_signed=False).is_flat:
+        return "even: all patches weigh the same"
+    mean = float(weights.mean(dtype=float))
+    least, most = float(weights.min()) / mean, float(weights.max()) / mean
+    digits = 1 - math.floor(math.log10(max(1 - least, most - 1)))
+    return f"nearly even: {least:.{digits}f} to {most:.{digits}f} times the mean"
+
+
+def heading(subject: Subject, style: Style, width: int) -> list[Line]:
     """Return the image's name, then prediction and truth: on one line if they fit into ``width``, else on two."""
     words = [text for text in (prediction_of(subject), truth_of(subject)) if text]
-    together = Line(text="  ·  ".join(words), size=19, colour=verdict_colour(subject))
-    lines = (
-        [together] if together.width <= width else [Line(text=text, size=19, colour=together.colour) for text in words]
-    )
-    return [Line(text=subject.name, size=23, is_bold=True), *(lines if words else [])]
+    size, colour = style.points(VERDICT), verdict_colour(subject)
+    together = Line(text="  ·  ".join(words), size=size, colour=colour)
+    lines = [together] if together.width <= width else [Line(text=text, size=size, colour=colour) for text in words]
+    return [Line(text=subject.name, size=style.points(TITLE), is_bold=True), *(lines if words else [])]
 
 
 def verdict_colour(subject: Subject) -> str:
@@ -38,6 +75,6 @@ def truth_of(subject: Subject) -> str:
     return "" if subject.truth is None else f"truth {subject.truth}"
 
 
-def legend(*parts: str) -> Line:
+def legend(style: Style, *parts: str) -> Line:
     """Return the line below a figure."""
-    return Line(text=" · ".join(filter(None, parts)), size=15, colour=FAINT)
+    return Line(text=" · ".join(filter(None, parts)), size=style.points(NOTE), colour=FAINT)

@@ -1,10 +1,6 @@
 """Matplotlib figures: their creation, their text, and their files."""
 
-import logging
 import textwrap
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,9 +13,8 @@ from numpy.typing import NDArray
 
 from vitcli.core.errors import visible
 from vitcli.core.files import replacing
-from vitcli.figures.fonts import east_asian_fonts
+from vitcli.figures.fonts import boxes_for_unknown_letters, east_asian_fonts
 
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its search for fonts interests no user
 _DPI = 150
 _CHARACTERS_PER_INCH = 12
 """Characters of 10-point text that fit into an inch."""
@@ -68,7 +63,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     ``Figure.savefig`` would draw the figure twice, the first time only for the layout, which drawing computes anyway.
     """
     assert isinstance(figure.canvas, FigureCanvasAgg)
-    with replacing(path) as temporary, _boxes_for_unknown_letters():
+    with replacing(path) as temporary, boxes_for_unknown_letters():
         figure.canvas.print_png(temporary)
 
 
@@ -76,13 +71,5 @@ def label_width(axis: Axis) -> float:
     """Return the width of the longest tick label in inches."""
     figure = axis.get_figure(root=True)
     assert figure is not None
-    with _boxes_for_unknown_letters():
+    with boxes_for_unknown_letters():
         return max(label.get_window_extent().width for label in axis.get_ticklabels()) / figure.dpi
-
-
-@contextmanager
-def _boxes_for_unknown_letters() -> Iterator[None]:
-    """Draw a box for letters that no font has, without a warning."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        yield

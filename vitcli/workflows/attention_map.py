@@ -15,11 +15,10 @@ from vitcli.attention.registry import METHODS
 from vitcli.attention.targets import ClassChoice, class_indices
 from vitcli.core.errors import DataError, UsageError, some
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
-from vitcli.core.files import write_json
+from vitcli.core.files import unused_end, write_json
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
-from vitcli.data.sources.image_search import IMAGE_SUFFIXES
-from vitcli.explaining.earlier import numbered, with_free_stems
+from vitcli.explaining.earlier import with_free_stems
 from vitcli.explaining.explainer import Explainer, images_at_once
 from vitcli.explaining.images import ImageSource, ImageToExplain
 from vitcli.explaining.maps import AttentionMap, maps_of
@@ -29,11 +28,9 @@ from vitcli.explaining.report import AttentionReport, ExplainedImage, as_json
 from vitcli.explaining.wanted import Wanted, patch_at
 from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
-from vitcli.figures.attention_style import Norm, Subject
+from vitcli.figures.attention_style import Norm, Subject, is_nearly_even
+from vitcli.figures.board import PICTURES
 from vitcli.trained.loading import LoadedModel
-
-_EVEN = 0.1
-"""If all weights of a map differ from the greatest one by at most this share of it, the map looks even."""
 
 
 def attention_maps(
@@ -52,24 +49,25 @@ def attention_maps(
         wanted: the maps to compute.
         drawing: the pictures to draw.
         sheet: draw one sheet of all images for each method and class, instead of pictures of each image.
-        output: the folder for the files, or a ``.png`` file for a single picture; None: the run's folder of attention
-            maps, or the current folder.
+        output: the folder for the files, or a ``.png``, ``.pdf`` or ``.svg`` file for a single picture; None: the run's
+            folder of attention maps, or the current folder.
         emit: receives the progress.
 
     Raises:
         UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other; found
             before anything is written.
     """
+    is_file = _is_picture(output)
     loaded, images = source.open(emit)
     question = wanted.question(loaded, emit, compares=drawing.compare, all_layers=drawing.wants_all_layers)
     if drawing.blocks or drawing.gif:
-        without = [name for name in question.methods if not METHODS[name].looks_at_layers]
-        if len(without) == len(question.methods):
-            raise UsageError(f"{', '.join(without)} cannot explain one layer alone", hint="--method relevance")
-        if without:
-            emit(Warned(text=f"no pictures of single layers for {', '.join(without)}, which cannot explain one layer"))
-    folder, drawing = _destination(output, loaded, drawing, len(images), question, is_sheet=sheet)
-    images, end = with_free_stems(images, folder, loaded.path), numbered(folder)
+        _check_layers(question, emit)
+    folder = output or (loaded.run.attention_dir if loaded.run else Path())
+    if output and is_file:
+        _check_one_picture(output, drawing, len(images), question, is_sheet=sheet)
+        folder, drawing = output.parent, replace(drawing, file=output, arrays="none")
+    earlier = set(folder.glob("*"))
+    images, end = with_free_stems(images, folder, loaded.path), unused_end(folder / "report.json")
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
     )
@@ -95,6 +93,7 @@ def attention_maps(
     finally:
         _tell_what_shows_little(found, drawing.style.norm, emit)
         report = replace(report, images=tuple(found))
+        _tell_what_was_replaced(report, earlier, emit)
         if any(each.maps for each in found) and not drawing.file:
             report = replace(report, report=folder / f"report{end}.json")
             write_json(folder / f"report{end}.json", as_json(report))
@@ -163,16 +162,23 @@ def _tell_what_shows_little(images: Sequence[ExplainedImage], norm: Norm, emit: 
     empty, even = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for image in images:
         for each in image.maps:
-            least, most = each.weights.min(), each.weights.max()
-            found = empty if least == most == 0 else even if least > (1 - _EVEN) * most else None
-            if found is not None:
-                found[f"{each.method} of {each.target}" if each.target else each.method].append(image.image)
+            is_even = is_nearly_even(each.weights, is_signed=each.picture.is_signed)
+            if is_even or not each.weights.any():
+                (even if is_even else empty)[each.picture.name].append(image.image)
     for label, names in empty.items():
         emit(Warned(text=f"{label}: all weights are 0, there is nothing to see in {some(names)}"))
-    if even and norm != "minmax":
-        count = sum(map(len, even.values()))
-        what = f"{', '.join(even)}: all patches weigh almost the same in {count:,} maps"
-        emit(Note(text=f"{what}; --norm minmax shows the differences"))
+    if even:
+        what = f"{', '.join(even)}: all patches weigh almost the same in {sum(map(len, even.values())):,} maps"
+        shown = norm in {"p99", "minmax"}
+        colours = ", so their colours begin at the minimum" if shown else "; --norm minmax shows the differences"
+        emit(Note(text=what + colours))
+
+
+def _tell_what_was_replaced(report: AttentionReport, earlier: set[Path], emit: Emit) -> None:
+    """Name the pictures that an earlier command drew for the same image, with other options or with the same."""
+    written = [*report.sheets, *(path for each in report.images for path in each.figures.values())]
+    if replaced := sorted(map(str, earlier.intersection(written))):
+        emit(Note(text=f"replaced {some(replaced)}; another --output keeps both"))
 
 
 def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
@@ -223,25 +229,45 @@ def _size_of(pixels: NDArray[np.uint8]) -> Size:
     return pixels.shape[1], pixels.shape[2]
 
 
-def _destination(
-    output: Path | None, loaded: LoadedModel, drawing: Drawing, images: int, question: Question, *, is_sheet: bool
-) -> tuple[Path, Drawing]:
-    """Return the folder for all files, and the drawing, with the file for its only picture if ``output`` is a file."""
-    if output is None:
-        return (loaded.run.attention_dir if loaded.run else Path()), drawing
-    if output.suffix.lower() != ".png":
-        if output.suffix.lower() in IMAGE_SUFFIXES:
-            raise UsageError(f"{output}: figures are PNG files", hint=f"--output {output.with_suffix('.png')}")
-        if output.is_file():
-            raise UsageError(
-                f"{output} is a file, but not a PNG file", hint="give a folder, or a .png file for one picture"
-            )
-        return output, drawing
+def _check_layers(question: Question, emit: Emit) -> None:
+    """Check that a method can explain single layers, and name the methods that cannot."""
+    without = [name for name in question.methods if not METHODS[name].looks_at_layers]
+    if len(without) == len(question.methods):
+        raise UsageError(f"{', '.join(without)} cannot explain one layer alone", hint="--method relevance")
+    if without:
+        emit(Warned(text=f"no pictures of single layers for {', '.join(without)}, which cannot explain one layer"))
+
+
+def _is_picture(output: Path | None) -> bool:
+    """Tell whether the path is for one picture; folders that exist, and names like ``maps`` or ``maps.v2``, are not.
+
+    Raises:
+        UsageError: the path is for a file that is not a picture: it exists, or its ending has two letters or more.
+    """
+    if output is None or output.is_dir():
+        return False
+    ending = output.suffix.lower()
+    if ending not in PICTURES and (output.is_file() or (ending.isascii() and sum(map(str.isalpha, ending)) > 1)):
+        raise UsageError(
+            f"{output}: a picture is a {', '.join(PICTURES[:-1])} or {PICTURES[-1]} file",
+            hint=f"--output {output.with_suffix('.pdf')}, or a folder",
+        )
+    return ending in PICTURES
+
+
+def _check_one_picture(output: Path, drawing: Drawing, images: int, question: Question, *, is_sheet: bool) -> None:
+    """Check that exactly one picture is asked for, which fits into one file."""
     if images > 1 and not is_sheet:
         raise UsageError(f"{output} is one file, but there are {images} images", hint="give a folder")
-    if not drawing.single_maps or len(question.methods) * len(question.choices) > 1:
-        raise UsageError(f"{output} is one file, but several pictures are asked for", hint="give a folder")
-    return output.parent, replace(drawing, file=output, arrays="none")
+    if drawing.gif or drawing.page:
+        kinds = " and ".join(["--gif"] * drawing.gif + ["--html"] * drawing.page)
+        raise UsageError(f"{output} is a picture, but {kinds} writes other files", hint="give a folder")
+    maps = len(question.methods) * len(question.choices)
+    pictures = drawing.compare + drawing.heads_grid + maps * (drawing.blocks or drawing.single_maps)
+    if pictures > 1:
+        can_compare = drawing.single_maps and not is_sheet
+        hint = "give a folder, or draw all maps side by side with --compare" if can_compare else "give a folder"
+        raise UsageError(f"{output} is one file, but {pictures} pictures are asked for", hint=hint)
 
 
 def _draw_sheets(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vitcli.core.errors import DataError, UsageError
-from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import write_json, writing_in
 from vitcli.explaining.checks import CheckTable, check_methods
 from vitcli.explaining.explainer import images_at_once
@@ -72,6 +72,8 @@ def judge_attention(
         trust = replace(trust, checks=check_methods(loaded.model, batches, question, total=total, emit=emit))
     for name, result in (("scores", trust.scores), ("checks", trust.checks)):
         if folder and result:
+            if (folder / f"{name}.json").exists():
+                emit(Note(text=f"replaced {folder / name}.json of an earlier command; another --output keeps both"))
             write_json(folder / f"{name}.json", {"model": trust.model, "names": names, **asdict(result)})
     return trust
 

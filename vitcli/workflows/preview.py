@@ -15,6 +15,7 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.files import unused_end, with_end
 from vitcli.core.preprocessing import Preprocessing, Size
 from vitcli.core.runs import slug
 from vitcli.data.augment import TrainTransform
@@ -64,7 +65,8 @@ class Preview:
     augmentations: dict[str, Any]
     """Settings of augmentation that differ from their defaults; the defaults change nothing."""
     figures: tuple[Path, ...]
-    """The files ``samples.png``, ``augmentations.png`` and ``classes.png``."""
+    """The files ``samples.png``, ``augmentations.png`` and ``classes.png``; if the folder has such files from an earlier
+    preview, ``samples-2.png`` and so on."""
 
 
 def preview(*layers: Settings, split: SplitName = "train", output: Path | None = None, emit: Emit = ignore) -> Preview:
@@ -89,7 +91,9 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
         raise DataError(f"{facts.name} has no {split} split", hint=f"it has {', '.join(plan)}")
     model, seen = model_input(config, facts, emit)
     balance = _Balance(dataset, plan)
-    figures = tuple(folder / f"{name}.png" for name in ("samples", "augmentations", "classes"))
+    figures = [folder / f"{name}.png" for name in ("samples", "augmentations", "classes")]
+    end = unused_end(*figures)
+    figures = [with_end(path, end) for path in figures]
     _draw_samples(dataset, split, plan, config, figures[0])
     shown = training_views(dataset, plan, config, model.image_size, seen=seen, emit=emit)
     kept, seen_at = _pixels(shown.images.images.shape), _pixels(shown.views.shape)
@@ -112,7 +116,7 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
         majority=balance.majority,
         baseline=balance.baseline,
         augmentations=changes(config.augment),
-        figures=figures,
+        figures=tuple(figures),
     )
 
 
