@@ -6,7 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
@@ -171,6 +173,15 @@ def test_values_out_of_range_are_named(section: str, values: dict[str, Any]) -> 
     last = next(reversed(values.values()))
     numbers = last if isinstance(last, list) else [last]
     assert all(f"{number:g}" in caught.value.message for number in numbers)
+
+
+def test_paths_and_numbers_of_numpy_and_torch_are_text_and_numbers() -> None:
+    settings = {"data": {"name": Path("photos")}, "optim": {"lr": np.float32(0.5), "epochs": torch.tensor(3)}}
+    config = configure(settings)
+    assert (config.data.name, config.optim.lr, config.optim.epochs) == ("photos", 0.5, 3)
+    assert type(config.optim.lr) is float
+    with pytest.raises(UsageError, match=r"optim\.lr = array\(\[1\]\) is not a number"):
+        configure({"optim": {"lr": np.array([1])}})
 
 
 @given(value=st.integers(0, 2**63 - 1))

@@ -6,6 +6,7 @@ checks every key and value, whatever the source.
 """
 
 import functools
+import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -222,8 +223,7 @@ def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
 
 def _convert(value: Any, kind: Any, key: str) -> Any:
     """Convert ``value`` to ``kind`` if no information is lost, or else raise UsageError."""
-    if isinstance(value, _Word):
-        value = value.as_kind(kind)
+    value = _plain(value, kind)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         if isinstance(value, bool) and "on" in inner:
@@ -245,6 +245,15 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         return value
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
     raise UsageError(f"{key} = {value!r} is not {wanted}")
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """Turn a word of the command line, a path, or a number of numpy or torch into a plain value."""
+    if isinstance(value, _Word):
+        return value.as_kind(kind)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _convert_pair(value: Any, kind: Any, key: str) -> Any:

@@ -10,7 +10,8 @@ VitError                what happened, what to do about it, exit code 1
 ├── EndedElsewhere      another process of the same training has ended or failed
 └── Interrupted         Ctrl-C (exit code 130) or SIGTERM (143), after everything was saved
 
-They are raised where the error is found. Only ``vitcli.cli.app.main`` turns them into messages.
+They are raised where the error is found. ``vitcli.cli.app.main`` turns them into messages; a traceback, as in a notebook,
+shows ``str(error)``, which is the message and the hint.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,9 @@ class VitError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint or self.usual_hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
 
 class UsageError(VitError):

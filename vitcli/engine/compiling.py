@@ -79,7 +79,8 @@ def compiled(
     except Exception as error:
         if required and isinstance(error, VitError):
             raise
-        reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__  # line 1 may only name the backend
+        words = error.message if isinstance(error, VitError) else str(error)
+        reason = " ".join(words.split("\n")[:2]) or type(error).__name__  # line 1 may only name the backend
         if required:
             raise DeviceError(f"torch.compile does not work here: {reason}", hint="--compile off") from error
         emit(Warned(text=f"torch.compile does not work here, so training continues without it: {reason}"))

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from vitcli.core.addresses import without_secrets
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import settings_of
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import UsageError, VitError
 from vitcli.core.events import Emit, EpochRecord, Event, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.files import flat
 from vitcli.core.runs import Run
@@ -128,7 +128,8 @@ class _Listener:
             yield
         except Exception as error:  # noqa: BLE001 - libraries, disks and networks fail in many ways
             self._logger = None
-            self.emit(Warned(text=f"--{self.name} has failed, and training continues without it: {error}"))
+            reason = error.message if isinstance(error, VitError) else error
+            self.emit(Warned(text=f"--{self.name} has failed, and training continues without it: {reason}"))
 
 
 class _TensorBoard:
