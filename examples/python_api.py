@@ -17,16 +17,14 @@ def main() -> None:
     """Run every step of the command line as a function that returns typed results."""
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        trained = vitcli.train(
-            {"data": {"name": "digits"}, "optim": {"epochs": 40}, "run": {"output_dir": folder, "seed": 0}}
-        )
+        trained = vitcli.train("digits", epochs=40, seed=0, output_dir=folder)
         assert isinstance(trained, vitcli.TrainResult)  # one run; with folds it would be a FoldsResult
         print(f"{trained.run}: {trained.parameters:,} parameters, {trained.seconds:.0f} s")
 
         judged = vitcli.evaluate(output_dir=runs)
         print(f"test accuracy {100 * judged.metrics.top1:.2f} % of {judged.metrics.images} images")
 
-        for row in vitcli.predict([IMAGES], output_dir=runs).rows:
+        for row in vitcli.predict(IMAGES, output_dir=runs).rows:
             print(f"{row.path.name}: {row.classes[0]} ({100 * row.probabilities[0]:.1f} %)")
 
         model = vitcli.load_model(output_dir=runs)

@@ -17,6 +17,7 @@ from vitcli.cli.app import app
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 GENERATED = {"docs/commands.md": commands_page, "docs/recipes.md": recipes_page}
+SMALL = {"model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32}}
 _BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```bash\n(.*?)```", re.DOTALL)
 
 
@@ -85,3 +86,12 @@ def test_commands_run(run_cli: Callable[..., Outcome], tiny: tuple[str, ...], pa
             words = ["digits" if word == "shapes" else word for word in words] + [*tiny]  # noqa: PLW2901
         outcome = run_cli(*words)
         assert outcome.code == 0, f"{shlex.join(words)}: {outcome.err}"
+
+
+def test_the_block_of_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"].read_text(encoding="utf-8"), re.DOTALL)
+    usual = 'vitcli.train("digits", epochs=20)'
+    assert usual in block
+    exec(block.replace(usual, 'vitcli.train("digits", small, epochs=1, amp="off")'), {"small": SMALL})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ")[0] for line in printed] == ["<TrainResult", "<EvalResult", "three.png"]

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 from vitcli.core.version import __version__
 
 if TYPE_CHECKING:
+    from vitcli.cli.python_api import download as download
+    from vitcli.cli.python_api import evaluate as evaluate
+    from vitcli.cli.python_api import find_lr as find_lr
+    from vitcli.cli.python_api import from_run as from_run
+    from vitcli.cli.python_api import load_model as load_model
+    from vitcli.cli.python_api import predict as predict
+    from vitcli.cli.python_api import preview as preview
+    from vitcli.cli.python_api import resume as resume
+    from vitcli.cli.python_api import train as train
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
     from vitcli.core.errors import VitError as VitError
-    from vitcli.trained.loading import load_model as load_model
     from vitcli.training.folds import FoldsResult as FoldsResult
     from vitcli.training.result import TrainResult as TrainResult
     from vitcli.workflows.attention_api import attention_map as attention_map
-    from vitcli.workflows.download import download as download
-    from vitcli.workflows.evaluate import evaluate as evaluate
     from vitcli.workflows.export import export as export
-    from vitcli.workflows.find_lr import find_lr as find_lr
-    from vitcli.workflows.from_run import from_run as from_run
-    from vitcli.workflows.predict import predict as predict
-    from vitcli.workflows.preview import preview as preview
-    from vitcli.workflows.resume import resume as resume
-    from vitcli.workflows.train import train as train
 
 _API = {
     "FoldsResult": "vitcli.training.folds",
@@ -34,16 +34,16 @@ _API = {
     "VitError": "vitcli.core.errors",
     "attention_map": "vitcli.workflows.attention_api",
     "configure": "vitcli.core.config_files",
-    "download": "vitcli.workflows.download",
-    "evaluate": "vitcli.workflows.evaluate",
+    "download": "vitcli.cli.python_api",
+    "evaluate": "vitcli.cli.python_api",
     "export": "vitcli.workflows.export",
-    "find_lr": "vitcli.workflows.find_lr",
-    "from_run": "vitcli.workflows.from_run",
-    "load_model": "vitcli.trained.loading",
-    "predict": "vitcli.workflows.predict",
-    "preview": "vitcli.workflows.preview",
-    "resume": "vitcli.workflows.resume",
-    "train": "vitcli.workflows.train",
+    "find_lr": "vitcli.cli.python_api",
+    "from_run": "vitcli.cli.python_api",
+    "load_model": "vitcli.cli.python_api",
+    "predict": "vitcli.cli.python_api",
+    "preview": "vitcli.cli.python_api",
+    "resume": "vitcli.cli.python_api",
+    "train": "vitcli.cli.python_api",
 }
 __all__ = [
     "FoldsResult",

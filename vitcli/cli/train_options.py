@@ -95,11 +95,11 @@ def _head_width(head: str) -> int:
     return int(width)
 
 
-def _batch_size(batch_size: str) -> int | None:
+def _batch_size(batch_size: str | int) -> int | None:
     """Parse ``--batch-size``; ``auto`` gives None, which leaves the size to the recipe and the defaults."""
     if batch_size == "auto":
         return None
-    if not batch_size.isdecimal():
+    if not str(batch_size).isdecimal():
         raise UsageError(f"--batch-size {batch_size!r} is not a number of images", hint="expected: a number, or auto")
     return int(batch_size)
 

@@ -38,6 +38,9 @@ class Metrics:
     confusion: tuple[tuple[int, int, int], ...]
     """The confusion matrix without its zeros: true class, predicted class, number of images, in the order of classes."""
 
+    def __repr__(self) -> str:
+        return f"<Metrics: top-1 {100 * self.top1:.2f} % of {self.images:,} images, loss {self.loss:.4f}>"
+
 
 class Tally:
     """The metrics of a classifier over batches; its memory is linear in images and classes.

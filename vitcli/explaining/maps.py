@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitcli.attention.registry import METHODS
+from vitcli.core.errors import visible
 from vitcli.core.runs import slug
 from vitcli.explaining.explainer import Explanation
 from vitcli.explaining.question import Question
-from vitcli.figures.attention_style import MapPicture
+from vitcli.figures.attention_map import draw_panels
+from vitcli.figures.attention_style import MapPicture, Style, Subject
 
 _LONGEST_SLUG = 60
 """Bytes of a class's name in a file name, at most."""
@@ -34,6 +37,20 @@ class AttentionMap:
     """The class as part of a file name."""
     query: tuple[int, int] | None = None
     """The patch, (row, column), whose attention the map shows; None: the attention of the pooled tokens."""
+    subject: Subject | None = None
+    """The image, for the picture in notebooks; None: not kept."""
+
+    def __repr__(self) -> str:
+        height, width = self.weights.shape
+        return visible(f"<AttentionMap {self.picture.name}: {height} x {width} patches>")
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the picture of the map; None if the image was not kept."""
+        if self.subject is None:
+            return None
+        file, plain = BytesIO(), replace(self.picture, method=self.method)
+        draw_panels(self.subject, plain, Style(), query=self.query).image.save(file, format="png")
+        return file.getvalue()
 
     @property
     def label(self) -> str:

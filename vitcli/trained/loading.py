@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import ModelError
+from vitcli.core.errors import ModelError, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.run_search import run_of_checkpoint
 from vitcli.core.runs import Run
@@ -40,6 +40,11 @@ class LoadedModel:
     run: Run | None
     """The run that contains the checkpoint; None: the checkpoint is outside of runs."""
     device: torch.device
+
+    def __repr__(self) -> str:
+        config = self.checkpoint.model
+        facts = f"{config.name}, {config.num_parameters:,} parameters, {config.num_classes:,} classes"
+        return visible(f"<LoadedModel {self.name}: {facts}, on {self.device}>")
 
     @cached_property
     def precision(self) -> Precision:

@@ -1,5 +1,6 @@
 """Stratified cross-validation: one run per fold, all in one folder."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,10 +9,11 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import UsageError, VitError
+from vitcli.core.errors import UsageError, VitError, visible
 from vitcli.core.events import Emit, Event, Note, Warned
 from vitcli.core.files import write_json
 from vitcli.core.launch import Place, launched_as
+from vitcli.core.notebooks import html_table
 from vitcli.core.run_search import folds_of
 from vitcli.core.runs import check_free
 from vitcli.training.result import TrainResult
@@ -19,7 +21,7 @@ from vitcli.training.result import TrainResult
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldsResult:
-    """A finished cross-validation."""
+    """A finished cross-validation; functions that take the name of a model take it too."""
 
     run: str
     path: Path
@@ -28,6 +30,20 @@ class FoldsResult:
     """Mean over the folds of the validation accuracy of the best epoch, 0..1."""
     val_accuracy_spread: float
     """Sample standard deviation of that accuracy over the folds."""
+
+    def __repr__(self) -> str:
+        return visible(f"<FoldsResult {self.path}: {len(self.folds)} folds, validation accuracy {self._score}>")
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def _repr_html_(self) -> str:
+        rows = [(each.run, f"{100 * each.best.val_accuracy:.2f} %") for each in self.folds]
+        return html_table([*rows, ("mean ± deviation", self._score)], headings=("run", "validation accuracy"))
+
+    @property
+    def _score(self) -> str:
+        return f"{100 * self.val_accuracy:.2f} ± {100 * self.val_accuracy_spread:.2f} %"
 
 
 def train_folds(*layers: Settings, train_one: Callable[..., TrainResult], emit: Emit) -> FoldsResult:

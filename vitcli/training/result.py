@@ -1,18 +1,20 @@
 """The result of a training run."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import RunError
+from vitcli.core.errors import RunError, visible
 from vitcli.core.events import EpochRecord
+from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """The result of a finished run."""
+    """The result of a finished run; functions that take the name of a model take it too."""
 
     run: str
     path: Path
@@ -34,6 +36,35 @@ class TrainResult:
     keeps_last: bool
     seconds: float
     """Time for training, validation and the features of a frozen backbone; without imports and preparation of data."""
+
+    def __repr__(self) -> str:
+        best, kept = self.best, "kept" if self.keeps_last else "best"
+        score = f"{kept} epoch {best.epoch} of {self.epochs}, validation accuracy {100 * best.val_accuracy:.2f} %"
+        return visible(f"<TrainResult {self.path}: {score}>")
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def _repr_html_(self) -> str:
+        best, kept = self.best, "kept" if self.keeps_last else "best"
+        rows = (
+            ("run", str(self.path)),
+            ("data", f"{self.dataset}: {self.classes:,} classes, {self.train_images:,} images to train"),
+            ("model", f"{self.model}, {self.parameters:,} parameters"),
+            (f"{kept} epoch", f"{best.epoch} of {self.epochs}"),
+            ("validation accuracy", f"{100 * best.val_accuracy:.2f} %"),
+            ("validation loss", f"{best.val_loss:.4f}"),
+        )
+        return html_table(rows) + html_picture(self._repr_png_())
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the curves of the run; None if its folder is gone or holds another run now."""
+        try:
+            run = Run(self.path)
+            is_same = result_of(run).seconds == self.seconds  # no two trainings take the same time
+            return run.figure("curves").read_bytes() if is_same else None
+        except (RunError, OSError):
+            return None
 
 
 def result_of(run: Run) -> TrainResult:

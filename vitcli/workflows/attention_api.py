@@ -1,5 +1,6 @@
 """The Python function that explains one image."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,12 +21,13 @@ from vitcli.data.value_range import with_value_range
 from vitcli.explaining.explainer import explain
 from vitcli.explaining.maps import AttentionMap, maps_of
 from vitcli.explaining.question import Question
+from vitcli.figures.attention_style import Subject
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import LoadedModel, load_model
 
 
 def attention_map(
-    model: str | LoadedModel | VisionTransformer,
+    model: str | os.PathLike[str] | LoadedModel | VisionTransformer,
     image: Path | str | Image.Image | Tensor,
     *,
     method: str = DEFAULT_METHOD,
@@ -40,7 +42,7 @@ def attention_map(
 
     Args:
         model: a run, checkpoint or name (empty: the newest finished run), a model from ``load_model``, or a module,
-            which takes only tensors.
+            which takes only tensors, and gives maps without pictures.
         image: a file, a picture, or the normalised model input, (C, H, W).
         method: a method of ``attention.registry``.
         target: the class to explain: ``pred``, a name, or an index.
@@ -53,7 +55,7 @@ def attention_map(
     Raises:
         UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other.
     """
-    loaded = load_model(model) if isinstance(model, str) else model
+    loaded = load_model(os.fspath(model)) if isinstance(model, str | os.PathLike) else model
     module = loaded if isinstance(loaded, VisionTransformer) else loaded.model
     classes = tuple(map(str, range(module.config.num_classes)))
     if isinstance(loaded, LoadedModel):
@@ -71,11 +73,19 @@ def attention_map(
         raise UsageError(f"{method!r} and {target!r} are not one method and one class", hint="call it once for each")
     was_training = module.training
     try:
-        explanation = explain(module.eval(), _as_input(loaded, image)[None], question)
+        seen = _as_input(loaded, image)[None]
+        explanation = explain(module.eval(), seen, question)
     finally:
         module.train(was_training)
     (found,) = maps_of(explanation, 0, question, classes)
-    return found
+    if isinstance(loaded, VisionTransformer):
+        return found
+    shares = explanation.logits[0].softmax(dim=0)
+    name = Path(image).name if isinstance(image, str | Path) else ""
+    subject = Subject(name=name, pixels=loaded.to_input.pixels(seen)[0].cpu().numpy())
+    if classes:
+        subject = replace(subject, predicted=classes[int(shares.argmax())], probability=float(shares.max()))
+    return replace(found, subject=subject)
 
 
 def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, visible
 from vitcli.core.events import Emit, TaskProgress, Warned, ignore
 from vitcli.core.files import write_json
+from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.registry import load_object
 from vitcli.core.run_search import folds_with
 from vitcli.core.runs import evaluation_file, figure_file, slug
@@ -42,6 +43,41 @@ class EvalResult:
     stored: Path | None
     """The JSON file in the run or the cross-validation; None: the checkpoint is outside of runs."""
     figure: Path | None
+
+    def __repr__(self) -> str:
+        metrics = self.metrics
+        score = f"top-1 {100 * metrics.top1:.2f} % of {metrics.images:,} {self.split} images of {self.dataset}"
+        return visible(f"<EvalResult {self.model}: {score}>")
+
+    def _repr_html_(self) -> str:
+        metrics = self.metrics
+        rows = (
+            ("model", self.model),
+            (
+                "data",
+                f"{self.dataset}, {self.split} split, {metrics.images:,} images"
+                + (" (not held out)" if self.held_out is False else ""),
+            ),
+            ("loss", f"{metrics.loss:.4f}"),
+            ("top-1", f"{100 * metrics.top1:.2f} %"),
+            *(
+                [("top-5", f"{100 * metrics.top5:.2f} %")] if len(metrics.classes) > 5 else []
+            ),  # else it is always 100 %
+            ("macro F1", f"{100 * metrics.macro_f1:.2f} %"),
+        )
+        classes = [
+            (each.name, f"{100 * each.recall:.2f} %" if each.images else "-", f"{each.correct:,} of {each.images:,}")
+            for each in metrics.classes
+        ]
+        headings = ("class", "accuracy", "right")
+        return html_table(rows) + html_table(classes, headings=headings) + html_picture(self._repr_png_())
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the confusion matrix; None if there is no figure, or not any more."""
+        try:
+            return self.figure.read_bytes() if self.figure else None
+        except OSError:
+            return None
 
 
 def evaluate(

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError, UsageError, visible
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.core.files import write_text
+from vitcli.core.notebooks import html_table
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
 from vitcli.data.image_files import image_files
@@ -45,6 +46,21 @@ class PredictResult:
     model: str
     """The name of the model; if several are averaged, all names."""
     rows: tuple[Prediction, ...]
+
+    def __repr__(self) -> str:
+        bad = sum(bool(row.error) for row in self.rows)
+        unread = f", {bad:,} could not be read" if bad else ""
+        images = "1 image" if len(self.rows) == 1 else f"{len(self.rows):,} images"
+        return visible(f"<PredictResult of {self.model}: {images}{unread}>")
+
+    def _repr_html_(self) -> str:
+        cells: list[tuple[str, str, str]] = []
+        for row in self.rows:
+            if row.error:
+                cells.append((str(row.path), f"error: {row.error}", ""))
+            for rank, (name, share) in enumerate(zip(row.classes, row.probabilities, strict=True)):
+                cells.append(("" if rank else str(row.path), name, f"{100 * share:.2f} %"))
+        return html_table(cells, headings=("image", "class", "probability"))
 
 
 def predict(

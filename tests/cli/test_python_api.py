@@ -1,0 +1,155 @@
+"""``import vitcli``: options as keywords, progress, and what notebooks show of a result."""
+
+import inspect
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vitcli
+from vitcli.cli.train_options import ROWS
+from vitcli.core.events import EpochRecord, Event
+from vitcli.core.notebooks import html_table
+from vitcli.core.runs import Run
+from vitcli.training.folds import summed_up
+from vitcli.training.result import result_of
+from vitcli.workflows.predict import Prediction, PredictResult
+
+SMALL = {"model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32}}
+
+
+@pytest.fixture(scope="module")
+def run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> vitcli.TrainResult:
+    """The result of a run that may be changed."""
+    return result_of(Run(shutil.copytree(trained_run, tmp_path_factory.mktemp("runs") / "mine")))
+
+
+def test_keywords_are_the_options_of_the_command_line(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = vitcli.train(shapes, SMALL, {"optim": {"epochs": 9}}, epochs=1, batch_size=8, amp="off", name="mine")
+    assert isinstance(result, vitcli.TrainResult)
+    config = Run(Path("experiments/mine")).config
+    assert (config["optim"]["epochs"], config["optim"]["batch_size"], config["model"]["width"]) == (1, 8, 16)
+    printed = capsys.readouterr()
+    assert "1/1 " in printed.err
+    assert "\x1b" not in printed.err
+    assert printed.out == ""
+
+
+def test_options_win_over_dictionaries_and_these_over_the_file(shapes: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[optim]\nepochs = 9\nlr = 0.5\nwarmup_epochs = 0\n")
+    events: list[Event] = []
+    settings: dict[str, Any] = {**SMALL, "optim": {"lr": 0.25, "epochs": 5}}
+    vitcli.train(shapes, settings, config=file, epochs=1, amp="off", emit=events.append, name="mine")
+    optim = Run(Path("experiments/mine")).config["optim"]
+    assert (optim["epochs"], optim["lr"], optim["warmup_epochs"]) == (1, 0.25, 0)
+    assert any(isinstance(event, EpochRecord) for event in events)
+
+
+def test_a_listener_or_quiet_replaces_what_is_shown(
+    run: vitcli.TrainResult, digit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, events = run.path.parent, list[Event]()
+    vitcli.predict(digit, output_dir=runs, emit=events.append)
+    assert events
+    vitcli.predict(digit, output_dir=runs, quiet=True)
+    assert capsys.readouterr() == ("", "")
+    vitcli.predict(digit, output_dir=str(runs))
+    assert "model: the newest finished run, mine" in capsys.readouterr().err
+
+
+def test_the_signature_has_every_option_that_is_a_setting() -> None:
+    assert inspect.signature(vitcli.train).parameters.keys() == {
+        "settings",
+        "quiet",
+        "emit",
+        "config",
+        *(row.parameter for row in ROWS if row.setting),
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "message", "hint"),
+    [
+        (lambda: vitcli.train("digits", eopchs=3), "train() has no option 'eopchs'", "did you mean 'epochs'?"),
+        (lambda: vitcli.train("digits", optimizer="sgd"), "no option 'optimizer'", "did you mean 'opt'?"),
+        (lambda: vitcli.train("digits", resume="x"), "no option 'resume'", "help(vitcli.train) lists all"),
+        (lambda: vitcli.predict("x", modl=""), "predict() has no option 'modl'", "did you mean 'model'?"),  # type: ignore[call-arg]
+        (lambda: vitcli.train("digits", batch_size=-1), "--batch-size -1", "expected: a number, or auto"),
+        (lambda: vitcli.train(3), "a value of type int", 'for example train("digits", epochs=3)'),  # type: ignore[arg-type]
+        (lambda: vitcli.train("digits", lora=4, freeze_backbone=True), "--freeze-backbone", "give one of them"),
+    ],
+)
+def test_mistakes_have_a_hint(call: Any, message: str, hint: str) -> None:
+    with pytest.raises(vitcli.VitError) as caught:
+        call()
+    assert message in caught.value.message
+    assert str(caught.value).endswith(f"\nhint: {hint}")
+
+
+def test_results_are_one_line_and_models(run: vitcli.TrainResult, digit: Path) -> None:
+    model = vitcli.load_model(run)
+    evaluated = vitcli.evaluate(model=run, quiet=True)
+    predicted = vitcli.predict([digit], model=run, quiet=True)
+    accuracy, top1 = f"{100 * run.best.val_accuracy:.2f} %", f"{100 * evaluated.metrics.top1:.2f} %"
+    assert repr(run) == f"<TrainResult {run.path}: best epoch {run.best.epoch} of 2, validation accuracy {accuracy}>"
+    assert repr(evaluated) == f"<EvalResult mine: top-1 {top1} of 359 test images of digits>"
+    assert repr(evaluated.metrics).startswith(f"<Metrics: top-1 {top1} of 359 images, loss ")
+    assert repr(predicted) == "<PredictResult of mine: 1 image>"
+    assert repr(model).startswith("<LoadedModel mine: vit-nano-patch2, ")
+    found = vitcli.attention_map(model, digit, target="3")
+    assert repr(found) == f"<AttentionMap {found.method} for 3: 4 x 4 patches>"
+
+
+@pytest.mark.pictures
+def test_notebooks_show_tables_and_pictures(run: vitcli.TrainResult, digit: Path) -> None:
+    evaluated = vitcli.evaluate(model=run, quiet=True)
+    found = vitcli.attention_map(run, digit)
+    for result in (run, evaluated, found):
+        png = result._repr_png_()
+        assert png is not None
+        assert png.startswith(b"\x89PNG")
+    assert f"{100 * run.best.val_accuracy:.2f} %</td>" in run._repr_html_()
+    assert "<img src=" in run._repr_html_()
+    assert f"{evaluated.metrics.classes[3].correct:,} of " in evaluated._repr_html_()
+    assert "(not held out)" not in evaluated._repr_html_()
+    assert "(not held out)" in replace(evaluated, held_out=False)._repr_html_()
+
+
+def test_a_map_of_a_bare_module_has_no_picture(run: vitcli.TrainResult) -> None:
+    import torch
+
+    assert vitcli.attention_map(vitcli.load_model(run).model, torch.zeros(1, 8, 8))._repr_png_() is None
+
+
+def test_a_result_has_no_picture_of_another_run(run: vitcli.TrainResult, tmp_path: Path) -> None:
+    for other in (replace(run, seconds=run.seconds + 1), replace(run, path=tmp_path / "gone")):
+        assert other._repr_png_() is None
+        assert "<img" not in other._repr_html_()
+
+
+def test_a_cross_validation_shows_its_folds(run: vitcli.TrainResult, tmp_path: Path) -> None:
+    folds = [replace(run, run=f"folds/fold-{number}", path=tmp_path / f"fold-{number}") for number in (1, 2)]
+    result = summed_up(folds)
+    score = f"{100 * run.best.val_accuracy:.2f} ± 0.00 %"
+    assert repr(result) == f"<FoldsResult {tmp_path}: 2 folds, validation accuracy {score}>"
+    assert f'<td style="text-align: left">{score}</td>' in result._repr_html_()
+    assert "folds/fold-2" in result._repr_html_()
+
+
+def test_names_in_tables_stay_text_and_long_tables_are_cut() -> None:
+    bad = Prediction(path=Path("<b>\x1b.png"), error="not an <image>")
+    rows = [Prediction(path=Path(f"{number}.png"), classes=("<i>",), probabilities=(0.5,)) for number in range(60)]
+    result = PredictResult(model="a<b", rows=(bad, *rows))
+    html = result._repr_html_()
+    assert "&lt;b&gt;\\x1b.png" in html
+    assert "error: not an &lt;image&gt;" in html
+    assert "&lt;i&gt;" in html
+    assert "<i>" not in html
+    assert "38.png" in html
+    assert "39.png" not in html
+    assert "and 21 more" in html
+    assert repr(result) == "<PredictResult of a<b: 61 images, 1 could not be read>"
+    assert "<th" not in html_table([("a", "b")])

@@ -1,0 +1,329 @@
+"""The functions of ``import vitcli``: workflows, with the names of the command line's options, that show their progress.
+
+All take two more keywords: ``quiet=True`` shows nothing, and ``emit`` is a function that gets every event instead. An
+unknown keyword raises a UsageError that suggests the nearest one.
+"""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_args
+
+from vitcli.cli.console import listening
+from vitcli.cli.options import EXPERIMENTS
+from vitcli.cli.train_options import ROWS, settings_in
+from vitcli.core.config_files import Settings, layers_of
+from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.events import Emit, ignore
+
+if TYPE_CHECKING:
+    from vitcli.data.raw import SplitName
+    from vitcli.trained.judged_images import AskedSplit
+    from vitcli.trained.loading import LoadedModel
+    from vitcli.training.folds import FoldsResult
+    from vitcli.training.result import TrainResult
+    from vitcli.workflows.download import DownloadResult, WeightsResult
+    from vitcli.workflows.evaluate import EvalResult
+    from vitcli.workflows.find_lr import FoundRate
+    from vitcli.workflows.predict import PredictResult
+    from vitcli.workflows.preview import Preview
+
+StrPath = str | os.PathLike[str]
+"""A name or a path; the result of a training counts as the path of its run."""
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+_SETTINGS = {row.parameter: row for row in ROWS if row.setting}
+_OPTIONS = {name: get_args(row.annotation)[0] for name, row in _SETTINGS.items()} | {"config": StrPath | None}
+"""Name of each option of ``vit train`` that has a value -> its type."""
+_OPTION_OF_KEY = {row.setting.partition(".")[2]: name for name, row in _SETTINGS.items()}
+
+
+def _checked(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Refuse unknown keywords; ``**options`` becomes the options of ``vit train`` in the signature."""
+    signature = inspect.signature(function)
+    parameters = {name: each for name, each in signature.parameters.items() if name != "options"}
+    if "options" in signature.parameters:
+        parameters |= {
+            name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            for name, kind in _OPTIONS.items()
+        }
+
+    @functools.wraps(function)
+    def call(*args: P.args, **given: P.kwargs) -> Result:
+        for name in given:
+            if name not in parameters:
+                known, listing = _OPTION_OF_KEY.get(name, name), f"help(vitcli.{function.__name__}) lists all"
+                hint = did_you_mean(known, parameters, otherwise=listing)
+                raise UsageError(f"{function.__name__}() has no option {name!r}", hint=hint)
+        return function(*args, **given)
+
+    vars(call)["__signature__"] = signature.replace(parameters=[*parameters.values()])
+    return call
+
+
+def _layers(settings: Sequence[StrPath | Settings], options: Mapping[str, Any]) -> list[Settings]:
+    """Turn a file of settings, dictionaries or names of data sets, and options into layers; later ones win."""
+    given = {**dict.fromkeys(row.parameter for row in ROWS), **options}
+    *file, last = layers_of(settings_in(given), config=Path(given["config"]) if given["config"] else None)
+    for each in settings:
+        if not isinstance(each, str | os.PathLike | Mapping):
+            what = f"a value of type {type(each).__name__} is neither a data set nor settings"
+            raise UsageError(what, hint='for example train("digits", epochs=3)')
+    named = [each if isinstance(each, Mapping) else {"data": {"name": os.fspath(each)}} for each in settings]
+    return [*file, *named, last]
+
+
+@contextmanager
+def _showing(emit: Emit | None, *, quiet: bool) -> Iterator[Emit]:
+    """Yield the listener that the caller asks for, or else the one of the command line."""
+    if emit or quiet:
+        yield emit or ignore
+        return
+    with listening() as listener:
+        yield listener
+
+
+@_checked
+def train(
+    *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
+) -> "TrainResult | FoldsResult":
+    """Train a Vision Transformer and store it as a run, as ``vit train`` does; with ``folds``, one run for every fold.
+
+    Args:
+        settings: a data set or folder, and dictionaries for settings without an option, such as
+            ``{"optim": {"momentum": 0.8}}``; later ones win.
+        quiet: show no progress.
+        emit: receives the progress instead.
+        options: the options of ``vit train``, for example ``epochs=3, batch_size=64``; they win over ``settings``.
+    """
+    layers = _layers(settings, options)
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.train import train as workflow
+
+        return workflow(*layers, emit=listener)
+
+
+@_checked
+def resume(
+    run: StrPath, *settings: Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
+) -> "TrainResult | FoldsResult":
+    """Resume a run, or a cross-validation, where it stopped, as ``vit train --resume`` does.
+
+    Args:
+        run: the name or the path of the run.
+        settings: as for ``train``, where they may change.
+        options, quiet, emit: as for ``train``.
+    """
+    layers = _layers(settings, options)
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.resume import resume as workflow
+
+        return workflow(os.fspath(run), *layers, emit=listener)
+
+
+@_checked
+def from_run(
+    run: StrPath, *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
+) -> "TrainResult | FoldsResult":
+    """Train a new run with the settings of an earlier one, as ``vit train --from-run`` does.
+
+    Args:
+        run: the name or the path of the earlier run.
+        settings: as for ``train``; they replace those of the run.
+        options, quiet, emit: as for ``train``.
+    """
+    layers = _layers(settings, options)
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.from_run import from_run as workflow
+
+        return workflow(os.fspath(run), *layers, emit=listener)
+
+
+@_checked
+def find_lr(
+    *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
+) -> "FoundRate":
+    """Search for a good learning rate, as ``vit train --find-lr`` does; nothing is trained.
+
+    Args:
+        settings, options, quiet, emit: as for ``train``.
+    """
+    layers = _layers(settings, options)
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.find_lr import find_lr as workflow
+
+        return workflow(*layers, emit=listener)
+
+
+@_checked
+def preview(
+    *settings: StrPath | Settings,
+    split: "SplitName" = "train",
+    output: StrPath | None = None,
+    quiet: bool = False,
+    emit: Emit | None = None,
+    **options: Any,
+) -> "Preview":
+    """Draw a data set as training would use it, as ``vit preview`` does.
+
+    Args:
+        settings: as for ``train``.
+        split: the split that ``samples.png`` shows.
+        output: the folder of the figures; None: ``previews/DATASET`` in the folder of all runs.
+        options, quiet, emit: as for ``train``.
+    """
+    layers = _layers(settings, options)
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.preview import preview as workflow
+
+        return workflow(*layers, split=split, output=Path(output) if output else None, emit=listener)
+
+
+@_checked
+def evaluate(
+    dataset: StrPath = "",
+    *,
+    model: StrPath = "",
+    split: "AskedSplit" = "auto",
+    labels: StrPath | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    label_map: StrPath | None = None,
+    batch_size: int = 256,
+    output_dir: StrPath = EXPERIMENTS,
+    data_dir: StrPath = "",
+    device: str = "auto",
+    offline: bool = False,
+    quiet: bool = False,
+    emit: Emit | None = None,
+) -> "EvalResult":
+    """Evaluate a model on images that it has not seen, as ``vit eval`` does; the numbers are stored in its run.
+
+    Args:
+        dataset: a data set or folder; empty: the one that the model was trained on.
+        model: a run or its result, or weights; empty: the newest finished run.
+        split: the split to evaluate on; auto: the test split, else the validation split.
+        labels: a CSV file, or a list, of image names and labels; None: as in training, or as found.
+        image_column: its column of image names.
+        label_column: its column of labels.
+        label_map: a JSON file that maps labels to class names.
+        batch_size: images per batch.
+        output_dir: the folder of all runs.
+        data_dir: the folder of data sets; empty: as in training.
+        device: auto, cpu, cuda, cuda:N or mps.
+        offline: download nothing.
+        quiet, emit: as for ``train``.
+    """
+    asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.evaluate import evaluate as workflow
+
+        return workflow(
+            dataset=os.fspath(dataset),
+            model=os.fspath(model),
+            split=split,
+            output_dir=Path(output_dir),
+            directory=os.fspath(data_dir),
+            device=device,
+            batch_size=batch_size,
+            offline=offline,
+            table={key: os.fspath(value) for key, value in asked.items() if value is not None},
+            emit=listener,
+        )
+
+
+@_checked
+def predict(
+    images: StrPath | Sequence[StrPath],
+    *,
+    model: StrPath = "",
+    top_k: int = 1,
+    batch_size: int = 64,
+    output_dir: StrPath = EXPERIMENTS,
+    device: str = "auto",
+    offline: bool = False,
+    quiet: bool = False,
+    emit: Emit | None = None,
+) -> "PredictResult":
+    """Predict the class of each image, as ``vit predict`` does; an image that cannot be read gets an error instead.
+
+    Args:
+        images: a file, a folder, a pattern such as ``photos/*.jpg``, or several of them.
+        model: a run or its result, or weights; empty: the newest finished run.
+        top_k: the number of classes per image.
+        batch_size: images per batch.
+        output_dir: the folder of all runs.
+        device: auto, cpu, cuda, cuda:N or mps.
+        offline: download no weights.
+        quiet, emit: as for ``train``.
+    """
+    several = [images] if isinstance(images, str | os.PathLike) else images
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.predict import predict as workflow
+
+        return workflow(
+            [os.fspath(each) for each in several],
+            model=os.fspath(model),
+            top_k=top_k,
+            output_dir=Path(output_dir),
+            device=device,
+            batch_size=batch_size,
+            offline=offline,
+            emit=listener,
+        )
+
+
+@_checked
+def load_model(
+    model: StrPath = "",
+    *,
+    output_dir: StrPath = EXPERIMENTS,
+    device: str = "auto",
+    offline: bool = False,
+    needs_head: bool = True,
+    quiet: bool = False,
+    emit: Emit | None = None,
+) -> "LoadedModel":
+    """Load a model for ``attention_map``, or for your own use: ``.model`` is a module of torch.
+
+    Args:
+        model: a run or its result, or weights; empty: the newest finished run.
+        output_dir: the folder of all runs.
+        device: auto, cpu, cuda, cuda:N or mps.
+        offline: download nothing.
+        needs_head: refuse a model without a classifier.
+        quiet, emit: as for ``train``.
+    """
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.trained.loading import load_model as workflow
+
+        return workflow(
+            os.fspath(model),
+            output_dir=Path(output_dir),
+            device=device,
+            offline=offline,
+            needs_head=needs_head,
+            emit=listener,
+        )
+
+
+@_checked
+def download(
+    name: str, *, data_dir: StrPath = "", offline: bool = False, quiet: bool = False, emit: Emit | None = None
+) -> "DownloadResult | WeightsResult":
+    """Download and verify a data set or pretrained weights, as ``vit download`` does.
+
+    Args:
+        name: a name of ``vit download``, ``kaggle:OWNER/NAME`` or ``hf:OWNER/NAME``.
+        data_dir: the folder of data sets; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
+        offline: download nothing.
+        quiet, emit: as for ``train``.
+    """
+    with _showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.download import download as workflow
+
+        return workflow(name, directory=os.fspath(data_dir), offline=offline, emit=listener)
