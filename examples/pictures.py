@@ -84,7 +84,7 @@ def draw_hands(photos: Path) -> None:
 def draw_progress() -> None:
     """Draw the terminal in the middle of a training, with rich's own export."""
     console = Console(record=True, force_terminal=True, width=100, file=io.StringIO(), highlight=False)
-    progress = Progress(*columns(), console=console)
+    progress = Progress(*columns(console), console=console)
     listener = LiveListener(console, progress)
 
     def listen(event: Event) -> None:
