@@ -24,6 +24,7 @@ FLOORS = {
     "figures": 1,
     "trained": 2,
     "training": 3,
+    "judging": 3,
     "explaining": 3,
     "workflows": 4,
     "cli": 5,

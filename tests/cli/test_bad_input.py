@@ -147,7 +147,7 @@ CASES = [
     pytest.param(
         "attention-map {digit} --model {run} --method rolout", "'rolout'", "'rollout'", id="an unknown method"
     ),
-    pytest.param("eval {shapes} --model {run}", "'left'", "it knows 0, 1", id="other classes than the model's"),
+    pytest.param("eval {shapes} --model {run}", "'left'", "the model knows 0, 1", id="other classes than the model's"),
     pytest.param("train digits --output-dir {file}/experiments", "{file}", "", id="runs below a file"),
     pytest.param("train digits --data-dir {file}/data", "{file}", "", id="data below a file"),
     pytest.param("predict {digit} --model {run} --csv {file}/rows.csv", "{file}", "", id="a CSV file below a file"),

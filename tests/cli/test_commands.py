@@ -346,7 +346,7 @@ def test_eval_prints_numbers_and_stores_them_with_a_figure(run_cli: RunCli, trai
 
 def test_eval_as_json_is_what_it_stores(run_cli: RunCli, trained_run: Path) -> None:
     result = as_json(run_cli("eval", "--model", trained_run, "--json"))
-    stored = json.loads(Path(result["stored"]).read_text())
+    stored = json.loads(Path(result["files"]["metrics"]).read_text())
     assert result["dataset"] == stored["dataset"] == "digits"
     assert {key: stored[key] for key in result["metrics"]} == result["metrics"]
     assert result["metrics"]["top1"] == sum(each["correct"] for each in stored["classes"]) / 359
@@ -406,7 +406,7 @@ def test_the_training_folder_is_recognised_however_its_path_is_written(
     """Else its training images would count as unseen, and `vit runs` would not show the test accuracy."""
     plain, named = (as_json(run_cli("eval", *words, "--split", "train", "--json")) for words in ((), (written,)))
     assert named["metrics"]["images"] == plain["metrics"]["images"]
-    assert named["stored"] == plain["stored"]
+    assert named["files"] == plain["files"]
     assert run_cli("eval", written).code == 0
     assert Run(run_on_pets).test_accuracy is not None
 
@@ -417,7 +417,7 @@ def test_eval_on_another_folder_is_stored_under_its_name(
     image_folder(tmp_path / "strays", {"test/cat": 3, "test/dog": 2, "train/cat": 1, "train/dog": 1})
     result = as_json(run_cli("eval", "strays", "--json"))
     assert result["metrics"]["images"] == 5
-    assert Path(result["stored"]).resolve() == Run(run_on_pets).evaluation("strays-test")
+    assert Path(result["files"]["metrics"]).resolve() == Run(run_on_pets).evaluation("strays-test")
     assert Run(run_on_pets).test_accuracy is None
 
 
@@ -448,7 +448,7 @@ def test_a_class_that_the_model_does_not_know_is_named(
     outcome = run_cli("eval", "zoo", "--model", run_on_pets)
     assert outcome.code == 1
     assert "'emu'" in outcome.err
-    assert "it knows cat, dog" in outcome.err
+    assert "--classes shared judges the others; the model knows cat, dog" in outcome.err
 
 
 def test_a_data_set_that_has_changed_since_training_is_reported(
@@ -466,7 +466,7 @@ def test_a_checkpoint_outside_of_a_run_is_evaluated_and_nothing_is_stored(
     shutil.copy(Run(trained_run).best_checkpoint, tmp_path / "alone.safetensors")
     result = as_json(run_cli("eval", "--model", "alone.safetensors", "--json"))
     assert result["model"] == "alone"
-    assert result["stored"] is None
+    assert result["files"] == {}
     assert files_below(tmp_path) == {tmp_path / "alone.safetensors"}
 
 

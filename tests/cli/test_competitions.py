@@ -257,8 +257,8 @@ def test_a_cross_validation_is_judged_by_the_mean_of_its_folds(
     assert f"model: the mean of 3 models: {names}" in judged.err
     result = json.loads(judged.out)
     assert (result["models"], result["model"], result["split"]) == (3, names, "test")
-    assert result["stored"] == str(cross_validation / "evaluations" / "test.json")
-    assert Path(result["figure"]).is_file()
+    assert result["files"]["metrics"] == str(cross_validation / "evaluations" / "test.json")
+    assert Path(result["files"]["confusion figure"]).is_file()
     held_out = Run(cross_validation / "fold-1").split["held_out"]["test"]
     words = ("--model", "cv", "--top-k", "2", "--json", *here)
     rows = json.loads(run_cli("predict", *(shapes / name for name in held_out), *words).out)["rows"]

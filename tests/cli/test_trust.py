@@ -95,7 +95,7 @@ def test_eval_shows_what_it_cannot_store(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("vitcli.workflows.evaluate.write_json", refuse)
+    monkeypatch.setattr("vitcli.judging.results.write_json", refuse)
     outcome = run_cli("eval", "--model", run)
     assert outcome.code == 0
     assert "top-1" in outcome.out

@@ -1,6 +1,7 @@
 """Metrics against scikit-learn's."""
 
-from dataclasses import replace
+import warnings
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from vitcli.engine.metrics import Tally, compute_metrics
+from vitcli.judging import scores
+from vitcli.judging.answers import AnswerCollector, collect
+from vitcli.judging.calibration import reliability
+from vitcli.judging.metrics import metrics_of
+
+
+def compute_metrics(logits, labels, classes):
+    return metrics_of(collect([(logits, labels)], classes))
 
 
 @st.composite
@@ -93,6 +101,119 @@ def test_a_worked_example():
     assert ours.macro_f1 == pytest.approx((0.8 + 2 / 3) / 2)
 
 
+def sklearns(function, *args, **options):
+    """Call a metric of scikit-learn; NaN where it is not defined, with or without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value = function(*args, **options)
+    return None if np.isnan(value) else value
+
+
+@given(judged_images())
+def test_means_over_classes_kappa_and_mcc_are_those_of_scikit_learn(judged):
+    logits, labels, _ = judged
+    ours, predicted = compute_metrics(*judged), logits.numpy().argmax(axis=1)
+    for kind in ("macro", "weighted"):
+        for name in ("precision", "recall", "f1"):
+            function = getattr(sklearn_metrics, f"{name}_score")
+            expected = function(labels, predicted, average=kind, zero_division=0)
+            assert getattr(ours, f"{kind}_{name}") == pytest.approx(expected)
+    assert ours.balanced_accuracy == pytest.approx(sklearns(sklearn_metrics.balanced_accuracy_score, labels, predicted))
+    assert ours.kappa == pytest.approx(sklearns(sklearn_metrics.cohen_kappa_score, labels, predicted))
+    assert ours.mcc == pytest.approx(sklearns(sklearn_metrics.matthews_corrcoef, labels, predicted), abs=1e-12)
+
+
+@given(judged_images())
+def test_roc_auc_and_average_precision_are_those_of_scikit_learn(judged):
+    logits, labels, _ = judged
+    ours = compute_metrics(*judged)
+    aucs = []
+    for at, each in enumerate(ours.classes):
+        others = torch.cat([logits[:, :at], logits[:, at + 1 :]], dim=1).double().logsumexp(dim=1)
+        own, shares = labels.numpy() == at, (logits[:, at].double() - others).numpy().astype(np.float32)
+        if own.any():
+            assert each.average_precision == pytest.approx(sklearn_metrics.average_precision_score(own, shares))
+        else:
+            assert each.average_precision is None
+        if own.any() and not own.all():
+            aucs.append(sklearn_metrics.roc_auc_score(own, shares))
+            assert each.roc_auc == pytest.approx(aucs[-1])
+        else:
+            assert each.roc_auc is None
+    assert ours.roc_auc == (pytest.approx(np.mean(aucs)) if aucs else None)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2))
+def test_equal_scores_count_as_in_scikit_learn(images):
+    own, values = (np.array(column) for column in zip(*images, strict=True))
+    found = scores.ClassScores(scores=values[:, None].astype(np.float32), truth=np.where(own, 0, 1), bins=None)
+    ((auc, average),) = found.by_class()
+    assert auc == (pytest.approx(sklearn_metrics.roc_auc_score(own, values)) if 0 < own.sum() < len(own) else None)
+    assert average == (pytest.approx(sklearn_metrics.average_precision_score(own, values)) if own.any() else None)
+
+
+def test_in_bins_the_scores_of_a_large_table_differ_little(monkeypatch):
+    random = np.random.default_rng(0)
+    labels = torch.from_numpy(random.integers(0, 20, 4000))
+    logits = torch.from_numpy(random.normal(size=(4000, 20)).astype(np.float32))
+    logits[range(4000), labels] += 2
+    exact = compute_metrics(logits, labels, tuple(map(str, range(20))))
+    monkeypatch.setattr(scores, "_MOST", 30_000)
+    monkeypatch.setattr(scores, "_AT_ONCE", 7_000)
+    collector = AnswerCollector(tuple(map(str, range(20))))
+    for part in zip(logits.split(333), labels.split(333), strict=True):
+        collector.add(*part)
+    binned = metrics_of(collector.answers())
+    assert (exact.is_ranked_exactly, binned.is_ranked_exactly) == (True, False)
+    for one, other in zip(exact.classes, binned.classes, strict=True):
+        assert other.roc_auc == pytest.approx(one.roc_auc, abs=1e-4)
+        assert other.average_precision == pytest.approx(one.average_precision, abs=4e-3)
+    assert binned.loss == pytest.approx(exact.loss, rel=1e-6)
+    assert binned.brier == pytest.approx(exact.brier, rel=1e-6)
+
+
+@given(judged_images())
+def test_the_brier_score_is_that_of_its_formula(judged):
+    logits, labels, classes = judged
+    expected = ((softmax(logits) - np.eye(len(classes))[labels]) ** 2).sum(axis=1).mean()
+    assert compute_metrics(*judged).brier == pytest.approx(expected, abs=1e-12)
+
+
+@given(judged_images())
+def test_the_calibration_error_is_that_of_its_formula(judged):
+    logits, labels, _ = judged
+    shares = softmax(logits)
+    confidence, right = shares.max(axis=1), logits.numpy().argmax(axis=1) == labels.numpy()
+    expected = 0.0
+    for low in np.arange(15) / 15:  # bins (low, low + 1/15]
+        inside = (confidence > low) & (confidence <= low + 1 / 15 + 1e-15)
+        if inside.any():
+            expected += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    assert compute_metrics(*judged).ece == pytest.approx(expected, abs=1e-9)
+
+
+@given(judged_images())
+def test_bins_of_equal_size_share_all_images(judged):
+    bins = reliability(collect([judged[:2]], judged[2]), equal_sizes=True)
+    sizes = [each.images for each in bins]
+    assert sum(sizes) == len(judged[1])
+    assert max(sizes) - min(sizes) <= 1
+    assert [each.confidence for each in bins] == sorted(each.confidence for each in bins)
+
+
+@given(judged_images())
+def test_ranks_and_margins_are_those_of_sorted_probabilities(judged):
+    logits, labels, classes = judged
+    answers, shares = collect([(logits, labels)], classes), softmax(logits)
+    for at, truth in enumerate(labels.tolist()):
+        higher, ties = (shares[at] > shares[at, truth]).sum(), (logits[at] == logits[at, truth]).sum().item()
+        assert higher < answers.rank[at] <= higher + ties
+        first, second = np.sort(shares[at])[::-1][:2]
+        assert answers.margin[at] == pytest.approx(first - second, abs=1e-12)
+        assert answers.probability[at, 0] == pytest.approx(first)
+        assert (answers.rank[at] == 1) == (answers.predicted[at] == truth)
+
+
 def test_the_loss_is_finite_where_the_probability_is_too_small_for_a_float():
     ours = compute_metrics(torch.tensor([[1000.0, 0.0]]), torch.tensor([1]), ("a", "b"))
     assert ours.loss == 1000
@@ -101,9 +222,9 @@ def test_the_loss_is_finite_where_the_probability_is_too_small_for_a_float():
 @given(judged_images(), st.integers(1, 9))
 def test_batches_give_the_metrics_of_the_whole(judged, size):
     logits, labels, classes = judged
-    tally = Tally(classes)
+    collector = AnswerCollector(classes)
     for part in zip(logits.split(size), labels.split(size), strict=True):
-        tally.add(*part)
-    whole = compute_metrics(*judged)
-    assert tally.metrics().loss == pytest.approx(whole.loss)
-    assert replace(tally.metrics(), loss=0) == replace(whole, loss=0)
+        collector.add(*part)
+    parts, whole = (asdict(each) for each in (metrics_of(collector.answers()), compute_metrics(*judged)))
+    for name, value in whole.items():
+        assert parts[name] == (pytest.approx(value) if isinstance(value, float) else value)

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 
 from vitcli.attention.registry import EVERY_METHOD, METHODS
 from vitcli.core.runs import Run
+from vitcli.core.short_names import class_slugs
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
-from vitcli.explaining.maps import class_slugs
 
 RunCli = Callable[..., Any]
 Words = tuple[str, ...]

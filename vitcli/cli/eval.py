@@ -1,6 +1,7 @@
 """The command ``vit eval``."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.cells import cell_len
@@ -22,10 +23,18 @@ from vitcli.cli.options import (
 from vitcli.cli.words import percent
 from vitcli.core.importing import importing
 
+if TYPE_CHECKING:
+    from vitcli.judging.metrics import Metrics
+    from vitcli.workflows.evaluate import EvalResult
+
 _TOP = 5
 """Number of classes up to which top-5 accuracy is not shown, because it is always 100 %."""
 _MOST_MATRIX = 10
 """Number of classes up to which the confusion matrix is printed completely, because it fits into 80 columns."""
+
+_VIEWS = {"flip": "2 views of each (with its mirror image)", "five": "5 views of each (with its corners)"}
+_MOST_CLASSES = 100
+"""Number of classes up to which every class is printed; with more, the worst ones."""
 
 Confusion = tuple[tuple[int, int, int], ...]
 """True class, predicted class and number of images, without zeros."""
@@ -45,13 +54,31 @@ def evaluate(
     label_column: LabelColumnOption = None,
     label_map: LabelMapOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 256,
+    tta: Annotated[
+        Literal["none", "flip", "five"],
+        typer.Option("--tta", help="Average over views: with the mirror image; with four corners. They are counted."),
+    ] = "none",
+    classes: Annotated[
+        Literal["all", "shared"],
+        typer.Option("--classes", help="shared: judge only classes that both the model and the data have."),
+    ] = "all",
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(
+            "--mistakes", help="Copy wrongly answered images into this new folder, by true and predicted class."
+        ),
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="With --mistakes: make links instead of copies.")] = False,
     output_dir: OutputDirOption = EXPERIMENTS,
     data_dir: DataDirOption = "",
     device: DeviceOption = "auto",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a model on images that it has not seen: loss, accuracies, accuracy per class, confusion matrix."""
+    """Evaluate a model on images that it has not seen: metrics with intervals, classes, calibration, mistakes.
+
+    Numbers, a row for every image, and figures are stored in the run.
+    """
     asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
     from vitcli.data.store import check_dataset
     from vitcli.trained.model_names import check_models
@@ -72,6 +99,10 @@ def evaluate(
             device=device,
             offline=offline,
             batch_size=batch_size,
+            views=tta,
+            classes=classes,
+            mistakes=mistakes,
+            links=link,
             table={key: value for key, value in asked.items() if value is not None},
             emit=emit,
         )
@@ -79,37 +110,79 @@ def evaluate(
         print_json(result)
         return
 
-    # Show the numbers, then the classes, then the confusion matrix or the most frequent mistakes
+    show_evaluation(result)
+
+
+def show_evaluation(result: "EvalResult") -> None:
+    """Show the numbers, then the classes, then the confusion matrix or the most frequent mistakes, then the files."""
     metrics = result.metrics
-    facts = {
-        "model": f"{result.model} ({result.checkpoint})"
-        if result.models == 1
-        else f"the mean of {result.models} models: {result.model}",
-        "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images"
-        + (" (not held out)" if result.held_out is False else ""),
-        "loss": f"{metrics.loss:.4f}",
-        "top-1": percent(metrics.top1),
-        **({"top-5": percent(metrics.top5)} if len(metrics.classes) > _TOP else {}),
-        "macro F1": percent(metrics.macro_f1),
-    }
-    print_facts(facts)
-    console = stdout()
-    console.print("\n[bold]accuracy per class[/]")
-    rows = [
-        (each.name, percent(each.recall) if each.images else "-", f"{each.correct:,}", f"{each.images:,}")
-        for each in metrics.classes
-    ]
-    print_table(("class", "accuracy", "right", "images"), rows, numbers={1, 2, 3})
+    views = f", {_VIEWS[result.views]}" if result.views != "none" else ""
+    model = f"{result.model} ({result.checkpoint})"
+    print_facts(
+        {
+            "model": model if result.models == 1 else f"the mean of {result.models} models: {result.model}",
+            "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images{views}"
+            + (" (not held out)" if result.held_out is False else ""),
+            "top-1": _with_interval(metrics, "top1"),
+            **({"top-5": _with_interval(metrics, "top5")} if len(metrics.classes) > _TOP else {}),
+            "balanced accuracy": _with_interval(metrics, "balanced_accuracy"),
+            "macro F1": f"{_with_interval(metrics, 'macro_f1')}; precision {percent(metrics.macro_precision)},"
+            f" recall {percent(metrics.macro_recall)}",
+            "weighted F1": f"{percent(metrics.weighted_f1)}; precision {percent(metrics.weighted_precision)},"
+            f" recall {percent(metrics.weighted_recall)}",
+            "kappa, MCC": f"{_number(metrics.kappa)}, {_number(metrics.mcc)}",
+            "ROC-AUC": f"{_number(metrics.roc_auc)}; average precision {_number(metrics.average_precision)}"
+            + ("" if metrics.is_ranked_exactly else " (in bins)"),
+            "loss": f"{metrics.loss:.4f}",
+            "calibration": f"ECE {percent(metrics.ece)}, adaptive {percent(metrics.adaptive_ece)},"
+            f" Brier {metrics.brier:.4f}",
+        }
+    )
+    stdout().print(
+        "95 % intervals in brackets; one class against the others: ROC-AUC and average precision", style="dim"
+    )
+    _print_classes(metrics)
     names = [each.name for each in metrics.classes]
     if len(names) <= _MOST_MATRIX:
-        console.print("\n[bold]confusion matrix[/] (rows: true class, columns: predicted)")
+        stdout().print("\n[bold]confusion matrix[/] (rows: true class, columns: predicted)")
         _print_matrix(names, metrics.confusion)
     else:
-        console.print("\n[bold]most frequent mistakes[/]")
+        stdout().print("\n[bold]most frequent mistakes[/]")
         _print_mistakes(names, metrics.confusion)
-    if result.stored:
-        console.print()
-        print_facts({"stored": str(result.stored), "figure": str(result.figure)})
+    if result.files or result.sorted_mistakes is not None:
+        stdout().print()
+        sorted_into = (
+            {"mistakes": f"{result.sorted_mistakes:,} images, sorted"} if result.sorted_mistakes is not None else {}
+        )
+        print_facts({**{name: str(path) for name, path in result.files.items()}, **sorted_into})
+
+
+def _with_interval(metrics: "Metrics", name: str) -> str:
+    value, ends = getattr(metrics, name), metrics.intervals.get(name)
+    return f"{percent(value)} [{percent(ends[0])} - {percent(ends[1])}]" if ends else percent(value)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _print_classes(metrics: "Metrics") -> None:
+    """Print a row for each class; of very many, only the ones with the lowest F1."""
+    shown = sorted(metrics.classes, key=lambda each: each.f1)[:_MOST_CLASSES]
+    is_short = len(metrics.classes) <= _MOST_CLASSES
+    rows = [
+        (
+            each.name,
+            f"{percent(each.recall)} ({each.correct:,}/{each.images:,})" if each.images else "- (0/0)",
+            percent(each.precision) if each.predicted else "-",
+            percent(each.f1) if each.images or each.predicted else "-",
+            _number(each.roc_auc),
+        )
+        for each in (metrics.classes if is_short else shown)
+    ]
+    rest = "" if is_short else f", the {_MOST_CLASSES} of {len(metrics.classes):,} with the lowest F1"
+    stdout().print(f"\n[bold]classes[/]{rest}")
+    print_table(("class", "accuracy (recall)", "precision", "F1", "ROC-AUC"), rows, numbers={1, 2, 3, 4})
 
 
 def _print_matrix(names: list[str], confusion: Confusion) -> None:

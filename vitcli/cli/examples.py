@@ -20,6 +20,7 @@ EXAMPLES = {
         ("vit eval", "evaluate the newest finished run"),
         ("vit eval --model first --split val", "evaluate another run and split"),
         ("vit eval photos/ --model first --json", "evaluate on a folder, as JSON"),
+        ("vit eval --model first --mistakes wrong/", "copy the mistakes, sorted by class"),
     ),
     "predict": (
         ("vit predict img.png", "predict the class of an image"),

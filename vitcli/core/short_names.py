@@ -1,9 +1,14 @@
-"""Short forms of names that are too long for their place in a picture or table."""
+"""Short forms of names that are too long for their place in a picture, a table or a file name."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
 
+from vitcli.core.runs import slug
+
+_LONGEST_SLUG = 60
+"""Bytes of a class's name in a file name, at most."""
 _WORD = re.compile(r"[\s_/-]+")
 
 
@@ -25,6 +30,19 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
     if len(set(short)) == len(set(names)):
         return short
     return [f"{number}: {_cut(name, width - len(f'{number}: '))}" for number, name in enumerate(names)]
+
+
+def class_slugs(classes: Sequence[str]) -> list[str]:
+    """Turn class names into parts of file names that are unique and not too long."""
+    cut = [slug(name).encode(errors="replace")[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]
+    often = Counter(cut)
+    is_plain = [
+        any(letter.isalnum() for letter in name) and often[each] == 1 for name, each in zip(classes, cut, strict=True)
+    ]
+    return [
+        each if plain else f"{each}-class-{index}"
+        for index, (each, plain) in enumerate(zip(cut, is_plain, strict=True))
+    ]
 
 
 def _without_shared_start(names: list[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """One attention map: its values, its name in files, and its picture."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -10,14 +9,11 @@ from numpy.typing import NDArray
 
 from vitcli.attention.registry import METHODS
 from vitcli.core.errors import visible
-from vitcli.core.runs import slug
+from vitcli.core.short_names import class_slugs
 from vitcli.explaining.explainer import Explanation
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_map import draw_panels
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-
-_LONGEST_SLUG = 60
-"""Bytes of a class's name in a file name, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,7 +45,7 @@ class AttentionMap:
         if self.subject is None:
             return None
         file, plain = BytesIO(), replace(self.picture, method=self.method)
-        draw_panels(self.subject, plain, Style(), query=self.query).image.save(file, format="png")
+        draw_panels(self.subject, plain, Style(), query=self.query).image().save(file, format="png")
         return file.getvalue()
 
     @property
@@ -68,19 +64,6 @@ class AttentionMap:
             is_signed=METHODS[self.method].is_signed,
             unit=METHODS[self.method].unit,
         )
-
-
-def class_slugs(classes: Sequence[str]) -> list[str]:
-    """Turn class names into parts of file names that are unique and not too long."""
-    cut = [slug(name).encode(errors="replace")[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]
-    often = Counter(cut)
-    is_plain = [
-        any(letter.isalnum() for letter in name) and often[each] == 1 for name, each in zip(classes, cut, strict=True)
-    ]
-    return [
-        each if plain else f"{each}-class-{index}"
-        for index, (each, plain) in enumerate(zip(cut, is_plain, strict=True))
-    ]
 
 
 def maps_of(explanation: Explanation, at: int, question: Question, classes: Sequence[str]) -> Iterator[AttentionMap]:

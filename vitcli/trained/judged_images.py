@@ -13,7 +13,7 @@ from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
-from vitcli.data.raw import SplitName
+from vitcli.data.raw import Labels, SplitName
 from vitcli.data.registry import canonical_name, full_name
 from vitcli.data.splits import Plan, Subset, held_out_names, plan_splits, restored_plan
 from vitcli.data.store import data_dir
@@ -36,6 +36,10 @@ class JudgedImages:
     def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
         """Return all images and labels of the split, prepared in this geometry."""
         return self.dataset.split(self.subset.found, geometry, members=self.subset.members, emit=emit)
+
+    def names(self, positions: Labels) -> list[str] | list[int]:
+        """Return the names of images by their positions in the split: files below the folder, or indices."""
+        return self.dataset.names(self.subset.found, self.subset.indices(self.dataset)[positions])
 
 
 def choose_images(

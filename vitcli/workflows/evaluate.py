@@ -1,27 +1,35 @@
 """Evaluation of a trained model on a split, by default one that was not used to choose it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import torch
+from PIL import Image
 
+from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.errors import DataError, visible
-from vitcli.core.events import Emit, TaskProgress, Warned, ignore
-from vitcli.core.files import write_json
+from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.registry import load_object
 from vitcli.core.run_search import folds_with
-from vitcli.core.runs import evaluation_file, figure_file, slug
-from vitcli.data.loader import Batches
+from vitcli.core.runs import slug
 from vitcli.data.raw import SplitName
-from vitcli.engine.evaluate import in_micro_batches
-from vitcli.engine.metrics import Metrics, Tally
-from vitcli.engine.micro_batches import MicroBatches
-from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images, labels_of_model
+from vitcli.explaining.explainer import explain, images_at_once
+from vitcli.explaining.maps import maps_of
+from vitcli.explaining.question import Question
+from vitcli.figures.attention_sheets import draw_sheet
+from vitcli.figures.attention_style import MapPicture, Style, Subject
+from vitcli.judging.judge import Judged, Views, judge
+from vitcli.judging.metrics import Metrics, metrics_of
+from vitcli.judging.mistakes import check_free_folder, least_sure, sort_mistakes, surest_mistakes
+from vitcli.judging.results import ResultFiles, write_results
+from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images
 from vitcli.trained.loading import LoadedModel, load_models, names_of
+
+_SHOWN = 15
+"""The number of images in a figure of mistakes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +47,15 @@ class EvalResult:
     held_out: bool | None
     """True if the images had no part in training: none was trained on, chose an epoch, or was scored on the way; None:
     not known, because they are of another data set."""
+    views: Views
+    """Views of each image whose probabilities are averaged."""
+    left_out: int
+    """The number of images of classes that the model does not know."""
     metrics: Metrics
-    stored: Path | None
-    """The JSON file in the run or the cross-validation; None: the checkpoint is outside of runs."""
-    figure: Path | None
+    files: Mapping[str, Path]
+    """The files in the run or the cross-validation, by content; empty: the checkpoint is outside of runs."""
+    sorted_mistakes: int | None
+    """The number of images in the folder of mistakes; None: no folder was asked for."""
 
     def __repr__(self) -> str:
         metrics = self.metrics
@@ -75,7 +88,7 @@ class EvalResult:
     def _repr_png_(self) -> bytes | None:
         """Return the confusion matrix; None if there is no figure, or not any more."""
         try:
-            return self.figure.read_bytes() if self.figure else None
+            return self.files["confusion figure"].read_bytes() if self.files else None
         except OSError:
             return None
 
@@ -89,11 +102,15 @@ def evaluate(
     directory: str = "",
     device: str = "auto",
     batch_size: int = 256,
+    views: Views = "none",
+    classes: Literal["all", "shared"] = "all",
+    mistakes: Path | None = None,
+    links: bool = False,
     offline: bool = False,
     table: Mapping[str, str] | None = None,
     emit: Emit = ignore,
 ) -> EvalResult:
-    """Evaluate a model, store the numbers in its run and draw the confusion matrix.
+    """Evaluate a model; store numbers, a row for every image, and figures in its run.
 
     Args:
         dataset: a data set or folder; empty: the one that the model was trained on.
@@ -104,6 +121,11 @@ def evaluate(
         directory: the folder of data sets; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
+        views: views of each image whose probabilities are averaged.
+        classes: all: the data may only have classes that the model knows; shared: judge only images of classes that
+            both have, and choose among these.
+        mistakes: a new folder, into which wrongly answered images are copied, by true and predicted class.
+        links: make links instead of copies.
         offline: download nothing.
         table: settings of DataConfig for reading a table of labels: ``labels``, ``image_column``, ``label_column`` and
             ``label_map``; None: as in training.
@@ -114,6 +136,9 @@ def evaluate(
         DataError: the data set has no such split, or classes that the model does not know; or some of several models
             were trained on these images.
     """
+    if mistakes:
+        check_free_folder(mistakes)
+
     # Load the models, and choose images; several models must not have seen them in training
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     loaded = models[0]
@@ -137,18 +162,20 @@ def evaluate(
                 Warned(text="not held out: these test images were scored after every epoch, though they chose nothing")
             )
 
-    # Evaluate
-    folder = _folder_of(models)
-    with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
-        drawing = pool.submit(load_object, "vitcli.figures.confusion:draw_confusion") if folder else None
-        metrics = _judge(models, chosen, batch_size, emit)
+    if views == "flip" and loaded.run and not loaded.run.config.get("augment", {}).get("flip"):
+        emit(Warned(text="the model was not trained on mirrored images, so --tta flip may lower the accuracy"))
 
-    # Store the numbers and the figure
-    stem = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
-    if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
-        stem += f"-{loaded.path.stem}"  # names without a suffix are for the best epoch
-    stored = figure = None
-    if folder and drawing:
+    # Compute the answers
+    with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
+        pool.submit(load_object, "vitcli.figures.reliability:draw_reliability")
+        judged = judge(models, chosen, batch_size=batch_size, views=views, shared=classes == "shared", emit=emit)
+        answers, names = judged.answers, chosen.names(judged.positions)
+        metrics = metrics_of(answers, seed=loaded.checkpoint.provenance.get("seed", 0))
+
+    # Store numbers, tables and figures
+    folder, files = _folder_of(models), dict[str, Path]()
+    if folder:
+        called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
         facts = {
             "dataset": chosen.dataset.facts.name,
             "split": chosen.split,
@@ -157,15 +184,14 @@ def evaluate(
             "checkpoint": loaded.path.name,
             "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
             "precision": loaded.precision.name,
+            "views": views,
+            "left_out": judged.left_out,
         }
-        called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
         title = f"{called}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images"
-        draw = drawing.result()
+        places = ResultFiles(folder=folder, stem=_stem(models, chosen, views=views, classes=classes))
         try:
-            write_json(evaluation_file(folder, stem), {**facts, **asdict(metrics)})
-            stored = evaluation_file(folder, stem)
-            draw(metrics.confusion, loaded.checkpoint.classes, figure_file(folder, f"confusion-{stem}"), title=title)
-            figure = figure_file(folder, f"confusion-{stem}")
+            files = write_results(places, answers, metrics, names=names, facts=facts, title=title)
+            files |= _draw_mistakes(loaded, chosen, judged, places, title=title)
         except OSError as error:  # the numbers can be shown all the same
             emit(Warned(text=f"the result could not be stored in {folder}: {error.strerror or error}"))
     return EvalResult(
@@ -175,10 +201,21 @@ def evaluate(
         dataset=chosen.dataset.facts.name,
         split=chosen.split,
         held_out=held_out,
+        views=views,
+        left_out=judged.left_out,
         metrics=metrics,
-        stored=stored,
-        figure=figure,
+        files=files,
+        sorted_mistakes=_sorted(chosen, judged, mistakes, links=links) if mistakes else None,
     )
+
+
+def _stem(models: Sequence[LoadedModel], chosen: JudgedImages, *, views: Views, classes: str) -> str:
+    """Return the start of the names of the files; only results of the best epoch, as usual, have nothing added."""
+    loaded = models[0]
+    stem: str = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
+    if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
+        stem += f"-{loaded.path.stem}"
+    return stem + (f"-{views}" if views != "none" else "") + ("-shared" if classes == "shared" else "")
 
 
 def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
@@ -196,47 +233,58 @@ def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
         )
 
 
-@torch.inference_mode()
-def _judge(models: Sequence[LoadedModel], chosen: JudgedImages, batch_size: int, emit: Emit) -> Metrics:
-    """Compute the metrics of the models' mean probabilities, by the first model's classes."""
-    classes = models[0].checkpoint.classes
-    batches = [_batches(model, chosen, classes, batch_size, emit) for model in models]
-    orders = [_order(model.checkpoint.classes, classes) for model in models]
-    several = [MicroBatches(1, emit=emit) for _ in models]
-    tally, task, done = Tally(classes), f"evaluating on {chosen.dataset.facts.name} ({chosen.split})", 0
-    emit(TaskProgress(task=task, done=0, total=batches[0].num_images))
-    for inputs in zip(*batches, strict=True):  # one batch of each model
-        total, labels = torch.empty(0), inputs[0][1].cpu()
-        for model, (images, _), order, parts in zip(models, inputs, orders, several, strict=True):
-            logits = model.checked(in_micro_batches(model.model, images, model.precision, parts)).cpu()
-            if len(models) > 1:
-                logits = logits.double().log_softmax(dim=1)[:, order] - math.log(len(models))
-            total = logits if not len(total) else torch.logaddexp(total, logits)
-        tally.add(total, labels)
-        done += len(labels)
-        emit(TaskProgress(task=task, done=done, total=batches[0].num_images))
-    return tally.metrics()
+def _draw_mistakes(
+    loaded: LoadedModel, chosen: JudgedImages, judged: Judged, places: ResultFiles, *, title: str
+) -> dict[str, Path]:
+    """Draw the surest mistakes and the least sure answers, each beside its attention map (of the first model)."""
+    answers, prepared = judged.answers, chosen.prepared(loaded.checkpoint.preprocessing.geometry, ignore)
+    question = Question(methods=(DEFAULT_METHOD,)).checked(loaded.model)
+    at_once, drawn = images_at_once(loaded.model.config), dict[str, Path]()
+    names = chosen.names(judged.positions)
+    for name, what, shown in (
+        ("mistakes", "surest mistakes", surest_mistakes(answers, _SHOWN)),
+        ("unsure", "least sure answers", least_sure(answers, _SHOWN)),
+    ):
+        subjects: list[Subject] = []
+        pictures: list[MapPicture] = []
+        for start in range(0, len(shown), at_once):
+            part = shown[start : start + at_once]
+            pixels = prepared.take(judged.positions[part]).pixels()
+            explanation = explain(loaded.model, loaded.to_input(pixels.to(loaded.device)), question)
+            for row, at in enumerate(part.tolist()):
+                (found,) = maps_of(explanation, row, question, loaded.checkpoint.classes)
+                pictures.append(found.picture)
+                subjects.append(
+                    Subject(
+                        name=str(names[at]),
+                        pixels=pixels[row].numpy(),
+                        predicted=answers.classes[int(answers.predicted[at])],
+                        probability=float(answers.confidence[at]),
+                        truth=answers.classes[int(answers.truth[at])],
+                    )
+                )
+        path = places.figure(name)
+        path.unlink(missing_ok=True)  # of an earlier evaluation
+        if subjects:
+            draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {title}")
+            drawn[f"{name} figure"] = path
+    return drawn
 
 
-def _order(known: tuple[str, ...], classes: tuple[str, ...]) -> torch.Tensor:
-    """Return the indices of ``classes`` among the known ones."""
-    index = {name: at for at, name in enumerate(known)}
-    return torch.tensor([index[name] for name in classes])
+def _sorted(chosen: JudgedImages, judged: Judged, folder: Path, *, links: bool) -> int:
+    """Sort the mistakes into the folder; images without files are saved as PNG files in their own size."""
+    raw, found = chosen.dataset.raw, chosen.subset.found
+    members = chosen.subset.indices(chosen.dataset)[judged.positions]
+    every = raw.splits[found].files if raw else None
 
+    def save(at: int, path: Path) -> None:
+        geometry = chosen.dataset.facts.native_geometry
+        assert geometry
+        pixels = chosen.dataset.split(found, geometry, members=members[at : at + 1]).pixels()[0].numpy()
+        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(path)
 
-def _batches(
-    model: LoadedModel, chosen: JudgedImages, classes: tuple[str, ...], batch_size: int, emit: Emit
-) -> Batches:
-    """Make batches of a model's input, and of labels as indices of ``classes``."""
-    images = chosen.prepared(model.checkpoint.preprocessing.geometry, emit)
-    return Batches(
-        images.images,
-        labels_of_model(images, chosen.dataset.facts.classes, classes),
-        members=torch.from_numpy(images.readable()),
-        batch_size=batch_size,
-        transform=model.to_input,
-        device=model.device,
-    )
+    files = [every[at] for at in members.tolist()] if every else None
+    return sort_mistakes(judged.answers, files, folder, links=links, save=save)
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:

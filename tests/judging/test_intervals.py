@@ -1,0 +1,67 @@
+"""Intervals: a bootstrap of images, by SciPy, and exact binomial bounds."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from vitcli.judging.answers import collect
+from vitcli.judging.intervals import mean_interval
+from vitcli.judging.metrics import metrics_of
+
+
+def judged(images: int, lead: float, seed: int = 0):
+    """Logits of three classes, of which the true one leads; labels and names."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, images)
+    logits = random.normal(size=(images, 3)) + lead * np.eye(3)[labels]
+    return torch.from_numpy(logits), torch.from_numpy(labels), ("ant", "bee", "cat")
+
+
+def metrics(logits, labels, classes, **options):
+    return metrics_of(collect([(logits, labels)], classes), **options)
+
+
+def test_the_intervals_are_those_of_a_bootstrap_of_images_within_each_class():
+    logits, labels, classes = judged(600, 1.2)
+    ours = metrics(logits, labels, classes)
+    right = (logits.argmax(dim=1) == labels).numpy()
+
+    def balanced(*groups, axis=-1):
+        return np.mean([group.mean(axis=axis) for group in groups], axis=0)
+
+    groups = [right[labels.numpy() == each] for each in range(3)]
+    expected = stats.bootstrap(
+        groups, balanced, n_resamples=4000, method="percentile", rng=1, vectorized=True
+    ).confidence_interval
+    assert ours.intervals["balanced_accuracy"] == pytest.approx((expected.low, expected.high), abs=0.006)
+    assert ours.intervals["top1"][0] < ours.top1 < ours.intervals["top1"][1]
+    assert set(ours.intervals) >= {"macro_f1", "weighted_f1", "kappa", "mcc", "loss", "top5"}
+
+
+def test_they_contain_the_true_accuracy_as_often_as_they_say():
+    truth = metrics(*judged(200_000, 1.0)).top1
+    ends = [metrics(*judged(150, 1.0, seed)).intervals["top1"] for seed in range(1, 201)]
+    covered = sum(low <= truth <= high for low, high in ends)
+    assert covered >= 200 * 0.95 - 4 * (200 * 0.95 * 0.05) ** 0.5  # four standard deviations
+
+
+@pytest.mark.parametrize(("lead", "images"), [(50.0, 40), (-50.0, 40), (50.0, 1)])
+def test_where_all_answers_are_right_or_none_the_bound_is_the_binomial_one(lead: float, images: int):
+    ours = metrics(*judged(images, lead))
+    exact = stats.binomtest(round(ours.top1 * images), images).proportion_ci(method="exact")
+    assert ours.intervals["top1"] == pytest.approx((exact.low, exact.high))
+    assert "macro_f1" not in ours.intervals  # the bootstrap has no spread
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    first, again, other = (metrics(*judged(100, 1.0), seed=seed).intervals for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_the_interval_of_a_mean_is_the_normal_one():
+    values = np.random.default_rng(0).exponential(size=500)
+    low, high = stats.norm.interval(0.95, loc=values.mean(), scale=stats.sem(values))
+    assert mean_interval(values) == pytest.approx((low, high))
+    assert mean_interval(values[:1]) == (-np.inf, np.inf)

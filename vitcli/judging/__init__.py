@@ -1,0 +1,1 @@
+"""Explanations: from a question about a model to maps, pictures and scores."""

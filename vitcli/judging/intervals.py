@@ -1,0 +1,74 @@
+"""Confidence intervals of 95 %: percentile bootstrap within each class for accuracies, standard errors for means.
+
+Source: Efron and Tibshirani (1993), An introduction to the bootstrap.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitcli.judging.counts import ClassCounts, summary
+
+Interval = tuple[float, float]
+"""The lower and the upper end."""
+
+_DRAWS, _LEAST_DRAWS, _MOST_CELLS = 1000, 200, 4_000_000
+"""Draws of the bootstrap: fewer if there are so many classes that a draw for each takes more cells than the last."""
+_ERROR = 0.05
+_QUANTILE = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+
+
+def accuracy_intervals(
+    confusion: Sequence[tuple[int, int, int]], support: NDArray[np.int64], in_top5: NDArray[np.int64], *, seed: int
+) -> dict[str, Interval]:
+    """Compute intervals of ``top1``, ``top5`` and the metrics of ``summary``.
+
+    All of these are functions of the confusion matrix, so to draw the images of each class again, with replacement, is
+    to draw each row of the matrix from a multinomial distribution. If every image is right, or none, the bootstrap has
+    no spread: ``top1`` and ``top5`` then get the exact binomial bound (Clopper and Pearson, 1934), the others nothing.
+
+    Args:
+        confusion: true class, predicted class and number of images, without zeros, sorted.
+        support: images of each class, (classes,).
+        in_top5: images of each class that is among the five most probable, (classes,).
+        seed: the seed of the draws.
+    """
+    random = np.random.default_rng(seed)
+    classes, images = len(support), int(support.sum())
+    draws = int(np.clip(_MOST_CELLS // classes, _LEAST_DRAWS, _DRAWS))
+    predicted = np.zeros((draws, classes), dtype=np.int64)
+    correct = np.zeros((draws, classes), dtype=np.int64)
+    table = np.array(confusion, dtype=np.int64)
+    for row in np.split(table, np.flatnonzero(np.diff(table[:, 0])) + 1):
+        true, columns, numbers = row[0, 0], row[:, 1], row[:, 2]
+        drawn = random.multinomial(numbers.sum(), numbers / numbers.sum(), size=draws)
+        predicted[:, columns] += drawn
+        correct[:, true] = drawn[:, columns == true].sum(axis=1)
+    counts = ClassCounts(support=np.broadcast_to(support, correct.shape), predicted=predicted, correct=correct)
+    right = int(table[table[:, 0] == table[:, 1], 2].sum())
+    spread = {name: _percentiles(values) for name, values in summary(counts).items()} if 0 < right < images else {}
+    top5 = random.binomial(support, in_top5 / np.maximum(support, 1), size=(draws, classes)).sum(axis=1) / images
+    return spread | {
+        "top1": _bound(right, images) or spread["top1"],
+        "top5": _bound(int(in_top5.sum()), images) or _percentiles(top5),
+    }
+
+
+def mean_interval(values: NDArray[np.float64]) -> Interval:
+    """Compute the interval of a mean by its standard error; the values are drawn from one population, (N,)."""
+    mean = float(values.mean())
+    half = _QUANTILE * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
+    return mean - half, mean + half
+
+
+def _percentiles(values: NDArray[np.float64]) -> Interval:
+    low, high = np.nanquantile(values, (_ERROR / 2, 1 - _ERROR / 2))
+    return float(low), float(high)
+
+
+def _bound(right: int, images: int) -> Interval | None:
+    """Return the exact interval of a share if all images are right, or none; else None."""
+    reached = (_ERROR / 2) ** (1 / images)
+    return (reached, 1.0) if right == images else (0.0, 1 - reached) if not right else None

@@ -1,0 +1,60 @@
+"""The images that a model answers wrongly, or is least sure of."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitcli.core.errors import UsageError
+from vitcli.core.short_names import class_slugs
+from vitcli.judging.answers import Answers
+
+
+def surest_mistakes(answers: Answers, most: int) -> NDArray[np.int64]:
+    """Return the wrong answers with the highest confidence, the surest first, at most ``most``."""
+    wrong = np.flatnonzero(~answers.is_right)
+    return wrong[np.argsort(-answers.confidence[wrong], kind="stable")[:most]]
+
+
+def least_sure(answers: Answers, most: int) -> NDArray[np.int64]:
+    """Return the answers with the smallest margin, right or wrong, the smallest first, at most ``most``."""
+    return np.argsort(answers.margin, kind="stable")[:most]
+
+
+def check_free_folder(folder: Path) -> None:
+    """Refuse a folder for mistakes that holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists already and is not empty", hint="--mistakes takes a new folder")
+
+
+def sort_mistakes(
+    answers: Answers, files: Sequence[Path] | None, folder: Path, *, links: bool, save: Callable[[int, Path], None]
+) -> int:
+    """Sort wrongly answered images into folders ``TRUTH__PREDICTION``, and return their number.
+
+    A file's name begins with the probability of the prediction, in percent, so that a listing begins with the least
+    sure ones.
+
+    Args:
+        answers: the answers.
+        files: the file of each image, in the same order; None: there are no files.
+        folder: a new folder.
+        links: make symbolic links instead of copies.
+        save: a function that writes the picture at an index to a PNG file, for images without files.
+    """
+    wrong = np.flatnonzero(~answers.is_right).tolist()
+    names = class_slugs(answers.classes)
+    digits = len(str(len(answers)))
+    for at in wrong:
+        place = folder / f"{names[int(answers.truth[at])]}__{names[int(answers.predicted[at])]}"
+        place.mkdir(parents=True, exist_ok=True)
+        start = f"{100 * float(answers.confidence[at]):03.0f}-{at:0{digits}d}"
+        if files is None:
+            save(at, place / f"{start}.png")
+        elif links:
+            (place / f"{start}-{files[at].name}").symlink_to(files[at].resolve())
+        else:
+            shutil.copyfile(files[at], place / f"{start}-{files[at].name}")
+    return len(wrong)

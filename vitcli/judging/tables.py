@@ -1,0 +1,40 @@
+"""CSV tables of an evaluation: one row per image, and the confusion matrix."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitcli.core.files import safe_cell, write_text
+from vitcli.judging.answers import Answers
+
+
+def write_predictions(path: Path, answers: Answers, names: Sequence[str] | Sequence[int]) -> None:
+    """Write one row for each image, in the order of the data set.
+
+    Columns: path, truth, prediction, probability, margin, rank of the truth, loss, then the most probable classes with
+    their probabilities. Texts that a spreadsheet would compute begin with an apostrophe, as in ``vit predict --csv``.
+    """
+    classes = [safe_cell(name) for name in answers.classes]
+    tops = range(1, answers.top.shape[1] + 1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    of_top = [f"{what}_{place}" for place in tops for what in ("class", "probability")]
+    writer.writerow(("path", "truth", "prediction", "probability", "margin", "rank", "loss", *of_top))
+    columns = (answers.truth, answers.margin, answers.rank, answers.loss, answers.top, answers.probability)
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
+    for name, truth, margin, rank, loss, top, probabilities in rows:
+        best = [part for pair in zip((classes[at] for at in top), probabilities, strict=True) for part in pair]
+        cell = safe_cell(name) if isinstance(name, str) else name
+        writer.writerow((cell, classes[truth], best[0], best[1], margin, rank, loss, *best))
+    write_text(path, text.getvalue())
+
+
+def write_confusion(path: Path, confusion: Sequence[tuple[int, int, int]], classes: Sequence[str]) -> None:
+    """Write the numbers of images that are not 0: true class, predicted class, images; one row for each pair."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("truth", "prediction", "images"))
+    names = [safe_cell(name) for name in classes]
+    writer.writerows((names[truth], names[predicted], images) for truth, predicted, images in confusion)
+    write_text(path, text.getvalue())
