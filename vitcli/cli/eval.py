@@ -69,6 +69,12 @@ def evaluate(
         ),
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="With --mistakes: make links instead of copies.")] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="First fit a temperature on the validation images, and keep it in the checkpoint."
+        ),
+    ] = False,
     output_dir: OutputDirOption = EXPERIMENTS,
     data_dir: DataDirOption = "",
     device: DeviceOption = "auto",
@@ -88,8 +94,20 @@ def evaluate(
 
     # Evaluate
     with importing():
+        from vitcli.workflows.calibrate import calibrate as calibrate_workflow
         from vitcli.workflows.evaluate import evaluate as evaluate_workflow
+    calibration = None
     with listening() as emit:
+        if calibrate:
+            calibration = calibrate_workflow(
+                model=model,
+                output_dir=output_dir,
+                directory=data_dir,
+                device=device,
+                batch_size=batch_size,
+                offline=offline,
+                emit=emit,
+            )
         result = evaluate_workflow(
             dataset=dataset,
             model=model,
@@ -107,9 +125,17 @@ def evaluate(
             emit=emit,
         )
     if as_json:
-        print_json(result)
+        print_json({"evaluation": result, "calibration": calibration} if calibration else result)
         return
-
+    if calibration:
+        print_facts(
+            {
+                "temperature": f"{calibration.temperature:.3f}, fitted on {calibration.images:,} validation images",
+                "loss of these": f"{calibration.loss_before:.4f} before, {calibration.loss_after:.4f} after",
+                "ECE of these": f"{percent(calibration.ece_before)} before, {percent(calibration.ece_after)} after",
+            }
+        )
+        stdout().print()
     show_evaluation(result)
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: one self-contained ``.safetensors`` file, written atomically and read without pickle.
 
-Its metadata contains, as JSON: the model's configuration, the class names, the preprocessing, and the provenance.
+Its metadata contains, as JSON: the model's configuration, the class names, the preprocessing, the provenance, and the
+calibration if there is one.
 """
 
 import json
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitcli.core.addresses import without_secrets
+from vitcli.core.calibration import Calibration
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError
 from vitcli.core.files import replacing
@@ -38,6 +40,8 @@ class Checkpoint:
     provenance: Mapping[str, Any]
     """The origin of the model: data set, run, epoch, validation accuracy and so on."""
     weights: Mapping[str, Tensor]
+    calibration: Calibration | None = None
+    """The temperature of the logits, and thresholds, from ``vit eval --calibrate``; None: not calibrated."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, makes_folder: bool = True) -> None:
@@ -49,6 +53,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, makes_folder: bool = 
         "preprocessing": json.dumps(asdict(checkpoint.preprocessing)),
         "provenance": json.dumps(without_secrets(dict(checkpoint.provenance))),
     }
+    if checkpoint.calibration:
+        metadata["calibration"] = json.dumps(asdict(checkpoint.calibration))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
     with replacing(path, makes_folder=makes_folder) as temporary:
         write_tensors(temporary, tensors, metadata)
@@ -112,6 +118,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             preprocessing=preprocessing_from(parse_json(metadata["preprocessing"])),
             provenance=parse_json(metadata["provenance"]),
             weights=weights,
+            calibration=parse_json(metadata["calibration"], Calibration) if "calibration" in metadata else None,
         )
         checked(checkpoint.provenance, _Provenance)
         _check_together(checkpoint)
@@ -137,6 +144,8 @@ class _Provenance(TypedDict, total=False):
 def _check_together(checkpoint: Checkpoint) -> None:
     """Compare the parts of a checkpoint, before a model is built that would not fit the tensors."""
     model, preprocessing = checkpoint.model, checkpoint.preprocessing
+    if checkpoint.calibration:
+        checkpoint.calibration.check()
     if "data" in checkpoint.provenance and not {"fingerprint", "seed"} <= checkpoint.provenance.keys():
         raise ValueError("the fingerprint of its data, or the seed, is missing")
     values = sum(weight.numel() for weight in checkpoint.weights.values())

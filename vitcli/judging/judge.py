@@ -36,6 +36,8 @@ class Judged:
     """The positions of these images among those of the split, (N,)."""
     left_out: int
     """The number of images of classes that the model does not know."""
+    logits: Tensor
+    """The logits, float32, (N, classes), if they were to be kept; else empty."""
 
 
 @torch.inference_mode()
@@ -46,6 +48,7 @@ def judge(
     batch_size: int,
     views: Views = "none",
     shared: bool = False,
+    keeps_logits: bool = False,
     emit: Emit,
 ) -> Judged:
     """Compute the models' mean probabilities for every image that can be read, in the order of the data set.
@@ -56,6 +59,7 @@ def judge(
         batch_size: images per batch.
         views: views of each image.
         shared: judge only images of classes that both the model and the data have, and choose among these classes.
+        keeps_logits: keep the logits.
         emit: receives the progress.
 
     Raises:
@@ -85,7 +89,7 @@ def judge(
     orders = [_order(model.checkpoint.classes, classes) for model in models]
     several = [MicroBatches(1, emit=emit) for _ in models]
     collector, task, done = AnswerCollector(classes), f"evaluating on {chosen.dataset.facts.name} ({chosen.split})", 0
-    parts = len(models) * VIEWS[views]
+    parts, kept = len(models) * VIEWS[views], [torch.empty(0)]
     emit(TaskProgress(task=task, done=0, total=len(members)))
     for inputs in zip(*batches, strict=True):  # one batch of each model
         total: Tensor | None = None
@@ -99,12 +103,15 @@ def judge(
                 total = logits if total is None else torch.logaddexp(total, logits)
         assert total is not None
         collector.add(total, truth)
+        if keeps_logits:
+            kept.append(total.float())
         done += len(truth)
         emit(TaskProgress(task=task, done=done, total=len(members)))
     return Judged(
         answers=collector.answers(),
         positions=members.numpy(),
         left_out=len(readable) - len(members),
+        logits=torch.cat(kept),
     )
 
 

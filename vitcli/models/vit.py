@@ -79,6 +79,15 @@ class VisionTransformer(nn.Module):
             return torch.stack([logits, of_teacher], dim=1)
         return (logits + of_teacher) / 2
 
+    def divide_logits(self, temperature: float) -> None:
+        """Divide all logits from now on, by dividing the weights of the last layer."""
+        for head in (self.head, self.distillation_head):
+            if head is not None and len(head):
+                last = head[-1]
+                assert isinstance(last, nn.Linear)
+                for parameter in last.parameters():
+                    parameter.data /= temperature
+
     def embed(self, images: Tensor) -> Tensor:
         """Compute the input of the first block, (B, C, H, W) -> (B, N, D).
 

@@ -134,6 +134,9 @@ def load_model(
         model.load_state_dict(dict(checkpoint.weights))
     except RuntimeError as error:
         raise ModelError(f"the weights in {source.path} do not fit its configuration: {error}") from None
+    if checkpoint.calibration:
+        model.divide_logits(checkpoint.calibration.temperature)
+        emit(Note(text=f"probabilities are calibrated: temperature {checkpoint.calibration.temperature:.3g}"))
     return LoadedModel(
         model=model.to(chosen_device).eval(),
         checkpoint=checkpoint,

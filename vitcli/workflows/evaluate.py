@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.errors import DataError, visible
-from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.registry import load_object
 from vitcli.core.run_search import folds_with
@@ -162,6 +162,13 @@ def evaluate(
                 Warned(text="not held out: these test images were scored after every epoch, though they chose nothing")
             )
 
+    calibration = loaded.checkpoint.calibration
+    if calibration and chosen.is_own and chosen.split == "val":
+        emit(Note(text="these images fitted the temperature, so they are judged without it"))
+        for each in models:
+            if fitted := each.checkpoint.calibration:
+                each.model.divide_logits(1 / fitted.temperature)
+        calibration = None
     if views == "flip" and loaded.run and not loaded.run.config.get("augment", {}).get("flip"):
         emit(Warned(text="the model was not trained on mirrored images, so --tta flip may lower the accuracy"))
 
@@ -184,6 +191,7 @@ def evaluate(
             "checkpoint": loaded.path.name,
             "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
             "precision": loaded.precision.name,
+            "temperature": calibration.temperature if calibration else None,
             "views": views,
             "left_out": judged.left_out,
         }

@@ -1,0 +1,156 @@
+"""Calibration: the temperature, what it changes, and sets and thresholds with their coverage."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import optimize, stats
+from torch.nn import functional as F
+
+from tests.conftest import Outcome
+from vitcli.core.calibration import Calibration, quantiles
+from vitcli.core.errors import UsageError
+from vitcli.core.runs import Run
+from vitcli.engine.checkpoint import load_checkpoint
+from vitcli.judging.temperature import calibration_by, fit_temperature
+
+RunCli = Callable[..., Outcome]
+
+
+def answered(images: int, sharpness: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits whose probabilities are right at temperature ``sharpness``, and classes drawn from these."""
+    random = np.random.default_rng(seed)
+    honest = random.normal(size=(images, 6)) * 2
+    shares = torch.from_numpy(honest).softmax(dim=1).numpy()
+    truth = (shares.cumsum(axis=1) < random.random((images, 1))).sum(axis=1).clip(0, 5)
+    return torch.from_numpy(honest * sharpness), torch.from_numpy(truth)
+
+
+@pytest.mark.parametrize("sharpness", [0.25, 1.0, 4.0])
+def test_the_temperature_is_the_one_that_was_hidden(sharpness: float) -> None:
+    assert fit_temperature(*answered(20_000, sharpness)) == pytest.approx(sharpness, rel=0.03)
+
+
+def test_it_is_the_minimum_that_scipy_finds() -> None:
+    logits, truth = answered(500, 2.0)
+    smoothing = 6 / 5 / 502
+
+    def loss(temperature: float) -> float:
+        return float(F.cross_entropy(logits / temperature, truth, label_smoothing=smoothing))
+
+    found = optimize.minimize_scalar(loss, bounds=(0.02, 50), method="bounded", options={"xatol": 1e-6}).x
+    assert fit_temperature(logits, truth) == pytest.approx(found, rel=1e-3)
+
+
+def test_a_model_that_is_always_right_does_not_become_infinitely_sure() -> None:
+    logits, truth = torch.eye(4)[[0, 1, 2, 3] * 30] * 2, torch.tensor([0, 1, 2, 3] * 30)
+    sure = (logits / fit_temperature(logits, truth)).softmax(dim=1).amax().item()
+    assert sure == pytest.approx(121 / 122, abs=1e-3)  # one mistake is still likely among the next 120
+
+
+@given(st.integers(1, 5000), st.integers(0, 2**32 - 1))
+def test_quantiles_are_kept_values_on_the_safe_side(images: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=images).tolist()
+    kept, ordered = quantiles(values), sorted(values)
+    assert len(kept.values) <= 2000
+    for rank in {1, max(images // 2, 1), max(images - 1, 1), images}:
+        assert kept.at_least(rank) >= ordered[rank - 1] >= kept.at_most(rank)
+        if images <= 2000:
+            assert kept.at_least(rank) == ordered[rank - 1] == kept.at_most(rank)
+    assert kept.at_least(images + 1) == np.inf
+    assert kept.at_most(0) == -np.inf
+
+
+def within(hits: int, images: int, share: float, calibrated_on: int) -> bool:
+    """Tell whether a coverage is likely: given the images of calibration, it follows a beta-binomial distribution."""
+    rank = np.ceil((calibrated_on + 1) * share)
+    low, high = stats.betabinom(images, rank, calibrated_on + 1 - rank).interval(0.9999)
+    return bool(low <= hits <= high)
+
+
+@pytest.mark.parametrize("share", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("seed", range(5))
+def test_sets_and_thresholds_have_the_coverage_that_is_asked_for(share: float, seed: int) -> None:
+    calibration = calibration_by(*answered(500, 3.0, seed))
+    logits, truth = answered(4000, 3.0, seed + 100)
+    probabilities = (logits / calibration.temperature).softmax(dim=1)
+    in_set = probabilities >= calibration.least_probability(share)
+    assert within(int(in_set[torch.arange(4000), truth].sum()), 4000, share, 500)
+    is_answered = probabilities.amax(dim=1) > calibration.least_confidence(share)
+    assert within(int(is_answered.sum()), 4000, share, 500)
+
+
+def test_all_are_answered_at_coverage_1_and_what_cannot_be_promised_is_refused() -> None:
+    calibration = calibration_by(*answered(50, 1.0))
+    assert calibration.least_confidence(1.0) == -np.inf
+    with pytest.raises(UsageError, match="more than the 50 validation images") as refusal:
+        calibration.least_probability(0.99)
+    assert refusal.value.hint == "--sets 0.98 is the most"
+    calibration.least_probability(0.98)
+    for share in (0, 1.5):
+        with pytest.raises(UsageError, match="is not in"):
+            calibration.least_confidence(share)
+
+
+def test_a_broken_calibration_is_refused() -> None:
+    good = quantiles([0.1, 0.2])
+    Calibration(temperature=1.0, confidence=good, doubt=good).check()
+    for temperature, values in ((0.0, (0.1, 0.2)), (1.0, (0.2, 0.1)), (1.0, ())):
+        broken = Calibration(temperature=temperature, confidence=good, doubt=type(good)(images=2, values=values))
+        with pytest.raises(ValueError, match=r"calibration|temperature"):
+            broken.check()
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shared run."""
+    monkeypatch.setenv("VIT_DATA_DIR", str(data_dir))
+    return Path(shutil.copytree(trained_run, tmp_path / "experiments" / "mine"))
+
+
+def test_eval_calibrates_on_validation_images_and_everything_uses_the_temperature(
+    run_cli: RunCli, run: Path, digit: Path
+) -> None:
+    path = Run(run).best_checkpoint
+    raw, before = load_checkpoint(path), json.loads(run_cli("eval", "--json").out)
+    outcome = run_cli("eval", "--calibrate", "--json")
+    assert outcome.code == 0, outcome.err
+    result, kept = json.loads(outcome.out), load_checkpoint(path)
+    calibration, after = result["calibration"], result["evaluation"]
+    assert kept.calibration is not None
+    assert kept.calibration.temperature == pytest.approx(calibration["temperature"])
+    assert all(torch.equal(kept.weights[name], raw.weights[name]) for name in raw.weights)  # they stay as trained
+    assert calibration["images"] == 143
+    assert calibration["loss_after"] < calibration["loss_before"]
+    assert after["split"] == "test"
+    assert after["metrics"]["top1"] == before["metrics"]["top1"]
+    assert after["metrics"]["loss"] < before["metrics"]["loss"]
+    predicted = run_cli("predict", digit, "--json")
+    assert "probabilities are calibrated: temperature" in predicted.err
+    again = json.loads(run_cli("eval", "--calibrate", "--json").out)["calibration"]
+    assert again == pytest.approx(calibration)  # it begins with the weights as they were trained
+
+
+@pytest.mark.usefixtures("run")
+def test_images_that_fitted_the_temperature_are_judged_without_it(run_cli: RunCli) -> None:
+    words = ("eval", "--split", "val", "--json")
+    before = json.loads(run_cli(*words).out)["metrics"]
+    assert run_cli("eval", "--calibrate").code == 0
+    outcome = run_cli(*words)
+    assert "these images fitted the temperature, so they are judged without it" in outcome.err
+    assert json.loads(outcome.out)["metrics"]["loss"] == pytest.approx(before["loss"], rel=1e-5)
+
+
+def test_what_cannot_be_calibrated_is_refused(run_cli: RunCli, run: Path) -> None:
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**info, "status": "running"}))
+    outcome = run_cli("eval", "--calibrate", "--model", run)
+    assert outcome.code == 1
+    assert "is still training" in outcome.err
+    assert load_checkpoint(Run(run).best_checkpoint).calibration is None
