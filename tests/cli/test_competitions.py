@@ -102,6 +102,7 @@ def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tm
     assert trained.code == 0, trained.err
     assert "training on cassava (downloaded last)" in trained.err
     assert "labels in 'label'" in trained.err
+    assert "the competition judges" not in trained.err
     run = Run(tmp_path / "experiments" / "leaves")
     held_out = run.split["held_out"]
     assert (len(held_out["val"]), len(held_out["test"])) == (5, 10)
@@ -121,6 +122,22 @@ def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tm
     single = json.loads(run_cli("predict", sample.parent / "test_images", "--json").out)["rows"]
     predicted = {Path(row["path"]).name: str(DISEASES.index(row["classes"][0])) for row in single}
     assert {row["image_id"]: row["label"] for row in rows} == predicted
+
+
+@pytest.mark.usefixtures("kaggle")
+@pytest.mark.parametrize("recipe", ["photos", "cassava"])
+def test_of_a_competition_no_labelled_images_are_held_out_for_testing(
+    run_cli: RunCli, tmp_path: Path, recipe: str
+) -> None:
+    fresh = ("--recipe", recipe, "--set", "run.init_from=", "--set", "optim.layer_decay=1", "--name", "all")
+    trained = run_cli("train", "cassava", *SMALL, *fresh)
+    assert trained.code == 0, trained.err
+    why = "the competition judges on test_images/, so no labelled images are held out for testing"
+    assert f"{why}; --test-fraction 0.2 holds some out" in trained.err
+    assert {name: len(names) for name, names in Run(tmp_path / "experiments" / "all").split["held_out"].items()} == {
+        "val": 5
+    }
+    assert "evaluates it on the validation images" in trained.err
 
 
 @pytest.mark.usefixtures("kaggle")

@@ -46,7 +46,7 @@ def show_run(result: "TrainResult") -> None:
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
     stderr().print(
-        f"\nnext: [bold]vit eval{chosen}[/]  evaluates it on the test images"
+        f"\nnext: [bold]vit eval{chosen}[/]  evaluates it on the {'test' if result.test_images else 'validation'} images"
         f"\n      [bold]vit predict{chosen} IMAGE[/]"
         f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
     )

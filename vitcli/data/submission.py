@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import ignore
+from vitcli.data.dataset import Dataset
 from vitcli.data.sources.image_folder import ImageIndex
 from vitcli.data.sources.table_file import read_table
 
@@ -53,20 +54,34 @@ def find_form(root: Path) -> SubmissionForm:
     Raises:
         DataError: there are no test images, or the sample submission names images that are missing.
     """
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower().startswith(_TEST))
-    folders = [path for path in folders if "tfrec" not in path.name.lower()]
-    if not folders:
+    folder, sample = _test_folder(root), _sample_submission(root)
+    if folder is None:
         raise DataError(f"{root} has no test images", hint=f"expected: a folder whose name begins with {_TEST!r}")
-    index = ImageIndex(folders[0])
-    sample = next((path for path in sorted(root.glob("*.csv")) if "submission" in path.stem.lower()), None)
+    index = ImageIndex(folder)
     if sample is None:
         rows = tuple((file.name, file) for file in index.files)
         return SubmissionForm(columns=("image_id", "label"), rows=rows)
     table = read_table(sample, is_image=lambda _: False, emit=ignore)
     found = [(row[0], index.find(row[0])) for row in table.rows]
     if missing := [name for name, files in found if len(files) != 1]:
-        raise DataError(f"{len(missing):,} images of {sample} are not in {folders[0]}, for example {missing[0]!r}")
+        raise DataError(f"{len(missing):,} images of {sample} are not in {folder}, for example {missing[0]!r}")
     return SubmissionForm(columns=table.header, rows=tuple((name, files[0]) for name, files in found))
+
+
+def competition_folder(dataset: Dataset) -> Path | None:
+    """Return the folder of test images without labels, on which a competition judges; None: there is no such folder."""
+    root = dataset.raw.root if dataset.raw else None
+    is_judged_elsewhere = root and "test" not in dataset.facts.counts and _sample_submission(root)
+    return _test_folder(root) if root and is_judged_elsewhere else None
+
+
+def _test_folder(root: Path) -> Path | None:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower().startswith(_TEST))
+    return next((path for path in folders if "tfrec" not in path.name.lower()), None)
+
+
+def _sample_submission(root: Path) -> Path | None:
+    return next((path for path in sorted(root.glob("*.csv")) if "submission" in path.stem.lower()), None)
 
 
 def _order(wanted: Sequence[str], classes: Sequence[str], values: Sequence[str]) -> list[int]:

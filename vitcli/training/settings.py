@@ -13,6 +13,7 @@ from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import canonical_name, find_dataset, full_name
 from vitcli.data.store import data_dir, downloads, is_present
+from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
 from vitcli.training.recipe import choose_recipe, enough_epochs, training_images
@@ -57,14 +58,22 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     if init_from and not known.names_model:
         base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": OF_THE_WEIGHTS}
+    judged_on = competition_folder(dataset) if set(dataset.facts.counts) == {"train"} else None
+    if judged_on:
+        base = [{"about": {"source": "chosen"}, "data": {"test_fraction": 0.0}}, *base]
     if not any("epochs" in layer.get("optim", {}) for layer in layers):
-        optim = configure(*base, *layers).optim
-        epochs = enough_epochs(optim, data, dataset.facts)
+        before = configure(*base, *layers)
+        optim = before.optim
+        epochs = enough_epochs(optim, before.data, dataset.facts)
         if epochs > optim.epochs:
-            why = f"because training has {training_images(dataset.facts, data):,} images (--epochs changes this)"
+            why = f"because training has {training_images(dataset.facts, before.data):,} images (--epochs changes this)"
             emit(Note(text=f"epochs: {epochs}, not {optim.epochs}, {why}"))
             base = [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
-    return _settled(base, *layers, chosen, emit=emit), dataset, [*base, *layers]
+    config = _settled(base, *layers, chosen, emit=emit)
+    if judged_on and not config.data.test_fraction:
+        why = f"the competition judges on {judged_on.name}/, so no labelled images are held out for testing"
+        emit(Note(text=f"{why}; --test-fraction 0.2 holds some out"))
+    return config, dataset, [*base, *layers]
 
 
 def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:
