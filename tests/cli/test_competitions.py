@@ -376,7 +376,7 @@ def test_single_folds_without_a_name_come_together(
     for fold in (1, 2):
         assert run_cli("train", shapes, *tiny, "--folds", "2", "--fold", fold).code == 0
     (folder,) = (tmp_path / "experiments").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["fold-1", "fold-2"]
+    assert sorted(path.name for path in folder.iterdir()) == ["fold-1", "fold-2", "folds.json", "out-of-fold.csv"]
 
 
 def test_a_table_inside_the_folder_is_found_again(

@@ -62,12 +62,14 @@ def show_folds(result: "FoldsResult") -> None:
     """Show the runs of a cross-validation, and the mean and deviation of their accuracies."""
     best = {each.run: percent(each.best.val_accuracy) for each in result.folds}
     mean = f"{100 * result.val_accuracy:.2f} ± {percent(result.val_accuracy_spread)}"
-    print_facts({**best, "mean ± deviation": mean, "runs": str(result.path)})
+    table = {"out of fold": str(result.out_of_fold)} if result.out_of_fold else {}
+    print_facts({**best, "mean ± deviation": mean, "runs": str(result.path), **table})
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
+    judge = f"[bold]vit eval{chosen} --model {result.run}[/]  evaluates the average of the folds\n      "
     stderr().print(
-        f"\nnext: [bold]vit eval{chosen} --model {result.run}[/]  evaluates the average of the folds"
-        f"\n      [bold]vit predict{chosen} --model {result.run} IMAGE[/]  predicts with this average"
+        f"\nnext: {judge if result.folds[0].test_images else ''}"
+        f"[bold]vit predict{chosen} --model {result.run} IMAGE[/]  predicts with this average"
     )
 
 

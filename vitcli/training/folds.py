@@ -9,14 +9,18 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import UsageError, VitError, visible
+from vitcli.core.errors import Interrupted, UsageError, VitError, visible
 from vitcli.core.events import Emit, Event, Note, Warned
 from vitcli.core.files import write_json
 from vitcli.core.launch import Place, launched_as
 from vitcli.core.notebooks import html_table
 from vitcli.core.run_search import folds_of
-from vitcli.core.runs import check_free
-from vitcli.training.result import TrainResult
+from vitcli.core.runs import Run, check_free
+from vitcli.training.out_of_fold import write_out_of_fold
+from vitcli.training.result import TrainResult, result_of
+
+OUT_OF_FOLD = "out-of-fold.csv"
+_SUMMARY = "folds.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +34,8 @@ class FoldsResult:
     """Mean over the folds of the validation accuracy of the best epoch, 0..1."""
     val_accuracy_spread: float
     """Sample standard deviation of that accuracy over the folds."""
+    out_of_fold: Path | None
+    """The table of out-of-fold predictions; None: it could not be written, and a warning said why."""
 
     def __repr__(self) -> str:
         return visible(f"<FoldsResult {self.path}: {len(self.folds)} folds, validation accuracy {self._score}>")
@@ -73,7 +79,7 @@ def train_folds(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
         name = results[0].path.parent.name
         if fold == 1:
             _remove_others(results[0].path)
-    return summed_up(results)
+    return summed_up(results, emit)
 
 
 def refuse_folds(place: Place) -> None:
@@ -99,26 +105,49 @@ def one_fold(fold: int, count: int, emit: Emit) -> Iterator[None]:
         raise
 
 
-def summed_up(results: Sequence[TrainResult]) -> FoldsResult:
-    """Summarise the results of all folds, and store the summary in the folder of the cross-validation."""
+def summed_up(results: Sequence[TrainResult], emit: Emit) -> FoldsResult:
+    """Summarise the results of all folds: store means and out-of-fold predictions in the folder of the cross-validation."""
     accuracies = [result.best.val_accuracy for result in results]
     path = results[0].path.parent
-    result = FoldsResult(
-        run=path.name,
-        path=path,
-        folds=tuple(results),
-        val_accuracy=mean(accuracies),
-        val_accuracy_spread=stdev(accuracies),
-    )
+    summary = {"val_accuracy": mean(accuracies), "val_accuracy_spread": stdev(accuracies)}
     write_json(
-        path / "folds.json",
-        {
-            "val_accuracy": result.val_accuracy,
-            "val_accuracy_spread": result.val_accuracy_spread,
-            "folds": [{"run": each.run, "best": asdict(each.best)} for each in results],
-        },
+        path / _SUMMARY, {**summary, "folds": [{"run": each.run, "best": asdict(each.best)} for each in results]}
     )
-    return result
+    table: Path | None = path / OUT_OF_FOLD
+    try:
+        predicted = write_out_of_fold(path / OUT_OF_FOLD, [Run(result.path) for result in results], emit)
+        emit(Note(text=f"out-of-fold predictions of {predicted.in_words()}: {predicted.path}"))
+    except Interrupted:
+        raise
+    except VitError as error:  # the folds are trained all the same
+        emit(Warned(text=f"no out-of-fold predictions: {error.message}"))
+        table = None
+    return FoldsResult(run=path.name, path=path, folds=tuple(results), out_of_fold=table, **summary)
+
+
+def sum_up_last_fold(result: TrainResult, emit: Emit) -> None:
+    """Summarise a cross-validation whose folds were trained one by one, if this run was the last that was missing."""
+    data, folder = Run(result.path).config["data"], result.path.parent
+    if not data.get("fold") or launched_as().rank:
+        return
+    runs = folds_of(folder)
+    if len(runs) == data["folds"] and all(run.status == "finished" for run in runs):
+        summary = summed_up([result_of(run) for run in runs], emit)
+        scores = f"{100 * summary.val_accuracy:.2f} ± {100 * summary.val_accuracy_spread:.2f} %"
+        emit(Note(text=f"all {len(runs)} folds of {folder.name} are finished: validation accuracy {scores}"))
+
+
+def is_summed_up(folder: Path) -> bool:
+    """Tell whether the summary of a cross-validation is stored, with out-of-fold predictions."""
+    return (folder / _SUMMARY).exists() and (folder / OUT_OF_FOLD).exists()
+
+
+def forget_summary(folder: Path) -> None:
+    """Remove the results of a cross-validation as a whole, because one of its folds is trained again, or on."""
+    for name in (_SUMMARY, OUT_OF_FOLD):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("evaluations", "figures"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _each_warning_once(emit: Emit) -> Emit:
@@ -136,10 +165,7 @@ def _each_warning_once(emit: Emit) -> Emit:
 
 
 def _remove_others(first: Path) -> None:
-    """Remove the other folds and results of an earlier cross-validation in the same folder."""
+    """Remove the other folds of an earlier cross-validation in the same folder."""
     for fold in folds_of(first.parent):
         if fold.path != first:
             shutil.rmtree(fold.path)
-    (first.parent / "folds.json").unlink(missing_ok=True)
-    for name in ("evaluations", "figures"):
-        shutil.rmtree(first.parent / name, ignore_errors=True)

@@ -27,6 +27,7 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.training.assembly import Earlier, assemble
+from vitcli.training.folds import forget_summary
 from vitcli.training.images import TrainingData
 from vitcli.training.loggers import mind_useless_steps
 from vitcli.training.result import TrainResult, result_of
@@ -101,6 +102,8 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         derived = {name: run.config[name] for name in DERIVED}
         run.save_config({**settings_of(replace(config, run=replace(config.run, devices=0))), **derived})
         run.reopen()
+        if config.data.fold:
+            forget_summary(run.path.parent)
         processes.remember(str(run.path.resolve()))
         return fit(run, training, state=state, emit=emit)
 

@@ -25,6 +25,7 @@ from vitcli.figures.curves import draw_curves
 from vitcli.training.advice import why_losses_differ
 from vitcli.training.assembly import NOTHING, Earlier, Training, assemble
 from vitcli.training.duration import training_ahead
+from vitcli.training.folds import forget_summary
 from vitcli.training.images import TrainingData
 from vitcli.training.loggers import logged
 from vitcli.training.result import TrainResult, result_of
@@ -83,6 +84,8 @@ def _new_run(training: Training) -> Run:
     if config.run.overwrite and (path / "run.json").exists():
         with only_trainer_of(path):
             pass
+    if fold:
+        forget_summary(path.parent)
     return Run.create(
         path,
         seed=config.run.seed,

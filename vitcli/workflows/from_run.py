@@ -13,7 +13,7 @@ from vitcli.data.dataset import Facts
 from vitcli.data.registry import canonical_name
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
-from vitcli.training.folds import FoldsResult, train_folds
+from vitcli.training.folds import FoldsResult, sum_up_last_fold, train_folds
 from vitcli.training.result import TrainResult
 from vitcli.training.resumed_run import architecture_of, resume_begun, tell_other_versions
 from vitcli.training.resumed_settings import output_dir_of, run_to_repeat
@@ -47,7 +47,9 @@ def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult |
     if asked.data.folds and not asked.data.fold:
         folds: Settings = {"data": {"folds": asked.data.folds}}
         return train_folds(folds, *layers, emit=emit, train_one=again)
-    return again(*layers, emit=emit)
+    result = again(*layers, emit=emit)
+    sum_up_last_fold(result, emit)
+    return result
 
 
 def _train_again(run: Run, stored: TrainConfig, *layers: Settings, emit: Emit) -> TrainResult:

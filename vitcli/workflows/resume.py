@@ -11,7 +11,7 @@ from vitcli.data.dataset import open_dataset
 from vitcli.data.store import data_dir
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
-from vitcli.training.folds import FoldsResult, one_fold, refuse_folds, summed_up
+from vitcli.training.folds import FoldsResult, is_summed_up, one_fold, refuse_folds, sum_up_last_fold, summed_up
 from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_run import architecture_of, resume_run
 from vitcli.training.resumed_settings import has_begun, output_dir_of, resumed_settings, run_called
@@ -40,7 +40,9 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
         if is_fold:
             refuse_folds(processes.place)
             return _resume_folds(run, layers, processes, emit)
-        return resume_run(run, layers, processes, emit)
+        result = resume_run(run, layers, processes, emit)
+    sum_up_last_fold(result, emit)
+    return result
 
 
 def _resume_folds(first: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> FoldsResult:
@@ -50,7 +52,7 @@ def _resume_folds(first: Run, layers: tuple[Settings, ...], processes: Processes
     config = resumed_settings(first, layers, length_too=False)
     count = config.data.folds
     is_finished = [fold in runs and runs[fold].status == "finished" for fold in range(1, count + 1)]
-    if all(is_finished) and (folder / "folds.json").exists():
+    if all(is_finished) and is_summed_up(folder):
         raise RunError(f"all {count} folds of {folder.name} are finished", hint=f"vit predict --model {folder} IMAGE")
     results = []
     for fold in range(1, count + 1):
@@ -70,4 +72,4 @@ def _resume_folds(first: Run, layers: tuple[Settings, ...], processes: Processes
                 dataset = open_dataset(chosen.data, directory=directory, offline=chosen.run.offline, emit=emit)
                 earlier = Earlier(architecture=architecture_of(first), teacher=first.info.get("teacher"))
                 results.append(start(chosen, dataset, earlier=earlier, processes=processes, emit=emit))
-    return summed_up(results)
+    return summed_up(results, emit)

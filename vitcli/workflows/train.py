@@ -5,7 +5,7 @@ from pathlib import Path
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.events import Emit, ignore
 from vitcli.engine.distributed import joined
-from vitcli.training.folds import FoldsResult, train_folds
+from vitcli.training.folds import FoldsResult, sum_up_last_fold, train_folds
 from vitcli.training.result import TrainResult
 from vitcli.training.resumed_run import resume_begun
 from vitcli.training.run import start
@@ -29,7 +29,9 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
     data = configure(*layers).data
     if data.folds and not data.fold:
         return train_folds(*layers, emit=emit, train_one=_train_one)
-    return _train_one(*layers, emit=emit)
+    result = _train_one(*layers, emit=emit)
+    sum_up_last_fold(result, emit)
+    return result
 
 
 def _train_one(*layers: Settings, emit: Emit) -> TrainResult:
