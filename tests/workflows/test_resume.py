@@ -150,6 +150,66 @@ def test_a_name_that_is_no_run_gets_the_nearest_one(run_cli: RunCli, stopped: Pa
     assert "did you mean 'run'?" in outcome.err
 
 
+@pytest.mark.parametrize("words", [("--resume", "--json"), ("--json", "--resume"), ("--json", "--resume=")])
+def test_without_a_name_the_newest_unfinished_run_is_resumed(
+    run_cli: RunCli, shapes: Path, words: tuple[str, ...]
+) -> None:
+    for name in ("older", "run", "newer"):
+        with contextlib.suppress(Stopped):
+            train(
+                TINY, {"data": {"name": str(shapes)}, "run": {"name": name}}, emit=Listener(1 if name != "newer" else 0)
+            )
+    Run(RUN).note(status="running")  # as if it had been killed
+    outcome = run_cli("train", *words)
+    assert outcome.code == 0, outcome.err
+    assert "the newest unfinished run is run (killed)" in outcome.err
+    assert json.loads(outcome.out)["run"] == "run"
+    assert "the newest unfinished run is older (interrupted)" in run_cli("train", *words).err
+    refused = run_cli("train", *words)
+    assert refused.code == 1
+    assert "error: no unfinished run in experiments" in refused.err
+    assert "`vit train --resume RUN --epochs NUMBER` trains a finished one longer" in refused.err
+
+
+def test_the_run_that_was_worked_on_last_counts_as_the_newest(run_cli: RunCli, shapes: Path) -> None:
+    for name in ("run", "newer"):
+        with pytest.raises(Stopped):
+            train(TINY, {"data": {"name": str(shapes)}, "run": {"name": name}}, emit=Listener(1))
+    with pytest.raises(Stopped):
+        resume("run", emit=Listener(2))
+    assert "the newest unfinished run is run (interrupted)" in run_cli("train", "--resume").err
+
+
+def test_without_a_name_a_cross_validation_goes_on_as_a_whole(run_cli: RunCli, shapes: Path) -> None:
+    folds = {"data": {"name": str(shapes), "folds": 2, "fold": 1}}
+    with pytest.raises(Stopped):
+        train(TINY, folds, emit=Listener(1))
+    outcome = run_cli("train", "--resume")
+    assert outcome.code == 0, outcome.err
+    assert "the newest unfinished run is run/fold-1 (interrupted): its cross-validation is resumed" in outcome.err
+    assert "`vit train --resume run/fold-1` resumes this fold alone" in outcome.err
+    assert Run(RUN / "fold-2").status == "finished"
+
+
+def test_the_test_accuracy_of_an_earlier_epoch_is_not_shown_as_that_of_the_run(run_cli: RunCli, shapes: Path) -> None:
+    keeps_last = {"optim": {"keep": "last", "ema": False}}
+    train({"data": {"name": str(shapes)}}, TINY, keeps_last)
+    assert run_cli("eval").code == 0
+    before = Run(RUN).test_accuracy
+    assert before is not None
+    outcome = run_cli("train", "--resume", "run", "--epochs", "5")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(run_cli("runs", "--json").out)
+    assert (row["test_accuracy"], row["test_outdated"]) == (None, True)
+    listed = run_cli("runs")
+    assert "trained on after its evaluation, so without a test accuracy: run; `vit eval --model run`" in listed.err
+    assert run_cli("eval").code == 0
+    (row,) = json.loads(run_cli("runs", "--json").out)
+    assert row["test_accuracy"] is not None
+    assert row["test_outdated"] is False
+    assert run_cli("runs").err == ""
+
+
 def test_a_dry_run_of_what_has_begun_is_refused(run_cli: RunCli, stopped: Path) -> None:
     outcome = run_cli("train", "--resume", stopped, "--dry-run")
     assert outcome.code == 1

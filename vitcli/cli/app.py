@@ -19,7 +19,7 @@ from vitcli.cli.export import export
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
 from vitcli.cli.streams import Unbreakable, usable
-from vitcli.cli.train import train
+from vitcli.cli.train import TrainCommand, train
 from vitcli.core.errors import Interrupted, VitError
 from vitcli.core.files import explained
 from vitcli.core.interrupts import ending_at_once_by
@@ -49,7 +49,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
 }
 for name, command in _COMMANDS.items():
-    app.command(name, epilog=epilog(name))(command)
+    app.command(name, epilog=epilog(name), cls=TrainCommand if command is train else None)(command)
 for listing in (listings.models, listings.datasets, listings.recipes, listings.runs):
     app.command(rich_help_panel="Lists", epilog=epilog(listing.__name__))(listing)
 

@@ -122,3 +122,8 @@ def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False)
     )
     if seen := [row.name for row in rows if not row.test_held_out]:
         stderr().print(escape(f"test images that were not held out: {some(seen)}"))
+    if outdated := [row.name for row in rows if row.test_outdated]:
+        again = f"`vit eval --model {outdated[0]}` evaluates the epoch that is kept now"
+        stderr().print(
+            escape(f"trained on after its evaluation, so without a test accuracy: {some(outdated)}; {again}")
+        )

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vitcli.cli.console import listening, print_json
 from vitcli.cli.train_options import settings_in, with_options
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
     from vitcli.core.config_files import Settings
     from vitcli.training.folds import FoldsResult
     from vitcli.training.result import TrainResult
+
+
+class TrainCommand(TyperCommand):
+    """The command ``vit train``, whose ``--resume`` may be given without a name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; ``--resume`` before another option, or at the end, gets an empty name."""
+        after = [*args[1:], "--"]
+        words = zip(args, after, strict=True) if args else ()
+        return super().parse_args(
+            ctx, [f"{word}=" if word == "--resume" and rest.startswith("-") else word for word, rest in words]
+        )
 
 
 @with_options

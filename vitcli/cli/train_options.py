@@ -229,7 +229,13 @@ ROWS = (
     _row(_RUN, "run.name", "--name -n", "The run's name.", default="generated"),
     _row(_RUN, "run.output_dir", "--output-dir -o", "Folder of all runs.", default=_OWN),
     _row(_RUN, "run.overwrite", "--overwrite", "Replace an existing run with this name."),
-    _command(_RUN, str, "resume", "--resume", "Resume this run where it ended, with its own settings."),
+    _command(
+        _RUN,
+        str,
+        "resume",
+        "--resume",
+        "Resume this run where it ended, with its own settings; without a name, the newest unfinished run.",
+    ),
     _command(_RUN, str, "from_run", "--from-run", "Train a new run with this run's settings; options override them."),
     _row(_RUN, "run.save_every", "--save-every", "Keep a checkpoint every this many epochs."),
     _row(

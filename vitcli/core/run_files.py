@@ -47,4 +47,5 @@ class EvaluationFile(TypedDict):
     """The entries of a file in ``evaluations/``."""
 
     top1: float
+    epoch: NotRequired[int | None]
     held_out: NotRequired[bool | None]

@@ -169,9 +169,16 @@ class Run:
 
     @property
     def test_accuracy(self) -> float | None:
-        """The accuracy that ``vit eval`` stored for the test split, 0..1; None: not evaluated yet."""
+        """The accuracy that ``vit eval`` stored for the test split, 0..1; None: not evaluated yet, or outdated."""
         accuracy: float | None = self._test_evaluation.get("top1")
-        return accuracy
+        return None if self.test_is_outdated else accuracy
+
+    @property
+    def test_is_outdated(self) -> bool:
+        """True if the stored test accuracy is of another epoch than the kept one: the run was trained on since then."""
+        best = self.metrics.get("best")
+        evaluated = self._test_evaluation.get("epoch")
+        return bool(best and evaluated and best["epoch"] != evaluated)
 
     @property
     def test_was_held_out(self) -> bool:

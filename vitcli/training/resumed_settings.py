@@ -11,8 +11,10 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import RunError, UsageError
-from vitcli.core.run_search import find_run
+from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.run_search import all_runs, find_run, folds_with
 from vitcli.core.runs import Run
+from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import canonical_name, find_dataset
 from vitcli.data.store import data_dir
 from vitcli.trained.model_names import folds_called, teacher_path
@@ -112,7 +114,8 @@ def check_resumed(name: str, layers: Sequence[Settings]) -> None:
     Raises:
         RunError, UsageError, DeviceError: as ``resume``.
     """
-    run, is_fold = run_called(name, output_dir_of(layers))
+    output_dir = output_dir_of(layers)
+    run, is_fold = run_called(name or newest_unfinished(output_dir), output_dir)
     parse_device(resumed_settings(run, layers, length_too=not is_fold).run.device)
 
 
@@ -129,6 +132,35 @@ def check_repeated(name: str, layers: Sequence[Settings]) -> None:
 def output_dir_of(layers: Sequence[Settings]) -> Path:
     """Return the folder of all runs."""
     return Path(configure(*layers).run.output_dir).expanduser()
+
+
+def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
+    """Find the run that was worked on last, if it is not finished and no process trains it; say which it is.
+
+    Returns:
+        The path of the run; of a fold, the path of its cross-validation.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    unfinished = [
+        run
+        for run in all_runs(output_dir, emit)
+        if run.status != "finished" and has_begun(run) and not is_worked_in(run.path)
+    ]
+    if not unfinished:
+        raise RunError(
+            f"no unfinished run in {output_dir}",
+            hint="`vit runs` lists the runs; `vit train --resume RUN --epochs NUMBER` trains a finished one longer",
+        )
+    run = max(unfinished, key=lambda run: max([run.info["started"], *run.info.get("resumed", ())]))
+    how = "killed" if run.status == "running" else run.status
+    if not folds_with(run):
+        emit(Note(text=f"the newest unfinished run is {run.name} ({how})"))
+        return str(run.path)
+    alone = f"`vit train --resume {run.name}` resumes this fold alone"
+    emit(Note(text=f"the newest unfinished run is {run.name} ({how}): its cross-validation is resumed; {alone}"))
+    return str(run.path.parent)
 
 
 def run_called(name: str, output_dir: Path) -> tuple[Run, bool]:

@@ -197,6 +197,8 @@ class RunRow:
     test_accuracy: float | None
     test_held_out: bool
     """False if the test images were scored in training, so that ``test_accuracy`` is not of unseen images."""
+    test_outdated: bool
+    """True if the test images were evaluated before the run was trained on, so that ``test_accuracy`` is None."""
     started: str
     resumed: int
     """How often the run was resumed."""
@@ -208,10 +210,10 @@ def list_runs(output_dir: Path, emit: Emit = ignore) -> list[RunRow]:
     """List every run in a folder, the newest first; warn about files that cannot be read."""
     rows = []
     for run in all_runs(output_dir, emit):
-        metrics, test_accuracy, test_held_out = {}, None, True
+        metrics, test_accuracy, test_held_out, test_outdated = {}, None, True, False
         try:
             metrics = run.metrics
-            test_accuracy, test_held_out = run.test_accuracy, run.test_was_held_out
+            test_accuracy, test_held_out, test_outdated = run.test_accuracy, run.test_was_held_out, run.test_is_outdated
         except RunError as error:  # one broken run must not hide the others
             emit(Warned(text=f"without its figures: {error.message}"))
         best = metrics.get("best")
@@ -226,6 +228,7 @@ def list_runs(output_dir: Path, emit: Emit = ignore) -> list[RunRow]:
                 val_accuracy=best and best["val_accuracy"],
                 test_accuracy=test_accuracy,
                 test_held_out=test_held_out,
+                test_outdated=test_outdated,
                 started=run.info["started"],
                 resumed=len(run.info.get("resumed", ())),
                 seconds=run.info.get("seconds"),

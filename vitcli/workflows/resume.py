@@ -14,7 +14,13 @@ from vitcli.training.assembly import Earlier
 from vitcli.training.folds import FoldsResult, is_summed_up, one_fold, refuse_folds, sum_up_last_fold, summed_up
 from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_run import architecture_of, resume_run
-from vitcli.training.resumed_settings import has_begun, output_dir_of, resumed_settings, run_called
+from vitcli.training.resumed_settings import (
+    has_begun,
+    newest_unfinished,
+    output_dir_of,
+    resumed_settings,
+    run_called,
+)
 from vitcli.training.run import start
 
 
@@ -22,7 +28,8 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
     """Resume a run where it stopped, even within an epoch; on a CPU, the results are as if it had never stopped.
 
     Args:
-        name: a run in ``run.output_dir``, its path, or a cross-validation, whose remaining folds are trained too.
+        name: a run in ``run.output_dir``, its path, or a cross-validation, whose remaining folds are trained too;
+            empty: the newest unfinished run.
         layers: settings that differ from the run's own, for example the path of the data, the device, ``optim.epochs``
             or ``optim.patience``.
         emit: receives the progress.
@@ -36,7 +43,8 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
     asked = configure(*layers).run
     with joined(asked.devices, shard=asked.shard) as processes:
         emit = ignore if processes.rank else emit
-        run, is_fold = run_called(name, output_dir_of(layers))
+        output_dir = output_dir_of(layers)
+        run, is_fold = run_called(name or newest_unfinished(output_dir, emit), output_dir)
         if is_fold:
             refuse_folds(processes.place)
             return _resume_folds(run, layers, processes, emit)
