@@ -20,6 +20,7 @@ from tests.conftest import Outcome
 from tests.servers.kaggle import Kaggle, serving_kaggle
 from vitcli.core import fetch
 from vitcli.core.runs import Run
+from vitcli.data.submission import SubmissionForm
 
 RunCli = Callable[..., Outcome]
 CASSAVA, BUTTERFLIES = "cassava-leaf-disease-classification", "gpiosenka/butterfly-images40-species"
@@ -122,6 +123,13 @@ def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tm
     single = json.loads(run_cli("predict", sample.parent / "test_images", "--json").out)["rows"]
     predicted = {Path(row["path"]).name: str(DISEASES.index(row["classes"][0])) for row in single}
     assert {row["image_id"]: row["label"] for row in rows} == predicted
+
+    written = run_cli("predict", "--submission", "shares.csv", "--probabilities")
+    assert "columns     image_id, 0, 1, 2, 3, 4" in written.out, written.err
+    for row in rows_of(Path("shares.csv")):
+        shares = {label: float(row[label]) for label in "01234"}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+        assert max(shares, key=shares.__getitem__) == predicted[row["image_id"]]
 
 
 @pytest.mark.usefixtures("kaggle")
@@ -338,6 +346,23 @@ def test_either_images_or_a_submission(run_cli: RunCli, trained_run: Path) -> No
         outcome = run_cli("predict", *words, "--output-dir", trained_run.parent)
         assert outcome.code == 2
         assert "either IMAGE... or --submission FILE" in outcome.err
+    outcome = run_cli("predict", "a.png", "--probabilities")
+    assert outcome.code == 2
+    assert "--probabilities belongs to --submission FILE" in outcome.err
+
+
+def test_a_submission_has_labels_or_probabilities() -> None:
+    def filled(columns: tuple[str, ...], values: tuple[str, ...], *, asked: bool) -> str:
+        form = SubmissionForm(columns=columns, rows=(("a", Path("a.png")), ("b", Path("b.png"))))
+        return form.filled(("cat", "dog"), values, [[0.25, 0.75], [1.0, 0.0]], with_probabilities=asked)[1]
+
+    label, shares = ("id", "label"), "a,0.250000,0.750000\nb,1.000000,0.000000\n"
+    assert filled(label, ("c", "d"), asked=False) == "id,label\na,d\nb,c\n"
+    assert filled(label, ("c", "d"), asked=True) == f"id,c,d\n{shares}"
+    assert filled(label, ("1", "0"), asked=True) == "id,label\na,0.250000\nb,1.000000\n"
+    for asked in (False, True):
+        assert filled(("id", "cat", "dog"), ("c", "d"), asked=asked) == f"id,cat,dog\n{shares}"
+        assert filled(("id", "d", "c"), ("c", "d"), asked=asked) == "id,d,c\na,0.750000,0.250000\nb,0.000000,1.000000\n"
 
 
 def test_folds_of_an_earlier_cross_validation_do_not_stay(

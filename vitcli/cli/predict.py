@@ -25,7 +25,7 @@ from vitcli.core.files import safe_cell, write_text
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
-    from vitcli.workflows.predict import Prediction
+    from vitcli.workflows.predict import Prediction, SubmissionResult
 
 
 def predict(
@@ -47,6 +47,13 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Write probabilities into --submission, also if its sample has one column of labels.",
+        ),
+    ] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 64,
     output_dir: OutputDirOption = EXPERIMENTS,
     data_dir: DataDirOption = "",
@@ -61,8 +68,30 @@ def predict(
     """
     if bool(images) == bool(submission):
         raise typer.BadParameter("give either IMAGE... or --submission FILE")
+    if probabilities and not submission:
+        raise typer.BadParameter("--probabilities belongs to --submission FILE; --csv always has them (see --top-k)")
     if submission:
-        _submit(submission, model, output_dir, data_dir, device, batch_size, offline=offline, as_json=as_json)
+        from vitcli.trained.model_names import check_models
+
+        check_models(model, output_dir=output_dir, device=device)
+        with importing():
+            from vitcli.workflows.predict import predict_submission
+        with listening() as emit:
+            submitted = predict_submission(
+                submission,
+                model=model,
+                output_dir=output_dir,
+                directory=data_dir,
+                device=device,
+                batch_size=batch_size,
+                probabilities=probabilities,
+                offline=offline,
+                emit=emit,
+            )
+        if as_json:
+            print_json(submitted)
+        else:
+            _show_submission(submitted)
         return
     from vitcli.data.image_files import image_files
     from vitcli.trained.model_names import check_models
@@ -97,40 +126,18 @@ def predict(
         raise typer.Exit(1)
 
 
-def _submit(
-    path: Path,
-    model: str,
-    output_dir: Path,
-    data_dir: str,
-    device: str,
-    batch_size: int,
-    *,
-    offline: bool,
-    as_json: bool,
-) -> None:
-    from vitcli.trained.model_names import check_models
-
-    check_models(model, output_dir=output_dir, device=device)
-    with importing():
-        from vitcli.workflows.predict import predict_submission
-    with listening() as emit:
-        result = predict_submission(
-            path,
-            model=model,
-            output_dir=output_dir,
-            directory=data_dir,
-            device=device,
-            batch_size=batch_size,
-            offline=offline,
-            emit=emit,
-        )
-    if as_json:
-        print_json(result)
-        return
-    print_facts({"model": result.model, "submission": str(result.path), "images": f"{result.images:,}"})
+def _show_submission(result: "SubmissionResult") -> None:
+    print_facts(
+        {
+            "model": result.model,
+            "submission": str(result.path),
+            "images": f"{result.images:,}",
+            "columns": ", ".join(result.columns),
+        }
+    )
     if result.competition:
         stderr().print(
-            f"\nnext: [bold]kaggle competitions submit -c {result.competition} -f {escape(str(path))} -m vit[/]"
+            f"\nnext: [bold]kaggle competitions submit -c {result.competition} -f {escape(str(result.path))} -m vit[/]"
         )
 
 

@@ -24,28 +24,44 @@ class SubmissionForm:
     rows: tuple[tuple[str, Path], ...]
     """The name of each image in the submission, and its file."""
 
-    def filled(self, classes: Sequence[str], values: Sequence[str], probabilities: Sequence[Sequence[float]]) -> str:
-        """Return the submission as CSV text.
+    def filled(
+        self,
+        classes: Sequence[str],
+        values: Sequence[str],
+        probabilities: Sequence[Sequence[float]],
+        *,
+        with_probabilities: bool = False,
+    ) -> tuple[tuple[str, ...], str]:
+        """Fill in the submission.
 
         Args:
             classes: the names of the classes.
             values: the labels that the competition uses for the classes.
             probabilities: one sequence per row, with one value per class.
+            with_probabilities: instead of one column of labels, write one column of probabilities for every label; of
+                the labels 0 and 1, write the probability of 1 into the column of labels.
+
+        Returns:
+            The columns, and the CSV text.
 
         Raises:
             DataError: the columns are neither one label nor the classes.
         """
+        columns, wanted = self.columns, self.columns[1:]
+        order = [] if len(wanted) == 1 else _order(wanted, classes, values)
+        if with_probabilities and not order:
+            if sorted(values) == ["0", "1"]:
+                order = [list(values).index("1")]
+            else:
+                order = list(range(len(values)))
+                columns = (columns[0], *values)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        wanted = self.columns[1:]
+        writer.writerow(columns)
         for (name, _), row in zip(self.rows, probabilities, strict=True):
-            if len(wanted) == 1:
-                cells = [values[max(range(len(row)), key=row.__getitem__)]]
-            else:
-                cells = [f"{row[at]:.6f}" for at in _order(wanted, classes, values)]
-            writer.writerow([name, *cells])
-        return text.getvalue()
+            likeliest = values[max(range(len(row)), key=row.__getitem__)]
+            writer.writerow([name, *([f"{row[at]:.6f}" for at in order] or [likeliest])])
+        return columns, text.getvalue()
 
 
 def find_form(root: Path) -> SubmissionForm:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitcli.core.errors import DataError, UsageError, visible
-from vitcli.core.events import Emit, TaskProgress, ignore
+from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
 from vitcli.core.preprocessing import Geometry
@@ -114,6 +114,8 @@ class SubmissionResult:
     model: str
     path: Path
     images: int
+    columns: tuple[str, ...]
+    """The column of image names, then one column of labels, or those of probabilities."""
     competition: str
     """The name of the competition; empty: not known."""
 
@@ -126,6 +128,7 @@ def predict_submission(
     directory: str = "",
     device: str = "auto",
     batch_size: int = 64,
+    probabilities: bool = False,
     offline: bool = False,
     emit: Emit = ignore,
 ) -> SubmissionResult:
@@ -138,6 +141,7 @@ def predict_submission(
         directory: the folder of data sets; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
+        probabilities: write probabilities also where the sample submission has one column of labels.
         offline: download nothing.
         emit: receives the progress.
 
@@ -163,11 +167,19 @@ def predict_submission(
     classes = models[0].checkpoint.classes
     calls = dict(zip(dataset.raw.classes, dataset.raw.values or dataset.raw.classes, strict=True))
     values = [calls.get(name, name) for name in classes]
-    write_text(path, form.filled(classes, values, [row.tolist() for row in results if not isinstance(row, DataError)]))
+    found = [row.tolist() for row in results if not isinstance(row, DataError)]
+    columns, text = form.filled(classes, values, found, with_probabilities=probabilities)
+    if probabilities and len(columns) == 2:  # noqa: PLR2004 - image names, and one label
+        emit(Note(text=f"column {columns[1]}: the probability of label 1"))
+    write_text(path, text)
     entry = find_dataset(config.name)
     competition = entry.kaggle if entry and "/" not in entry.kaggle else ""
     return SubmissionResult(
-        model=names_of(models), path=path, images=len(results), competition=competition.removeprefix("kaggle:")
+        model=names_of(models),
+        path=path,
+        images=len(results),
+        columns=columns,
+        competition=competition.removeprefix("kaggle:"),
     )
 
 
