@@ -23,7 +23,7 @@ def serving(
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            name = PurePosixPath(self.path).name
+            name = PurePosixPath(self.path.partition("?")[0]).name
             self.close_connection = True
             if name not in files:
                 self.send_error(404)

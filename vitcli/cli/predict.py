@@ -2,9 +2,11 @@
 
 import csv
 import io
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,26 +16,37 @@ from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
     DeviceOption,
-    ImagesArgument,
     JsonOption,
     ModelOption,
     OfflineOption,
     OutputDirOption,
 )
 from vitcli.cli.words import percent
+from vitcli.core.errors import DataError
 from vitcli.core.files import safe_cell, write_text
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
-    from vitcli.workflows.predict import Prediction, SubmissionResult
+    from vitcli.workflows.predict import Prediction, PredictResult
+
+
+_STDOUT = Path("-")
 
 
 def predict(
-    images: ImagesArgument = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files, folders, or patterns such as 'photos/*.jpg'; - reads a list of them from stdin.",
+            show_default=False,
+            metavar="IMAGE",
+        ),
+    ] = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of classes per image.")] = 1,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Write a CSV file: one row per image.", show_default=False)
+        Path | None,
+        typer.Option("--csv", help="Write a CSV file, or - for stdout: one row per image.", show_default=False),
     ] = None,
     raw: Annotated[
         bool,
@@ -54,6 +67,9 @@ def predict(
             help="Write probabilities into --submission, also if its sample has one column of labels.",
         ),
     ] = False,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Fetch images from web addresses (https://...), up to 100 MB each.")
+    ] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 64,
     output_dir: OutputDirOption = EXPERIMENTS,
     data_dir: DataDirOption = "",
@@ -71,62 +87,87 @@ def predict(
     if probabilities and not submission:
         raise typer.BadParameter("--probabilities belongs to --submission FILE; --csv always has them (see --top-k)")
     if submission:
-        from vitcli.trained.model_names import check_models
-
-        check_models(model, output_dir=output_dir, device=device)
-        with importing():
-            from vitcli.workflows.predict import predict_submission
-        with listening() as emit:
-            submitted = predict_submission(
-                submission,
-                model=model,
-                output_dir=output_dir,
-                directory=data_dir,
-                device=device,
-                batch_size=batch_size,
-                probabilities=probabilities,
-                offline=offline,
-                emit=emit,
-            )
-        if as_json:
-            print_json(submitted)
-        else:
-            _show_submission(submitted)
+        options = {"output_dir": output_dir, "device": device, "batch_size": batch_size, "offline": offline}
+        _submit(submission, model, options, directory=data_dir, probabilities=probabilities, as_json=as_json)
         return
-    from vitcli.data.image_files import image_files
+    if csv_file == _STDOUT and as_json:
+        raise typer.BadParameter("--csv - and --json both write to stdout: give --csv FILE, or leave out one of them")
+    from vitcli.data.image_files import image_files, is_address
     from vitcli.trained.model_names import check_models
 
-    image_files(images or ())  # reports missing files before torch is imported
+    inputs = [each for text in images or () for each in (_listed_on_stdin() if text == "-" else [text])]
+    # Report missing files before torch is imported
+    image_files([text for text in inputs if not (allow_urls and is_address(text))])
     check_models(model, output_dir=output_dir, device=device)
     with importing():
         from vitcli.workflows.predict import predict as predict_workflow
     with listening() as emit:
         result = predict_workflow(
-            images or (),
+            inputs,
             model=model,
             top_k=top_k,
             output_dir=output_dir,
             device=device,
+            allow_urls=allow_urls,
             offline=offline,
             batch_size=batch_size,
             emit=emit,
         )
-    bad = sum(bool(row.error) for row in result.rows)
-    counted = f"{len(result.rows) - bad:,} predicted" + (f", {bad:,} could not be read (see the errors)" if bad else "")
-    if csv_file:
+    _show(result, csv_file, raw=raw, as_json=as_json)
+
+
+def _listed_on_stdin() -> list[str]:
+    """Read a list of inputs from stdin, one per line."""
+    listed = [line for line in os.fsdecode(sys.stdin.buffer.read()).splitlines() if line]
+    if not listed:
+        raise DataError("no images: the list on stdin is empty", hint="find photos -name '*.jpg' | vit predict -")
+    return listed
+
+
+def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, as_json: bool) -> None:
+    """Write the rows as a table, CSV or JSON, and count them; exit with 1 if an image could not be read."""
+    if csv_file == _STDOUT:
+        sys.stdout.write(_as_csv(result.rows, raw=raw))
+    elif csv_file:
         write_text(csv_file, _as_csv(result.rows, raw=raw))
-        counted += f": {escape(str(csv_file))}"
     if as_json:
         print_json(result)
     elif not csv_file:
         _print_rows(result.rows)
+    bad = sum(bool(row.error) for row in result.rows)
     if csv_file or bad:
-        stderr().print(counted)
+        stderr().print(escape(_counted(result, bad, csv_file)))
     if bad:
         raise typer.Exit(1)
 
 
-def _show_submission(result: "SubmissionResult") -> None:
+def _counted(result: "PredictResult", bad: int, csv_file: Path | None) -> str:
+    """Count the images that were predicted, could not be read, or were passed over."""
+    counts = [f"{len(result.rows) - bad:,} predicted"]
+    if bad:
+        counts.append(f"{bad:,} could not be read (see {'column error' if csv_file else 'the errors'})")
+    if result.passed_over:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in result.passed_over.items())
+        counts.append(f"passed over: {kinds}")
+    return ", ".join(counts) + (f"; written: {csv_file}" if csv_file and csv_file != _STDOUT else "")
+
+
+def _submit(
+    path: Path, model: str, options: dict[str, Any], *, directory: str, probabilities: bool, as_json: bool
+) -> None:
+    """Write the submission for a competition, and show what was written."""
+    from vitcli.trained.model_names import check_models
+
+    check_models(model, output_dir=options["output_dir"], device=options["device"])
+    with importing():
+        from vitcli.workflows.predict import predict_submission
+    with listening() as emit:
+        result = predict_submission(
+            path, model=model, directory=directory, probabilities=probabilities, **options, emit=emit
+        )
+    if as_json:
+        print_json(result)
+        return
     print_facts(
         {
             "model": result.model,

@@ -69,6 +69,7 @@ def fetch_file(
     *,
     sha256: str = "",
     room: float = 1.0,
+    most: int | None = None,
     renew: Callable[[], str] | None = None,
     check: Callable[[Path], None] | None = None,
     emit: Emit = ignore,
@@ -83,6 +84,7 @@ def fetch_file(
         path: the file to write once the download is complete.
         sha256: the expected hash, or its first digits; empty: only the length is checked.
         room: required room on the disk, as a multiple of the file size; 2 for an archive that will be unpacked.
+        most: the largest file, in bytes; None: ``VIT_MAX_DOWNLOAD_GB``.
         renew: returns a new address when the current address has expired.
         check: raises DataError if the file that arrived is not what was wanted; then it is deleted.
         emit: receives the progress, in megabytes.
@@ -98,7 +100,7 @@ def fetch_file(
     failures, is_renewed = 0, False
     while not part.is_whole():  # whole already if a process was killed before the renaming
         before = part.size()
-        failure = _attempt(url, part, room, report)
+        failure = _attempt(url, part, room, most, report)
         if failure is None:
             break
         gained = part.size() - before
@@ -170,15 +172,15 @@ class _TransferError(Exception):
             self.hint = "try again later" if status else "try again; what has arrived is kept"
 
 
-def _attempt(url: str, part: PartialFile, room: float, report: Megabytes) -> _TransferError | None:
+def _attempt(url: str, part: PartialFile, room: float, most: int | None, report: Megabytes) -> _TransferError | None:
     try:
-        _transfer(url, part, room, report)
+        _transfer(url, part, room, most, report)
     except _TransferError as failure:
         return failure
     return None
 
 
-def _transfer(url: str, part: PartialFile, room: float, report: Megabytes) -> None:
+def _transfer(url: str, part: PartialFile, room: float, most: int | None, report: Megabytes) -> None:
     """Make one request and add the answer to ``part``; start again if the part belongs to another version."""
     done, recorded = part.size(), part.version()
     try:
@@ -195,17 +197,20 @@ def _transfer(url: str, part: PartialFile, room: float, report: Megabytes) -> No
     if response is not None:
         with response:
             start, version = _described(response)
+            _refuse_endless(version.total, most)
             if start in {0, done} and not (start and recorded.is_other_than(version)):
-                _receive(response, part, start, version, room, report)
+                _receive(response, part, start, version, room, most, report)
                 return
         if not done:
             raise _TransferError("sends a range that was not asked for")
     with writing_in(part.path.parent):  # longer than the file, or of another version: start again
         part.discard()
-    _transfer(url, part, room, report)
+    _transfer(url, part, room, most, report)
 
 
-def _receive(response: Any, part: PartialFile, start: int, version: Version, room: float, report: Megabytes) -> None:
+def _receive(
+    response: Any, part: PartialFile, start: int, version: Version, room: float, most: int | None, report: Megabytes
+) -> None:
     """Write the bytes of an answer after the first ``start`` bytes, which have arrived already."""
     done, total = start, version.total
     with writing_in(part.path.parent):
@@ -220,7 +225,7 @@ def _receive(response: Any, part: PartialFile, start: int, version: Version, roo
                 done += len(chunk)
                 report(done, total)
                 pace.check(done)
-                _refuse_endless(done)
+                _refuse_endless(done, most)
     if done < total:
         raise _TransferError(f"broke off: {done:,} of {total:,} bytes")
 
@@ -242,8 +247,12 @@ class _Pace:
         self._before, self._since = done, time.monotonic()
 
 
-def _refuse_endless(size: int) -> None:
-    """Raise DataError if a file is larger than downloads may be."""
+def _refuse_endless(size: int, allowed: int | None) -> None:
+    """Raise DataError if a file is larger than it may be; None: than any download may be."""
+    if allowed is not None:
+        if size > allowed:
+            raise DataError(f"the download has more than {bytes_in_words(allowed)}")
+        return
     most = float(os.environ.get("VIT_MAX_DOWNLOAD_GB") or _MOST_GB)
     if size > most * 10**9:
         raise DataError(f"the download has more than {most:g} GB", hint=f"VIT_MAX_DOWNLOAD_GB={2 * most:g} allows more")
@@ -276,7 +285,6 @@ def _described(response: Any) -> tuple[int, Version]:
         found = re.match(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", headers.get("Content-Range", ""))
         start = int(found[1]) if found else -1
         total = int(found[2]) if found and found[2] != "*" else 0
-    _refuse_endless(total)
     return start, Version(validator=headers.get("ETag") or headers.get("Last-Modified") or "", total=total)
 
 

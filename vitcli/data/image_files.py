@@ -4,6 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.data.sources.image_folder import mind_links
@@ -18,7 +19,7 @@ from vitcli.data.sources.image_search import (
 )
 
 
-def image_files(inputs: Sequence[str], emit: Emit = ignore) -> list[Path]:
+def image_files(inputs: Sequence[str], emit: Emit = ignore, passed_over: PassedOver | None = None) -> list[Path]:
     """List every file once, in the given order; folders stand for all images below them, and patterns are expanded.
 
     A link to an image that does not exist counts as an image, which cannot be read.
@@ -26,35 +27,48 @@ def image_files(inputs: Sequence[str], emit: Emit = ignore) -> list[Path]:
     Args:
         inputs: files, folders and patterns.
         emit: receives a warning that counts the files in folders that are not images.
+        passed_over: receives these files, by kind.
 
     Raises:
-        DataError: an input does not exist, or a folder has no images.
+        DataError: an input does not exist or is a web address, or a folder has no images.
     """
     files: dict[Path, None] = {}
     for text in inputs:
-        files |= dict.fromkeys(_expand(text, emit))
+        files |= dict.fromkeys(_expand(text, emit, {} if passed_over is None else passed_over))
     return list(files)
 
 
-def _expand(text: str, emit: Emit) -> list[Path]:
+def is_address(text: str) -> bool:
+    """Tell whether an input is a web address."""
+    return text.lower().startswith(("https://", "http://"))
+
+
+def _expand(text: str, emit: Emit, passed_over: PassedOver) -> list[Path]:
+    if is_address(text):
+        address = without_secrets(text)
+        raise DataError(
+            f"{address} is not fetched", hint="`vit predict --allow-urls` fetches images from web addresses"
+        )
     path = Path(text).expanduser()
     places = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
     if not places:
         raise DataError(f"no such image: {text}", hint="give files, folders, or patterns such as 'photos/*.jpg'")
-    files = [file for place in places for file in (_images_below(place, emit) if place.is_dir() else [place])]
+    files = [
+        file for place in places for file in (_images_below(place, emit, passed_over) if place.is_dir() else [place])
+    ]
     if not files:
         raise DataError(f"{text} has no images", hint=f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}")
     return files
 
 
-def _images_below(folder: Path, emit: Emit) -> list[Path]:
-    passed_over: PassedOver = {}
-    files = find_images(folder, passed_over)
-    broken = [
-        path for path in map(Path, passed_over.pop(LINKED_TO_NOTHING, ())) if path.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    mind_links(passed_over, folder, emit)
-    passed_over.pop(LINKED_FOLDERS, None)
-    if passed_over:
-        emit(Warned(text=f"not images, so ignored in {folder}: {in_words(in_order(passed_over, folder))}"))
+def _images_below(folder: Path, emit: Emit, passed_over: PassedOver) -> list[Path]:
+    others: PassedOver = {}
+    files = find_images(folder, others)
+    broken = [path for path in map(Path, others.pop(LINKED_TO_NOTHING, ())) if path.suffix.lower() in IMAGE_SUFFIXES]
+    mind_links(others, folder, emit)
+    others.pop(LINKED_FOLDERS, None)
+    if others:
+        emit(Warned(text=f"not images, so ignored in {folder}: {in_words(in_order(others, folder))}"))
+    for kind, names in others.items():
+        passed_over.setdefault(kind, []).extend(names)
     return sorted([*files, *broken], key=lambda path: path.parts)

@@ -6,21 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import DataError, UsageError, visible
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
-from vitcli.data.image_files import image_files
+from vitcli.data.image_addresses import fetch_images
+from vitcli.data.image_files import image_files, is_address
 from vitcli.data.preprocess import load_array
 from vitcli.data.registry import find_dataset
+from vitcli.data.sources.image_search import PassedOver, in_order
 from vitcli.data.store import data_dir
 from vitcli.data.submission import find_form
 from vitcli.data.value_range import with_value_range
@@ -33,7 +37,8 @@ from vitcli.trained.loading import LoadedModel, load_models, names_of
 class Prediction:
     """One image: its most probable classes, by falling probability (0..1), or the reason why it could not be read."""
 
-    path: Path
+    path: Path | str
+    """The file, or the web address."""
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str = ""
@@ -46,6 +51,8 @@ class PredictResult:
     model: str
     """The name of the model; if several are averaged, all names."""
     rows: tuple[Prediction, ...]
+    passed_over: dict[str, int]
+    """The number of files in folders that are not images, by kind."""
 
     def __repr__(self) -> str:
         bad = sum(bool(row.error) for row in self.rows)
@@ -71,20 +78,22 @@ def predict(
     output_dir: Path = Path("experiments"),
     device: str = "auto",
     batch_size: int = 64,
+    allow_urls: bool = False,
     offline: bool = False,
     emit: Emit = ignore,
 ) -> PredictResult:
     """Predict the class of each image; an image that cannot be read gets an error instead of classes.
 
     Args:
-        inputs: files, folders and patterns.
+        inputs: files, folders and patterns; with ``allow_urls``, web addresses too.
         model: a run or checkpoint; empty: the newest finished run; for a cross-validation, or a pattern such as
             ``RUN/fold-*``, the probabilities of all models are averaged.
         top_k: the number of classes per image.
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
-        offline: download no weights.
+        allow_urls: fetch images from web addresses.
+        offline: download nothing.
         emit: receives the progress.
 
     Raises:
@@ -93,18 +102,39 @@ def predict(
     """
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
-    files = image_files(inputs, emit)
+    passed_over: PassedOver = {}
+    addresses = list(dict.fromkeys(text for text in inputs if allow_urls and is_address(text)))
+    if addresses and offline:
+        raise DataError(f"{without_secrets(addresses[0])} must not be fetched", hint="leave out --offline")
+    files = {text: image_files([text], emit, passed_over) for text in inputs if text not in addresses}
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
-    names = models[0].checkpoint.classes
-    rows: list[Prediction] = []
-    for file, probabilities in zip(files, _probabilities(files, models, batch_size, emit), strict=True):
-        if isinstance(probabilities, DataError):
-            rows.append(Prediction(path=file, error=probabilities.message))
-            continue
-        values, indices = probabilities.topk(min(top_k, len(names)))
-        classes = tuple(names[index] for index in indices.tolist())
-        rows.append(Prediction(path=file, classes=classes, probabilities=tuple(values.tolist())))
-    return PredictResult(model=names_of(models), rows=tuple(rows))
+    with TemporaryDirectory() as folder:
+        fetched = dict(zip(addresses, fetch_images(addresses, Path(folder), emit), strict=True)) if addresses else {}
+        places: dict[Path | str, Path | DataError] = {}
+        for text in inputs:
+            places |= {text: fetched[text]} if text in fetched else {file: file for file in files[text]}
+        good = [place for place in places.values() if isinstance(place, Path)]
+        results = iter(_probabilities(good, models, batch_size, emit))
+        found = [place if isinstance(place, DataError) else next(results) for place in places.values()]
+    rows = [
+        _row(name, each, top_k, models[0].checkpoint.classes, place)
+        for (name, place), each in zip(places.items(), found, strict=True)
+    ]
+    counts = {kind: len(names) for kind, names in in_order(passed_over, Path()).items()}
+    return PredictResult(model=names_of(models), rows=tuple(rows), passed_over=counts)
+
+
+def _row(
+    path: Path | str, found: Tensor | DataError, top_k: int, names: Sequence[str], place: Path | DataError
+) -> Prediction:
+    """Make the row of an image; a file that was fetched is called by its address in an error."""
+    if isinstance(found, DataError):
+        is_fetched = isinstance(path, str) and isinstance(place, Path)
+        error = found.message.replace(str(place), without_secrets(str(path))) if is_fetched else found.message
+        return Prediction(path=path, error=error)
+    values, indices = found.topk(min(top_k, len(names)))
+    classes = tuple(names[index] for index in indices.tolist())
+    return Prediction(path=path, classes=classes, probabilities=tuple(values.tolist()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +199,7 @@ def predict_submission(
     values = [calls.get(name, name) for name in classes]
     found = [row.tolist() for row in results if not isinstance(row, DataError)]
     columns, text = form.filled(classes, values, found, with_probabilities=probabilities)
-    if probabilities and len(columns) == 2:  # noqa: PLR2004 - image names, and one label
+    if probabilities and len(columns) == 2:
         emit(Note(text=f"column {columns[1]}: the probability of label 1"))
     write_text(path, text)
     entry = find_dataset(config.name)

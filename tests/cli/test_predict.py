@@ -1,0 +1,120 @@
+"""Where ``vit predict`` takes images from, a list or web addresses, and where its rows go."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome
+from tests.servers.files import serving
+from vitcli.data import image_addresses
+
+RunCli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def mixed(shapes: Path, tmp_path: Path) -> Path:
+    """A folder of ten images, one that is broken, and two files that are none."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(shapes / "left", folder)
+    (folder / "004-bad.png").write_text("no image")
+    for name in ("notes.txt", "more.txt", "table.csv"):
+        (folder / name).write_text("text")
+    return folder
+
+
+def test_the_last_line_counts_what_was_predicted_what_failed_and_what_was_passed_over(
+    run_cli: RunCli, trained_run: Path, mixed: Path
+) -> None:
+    counts = "10 predicted, 1 could not be read (see {}), passed over: 2 .txt, 1 .csv"
+    outcome = run_cli("predict", mixed, "--model", trained_run, "--csv", "rows.csv")
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1] == counts.format("column error") + "; written: rows.csv"
+    assert run_cli("predict", mixed, "--model", trained_run).err.splitlines()[-1] == counts.format("the errors")
+    result = json.loads(run_cli("predict", mixed, "--model", trained_run, "--json").out)
+    assert result["passed_over"] == {".txt": 2, ".csv": 1}
+    (mixed / "004-bad.png").unlink()
+    outcome = run_cli("predict", mixed, "--model", trained_run, "--csv", "rows.csv")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[-1] == "10 predicted, passed over: 2 .txt, 1 .csv; written: rows.csv"
+
+
+def test_a_list_of_paths_is_read_from_stdin_and_rows_are_written_to_stdout(
+    run_cli: RunCli, trained_run: Path, digit: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = mixed / os.fsdecode(b"caf\xe9 [1].png")
+    shutil.copy(mixed / "000.png", strange)
+    listed = b"\n".join(os.fsencode(path) for path in (strange, mixed / "004-bad.png")) + b"\r\n\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    outcome = run_cli("predict", digit, "-", mixed / "001.png", "--model", trained_run, "--csv", "-")
+    assert outcome.code == 1
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert [Path(row["path"]).name for row in rows] == [digit.name, strange.name, "004-bad.png", "001.png"]
+    assert [bool(row["class"]) for row in rows] == [True, True, False, True]
+    assert outcome.err.splitlines()[-1] == "3 predicted, 1 could not be read (see column error)"
+    assert not Path("-").exists()
+
+
+def test_an_empty_list_and_two_outputs_to_stdout_are_refused(
+    run_cli: RunCli, trained_run: Path, digit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    outcome = run_cli("predict", "-", "--model", trained_run)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "the list on stdin is empty" in outcome.err
+    outcome = run_cli("predict", digit, "--csv", "-", "--json")
+    assert outcome.code == 2
+    assert "both write to stdout" in outcome.err
+
+
+# --- web addresses ---
+
+
+@pytest.fixture
+def server(digit: Path) -> Iterator[str]:
+    content = digit.read_bytes()
+    files = {"digit.png": content, "digit": content, "page.png": b"<html>", "large.png": content + bytes(5000)}
+    with serving({**files, "cut.png": content, "endless.png": bytes(9000)}, cut_chunked=["endless.png"]) as address:
+        yield address
+
+
+def test_images_are_fetched_from_web_addresses_if_that_is_allowed(
+    run_cli: RunCli, trained_run: Path, digit: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_addresses, "_MOST_BYTES", 4000)
+    names = ("digit.png", "digit?size=1", "page.png", "large.png", "endless.png", "missing.png")
+    inputs = [*(server + name for name in names), digit, "http://[", server + "digit.png"]
+    outcome = run_cli("predict", *inputs, "--allow-urls", "--model", trained_run, "--json")
+    assert outcome.code == 1
+    rows = {str(row["path"]): row for row in json.loads(outcome.out)["rows"]}
+    assert list(rows) == list(map(str, inputs[:-1]))
+    expected = rows[str(digit)]
+    for name in names[:2]:
+        assert rows[server + name]["classes"] == expected["classes"]
+        assert rows[server + name]["probabilities"] == pytest.approx(expected["probabilities"])
+    errors = {address.rpartition("/")[2]: row["error"] for address, row in rows.items() if row["error"]}
+    assert errors == {
+        "page.png": f"{server}page.png is not an image in a known format",
+        "large.png": "the download has more than 4 KB",
+        "endless.png": "the download has more than 4 KB",
+        "missing.png": f"{server}missing.png answers 404 Not Found",
+        "[": "http://[ is not a web address: Invalid IPv6 URL",
+    }
+
+
+def test_without_the_flag_nothing_is_fetched(run_cli: RunCli, trained_run: Path) -> None:
+    address = "https://user:secret@127.0.0.1/digit.png?key=secret"
+    outcome = run_cli("predict", address, "--model", trained_run)
+    assert outcome.code == 1
+    assert "error: https://127.0.0.1/digit.png is not fetched" in outcome.err
+    assert "hint: `vit predict --allow-urls` fetches images from web addresses" in outcome.err
+    assert "secret" not in outcome.err
+    outcome = run_cli("predict", address, "--model", trained_run, "--allow-urls", "--offline")
+    assert outcome.code == 1
+    assert "must not be fetched" in outcome.err
