@@ -101,8 +101,8 @@ def test_images_are_fetched_from_web_addresses_if_that_is_allowed(
     errors = {address.rpartition("/")[2]: row["error"] for address, row in rows.items() if row["error"]}
     assert errors == {
         "page.png": f"{server}page.png is not an image in a known format",
-        "large.png": "the download has more than 4 KB",
-        "endless.png": "the download has more than 4 KB",
+        "large.png": "the download has more than 4.0 kB",
+        "endless.png": "the download has more than 4.0 kB",
         "missing.png": f"{server}missing.png answers 404 Not Found",
         "[": "http://[ is not a web address: Invalid IPv6 URL",
     }
