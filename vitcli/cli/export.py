@@ -17,7 +17,8 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            help="A run, a file of weights, or a name of `vit download`.", show_default="newest finished run"
+            help="A run, best (on the data of the newest), a file of weights, or a name of `vit download`.",
+            show_default="newest finished run",
         ),
     ] = "",
     format: Annotated[str, typer.Option("--format", "-f", help="onnx, torchscript, timm or transformers.")] = "onnx",  # noqa: A002

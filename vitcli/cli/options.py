@@ -10,7 +10,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A run, a file or folder of weights, a name of `vit download`, hf:OWNER/NAME, or an address.",
+        help="A run, best (on the data of the newest), a file or folder of weights, a name of `vit download`, hf:OWNER/NAME, or an address.",
         show_default="newest finished run",
     ),
 ]

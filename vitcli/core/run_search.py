@@ -2,6 +2,7 @@
 
 import glob
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from vitcli.core.errors import RunError, did_you_mean
@@ -60,6 +61,42 @@ def newest_finished(output_dir: Path, emit: Emit = ignore) -> Run:
     if not finished:
         raise RunError(f"no finished run in {output_dir}", hint="`vit train` makes one; --model takes any checkpoint")
     return max(finished, key=lambda run: str(run.info["ended"]))
+
+
+def best_finished(output_dir: Path, emit: Emit = ignore) -> Run:
+    """Return the finished run with the highest validation accuracy on the data of the newest one; see ``score_of``.
+
+    Raises:
+        RunError: there is no finished run.
+    """
+    newest = newest_finished(output_dir, emit)
+    others = [run for run in all_runs(output_dir) if run.status == "finished" and run.best_checkpoint.exists()]
+    return max([newest, *(run for run in others if _have_same_data(run, newest))], key=_rank_of)
+
+
+def score_of(run: Run) -> float:
+    """Return the validation accuracy of a run, 0..1; of a fold, the mean of its cross-validation; 0: none is known."""
+    scores = [_own_score(fold) for fold in folds_with(run) or [run] if fold.status == "finished"]
+    return sum(scores) / max(len(scores), 1)
+
+
+def _rank_of(run: Run) -> tuple[float, float]:
+    return score_of(run), _own_score(run)
+
+
+def _own_score(run: Run) -> float:
+    with suppress(RunError):  # one broken run must not hide the others
+        if best := run.metrics.get("best"):
+            return float(best["val_accuracy"])
+    return 0.0
+
+
+def _have_same_data(run: Run, other: Run) -> bool:
+    """Tell whether runs have the same data: by fingerprint, else (in runs of earlier versions) by name."""
+    with suppress(RunError):
+        if run.split and other.split:
+            return bool(run.split["fingerprint"] == other.split["fingerprint"])
+    return bool(run.info["dataset"] == other.info["dataset"])
 
 
 def find_run(name: str, output_dir: Path) -> Run:

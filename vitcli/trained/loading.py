@@ -11,7 +11,7 @@ from torch import Tensor
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.run_search import run_of_checkpoint
+from vitcli.core.run_search import best_finished, folds_with, run_of_checkpoint, score_of
 from vitcli.core.runs import Run
 from vitcli.core.stored import checked
 from vitcli.data.preprocess import InputTransform
@@ -23,7 +23,7 @@ from vitcli.models.hub import fetch_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
-from vitcli.trained.model_names import checkpoint_of, find_model, names_meant_by
+from vitcli.trained.model_names import BEST, checkpoint_of, chosen_run, find_model, names_meant_by
 from vitcli.trained.precision import choose_precision
 
 _CHANNELS = (1, 3)
@@ -102,7 +102,7 @@ def load_model(
     """Load the model of a run, a file or pretrained weights; without a name, of the newest finished run.
 
     Args:
-        name: the model, as for ``find_model``; empty: the newest finished run.
+        name: the model, as for ``find_model``; ``best``: the best finished run on the data of the newest one.
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         offline: download nothing.
@@ -114,7 +114,8 @@ def load_model(
         DeviceError: there is no such device.
     """
     chosen_device = choose_device(device)
-    source = read_model(name, output_dir=output_dir, offline=offline, emit=emit)
+    chosen = chosen_run(name, output_dir)
+    source = read_model(str(chosen.path) if chosen else name, output_dir=output_dir, offline=offline, emit=emit)
     checkpoint = source.checkpoint
     if needs_head and not checkpoint.model.num_classes:
         raise ModelError(
@@ -125,10 +126,14 @@ def load_model(
             f"{checkpoint.model.name} needs images of {checkpoint.model.in_channels} channels, but files have 1 or 3",
             hint=f"vit train DATASET --init-from {name} adapts it",
         )
-    if not name:
-        assert source.run is not None
+    if chosen:
+        which = f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
         epoch = checkpoint.provenance.get("epoch")
-        emit(Note(text=f"model: the newest finished run, {source.run.name} (epoch {epoch}, its best)"))
+        emit(
+            Note(
+                text=f"model: the {which}, {chosen.name} (epoch {epoch}, its best){_compared(chosen, name, output_dir)}"
+            )
+        )
     model = VisionTransformer(checkpoint.model)
     try:
         model.load_state_dict(dict(checkpoint.weights))
@@ -150,8 +155,8 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
     """Load the models to average: of a cross-validation, or of a pattern such as ``RUN/fold-*``; else a single model.
 
     Args:
-        name: a model, a cross-validation or a pattern; empty: the newest finished run, and all folds of its
-            cross-validation if it is a fold.
+        name: a model, a cross-validation or a pattern; empty: the newest finished run;
+            ``best``: the best one on the same data; if that run is a fold, all folds of its cross-validation.
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         offline: download nothing.
@@ -166,9 +171,24 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
     if len({tuple(sorted(model.checkpoint.classes)) for model in models}) > 1:
         raise ModelError(f"the models of {name!r} do not know the same classes, so they cannot be averaged")
     if len(models) > 1:
-        newest = "" if name else ", the newest cross-validation"
-        emit(Note(text=f"model: the mean of {len(models)} models{newest}: {names_of(models)}"))
+        chosen = chosen_run(name, output_dir)
+        which = f", the {'best' if name else 'newest'} cross-validation" if chosen else ""
+        compared = _compared(chosen, name, output_dir) if chosen else ""
+        emit(Note(text=f"model: the mean of {len(models)} models{which}: {names_of(models)}{compared}"))
     return models
+
+
+def _compared(chosen: Run, name: str, output_dir: Path) -> str:
+    """Say how good the chosen run is: if it is the newest one, only if another run on the same data is better."""
+    score = f"{100 * score_of(chosen):.2f} %"
+    if name:
+        return f"; validation accuracy {score}"
+    best = best_finished(output_dir)
+    if score_of(best) <= score_of(chosen):
+        return ""
+    called = best.path.resolve().parent.name if folds_with(best) else best.name
+    better = f"{called} has a higher validation accuracy on the same data ({100 * score_of(best):.2f} %, not {score})"
+    return f"; {better}: --model {BEST} takes it"
 
 
 def names_of(models: Sequence[LoadedModel]) -> str:

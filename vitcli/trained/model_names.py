@@ -7,12 +7,14 @@ from pathlib import Path
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.run_search import all_runs, find_run, folds_of, folds_with, newest_finished
+from vitcli.core.run_search import all_runs, best_finished, find_run, folds_of, folds_with, newest_finished
 from vitcli.core.runs import Run
 from vitcli.models.hub import find_pretrained, weights_in
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
 from vitcli.models.timm_names import is_plain
 
+BEST = "best"
+"""The name of the best finished run on the data of the newest one, unless a run or a file has this name."""
 _REPOSITORY = re.compile(r"[A-Za-z][\w.-]*/[A-Za-z][\w.-]*")
 
 
@@ -23,7 +25,8 @@ def check_model(name: str, *, output_dir: Path, device: str = "auto") -> None:
         DeviceError, ModelError, RunError, UsageError: a name is unknown, or a path does not exist.
     """
     parse_device(device)
-    find_model(name, output_dir)
+    chosen = chosen_run(name, output_dir)
+    find_model(str(chosen.path) if chosen else name, output_dir)
 
 
 def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
@@ -41,11 +44,20 @@ def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
         if not names:
             raise RunError(f"no run in {output_dir} matches {name!r}")
         return names
-    folds = folds_called(name, output_dir) if name else folds_with(newest_finished(output_dir, emit))
+    chosen = chosen_run(name, output_dir, emit)
+    folds = folds_with(chosen) if chosen else folds_called(name, output_dir)
     finished = [fold for fold in folds if fold.status == "finished"]
     if unfinished := [f"{fold.name} ({fold.status})" for fold in folds if fold not in finished]:
         emit(Warned(text=f"left out of the mean: {', '.join(unfinished)}"))
     return [str(fold.path) for fold in finished] or [name]
+
+
+def chosen_run(name: str, output_dir: Path, emit: Emit = ignore) -> Run | None:
+    """Return the run to use without a name, the newest finished one, or by the name ``best``; None: another name."""
+    if not name:
+        return newest_finished(output_dir, emit)
+    is_best = name == BEST and not _is_there(name, output_dir)
+    return best_finished(output_dir, emit) if is_best else None
 
 
 def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:

@@ -1,0 +1,96 @@
+"""Which run is used without a name, and by the name best: the newest is never taken without a word about a better one."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome
+from vitcli.core.files import write_json
+from vitcli.core.runs import Run
+from vitcli.core.stored import read_json
+
+RunCli = Callable[..., Outcome]
+COMMANDS = [("predict", "IMAGE"), ("eval",), ("attention-map", "IMAGE"), ("export", "--format", "torchscript")]
+
+
+def copied(run: Path, folder: str, *, accuracy: float, ended: str, fingerprint: str = "digits") -> Path:
+    """A copy of a run with another validation accuracy, which ended at another time."""
+    path = Path("experiments") / folder
+    shutil.copytree(run, path)
+    Run(path).note(ended=ended, started=ended)
+    metrics = read_json(path / "metrics.json")
+    metrics["best"]["val_accuracy"] = accuracy
+    write_json(path / "metrics.json", metrics)
+    split = read_json(path / "split.json")
+    write_json(path / "split.json", {**split, "fingerprint": fingerprint})
+    return path
+
+
+@pytest.fixture
+def runs(trained_run: Path) -> None:
+    copied(trained_run, "good", accuracy=0.99, ended="2001")
+    copied(trained_run, "other", accuracy=1.0, ended="2002", fingerprint="of other data")
+    Run(copied(trained_run, "killed", accuracy=1.0, ended="2003")).note(status="running")
+    copied(trained_run, "short", accuracy=0.5, ended="2004")
+
+
+def command(words: tuple[str, ...], digit: Path) -> list[object]:
+    return [digit if word == "IMAGE" else word for word in words]
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("words", COMMANDS)
+def test_of_a_better_run_on_the_same_data_is_told_and_it_is_called_best(
+    run_cli: RunCli, digit: Path, words: tuple[str, ...]
+) -> None:
+    asked = command(words, digit)
+    newest = run_cli(*asked)
+    assert newest.code == 0, newest.err
+    better = "good has a higher validation accuracy on the same data (99.00 %, not 50.00 %): --model best takes it"
+    assert f"model: the newest finished run, short (epoch 2, its best); {better}" in newest.err
+    best = run_cli(*asked, *(["best"] if words[0] == "export" else ["--model", "best"]))
+    assert best.code == 0, best.err
+    assert "model: the best finished run on digits, good (epoch 2, its best); validation accuracy 99.00 %" in best.err
+
+
+@pytest.mark.usefixtures("runs")
+def test_nothing_is_told_of_worse_runs_and_a_run_may_be_called_best(
+    run_cli: RunCli, digit: Path, trained_run: Path
+) -> None:
+    copied(trained_run, "newest", accuracy=0.99, ended="2005")
+    assert "newest (epoch 2, its best)\n" in run_cli("predict", digit).err
+    result = run_cli("predict", digit, "--model", "best", "--json")
+    assert json.loads(result.out)["model"] == "newest"
+    copied(trained_run, "best", accuracy=0.1, ended="2000")
+    result = run_cli("predict", digit, "--model", "best", "--json")
+    assert (json.loads(result.out)["model"], result.err) == ("best", "")
+
+
+@pytest.mark.usefixtures("runs")
+def test_folds_count_by_their_mean(run_cli: RunCli, digit: Path, trained_run: Path) -> None:
+    copied(trained_run, "weak/fold-1", accuracy=1.0, ended="2005")
+    copied(trained_run, "weak/fold-2", accuracy=0.9, ended="2006")
+    better = "good has a higher validation accuracy on the same data (99.00 %, not 95.00 %)"
+    newest = run_cli("predict", digit)
+    assert f"model: the mean of 2 models, the newest cross-validation: weak/fold-1, weak/fold-2; {better}" in newest.err
+    copied(trained_run, "weak/fold-3", accuracy=0.0, ended="2000")
+    copied(trained_run, "strong/fold-1", accuracy=1.0, ended="2001")
+    copied(trained_run, "strong/fold-2", accuracy=0.99, ended="2001")
+    assert (
+        "strong has a higher validation accuracy on the same data (99.50 %, not 63.33 %)"
+        in run_cli("predict", digit).err
+    )
+    best = run_cli("predict", digit, "--model", "best")
+    names = "the best cross-validation: strong/fold-1, strong/fold-2; validation accuracy 99.50 %"
+    assert f"model: the mean of 2 models, {names}" in best.err
+    single = run_cli("attention-map", digit, "--model", "best")
+    assert "model: the best finished run on digits, strong/fold-1" in single.err
+
+
+def test_best_without_a_run_is_an_error(run_cli: RunCli, digit: Path) -> None:
+    outcome = run_cli("predict", digit, "--model", "best")
+    assert outcome.code == 1
+    assert "no finished run in experiments" in outcome.err
