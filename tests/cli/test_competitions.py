@@ -297,6 +297,37 @@ def test_a_cross_validation_is_judged_by_the_mean_of_its_folds(
     assert f"the mean of 3 models: {names}" in shown.out
 
 
+def test_a_cross_validation_has_a_row_of_its_own_with_its_mean_and_spread(
+    run_cli: RunCli, cross_validation: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(cross_validation, tmp_path / "experiments" / "cv")
+    tested = json.loads(run_cli("eval", "--json").out)["metrics"]["top1"]
+    summary = json.loads((folder / "folds.json").read_text())
+    rows = json.loads(run_cli("runs", "--json").out)
+    assert [row["name"] for row in rows] == ["cv", "cv/fold-3", "cv/fold-2", "cv/fold-1"]
+    row = rows[0]
+    assert (row["status"], row["folds"], row["folds_finished"], row["epochs"]) == ("finished", 3, 3, 3)
+    assert (row["val_accuracy"], row["val_accuracy_spread"], row["test_accuracy"]) == (
+        pytest.approx(summary["val_accuracy"]),
+        pytest.approx(summary["val_accuracy_spread"]),
+        tested,
+    )
+    assert (rows[1]["folds"], rows[1]["val_accuracy_spread"], rows[1]["best_epoch"]) == (None, None, 1)
+    shown = run_cli("runs").out.splitlines()
+    mean, spread = 100 * summary["val_accuracy"], 100 * summary["val_accuracy_spread"]
+    assert shown[1].split() == f"cv finished 3 {mean:.2f} ± {spread:.2f} % {100 * tested:.2f} %".split()
+    assert shown[2].strip() == f"{row['started'][:10]}, shapes, {row['model']}, recipe {row['recipe']}"
+    assert row["model"]
+    assert row["recipe"]
+    Run(folder / "fold-1").note(status="interrupted")
+    shutil.rmtree(folder / "fold-2")
+    (row, *_) = json.loads(run_cli("runs", "--json").out)
+    best = Run(folder / "fold-3").metrics["best"]["val_accuracy"]
+    assert (row["status"], row["folds_finished"]) == ("unfinished", 1)
+    assert (row["val_accuracy"], row["val_accuracy_spread"]) == (best, None)
+    assert "1 of 3 folds" in run_cli("runs").out
+
+
 def test_after_a_cross_validation_all_of_it_is_what_was_trained_last(
     run_cli: RunCli, cross_validation: Path, digit: Path
 ) -> None:

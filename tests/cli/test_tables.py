@@ -63,9 +63,12 @@ def test_runs_with_long_names_show_all_of_their_numbers(run_cli: RunCli, trained
     table = run_cli("runs").out
     lines = table.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["run", "status", "data", "set", "epochs", "val", "test"]
+    assert lines[0].split() == ["run", "status", "epochs", "val", "test"]
     assert lines[1].count("100.00 %") == 2
-    assert "".join(line[:24].split()[0] for line in lines[1:] if line[:24].split()) == LONG
+    names, below = ([line for line in lines[1:] if line.startswith("  ") == is_below] for is_below in (False, True))
+    assert "".join(line.split()[0] for line in names) == LONG
+    facts = f"{info['started'][:10]}, a-rather-long-folder-of-photos-from-a-camera, {info['model']}, recipe {info['recipe']}"
+    assert " ".join(" ".join(below).split()) == facts
 
 
 def test_predict_folds_paths_and_classes_and_keeps_probabilities(

@@ -12,6 +12,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -114,7 +115,12 @@ def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "",
 
 
 def print_table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int], title: str = ""
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Collection[int],
+    title: str = "",
+    below: Sequence[str] = (),
 ) -> None:
     """Print a table on stdout; if it is too wide, text columns are wrapped, and numbers stay on one line.
 
@@ -123,6 +129,7 @@ def print_table(
         rows: cells of each row.
         numbers: indices of the columns that hold numbers, from 0.
         title: title above the table.
+        below: a line below each row; empty: none.
     """
     console = stdout()
     rows = [[visible(cell) for cell in row] for row in rows]
@@ -132,15 +139,21 @@ def print_table(
     while sum(widths) + gaps > console.width and widths != least:
         widest = max((at for at in range(len(widths)) if widths[at] > least[at]), key=widths.__getitem__)
         widths[widest] -= 1
-    console.width = max(console.width, sum(widths) + gaps)
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for at, (heading, width) in enumerate(zip(headings, widths, strict=True)):
-        table.add_column(
-            escape(heading), justify="right" if at in numbers else "left", overflow="fold", width=max(width, 1)
-        )
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
+    width_before, console.width = console.width, max(console.width, sum(widths) + gaps)
+    stretches = [[row] for row in rows] if below else [rows]
+    for number, stretch in enumerate(stretches):
+        table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        table.show_header = not number
+        for at, (heading, width) in enumerate(zip(headings, widths, strict=True)):
+            table.add_column(
+                escape(heading), justify="right" if at in numbers else "left", overflow="fold", width=max(width, 1)
+            )
+        for row in stretch:
+            table.add_row(*map(escape, row))
+        console.print(table)
+        if below:
+            line = Text(visible(below[number]), style="dim", overflow="fold")
+            console.print(Padding(line, (0, 0, 0, _GAP)), width=width_before)
 
 
 def print_facts(facts: dict[str, str]) -> None:

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr, stdout
+from vitcli.cli.console import listening, print_facts, print_json, print_rows, print_table, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
+from vitcli.cli.words import percent
 from vitcli.core.errors import some
+
+if TYPE_CHECKING:
+    from vitcli.workflows.listings import RunRow
 
 if TYPE_CHECKING:
     from vitcli.core.config_files import Setting
@@ -108,17 +112,17 @@ def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False)
     if as_json:
         print_json(rows)
         return
-    print_rows(
-        rows,
-        {
-            "name": "run",
-            "status": "status",
-            "dataset": "data set",
-            "epochs": "epochs",
-            "val_accuracy": "val",
-            "test_accuracy": "test",
-        },
-        empty=f"no runs in {output_dir}; `vit train` makes one",
+    if not rows:
+        stderr().print(f"no runs in {output_dir}; `vit train` makes one")
+        return
+    print_table(
+        ("run", "status", "epochs", "val", "test"),
+        [
+            (row.name, _status(row), f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+            for row in rows
+        ],
+        numbers={2, 3, 4},
+        below=[f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}" for row in rows],
     )
     if seen := [row.name for row in rows if not row.test_held_out]:
         stderr().print(escape(f"test images that were not held out: {some(seen)}"))
@@ -127,3 +131,18 @@ def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False)
         stderr().print(
             escape(f"trained on after its evaluation, so without a test accuracy: {some(outdated)}; {again}")
         )
+
+
+def _status(row: "RunRow") -> str:
+    return f"{row.folds_finished} of {row.folds} folds" if row.folds and row.status != "finished" else row.status
+
+
+def _accuracy(row: "RunRow") -> str:
+    """Format the validation accuracy, of a cross-validation with its spread."""
+    if row.val_accuracy is None or row.val_accuracy_spread is None:
+        return _percent_or_none(row.val_accuracy)
+    return f"{100 * row.val_accuracy:.2f} ± {percent(row.val_accuracy_spread)}"
+
+
+def _percent_or_none(share: float | None) -> str:
+    return "-" if share is None else percent(share)
