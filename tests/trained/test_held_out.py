@@ -136,6 +136,55 @@ def test_the_same_images_in_another_place_are_known(run_cli: RunCli, pets: Path,
     assert result["files"]["metrics"].endswith("evaluations/test.json")
 
 
+@pytest.mark.parametrize(
+    ("folder", "split", "words", "warning"),
+    [
+        ("val", "val", "validation", "these validation images chose the epoch"),
+        ("train", "train", "training", "the model was trained on these images"),
+        ("test", "test", "test", ""),
+    ],
+)
+def test_a_folder_that_is_a_split_of_the_own_data_is_known(
+    run_cli: RunCli,
+    image_folder: ImageFolder,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    folder: str,
+    split: str,
+    words: str,
+    warning: str,
+) -> None:
+    counts = {"train": 6, "val": 4, "test": 2}
+    image_folder(
+        tmp_path / "bugs", {f"{name}/{kind}": count for name, count in counts.items() for kind in ("ant", "bee")}
+    )
+    assert run_cli("train", "bugs", *tiny, "--name", "run").code == 0
+    expected, _, outcome = evaluated(run_cli, split)
+    (tmp_path / "link").symlink_to("bugs")
+    for name in ("bugs", "link"):
+        known = run_cli("eval", f"{name}/{folder}", "--model", "run", "--json")
+        assert json.loads(known.out) == json.loads(outcome.out), known.err
+        assert f"these are the run's own {words} images, as with --split {split}" in known.err
+        assert warning in known.err
+        assert ("warning" in known.err) == bool(warning)
+    assert expected == 2 * counts[split]
+    (tmp_path / "bugs" / folder / "ant" / "000.png").unlink()
+    part = run_cli("eval", f"bugs/{folder}", "--model", "run", "--json")
+    assert part.code == 0, part.err
+    assert "the run's own" in part.err, "what is left of a split is all of it"
+
+
+def test_training_images_among_others_are_counted(
+    run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Validation images were held out of the folder for training, so that it is no split of the run's."""
+    image_folder(tmp_path / "bugs", {"train/ant": 10, "train/bee": 10, "test/ant": 2, "test/bee": 2})
+    assert run_cli("train", "bugs", *tiny, "--val-fraction", "0.2", "--name", "run").code == 0
+    outcome = run_cli("eval", "bugs/train", "--model", "run", "--json")
+    assert json.loads(outcome.out)["held_out"] is None
+    assert "run was trained on 16 of these 20 images: scores are too high" in said(outcome)
+
+
 def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_said(
     run_cli: RunCli, pets: Path, image_folder: ImageFolder
 ) -> None:

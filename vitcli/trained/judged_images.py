@@ -21,6 +21,13 @@ from vitcli.trained.loading import LoadedModel
 
 AskedSplit = Literal["auto", "train", "val", "test"]
 """A split, or auto: the test split, else the validation split."""
+_IN_WORDS: dict[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
+_FLATTERY: dict[SplitName, str] = {
+    "train": "the model was trained on these images, so scores are too high",
+    "val": "these validation images chose the epoch, so scores may be too high",
+    "test": "",
+}
+"""Why the scores of a split of the model's own data may be too high."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +87,46 @@ def choose_images(
     if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
+    if not is_own and not asked and (part := _part_of_own(opened, before, loaded, directory, split, emit)):
+        return part
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
     return JudgedImages(dataset=opened, split=chosen, subset=plan[chosen], is_own=is_own)
+
+
+def _part_of_own(
+    opened: Dataset, before: DataConfig, loaded: LoadedModel, directory: str, asked: AskedSplit, emit: Emit
+) -> JudgedImages | None:
+    """Recognise a folder that is one split of the model's own data; None: it is other data.
+
+    Warn if some of the images, though not all of a split, were trained on.
+    """
+    folder, root = opened.raw and opened.raw.root, Path(before.name).expanduser()
+    if not folder or not root.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+        return None
+    try:
+        own = open_dataset(before, directory=data_dir(directory or before.dir), offline=True)
+        plan = _plan(own, before, loaded, emit)
+    except (DataError, UsageError):  # the model's own data cannot be used any more
+        return None
+    images = {path for split in opened.facts.counts for path in _paths(opened, Subset(found=split))}
+    parts = {name: _paths(own, subset) for name, subset in plan.items()}
+    for name in plan:
+        if parts[name] == images and asked in {"auto", name, *opened.facts.counts}:
+            emit(Note(text=f"these are the run's own {_IN_WORDS[name]} images, as with --split {name}"))
+            if _FLATTERY[name]:
+                emit(Warned(text=_FLATTERY[name]))
+            return JudgedImages(dataset=own, split=name, subset=plan[name], is_own=True)
+    if seen := len(images & parts["train"]):
+        emit(Warned(text=f"{loaded.name} was trained on {seen:,} of these {len(images):,} images: scores are too high"))
+    return None
+
+
+def _paths(dataset: Dataset, subset: Subset) -> set[Path]:
+    """Return the files of some images, without links."""
+    assert dataset.raw is not None
+    files = dataset.raw.splits[subset.found].files
+    return {files[at].resolve() for at in subset.indices(dataset)}
 
 
 def _elsewhere(name: str, before: DataConfig) -> DataConfig:
@@ -131,7 +175,7 @@ def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data:
             hint="vit eval DATASET evaluates the model on another data set",
         )
     if same_data:
-        emit(Warned(text="there is no test split: these validation images chose the epoch, so scores may be too high"))
+        emit(Warned(text=f"there is no test split: {_FLATTERY['val']}"))
         return "val"
     if "val" in plan:
         return "val"
