@@ -84,7 +84,7 @@ class Robustness:
         words = ("--model", "vit-tiny-patch8", "--image-size", "8", "--set", "model.num_heads=1")
         for name in ("run", "plain"):
             given = (*TINY, *words) if name == "plain" else TINY
-            code, printed = vit("train", self.photos, *given, "--name", name, "-o", folder / "runs")
+            code, printed = vit("train", self.photos, *given, "--name", name, "--output-dir", folder / "runs")
             assert code == 0, printed
         vit("eval", "--model", folder / "runs" / "run")
         for kind in ("timm", "transformers"):
@@ -120,14 +120,14 @@ class Robustness:
     def run_folder(self, draw: random.Random) -> Fault:
         with self.copy("mutated") as target:
             mutate_run(self.folder / "runs" / "run", target, draw)
-            where = ("-o", target.parent)
+            where = ("--output-dir", target.parent)
             words = draw.choice(
                 [
                     ("runs", *where),
                     ("eval", "--model", target),
                     ("predict", self.image, *where),
                     ("train", "--resume", "mutated", "--epochs", "2", *where),
-                    ("train", "--from-run", target, "-o", self.folder / "again"),
+                    ("train", "--from-run", target, "--output-dir", self.folder / "again"),
                 ]
             )
             return fault_of(lambda: vit(*words))
@@ -152,7 +152,9 @@ class Robustness:
             table.write_bytes(odd_table(draw, [file.relative_to(self.photos).as_posix() for file in files]))
             given = ("--labels", table)
         try:
-            return fault_of(lambda: vit("train", self.photos, *TINY, *given, "--dry-run", "-o", self.folder / "dry"))
+            return fault_of(
+                lambda: vit("train", self.photos, *TINY, *given, "--dry-run", "--output-dir", self.folder / "dry")
+            )
         finally:
             shutil.rmtree(self.folder / "dry", ignore_errors=True)
 

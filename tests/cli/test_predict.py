@@ -73,6 +73,43 @@ def test_an_empty_list_and_two_outputs_to_stdout_are_refused(
     assert "both write to stdout" in outcome.err
 
 
+# --- -o ---
+
+
+@pytest.mark.parametrize("words", [("eval",), ("predict", "IMAGE"), ("export", "--format", "torchscript"), ("runs",)])
+@pytest.mark.parametrize("spelling", ["-o {}", "-o{}"])
+def test_o_with_a_folder_of_runs_works_as_before_and_says_the_new_spelling(
+    run_cli: RunCli, trained_run: Path, digit: Path, words: tuple[str, ...], spelling: str
+) -> None:
+    runs = trained_run.parent
+    asked = [digit if word == "IMAGE" else word for word in words]
+    old = spelling.format(runs).split()
+    outcome = run_cli(*asked, *old, "--json", *(["--overwrite"] if words[0] == "export" else []))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count(f"write --output-dir {runs} for the folder of runs") == 1
+    assert "shared" in outcome.out
+    new = run_cli(*asked, "--output-dir", runs, "--json", *(["--overwrite"] if words[0] == "export" else []))
+    assert new.out == outcome.out
+    assert "write --output-dir" not in new.err
+
+
+def test_o_is_the_folder_of_runs_in_train_too(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]) -> None:
+    outcome = run_cli("train", shapes, *tiny, "--name", "run", "-o", "runs", "--json")
+    assert json.loads(outcome.out)["path"] == "runs/run", outcome.err
+    assert "-o is where output goes: write --output-dir runs for the folder of runs" in outcome.err
+
+
+def test_o_is_where_the_output_goes(run_cli: RunCli, trained_run: Path, digit: Path) -> None:
+    assert run_cli("predict", digit, "--model", trained_run, "-o", "rows.csv").code == 0
+    assert Path("rows.csv").read_text().startswith("path,class,probability,error\n")
+    exported = run_cli("export", trained_run, "--format", "torchscript", "-o", "model.pt")
+    assert exported.code == 0, exported.err
+    assert Path("model.pt").is_file()
+    both = run_cli("predict", "--submission", "a.csv", "-o", "b.csv")
+    assert both.code == 2
+    assert "--submission names the file to write" in both.err
+
+
 # --- web addresses ---
 
 

@@ -16,6 +16,7 @@ from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
 from vitcli.cli.examples import epilog
 from vitcli.cli.export import export
+from vitcli.cli.options import RunsCommand
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
 from vitcli.cli.streams import Unbreakable, usable
@@ -48,10 +49,14 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "attention-map": attention_map,
     "export": export,
 }
+_CLASSES: dict[str, type[RunsCommand]] = {"train": TrainCommand} | dict.fromkeys(
+    ("eval", "predict", "export"), RunsCommand
+)
 for name, command in _COMMANDS.items():
-    app.command(name, epilog=epilog(name), cls=TrainCommand if command is train else None)(command)
-for listing in (listings.models, listings.datasets, listings.recipes, listings.runs):
+    app.command(name, epilog=epilog(name), cls=_CLASSES.get(name))(command)
+for listing in (listings.models, listings.datasets, listings.recipes):
     app.command(rich_help_panel="Lists", epilog=epilog(listing.__name__))(listing)
+app.command(rich_help_panel="Lists", epilog=epilog("runs"), cls=RunsCommand)(listings.runs)
 
 
 def _print_version(wanted: bool) -> None:

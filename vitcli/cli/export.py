@@ -23,7 +23,7 @@ def export(
     ] = "",
     format: Annotated[str, typer.Option("--format", "-f", help="onnx, torchscript, timm or transformers.")] = "onnx",  # noqa: A002
     output: Annotated[
-        Path | None, typer.Option("--output", help="The file or folder to write.", show_default="in the run")
+        Path | None, typer.Option("--output", "-o", help="The file or folder to write.", show_default="in the run")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file or folder.")] = False,
     output_dir: OutputDirOption = EXPERIMENTS,

@@ -4,6 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from typer.core import TyperCommand
+
+from vitcli.cli.console import stderr
 
 ModelOption = Annotated[
     str,
@@ -15,7 +19,7 @@ ModelOption = Annotated[
     ),
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
-OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of all runs.")]
+OutputDirOption = Annotated[Path, typer.Option("--output-dir", help="Folder of all runs.")]
 DataDirOption = Annotated[
     str,
     typer.Option("--data-dir", help="Folder of data sets.", show_default="$VIT_DATA_DIR, else the user's cache folder"),
@@ -62,3 +66,25 @@ ImagesArgument = Annotated[
     ),
 ]
 EXPERIMENTS = Path("experiments")
+
+
+class RunsCommand(TyperCommand):
+    """A command in which ``-o`` was once the folder of all runs, and still is if it cannot be the output."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; ``-o`` with a folder of runs becomes ``--output-dir``, and the new spelling is said."""
+        has_output = any("-o" in parameter.opts for parameter in self.params)
+        words = list(args)
+        for at, word in enumerate(args[: args.index("--") if "--" in args else None]):
+            folder = word[2:] or "".join(args[at + 1 : at + 2])
+            if word[:2] == "-o" and folder and (not has_output or _holds_runs(Path(folder))):
+                words[at] = f"--output-dir={word[2:]}" if word[2:] else "--output-dir"
+                if not ctx.resilient_parsing:
+                    stderr().print(
+                        f"-o is where output goes: write --output-dir {escape(folder)} for the folder of runs"
+                    )
+        return super().parse_args(ctx, words)
+
+
+def _holds_runs(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in ("*/run.json", "*/fold-*/run.json"))

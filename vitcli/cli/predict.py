@@ -46,7 +46,9 @@ def predict(
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of classes per image.")] = 1,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", help="Write a CSV file, or - for stdout: one row per image.", show_default=False),
+        typer.Option(
+            "--csv", "--output", "-o", help="Write a CSV file, or - for stdout: one row per image.", show_default=False
+        ),
     ] = None,
     raw: Annotated[
         bool,
@@ -86,6 +88,8 @@ def predict(
         raise typer.BadParameter("give either IMAGE... or --submission FILE")
     if probabilities and not submission:
         raise typer.BadParameter("--probabilities belongs to --submission FILE; --csv always has them (see --top-k)")
+    if submission and csv_file:
+        raise typer.BadParameter("--submission names the file to write: leave out --csv")
     if submission:
         options = {"output_dir": output_dir, "device": device, "batch_size": batch_size, "offline": offline}
         _submit(submission, model, options, directory=data_dir, probabilities=probabilities, as_json=as_json)

@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
 
 from vitcli.cli.console import listening, print_json
+from vitcli.cli.options import RunsCommand
 from vitcli.cli.train_options import settings_in, with_options
 from vitcli.cli.train_report import show_dry_run, show_found_rate, show_result
 from vitcli.core.errors import UsageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vitcli.training.result import TrainResult
 
 
-class TrainCommand(TyperCommand):
+class TrainCommand(RunsCommand):
     """The command ``vit train``, whose ``--resume`` may be given without a name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -227,7 +227,7 @@ ROWS = (
         default=_OWN,
     ),
     _row(_RUN, "run.name", "--name -n", "The run's name.", default="generated"),
-    _row(_RUN, "run.output_dir", "--output-dir -o", "Folder of all runs.", default=_OWN),
+    _row(_RUN, "run.output_dir", "--output-dir", "Folder of all runs.", default=_OWN),
     _row(_RUN, "run.overwrite", "--overwrite", "Replace an existing run with this name."),
     _command(
         _RUN,
