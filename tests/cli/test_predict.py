@@ -79,9 +79,9 @@ def test_an_empty_list_and_two_outputs_to_stdout_are_refused(
 @pytest.mark.parametrize("words", [("eval",), ("predict", "IMAGE"), ("export", "--format", "torchscript"), ("runs",)])
 @pytest.mark.parametrize("spelling", ["-o {}", "-o{}"])
 def test_o_with_a_folder_of_runs_works_as_before_and_says_the_new_spelling(
-    run_cli: RunCli, trained_run: Path, digit: Path, words: tuple[str, ...], spelling: str
+    run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, words: tuple[str, ...], spelling: str
 ) -> None:
-    runs = trained_run.parent
+    runs = shutil.copytree(trained_run, tmp_path / "runs" / "shared").parent
     asked = [digit if word == "IMAGE" else word for word in words]
     old = spelling.format(runs).split()
     outcome = run_cli(*asked, *old, "--json", *(["--overwrite"] if words[0] == "export" else []))

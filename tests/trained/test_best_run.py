@@ -13,7 +13,12 @@ from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 
 RunCli = Callable[..., Outcome]
-COMMANDS = [("predict", "IMAGE"), ("eval",), ("attention-map", "IMAGE"), ("export", "--format", "torchscript")]
+COMMANDS = [
+    ("predict", "IMAGE"),
+    ("eval",),
+    ("attention-map", "IMAGE"),
+    ("export", "--format", "torchscript", "--overwrite"),
+]
 
 
 def copied(run: Path, folder: str, *, accuracy: float, ended: str, fingerprint: str = "digits") -> Path:

@@ -109,12 +109,12 @@ def train(
 
 @_checked
 def resume(
-    run: StrPath, *settings: Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
+    run: StrPath = "", *settings: Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
 ) -> "TrainResult | FoldsResult":
     """Resume a run, or a cross-validation, where it stopped, as ``vit train --resume`` does.
 
     Args:
-        run: the name or the path of the run.
+        run: the name or the path of the run; empty: the newest unfinished run.
         settings: as for ``train``, where they may change.
         options, quiet, emit: as for ``train``.
     """
@@ -243,6 +243,7 @@ def predict(
     model: StrPath = "",
     top_k: int = 1,
     batch_size: int = 64,
+    allow_urls: bool = False,
     output_dir: StrPath = EXPERIMENTS,
     device: str = "auto",
     offline: bool = False,
@@ -253,25 +254,25 @@ def predict(
 
     Args:
         images: a file, a folder, a pattern such as ``photos/*.jpg``, or several of them.
-        model: a run or its result, or weights; empty: the newest finished run.
-        top_k: the number of classes per image.
-        batch_size: images per batch.
+        model: a run or its result, weights, or ``best``; empty: the newest finished run.
+        top_k, batch_size: the number of classes per image, and of images per batch.
+        allow_urls: take web addresses too, and fetch the images.
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
-        offline: download no weights.
+        offline: download nothing.
         quiet, emit: as for ``train``.
     """
-    several = [images] if isinstance(images, str | os.PathLike) else images
     with _showing(emit, quiet=quiet) as listener:
         from vitcli.workflows.predict import predict as workflow
 
         return workflow(
-            [os.fspath(each) for each in several],
+            [os.fspath(each) for each in ([images] if isinstance(images, str | os.PathLike) else images)],
             model=os.fspath(model),
             top_k=top_k,
             output_dir=Path(output_dir),
             device=device,
             batch_size=batch_size,
+            allow_urls=allow_urls,
             offline=offline,
             emit=listener,
         )

@@ -10,7 +10,7 @@ from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import Interrupted, UsageError, VitError, visible
-from vitcli.core.events import Emit, Event, Note, Warned
+from vitcli.core.events import Emit, Event, Note, Warned, ignore
 from vitcli.core.files import write_json
 from vitcli.core.launch import Place, launched_as
 from vitcli.core.notebooks import html_table
@@ -105,7 +105,7 @@ def one_fold(fold: int, count: int, emit: Emit) -> Iterator[None]:
         raise
 
 
-def summed_up(results: Sequence[TrainResult], emit: Emit) -> FoldsResult:
+def summed_up(results: Sequence[TrainResult], emit: Emit = ignore) -> FoldsResult:
     """Summarise the results of all folds: store means and out-of-fold predictions in the folder of the cross-validation."""
     accuracies = [result.best.val_accuracy for result in results]
     path = results[0].path.parent

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +51,7 @@ class PredictResult:
     model: str
     """The name of the model; if several are averaged, all names."""
     rows: tuple[Prediction, ...]
-    passed_over: dict[str, int]
+    passed_over: dict[str, int] = field(default_factory=dict)
     """The number of files in folders that are not images, by kind."""
 
     def __repr__(self) -> str:
