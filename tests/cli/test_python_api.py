@@ -153,3 +153,11 @@ def test_names_in_tables_stay_text_and_long_tables_are_cut() -> None:
     assert "and 21 more" in html
     assert repr(result) == "<PredictResult of a<b: 61 images, 1 could not be read>"
     assert "<th" not in html_table([("a", "b")])
+
+
+def test_functions_take_what_the_command_line_takes(run: vitcli.TrainResult) -> None:
+    with pytest.raises(vitcli.VitError, match=r"cat\.png must not be fetched"):
+        vitcli.predict("https://127.0.0.1/cat.png", allow_urls=True, offline=True, output_dir=run.path.parent)
+    with pytest.raises(vitcli.VitError, match="no unfinished run in experiments"):
+        vitcli.resume()
+    assert vitcli.load_model("best", output_dir=run.path.parent, quiet=True).name == "mine"
