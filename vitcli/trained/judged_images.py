@@ -87,7 +87,7 @@ def choose_images(
     if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
-    if not is_own and not asked and (part := _part_of_own(opened, before, loaded, directory, split, emit)):
+    if not is_own and not asked and (part := _part_of_own(opened, before, loaded, directory or kept_in, split, emit)):
         return part
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
@@ -105,7 +105,7 @@ def _part_of_own(
     if not folder or not root.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
         return None
     try:
-        own = open_dataset(before, directory=data_dir(directory or before.dir), offline=True)
+        own = open_dataset(before, directory=data_dir(directory), offline=True)
         plan = _plan(own, before, loaded, emit)
     except (DataError, UsageError):  # the model's own data cannot be used any more
         return None
