@@ -25,7 +25,7 @@ def main() -> None:
         print(f"test accuracy {100 * judged.metrics.top1:.2f} % of {judged.metrics.images} images")
 
         for row in vitcli.predict(IMAGES, output_dir=runs).rows:
-            print(f"{row.path.name}: {row.classes[0]} ({100 * row.probabilities[0]:.1f} %)")
+            print(f"{Path(row.path).name}: {row.classes[0]} ({100 * row.probabilities[0]:.1f} %)")
 
         model = vitcli.load_model(output_dir=runs)
         for image in sorted(Path(IMAGES).iterdir()):

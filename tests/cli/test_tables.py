@@ -131,3 +131,9 @@ def test_the_settings_of_a_recipe_are_a_file_for_config(run_cli: RunCli) -> None
     wrong = run_cli("recipes", "digts")
     assert wrong.code == 1
     assert "digits" in wrong.err
+
+
+def test_lines_in_a_pipe_are_not_filled_up(run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 10_000)
+    lines = run_cli("runs", "--output-dir", trained_run.parent).out.splitlines()
+    assert max(map(len, lines)) < 200

@@ -153,7 +153,7 @@ def print_table(
         console.print(table)
         if below:
             line = Text(visible(below[number]), style="dim", overflow="fold")
-            console.print(Padding(line, (0, 0, 0, _GAP)), width=width_before)
+            console.print(Padding(line, (0, 0, 0, _GAP), expand=False), width=width_before)
 
 
 def print_facts(facts: dict[str, str]) -> None:
