@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from vitcli.core.version import __version__
 
 if TYPE_CHECKING:
-    from vitcli.cli.python_api import download as download
-    from vitcli.cli.python_api import evaluate as evaluate
-    from vitcli.cli.python_api import find_lr as find_lr
-    from vitcli.cli.python_api import from_run as from_run
-    from vitcli.cli.python_api import load_model as load_model
-    from vitcli.cli.python_api import predict as predict
-    from vitcli.cli.python_api import preview as preview
-    from vitcli.cli.python_api import resume as resume
-    from vitcli.cli.python_api import train as train
+    from vitcli.cli.python_models import calibrate as calibrate
+    from vitcli.cli.python_models import download as download
+    from vitcli.cli.python_models import evaluate as evaluate
+    from vitcli.cli.python_models import load_model as load_model
+    from vitcli.cli.python_models import predict as predict
+    from vitcli.cli.python_training import find_lr as find_lr
+    from vitcli.cli.python_training import from_run as from_run
+    from vitcli.cli.python_training import preview as preview
+    from vitcli.cli.python_training import resume as resume
+    from vitcli.cli.python_training import train as train
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
     from vitcli.core.errors import VitError as VitError
@@ -34,16 +35,17 @@ _API = {
     "VitError": "vitcli.core.errors",
     "attention_map": "vitcli.workflows.attention_api",
     "configure": "vitcli.core.config_files",
-    "download": "vitcli.cli.python_api",
-    "evaluate": "vitcli.cli.python_api",
+    "calibrate": "vitcli.cli.python_models",
+    "download": "vitcli.cli.python_models",
+    "evaluate": "vitcli.cli.python_models",
     "export": "vitcli.workflows.export",
-    "find_lr": "vitcli.cli.python_api",
-    "from_run": "vitcli.cli.python_api",
-    "load_model": "vitcli.cli.python_api",
-    "predict": "vitcli.cli.python_api",
-    "preview": "vitcli.cli.python_api",
-    "resume": "vitcli.cli.python_api",
-    "train": "vitcli.cli.python_api",
+    "find_lr": "vitcli.cli.python_training",
+    "from_run": "vitcli.cli.python_training",
+    "load_model": "vitcli.cli.python_models",
+    "predict": "vitcli.cli.python_models",
+    "preview": "vitcli.cli.python_training",
+    "resume": "vitcli.cli.python_training",
+    "train": "vitcli.cli.python_training",
 }
 __all__ = [
     "FoldsResult",
@@ -52,6 +54,7 @@ __all__ = [
     "VitError",
     "__version__",
     "attention_map",
+    "calibrate",
     "configure",
     "download",
     "evaluate",

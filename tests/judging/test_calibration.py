@@ -154,3 +154,36 @@ def test_what_cannot_be_calibrated_is_refused(run_cli: RunCli, run: Path) -> Non
     assert outcome.code == 1
     assert "is still training" in outcome.err
     assert load_checkpoint(Run(run).best_checkpoint).calibration is None
+
+
+@pytest.mark.usefixtures("run")
+def test_predict_answers_unknown_below_a_confidence_and_writes_its_best_guess(run_cli: RunCli, digit: Path) -> None:
+    share = json.loads(run_cli("predict", digit, "--json").out)["rows"][0]["probabilities"][0]
+    below, above = (run_cli("predict", digit, "--min-confidence", share + more) for more in (-0.01, 0.01))
+    assert "unknown" not in below.out + below.err
+    assert "unknown (" in above.out
+    assert "1 predicted, 1 of them unknown" in above.err
+    table = run_cli("predict", digit, "--min-confidence", share + 0.01, "--csv", "-").out.splitlines()
+    assert table[0] == "path,class,probability,error,best_class"
+    assert table[1].split(",")[1] == "unknown"
+    assert table[1].split(",")[4].isdigit()
+    assert json.loads(run_cli("predict", digit, "--min-confidence", "1", "--json").out)["rows"][0]["is_unknown"]
+
+
+def test_predict_gives_sets_and_a_coverage_after_a_calibration(run_cli: RunCli, run: Path, digit: Path) -> None:
+    for words in (("--sets", "0.9"), ("--coverage", "0.9")):
+        refused = run_cli("predict", digit, *words)
+        assert refused.code == 1
+        assert "vit eval --calibrate --model mine" in refused.err
+    assert run_cli("eval", "--calibrate").code == 0
+    calibration = load_checkpoint(Run(run).best_checkpoint).calibration
+    assert calibration is not None
+    outcome = run_cli("predict", digit, "--sets", "0.9", "--json")
+    (row,) = json.loads(outcome.out)["rows"]
+    every = json.loads(run_cli("predict", digit, "--top-k", "10", "--json").out)["rows"][0]["probabilities"]
+    assert len(row["classes"]) == max(sum(share >= calibration.least_probability(0.9) for share in every), 1)
+    assert "sets: the classes of probability" in outcome.err
+    assert run_cli("predict", digit, "--sets", "0.9", "--top-k", "2").code == 2
+    outcome = run_cli("predict", digit, "--coverage", "0.01", "--json")
+    assert json.loads(outcome.out)["rows"][0]["is_unknown"] == (every[0] <= calibration.least_confidence(0.01))
+    assert "so that 1 % are answered" in outcome.err

@@ -44,6 +44,20 @@ def predict(
     ] = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of classes per image.")] = 1,
+    min_confidence: Annotated[
+        float,
+        typer.Option("--min-confidence", min=0, max=1, help="Answer unknown if the best class is less probable."),
+    ] = 0.0,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            "--coverage", help="Answer unknown for the least sure images, so that this share is answered, e.g. 0.95."
+        ),
+    ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option("--sets", help="Give sets of classes that have the true one with this probability, e.g. 0.9."),
+    ] = None,
     csv_file: Annotated[
         Path | None,
         typer.Option(
@@ -94,6 +108,8 @@ def predict(
         options = {"output_dir": output_dir, "device": device, "batch_size": batch_size, "offline": offline}
         _submit(submission, model, options, directory=data_dir, probabilities=probabilities, as_json=as_json)
         return
+    if sets is not None and top_k > 1:
+        raise typer.BadParameter("--sets chooses the number of classes: leave out --top-k")
     if csv_file == _STDOUT and as_json:
         raise typer.BadParameter("--csv - and --json both write to stdout: give --csv FILE, or leave out one of them")
     from vitcli.data.image_files import image_files, is_address
@@ -110,6 +126,9 @@ def predict(
             inputs,
             model=model,
             top_k=top_k,
+            min_confidence=min_confidence,
+            coverage=coverage,
+            sets=sets,
             output_dir=output_dir,
             device=device,
             allow_urls=allow_urls,
@@ -139,7 +158,7 @@ def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, as_json:
     elif not csv_file:
         _print_rows(result.rows)
     bad = sum(bool(row.error) for row in result.rows)
-    if csv_file or bad:
+    if csv_file or bad or any(row.is_unknown for row in result.rows):
         stderr().print(escape(_counted(result, bad, csv_file)))
     if bad:
         raise typer.Exit(1)
@@ -148,6 +167,8 @@ def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, as_json:
 def _counted(result: "PredictResult", bad: int, csv_file: Path | None) -> str:
     """Count the images that were predicted, could not be read, or were passed over."""
     counts = [f"{len(result.rows) - bad:,} predicted"]
+    if unknown := sum(row.is_unknown for row in result.rows):
+        counts.append(f"{unknown:,} of them unknown")
     if bad:
         counts.append(f"{bad:,} could not be read (see {'column error' if csv_file else 'the errors'})")
     if result.passed_over:
@@ -194,26 +215,32 @@ def _print_rows(rows: "tuple[Prediction, ...]") -> None:
             reason = row.error.removeprefix(f"{row.path} ")  # the path is in the first column
             cells.append((str(row.path), f"error: {reason}", ""))
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
-            cells.append(("" if rank else str(row.path), name, percent(probability)))
+            shown = f"unknown ({name}?)" if row.is_unknown and not rank else name
+            cells.append(("" if rank else str(row.path), shown, percent(probability)))
     print_table(("image", "class", "probability"), cells, numbers={2})
 
 
 def _as_csv(rows: "tuple[Prediction, ...]", *, raw: bool) -> str:
     """Format the rows as CSV: path, class, probability, class_2, probability_2 ..., error.
 
-    Names that a spreadsheet would take for a formula get an apostrophe, unless they are wanted ``raw``.
+    If some are unknown, their class is ``unknown``, and a last column has the best class of every image. Names that a
+    spreadsheet would take for a formula get an apostrophe, unless they are wanted ``raw``.
     """
     name_of: Callable[[str], str] = str if raw else safe_cell
     count = max((len(row.classes) for row in rows), default=1) or 1
+    guesses = ["best_class"] if any(row.is_unknown for row in rows) else []
     numbers = ["", *(f"_{rank}" for rank in range(2, count + 1))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["path", *(f"{field}{number}" for number in numbers for field in ("class", "probability")), "error"]
+        ["path", *(f"{field}{number}" for number in numbers for field in ("class", "probability")), "error", *guesses]
     )
     for row in rows:
         pairs = [(name_of(name), f"{value:.6f}") for name, value in zip(row.classes, row.probabilities, strict=True)]
         pairs += [("", "")] * (count - len(pairs))
+        best = [pairs[0][0]] if guesses else []
+        if row.is_unknown:
+            pairs[0] = ("unknown", pairs[0][1])
         cells = (cell for pair in pairs for cell in pair)
-        writer.writerow([name_of(str(row.path)), *cells, name_of(row.error)])
+        writer.writerow([name_of(str(row.path)), *cells, name_of(row.error), *best])
     return text.getvalue()

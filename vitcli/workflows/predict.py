@@ -1,5 +1,6 @@
 """Prediction of the classes of images, and of the test images of a competition."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitcli.core.addresses import without_secrets
+from vitcli.core.calibration import Calibration
 from vitcli.core.errors import DataError, UsageError, visible
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import write_text
@@ -40,7 +42,10 @@ class Prediction:
     path: Path | str
     """The file, or the web address."""
     classes: tuple[str, ...] = ()
+    """The most probable classes, or with ``sets`` those of the set."""
     probabilities: tuple[float, ...] = ()
+    is_unknown: bool = False
+    """True: the probability of the first class is too low for an answer."""
     error: str = ""
 
 
@@ -75,6 +80,9 @@ def predict(
     *,
     model: str = "",
     top_k: int = 1,
+    min_confidence: float = 0.0,
+    coverage: float | None = None,
+    sets: float | None = None,
     output_dir: Path = Path("experiments"),
     device: str = "auto",
     batch_size: int = 64,
@@ -89,6 +97,11 @@ def predict(
         model: a run or checkpoint; empty: the newest finished run; for a cross-validation, or a pattern such as
             ``RUN/fold-*``, the probabilities of all models are averaged.
         top_k: the number of classes per image.
+        min_confidence: mark images as unknown whose best class has a lower probability.
+        coverage: mark the least sure images as unknown, so that this share of images like the validation images is
+            answered; the model must be calibrated.
+        sets: give each image the set of classes that has the true class with at least this probability, for images like
+            the validation images (split-conformal prediction); the model must be calibrated.
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
@@ -102,12 +115,23 @@ def predict(
     """
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
+    if not 0 <= min_confidence <= 1:
+        raise UsageError(f"min-confidence = {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
     passed_over: PassedOver = {}
     addresses = list(dict.fromkeys(text for text in inputs if allow_urls and is_address(text)))
     if addresses and offline:
         raise DataError(f"{without_secrets(addresses[0])} must not be fetched", hint="leave out --offline")
     files = {text: image_files([text], emit, passed_over) for text in inputs if text not in addresses}
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    answer = partial(_row, top_k=top_k, names=models[0].checkpoint.classes, min_confidence=min_confidence)
+    if coverage is not None:
+        least = _calibration(models).least_confidence(coverage)
+        emit(Note(text=f"unknown: probability up to {max(least, 0):.4f}, so that {100 * coverage:g} % are answered"))
+        answer = partial(answer, min_confidence=max(min_confidence, math.nextafter(least, math.inf)))
+    if sets is not None:
+        least = _calibration(models).least_probability(sets)
+        emit(Note(text=f"sets: the classes of probability {max(least, 0):.4f} and more, at least one"))
+        answer = partial(answer, least_in_set=least)
     with TemporaryDirectory() as folder:
         fetched = dict(zip(addresses, fetch_images(addresses, Path(folder), emit), strict=True)) if addresses else {}
         places: dict[Path | str, Path | DataError] = {}
@@ -116,25 +140,44 @@ def predict(
         good = [place for place in places.values() if isinstance(place, Path)]
         results = iter(_probabilities(good, models, batch_size, emit))
         found = [place if isinstance(place, DataError) else next(results) for place in places.values()]
-    rows = [
-        _row(name, each, top_k, models[0].checkpoint.classes, place)
-        for (name, place), each in zip(places.items(), found, strict=True)
-    ]
+    rows = [answer(name, each, place) for (name, place), each in zip(places.items(), found, strict=True)]
     counts = {kind: len(names) for kind, names in in_order(passed_over, Path()).items()}
     return PredictResult(model=names_of(models), rows=tuple(rows), passed_over=counts)
 
 
+def _calibration(models: Sequence[LoadedModel]) -> Calibration:
+    """Return the calibration of a single model; raise UsageError if there is none."""
+    if len(models) > 1:
+        raise UsageError("an average of models is not calibrated", hint=f"--model {models[0].name}")
+    if not models[0].checkpoint.calibration:
+        name = models[0].name
+        raise UsageError(f"{name} is not calibrated", hint=f"first `vit eval --calibrate --model {name}`")
+    return models[0].checkpoint.calibration
+
+
 def _row(
-    path: Path | str, found: Tensor | DataError, top_k: int, names: Sequence[str], place: Path | DataError
+    path: Path | str,
+    found: Tensor | DataError,
+    place: Path | DataError,
+    *,
+    top_k: int,
+    names: Sequence[str],
+    min_confidence: float,
+    least_in_set: float | None = None,
 ) -> Prediction:
     """Make the row of an image; a file that was fetched is called by its address in an error."""
     if isinstance(found, DataError):
         is_fetched = isinstance(path, str) and isinstance(place, Path)
         error = found.message.replace(str(place), without_secrets(str(path))) if is_fetched else found.message
         return Prediction(path=path, error=error)
-    values, indices = found.topk(min(top_k, len(names)))
-    classes = tuple(names[index] for index in indices.tolist())
-    return Prediction(path=path, classes=classes, probabilities=tuple(values.tolist()))
+    count = top_k if least_in_set is None else max(int((found >= least_in_set).sum()), 1)
+    values, indices = found.topk(min(count, len(names)))
+    return Prediction(
+        path=path,
+        classes=tuple(names[index] for index in indices.tolist()),
+        probabilities=tuple(values.tolist()),
+        is_unknown=float(values[0]) < min_confidence,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

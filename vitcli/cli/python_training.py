@@ -1,4 +1,4 @@
-"""The functions of ``import vitcli``: workflows, with the names of the command line's options, that show their progress.
+"""The functions of ``import vitcli`` that train: workflows, with the names of the options, that show their progress.
 
 All take two more keywords: ``quiet=True`` shows nothing, and ``emit`` is a function that gets every event instead. An
 unknown keyword raises a UsageError that suggests the nearest one.
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_args
 
 from vitcli.cli.console import listening
-from vitcli.cli.options import EXPERIMENTS
 from vitcli.cli.train_options import ROWS, settings_in
 from vitcli.core.config_files import Settings, layers_of
 from vitcli.core.errors import UsageError, did_you_mean
@@ -21,14 +20,9 @@ from vitcli.core.events import Emit, ignore
 
 if TYPE_CHECKING:
     from vitcli.data.raw import SplitName
-    from vitcli.trained.judged_images import AskedSplit
-    from vitcli.trained.loading import LoadedModel
     from vitcli.training.folds import FoldsResult
     from vitcli.training.result import TrainResult
-    from vitcli.workflows.download import DownloadResult, WeightsResult
-    from vitcli.workflows.evaluate import EvalResult
     from vitcli.workflows.find_lr import FoundRate
-    from vitcli.workflows.predict import PredictResult
     from vitcli.workflows.preview import Preview
 
 StrPath = str | os.PathLike[str]
@@ -42,7 +36,7 @@ _OPTIONS = {name: get_args(row.annotation)[0] for name, row in _SETTINGS.items()
 _OPTION_OF_KEY = {row.setting.partition(".")[2]: name for name, row in _SETTINGS.items()}
 
 
-def _checked(function: Callable[P, Result]) -> Callable[P, Result]:
+def checked_options(function: Callable[P, Result]) -> Callable[P, Result]:
     """Refuse unknown keywords; ``**options`` becomes the options of ``vit train`` in the signature."""
     signature = inspect.signature(function)
     parameters = {name: each for name, each in signature.parameters.items() if name != "options"}
@@ -78,7 +72,7 @@ def _layers(settings: Sequence[StrPath | Settings], options: Mapping[str, Any]) 
 
 
 @contextmanager
-def _showing(emit: Emit | None, *, quiet: bool) -> Iterator[Emit]:
+def showing(emit: Emit | None, *, quiet: bool) -> Iterator[Emit]:
     """Yield the listener that the caller asks for, or else the one of the command line."""
     if emit or quiet:
         yield emit or ignore
@@ -87,7 +81,7 @@ def _showing(emit: Emit | None, *, quiet: bool) -> Iterator[Emit]:
         yield listener
 
 
-@_checked
+@checked_options
 def train(
     *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
 ) -> "TrainResult | FoldsResult":
@@ -101,13 +95,13 @@ def train(
         options: the options of ``vit train``, for example ``epochs=3, batch_size=64``; they win over ``settings``.
     """
     layers = _layers(settings, options)
-    with _showing(emit, quiet=quiet) as listener:
+    with showing(emit, quiet=quiet) as listener:
         from vitcli.workflows.train import train as workflow
 
         return workflow(*layers, emit=listener)
 
 
-@_checked
+@checked_options
 def resume(
     run: StrPath = "", *settings: Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
 ) -> "TrainResult | FoldsResult":
@@ -119,13 +113,13 @@ def resume(
         options, quiet, emit: as for ``train``.
     """
     layers = _layers(settings, options)
-    with _showing(emit, quiet=quiet) as listener:
+    with showing(emit, quiet=quiet) as listener:
         from vitcli.workflows.resume import resume as workflow
 
         return workflow(os.fspath(run), *layers, emit=listener)
 
 
-@_checked
+@checked_options
 def from_run(
     run: StrPath, *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
 ) -> "TrainResult | FoldsResult":
@@ -137,13 +131,13 @@ def from_run(
         options, quiet, emit: as for ``train``.
     """
     layers = _layers(settings, options)
-    with _showing(emit, quiet=quiet) as listener:
+    with showing(emit, quiet=quiet) as listener:
         from vitcli.workflows.from_run import from_run as workflow
 
         return workflow(os.fspath(run), *layers, emit=listener)
 
 
-@_checked
+@checked_options
 def find_lr(
     *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
 ) -> "FoundRate":
@@ -153,13 +147,13 @@ def find_lr(
         settings, options, quiet, emit: as for ``train``.
     """
     layers = _layers(settings, options)
-    with _showing(emit, quiet=quiet) as listener:
+    with showing(emit, quiet=quiet) as listener:
         from vitcli.workflows.find_lr import find_lr as workflow
 
         return workflow(*layers, emit=listener)
 
 
-@_checked
+@checked_options
 def preview(
     *settings: StrPath | Settings,
     split: "SplitName" = "train",
@@ -177,154 +171,7 @@ def preview(
         options, quiet, emit: as for ``train``.
     """
     layers = _layers(settings, options)
-    with _showing(emit, quiet=quiet) as listener:
+    with showing(emit, quiet=quiet) as listener:
         from vitcli.workflows.preview import preview as workflow
 
         return workflow(*layers, split=split, output=Path(output) if output else None, emit=listener)
-
-
-@_checked
-def evaluate(
-    dataset: StrPath = "",
-    *,
-    model: StrPath = "",
-    split: "AskedSplit" = "auto",
-    labels: StrPath | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    label_map: StrPath | None = None,
-    batch_size: int = 256,
-    output_dir: StrPath = EXPERIMENTS,
-    data_dir: StrPath = "",
-    device: str = "auto",
-    offline: bool = False,
-    quiet: bool = False,
-    emit: Emit | None = None,
-) -> "EvalResult":
-    """Evaluate a model on images that it has not seen, as ``vit eval`` does; the numbers are stored in its run.
-
-    Args:
-        dataset: a data set or folder; empty: the one that the model was trained on.
-        model: a run or its result, or weights; empty: the newest finished run.
-        split: the split to evaluate on; auto: the test split, else the validation split.
-        labels: a CSV file, or a list, of image names and labels; None: as in training, or as found.
-        image_column: its column of image names.
-        label_column: its column of labels.
-        label_map: a JSON file that maps labels to class names.
-        batch_size: images per batch.
-        output_dir: the folder of all runs.
-        data_dir: the folder of data sets; empty: as in training.
-        device: auto, cpu, cuda, cuda:N or mps.
-        offline: download nothing.
-        quiet, emit: as for ``train``.
-    """
-    asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
-    with _showing(emit, quiet=quiet) as listener:
-        from vitcli.workflows.evaluate import evaluate as workflow
-
-        return workflow(
-            dataset=os.fspath(dataset),
-            model=os.fspath(model),
-            split=split,
-            output_dir=Path(output_dir),
-            directory=os.fspath(data_dir),
-            device=device,
-            batch_size=batch_size,
-            offline=offline,
-            table={key: os.fspath(value) for key, value in asked.items() if value is not None},
-            emit=listener,
-        )
-
-
-@_checked
-def predict(
-    images: StrPath | Sequence[StrPath],
-    *,
-    model: StrPath = "",
-    top_k: int = 1,
-    batch_size: int = 64,
-    allow_urls: bool = False,
-    output_dir: StrPath = EXPERIMENTS,
-    device: str = "auto",
-    offline: bool = False,
-    quiet: bool = False,
-    emit: Emit | None = None,
-) -> "PredictResult":
-    """Predict the class of each image, as ``vit predict`` does; an image that cannot be read gets an error instead.
-
-    Args:
-        images: a file, a folder, a pattern such as ``photos/*.jpg``, or several of them.
-        model: a run or its result, weights, or ``best``; empty: the newest finished run.
-        top_k, batch_size: the number of classes per image, and of images per batch.
-        allow_urls: take web addresses too, and fetch the images.
-        output_dir: the folder of all runs.
-        device: auto, cpu, cuda, cuda:N or mps.
-        offline: download nothing.
-        quiet, emit: as for ``train``.
-    """
-    with _showing(emit, quiet=quiet) as listener:
-        from vitcli.workflows.predict import predict as workflow
-
-        return workflow(
-            [os.fspath(each) for each in ([images] if isinstance(images, str | os.PathLike) else images)],
-            model=os.fspath(model),
-            top_k=top_k,
-            output_dir=Path(output_dir),
-            device=device,
-            batch_size=batch_size,
-            allow_urls=allow_urls,
-            offline=offline,
-            emit=listener,
-        )
-
-
-@_checked
-def load_model(
-    model: StrPath = "",
-    *,
-    output_dir: StrPath = EXPERIMENTS,
-    device: str = "auto",
-    offline: bool = False,
-    needs_head: bool = True,
-    quiet: bool = False,
-    emit: Emit | None = None,
-) -> "LoadedModel":
-    """Load a model for ``attention_map``, or for your own use: ``.model`` is a module of torch.
-
-    Args:
-        model: a run or its result, or weights; empty: the newest finished run.
-        output_dir: the folder of all runs.
-        device: auto, cpu, cuda, cuda:N or mps.
-        offline: download nothing.
-        needs_head: refuse a model without a classifier.
-        quiet, emit: as for ``train``.
-    """
-    with _showing(emit, quiet=quiet) as listener:
-        from vitcli.trained.loading import load_model as workflow
-
-        return workflow(
-            os.fspath(model),
-            output_dir=Path(output_dir),
-            device=device,
-            offline=offline,
-            needs_head=needs_head,
-            emit=listener,
-        )
-
-
-@_checked
-def download(
-    name: str, *, data_dir: StrPath = "", offline: bool = False, quiet: bool = False, emit: Emit | None = None
-) -> "DownloadResult | WeightsResult":
-    """Download and verify a data set or pretrained weights, as ``vit download`` does.
-
-    Args:
-        name: a name of ``vit download``, ``kaggle:OWNER/NAME`` or ``hf:OWNER/NAME``.
-        data_dir: the folder of data sets; empty: ``$VIT_DATA_DIR``, else the user's cache folder.
-        offline: download nothing.
-        quiet, emit: as for ``train``.
-    """
-    with _showing(emit, quiet=quiet) as listener:
-        from vitcli.workflows.download import download as workflow
-
-        return workflow(name, directory=os.fspath(data_dir), offline=offline, emit=listener)
