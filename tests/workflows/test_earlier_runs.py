@@ -45,6 +45,7 @@ def test_they_are_explained_and_listed(run_cli: RunCli) -> None:
     assert run_cli("attention-map", EXAMPLES / "digit-3.png", "--model", "finished").code == 0
     listed = {run["name"]: run["status"] for run in json.loads(run_cli("runs", "--json").out)}
     assert listed == {
+        "crossed": "unfinished",
         "finished": "finished",
         "stopped": "interrupted",
         "lora": "interrupted",

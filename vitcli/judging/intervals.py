@@ -13,8 +13,8 @@ from vitcli.judging.counts import ClassCounts, summary
 Interval = tuple[float, float]
 """The lower and the upper end."""
 
-_DRAWS, _LEAST_DRAWS, _MOST_CELLS = 1000, 200, 4_000_000
-"""Draws of the bootstrap: fewer if there are so many classes that a draw for each takes more cells than the last."""
+_DRAWS, _LEAST_DRAWS, _MOST_NUMBERS = 1000, 200, 20_000_000
+"""Draws of the bootstrap, fewer for a large confusion matrix, and the random numbers for which all are drawn."""
 _ERROR = 0.05
 _QUANTILE = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
@@ -37,7 +37,7 @@ def accuracy_intervals(
     """
     random = np.random.default_rng(seed)
     classes, images = len(support), int(support.sum())
-    draws = int(np.clip(_MOST_CELLS // classes, _LEAST_DRAWS, _DRAWS))
+    draws = int(np.clip(_MOST_NUMBERS // len(confusion), _LEAST_DRAWS, _DRAWS))
     predicted = np.zeros((draws, classes), dtype=np.int64)
     correct = np.zeros((draws, classes), dtype=np.int64)
     table = np.array(confusion, dtype=np.int64)

@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image
 
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.errors import DataError, visible
+from vitcli.core.errors import DataError, DeviceError, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.registry import load_object
@@ -202,6 +202,8 @@ def evaluate(
             files |= _draw_mistakes(loaded, chosen, judged, places, title=title)
         except OSError as error:  # the numbers can be shown all the same
             emit(Warned(text=f"the result could not be stored in {folder}: {error.strerror or error}"))
+        except DeviceError as error:
+            emit(Warned(text=f"the mistakes are not drawn: {error.message}"))
     return EvalResult(
         model=names_of(models),
         models=len(models),
