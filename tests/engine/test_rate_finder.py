@@ -109,6 +109,32 @@ def test_where_no_rate_helps_none_is_suggested(loss, said):
         range_test(trainer)
 
 
+def measured_on(curve, *, lr):
+    """Run the range test on the loss that ``curve`` gives for each rate, with ``lr`` as the configured rate."""
+    trainer = quadratic_trainer(1.0, lr=lr)
+    rates = iter(lr * 10 ** (6 * step / (STEPS - 1) - 3) for step in range(STEPS))
+    trainer.stepper.objective = lambda losses, *_targets: (0 * losses + curve(next(rates))).sum()
+    return range_test(trainer)
+
+
+def valley(rate):
+    """Fall from 2.3 to 1.9 between rates of 0.001 and 0.03, then rise to 2.3 at 0.9, and no further."""
+    return 2.3 - 0.4 * max(0, min(math.log(rate / 1e-3), math.log(0.9 / rate)) / math.log(30))
+
+
+@pytest.mark.parametrize("lr", [0.005, 0.01, 0.02])
+def test_a_loss_that_rises_clearly_above_its_minimum_diverges(lr):
+    found = measured_on(valley, lr=lr)
+    assert found.least == pytest.approx(0.03, rel=0.2)
+    assert found.diverged == pytest.approx(0.2, rel=0.3)  # half of the way up
+    assert found.suggested == pytest.approx(max(0.0128, min(lr, 0.02)), rel=0.3)
+
+
+def test_a_small_rise_does_not_count_as_divergence():
+    found = measured_on(lambda rate: min(valley(rate), 2.0) if rate > 0.03 else valley(rate), lr=0.02)
+    assert found.diverged is None
+
+
 def test_smoothing_keeps_straight_lines_and_takes_away_noise():
     line = [3 - 0.1 * at for at in range(60)]
     assert rate_finder._smoothed(line)[25:-25] == pytest.approx(line[25:-25])

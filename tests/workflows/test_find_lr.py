@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY, Outcome
-from vitcli.cli.train_report import next_words
+from vitcli.cli.train_report import next_words, show_found_rate
 from vitcli.core.errors import Interrupted
 from vitcli.core.events import TaskProgress
 from vitcli.core.runs import Run
-from vitcli.workflows.find_lr import find_lr
+from vitcli.engine.rate_finder import RatePoint
+from vitcli.workflows.find_lr import FoundRate, find_lr
 
 RunCli = Callable[..., Outcome]
 
@@ -53,6 +54,33 @@ def test_it_says_what_to_type_next(run_cli: RunCli, shapes: Path) -> None:
     assert said[len(words) + 2] == "--head-lr"
     lr, head_lr = float(said[len(words) + 1]), float(said[len(words) + 3])
     assert head_lr / lr == pytest.approx(0.004 / 0.002, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("configured", "said"),
+    [(0.005, "0.005\n"), (0.015, "0.015, where the loss is still falling: good too"), (0.05, "probably too high")],
+)
+def test_a_lower_rate_than_the_configured_one_is_suggested_with_a_reason(
+    capsys: pytest.CaptureFixture[str], configured: float, said: str
+) -> None:
+    points = (RatePoint(lr=1e-5, loss=2.0, smoothed=2.0), RatePoint(lr=10.0, loss=2.0, smoothed=2.0))
+    found = FoundRate(
+        dataset="digits",
+        model="vit-nano-patch2",
+        recipe="digits",
+        optimizer="adamw",
+        lr=0.01,
+        settings={"optim.lr": 0.01},
+        configured=configured,
+        least=0.03,
+        diverged=None,
+        points=points,
+        figure=Path("learning-rate.png"),
+    )
+    show_found_rate(found, ["train", "--find-lr"])
+    shown = capsys.readouterr().out
+    assert said in "\n".join(map(str.rstrip, shown.splitlines())) + "\n"
+    assert "not up to 10" in shown
 
 
 @pytest.mark.parametrize(

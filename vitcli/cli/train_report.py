@@ -156,14 +156,26 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
         {
             "data": found.dataset,
             "model": f"{found.model}, recipe {found.recipe}, {found.optimizer}",
-            "suggested": f"{found.lr:g} (without it: {found.configured:g})",
+            "suggested": f"{found.lr:g}",
+            "without it": f"{found.configured:g}{_judged(found)}",
             "least loss": f"at {found.least:.2g}",
-            "diverges": "not up to the highest" if found.diverged is None else f"at {found.diverged:.2g}",
+            "diverges": f"not up to {found.points[-1].lr:.2g}"
+            if found.diverged is None
+            else f"at {found.diverged:.2g}",
             "steps": f"{len(found.points)}",
             "figure": str(found.figure),
         }
     )
     stderr().print(f"\nnext: [bold]{escape(shlex.join(['vit', *next_words(found.settings, typed)]))}[/]")
+
+
+def _judged(found: "FoundRate") -> str:
+    """Say whether the configured rate, which is higher than the suggested one, is usable too."""
+    if found.configured <= found.lr:
+        return ""
+    if found.configured > found.least:
+        return ", where the loss already rises again: probably too high"
+    return ", where the loss is still falling: good too"
 
 
 def next_words(settings: dict[str, float], typed: Sequence[str]) -> list[str]:

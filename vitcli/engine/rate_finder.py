@@ -19,6 +19,10 @@ _MEMORY, _DIVERGED = 0.9, 4.0
 _WIDTH = 4.0
 """Standard deviation of the Gaussian that smooths the losses, in steps."""
 _SHARE = 0.75
+_LOST = 0.5
+"""Share of the fall of the smoothed loss that is lost again when the loss counts as diverging."""
+_BELOW_DIVERGENCE = 0.1
+"""The highest suggested rate, as a share of the rate at which the loss diverges, if the configured rate is higher."""
 _LEAST_FALL = 0.01
 """Smallest relative fall of the loss that can tell which rate is good."""
 
@@ -42,13 +46,14 @@ class RangeTest:
     suggested: float
     """The rate at which the loss has completed three quarters of its fall.
 
-    The rate with the lowest loss is at the edge of stability. A tenth of it, or the rate of the steepest fall, is much
+    If the configured rate is higher, it is kept up to a tenth of ``diverged``: the test is too short to lower it. The
+    rate with the lowest loss is at the edge of stability. A tenth of it, or the rate of the steepest fall, is much
     lower than training with a warm-up allows, and the steepest fall depends on the noise of a few batches.
     """
     least: float
     """The rate with the lowest loss."""
     diverged: float | None
-    """The rate at which the loss was several times its minimum, or not a number; None: it did not diverge."""
+    """The rate at which the loss has lost half of its fall again or is not a number; None: it does not diverge."""
 
 
 def range_test(
@@ -80,14 +85,16 @@ def range_test(
             break
         least = min(least, running)
     rates = [factor * trainer.config.peak_lr for factor in factors]
-    diverged = rates[len(losses) - 1] if has_diverged else None
     finite = [loss for loss in losses if math.isfinite(loss)]
     points = tuple(
         RatePoint(lr=lr, loss=loss, smoothed=smoothed)
         for lr, loss, smoothed in zip(rates, finite, _smoothed(finite), strict=False)
     )
-    suggested, best = _suggested(points)
-    return RangeTest(points=points, suggested=suggested.lr, least=best.lr, diverged=diverged)
+    enough, best, lost = _turns(points)
+    ends = [*([lost.lr] if lost else []), *([rates[len(losses) - 1]] if has_diverged else [])]
+    diverged = min(ends, default=None)
+    suggested = max(enough.lr, min(trainer.config.peak_lr, _BELOW_DIVERGENCE * (diverged or 0), best.lr))
+    return RangeTest(points=points, suggested=suggested, least=best.lr, diverged=diverged)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
@@ -98,8 +105,8 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return smoothed
 
 
-def _suggested(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint]:
-    """Find the point where the loss has fallen far enough, and the point where it is lowest."""
+def _turns(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint, RatePoint | None]:
+    """Find the points where the loss has fallen far enough, where it is lowest, and where it has risen again."""
     if not points:
         raise TrainingError(
             "the loss is not a number before the first step", hint="look at the data first: `vit preview`"
@@ -114,4 +121,9 @@ def _suggested(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint]:
         )
     enough = highest - _SHARE * (highest - best.smoothed)
     top = max(at for at, point in enumerate(fall) if point.smoothed == highest)
-    return next(point for point in fall[top:] if point.smoothed <= enough), best
+    too_much = best.smoothed + _LOST * (highest - best.smoothed)
+    return (
+        next(point for point in fall[top:] if point.smoothed <= enough),
+        best,
+        next((point for point in points[len(fall) :] if point.smoothed > too_much), None),
+    )

@@ -37,7 +37,7 @@ class FoundRate:
     least: float
     """The rate with the lowest loss; at higher rates training becomes unstable."""
     diverged: float | None
-    """The rate at which the loss was several times its minimum; None: it did not diverge at any tested rate."""
+    """The rate at which the loss had lost half of its fall again; None: it did not rise so far at any tested rate."""
     points: tuple[RatePoint, ...]
     figure: Path
 
@@ -84,8 +84,12 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     emit(TaskProgress(task=_TASK, done=STEPS, total=STEPS))
 
     # Report the result
-    if found.diverged is None:
-        emit(Warned(text=f"the loss does not diverge up to {found.points[-1].lr:.2g}: a higher --lr may be better"))
+    if found.least == found.points[-1].lr:
+        emit(
+            Warned(
+                text=f"the loss still falls at {found.least:.2g}, the highest rate tried: a higher --lr may be better"
+            )
+        )
     figure = folder / "learning-rate.png"
     draw_rates(
         [point.lr for point in found.points],
