@@ -9,6 +9,7 @@ import socket
 import socketserver
 import threading
 import time
+import urllib.error
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -19,7 +20,7 @@ import pytest
 
 from tests.servers.kaggle import Kaggle, serving_kaggle
 from vitcli.core import fetch
-from vitcli.core.addresses import without_secrets
+from vitcli.core.addresses import unreachable, without_secrets
 from vitcli.core.errors import DataError
 from vitcli.core.events import Note, TaskProgress
 from vitcli.core.fetch import fetch_file, seconds_to_wait
@@ -220,7 +221,7 @@ def test_an_address_that_stays_expired_is_named_without_its_signature(
 
 def test_a_silent_server_is_given_up_at_once(server: Kaggle, path: Path) -> None:
     server.silent = "storage"
-    with pytest.raises(DataError, match=r"cannot be reached: no data arrived for 0.4 s"):
+    with pytest.raises(DataError, match=r"could not reach 127\.0\.0\.1 \(timed out\) for http"):
         fetch_file(address(server), path)
 
 
@@ -286,9 +287,24 @@ def test_no_connection_is_said_at_once(path: Path, monkeypatch: pytest.MonkeyPat
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started = time.monotonic()
-    with pytest.raises(DataError, match="cannot be reached: Connection refused"):
+    with pytest.raises(DataError, match=r"^could not reach 127\.0\.0\.1 \(the connection was refused\) for http"):
         fetch_file(f"http://127.0.0.1:{port}/birds.zip", path)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "(the name is not known, or there is no network)"),
+        (TimeoutError("The read operation timed out"), "(timed out)"),
+        (ConnectionResetError(104, "Connection reset by peer"), "(the connection broke off)"),
+        (OSError(101, "Network is unreachable"), "(Network is unreachable)"),
+    ],
+)
+def test_the_cause_in_errors_of_libraries_is_said_in_plain_words(cause: OSError, said: str) -> None:
+    wrapped = RuntimeError("HTTPSConnectionPool(host='example.org', port=443): Max retries exceeded")
+    wrapped.__cause__ = urllib.error.URLError(cause)
+    assert unreachable("https://example.org/a.zip", wrapped) == f"could not reach example.org {said}"
 
 
 class Usage(NamedTuple):

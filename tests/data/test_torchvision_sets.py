@@ -217,7 +217,9 @@ def test_a_server_that_is_not_there_is_reported(
     outcome = run_cli("train", "mnist")
     assert outcome.code == 1
     assert "mnist could not be downloaded" in outcome.err
-    assert "check the network" in outcome.err
+    assert "could not reach 127.0.0.1 (the connection was refused)" in outcome.err
+    assert "urlopen" not in outcome.err
+    assert "check the connection" in outcome.err
     assert_nothing_stays(store)
 
 

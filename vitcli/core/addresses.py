@@ -1,7 +1,10 @@
-"""Web addresses without their secrets: passwords before the host, and the query of signed addresses."""
+"""Web addresses for messages: without passwords and signatures, and why one cannot be reached."""
 
 import re
+import socket
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 _ADDRESS = re.compile(r"(?P<scheme>https?://)(?:[^/\s@?#]*@)?(?P<rest>[^\s?#]*)(?:\?[^\s#]*)?")
 
@@ -13,3 +16,32 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_secrets(item) for name, item in value.items()}
     return [without_secrets(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+CHECK_CONNECTION = "check the connection, then run the same command again; what has arrived is kept"
+"""The hint for an address that cannot be reached."""
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "the name is not known, or there is no network"),
+    (ConnectionRefusedError, "the connection was refused"),
+    (TimeoutError, "timed out"),
+    (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+    (ConnectionError, "the connection broke off"),
+)
+
+
+def unreachable(address: str, error: BaseException) -> str:
+    """Say that a host cannot be reached, and why, in plain words.
+
+    Args:
+        address: a web address, or the name of a site.
+        error: the error of any library; the cause in it decides what is said.
+    """
+    innermost = error
+    for _ in range(20):  # libraries wrap errors in errors, sometimes in a circle
+        inner = getattr(innermost, "reason", None), innermost.__cause__, innermost.__context__
+        innermost = next((each for each in inner if isinstance(each, BaseException)), innermost)
+    reason = next((words for kind, words in _REASONS if isinstance(innermost, kind)), "")
+    if not reason:
+        is_slow = "timeout" in type(error).__name__.lower()
+        reason = "timed out" if is_slow else getattr(innermost, "strerror", None) or str(innermost).partition("\n")[0]
+    return f"could not reach {urlsplit(address).hostname or address} ({reason or type(innermost).__name__})"

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vitcli.core.addresses import without_secrets
+from vitcli.core.addresses import CHECK_CONNECTION, unreachable, without_secrets
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import bytes_in_words, require_room, writing_in
@@ -113,7 +113,9 @@ def fetch_file(
         # Without any connection, fail at once.
         can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0
         if failures == _ATTEMPTS or not can_go_on:
-            raise DataError(f"{without_secrets(url)} {failure}", hint=failure.hint)
+            raise DataError(
+                str(failure) if failure.is_whole else f"{without_secrets(url)} {failure}", hint=failure.hint
+            )
         _pause(failures, failure.retry_after, path.name, emit)
     found = file_hash(part.path) if sha256 else ""
     if not found.startswith(sha256):
@@ -155,12 +157,18 @@ def seconds_to_wait(failures: int, retry_after: str = "") -> float:
 
 
 class _TransferError(Exception):
-    """A download that failed; the text is the end of a sentence that starts with the address."""
+    """A download that failed; the text is the end of a sentence that starts with the address, unless it is whole."""
 
     def __init__(
-        self, text: str, *, status: int = 0, headers: Message | Mapping[str, str] = MappingProxyType({})
+        self,
+        text: str,
+        *,
+        status: int = 0,
+        headers: Message | Mapping[str, str] = MappingProxyType({}),
+        is_whole: bool = False,
     ) -> None:
         super().__init__(text)
+        self.is_whole = is_whole
         self.status = status
         """Status code of the answer; 0: the connection failed."""
         self.retry_after = headers.get("Retry-After", "")
@@ -169,7 +177,7 @@ class _TransferError(Exception):
         if status == http.client.NOT_FOUND:
             self.hint = "check the address"
         else:
-            self.hint = "try again later" if status else "try again; what has arrived is kept"
+            self.hint = "try again later" if status else CHECK_CONNECTION
 
 
 def _attempt(url: str, part: PartialFile, room: float, most: int | None, report: Megabytes) -> _TransferError | None:
@@ -272,8 +280,7 @@ def _request(url: str, done: int, validator: str) -> Any:
         text = f"answers {error.code} {error.reason}".strip()
         raise _TransferError(text, status=error.code, headers=error.headers) from None
     except (OSError, http.client.HTTPException) as error:
-        what = "broke off" if done else "cannot be reached"
-        raise _TransferError(f"{what}: {_reason(getattr(error, 'reason', error))}") from None
+        raise _TransferError(f"{unreachable(url, error)} for {without_secrets(url)}", is_whole=True) from None
 
 
 def _described(response: Any) -> tuple[int, Version]:

@@ -24,6 +24,8 @@ from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.sources.image_search import in_words
+from vitcli.data.sources.kaggle import check_credentials
+from vitcli.data.sources.kaggle_reference import KaggleReference
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 from vitcli.data.value_range import find_value_range, tell_range
 
@@ -198,6 +200,8 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
         if not entry.is_bundled and not is_present(name, directory):
             if offline:
                 raise DataError(f"{name} is not on this machine, and must not be fetched", hint="leave out --offline")
+            if entry.kaggle:
+                check_credentials(KaggleReference.parse(entry.kaggle), downloads)
             size = f" ({entry.download_mb:,} MB)" if entry.download_mb else ""
             emit(Note(text=f"downloading {name}{size} to {directory}"))
         raw: RawDataset[Any] = load_object(entry.source)(entry, downloads, config, emit)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from vitcli.core.addresses import without_secrets
+from vitcli.core.addresses import CHECK_CONNECTION, unreachable, without_secrets
 from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
@@ -219,10 +219,11 @@ def _fetch_if_there(entry: PretrainedEntry, file: str, revision: str | None) -> 
 
 
 def _not_fetched(where: str, error: BaseException) -> ModelError:
-    return ModelError(
-        f"{where} could not be fetched: {_first_line(error)}",
-        hint="try again; what has arrived is kept. HF_ENDPOINT names a mirror",
-    )
+    from huggingface_hub.constants import ENDPOINT
+
+    answer = getattr(error, "response", None)
+    said = unreachable(ENDPOINT, error) if answer is None else f"{ENDPOINT} answers {answer.status_code}"
+    return ModelError(f"{said} for {where}", hint=f"{CHECK_CONNECTION}. HF_ENDPOINT names a mirror")
 
 
 def _first_line(error: BaseException) -> str:

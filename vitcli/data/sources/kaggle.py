@@ -66,6 +66,7 @@ def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = Fa
         if _is_complete(folder):
             return
         if not archive.exists():
+            check_credentials(reference, folder)
             _fetch_archive(reference, archive, emit)
         try:
             unpack(archive, folder, keep=is_wanted, emit=emit)
@@ -73,6 +74,13 @@ def fetch_kaggle(reference: KaggleReference, folder: Path, *, offline: bool = Fa
             archive.unlink()  # a new download may be intact
             raise
         archive.unlink(missing_ok=True)  # a process that saw the folder may have removed it already
+
+
+def check_credentials(reference: KaggleReference, folder: Path) -> None:
+    """Raise DataError if a download will need credentials, and there are none."""
+    has_files = _is_complete(folder) or folder.with_name(folder.name + ".zip").exists()
+    if reference.is_competition and not has_files and find_credentials() is None:  # a data set may need no credentials
+        raise no_credentials(reference)
 
 
 def is_wanted(name: str) -> bool:
@@ -88,8 +96,6 @@ def _is_complete(folder: Path) -> bool:
 
 def _fetch_archive(reference: KaggleReference, archive: Path, emit: Emit) -> None:
     credentials = find_credentials(emit)
-    if credentials is None and reference.is_competition:  # a data set may need no credentials
-        raise no_credentials(reference)
 
     def ask() -> str:
         return storage_address(reference, credentials)

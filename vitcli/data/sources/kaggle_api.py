@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from http.client import FORBIDDEN, NOT_FOUND, UNAUTHORIZED
 from typing import Any
 
+from vitcli.core.addresses import CHECK_CONNECTION, unreachable
 from vitcli.core.errors import DataError
 from vitcli.core.fetch import BUSY, seconds_to_wait
 from vitcli.core.version import __version__
-from vitcli.data.sources.kaggle_credentials import PLACES, TOKEN_ADDRESS, Credentials
+from vitcli.data.sources.kaggle_credentials import TOKEN_ADDRESS, Credentials
 from vitcli.data.sources.kaggle_reference import WEBSITE, KaggleReference
 
 _TIMEOUT = 20.0
@@ -22,7 +23,6 @@ _TIMEOUT = 20.0
 _ATTEMPTS = 5
 """The most requests in a row that Kaggle may answer with "busy"."""
 _LONGEST_QUOTE = 200
-_AGAIN = "try again; what has arrived is kept"
 
 
 def storage_address(reference: KaggleReference, credentials: Credentials | None) -> str:
@@ -45,23 +45,18 @@ def storage_address(reference: KaggleReference, credentials: Credentials | None)
             if status not in BUSY or failures == _ATTEMPTS:
                 raise _refusal(reference, credentials, status, _quote(error, credentials)) from None
             time.sleep(seconds_to_wait(failures, _retry_after(error)))
-        except requests.exceptions.Timeout:
-            raise DataError(
-                f"Kaggle did not answer within {_TIMEOUT:g} s when asked for {reference}", hint=_AGAIN
-            ) from None
         except requests.exceptions.RequestException as error:
-            raise DataError(
-                f"Kaggle cannot be reached for {reference}: {_innermost(error)}",
-                hint=f"check the network, then {_AGAIN}",
-            ) from None
+            raise DataError(f"{unreachable('Kaggle', error)} for {reference}", hint=CHECK_CONNECTION) from None
     raise AssertionError
 
 
 def no_credentials(reference: KaggleReference) -> DataError:
     """Build the error for a request that needs credentials when there are none."""
+    steps = [f"make a token at {TOKEN_ADDRESS}", "save it as ~/.kaggle/access_token"]
+    steps += [f"accept the rules at {reference.page}/rules"] if reference.is_competition else []
     return DataError(
-        f"Kaggle asks for credentials for {reference}, and there are none in {PLACES}",
-        hint=f"make a token at {TOKEN_ADDRESS} and save it as ~/.kaggle/access_token",
+        f"Kaggle asks for a token for {reference}, and this machine has none",
+        hint="\n      ".join(f"{number}. {step}" for number, step in enumerate(steps, 1)),
     )
 
 
@@ -203,10 +198,3 @@ def _body(error: Any) -> dict[str, Any]:
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _innermost(error: BaseException) -> str:
-    """Return the message of the innermost error, because those of the libraries are long and quote addresses."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -15,12 +15,6 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned, ignore
 
 TOKEN_ADDRESS = "https://www.kaggle.com/settings"  # noqa: S105 - the page where users create a token
-PLACES = (
-    "$KAGGLE_API_TOKEN, ~/.kaggle/access_token, $KAGGLE_USERNAME with $KAGGLE_KEY, "
-    "kaggle.json in $KAGGLE_CONFIG_DIR, ~/.kaggle, ~/.config/kaggle or the working directory, "
-    "and ~/.kaggle/credentials.json"
-)
-"""The places that are searched for credentials, in words for users who have none."""
 _MAKE_ANOTHER = f"make a new one at {TOKEN_ADDRESS}"
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -68,8 +69,10 @@ def read(
         if folder.exists():
             message, first = f"{folder.name} in {folder} is damaged", "remove that folder"
         else:
-            message, first = f"{folder.name} could not be downloaded", "check the network"
+            message, first = f"{folder.name} could not be downloaded", "check the connection"
         reason = " ".join(str(error).split())
+        refused = re.search("<urlopen error (.*?)>", reason)  # that of the first mirror
+        reason = refused[1] if refused else reason
         raise DataError(f"{message}: {reason}", hint=f"{first}, then `vit download {folder.name}`") from error
     return _listed(folder)
 
@@ -111,12 +114,14 @@ def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
             shutil.copy(archive, filename)
 
     theirs, timeout = utils._urlretrieve, socket.getdefaulttimeout()  # noqa: SLF001 - all its downloads go through it
+    redirected = utils._get_redirect_url  # noqa: SLF001
     utils._urlretrieve = fetch  # noqa: SLF001
+    utils._get_redirect_url = lambda url, **_: url  # noqa: SLF001 - our downloads follow redirections themselves
     socket.setdefaulttimeout(_TIMEOUT)
     try:
         yield
     finally:
-        utils._urlretrieve = theirs  # noqa: SLF001
+        utils._urlretrieve, utils._get_redirect_url = theirs, redirected  # noqa: SLF001
         socket.setdefaulttimeout(timeout)
 
 
