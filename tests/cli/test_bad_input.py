@@ -44,6 +44,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory, trained_run: Path, digit: Pa
     Image.effect_noise((64, 64), 50).save(noise)
     noise.write_bytes(noise.read_bytes()[:1500])
     (root / "broken.toml").write_text("[optim\nlr = ")
+    (root / "negative.toml").write_text("[optim]\nlr = -1\n")
+    (root / "text.toml").write_text("[data]\nval_fraction = 'a'\n")
+    (root / "no-section.toml").write_text("learning_rate = 1\n")
     (root / "odd-key.toml").write_text("[optim]\nlearnrate = 1\n")
     (root / "odd-section.toml").write_text("[optimm]\nlr = 1\n")
     checkpoint = Run(trained_run).best_checkpoint.read_bytes()
@@ -80,7 +83,7 @@ CASES = [
     pytest.param("train digits --model vit-nano-path2", "'vit-nano-path2'", "vit-nano-patch2", id="an unknown model"),
     pytest.param("train digits --set optim.lrr=1", "'optim.lrr'", "'optim.lr'", id="an unknown key"),
     pytest.param("train digits --set optm.lr=1", "'optm'", "'optim'", id="an unknown section"),
-    pytest.param("train digits --set lr=1", "'lr=1'", "--set optim.lr=0.01", id="an assignment without a section"),
+    pytest.param("train digits --set lr=1", "'lr=1'", "--set optim.lr=1", id="an assignment without a section"),
     pytest.param("train digits --set optim.epochs=few", "'few'", "", id="a value of the wrong kind"),
     pytest.param("train digits --opt adamv", "'adamv'", "'adam", id="an unknown optimiser"),
     pytest.param("train digits --sched cosin", "'cosin'", "'cosine'", id="an unknown schedule"),
@@ -89,12 +92,26 @@ CASES = [
     pytest.param("train digits --config {empty}", "{empty}", "", id="a folder for a config file"),
     pytest.param("train digits --config {odd-key.toml}", "'optim.learnrate'", "", id="an unknown key in a file"),
     pytest.param("train digits --config {odd-section.toml}", "'optimm'", "'optim'", id="an unknown section in a file"),
-    pytest.param("train digits --lr -0.1", "lr = -0.1", "", id="a negative learning rate"),
-    pytest.param("train digits --lr nan", "lr = nan", "", id="a learning rate that is not a number"),
-    pytest.param("train digits --batch-size 0", "batch_size = 0", "", id="a batch of nothing"),
-    pytest.param("train digits --epochs 0", "epochs = 0", "", id="no epochs"),
-    pytest.param("train digits --val-fraction 1.5", "val_fraction = 1.5", "", id="more held out than there is"),
-    pytest.param("train digits --seed -1", "seed = -1", "", id="a negative seed"),
+    pytest.param(
+        "train digits --config {negative.toml}", "{negative.toml}: optim.lr = -1", "optim.lr = 0.01", id="a bad file"
+    ),
+    pytest.param(
+        "train digits --config {text.toml}",
+        "{text.toml}: data.val_fraction = 'a' is not a number",
+        "for example data.val_fraction = 0.1",
+        id="text for a number in a file",
+    ),
+    pytest.param(
+        "train digits --config {no-section.toml}", "'learning_rate'", "'optim.lr'", id="a key without a section"
+    ),
+    pytest.param("train digits --set optim.lr=x", "optim.lr = 'x' is not a number", "--set optim.lr=0.01", id="text"),
+    pytest.param("preview digits --mixup -3", "--mixup -3 is negative", "--mixup 0.1", id="a preview"),
+    pytest.param("train digits --lr -0.1", "--lr -0.1", "--lr 0.01", id="a negative learning rate"),
+    pytest.param("train digits --lr nan", "--lr nan", "--lr 0.01", id="a learning rate that is not a number"),
+    pytest.param("train digits --batch-size 0", "--batch-size 0", "", id="a batch of nothing"),
+    pytest.param("train digits --epochs 0", "--epochs 0", "--epochs 20", id="no epochs"),
+    pytest.param("train digits --val-fraction 1.5", "--val-fraction 1.5", "", id="more held out than there is"),
+    pytest.param("train digits --seed -1", "--seed -1", "", id="a negative seed"),
     pytest.param(
         "train digits --model vit-nano-patch4 --image-size 9", "image size 9", "--image-size 8", id="indivisible pixels"
     ),
@@ -155,6 +172,33 @@ CASES = [
     pytest.param("train digits --name {empty}", "{empty}", "--output-dir", id="a name that is a path"),
     pytest.param("train digits --name ../outside", "../outside", "--output-dir", id="a name that leads outside"),
 ]
+
+
+WORDS = [
+    # words that cannot be read as a command: the whole message, what the hint says
+    ("train digits --epochs ten", "--epochs 'ten' is not a whole number", "for example --epochs 20"),
+    ("train digits --seed 1.5", "--seed '1.5' is not a whole number", "for example --seed 42"),
+    ("train digits --val-fraction a", "--val-fraction 'a' is not a number", "for example --val-fraction 0.1"),
+    ("eval --batch-size 0", "--batch-size 0 is not a whole number of 1 or more", "for example --batch-size 256"),
+    ("eval --split tst", "--split 'tst' is not one of auto, train, val, test", "for example --split test"),
+    ("train digits --learning-rate 3", "vit train has no option --learning-rate", "did you mean --lr?"),
+    ("train digits --lerning-rate 3", "vit train has no option --lerning-rate", "did you mean --lr?"),
+    ("train digits --decay 3", "vit train has no option --decay", "did you mean --weight-decay?"),
+    ("train digits --wasp", "vit train has no option --wasp", "`vit train --help` says what is possible"),
+    ("train digits --epochs", "--epochs needs a value", "`vit train --help` says what is possible"),
+    ("trian digits", "there is no command 'trian'", "did you mean 'train'?"),
+    ("wasp", "there is no command 'wasp'", "`vit --help` says what is possible"),
+    ("models wasp", "too many arguments for vit models: wasp", "`vit models --help` says what is possible"),
+]
+
+
+@pytest.mark.parametrize(("words", "message", "hint"), WORDS)
+def test_words_that_are_no_command_are_named_in_plain_words(
+    run_cli: RunCli, words: str, message: str, hint: str
+) -> None:
+    outcome = run_cli(*words.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"error: {message}\nhint: {hint}\n"
 
 
 def listing(folder: Path) -> dict[str, int]:

@@ -360,9 +360,9 @@ def test_what_takes_one_model_names_the_first_fold(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--folds", "1"), "folds = 1 is not 2 or more"),
-        (("--fold", "2"), "fold = 2 is not one of 0 folds"),
-        (("--folds", "3", "--fold", "4"), "fold = 4 is not one of 3 folds"),
+        (("--folds", "1"), "--folds 1 is not 2 or more"),
+        (("--fold", "2"), "--fold 2 is not one of 0 folds"),
+        (("--folds", "3", "--fold", "4"), "--fold 4 is not one of 3 folds"),
         (("--folds", "50"), "no class has 50 different images"),
     ],
 )

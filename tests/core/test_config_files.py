@@ -221,7 +221,7 @@ def test_assignments_of_one_section_are_gathered() -> None:
     assert config.model.changes == {"depth": 2}
 
 
-@pytest.mark.parametrize("word", ["", "lr", "lr=1", "optim.lr", ".lr=1", "optim.=1", "=1"])
+@pytest.mark.parametrize("word", ["", "lr", "wasp=1", "optim.lr", ".lr=1", "optim.=1", "=1"])
 def test_an_assignment_of_another_form_is_refused_with_an_example(word: str) -> None:
     with pytest.raises(UsageError, match=r"section\.key=value") as caught:
         parse_assignments([word])

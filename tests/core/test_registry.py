@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import UsageError, nearest
 from vitcli.core.registry import Registry, load_object
 
 COLOURS = Registry("colour", {"red": 1, "green": 2, "blue": 3}, listing="vit colours")
@@ -34,6 +34,30 @@ def test_a_name_like_no_other_comes_with_the_listing() -> None:
         COLOURS["zzzzzz"]
     assert "did you mean" not in caught.value.hint
     assert "vit colours" in caught.value.hint
+
+
+SETTINGS = ["lr", "min_lr", "epochs", "batch_size", "weight_decay", "decay_all", "optimizer", "momentum"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        *((name, SETTINGS, "lr") for name in ("lrr", "LR", "learning_rate", "lerning_rate", "learning-rate")),
+        *((name, SETTINGS, "batch_size") for name in ("batch", "bs", "batchsize", "batch-size")),
+        *((name, SETTINGS, "epochs") for name in ("epoch", "num_epochs", "epohcs")),
+        *((name, SETTINGS, "weight_decay") for name in ("wd", "decay", "weightdecay")),
+        ("opt", SETTINGS, "optimizer"),
+        ("wasp", [*SETTINGS, "mnist", "shapes", "wds", "bee"], ""),
+        ("size", SETTINGS, ""),
+        ("--learning-rate", ["--lr", "--min-lr", "--log-steps"], "--lr"),
+        ("vit_tiny_patch16", ["vit-tiny-patch8", "vit-tiny-patch16"], "vit-tiny-patch16"),
+        ("mnits", ["mnist", "shapes"], "mnist"),
+        ("rum", ["run", "other"], "run"),
+        ("cifar", ["cifar10-classic", "cassava"], "cifar10-classic"),
+    ],
+)
+def test_only_a_near_name_is_suggested_and_usual_names_are_known(name: str, known: list[str], meant: str) -> None:
+    assert nearest(name, known) == meant
 
 
 def test_changing_the_source_table_changes_nothing() -> None:

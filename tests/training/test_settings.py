@@ -52,9 +52,9 @@ def test_recipes_with_a_learning_rate_name_its_optimizer(name: str) -> None:
     ("optim", "said"),
     [
         ({"swa_epochs": 40}, ""),  # of the recipe's 60 epochs, though a default would be 20
-        ({"swa_epochs": 60}, "is not less than epochs = 60"),
+        ({"swa_epochs": 60}, "is not less than optim.epochs = 60"),
         ({"swa_epochs": 5, "ema": True}, "both average the weights"),
-        ({"batch_size": 8, "grad_accum_steps": 9}, "cannot be cut into 9 micro-batches"),
+        ({"batch_size": 8, "grad_accum_steps": 9}, "grad_accum_steps = 9 is more than the 8 images of a batch"),
     ],
 )
 def test_what_goes_together_is_decided_where_all_is_known(optim: dict[str, object], said: str) -> None:

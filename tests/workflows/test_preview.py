@@ -460,7 +460,7 @@ def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: P
         (("no/such/folder",), "is not a folder"),
         (("digits", "--output", "file"), "is a file"),
         (("digits", "--set", "model.name=vit-nan"), "unknown model"),
-        (("digits", "--seed", "-1"), "seed = -1"),
+        (("digits", "--seed", "-1"), "--seed -1"),
     ],
 )
 def test_mistakes_end_with_1_and_a_hint(run_cli: RunCli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:

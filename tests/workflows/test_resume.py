@@ -63,14 +63,14 @@ def test_where_things_are_and_what_computes_may_change(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--lr", "0.1"), ["optim.lr = 0.1 (was 0.0"]),
-        (("--mixup", "0.3", "--seed", "7"), ["augment.mixup = 0.3 (was 0.0)", "run.seed = 7 (was 42)"]),
-        (("--model", "vit-micro-patch4"), ["model.name = 'vit-micro-patch4' (was"]),
+        (("--lr", "0.1"), ["--lr 0.1 (was 0.0"]),
+        (("--mixup", "0.3", "--seed", "7"), ["--mixup 0.3 (was 0.0)", "--seed 7 (was 42)"]),
+        (("--model", "vit-micro-patch4"), ["--model 'vit-micro-patch4' (was"]),
         (("--set", "model.depth=2"), ["model.depth = 2 (was 1)"]),
-        (("--name", "other"), ["run.name = 'other' (was 'run')"]),
-        (("--overwrite",), ["run.overwrite = True (was False)"]),
+        (("--name", "other"), ["--name 'other' (was 'run')"]),
+        (("--overwrite",), ["--overwrite True (was False)"]),
         (("mnist",), ["data.name = 'mnist' (was"]),
-        (("--val-fraction", "0.3"), ["data.val_fraction = 0.3 (was"]),
+        (("--val-fraction", "0.3"), ["--val-fraction 0.3 (was"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -16,6 +16,7 @@ from vitcli.cli.download import download
 from vitcli.cli.eval import evaluate
 from vitcli.cli.examples import epilog
 from vitcli.cli.export import export
+from vitcli.cli.mistakes import NotUnderstood, in_plain_words, with_plain_values
 from vitcli.cli.options import RunsCommand
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
@@ -53,10 +54,10 @@ _CLASSES: dict[str, type[RunsCommand]] = {"train": TrainCommand} | dict.fromkeys
     ("eval", "predict", "export"), RunsCommand
 )
 for name, command in _COMMANDS.items():
-    app.command(name, epilog=epilog(name), cls=_CLASSES.get(name))(command)
+    app.command(name, epilog=epilog(name), cls=_CLASSES.get(name))(with_plain_values(command))
 for listing in (listings.models, listings.datasets, listings.recipes):
-    app.command(rich_help_panel="Lists", epilog=epilog(listing.__name__))(listing)
-app.command(rich_help_panel="Lists", epilog=epilog("runs"), cls=RunsCommand)(listings.runs)
+    app.command(rich_help_panel="Lists", epilog=epilog(listing.__name__))(with_plain_values(listing))
+app.command(rich_help_panel="Lists", epilog=epilog("runs"), cls=RunsCommand)(with_plain_values(listings.runs))
 
 
 def _print_version(wanted: bool) -> None:
@@ -101,7 +102,11 @@ def main() -> None:
     rank = launched_as().rank
     try:
         with nullcontext() if rank == 0 else _silence(), ending_at_once_by(_end_at_once):
-            app(prog_name="vit")
+            sys.exit(app(prog_name="vit", standalone_mode=False))
+    except NotUnderstood as error:
+        mistake = in_plain_words(error)
+        show_error(mistake)
+        sys.exit(mistake.exit_code)
     except VitError as error:
         if error.rank == rank:
             show_error(error)

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from vitcli.cli.console import listening, print_facts, print_json, stderr
 from vitcli.cli.inline_images import can_show, show_image
+from vitcli.cli.mistakes import named_as_typed
 from vitcli.cli.options import (
     DataDirOption,
     DatasetArgument,
@@ -21,6 +22,7 @@ from vitcli.cli.options import (
     TestFractionOption,
     ValFractionOption,
 )
+from vitcli.cli.train_options import flags_in
 from vitcli.cli.words import percent
 from vitcli.core.importing import importing
 
@@ -113,22 +115,6 @@ def preview(
         config=config,
         assignments=assignments or (),
     )
-    stated_settings([*layers, HARMLESS])  # reports wrong settings before torch is imported
-
-    # Draw
-    with importing():
-        from vitcli.workflows.preview import preview as preview_workflow
-    with listening() as emit:
-        result = preview_workflow(*layers, split=split, output=output, emit=emit)
-    if as_json:
-        print_json(result)
-        return
-    _show_facts(result)
-    if can_show() if show is None else show:
-        for figure in result.figures:
-            show_image(figure)
-
-    # Say how to train on what was shown
     given = {
         "recipe": recipe,
         "config": config,
@@ -140,6 +126,23 @@ def preview(
         "output_dir": output_dir,
         "data_dir": data_dir or None,
     }
+    with named_as_typed(flags_in({**given, "dataset": dataset, "assignments": assignments}), layers, config):
+        stated_settings([*layers, HARMLESS])  # reports wrong settings before torch is imported
+
+        # Draw
+        with importing():
+            from vitcli.workflows.preview import preview as preview_workflow
+        with listening() as emit:
+            result = preview_workflow(*layers, split=split, output=output, emit=emit)
+    if as_json:
+        print_json(result)
+        return
+    _show_facts(result)
+    if can_show() if show is None else show:
+        for figure in result.figures:
+            show_image(figure)
+
+    # Say how to train on what was shown
     options = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value is not None}
     pairs = [*options.items(), *(("--set", each) for each in assignments or ())]
     words = ["vit", "train", *([dataset] if dataset else []), *(word for pair in pairs for word in pair)]

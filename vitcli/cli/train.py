@@ -1,21 +1,23 @@
 """The command ``vit train``."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vitcli.cli.console import listening, print_json
+from vitcli.cli.mistakes import named_as_typed
 from vitcli.cli.options import RunsCommand
-from vitcli.cli.train_options import settings_in, with_options
+from vitcli.cli.train_options import flags_in, settings_in, with_options
 from vitcli.cli.train_report import show_dry_run, show_found_rate, show_result
 from vitcli.core.errors import UsageError
 from vitcli.core.importing import importing
 from vitcli.core.launch import ALONE, launched_as
 
 if TYPE_CHECKING:
+    from vitcli.core.config import TrainConfig
     from vitcli.core.config_files import Settings
     from vitcli.training.folds import FoldsResult
     from vitcli.training.result import TrainResult
@@ -43,7 +45,12 @@ def train(**given: Any) -> None:
     from vitcli.core.config_files import configure, layers_of
 
     layers = layers_of(settings_in(given), config=given["config"], assignments=given["assignments"] or ())
-    settings = configure(*layers)  # reports wrong settings before torch is imported
+    with named_as_typed(flags_in(given), layers, given["config"]):
+        _start(layers, configure(*layers), given)  # reports wrong settings before torch is imported
+
+
+def _start(layers: "Sequence[Settings]", settings: "TrainConfig", given: Mapping[str, Any]) -> None:
+    """Train, or do what an option asks for instead."""
     resume, from_run, as_json = given["resume"], given["from_run"], given["as_json"]
     kinds = {"--resume": resume, "--from-run": from_run, "--dry-run": given["dry_run"], "--find-lr": given["find_lr"]}
     if len(asked := [flag for flag, value in kinds.items() if value not in {None, False}]) > 1:

@@ -7,11 +7,14 @@ field. The recipe and the defaults decide settings whose flags are not given.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
+from vitcli.cli.mistakes import flag_of, read_number
 from vitcli.cli.options import (
     DataDirOption,
     DatasetArgument,
@@ -25,6 +28,7 @@ from vitcli.cli.options import (
     ValFractionOption,
 )
 from vitcli.core.config import TrainConfig
+from vitcli.core.config_files import example
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelChoice, ModelConfig
 
@@ -73,6 +77,8 @@ def _row(
         own = getattr(owner(), key)
         default = f"{own:g}" if kind is float else str(own)
     option = typer.Option(*flags.split(), help=words, rich_help_panel=panel, show_default=default or False)
+    if kind in {int, float}:
+        option.parser = partial(read_number, kind, None, None, flag_of(option), example(section, key))
     name = flags.split(maxsplit=1)[0].partition("/")[0].removeprefix("--").replace("-", "_")
     return Row(setting, Annotated[kind | None, option], name=name, value=value)
 
@@ -298,6 +304,17 @@ def settings_in(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             )
         layer["optim"]["grad_accum_steps"] = 0
     return layer
+
+
+def flags_in(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options that were given, by the setting that they set; for ``--set``, with ``SECTION.KEY=``."""
+    words = [word.partition("=")[0].strip() for word in given["assignments"] or ()]
+    flags = {setting: f"--set {setting}=" for setting in words}
+    for row in ROWS:
+        option = row.annotation.__metadata__[0]
+        if row.setting and given.get(row.parameter) is not None and isinstance(option, OptionInfo):
+            flags[row.setting] = flag_of(option)
+    return flags
 
 
 _WHAT_IS_TRAINED = {"--freeze-backbone": "freeze_backbone", "--train-only": "train_only", "--lora": "lora"}

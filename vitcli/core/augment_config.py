@@ -72,23 +72,23 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         check_numbers(self)
         check(self.crop_padding >= 0, f"crop_padding = {self.crop_padding} is negative")
-        check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale} is not in (0, 1]")
+        check(0 < self.crop_scale <= 1, f"crop_scale = {self.crop_scale:g} is not above 0 and at most 1")
         low, high = self.crop_ratio
         check(0 < low <= high, f"crop_ratio = {low:g}, {high:g} is not a positive range")
         for name in ("flip", "vertical_flip", "affine_probability", "colour_probability", "grey", "erase"):
-            check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name)} is not a probability")
-        check(self.hue <= 0.5, f"hue = {self.hue} is above 0.5")
-        check(0 <= self.brightness_offset <= 1, f"brightness_offset = {self.brightness_offset} is not in [0, 1]")
+            check(0 <= getattr(self, name) <= 1, f"{name} = {getattr(self, name):g} is not a probability")
+        check(self.hue <= 0.5, f"hue = {self.hue:g} is above 0.5")
+        check(0 <= self.brightness_offset <= 1, f"brightness_offset = {self.brightness_offset:g} is not from 0 to 1")
         check(
             self.zoom_law == "log" or self.zoom < 1,
-            f"zoom = {self.zoom} is not below 1, as zoom_law = 'linear' needs",
+            f"zoom = {self.zoom:g} is not below 1, as zoom_law = 'linear' needs",
         )
         check(self.crop_padding <= _MOST_PADDING, f"crop_padding = {self.crop_padding} is above {_MOST_PADDING:,}")
-        check(self.zoom <= _MOST_ZOOM, f"zoom = {self.zoom} is above {_MOST_ZOOM:,}")
-        check(0 <= self.shift <= 1, f"shift = {self.shift} is not in [0, 1]")
-        check(0 <= self.shear < 90, f"shear = {self.shear} is not in [0, 90) degrees")
+        check(self.zoom <= _MOST_ZOOM, f"zoom = {self.zoom:g} is above {_MOST_ZOOM:,}")
+        check(0 <= self.shift <= 1, f"shift = {self.shift:g} is not from 0 to 1")
+        check(0 <= self.shear < 90, f"shear = {self.shear:g} is not at least 0 and less than 90 degrees")
         check(self.policy_ops > 0, f"policy_ops = {self.policy_ops} is not positive")
-        check(0 <= self.policy_magnitude <= 30, f"policy_magnitude = {self.policy_magnitude} is not in 0 to 30")
+        check(0 <= self.policy_magnitude <= 30, f"policy_magnitude = {self.policy_magnitude} is not from 0 to 30")
         for name in (
             "rotate",
             "zoom",
@@ -100,7 +100,7 @@ class AugmentConfig:
             "saturation",
             "hue",
         ):
-            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name):g} is negative")
 
     @property
     def changes_nothing(self) -> bool:

@@ -64,10 +64,10 @@ class DataConfig:
         check_numbers(self)
         check(
             0 < self.val_fraction < 1,
-            f"val_fraction = {self.val_fraction} is not between 0 and 1",
+            f"val_fraction = {self.val_fraction:g} is not between 0 and 1",
             "validation images choose the best epoch: --val-fraction 0.1 is usual",
         )
-        check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction} is not in [0, 1)")
+        check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction:g} is not at least 0 and less than 1")
         check(self.folds == 0 or self.folds > 1, f"folds = {self.folds} is not 2 or more")
         check(self.fold >= 0, f"fold = {self.fold} is negative")
         check(
@@ -75,7 +75,7 @@ class DataConfig:
             "interpolation = 'bilinear-no-antialias' cannot crop photos",
             "--set data.resize=squash, or --set data.interpolation=bilinear",
         )
-        check(0 <= self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction} is not in [0, 1]")
+        check(0 <= self.crop_fraction <= 1, f"crop_fraction = {self.crop_fraction:g} is not from 0 to 1")
         low, high = self.value_range
         check(low < high or low == high == 0, f"value_range = {low:g}, {high:g} is not a range from low to high")
         check(self.workers >= 0, f"workers = {self.workers} is negative")
@@ -135,9 +135,9 @@ class RunConfig:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
         for name in ("devices", "save_every", "save_steps"):
-            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name):g} is negative")
         check(self.log_steps > 0, f"log_steps = {self.log_steps} is not positive")
-        check(0 <= self.seed < 2**63, f"seed = {self.seed} is not in [0, 2^63)")
+        check(0 <= self.seed < 2**63, f"seed = {self.seed} is not from 0 to 2^63 - 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,49 +167,54 @@ class TrainConfig:
         if data.val_split == "test":
             check(
                 optim.keep == "last" and not (optim.ema or optim.swa_epochs),
-                "val_split = 'test', but test images must choose neither an epoch nor an average of weights",
+                "data.val_split = 'test', but test images must choose neither an epoch nor an average of weights",
                 "--set optim.keep=last --no-ema --swa-epochs 0",
             )
-            check(not data.folds, "val_split = 'test', but each fold validates on its own images", "leave out --folds")
+            check(
+                not data.folds,
+                "data.val_split = 'test', but each fold validates on its own images",
+                "leave out --folds",
+            )
         check(
             optim.keep == "best" or not optim.patience,
-            f"patience = {optim.patience} stops after the best epoch, but keep = 'last' knows none",
+            f"optim.patience = {optim.patience} stops after the best epoch, but optim.keep = 'last' knows none",
             "leave out one of them",
         )
         check(
             data.fold <= data.folds,
-            f"fold = {data.fold} is not one of {data.folds} folds",
+            f"data.fold = {data.fold} is not one of {data.folds} folds",
             "--folds 5 --fold 1 trains the first of five",
         )
         check(
             bool(self.run.name) or not self.run.overwrite,
-            "overwrite replaces a run, but no run is named",
+            "run.overwrite replaces a run, but no run is named",
             "--name RUN --overwrite",
         )
         check(
             optim.swa_epochs < optim.epochs,
-            f"swa_epochs = {optim.swa_epochs} is not less than epochs = {optim.epochs}",
+            f"optim.swa_epochs = {optim.swa_epochs} is not less than optim.epochs = {optim.epochs}",
             "a quarter of the epochs is usual",
         )
         check(
             not (optim.ema and optim.swa_epochs),
-            "ema and swa_epochs both average the weights",
+            "optim.ema and optim.swa_epochs both average the weights",
             "--no-ema, or --swa-epochs 0",
         )
         if optim.optimizer == "schedule-free":
             check(
                 optim.schedule == "constant",
-                f"schedule = {optim.schedule!r}, but schedule-free averages the weights in place of a schedule",
+                f"optim.schedule = {optim.schedule!r}, but schedule-free averages the weights in place of a schedule",
                 "--sched constant, or --opt adamw",
             )
             check(
                 not (optim.ema or optim.swa_epochs),
-                "schedule-free averages the weights already, as ema and swa_epochs do",
+                "schedule-free averages the weights already, as optim.ema and optim.swa_epochs do",
                 "--no-ema --swa-epochs 0, or --opt adamw",
             )
         check(
             optim.grad_accum_steps <= optim.batch_size,
-            f"a batch of {optim.batch_size} cannot be cut into {optim.grad_accum_steps} micro-batches",
+            f"optim.grad_accum_steps = {optim.grad_accum_steps} is more than the {optim.batch_size} images of a batch",
+            "a micro-batch has at least one image",
         )
         self._check_views()
 

@@ -7,8 +7,10 @@ checks every key and value, whatever the source.
 
 import functools
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -16,14 +18,15 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.errors import UsageError, did_you_mean, nearest
 from vitcli.core.model_config import ModelChoice, ModelConfig
+from vitcli.core.optim_config import USUAL_LR
 
 Settings = Mapping[str, Mapping[str, Any]]
 
+_SECTIONS: dict[str, Any] = {section.name: section.type for section in fields(TrainConfig)}
 _ABOUT = "about"
 """First table of a recipe, for readers only: command, time and accuracy; of any layer: the name of its source."""
-_SECTIONS = {section.name: section.type for section in fields(TrainConfig)}
 
 
 def configure(*layers: Settings) -> TrainConfig:
@@ -80,6 +83,9 @@ def _merged(layers: Sequence[Settings]) -> dict[str, dict[str, tuple[Any, Settin
             if name == _ABOUT:
                 continue
             if name not in _SECTIONS:
+                full = "" if isinstance(table, Mapping) else _full_name(name)
+                if full:
+                    raise UsageError(f"{name!r} is not in a section", hint=f"did you mean {full!r}?")
                 _unknown("section", name, _SECTIONS)
             if not isinstance(table, Mapping):
                 raise UsageError(f"{name} = {table!r} is not a section", hint=f"write it as [{name}], with keys below")
@@ -134,7 +140,9 @@ def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
             f"no such config file: {path}", hint="--config takes a TOML file, --recipe a name of `vit recipes`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not a TOML file: {error}") from None
+        raise UsageError(
+            f"{path} is not a TOML file: {error}", hint="a TOML file has lines such as [optim], and below it lr = 0.01"
+        ) from None
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -144,8 +152,10 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
         key, equals, text = assignment.partition("=")
         section, dot, field = key.strip().partition(".")
         if not (equals and dot and section and field):
+            full = _full_name(section) if equals and not dot else ""
             raise UsageError(
-                f"--set {assignment!r} is not of the form section.key=value", hint="for example --set optim.lr=0.01"
+                f"--set {assignment!r} is not of the form section.key=value",
+                hint=f"did you mean --set {full}={text}?" if full else "for example --set optim.lr=0.01",
             )
         settings.setdefault(section, {})[field] = _Word(text.strip())
     return settings
@@ -200,25 +210,61 @@ def _kinds_of(section: Any) -> dict[str, Any]:
     return {name: get_args(kind)[0] if get_origin(kind) is UnionType else kind for name, kind in kinds.items()}
 
 
+def _full_name(key: str, section: str = "") -> str:
+    """Return the ``section.key`` that was probably meant by a key of a section, or of none; empty: none is near."""
+    homes = {each: name for name in ("model", *_SECTIONS) for each in _kinds_of(_fields_of(name))}
+    own = nearest(key, _kinds_of(_fields_of(section))) if section else ""
+    near = own or nearest(key, homes)
+    return f"{section if own else homes[near]}.{near}" if near else ""
+
+
+def _fields_of(section: str) -> Any:
+    """Return the dataclass whose fields are the keys of a section."""
+    return ModelConfig if section == "model" else _SECTIONS[section]
+
+
 def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
     """Build the dataclass of one section from its table."""
-    kinds = _kinds_of(ModelConfig if section is ModelChoice else section)
-    values = {}
-    for key, value in table.items():
+    kinds = _kinds_of(_fields_of(name))
+    for key in table:
         if key not in kinds:
-            _unknown("key", f"{name}.{key}", [f"{name}.{known}" for known in kinds])
-        values[key] = _convert(value, kinds[key], f"{name}.{key}")
-    if section is ModelChoice:
-        chosen = {"name": values.pop("name")} if "name" in values else {}
-        return ModelChoice(**chosen, changes=values)
+            near = _full_name(key, name)
+            known = f"known: {', '.join(f'{name}.{each}' for each in kinds)}"
+            raise UsageError(f"unknown key '{name}.{key}'", hint=f"did you mean {near!r}?" if near else known)
+    with in_section(name):
+        values = {key: _convert(value, kinds[key], key) for key, value in table.items()}
+        if section is not ModelChoice:
+            return section(**values)
+    chosen = {"name": values.pop("name")} if "name" in values else {}
+    return ModelChoice(**chosen, changes=values)
+
+
+@contextmanager
+def in_section(name: str) -> Iterator[None]:
+    """Let errors say ``section.key = value`` where they say ``key = value``, with an example if they have no hint.
+
+    The dataclass of a section does not know what its section is called.
+    """
     try:
-        return section(**values)
+        yield
     except UsageError as error:
-        key = error.message.partition(" = ")[0]
-        if error.hint == UsageError.usual_hint and key in values:
-            usual = getattr(section(), key) or "one"
-            error.hint = f"leave out {name}.{key} to use the recipe's value, or the usual {usual}"
+        kinds = _kinds_of(_fields_of(name))
+        error.message = re.sub(rf"(?<![\w.])({'|'.join(kinds)}) = ", rf"{name}.\1 = ", error.message)
+        error.args = (error.message,)
+        key = error.message.partition(" = ")[0].removeprefix(f"{name}.")
+        if error.hint == UsageError.usual_hint and key in kinds:
+            error.hint = f"for example {name}.{key} = {example(name, key)}; without it, the recipe decides"
         raise
+
+
+def example(section: str, key: str) -> str:
+    """Return an example of a setting's value: the default, if it says anything."""
+    usual, kind = getattr(_fields_of(section)(), key), _kinds_of(_fields_of(section))[key]
+    if key in {"lr", "head_lr"}:
+        usual = USUAL_LR["muon"]
+    if get_origin(kind) is tuple:
+        return "32, or 32x48" if get_args(kind)[0] is int else "[{:g},{:g}]".format(*usual)
+    return f"{usual or {int: 8, float: 0.1, bool: 'true'}.get(kind, 'TEXT')}"
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:
@@ -258,13 +304,15 @@ def _plain(value: Any, kind: Any) -> Any:
 
 def _convert_pair(value: Any, kind: Any, key: str) -> Any:
     """Convert a list of two, one number for both, or ``HEIGHTxWIDTH`` to a pair."""
+    parts = value
     if isinstance(value, str):
-        value = [_Word(part) for part in value.lower().split("x")]
+        parts = [_Word(part) for part in value.lower().split("x")]
     elif not isinstance(value, list | tuple):
-        value = [value]
-    if len(value) == 1:
-        value = [*value, *value]
-    if len(value) != 2:
-        raise UsageError(f"{key} = {value!r} is not one number or a pair", hint="for example 32, or 32x48")
-    first, second = (_convert(part, kind, key) for part in value)
+        parts = [value]
+    parts = [*parts, *parts] if len(parts) == 1 else parts
+    try:
+        first, second = (_convert(part, kind, key) for part in parts)
+    except (UsageError, ValueError):  # a part of the wrong kind, or not two parts
+        wanted = "a size in pixels" if kind is int else "two numbers"
+        raise UsageError(f"{key} = {value!r} is not {wanted}") from None
     return first, second

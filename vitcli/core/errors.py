@@ -15,7 +15,7 @@ shows ``str(error)``, which is the message and the hint.
 """
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 
 class VitError(Exception):
@@ -79,10 +79,65 @@ class Interrupted(VitError):
         self.exit_code = exit_code
 
 
+_NEAR, _NEAR_SHORT, _NEAR_START = 0.75, 0.65, 0.8
+"""Similarity from which a known name, one as near to a short name, or the beginning of one is near to an unknown name."""
+_SHORT = 3
+"""Letters of a short name, of which one may be wrong."""
+_OTHER_NAMES = {
+    "arch": ("model", "name"),
+    "architecture": ("model", "name"),
+    "backbone": ("model", "name"),
+    "batch": ("batch_size",),
+    "bs": ("batch_size",),
+    "checkpoint": ("init_from", "model"),
+    "decay": ("weight_decay", "wd"),
+    "gpu": ("device",),
+    "gpus": ("devices", "device"),
+    "imgsz": ("image_size",),
+    "learning_rate": ("lr",),
+    "num_epochs": ("epochs",),
+    "opt": ("optimizer",),
+    "optimizer": ("opt",),
+    "scheduler": ("sched", "schedule"),
+    "wd": ("weight_decay",),
+    "weights": ("init_from", "model"),
+}
+"""Names that other programs use, and what they are called here; the first one that is known is suggested."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that was probably meant; empty: none is near.
+
+    Upper case, dashes and underscores do not count. The usual names of other programs lead to the ones here.
+    """
+    name, found = _plain(name), dict[str, str]()
+    for each in known:
+        found.setdefault(_plain(each), each)
+    if name in found:
+        return found[name]
+    likeness = {each: _likeness(name, each) for each in found}
+    for other, ours in _OTHER_NAMES.items():
+        if each := next(filter(found.__contains__, ours), ""):
+            likeness[each] = max(likeness[each], 2 if name == other else _likeness(name, other))
+    best = max(likeness, key=likeness.__getitem__, default="")
+    return found[best] if best and likeness[best] > 0 else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().strip("-").replace("-", "_")
+
+
+def _likeness(name: str, known: str) -> float:
+    """Compare a name with a known one, and with its beginning; 0: they are not near."""
+    whole, start = (SequenceMatcher(None, each, name).ratio() for each in (known, known[: len(name)]))
+    is_near = whole >= (_NEAR if len(name) > _SHORT else _NEAR_SHORT)
+    return whole if is_near else whole * (len(name) > 2 and start >= _NEAR_START)
+
+
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """Return the hint for an unknown name: the nearest known name, or else ``otherwise``."""
-    near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else otherwise
+    """Return the hint for an unknown name: the known name that was probably meant, or else ``otherwise``."""
+    near = nearest(name, known)
+    return f"did you mean {near!r}?" if near else otherwise
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -36,7 +36,7 @@ def check_shares(owner: object, *names: str) -> None:
     """Raise UsageError unless the named fields of ``owner`` are in [0, 1)."""
     for name in names:
         value = getattr(owner, name)
-        check(0 <= value < 1, f"{name} = {value} is not in [0, 1)")
+        check(0 <= value < 1, f"{name} = {value:g} is not at least 0 and less than 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

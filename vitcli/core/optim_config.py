@@ -90,32 +90,36 @@ class OptimConfig:
             check(getattr(self, name) <= _MOST_EPOCHS, f"{name} = {getattr(self, name):g} is above {_MOST_EPOCHS:,}")
         for name in ("grad_accum_steps", "min_images"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
-        check(0 < self.gamma <= 1, f"gamma = {self.gamma} is not in (0, 1]")
-        check(0 <= self.lr < float("inf"), f"lr = {self.lr} is not a learning rate above 0")
+        check(0 < self.gamma <= 1, f"gamma = {self.gamma:g} is not above 0 and at most 1")
+        check(0 <= self.lr < float("inf"), f"lr = {self.lr:g} is not a learning rate above 0")
         for name in ("adamw_lr", "layer_decay"):
-            check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name)} is not positive")
+            check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name):g} is not positive")
         known = ("head", "norm", "bias", "attention", "last:N")
         check(
             self.train_only in {"", *known[:-1]} or re.fullmatch(r"last:[1-9]\d*", self.train_only) is not None,
             f"train_only = {self.train_only!r} is not a part of a model",
             did_you_mean(self.train_only, known, otherwise=f"expected: {', '.join(known)}"),
         )
-        check(not (self.lora and self.train_only), "lora and train_only both say what is trained", "leave one out")
+        check(
+            not (self.lora and self.train_only),
+            "optim.lora and optim.train_only both say what is trained",
+            "leave one out",
+        )
         for name in ("head_lr", "lora", "weight_decay", "warmup_epochs", "clip_grad", "patience"):
             value = getattr(self, name)
-            check(0 <= value < float("inf"), f"{name} = {value} is negative or infinite")
+            check(0 <= value < float("inf"), f"{name} = {value:g} is negative or infinite")
         check(
             self.swa_epochs == 0 or self.swa_epochs > 1,
-            f"swa_epochs = {self.swa_epochs} is not 2 or more",
+            f"swa_epochs = {self.swa_epochs:g} is not 2 or more",
             "a quarter of the epochs is usual",
         )
         check(
             0 <= self.progressive < 1,
-            f"progressive = {self.progressive} is not in [0, 1)",
+            f"progressive = {self.progressive:g} is not at least 0 and less than 1",
             "--progressive 0.5 begins with a quarter of the pixels",
         )
         check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
-        check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not in [0, 1)")
+        check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not at least 0 and less than 1")
 
     @property
     def peak_lr(self) -> float:

@@ -5,6 +5,7 @@ msgspec checks the types, from the annotations of dataclasses and typed dictiona
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,34 @@ def checked(value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:  # also ValueError of a dataclass that checks its values
-        raise ValueError(str(error).replace("`", "").replace(" - at $.", ", in ").replace(" - at $", "")) from None
+        raise ValueError(_in_plain_words(str(error))) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except VitError as error:  # of a dataclass that checks its values
         raise ValueError(error.message) from None
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def _in_plain_words(error: str) -> str:
+    """Reword a message of msgspec, such as "Expected `int | null`, got `str` - at `$.seed`"."""
+    what, _, place = error.partition(" - at ")
+    where = place.strip("`").removeprefix("$").removeprefix(".") or "it"
+    named = re.findall("`(.*?)`", what)
+    wanted, *found = (" or ".join(_KINDS.get(each, each) for each in name.split(" | ")) for name in named or [""])
+    if re.fullmatch(r"Expected `\S.*`, got `.*`", what):
+        return f"{where} is {found[0]}, not {wanted}"
+    if length := re.fullmatch(r"Expected `array` of length (\d+), got (\d+)", what):
+        return f"{where} has length {length[2]}, not {length[1]}"
+    if what.startswith("Object missing required field"):
+        return f"{named[0]} is missing" + (f" in {where}" if place else "")
+    return what.replace("`", "") + (f", in {where}" if where != "it" else "")

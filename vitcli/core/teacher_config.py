@@ -24,7 +24,7 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         check(
             0 < self.alpha <= 1,
-            f"alpha = {self.alpha} is not in (0, 1]",
+            f"alpha = {self.alpha:g} is not above 0 and at most 1",
             "0.5 is usual; without --teacher, labels are the whole loss",
         )
-        check(0 < self.temperature < float("inf"), f"temperature = {self.temperature} is not positive and finite")
+        check(0 < self.temperature < float("inf"), f"temperature = {self.temperature:g} is not positive and finite")

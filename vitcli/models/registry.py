@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from vitcli.core.config_files import in_section
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Size, format_size
@@ -117,7 +118,8 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
         if choice.changes.get(field, value) != value:
             raise UsageError(f"model.{field} = {choice.changes[field]}, but the data set has {value}")
     fields = {"image_size": image_size, **MODELS[choice.name], **choice.changes, **given, "name": choice.name}
-    return with_its_patches_in_the_name(ModelConfig(**fields))
+    with in_section("model"):
+        return with_its_patches_in_the_name(ModelConfig(**fields))
 
 
 def with_its_patches_in_the_name(config: ModelConfig) -> ModelConfig:

@@ -1,0 +1,137 @@
+"""Mistakes on the command line, named as the user typed them: options as options, keys of a file with its name."""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from typer.models import OptionInfo
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.config_files import Settings
+from vitcli.core.errors import UsageError, did_you_mean, nearest
+
+NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
+"""The base class of typer's errors about the words of a command line, for which typer has no public name."""
+_USAGE_EXIT_CODE = 2
+_WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
+"""What follows an option in ``--help``; nothing after a flag."""
+
+
+def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command read numbers and choices by functions of this module, whose messages name option and value."""
+    for parameter in inspect.signature(command).parameters.values():
+        kind, option = parameter.annotation.__origin__, parameter.annotation.__metadata__[0]
+        inner = kind if get_origin(kind) is Literal else next(filter(_is_no_none, get_args(kind)), kind)
+        if not isinstance(option, OptionInfo) or get_origin(kind) is list:
+            continue
+        known = get_args(inner) if get_origin(inner) is Literal else ()
+        if known or inner in {int, float}:
+            example = parameter.default or (known[0] if known else {int: 8, float: 0.1}[inner])
+            reads = partial(read_choice, known) if known else partial(read_number, inner, option.min, option.max)
+            option.parser = option.parser or partial(reads, flag_of(option), example)
+            option.min = option.max = None
+        option.metavar = option.metavar or ("|".join(known) if known else _WORDS[inner])
+    return command
+
+
+def _is_no_none(kind: Any) -> bool:
+    return kind is not NoneType
+
+
+def flag_of(option: OptionInfo) -> str:
+    """Return the first name of an option; where defaults are given by ``=``, typer keeps it in the default's place."""
+    names = [option.default, *(option.param_decls or ())]
+    return next(name for name in names if isinstance(name, str)).partition("/")[0]
+
+
+def read_number(kind: type, least: float | None, most: float | None, flag: str, example: Any, given: Any) -> Any:
+    """Convert the value of an option to a number between ``least`` and ``most``."""
+    wanted = "a whole number" if kind is int else "a number"
+    try:
+        value = kind(given)
+    except ValueError:
+        raise _bad_value(f"{flag} {given!r} is not {wanted}", flag, example) from None
+    if (least is not None and value < least) or (most is not None and value > most):
+        reach = f"of {least:g} or more" if most is None else f"from {least:g} to {most:g}"
+        raise _bad_value(f"{flag} {given} is not {wanted} {reach}", flag, example)
+    return value
+
+
+def read_choice(known: tuple[str, ...], flag: str, example: Any, given: Any) -> Any:
+    """Check that the value of an option is one of several."""
+    if given in known:
+        return given
+    raise _bad_value(f"{flag} {given!r} is not one of {', '.join(known)}", flag, nearest(given, known) or example)
+
+
+def _bad_value(message: str, flag: str, example: Any) -> UsageError:
+    return _usage(message, hint=f"for example {flag} {example}")
+
+
+def _usage(message: str, *, hint: str) -> UsageError:
+    error = UsageError(message, hint=hint)
+    error.exit_code = _USAGE_EXIT_CODE
+    return error
+
+
+def in_plain_words(error: Any) -> UsageError:
+    """Convert an error of typer about the words of a command line."""
+    command = error.ctx.command_path if error.ctx else " ".join(["vit", *sys.argv[1:2]])
+    listing = f"`{command} --help` says what is possible"
+    message = error.message.rstrip(".")
+    if found := re.match("No such option: (.*)", message):
+        known = [name for each in error.ctx.command.params for name in (*each.opts, *each.secondary_opts)]
+        near = nearest(found[1], known)
+        return _usage(f"{command} has no option {found[1]}", hint=f"did you mean {near}?" if near else listing)
+    if found := re.match("No such command '(.*?)'", message):
+        known = [*error.ctx.command.commands]
+        return _usage(f"there is no command {found[1]!r}", hint=did_you_mean(found[1], known, otherwise=listing))
+    if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
+        return _usage(f"too many arguments for {command}: {found[1]}", hint=listing)
+    if found := re.match("Option '(.*)' requires an argument", message):
+        return _usage(f"{found[1]} needs a value", hint=listing)
+    return _usage(message[:1].lower() + message[1:], hint=listing)
+
+
+@contextmanager
+def named_as_typed(flags: Mapping[str, str], layers: Sequence[Settings], config: Path | None) -> Iterator[None]:
+    """Let errors about settings name the options, or the file, that gave them.
+
+    Args:
+        flags: what was typed, by setting: ``{"optim.lr": "--lr", "optim.betas": "--set optim.betas="}``.
+        layers: the settings of the file, if there is one, then those of the command line.
+        config: the TOML file.
+    """
+    try:
+        yield
+    except UsageError as error:
+        options = {setting: flag for setting, flag in flags.items() if not flag.endswith("=")}
+        named = set(re.findall(r"\w+(?:\.\w+)?", error.message))
+        if config and named & _names_in(layers[0]) - flags.keys():
+            error.message = f"{config}: {error.message}"
+        error.message, error.hint = _as_typed(error.message, options), _as_typed(error.hint, flags)
+        raise
+
+
+def _as_typed(text: str, flags: Mapping[str, str]) -> str:
+    for setting, flag in flags.items():
+        if flag.endswith("="):
+            text = re.sub(rf"(?<![\w.]){setting} = ", flag, text)
+        else:
+            text = re.sub(rf"(?<![\w.]){setting}( =|(?![\w.=]))", flag, text)
+    return text
+
+
+def _names_in(file: Settings) -> set[str]:
+    """List the settings of a file as ``SECTION.KEY``, and what stands in place of a section."""
+    sections = {each.name for each in fields(TrainConfig)}
+    settings = {f"{name}.{key}" for name, table in file.items() if isinstance(table, Mapping) for key in table}
+    return settings | {name for name, table in file.items() if name not in sections or not isinstance(table, Mapping)}
