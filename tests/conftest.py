@@ -79,7 +79,7 @@ def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: P
     """Nothing is written into the checkout or the user's cache, and no setting of the user's counts."""
     monkeypatch.setenv("VIT_DATA_DIR", str(data_dir))
     monkeypatch.setenv("COLUMNS", "120")
-    for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE"):
+    for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE", "UV_RUN_RECURSION_DEPTH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -201,6 +201,14 @@ def test_words_that_are_no_command_are_named_in_plain_words(
     assert outcome.err == f"error: {message}\nhint: {hint}\n"
 
 
+def test_hints_begin_with_the_words_that_started_the_program(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert "hint: `uv run vit train --help` says" in run_cli("train", "--epochs").err
+    outcome = run_cli("eval")
+    assert "uv run vit train" in outcome.err
+    assert "of vit" not in outcome.err.replace("uv run vit", "")
+
+
 def listing(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 

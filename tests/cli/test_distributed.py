@@ -179,7 +179,7 @@ def test_the_short_form_trains_stops_at_a_signal_and_one_process_goes_on(
         said += process.stderr.read()
         assert process.wait(60) == 143, said
     assert said.count("stopped by SIGTERM in epoch") == 1
-    assert "hint: `vit train --resume run` continues the run" in said
+    assert "-m vitcli train --resume run` continues the run" in said
     run = Run(tmp_path / "experiments" / "run")
     assert run.status == "interrupted"
     epochs = len(epochs_of(run.path))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vitcli.core.provenance import command, environment, git_state
+from vitcli.core.provenance import command, environment, git_state, program
 
 NO_REPOSITORY = {"git_commit": None, "git_dirty": None}
 
@@ -27,6 +27,25 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(tmp_path, "add", "code.py")
     git(tmp_path, "commit", "-m", "first")
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("argv", "by_uv", "expected"),
+    [
+        (["/home/somebody/bin/vit", "train"], False, "vit"),
+        (["/home/somebody/bin/vit", "train"], True, "uv run vit"),
+        (["/home/somebody/vitcli/__main__.py", "train"], False, ".venv/bin/python -m vitcli"),
+        (["/home/somebody/vitcli/__main__.py", "train"], True, "uv run python -m vitcli"),
+    ],
+)
+def test_the_program_is_named_as_it_was_started(
+    monkeypatch: pytest.MonkeyPatch, argv: list[str], *, by_uv: bool, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "-m", "vitcli"])
+    if by_uv:
+        monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert program() == expected
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def main() -> None:
     rank = launched_as().rank
     try:
         with nullcontext() if rank == 0 else _silence(), ending_at_once_by(_end_at_once):
-            sys.exit(app(prog_name="vit", standalone_mode=False))
+            sys.exit(app(prog_name="vit", standalone_mode=False) or 0)  # torchrun takes None for a failure
     except NotUnderstood as error:
         mistake = in_plain_words(error)
         show_error(mistake)

@@ -1,6 +1,7 @@
 """Output of the commands: data (tables or JSON) on stdout; notes, warnings, progress and errors on stderr."""
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -16,11 +17,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vitcli.cli.examples import EXAMPLES
 from vitcli.cli.progress import PlainListener
 from vitcli.cli.words import percent
 from vitcli.core.errors import Interrupted, VitError, visible
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import format_size
+from vitcli.core.provenance import program
 
 _PACKAGE = Path(__file__).parents[1]
 _UNLIMITED = 10_000
@@ -30,11 +33,20 @@ _NAMES, _PROSE = 24, 8
 """Minimum width in characters of the first column of a table, and of other text columns, unless the text is shorter."""
 
 
+_COMMAND = re.compile(rf"(?<![\w./-])vit(?= (?:{'|'.join(EXAMPLES)}|COMMAND)\b)")
+"""The name of the program in a command to type."""
+
+
 class SafeConsole(Console):
-    """A console that shows control and direction characters as escapes, wherever a text comes from."""
+    """A console that shows control and direction characters as escapes, wherever a text comes from.
+
+    On stderr, commands to type begin with the words that started this program, for example ``uv run vit``.
+    """
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a text with markup, as for ``Console``."""
+        if self.stderr and (typed := program()) != "vit":
+            text = _COMMAND.sub(lambda _: escape(typed), text)
         return super().render_str(visible(text), **options)
 
 

@@ -41,10 +41,13 @@ def preview(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting, for example augment.flip=0.5."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, for example augment.flip=0.5."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A name of `vit models`.", show_default="the recipe's")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A name of `vit models`.", show_default="the recipe's", rich_help_panel="Model"
+        ),
     ] = None,
     image_size: Annotated[
         str | None,
@@ -53,6 +56,7 @@ def preview(
             "--img-size",
             help="Model input in pixels: 32, or HEIGHTxWIDTH.",
             show_default="the model's",
+            rich_help_panel="Model",
         ),
     ] = None,
     mixup: Annotated[

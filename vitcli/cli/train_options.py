@@ -170,7 +170,7 @@ ROWS = (
         "assignments",
         "--set",
         "Any setting, for example optim.momentum=0.8.",
-        metavar="SECTION.KEY=VALUE",
+        metavar="KEY=VALUE",
     ),
     _row(_OPTIM, "optim.epochs", "--epochs -e", "Passes over the training images."),
     _row(

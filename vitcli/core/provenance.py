@@ -21,6 +21,14 @@ def command() -> list[str]:
     return [*called, *words]
 
 
+def program() -> str:
+    """Return the words that start this program, as typed: ``vit``, ``uv run vit`` or ``python -m vitcli``."""
+    is_module = Path((sys.argv or [""])[0]).name == "__main__.py"
+    by_uv = "UV_RUN_RECURSION_DEPTH" in os.environ  # set by `uv run`
+    python = "python" if by_uv else sys.orig_argv[0]
+    return ("uv run " if by_uv else "") + (f"{python} -m vitcli" if is_module else "vit")
+
+
 def environment() -> dict[str, str]:
     """Return the relevant environment variables that are set."""
     return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
