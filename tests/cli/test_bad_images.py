@@ -148,8 +148,8 @@ def test_bad_images_are_left_out_and_named_each_time(
         assert outcome.code == 0, outcome.err
         result = json.loads(outcome.out)
         assert (result["train_images"], result["val_images"]) == (12 - 2, 6 - 1)
-        assert "2 of 12 images cannot be read and are left out: train/cat/1.jpg, train/dog/2.jpg" in said(outcome)
-        assert "1 of 6 images cannot be read and are left out: val/cat/0.jpg" in said(outcome)
+        assert "left out: 2 of 12 images cannot be read: train/cat/1.jpg, train/dog/2.jpg" in said(outcome)
+        assert "left out: 1 of 6 images cannot be read: val/cat/0.jpg" in said(outcome)
         stored.append(prepared(tmp_path))
     assert stored[0] == stored[1]
     assert len(stored[0]) == (4 if mode == "disk" else 2)
@@ -158,7 +158,7 @@ def test_bad_images_are_left_out_and_named_each_time(
         evaluated = run_cli("eval", "--split", split, "--data-dir", tmp_path / "data", "--json")
         assert evaluated.code == 0, evaluated.err
         assert json.loads(evaluated.out)["metrics"]["images"] == count
-        assert f"images cannot be read and are left out: {', '.join(named)}" in said(evaluated)
+        assert f"images cannot be read: {', '.join(named)}" in said(evaluated)
 
 
 def test_every_mode_gives_the_same_model_bit_by_bit(

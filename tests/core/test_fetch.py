@@ -302,6 +302,7 @@ def test_no_connection_is_said_at_once(path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_the_cause_in_errors_of_libraries_is_said_in_plain_words(cause: OSError, said: str) -> None:
+    cause.__context__ = None if type(cause) is OSError else RuntimeError("an earlier failure")
     wrapped = RuntimeError("HTTPSConnectionPool(host='example.org', port=443): Max retries exceeded")
     wrapped.__cause__ = urllib.error.URLError(cause)
     assert unreachable("https://example.org/a.zip", wrapped) == f"could not reach example.org {said}"

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from vitcli.core.errors import UsageError, nearest
+from vitcli.core.errors import UsageError, counted, nearest
 from vitcli.core.registry import Registry, load_object
 
 COLOURS = Registry("colour", {"red": 1, "green": 2, "blue": 3}, listing="vit colours")
@@ -58,6 +58,19 @@ SETTINGS = ["lr", "min_lr", "epochs", "batch_size", "weight_decay", "decay_all",
 )
 def test_only_a_near_name_is_suggested_and_usual_names_are_known(name: str, known: list[str], meant: str) -> None:
     assert nearest(name, known) == meant
+
+
+@pytest.mark.parametrize(
+    ("count", "what", "text"),
+    [
+        (1, "image", "1 image"),
+        (0, "epoch", "0 epochs"),
+        (2000, "image is", "2,000 images are"),
+        (2, "class", "2 classes"),
+    ],
+)
+def test_a_number_of_things_is_written_in_singular_or_plural(count: int, what: str, text: str) -> None:
+    assert counted(count, what) == text
 
 
 def test_changing_the_source_table_changes_nothing() -> None:

@@ -358,7 +358,7 @@ def test_metadata_of_images_for_training_alone_are_labels(make: Callable[..., Pa
         ({"train/metadata.csv": "file_name,a,b\n000.png,x,y\n"}, "which column of", "--label-column NAME"),
         (
             {"train/metadata.csv": CSV, "test/metadata.csv": "file_name\n000.png\n"},
-            "1 of 3 rows have no label: test/000.png",
+            "1 of 3 rows without a label: test/000.png",
             "fix the table",
         ),
         ({"test/metadata.csv": CSV}, "train has no class subfolders", "a subfolder"),
@@ -420,10 +420,10 @@ def test_one_hot_columns_may_have_others_beside(make: Callable[..., Path]) -> No
         (
             ("1,0,1", "0,1,0", "1,1,1"),
             "image,cat,dog,bird",
-            "2 rows of {} have a 1 in several of the columns cat, dog, bird: 000.png, 002.png",
+            "2 rows of {} with a 1 in several of the columns cat, dog, bird: 000.png, 002.png",
             "an image can have one class only",
         ),
-        (("0,0,0", "0,1,0", "1,0,0"), "image,cat,dog,bird", "1 of 3 rows have no label: 000.png", "fix the table"),
+        (("0,0,0", "0,1,0", "1,0,0"), "image,cat,dog,bird", "1 of 3 rows without a label: 000.png", "fix the table"),
         (
             ("7,0,0", "8,1,1"),
             "image,age,sick,old",

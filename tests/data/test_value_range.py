@@ -104,7 +104,7 @@ def test_colours_of_16_bits_that_become_black_are_said(tmp_path: Path) -> None:
     (tmp_path / "dark.png").write_bytes(colours_of_16_bits(9 * 256 + 5))
     (tmp_path / "light.png").write_bytes(colours_of_16_bits(65535))
     (text,) = said([tmp_path / "dark.png"])
-    assert "1 images have 16 bits per channel" in text
+    assert "1 image has 16 bits per channel" in text
     assert "above 9 of 255" in text
     assert said([tmp_path / "dark.png", tmp_path / "light.png"]) == []
 

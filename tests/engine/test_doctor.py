@@ -34,8 +34,8 @@ def record(epoch=1, **changes):
     return EpochRecord(epoch=epoch, **{**usual, **changes})
 
 
-def told(*records, judged=VARIED, **config):
-    doctor = Doctor(OptimConfig(**{"epochs": 10, "lr": 0.02, **config}))
+def told(*records, judged=VARIED, steps_per_epoch=50, **config):
+    doctor = Doctor(OptimConfig(**{"epochs": 10, "lr": 0.02, **config}), steps_per_epoch=steps_per_epoch)
     return [list(doctor.examine(records[:count], judged)) for count in range(1, len(records) + 1)]
 
 
@@ -54,7 +54,7 @@ def test_a_training_that_goes_well_hears_nothing():
 )
 def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, judged, words):
     records = [record(1), record(2), record(3, **changes), record(4, **changes)]
-    doctor = Doctor(OptimConfig(epochs=10, lr=0.02))
+    doctor = Doctor(OptimConfig(epochs=10, lr=0.02), steps_per_epoch=50)
     for count in (1, 2):
         assert list(doctor.examine(records[:count], VARIED)) == []
     (text,) = doctor.examine(records[:3], judged)
@@ -63,12 +63,14 @@ def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, judged, 
     assert list(doctor.examine(records, judged)) == []
 
 
-def test_no_better_than_the_majority_is_told_after_three_epochs_or_all():
+def test_no_better_than_the_majority_is_told_after_three_epochs_and_enough_steps():
     poor = [record(epoch, val_accuracy=0.28) for epoch in (1, 2, 3, 4)]
     assert [len(texts) for texts in told(*poor)] == [0, 0, 1, 0]
     assert "28.0 %" in told(*poor)[2][0]
     assert "30.0 %" in told(*poor)[2][0]
-    assert [len(texts) for texts in told(*poor[:2], epochs=2)] == [0, 1]
+    assert [len(texts) for texts in told(*poor[:2], epochs=2)] == [0, 0]
+    assert [len(texts) for texts in told(*poor, steps_per_epoch=25)] == [0, 0, 0, 1]
+    assert [len(texts) for texts in told(*poor, steps_per_epoch=2)] == [0, 0, 0, 0]
     assert told(record(1, val_accuracy=0.5), *poor[1:]) == [[], [], [], []]  # it has been better
 
 
@@ -95,7 +97,8 @@ def test_the_trainer_asks_the_doctor():
     model = build_model()
     with torch.no_grad():
         model.head[-1].bias[0] = 100.0  # one answer for all images, which so small a learning rate does not change
-    trainer = build_trainer(model, epochs=3, optimizer="sgd", lr=1e-6, events=events)
+    train = Batches(size=34, batch_size=1)
+    trainer = build_trainer(model, train=train, epochs=3, optimizer="sgd", lr=1e-6, events=events)
     records = trainer.fit()
     warnings = [event.text for event in events if isinstance(event, Warned)]
     assert len(warnings) == len(set(warnings))

@@ -80,7 +80,7 @@ def test_images_that_are_gone_are_missing_from_their_own_split_only(run_cli: Run
     assert evaluated(run_cli, "test")[0] == 6
     images, _, outcome = evaluated(run_cli, "train")
     assert images == 26 + 2 - 1
-    assert "3 of the 14 images that were held out then are gone" in said(outcome)
+    assert "3 of the 14 images held out then no longer exist" in said(outcome)
 
 
 def test_an_image_of_another_class_now_is_no_longer_the_one_that_was_held_out(run_cli: RunCli, pets: Path) -> None:

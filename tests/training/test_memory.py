@@ -264,8 +264,8 @@ def test_a_run_with_auto_goes_on_with_the_parts_that_it_had(shapes: Path) -> Non
         (("--batch-size", "auto", "--grad-accum-steps", "2"), "both say how a batch is cut"),
         (("--batch-size", "many"), "'many' is not a number of images"),
         (("--batch-size", "-4"), "'-4' is not a number of images"),
-        (("--batch-size", "0"), "batch_size = 0 is not positive"),
-        (("--grad-accum-steps", "-1"), "grad_accum_steps = -1 is negative"),
+        (("--batch-size", "0"), "--batch-size 0 is not positive"),
+        (("--grad-accum-steps", "-1"), "--grad-accum-steps -1 is negative"),
     ],
 )
 def test_what_is_no_size_of_a_batch_is_refused(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:

@@ -168,8 +168,14 @@ def test_what_cannot_teach_is_refused_before_a_run_is_made(
     for words, said in [
         (("digits", "--teacher", teacher), "does not know every class: '0', '1', '2', '3', '4' ..."),
         ((shapes, "--teacher", "nobody"), "'nobody' is not a run"),
-        ((shapes, "--teacher", teacher, "--distillation-alpha", "1.5"), "alpha = 1.5 is not in (0, 1]"),
-        ((shapes, "--teacher", teacher, "--distillation-temperature", "0"), "temperature = 0.0 is not positive"),
+        (
+            (shapes, "--teacher", teacher, "--distillation-alpha", "1.5"),
+            "--distillation-alpha 1.5 is not above 0 and at most 1",
+        ),
+        (
+            (shapes, "--teacher", teacher, "--distillation-temperature", "0"),
+            "--distillation-temperature 0 is not positive",
+        ),
         ((shapes, "--teacher", teacher, "--distillation", "mild"), "'mild' is not one of auto, soft, hard"),
         (
             (shapes, "--teacher", teacher, "--freeze-backbone", "--feature-views", "2"),

@@ -21,6 +21,7 @@ from vitcli.cli.options import (
     OutputDirOption,
 )
 from vitcli.cli.words import percent
+from vitcli.core.errors import counted
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def show_evaluation(result: "EvalResult") -> None:
     print_facts(
         {
             "model": model if result.models == 1 else f"the mean of {result.models} models: {result.model}",
-            "data": f"{result.dataset}, {result.split} split, {metrics.images:,} images{views}"
+            "data": f"{result.dataset}, {result.split} split, {counted(metrics.images, 'image')}{views}"
             + (" (not held out)" if result.held_out is False else ""),
             "top-1": _with_interval(metrics, "top1"),
             **({"top-5": _with_interval(metrics, "top5")} if len(metrics.classes) > _TOP else {}),

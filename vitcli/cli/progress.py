@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from vitcli.cli.words import duration, epoch_header, epoch_line, figures
+from vitcli.core.errors import counted
 from vitcli.core.events import (
     EpochRecord,
     Event,
@@ -39,8 +40,8 @@ class PlainListener:
             case Warned():
                 self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
             case TrainingAhead():
-                epochs = "1 epoch" if event.epochs == 1 else f"{event.epochs:,} epochs"
-                self.console.print(f"time: about {duration(event.seconds)} for {epochs} of {event.images:,} images")
+                work = f"{counted(event.epochs, 'epoch')} of {counted(event.images, 'image')}"
+                self.console.print(f"time: about {duration(event.seconds)} for {work}")
             case TrainingStarted():
                 self.epochs, self.steps, self.keeps_best = event.epochs, event.steps_per_epoch, event.keeps_best
                 self._began, self._done_before = time.monotonic(), event.steps_done

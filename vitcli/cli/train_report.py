@@ -10,6 +10,7 @@ from rich.markup import escape
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
 from vitcli.cli.words import duration, percent
+from vitcli.core.errors import counted
 
 if TYPE_CHECKING:
     from vitcli.training.folds import FoldsResult
@@ -83,7 +84,7 @@ def show_dry_run(report: "DryRun") -> None:
     problems += [f"{name}: {reason}" for name, reason in report.bad.items()]
     for leak in report.duplicates.leaks:
         pairs = ", ".join(" = ".join(pair) for pair in leak.examples)
-        problems.append(f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
+        problems.append(f"{counted(leak.images, 'image is')} both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
     problems += [f"one image, different labels: {_few(names)}" for names in report.duplicates.contradictory]
     console = stdout()
     for problem in problems[:_MOST]:

@@ -36,11 +36,12 @@ def unreachable(address: str, error: BaseException) -> str:
         address: a web address, or the name of a site.
         error: the error of any library; the cause in it decides what is said.
     """
-    innermost = error
+    innermost, reason = error, ""
     for _ in range(20):  # libraries wrap errors in errors, sometimes in a circle
+        if reason := next((words for kind, words in _REASONS if isinstance(innermost, kind)), ""):
+            break  # its context is another, earlier error
         inner = getattr(innermost, "reason", None), innermost.__cause__, innermost.__context__
         innermost = next((each for each in inner if isinstance(each, BaseException)), innermost)
-    reason = next((words for kind, words in _REASONS if isinstance(innermost, kind)), "")
     if not reason:
         is_slow = "timeout" in type(error).__name__.lower()
         reason = "timed out" if is_slow else getattr(innermost, "strerror", None) or str(innermost).partition("\n")[0]

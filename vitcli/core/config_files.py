@@ -250,7 +250,6 @@ def in_section(name: str) -> Iterator[None]:
     except UsageError as error:
         kinds = _kinds_of(_fields_of(name))
         error.message = re.sub(rf"(?<![\w.])({'|'.join(kinds)}) = ", rf"{name}.\1 = ", error.message)
-        error.args = (error.message,)
         key = error.message.partition(" = ")[0].removeprefix(f"{name}.")
         if error.hint == UsageError.usual_hint and key in kinds:
             error.hint = f"for example {name}.{key} = {example(name, key)}; without it, the recipe decides"

@@ -140,6 +140,18 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str
     return f"did you mean {near!r}?" if near else otherwise
 
 
+def counted(count: int, what: str) -> str:
+    """Write a number of things: ``1 image``, ``2,000 images``; "is" or "are" after ``what`` suits the number."""
+    noun, space, verb = what.partition(" ")
+    if count == 1:
+        return f"1 {noun}{space}{verb}"
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {plural}{space}{_OF_SEVERAL.get(verb, verb)}"
+
+
+_OF_SEVERAL = {"is": "are", "has": "have", "appears": "appear", "repeats": "repeat"}
+
+
 def some(names: Sequence[str], most: int = 5) -> str:
     """List the first ``most`` names for a message, followed by "..." if there are more."""
     return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

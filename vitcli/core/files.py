@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import DataError, UsageError, VitError
+from vitcli.core.errors import DataError, UsageError, VitError, counted
 
 _ABANDONED = 3600.0
 """Seconds without a write after which a temporary file counts as left by a killed process."""
@@ -210,4 +210,4 @@ def bytes_in_words(count: int) -> str:
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
+    return counted(count, "byte")

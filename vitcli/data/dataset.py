@@ -303,7 +303,7 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
         raise DataError(why or f"{what}: {examples}", hint="replace the files that are not images")
     if not skip:
         raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
-    emit(LeftOut(text=f"{what} and are left out: {examples}"))
+    emit(LeftOut(text=f"left out: {what}: {examples}"))
 
 
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, counted
 from vitcli.core.events import ignore
 from vitcli.data.dataset import Dataset
 from vitcli.data.sources.image_folder import ImageIndex
@@ -80,7 +80,9 @@ def find_form(root: Path) -> SubmissionForm:
     table = read_table(sample, is_image=lambda _: False, emit=ignore)
     found = [(row[0], index.find(row[0])) for row in table.rows]
     if missing := [name for name, files in found if len(files) != 1]:
-        raise DataError(f"{len(missing):,} images of {sample} are not in {folder}, for example {missing[0]!r}")
+        raise DataError(
+            f"{counted(len(missing), 'image')} of {sample} cannot be found in {folder}, for example {missing[0]!r}"
+        )
     return SubmissionForm(columns=table.header, rows=tuple((name, files[0]) for name, files in found))
 
 

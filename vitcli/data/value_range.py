@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, counted
 from vitcli.core.events import Emit, Note, TaskProgress, Warned
 from vitcli.core.preprocessing import Geometry, ValueRange
 from vitcli.data.decoding import opened
@@ -40,7 +40,7 @@ def find_value_range(files: Sequence[Path], *, workers: int = 0, emit: Emit) -> 
     if greatest < _HALF:
         emit(
             Warned(
-                text=f"{len(cut):,} images have 16 bits per channel, of which only the upper 8 are read, and no value is"
+                text=f"{counted(len(cut), 'image has')} 16 bits per channel, of which only the upper 8 are read, and no value is"
                 f" above {greatest:g} of 255: convert them to 8 bits"
             )
         )

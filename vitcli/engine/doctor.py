@@ -6,8 +6,8 @@ from vitcli.core.events import EpochRecord
 from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.evaluate import Score
 
-_EPOCHS_TO_LEARN = 3
-"""After this many epochs (or all, if there are fewer), a model should beat the most frequent class."""
+_EPOCHS_TO_LEARN, _STEPS_TO_LEARN = 3, 100
+"""After this many epochs and steps, a model should beat the most frequent class."""
 _ONE_CLASS = 0.99
 _HARDLY_BETTER = 0.01
 _STARVED = 0.3
@@ -22,10 +22,12 @@ class Doctor:
 
     Args:
         config: the optimisation settings.
+        steps_per_epoch: the number of optimizer steps in an epoch.
     """
 
-    def __init__(self, config: OptimConfig) -> None:
+    def __init__(self, config: OptimConfig, *, steps_per_epoch: int) -> None:
         self.config = config
+        self.steps_per_epoch = steps_per_epoch
         self._told: set[str] = set()
 
     def examine(self, records: Sequence[EpochRecord], judged: Score) -> Iterator[str]:
@@ -43,7 +45,8 @@ class Doctor:
 
     def _of_answers(self, records: Sequence[EpochRecord], judged: Score) -> str:
         epoch = len(records)
-        if epoch < min(_EPOCHS_TO_LEARN, self.config.epochs) or judged.majority_share >= _ONE_CLASS:
+        is_early = epoch < _EPOCHS_TO_LEARN or epoch * self.steps_per_epoch < _STEPS_TO_LEARN
+        if is_early or judged.majority_share >= _ONE_CLASS:
             return ""
         if judged.favourite_share >= _ONE_CLASS:
             return (
@@ -54,7 +57,7 @@ class Doctor:
         if best > judged.majority_share + _HARDLY_BETTER:
             return ""
         return (
-            f"after {epoch} {'epoch' if epoch == 1 else 'epochs'} the best validation accuracy is {100 * best:.1f} %; always predicting the most"
+            f"after {epoch} epochs the best validation accuracy is {100 * best:.1f} %; always predicting the most"
             f" frequent class would score {100 * judged.majority_share:.1f} %: try {self._slower}, or look at the"
             " images: vit preview"
         )

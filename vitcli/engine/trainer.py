@@ -111,7 +111,7 @@ class Trainer:
 
         # The progress of training
         self.records: list[EpochRecord] = []
-        self._doctor = Doctor(config)
+        self._doctor = Doctor(config, steps_per_epoch=len(train))
         self.epoch, self.step = 1, 0
         """The current epoch, and the number of its steps that are done."""
         self.val_precision = val_precision or precision

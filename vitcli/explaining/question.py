@@ -47,9 +47,9 @@ class Question:
         if self.steps < 1:
             raise UsageError(f"steps = {self.steps} is not positive")
         if not 0 <= self.options.discard < 1:
-            raise UsageError(f"discard = {self.options.discard:g} is not in [0, 1)")
+            raise UsageError(f"discard = {self.options.discard:g} is not at least 0 and less than 1")
         if not 0 < self.options.mass <= 1:
-            raise UsageError(f"mass = {self.options.mass:g} is not in (0, 1]")
+            raise UsageError(f"mass = {self.options.mass:g} is not above 0 and at most 1")
         return replace(
             self,
             layers=tuple(sorted({checked_index(layer, config.depth, "layer") for layer in self.layers})),

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from vitcli.core.errors import counted
 from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title
 
 _MOST = 40
@@ -39,7 +40,7 @@ def draw_classes(
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axes, (split, numbers), colour in zip(panels, counts, _COLOURS, strict=False):
         _panel(axes, numbers, bars, colour)
-        axes.set_title(f"{split}: {sum(numbers):,} images", fontsize=10)
+        axes.set_title(f"{split}: {counted(sum(numbers), 'image')}", fontsize=10)
     panels[0].set_yticks(range(len(bars)), names, fontsize=8)
     panels[0].set_ylim(len(bars) - 0.4, -0.6)
     save_figure(figure, path)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError, UsageError, counted
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
@@ -158,7 +158,7 @@ def _what_is_left(held_out: set[str | int], dataset: Dataset) -> str:
     gone = len(held_out.difference(dataset.names("train")))
     if not gone:
         return "all images held out then still exist"
-    return f"{gone:,} of the {len(held_out):,} images that were held out then are gone"
+    return f"{gone:,} of the {counted(len(held_out), 'image')} held out then no longer exist"
 
 
 def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data: bool, emit: Emit) -> SplitName:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.errors import some
+from vitcli.core.errors import counted, some
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import USUAL_LR, OptimConfig
 from vitcli.core.preprocessing import Preprocessing
@@ -108,13 +108,13 @@ def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[st
     """List warnings about data: leaks, contradictory labels, skewed or rare classes, few photos."""
     found = look_for_duplicates(dataset, plan)
     warnings = [
-        f"{leak.images:,} images are both in {leak.splits[0]} and {leak.splits[1]}, for example"
+        f"{counted(leak.images, 'image is')} both in {leak.splits[0]} and {leak.splits[1]}, for example"
         f" {' = '.join(leak.examples[0])}: they make the scores too high"
         for leak in found.leaks
     ]
     if found.contradictory:
         warnings.append(
-            f"{len(found.contradictory):,} images appear twice with different labels: {found.contradictory[0]}"
+            f"{counted(len(found.contradictory), 'image appears')} twice with different labels: {found.contradictory[0]}"
         )
     for split, names in rare_classes(dataset, plan).items():
         warnings.append(f"some classes have too few images to hold any out, so {split} lacks them: {some(names)}")

@@ -11,7 +11,7 @@ import torch
 
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, settings_of
-from vitcli.core.errors import DataError, RunError, UsageError
+from vitcli.core.errors import DataError, RunError, UsageError, counted
 from vitcli.core.events import Emit, EpochRecord, Note, Warned
 from vitcli.core.files import remove_abandoned
 from vitcli.core.model_config import ModelConfig
@@ -149,7 +149,8 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
         longer = f"`{again} --patience 0` continues it"
     afresh = f"`vit train --init-from {run.path}` starts a new run from its best weights"
     raise RunError(
-        f"run {run.name} is finished, after {len(records)} epochs", hint=f"{longer}, {afresh}" if state else afresh
+        f"run {run.name} is finished, after {counted(len(records), 'epoch')}",
+        hint=f"{longer}, {afresh}" if state else afresh,
     )
 
 
@@ -176,7 +177,7 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
             if rates[0] != rates[1]
             else "the learning rate of the next step stays {0:.3g}"
         )
-        emit(Note(text=f"{now.epochs} epochs instead of {before.epochs}: {text.format(*rates)}"))
+        emit(Note(text=f"{counted(now.epochs, 'epoch')} instead of {before.epochs}: {text.format(*rates)}"))
 
 
 def tell_other_versions(run: Run, emit: Emit) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
+from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import OF_THE_WEIGHTS
 from vitcli.core.teacher_config import TeacherConfig
@@ -66,7 +67,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         optim = before.optim
         epochs = enough_epochs(optim, before.data, dataset.facts)
         if epochs > optim.epochs:
-            why = f"because training has {training_images(dataset.facts, before.data):,} images (--epochs changes this)"
+            why = f"because training has {counted(training_images(dataset.facts, before.data), 'image')} (--epochs changes this)"
             emit(Note(text=f"epochs: {epochs}, not {optim.epochs}, {why}"))
             base = [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
     config = _settled(base, *layers, chosen, emit=emit)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vitcli.attention.registry import METHODS
 from vitcli.attention.targets import ClassChoice, class_indices
-from vitcli.core.errors import DataError, UsageError, some
+from vitcli.core.errors import DataError, UsageError, counted, some
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, write_json
 from vitcli.core.preprocessing import Size
@@ -98,7 +98,9 @@ def attention_maps(
             report = replace(report, report=folder / f"report{end}.json")
             write_json(folder / f"report{end}.json", as_json(report))
     if not any(each.maps for each in found):
-        raise DataError(f"none of {len(found):,} images can be read: {found[0].error}", hint="give other images")
+        raise DataError(
+            f"none of {counted(len(found), 'image')} can be read: {found[0].error}", hint="give other images"
+        )
     return report
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image
 
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.errors import DataError, DeviceError, visible
+from vitcli.core.errors import DataError, DeviceError, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.registry import load_object
@@ -68,7 +68,7 @@ class EvalResult:
             ("model", self.model),
             (
                 "data",
-                f"{self.dataset}, {self.split} split, {metrics.images:,} images"
+                f"{self.dataset}, {self.split} split, {counted(metrics.images, 'image')}"
                 + (" (not held out)" if self.held_out is False else ""),
             ),
             ("loss", f"{metrics.loss:.4f}"),

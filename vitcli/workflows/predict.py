@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vitcli.core.addresses import without_secrets
 from vitcli.core.calibration import Calibration
-from vitcli.core.errors import DataError, UsageError, visible
+from vitcli.core.errors import DataError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
@@ -62,7 +62,7 @@ class PredictResult:
     def __repr__(self) -> str:
         bad = sum(bool(row.error) for row in self.rows)
         unread = f", {bad:,} could not be read" if bad else ""
-        images = "1 image" if len(self.rows) == 1 else f"{len(self.rows):,} images"
+        images = counted(len(self.rows), "image")
         return visible(f"<PredictResult of {self.model}: {images}{unread}>")
 
     def _repr_html_(self) -> str:

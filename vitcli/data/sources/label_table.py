@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError, did_you_mean, some
+from vitcli.core.errors import DataError, UsageError, counted, did_you_mean, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, has_class_folders, mind_links, split_of
@@ -176,7 +176,7 @@ def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[i
     columns = some([table.header[at] for at in binary])
     if several := [row[image] for row, each in zip(table.rows, labels, strict=True) if len(each) > 1]:
         raise DataError(
-            f"{len(several):,} rows of {table.path} have a 1 in several of the columns {columns}: {some(several)}",
+            f"{counted(len(several), 'row')} of {table.path} with a 1 in several of the columns {columns}: {some(several)}",
             hint="an image can have one class only; --label-column NAME takes one column as the label",
         )
     rows = [[*row, "".join(each)] for row, each in zip(table.rows, labels, strict=True)]
@@ -244,16 +244,18 @@ def _labelled(
         del found[file]
     total = len(table.rows)
     useless = {
-        f"of {total:,} rows name images that are not there": missing,
-        f"of {total:,} rows have no label": list(unlabelled),
-        "images have rows that disagree about the label": list(disagreeing.values()),
+        f"of {total:,} rows with images that are not there": missing,
+        f"of {total:,} rows without a label": list(unlabelled),
+        f"of {len(found) + len(disagreeing):,} images with rows that disagree about the label": list(
+            disagreeing.values()
+        ),
     }
     for what, names in useless.items():
         if names:
             _complain(what, names, config, emit, all_of=total)
             left_out[what] = tuple(names)
     if repeated:
-        emit(Warned(text=f"{len(repeated):,} rows repeat other rows: {some(repeated)}"))
+        emit(Warned(text=f"{counted(len(repeated), 'row repeats')} other rows: {some(repeated)}"))
     _pass_over_others(index, {*found, *disagreeing, *unlabelled.values()})
     return found
 
