@@ -308,13 +308,11 @@ def settings_in(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def flags_in(given: Mapping[str, Any]) -> dict[str, str]:
     """Return the options that were given, by the setting that they set; for ``--set``, with ``SECTION.KEY=``."""
-    words = [word.partition("=")[0].strip() for word in given["assignments"] or ()]
-    flags = {setting: f"--set {setting}=" for setting in words}
-    for row in ROWS:
-        option = row.annotation.__metadata__[0]
-        if row.setting and given.get(row.parameter) is not None and isinstance(option, OptionInfo):
-            flags[row.setting] = flag_of(option)
-    return flags
+    words = (word.partition("=")[0].strip() for word in given["assignments"] or ())
+    rows = [row for row in ROWS if row.setting and given.get(row.parameter) is not None]
+    options = {row.setting: row.annotation.__metadata__[0] for row in rows}
+    typed = {setting: flag_of(option) for setting, option in options.items() if isinstance(option, OptionInfo)}
+    return {setting: f"--set {setting}=" for setting in words} | typed
 
 
 _WHAT_IS_TRAINED = {"--freeze-backbone": "freeze_backbone", "--train-only": "train_only", "--lora": "lora"}
