@@ -125,7 +125,7 @@ def test_a_finished_run_says_so_with_the_next_command(run_cli: RunCli, shapes: P
     before = (RUN / "run.json").read_bytes()
     outcome = run_cli("train", "--resume", "run")
     assert outcome.code == 1
-    assert "run run is finished, after 1 epochs" in outcome.err
+    assert "run run is finished, after 1 epoch\n" in outcome.err
     assert "vit train --resume run --epochs 2" in outcome.err
     assert "--init-from experiments/run" in outcome.err
     assert (RUN / "run.json").read_bytes() == before
