@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+from torch import Tensor
 
 from vitcli.attention.registry import DEFAULT_METHOD
+from vitcli.core.calibration import Calibration
 from vitcli.core.errors import DataError, DeviceError, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
@@ -16,6 +18,7 @@ from vitcli.core.registry import load_object
 from vitcli.core.run_search import folds_with
 from vitcli.core.runs import slug
 from vitcli.data.raw import SplitName
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.explaining.explainer import explain, images_at_once
 from vitcli.explaining.maps import maps_of
 from vitcli.explaining.question import Question
@@ -153,22 +156,8 @@ def evaluate(
         emit=emit,
     )
     _refuse_seen(models, chosen)
-    held_out = None
-    if chosen.is_own:
-        was_scored = any(model.data.val_split == "test" for model in models)
-        held_out = chosen.split == "test" and not was_scored
-        if chosen.split == "test" and was_scored:
-            emit(
-                Warned(text="not held out: these test images were scored after every epoch, though they chose nothing")
-            )
-
-    calibration = loaded.checkpoint.calibration
-    if calibration and chosen.is_own and chosen.split == "val":
-        emit(Note(text="these images fitted the temperature, so they are judged without it"))
-        for each in models:
-            if fitted := each.checkpoint.calibration:
-                each.model.divide_logits(1 / fitted.temperature)
-        calibration = None
+    held_out = _held_out(models, chosen, emit)
+    calibration = _used_calibration(models, chosen, emit)
     if views == "flip" and loaded.run and not loaded.run.config.get("augment", {}).get("flip"):
         emit(Warned(text="the model was not trained on mirrored images, so --tta flip may lower the accuracy"))
 
@@ -219,6 +208,28 @@ def evaluate(
     )
 
 
+def _held_out(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> bool | None:
+    """Tell whether the images had no part in training, and warn if that is in doubt; None: it is not known."""
+    if not chosen.is_own:
+        return None
+    was_scored = any(model.data.val_split == "test" for model in models)
+    if chosen.split == "test" and was_scored:
+        emit(Warned(text="not held out: these test images were scored after every epoch, though they chose nothing"))
+    return chosen.split == "test" and not was_scored
+
+
+def _used_calibration(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> Calibration | None:
+    """Return the calibration of the first model; take it back if these images fitted it."""
+    if not (chosen.is_own and chosen.split == "val"):
+        return models[0].checkpoint.calibration
+    fitted = [(model, each) for model in models if (each := model.checkpoint.calibration)]
+    for model, each in fitted:
+        model.model.divide_logits(1 / each.temperature)
+    if fitted:
+        emit(Note(text="these images fitted the temperature, so they are judged without it"))
+    return None
+
+
 def _stem(models: Sequence[LoadedModel], chosen: JudgedImages, *, views: Views, classes: str) -> str:
     """Return the start of the names of the files; only results of the best epoch, as usual, have nothing added."""
     loaded = models[0]
@@ -249,35 +260,41 @@ def _draw_mistakes(
     """Draw the surest mistakes and the least sure answers, each beside its attention map (of the first model)."""
     answers, prepared = judged.answers, chosen.prepared(loaded.checkpoint.preprocessing.geometry, ignore)
     question = Question(methods=(DEFAULT_METHOD,)).checked(loaded.model)
-    at_once, drawn = images_at_once(loaded.model.config), dict[str, Path]()
-    names = chosen.names(judged.positions)
+    names, drawn = chosen.names(judged.positions), dict[str, Path]()
     for name, what, shown in (
         ("mistakes", "surest mistakes", surest_mistakes(answers, _SHOWN)),
         ("unsure", "least sure answers", least_sure(answers, _SHOWN)),
     ):
-        subjects: list[Subject] = []
-        pictures: list[MapPicture] = []
-        for start in range(0, len(shown), at_once):
-            part = shown[start : start + at_once]
-            pixels = prepared.take(judged.positions[part]).pixels()
-            explanation = explain(loaded.model, loaded.to_input(pixels.to(loaded.device)), question)
-            for row, at in enumerate(part.tolist()):
-                (found,) = maps_of(explanation, row, question, loaded.checkpoint.classes)
-                pictures.append(found.picture)
-                subjects.append(
-                    Subject(
-                        name=str(names[at]),
-                        pixels=pixels[row].numpy(),
-                        predicted=answers.classes[int(answers.predicted[at])],
-                        probability=float(answers.confidence[at]),
-                        truth=answers.classes[int(answers.truth[at])],
-                    )
-                )
         path = places.figure(name)
         path.unlink(missing_ok=True)  # of an earlier evaluation
-        if subjects:
-            draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {title}")
-            drawn[f"{name} figure"] = path
+        if not len(shown):
+            continue
+        pixels = prepared.take(judged.positions[shown]).pixels()
+        inputs = loaded.to_input(pixels.to(loaded.device))
+
+        def explained(slices: list[slice], inputs: Tensor = inputs) -> list[MapPicture]:
+            explanations = [explain(loaded.model, inputs[here], question) for here in slices]
+            return [
+                found.picture
+                for explanation in explanations
+                for row in range(len(explanation.logits))
+                for found in maps_of(explanation, row, question, loaded.checkpoint.classes)
+            ]
+
+        at_once = -(-len(shown) // images_at_once(loaded.model.config))
+        pictures = MicroBatches(at_once, emit=ignore).fitted(explained, len(shown))
+        subjects = [
+            Subject(
+                name=str(names[at]),
+                pixels=pixels[row].numpy(),
+                predicted=answers.classes[int(answers.predicted[at])],
+                probability=float(answers.confidence[at]),
+                truth=answers.classes[int(answers.truth[at])],
+            )
+            for row, at in enumerate(shown.tolist())
+        ]
+        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {title}")
+        drawn[f"{name} figure"] = path
     return drawn
 
 
