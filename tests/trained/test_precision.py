@@ -62,7 +62,7 @@ def test_other_choices_are_not_made_of_true_and_false():
 def test_what_is_none_of_the_three_is_refused_with_the_nearest(run_cli, option):
     outcome = run_cli("train", "digits", option, "atuo")
     assert outcome.code == 1
-    assert f"run.{option[2:]} = 'atuo' is not one of auto, on, off" in outcome.err
+    assert f"{option} 'atuo' is not one of auto, on, off" in outcome.err
     assert "did you mean 'auto'?" in outcome.err
 
 
