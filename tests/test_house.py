@@ -170,6 +170,7 @@ NEED_NO_TORCH = {
     "training/resumed_settings.py",
     "training/stated_settings.py",
     "workflows/download.py",
+    "workflows/env.py",
     "workflows/listings.py",
 }
 LIGHT = [
@@ -290,7 +291,7 @@ def test_what_is_misspelt_is_refused_before_anything_heavy_is_loaded(
 def test_commands_with_a_model_do_without_what_is_slow_to_load(
     digit: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    commands = [["train", "digits", *tiny], ["predict", str(digit)], ["eval"], ["attention-map", str(digit)]]
+    commands = [["train", "digits", *tiny], ["predict", str(digit)], ["eval"], ["attention-map", str(digit)], ["env"]]
     modules = modules_after(*commands, cwd=tmp_path)
     assert "torch" in modules
     slow = {"torchvision", "sklearn", "scipy", "torch._dynamo", "sympy", "matplotlib.pyplot", "transformers", "timm"}

@@ -4,15 +4,18 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from typing import Annotated
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from itertools import takewhile
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from vitcli.cli import listings
 from vitcli.cli.attention_map import attention_map
-from vitcli.cli.console import restore_terminal, show_error, show_warning
+from vitcli.cli.console import print_error, restore_terminal, show_error, show_warning
 from vitcli.cli.download import download
+from vitcli.cli.env import env
 from vitcli.cli.eval import evaluate
 from vitcli.cli.examples import epilog
 from vitcli.cli.export import export
@@ -22,7 +25,7 @@ from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
 from vitcli.cli.streams import Unbreakable, usable
 from vitcli.cli.train import TrainCommand, train
-from vitcli.core.errors import Interrupted, VitError
+from vitcli.core.errors import InternalError, Interrupted, VitError
 from vitcli.core.files import explained
 from vitcli.core.interrupts import ending_at_once_by
 from vitcli.core.launch import launched_as
@@ -32,8 +35,21 @@ from vitcli.core.version import __version__
 _BROKEN_PIPE = 141
 """The exit code of programs that a closed pipe ends: 128 + SIGPIPE."""
 
+
+class _Commands(TyperGroup):
+    """The commands, which Ctrl-C ends with a message; typer would end them in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped by Ctrl-C", exit_code=130) from None
+
+
 app = typer.Typer(
     name="vit",
+    cls=_Commands,
     help="Train, judge, use and explain Vision Transformers.",
     no_args_is_help=True,
     add_completion=True,
@@ -58,6 +74,7 @@ for name, command in _COMMANDS.items():
 for listing in (listings.models, listings.datasets, listings.recipes):
     app.command(rich_help_panel="Lists", epilog=epilog(listing.__name__))(with_plain_values(listing))
 app.command(rich_help_panel="Lists", epilog=epilog("runs"), cls=RunsCommand)(with_plain_values(listings.runs))
+app.command(rich_help_panel="Lists", epilog=epilog("env"))(with_plain_values(env))
 
 
 def _print_version(wanted: bool) -> None:
@@ -82,11 +99,34 @@ def _silence() -> Iterator[None]:
         yield
 
 
+def _report(error: VitError) -> None:
+    """Show an error on stderr, and with ``--json`` also on stdout, where it stands in place of the result."""
+    if not isinstance(error, InternalError):  # of which Python shows the traceback
+        show_error(error)
+    is_json = "--json" in takewhile(lambda word: word != "--", sys.argv[1:])
+    if is_json and error.rank == launched_as().rank:  # of several processes, only one prints a document
+        with suppress(OSError):  # the error may be that stdout cannot be written
+            print_error(error)
+
+
+def _report_other(error: Exception) -> bool:
+    """Report an error of the system or of a library; False: it is a mistake of ours, whose traceback Python shows."""
+    if isinstance(error, OSError):
+        _report(explained(error))
+        return True
+    if is_out_of_memory(error):
+        _report(out_of_memory(error))
+        return True
+    _report(InternalError(f"{type(error).__name__}: {error}"))
+    error.add_note(InternalError.usual_hint)
+    return False
+
+
 def _end_at_once(error: Interrupted) -> None:
     """End the process without waiting for its threads; ``--resume`` removes any half-written files from the run."""
     try:
         restore_terminal()
-        show_error(error)
+        _report(error)
         sys.stdout.flush()
     finally:
         os._exit(error.exit_code)
@@ -105,24 +145,18 @@ def main() -> None:
             sys.exit(app(prog_name="vit", standalone_mode=False) or 0)  # torchrun takes None for a failure
     except NotUnderstood as error:
         mistake = in_plain_words(error)
-        show_error(mistake)
+        _report(mistake)
         sys.exit(mistake.exit_code)
     except VitError as error:
         if error.rank == rank:
-            show_error(error)
+            _report(error)
         if debugging:
             raise
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of stdout has seen enough, as in `vit runs | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_BROKEN_PIPE)
-    except OSError as error:
-        if debugging:
+    except Exception as error:
+        if not _report_other(error) or debugging:
             raise
-        show_error(explained(error))
-        sys.exit(1)
-    except (RuntimeError, MemoryError) as error:
-        if debugging or not is_out_of_memory(error):
-            raise
-        show_error(out_of_memory(error))
         sys.exit(1)

@@ -1,12 +1,13 @@
 """Output of the commands: data (tables or JSON) on stdout; notes, warnings, progress and errors on stderr."""
 
 import json
+import math
 import re
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,31 @@ def show_error(error: VitError) -> None:
         console.print(f"[dim]hint:[/] {escape(error.hint)}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorFacts:
+    """One error."""
+
+    code: str
+    """The family of the error."""
+    message: str
+    """What happened: the value that is wrong, and what was expected."""
+    hint: str
+    """What to type or to do next; empty: nothing is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorDocument:
+    """The output of a command that fails."""
+
+    error: ErrorFacts
+    """The error that ended the command."""
+
+
+def print_error(error: VitError) -> None:
+    """Print an error as JSON on stdout, in place of the result."""
+    print_json(ErrorDocument(error=ErrorFacts(code=error.code, message=error.message, hint=error.hint)))
+
+
 def show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -104,8 +130,8 @@ def restore_terminal() -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a result as JSON on stdout."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")
+    """Print a result as JSON on stdout; ``docs/schemas/`` describes it."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def print_rows(rows: Sequence[Any], columns: dict[str, str], *, title: str = "", empty: str = "none") -> None:
@@ -212,13 +238,19 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert dataclasses, paths, tuples and arrays to types that JSON has."""
+    """Convert dataclasses, paths, tuples and arrays to types that JSON has; NaN and infinity, which it lacks, are None.
+
+    Fields with the metadata ``{"json": False}`` are left out.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        printed = (field.name for field in fields(value) if field.metadata.get("json", True))
+        return {name: _plain(getattr(value, name)) for name in printed}
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    return value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value

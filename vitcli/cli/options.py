@@ -58,7 +58,7 @@ ValFractionOption = Annotated[
 TestFractionOption = Annotated[
     float | None, _of_data("--test-fraction", help="Share held out for testing if there are no splits; 0: none.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as JSON.")]
 ImagesArgument = Annotated[
     list[str] | None,
     typer.Argument(

@@ -8,6 +8,7 @@ VitError                what happened, what to do about it, exit code 1
 ├── DeviceError         a device that this machine lacks
 ├── TrainingError       training that cannot continue
 ├── EndedElsewhere      another process of the same training has ended or failed
+├── InternalError       a mistake in vit; never raised, it stands for an exception of another kind
 └── Interrupted         Ctrl-C (exit code 130) or SIGTERM (143), after everything was saved
 
 They are raised where the error is found. ``vitcli.cli.app.main`` turns them into messages; a traceback, as in a notebook,
@@ -22,6 +23,8 @@ class VitError(Exception):
     """An error that the user can fix: ``message`` says what is wrong, ``hint`` what to type next."""
 
     exit_code = 1
+    code = "error"
+    """The name of the family in the errors that ``--json`` prints."""
     usual_hint = ""
     rank = 0
     """Rank of the process that shows the error, if several train together."""
@@ -38,41 +41,60 @@ class VitError(Exception):
 class UsageError(VitError):
     """A name, key or value that does not exist or does not fit."""
 
+    code = "usage"
     usual_hint = "`vit COMMAND --help` says what is possible"
 
 
 class DataError(VitError):
     """Images, labels, splits or downloads that cannot be used."""
 
+    code = "data"
     usual_hint = "remove or replace it, then try again"
 
 
 class ModelError(VitError):
     """A model configuration or a checkpoint that cannot be used."""
 
+    code = "model"
     usual_hint = "`vit runs` lists the runs and `vit train` makes one"
 
 
 class RunError(VitError):
     """A run directory that is missing, broken or already exists."""
 
+    code = "run"
     usual_hint = "`vit runs` lists the runs"
 
 
 class DeviceError(VitError):
     """A device that this machine does not have."""
 
+    code = "device"
+
 
 class TrainingError(VitError):
     """Training that cannot continue, for example a loss that is no longer finite."""
+
+    code = "training"
 
 
 class EndedElsewhere(VitError):
     """The end or failure of another process of the same training; the process with rank 0 shows the error."""
 
+    code = "ended-elsewhere"
+
+
+class InternalError(VitError):
+    """A mistake in vit itself; stderr has the traceback."""
+
+    code = "internal"
+    usual_hint = "this is a mistake in vit: please report it, with this text and the output of `vit env`"
+
 
 class Interrupted(VitError):
     """Training stopped by a signal, after its state was saved."""
+
+    code = "interrupted"
 
     def __init__(self, message: str, *, hint: str = "", exit_code: int) -> None:
         super().__init__(message, hint=hint)

@@ -6,7 +6,7 @@ A measurement is noisy, but a choice that depends on it must not change from run
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
@@ -44,6 +44,15 @@ def measured_once(
     with suppress(OSError, UsageError):
         write_json(path, {"question": question, "figures": figures})
     return figures
+
+
+def measurements(folder: Path) -> Iterator[tuple[JsonObject, Mapping[str, float]]]:
+    """Yield the question and the figures of every stored measurement; broken files are passed over."""
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValueError):
+            question = read_json(path, _Measurement)["question"]
+            if figures := _remembered(path, json.dumps(question, sort_keys=True)):
+                yield question, figures
 
 
 def _remembered(path: Path, asked: str) -> Mapping[str, float] | None:

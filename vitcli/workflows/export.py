@@ -42,7 +42,9 @@ class ExportResult:
 
     model: str
     format: str
+    """Name of the format."""
     path: Path
+    """The file or the folder that was written."""
     max_difference: float
     """The largest difference between the logits of the model and of the exported one, on random images."""
     input_difference: float | None
@@ -100,7 +102,7 @@ def export(
         if not all(difference <= _TOLERANCE for difference in differences):  # NaN is refused too
             raise ModelError(
                 f"the exported {format} file differs from the model: logits by up to {max(differences):.1e}",
-                hint="nothing was kept; please report this",
+                hint="nothing was kept; please report this, with the output of `vit env`",
             )
         unlike, shift = (
             _input_difference(loaded.checkpoint.preprocessing, exported.prepare) if exported.prepare else (None, 0)
