@@ -19,6 +19,7 @@ from hypothesis import settings
 from PIL import Image, ImageDraw
 
 from tests.builders.processes import PRELOADED, save_empty
+from tests.builders.schemas import check_document
 from vitcli.cli.app import app, main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
@@ -102,6 +103,7 @@ def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def run_cli() -> Callable[..., Outcome]:
     """``vit WORDS`` in this process, through ``main``: exit code, stdout, stderr.
 
+    With ``--json``, stdout must be one document as the published schema describes it, whatever the test is about.
     Commands and options are built once, which typer does each time.
     """
     command = typer.main.get_command(app)
@@ -115,6 +117,8 @@ def run_cli() -> Callable[..., Outcome]:
                 main()
             except SystemExit as end:
                 code = int(end.code or 0)
+        if "--json" in words:
+            check_document(str(words[0]), out.getvalue())
         return Outcome(code, out.getvalue(), err.getvalue())
 
     return run

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,18 @@ import pytest
 import typer
 
 from tests.builders.reference import commands_page, recipes_page
+from tests.builders.schemas import SAME_EVERYWHERE, SCHEMAS, families, json_page, results, schema_of, schema_text
 from tests.conftest import Outcome
 from vitcli.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-GENERATED = {"docs/commands.md": commands_page, "docs/recipes.md": recipes_page}
+GENERATED: dict[str, Callable[[], str]] = {
+    "docs/commands.md": commands_page,
+    "docs/recipes.md": recipes_page,
+    "docs/json.md": json_page,
+    **{f"docs/schemas/{path.name}": partial(schema_text, path.stem) for path in sorted(SCHEMAS.glob("*.json"))},
+}
 SMALL = {"model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32}}
 _BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```bash\n(.*?)```", re.DOTALL)
 
@@ -33,8 +40,34 @@ def commands(page: str, *, run: bool) -> Iterator[list[str]]:
 @pytest.mark.parametrize("page", GENERATED)
 def test_a_generated_page_is_what_the_app_says_now(page: str) -> None:
     if os.environ.get("VIT_NEW_REFERENCE"):
-        PAGES[page].write_text(GENERATED[page](), encoding="utf-8")
-    assert PAGES[page].read_text(encoding="utf-8") == GENERATED[page]()
+        (ROOT / page).write_text(GENERATED[page](), encoding="utf-8")
+    assert (ROOT / page).read_text(encoding="utf-8") == GENERATED[page]()
+
+
+def test_every_command_has_a_schema() -> None:
+    group: Any = typer.main.get_command(app)
+    assert {*results()} == {*group.commands, "error"} == {path.stem for path in SCHEMAS.glob("*.json")}
+
+
+@pytest.mark.parametrize("command", sorted(path.stem for path in SCHEMAS.glob("*.json")))
+def test_every_field_of_a_schema_is_described(command: str) -> None:
+    parts = schema_of(command)["$defs"]
+    fields = {f"{name}.{field}": text for name, part in parts.items() for field, text in part["properties"].items()}
+    assert fields
+    assert [field for field, schema in fields.items() if not schema["description"]] == []
+
+
+def test_every_usual_description_is_needed() -> None:
+    parts = [part for command in results() for part in schema_of(command)["$defs"].values()]
+    assert {*SAME_EVERYWHERE.values()} <= {
+        field["description"] for part in parts for field in part["properties"].values()
+    }
+
+
+def test_the_page_of_json_names_every_family_of_errors() -> None:
+    codes = {family.code for family in families()}
+    assert len(codes) == len(families())
+    assert codes == {*re.findall(r"^\| `([a-z-]+)` \|.*\| 1", json_page(), re.MULTILINE)}
 
 
 @pytest.mark.parametrize("page", PAGES)

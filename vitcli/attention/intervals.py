@@ -15,8 +15,11 @@ class Interval:
     """A mean over images, and the bounds of its confidence interval."""
 
     mean: float
+    """The mean."""
     low: float
+    """The lower bound."""
     high: float
+    """The upper bound."""
 
 
 def bootstrap(values: NDArray[np.float64], *, level: float = 0.95, seed: int = 0) -> list[Interval]:

@@ -229,7 +229,6 @@ def attention_map(
         from vitcli.attention.evidence import Options
         from vitcli.explaining.images import ImageSource
         from vitcli.explaining.pictures import Drawing
-        from vitcli.explaining.report import as_printed
         from vitcli.explaining.wanted import Wanted
         from vitcli.workflows.attention_map import attention_maps
         from vitcli.workflows.attention_trust import judge_attention
@@ -271,7 +270,7 @@ def attention_map(
             arrays=arrays,
         )
         report = attention_maps(source, wanted, drawing, sheet=bool(sheet), output=output, emit=emit)
-    print_json(as_printed(report)) if as_json else _print(report)
+    print_json(report) if as_json else _print(report)
     if any(each.error for each in report.images):
         raise typer.Exit(1)
 

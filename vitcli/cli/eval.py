@@ -1,5 +1,6 @@
 """The command ``vit eval``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,6 +27,7 @@ from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
     from vitcli.judging.metrics import Metrics
+    from vitcli.workflows.calibrate import CalibrationResult
     from vitcli.workflows.evaluate import EvalResult
 
 _TOP = 5
@@ -39,6 +41,16 @@ _MOST_CLASSES = 100
 
 Confusion = tuple[tuple[int, int, int], ...]
 """True class, predicted class and number of images, without zeros."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibratedEvaluation:
+    """The results of ``vit eval --calibrate``."""
+
+    evaluation: "EvalResult"
+    """The evaluation with the new temperature."""
+    calibration: "CalibrationResult"
+    """The calibration before it."""
 
 
 def evaluate(
@@ -126,7 +138,7 @@ def evaluate(
             emit=emit,
         )
     if as_json:
-        print_json({"evaluation": result, "calibration": calibration} if calibration else result)
+        print_json(CalibratedEvaluation(evaluation=result, calibration=calibration) if calibration else result)
         return
     if calibration:
         print_facts(

@@ -47,6 +47,7 @@ class Setting:
     """The value of a setting, and where it is from."""
 
     value: Any
+    """The value; its type depends on the setting."""
     source: str
     """``recipe NAME``, ``--config FILE``, ``given`` (an option, --set or an argument), ``default``, or ``chosen`` to
     suit the data and the device."""

@@ -82,16 +82,25 @@ class EpochRecord:
     """The results of one epoch, as stored in ``metrics.json``; losses in nats, accuracies in 0..1."""
 
     epoch: int
+    """Number of the epoch, from 1."""
     learning_rate: float
+    """Learning rate of the last step."""
     train_loss: float
+    """Mean loss over the training images, as they were augmented."""
     train_accuracy: float
+    """Accuracy on the training images, as they were augmented."""
     val_loss: float
+    """Loss on the validation images."""
     val_accuracy: float
+    """Accuracy on the validation images."""
     seconds: float
+    """Time for training, without validation."""
     images_per_second: float
+    """Training images per second."""
     data_share: float
     """Share of the training time that was spent waiting for batches, 0..1."""
     is_best: bool
+    """True if no earlier epoch was better on the validation images, or if the last epoch is kept in any case."""
     grad_norm: float | None = None
     """Norm of the gradient of all weights before clipping, mean over the epoch's steps; None: not known."""
     learning_rates: Mapping[str, float] = field(default_factory=dict)

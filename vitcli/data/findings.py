@@ -23,8 +23,10 @@ class Leak:
     """Images that are in two splits."""
 
     splits: tuple[SplitName, SplitName]
+    """The two splits."""
     images: int
     examples: tuple[tuple[str, str], ...]
+    """Some of the pairs, by the names of the images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +34,9 @@ class Balance:
     """The number of training images of each class."""
 
     counts: dict[str, int]
+    """Number of images by class."""
     majority: str
+    """The class with the most images."""
     majority_share: float
     """Share of all images, 0..1: the accuracy of a model that always predicts this class."""
 

@@ -32,6 +32,7 @@ class RatePoint:
     """One step of the range test."""
 
     lr: float
+    """Learning rate of the step."""
     loss: float
     """Loss of the batch before the step, in nats."""
     smoothed: float

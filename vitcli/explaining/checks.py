@@ -46,8 +46,9 @@ class Completeness:
     """The completeness of integrated gradients: the error of their sum against the change of the score."""
 
     steps: int
+    """Number of steps of the integral."""
     error: float
-    """The result of ``sanity.completeness_error``; 0 is perfect."""
+    """The mean |sum - change| as a share of the mean |change|; 0 is perfect."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +57,11 @@ class MethodCheck:
 
     method: str
     verdict: Verdict
+    """Whether the maps depend on the weights."""
     text: str
     """The reason for the verdict, if the correlations alone do not say it; else empty."""
     stages: tuple[Stage, ...]
+    """The stages of the randomisation, from the head downwards."""
     chance: float
     """The mean |rank correlation| with noise, which is far from 0 on a coarse grid."""
     other_class: float | None
@@ -76,6 +79,7 @@ class CheckTable:
     """The checks of all methods, in the order of the question."""
 
     rows: tuple[MethodCheck, ...]
+    """The check of each method."""
     images: int
 
 

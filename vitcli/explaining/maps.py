@@ -1,7 +1,7 @@
 """One attention map: its values, its name in files, and its picture."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import numpy as np
@@ -15,6 +15,9 @@ from vitcli.explaining.question import Question
 from vitcli.figures.attention_map import draw_panels
 from vitcli.figures.attention_style import MapPicture, Style, Subject
 
+_NOT_PRINTED = {"json": False}
+"""Metadata of fields that ``--json`` leaves out."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AttentionMap:
@@ -27,13 +30,13 @@ class AttentionMap:
     """The weights of the patches, (h, w) of the patch grid."""
     prefix_share: float
     """The share of the mass on class and register tokens, which no pixel shows."""
-    slot: int = 0
+    slot: int = field(default=0, metadata=_NOT_PRINTED)
     """The position of the class in the question."""
-    slug: str = ""
+    slug: str = field(default="", metadata=_NOT_PRINTED)
     """The class as part of a file name."""
-    query: tuple[int, int] | None = None
+    query: tuple[int, int] | None = field(default=None, metadata=_NOT_PRINTED)
     """The patch, (row, column), whose attention the map shows; None: the attention of the pooled tokens."""
-    subject: Subject | None = None
+    subject: Subject | None = field(default=None, metadata=_NOT_PRINTED)
     """The image, for the picture in notebooks; None: not kept."""
 
     def __repr__(self) -> str:

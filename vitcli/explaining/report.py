@@ -1,7 +1,7 @@
 """The results of explaining images."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,23 @@ class ExplainedImage:
     """The result for one image: prediction, maps and files, or the reason why it could not be read."""
 
     image: str
+    """Name of the image."""
     source: str = ""
     """The path of the image's file, else its name."""
     stem: str = ""
     """The start of the names of the image's files."""
     predicted: str = ""
+    """The most probable class; empty: the image could not be read."""
     probability: float = 0.0
+    """Probability of this class."""
     truth: str | None = None
+    """The true class; None: not known."""
     query: tuple[int, int] | None = None
     """The patch, (row, column), whose attention the maps show."""
     box: Box | None = None
     """The part of the picture that the model saw: left, top, right, bottom in pixels of the picture."""
     maps: tuple[AttentionMap, ...] = ()
+    """The maps, by method and class."""
     figures: Mapping[str, Path] = field(default_factory=dict)
     """Name of the picture -> its file."""
     arrays: Path | None = None
@@ -40,20 +45,15 @@ class AttentionReport:
     model: str
     checkpoint: Path
     parameters: Mapping[str, Any]
+    """The settings that the maps were computed with."""
     images: tuple[ExplainedImage, ...]
+    """The result for each image."""
     sheets: tuple[Path, ...] = ()
+    """Files of the pictures that show several images."""
     page: Path | None = None
+    """The file of the web page; None: not asked for."""
     report: Path | None = None
-
-
-def as_printed(report: AttentionReport) -> dict[str, Any]:
-    """Convert the report to a dictionary for ``--json``, with the maps, but without what only names files."""
-    content = asdict(report)
-    for image in content["images"]:
-        image["maps"] = [
-            {name: each[name] for name in ("method", "target", "weights", "prefix_share")} for each in image["maps"]
-        ]
-    return content
+    """The file that stores these results; None: not stored."""
 
 
 def as_json(report: AttentionReport) -> dict[str, Any]:

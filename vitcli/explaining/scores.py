@@ -53,6 +53,7 @@ class ScoreSummary:
     """One score of a method over all images."""
 
     value: Interval
+    """The mean of the score."""
     gain: Interval | None
     """The gain over noise on the same images: above 0 is better, also for scores whose lower values are better.
 
@@ -66,7 +67,7 @@ class MethodScores:
 
     method: str
     scores: Mapping[str, ScoreSummary]
-    """By name: all of ``HIGHER_IS_BETTER``, ``sink_share``, and with masks ``points_at`` and ``energy_inside``."""
+    """By name: the faithfulness scores, ``sink_share``, and with masks ``points_at`` and ``energy_inside``."""
     gain: Interval
     """The mean gain over noise in all faithfulness scores; the intervals of all methods hold together at 95 %."""
     beats_random: bool
@@ -78,14 +79,16 @@ class ScoreTable:
     """The scores of all methods, the greatest gain first, noise last."""
 
     rows: tuple[MethodScores, ...]
+    """The scores of each method."""
     trusted: str
     """The method with the greatest gain among those that beat noise; empty: none does, or there are too few images."""
     tied: tuple[str, ...]
-    """Other methods that beat noise and may be as good: the interval of the difference does not exclude ``SAME``."""
+    """Other methods that beat noise and may be as good: the interval of the difference does not exclude 0.01."""
     verdict: str
     """The trusted and the tied methods, or the reason why there are none, in a sentence."""
     images: int
     per_image: tuple[ImageScores, ...]
+    """The scores of each image."""
 
 
 def score_methods(

@@ -28,8 +28,11 @@ class FoldsResult:
     """A finished cross-validation; functions that take the name of a model take it too."""
 
     run: str
+    """Name of the cross-validation."""
     path: Path
+    """The folder that contains the runs."""
     folds: tuple[TrainResult, ...]
+    """The run of each fold."""
     val_accuracy: float
     """Mean over the folds of the validation accuracy of the best epoch, 0..1."""
     val_accuracy_spread: float

@@ -17,23 +17,30 @@ class TrainResult:
     """The result of a finished run; functions that take the name of a model take it too."""
 
     run: str
+    """Name of the run."""
     path: Path
+    """The folder of the run."""
     dataset: str
     model: str
     """The name of the architecture, with the size of its patches."""
     model_changes: Mapping[str, Any]
     """What differs from the architecture of this name."""
     parameters: int
+    """Number of parameters."""
     device: str
     classes: int
     train_images: int
+    """Number of images to train on."""
     val_images: int
+    """Number of images to validate on."""
     test_images: int
     """Number of test images, for `vit eval`; 0: there are none."""
     epochs: int
+    """Number of epochs that were trained."""
     best: EpochRecord
     """The epoch that is kept: the best one on the validation images, or the last one with ``optim.keep = "last"``."""
     keeps_last: bool
+    """True if the last epoch is kept instead of the best one."""
     seconds: float
     """Time for training, validation and the features of a frozen backbone; without imports and preparation of data."""
 

@@ -25,7 +25,9 @@ class Trust:
     model: str
     checkpoint: Path
     scores: ScoreTable | None
+    """The scores; None: not asked for."""
     checks: CheckTable | None
+    """The sanity checks; None: not asked for."""
     stored: Path | None
     """The folder of ``scores.json`` and ``checks.json``, with the scores of every image; None: not stored, because the
     model is outside of runs."""

@@ -27,10 +27,13 @@ class CalibrationResult:
     images: int
     """The number of validation images."""
     loss_before: float
+    """The loss with the temperature that was there before, or none."""
     loss_after: float
+    """The loss with the new temperature."""
     ece_before: float
     """The expected calibration error, 0..1."""
     ece_after: float
+    """The same with the new temperature."""
 
 
 def calibrate(

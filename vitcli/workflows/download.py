@@ -24,6 +24,7 @@ class DownloadResult:
 
     name: str
     directory: Path
+    """The folder of all data sets."""
     was_there: bool
     """True if nothing had to be downloaded."""
     images: "Mapping[SplitName, int]"
@@ -37,6 +38,7 @@ class WeightsResult:
 
     name: str
     path: Path
+    """The file of the weights."""
     was_there: bool
     """True if nothing had to be downloaded."""
     licence: str

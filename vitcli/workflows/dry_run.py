@@ -39,6 +39,7 @@ class DryRun:
     model: str
     recipe: str
     images: dict[SplitName, int]
+    """Number of images per split."""
     left_out: dict[str, tuple[str, ...]]
     """Rows of the table of labels that cannot be used, by reason."""
     passed_over: dict[str, tuple[str, ...]]
@@ -50,11 +51,14 @@ class DryRun:
     value_range: ValueRange | None
     """The values of black and white in images with more than 8 bits; None: there are no such images."""
     duplicates: Duplicates
+    """Images that occur more than once."""
     balance: Balance
+    """Number of training images of each class."""
     rare: dict[SplitName, tuple[str, ...]]
     """Classes that have too few images to hold any out, by the split that lacks them."""
     device: str
     step_seconds: float
+    """Time of one step, with a full batch."""
     epoch_seconds: float
     """Estimated time of training per epoch, from two steps; validation takes additional time."""
     training_seconds: float

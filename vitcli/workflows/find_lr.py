@@ -28,6 +28,7 @@ class FoundRate:
     model: str
     recipe: str
     optimizer: str
+    """Name of the optimizer."""
     lr: float
     """The suggested ``optim.lr``; with muon, the rate of the matrices."""
     settings: dict[str, float]
@@ -39,7 +40,9 @@ class FoundRate:
     diverged: float | None
     """The rate at which the loss had lost half of its fall again; None: it did not rise so far at any tested rate."""
     points: tuple[RatePoint, ...]
+    """Every step of the test, by increasing rate."""
     figure: Path
+    """The file of the figure."""
 
 
 def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:

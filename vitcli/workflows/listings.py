@@ -33,12 +33,18 @@ class ModelRow:
     image_size: Size | None
     """Height and width of the model input; None: the size of the data's images."""
     counted_size: Size
+    """Height and width of the input for which parameters are counted."""
     channels: int
+    """Channels of the images for which parameters are counted: 1 is grey, 3 is colour."""
     classes: int
     patch_size: Size
+    """Height and width of a patch."""
     width: int
+    """Length of a token's vector."""
     depth: int
+    """Number of blocks."""
     heads: int
+    """Number of attention heads of each block."""
 
 
 def list_models() -> list[ModelRow]:
@@ -72,10 +78,13 @@ class DatasetRow:
     classes: int | None
     """Number of classes. Here and in the fields below, None: not known before the data set is downloaded."""
     train_images: int | None
+    """Number of training images."""
     test_images: int | None
+    """Number of test images; 0: there are none."""
     image_size: Size | None
     """Height and width of all images; None: images of many sizes, or not known."""
     download_mb: int | None
+    """Size of the download in megabytes; 0: nothing to download, because it is bundled."""
     licence: str
     present: bool
 
@@ -110,6 +119,7 @@ class DownloadRow:
 
     name: str
     kind: Literal["data set", "weights"]
+    """Whether it is a data set or weights."""
     summary: str
     size_mb: int | None
     """Size of the download in megabytes; 0: nothing to download, because it is bundled; None: not known."""
@@ -161,8 +171,11 @@ class RecipeRow:
     name: str
     summary: str
     command: str
+    """The command that trains with it."""
     time: str
+    """The time that training takes, in words."""
     accuracy: str
+    """The accuracy that it reaches, in words."""
 
 
 def list_recipes() -> list[RecipeRow]:
@@ -194,28 +207,34 @@ class RunRow:
 
     name: str
     path: Path
+    """The folder."""
     status: str
     """running, finished, interrupted, failed or killed; of a cross-validation, unfinished until all folds are finished."""
     folds: int | None
     """The number of folds of a cross-validation; None: a single run."""
     folds_finished: int | None
+    """The number of folds that are finished; None: a single run."""
     dataset: str
     model: str
     recipe: str
     epochs: int
     """The number of epochs that were trained, of all folds together."""
     best_epoch: int | None
+    """The epoch that is kept; None: there is none yet, or it is a cross-validation."""
     val_accuracy: float | None
     """The accuracy of the kept epoch on the validation images; of a cross-validation, the mean of its finished folds."""
     val_accuracy_spread: float | None
     """Sample standard deviation of that accuracy over the folds; None: a single run, or one fold."""
     test_accuracy: float | None
+    """Test accuracy, as ``vit eval`` found it."""
     test_held_out: bool
     """False if the test images were scored in training, so that ``test_accuracy`` is not of unseen images."""
     test_outdated: bool
     """True if the test images were evaluated before the run was trained on, so that ``test_accuracy`` is None."""
     started: str
+    """Date and time of the start, ISO 8601."""
     ended: str | None
+    """Date and time of the end; None: it has not ended."""
     resumed: int
     """How often the run was resumed."""
     seconds: float | None

@@ -44,6 +44,7 @@ class Prediction:
     classes: tuple[str, ...] = ()
     """The most probable classes, or with ``sets`` those of the set."""
     probabilities: tuple[float, ...] = ()
+    """Probabilities of these classes."""
     is_unknown: bool = False
     """True: the probability of the first class is too low for an answer."""
     error: str = ""
@@ -56,6 +57,7 @@ class PredictResult:
     model: str
     """The name of the model; if several are averaged, all names."""
     rows: tuple[Prediction, ...]
+    """The prediction of each image."""
     passed_over: dict[str, int] = field(default_factory=dict)
     """The number of files in folders that are not images, by kind."""
 
@@ -186,6 +188,7 @@ class SubmissionResult:
 
     model: str
     path: Path
+    """The file that was written."""
     images: int
     columns: tuple[str, ...]
     """The column of image names, then one column of labels, or those of probabilities."""
