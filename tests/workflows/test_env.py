@@ -24,7 +24,7 @@ def test_it_shows_versions_hardware_and_folders(run_cli: RunCli, data_dir: Path)
     assert outcome.out.startswith(f"vit{'':16}")
     for expected in (
         __version__,
-        f"torch {torch.__version__}",
+        f"torch={torch.__version__}",
         sys.executable,
         str(data_dir),
         platform.system(),

@@ -1,5 +1,6 @@
 """The command ``vit env``."""
 
+from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,8 @@ from vitcli.core.files import bytes_in_words
 if TYPE_CHECKING:
     from vitcli.workflows.env import Environment, MeasuredPrecision
 
-_COLUMNS = 80
-"""Longest line of the names of libraries."""
+_COLUMNS, _LABELS = 80, 20
+"""Length of a line of libraries, and of the labels before it."""
 
 
 def env(as_json: JsonOption = False) -> None:
@@ -28,15 +29,15 @@ def env(as_json: JsonOption = False) -> None:
 
 def _show(found: "Environment") -> None:
     """Print the facts, then the folders, then the measured precisions."""
-    versions = [f"{name} {version}" for name, version in found.versions.items() if version]
+    versions = [f"{name}={version}" for name, version in found.versions.items() if version]
     missing = [name for name, version in found.versions.items() if not version]
     print_facts(
         {
             "vit": f"{found.vit} in {found.package}",
             "Python": f"{found.python} in {found.executable}",
             "system": found.system,
-            "libraries": "\n".join(wrap(", ".join(versions), _COLUMNS)),
-            **({"not installed": "\n".join(wrap(", ".join(missing), _COLUMNS))} if missing else {}),
+            "libraries": _listed(versions),
+            **({"not installed": _listed(missing)} if missing else {}),
             **({"torch": f"cannot be imported: {found.torch_error}"} if found.torch_error else _hardware(found)),
             **({"nvidia-smi": "\n".join(found.nvidia)} if found.nvidia else {}),
             **found.variables,
@@ -71,6 +72,11 @@ def _hardware(found: "Environment") -> dict[str, str]:
         "GPUs": "\n".join(gpus) or ("that of the Mac (mps)" if found.mps else "none that torch can use"),
         "torch is built for": f"CUDA {found.cuda}" if found.cuda else "no CUDA",
     }
+
+
+def _listed(libraries: Sequence[str]) -> str:
+    """List libraries in lines that fit into the terminal, and are short in files too."""
+    return "\n".join(wrap(", ".join(libraries), min(_COLUMNS, stdout().width - _LABELS), break_on_hyphens=False))
 
 
 def _size(count: int | None) -> str:
