@@ -57,9 +57,8 @@ def accuracy_intervals(
 
 
 def mean_interval(values: NDArray[np.float64]) -> Interval:
-    """Compute the interval of a mean by its standard error; the values are drawn from one population, (N,)."""
-    mean = float(values.mean())
-    half = _QUANTILE * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
+    """Compute the interval of the mean of two values or more by its standard error, (N,)."""
+    mean, half = float(values.mean()), _QUANTILE * float(values.std(ddof=1)) / len(values) ** 0.5
     return mean - half, mean + half
 
 

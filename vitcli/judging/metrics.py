@@ -66,7 +66,8 @@ class Metrics:
     brier: float
     """Mean sum of squared differences between probabilities and truth, 0..2."""
     intervals: Mapping[str, Interval]
-    """95 % intervals by metric: of accuracies by bootstrap within each class, of the loss by its standard error."""
+    """95 % intervals by metric, if they are defined: of accuracies by bootstrap within each class, of the loss by its
+    standard error."""
     reliability: tuple[ReliabilityBin, ...]
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, int, int], ...]
@@ -109,7 +110,7 @@ def metrics_of(answers: Answers, *, seed: int = 0) -> Metrics:
         adaptive_ece=expected_error(reliability(answers, equal_sizes=True)),
         brier=float(answers.squares.mean()),
         intervals={
-            "loss": mean_interval(answers.loss),
+            **({"loss": mean_interval(answers.loss)} if len(answers) > 1 else {}),
             **accuracy_intervals(confusion, support, in_top5, seed=seed),
         },
         reliability=bins,
