@@ -75,9 +75,9 @@ def test_what_was_said_of_one_fold_is_not_said_of_the_others(
     ("words", "hint"),
     [
         (("--val-fraction", "0"), "--val-fraction 0.1 is usual"),
-        (("--epochs", "0"), "leave out optim.epochs to use the recipe's value, or the usual 20"),
-        (("--workers", "-1"), "leave out data.workers"),
-        (("--lr", "-1"), "leave out optim.lr to use the recipe's value, or the usual one"),
+        (("--epochs", "0"), "for example --epochs 20; without it, the recipe decides"),
+        (("--workers", "-1"), "for example --workers 8"),
+        (("--lr", "-1"), "for example --lr 0.01; without it, the recipe decides"),
         (("--overwrite",), "--name RUN --overwrite"),
         (("--config", "absent.toml"), "--recipe a name of `vit recipes`"),
         (("--data-dir", "/proc/nope"), "--data-dir names another place"),
