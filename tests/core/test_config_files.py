@@ -329,9 +329,9 @@ def test_settings_of_a_layer_that_names_no_model_hold_for_any() -> None:
 def test_every_model_can_be_asked_for_above_every_recipe(name: str) -> None:
     for model in MODELS:
         changes = configure(load_recipe(name), {"model": {"name": model}}).model.changes
-        config = ModelConfig(**{"image_size": (56, 56), **MODELS[model], **changes, "name": model})
+        config = ModelConfig(**{"image_size": (168, 168), **MODELS[model], **changes, "name": model})
         if load_recipe(name).get("model", {}).get("name", model) != model:
-            assert config == ModelConfig(**{"image_size": (56, 56), **MODELS[model], "name": model})
+            assert config == ModelConfig(**{"image_size": (168, 168), **MODELS[model], "name": model})
 
 
 def test_another_optimizer_than_the_recipes_comes_with_its_own_usual_rate() -> None:

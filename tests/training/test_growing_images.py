@@ -33,7 +33,7 @@ def test_it_is_a_setting_of_the_run(run_cli: RunCli, shapes: Path, tiny: tuple[s
     assert Run(Path("experiments/run")).config["optim"]["progressive"] == 0.5
     outcome = run_cli("train", "--resume", "run", "--progressive", "0.7", "--epochs", "2")
     assert outcome.code == 1
-    assert "optim.progressive = 0.7 (was 0.5)" in outcome.err
+    assert "--progressive 0.7 (was 0.5)" in outcome.err
 
 
 def test_with_a_frozen_backbone_images_go_through_it_in_every_epoch(

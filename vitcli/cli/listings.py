@@ -41,7 +41,7 @@ def models(as_json: JsonOption = False) -> None:
     )
     stdout().print(
         "\nParameters are counted for these classes and 3 channels (vit-mnist-classic: 1).\n"
-        "-: images of any size; 28 or 32 pixels are counted."
+        "-: images of any size; 28 or 48 pixels are counted."
     )
 
 

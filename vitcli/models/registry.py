@@ -1,7 +1,7 @@
 """Registry of architectures: a table that does not import torch.
 
-Each entry contains the fields of ModelConfig that differ from its defaults. Sizes follow the ViT and DeiT papers; nano
-and micro are our own sizes, for small images; the ``-classic`` models come from published tutorials.
+Each entry contains the fields of ModelConfig that differ from its defaults. Sizes follow the ViT and DeiT papers; nano,
+mini and micro are our own sizes, for small images; the ``-classic`` models come from published tutorials.
 """
 
 import re
@@ -23,6 +23,7 @@ _SIZES: dict[str, dict[str, int]] = {
 }
 _SMALL_IMAGE_SIZES: dict[str, dict[str, int]] = {
     "nano": {"width": 48, "depth": 4, "num_heads": 4, "mlp_width": 192},
+    "mini": {"width": 64, "depth": 6, "num_heads": 4, "mlp_width": 256},
     "micro": {"width": 128, "depth": 6, "num_heads": 4, "mlp_width": 512},
 }
 _CLASSICS: dict[str, dict[str, Any]] = {
@@ -91,7 +92,7 @@ MODELS: Registry[Mapping[str, Any]] = Registry(
     {
         **_sized(
             _SMALL_IMAGE_SIZES,
-            (2, 4, 7, 8),
+            (2, 4, 6, 7),
             num_classes=10,
             class_token=False,
             pooling="patches",
@@ -129,7 +130,7 @@ def with_its_patches_in_the_name(config: ModelConfig) -> ModelConfig:
 
 
 def listed_config(name: str) -> ModelConfig:
-    """Build the configuration of an entry without a data set: small-image models get 28 x 28 or 32 x 32 pixels."""
+    """Build the configuration of an entry without a data set: small-image models get 28 x 28 or 48 x 48 pixels."""
     fields = MODELS[name]
-    small = {} if "image_size" in fields else {"image_size": (32, 32) if fields["patch_size"] == (8, 8) else (28, 28)}
+    small = {} if "image_size" in fields else {"image_size": (48, 48) if fields["patch_size"] == (6, 6) else (28, 28)}
     return ModelConfig(**{**small, **fields, "name": name})
