@@ -1,10 +1,11 @@
 """A short form of benchmarks/robustness.py: commands on broken files end with a message."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.builders.robustness import Robustness
 
@@ -20,6 +21,14 @@ def broken(tmp_path_factory: pytest.TempPathFactory, image_folder: Callable[...,
         return Robustness(folder, lambda photos: image_folder(photos, {"left": 12, "right": 12}))
 
 
+@pytest.fixture
+def _no_setting_stays() -> Iterator[None]:
+    """Random settings can ask torch for determinism, in this process."""
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.mark.usefixtures("_no_setting_stays")
 @pytest.mark.parametrize("kind", TRIES)
 def test_what_is_broken_ends_with_a_message(broken: Robustness, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIT_DATA_DIR", str(broken.folder / "data"))
