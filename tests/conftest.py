@@ -25,6 +25,7 @@ from vitcli.cli.app import app, main
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ``main`` has it: where there are more, they must not spin
 os.environ.setdefault("VIT_BFLOAT16", "no")  # what a test computes does not depend on what is faster here
+os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # processes forked for tests say `vit` too, not `uv run vit`
 settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=50)
 settings.load_profile("vit")
 
@@ -80,7 +81,7 @@ def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: P
     """Nothing is written into the checkout or the user's cache, and no setting of the user's counts."""
     monkeypatch.setenv("VIT_DATA_DIR", str(data_dir))
     monkeypatch.setenv("COLUMNS", "120")
-    for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE", "UV_RUN_RECURSION_DEPTH"):
+    for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -198,13 +198,13 @@ def test_what_was_decided_for_the_user_is_said(run_cli: RunCli, tiny: Words, sha
 def test_small_photos_are_trained_on_with_the_recipe_for_them(
     run_cli: RunCli, photos: Path, tiny: Words, tmp_path: Path
 ) -> None:
-    small = ("--image-size", "32x48", "--val-fraction", "0.3", "--name", "photos")
+    small = ("--image-size", "36x48", "--val-fraction", "0.3", "--name", "photos")
     outcome = run_cli("train", photos, *tiny, *small)
     assert outcome.code == 0, outcome.err
     assert "recipe: small-photos, because the photos are small (short side: 58 pixels, median)" in outcome.err
     checkpoint = load_checkpoint(Run(tmp_path / "experiments" / "photos").best_checkpoint)
-    assert checkpoint.model.image_size == (32, 48)
-    assert checkpoint.preprocessing.geometry.size == (32, 48)
+    assert checkpoint.model.image_size == (36, 48)
+    assert checkpoint.preprocessing.geometry.size == (36, 48)
 
 
 def test_checkpoints_are_kept_every_so_many_epochs(run_cli: RunCli, shapes: Path, tiny: Words, tmp_path: Path) -> None:

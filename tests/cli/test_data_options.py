@@ -125,6 +125,6 @@ def test_a_format_that_is_called_otherwise_is_trained_on(
     for file in folder.rglob("*.png"):
         Image.open(file).save(file.with_suffix(".jfif"), format="JPEG")
         file.unlink()
-    outcome = train("pets", "--image-size", "16", "--dry-run", "--json")
+    outcome = train("pets", "--image-size", "18", "--dry-run", "--json")
     assert outcome.code == 0, outcome.err
     assert (outcome.code, json.loads(outcome.out)["images"]["train"]) == (0, 10), outcome.err

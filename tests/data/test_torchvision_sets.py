@@ -348,7 +348,7 @@ def test_training_on_flowers_validates_and_tests_on_their_own_splits(
     tiny_set, use = PHOTOS["flowers102"]
     with serving(tiny_set.files) as address:
         use(monkeypatch, address, tiny_set.files)
-        trained = run_cli("train", "flowers102", *tiny, "--image-size", "16", "--json")
+        trained = run_cli("train", "flowers102", *tiny, "--image-size", "18", "--json")
     assert trained.code == 0, trained.err
     result = json.loads(trained.out)
     assert (result["train_images"], result["val_images"]) == (6, 3)
@@ -419,7 +419,7 @@ def test_training_on_stl10_holds_out_validation_images(
     files = tiny_files.stl10_archive(tiny_files.stl10())
     with serving(files) as address:
         tiny_files.use_stl10(monkeypatch, address, files)
-        trained = run_cli("train", "stl10", *tiny, "--image-size", "32", "--val-fraction", "0.25", "--json")
+        trained = run_cli("train", "stl10", *tiny, "--image-size", "36", "--val-fraction", "0.25", "--json")
     assert trained.code == 0, trained.err
     result = json.loads(trained.out)
     assert (result["train_images"], result["val_images"]) == (30, 10)

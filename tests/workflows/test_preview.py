@@ -120,14 +120,14 @@ def test_json_is_the_result_and_nothing_else(run_cli: RunCli) -> None:
 
 def test_nothing_but_figures_is_kept_of_photos(run_cli: RunCli, photos: Path, own_data: Path, tmp_path: Path) -> None:
     before = files_below(photos)
-    outcome = run_cli("preview", photos, "--image-size", "32", "--output", "pictures", "--output-dir", "runs")
+    outcome = run_cli("preview", photos, "--image-size", "36", "--output", "pictures", "--output-dir", "runs")
     assert outcome.code == 0, outcome.err
     assert files_below(tmp_path / "pictures") == set(FIGURES)
     assert files_below(photos) == before
     remembered = {Path(file).name for file in files_below(own_data)}
     assert remembered == {"facts-4.json", "duplicates-2.json"}, "headers, and which files are the same"
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "data", "pictures"}
-    assert f"next: vit train {photos} --image-size 32 --output-dir runs" in outcome.err
+    assert f"next: vit train {photos} --image-size 36 --output-dir runs" in outcome.err
 
 
 def test_a_second_preview_leaves_the_first(run_cli: RunCli, shapes: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_second_preview_leaves_the_first(run_cli: RunCli, shapes: Path, tmp_pa
 def test_prepared_images_of_a_run_are_used_and_left_alone(
     run_cli: RunCli, photos: Path, own_data: Path, tiny: tuple[str, ...]
 ) -> None:
-    size = ("--image-size", "32")
+    size = ("--image-size", "36")
     assert run_cli("train", photos, *tiny, *size).code == 0
     before = {path: path.stat().st_mtime_ns for path in own_data.rglob("*")}
     assert any(path.suffix == ".safetensors" for path in before)
@@ -251,9 +251,9 @@ def as_trainer_sees(
     [
         ("digits", {}),
         ("digits", {"model": {"image_size": (12, 16)}, "augment": {"erase": 0.5}}),
-        ("photos", {"model": {"image_size": (32, 32)}, "augment": {"brightness": 0.3, "erase": 0.5}}),
-        ("photos", {"model": {"image_size": (32, 48)}, "augment": {"crop_scale": 1.0, "rotate": 20.0}}),
-        ("photos", {"model": {"image_size": (32, 32)}, "data": {"normalise": "imagenet", "resize": "squash"}}),
+        ("photos", {"model": {"image_size": (36, 36)}, "augment": {"brightness": 0.3, "erase": 0.5}}),
+        ("photos", {"model": {"image_size": (36, 48)}, "augment": {"crop_scale": 1.0, "rotate": 20.0}}),
+        ("photos", {"model": {"image_size": (36, 36)}, "data": {"normalise": "imagenet", "resize": "squash"}}),
         ("run", {"data": {"normalise": "auto"}, "augment": {"flip": 0.5}}),
     ],
 )
@@ -311,7 +311,7 @@ def test_without_augmentation_every_view_is_the_stored_image(drawn: dict[str, An
 def test_samples_are_whole_and_of_the_split_asked_for(
     run_cli: RunCli, drawn: dict[str, Any], photos: Path, split: str, count: int
 ) -> None:
-    assert run_cli("preview", photos, "--image-size", "32", "--split", split).code == 0
+    assert run_cli("preview", photos, "--image-size", "36", "--split", split).code == 0
     images, names, _, options = drawn["draw_samples"]
     assert options["columns"] == 3
     assert options["title"] == f"photos: {min(count, 9)} of {count} {split} images"
@@ -325,7 +325,7 @@ def test_samples_are_whole_and_of_the_split_asked_for(
 def test_counts_are_those_of_the_splits_that_training_uses(
     run_cli: RunCli, drawn: dict[str, Any], photos: Path
 ) -> None:
-    result = json.loads(run_cli("preview", photos, "--image-size", "32", "--json").out)
+    result = json.loads(run_cli("preview", photos, "--image-size", "36", "--json").out)
     counts, classes, _, options = drawn["draw_classes"]
     assert dict(counts) == {"train": [14, 7, 7], "val": [2, 1, 1], "test": [4, 2, 2]}
     assert classes == ("ant", "bee", "cow")
@@ -340,7 +340,7 @@ def test_counts_are_those_of_the_splits_that_training_uses(
 def test_grey_photos_are_drawn_in_grey(run_cli: RunCli, drawn: dict[str, Any], tmp_path: Path) -> None:
     for number in range(12):
         draw_photo(tmp_path / "grey" / f"kind-{number % 2}" / f"{number}.png", number, mode="L")
-    outcome = run_cli("preview", "grey", "--image-size", "32")
+    outcome = run_cli("preview", "grey", "--image-size", "36")
     assert outcome.code == 0, outcome.err
     stored, views, _ = captured(drawn)
     assert stored.shape[1] == views.shape[2] == 1
@@ -355,12 +355,12 @@ def test_a_table_of_labels_is_found(run_cli: RunCli, drawn: dict[str, Any], tmp_
     with (tmp_path / "leaves" / "train.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     (tmp_path / "leaves" / "label_num_to_disease_map.json").write_text('{"0": "Blight", "1": "Healthy"}')
-    outcome = run_cli("preview", "leaves", "--image-size", "32")
+    outcome = run_cli("preview", "leaves", "--image-size", "36")
     assert outcome.code == 0, outcome.err
     assert drawn["draw_classes"][1] == ("Blight", "Healthy")
     assert set(drawn["draw_samples"][1]) == {"Blight", "Healthy"}
     named = run_cli(
-        "preview", "leaves", "--image-size", "32", "--labels", "leaves/train.csv", "--label-column", "label"
+        "preview", "leaves", "--image-size", "36", "--labels", "leaves/train.csv", "--label-column", "label"
     )
     assert named.code == 0, named.err
     assert "--labels leaves/train.csv --label-column label" in named.err
@@ -379,10 +379,10 @@ def test_many_classes(
 def test_unreadable_photos_are_named_or_skipped(run_cli: RunCli, photos: Path) -> None:
     for file in (photos / "bee").iterdir():
         file.write_bytes(file.read_bytes()[:150])  # the header alone
-    refused = run_cli("preview", photos, "--image-size", "32")
+    refused = run_cli("preview", photos, "--image-size", "36")
     assert refused.code == 1
     assert str(photos / "bee") in refused.err
-    skipped = run_cli("preview", photos, "--image-size", "32", "--on-bad-image", "skip")
+    skipped = run_cli("preview", photos, "--image-size", "36", "--on-bad-image", "skip")
     assert skipped.code == 0, skipped.err
     assert "cannot be read" in skipped.err
 
