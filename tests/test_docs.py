@@ -72,11 +72,13 @@ def test_the_page_of_json_names_every_family_of_errors() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_options_exist(page: str) -> None:
-    group: Any = typer.main.get_command(app)
     for words in (*commands(page, run=True), *commands(page, run=False)):
         if words[0] == "vit":
+            command: Any = typer.main.get_command(app)
             name, *options = words[1:]
-            group.commands[name].make_context(name, options)
+            while (command := command.commands[name]) and options and options[0] in getattr(command, "commands", ()):
+                name, *options = options
+            command.make_context(name, options)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -85,7 +87,8 @@ def test_options_in_the_text_exist(page: str) -> None:
     known = {
         name
         for command in group.commands.values()
-        for each in command.params
+        for part in (command, *getattr(command, "commands", {}).values())
+        for each in part.params
         for name in (*each.opts, *each.secondary_opts)
     }
     text = re.sub(r"```.*?```", "", PAGES[page].read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from rich.text import Text
+from typer import Context, Typer
 from typer.models import OptionInfo
 
 from vitcli.cli.app import app
@@ -24,11 +25,8 @@ def commands_page() -> str:
         "",
         "`vit --help` lists the commands, and `vit COMMAND --help` the options of one of them.",
     ]
-    for entry in app.registered_commands:
-        command = entry.callback
-        assert command
+    for name, command in named_commands(app):
         assert command.__doc__
-        name = entry.name or command.__name__
         lines += ["", f"## vit {name}", "", command.__doc__.strip().replace("\n    ", "\n"), ""]
         lines += ["```", *(f"{words:44} # {meaning}" for words, meaning in EXAMPLES[name]), "```"]
         for panel, rows in _panels(command).items():
@@ -36,10 +34,27 @@ def commands_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def named_commands(of: Typer) -> Iterator[tuple[str, Callable[..., None]]]:
+    """Every command of an app with its name, and the commands of its groups, as ``GROUP COMMAND``."""
+    for entry in of.registered_commands:
+        assert entry.callback
+        yield entry.name or entry.callback.__name__, entry.callback
+    for group in of.registered_groups:
+        assert group.typer_instance
+        assert group.typer_instance.registered_callback
+        name, callback = group.typer_instance.info.name, group.typer_instance.registered_callback.callback
+        assert isinstance(name, str)
+        assert callback
+        yield name, callback
+        yield from ((f"{name} {each}", command) for each, command in named_commands(group.typer_instance))
+
+
 def _panels(command: Callable[..., None]) -> dict[str, list[str]]:
     """Rows of tables, by the heading that ``--help`` has them under."""
     found: dict[str, list[str]] = {}
     for parameter in signature(command).parameters.values():
+        if parameter.annotation is Context:
+            continue
         kind, (info,) = parameter.annotation.__origin__, parameter.annotation.__metadata__
         is_option = isinstance(info, OptionInfo)
         value, default = info.metavar or _value(kind), info.show_default

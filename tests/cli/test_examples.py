@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.builders.reference import named_commands
 from tests.conftest import Outcome
 from vitcli.cli.app import app
 from vitcli.cli.examples import EXAMPLES
@@ -24,10 +25,9 @@ def shortened(words: str, tiny: tuple[str, ...]) -> str:
 
 
 def test_every_command_has_some(run_cli: Callable[..., Outcome]) -> None:
-    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert list(EXAMPLES) == names
+    assert list(EXAMPLES) == [name for name, _ in named_commands(app)]
     for name, examples in EXAMPLES.items():
-        shown = run_cli(name, "--help").out
+        shown = run_cli(*name.split(), "--help").out
         for words, meaning in examples:
             (line,) = [line for line in shown.splitlines() if meaning in line and words in line]
             assert len(line.rstrip()) <= 80

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vitcli.cli import listings
+from vitcli.cli import listings, runs
 from vitcli.cli.attention_map import attention_map
 from vitcli.cli.console import print_error, restore_terminal, show_error, show_warning
 from vitcli.cli.download import download
@@ -73,7 +73,7 @@ for name, command in _COMMANDS.items():
     app.command(name, epilog=epilog(name), cls=_CLASSES.get(name))(with_plain_values(command))
 for listing in (listings.models, listings.datasets, listings.recipes):
     app.command(rich_help_panel="Lists", epilog=epilog(listing.__name__))(with_plain_values(listing))
-app.command(rich_help_panel="Lists", epilog=epilog("runs"), cls=RunsCommand)(with_plain_values(listings.runs))
+app.add_typer(runs.group, rich_help_panel="Lists")
 app.command(rich_help_panel="Lists", epilog=epilog("env"))(with_plain_values(env))
 
 

@@ -41,6 +41,7 @@ EXAMPLES = {
     "datasets": (("vit datasets", "list data sets"), ("vit datasets --json", "the same as JSON")),
     "recipes": (("vit recipes", "list recipes"), ("vit recipes digits", "show the settings of one")),
     "runs": (("vit runs", "list runs"), ("vit runs --json", "the same as JSON")),
+    "runs show": (("vit runs show first", "show one run"), ("vit runs show first --json", "the same as JSON")),
     "env": (("vit env", "show what a bug report needs"), ("vit env --json", "the same as JSON")),
 }
 """Examples by command: the words to type, and their meaning. Some need ``photos/`` and ``img.png``."""

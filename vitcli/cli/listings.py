@@ -1,4 +1,4 @@
-"""The commands ``vit models``, ``vit datasets``, ``vit recipes`` and ``vit runs``, which print lists."""
+"""The commands ``vit models``, ``vit datasets`` and ``vit recipes``, which print lists."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -6,13 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from vitcli.cli.console import listening, print_facts, print_json, print_rows, print_table, stderr, stdout
-from vitcli.cli.options import EXPERIMENTS, DataDirOption, JsonOption, OutputDirOption
-from vitcli.cli.words import percent
-from vitcli.core.errors import some
-
-if TYPE_CHECKING:
-    from vitcli.workflows.listings import RunRow
+from vitcli.cli.console import print_facts, print_json, print_rows, stderr, stdout
+from vitcli.cli.options import DataDirOption, JsonOption
 
 if TYPE_CHECKING:
     from vitcli.core.config_files import Setting
@@ -101,48 +96,3 @@ def _show_settings(recipe: str, settings: "dict[str, dict[str, Setting]]") -> No
     stderr().print(
         f"#: the default. `vit recipes {recipe} > my.toml` makes a file to edit, for `vit train --config my.toml`"
     )
-
-
-def runs(output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
-    """List the runs, the newest first."""
-    from vitcli.workflows.listings import list_runs
-
-    with listening() as emit:
-        rows = list_runs(output_dir, emit)
-    if as_json:
-        print_json(rows)
-        return
-    if not rows:
-        stderr().print(f"no runs in {output_dir}; `vit train` makes one")
-        return
-    print_table(
-        ("run", "status", "epochs", "val", "test"),
-        [
-            (row.name, _status(row), f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
-            for row in rows
-        ],
-        numbers={2, 3, 4},
-        below=[f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}" for row in rows],
-    )
-    if seen := [row.name for row in rows if not row.test_held_out]:
-        stderr().print(escape(f"test images that were not held out: {some(seen)}"))
-    if outdated := [row.name for row in rows if row.test_outdated]:
-        again = f"`vit eval --model {outdated[0]}` evaluates the epoch that is kept now"
-        stderr().print(
-            escape(f"trained on after its evaluation, so without a test accuracy: {some(outdated)}; {again}")
-        )
-
-
-def _status(row: "RunRow") -> str:
-    return f"{row.folds_finished} of {row.folds} folds" if row.folds and row.status != "finished" else row.status
-
-
-def _accuracy(row: "RunRow") -> str:
-    """Format the validation accuracy, of a cross-validation with its spread."""
-    if row.val_accuracy is None or row.val_accuracy_spread is None:
-        return _percent_or_none(row.val_accuracy)
-    return f"{100 * row.val_accuracy:.2f} ± {percent(row.val_accuracy_spread)}"
-
-
-def _percent_or_none(share: float | None) -> str:
-    return "-" if share is None else percent(share)

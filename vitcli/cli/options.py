@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from vitcli.cli.console import stderr
 
@@ -68,8 +68,10 @@ ImagesArgument = Annotated[
 EXPERIMENTS = Path("experiments")
 
 
-class RunsCommand(TyperCommand):
+class _FormerOutputDir:
     """A command in which ``-o`` was once the folder of all runs, and still is if it cannot be the output."""
+
+    params: list[Any]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words; ``-o`` with a folder of runs becomes ``--output-dir``, and the new spelling is said."""
@@ -83,7 +85,16 @@ class RunsCommand(TyperCommand):
                     stderr().print(
                         f"-o is where output goes: write --output-dir {escape(folder)} for the folder of runs"
                     )
-        return super().parse_args(ctx, words)
+        parsed: list[str] = super().parse_args(ctx, words)  # type: ignore[misc] # of the class beside this one
+        return parsed
+
+
+class RunsCommand(_FormerOutputDir, TyperCommand):
+    """A command that reads or makes runs."""
+
+
+class RunsGroup(_FormerOutputDir, TyperGroup):
+    """A command that reads runs, and has subcommands."""
 
 
 def _holds_runs(folder: Path) -> bool:

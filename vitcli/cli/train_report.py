@@ -1,6 +1,5 @@
 """The output of ``vit train``, ``--dry-run`` and ``--find-lr``."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
-from vitcli.cli.words import duration, percent
+from vitcli.cli.words import duration, percent, written
 from vitcli.core.errors import counted
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def show_dry_run(report: "DryRun") -> None:
         }
     )
     rows = [
-        (f"{section}.{key}", _written(setting.value), setting.source)
+        (f"{section}.{key}", written(setting.value), setting.source)
         for section, table in report.settings.items()
         for key, setting in table.items()
         if setting.source != "default"
@@ -124,11 +123,6 @@ def show_dry_run(report: "DryRun") -> None:
         "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves out bad images"
     )
     stderr().print(f"\n{verdict}")
-
-
-def _written(value: object) -> str:
-    """Write a value as ``--set`` takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _repeated(report: "DryRun") -> str:

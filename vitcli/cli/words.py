@@ -1,5 +1,7 @@
 """Formatting of numbers, times and progress for people."""
 
+import json
+
 from vitcli.core.events import EpochRecord, TrainingProgress
 
 
@@ -14,6 +16,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def written(value: object) -> str:
+    """Write a value of a setting as ``--set`` takes it; ``-``: there is no value."""
+    return value if isinstance(value, str) and value else "-" if value is None else json.dumps(value)
 
 
 def figures(event: TrainingProgress, *, speed: bool = True) -> str:

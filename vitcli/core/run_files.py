@@ -49,3 +49,12 @@ class EvaluationFile(TypedDict):
     top1: float
     epoch: NotRequired[int | None]
     held_out: NotRequired[bool | None]
+    checkpoint: NotRequired[str]
+    dataset: NotRequired[str]
+    fingerprint: NotRequired[str]
+    temperature: NotRequired[float | None]
+    images: NotRequired[int]
+    loss: NotRequired[float]
+    balanced_accuracy: NotRequired[float]
+    macro_f1: NotRequired[float]
+    intervals: NotRequired[dict[str, tuple[float, float]]]

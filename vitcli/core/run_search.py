@@ -108,6 +108,19 @@ def find_run(name: str, output_dir: Path) -> Run:
     raise RunError(f"no run {name!r} in {output_dir}", hint=hint)
 
 
+def runs_called(name: str, output_dir: Path) -> tuple[Path, list[Run]]:
+    """Find a run or a cross-validation by its name in ``output_dir`` or by its path; return its folder and its runs.
+
+    Raises:
+        RunError: there is none, or a run cannot be read.
+    """
+    for path in (output_dir / name, Path(name)):
+        if folds := folds_of(path):
+            return path, folds
+    run = find_run(name, output_dir)
+    return run.path, [run]
+
+
 def run_of_checkpoint(path: Path) -> Run | None:
     """Return the run that a checkpoint file lies in; None: it is outside of runs."""
     folder = path.resolve().parent.parent

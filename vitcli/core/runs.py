@@ -170,23 +170,19 @@ class Run:
     @property
     def test_accuracy(self) -> float | None:
         """The accuracy that ``vit eval`` stored for the test split, 0..1; None: not evaluated yet, or outdated."""
-        accuracy: float | None = self._test_evaluation.get("top1")
+        accuracy: float | None = self.test_evaluation.get("top1")
         return None if self.test_is_outdated else accuracy
 
     @property
     def test_is_outdated(self) -> bool:
-        """True if the stored test accuracy is of another epoch than the kept one: the run was trained on since then."""
+        """True if the stored test evaluation is of another epoch than the kept one: the run was trained on since then."""
         best = self.metrics.get("best")
-        evaluated = self._test_evaluation.get("epoch")
+        evaluated = self.test_evaluation.get("epoch")
         return bool(best and evaluated and best["epoch"] != evaluated)
 
     @property
-    def test_was_held_out(self) -> bool:
-        """False if the stored test accuracy is of images that were scored in training."""
-        return self._test_evaluation.get("held_out") is not False
-
-    @property
-    def _test_evaluation(self) -> dict[str, Any]:
+    def test_evaluation(self) -> dict[str, Any]:
+        """The numbers that ``vit eval`` stored for the test split; empty: not evaluated yet."""
         stored = self.evaluation("test")
         return self._read(str(stored.relative_to(self.path)), EvaluationFile) if stored.exists() else {}
 

@@ -1,0 +1,164 @@
+"""The command ``vit runs``, which lists the runs, and its subcommands."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from vitcli.cli.console import listening, print_facts, print_json, print_table, stderr, stdout
+from vitcli.cli.examples import epilog
+from vitcli.cli.options import EXPERIMENTS, JsonOption, OutputDirOption, RunsCommand, RunsGroup
+from vitcli.cli.words import duration, percent, written
+from vitcli.core.errors import some
+from vitcli.core.files import bytes_in_words
+
+if TYPE_CHECKING:
+    from vitcli.trained.run_rows import RunRow
+    from vitcli.workflows.show_run import Evaluation, RunReport
+
+group = typer.Typer(
+    name="runs",
+    cls=RunsGroup,
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunArgument = Annotated[
+    str, typer.Argument(help="The name or the path of a run or a cross-validation.", show_default=False, metavar="RUN")
+]
+
+
+@group.callback(epilog=epilog("runs"))
+def runs(context: typer.Context, output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
+    """List the runs, the newest first; subcommands show one, compare some, and change names and tags."""
+    if context.invoked_subcommand:  # options before the name of a subcommand count as those after it
+        given: dict[str, Any] = {"output_dir": output_dir, "as_json": as_json}
+        context.default_map = {context.invoked_subcommand: given}
+        return
+    from vitcli.workflows.runs import list_runs
+
+    with listening() as emit:
+        rows = list_runs(output_dir, emit)
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        stderr().print(f"no runs in {output_dir}; `vit train` makes one")
+        return
+    print_table(
+        ("run", "status", "epochs", "val", "test"),
+        [
+            (row.name, _status(row), f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+            for row in rows
+        ],
+        numbers={2, 3, 4},
+        below=[f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}" for row in rows],
+    )
+    if seen := [row.name for row in rows if not row.test_held_out]:
+        stderr().print(escape(f"test images that were not held out: {some(seen)}"))
+    if outdated := [row.name for row in rows if row.test_outdated]:
+        again = f"`vit eval --model {outdated[0]}` evaluates the epoch that is kept now"
+        stderr().print(
+            escape(f"trained on after its evaluation, so without a test accuracy: {some(outdated)}; {again}")
+        )
+
+
+@group.command(epilog=epilog("runs show"), cls=RunsCommand)
+def show(run: RunArgument, output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
+    """Show one run: what was trained, how it ended, its evaluations and files, and how to repeat it."""
+    from vitcli.workflows.show_run import show_run
+
+    with listening() as emit:
+        report = show_run(run, output_dir, emit)
+    if as_json:
+        print_json(report)
+        return
+    _show_facts(report)
+    if report.runs:
+        stdout().print("\n[bold]runs[/]")
+        print_table(
+            ("run", "status", "epochs", "val", "test"),
+            [
+                (row.name, row.status, f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+                for row in report.runs
+            ],
+            numbers={2, 3, 4},
+        )
+    if report.settings:
+        usual = "the recipe's" if report.row.recipe and report.usual != "defaults" else "the default"
+        stdout().print(f"\n[bold]settings[/] that differ from {escape(report.usual)}")
+        rows = [(each.setting, written(each.value), written(each.usual)) for each in report.settings]
+        print_table(("setting", "value", usual), rows, numbers=())
+    if report.evaluations:
+        stdout().print("\n[bold]evaluations[/], with 95 % intervals")
+        judged = [_evaluation(each) for each in report.evaluations]
+        print_table(("images", "number", "top-1", "balanced", "macro F1", "loss"), judged, numbers={1, 2, 3, 4, 5})
+        again = f"vit eval --model {report.row.name}"
+        for each in report.evaluations:
+            if each.is_outdated:
+                stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
+            if each.held_out is False:
+                stderr().print(escape(f"{each.name}: not held out, because these images were used in training"))
+    stdout().print("\n[bold]files[/]")
+    print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
+
+
+def _show_facts(report: "RunReport") -> None:
+    row, best = report.row, report.best
+    images = ", ".join(f"{count:,} {use}" for use, count in report.images.items())
+    classes = f"{report.classes:,} classes" if report.classes else ""
+    parameters = f"{report.parameters:,} parameters" if report.parameters else ""
+    starts = {"starts from": report.init_from, "teacher": report.teacher}
+    resumed = f", resumed {row.resumed} times" if row.resumed > 1 else ", resumed once" if row.resumed else ""
+    hardware = report.hardware
+    machine = [hardware.get("cpu"), hardware.get("cores") and f"{hardware['cores']} cores"]
+    machine += [gpu["name"] for gpu in hardware.get("gpus", ())]
+    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items())
+    planned = report.planned_epochs or row.epochs
+    scores = {"best epoch": f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
+    if row.val_accuracy is not None:
+        loss = "" if row.val_loss is None else f", loss {row.val_loss:.4f}"
+        scores["validation"] = f"{_accuracy(row)}{loss}"
+    print_facts(
+        {
+            "run": row.name,
+            "folder": str(row.path),
+            "status": _status(row) + (f", after {row.epochs:,} of {planned:,} epochs" if best is not None else ""),
+            "data": ": ".join(filter(None, (row.dataset, "; ".join(filter(None, (classes, images)))))),
+            "model": ", ".join(filter(None, (row.model, parameters))),
+            "recipe": row.recipe or "none",
+            **{name: value for name, value in starts.items() if value},
+            **scores,
+            "time": ("" if row.seconds is None else f"{duration(row.seconds)} on {report.device}, ")
+            + f"started {row.started[:16].replace('T', ' ')} UTC{resumed}",
+            "machine": ", ".join(str(each) for each in machine if each) or "not known",
+            "versions": versions,
+            **({"commit": report.git_commit} if report.git_commit else {}),
+            "command": report.command,
+            "repeat": report.repeat,
+        }
+    )
+
+
+def _evaluation(each: "Evaluation") -> tuple[str, ...]:
+    ends = each.top1_interval
+    top1 = percent(each.top1) + (f" [{percent(ends[0])} - {percent(ends[1])}]" if ends else "")
+    shares = [_percent_or_none(share) for share in (each.balanced_accuracy, each.macro_f1)]
+    count = "-" if each.images is None else f"{each.images:,}"
+    return each.name, count, top1, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
+
+
+def _status(row: "RunRow") -> str:
+    return f"{row.folds_finished} of {row.folds} folds" if row.folds and row.status != "finished" else row.status
+
+
+def _accuracy(row: "RunRow") -> str:
+    """Format the validation accuracy, of a cross-validation with its spread."""
+    if row.val_accuracy is None or row.val_accuracy_spread is None:
+        return _percent_or_none(row.val_accuracy)
+    return f"{100 * row.val_accuracy:.2f} ± {percent(row.val_accuracy_spread)}"
+
+
+def _percent_or_none(share: float | None) -> str:
+    return "-" if share is None else percent(share)

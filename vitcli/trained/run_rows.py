@@ -1,0 +1,151 @@
+"""Rows of the list of runs: the facts and the scores of each run, and of each cross-validation as a whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from vitcli.core.errors import RunError
+from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.run_files import EvaluationFile
+from vitcli.core.runs import FOLD, Run, evaluation_file
+from vitcli.core.stored import read_json
+from vitcli.data.locks import is_worked_in
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRow:
+    """One run, or a cross-validation as a whole; accuracies are in 0..1, or None if there is none yet."""
+
+    name: str
+    path: Path
+    status: str
+    """running, finished, interrupted, failed or killed; of a cross-validation, unfinished until all folds are finished."""
+    folds: int | None
+    """The number of folds of a cross-validation; None: a single run."""
+    folds_finished: int | None
+    dataset: str
+    model: str
+    recipe: str
+    epochs: int
+    """The number of epochs that were trained, of all folds together."""
+    best_epoch: int | None
+    val_accuracy: float | None
+    """The accuracy of the kept epoch on the validation images; of a cross-validation, the mean of its finished folds."""
+    val_accuracy_spread: float | None
+    """Sample standard deviation of that accuracy over the folds; None: a single run, or one fold."""
+    val_loss: float | None
+    """The loss on the same images; of a cross-validation, the mean of its finished folds."""
+    test_accuracy: float | None
+    test_loss: float | None
+    test_balanced_accuracy: float | None
+    test_macro_f1: float | None
+    test_held_out: bool
+    """False if the test images were scored in training, so that ``test_accuracy`` is not of unseen images."""
+    test_outdated: bool
+    """True if the test images were evaluated before the run was trained on, so that ``test_accuracy`` is None."""
+    started: str
+    ended: str | None
+    resumed: int
+    """How often the run was resumed."""
+    parameters: int | None
+    seconds: float | None
+    """Time for training, features and validation, also before the run was resumed; None: the run has not ended yet."""
+
+
+def list_rows(runs: Sequence[Run], emit: Emit = ignore) -> list[RunRow]:
+    """Make the rows of runs, in their order; warn about files that cannot be read.
+
+    A cross-validation has a row of its own before the first one of its folds.
+    """
+    rows = {run.path: _row(run, emit) for run in runs}
+    folds: dict[Path, list[Run]] = {}
+    for run in runs:
+        if FOLD.fullmatch(run.path.name):
+            folds.setdefault(run.path.parent, []).append(run)
+    listed = []
+    for run in runs:
+        if together := folds.pop(run.path.parent, []):
+            listed.append(_row_of_folds(together, [rows[fold.path] for fold in together], emit))
+        listed.append(rows[run.path])
+    return listed
+
+
+def _row(run: Run, emit: Emit) -> RunRow:
+    metrics: dict[str, Any] = {}
+    test: dict[str, Any] = {}
+    is_outdated = False
+    try:
+        metrics = run.metrics
+        test, is_outdated = run.test_evaluation, run.test_is_outdated
+    except RunError as error:  # one broken run must not hide the others
+        emit(Warned(text=f"without its figures: {error.message}"))
+    best = metrics.get("best")
+    return RunRow(
+        name=run.name,
+        path=run.path,
+        status="killed" if run.status == "running" and not is_worked_in(run.path) else run.status,
+        folds=None,
+        folds_finished=None,
+        dataset=run.info["dataset"],
+        model=run.info["model"],
+        recipe=run.info["recipe"],
+        epochs=len(metrics.get("epochs", ())),
+        best_epoch=best and best["epoch"],
+        val_accuracy=best and best["val_accuracy"],
+        val_accuracy_spread=None,
+        val_loss=best and best.get("val_loss"),
+        **_test_scores({} if is_outdated else test),
+        test_held_out=test.get("held_out") is not False,
+        test_outdated=is_outdated,
+        parameters=run.info.get("parameters"),
+        started=run.info["started"],
+        ended=run.info["ended"],
+        resumed=len(run.info.get("resumed", ())),
+        seconds=run.info.get("seconds"),
+    )
+
+
+def _test_scores(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores on the test images from a stored evaluation; None: it has no such score."""
+    names = {"test_accuracy": "top1", "test_loss": "loss"}
+    names |= {f"test_{name}": name for name in ("balanced_accuracy", "macro_f1")}
+    return {field: stored.get(name) for field, name in names.items()}
+
+
+def _row_of_folds(folds: Sequence[Run], rows: Sequence[RunRow], emit: Emit) -> RunRow:
+    """Sum up the folds of a cross-validation."""
+    folder = folds[0].path.parent
+    finished = [row for row in rows if row.status == "finished"]
+    scores = [row.val_accuracy for row in finished if row.val_accuracy is not None]
+    losses = [row.val_loss for row in finished if row.val_loss is not None]
+    count, stored = len(rows), evaluation_file(folder, "test")
+    test: dict[str, Any] = {}
+    try:
+        count = folds[0].config["data"]["folds"]
+        test = read_json(stored, EvaluationFile) if stored.exists() else {}
+    except RunError as error:
+        emit(Warned(text=f"without its figures: {error.message}"))
+    except (OSError, ValueError) as error:
+        emit(Warned(text=f"without its figures: {stored} cannot be read: {error}"))
+    ends = [row.ended for row in rows if row.ended]
+    return replace(
+        min(rows, key=lambda row: row.started),
+        name=folder.resolve().name,
+        path=folder,
+        status="finished" if len(finished) == count else "unfinished",
+        folds=count,
+        folds_finished=len(finished),
+        epochs=sum(row.epochs for row in rows),
+        best_epoch=None,
+        val_accuracy=mean(scores) if scores else None,
+        val_accuracy_spread=stdev(scores) if len(scores) > 1 else None,
+        val_loss=mean(losses) if losses else None,
+        **_test_scores(test),
+        test_held_out=test.get("held_out") is not False,
+        test_outdated=False,
+        ended=max(ends) if len(ends) == len(rows) else None,
+        resumed=sum(row.resumed for row in rows),
+        seconds=sum(row.seconds or 0 for row in rows) or None,
+    )

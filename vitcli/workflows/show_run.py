@@ -1,0 +1,196 @@
+"""Report of one run, or of a cross-validation: what was trained, how it ended, its files, and how to repeat it."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitcli.core.config_files import configure, load_recipe, recipe_names, settings_of
+from vitcli.core.errors import RunError, UsageError
+from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.files import flat
+from vitcli.core.run_files import EvaluationFile
+from vitcli.core.run_search import runs_called
+from vitcli.core.runs import Run
+from vitcli.core.stored import read_json
+from vitcli.trained.run_rows import RunRow, list_rows
+from vitcli.training.resumed_settings import DERIVED, stored_settings
+
+_OF_THE_RUN = frozenset(
+    {
+        *("data.name", "data.dir", "data.fold", "data.workers", "model.name", "run.name", "run.output_dir"),
+        *("run.overwrite", "run.recipe", "run.offline", "run.device", "run.devices", "run.tensorboard", "run.wandb"),
+    }
+)
+"""Settings that say where a run is and how it is computed, or that the report names elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedSetting:
+    """A setting whose value is not the usual one."""
+
+    setting: str
+    """The setting, ``SECTION.KEY``."""
+    value: Any
+    usual: Any
+    """The value of the recipe, or else the default; None: the setting has no usual value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """A stored evaluation."""
+
+    name: str
+    """The split, after the name of the data set if it is not the run's own."""
+    images: int | None
+    """None: not known, because an earlier version stored it."""
+    top1: float
+    top1_interval: tuple[float, float] | None
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    loss: float | None
+    held_out: bool | None
+    """False if the images were scored in training; None: not known."""
+    is_outdated: bool
+    """True if another epoch is kept now than the one that was evaluated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """Facts about a run, or about a cross-validation and its folds; None: not known, or not yet."""
+
+    row: RunRow
+    """The facts and scores that the list of runs has."""
+    runs: tuple[RunRow, ...]
+    """The folds of a cross-validation; empty: a single run."""
+    classes: int | None
+    images: Mapping[str, int]
+    """Number of images by split."""
+    parameters: int | None
+    init_from: str
+    teacher: str
+    usual: str
+    """The source of the usual settings: ``recipe NAME`` or ``defaults``."""
+    settings: tuple[ChangedSetting, ...]
+    """The settings that differ from these."""
+    planned_epochs: int | None
+    """Epochs of one run as they were asked for."""
+    best: Mapping[str, Any] | None
+    """The record of the kept epoch."""
+    device: str | None
+    hardware: Mapping[str, Any]
+    versions: Mapping[str, str]
+    git_commit: str | None
+    evaluations: tuple[Evaluation, ...]
+    files: Mapping[str, int]
+    """The files in the folder, in bytes."""
+    command: str
+    """The command that was typed."""
+    repeat: str
+    """The command that trains with the same settings again."""
+
+
+def show_run(name: str, output_dir: Path = Path("experiments"), emit: Emit = ignore) -> RunReport:
+    """Collect the facts about a run.
+
+    Args:
+        name: a run or a cross-validation in ``output_dir``, or its path.
+        output_dir: the folder of all runs.
+        emit: receives warnings about files that cannot be read.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    folder, runs = runs_called(name, output_dir)
+    rows = list_rows(runs, emit)
+    row, first = rows[0], runs[0]
+    is_group = len(rows) > len(runs)
+    info, metrics = first.info, dict[str, Any]()
+    config: Mapping[str, Any] = {}
+    try:
+        config, metrics = first.config, first.metrics
+    except RunError as error:  # what is readable is shown all the same
+        emit(Warned(text=error.message))
+    usual, changed = _changed_settings(first, config, emit)
+    asked = config.get("run", {})
+    best = None if is_group else metrics.get("best")
+    called = row.name if folder.parent.resolve() == output_dir.resolve() or row.name == name else str(folder)
+    where = "" if output_dir == Path("experiments") else f" --output-dir {shlex.quote(str(output_dir))}"
+    return RunReport(
+        row=row,
+        runs=tuple(rows[1:]) if is_group else (),
+        classes=info.get("classes"),
+        images=info.get("images", {}),
+        parameters=info.get("parameters"),
+        init_from=asked.get("init_from", ""),
+        teacher=config.get("teacher", {}).get("name", ""),
+        usual=usual,
+        settings=changed,
+        planned_epochs=config.get("optim", {}).get("epochs"),
+        best=best,
+        device=info.get("device"),
+        hardware=info.get("hardware") or {},
+        versions=info.get("versions", {}),
+        git_commit=info.get("git_commit"),
+        evaluations=tuple(_evaluations(folder, best, emit)),
+        files={
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.name.startswith(".")
+        },
+        command=shlex.join(map(str, info.get("command", ()))),
+        repeat=f"vit train --from-run {shlex.quote(called)}{where}",
+    )
+
+
+def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[str, tuple[ChangedSetting, ...]]:
+    """Return the source of the usual settings, and the settings of a run that differ from them."""
+    recipe = run.info["recipe"]
+    layers: Sequence[Mapping[str, Any]] = [load_recipe(recipe)] if recipe in recipe_names() else []
+    if recipe and not layers:
+        emit(Warned(text=f"this version has no recipe {recipe!r}, so settings are compared with the defaults"))
+    usual = flat(_plain(settings_of(configure(*layers))))
+    own = {name: table for name, table in config.items() if name not in DERIVED}
+    with suppress(RunError, UsageError):  # an earlier version made the run: its settings are shown as they are
+        own = settings_of(stored_settings(run)) if config else {}
+    return f"recipe {recipe}" if layers else "defaults", tuple(
+        ChangedSetting(setting=name, value=value, usual=usual.get(name))
+        for name, value in flat(_plain(own)).items()
+        if name not in _OF_THE_RUN and value != usual.get(name)
+    )
+
+
+def _evaluations(folder: Path, best: Mapping[str, Any] | None, emit: Emit) -> list[Evaluation]:
+    """Read the stored evaluations of a folder; warn about those that cannot be read."""
+    found = []
+    for path in sorted((folder / "evaluations").glob("*.json")):
+        try:
+            stored = read_json(path, EvaluationFile)
+        except (OSError, ValueError) as error:
+            emit(Warned(text=f"{path} cannot be read: {error}"))
+            continue
+        ends = stored.get("intervals", {}).get("top1")
+        epoch = stored.get("epoch")
+        is_of_best = stored.get("checkpoint", "best.safetensors") == "best.safetensors"
+        found.append(
+            Evaluation(
+                name=path.stem,
+                images=stored.get("images"),
+                top1=stored["top1"],
+                top1_interval=(ends[0], ends[1]) if ends else None,
+                balanced_accuracy=stored.get("balanced_accuracy"),
+                macro_f1=stored.get("macro_f1"),
+                loss=stored.get("loss"),
+                held_out=stored.get("held_out"),
+                is_outdated=bool(is_of_best and best and epoch and best["epoch"] != epoch),
+            )
+        )
+    return found
+
+
+def _plain(settings: Mapping[str, Any]) -> Any:
+    """Return settings with the types that JSON has."""
+    return json.loads(json.dumps(settings))
