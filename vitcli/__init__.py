@@ -11,6 +11,7 @@ from vitcli.core.version import __version__
 
 if TYPE_CHECKING:
     from vitcli.cli.python_models import calibrate as calibrate
+    from vitcli.cli.python_models import compare as compare
     from vitcli.cli.python_models import download as download
     from vitcli.cli.python_models import evaluate as evaluate
     from vitcli.cli.python_models import load_model as load_model
@@ -34,6 +35,7 @@ _API = {
     "TrainResult": "vitcli.training.result",
     "VitError": "vitcli.core.errors",
     "attention_map": "vitcli.workflows.attention_api",
+    "compare": "vitcli.cli.python_models",
     "configure": "vitcli.core.config_files",
     "calibrate": "vitcli.cli.python_models",
     "download": "vitcli.cli.python_models",
@@ -55,6 +57,7 @@ __all__ = [
     "__version__",
     "attention_map",
     "calibrate",
+    "compare",
     "configure",
     "download",
     "evaluate",

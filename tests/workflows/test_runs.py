@@ -1,5 +1,6 @@
 """``vit runs`` and its subcommands, on copies of one trained run whose files are changed."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -8,8 +9,9 @@ from typing import Any
 
 import pytest
 
+import vitcli
 from tests.conftest import Outcome
-from vitcli.core.files import write_json
+from vitcli.core.files import write_csv, write_json
 from vitcli.core.stored import read_json
 
 RunCli = Callable[..., Outcome]
@@ -110,3 +112,151 @@ def test_a_run_that_does_not_exist_is_named(run_cli: RunCli, trained_run: Path, 
     assert outcome.code == 1
     assert outcome.err.startswith(f"error: no run {words[1]!r} in {trained_run.parent}")
     assert "shared" in outcome.err or not words[1]
+
+
+# --- compare ---
+
+
+@pytest.fixture(scope="module")
+def evaluated(run_cli: RunCli, trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the trained run with a stored evaluation on the test split."""
+    path = shutil.copytree(trained_run, tmp_path_factory.mktemp("evaluated") / "one")
+    assert run_cli("eval", "--model", path).code == 0
+    return path
+
+
+def second_run(evaluated: Path, name: str, answers: dict[int, str], **config: Any) -> Path:
+    """A copy of the evaluated run with other answers to some images, by row."""
+    path = shutil.copytree(evaluated, Path("experiments") / name)
+    changed(path / "config.json", **config)
+    rows = rows_of(path)
+    for at, prediction in answers.items():
+        rows[at]["prediction"] = prediction
+    write_rows(path, rows)
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with (path / "evaluations" / "test-predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    write_csv(path / "evaluations" / "test-predictions.csv", rows)
+
+
+def test_runs_are_compared_on_the_same_images(run_cli: RunCli, evaluated: Path) -> None:
+    rows = rows_of(evaluated)
+    right = [at for at, row in enumerate(rows) if row["truth"] == row["prediction"]]
+    wrong = [at for at, row in enumerate(rows) if row["truth"] != row["prediction"]]
+    gained, lost = wrong[:5], right[:2]
+    second_run(evaluated, "one", {})
+    answers = {at: rows[at]["truth"] for at in gained} | {at: "9" if rows[at]["truth"] != "9" else "8" for at in lost}
+    second_run(evaluated, "two", answers, optim__lr=0.125, run__name="two")
+    result = as_json(run_cli("runs", "compare", "one", "two", "--json"))
+    assert result["settings"] == [{"setting": "optim.lr", "values": [0.02, 0.125]}]
+    (pair,) = result["pairs"]
+    found = pair["comparison"]
+    assert (found["images"], found["only_first"], found["only_second"]) == (359, 2, 5)
+    assert found["differences"][0]["difference"] == pytest.approx(3 / 359)
+    changes = {each["path"]: each["change"] for each in pair["changed"]}
+    assert changes == {rows[at]["path"]: "gained" for at in gained} | {rows[at]["path"]: "lost" for at in lost}
+    with Path(result["table"]).open(newline="") as file:
+        assert {row["path"]: row["change"] for row in csv.DictReader(file)} == changes
+    assert Path(result["figure"]) == Path("experiments/comparisons/one-vs-two/curves.png")
+    assert Path(result["figure"]).is_file()
+    shown = run_cli("runs", "compare", "one", "two")
+    assert "5 only two is right, 2 only one" in shown.out
+    assert "p = 0.453, so chance may explain the difference" in shown.out
+    assert shown.err == ""
+
+
+def test_more_than_two_runs_are_each_compared_with_the_first(run_cli: RunCli, evaluated: Path) -> None:
+    for name in ("one", "two", "three"):
+        second_run(evaluated, name, {})
+    outcome = run_cli("runs", "compare", "one", "two", "three", "experiments/one", "--json", "-o", "here")
+    result = as_json(outcome)
+    assert result["runs"] == ["one", "two", "three"]
+    assert [(pair["first"], pair["second"]) for pair in result["pairs"]] == [("one", "two"), ("one", "three")]
+    assert (result["settings"], result["figure"]) == ([], "here/curves.png")
+    assert "all settings are the same" in run_cli("runs", "compare", "one", "two").out
+
+
+def test_a_missing_or_outdated_evaluation_is_named_with_its_command(
+    run_cli: RunCli, evaluated: Path, trained_run: Path
+) -> None:
+    second_run(evaluated, "one", {})
+    changed(second_run(evaluated, "old", {}) / "evaluations" / "test.json", epoch=1)
+    copied(trained_run, "none")
+    outcome = run_cli("runs", "compare", "one", "none", "old", "--json")
+    result = as_json(outcome)
+    assert (result["pairs"], result["table"]) == ([], None)
+    assert result["missing"] == {"none": "vit eval --model none", "old": "vit eval --model old"}
+    assert "type `vit eval --model none`" in run_cli("runs", "compare", "one", "none").err
+    missing = as_json(run_cli("runs", "compare", "one", "none", "--split", "val", "--json"))["missing"]
+    assert missing["one"] == "vit eval --model one --split val"
+
+
+def test_images_of_one_run_alone_are_left_out_and_counted(run_cli: RunCli, evaluated: Path) -> None:
+    second_run(evaluated, "one", {})
+    other = second_run(evaluated, "two", {})
+    rows = rows_of(other)
+    rows[3]["truth"] = "another label"
+    write_rows(other, rows[:-4])
+    outcome = run_cli("runs", "compare", "one", "two", "--json")
+    (pair,) = as_json(outcome)["pairs"]
+    assert (pair["only_in_first"], pair["only_in_second"], pair["labelled_differently"]) == (4, 0, 1)
+    assert pair["comparison"]["images"] == 354
+    left_out = "4 only of one, 0 only of two, 1 that have another label now"
+    assert f"only the 354 images that both were evaluated on are compared; left out: {left_out}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"dataset": "mnist", "fingerprint": "other"}, "different images (test): digits and mnist"),
+        ({"fingerprint": "other"}, "different images (test): digits and digits, which has changed in between"),
+        ({"found_in": "train"}, "different images (test)"),
+    ],
+)
+def test_different_images_are_not_compared_as_if_they_were_the_same(
+    run_cli: RunCli, evaluated: Path, facts: dict[str, str], said: str
+) -> None:
+    second_run(evaluated, "one", {})
+    changed(second_run(evaluated, "two", {}) / "evaluations" / "test.json", **facts)
+    outcome = run_cli("runs", "compare", "one", "two")
+    assert outcome.code == 1
+    assert said in outcome.err
+    assert "hint: `vit eval digits --model two`" in outcome.err
+
+
+def test_files_of_data_that_changed_are_matched_by_name_which_is_said(run_cli: RunCli, evaluated: Path) -> None:
+    for name, start in (("one", 0), ("two", 9)):
+        path = second_run(evaluated, name, {})
+        write_rows(path, [{**row, "path": f"photos/{row['path']}.png"} for row in rows_of(path)[start:]])
+        changed(path / "evaluations" / "test.json", fingerprint=name)
+    outcome = run_cli("runs", "compare", "one", "two", "--json")
+    assert as_json(outcome)["pairs"][0]["comparison"]["images"] == 350
+    assert "changed between the evaluations of one and two: they are matched by their names" in outcome.err
+    write_rows(Path("experiments/two"), rows_of(Path("experiments/one"))[:9])
+    write_rows(Path("experiments/one"), rows_of(Path("experiments/one"))[9:])
+    outcome = run_cli("runs", "compare", "one", "two")
+    assert outcome.code == 1
+    assert "they share none of 350 and 9" in outcome.err
+
+
+@pytest.mark.parametrize("content", ["", "path,truth\n1,2\n", "path,truth,prediction,loss\n1,2,3,x\n"])
+def test_a_broken_table_is_named(run_cli: RunCli, evaluated: Path, content: str) -> None:
+    second_run(evaluated, "one", {})
+    (second_run(evaluated, "two", {}) / "evaluations" / "test-predictions.csv").write_text(content)
+    outcome = run_cli("runs", "compare", "one", "two")
+    assert outcome.code == 1
+    assert "experiments/two/evaluations/test-predictions.csv" in outcome.err or "they share none" in outcome.err
+
+
+def test_python_compares_results(evaluated: Path) -> None:
+    second_run(evaluated, "two", {})
+    result = vitcli.compare(evaluated, "two", quiet=True)
+    assert repr(result) == "<RunsComparison with one, test: two +0.00 points>"
+    with pytest.raises(vitcli.VitError, match="two different runs are needed"):
+        vitcli.compare(evaluated, evaluated, quiet=True)

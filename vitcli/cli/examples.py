@@ -14,7 +14,7 @@ EXAMPLES = {
     "train": (
         ("vit train", "train on the bundled digits"),
         ("vit train photos/ --epochs 20 --name first", "train on a folder of photos"),
-        ("vit train --from-run first --lr 0.005", "the same, one setting changed"),
+        ("vit train --from-run first --lr 0.01 --name second", "change one setting"),
     ),
     "eval": (
         ("vit eval", "evaluate the newest finished run"),
@@ -42,6 +42,10 @@ EXAMPLES = {
     "recipes": (("vit recipes", "list recipes"), ("vit recipes digits", "show the settings of one")),
     "runs": (("vit runs", "list runs"), ("vit runs --json", "the same as JSON")),
     "runs show": (("vit runs show first", "show one run"), ("vit runs show first --json", "the same as JSON")),
+    "runs compare": (
+        ("vit runs compare first second", "compare two runs with the same data"),
+        ("vit runs compare first second --split val", "compare validation images"),
+    ),
     "env": (("vit env", "show what a bug report needs"), ("vit env --json", "the same as JSON")),
 }
 """Examples by command: the words to type, and their meaning. Some need ``photos/`` and ``img.png``."""

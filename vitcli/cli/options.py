@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +78,8 @@ class _FormerOutputDir:
         """Parse the words; ``-o`` with a folder of runs becomes ``--output-dir``, and the new spelling is said."""
         has_output = any("-o" in parameter.opts for parameter in self.params)
         words = list(args)
-        for at, word in enumerate(args[: args.index("--") if "--" in args else None]):
+        last = {"--", *getattr(self, "commands", ())}  # after the name of a subcommand, words are its own
+        for at, word in enumerate(takewhile(lambda word: word not in last, args)):
             folder = word[2:] or "".join(args[at + 1 : at + 2])
             if word[:2] == "-o" and folder and (not has_output or _holds_runs(Path(folder))):
                 words[at] = f"--output-dir={word[2:]}" if word[2:] else "--output-dir"

@@ -1,5 +1,6 @@
 """The command ``vit runs``, which lists the runs, and its subcommands."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from vitcli.core.errors import some
 from vitcli.core.files import bytes_in_words
 
 if TYPE_CHECKING:
+    from vitcli.judging.pairs import Pair
     from vitcli.trained.run_rows import RunRow
     from vitcli.workflows.show_run import Evaluation, RunReport
 
@@ -24,6 +26,8 @@ group = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_SIGNIFICANT = 0.05
+"""The p-value below which accuracies are said to differ, as the intervals have 95 %."""
 RunArgument = Annotated[
     str, typer.Argument(help="The name or the path of a run or a cross-validation.", show_default=False, metavar="RUN")
 ]
@@ -147,6 +151,86 @@ def _evaluation(each: "Evaluation") -> tuple[str, ...]:
     shares = [_percent_or_none(share) for share in (each.balanced_accuracy, each.macro_f1)]
     count = "-" if each.images is None else f"{each.images:,}"
     return each.name, count, top1, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
+
+
+@group.command(epilog=epilog("runs compare"))
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more runs or cross-validations.", show_default=False, metavar="RUN")
+    ],
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Evaluation to compare: test, val, or the name of a file in evaluations/."),
+    ] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the curves and of the table of images.",
+            show_default="comparisons/A-vs-B below --output-dir",
+        ),
+    ] = None,
+    output_dir: OutputDirOption = EXPERIMENTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs with the first of them: settings that differ, curves, and differences on the same images.
+
+    Differences have 95 % intervals of a paired bootstrap, and McNemar's exact test tells whether accuracies differ by
+    more than chance. Both runs must have been evaluated with `vit eval`.
+    """
+    from vitcli.workflows.compare import compare as workflow
+
+    with listening() as emit:
+        result = workflow(runs, output_dir=output_dir, split=split, output=output, emit=emit)
+    if as_json:
+        print_json(result)
+        return
+    if result.settings:
+        stdout().print("[bold]settings[/] that differ")
+        rows = [(each.setting, *map(written, each.values)) for each in result.settings]
+        print_table(("setting", *result.runs), rows, numbers=())
+    else:
+        stdout().print("all settings are the same")
+    for pair in result.pairs:
+        _show_pair(pair, result.evaluation)
+    stdout().print()
+    files = {"curves": result.figure, "images that changed sides": result.table}
+    print_facts({name: str(path) for name, path in files.items() if path})
+    if len(result.pairs) > 1:
+        stderr().print(f"p-values are of one comparison each; {len(result.pairs)} of them find more by chance")
+    for name, command in result.missing.items():
+        stderr().print(
+            escape(f"{name} has no evaluation on {result.evaluation} of the epoch that is kept: type `{command}`")
+        )
+
+
+def _show_pair(pair: "Pair", evaluation: str) -> None:
+    result = pair.comparison
+    names = f"[bold]{escape(pair.second)}[/] against [bold]{escape(pair.first)}[/]"
+    stdout().print(f"\n{names}, {result.images:,} images of {escape(evaluation)}")
+    rows = []
+    for each in result.differences:
+        is_loss = each.metric == "loss"
+        values = [f"{value:.4f}" if is_loss else percent(value) for value in (each.first, each.second)]
+        change, *ends = (
+            f"{value:+.4f}" if is_loss else f"{100 * value:+.2f}" for value in (each.difference, *(each.interval or ()))
+        )
+        rows.append((each.metric, *values, change, " to ".join(ends) or "-"))
+    print_table(("metric", pair.first, pair.second, "difference", "95 % interval"), rows, numbers={1, 2, 3, 4})
+    stdout().print("differences are in percentage points, that of the loss in nats", style="dim")
+    print_facts(
+        {
+            "changed sides": f"{result.only_second:,} only {pair.second} is right, {result.only_first:,} only {pair.first}",
+            "same side": f"{result.both_right:,} both are right, {result.both_wrong:,} both are wrong",
+            "McNemar's test": f"p = {result.p_value:.3g}"
+            + (
+                ", so the accuracies differ"
+                if result.p_value < _SIGNIFICANT
+                else ", so chance may explain the difference"
+            ),
+        }
+    )
 
 
 def _status(row: "RunRow") -> str:

@@ -52,6 +52,7 @@ class EvaluationFile(TypedDict):
     checkpoint: NotRequired[str]
     dataset: NotRequired[str]
     fingerprint: NotRequired[str]
+    found_in: NotRequired[str]
     temperature: NotRequired[float | None]
     images: NotRequired[int]
     loss: NotRequired[float]

@@ -292,6 +292,11 @@ def evaluation_file(folder: Path, name: str) -> Path:
     return folder / "evaluations" / f"{name}.json"
 
 
+def predictions_file(folder: Path, name: str) -> Path:
+    """Return the file of the predictions of an evaluation, one row for each image."""
+    return folder / "evaluations" / f"{name}-predictions.csv"
+
+
 def slug(name: str) -> str:
     """Turn the name of a data set into a part of a folder name."""
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"

@@ -1,7 +1,8 @@
-"""Loss and accuracy over the epochs of a run."""
+"""Loss and accuracy over the epochs of a run, or of several runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vitcli.core.events import EpochRecord
 from vitcli.figures.canvas import literal, new_figure, save_figure
@@ -48,4 +49,32 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note:
         axes.xaxis.get_major_locator().set_params(integer=True)
     if note:
         figure.supxlabel(literal(note), fontsize="small")
+    save_figure(figure, path)
+
+
+def draw_compared_curves(runs: Mapping[str, Sequence[Sequence[EpochRecord]]], path: Path) -> None:
+    """Draw the losses and the validation accuracies of several runs, each in a colour of its own.
+
+    Args:
+        runs: for each name, the epochs of one run, or of every run of a cross-validation.
+        path: the file to write.
+    """
+    figure = new_figure(11, 4)
+    losses, accuracies = figure.subplots(1, 2)
+    for number, (name, curves) in enumerate(runs.items()):
+        style: dict[str, Any] = {"color": f"C{number % 10}", "alpha": 1 if len(curves) == 1 else 0.6}
+        for at, records in enumerate(curves):
+            epochs = [record.epoch for record in records]
+            style |= {"marker": "o" if len(records) == 1 else None}
+            losses.plot(epochs, [record.val_loss for record in records], **style)
+            shares = [100 * record.val_accuracy for record in records]
+            accuracies.plot(epochs, shares, label="" if at else literal(name), **style)
+            losses.plot(epochs, [record.train_loss for record in records], linewidth=1, linestyle=":", **style)
+    losses.set(xlabel="epoch", ylabel="loss (nats)", title="validation and training (dotted)")
+    accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="validation")
+    for axes in (losses, accuracies):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    lines, labels = accuracies.get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=min(len(runs), 4))
     save_figure(figure, path)

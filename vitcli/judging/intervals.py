@@ -15,7 +15,8 @@ Interval = tuple[float, float]
 
 _DRAWS, _LEAST_DRAWS, _MOST_NUMBERS = 1000, 200, 20_000_000
 """Draws of the bootstrap, fewer for a large confusion matrix, and the random numbers for which all are drawn."""
-_ERROR = 0.05
+ERROR = 0.05
+"""The share of intervals that may miss the true value."""
 _QUANTILE = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 
@@ -48,11 +49,11 @@ def accuracy_intervals(
         correct[:, true] = drawn[:, columns == true].sum(axis=1)
     counts = ClassCounts(support=np.broadcast_to(support, correct.shape), predicted=predicted, correct=correct)
     right = int(table[table[:, 0] == table[:, 1], 2].sum())
-    spread = {name: _percentiles(values) for name, values in summary(counts).items()} if 0 < right < images else {}
+    spread = {name: percentiles(values) for name, values in summary(counts).items()} if 0 < right < images else {}
     top5 = random.binomial(support, in_top5 / np.maximum(support, 1), size=(draws, classes)).sum(axis=1) / images
     return spread | {
         "top1": _bound(right, images) or spread["top1"],
-        "top5": _bound(int(in_top5.sum()), images) or _percentiles(top5),
+        "top5": _bound(int(in_top5.sum()), images) or percentiles(top5),
     }
 
 
@@ -62,12 +63,13 @@ def mean_interval(values: NDArray[np.float64]) -> Interval:
     return mean - half, mean + half
 
 
-def _percentiles(values: NDArray[np.float64]) -> Interval:
-    low, high = np.nanquantile(values, (_ERROR / 2, 1 - _ERROR / 2))
+def percentiles(values: NDArray[np.float64]) -> Interval:
+    """Return the interval that leaves out 2.5 % of the values at each end; NaN does not count."""
+    low, high = np.nanquantile(values, (ERROR / 2, 1 - ERROR / 2))
     return float(low), float(high)
 
 
 def _bound(right: int, images: int) -> Interval | None:
     """Return the exact interval of a share if all images are right, or none; else None."""
-    reached = (_ERROR / 2) ** (1 / images)
+    reached = (ERROR / 2) ** (1 / images)
     return (reached, 1.0) if right == images else (0.0, 1 - reached) if not right else None

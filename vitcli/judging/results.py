@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.core.files import write_json
-from vitcli.core.runs import evaluation_file, figure_file
+from vitcli.core.runs import evaluation_file, figure_file, predictions_file
 from vitcli.judging.answers import Answers
 from vitcli.judging.calibration import accuracy_by_coverage
 from vitcli.judging.metrics import Metrics
@@ -29,7 +29,7 @@ class ResultFiles:
     @property
     def predictions(self) -> Path:
         """One row for each image, as CSV."""
-        return self.metrics.with_name(f"{self.stem}-predictions.csv")
+        return predictions_file(self.folder, self.stem)
 
     @property
     def confusion(self) -> Path:

@@ -3,13 +3,18 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vitcli.core.errors import DataError
 from vitcli.core.files import safe_cell, write_text
-from vitcli.judging.answers import Answers
+
+if TYPE_CHECKING:
+    from vitcli.judging.answers import Answers  # needs torch
 
 
-def write_predictions(path: Path, answers: Answers, names: Sequence[str] | Sequence[int]) -> None:
+def write_predictions(path: Path, answers: "Answers", names: Sequence[str] | Sequence[int]) -> None:
     """Write one row for each image, in the order of the data set.
 
     Columns: path, truth, prediction, probability, margin, rank of the truth, loss, then the most probable classes with
@@ -28,6 +33,35 @@ def write_predictions(path: Path, answers: Answers, names: Sequence[str] | Seque
         cell = safe_cell(name) if isinstance(name, str) else name
         writer.writerow((cell, classes[truth], best[0], best[1], margin, rank, loss, *best))
     write_text(path, text.getvalue())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredAnswer:
+    """The stored answer to one image."""
+
+    truth: str
+    prediction: str
+    loss: float
+
+
+def read_predictions(path: Path) -> dict[str, StoredAnswer]:
+    """Read the table of ``write_predictions``: the answer by the name of the image; texts are as in the table.
+
+    Raises:
+        DataError: the file is missing, broken, or is not such a table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return {
+                row["path"]: StoredAnswer(
+                    truth=row["truth"], prediction=row["prediction"], loss=float(row["loss"] or "nan")
+                )
+                for row in csv.DictReader(file)
+            }
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is not a table of predictions, or is broken: {error}") from None
 
 
 def write_confusion(path: Path, confusion: Sequence[tuple[int, int, int]], classes: Sequence[str]) -> None:

@@ -3,15 +3,19 @@
 A resumed run keeps its settings; only paths, how it computes, what it stores and how long it trains may change.
 """
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import RunError, UsageError
 from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.files import flat
 from vitcli.core.run_search import all_runs, find_run, folds_with
 from vitcli.core.runs import Run
 from vitcli.data.locks import is_worked_in
@@ -57,6 +61,19 @@ def stored_settings(run: Run) -> TrainConfig:
         return configure({name: table for name, table in content.items() if name not in DERIVED})
     except (UsageError, AttributeError, TypeError) as error:
         raise RunError(f"{run.path / 'config.json'} is broken: {error}") from None
+
+
+def settings_by_name(run: Run) -> dict[str, Any]:
+    """Return the settings of a run by ``SECTION.KEY``, with the types of JSON; of an early version, as it stored them.
+
+    Raises:
+        RunError: ``config.json`` is missing or broken.
+    """
+    own = {name: table for name, table in run.config.items() if name not in DERIVED and isinstance(table, dict)}
+    with suppress(RunError):
+        own = settings_of(stored_settings(run))
+    named: dict[str, Any] = flat(json.loads(json.dumps(own)))
+    return named
 
 
 def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool = True) -> TrainConfig:

@@ -174,7 +174,9 @@ def evaluate(
         called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
         facts = {
             "dataset": chosen.dataset.facts.name,
+            "fingerprint": chosen.dataset.facts.fingerprint,
             "split": chosen.split,
+            "found_in": chosen.subset.found,
             "held_out": held_out,
             "model": names_of(models),
             "checkpoint": loaded.path.name,

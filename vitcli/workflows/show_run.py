@@ -3,13 +3,12 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vitcli.core.config_files import configure, load_recipe, recipe_names, settings_of
-from vitcli.core.errors import RunError, UsageError
+from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import flat
 from vitcli.core.run_files import EvaluationFile
@@ -17,7 +16,7 @@ from vitcli.core.run_search import runs_called
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.trained.run_rows import RunRow, list_rows
-from vitcli.training.resumed_settings import DERIVED, stored_settings
+from vitcli.training.resumed_settings import settings_by_name
 
 _OF_THE_RUN = frozenset(
     {
@@ -152,13 +151,11 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
     layers: Sequence[Mapping[str, Any]] = [load_recipe(recipe)] if recipe in recipe_names() else []
     if recipe and not layers:
         emit(Warned(text=f"this version has no recipe {recipe!r}, so settings are compared with the defaults"))
-    usual = flat(_plain(settings_of(configure(*layers))))
-    own = {name: table for name, table in config.items() if name not in DERIVED}
-    with suppress(RunError, UsageError):  # an earlier version made the run: its settings are shown as they are
-        own = settings_of(stored_settings(run)) if config else {}
+    usual = flat(json.loads(json.dumps(settings_of(configure(*layers)))))
+    own = settings_by_name(run) if config else {}
     return f"recipe {recipe}" if layers else "defaults", tuple(
         ChangedSetting(setting=name, value=value, usual=usual.get(name))
-        for name, value in flat(_plain(own)).items()
+        for name, value in own.items()
         if name not in _OF_THE_RUN and value != usual.get(name)
     )
 
@@ -189,8 +186,3 @@ def _evaluations(folder: Path, best: Mapping[str, Any] | None, emit: Emit) -> li
             )
         )
     return found
-
-
-def _plain(settings: Mapping[str, Any]) -> Any:
-    """Return settings with the types that JSON has."""
-    return json.loads(json.dumps(settings))

@@ -1,0 +1,92 @@
+"""Two stored evaluations, matched by the names of the images, and the images that changed sides between them."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitcli.core.files import write_text
+from vitcli.judging.comparison import Comparison, compare_answers
+from vitcli.judging.tables import StoredAnswer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedImage:
+    """An image that one of two runs predicts correctly, and the other one does not."""
+
+    path: str
+    truth: str
+    first: str
+    """The prediction of the first run."""
+    second: str
+    change: Literal["gained", "lost"]
+    """gained: only the second run is right; lost: only the first one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """The answers of a run, compared with those of the first run."""
+
+    first: str
+    second: str
+    only_in_first: int
+    """Images that only the first run was evaluated on; they are left out, as the next two."""
+    only_in_second: int
+    labelled_differently: int
+    comparison: Comparison
+    changed: tuple[ChangedImage, ...]
+
+
+def matched(
+    names: tuple[str, str], answers: tuple[Mapping[str, StoredAnswer], Mapping[str, StoredAnswer]]
+) -> Pair | None:
+    """Compare two tables of predictions on the images that both have with the same label; None: there are none.
+
+    Args:
+        names: the names of both runs.
+        answers: their answers by the name of the image.
+    """
+    shared = [name for name in answers[0] if name in answers[1]]
+    alike = [name for name in shared if answers[0][name].truth == answers[1][name].truth]
+    if not alike:
+        return None
+    rows = [[each[name] for name in alike] for each in answers]
+    texts = {text for row in rows for each in row for text in (each.truth, each.prediction)}
+    classes = {name: at for at, name in enumerate(sorted(texts))}
+    truth = np.array([classes[each.truth] for each in rows[0]])
+    given, further = (np.array([classes[each.prediction] for each in row]) for row in rows)
+    before, after = (np.array([each.loss for each in row]) for row in rows)
+    return Pair(
+        first=names[0],
+        second=names[1],
+        only_in_first=len(answers[0]) - len(shared),
+        only_in_second=len(answers[1]) - len(shared),
+        labelled_differently=len(shared) - len(alike),
+        comparison=compare_answers(truth, (given, further), (before, after)),
+        changed=tuple(
+            ChangedImage(
+                path=name,
+                truth=one.truth,
+                first=one.prediction,
+                second=other.prediction,
+                change="gained" if other.prediction == other.truth else "lost",
+            )
+            for name, one, other in zip(alike, *rows, strict=True)
+            if (one.prediction == one.truth) != (other.prediction == other.truth)
+        ),
+    )
+
+
+def write_changed(path: Path, pairs: Sequence[Pair]) -> None:
+    """Write a row for each image that changed sides; the texts are those of the tables of predictions."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("first", "second", "path", "truth", "first_prediction", "second_prediction", "change"))
+    for pair in pairs:
+        for each in pair.changed:
+            writer.writerow((pair.first, pair.second, each.path, each.truth, each.first, each.second, each.change))
+    write_text(path, text.getvalue())
