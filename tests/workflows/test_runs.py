@@ -12,6 +12,7 @@ import pytest
 import vitcli
 from tests.conftest import Outcome
 from vitcli.core.files import write_csv, write_json
+from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 
 RunCli = Callable[..., Outcome]
@@ -260,3 +261,115 @@ def test_python_compares_results(evaluated: Path) -> None:
     assert repr(result) == "<RunsComparison with one, test: two +0.00 points>"
     with pytest.raises(vitcli.VitError, match="two different runs are needed"):
         vitcli.compare(evaluated, evaluated, quiet=True)
+
+
+# --- list and best ---
+
+
+@pytest.fixture
+def several(trained_run: Path) -> None:
+    """Three runs on the digits, one on other data, one that was killed, and a cross-validation."""
+    copied(trained_run, "good", val=0.9, test=0.7, optim__lr=0.125)
+    copied(trained_run, "better", val=0.95, optim__lr=0.25)
+    copied(trained_run, "known", val=0.8, test=0.75)
+    changed(copied(trained_run, "seen", val=0.1, test=1.0) / "evaluations" / "test.json", held_out=False)
+    Run(copied(trained_run, "killed", val=1.0)).note(status="running")
+    Run(copied(trained_run, "other", val=0.99)).note(dataset="mnist", ended="1999")
+    for fold, accuracy in ((1, 0.97), (2, 0.91)):
+        copied(trained_run, f"cv/fold-{fold}", val=accuracy, data__folds=2, data__fold=fold)
+
+
+def names_of(outcome: Outcome) -> list[str]:
+    return [row["name"] for row in as_json(outcome)]
+
+
+@pytest.mark.usefixtures("several")
+def test_runs_are_sorted_by_a_field_or_a_setting(run_cli: RunCli) -> None:
+    singles = ("--filter", "folds=none", "--filter", "name=[!c]*", "--json")
+    by_accuracy = ["killed", "other", "better", "good", "known", "seen"]
+    assert names_of(run_cli("runs", "--sort", "val_accuracy", *singles)) == by_accuracy
+    assert names_of(run_cli("runs", "--sort", "test_accuracy", *singles))[:3] == ["seen", "known", "good"]
+    assert names_of(run_cli("runs", "--sort", "optim.lr", *singles))[-2:] == ["good", "better"]
+    assert names_of(run_cli("runs", "--sort", "name", *singles)) == sorted(by_accuracy)
+    assert names_of(run_cli("runs", "--sort", "ended", *singles))[-1] == "other"
+    assert "optim.lr 0.125" in run_cli("runs", "--sort", "optim.lr").out
+
+
+@pytest.mark.usefixtures("several")
+@pytest.mark.parametrize(
+    ("conditions", "names"),
+    [
+        (["optim.lr=0.125"], {"good"}),
+        (["optim.lr=1.25e-1", "status=finished"], {"good"}),
+        (["model.width=16", "dataset=mnist"], {"other"}),
+        (["status=killed"], {"killed"}),
+        (["val_accuracy=0.95"], {"better"}),
+        (["test_held_out=no"], {"seen"}),
+        (["name=cv*"], {"cv", "cv/fold-1", "cv/fold-2"}),
+        (["test_accuracy=none", "name=b*"], {"better"}),
+        (["tag=none"], set()),
+        (["epochs=x"], set()),
+    ],
+)
+def test_runs_are_filtered_by_fields_and_settings(run_cli: RunCli, conditions: list[str], names: set[str]) -> None:
+    words = [word for condition in conditions for word in ("--filter", condition)]
+    assert set(names_of(run_cli("runs", *words, "--json"))) == names
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sort", "val_acuracy"), "did you mean 'val_accuracy'?"),
+        (("--sort", "optim.lrr"), "did you mean 'optim.lr'?"),
+        (("--filter", "optim.lrr=1"), "did you mean 'optim.lr'?"),
+        (("--filter", "optim.lr=fast"), "optim.lr = 'fast' is not a number"),
+        (("--filter", "dataset"), "--filter 'dataset' is not of the form KEY=VALUE"),
+        (("--filter", "datset=digits"), "did you mean 'dataset'?"),
+        (("--filter", "dataset=digits", "show", "x"), "--sort and --filter are for the list of runs"),
+        (("best", "--metric", "val_acuracy"), "did you mean 'val_accuracy'?"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_with_what_can(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:
+    outcome = run_cli("runs", *words)
+    assert outcome.code == 1
+    assert said in outcome.err
+
+
+def test_a_filter_that_nothing_passes_is_not_called_an_empty_folder(run_cli: RunCli, trained_run: Path) -> None:
+    copied(trained_run, "mine")
+    assert "no such runs in experiments; leave out --filter" in run_cli("runs", "--filter", "name=x").err
+
+
+@pytest.mark.usefixtures("several")
+def test_the_name_of_the_best_run_is_alone_on_stdout(run_cli: RunCli) -> None:
+    outcome = run_cli("runs", "best")
+    assert (outcome.code, outcome.out) == (0, "better\n")
+    assert "the best of 5 on digits by val_accuracy: 95.00 %" in outcome.err
+    assert run_cli("runs", "best", "--data", "mnist").out == "other\n"
+    assert run_cli("runs", "best", "--data", "some/mnist/").out == "other\n"
+    tested = run_cli("runs", "best", "--metric", "test_accuracy")
+    assert tested.out == "known\n", "images that were scored in training do not count"
+    left_out = [line for line in tested.err.splitlines() if "without a test_accuracy of held-out images" in line]
+    assert {"seen", "better", "cv"} == {*left_out[0].partition(": ")[2].split(", ")}
+    report = as_json(run_cli("runs", "best", "--metric", "test_loss", "--json"))
+    assert (report["metric"], report["value"], report["compared"]) == ("test_loss", 0.4, 2)
+
+
+@pytest.mark.usefixtures("several")
+def test_a_cross_validation_counts_by_its_mean(run_cli: RunCli, trained_run: Path) -> None:
+    changed(Path("experiments/better/metrics.json"), best__val_accuracy=0.93)
+    assert run_cli("runs", "best").out == "cv\n"
+    changed(copied(trained_run, "changed", val=1.0) / "split.json", fingerprint="other")
+    Run(Path("experiments/changed")).note(ended="1999")
+    outcome = run_cli("runs", "best")
+    assert outcome.out == "cv\n"
+    assert "digits has changed since 1 of its runs: these are left out" in outcome.err
+
+
+def test_without_a_run_that_can_be_best_the_error_says_what_to_do(run_cli: RunCli, trained_run: Path) -> None:
+    assert "hint: `vit train` makes one" in run_cli("runs", "best").err
+    copied(trained_run, "mine")
+    outcome = run_cli("runs", "best", "--metric", "test_accuracy")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "hint: `vit eval --model mine` evaluates one" in outcome.err
+    assert "did you mean 'digits'?" in run_cli("runs", "best", "--data", "digit").err

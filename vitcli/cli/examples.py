@@ -40,8 +40,16 @@ EXAMPLES = {
     "models": (("vit models", "list architectures"), ("vit models --json", "the same as JSON")),
     "datasets": (("vit datasets", "list data sets"), ("vit datasets --json", "the same as JSON")),
     "recipes": (("vit recipes", "list recipes"), ("vit recipes digits", "show the settings of one")),
-    "runs": (("vit runs", "list runs"), ("vit runs --json", "the same as JSON")),
+    "runs": (
+        ("vit runs", "list runs"),
+        ("vit runs --sort val_accuracy --filter dataset=photos", "some, the best first"),
+        ("vit runs --filter optim.lr=0.01 --filter tag=mine --json", "some as JSON"),
+    ),
     "runs show": (("vit runs show first", "show one run"), ("vit runs show first --json", "the same as JSON")),
+    "runs best": (
+        ("vit runs best", "print the best run"),
+        ("vit runs best --data photos --metric val_loss", "on other data, by another number"),
+    ),
     "runs compare": (
         ("vit runs compare first second", "compare two runs with the same data"),
         ("vit runs compare first second --split val", "compare validation images"),

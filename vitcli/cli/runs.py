@@ -10,7 +10,7 @@ from vitcli.cli.console import listening, print_facts, print_json, print_table, 
 from vitcli.cli.examples import epilog
 from vitcli.cli.options import EXPERIMENTS, JsonOption, OutputDirOption, RunsCommand, RunsGroup
 from vitcli.cli.words import duration, percent, written
-from vitcli.core.errors import some
+from vitcli.core.errors import UsageError, some
 from vitcli.core.files import bytes_in_words
 
 if TYPE_CHECKING:
@@ -28,28 +28,62 @@ group = typer.Typer(
 
 _SIGNIFICANT = 0.05
 """The p-value below which accuracies are said to differ, as the intervals have 95 %."""
+_SHOWN = {"name", "status", "epochs", "val_accuracy", "test_accuracy", "started", "dataset", "model", "recipe", "tags"}
+"""Fields that the list shows in any case."""
 RunArgument = Annotated[
     str, typer.Argument(help="The name or the path of a run or a cross-validation.", show_default=False, metavar="RUN")
 ]
 
 
 @group.callback(epilog=epilog("runs"))
-def runs(context: typer.Context, output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
-    """List the runs, the newest first; subcommands show one, compare some, and change names and tags."""
+def runs(
+    context: typer.Context,
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            help="Order by a field of --json (val_accuracy, seconds, ...) or a setting (optim.lr).",
+            show_default="newest first",
+        ),
+    ] = "",
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter", metavar="KEY=VALUE", help="Only runs with this field, setting or tag; can be repeated."
+        ),
+    ] = None,
+    output_dir: OutputDirOption = EXPERIMENTS,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs, the newest first; subcommands show one, compare some, and change names and tags.
+
+    With --sort, the best scores, the newest times and the lowest other values come first, runs without a value last.
+    """
+    if context.invoked_subcommand and (sort or filters):
+        raise UsageError(
+            "--sort and --filter are for the list of runs", hint="vit runs --sort FIELD, without a subcommand"
+        )
     if context.invoked_subcommand:  # options before the name of a subcommand count as those after it
         given: dict[str, Any] = {"output_dir": output_dir, "as_json": as_json}
         context.default_map = {context.invoked_subcommand: given}
         return
-    from vitcli.workflows.runs import list_runs
+    from vitcli.workflows.runs import list_runs, value_of
 
     with listening() as emit:
-        rows = list_runs(output_dir, emit)
+        rows = list_runs(output_dir, sort=sort, filters=filters or (), emit=emit)
     if as_json:
         print_json(rows)
         return
     if not rows:
-        stderr().print(f"no runs in {output_dir}; `vit train` makes one")
+        hint = "leave out --filter" if filters else "`vit train` makes one"
+        stderr().print(escape(f"no {'such ' if filters else ''}runs in {output_dir}; {hint}"))
         return
+
+    def below(row: "RunRow") -> str:
+        tags = f", tags {', '.join(row.tags)}" if row.tags else ""
+        value = f", {sort} {written(value_of(row, sort))}" if sort and sort not in _SHOWN else ""
+        return f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}{tags}{value}"
+
     print_table(
         ("run", "status", "epochs", "val", "test"),
         [
@@ -57,7 +91,7 @@ def runs(context: typer.Context, output_dir: OutputDirOption = EXPERIMENTS, as_j
             for row in rows
         ],
         numbers={2, 3, 4},
-        below=[f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}" for row in rows],
+        below=[below(row) for row in rows],
     )
     if seen := [row.name for row in rows if not row.test_held_out]:
         stderr().print(escape(f"test images that were not held out: {some(seen)}"))
@@ -106,6 +140,38 @@ def show(run: RunArgument, output_dir: OutputDirOption = EXPERIMENTS, as_json: J
                 stderr().print(escape(f"{each.name}: not held out, because these images were used in training"))
     stdout().print("\n[bold]files[/]")
     print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
+
+
+@group.command(epilog=epilog("runs best"))
+def best(
+    metric: Annotated[
+        str, typer.Option("--metric", help="Number to compare: val_accuracy, test_loss, ...")
+    ] = "val_accuracy",
+    data: Annotated[
+        str, typer.Option("--data", help="Data set of the runs.", show_default="that of the newest finished run")
+    ] = "",
+    output_dir: OutputDirOption = EXPERIMENTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the name of the best finished run on a data set, alone on stdout, for scripts.
+
+    Numbers: val_accuracy, val_loss, test_accuracy, test_balanced_accuracy, test_macro_f1, test_loss, seconds, parameters.
+    """
+    from vitcli.workflows.runs import best_run
+
+    with listening() as emit:
+        found = best_run(output_dir, metric=metric, data=data, emit=emit)
+    print_json(found) if as_json else stdout().print(escape(found.name), soft_wrap=True)
+    value = percent(found.value) if metric.endswith(("accuracy", "f1")) else f"{found.value:,.6g}"
+    stderr().print(escape(f"the best of {found.compared} on {found.dataset} by {metric}: {value}"))
+    if found.without:
+        stderr().print(
+            escape(
+                f"without a {metric} of held-out images: {some(found.without)}"
+                if metric.startswith("test")
+                else f"without a {metric}: {some(found.without)}"
+            )
+        )
 
 
 def _show_facts(report: "RunReport") -> None:

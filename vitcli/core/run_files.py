@@ -43,6 +43,12 @@ class SplitFile(TypedDict):
     val_is_test: NotRequired[bool]
 
 
+class TagsFile(TypedDict):
+    """The entries of ``tags.json``."""
+
+    tags: list[str]
+
+
 class EvaluationFile(TypedDict):
     """The entries of a file in ``evaluations/``."""
 

@@ -6,6 +6,7 @@ split.json      the images that were held out, and those that are not used
 metrics.json    one record per epoch, and the best one; metrics.csv, the records as a table
 checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; the training state for resuming,
                 state.safetensors, and the earlier one, state-before.safetensors
+tags.json       words of the user's own
 evaluations/    attention/    figures/    exports/    cache/    tensorboard/    wandb/
 """
 
@@ -23,7 +24,7 @@ from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.provenance import command, environment, git_state
-from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status
+from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status, TagsFile
 from vitcli.core.stored import JsonObject, checked, read_json
 from vitcli.core.version import __version__
 
@@ -295,6 +296,21 @@ def evaluation_file(folder: Path, name: str) -> Path:
 def predictions_file(folder: Path, name: str) -> Path:
     """Return the file of the predictions of an evaluation, one row for each image."""
     return folder / "evaluations" / f"{name}-predictions.csv"
+
+
+def tags_of(folder: Path) -> list[str]:
+    """Return the tags of a run or a cross-validation; raise RunError if the file of tags is broken."""
+    file = folder / "tags.json"
+    try:
+        tags: list[str] = read_json(file, TagsFile)["tags"] if file.exists() else []
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} is broken: {error}", hint=f"rm {file}") from None
+    return tags
+
+
+def save_tags(folder: Path, tags: Sequence[str]) -> None:
+    """Store the tags of a run or a cross-validation, in a file of their own, so that runs may be trained meanwhile."""
+    write_json(folder / "tags.json", {"tags": list(tags)}, makes_folder=False)
 
 
 def slug(name: str) -> str:

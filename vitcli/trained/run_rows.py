@@ -9,7 +9,7 @@ from typing import Any
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.run_files import EvaluationFile
-from vitcli.core.runs import FOLD, Run, evaluation_file
+from vitcli.core.runs import FOLD, Run, evaluation_file, tags_of
 from vitcli.core.stored import read_json
 from vitcli.data.locks import is_worked_in
 
@@ -52,6 +52,9 @@ class RunRow:
     parameters: int | None
     seconds: float | None
     """Time for training, features and validation, also before the run was resumed; None: the run has not ended yet."""
+    tags: tuple[str, ...]
+    fingerprint: str | None
+    """The fingerprint of the data; None: not known."""
 
 
 def list_rows(runs: Sequence[Run], emit: Emit = ignore) -> list[RunRow]:
@@ -75,10 +78,11 @@ def list_rows(runs: Sequence[Run], emit: Emit = ignore) -> list[RunRow]:
 def _row(run: Run, emit: Emit) -> RunRow:
     metrics: dict[str, Any] = {}
     test: dict[str, Any] = {}
-    is_outdated = False
+    fingerprint, is_outdated = None, False
     try:
         metrics = run.metrics
         test, is_outdated = run.test_evaluation, run.test_is_outdated
+        fingerprint = (run.split or {}).get("fingerprint")
     except RunError as error:  # one broken run must not hide the others
         emit(Warned(text=f"without its figures: {error.message}"))
     best = metrics.get("best")
@@ -104,7 +108,17 @@ def _row(run: Run, emit: Emit) -> RunRow:
         ended=run.info["ended"],
         resumed=len(run.info.get("resumed", ())),
         seconds=run.info.get("seconds"),
+        tags=_tags(run.path, emit),
+        fingerprint=fingerprint,
     )
+
+
+def _tags(folder: Path, emit: Emit) -> tuple[str, ...]:
+    try:
+        return tuple(tags_of(folder))
+    except RunError as error:
+        emit(Warned(text=f"without its tags: {error.message}"))
+        return ()
 
 
 def _test_scores(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,4 +162,5 @@ def _row_of_folds(folds: Sequence[Run], rows: Sequence[RunRow], emit: Emit) -> R
         ended=max(ends) if len(ends) == len(rows) else None,
         resumed=sum(row.resumed for row in rows),
         seconds=sum(row.seconds or 0 for row in rows) or None,
+        tags=_tags(folder, emit),
     )

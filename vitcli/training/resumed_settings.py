@@ -76,6 +76,12 @@ def settings_by_name(run: Run) -> dict[str, Any]:
     return named
 
 
+def all_settings(run: Run) -> dict[str, Any]:
+    """Return the settings of a run as ``settings_by_name`` does, and every setting of its architecture."""
+    resolved = run.config.get("resolved_model", {})
+    return {**{f"model.{key}": value for key, value in resolved.items()}, **settings_by_name(run)}
+
+
 def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool = True) -> TrainConfig:
     """Merge the settings of a run with the given layers, which may change only some of them.
 

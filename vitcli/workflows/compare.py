@@ -15,7 +15,7 @@ from vitcli.core.runs import Run, evaluation_file, predictions_file, slug
 from vitcli.core.stored import read_json
 from vitcli.judging.pairs import Pair, matched, write_changed
 from vitcli.judging.tables import StoredAnswer, read_predictions
-from vitcli.training.resumed_settings import settings_by_name
+from vitcli.training.resumed_settings import all_settings
 
 _NOT_COMPARED = frozenset(
     {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
@@ -174,11 +174,7 @@ def _chosen(compared: Sequence[_Compared]) -> str:
 
 def _different_settings(compared: Sequence[_Compared]) -> list[DifferentSetting]:
     """List the settings that are not the same in all runs; those of the architecture also where a name stands for them."""
-    known = []
-    for each in compared:
-        run = each.runs[0]
-        resolved = run.config.get("resolved_model", {})
-        known.append({**{f"model.{key}": value for key, value in resolved.items()}, **settings_by_name(run)})
+    known = [all_settings(each.runs[0]) for each in compared]
     names = dict.fromkeys(name for settings in known for name in settings if name not in _NOT_COMPARED)
     rows = [DifferentSetting(setting=name, values=tuple(each.get(name) for each in known)) for name in names]
     return [row for row in rows if any(one != other for one, other in pairwise(row.values))]
