@@ -1,8 +1,10 @@
 """``vit runs`` and its subcommands, on copies of one trained run whose files are changed."""
 
 import csv
+import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import pytest
 
 import vitcli
 from tests.conftest import Outcome
+from vitcli.core.errors import RunError
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
+from vitcli.data.locks import alone_in
 
 RunCli = Callable[..., Outcome]
 TEST = {"top1": 0.9, "loss": 0.4, "images": 359, "epoch": 2, "held_out": True, "intervals": {"top1": [0.85, 0.95]}}
@@ -373,3 +377,131 @@ def test_without_a_run_that_can_be_best_the_error_says_what_to_do(run_cli: RunCl
     assert (outcome.code, outcome.out) == (1, "")
     assert "hint: `vit eval --model mine` evaluates one" in outcome.err
     assert "did you mean 'digits'?" in run_cli("runs", "best", "--data", "digit").err
+
+
+# --- tag, rename and delete ---
+
+
+def listed() -> set[str]:
+    return {path.name for path in Path("experiments").iterdir()}
+
+
+def test_tags_are_added_removed_and_filtered(run_cli: RunCli, trained_run: Path) -> None:
+    for name in ("one", "two", "cv/fold-1"):
+        copied(trained_run, name)
+    assert run_cli("runs", "tag", "one", "paper", "v1.2", "paper").out.split() == ["paper", "v1.2"]
+    assert run_cli("runs", "tag", "cv", "paper").out == "paper\n"
+    assert as_json(run_cli("runs", "tag", "one", "--json"))["tags"] == ["paper", "v1.2"]
+    assert set(names_of(run_cli("runs", "--filter", "tag=paper", "--json"))) == {"one", "cv"}
+    assert "tags paper, v1.2" in run_cli("runs").out
+    assert "paper, v1.2" in run_cli("runs", "show", "one").out
+    assert run_cli("runs", "tag", "one", "paper", "--remove").out == "v1.2\n"
+    assert "one has no tag 'v12'" in run_cli("runs", "tag", "one", "v12", "--remove").err
+    assert "cannot be a tag" in run_cli("runs", "tag", "one", "a b").err
+    assert "two has no tags" in run_cli("runs", "tag", "two").err
+    (Path("experiments") / "two" / "tags.json").write_text('{"tags": 3}')
+    outcome = run_cli("runs", "--json")
+    assert "without its tags" in outcome.err
+    assert len(as_json(outcome)) == 4
+
+
+def test_a_run_is_renamed_everywhere(run_cli: RunCli, trained_run: Path) -> None:
+    copied(trained_run, "old", run__name="old")
+    absolute = str(Path("experiments/old/checkpoints/best.safetensors").resolve())
+    copied(trained_run, "by-name", run__init_from="old")
+    copied(trained_run, "by-path", teacher__name=absolute)
+    copied(trained_run, "apart", run__init_from="deit-tiny")
+    outcome = run_cli("runs", "rename", "old", "new")
+    assert (outcome.code, outcome.out) == (0, "experiments/new\n"), outcome.err
+    assert "by-name names it: run.init_from = new now" in outcome.err
+    assert listed() == {"new", "by-name", "by-path", "apart"}
+    assert Run(Path("experiments/new")).config["run"]["name"] == "new"
+    assert Run(Path("experiments/by-name")).config["run"]["init_from"] == "new"
+    moved = Path(Run(Path("experiments/by-path")).config["teacher"]["name"])
+    assert moved == Path("experiments/new/checkpoints/best.safetensors").resolve()
+    assert Run(Path("experiments/apart")).config["run"]["init_from"] == "deit-tiny"
+
+
+def test_a_cross_validation_is_renamed_and_deleted_as_a_whole(run_cli: RunCli, trained_run: Path) -> None:
+    for fold in (1, 2):
+        copied(trained_run, f"cv/fold-{fold}", run__name="cv")
+    for words in (("rename", "cv/fold-1", "x"), ("delete", "cv/fold-1", "--yes")):
+        outcome = run_cli("runs", *words)
+        assert outcome.code == 1
+        assert "cv/fold-1 is one fold of a cross-validation" in outcome.err
+        assert "name all of it: cv" in outcome.err
+    assert run_cli("runs", "rename", "cv", "crossed").code == 0
+    assert Run(Path("experiments/crossed/fold-2")).config["run"]["name"] == "crossed"
+    assert run_cli("runs", "delete", "crossed", "--yes").code == 0
+    assert listed() == set()
+
+
+@pytest.mark.parametrize("name", ["taken", "", "a/b", ".hidden", "..", "link"])
+def test_a_name_that_cannot_be_is_refused(run_cli: RunCli, trained_run: Path, name: str) -> None:
+    copied(trained_run, "old")
+    (Path("experiments") / "taken").mkdir()
+    (Path("experiments") / "link").symlink_to("nowhere")
+    outcome = run_cli("runs", "rename", "old", name)
+    assert outcome.code == 1
+    assert listed() == {"old", "taken", "link"}
+
+
+def test_deleting_asks_and_names_what_uses_the_run(
+    run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(trained_run, "old")
+    copied(trained_run, "student", teacher__name="old")
+    outcome = run_cli("runs", "delete", "old")
+    assert outcome.code == 1
+    assert "student started or learned from it" in outcome.err
+    assert "--yes deletes without asking" in outcome.err
+    for answer, code, left in (("n", 1, {"old", "student"}), ("y", 0, {"student"})):
+        terminal = io.StringIO(f"{answer}\n")
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert run_cli("runs", "delete", "old").code == code
+        assert listed() == left
+
+
+def test_one_run_that_may_not_be_deleted_keeps_all(
+    run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(trained_run, "old")
+    busy = copied(trained_run, "busy")
+    (Path("experiments") / "link").symlink_to(busy.resolve())
+    (Path("experiments") / "photos").mkdir()
+    copied(trained_run, "cv/fold-1")
+    copied(trained_run, "cv/inner")
+    with alone_in(busy, otherwise=RunError("busy")):
+        for name, said in {
+            "busy": "another process is training busy",
+            "link": "is a link",
+            "photos": "no run 'photos'",
+            "cv": "holds other runs too",
+        }.items():
+            outcome = run_cli("runs", "delete", "old", name, "--yes")
+            assert outcome.code == 1
+            assert said in outcome.err
+    monkeypatch.chdir(Path("experiments/old/checkpoints"))
+    assert "is the current folder, one above it" in run_cli("runs", "delete", "../../old", "--yes").err
+    monkeypatch.chdir("../../..")
+    assert listed() == {"old", "busy", "link", "photos", "cv"}
+    assert run_cli("runs", "delete", "old", "busy", "old", "--yes").code == 0
+    assert listed() == {"link", "photos", "cv"}
+
+
+def test_a_run_that_cannot_be_removed_completely_is_not_half_a_run(
+    run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(trained_run, "old")
+
+    def fail(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", fail)
+        outcome = run_cli("runs", "delete", "old", "--yes")
+    assert outcome.code == 1
+    assert "old is not a run any more, but files of it are left in experiments/.old-deleted-" in outcome.err
+    assert "old" not in listed()
+    assert as_json(run_cli("runs", "--json")) == []

@@ -54,6 +54,12 @@ EXAMPLES = {
         ("vit runs compare first second", "compare two runs with the same data"),
         ("vit runs compare first second --split val", "compare validation images"),
     ),
+    "runs tag": (
+        ("vit runs tag first baseline mine", "add two tags"),
+        ("vit runs tag first mine --remove", "remove one"),
+    ),
+    "runs rename": (("vit runs rename second third", "rename a run"),),
+    "runs delete": (("vit runs delete third --yes", "delete a run without asking"),),
     "env": (("vit env", "show what a bug report needs"), ("vit env --json", "the same as JSON")),
 }
 """Examples by command: the words to type, and their meaning. Some need ``photos/`` and ``img.png``."""

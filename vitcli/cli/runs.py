@@ -1,22 +1,19 @@
 """The command ``vit runs``, which lists the runs, and its subcommands."""
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from vitcli.cli.console import listening, print_facts, print_json, print_table, stderr, stdout
+from vitcli.cli.console import listening, print_json, stderr, stdout
 from vitcli.cli.examples import epilog
 from vitcli.cli.options import EXPERIMENTS, JsonOption, OutputDirOption, RunsCommand, RunsGroup
-from vitcli.cli.words import duration, percent, written
-from vitcli.core.errors import UsageError, some
+from vitcli.cli.runs_report import SHOWN, show_comparison, show_report, show_runs
+from vitcli.cli.words import percent
+from vitcli.core.errors import RunError, UsageError, some
 from vitcli.core.files import bytes_in_words
-
-if TYPE_CHECKING:
-    from vitcli.judging.pairs import Pair
-    from vitcli.trained.run_rows import RunRow
-    from vitcli.workflows.show_run import Evaluation, RunReport
 
 group = typer.Typer(
     name="runs",
@@ -26,10 +23,6 @@ group = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_SIGNIFICANT = 0.05
-"""The p-value below which accuracies are said to differ, as the intervals have 95 %."""
-_SHOWN = {"name", "status", "epochs", "val_accuracy", "test_accuracy", "started", "dataset", "model", "recipe", "tags"}
-"""Fields that the list shows in any case."""
 RunArgument = Annotated[
     str, typer.Argument(help="The name or the path of a run or a cross-validation.", show_default=False, metavar="RUN")
 ]
@@ -79,27 +72,8 @@ def runs(
         stderr().print(escape(f"no {'such ' if filters else ''}runs in {output_dir}; {hint}"))
         return
 
-    def below(row: "RunRow") -> str:
-        tags = f", tags {', '.join(row.tags)}" if row.tags else ""
-        value = f", {sort} {written(value_of(row, sort))}" if sort and sort not in _SHOWN else ""
-        return f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}{tags}{value}"
-
-    print_table(
-        ("run", "status", "epochs", "val", "test"),
-        [
-            (row.name, _status(row), f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
-            for row in rows
-        ],
-        numbers={2, 3, 4},
-        below=[below(row) for row in rows],
-    )
-    if seen := [row.name for row in rows if not row.test_held_out]:
-        stderr().print(escape(f"test images that were not held out: {some(seen)}"))
-    if outdated := [row.name for row in rows if row.test_outdated]:
-        again = f"`vit eval --model {outdated[0]}` evaluates the epoch that is kept now"
-        stderr().print(
-            escape(f"trained on after its evaluation, so without a test accuracy: {some(outdated)}; {again}")
-        )
+    values = [value_of(row, sort) if sort and sort not in SHOWN else None for row in rows]
+    show_runs(rows, sort, values)
 
 
 @group.command(epilog=epilog("runs show"), cls=RunsCommand)
@@ -109,37 +83,7 @@ def show(run: RunArgument, output_dir: OutputDirOption = EXPERIMENTS, as_json: J
 
     with listening() as emit:
         report = show_run(run, output_dir, emit)
-    if as_json:
-        print_json(report)
-        return
-    _show_facts(report)
-    if report.runs:
-        stdout().print("\n[bold]runs[/]")
-        print_table(
-            ("run", "status", "epochs", "val", "test"),
-            [
-                (row.name, row.status, f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
-                for row in report.runs
-            ],
-            numbers={2, 3, 4},
-        )
-    if report.settings:
-        usual = "the recipe's" if report.row.recipe and report.usual != "defaults" else "the default"
-        stdout().print(f"\n[bold]settings[/] that differ from {escape(report.usual)}")
-        rows = [(each.setting, written(each.value), written(each.usual)) for each in report.settings]
-        print_table(("setting", "value", usual), rows, numbers=())
-    if report.evaluations:
-        stdout().print("\n[bold]evaluations[/], with 95 % intervals")
-        judged = [_evaluation(each) for each in report.evaluations]
-        print_table(("images", "number", "top-1", "balanced", "macro F1", "loss"), judged, numbers={1, 2, 3, 4, 5})
-        again = f"vit eval --model {report.row.name}"
-        for each in report.evaluations:
-            if each.is_outdated:
-                stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
-            if each.held_out is False:
-                stderr().print(escape(f"{each.name}: not held out, because these images were used in training"))
-    stdout().print("\n[bold]files[/]")
-    print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
+    print_json(report) if as_json else show_report(report)
 
 
 @group.command(epilog=epilog("runs best"))
@@ -174,51 +118,6 @@ def best(
         )
 
 
-def _show_facts(report: "RunReport") -> None:
-    row, best = report.row, report.best
-    images = ", ".join(f"{count:,} {use}" for use, count in report.images.items())
-    classes = f"{report.classes:,} classes" if report.classes else ""
-    parameters = f"{report.parameters:,} parameters" if report.parameters else ""
-    starts = {"starts from": report.init_from, "teacher": report.teacher}
-    resumed = f", resumed {row.resumed} times" if row.resumed > 1 else ", resumed once" if row.resumed else ""
-    hardware = report.hardware
-    machine = [hardware.get("cpu"), hardware.get("cores") and f"{hardware['cores']} cores"]
-    machine += [gpu["name"] for gpu in hardware.get("gpus", ())]
-    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items())
-    planned = report.planned_epochs or row.epochs
-    scores = {"best epoch": f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
-    if row.val_accuracy is not None:
-        loss = "" if row.val_loss is None else f", loss {row.val_loss:.4f}"
-        scores["validation"] = f"{_accuracy(row)}{loss}"
-    print_facts(
-        {
-            "run": row.name,
-            "folder": str(row.path),
-            "status": _status(row) + (f", after {row.epochs:,} of {planned:,} epochs" if best is not None else ""),
-            "data": ": ".join(filter(None, (row.dataset, "; ".join(filter(None, (classes, images)))))),
-            "model": ", ".join(filter(None, (row.model, parameters))),
-            "recipe": row.recipe or "none",
-            **{name: value for name, value in starts.items() if value},
-            **scores,
-            "time": ("" if row.seconds is None else f"{duration(row.seconds)} on {report.device}, ")
-            + f"started {row.started[:16].replace('T', ' ')} UTC{resumed}",
-            "machine": ", ".join(str(each) for each in machine if each) or "not known",
-            "versions": versions,
-            **({"commit": report.git_commit} if report.git_commit else {}),
-            "command": report.command,
-            "repeat": report.repeat,
-        }
-    )
-
-
-def _evaluation(each: "Evaluation") -> tuple[str, ...]:
-    ends = each.top1_interval
-    top1 = percent(each.top1) + (f" [{percent(ends[0])} - {percent(ends[1])}]" if ends else "")
-    shares = [_percent_or_none(share) for share in (each.balanced_accuracy, each.macro_f1)]
-    count = "-" if each.images is None else f"{each.images:,}"
-    return each.name, count, top1, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
-
-
 @group.command(epilog=epilog("runs compare"))
 def compare(
     runs: Annotated[
@@ -249,66 +148,71 @@ def compare(
 
     with listening() as emit:
         result = workflow(runs, output_dir=output_dir, split=split, output=output, emit=emit)
+    print_json(result) if as_json else show_comparison(result)
+
+
+@group.command(epilog=epilog("runs tag"))
+def tag(
+    run: RunArgument,
+    tags: Annotated[
+        list[str] | None, typer.Argument(help="Tags to add; none: print the tags.", metavar="TAG", show_default=False)
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove these tags.")] = False,
+    output_dir: OutputDirOption = EXPERIMENTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Add tags to a run, remove some, or print them; `vit runs --filter tag=NAME` lists the runs with one."""
+    from vitcli.workflows.edit_runs import tag as workflow
+
+    if remove and not tags:
+        raise UsageError("--remove needs the tags to remove", hint="vit runs tag RUN TAG --remove")
+    found = workflow(run, tags or (), remove=remove, output_dir=output_dir)
     if as_json:
-        print_json(result)
+        print_json({"run": run, "tags": found})
         return
-    if result.settings:
-        stdout().print("[bold]settings[/] that differ")
-        rows = [(each.setting, *map(written, each.values)) for each in result.settings]
-        print_table(("setting", *result.runs), rows, numbers=())
-    else:
-        stdout().print("all settings are the same")
-    for pair in result.pairs:
-        _show_pair(pair, result.evaluation)
-    stdout().print()
-    files = {"curves": result.figure, "images that changed sides": result.table}
-    print_facts({name: str(path) for name, path in files.items() if path})
-    if len(result.pairs) > 1:
-        stderr().print(f"p-values are of one comparison each; {len(result.pairs)} of them find more by chance")
-    for name, command in result.missing.items():
-        stderr().print(
-            escape(f"{name} has no evaluation on {result.evaluation} of the epoch that is kept: type `{command}`")
-        )
+    for each in found:
+        stdout().print(escape(each), soft_wrap=True)
+    if not found:
+        stderr().print(escape(f"{run} has no tags"))
 
 
-def _show_pair(pair: "Pair", evaluation: str) -> None:
-    result = pair.comparison
-    names = f"[bold]{escape(pair.second)}[/] against [bold]{escape(pair.first)}[/]"
-    stdout().print(f"\n{names}, {result.images:,} images of {escape(evaluation)}")
-    rows = []
-    for each in result.differences:
-        is_loss = each.metric == "loss"
-        values = [f"{value:.4f}" if is_loss else percent(value) for value in (each.first, each.second)]
-        change, *ends = (
-            f"{value:+.4f}" if is_loss else f"{100 * value:+.2f}" for value in (each.difference, *(each.interval or ()))
-        )
-        rows.append((each.metric, *values, change, " to ".join(ends) or "-"))
-    print_table(("metric", pair.first, pair.second, "difference", "95 % interval"), rows, numbers={1, 2, 3, 4})
-    stdout().print("differences are in percentage points, that of the loss in nats", style="dim")
-    print_facts(
-        {
-            "changed sides": f"{result.only_second:,} only {pair.second} is right, {result.only_first:,} only {pair.first}",
-            "same side": f"{result.both_right:,} both are right, {result.both_wrong:,} both are wrong",
-            "McNemar's test": f"p = {result.p_value:.3g}"
-            + (
-                ", so the accuracies differ"
-                if result.p_value < _SIGNIFICANT
-                else ", so chance may explain the difference"
-            ),
-        }
-    )
+@group.command(epilog=epilog("runs rename"))
+def rename(
+    run: RunArgument,
+    name: Annotated[str, typer.Argument(help="The new name.", show_default=False, metavar="NAME")],
+    output_dir: OutputDirOption = EXPERIMENTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Rename a run or a cross-validation, also in the settings of runs that start or learn from it."""
+    from vitcli.workflows.edit_runs import rename as workflow
+
+    with listening() as emit:
+        path = workflow(run, name, output_dir=output_dir, emit=emit)
+    print_json({"path": path}) if as_json else stdout().print(escape(str(path)), soft_wrap=True)
 
 
-def _status(row: "RunRow") -> str:
-    return f"{row.folds_finished} of {row.folds} folds" if row.folds and row.status != "finished" else row.status
+@group.command(epilog=epilog("runs delete"))
+def delete(
+    runs: Annotated[list[str], typer.Argument(help="Runs or cross-validations.", show_default=False, metavar="RUN")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output_dir: OutputDirOption = EXPERIMENTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete runs with all of their files, after asking; a run that is being trained is refused."""
+    from vitcli.workflows.edit_runs import check_deletable
+    from vitcli.workflows.edit_runs import delete as workflow
 
-
-def _accuracy(row: "RunRow") -> str:
-    """Format the validation accuracy, of a cross-validation with its spread."""
-    if row.val_accuracy is None or row.val_accuracy_spread is None:
-        return _percent_or_none(row.val_accuracy)
-    return f"{100 * row.val_accuracy:.2f} ± {percent(row.val_accuracy_spread)}"
-
-
-def _percent_or_none(share: float | None) -> str:
-    return "-" if share is None else percent(share)
+    found = check_deletable(runs, output_dir)
+    for each in found:
+        used = f"; {some(each.used_by)} started or learned from it" if each.used_by else ""
+        stderr().print(escape(f"{each.folder}: {bytes_in_words(each.size)}{used}"))
+    what = f"{len(found)} runs" if len(found) > 1 else found[0].name
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"{what} would be deleted, but nobody can be asked here", hint="--yes deletes without asking"
+            )
+        if not typer.confirm(f"delete {what} for good?", err=True):
+            raise RunError("nothing was deleted", hint="--yes deletes without asking")
+    workflow(found)
+    print_json({"deleted": [each.name for each in found]}) if as_json else stderr().print(escape(f"deleted: {what}"))

@@ -1,0 +1,197 @@
+"""The output of ``vit runs``, and of its subcommands that show and compare runs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from vitcli.cli.console import print_facts, print_table, stderr, stdout
+from vitcli.cli.words import duration, percent, written
+from vitcli.core.errors import some
+from vitcli.core.files import bytes_in_words
+
+if TYPE_CHECKING:
+    from vitcli.judging.pairs import Pair
+    from vitcli.trained.run_rows import RunRow
+    from vitcli.workflows.compare import RunsComparison
+    from vitcli.workflows.show_run import Evaluation, RunReport
+
+SHOWN = {"name", "status", "epochs", "val_accuracy", "test_accuracy", "started", "dataset", "model", "recipe", "tags"}
+"""Fields that the list shows in any case."""
+_SIGNIFICANT = 0.05
+"""The p-value below which accuracies are said to differ, as the intervals have 95 %."""
+
+
+def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> None:
+    """Show the list of runs.
+
+    Args:
+        rows: the runs.
+        sort: the field or the setting that they are sorted by; empty: none.
+        values: its value in each row; None: it is shown in any case, or there is none.
+    """
+    print_table(
+        ("run", "status", "epochs", "val", "test"),
+        [
+            (row.name, _status(row), f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+            for row in rows
+        ],
+        numbers={2, 3, 4},
+        below=[_below(row, sort, value) for row, value in zip(rows, values, strict=True)],
+    )
+    if seen := [row.name for row in rows if not row.test_held_out]:
+        stderr().print(escape(f"test images that were not held out: {some(seen)}"))
+    if outdated := [row.name for row in rows if row.test_outdated]:
+        again = f"`vit eval --model {outdated[0]}` evaluates the epoch that is kept now"
+        stderr().print(
+            escape(f"trained on after its evaluation, so without a test accuracy: {some(outdated)}; {again}")
+        )
+
+
+def _below(row: "RunRow", sort: str, value: Any) -> str:
+    tags = f", tags {', '.join(row.tags)}" if row.tags else ""
+    shown = f"{value:.4g}" if isinstance(value, float) else written(value)
+    sorted_by = "" if value is None else f", {sort} {shown}"
+    return f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}{tags}{sorted_by}"
+
+
+def show_report(report: "RunReport") -> None:
+    """Show one run, or a cross-validation with its folds."""
+    _show_facts(report)
+    if report.runs:
+        stdout().print("\n[bold]runs[/]")
+        print_table(
+            ("run", "status", "epochs", "val", "test"),
+            [
+                (row.name, row.status, f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+                for row in report.runs
+            ],
+            numbers={2, 3, 4},
+        )
+    if report.settings:
+        usual = "the recipe's" if report.row.recipe and report.usual != "defaults" else "the default"
+        stdout().print(f"\n[bold]settings[/] that differ from {escape(report.usual)}")
+        rows = [(each.setting, written(each.value), written(each.usual)) for each in report.settings]
+        print_table(("setting", "value", usual), rows, numbers=())
+    if report.evaluations:
+        stdout().print("\n[bold]evaluations[/], with 95 % intervals")
+        judged = [_evaluation(each) for each in report.evaluations]
+        print_table(("images", "number", "top-1", "balanced", "macro F1", "loss"), judged, numbers={1, 2, 3, 4, 5})
+        again = f"vit eval --model {report.row.name}"
+        for each in report.evaluations:
+            if each.is_outdated:
+                stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
+            if each.held_out is False:
+                stderr().print(escape(f"{each.name}: not held out, because these images were used in training"))
+    stdout().print("\n[bold]files[/]")
+    print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
+
+
+def _show_facts(report: "RunReport") -> None:
+    row, best = report.row, report.best
+    images = ", ".join(f"{count:,} {use}" for use, count in report.images.items())
+    classes = f"{report.classes:,} classes" if report.classes else ""
+    parameters = f"{report.parameters:,} parameters" if report.parameters else ""
+    starts = {"starts from": report.init_from, "teacher": report.teacher}
+    resumed = f", resumed {row.resumed} times" if row.resumed > 1 else ", resumed once" if row.resumed else ""
+    hardware = report.hardware
+    machine = [hardware.get("cpu"), hardware.get("cores") and f"{hardware['cores']} cores"]
+    machine += [gpu["name"] for gpu in hardware.get("gpus", ())]
+    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items())
+    planned = report.planned_epochs or row.epochs
+    scores = {"best epoch": f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
+    if row.val_accuracy is not None:
+        loss = "" if row.val_loss is None else f", loss {row.val_loss:.4f}"
+        scores["validation"] = f"{_accuracy(row)}{loss}"
+    print_facts(
+        {
+            "run": row.name,
+            "folder": str(row.path),
+            **({"tags": ", ".join(row.tags)} if row.tags else {}),
+            "status": _status(row) + (f", after {row.epochs:,} of {planned:,} epochs" if best is not None else ""),
+            "data": ": ".join(filter(None, (row.dataset, "; ".join(filter(None, (classes, images)))))),
+            "model": ", ".join(filter(None, (row.model, parameters))),
+            "recipe": row.recipe or "none",
+            **{name: value for name, value in starts.items() if value},
+            **scores,
+            "time": ("" if row.seconds is None else f"{duration(row.seconds)} on {report.device}, ")
+            + f"started {row.started[:16].replace('T', ' ')} UTC{resumed}",
+            "machine": ", ".join(str(each) for each in machine if each) or "not known",
+            "versions": versions,
+            **({"commit": report.git_commit} if report.git_commit else {}),
+            "command": report.command,
+            "repeat": report.repeat,
+        }
+    )
+
+
+def _evaluation(each: "Evaluation") -> tuple[str, ...]:
+    ends = each.top1_interval
+    top1 = percent(each.top1) + (f" [{percent(ends[0])} - {percent(ends[1])}]" if ends else "")
+    shares = [_percent_or_none(share) for share in (each.balanced_accuracy, each.macro_f1)]
+    count = "-" if each.images is None else f"{each.images:,}"
+    return each.name, count, top1, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
+
+
+def show_comparison(result: "RunsComparison") -> None:
+    """Show the settings that differ, and the comparison with the first run."""
+    if result.settings:
+        stdout().print("[bold]settings[/] that differ")
+        rows = [(each.setting, *map(written, each.values)) for each in result.settings]
+        print_table(("setting", *result.runs), rows, numbers=())
+    else:
+        stdout().print("all settings are the same")
+    for pair in result.pairs:
+        _show_pair(pair, result.evaluation)
+    stdout().print()
+    files = {"curves": result.figure, "images that changed sides": result.table}
+    print_facts({name: str(path) for name, path in files.items() if path})
+    if len(result.pairs) > 1:
+        stderr().print(f"p-values are of one comparison each; {len(result.pairs)} of them find more by chance")
+    for name, command in result.missing.items():
+        stderr().print(
+            escape(f"{name} has no evaluation on {result.evaluation} of the epoch that is kept: type `{command}`")
+        )
+
+
+def _show_pair(pair: "Pair", evaluation: str) -> None:
+    result = pair.comparison
+    names = f"[bold]{escape(pair.second)}[/] against [bold]{escape(pair.first)}[/]"
+    stdout().print(f"\n{names}, {result.images:,} images of {escape(evaluation)}")
+    rows = []
+    for each in result.differences:
+        is_loss = each.metric == "loss"
+        values = [f"{value:.4f}" if is_loss else percent(value) for value in (each.first, each.second)]
+        change, *ends = (
+            f"{value:+.4f}" if is_loss else f"{100 * value:+.2f}" for value in (each.difference, *(each.interval or ()))
+        )
+        rows.append((each.metric, *values, change, " to ".join(ends) or "-"))
+    print_table(("metric", pair.first, pair.second, "difference", "95 % interval"), rows, numbers={1, 2, 3, 4})
+    stdout().print("differences are in percentage points, that of the loss in nats", style="dim")
+    print_facts(
+        {
+            "changed sides": f"{result.only_second:,} only {pair.second} is right, {result.only_first:,} only {pair.first}",
+            "same side": f"{result.both_right:,} both are right, {result.both_wrong:,} both are wrong",
+            "McNemar's test": f"p = {result.p_value:.3g}"
+            + (
+                ", so the accuracies differ"
+                if result.p_value < _SIGNIFICANT
+                else ", so chance may explain the difference"
+            ),
+        }
+    )
+
+
+def _status(row: "RunRow") -> str:
+    return f"{row.folds_finished} of {row.folds} folds" if row.folds and row.status != "finished" else row.status
+
+
+def _accuracy(row: "RunRow") -> str:
+    """Format the validation accuracy, of a cross-validation with its spread."""
+    if row.val_accuracy is None or row.val_accuracy_spread is None:
+        return _percent_or_none(row.val_accuracy)
+    return f"{100 * row.val_accuracy:.2f} ± {percent(row.val_accuracy_spread)}"
+
+
+def _percent_or_none(share: float | None) -> str:
+    return "-" if share is None else percent(share)

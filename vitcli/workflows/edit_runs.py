@@ -1,0 +1,200 @@
+"""Changes of runs as a whole: their tags, their names, and their removal."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitcli.core.config import RunConfig
+from vitcli.core.errors import RunError, UsageError, did_you_mean
+from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.run_search import all_runs, runs_called
+from vitcli.core.runs import FOLD, Run, save_tags, tags_of
+from vitcli.data.locks import is_worked_in
+
+_TAG = re.compile(r"[\w.-]+")
+_REFERENCES = (("run", "init_from"), ("teacher", "name"))
+"""Settings that may name another run."""
+
+
+def tag(
+    name: str, tags: Sequence[str] = (), *, remove: bool = False, output_dir: Path = Path("experiments")
+) -> list[str]:
+    """Add tags to a run or a cross-validation, or remove them; return all of its tags.
+
+    Args:
+        name: a run or a cross-validation in ``output_dir``, or its path.
+        tags: the tags: letters, digits, ``.``, ``_`` and ``-``.
+        remove: remove these tags.
+        output_dir: the folder of all runs.
+
+    Raises:
+        UsageError: a word cannot be a tag, or the run does not have it.
+        RunError: there is no such run.
+    """
+    folder, _ = runs_called(name, output_dir)
+    before = tags_of(folder)
+    for word in tags:
+        if not _TAG.fullmatch(word):
+            raise UsageError(
+                f"{word!r} cannot be a tag", hint="a tag has letters, digits, dots, hyphens and underscores"
+            )
+        if remove and word not in before:
+            has = f"its tags: {', '.join(before)}" if before else "it has no tags"
+            raise UsageError(f"{name} has no tag {word!r}", hint=did_you_mean(word, before, otherwise=has))
+    after = [word for word in before if word not in tags] if remove else [*dict.fromkeys([*before, *tags])]
+    if after != before:
+        save_tags(folder, after)
+    return after
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deletable:
+    """A run or a cross-validation that may be deleted."""
+
+    name: str
+    folder: Path
+    size: int
+    """Size of all files in bytes."""
+    used_by: tuple[str, ...]
+    """Other runs that start from its weights or learn from it, which keep their own weights."""
+
+
+def check_deletable(names: Sequence[str], output_dir: Path = Path("experiments")) -> list[Deletable]:
+    """Find the runs to delete, and refuse all if one of them may not be deleted.
+
+    Args:
+        names: runs or cross-validations in ``output_dir``, or their paths.
+        output_dir: the folder of all runs.
+
+    Raises:
+        RunError: a name is not that of a run, is a link, one fold of a cross-validation, the current folder or one
+            above it, or a process is training it.
+    """
+    found: dict[Path, str] = {}
+    for name in names:
+        folder, _ = _changeable(name, output_dir, "deleted")
+        found.setdefault(folder, name)
+    return [
+        Deletable(
+            name=folder.resolve().name,
+            folder=folder,
+            size=sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()),
+            used_by=tuple(
+                dict.fromkeys(run.name for run, _, _ in _references(folder, output_dir) if not _is_in(run.path, found))
+            ),
+        )
+        for folder in found
+    ]
+
+
+def delete(runs: Sequence[Deletable]) -> None:
+    """Delete runs: each is renamed aside first, so that none is ever half there.
+
+    Raises:
+        RunError: some files cannot be removed; the runs before this one are deleted.
+        OSError: the folder above a run cannot be written.
+    """
+    for run in runs:
+        aside = Path(tempfile.mkdtemp(prefix=f".{run.name}-deleted-", dir=run.folder.parent))
+        run.folder.rename(aside / run.name)
+        try:
+            shutil.rmtree(aside)
+        except OSError as error:
+            raise RunError(
+                f"{run.name} is not a run any more, but files of it are left in {aside}: {error.strerror}",
+                hint=f"rm -r {aside}",
+            ) from None
+
+
+def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: Emit = ignore) -> Path:
+    """Give a run or a cross-validation another name, also in the settings of other runs that start or learn from it.
+
+    Args:
+        old: a run or a cross-validation in ``output_dir``, or its path.
+        new: the new name of its folder.
+        output_dir: the folder of all runs.
+        emit: receives notes about other runs whose settings were changed.
+
+    Returns:
+        The new path.
+
+    Raises:
+        UsageError: the new name is not one of a folder.
+        RunError: as for ``check_deletable``, or the new name is taken.
+    """
+    RunConfig(name=new)  # refuses what is not the name of a folder
+    if not new:
+        raise UsageError("the new name is empty", hint="vit runs rename OLD NEW")
+    folder, _ = _changeable(old, output_dir, "renamed")
+    path = folder.with_name(new)
+    if path.exists() or path.is_symlink():
+        raise RunError(f"{path} exists already", hint="choose another name")
+    references = list(_references(folder, output_dir))
+    absolute = folder.resolve()
+    folder.rename(path)
+
+    # Runs that name it get the new name, so that they can still be resumed and repeated
+    for run, (section, key), target in references:
+        inside = target.relative_to(absolute)
+        config = run.config
+        is_name = config[section][key] == str(Path(absolute.name) / inside)
+        config[section][key] = str(Path(new) / inside if is_name else path.resolve() / inside)
+        run.save_config(config)
+        emit(Note(text=f"{run.name} names it: {section}.{key} = {config[section][key]} now"))
+    for run in runs_called(str(path), Path())[1]:
+        with suppress(RunError):  # a run that failed at once has no settings
+            config = run.config
+            if config["run"]["name"]:
+                config["run"]["name"] = new
+                run.save_config(config)
+    return path
+
+
+def _changeable(name: str, output_dir: Path, verb: str) -> tuple[Path, list[Run]]:
+    """Find a run that may be renamed or deleted."""
+    folder, runs = runs_called(name, output_dir)
+    absolute, here = folder.resolve(), Path.cwd().resolve()
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a link, which is not {verb}", hint=f"name the folder it points to: {absolute}")
+    if absolute in (here, *here.parents) or folder.is_mount():
+        raise RunError(
+            f"{folder} is the current folder, one above it, or a disk: it is not {verb}", hint="cd elsewhere"
+        )
+    if FOLD.fullmatch(absolute.name) and folder.parent.resolve() != output_dir.resolve():
+        group = folder.parent.resolve().name
+        raise RunError(
+            f"{runs[0].name} is one fold of a cross-validation, which is only {verb} as a whole",
+            hint=f"name all of it: {group}",
+        )
+    others = {info.parent for info in folder.glob("*/run.json")} - {run.path for run in runs}
+    if others:
+        raise RunError(
+            f"{folder} holds other runs too, for example {min(others)}: it is not {verb}", hint="`vit runs` lists them"
+        )
+    if busy := [run.name for run in runs if is_worked_in(run.path)]:
+        raise RunError(f"another process is training {busy[0]}: it is not {verb}", hint="wait, or stop it with Ctrl-C")
+    return folder, runs
+
+
+def _references(folder: Path, output_dir: Path) -> Iterator[tuple[Run, tuple[str, str], Path]]:
+    """Yield the other runs that name a run, the setting that names it, and the path that this means."""
+    for run in all_runs(output_dir):
+        if _is_in(run.path, [folder]):
+            continue
+        with suppress(RunError):
+            config = run.config
+            for section, key in _REFERENCES:
+                value = config.get(section, {}).get(key, "")
+                above = run.path.parent.parent if FOLD.fullmatch(run.path.name) else run.path.parent
+                for path in (above / value, Path(value)):
+                    if value and path.exists() and _is_in(path, [folder]):
+                        yield run, (section, key), path.resolve()
+                        break
+
+
+def _is_in(path: Path, folders: Sequence[Path] | dict[Path, str]) -> bool:
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
