@@ -172,6 +172,9 @@ NEED_NO_TORCH = {
     "workflows/download.py",
     "workflows/env.py",
     "workflows/listings.py",
+    "workflows/runs.py",
+    "workflows/show_run.py",
+    "workflows/edit_runs.py",
 }
 LIGHT = [
     path
@@ -222,7 +225,10 @@ def test_help_and_listings_load_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_listing_runs_that_exist_loads_nothing_heavy(trained_run: Path) -> None:
-    assert not modules_after(["runs", "--output-dir", str(trained_run.parent)], cwd=trained_run) & HEAVY
+    where = ("--output-dir", str(trained_run.parent))
+    commands = (["runs", *where], ["runs", "show", "shared", *where], ["runs", "best", *where])
+    commands += (["runs", "--sort", "optim.lr", *where], ["runs", "tag", "shared", *where])
+    assert not modules_after(*commands, cwd=trained_run) & HEAVY
 
 
 MISTAKES_OF_TRAINING = """

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
     from vitcli.core.errors import VitError as VitError
-    from vitcli.training.folds import FoldsResult as FoldsResult
+    from vitcli.training.groups import FoldsResult as FoldsResult
+    from vitcli.training.groups import SeedsResult as SeedsResult
     from vitcli.training.result import TrainResult as TrainResult
     from vitcli.workflows.attention_api import attention_map as attention_map
     from vitcli.workflows.export import export as export
 
 _API = {
-    "FoldsResult": "vitcli.training.folds",
+    "FoldsResult": "vitcli.training.groups",
+    "SeedsResult": "vitcli.training.groups",
     "TrainConfig": "vitcli.core.config",
     "TrainResult": "vitcli.training.result",
     "VitError": "vitcli.core.errors",
@@ -51,6 +53,7 @@ _API = {
 }
 __all__ = [
     "FoldsResult",
+    "SeedsResult",
     "TrainConfig",
     "TrainResult",
     "VitError",

@@ -416,7 +416,7 @@ def test_folds_of_an_earlier_cross_validation_do_not_stay(
     assert run_cli("train", shapes, *tiny, "--name", "plain").code == 0
     refused = run_cli("train", shapes, *tiny, "--folds", "2", "--name", "plain")
     assert refused.code == 1
-    assert "cannot hold folds" in refused.err
+    assert "cannot hold several runs" in refused.err
     image = next(shapes.rglob("*.png"))
     pattern = tmp_path / "experiments" / "cv" / "fold-*"
     assert run_cli("predict", image, "--model", pattern).code == 0

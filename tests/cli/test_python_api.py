@@ -13,7 +13,7 @@ from vitcli.cli.train_options import ROWS
 from vitcli.core.events import EpochRecord, Event
 from vitcli.core.notebooks import html_table
 from vitcli.core.runs import Run
-from vitcli.training.folds import summed_up
+from vitcli.training.groups import summed_up
 from vitcli.training.result import result_of
 from vitcli.workflows.predict import Prediction, PredictResult
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.builders.runs import TINY, Listener, Stopped
 from vitcli.core.events import Note, Warned
 from vitcli.core.runs import Run
-from vitcli.training.folds import FoldsResult
+from vitcli.training.groups import FoldsResult
 from vitcli.workflows.resume import resume
 from vitcli.workflows.train import train
 

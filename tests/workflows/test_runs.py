@@ -428,7 +428,7 @@ def test_a_cross_validation_is_renamed_and_deleted_as_a_whole(run_cli: RunCli, t
     for words in (("rename", "cv/fold-1", "x"), ("delete", "cv/fold-1", "--yes")):
         outcome = run_cli("runs", *words)
         assert outcome.code == 1
-        assert "cv/fold-1 is one fold of a cross-validation" in outcome.err
+        assert "cv/fold-1 belongs to a cross-validation" in outcome.err
         assert "name all of it: cv" in outcome.err
     assert run_cli("runs", "rename", "cv", "crossed").code == 0
     assert Run(Path("experiments/crossed/fold-2")).config["run"]["name"] == "crossed"

@@ -100,4 +100,4 @@ class RunsGroup(_FormerOutputDir, TyperGroup):
 
 
 def _holds_runs(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in ("*/run.json", "*/fold-*/run.json"))
+    return any(any(folder.glob(pattern)) for pattern in ("*/run.json", "*/fold-*/run.json", "*/seed-*/run.json"))

@@ -20,7 +20,7 @@ from vitcli.core.events import Emit, ignore
 
 if TYPE_CHECKING:
     from vitcli.data.raw import SplitName
-    from vitcli.training.folds import FoldsResult
+    from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
     from vitcli.workflows.find_lr import FoundRate
     from vitcli.workflows.preview import Preview
@@ -84,8 +84,8 @@ def showing(emit: Emit | None, *, quiet: bool) -> Iterator[Emit]:
 @checked_options
 def train(
     *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
-) -> "TrainResult | FoldsResult":
-    """Train a Vision Transformer and store it as a run, as ``vit train`` does; with ``folds``, one run for every fold.
+) -> "TrainResult | FoldsResult | SeedsResult":
+    """Train a Vision Transformer and store it as a run, as ``vit train`` does; with ``folds`` or ``seeds``, several.
 
     Args:
         settings: a data set or folder, and dictionaries for settings without an option, such as
@@ -104,8 +104,8 @@ def train(
 @checked_options
 def resume(
     run: StrPath = "", *settings: Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
-) -> "TrainResult | FoldsResult":
-    """Resume a run, or a cross-validation, where it stopped, as ``vit train --resume`` does.
+) -> "TrainResult | FoldsResult | SeedsResult":
+    """Resume a run, or a group of runs, where it stopped, as ``vit train --resume`` does.
 
     Args:
         run: the name or the path of the run; empty: the newest unfinished run.
@@ -122,7 +122,7 @@ def resume(
 @checked_options
 def from_run(
     run: StrPath, *settings: StrPath | Settings, quiet: bool = False, emit: Emit | None = None, **options: Any
-) -> "TrainResult | FoldsResult":
+) -> "TrainResult | FoldsResult | SeedsResult":
     """Train a new run with the settings of an earlier one, as ``vit train --from-run`` does.
 
     Args:

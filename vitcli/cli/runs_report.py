@@ -56,7 +56,7 @@ def _below(row: "RunRow", sort: str, value: Any) -> str:
 
 
 def show_report(report: "RunReport") -> None:
-    """Show one run, or a cross-validation with its folds."""
+    """Show one run, or a group with its runs."""
     _show_facts(report)
     if report.runs:
         stdout().print("\n[bold]runs[/]")
@@ -102,7 +102,11 @@ def _show_facts(report: "RunReport") -> None:
     scores = {"best epoch": f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
     if row.val_accuracy is not None:
         loss = "" if row.val_loss is None else f", loss {row.val_loss:.4f}"
-        scores["validation"] = f"{_accuracy(row)}{loss}"
+        scores["validation"] = f"{_accuracy(row)}{_of_mean(row.val_accuracy_interval)}{loss}"
+    if report.test_accuracy_mean is not None:
+        scores["test"] = (
+            f"{percent(report.test_accuracy_mean)}{_of_mean(report.test_accuracy_interval)}, mean of the runs"
+        )
     print_facts(
         {
             "run": row.name,
@@ -123,6 +127,10 @@ def _show_facts(report: "RunReport") -> None:
             "repeat": report.repeat,
         }
     )
+
+
+def _of_mean(interval: tuple[float, float] | None) -> str:
+    return f" [{percent(interval[0])} - {percent(interval[1])}]" if interval else ""
 
 
 def _evaluation(each: "Evaluation") -> tuple[str, ...]:
@@ -183,7 +191,11 @@ def _show_pair(pair: "Pair", evaluation: str) -> None:
 
 
 def _status(row: "RunRow") -> str:
-    return f"{row.folds_finished} of {row.folds} folds" if row.folds and row.status != "finished" else row.status
+    if row.status != "finished" and (row.folds or row.seeds):
+        return (
+            f"{row.folds_finished} of {row.folds} folds" if row.folds else f"{row.seeds_finished} of {row.seeds} seeds"
+        )
+    return row.status
 
 
 def _accuracy(row: "RunRow") -> str:

@@ -19,7 +19,7 @@ from vitcli.core.launch import ALONE, launched_as
 if TYPE_CHECKING:
     from vitcli.core.config import TrainConfig
     from vitcli.core.config_files import Settings
-    from vitcli.training.folds import FoldsResult
+    from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
 
 
@@ -86,7 +86,7 @@ def _check_names(layers: "Sequence[Settings]", *, resume: str | None, from_run: 
 
 
 def _train(layers: "Sequence[Settings]", *, resume: str | None, from_run: str | None, as_json: bool) -> None:
-    workflow: Callable[..., TrainResult | FoldsResult]
+    workflow: Callable[..., TrainResult | FoldsResult | SeedsResult]
     with importing():
         if resume is not None:
             from vitcli.workflows.resume import resume as resume_workflow

@@ -254,6 +254,7 @@ ROWS = (
     _row(_RUN, "run.wandb", "--wandb/--no-wandb", "Log curves to Weights & Biases."),
     _row(_RUN, "run.log_steps", "--log-steps", "Steps between two points of the logged curves.", default=_OWN),
     _row(_RUN, "run.seed", "--seed", "Seed of all random numbers.", default=_OWN),
+    _row(_RUN, "run.seeds", "--seeds", "Train this many runs with different seeds, from 0 on, or from --seed."),
     _row(
         _RUN,
         "run.deterministic",

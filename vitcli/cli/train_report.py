@@ -12,7 +12,7 @@ from vitcli.cli.words import duration, percent, written
 from vitcli.core.errors import counted
 
 if TYPE_CHECKING:
-    from vitcli.training.folds import FoldsResult
+    from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
     from vitcli.workflows.dry_run import DryRun
     from vitcli.workflows.find_lr import FoundRate
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _RATE_FLAGS = {"optim.lr": "--lr", "optim.head_lr": "--head-lr"}
 
 
-def show_result(result: "TrainResult | FoldsResult") -> None:
-    """Show the result of a run or of a cross-validation."""
-    from vitcli.training.folds import FoldsResult  # costs no time: it is loaded already
+def show_result(result: "TrainResult | FoldsResult | SeedsResult") -> None:
+    """Show the result of a run or of a group of runs."""
+    from vitcli.training.result import TrainResult  # costs no time: it is loaded already
 
-    show_folds(result) if isinstance(result, FoldsResult) else show_run(result)
+    show_run(result) if isinstance(result, TrainResult) else show_group(result)
 
 
 def show_run(result: "TrainResult") -> None:
@@ -58,17 +58,24 @@ def _sizes(changes: Mapping[str, object]) -> str:
     return f" ({', '.join(sizes)})" if sizes else ""
 
 
-def show_folds(result: "FoldsResult") -> None:
-    """Show the runs of a cross-validation, and the mean and deviation of their accuracies."""
-    best = {each.run: percent(each.best.val_accuracy) for each in result.folds}
+def show_group(result: "FoldsResult | SeedsResult") -> None:
+    """Show the runs of a group, and the mean and deviation of their accuracies; of seeds, also the mean's interval."""
+    from vitcli.training.groups import SeedsResult
+
+    best = {each.run: percent(each.best.val_accuracy) for each in result.members}
     mean = f"{100 * result.val_accuracy:.2f} ± {percent(result.val_accuracy_spread)}"
-    table = {"out of fold": str(result.out_of_fold)} if result.out_of_fold else {}
-    print_facts({**best, "mean ± deviation": mean, "runs": str(result.path), **table})
+    table = {}
+    if isinstance(result, SeedsResult):
+        low, high = result.val_accuracy_interval
+        table["95 % interval of the mean"] = f"{percent(low)} - {percent(high)}"
+    elif result.out_of_fold:
+        table["out of fold"] = str(result.out_of_fold)
+    print_facts({**best, "mean ± deviation": mean, **table, "runs": str(result.path)})
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
-    judge = f"[bold]vit eval{chosen} --model {result.run}[/]  evaluates the average of the folds\n      "
+    judge = f"[bold]vit eval{chosen} --model {result.run}[/]  evaluates the average of these models\n      "
     stderr().print(
-        f"\nnext: {judge if result.folds[0].test_images else ''}"
+        f"\nnext: {judge if result.members[0].test_images else ''}"
         f"[bold]vit predict{chosen} --model {result.run} IMAGE[/]  predicts with this average"
     )
 

@@ -100,6 +100,10 @@ class RunConfig:
     offline: bool = False
     """Download nothing."""
     seed: int = 42
+    seeds: int = 0
+    """Number of runs that differ only in their seed, which counts up from ``seed`` (from 0 if none is given); 0: one run."""
+    nth_seed: int = 0
+    """Number of this run among these, counted from 1; 0: each in turn."""
     deterministic: bool = False
     """Refuse operations whose results may differ from run to run (GPU)."""
     device: str = "auto"
@@ -134,7 +138,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
         check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
-        for name in ("devices", "save_every", "save_steps"):
+        check(self.seeds == 0 or self.seeds > 1, f"seeds = {self.seeds} is not 2 or more")
+        for name in ("devices", "save_every", "save_steps", "nth_seed"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name):g} is negative")
         check(self.log_steps > 0, f"log_steps = {self.log_steps} is not positive")
         check(0 <= self.seed < 2**63, f"seed = {self.seed} is not from 0 to 2^63 - 1")
@@ -184,6 +189,16 @@ class TrainConfig:
             data.fold <= data.folds,
             f"data.fold = {data.fold} is not one of {data.folds} folds",
             "--folds 5 --fold 1 trains the first of five",
+        )
+        check(
+            not (data.folds and self.run.seeds),
+            f"data.folds = {data.folds} and run.seeds = {self.run.seeds} each make a group of runs",
+            "leave out one of them",
+        )
+        check(
+            self.run.nth_seed <= self.run.seeds,
+            f"run.nth_seed = {self.run.nth_seed} is not one of {self.run.seeds} seeds",
+            "--seeds 5 trains five runs",
         )
         check(
             bool(self.run.name) or not self.run.overwrite,

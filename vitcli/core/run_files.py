@@ -17,6 +17,7 @@ class RunFile(TypedDict):
     dataset: str
     model: str
     recipe: str
+    nth_seed: NotRequired[int]
     resumed: NotRequired[list[str]]
     versions: NotRequired[dict[str, str]]
     computed: NotRequired[JsonObject | None]
@@ -41,12 +42,6 @@ class SplitFile(TypedDict):
     fingerprint: str
     held_out: dict[str, list[str | int]]
     val_is_test: NotRequired[bool]
-
-
-class TagsFile(TypedDict):
-    """The entries of ``tags.json``."""
-
-    tags: list[str]
 
 
 class EvaluationFile(TypedDict):

@@ -1,4 +1,4 @@
-"""Search for runs: all of a folder, the newest one, one by its name, and those of a cross-validation."""
+"""Search for runs: all of a folder, the newest one, one by its name, and those of a group."""
 
 import glob
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitcli.core.errors import RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.runs import FOLD, Run
+from vitcli.core.runs import Run
 
 
 def free_cross_validation(output_dir: Path, stem: str, fold: int) -> str:
@@ -17,15 +17,15 @@ def free_cross_validation(output_dir: Path, stem: str, fold: int) -> str:
     return newest if newest and not (output_dir / newest / f"fold-{fold}").exists() else ""
 
 
-def folds_of(path: Path) -> list[Run]:
-    """Return the runs of a cross-validation, by number; empty if ``path`` is not a cross-validation."""
-    folds = [info.parent for info in path.glob("fold-*/run.json") if FOLD.fullmatch(info.parent.name)]
-    return [Run(fold) for fold in sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold-")))]
+def members_of(path: Path) -> list[Run]:
+    """Return the runs of a cross-validation, or those with several seeds, by number; empty if ``path`` is not a group."""
+    runs = [Run(info.parent) for kind in ("fold", "seed") for info in path.glob(f"{kind}-*/run.json")]
+    return sorted((run for run in runs if run.is_member), key=lambda run: int(run.path.name.partition("-")[2]))
 
 
-def folds_with(run: Run) -> list[Run]:
-    """Return all runs of the cross-validation that a fold belongs to; empty if ``run`` is not a fold."""
-    return folds_of(run.path.parent) if FOLD.fullmatch(run.path.name) else []
+def members_with(run: Run) -> list[Run]:
+    """Return all runs of the group that a fold or a seed belongs to; empty if ``run`` is not one of these."""
+    return members_of(run.path.parent) if run.is_member else []
 
 
 def next_name(output_dir: Path, stem: str) -> str:
@@ -43,9 +43,15 @@ def all_runs(output_dir: Path, emit: Emit = ignore) -> list[Run]:
     if not output_dir.is_dir():
         return []
     runs = []
-    for info_file in sorted((*output_dir.glob("*/run.json"), *output_dir.glob("*/fold-*/run.json"))):
+    alone = sorted(output_dir.glob("*/run.json"))
+    for info_file in (
+        *alone,
+        *sorted(path for kind in ("fold", "seed") for path in output_dir.glob(f"*/{kind}-*/run.json")),
+    ):
         try:
-            runs.append(Run(info_file.parent))
+            run = Run(info_file.parent)
+            if run.is_member or info_file in alone:
+                runs.append(run)
         except RunError as error:
             emit(Warned(text=f"skipped: {error.message}"))
     return sorted(runs, key=lambda run: str(run.info["started"]), reverse=True)
@@ -75,8 +81,8 @@ def best_finished(output_dir: Path, emit: Emit = ignore) -> Run:
 
 
 def score_of(run: Run) -> float:
-    """Return the validation accuracy of a run, 0..1; of a fold, the mean of its cross-validation; 0: none is known."""
-    scores = [_own_score(fold) for fold in folds_with(run) or [run] if fold.status == "finished"]
+    """Return the validation accuracy of a run, 0..1; of a fold or a seed, the mean of its group; 0: none is known."""
+    scores = [_own_score(fold) for fold in members_with(run) or [run] if fold.status == "finished"]
     return sum(scores) / max(len(scores), 1)
 
 
@@ -109,13 +115,13 @@ def find_run(name: str, output_dir: Path) -> Run:
 
 
 def runs_called(name: str, output_dir: Path) -> tuple[Path, list[Run]]:
-    """Find a run or a cross-validation by its name in ``output_dir`` or by its path; return its folder and its runs.
+    """Find a run or a group by its name in ``output_dir`` or by its path; return its folder and its runs.
 
     Raises:
         RunError: there is none, or a run cannot be read.
     """
     for path in (output_dir / name, Path(name)):
-        if folds := folds_of(path):
+        if folds := members_of(path):
             return path, folds
     run = find_run(name, output_dir)
     return run.path, [run]

@@ -24,13 +24,13 @@ from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.provenance import command, environment, git_state
-from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status, TagsFile
+from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status
 from vitcli.core.stored import JsonObject, checked, read_json
 from vitcli.core.version import __version__
 
 SCHEMA = 1
-FOLD = re.compile(r"fold-\d+")
-"""Names of the folders of the runs of a cross-validation."""
+_MEMBER = re.compile(r"(fold|seed)-\d+")
+"""Names of the folders of the runs of a group: the folds of a cross-validation, or runs with several seeds."""
 
 
 class Run:
@@ -106,9 +106,20 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the directory; for a fold, preceded by the name of its cross-validation."""
+        """The name of the directory; for a fold or a seed, preceded by the name of its group."""
         path = self.path.resolve()
-        return f"{path.parent.name}/{path.name}" if FOLD.fullmatch(path.name) else path.name
+        return f"{path.parent.name}/{path.name}" if self.is_member else path.name
+
+    @property
+    def is_member(self) -> bool:
+        """True for one fold of a cross-validation, or one of several seeds."""
+        kind = _MEMBER.fullmatch(self.path.resolve().name)
+        return bool(kind and (kind[1] == "fold" or self.info.get("nth_seed")))
+
+    @property
+    def group(self) -> str:
+        """The kind of group that a member belongs to, in words."""
+        return "cross-validation" if self.path.resolve().name.startswith("fold") else "group of seeds"
 
     @property
     def status(self) -> Status:
@@ -278,39 +289,24 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
 
 
 def check_no_run(path: Path) -> None:
-    """Refuse a folder for folds that is itself a run."""
+    """Refuse a folder for a group that is itself a run."""
     if (path / "run.json").exists():
-        raise RunError(f"{path} is a run, so it cannot hold folds", hint="choose another name: --name NAME")
+        raise RunError(f"{path} is a run, so it cannot hold several runs", hint="choose another name: --name NAME")
 
 
 def figure_file(folder: Path, name: str) -> Path:
-    """Return the file of a figure of a run or a cross-validation."""
+    """Return the file of a figure of a run or a group."""
     return folder / "figures" / f"{name}.png"
 
 
 def evaluation_file(folder: Path, name: str) -> Path:
-    """Return the file of an evaluation's results, for a run or a cross-validation."""
+    """Return the file of an evaluation's results, for a run or a group."""
     return folder / "evaluations" / f"{name}.json"
 
 
 def predictions_file(folder: Path, name: str) -> Path:
     """Return the file of the predictions of an evaluation, one row for each image."""
     return folder / "evaluations" / f"{name}-predictions.csv"
-
-
-def tags_of(folder: Path) -> list[str]:
-    """Return the tags of a run or a cross-validation; raise RunError if the file of tags is broken."""
-    file = folder / "tags.json"
-    try:
-        tags: list[str] = read_json(file, TagsFile)["tags"] if file.exists() else []
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} is broken: {error}", hint=f"rm {file}") from None
-    return tags
-
-
-def save_tags(folder: Path, tags: Sequence[str]) -> None:
-    """Store the tags of a run or a cross-validation, in a file of their own, so that runs may be trained meanwhile."""
-    write_json(folder / "tags.json", {"tags": list(tags)}, makes_folder=False)
 
 
 def slug(name: str) -> str:

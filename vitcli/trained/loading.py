@@ -11,7 +11,7 @@ from torch import Tensor
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.run_search import best_finished, folds_with, run_of_checkpoint, score_of
+from vitcli.core.run_search import best_finished, members_with, run_of_checkpoint, score_of
 from vitcli.core.runs import Run
 from vitcli.core.stored import checked
 from vitcli.data.preprocess import InputTransform
@@ -152,11 +152,11 @@ def load_model(
 
 
 def load_models(name: str, *, output_dir: Path, device: str, offline: bool = False, emit: Emit) -> list[LoadedModel]:
-    """Load the models to average: of a cross-validation, or of a pattern such as ``RUN/fold-*``; else a single model.
+    """Load the models to average: of a group, or of a pattern such as ``RUN/fold-*``; else a single model.
 
     Args:
-        name: a model, a cross-validation or a pattern; empty: the newest finished run;
-            ``best``: the best one on the same data; if that run is a fold, all folds of its cross-validation.
+        name: a model, a group (a cross-validation, or several seeds) or a pattern; empty: the newest finished run;
+            ``best``: the best one on the same data; if that run is a fold or a seed, all of its group.
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         offline: download nothing.
@@ -172,7 +172,7 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
         raise ModelError(f"the models of {name!r} do not know the same classes, so they cannot be averaged")
     if len(models) > 1:
         chosen = chosen_run(name, output_dir)
-        which = f", the {'best' if name else 'newest'} cross-validation" if chosen else ""
+        which = f", the {'best' if name else 'newest'} {chosen.group}" if chosen else ""
         compared = _compared(chosen, name, output_dir) if chosen else ""
         emit(Note(text=f"model: the mean of {len(models)} models{which}: {names_of(models)}{compared}"))
     return models
@@ -186,7 +186,7 @@ def _compared(chosen: Run, name: str, output_dir: Path) -> str:
     best = best_finished(output_dir)
     if score_of(best) <= score_of(chosen):
         return ""
-    called = best.path.resolve().parent.name if folds_with(best) else best.name
+    called = best.path.resolve().parent.name if members_with(best) else best.name
     better = f"{called} has a higher validation accuracy on the same data ({100 * score_of(best):.2f} %, not {score})"
     return f"; {better}: --model {BEST} takes it"
 

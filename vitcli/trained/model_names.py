@@ -7,7 +7,7 @@ from pathlib import Path
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.run_search import all_runs, best_finished, find_run, folds_of, folds_with, newest_finished
+from vitcli.core.run_search import all_runs, best_finished, find_run, members_of, members_with, newest_finished
 from vitcli.core.runs import Run
 from vitcli.models.hub import find_pretrained, weights_in
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
@@ -37,7 +37,7 @@ def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
 
 
 def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
-    """List the names or paths of the models to average, without folds that are not finished."""
+    """List the names or paths of the models to average, without runs of a group that are not finished."""
     if set("*?[") & set(name) and not _is_there(name, output_dir):
         paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
         names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
@@ -45,11 +45,11 @@ def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
             raise RunError(f"no run in {output_dir} matches {name!r}")
         return names
     chosen = chosen_run(name, output_dir, emit)
-    folds = folds_with(chosen) if chosen else folds_called(name, output_dir)
-    finished = [fold for fold in folds if fold.status == "finished"]
-    if unfinished := [f"{fold.name} ({fold.status})" for fold in folds if fold not in finished]:
+    members = members_with(chosen) if chosen else members_called(name, output_dir)
+    finished = [run for run in members if run.status == "finished"]
+    if unfinished := [f"{run.name} ({run.status})" for run in members if run not in finished]:
         emit(Warned(text=f"left out of the mean: {', '.join(unfinished)}"))
-    return [str(fold.path) for fold in finished] or [name]
+    return [str(run.path) for run in finished] or [name]
 
 
 def chosen_run(name: str, output_dir: Path, emit: Emit = ignore) -> Run | None:
@@ -78,10 +78,10 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
         run = find_run(name, output_dir) if name else newest_finished(output_dir)
         checkpoint_of(run)
         return run
-    if folds := folds_called(name, output_dir):
+    if members := members_called(name, output_dir):
         raise RunError(
-            f"{name!r} is a cross-validation of {len(folds)} models, but one model is needed",
-            hint=f"name one of them: {name.rstrip('/')}/{folds[0].path.name}",
+            f"{name!r} is a {members[0].group} of {len(members)} models, but one model is needed",
+            hint=f"name one of them: {name.rstrip('/')}/{members[0].path.name}",
         )
     if entry := find_pretrained(name):
         return entry
@@ -114,9 +114,9 @@ def is_run(name: str, output_dir: Path) -> bool:
     return any((path / "run.json").is_file() for path in (Path(name), output_dir / name))
 
 
-def folds_called(name: str, output_dir: Path) -> list[Run]:
-    """List the runs of the cross-validation with this name or path; empty: there is none."""
-    return folds_of(output_dir / name) or folds_of(Path(name))
+def members_called(name: str, output_dir: Path) -> list[Run]:
+    """List the runs of the group with this name or path; empty: there is none."""
+    return members_of(output_dir / name) or members_of(Path(name))
 
 
 def checkpoint_of(run: Run) -> Path:

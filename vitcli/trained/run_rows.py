@@ -1,4 +1,4 @@
-"""Rows of the list of runs: the facts and the scores of each run, and of each cross-validation as a whole."""
+"""Rows of the list of runs: the facts and the scores of each run, and of each group of runs as a whole."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,35 +8,42 @@ from typing import Any
 
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.means import interval_of_mean
 from vitcli.core.run_files import EvaluationFile
-from vitcli.core.runs import FOLD, Run, evaluation_file, tags_of
+from vitcli.core.runs import Run, evaluation_file
 from vitcli.core.stored import read_json
+from vitcli.core.tags import tags_of
 from vitcli.data.locks import is_worked_in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRow:
-    """One run, or a cross-validation as a whole; accuracies are in 0..1, or None if there is none yet."""
+    """One run, or a group of runs (a cross-validation, or several seeds) as a whole; accuracies are in 0..1, or None if there is none yet."""
 
     name: str
     path: Path
     status: str
-    """running, finished, interrupted, failed or killed; of a cross-validation, unfinished until all folds are finished."""
+    """running, finished, interrupted, failed or killed; of a group, unfinished until all of its runs are finished."""
     folds: int | None
-    """The number of folds of a cross-validation; None: a single run."""
+    """The number of folds of a cross-validation; None: a single run, or several seeds."""
     folds_finished: int | None
+    seeds: int | None
+    """The number of runs that differ only in their seed; None: a single run, or a cross-validation."""
+    seeds_finished: int | None
     dataset: str
     model: str
     recipe: str
     epochs: int
-    """The number of epochs that were trained, of all folds together."""
+    """The number of epochs that were trained, of all runs of a group together."""
     best_epoch: int | None
     val_accuracy: float | None
-    """The accuracy of the kept epoch on the validation images; of a cross-validation, the mean of its finished folds."""
+    """The accuracy of the kept epoch on the validation images; of a group, the mean of its finished runs."""
     val_accuracy_spread: float | None
-    """Sample standard deviation of that accuracy over the folds; None: a single run, or one fold."""
+    """Sample standard deviation of that accuracy over the runs of a group; None: a single run."""
+    val_accuracy_interval: tuple[float, float] | None
+    """The 95 % interval of the mean over several seeds; None: a single run, folds, or one seed."""
     val_loss: float | None
-    """The loss on the same images; of a cross-validation, the mean of its finished folds."""
+    """The loss on the same images; of a group, the mean of its finished runs."""
     test_accuracy: float | None
     test_loss: float | None
     test_balanced_accuracy: float | None
@@ -60,17 +67,17 @@ class RunRow:
 def list_rows(runs: Sequence[Run], emit: Emit = ignore) -> list[RunRow]:
     """Make the rows of runs, in their order; warn about files that cannot be read.
 
-    A cross-validation has a row of its own before the first one of its folds.
+    A group has a row of its own before the first one of its runs.
     """
     rows = {run.path: _row(run, emit) for run in runs}
-    folds: dict[Path, list[Run]] = {}
+    groups: dict[Path, list[Run]] = {}
     for run in runs:
-        if FOLD.fullmatch(run.path.name):
-            folds.setdefault(run.path.parent, []).append(run)
+        if run.is_member:
+            groups.setdefault(run.path.parent, []).append(run)
     listed = []
     for run in runs:
-        if together := folds.pop(run.path.parent, []):
-            listed.append(_row_of_folds(together, [rows[fold.path] for fold in together], emit))
+        if together := groups.pop(run.path.parent, []):
+            listed.append(_row_of_group(together, [rows[each.path] for each in together], emit))
         listed.append(rows[run.path])
     return listed
 
@@ -92,6 +99,8 @@ def _row(run: Run, emit: Emit) -> RunRow:
         status="killed" if run.status == "running" and not is_worked_in(run.path) else run.status,
         folds=None,
         folds_finished=None,
+        seeds=None,
+        seeds_finished=None,
         dataset=run.info["dataset"],
         model=run.info["model"],
         recipe=run.info["recipe"],
@@ -99,6 +108,7 @@ def _row(run: Run, emit: Emit) -> RunRow:
         best_epoch=best and best["epoch"],
         val_accuracy=best and best["val_accuracy"],
         val_accuracy_spread=None,
+        val_accuracy_interval=None,
         val_loss=best and best.get("val_loss"),
         **_test_scores({} if is_outdated else test),
         test_held_out=test.get("held_out") is not False,
@@ -128,16 +138,17 @@ def _test_scores(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {field: stored.get(name) for field, name in names.items()}
 
 
-def _row_of_folds(folds: Sequence[Run], rows: Sequence[RunRow], emit: Emit) -> RunRow:
-    """Sum up the folds of a cross-validation."""
-    folder = folds[0].path.parent
+def _row_of_group(runs: Sequence[Run], rows: Sequence[RunRow], emit: Emit) -> RunRow:
+    """Sum up the runs of a group."""
+    folder, is_seeds = runs[0].path.parent, runs[0].group != "cross-validation"
     finished = [row for row in rows if row.status == "finished"]
     scores = [row.val_accuracy for row in finished if row.val_accuracy is not None]
     losses = [row.val_loss for row in finished if row.val_loss is not None]
     count, stored = len(rows), evaluation_file(folder, "test")
     test: dict[str, Any] = {}
     try:
-        count = folds[0].config["data"]["folds"]
+        config = runs[0].config
+        count = config["run"]["seeds"] if is_seeds else config["data"]["folds"]
         test = read_json(stored, EvaluationFile) if stored.exists() else {}
     except RunError as error:
         emit(Warned(text=f"without its figures: {error.message}"))
@@ -149,12 +160,15 @@ def _row_of_folds(folds: Sequence[Run], rows: Sequence[RunRow], emit: Emit) -> R
         name=folder.resolve().name,
         path=folder,
         status="finished" if len(finished) == count else "unfinished",
-        folds=count,
-        folds_finished=len(finished),
+        folds=None if is_seeds else count,
+        folds_finished=None if is_seeds else len(finished),
+        seeds=count if is_seeds else None,
+        seeds_finished=len(finished) if is_seeds else None,
         epochs=sum(row.epochs for row in rows),
         best_epoch=None,
         val_accuracy=mean(scores) if scores else None,
         val_accuracy_spread=stdev(scores) if len(scores) > 1 else None,
+        val_accuracy_interval=interval_of_mean(scores) if is_seeds else None,
         val_loss=mean(losses) if losses else None,
         **_test_scores(test),
         test_held_out=test.get("held_out") is not False,

@@ -27,7 +27,7 @@ from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.training.assembly import Earlier, assemble
-from vitcli.training.folds import forget_summary
+from vitcli.training.groups import forget_summary
 from vitcli.training.images import TrainingData
 from vitcli.training.loggers import mind_useless_steps
 from vitcli.training.result import TrainResult, result_of
@@ -59,7 +59,7 @@ def resume_begun(path: Path, processes: Processes, emit: Emit) -> TrainResult:
 
 
 def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> TrainResult:
-    """Resume one run that is not a cross-validation; see ``workflows.resume``."""
+    """Resume one run that is not a group; see ``workflows.resume``."""
     if not has_begun(run):
         raise never_begun(run.name)
     config = resumed_settings(run, layers)
@@ -102,7 +102,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         derived = {name: run.config[name] for name in DERIVED}
         run.save_config({**settings_of(replace(config, run=replace(config.run, devices=0))), **derived})
         run.reopen()
-        if config.data.fold:
+        if run.is_member:
             forget_summary(run.path.parent)
         processes.remember(str(run.path.resolve()))
         return fit(run, training, state=state, emit=emit)

@@ -16,12 +16,13 @@ from vitcli.core.devices import parse_device
 from vitcli.core.errors import RunError, UsageError
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.files import flat
-from vitcli.core.run_search import all_runs, find_run, folds_with
+from vitcli.core.groups import one_of, whole_group
+from vitcli.core.run_search import all_runs, find_run, members_with
 from vitcli.core.runs import Run
 from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import canonical_name, find_dataset
 from vitcli.data.store import data_dir
-from vitcli.trained.model_names import folds_called, teacher_path
+from vitcli.trained.model_names import members_called, teacher_path
 from vitcli.training.loggers import require_loggers
 from vitcli.training.stated_settings import paths_of, stated_again
 
@@ -96,7 +97,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     stored = stored_settings(run)
     asked = configure(settings_of(stored), *layers)
     require_loggers(asked.run)
-    folder = run.path.parent.parent if stored.data.folds else run.path.parent
+    folder = run.path.parent.parent if run.is_member else run.path.parent
     pretrained = asked.run.pretrained and not stored.run.init_from  # --pretrained chose these weights
     data: Settings = {
         "data": {
@@ -138,8 +139,8 @@ def check_resumed(name: str, layers: Sequence[Settings]) -> None:
         RunError, UsageError, DeviceError: as ``resume``.
     """
     output_dir = output_dir_of(layers)
-    run, is_fold = run_called(name or newest_unfinished(output_dir), output_dir)
-    parse_device(resumed_settings(run, layers, length_too=not is_fold).run.device)
+    run, is_group = run_called(name or newest_unfinished(output_dir), output_dir)
+    parse_device(resumed_settings(run, layers, length_too=not is_group).run.device)
 
 
 def check_repeated(name: str, layers: Sequence[Settings]) -> None:
@@ -161,7 +162,7 @@ def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
     """Find the run that was worked on last, if it is not finished and no process trains it; say which it is.
 
     Returns:
-        The path of the run; of a fold, the path of its cross-validation.
+        The path of the run; of a fold or a seed, the path of its group.
 
     Raises:
         RunError: there is no such run.
@@ -178,28 +179,28 @@ def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
         )
     run = max(unfinished, key=lambda run: max([run.info["started"], *run.info.get("resumed", ())]))
     how = "killed" if run.status == "running" else run.status
-    if not folds_with(run):
+    if not members_with(run):
         emit(Note(text=f"the newest unfinished run is {run.name} ({how})"))
         return str(run.path)
-    alone = f"`vit train --resume {run.name}` resumes this fold alone"
-    emit(Note(text=f"the newest unfinished run is {run.name} ({how}): its cross-validation is resumed; {alone}"))
+    alone = f"`vit train --resume {run.name}` resumes this {'fold' if run.group == 'cross-validation' else 'run'} alone"
+    emit(Note(text=f"the newest unfinished run is {run.name} ({how}): its {run.group} is resumed; {alone}"))
     return str(run.path.parent)
 
 
 def run_called(name: str, output_dir: Path) -> tuple[Run, bool]:
-    """Find a run that has begun by its name or path; of a cross-validation, the first fold that has begun.
+    """Find a run that has begun by its name or path; of a group, its first run that has begun.
 
     Returns:
-        The run, and whether it is a fold of a cross-validation.
+        The run, and whether the name is that of a group.
 
     Raises:
         RunError: there is no such run, or its training never began.
     """
-    folds = folds_called(name, output_dir)
-    run = next(filter(has_begun, folds), folds[0]) if folds else find_run(name, output_dir)
+    members = members_called(name, output_dir)
+    run = next(filter(has_begun, members), members[0]) if members else find_run(name, output_dir)
     if not has_begun(run):
-        raise never_begun(run.path.parent.name if folds else run.name)
-    return run, bool(folds)
+        raise never_begun(run.path.parent.name if members else run.name)
+    return run, bool(members)
 
 
 def has_begun(run: Run) -> bool:
@@ -215,17 +216,18 @@ def never_begun(name: str) -> RunError:
 
 
 def run_to_repeat(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
-    """Find a run to train again, and its settings without name and paths; of a cross-validation, use one of the folds.
+    """Find a run to train again, and its settings without name and paths; of a group, use one of its runs.
 
     Raises:
         RunError: there is no such run, or it ended before its settings were stored.
     """
-    folds = folds_called(name, output_dir)
-    run = next(filter(has_begun, folds), None) if folds else find_run(name, output_dir)
+    members = members_called(name, output_dir)
+    run = next(filter(has_begun, members), None) if members else find_run(name, output_dir)
     if run is None or not has_begun(run):
         raise RunError(f"run {name} ended before its settings were stored", hint="type its command again")
     stored = stored_settings(run)
-    folder = run.path.parent.parent if stored.data.folds else run.path.parent
+    stored = whole_group(stored) if members else one_of(stored)
+    folder = run.path.parent.parent if run.is_member else run.path.parent
 
     def found(name: str) -> str:
         """Return a model's name; a run of the old folder becomes a path, because the new folder may not contain it."""
@@ -235,5 +237,4 @@ def run_to_repeat(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
         stored.run, name="", overwrite=False, output_dir=str(output_dir), init_from=found(stored.run.init_from)
     )
     teacher = replace(stored.teacher, name=found(stored.teacher.name))
-    data = replace(stored.data, fold=0) if folds else stored.data
-    return run, replace(stored, run=own, teacher=teacher, data=data)
+    return run, replace(stored, run=own, teacher=teacher)

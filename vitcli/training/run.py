@@ -10,6 +10,7 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import settings_of
 from vitcli.core.errors import Interrupted, RunError, UsageError
 from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.groups import member_folder, members_of_settings
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.run_search import free_cross_validation, next_name
 from vitcli.core.runs import Run, slug
@@ -25,7 +26,7 @@ from vitcli.figures.curves import draw_curves
 from vitcli.training.advice import why_losses_differ
 from vitcli.training.assembly import NOTHING, Earlier, Training, assemble
 from vitcli.training.duration import training_ahead
-from vitcli.training.folds import forget_summary
+from vitcli.training.groups import forget_summary
 from vitcli.training.images import TrainingData
 from vitcli.training.loggers import logged
 from vitcli.training.result import TrainResult, result_of
@@ -76,15 +77,15 @@ def _new_run(training: Training) -> Run:
     config, facts = training.config, training.dataset.facts
     output_dir = Path(config.run.output_dir).expanduser()
     stem = f"{slug(facts.name)}-{training.model.config.name}"
-    fold = config.data.fold
-    assert fold or not config.data.folds  # `train_folds` starts one run per fold
+    assert not members_of_settings(config)  # `train_group` starts one run for each member
+    fold, member = config.data.fold, member_folder(config)
     name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
     name = name or next_name(output_dir, stem)
-    path = output_dir / name / f"fold-{fold}" if fold else output_dir / name
+    path = output_dir / name / member
     if config.run.overwrite and (path / "run.json").exists():
         with only_trainer_of(path):
             pass
-    if fold:
+    if member:
         forget_summary(path.parent)
     return Run.create(
         path,
@@ -94,6 +95,7 @@ def _new_run(training: Training) -> Run:
             "dataset": facts.name,
             "model": training.model.config.name,
             "recipe": config.run.recipe,
+            **({"nth_seed": config.run.nth_seed} if config.run.nth_seed else {}),
             "computed": training.computing.record,
             "hardware": hardware(),
             "teacher": training.teacher.record if training.teacher else None,

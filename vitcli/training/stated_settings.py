@@ -9,6 +9,7 @@ from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.groups import member_folder, members_of_settings, with_first_seed
 from vitcli.core.runs import check_free, check_no_run
 from vitcli.data.registry import canonical_name
 from vitcli.data.sources.paths import table_path
@@ -45,6 +46,7 @@ def stated_settings(layers: Sequence[Settings]) -> Stated:
     Raises:
         UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong whatever the data are.
     """
+    layers = with_first_seed(layers)
     asked = configure(*layers)
     recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
     config = configure(recipe, *layers)
@@ -106,9 +108,9 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
     output_dir = Path(config.run.output_dir).expanduser()
     if config.run.name:
         path = output_dir / config.run.name
-        if config.data.folds:
+        if member := next(iter(members_of_settings(config)), member_folder(config)):
             check_no_run(path)
-            path /= f"fold-{config.data.fold or 1}"
+            path /= member
         check_free(path, overwrite=config.run.overwrite)
     check_dataset(config.data.name, labels=paths_of(config.data).get("labels", ""))
     for model in filter(None, (init_from, teacher_of(config))):

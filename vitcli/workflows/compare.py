@@ -18,7 +18,16 @@ from vitcli.judging.tables import StoredAnswer, read_predictions
 from vitcli.training.resumed_settings import all_settings
 
 _NOT_COMPARED = frozenset(
-    {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
+    {
+        "data.dir",
+        "data.fold",
+        "run.nth_seed",
+        "run.name",
+        "run.output_dir",
+        "run.overwrite",
+        "run.offline",
+        "run.pretrained",
+    }
 )
 """Settings that say where a run is, and not what was trained."""
 _ORDER = ("test", "val")

@@ -1,6 +1,5 @@
 """Changes of runs as a whole: their tags, their names, and their removal."""
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,10 +11,10 @@ from vitcli.core.config import RunConfig
 from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.run_search import all_runs, runs_called
-from vitcli.core.runs import FOLD, Run, save_tags, tags_of
+from vitcli.core.runs import Run
+from vitcli.core.tags import check_tag, save_tags, tags_of
 from vitcli.data.locks import is_worked_in
 
-_TAG = re.compile(r"[\w.-]+")
 _REFERENCES = (("run", "init_from"), ("teacher", "name"))
 """Settings that may name another run."""
 
@@ -38,10 +37,7 @@ def tag(
     folder, _ = runs_called(name, output_dir)
     before = tags_of(folder)
     for word in tags:
-        if not _TAG.fullmatch(word):
-            raise UsageError(
-                f"{word!r} cannot be a tag", hint="a tag has letters, digits, dots, hyphens and underscores"
-            )
+        check_tag(word)
         if remove and word not in before:
             has = f"its tags: {', '.join(before)}" if before else "it has no tags"
             raise UsageError(f"{name} has no tag {word!r}", hint=did_you_mean(word, before, otherwise=has))
@@ -71,7 +67,7 @@ def check_deletable(names: Sequence[str], output_dir: Path = Path("experiments")
         output_dir: the folder of all runs.
 
     Raises:
-        RunError: a name is not that of a run, is a link, one fold of a cross-validation, the current folder or one
+        RunError: a name is not that of a run, is a link, one member of a group, the current folder or one
             above it, or a process is training it.
     """
     found: dict[Path, str] = {}
@@ -164,11 +160,10 @@ def _changeable(name: str, output_dir: Path, verb: str) -> tuple[Path, list[Run]
         raise RunError(
             f"{folder} is the current folder, one above it, or a disk: it is not {verb}", hint="cd elsewhere"
         )
-    if FOLD.fullmatch(absolute.name) and folder.parent.resolve() != output_dir.resolve():
-        group = folder.parent.resolve().name
+    if runs[0].is_member and runs[0].path == folder:
         raise RunError(
-            f"{runs[0].name} is one fold of a cross-validation, which is only {verb} as a whole",
-            hint=f"name all of it: {group}",
+            f"{runs[0].name} belongs to a {runs[0].group}, which is only {verb} as a whole",
+            hint=f"name all of it: {absolute.parent.name}",
         )
     others = {info.parent for info in folder.glob("*/run.json")} - {run.path for run in runs}
     if others:
@@ -189,7 +184,7 @@ def _references(folder: Path, output_dir: Path) -> Iterator[tuple[Run, tuple[str
             config = run.config
             for section, key in _REFERENCES:
                 value = config.get(section, {}).get(key, "")
-                above = run.path.parent.parent if FOLD.fullmatch(run.path.name) else run.path.parent
+                above = run.path.parent.parent if run.is_member else run.path.parent
                 for path in (above / value, Path(value)):
                     if value and path.exists() and _is_in(path, [folder]):
                         yield run, (section, key), path.resolve()

@@ -15,7 +15,7 @@ from vitcli.core.errors import DataError, DeviceError, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.registry import load_object
-from vitcli.core.run_search import folds_with
+from vitcli.core.run_search import members_with
 from vitcli.core.runs import slug
 from vitcli.data.raw import SplitName
 from vitcli.engine.micro_batches import MicroBatches
@@ -56,7 +56,7 @@ class EvalResult:
     """The number of images of classes that the model does not know."""
     metrics: Metrics
     files: Mapping[str, Path]
-    """The files in the run or the cross-validation, by content; empty: the checkpoint is outside of runs."""
+    """The files in the run or the group, by content; empty: the checkpoint is outside of runs."""
     sorted_mistakes: int | None
     """The number of images in the folder of mistakes; None: no folder was asked for."""
 
@@ -117,7 +117,7 @@ def evaluate(
 
     Args:
         dataset: a data set or folder; empty: the one that the model was trained on.
-        model: a run or checkpoint; empty: the newest finished run; for a cross-validation, or a pattern such as
+        model: a run or checkpoint; empty: the newest finished run; for a group, or a pattern such as
             ``RUN/fold-*``, the probabilities of all models are averaged.
         split: the split to evaluate on; auto: the test split, else the validation split.
         output_dir: the folder of all runs.
@@ -242,16 +242,17 @@ def _stem(models: Sequence[LoadedModel], chosen: JudgedImages, *, views: Views, 
 
 
 def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
-    """Refuse to evaluate several models on images that one of them was trained on: folds share only the test images."""
+    """Refuse to evaluate several models on images that one of them was trained on: they may share only the test images."""
     if len(models) == 1 or not chosen.is_own:
         return
+    split = chosen.split
     splits = [each.run.split if each.run else None for each in models]
-    held_out = [(split["fingerprint"], split["held_out"].get("test")) for split in splits if split]
+    held_out = [(each["fingerprint"], each["held_out"].get(split)) for each in splits if each]
     are_alike = len(held_out) == len(models) and all(each == held_out[0] for each in held_out)
-    if chosen.split != "test" or not are_alike:
+    if split == "train" or not are_alike:
         raise DataError(
             f"some of these {len(models)} models were trained on images that others held out, so their mean cannot"
-            f" be evaluated on these {chosen.split} images",
+            f" be evaluated on these {split} images",
             hint=f"`vit eval --model {models[0].name}` evaluates one; `vit eval DATASET` uses other images",
         )
 
@@ -324,5 +325,5 @@ def _folder_of(models: Sequence[LoadedModel]) -> Path | None:
     runs = [model.run for model in models if model.run]
     if len(models) == 1:
         return runs[0].path if runs else None
-    finished = {fold.path.resolve() for fold in folds_with(runs[0]) if fold.status == "finished"} if runs else set()
+    finished = {fold.path.resolve() for fold in members_with(runs[0]) if fold.status == "finished"} if runs else set()
     return runs[0].path.parent if {run.path.resolve() for run in runs} == finished else None

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from vitcli.core.config_files import Settings
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
+from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import slug
@@ -59,8 +60,9 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
         TrainingError: the loss does not fall at any rate.
     """
     config, dataset, _ = settle(layers, emit)
-    if config.data.folds and not config.data.fold:
-        raise UsageError("--find-lr needs one fold to hold out, not all in turn", hint="--fold 1")
+    if members_of_settings(config):
+        hint = "--fold 1" if config.data.folds else "leave out --seeds"
+        raise UsageError("--find-lr needs one run, not a fold or a seed each in turn", hint=hint)
 
     # Assemble a training without averages, growth and compilation, which a few steps do not need
     facts = dataset.facts

@@ -7,13 +7,14 @@ from pathlib import Path
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.groups import members_of_settings
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Facts
 from vitcli.data.registry import canonical_name
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
-from vitcli.training.folds import FoldsResult, sum_up_last_fold, train_folds
+from vitcli.training.groups import FoldsResult, SeedsResult, sum_up_last, train_group
 from vitcli.training.result import TrainResult
 from vitcli.training.resumed_run import architecture_of, resume_begun, tell_other_versions
 from vitcli.training.resumed_settings import output_dir_of, run_to_repeat
@@ -21,16 +22,25 @@ from vitcli.training.run import start
 from vitcli.training.settings import settle_again
 
 _NOT_TOLD = frozenset(
-    {"data.dir", "data.fold", "run.name", "run.output_dir", "run.overwrite", "run.offline", "run.pretrained"}
+    {
+        "data.dir",
+        "data.fold",
+        "run.nth_seed",
+        "run.name",
+        "run.output_dir",
+        "run.overwrite",
+        "run.offline",
+        "run.pretrained",
+    }
 )
 """Settings whose changes are not reported: paths, and settings of the new run itself."""
 
 
-def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
+def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult | SeedsResult:
     """Train again as an earlier run did; with the same data, versions and machine, results on a CPU are identical.
 
     Args:
-        name: a run in ``run.output_dir``, its path, or a cross-validation, all of which is trained again.
+        name: a run in ``run.output_dir``, its path, or a group, all of which is trained again.
         layers: settings that replace those of the run.
         emit: receives the progress, the changed settings, and warnings of other reasons for a different result.
 
@@ -44,11 +54,14 @@ def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult |
     tell_other_versions(run, emit)
     _tell_changes(stored, asked, emit)
     again = partial(_train_again, run, stored)
-    if asked.data.folds and not asked.data.fold:
-        folds: Settings = {"data": {"folds": asked.data.folds}}
-        return train_folds(folds, *layers, emit=emit, train_one=again)
+    if members_of_settings(asked):
+        of_all: Settings = {
+            "data": {"folds": asked.data.folds},
+            "run": {"seeds": asked.run.seeds, "seed": asked.run.seed},
+        }
+        return train_group(of_all, *layers, emit=emit, train_one=again)
     result = again(*layers, emit=emit)
-    sum_up_last_fold(result, emit)
+    sum_up_last(result, emit)
     return result
 
 

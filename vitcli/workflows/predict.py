@@ -96,7 +96,7 @@ def predict(
 
     Args:
         inputs: files, folders and patterns; with ``allow_urls``, web addresses too.
-        model: a run or checkpoint; empty: the newest finished run; for a cross-validation, or a pattern such as
+        model: a run or checkpoint; empty: the newest finished run; for a group, or a pattern such as
             ``RUN/fold-*``, the probabilities of all models are averaged.
         top_k: the number of classes per image.
         min_confidence: mark images as unknown whose best class has a lower probability.

@@ -1,17 +1,24 @@
-"""Resuming of a run, or a cross-validation, that was interrupted."""
+"""Resuming of a run, or a group of runs, that was interrupted."""
 
-from dataclasses import replace
-
-from vitcli.core.config_files import Settings, configure
+from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, ignore
-from vitcli.core.run_search import folds_of
+from vitcli.core.groups import members_of_settings, whole_group
+from vitcli.core.run_search import members_of
 from vitcli.core.runs import Run
 from vitcli.data.dataset import open_dataset
 from vitcli.data.store import data_dir
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
-from vitcli.training.folds import FoldsResult, is_summed_up, one_fold, refuse_folds, sum_up_last_fold, summed_up
+from vitcli.training.groups import (
+    FoldsResult,
+    SeedsResult,
+    is_summed_up,
+    one_member,
+    refuse_group,
+    sum_up_last,
+    summed_up,
+)
 from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_run import architecture_of, resume_run
 from vitcli.training.resumed_settings import (
@@ -24,11 +31,11 @@ from vitcli.training.resumed_settings import (
 from vitcli.training.run import start
 
 
-def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
+def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult | SeedsResult:
     """Resume a run where it stopped, even within an epoch; on a CPU, the results are as if it had never stopped.
 
     Args:
-        name: a run in ``run.output_dir``, its path, or a cross-validation, whose remaining folds are trained too;
+        name: a run in ``run.output_dir``, its path, or a group, whose remaining runs are trained too;
             empty: the newest unfinished run.
         layers: settings that differ from the run's own, for example the path of the data, the device, ``optim.epochs``
             or ``optim.patience``.
@@ -44,38 +51,38 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
     with joined(asked.devices, shard=asked.shard) as processes:
         emit = ignore if processes.rank else emit
         output_dir = output_dir_of(layers)
-        run, is_fold = run_called(name or newest_unfinished(output_dir, emit), output_dir)
-        if is_fold:
-            refuse_folds(processes.place)
-            return _resume_folds(run, layers, processes, emit)
+        run, is_group = run_called(name or newest_unfinished(output_dir, emit), output_dir)
+        if is_group:
+            refuse_group(processes.place)
+            return _resume_group(run, layers, processes, emit)
         result = resume_run(run, layers, processes, emit)
-    sum_up_last_fold(result, emit)
+    sum_up_last(result, emit)
     return result
 
 
-def _resume_folds(first: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> FoldsResult:
-    """Keep the folds that are finished, resume the one that is not, and start those that are missing."""
+def _resume_group(
+    first: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit
+) -> FoldsResult | SeedsResult:
+    """Keep the runs that are finished, resume the one that is not, and start those that are missing."""
     folder = first.path.parent
-    runs = {int(run.path.name.removeprefix("fold-")): run for run in folds_of(folder)}
-    config = resumed_settings(first, layers, length_too=False)
-    count = config.data.folds
-    is_finished = [fold in runs and runs[fold].status == "finished" for fold in range(1, count + 1)]
-    if all(is_finished) and is_summed_up(folder):
-        raise RunError(f"all {count} folds of {folder.name} are finished", hint=f"vit predict --model {folder} IMAGE")
+    runs = {run.path.name: run for run in members_of(folder)}
+    config = whole_group(resumed_settings(first, layers, length_too=False))
+    members = members_of_settings(config)
+    if all(name in runs and runs[name].status == "finished" for name in members) and is_summed_up(folder):
+        what = "seeds" if config.run.seeds else "folds"
+        raise RunError(
+            f"all {len(members)} {what} of {folder.name} are finished", hint=f"vit predict --model {folder} IMAGE"
+        )
     results = []
-    for fold in range(1, count + 1):
-        run = runs.get(fold)
-        with one_fold(fold, count, emit):
+    for number, (name, own) in enumerate(members.items(), start=1):
+        run = runs.get(name)
+        with one_member(name, number, len(members), emit):
             if run and run.status == "finished":
                 results.append(result_of(run))
             elif run and has_begun(run):
                 results.append(resume_run(run, layers, processes, emit))
             else:
-                chosen = replace(
-                    config,
-                    data=replace(config.data, fold=fold),
-                    run=replace(config.run, name=folder.name, overwrite=True),
-                )
+                chosen = configure(settings_of(config), own, {"run": {"name": folder.name, "overwrite": True}})
                 directory = data_dir(chosen.data.dir)
                 dataset = open_dataset(chosen.data, directory=directory, offline=chosen.run.offline, emit=emit)
                 earlier = Earlier(architecture=architecture_of(first), teacher=first.info.get("teacher"))

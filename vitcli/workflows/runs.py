@@ -156,7 +156,7 @@ def best_run(
             hint=did_you_mean(metric, METRICS, otherwise=f"one of {', '.join(METRICS)}"),
         )
     rows = list_rows(all_runs(output_dir, emit), emit)
-    groups = {row.path for row in rows if row.folds}
+    groups = {row.path for row in rows if row.folds or row.seeds}
     finished = [row for row in rows if row.status == "finished" and row.path.parent not in groups]
     known = sorted({row.dataset for row in finished})
     wanted = [row for row in finished if data in {"", row.dataset} or Path(data).name == row.dataset]

@@ -1,16 +1,18 @@
-"""Report of one run, or of a cross-validation: what was trained, how it ended, its files, and how to repeat it."""
+"""Report of one run, or of a group of runs: what was trained, how it ended, its files, and how to repeat it."""
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from vitcli.core.config_files import configure, load_recipe, recipe_names, settings_of
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import flat
+from vitcli.core.means import interval_of_mean
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.run_search import runs_called
 from vitcli.core.runs import Run
@@ -20,7 +22,16 @@ from vitcli.training.resumed_settings import settings_by_name
 
 _OF_THE_RUN = frozenset(
     {
-        *("data.name", "data.dir", "data.fold", "data.workers", "model.name", "run.name", "run.output_dir"),
+        *(
+            "data.name",
+            "data.dir",
+            "data.fold",
+            "data.workers",
+            "model.name",
+            "run.name",
+            "run.nth_seed",
+            "run.output_dir",
+        ),
         *("run.overwrite", "run.recipe", "run.offline", "run.device", "run.devices", "run.tensorboard", "run.wandb"),
     }
 )
@@ -59,12 +70,16 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunReport:
-    """Facts about a run, or about a cross-validation and its folds; None: not known, or not yet."""
+    """Facts about a run, or about a group and its runs; None: not known, or not yet."""
 
     row: RunRow
     """The facts and scores that the list of runs has."""
     runs: tuple[RunRow, ...]
-    """The folds of a cross-validation; empty: a single run."""
+    """The runs of a group; empty: a single run."""
+    test_accuracy_mean: float | None
+    """The mean over the test accuracies of the runs of a group; None: not all were evaluated, or a single run."""
+    test_accuracy_interval: tuple[float, float] | None
+    """Its 95 % interval, for several seeds."""
     classes: int | None
     images: Mapping[str, int]
     """Number of images by split."""
@@ -96,7 +111,7 @@ def show_run(name: str, output_dir: Path = Path("experiments"), emit: Emit = ign
     """Collect the facts about a run.
 
     Args:
-        name: a run or a cross-validation in ``output_dir``, or its path.
+        name: a run or a group in ``output_dir``, or its path.
         output_dir: the folder of all runs.
         emit: receives warnings about files that cannot be read.
 
@@ -116,11 +131,15 @@ def show_run(name: str, output_dir: Path = Path("experiments"), emit: Emit = ign
     usual, changed = _changed_settings(first, config, emit)
     asked = config.get("run", {})
     best = None if is_group else metrics.get("best")
+    tested = [each.test_accuracy for each in rows[1:] if each.test_accuracy is not None] if is_group else []
+    all_tested = bool(tested) and len(tested) == len(runs)
     called = row.name if folder.parent.resolve() == output_dir.resolve() or row.name == name else str(folder)
     where = "" if output_dir == Path("experiments") else f" --output-dir {shlex.quote(str(output_dir))}"
     return RunReport(
         row=row,
         runs=tuple(rows[1:]) if is_group else (),
+        test_accuracy_mean=mean(tested) if all_tested else None,
+        test_accuracy_interval=interval_of_mean(tested) if all_tested and row.seeds else None,
         classes=info.get("classes"),
         images=info.get("images", {}),
         parameters=info.get("parameters"),

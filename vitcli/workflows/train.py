@@ -4,16 +4,17 @@ from pathlib import Path
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.events import Emit, ignore
+from vitcli.core.groups import members_of_settings, with_first_seed
 from vitcli.engine.distributed import joined
-from vitcli.training.folds import FoldsResult, sum_up_last_fold, train_folds
+from vitcli.training.groups import FoldsResult, SeedsResult, sum_up_last, train_group
 from vitcli.training.result import TrainResult
 from vitcli.training.resumed_run import resume_begun
 from vitcli.training.run import start
 from vitcli.training.settings import settle
 
 
-def train(*layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
-    """Train a model and store it as a run; with ``data.folds`` and without ``data.fold``, train one run for every fold.
+def train(*layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult | SeedsResult:
+    """Train a model and store it as a run; with ``data.folds`` or ``run.seeds``, train several.
 
     Args:
         layers: settings such as ``{"data": {"name": "digits"}, "optim": {"epochs": 3}}``; later layers win. They
@@ -24,13 +25,13 @@ def train(*layers: Settings, emit: Emit = ignore) -> TrainResult | FoldsResult:
         UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong, or something does not exist; found
             before anything is written.
         TrainingError, Interrupted: training failed or was stopped; the run is marked so and keeps its checkpoints, and
-            folds that ended before are kept.
+            runs of a group that ended before are kept.
     """
-    data = configure(*layers).data
-    if data.folds and not data.fold:
-        return train_folds(*layers, emit=emit, train_one=_train_one)
+    layers = with_first_seed(layers)
+    if members_of_settings(configure(*layers)):
+        return train_group(*layers, emit=emit, train_one=_train_one)
     result = _train_one(*layers, emit=emit)
-    sum_up_last_fold(result, emit)
+    sum_up_last(result, emit)
     return result
 
 

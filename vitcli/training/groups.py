@@ -1,0 +1,233 @@
+"""Training of a group of runs in one folder: the folds of a cross-validation, or several seeds."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from vitcli.core.config_files import Settings, configure
+from vitcli.core.errors import Interrupted, UsageError, VitError, visible
+from vitcli.core.events import Emit, Event, Note, Warned, ignore
+from vitcli.core.files import write_json
+from vitcli.core.groups import members_of_settings
+from vitcli.core.launch import Place, launched_as
+from vitcli.core.means import interval_of_mean
+from vitcli.core.notebooks import html_table
+from vitcli.core.run_search import members_of
+from vitcli.core.runs import Run, check_free
+from vitcli.training.out_of_fold import write_out_of_fold
+from vitcli.training.result import TrainResult, result_of
+
+OUT_OF_FOLD = "out-of-fold.csv"
+_SUMMARIES = {"folds": "folds.json", "seeds": "seeds.json"}
+_WHAT_DIFFERS = (
+    "each has its own initial weights, order and changes of images, and validation images if the data have no such"
+    " split; test images are the same"
+)
+
+
+class _GroupResult:
+    """A finished group; functions that take the name of a model take it too, as the mean of its runs."""
+
+    __slots__ = ()
+    path: Path
+    val_accuracy: float
+    val_accuracy_spread: float
+
+    @property
+    def members(self) -> tuple[TrainResult, ...]:
+        """The results of the runs."""
+        raise NotImplementedError
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def _repr_html_(self) -> str:
+        rows = [(each.run, f"{100 * each.best.val_accuracy:.2f} %") for each in self.members]
+        return html_table([*rows, ("mean ± deviation", self._score)], headings=("run", "validation accuracy"))
+
+    @property
+    def _score(self) -> str:
+        return f"{100 * self.val_accuracy:.2f} ± {100 * self.val_accuracy_spread:.2f} %"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldsResult(_GroupResult):
+    """A finished cross-validation; functions that take the name of a model take it too."""
+
+    run: str
+    path: Path
+    folds: tuple[TrainResult, ...]
+    val_accuracy: float
+    """Mean over the folds of the validation accuracy of the best epoch, 0..1."""
+    val_accuracy_spread: float
+    """Sample standard deviation of that accuracy over the folds."""
+    out_of_fold: Path | None
+    """The table of out-of-fold predictions; None: it could not be written, and a warning said why."""
+
+    def __repr__(self) -> str:
+        return visible(f"<FoldsResult {self.path}: {len(self.folds)} folds, validation accuracy {self._score}>")
+
+    @property
+    def members(self) -> tuple[TrainResult, ...]:
+        """The results of the folds."""
+        return self.folds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedsResult(_GroupResult):
+    """Finished runs that differ only in their seed; functions that take the name of a model take it too."""
+
+    run: str
+    path: Path
+    seeds: tuple[TrainResult, ...]
+    val_accuracy: float
+    """Mean over the runs of the validation accuracy of the best epoch, 0..1."""
+    val_accuracy_spread: float
+    """Sample standard deviation of that accuracy over the runs."""
+    val_accuracy_interval: tuple[float, float]
+    """The 95 % interval of the mean, by Student's t distribution."""
+
+    def __repr__(self) -> str:
+        return visible(f"<SeedsResult {self.path}: {len(self.seeds)} seeds, validation accuracy {self._score}>")
+
+    @property
+    def members(self) -> tuple[TrainResult, ...]:
+        """The results of the runs."""
+        return self.seeds
+
+
+def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: Emit) -> FoldsResult | SeedsResult:
+    """Train every run of a group: one for every fold, which is its validation split, or one for every seed.
+
+    Args:
+        layers: settings as for ``train``; ``data.folds`` or ``run.seeds`` is the number of runs.
+        train_one: trains one run; it takes the layers, a last layer with what is its own, and ``emit``.
+        emit: receives the progress.
+
+    Raises:
+        RunError: there are runs in the folder of the group, and they may not be replaced.
+        The errors of ``train_one``; runs that ended before are kept.
+    """
+    refuse_group(launched_as())
+    emit = _each_warning_once(emit)
+    asked = configure(*layers)
+    members, name = members_of_settings(asked), asked.run.name
+    results: list[TrainResult] = []
+    if name:
+        folder = Path(asked.run.output_dir).expanduser() / name
+        for path in (*(folder / member for member in members), *(run.path for run in members_of(folder))):
+            check_free(path, overwrite=asked.run.overwrite)
+    if asked.run.seeds:
+        emit(Note(text=f"seeds: {', '.join(member.partition('-')[2] for member in members)}; {_WHAT_DIFFERS}"))
+    for number, (member, own) in enumerate(members.items(), start=1):
+        named: Settings = {"run": {**own.get("run", {}), **({"name": name} if name else {})}}
+        with one_member(member, number, len(members), emit):
+            results.append(train_one(*layers, {**own, **named}, emit=emit))
+        name = results[0].path.parent.name
+        if number == 1:
+            _remove_others(results[0].path)
+    return summed_up(results, emit)
+
+
+def refuse_group(place: Place) -> None:
+    """Refuse to train several runs with several processes, which can only train one run together.
+
+    Raises:
+        UsageError: there are several processes.
+    """
+    if place.size > 1:
+        raise UsageError(
+            f"{place.size} processes train one run at a time",
+            hint="--fold 1, or --seed 0, trains the first one, and so on",
+        )
+
+
+@contextmanager
+def one_member(member: str, number: int, count: int, emit: Emit) -> Iterator[None]:
+    """Announce a run of a group, and make the hint of an error in the block name the group instead of the run."""
+    kind, _, own = member.partition("-")
+    emit(Note(text=f"fold {number} of {count}" if kind == "fold" else f"seed {own}, run {number} of {count}"))
+    try:
+        yield
+    except VitError as error:
+        error.hint = error.hint.replace(f"/{member}`", "`")
+        raise
+
+
+def summed_up(results: Sequence[TrainResult], emit: Emit = ignore) -> FoldsResult | SeedsResult:
+    """Summarise the results of all runs of a group: store means, and out-of-fold predictions, in its folder."""
+    accuracies = [result.best.val_accuracy for result in results]
+    path = results[0].path.parent
+    kind = f"{results[0].path.name.partition('-')[0]}s"
+    summary = {"val_accuracy": mean(accuracies), "val_accuracy_spread": stdev(accuracies)}
+    interval = interval_of_mean(accuracies)
+    assert interval  # a group has two runs or more
+    own = {"val_accuracy_interval": interval} if kind == "seeds" else {}
+    runs = [{"run": each.run, "best": asdict(each.best)} for each in results]
+    write_json(path / _SUMMARIES[kind], {**summary, **own, kind: runs})
+    if kind == "seeds":
+        return SeedsResult(run=path.name, path=path, seeds=tuple(results), val_accuracy_interval=interval, **summary)
+    table: Path | None = path / OUT_OF_FOLD
+    try:
+        predicted = write_out_of_fold(path / OUT_OF_FOLD, [Run(result.path) for result in results], emit)
+        emit(Note(text=f"out-of-fold predictions of {predicted.in_words()}: {predicted.path}"))
+    except Interrupted:
+        raise
+    except VitError as error:  # the folds are trained all the same
+        emit(Warned(text=f"no out-of-fold predictions: {error.message}"))
+        table = None
+    return FoldsResult(run=path.name, path=path, folds=tuple(results), out_of_fold=table, **summary)
+
+
+def sum_up_last(result: TrainResult, emit: Emit) -> None:
+    """Summarise a group whose runs were trained one by one, if this run was the last that was missing."""
+    run = Run(result.path)
+    if not run.is_member or launched_as().rank:
+        return
+    runs = members_of(run.path.parent)
+    config, kind = run.config, "folds" if run.group == "cross-validation" else "seeds"
+    count = config["data" if kind == "folds" else "run"][kind]
+    if len(runs) == count and all(each.status == "finished" for each in runs):
+        summary = summed_up([result_of(each) for each in runs], emit)
+        scores = f"{100 * summary.val_accuracy:.2f} ± {100 * summary.val_accuracy_spread:.2f} %"
+        emit(Note(text=f"all {count} {kind} of {summary.run} are finished: validation accuracy {scores}"))
+
+
+def is_summed_up(folder: Path) -> bool:
+    """Tell whether the summary of a group is stored, and out-of-fold predictions if it is a cross-validation."""
+    if (folder / _SUMMARIES["seeds"]).exists():
+        return True
+    return (folder / _SUMMARIES["folds"]).exists() and (folder / OUT_OF_FOLD).exists()
+
+
+def forget_summary(folder: Path) -> None:
+    """Remove the results of a group as a whole, because one of its runs is trained again, or on."""
+    for name in (*_SUMMARIES.values(), OUT_OF_FOLD):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("evaluations", "figures"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _each_warning_once(emit: Emit) -> Emit:
+    """Return an ``emit`` that passes on each warning only once, not for every run."""
+    said: set[str] = set()
+
+    def pass_on(event: Event) -> None:
+        if isinstance(event, Warned):
+            if event.text in said:
+                return
+            said.add(event.text)
+        emit(event)
+
+    return pass_on
+
+
+def _remove_others(first: Path) -> None:
+    """Remove the other runs of an earlier group in the same folder."""
+    for run in members_of(first.parent):
+        if run.path != first:
+            shutil.rmtree(run.path)
