@@ -19,7 +19,7 @@ from hypothesis import settings
 from PIL import Image, ImageDraw
 
 from tests.builders.processes import PRELOADED, save_empty
-from tests.builders.schemas import check_document
+from tests.builders.schemas import check_document, command_in
 from vitcli.cli.app import app, main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
@@ -119,7 +119,7 @@ def run_cli() -> Callable[..., Outcome]:
             except SystemExit as end:
                 code = int(end.code or 0)
         if "--json" in words:
-            check_document(str(words[0]), out.getvalue())
+            check_document(command_in(list(map(str, words))), out.getvalue())
         return Outcome(code, out.getvalue(), err.getvalue())
 
     return run

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from tests.builders.reference import GENERATED
+from tests.builders.reference import GENERATED, named_commands
 from vitcli.cli.app import app
 from vitcli.core.errors import VitError
 
@@ -71,21 +71,25 @@ def results() -> dict[str, Any]:
     from vitcli.cli.eval import CalibratedEvaluation
     from vitcli.core.config_files import Setting
     from vitcli.explaining.report import AttentionReport
-    from vitcli.training.folds import FoldsResult
+    from vitcli.trained.run_rows import RunRow
+    from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
-    from vitcli.workflows import download, listings, predict
+    from vitcli.workflows import download, edit_runs, listings, predict
     from vitcli.workflows.attention_trust import Trust
+    from vitcli.workflows.compare import RunsComparison
     from vitcli.workflows.dry_run import DryRun
     from vitcli.workflows.env import Environment
     from vitcli.workflows.evaluate import EvalResult
     from vitcli.workflows.export import ExportResult
     from vitcli.workflows.find_lr import FoundRate
     from vitcli.workflows.preview import Preview
+    from vitcli.workflows.runs import BestRun
+    from vitcli.workflows.show_run import RunReport
 
     return {
         "download": list[listings.DownloadRow] | download.DownloadResult | download.WeightsResult,
         "preview": Preview,
-        "train": TrainResult | FoldsResult | FoundRate | DryRun,
+        "train": TrainResult | FoldsResult | SeedsResult | FoundRate | DryRun,
         "eval": EvalResult | CalibratedEvaluation,
         "predict": predict.PredictResult | predict.SubmissionResult,
         "attention-map": AttentionReport | Trust,
@@ -93,10 +97,26 @@ def results() -> dict[str, Any]:
         "models": list[listings.ModelRow],
         "datasets": list[listings.DatasetRow],
         "recipes": list[listings.RecipeRow] | dict[str, dict[str, Setting]],
-        "runs": list[listings.RunRow],
+        "runs": list[RunRow],
+        "runs show": RunReport,
+        "runs best": BestRun,
+        "runs compare": RunsComparison,
+        "runs tag": edit_runs.TaggedRun,
+        "runs rename": edit_runs.RenamedRun,
+        "runs delete": edit_runs.DeletedRuns,
         "env": Environment,
         "error": ErrorDocument,
     }
+
+
+def schema_file(command: str) -> Path:
+    """Return the file of the schema of a command."""
+    return SCHEMAS / f"{command.replace(' ', '-')}.json"
+
+
+def command_of(file: Path) -> str:
+    """Return the command that a file of a schema belongs to: ``attention-map`` is one word, and ``runs-show`` are two."""
+    return file.stem.replace("runs-", "runs ")
 
 
 def schema_of(command: str) -> Schema:
@@ -244,12 +264,10 @@ def _errors() -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     shown: set[str] = set()
-    for entry in app.registered_commands:
-        assert entry.callback
-        name = entry.name or entry.callback.__name__
-        schema = schema_of(name)
+    for name, _ in named_commands(app):
+        schema, file = schema_of(name), schema_file(name).name
         printed = " or ".join(_words(each) for each in schema.get("anyOf", [schema]))
-        yield from ("", f"## vit {name}", "", f"Prints: {printed}. Schema: [{name}.json](schemas/{name}.json).")
+        yield from ("", f"## vit {name}", "", f"Prints: {printed}. Schema: [{file}](schemas/{file}).")
         yield from _tables(schema, shown)
 
 
@@ -286,6 +304,12 @@ def _words(schema: Schema) -> str:  # noqa: PLR0911 - one for each kind of type
             return WORDS[kind]
 
 
+def command_in(words: list[str]) -> str:
+    """Return the command of a command line, with its subcommand."""
+    known = map(command_of, SCHEMAS.glob(f"{words[0]}-*.json"))
+    return next((command for command in known if command.partition(" ")[2] in words[1:]), words[0])
+
+
 def check_document(command: str, printed: str) -> Any:
     """Return the one JSON document that a command printed, after it was checked against the published schema.
 
@@ -302,7 +326,7 @@ def check_document(command: str, printed: str) -> Any:
 def _validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
 
-    schema = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+    schema = json.loads(schema_file(name).read_text(encoding="utf-8"))
     for part in schema["$defs"].values():
         part["additionalProperties"] = False
     return Draft202012Validator(schema)

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.schemas import check_document, families, results
+from tests.builders.schemas import check_document, command_in, families, results
 from tests.conftest import Outcome
 from vitcli.cli.app import main
 from vitcli.cli.console import print_error, print_json
@@ -37,10 +38,16 @@ def test_every_command_prints_what_its_schema_says(
         ("attention-map", digit, *model, "--output", tmp_path / "maps", "--score", "--method", "raw"),
         ("export", trained_run, "--format", "torchscript", "--output", tmp_path / "model.pt"),
     )
+    for name in ("one", "two"):
+        shutil.copytree(trained_run, tmp_path / "experiments" / name)
+    commands += (
+        *(("runs", "show", "one"), ("runs", "best"), ("runs", "compare", "one", "two"), ("runs", "tag", "one", "mine")),
+        *(("runs", "rename", "one", "three"), ("runs", "delete", "three", "--yes")),
+    )
     (tmp_path / "broken.png").write_text("no image")
     codes = {words: run_cli(*words, "--json").code for words in commands}
     assert {words for words, code in codes.items() if code} == {("predict", digit, tmp_path, *model)}
-    assert {"error", *(words[0] for words in commands)} == {*results()}
+    assert {"error", *(command_in(list(map(str, words))) for words in commands)} == {*results()}
 
 
 def test_the_result_of_a_training_is_what_its_schema_says(

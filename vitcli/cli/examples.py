@@ -40,6 +40,7 @@ EXAMPLES = {
     "models": (("vit models", "list architectures"), ("vit models --json", "the same as JSON")),
     "datasets": (("vit datasets", "list data sets"), ("vit datasets --json", "the same as JSON")),
     "recipes": (("vit recipes", "list recipes"), ("vit recipes digits", "show the settings of one")),
+    "env": (("vit env", "show what a bug report needs"), ("vit env --json", "the same as JSON")),
     "runs": (
         ("vit runs", "list runs"),
         ("vit runs --sort val_accuracy --filter dataset=photos", "some, the best first"),
@@ -60,7 +61,6 @@ EXAMPLES = {
     ),
     "runs rename": (("vit runs rename second third", "rename a run"),),
     "runs delete": (("vit runs delete third --yes", "delete a run without asking"),),
-    "env": (("vit env", "show what a bug report needs"), ("vit env --json", "the same as JSON")),
 }
 """Examples by command: the words to type, and their meaning. Some need ``photos/`` and ``img.png``."""
 

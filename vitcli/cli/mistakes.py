@@ -28,6 +28,8 @@ _WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TE
 def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command read numbers and choices by functions of this module, whose messages name option and value."""
     for parameter in inspect.signature(command).parameters.values():
+        if parameter.annotation is typer.Context:
+            continue
         kind, option = parameter.annotation.__origin__, parameter.annotation.__metadata__[0]
         inner = kind if get_origin(kind) is Literal else next(filter(_is_no_none, get_args(kind)), kind)
         if not isinstance(option, OptionInfo) or get_origin(kind) is list:

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from vitcli.cli.console import listening, print_json, stderr, stdout
 from vitcli.cli.examples import epilog
+from vitcli.cli.mistakes import with_plain_values
 from vitcli.cli.options import EXPERIMENTS, JsonOption, OutputDirOption, RunsCommand, RunsGroup
 from vitcli.cli.runs_report import SHOWN, show_comparison, show_report, show_runs
 from vitcli.cli.words import percent
@@ -29,6 +30,7 @@ RunArgument = Annotated[
 
 
 @group.callback(epilog=epilog("runs"))
+@with_plain_values
 def runs(
     context: typer.Context,
     sort: Annotated[
@@ -77,6 +79,7 @@ def runs(
 
 
 @group.command(epilog=epilog("runs show"), cls=RunsCommand)
+@with_plain_values
 def show(run: RunArgument, output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
     """Show one run: what was trained, how it ended, its evaluations and files, and how to repeat it."""
     from vitcli.workflows.show_run import show_run
@@ -87,6 +90,7 @@ def show(run: RunArgument, output_dir: OutputDirOption = EXPERIMENTS, as_json: J
 
 
 @group.command(epilog=epilog("runs best"))
+@with_plain_values
 def best(
     metric: Annotated[
         str, typer.Option("--metric", help="Number to compare: val_accuracy, test_loss, ...")
@@ -119,6 +123,7 @@ def best(
 
 
 @group.command(epilog=epilog("runs compare"))
+@with_plain_values
 def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Two or more runs or cross-validations.", show_default=False, metavar="RUN")
@@ -152,6 +157,7 @@ def compare(
 
 
 @group.command(epilog=epilog("runs tag"))
+@with_plain_values
 def tag(
     run: RunArgument,
     tags: Annotated[
@@ -168,15 +174,16 @@ def tag(
         raise UsageError("--remove needs the tags to remove", hint="vit runs tag RUN TAG --remove")
     found = workflow(run, tags or (), remove=remove, output_dir=output_dir)
     if as_json:
-        print_json({"run": run, "tags": found})
+        print_json(found)
         return
-    for each in found:
+    for each in found.tags:
         stdout().print(escape(each), soft_wrap=True)
-    if not found:
+    if not found.tags:
         stderr().print(escape(f"{run} has no tags"))
 
 
 @group.command(epilog=epilog("runs rename"))
+@with_plain_values
 def rename(
     run: RunArgument,
     name: Annotated[str, typer.Argument(help="The new name.", show_default=False, metavar="NAME")],
@@ -187,11 +194,12 @@ def rename(
     from vitcli.workflows.edit_runs import rename as workflow
 
     with listening() as emit:
-        path = workflow(run, name, output_dir=output_dir, emit=emit)
-    print_json({"path": path}) if as_json else stdout().print(escape(str(path)), soft_wrap=True)
+        found = workflow(run, name, output_dir=output_dir, emit=emit)
+    print_json(found) if as_json else stdout().print(escape(str(found.path)), soft_wrap=True)
 
 
 @group.command(epilog=epilog("runs delete"))
+@with_plain_values
 def delete(
     runs: Annotated[list[str], typer.Argument(help="Runs or cross-validations.", show_default=False, metavar="RUN")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -212,7 +220,15 @@ def delete(
             raise UsageError(
                 f"{what} would be deleted, but nobody can be asked here", hint="--yes deletes without asking"
             )
-        if not typer.confirm(f"delete {what} for good?", err=True):
+        if not _confirmed(f"delete {what} for good?"):
             raise RunError("nothing was deleted", hint="--yes deletes without asking")
-    workflow(found)
-    print_json({"deleted": [each.name for each in found]}) if as_json else stderr().print(escape(f"deleted: {what}"))
+    deleted = workflow(found)
+    print_json(deleted) if as_json else stderr().print(escape(f"deleted: {what}"))
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on stderr; the end of the input is a no."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False

@@ -256,10 +256,7 @@ ROWS = (
     _row(_RUN, "run.seed", "--seed", "Seed of all random numbers.", default=_OWN),
     _row(_RUN, "run.seeds", "--seeds", "Train this many runs with different seeds, from 0 on, or from --seed."),
     _row(
-        _RUN,
-        "run.deterministic",
-        "--deterministic",
-        "Refuse operations whose results may differ from run to run (GPU).",
+        _RUN, "run.deterministic", "--deterministic", "Refuse operations whose results may vary from run to run (GPU)."
     ),
     _row(_RUN, "run.device", "--device", "auto, cpu, cuda, cuda:N or mps.", default=_OWN),
     _row(

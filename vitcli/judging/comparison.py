@@ -26,8 +26,11 @@ class Difference:
     """A metric of two classifiers on the same images."""
 
     metric: str
+    """Its name: accuracy, balanced accuracy, macro F1 or loss."""
     first: float
+    """Its value for the first one."""
     second: float
+    """Its value for the second one."""
     difference: float
     """The second minus the first."""
     interval: Interval | None
@@ -40,14 +43,18 @@ class Comparison:
 
     images: int
     both_right: int
+    """Images that both classifiers predict correctly."""
     only_first: int
     """Images that only the first classifier predicts correctly."""
     only_second: int
+    """Images that only the second classifier predicts correctly."""
     both_wrong: int
+    """Images that neither predicts correctly."""
     p_value: float
     """McNemar's exact test, two-sided: the probability of a split at least as uneven between ``only_first`` and
     ``only_second`` if both classifiers were equally accurate."""
     differences: tuple[Difference, ...]
+    """The difference of each metric."""
 
 
 def compare_answers(

@@ -19,10 +19,13 @@ class ChangedImage:
     """An image that one of two runs predicts correctly, and the other one does not."""
 
     path: str
+    """The name of the image: its file below the folder, or its index."""
     truth: str
+    """The true class."""
     first: str
     """The prediction of the first run."""
     second: str
+    """The prediction of the second run."""
     change: Literal["gained", "lost"]
     """gained: only the second run is right; lost: only the first one."""
 
@@ -32,13 +35,19 @@ class Pair:
     """The answers of a run, compared with those of the first run."""
 
     first: str
+    """The name of the first run."""
     second: str
+    """The name of the other run."""
     only_in_first: int
     """Images that only the first run was evaluated on; they are left out, as the next two."""
     only_in_second: int
+    """Images that only the second run was evaluated on."""
     labelled_differently: int
+    """Images that had another label when the second run was evaluated."""
     comparison: Comparison
+    """The comparison on the other images, which both were evaluated on."""
     changed: tuple[ChangedImage, ...]
+    """The images that changed sides."""
 
 
 def matched(

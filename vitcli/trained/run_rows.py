@@ -22,20 +22,24 @@ class RunRow:
 
     name: str
     path: Path
+    """The folder."""
     status: str
     """running, finished, interrupted, failed or killed; of a group, unfinished until all of its runs are finished."""
     folds: int | None
     """The number of folds of a cross-validation; None: a single run, or several seeds."""
     folds_finished: int | None
+    """The number of folds that are finished; None: as for ``folds``."""
     seeds: int | None
     """The number of runs that differ only in their seed; None: a single run, or a cross-validation."""
     seeds_finished: int | None
+    """The number of these runs that are finished; None: as for ``seeds``."""
     dataset: str
     model: str
     recipe: str
     epochs: int
     """The number of epochs that were trained, of all runs of a group together."""
     best_epoch: int | None
+    """The epoch that is kept; None: there is none yet, or it is a group."""
     val_accuracy: float | None
     """The accuracy of the kept epoch on the validation images; of a group, the mean of its finished runs."""
     val_accuracy_spread: float | None
@@ -45,21 +49,29 @@ class RunRow:
     val_loss: float | None
     """The loss on the same images; of a group, the mean of its finished runs."""
     test_accuracy: float | None
+    """Test accuracy, as ``vit eval`` found it; of a group, that of the mean of its probabilities, as the next three."""
     test_loss: float | None
+    """Loss on the test images."""
     test_balanced_accuracy: float | None
+    """Mean accuracy of the classes on the test images."""
     test_macro_f1: float | None
+    """Mean F1 of the classes on the test images."""
     test_held_out: bool
     """False if the test images were scored in training, so that ``test_accuracy`` is not of unseen images."""
     test_outdated: bool
     """True if the test images were evaluated before the run was trained on, so that ``test_accuracy`` is None."""
     started: str
+    """Date and time of the start, ISO 8601."""
     ended: str | None
+    """Date and time of the end; None: it has not ended."""
     resumed: int
     """How often the run was resumed."""
     parameters: int | None
+    """Number of parameters; None: not known."""
     seconds: float | None
     """Time for training, features and validation, also before the run was resumed; None: the run has not ended yet."""
     tags: tuple[str, ...]
+    """The user's own words about it."""
     fingerprint: str | None
     """The fingerprint of the data; None: not known."""
 

@@ -59,8 +59,11 @@ class FoldsResult(_GroupResult):
     """A finished cross-validation; functions that take the name of a model take it too."""
 
     run: str
+    """Name of the cross-validation."""
     path: Path
+    """The folder that contains the runs."""
     folds: tuple[TrainResult, ...]
+    """The run of each fold."""
     val_accuracy: float
     """Mean over the folds of the validation accuracy of the best epoch, 0..1."""
     val_accuracy_spread: float
@@ -82,8 +85,11 @@ class SeedsResult(_GroupResult):
     """Finished runs that differ only in their seed; functions that take the name of a model take it too."""
 
     run: str
+    """Name of the group."""
     path: Path
+    """The folder that contains the runs."""
     seeds: tuple[TrainResult, ...]
+    """The run of each seed."""
     val_accuracy: float
     """Mean over the runs of the validation accuracy of the best epoch, 0..1."""
     val_accuracy_spread: float
@@ -121,7 +127,7 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
         folder = Path(asked.run.output_dir).expanduser() / name
         for path in (*(folder / member for member in members), *(run.path for run in members_of(folder))):
             check_free(path, overwrite=asked.run.overwrite)
-    if asked.run.seeds:
+    if asked.run.seeds and not asked.data.folds:
         emit(Note(text=f"seeds: {', '.join(member.partition('-')[2] for member in members)}; {_WHAT_DIFFERS}"))
     for number, (member, own) in enumerate(members.items(), start=1):
         named: Settings = {"run": {**own.get("run", {}), **({"name": name} if name else {})}}

@@ -49,11 +49,13 @@ class RunsComparison:
     """Several runs, each compared with the first one."""
 
     runs: tuple[str, ...]
+    """The names of the runs."""
     settings: tuple[DifferentSetting, ...]
     """The settings that differ."""
     evaluation: str
     """The evaluation that is compared: the split, after the name of the data set if it is not the runs' own."""
     pairs: tuple[Pair, ...]
+    """Each other run with the first one, if both were evaluated."""
     missing: Mapping[str, str]
     """The commands that store the evaluations that are missing, by run."""
     figure: Path | None

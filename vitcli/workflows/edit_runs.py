@@ -19,9 +19,36 @@ _REFERENCES = (("run", "init_from"), ("teacher", "name"))
 """Settings that may name another run."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaggedRun:
+    """A run or a group, and all of its tags."""
+
+    run: str
+    """Its name or path, as it was given."""
+    tags: tuple[str, ...]
+    """The tags."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenamedRun:
+    """A run or a group that has a new name."""
+
+    name: str
+    path: Path
+    """Its folder now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeletedRuns:
+    """Runs or groups that were deleted."""
+
+    deleted: tuple[str, ...]
+    """Their names."""
+
+
 def tag(
     name: str, tags: Sequence[str] = (), *, remove: bool = False, output_dir: Path = Path("experiments")
-) -> list[str]:
+) -> TaggedRun:
     """Add tags to a run or a cross-validation, or remove them; return all of its tags.
 
     Args:
@@ -44,7 +71,7 @@ def tag(
     after = [word for word in before if word not in tags] if remove else [*dict.fromkeys([*before, *tags])]
     if after != before:
         save_tags(folder, after)
-    return after
+    return TaggedRun(run=name, tags=tuple(after))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +114,7 @@ def check_deletable(names: Sequence[str], output_dir: Path = Path("experiments")
     ]
 
 
-def delete(runs: Sequence[Deletable]) -> None:
+def delete(runs: Sequence[Deletable]) -> DeletedRuns:
     """Delete runs: each is renamed aside first, so that none is ever half there.
 
     Raises:
@@ -104,9 +131,10 @@ def delete(runs: Sequence[Deletable]) -> None:
                 f"{run.name} is not a run any more, but files of it are left in {aside}: {error.strerror}",
                 hint=f"rm -r {aside}",
             ) from None
+    return DeletedRuns(deleted=tuple(run.name for run in runs))
 
 
-def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: Emit = ignore) -> Path:
+def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: Emit = ignore) -> RenamedRun:
     """Give a run or a cross-validation another name, also in the settings of other runs that start or learn from it.
 
     Args:
@@ -114,9 +142,6 @@ def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: 
         new: the new name of its folder.
         output_dir: the folder of all runs.
         emit: receives notes about other runs whose settings were changed.
-
-    Returns:
-        The new path.
 
     Raises:
         UsageError: the new name is not one of a folder.
@@ -147,7 +172,7 @@ def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: 
             if config["run"]["name"]:
                 config["run"]["name"] = new
                 run.save_config(config)
-    return path
+    return RenamedRun(name=new, path=path)
 
 
 def _changeable(name: str, output_dir: Path, verb: str) -> tuple[Path, list[Run]]:

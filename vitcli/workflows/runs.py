@@ -125,8 +125,11 @@ class BestRun:
     name: str
     """The name of the run or the cross-validation."""
     path: Path
+    """The folder."""
     metric: str
+    """The number that was compared."""
     value: float
+    """Its value for this run."""
     dataset: str
     compared: int
     """The number of runs that were compared; a cross-validation counts as one."""

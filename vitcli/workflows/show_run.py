@@ -45,6 +45,7 @@ class ChangedSetting:
     setting: str
     """The setting, ``SECTION.KEY``."""
     value: Any
+    """Its value."""
     usual: Any
     """The value of the recipe, or else the default; None: the setting has no usual value."""
 
@@ -59,9 +60,12 @@ class Evaluation:
     """None: not known, because an earlier version stored it."""
     top1: float
     top1_interval: tuple[float, float] | None
+    """Its 95 % interval; None: not known, as the next three."""
     balanced_accuracy: float | None
+    """Mean recall of the classes that have images."""
     macro_f1: float | None
     loss: float | None
+    """The mean negative logarithm of the true class's probability."""
     held_out: bool | None
     """False if the images were scored in training; None: not known."""
     is_outdated: bool
@@ -81,11 +85,15 @@ class RunReport:
     test_accuracy_interval: tuple[float, float] | None
     """Its 95 % interval, for several seeds."""
     classes: int | None
+    """Number of classes."""
     images: Mapping[str, int]
     """Number of images by split."""
     parameters: int | None
+    """Number of parameters."""
     init_from: str
+    """The weights that training started from; empty: none."""
     teacher: str
+    """The model that it learned from; empty: none."""
     usual: str
     """The source of the usual settings: ``recipe NAME`` or ``defaults``."""
     settings: tuple[ChangedSetting, ...]
@@ -96,9 +104,13 @@ class RunReport:
     """The record of the kept epoch."""
     device: str | None
     hardware: Mapping[str, Any]
+    """Facts about the machine that it began on."""
     versions: Mapping[str, str]
+    """Versions of Python and of libraries."""
     git_commit: str | None
+    """The commit of the folder that the command was typed in."""
     evaluations: tuple[Evaluation, ...]
+    """The stored evaluations."""
     files: Mapping[str, int]
     """The files in the folder, in bytes."""
     command: str
