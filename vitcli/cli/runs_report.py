@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.cli.words import duration, percent, written
-from vitcli.core.errors import some
+from vitcli.core.errors import counted, some
 from vitcli.core.files import bytes_in_words
 
 if TYPE_CHECKING:
@@ -74,15 +74,24 @@ def show_report(report: "RunReport") -> None:
         rows = [(each.setting, written(each.value), written(each.usual)) for each in report.settings]
         print_table(("setting", "value", usual), rows, numbers=())
     if report.evaluations:
-        stdout().print("\n[bold]evaluations[/], with 95 % intervals")
+        stdout().print("\n[bold]evaluations[/]")
         judged = [_evaluation(each) for each in report.evaluations]
-        print_table(("images", "number", "top-1", "balanced", "macro F1", "loss"), judged, numbers={1, 2, 3, 4, 5})
+        within = [
+            f"95 % interval of top-1:{_of_mean(each.top1_interval)}" if each.top1_interval else "no interval is stored"
+            for each in report.evaluations
+        ]
+        headings = ("images", "number", "top-1", "balanced", "macro F1", "loss")
+        print_table(headings, judged, numbers={1, 2, 3, 4, 5}, below=within)
         again = f"vit eval --model {report.row.name}"
         for each in report.evaluations:
             if each.is_outdated:
                 stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
             if each.held_out is False:
-                stderr().print(escape(f"{each.name}: not held out, because these images were used in training"))
+                stderr().print(
+                    escape(
+                        f"{each.name}: not held out, because these images chose the epoch, or were scored in training"
+                    )
+                )
     stdout().print("\n[bold]files[/]")
     print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
 
@@ -134,11 +143,9 @@ def _of_mean(interval: tuple[float, float] | None) -> str:
 
 
 def _evaluation(each: "Evaluation") -> tuple[str, ...]:
-    ends = each.top1_interval
-    top1 = percent(each.top1) + (f" [{percent(ends[0])} - {percent(ends[1])}]" if ends else "")
-    shares = [_percent_or_none(share) for share in (each.balanced_accuracy, each.macro_f1)]
+    shares = [_percent_or_none(share) for share in (each.top1, each.balanced_accuracy, each.macro_f1)]
     count = "-" if each.images is None else f"{each.images:,}"
-    return each.name, count, top1, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
+    return each.name, count, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
 
 
 def show_comparison(result: "RunsComparison") -> None:
@@ -155,7 +162,7 @@ def show_comparison(result: "RunsComparison") -> None:
     files = {"curves": result.figure, "images that changed sides": result.table}
     print_facts({name: str(path) for name, path in files.items() if path})
     if len(result.pairs) > 1:
-        stderr().print(f"p-values are of one comparison each; {len(result.pairs)} of them find more by chance")
+        stderr().print(f"each p-value is of one comparison; of {len(result.pairs)}, one is small by chance more often")
     for name, command in result.missing.items():
         stderr().print(
             escape(f"{name} has no evaluation on {result.evaluation} of the epoch that is kept: type `{command}`")
@@ -164,8 +171,8 @@ def show_comparison(result: "RunsComparison") -> None:
 
 def _show_pair(pair: "Pair", evaluation: str) -> None:
     result = pair.comparison
-    names = f"[bold]{escape(pair.second)}[/] against [bold]{escape(pair.first)}[/]"
-    stdout().print(f"\n{names}, {result.images:,} images of {escape(evaluation)}")
+    names = f"[bold]{escape(pair.second)}[/] (second) against [bold]{escape(pair.first)}[/] (first)"
+    stdout().print(f"\n{names}, {counted(result.images, 'image')} of {escape(evaluation)}")
     rows = []
     for each in result.differences:
         is_loss = each.metric == "loss"
@@ -173,13 +180,13 @@ def _show_pair(pair: "Pair", evaluation: str) -> None:
         change, *ends = (
             f"{value:+.4f}" if is_loss else f"{100 * value:+.2f}" for value in (each.difference, *(each.interval or ()))
         )
-        rows.append((each.metric, *values, change, " to ".join(ends) or "-"))
-    print_table(("metric", pair.first, pair.second, "difference", "95 % interval"), rows, numbers={1, 2, 3, 4})
-    stdout().print("differences are in percentage points, that of the loss in nats", style="dim")
+        rows.append((each.metric.removesuffix(" accuracy"), *values, change, " to ".join(ends) or "-"))
+    print_table(("metric", "first", "second", "change", "95 % interval"), rows, numbers={1, 2, 3, 4})
+    stdout().print("changes are in percentage points, that of the loss in nats", style="dim")
     print_facts(
         {
-            "changed sides": f"{result.only_second:,} only {pair.second} is right, {result.only_first:,} only {pair.first}",
-            "same side": f"{result.both_right:,} both are right, {result.both_wrong:,} both are wrong",
+            "changed sides": f"{result.only_second:,} right only in the second, {result.only_first:,} only in the first",
+            "same side": f"{result.both_right:,} right in both, {result.both_wrong:,} wrong in both",
             "McNemar's test": f"p = {result.p_value:.3g}"
             + (
                 ", so the accuracies differ"

@@ -112,7 +112,7 @@ class RunReport:
     evaluations: tuple[Evaluation, ...]
     """The stored evaluations."""
     files: Mapping[str, int]
-    """The files in the folder, in bytes."""
+    """The files in the folder, in bytes; of a group, without those of its runs."""
     command: str
     """The command that was typed."""
     repeat: str
@@ -169,7 +169,9 @@ def show_run(name: str, output_dir: Path = Path("experiments"), emit: Emit = ign
         files={
             path.relative_to(folder).as_posix(): path.stat().st_size
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
+            if path.is_file()
+            and not path.name.startswith(".")
+            and not (is_group and any(path.is_relative_to(run.path) for run in runs))
         },
         command=shlex.join(map(str, info.get("command", ()))),
         repeat=f"vit train --from-run {shlex.quote(called)}{where}",
