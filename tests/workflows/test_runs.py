@@ -112,6 +112,13 @@ def test_options_before_a_subcommand_count(run_cli: RunCli, trained_run: Path) -
     assert run_cli("runs", "-o", trained_run.parent, "show", "shared").code == 0
 
 
+@pytest.mark.parametrize(("command", "needs"), [("show", "RUN"), ("compare", "RUN"), ("rename", "RUN")])
+def test_a_name_that_is_missing_is_asked_for(run_cli: RunCli, command: str, needs: str) -> None:
+    outcome = run_cli("runs", command)
+    assert outcome.code == 2
+    assert f"error: vit runs {command} needs {needs}" in outcome.err
+
+
 @pytest.mark.parametrize("words", [("show", "shard"), ("show", "")])
 def test_a_run_that_does_not_exist_is_named(run_cli: RunCli, trained_run: Path, words: tuple[str, ...]) -> None:
     outcome = run_cli("runs", *words, "--output-dir", trained_run.parent)

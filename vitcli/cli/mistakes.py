@@ -88,7 +88,9 @@ def in_plain_words(error: Any) -> UsageError:
     """Convert an error of typer about the words of a command line."""
     command = error.ctx.command_path if error.ctx else " ".join(["vit", *sys.argv[1:2]])
     listing = f"`{command} --help` says what is possible"
-    message = error.message.rstrip(".")
+    message = (error.message or error.format_message()).rstrip(".")  # a missing argument has no message of its own
+    if found := re.match("Missing argument '(.*)'", message):
+        return _usage(f"{command} needs {found[1]}", hint=listing)
     if found := re.match("No such option: (.*)", message):
         known = [name for each in error.ctx.command.params for name in (*each.opts, *each.secondary_opts)]
         near = nearest(found[1], known)

@@ -129,7 +129,7 @@ def compare(
     """Compare runs with the first of them, as ``vit runs compare`` does: settings, curves, and the same images.
 
     Args:
-        runs: two or more runs, their results, or cross-validations; ``evaluate`` stores what is compared.
+        runs: two or more runs, their results, or groups; ``evaluate`` stores what is compared.
         split: the evaluation to compare; auto: the test split if all runs were evaluated on it.
         output: the folder of the figure and the table; None: ``comparisons/A-vs-B`` in ``output_dir``.
         output_dir: the folder of all runs.

@@ -25,7 +25,10 @@ group = typer.Typer(
 )
 
 RunArgument = Annotated[
-    str, typer.Argument(help="The name or the path of a run or a cross-validation.", show_default=False, metavar="RUN")
+    str,
+    typer.Argument(
+        help="The name or the path of a run, or of a group (folds or seeds).", show_default=False, metavar="RUN"
+    ),
 ]
 
 
@@ -125,9 +128,7 @@ def best(
 @group.command(epilog=epilog("runs compare"))
 @with_plain_values
 def compare(
-    runs: Annotated[
-        list[str], typer.Argument(help="Two or more runs or cross-validations.", show_default=False, metavar="RUN")
-    ],
+    runs: Annotated[list[str], typer.Argument(help="Two or more runs or groups.", show_default=False, metavar="RUN")],
     split: Annotated[
         str,
         typer.Option("--split", help="Evaluation to compare: test, val, or the name of a file in evaluations/."),
@@ -190,7 +191,7 @@ def rename(
     output_dir: OutputDirOption = EXPERIMENTS,
     as_json: JsonOption = False,
 ) -> None:
-    """Rename a run or a cross-validation, also in the settings of runs that start or learn from it."""
+    """Rename a run or a group, also in the settings of runs that start or learn from it."""
     from vitcli.workflows.edit_runs import rename as workflow
 
     with listening() as emit:
@@ -201,7 +202,7 @@ def rename(
 @group.command(epilog=epilog("runs delete"))
 @with_plain_values
 def delete(
-    runs: Annotated[list[str], typer.Argument(help="Runs or cross-validations.", show_default=False, metavar="RUN")],
+    runs: Annotated[list[str], typer.Argument(help="Runs or groups.", show_default=False, metavar="RUN")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output_dir: OutputDirOption = EXPERIMENTS,
     as_json: JsonOption = False,

@@ -72,7 +72,7 @@ class RunsComparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Compared:
-    """A run or a cross-validation to compare."""
+    """A run or a group to compare."""
 
     asked: str
     """The name or the path that was given."""
@@ -83,7 +83,7 @@ class _Compared:
 
     @property
     def name(self) -> str:
-        """The name of the run or the cross-validation."""
+        """The name of the run or the group."""
         return self.runs[0].name if self.runs[0].path == self.folder else self.folder.resolve().name
 
     def evaluation(self, stem: str) -> dict[str, Any] | None:
@@ -118,7 +118,7 @@ def compare(
     """Compare runs with the first of them, and write a figure of their curves and a table of images that changed sides.
 
     Args:
-        names: two or more runs or cross-validations in ``output_dir``, or their paths.
+        names: two or more runs or groups in ``output_dir``, or their paths.
         output_dir: the folder of all runs.
         split: the evaluation to compare: test, val, train, or the name of any file in ``evaluations/``; auto: the test
             split if all runs were evaluated on it, else another one that all have.

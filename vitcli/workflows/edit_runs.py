@@ -49,10 +49,10 @@ class DeletedRuns:
 def tag(
     name: str, tags: Sequence[str] = (), *, remove: bool = False, output_dir: Path = Path("experiments")
 ) -> TaggedRun:
-    """Add tags to a run or a cross-validation, or remove them; return all of its tags.
+    """Add tags to a run or a group, or remove them; return all of its tags.
 
     Args:
-        name: a run or a cross-validation in ``output_dir``, or its path.
+        name: a run or a group in ``output_dir``, or its path.
         tags: the tags: letters, digits, ``.``, ``_`` and ``-``.
         remove: remove these tags.
         output_dir: the folder of all runs.
@@ -76,7 +76,7 @@ def tag(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deletable:
-    """A run or a cross-validation that may be deleted."""
+    """A run or a group that may be deleted."""
 
     name: str
     folder: Path
@@ -90,7 +90,7 @@ def check_deletable(names: Sequence[str], output_dir: Path = Path("experiments")
     """Find the runs to delete, and refuse all if one of them may not be deleted.
 
     Args:
-        names: runs or cross-validations in ``output_dir``, or their paths.
+        names: runs or groups in ``output_dir``, or their paths.
         output_dir: the folder of all runs.
 
     Raises:
@@ -135,10 +135,10 @@ def delete(runs: Sequence[Deletable]) -> DeletedRuns:
 
 
 def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: Emit = ignore) -> RenamedRun:
-    """Give a run or a cross-validation another name, also in the settings of other runs that start or learn from it.
+    """Give a run or a group another name, also in the settings of other runs that start or learn from it.
 
     Args:
-        old: a run or a cross-validation in ``output_dir``, or its path.
+        old: a run or a group in ``output_dir``, or its path.
         new: the new name of its folder.
         output_dir: the folder of all runs.
         emit: receives notes about other runs whose settings were changed.

@@ -33,7 +33,7 @@ _FIELDS = tuple(field.name for field in fields(RunRow))
 def list_runs(
     output_dir: Path = Path("experiments"), *, sort: str = "", filters: Sequence[str] = (), emit: Emit = ignore
 ) -> list[RunRow]:
-    """List the runs in a folder, the newest first; a cross-validation has a row of its own before its newest fold.
+    """List the runs in a folder, the newest first; a group has a row of its own before its newest run.
 
     Args:
         output_dir: the folder of all runs.
@@ -123,7 +123,7 @@ class BestRun:
     """The best of several runs on the same data."""
 
     name: str
-    """The name of the run or the cross-validation."""
+    """The name of the run or the group."""
     path: Path
     """The folder."""
     metric: str
@@ -132,7 +132,7 @@ class BestRun:
     """Its value for this run."""
     dataset: str
     compared: int
-    """The number of runs that were compared; a cross-validation counts as one."""
+    """The number of runs that were compared; a group counts as one."""
     without: tuple[str, ...]
     """Finished runs on the same data that have no such number, or whose test images were scored in training."""
 
@@ -140,7 +140,7 @@ class BestRun:
 def best_run(
     output_dir: Path = Path("experiments"), *, metric: str = "val_accuracy", data: str = "", emit: Emit = ignore
 ) -> BestRun:
-    """Find the best finished run; folds count by the mean of their cross-validation, because each has other images.
+    """Find the best finished run; folds and seeds count by the mean of their group, because the best of them is luck.
 
     Args:
         output_dir: the folder of all runs.
