@@ -11,6 +11,7 @@ from vitcli.core.version import __version__
 
 if TYPE_CHECKING:
     from vitcli.cli.python_models import calibrate as calibrate
+    from vitcli.cli.python_models import check_labels as check_labels
     from vitcli.cli.python_models import compare as compare
     from vitcli.cli.python_models import download as download
     from vitcli.cli.python_models import evaluate as evaluate
@@ -40,6 +41,7 @@ _API = {
     "compare": "vitcli.cli.python_models",
     "configure": "vitcli.core.config_files",
     "calibrate": "vitcli.cli.python_models",
+    "check_labels": "vitcli.cli.python_models",
     "download": "vitcli.cli.python_models",
     "evaluate": "vitcli.cli.python_models",
     "export": "vitcli.workflows.export",
@@ -60,6 +62,7 @@ __all__ = [
     "__version__",
     "attention_map",
     "calibrate",
+    "check_labels",
     "compare",
     "configure",
     "download",

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from vitcli.cli import listings, runs
 from vitcli.cli.attention_map import attention_map
+from vitcli.cli.check_labels import check_labels
 from vitcli.cli.console import print_error, restore_terminal, show_error, show_warning
 from vitcli.cli.download import download
 from vitcli.cli.env import env
@@ -60,6 +61,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "download": download,
     "preview": preview,
+    "check-labels": check_labels,
     "train": train,
     "eval": evaluate,
     "predict": predict,

@@ -11,6 +11,11 @@ EXAMPLES = {
         ("vit preview photos/", "draw a folder of photos"),
         ("vit preview photos/ --recipe photos", "show the changes of another recipe"),
     ),
+    "check-labels": (
+        ("vit check-labels digits", "judge labels by the pixels"),
+        ("vit check-labels photos/ --pictures 50", "show at most 50 images on the page"),
+        ("vit check-labels photos/ --json", "print all findings as JSON"),
+    ),
     "train": (
         ("vit train", "train on the bundled digits"),
         ("vit train photos/ --epochs 20 --name first", "train on a folder of photos"),

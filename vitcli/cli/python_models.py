@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vitcli.trained.judged_images import AskedSplit
     from vitcli.trained.loading import LoadedModel
     from vitcli.workflows.calibrate import CalibrationResult
+    from vitcli.workflows.check_labels import LabelCheck
     from vitcli.workflows.compare import RunsComparison
     from vitcli.workflows.download import DownloadResult, WeightsResult
     from vitcli.workflows.evaluate import EvalResult
@@ -113,6 +114,64 @@ def calibrate(
             device=device,
             batch_size=batch_size,
             offline=offline,
+            emit=listener,
+        )
+
+
+@checked_options
+def check_labels(
+    dataset: StrPath = "",
+    *,
+    model: StrPath = "",
+    labels: StrPath | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    label_map: StrPath | None = None,
+    on_bad_image: Literal["error", "skip"] | None = None,
+    similarity: float | None = None,
+    pictures: int = 200,
+    output: StrPath | None = None,
+    output_dir: StrPath = EXPERIMENTS,
+    data_dir: StrPath = "",
+    device: str = "auto",
+    offline: bool = False,
+    quiet: bool = False,
+    emit: Emit | None = None,
+) -> "LabelCheck":
+    """Find likely label errors, near-duplicates, leaks between splits, and outliers, as ``vit check-labels`` does.
+
+    Args:
+        dataset: a data set or folder; empty: that of the cross-validation.
+        model: a cross-validation, or a run or weights that were not trained on these images; empty: the newest
+            cross-validation on these data, else the pixels are the features.
+        labels, image_column, label_column, label_map: as for ``evaluate``.
+        on_bad_image: error or skip.
+        similarity: the cosine similarity from which images are near-duplicates; None: chosen by the data.
+        pictures: the number of images on the web page, at most.
+        output: the folder of the results; None: ``check-labels/DATASET`` in the folder of all runs.
+        output_dir, data_dir, device, offline, quiet, emit: as for ``evaluate``.
+    """
+    asked = {
+        "labels": labels,
+        "image_column": image_column,
+        "label_column": label_column,
+        "label_map": label_map,
+        "on_bad_image": on_bad_image,
+    }
+    with showing(emit, quiet=quiet) as listener:
+        from vitcli.workflows.check_labels import check_labels as workflow
+
+        return workflow(
+            dataset=os.fspath(dataset),
+            model=os.fspath(model),
+            similarity=similarity,
+            pictures=pictures,
+            output=Path(output) if output else None,
+            output_dir=Path(output_dir),
+            directory=os.fspath(data_dir),
+            device=device,
+            offline=offline,
+            table={key: os.fspath(value) for key, value in asked.items() if value is not None},
             emit=listener,
         )
 

@@ -1,26 +1,22 @@
 """A single web page for many images: all maps, and the attention of every patch, without any other file."""
 
 import base64
-import hashlib
-import io
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vitcli.core.files import replacing
 from vitcli.figures.attention_overlay import panel
 from vitcli.figures.attention_style import MapPicture, Style, Subject
 from vitcli.figures.attention_words import NORM_WORDS, prediction_of, truth_of
+from vitcli.figures.offline_page import content_hash, picture_address, safe_json, template_file
 
 MOST_BYTES = 8_000_000
 """Bytes for the attention of one image, at most: 12 layers, 12 heads and 197 tokens take 5.6 million."""
@@ -73,7 +69,7 @@ class Page:
             "name": subject.name,
             "verdict": " · ".join(filter(None, (prediction_of(subject), truth_of(subject)))),
             "isRight": subject.is_right,
-            "png": f"data:image/png;base64,{_png(subject.pixels)}",
+            "png": picture_address(subject.pixels),
             "size": [width, height],
             "grid": [rows, columns],
             "tokens": tokens,
@@ -83,7 +79,7 @@ class Page:
             else {"layers": list(layers), "heads": kept_heads, "prefix": list(prefix)},
             "attentionNote": note,
         }
-        self._file.write(f'<script type="application/json" class="image">{_json(facts)}</script>\n')
+        self._file.write(f'<script type="application/json" class="image">{safe_json(facts)}</script>\n')
         if attention is not None:
             packed = base64.b64encode(packed_attention(attention)).decode()
             self._file.write(f'<script type="text/plain">{packed}</script>\n')
@@ -113,7 +109,7 @@ def attention_page(
         most_bytes: the limit for the attention of one image, before compression.
     """
     style = style or Style()
-    css, script = _template("css"), _template("js")
+    css, script = template_file("attention_page.css"), template_file("attention_page.js")
     settings = {
         "tables": [
             base64.b64encode(style.colours(is_signed=is_signed).tobytes()).decode() for is_signed in (False, True)
@@ -128,12 +124,12 @@ def attention_page(
             title=escape(title),
             notes="\n".join(f"<p>{escape(note)}</p>" for note in notes),
             style=css,
-            style_hash=_hash(css),
-            settings=_json(settings),
+            style_hash=content_hash(css),
+            settings=safe_json(settings),
             script=script,
-            script_hash=_hash(script),
+            script_hash=content_hash(script),
         )
-        for half in _template("html").split("$images")
+        for half in template_file("attention_page.html").split("$images")
     )
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.write(head)
@@ -159,22 +155,3 @@ def _map_facts(picture: MapPicture, grid: tuple[int, int]) -> dict[str, Any]:
         "isSigned": picture.is_signed,
         "values": [float(f"{value:.9g}") for value in picture.weights.ravel()],  # nine digits give a float32 exactly
     }
-
-
-def _png(pixels: NDArray[np.uint8]) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, format="png")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def _json(value: Any) -> str:
-    """Encode a value as JSON whose text cannot close the HTML element around it."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _template(suffix: str) -> str:
-    return resources.files("vitcli.figures").joinpath(f"attention_page.{suffix}").read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

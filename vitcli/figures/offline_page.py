@@ -1,0 +1,34 @@
+"""The parts of web pages that need no other file and no network."""
+
+import base64
+import hashlib
+import io
+import json
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def picture_address(pixels: NDArray[np.uint8], *, lossy: bool = False) -> str:
+    """Return a picture, (C, H, W), as an address that holds the whole file: a PNG file, or if ``lossy``, a JPEG file."""
+    file, kind = io.BytesIO(), "jpeg" if lossy else "png"
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, format=kind)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def safe_json(value: Any) -> str:
+    """Encode a value as JSON whose text cannot close the HTML element around it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def template_file(name: str) -> str:
+    """Read a file that lies beside this module."""
+    return resources.files("vitcli.figures").joinpath(name).read_text(encoding="utf-8")
+
+
+def content_hash(text: str) -> str:
+    """Return the hash of a script or a style by which a page allows it, and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
