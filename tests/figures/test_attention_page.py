@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -16,14 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.builders.browser import needs_browser
 from vitcli.figures.attention_overlay import overlay, panel, patch_box
 from vitcli.figures.attention_page import attention_page, packed_attention
 from vitcli.figures.attention_style import MapPicture, Style, Subject, scale_of
-
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
-needs_browser = pytest.mark.skipif(
-    not (shutil.which(CHROMIUM) and shutil.which(DRIVER)), reason="Chromium and its driver are not installed"
-)
 
 GRID = (4, 6)
 LAYERS, HEADS, PREFIX = ["block 0", "block 5", "last block"], ["head 0", "head 1"], ["class token", "register 0"]
@@ -185,24 +180,6 @@ def test_no_name_leaves_its_element(tmp_path: Path) -> None:
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
-        *("disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1100,1300"),
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 class Shown:

@@ -93,9 +93,9 @@ def usual_plan(dataset: Dataset, config: DataConfig) -> Plan:
 
 
 def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig) -> None:
-    """Refuse a model that has learnt the labels that it is to judge, wrong ones included, unless only its head has."""
-    provenance, run = loaded.checkpoint.provenance, loaded.run
-    if not provenance.get("data") or (run and run.config.get("optim", {}).get("train_only") == "head"):
+    """Refuse a model that has learnt the labels that it is to judge, wrong ones included."""
+    provenance = loaded.checkpoint.provenance
+    if not provenance.get("data"):  # vit did not train these weights
         return
     own, name = loaded.data.name, config.name
     is_same = provenance.get("fingerprint") == dataset.facts.fingerprint or own == name
