@@ -2,7 +2,7 @@
 
     uv run python benchmarks/check_labels.py
 
-The features are random: 100,000 images of 384 features, in 100 classes that overlap. One label in twenty is another one,
+The features are random: 100,000 images of 384 features, in 10 classes that overlap. One label in twenty is another one,
 and one image in a hundred is a near-copy of another. Neighbours, near-duplicates, outliers, five logistic regressions
 and label errors are computed as the command does it, on two threads. Computing the features is not included.
 """
@@ -22,7 +22,7 @@ from vitcli.judging.frozen_probe import cross_validated
 from vitcli.judging.label_errors import find_label_errors, label_margins
 from vitcli.judging.neighbours import directions, find_outliers, first_of_group, groups_within, near_distance, nearest
 
-SPREAD, NOISE, COPY = 0.5, 0.35, 0.02
+SPREAD, NOISE, COPY = 0.4, 0.3, 0.02
 """Standard deviations of a class along its own 24 directions, of all features, and of a copy."""
 PART = 5000
 
@@ -30,7 +30,7 @@ PART = 5000
 def draw(images: int, width: int, classes: int) -> tuple[torch.Tensor, np.ndarray, list[tuple[int, int]]]:
     """Draw features, the true classes, and pairs of near-copies."""
     generator = torch.Generator().manual_seed(0)
-    centres = 0.5 * torch.randn(classes, width, generator=generator)
+    centres = 0.8 * torch.randn(classes, width, generator=generator)
     bases = torch.randn(classes, 24, width, generator=generator)
     truth = torch.randint(classes, (images,), generator=generator)
     features = torch.empty(images, width)
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--features", type=int, default=384)
-    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--classes", type=int, default=10)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     features, truth, copies = draw(arguments.images, arguments.features, arguments.classes)
@@ -83,7 +83,7 @@ def main() -> None:
         probabilities = cross_validated(features, labels, names, first=first, emit=ignore)
     with timed("label errors"):
         errors = find_label_errors(probabilities, labels)
-    print(f"all                    {time.perf_counter() - started:6.1f} s, peak {peak():5.0f} MB")
+    print(f"{'all':22} {time.perf_counter() - started:6.1f} s, peak {peak():5.0f} MB")
     found = {tuple(each.tolist()) for each in groups}
     print(f"{neighbours.found:.1%} of the true neighbours, {len(found & {*copies}):,} of {len(copies):,} copies")
     print(f"{len(groups):,} groups, {len(outliers):,} outliers")

@@ -265,6 +265,8 @@ predict file.txt: no finished run
 predict file.txt --device gpu: unknown device 'gpu'
 predict file.txt --model shred RUNS: 'shred'
 predict --submission rows.csv --model nobody: 'nobody'
+check-labels casava: 'casava' is neither
+check-labels digits --model nobody: 'nobody'
 eval: no finished run
 eval --model nobody: 'nobody'
 eval casava RUNS: 'casava' is neither

@@ -17,7 +17,7 @@ NEIGHBOURS = 10
 """Number of neighbours of an image, whose mean distance tells how unusual it is."""
 ALL_PAIRS = 20_000
 """Number of images up to which every pair is compared."""
-_PROBED = 32
+_PROBED = 16
 """Number of cells that are searched for the neighbours of a cell's images, itself included."""
 _SAMPLE, _ROUNDS = 64, 8
 """Images per cell that place the centres of cells, and rounds of k-means."""
