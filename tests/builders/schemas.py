@@ -76,6 +76,7 @@ def results() -> dict[str, Any]:
     from vitcli.training.result import TrainResult
     from vitcli.workflows import download, edit_runs, listings, predict
     from vitcli.workflows.attention_trust import Trust
+    from vitcli.workflows.check_labels import LabelCheck
     from vitcli.workflows.compare import RunsComparison
     from vitcli.workflows.dry_run import DryRun
     from vitcli.workflows.env import Environment
@@ -89,6 +90,7 @@ def results() -> dict[str, Any]:
     return {
         "download": list[listings.DownloadRow] | download.DownloadResult | download.WeightsResult,
         "preview": Preview,
+        "check-labels": LabelCheck,
         "train": TrainResult | FoldsResult | SeedsResult | FoundRate | DryRun,
         "eval": EvalResult | CalibratedEvaluation,
         "predict": predict.PredictResult | predict.SubmissionResult,

@@ -30,7 +30,7 @@ def test_every_command_prints_what_its_schema_says(
     runs, model = ("--output-dir", trained_run.parent), ("--model", trained_run)
     commands: tuple[tuple[Any, ...], ...] = (
         *(("models",), ("datasets",), ("recipes",), ("recipes", "digits"), ("runs", *runs), ("env",)),
-        *(("download",), ("download", "digits"), ("preview", "digits")),
+        *(("download",), ("download", "digits"), ("preview", "digits"), ("check-labels", "digits")),
         ("train", "digits", *tiny, "--dry-run"),
         *(("predict", digit, *model), ("predict", digit, tmp_path, *model)),
         ("eval", *model, "--data-dir", data_dir),

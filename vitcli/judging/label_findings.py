@@ -24,19 +24,22 @@ class Finding:
     """One image that should be looked at, and the reason; a row of ``findings.csv``."""
 
     kind: Kind
+    """A likely label error, a near-duplicate in several splits, a near-duplicate within a split, or an outlier."""
     path: str
     """The image's name: its file below the folder, or its number if the data set has no files."""
     label: str
+    """The class that it has."""
     suggested: str
     """The class that the image probably has; empty if it is not about the label."""
     score: float
     """Label: probability of the suggested class or a more probable one, minus that of the label. Leak and duplicate:
     cosine similarity to the nearest image of the group. Outlier: mean cosine distance to its nearest images."""
     split: SplitName
+    """The split in which ``vit train`` uses it."""
     group: int | None
-    """The number of the group of near-duplicates, from 1."""
+    """The number of the group of near-duplicates, from 1; None: it is not about a group."""
     group_labels: Literal["", "same", "different"]
-    """Whether all images of the group have the same label."""
+    """Whether all images of the group have the same label; empty: it is not about a group."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -47,9 +47,9 @@ class LabelCheck:
     images: int
     """The number of images that can be read."""
     probabilities_from: str
-    """Where the probabilities for likely label errors come from."""
+    """The origin of the probabilities for likely label errors."""
     features_from: str
-    """Where the features for near-duplicates and outliers come from."""
+    """The origin of the features for near-duplicates and outliers: a model, or pixels."""
     not_judged: int
     """The number of images without a probability, so that their label was not checked."""
     agreement: float
