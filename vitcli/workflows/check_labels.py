@@ -16,7 +16,7 @@ from vitcli.core.errors import DataError, RunError, UsageError, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, with_end
 from vitcli.core.notebooks import html_table
-from vitcli.core.run_search import all_runs, folds_with
+from vitcli.core.run_search import all_runs, members_with
 from vitcli.core.runs import Run, slug
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import canonical_name
@@ -30,8 +30,8 @@ from vitcli.judging.label_findings import Finding, Found, Kind, write_findings
 from vitcli.judging.label_report import write_report
 from vitcli.judging.neighbours import directions, find_outliers, first_of_group, groups_within, near_distance, nearest
 from vitcli.trained.loading import LoadedModel, load_model
-from vitcli.trained.model_names import folds_called
-from vitcli.training.folds import OUT_OF_FOLD
+from vitcli.trained.model_names import members_called
+from vitcli.training.groups import OUT_OF_FOLD
 from vitcli.training.out_of_fold import read_out_of_fold
 from vitcli.training.resumed_settings import stored_settings
 
@@ -124,7 +124,7 @@ def check_labels(
         raise UsageError(f"pictures = {pictures} is not positive", hint="--pictures 200 is usual")
 
     # Open the data, and choose who judges the labels
-    folds = folds_called(model, output_dir) if model else []
+    folds = members_called(model, output_dir) if model else []
     config = _data_config(dataset, folds, table or {}, directory)
     opened = open_dataset(config, directory=data_dir(config.dir), offline=offline, emit=emit)
     if not model and (folds := _newest_folds(opened, output_dir)):
@@ -220,7 +220,7 @@ def _data_config(dataset: str, folds: Sequence[Run], given: Mapping[str, Any], d
 def _newest_folds(dataset: Dataset, output_dir: Path) -> list[Run]:
     """Return the folds of the newest cross-validation on these data that is summed up; empty: there is none."""
     for run in all_runs(output_dir):
-        folds = folds_with(run)
+        folds = members_with(run)
         if (
             folds
             and (run.path.parent / OUT_OF_FOLD).exists()
