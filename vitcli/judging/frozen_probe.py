@@ -27,8 +27,10 @@ _PIXELS = 16
 _BATCH = 64
 _STRENGTH = 0.1
 """C of the logistic regression for features with a variance of 1: the inverse of the regularisation."""
-_ITERATIONS, _TOLERANCE = 50, 1e-2
-"""Rounds of a fit, at most, and the largest slope at its end times the number of classes."""
+_ITERATIONS = 25
+"""Rounds of a fit, at most: more do not find more wrong labels, but learn them."""
+_SLOPE, _SLOPE_OF_CLASS = 3e-3, 0.15
+"""The largest slope at which a fit ends, and the same times the number of classes; the smaller of the two counts."""
 
 
 @torch.no_grad()
@@ -101,9 +103,9 @@ def cross_validated(
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            regression = LogisticRegression(C=_STRENGTH, max_iter=_ITERATIONS, tol=_TOLERANCE / kinds).fit(
-                matrix[fitted] * scale, labels[fitted]
-            )
+            regression = LogisticRegression(
+                C=_STRENGTH, max_iter=_ITERATIONS, tol=min(_SLOPE, _SLOPE_OF_CLASS / kinds)
+            ).fit(matrix[fitted] * scale, labels[fitted])
         slow += int(regression.n_iter_.max() >= _ITERATIONS)
         rows = np.flatnonzero(judged)
         probabilities[rows] = 0
