@@ -13,7 +13,7 @@ from tests.conftest import Outcome
 from vitcli.cli import console
 from vitcli.cli.eval import _print_matrix
 from vitcli.cli.words import percent
-from vitcli.core.config_files import configure, load_recipe
+from vitcli.core.config_files import configure, load_recipe, recipe_names
 
 RunCli = Callable[..., Outcome]
 LONG = "a-very-long-name-of-a-run-that-somebody-gave-to-an-experiment-of-theirs"
@@ -120,11 +120,17 @@ def test_in_a_narrower_place_lines_grow_rather_than_that_numbers_shrink(
     assert lines[1] == f"{'n' * 24}  1,234,567  100.00 %"
 
 
-def test_the_settings_of_a_recipe_are_a_file_for_config(run_cli: RunCli) -> None:
-    shown = run_cli("recipes", "digits")
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_settings_of_a_recipe_are_a_file_for_config(run_cli: RunCli, name: str) -> None:
+    shown = run_cli("recipes", name)
     assert shown.code == 0
-    assert configure(tomllib.loads(shown.out)) == configure(load_recipe("digits"))
-    assert configure(tomllib.loads(shown.out.replace("# ", ""))) == configure(load_recipe("digits"))
+    given = {"run": {"recipe": name}}  # so that no other recipe lies below
+    assert configure(tomllib.loads(shown.out)) == configure(load_recipe(name), given)
+    assert configure(tomllib.loads(shown.out.replace("# ", ""))) == configure(load_recipe(name), given)
+
+
+def test_defaults_of_a_recipe_are_comments_and_json_has_sources(run_cli: RunCli) -> None:
+    shown = run_cli("recipes", "digits")
     assert "# momentum = 0.9" in shown.out.splitlines()
     settings = json.loads(run_cli("recipes", "digits", "--json").out)
     assert settings["optim"]["lr"] == {"value": 0.02, "source": "recipe digits"}

@@ -143,7 +143,7 @@ def test_images_that_fitted_the_temperature_are_judged_without_it(run_cli: RunCl
     before = json.loads(run_cli(*words).out)["metrics"]
     assert run_cli("eval", "--calibrate").code == 0
     outcome = run_cli(*words)
-    assert "these images fitted the temperature, so they are judged without it" in outcome.err
+    assert "the temperature was fitted on these images, so they are judged without it" in outcome.err
     assert json.loads(outcome.out)["metrics"]["loss"] == pytest.approx(before["loss"], rel=1e-5)
 
 

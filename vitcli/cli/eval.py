@@ -207,7 +207,8 @@ def _number(value: float | None) -> str:
 
 def _print_classes(metrics: "Metrics") -> None:
     """Print a row for each class; of very many, only the ones with the lowest F1."""
-    shown = sorted(metrics.classes, key=lambda each: each.f1)[:_MOST_CLASSES]
+    seen = [each for each in metrics.classes if each.images or each.predicted]
+    shown = sorted(seen, key=lambda each: each.f1)[:_MOST_CLASSES]
     is_short = len(metrics.classes) <= _MOST_CLASSES
     rows = [
         (
@@ -219,7 +220,12 @@ def _print_classes(metrics: "Metrics") -> None:
         )
         for each in (metrics.classes if is_short else shown)
     ]
-    rest = "" if is_short else f", the {_MOST_CLASSES} of {len(metrics.classes):,} with the lowest F1"
+    unseen = f"; {len(metrics.classes) - len(seen):,} have no images and were never predicted"
+    rest = (
+        ""
+        if is_short
+        else f", the {len(shown):,} of {len(seen):,} with the lowest F1" + unseen * (len(seen) < len(metrics.classes))
+    )
     stdout().print(f"\n[bold]classes[/]{rest}")
     print_table(("class", "accuracy (recall)", "precision", "F1", "ROC-AUC"), rows, numbers={1, 2, 3, 4})
 

@@ -89,9 +89,12 @@ def _show_settings(recipe: str, settings: "dict[str, dict[str, Setting]]") -> No
     for section, table in settings.items():
         stdout().print(f"[bold]{escape(f'[{section}]')}[/]", highlight=False)
         for key, setting in table.items():
-            value = json.dumps(setting.value)  # is TOML too for text, numbers, booleans and lists
-            line = escape(f"{key} = {value}")
-            stdout().print(f"[dim]# {line}[/]" if setting.source == "default" else line, soft_wrap=True)
+            is_name = (section, key) == ("run", "recipe")  # else another recipe would lie below the file
+            value = json.dumps(
+                recipe if is_name else setting.value
+            )  # is TOML too for text, numbers, booleans and lists
+            line, is_default = escape(f"{key} = {value}"), setting.source == "default" and not is_name
+            stdout().print(f"[dim]# {line}[/]" if is_default else line, soft_wrap=True)
         stdout().print()
     stderr().print(
         f"#: the default. `vit recipes {recipe} > my.toml` makes a file to edit, for `vit train --config my.toml`"

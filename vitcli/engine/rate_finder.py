@@ -94,7 +94,7 @@ def range_test(
     enough, best, lost = _turns(points)
     ends = [*([lost.lr] if lost else []), *([rates[len(losses) - 1]] if has_diverged else [])]
     diverged = min(ends, default=None)
-    suggested = max(enough.lr, min(trainer.config.peak_lr, _BELOW_DIVERGENCE * (diverged or 0), best.lr))
+    suggested = max(enough.lr, min(trainer.config.peak_lr, _BELOW_DIVERGENCE * (diverged or math.inf), best.lr))
     return RangeTest(points=points, suggested=suggested, least=best.lr, diverged=diverged)
 
 

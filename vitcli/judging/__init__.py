@@ -1,1 +1,1 @@
-"""Explanations: from a question about a model to maps, pictures and scores."""
+"""Judging: from a model's answers to metrics, intervals, calibration, tables and comparisons."""

@@ -86,7 +86,8 @@ class AnswerCollector:
         values, top = logits.topk(min(TOP, len(self.classes)), dim=1)
         of_truth = logits.gather(1, truth[:, None])
         place = (top == truth[:, None]).int()
-        rank = torch.where(place.any(dim=1), place.argmax(dim=1), (logits > of_truth).sum(dim=1)) + 1
+        outside = (logits > of_truth).sum(dim=1).clamp(min=top.shape[1])  # of equal logits, those in the top come first
+        rank = torch.where(place.any(dim=1), place.argmax(dim=1), outside) + 1
         powers = (logits - values[:, :1]).exp_()
         total = powers.sum(dim=1, keepdim=True, dtype=torch.float64)
         normaliser = values[:, :1] + total.log()

@@ -27,8 +27,9 @@ def accuracy_intervals(
     """Compute intervals of ``top1``, ``top5`` and the metrics of ``summary``.
 
     All of these are functions of the confusion matrix, so to draw the images of each class again, with replacement, is
-    to draw each row of the matrix from a multinomial distribution. If every image is right, or none, the bootstrap has
-    no spread: ``top1`` and ``top5`` then get the exact binomial bound (Clopper and Pearson, 1934), the others nothing.
+    to draw each row of the matrix from a multinomial distribution. Where every class is all right or all wrong, the
+    bootstrap has no spread: ``top1`` and ``top5`` then get the interval of Wilson (1927), or at 0 and 1 the exact one of
+    Clopper and Pearson (1934); the others get none.
 
     Args:
         confusion: true class, predicted class and number of images, without zeros, sorted.
@@ -49,12 +50,11 @@ def accuracy_intervals(
         correct[:, true] = drawn[:, columns == true].sum(axis=1)
     counts = ClassCounts(support=np.broadcast_to(support, correct.shape), predicted=predicted, correct=correct)
     right = int(table[table[:, 0] == table[:, 1], 2].sum())
-    spread = {name: percentiles(values) for name, values in summary(counts).items()} if 0 < right < images else {}
     top5 = random.binomial(support, in_top5 / np.maximum(support, 1), size=(draws, classes)).sum(axis=1) / images
-    return spread | {
-        "top1": _bound(right, images) or spread["top1"],
-        "top5": _bound(int(in_top5.sum()), images) or percentiles(top5),
-    }
+    drawn_metrics = {**summary(counts), "top5": top5}
+    ends = {name: percentiles(values) for name, values in drawn_metrics.items() if not np.isnan(values).all()}
+    shares = {"top1": _of_share(right, images), "top5": _of_share(int(in_top5.sum()), images)}
+    return shares | {name: (low, high) for name, (low, high) in ends.items() if low < high}
 
 
 def mean_interval(values: NDArray[np.float64]) -> Interval:
@@ -69,7 +69,11 @@ def percentiles(values: NDArray[np.float64]) -> Interval:
     return float(low), float(high)
 
 
-def _bound(right: int, images: int) -> Interval | None:
-    """Return the exact interval of a share if all images are right, or none; else None."""
+def _of_share(right: int, images: int) -> Interval:
+    """Compute the interval of a share from two numbers: exact if all images are right, or none, else Wilson's."""
     reached = (ERROR / 2) ** (1 / images)
-    return (reached, 1.0) if right == images else (0.0, 1 - reached) if not right else None
+    if right in {0, images}:
+        return (reached, 1.0) if right else (0.0, 1 - reached)
+    share, z = right / images, _QUANTILE**2 / images
+    half = (z * share * (1 - share) + z**2 / 4) ** 0.5
+    return (share + z / 2 - half) / (1 + z), (share + z / 2 + half) / (1 + z)

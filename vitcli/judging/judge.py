@@ -133,7 +133,8 @@ def seen_as(images: Tensor, views: Views) -> list[Tensor]:
 
 def _classes(known: tuple[str, ...], found: tuple[str, ...], *, shared: bool, emit: Emit) -> tuple[str, ...]:
     """Return the classes to choose among, and tell what is left out if only shared ones count."""
-    unknown = [name for name in found if name not in set(known)]
+    of_model, of_data = set(known), set(found)
+    unknown = [name for name in found if name not in of_model]
     if not shared:
         if unknown:
             raise DataError(
@@ -143,10 +144,10 @@ def _classes(known: tuple[str, ...], found: tuple[str, ...], *, shared: bool, em
                 + (" ..." if len(known) > 10 else ""),
             )
         return known
-    both = tuple(name for name in known if name in set(found))
-    if not both:
+    both = tuple(name for name in known if name in of_data)
+    if len(both) < 2:
         raise DataError(
-            f"the model and the data share no class; the data have {found[0]!r}, for example",
+            f"the model and the data share {len(both) or 'no'} class, and two are needed; the data have {found[0]!r}",
             hint=f"the model knows {', '.join(known[:10])}" + (" ..." if len(known) > 10 else ""),
         )
     emit(

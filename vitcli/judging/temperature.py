@@ -22,11 +22,11 @@ def fit_temperature(logits: Tensor, truth: Tensor) -> float:
         logits: (N, classes), two classes or more.
         truth: true classes, int64, (N,).
     """
-    count, classes = logits.shape
+    (count, classes), exact = logits.shape, logits.double()
     smoothing = classes / (classes - 1) / (count + 2)  # the true class gets (N + 1) / (N + 2)
 
     def loss(log: float) -> float:
-        return float(F.cross_entropy(logits.double() * math.exp(-log), truth, label_smoothing=min(smoothing, 1.0)))
+        return float(F.cross_entropy(exact * math.exp(-log), truth, label_smoothing=min(smoothing, 1.0)))
 
     # The loss has one minimum: golden-section search (Kiefer, 1953)
     low, high, ratio = _LEAST, _MOST, (math.sqrt(5) - 1) / 2

@@ -221,14 +221,14 @@ def _held_out(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -
 
 
 def _used_calibration(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> Calibration | None:
-    """Return the calibration of the first model; take it back if these images fitted it."""
+    """Return the calibration of a single model; take it back if these images fitted it."""
     if not (chosen.is_own and chosen.split == "val"):
-        return models[0].checkpoint.calibration
+        return models[0].checkpoint.calibration if len(models) == 1 else None
     fitted = [(model, each) for model in models if (each := model.checkpoint.calibration)]
     for model, each in fitted:
         model.model.divide_logits(1 / each.temperature)
     if fitted:
-        emit(Note(text="these images fitted the temperature, so they are judged without it"))
+        emit(Note(text="the temperature was fitted on these images, so they are judged without it"))
     return None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vitcli.core.addresses import without_secrets
 from vitcli.core.calibration import Calibration
 from vitcli.core.errors import DataError, UsageError, counted, visible
-from vitcli.core.events import Emit, Note, TaskProgress, ignore
+from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
 from vitcli.core.preprocessing import Geometry
@@ -73,7 +73,8 @@ class PredictResult:
             if row.error:
                 cells.append((str(row.path), f"error: {row.error}", ""))
             for rank, (name, share) in enumerate(zip(row.classes, row.probabilities, strict=True)):
-                cells.append(("" if rank else str(row.path), name, f"{100 * share:.2f} %"))
+                shown = f"unknown ({name}?)" if row.is_unknown and not rank else name
+                cells.append(("" if rank else str(row.path), shown, f"{100 * share:.2f} %"))
         return html_table(cells, headings=("image", "class", "probability"))
 
 
@@ -128,7 +129,10 @@ def predict(
     answer = partial(_row, top_k=top_k, names=models[0].checkpoint.classes, min_confidence=min_confidence)
     if coverage is not None:
         least = _calibration(models).least_confidence(coverage)
-        emit(Note(text=f"unknown: probability up to {max(least, 0):.4f}, so that {100 * coverage:g} % are answered"))
+        if least == -math.inf:
+            emit(Warned(text=f"all are answered: {100 * coverage:g} % needs more validation images to find the others"))
+        else:
+            emit(Note(text=f"unknown: probability up to {least:.4f}, so that {100 * coverage:g} % are answered"))
         answer = partial(answer, min_confidence=max(min_confidence, math.nextafter(least, math.inf)))
     if sets is not None:
         least = _calibration(models).least_probability(sets)
@@ -140,7 +144,7 @@ def predict(
         for text in inputs:
             places |= {text: fetched[text]} if text in fetched else {file: file for file in files[text]}
         good = [place for place in places.values() if isinstance(place, Path)]
-        results = iter(_probabilities(good, models, batch_size, emit))
+        results = iter(list(_probabilities(good, models, batch_size, emit)))
         found = [place if isinstance(place, DataError) else next(results) for place in places.values()]
     rows = [answer(name, each, place) for (name, place), each in zip(places.items(), found, strict=True)]
     counts = {kind: len(names) for kind, names in in_order(passed_over, Path()).items()}
