@@ -10,7 +10,7 @@ from vitcli.core.config_files import configure, load_recipe
 from vitcli.core.events import Event, Note
 from vitcli.core.optim_config import OptimConfig
 from vitcli.data.dataset import Dataset, Facts
-from vitcli.training.recipe import choose_recipe, enough_epochs, usual_recipe
+from vitcli.training.recipe import choose_recipe, enough_epochs, fitting_patches, usual_recipe
 
 
 def facts(**changes: Any) -> Facts:
@@ -96,3 +96,27 @@ def test_few_images_are_seen_in_more_epochs(
 ) -> None:
     optim = OptimConfig(epochs=20, min_images=images)
     assert enough_epochs(optim, DataConfig(**data), facts(counts=counts)) == epochs
+
+
+@pytest.mark.parametrize(
+    ("given", "patch", "said"),
+    [
+        ({"image_size": (64, 64)}, (8, 8), ["patches: 8 pixels, because 6 does not divide --image-size 64"]),
+        ({"image_size": (224, 224)}, (28, 28), ["patches: 28 pixels, because 6 does not divide --image-size 224"]),
+        ({"image_size": (32, 48)}, (4, 4), ["patches: 4 pixels, because 6 does not divide --image-size 32x48"]),
+        ({"image_size": (96, 96)}, None, []),
+        ({"image_size": (64, 64), "patch_size": (16, 16)}, None, []),
+        ({"image_size": (64, 64), "name": "vit-tiny-patch16"}, None, []),
+        ({}, None, []),
+    ],
+)
+def test_patches_fit_an_image_size_that_is_given(given: dict[str, Any], patch: Any, said: list[str]) -> None:
+    told: list[Event] = []
+    base = [load_recipe("small-photos")]
+    layers = fitting_patches(base, [{"model": given}], told.append)
+    assert layers[0] is base[0]
+    assert [event.text for event in told if isinstance(event, Note)] == said
+    assert configure(*layers[1:]).model.changes.get("patch_size") == patch
+    if patch:
+        spread = configure(*layers).model.changes["patch_init_std"]
+        assert spread == pytest.approx((3 * patch[0] * patch[1]) ** -0.5)

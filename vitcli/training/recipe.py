@@ -1,12 +1,15 @@
 """The choice of the recipe, and of the number of epochs, where a user gives none."""
 
 import math
+from collections.abc import Sequence
 
 from vitcli.core.config import DataConfig, TrainConfig
-from vitcli.core.config_files import Settings, load_recipe
+from vitcli.core.config_files import Settings, configure, load_recipe
 from vitcli.core.events import Emit, Note
 from vitcli.core.optim_config import OptimConfig
+from vitcli.core.preprocessing import format_size
 from vitcli.data.dataset import Dataset, Facts
+from vitcli.models.registry import MODELS
 
 _SMALL_PHOTO = 128
 """Photos whose median short side has fewer pixels gain nothing from a model that sees 224."""
@@ -81,3 +84,25 @@ def training_images(facts: Facts, data: DataConfig) -> int:
     if "val" not in facts.counts and data.val_split != "test":
         images *= 1 - (1 / data.folds if data.folds else data.val_fraction)
     return round(images)
+
+
+def fitting_patches(base: Sequence[Settings], layers: Sequence[Settings], emit: Emit) -> list[Settings]:
+    """Change the recipe's size of patches if it does not divide a given image size, so that about 8 x 8 patches remain.
+
+    Nothing changes if an architecture or the size of patches is given too.
+
+    Returns:
+        The layers below the given ones.
+    """
+    given = configure(*layers).model
+    size, named = given.changes.get("image_size"), any("name" in layer.get("model", {}) for layer in layers)
+    model = configure(*base).model
+    patch = MODELS[model.name]["patch_size"]
+    if not size or named or "patch_size" in given.changes or not (size[0] % patch[0] or size[1] % patch[1]):
+        return [*base]
+    shared = math.gcd(*size)
+    sides = [side for side in range(1, shared + 1) if shared % side == 0]
+    side = min(sides, key=lambda side: (abs(math.log(8 * side / min(size))), side))
+    emit(Note(text=f"patches: {side} pixels, because {patch[0]} does not divide --image-size {format_size(size)}"))
+    changes = {"patch_size": (side, side), "patch_init_std": (3 * side**2) ** -0.5}
+    return [*base, {"about": {"source": "chosen"}, "model": changes}]

@@ -17,7 +17,7 @@ from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
-from vitcli.training.recipe import choose_recipe, enough_epochs, training_images
+from vitcli.training.recipe import choose_recipe, enough_epochs, fitting_patches, training_images
 from vitcli.training.stated_settings import TABLE, paths_of, stated_again, stated_settings, teacher_of
 
 
@@ -62,6 +62,8 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     judged_on = competition_folder(dataset) if set(dataset.facts.counts) == {"train"} else None
     if judged_on:
         base = [{"about": {"source": "chosen"}, "data": {"test_fraction": 0.0}}, *base]
+    if recipe_name == "small-photos" and not known.recipe:
+        base = fitting_patches(base, layers, emit)
     if not any("epochs" in layer.get("optim", {}) for layer in layers):
         before = configure(*base, *layers)
         optim = before.optim
