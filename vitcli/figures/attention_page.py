@@ -4,7 +4,6 @@ import base64
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any, TextIO
@@ -16,7 +15,7 @@ from vitcli.core.files import replacing
 from vitcli.figures.attention_overlay import panel
 from vitcli.figures.attention_style import MapPicture, Style, Subject
 from vitcli.figures.attention_words import NORM_WORDS, prediction_of, truth_of
-from vitcli.figures.offline_page import content_hash, picture_address, safe_json, template_file
+from vitcli.figures.offline_page import page_parts, picture_address, safe_json
 
 MOST_BYTES = 8_000_000
 """Bytes for the attention of one image, at most: 12 layers, 12 heads and 197 tokens take 5.6 million."""
@@ -109,7 +108,6 @@ def attention_page(
         most_bytes: the limit for the attention of one image, before compression.
     """
     style = style or Style()
-    css, script = template_file("attention_page.css"), template_file("attention_page.js")
     settings = {
         "tables": [
             base64.b64encode(style.colours(is_signed=is_signed).tobytes()).decode() for is_signed in (False, True)
@@ -119,18 +117,8 @@ def attention_page(
         "normWords": NORM_WORDS[style.norm],
         "smooth": style.interp != "nearest",
     }
-    head, tail = (
-        Template(half).substitute(
-            title=escape(title),
-            notes="\n".join(f"<p>{escape(note)}</p>" for note in notes),
-            style=css,
-            style_hash=content_hash(css),
-            settings=safe_json(settings),
-            script=script,
-            script_hash=content_hash(script),
-        )
-        for half in template_file("attention_page.html").split("$images")
-    )
+    *halves, values = page_parts("attention_page", title=title, notes=notes)
+    head, tail = (Template(half).substitute(values, settings=safe_json(settings)) for half in halves)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.write(head)
         yield Page(file, style, most_bytes)

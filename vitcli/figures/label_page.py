@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any, TextIO
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitcli.core.files import replacing, safe_cell
-from vitcli.figures.offline_page import content_hash, picture_address, safe_json, template_file
+from vitcli.figures.offline_page import page_parts, picture_address, safe_json
 
 MOST_BYTES = 14_000_000
 """Size of a page, at most: pictures that would exceed it are left out."""
@@ -115,7 +114,6 @@ def label_page(
         sections: the findings; the block may fill the list. They may only name images that were added.
         most_bytes: the size of the page, at most, without the table.
     """
-    css, script = template_file("label_page.css"), template_file("label_page.js")
     rows = {
         "names": [safe_cell(name) for name in table.names],
         "labels": list(table.labels),
@@ -128,21 +126,12 @@ def label_page(
         "hasSplits": bool(table.splits),
         "total": len(table.names),
     }
-    head, tail = template_file("label_page.html").split("$images")
-    filled = {
-        "title": escape(title),
-        "notes": "\n".join(f"<p>{escape(note)}</p>" for note in notes),
-        "style": css,
-        "style_hash": content_hash(css),
-        "facts": safe_json(facts),
-        "rows": packed,
-        "script": script,
-        "script_hash": content_hash(script),
-    }
+    head, tail, values = page_parts("label_page", title=title, notes=notes)
+    filled = values | {"facts": safe_json(facts), "rows": packed}
     head = Template(head).substitute(filled)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.write(head)
-        page = LabelPage(file, table, most_bytes - len(head) - len(script))
+        page = LabelPage(file, table, most_bytes - len(head) - len(values["script"]))
         yield page
         shown = [
             {

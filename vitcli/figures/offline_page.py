@@ -4,6 +4,8 @@ import base64
 import hashlib
 import io
 import json
+from collections.abc import Sequence
+from html import escape
 from importlib import resources
 from typing import Any
 
@@ -24,11 +26,34 @@ def safe_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def template_file(name: str) -> str:
-    """Read a file that lies beside this module."""
+def page_parts(name: str, *, title: str, notes: Sequence[str]) -> tuple[str, str, dict[str, str]]:
+    """Read the template of a page, which begins with the same head and style as every page.
+
+    Args:
+        name: the name of its files beside this module: HTML, CSS and JavaScript.
+        title: the title of the page.
+        notes: paragraphs below the title.
+
+    Returns:
+        The template above the images, the template below them, and the values for the names that all pages have.
+    """
+    head, tail = (_file("offline_page.html") + _file(f"{name}.html")).split("$images")
+    style, script = _file("offline_page.css") + _file(f"{name}.css"), _file(f"{name}.js")
+    values = {
+        "title": escape(title),
+        "notes": "\n".join(f"<p>{escape(note)}</p>" for note in notes),
+        "style": style,
+        "style_hash": _hash(style),
+        "script": script,
+        "script_hash": _hash(script),
+    }
+    return head, tail, values
+
+
+def _file(name: str) -> str:
     return resources.files("vitcli.figures").joinpath(name).read_text(encoding="utf-8")
 
 
-def content_hash(text: str) -> str:
+def _hash(text: str) -> str:
     """Return the hash of a script or a style by which a page allows it, and no other."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
