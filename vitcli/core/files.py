@@ -148,6 +148,12 @@ def require_room(needed: int, folder: Path, what: str) -> None:
         )
 
 
+def check_output_folder(folder: Path) -> None:
+    """Raise UsageError if a folder for results is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint="--output must be a folder")
+
+
 def write_text(path: Path, text: str, *, makes_folder: bool = True) -> None:
     """Write a text file atomically, in UTF-8; bytes of file names that are not UTF-8 are written as they are."""
     with replacing(path, makes_folder=makes_folder) as temporary:

@@ -188,9 +188,13 @@ class Run:
     @property
     def test_is_outdated(self) -> bool:
         """True if the stored test evaluation is of another epoch than the kept one: the run was trained on since then."""
-        best = self.metrics.get("best")
-        evaluated = self.test_evaluation.get("epoch")
-        return bool(best and evaluated and best["epoch"] != evaluated)
+        return self.is_outdated(self.test_evaluation)
+
+    def is_outdated(self, evaluation: Mapping[str, Any]) -> bool:
+        """Tell whether a stored evaluation of the best checkpoint is of another epoch than the kept one."""
+        best, evaluated = self.metrics.get("best"), evaluation.get("epoch")
+        is_of_best = evaluation.get("checkpoint", self.best_checkpoint.name) == self.best_checkpoint.name
+        return bool(is_of_best and best and evaluated and best["epoch"] != evaluated)
 
     @property
     def test_evaluation(self) -> dict[str, Any]:

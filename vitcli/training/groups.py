@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ _WHAT_DIFFERS = (
 )
 
 
-class _GroupResult:
+class _GroupResult(ABC):
     """A finished group; functions that take the name of a model take it too, as the mean of its runs."""
 
     __slots__ = ()
@@ -38,9 +39,9 @@ class _GroupResult:
     val_accuracy_spread: float
 
     @property
+    @abstractmethod
     def members(self) -> tuple[TrainResult, ...]:
         """The results of the runs."""
-        raise NotImplementedError
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)

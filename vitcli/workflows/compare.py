@@ -9,6 +9,7 @@ from typing import Any
 
 from vitcli.core.errors import DataError, RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
+from vitcli.core.files import check_output_folder
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.run_search import runs_called
 from vitcli.core.runs import Run, evaluation_file, predictions_file, slug
@@ -96,9 +97,7 @@ class _Compared:
             return None
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {error}", hint=f"`{self.command(stem)}` writes it again") from None
-        best = self.runs[0].metrics.get("best") if len(self.runs) == 1 else None
-        is_of_best = stored.get("checkpoint", "best.safetensors") == "best.safetensors"
-        is_outdated = is_of_best and best and stored.get("epoch") and stored["epoch"] != best["epoch"]
+        is_outdated = len(self.runs) == 1 and self.runs[0].is_outdated(stored)
         return stored if not is_outdated and predictions_file(self.folder, stem).exists() else None
 
     def command(self, stem: str) -> str:
@@ -144,8 +143,7 @@ def compare(
         if (known := stored[first.name]) and stored[other.name]
     ]
     folder = output or output_dir / "comparisons" / "-vs-".join(slug(name) for name in called)[:200]
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="--output must be a folder")
+    check_output_folder(folder)
     table = folder / f"{stem}-changed.csv" if pairs else None
     if table:
         write_changed(table, pairs)

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, ignore
-from vitcli.core.files import unused_end, with_end
+from vitcli.core.files import check_output_folder, unused_end, with_end
 from vitcli.core.preprocessing import Preprocessing, Size
 from vitcli.core.runs import slug
 from vitcli.data.augment import TrainTransform
@@ -84,8 +84,7 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     config, dataset, _ = settle((*_with_dataset(layers, emit), HARMLESS), emit)
     facts = dataset.facts
     folder = output or Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="--output must be a folder")
+    check_output_folder(folder)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     if split not in plan:
         raise DataError(f"{facts.name} has no {split} split", hint=f"it has {', '.join(plan)}")

@@ -165,7 +165,7 @@ def show_run(name: str, output_dir: Path = Path("experiments"), emit: Emit = ign
         hardware=info.get("hardware") or {},
         versions=info.get("versions", {}),
         git_commit=info.get("git_commit"),
-        evaluations=tuple(_evaluations(folder, best, emit)),
+        evaluations=tuple(_evaluations(folder, first if metrics and not is_group else None, emit)),
         files={
             path.relative_to(folder).as_posix(): path.stat().st_size
             for path in sorted(folder.rglob("*"))
@@ -193,8 +193,8 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
     )
 
 
-def _evaluations(folder: Path, best: Mapping[str, Any] | None, emit: Emit) -> list[Evaluation]:
-    """Read the stored evaluations of a folder; warn about those that cannot be read."""
+def _evaluations(folder: Path, run: Run | None, emit: Emit) -> list[Evaluation]:
+    """Read the stored evaluations of a run, or of a group (None); warn about those that cannot be read."""
     found = []
     for path in sorted((folder / "evaluations").glob("*.json")):
         try:
@@ -203,8 +203,6 @@ def _evaluations(folder: Path, best: Mapping[str, Any] | None, emit: Emit) -> li
             emit(Warned(text=f"{path} cannot be read: {error}"))
             continue
         ends = stored.get("intervals", {}).get("top1")
-        epoch = stored.get("epoch")
-        is_of_best = stored.get("checkpoint", "best.safetensors") == "best.safetensors"
         found.append(
             Evaluation(
                 name=path.stem,
@@ -215,7 +213,7 @@ def _evaluations(folder: Path, best: Mapping[str, Any] | None, emit: Emit) -> li
                 macro_f1=stored.get("macro_f1"),
                 loss=stored.get("loss"),
                 held_out=stored.get("held_out"),
-                is_outdated=bool(is_of_best and best and epoch and best["epoch"] != epoch),
+                is_outdated=run is not None and run.is_outdated(stored),
             )
         )
     return found
