@@ -11,8 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+import vitcli
 from tests.conftest import TINY, Outcome
+from vitcli.core.events import Event, Warned
+from vitcli.judging.answers import collect
 from vitcli.judging.judge import seen_as
+from vitcli.judging.mistakes import sort_mistakes
 
 RunCli = Callable[..., Outcome]
 CLASSES = {"cat": 12, "dog": 12, "=emu": 12}
@@ -164,3 +168,38 @@ def test_only_shared_classes_are_judged_if_that_is_asked_for(
     assert all(float(row["probability_1"]) + float(row["probability_2"]) == pytest.approx(1) for row in rows)
     strange = image_folder(tmp_path / "strange", {"gnu": 7, "yak": 3})
     assert "share no class" in run_cli("eval", strange, "--classes", "shared").err
+
+
+def test_a_mistake_whose_file_is_gone_is_told_and_the_others_are_sorted(tmp_path: Path) -> None:
+    logits = torch.eye(3)[[1, 2, 0]]
+    answers = collect([(logits, torch.tensor([0, 1, 2]))], ("ant", "bee", "cat"))
+    files = [tmp_path / name for name in ("here.png", "gone.png", f"{'x' * 250}.png")]
+    for file in (files[0], files[2]):
+        file.write_bytes(b"")
+    told: list[Event] = []
+    folder = tmp_path / "wrong"
+    count = sort_mistakes(answers, files, folder, links=False, save=lambda *_: None, emit=told.append)
+    assert (count, len(list(folder.rglob("*.png")))) == (1, 1)
+    (warning,) = [event.text for event in told if isinstance(event, Warned)]
+    assert warning.startswith(f"2 mistakes could not be sorted into {folder}")
+    assert "gone.png" in warning
+
+
+@pytest.mark.parametrize("choice", [{"tta": "flop"}, {"classes": "sharde"}])
+def test_a_choice_that_does_not_exist_is_refused_in_python_too(choice: dict[str, Any]) -> None:
+    with pytest.raises(vitcli.VitError, match=r"is not one of .*\n.*did you mean"):
+        vitcli.evaluate(**choice, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("eval", "--link"), "--link belongs to --mistakes"),
+        (("predict", "--submission", "a.csv", "--coverage", "0.9"), "a submission does not take --coverage"),
+        (("predict", "--submission", "a.csv", "--sets", "0.9", "-k", "2"), "does not take --sets, --top-k"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:
+    outcome = run_cli(*words)
+    assert outcome.code == 2
+    assert said in " ".join(outcome.err.replace("│", " ").split())

@@ -122,7 +122,9 @@ def _show(result: "LabelCheck") -> None:
         {
             "data": f"{result.dataset}, {result.images:,} images",
             "labels judged by": f"{result.probabilities_from}{unjudged}",
-            "agreement": f"{percent(result.agreement)} of these labels are the most probable class",
+            "agreement": "no label was judged"
+            if result.agreement is None
+            else f"{percent(result.agreement)} of these labels are the most probable class",
             "features": result.features_from,
             **{words: _counted(result.counts[kind], in_groups=kind in _IN_GROUPS) for kind, words in _KINDS.items()},
             "near-duplicates from": f"cosine similarity {result.similarity:.4f}",

@@ -98,6 +98,8 @@ def evaluate(
 
     Numbers, a row for every image, and figures are stored in the run.
     """
+    if link and not mistakes:
+        raise typer.BadParameter("--link belongs to --mistakes FOLDER")
     asked = {"labels": labels, "image_column": image_column, "label_column": label_column, "label_map": label_map}
     from vitcli.data.store import check_dataset
     from vitcli.trained.model_names import check_models

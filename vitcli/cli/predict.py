@@ -104,6 +104,16 @@ def predict(
         raise typer.BadParameter("--probabilities belongs to --submission FILE; --csv always has them (see --top-k)")
     if submission and csv_file:
         raise typer.BadParameter("--submission names the file to write: leave out --csv")
+    unused = {
+        "--min-confidence": min_confidence,
+        "--coverage": coverage is not None,
+        "--sets": sets is not None,
+        "--top-k": top_k > 1,
+        "--allow-urls": allow_urls,
+    }
+    if submission and any(unused.values()):
+        given = ", ".join(name for name, is_given in unused.items() if is_given)
+        raise typer.BadParameter(f"a submission does not take {given}")
     if submission:
         options = {"output_dir": output_dir, "device": device, "batch_size": batch_size, "offline": offline}
         _submit(submission, model, options, directory=data_dir, probabilities=probabilities, as_json=as_json)

@@ -162,6 +162,12 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str
     return f"did you mean {near!r}?" if near else otherwise
 
 
+def check_choice(what: str, value: str, known: Iterable[str]) -> None:
+    """Raise UsageError unless a value is one of the known ones."""
+    if value not in (known := tuple(known)):
+        raise UsageError(f"{what} = {value!r} is not one of {', '.join(known)}", hint=did_you_mean(value, known))
+
+
 def counted(count: int, what: str) -> str:
     """Write a number of things: ``1 image``, ``2,000 images``; "is" or "are" after ``what`` suits the number."""
     noun, space, verb = what.partition(" ")

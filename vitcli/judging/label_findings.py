@@ -39,7 +39,7 @@ class Finding:
     group: int | None
     """The number of the group of near-duplicates, from 1; None: it is not about a group."""
     group_labels: Literal["", "same", "different"]
-    """Whether all images of the group have the same label; empty: it is not about a group."""
+    """same: all images of the group have one label; different: they have not; empty: the finding is not about a group."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import UsageError, counted, some
+from vitcli.core.events import Emit, Warned
 from vitcli.core.short_names import class_slugs
 from vitcli.judging.answers import Answers
 
@@ -30,9 +31,15 @@ def check_free_folder(folder: Path) -> None:
 
 
 def sort_mistakes(
-    answers: Answers, files: Sequence[Path] | None, folder: Path, *, links: bool, save: Callable[[int, Path], None]
+    answers: Answers,
+    files: Sequence[Path] | None,
+    folder: Path,
+    *,
+    links: bool,
+    save: Callable[[int, Path], None],
+    emit: Emit,
 ) -> int:
-    """Sort wrongly answered images into folders ``TRUTH__PREDICTION``, and return their number.
+    """Sort wrongly answered images into folders ``TRUTH__PREDICTION``, and return the number of those that were sorted.
 
     A file's name begins with the probability of the prediction, in percent, so that a listing begins with the least
     sure ones.
@@ -43,18 +50,25 @@ def sort_mistakes(
         folder: a new folder.
         links: make symbolic links instead of copies.
         save: a function that writes the picture at an index to a PNG file, for images without files.
+        emit: receives a warning about images that cannot be copied.
     """
+    failed: list[str] = []
     wrong = np.flatnonzero(~answers.is_right).tolist()
     names = class_slugs(answers.classes)
     digits = len(str(len(answers)))
     for at in wrong:
         place = folder / f"{names[int(answers.truth[at])]}__{names[int(answers.predicted[at])]}"
-        place.mkdir(parents=True, exist_ok=True)
         start = f"{100 * float(answers.confidence[at]):03.0f}-{at:0{digits}d}"
-        if files is None:
-            save(at, place / f"{start}.png")
-        elif links:
-            (place / f"{start}-{files[at].name}").symlink_to(files[at].resolve())
-        else:
-            shutil.copyfile(files[at], place / f"{start}-{files[at].name}")
-    return len(wrong)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            if files is None:
+                save(at, place / f"{start}.png")
+            elif links:
+                (place / f"{start}-{files[at].name}").symlink_to(files[at].resolve())
+            else:
+                shutil.copyfile(files[at], place / f"{start}-{files[at].name}")
+        except OSError as error:  # a name that is too long, or a file that is gone; the others count all the same
+            failed.append(f"{files[at] if files else at}: {error.strerror or error}")
+    if failed:
+        emit(Warned(text=f"{counted(len(failed), 'mistake')} could not be sorted into {folder}: {some(failed, 3)}"))
+    return len(wrong) - len(failed)

@@ -14,7 +14,7 @@ from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, RunError, UsageError, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
-from vitcli.core.files import unused_end, with_end
+from vitcli.core.files import check_output_folder, unused_end, with_end
 from vitcli.core.notebooks import html_table
 from vitcli.core.run_search import all_runs, members_with
 from vitcli.core.runs import Run, slug
@@ -52,8 +52,8 @@ class LabelCheck:
     """The origin of the features for near-duplicates and outliers: a model, or pixels."""
     not_judged: int
     """The number of images without a probability, so that their label was not checked."""
-    agreement: float
-    """Share of the labels of the judged images that are the most probable class, 0..1."""
+    agreement: float | None
+    """Share of the labels of the judged images that are the most probable class, 0..1; None: none was judged."""
     similarity: float
     """The cosine similarity from which images are near-duplicates."""
     neighbours_found: float
@@ -152,8 +152,10 @@ def check_labels(
     # Collect what was found
     judged = np.flatnonzero(~np.isnan(probabilities[:, 0]))
     errors = find_label_errors(probabilities[judged], images.labels[judged])
-    agreement = float((probabilities[judged].argmax(axis=1) == images.labels[judged]).mean()) if len(judged) else 0.0
-    if len(errors.images) > _MANY * len(judged):
+    agreement = float(np.mean(probabilities[judged].argmax(axis=1) == images.labels[judged])) if len(judged) else None
+    if agreement is None:
+        emit(Warned(text="no label was judged: every class has too few images"))
+    elif len(errors.images) > _MANY * len(judged):
         doubted = f"{len(errors.images):,} of {len(judged):,} labels are doubted, mostly wrongly"
         share = f"only {100 * agreement:.1f} % are the most probable class"
         emit(Warned(text=f"{doubted}, because {share}: a better --model is needed"))
@@ -170,8 +172,7 @@ def check_labels(
     )
     findings = found.rows()
     folder = output or output_dir / "check-labels" / slug(opened.facts.name)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="--output must be a folder")
+    check_output_folder(folder)
     usual = folder / "findings.csv", folder / "labels.html"
     files = [with_end(path, unused_end(*usual)) for path in usual]
     write_findings(files[0], findings)

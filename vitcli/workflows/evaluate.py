@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.calibration import Calibration
-from vitcli.core.errors import DataError, DeviceError, counted, visible
+from vitcli.core.errors import DataError, DeviceError, check_choice, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.registry import load_object
@@ -24,7 +24,7 @@ from vitcli.explaining.maps import maps_of
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-from vitcli.judging.judge import Judged, Views, judge
+from vitcli.judging.judge import VIEWS, Judged, Views, judge
 from vitcli.judging.metrics import Metrics, metrics_of
 from vitcli.judging.mistakes import check_free_folder, least_sure, sort_mistakes, surest_mistakes
 from vitcli.judging.results import ResultFiles, write_results
@@ -76,9 +76,7 @@ class EvalResult:
             ),
             ("loss", f"{metrics.loss:.4f}"),
             ("top-1", f"{100 * metrics.top1:.2f} %"),
-            *(
-                [("top-5", f"{100 * metrics.top5:.2f} %")] if len(metrics.classes) > 5 else []
-            ),  # else it is always 100 %
+            *([("top-5", f"{100 * metrics.top5:.2f} %")] if len(metrics.classes) > 5 else []),  # else it is 100 %
             ("macro F1", f"{100 * metrics.macro_f1:.2f} %"),
         )
         classes = [
@@ -139,6 +137,8 @@ def evaluate(
         DataError: the data set has no such split, or classes that the model does not know; or some of several models
             were trained on these images.
     """
+    check_choice("views", views, VIEWS)
+    check_choice("classes", classes, ("all", "shared"))
     if mistakes:
         check_free_folder(mistakes)
 
@@ -206,7 +206,7 @@ def evaluate(
         left_out=judged.left_out,
         metrics=metrics,
         files=files,
-        sorted_mistakes=_sorted(chosen, judged, mistakes, links=links) if mistakes else None,
+        sorted_mistakes=_sorted(chosen, judged, mistakes, links=links, emit=emit) if mistakes else None,
     )
 
 
@@ -301,7 +301,7 @@ def _draw_mistakes(
     return drawn
 
 
-def _sorted(chosen: JudgedImages, judged: Judged, folder: Path, *, links: bool) -> int:
+def _sorted(chosen: JudgedImages, judged: Judged, folder: Path, *, links: bool, emit: Emit) -> int:
     """Sort the mistakes into the folder; images without files are saved as PNG files in their own size."""
     raw, found = chosen.dataset.raw, chosen.subset.found
     members = chosen.subset.indices(chosen.dataset)[judged.positions]
@@ -314,7 +314,7 @@ def _sorted(chosen: JudgedImages, judged: Judged, folder: Path, *, links: bool) 
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(path)
 
     files = [every[at] for at in members.tolist()] if every else None
-    return sort_mistakes(judged.answers, files, folder, links=links, save=save)
+    return sort_mistakes(judged.answers, files, folder, links=links, save=save, emit=emit)
 
 
 def _folder_of(models: Sequence[LoadedModel]) -> Path | None:

@@ -109,7 +109,7 @@ class DownloadRow:
 
     name: str
     kind: Literal["data set", "weights"]
-    """Whether it is a data set or weights."""
+    """The kind of download: a data set, or weights."""
     summary: str
     size_mb: int | None
     """Size of the download in megabytes; 0: nothing to download, because it is bundled; None: not known."""
