@@ -212,10 +212,12 @@ def test_docstrings_open_with_a_verb_or_a_noun() -> None:
     found = []
     for path in SOURCES:
         for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                first = (ast.get_docstring(node) or "").partition(" ")[0].strip(",.:;")
-                if first in RIDDLES:
-                    found.append(f"{relative(path)}: {getattr(node, 'name', 'the module')}")
+            texts = [node.value.value] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) else []
+            found += [
+                f"{relative(path)}: {text}"
+                for text in texts  # of modules, classes and functions, and below constants and fields
+                if isinstance(text, str) and text.partition(" ")[0].strip(",.:;") in RIDDLES
+            ]
     assert found == []
 
 

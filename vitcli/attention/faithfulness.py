@@ -48,9 +48,9 @@ class Curves:
     insertion: Tensor
     """Probability of the class while the most important patches are shown first."""
     positive: Tensor
-    """Whether the prediction is right (1 or 0) while the most important patches are hidden first."""
+    """1 if the prediction is right, else 0, while the most important patches are hidden first."""
     negative: Tensor
-    """Whether the prediction is right (1 or 0) while the least important patches are hidden first."""
+    """1 if the prediction is right, else 0, while the least important patches are hidden first."""
 
 
 def removal_order(maps: Tensor, *, seed: int) -> Tensor:

@@ -22,7 +22,7 @@ class MethodEntry:
     layers: Literal["all", "last", "none"] = "all"
     """The layers that the method uses by default; ``none``: it does not use the attention of layers."""
     is_signed: bool = False
-    """Whether weights can be negative, which counts against the class."""
+    """True: weights can be negative, which counts against the class."""
     unit: str = ""
     """The meaning of a patch's weight, in a few words; empty: it has no simple meaning."""
 

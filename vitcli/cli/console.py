@@ -77,9 +77,9 @@ class ErrorFacts:
     code: str
     """The family of the error."""
     message: str
-    """What happened: the value that is wrong, and what was expected."""
+    """The cause: the value that is wrong, and what was expected."""
     hint: str
-    """What to type or to do next; empty: nothing is known."""
+    """The next command or action; empty: none is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,7 @@ NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
 """The base class of typer's errors about the words of a command line, for which typer has no public name."""
 _USAGE_EXIT_CODE = 2
 _WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
-"""What follows an option in ``--help``; nothing after a flag."""
+"""The word after an option in ``--help``; a flag has none."""
 
 
 def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:

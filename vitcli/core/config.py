@@ -49,9 +49,9 @@ class DataConfig:
     value_range: tuple[float, float] = (0.0, 0.0)
     """Values of black and white in images with more than 8 bits per value; 0, 0: measured."""
     resize: Literal["auto", "crop", "squash"] = "auto"
-    """How photos get the model's size: centre crop or squashing; auto: as the weights expect, else by a crop."""
+    """The way in which photos get the model's size: centre crop or squashing; auto: as the weights expect, else by a crop."""
     interpolation: Literal["auto", "bicubic", "bilinear", "bilinear-no-antialias"] = "auto"
-    """How photos are resized; auto: as the weights expect, else bicubic; ``bilinear-no-antialias`` skips pixels where it
+    """The interpolation of resized photos; auto: as the weights expect, else bicubic; ``bilinear-no-antialias`` skips pixels where it
     shrinks a photo, and needs resize = "squash"."""
     crop_fraction: float = 0.0
     """Share of the short side of photos that the centre crop keeps; 0: as the weights expect, else 0.9."""

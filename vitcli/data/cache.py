@@ -60,7 +60,7 @@ class PreparedSplit:
     images: Images
     labels: Tensor
     stretch: Tensor
-    """What one column of a stored image covers of the photo / what one row covers, float32 (N,): not 1 where photos of
+    """Width of the photo that one column covers / height that one row covers, float32 (N,): not 1 where photos of
     other shapes were squashed."""
 
     def take(self, members: NDArray[np.int64]) -> "PreparedSplit":

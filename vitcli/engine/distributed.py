@@ -30,10 +30,10 @@ from vitcli.engine.device import choose_device
 from vitcli.engine.sharding import is_sharded
 
 _PATIENCE = timedelta(days=1)
-"""How long processes wait, for example while the first one downloads; launchers notice a lost process earlier."""
+"""The longest time that processes wait, for example while the first one downloads; launchers notice a lost process earlier."""
 
 _HESITATION = timedelta(seconds=20)
-"""How long a failed process waits for the first one: if that has not failed by then, only this process failed."""
+"""The time that a failed process waits for the first one: if that has not failed by then, only this process failed."""
 
 _POLL_SECONDS = 0.02
 _trainings = itertools.count()

@@ -19,7 +19,7 @@ from vitcli.core.errors import DeviceError, TrainingError
 from vitcli.engine.device import choose_device
 
 _SAVING_SECONDS = 600
-"""How long processes that are told to stop may take to save."""
+"""Seconds that processes may take to save after they are told to stop."""
 
 
 def launch(words: Sequence[str], config: RunConfig) -> int:

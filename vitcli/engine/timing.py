@@ -20,7 +20,7 @@ from vitcli.engine.autocast import Precision
 Work = Literal["training", "inference"]
 
 _CLEARLY = 1.1
-"""How many times as fast as float32, which is more exact, another precision has to be."""
+"""The least speed of another precision, as a multiple of float32's, which is more exact."""
 _LONG_ENOUGH = 0.04
 """Seconds that a step has to take for a reliable timing."""
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 30

@@ -57,7 +57,7 @@ class MethodCheck:
 
     method: str
     verdict: Verdict
-    """Whether the maps depend on the weights."""
+    """The finding: the maps depend on the weights, or they do not."""
     text: str
     """The reason for the verdict, if the correlations alone do not say it; else empty."""
     stages: tuple[Stage, ...]

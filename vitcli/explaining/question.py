@@ -28,7 +28,7 @@ class Question:
     """The number of steps of integrated gradients."""
     options: Options = field(default_factory=Options)
     watches_all: bool = False
-    """Whether to keep the attention of all the question's layers, even if no method needs it."""
+    """Keep the attention of all the question's layers, even if no method needs it."""
 
     def checked(self, model: VisionTransformer) -> "Question":
         """Check the question against a model, and return it with layers and heads counted from 0 and sorted.

@@ -71,7 +71,7 @@ class MethodScores:
     gain: Interval
     """The mean gain over noise in all faithfulness scores; the intervals of all methods hold together at 95 %."""
     beats_random: bool
-    """Whether the whole interval of the gain is above 0, and there are enough images."""
+    """True: the whole interval of the gain is above 0, and there are enough images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -96,7 +96,7 @@ class MapPicture:
     weights: NDArray[np.float32]
     """The weights of the patches, (h, w) of the patch grid."""
     is_signed: bool = False
-    """Whether values can be negative, which counts against the class."""
+    """True: values can be negative, which counts against the class."""
     unit: str = ""
     """The meaning of a value, for example "share of attention per patch"."""
 

@@ -20,7 +20,7 @@ class Traits:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Known fields of ModelConfig."""
     is_listed: bool = False
-    """Whether the architecture is known by its name, so that nothing about its computation is a guess."""
+    """True: the architecture is known by its name, so that nothing about its computation is a guess."""
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and standard deviation per channel."""
     interpolation: Literal["bicubic", "bilinear"] | None = None

@@ -65,7 +65,7 @@ class RunRow:
     ended: str | None
     """Date and time of the end; None: it has not ended."""
     resumed: int
-    """How often the run was resumed."""
+    """Number of times that the run was resumed."""
     parameters: int | None
     """Number of parameters; None: not known."""
     seconds: float | None

@@ -24,7 +24,7 @@ class TrainResult:
     model: str
     """The name of the architecture, with the size of its patches."""
     model_changes: Mapping[str, Any]
-    """What differs from the architecture of this name."""
+    """Settings that differ from the architecture of this name."""
     parameters: int
     """Number of parameters."""
     device: str
