@@ -1,6 +1,7 @@
 """Names that a terminal must not be given raw, and names that are not UTF-8: shown as escapes, kept as they are."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY, Outcome
+from vitcli.cli.streams import write_as_file
 from vitcli.core.errors import visible
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
@@ -106,3 +108,12 @@ def test_an_encoding_that_lacks_a_letter_loses_nothing(named: Path, encoding: st
     done = subprocess.run(words, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert (r"\u732b" if encoding != "utf-8" else "猫") in done.stdout.decode(encoding)
+
+
+def test_a_table_on_stdout_has_the_bytes_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    stream = io.TextIOWrapper(content, encoding="ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    write_as_file(f"{NOT_UTF8},ä\n")
+    stream.flush()
+    assert content.getvalue() == b"caf\xe9,\xc3\xa4\n"

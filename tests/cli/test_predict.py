@@ -116,7 +116,13 @@ def test_o_is_where_the_output_goes(run_cli: RunCli, trained_run: Path, digit: P
 @pytest.fixture
 def server(digit: Path) -> Iterator[str]:
     content = digit.read_bytes()
-    files = {"digit.png": content, "digit": content, "page.png": b"<html>", "large.png": content + bytes(5000)}
+    files = {
+        "digit.png": content,
+        "digit": content,
+        "%C3%BC%20b.png": content,
+        "page.png": b"<html>",
+        "large.png": content + bytes(5000),
+    }
     with serving({**files, "cut.png": content, "endless.png": bytes(9000)}, cut_chunked=["endless.png"]) as address:
         yield address
 
@@ -125,14 +131,14 @@ def test_images_are_fetched_from_web_addresses_if_that_is_allowed(
     run_cli: RunCli, trained_run: Path, digit: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_addresses, "_MOST_BYTES", 4000)
-    names = ("digit.png", "digit?size=1", "page.png", "large.png", "endless.png", "missing.png")
+    names = ("digit.png", "digit?size=1", "ü b.png", "page.png", "large.png", "endless.png", "missing.png")
     inputs = [*(server + name for name in names), digit, "http://[", server + "digit.png"]
     outcome = run_cli("predict", *inputs, "--allow-urls", "--model", trained_run, "--json")
     assert outcome.code == 1
     rows = {str(row["path"]): row for row in json.loads(outcome.out)["rows"]}
     assert list(rows) == list(map(str, inputs[:-1]))
     expected = rows[str(digit)]
-    for name in names[:2]:
+    for name in names[:3]:
         assert rows[server + name]["classes"] == expected["classes"]
         assert rows[server + name]["probabilities"] == pytest.approx(expected["probabilities"])
     errors = {address.rpartition("/")[2]: row["error"] for address, row in rows.items() if row["error"]}

@@ -167,6 +167,9 @@ def test_predict_answers_unknown_below_a_confidence_and_writes_its_best_guess(ru
     assert table[0] == "path,class,probability,error,best_class"
     assert table[1].split(",")[1] == "unknown"
     assert table[1].split(",")[4].isdigit()
+    table = run_cli("predict", digit, "--min-confidence", share - 0.01, "--csv", "-").out.splitlines()
+    assert table[0] == "path,class,probability,error,best_class"
+    assert table[1].split(",")[1] == table[1].split(",")[4], "the columns do not depend on the answers"
     assert json.loads(run_cli("predict", digit, "--min-confidence", "1", "--json").out)["rows"][0]["is_unknown"]
 
 

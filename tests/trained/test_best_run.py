@@ -25,12 +25,11 @@ def copied(run: Path, folder: str, *, accuracy: float, ended: str, fingerprint: 
     """A copy of a run with another validation accuracy, which ended at another time."""
     path = Path("experiments") / folder
     shutil.copytree(run, path)
-    Run(path).note(ended=ended, started=ended)
+    fold = int(path.name.removeprefix("fold-")) if path.name.startswith("fold-") else 0
+    Run(path).note(ended=ended, started=ended, fingerprint=fingerprint, fold=fold)
     metrics = read_json(path / "metrics.json")
     metrics["best"]["val_accuracy"] = accuracy
     write_json(path / "metrics.json", metrics)
-    split = read_json(path / "split.json")
-    write_json(path / "split.json", {**split, "fingerprint": fingerprint})
     return path
 
 
@@ -93,6 +92,20 @@ def test_folds_count_by_their_mean(run_cli: RunCli, digit: Path, trained_run: Pa
     assert f"model: the mean of 2 models, {names}" in best.err
     single = run_cli("attention-map", digit, "--model", "best")
     assert "model: the best finished run on digits, strong/fold-1" in single.err
+
+
+def test_runs_that_are_only_called_as_folds_are_not_averaged(run_cli: RunCli, digit: Path, trained_run: Path) -> None:
+    for name in ("fold-1", "fold-2"):
+        Run(copied(trained_run, name, accuracy=0.5, ended="2005")).note(fold=0)
+    newest = run_cli("predict", digit)
+    assert "the newest finished run, fold-" in newest.err
+
+
+def test_the_list_of_images_of_other_runs_is_not_read(run_cli: RunCli, digit: Path, trained_run: Path) -> None:
+    for name, accuracy in (("good", 0.99), ("newest", 0.5)):
+        path = copied(trained_run, name, accuracy=accuracy, ended=f"200{len(name)}", fingerprint="digits")
+        (path / "split.json").write_text("broken")
+    assert "good has a higher validation accuracy on the same data" in run_cli("predict", digit).err
 
 
 def test_best_without_a_run_is_an_error(run_cli: RunCli, digit: Path) -> None:

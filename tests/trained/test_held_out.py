@@ -65,7 +65,10 @@ def test_new_images_do_not_move_those_that_are_held_out(run_cli: RunCli, pets: P
         images, again, outcome = evaluated(run_cli, split)
         assert images == len(held_out(pets)[split])
         assert again == confusion
-        assert "pets has changed since this model was trained: all images held out then still exist" in said(outcome)
+        assert (
+            "pets has changed since this model was trained: all 14 images held out of the training images then still exist"
+            in said(outcome)
+        )
     assert evaluated(run_cli, "train")[0] == 26 + 28
 
 
@@ -80,7 +83,7 @@ def test_images_that_are_gone_are_missing_from_their_own_split_only(run_cli: Run
     assert evaluated(run_cli, "test")[0] == 6
     images, _, outcome = evaluated(run_cli, "train")
     assert images == 26 + 2 - 1
-    assert "3 of the 14 images held out then no longer exist" in said(outcome)
+    assert "3 of the 14 images held out of the training images then no longer exist" in said(outcome)
 
 
 def test_an_image_of_another_class_now_is_no_longer_the_one_that_was_held_out(run_cli: RunCli, pets: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import re
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.conftest import Outcome
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, ModelError, RunError, UsageError
 from vitcli.core.events import Note, Warned, ignore
+from vitcli.core.runs import Run
 from vitcli.data.dataset import open_dataset
 from vitcli.judging.label_findings import Finding
 from vitcli.workflows.check_labels import LabelCheck, check_labels
@@ -194,6 +196,13 @@ def test_a_cross_validation_judges_by_its_out_of_fold_predictions(tmp_path: Path
     (folder / "<b>one/wrong-0-003.png").rename(folder / "two/0-003.png")
     with pytest.raises(RunError, match="is not a table of out-of-fold predictions"):
         check_labels(dataset=str(folder), model="crossed")
+
+
+def test_a_group_of_seeds_judges_no_labels(spoilt: Path, trained_run: Path) -> None:
+    member = shutil.copytree(trained_run, Path("experiments/seeds/seed-0"))
+    Run(member).note(nth_seed=1)
+    with pytest.raises(RunError, match="seeds is a group of seeds, whose runs were all trained on the same images"):
+        check_labels(dataset=str(spoilt), model="seeds")
 
 
 def test_weights_of_other_data_give_features(spoilt: Path, trained_run: Path) -> None:

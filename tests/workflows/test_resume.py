@@ -202,7 +202,10 @@ def test_the_test_accuracy_of_an_earlier_epoch_is_not_shown_as_that_of_the_run(r
     (row,) = json.loads(run_cli("runs", "--json").out)
     assert (row["test_accuracy"], row["test_outdated"]) == (None, True)
     listed = run_cli("runs")
-    assert "trained on after its evaluation, so without a test accuracy: run; `vit eval --model run`" in listed.err
+    assert (
+        "trained on after its evaluation, so without a test accuracy: run; `vit eval --model experiments/run`"
+        in listed.err
+    )
     assert run_cli("eval").code == 0
     (row,) = json.loads(run_cli("runs", "--json").out)
     assert row["test_accuracy"] is not None
@@ -224,6 +227,7 @@ def test_a_run_that_ended_before_it_began_is_started_again(run_cli: RunCli, shap
         assert f"run {name} ended before training began" in outcome.err
         assert "--overwrite" in outcome.err
         shutil.copytree(RUN, "experiments/folds/fold-1", dirs_exist_ok=True)
+        Run(Path("experiments/folds/fold-1")).note(fold=1)
 
 
 def test_changed_data_are_refused(image_folder: Callable[..., Path], run_cli: RunCli, tmp_path: Path) -> None:

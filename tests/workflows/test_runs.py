@@ -39,6 +39,7 @@ def copied(trained_run: Path, name: str, *, val: float = 0.5, test: float | None
     """A copy of a run with other scores and settings."""
     path = shutil.copytree(trained_run, Path("experiments") / name)
     changed(path / "metrics.json", best__val_accuracy=val)
+    changed(path / "run.json", fold=int(path.name.removeprefix("fold-")) if path.name.startswith("fold-") else 0)
     if config:
         changed(path / "config.json", **config)
     shutil.rmtree(path / "evaluations", ignore_errors=True)
@@ -80,7 +81,7 @@ def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, 
     path = copied(trained_run, "mine", test=0.9)
     changed(path / "evaluations" / "test.json", epoch=1, held_out=False)
     said = run_cli("runs", "show", "mine").err
-    assert "test was evaluated before the run was trained on: `vit eval --model mine`" in said
+    assert "test was evaluated before the run was trained on: `vit eval --model experiments/mine`" in said
     assert "test: not held out" in said
 
 
@@ -372,7 +373,7 @@ def test_the_name_of_the_best_run_is_alone_on_stdout(run_cli: RunCli) -> None:
 def test_a_cross_validation_counts_by_its_mean(run_cli: RunCli, trained_run: Path) -> None:
     changed(Path("experiments/better/metrics.json"), best__val_accuracy=0.93)
     assert run_cli("runs", "best").out == "cv\n"
-    changed(copied(trained_run, "changed", val=1.0) / "split.json", fingerprint="other")
+    changed(copied(trained_run, "changed", val=1.0) / "run.json", fingerprint="other")
     Run(Path("experiments/changed")).note(ended="1999")
     outcome = run_cli("runs", "best")
     assert outcome.out == "cv\n"
@@ -384,7 +385,7 @@ def test_without_a_run_that_can_be_best_the_error_says_what_to_do(run_cli: RunCl
     copied(trained_run, "mine")
     outcome = run_cli("runs", "best", "--metric", "test_accuracy")
     assert (outcome.code, outcome.out) == (1, "")
-    assert "hint: `vit eval --model mine` evaluates one" in outcome.err
+    assert "hint: `vit eval --model experiments/mine` evaluates one" in outcome.err
     assert "did you mean 'digits'?" in run_cli("runs", "best", "--data", "digit").err
 
 

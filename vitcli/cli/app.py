@@ -20,12 +20,12 @@ from vitcli.cli.env import env
 from vitcli.cli.eval import evaluate
 from vitcli.cli.examples import epilog
 from vitcli.cli.export import export
-from vitcli.cli.mistakes import NotUnderstood, in_plain_words, with_plain_values
 from vitcli.cli.options import RunsCommand
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
 from vitcli.cli.streams import Unbreakable, usable
 from vitcli.cli.train import TrainCommand, train
+from vitcli.cli.usage_errors import NotUnderstood, in_plain_words, with_plain_values
 from vitcli.core.errors import InternalError, Interrupted, VitError
 from vitcli.core.files import explained
 from vitcli.core.interrupts import ending_at_once_by

@@ -69,7 +69,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 256,
     tta: Annotated[
         Literal["none", "flip", "five"],
-        typer.Option("--tta", help="Average over views: with the mirror image; with four corners. They are counted."),
+        typer.Option(
+            "--tta", help="Average over views of each image: flip adds its mirror image, five its four corners."
+        ),
     ] = "none",
     classes: Annotated[
         Literal["all", "shared"],
@@ -146,8 +148,8 @@ def evaluate(
         print_facts(
             {
                 "temperature": f"{calibration.temperature:.3f}, fitted on {calibration.images:,} validation images",
-                "loss of these": f"{calibration.loss_before:.4f} before, {calibration.loss_after:.4f} after",
-                "ECE of these": f"{percent(calibration.ece_before)} before, {percent(calibration.ece_after)} after",
+                "their loss": f"{calibration.loss_before:.4f} before, {calibration.loss_after:.4f} after",
+                "their ECE": f"{percent(calibration.ece_before)} before, {percent(calibration.ece_after)} after",
             }
         )
         stdout().print()

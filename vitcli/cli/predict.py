@@ -21,6 +21,7 @@ from vitcli.cli.options import (
     OfflineOption,
     OutputDirOption,
 )
+from vitcli.cli.streams import write_as_file
 from vitcli.cli.words import percent
 from vitcli.core.errors import DataError
 from vitcli.core.files import safe_cell, write_text
@@ -146,7 +147,7 @@ def predict(
             batch_size=batch_size,
             emit=emit,
         )
-    _show(result, csv_file, raw=raw, as_json=as_json)
+    _show(result, csv_file, raw=raw, with_best=bool(min_confidence) or coverage is not None, as_json=as_json)
 
 
 def _listed_on_stdin() -> list[str]:
@@ -157,12 +158,12 @@ def _listed_on_stdin() -> list[str]:
     return listed
 
 
-def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, as_json: bool) -> None:
+def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, with_best: bool, as_json: bool) -> None:
     """Write the rows as a table, CSV or JSON, and count them; exit with 1 if an image could not be read."""
     if csv_file == _STDOUT:
-        sys.stdout.write(_as_csv(result.rows, raw=raw))
+        write_as_file(_as_csv(result.rows, raw=raw, with_best=with_best))
     elif csv_file:
-        write_text(csv_file, _as_csv(result.rows, raw=raw))
+        write_text(csv_file, _as_csv(result.rows, raw=raw, with_best=with_best))
     if as_json:
         print_json(result)
     elif not csv_file:
@@ -230,25 +231,29 @@ def _print_rows(rows: "tuple[Prediction, ...]") -> None:
     print_table(("image", "class", "probability"), cells, numbers={2})
 
 
-def _as_csv(rows: "tuple[Prediction, ...]", *, raw: bool) -> str:
+def _as_csv(rows: "tuple[Prediction, ...]", *, raw: bool, with_best: bool) -> str:
     """Format the rows as CSV: path, class, probability, class_2, probability_2 ..., error.
 
-    If some are unknown, their class is ``unknown``, and a last column has the best class of every image. Names that a
-    spreadsheet would take for a formula get an apostrophe, unless they are wanted ``raw``.
+    The class of an unknown image is ``unknown``; ``with_best`` adds a last column with the best class of every image.
+    Names that a spreadsheet would take for a formula get an apostrophe, unless they are wanted ``raw``.
     """
     name_of: Callable[[str], str] = str if raw else safe_cell
     count = max((len(row.classes) for row in rows), default=1) or 1
-    guesses = ["best_class"] if any(row.is_unknown for row in rows) else []
     numbers = ["", *(f"_{rank}" for rank in range(2, count + 1))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["path", *(f"{field}{number}" for number in numbers for field in ("class", "probability")), "error", *guesses]
+        [
+            "path",
+            *(f"{field}{number}" for number in numbers for field in ("class", "probability")),
+            "error",
+            *(["best_class"] if with_best else []),
+        ]
     )
     for row in rows:
         pairs = [(name_of(name), f"{value:.6f}") for name, value in zip(row.classes, row.probabilities, strict=True)]
         pairs += [("", "")] * (count - len(pairs))
-        best = [pairs[0][0]] if guesses else []
+        best = [pairs[0][0]] if with_best else []
         if row.is_unknown:
             pairs[0] = ("unknown", pairs[0][1])
         cells = (cell for pair in pairs for cell in pair)

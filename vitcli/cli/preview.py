@@ -9,7 +9,6 @@ from rich.markup import escape
 
 from vitcli.cli.console import listening, print_facts, print_json, stderr
 from vitcli.cli.inline_images import can_show, show_image
-from vitcli.cli.mistakes import named_as_typed
 from vitcli.cli.options import (
     DataDirOption,
     DatasetArgument,
@@ -23,6 +22,7 @@ from vitcli.cli.options import (
     ValFractionOption,
 )
 from vitcli.cli.train_options import flags_in
+from vitcli.cli.usage_errors import named_as_typed
 from vitcli.cli.words import percent
 from vitcli.core.importing import importing
 

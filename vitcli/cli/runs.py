@@ -9,9 +9,9 @@ from rich.markup import escape
 
 from vitcli.cli.console import listening, print_json, stderr, stdout
 from vitcli.cli.examples import epilog
-from vitcli.cli.mistakes import with_plain_values
 from vitcli.cli.options import EXPERIMENTS, JsonOption, OutputDirOption, RunsCommand, RunsGroup
 from vitcli.cli.runs_report import SHOWN, show_comparison, show_report, show_runs
+from vitcli.cli.usage_errors import with_plain_values
 from vitcli.cli.words import percent
 from vitcli.core.errors import RunError, UsageError, some
 from vitcli.core.files import bytes_in_words
@@ -219,7 +219,7 @@ def delete(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(
-                f"{what} would be deleted, but nobody can be asked here", hint="--yes deletes without asking"
+                f"{what} is not deleted, because there is no terminal to ask in", hint="--yes deletes without asking"
             )
         if not _confirmed(f"delete {what} for good?"):
             raise RunError("nothing was deleted", hint="--yes deletes without asking")

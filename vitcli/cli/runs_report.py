@@ -41,11 +41,10 @@ def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> Non
     )
     if seen := [row.name for row in rows if not row.test_held_out]:
         stderr().print(escape(f"test images that were not held out: {some(seen)}"))
-    if outdated := [row.name for row in rows if row.test_outdated]:
-        again = f"`vit eval --model {outdated[0]}` evaluates the epoch that is kept now"
-        stderr().print(
-            escape(f"trained on after its evaluation, so without a test accuracy: {some(outdated)}; {again}")
-        )
+    if outdated := [row for row in rows if row.test_outdated]:
+        names = some([row.name for row in outdated])
+        again = f"`vit eval --model {outdated[0].path}` evaluates the epoch that is kept now"
+        stderr().print(escape(f"trained on after its evaluation, so without a test accuracy: {names}; {again}"))
 
 
 def _below(row: "RunRow", sort: str, value: Any) -> str:
@@ -82,7 +81,7 @@ def show_report(report: "RunReport") -> None:
         ]
         headings = ("images", "number", "top-1", "balanced", "macro F1", "loss")
         print_table(headings, judged, numbers={1, 2, 3, 4, 5}, below=within)
-        again = f"vit eval --model {report.row.name}"
+        again = f"vit eval --model {report.row.path}"
         for each in report.evaluations:
             if each.is_outdated:
                 stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))

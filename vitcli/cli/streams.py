@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -13,6 +14,13 @@ def usable(stream: TextIO | None) -> TextIO:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
     return stream
+
+
+def write_as_file(text: str) -> None:
+    """Write a text to stdout with the bytes that a file would have: UTF-8, and file names that are not, as they are."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    sys.stdout.write(text)
 
 
 class Unbreakable(io.TextIOBase):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vitcli.cli.console import listening, print_json
-from vitcli.cli.mistakes import named_as_typed
 from vitcli.cli.options import RunsCommand
 from vitcli.cli.train_options import flags_in, settings_in, with_options
 from vitcli.cli.train_report import show_dry_run, show_found_rate, show_result
+from vitcli.cli.usage_errors import named_as_typed
 from vitcli.core.errors import UsageError
 from vitcli.core.importing import importing
 from vitcli.core.launch import ALONE, launched_as

@@ -14,7 +14,6 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from vitcli.cli.mistakes import flag_of, read_number
 from vitcli.cli.options import (
     DataDirOption,
     DatasetArgument,
@@ -27,6 +26,7 @@ from vitcli.cli.options import (
     TestFractionOption,
     ValFractionOption,
 )
+from vitcli.cli.usage_errors import flag_of, read_number
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import example
 from vitcli.core.errors import UsageError

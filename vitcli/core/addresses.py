@@ -4,7 +4,7 @@ import re
 import socket
 import ssl
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 _ADDRESS = re.compile(r"(?P<scheme>https?://)(?:[^/\s@?#]*@)?(?P<rest>[^\s?#]*)(?:\?[^\s#]*)?")
 
@@ -16,6 +16,18 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_secrets(item) for name, item in value.items()}
     return [without_secrets(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def encoded(address: str) -> str:
+    """Encode the spaces and the letters of a web address that HTTP does not allow, as browsers do.
+
+    Raises:
+        ValueError: the address is malformed.
+    """
+    parts = urlsplit(address)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    path, query = (quote(part, safe="%/:;=?@&+$,!'()*~[]") for part in (parts.path, parts.query))
+    return urlunsplit(parts._replace(netloc=host, path=path, query=query))
 
 
 CHECK_CONNECTION = "check the connection, then run the same command again; what has arrived is kept"

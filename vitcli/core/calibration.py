@@ -15,18 +15,18 @@ _MOST = 2000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantiles:
-    """Sorted values of a number of images, or evenly spaced ones of them."""
+    """The sorted values of some images; of many images, only every nth value."""
 
     images: int
     values: tuple[float, ...]
 
     def at_least(self, rank: int) -> float:
-        """Return the kept value with the smallest rank that is not below ``rank``, from 1; above all: infinity."""
+        """Return the first kept value whose rank, counted from 1, is ``rank`` or higher; infinity if there is none."""
         place = math.ceil(rank * len(self.values) / self.images)
         return self.values[place - 1] if place <= len(self.values) else math.inf
 
     def at_most(self, rank: int) -> float:
-        """Return the kept value with the largest rank that is not above ``rank``; below all: minus infinity."""
+        """Return the last kept value whose rank is ``rank`` or lower; minus infinity if there is none."""
         place = rank * len(self.values) // self.images
         return self.values[place - 1] if place else -math.inf
 
@@ -59,7 +59,7 @@ class Calibration:
                 raise ValueError("the values of its calibration are not sorted, or not as many as its images")
 
     def least_confidence(self, coverage: float) -> float:
-        """Return the confidence below or at which images are not answered, so that this share of new ones is answered.
+        """Return the confidence above which a prediction is given, so that this share of new images gets one.
 
         Raises:
             UsageError: the share is not in (0, 1].
@@ -68,7 +68,7 @@ class Calibration:
         return self.confidence.at_most(math.floor((self.confidence.images + 1) * (1 - coverage) + 1e-9))
 
     def least_probability(self, level: float) -> float:
-        """Return the probability from which classes are in the set, so that sets have the true class with this share.
+        """Return the lowest probability of a class in a set, so that this share of the sets contains the true class.
 
         Raises:
             UsageError: the share is not in (0, 1], or there are too few validation images for it.

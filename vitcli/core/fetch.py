@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vitcli.core.addresses import CHECK_CONNECTION, unreachable, without_secrets
+from vitcli.core.addresses import CHECK_CONNECTION, encoded, unreachable, without_secrets
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import bytes_in_words, require_room, writing_in
@@ -272,7 +272,7 @@ def _request(url: str, done: int, validator: str) -> Any:
         headers["Range"] = f"bytes={done}-"
         if validator and not validator.startswith("W/"):  # If-Range does not allow a weak ETag
             headers["If-Range"] = validator
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the caller names the address
+    request = urllib.request.Request(encoded(url), headers=headers)  # noqa: S310 - the caller names the address
     try:
         return urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310
     except urllib.error.HTTPError as error:

@@ -17,7 +17,9 @@ class RunFile(TypedDict):
     dataset: str
     model: str
     recipe: str
+    fold: NotRequired[int]
     nth_seed: NotRequired[int]
+    fingerprint: NotRequired[str | None]
     resumed: NotRequired[list[str]]
     versions: NotRequired[dict[str, str]]
     computed: NotRequired[JsonObject | None]

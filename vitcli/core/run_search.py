@@ -100,8 +100,8 @@ def _own_score(run: Run) -> float:
 def _have_same_data(run: Run, other: Run) -> bool:
     """Tell whether runs have the same data: by fingerprint, else (in runs of earlier versions) by name."""
     with suppress(RunError):
-        if run.split and other.split:
-            return bool(run.split["fingerprint"] == other.split["fingerprint"])
+        if run.fingerprint and other.fingerprint:
+            return run.fingerprint == other.fingerprint
     return bool(run.info["dataset"] == other.info["dataset"])
 
 

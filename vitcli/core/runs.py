@@ -114,7 +114,8 @@ class Run:
     def is_member(self) -> bool:
         """True for one fold of a cross-validation, or one of several seeds."""
         kind = _MEMBER.fullmatch(self.path.resolve().name)
-        return bool(kind and (kind[1] == "fold" or self.info.get("nth_seed")))
+        number = self.info.get("fold", 1) if kind and kind[1] == "fold" else self.info.get("nth_seed")
+        return bool(kind and number)
 
     @property
     def group(self) -> str:
@@ -205,6 +206,12 @@ class Run:
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Store every setting of the run, web addresses without their secrets."""
         write_json(self.path / "config.json", without_secrets(dict(config)))
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The fingerprint of the data set; None: the run is of an early version, which did not store it."""
+        stored: str | None = self.info.get("fingerprint") or (self.split or {}).get("fingerprint")
+        return stored
 
     @property
     def split(self) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ def draw_reliability(
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
     accuracy, numbers, answered = (figure.add_subplot(grid[at]) for at in ((0, 0), (1, 0), (slice(None), 1)))
     images, confidence, right = (np.array(column) for column in zip(*bins, strict=True))
-    accuracy.plot((0, 100), (0, 100), color="grey", linestyle="--", label="as often right as sure")
+    accuracy.plot((0, 100), (0, 100), color="grey", linestyle="--", label="perfect calibration")
     accuracy.plot(100 * confidence, 100 * right, marker="o", label="this model")
     accuracy.set(ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 103))
     accuracy.legend()

@@ -16,7 +16,7 @@ from vitcli.data.raw import Labels
 from vitcli.engine.evaluate import in_micro_batches
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.judging.answers import AnswerCollector, Answers
-from vitcli.trained.judged_images import JudgedImages
+from vitcli.trained.judged_images import JudgedImages, unknown_classes
 from vitcli.trained.loading import LoadedModel
 
 Views = Literal["none", "flip", "five"]
@@ -137,12 +137,7 @@ def _classes(known: tuple[str, ...], found: tuple[str, ...], *, shared: bool, em
     unknown = [name for name in found if name not in of_model]
     if not shared:
         if unknown:
-            raise DataError(
-                f"the model does not know {len(unknown):,} of the {len(found):,} classes, for example {unknown[0]!r}",
-                hint="--classes shared judges the others; the model knows "
-                + ", ".join(known[:10])
-                + (" ..." if len(known) > 10 else ""),
-            )
+            raise unknown_classes(unknown, found, known, hint="--classes shared judges the others; ")
         return known
     both = tuple(name for name in known if name in of_data)
     if len(both) < 2:

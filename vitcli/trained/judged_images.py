@@ -154,11 +154,13 @@ def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit)
 
 
 def _what_is_left(held_out: set[str | int], dataset: Dataset) -> str:
-    """Describe how many of the held-out images still exist."""
+    """Describe how many of the images that were held out of the training images still exist."""
+    if not held_out:
+        return "its splits are used as they are now"
     gone = len(held_out.difference(dataset.names("train")))
     if not gone:
-        return "all images held out then still exist"
-    return f"{gone:,} of the {counted(len(held_out), 'image')} held out then no longer exist"
+        return f"all {counted(len(held_out), 'image')} held out of the training images then still exist"
+    return f"{gone:,} of the {counted(len(held_out), 'image')} held out of the training images then no longer exist"
 
 
 def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data: bool, emit: Emit) -> SplitName:
@@ -189,8 +191,13 @@ def labels_of_model(split: PreparedSplit, classes: tuple[str, ...], known: tuple
     index = {name: at for at, name in enumerate(known)}
     unknown = [name for name in classes if name not in index]
     if unknown:
-        raise DataError(
-            f"the model does not know {len(unknown)} of the classes, for example {unknown[0]!r}",
-            hint=f"it knows {', '.join(known[:10])}" + (" ..." if len(known) > 10 else ""),
-        )
+        raise unknown_classes(unknown, classes, known)
     return torch.tensor([index[name] for name in classes])[split.labels]
+
+
+def unknown_classes(unknown: list[str], found: tuple[str, ...], known: tuple[str, ...], hint: str = "") -> DataError:
+    """Return the error for classes of a data set that the model does not know; ``hint`` precedes those that it knows."""
+    return DataError(
+        f"the model does not know {len(unknown):,} of the {len(found):,} classes, for example {unknown[0]!r}",
+        hint=f"{hint}the model knows {', '.join(known[:10])}" + (" ..." if len(known) > 10 else ""),
+    )

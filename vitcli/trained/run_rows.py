@@ -101,7 +101,7 @@ def _row(run: Run, emit: Emit) -> RunRow:
     try:
         metrics = run.metrics
         test, is_outdated = run.test_evaluation, run.test_is_outdated
-        fingerprint = (run.split or {}).get("fingerprint")
+        fingerprint = run.fingerprint
     except RunError as error:  # one broken run must not hide the others
         emit(Warned(text=f"without its figures: {error.message}"))
     best = metrics.get("best")

@@ -77,7 +77,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
                 config.data, directory=data_dir(config.data.dir), offline=config.run.offline, emit=emit
             )
         )
-        if (run.split or {})["fingerprint"] != dataset.facts.fingerprint:
+        if run.fingerprint != dataset.facts.fingerprint:
             raise _other_data(run, config.data)
         earlier = Earlier(
             architecture=architecture_of(run),

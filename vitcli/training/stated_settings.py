@@ -22,7 +22,7 @@ from vitcli.training.loggers import require_loggers
 TABLE = ("labels", "image_column", "label_column", "label_map")
 """Settings about a table of labels."""
 HARMLESS: Settings = {"data": {"cache": "off"}, "teacher": {"name": ""}, "run": {"name": "", "device": "auto"}}
-"""Settings for commands that do not train: nothing is stored, no run is made, and no certain GPU or teacher is needed."""
+"""Settings for commands that do not train: nothing is stored, no run is made, and no particular GPU or teacher is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

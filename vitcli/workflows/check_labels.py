@@ -208,9 +208,7 @@ def check_labels(
 def _data_config(dataset: str, folds: Sequence[Run], given: Mapping[str, Any], directory: str) -> DataConfig:
     """Return the settings for reading the data: as in the cross-validation, if they are its own."""
     if not dataset and not folds:
-        raise UsageError(
-            "which data set is to be checked?", hint="vit check-labels photos/, or --model CROSS-VALIDATION"
-        )
+        raise UsageError("no data set is given", hint="vit check-labels photos/, or --model CROSS-VALIDATION")
     before = stored_settings(folds[0]).data if folds else None
     if before and (not dataset or canonical_name(dataset) == before.name):
         kept_in = before.dir if Path(before.dir).is_dir() else ""
@@ -222,11 +220,7 @@ def _newest_folds(dataset: Dataset, output_dir: Path) -> list[Run]:
     """Return the folds of the newest cross-validation on these data that is summed up; empty: there is none."""
     for run in all_runs(output_dir):
         folds = members_with(run)
-        if (
-            folds
-            and (run.path.parent / OUT_OF_FOLD).exists()
-            and (run.split or {}).get("fingerprint") == dataset.facts.fingerprint
-        ):
+        if folds and (run.path.parent / OUT_OF_FOLD).exists() and run.fingerprint == dataset.facts.fingerprint:
             return folds
     return []
 
@@ -234,12 +228,17 @@ def _newest_folds(dataset: Dataset, output_dir: Path) -> list[Run]:
 def _check_folds(folds: Sequence[Run], dataset: Dataset) -> None:
     """Refuse a cross-validation that is not finished, or was trained on other data."""
     name = folds[0].path.parent.name
+    if (group := folds[0].group) != "cross-validation":
+        raise RunError(
+            f"{name} is a {group}, whose runs were all trained on the same images",
+            hint="`vit train DATASET --folds 5` trains models that each judge images they have not seen",
+        )
     if not (folds[0].path.parent / OUT_OF_FOLD).exists():
         raise RunError(
             f"{name} has no out-of-fold predictions: not all of its folds are finished",
             hint=f"vit train --resume {folds[0].path.parent}",
         )
-    if (folds[0].split or {}).get("fingerprint") != dataset.facts.fingerprint:
+    if folds[0].fingerprint != dataset.facts.fingerprint:
         raise RunError(
             f"{name} was trained on other images or labels than those of {dataset.facts.name}",
             hint=f"vit train {dataset.facts.name} --folds 5 trains one on these",
@@ -281,10 +280,10 @@ def _plan(dataset: Dataset, folds: Sequence[Run], config: DataConfig) -> Plan:
 def _tell_pixels(dataset: Dataset, emit: Emit) -> None:
     """Say that pixels are the features, which is not good enough for photos."""
     what = "no cross-validation on these data, and no --model: the pixels are the features"
+    better = "`vit train --folds 5` makes a cross-validation, `vit download` lists weights for --model"
     if dataset.facts.native_geometry:
         emit(Note(text=what))
     else:
-        better = "`vit train --folds 5` makes a cross-validation, `vit download` lists weights for --model"
         emit(Warned(text=f"{what}, and pixels of photos say little about classes; {better}"))
 
 

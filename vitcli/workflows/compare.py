@@ -233,7 +233,7 @@ def _check_same_data(
         known.get("dataset", each.runs[0].info["dataset"]) for each, known in zip((first, second), stored, strict=True)
     ]
     prints = [
-        known.get("fingerprint") or (each.runs[0].split or {}).get("fingerprint")
+        known.get("fingerprint") or each.runs[0].fingerprint
         for each, known in zip((first, second), stored, strict=True)
     ]
     have_files = not all(name.isdecimal() for each in answers for name in each)
@@ -243,7 +243,8 @@ def _check_same_data(
         raise DataError(
             f"{first.name} and {second.name} were evaluated on different images ({stem}): {names[0]} and {names[1]}"
             + ("" if names[0] != names[1] else ", which has changed in between"),
-            hint=f"`vit eval {names[0]} --model {second.name}` evaluates the second on the images of the first",
+            hint=f"`vit eval {shlex.quote(names[0])} --model {shlex.quote(second.asked)}{second.where}` evaluates the second"
+            " on the images of the first",
         )
     emit(
         Warned(

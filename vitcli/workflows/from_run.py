@@ -78,7 +78,7 @@ def _start_again(
         return resume_begun(Path(begun), processes, emit)
     config, dataset = processes.in_turn(lambda: settle_again(stored, layers, emit))
     facts = dataset.facts
-    if (run.split or {})["fingerprint"] != facts.fingerprint:
+    if run.fingerprint != facts.fingerprint:
         emit(Warned(text=f"{facts.name} is not the data that run {run.name} was trained on, so the result will differ"))
     is_same = all(getattr(config, name) == getattr(stored, name) for name in ("augment", "model", "optim")) and all(
         getattr(config.run, name) == getattr(stored.run, name) for name in ("amp", "amp_dtype", "compile")

@@ -179,7 +179,7 @@ def best_run(
             f"no finished run on {newest.dataset} in {output_dir} has a {metric} of held-out images"
             if is_test
             else f"no finished run on {newest.dataset} in {output_dir} has a {metric}",
-            hint=f"`vit eval --model {newest.name}` evaluates one" if is_test else "`vit runs` lists the runs",
+            hint=f"`vit eval --model {newest.path}` evaluates one" if is_test else "`vit runs` lists the runs",
         )
     best = (max if METRICS[metric] else min)(scored, key=lambda row: getattr(row, metric))
     return BestRun(

@@ -1,4 +1,4 @@
-"""Mistakes on the command line, named as the user typed them: options as options, keys of a file with its name."""
+"""Errors of usage, in the words that the user typed: options as options, keys of a file with its name."""
 
 import inspect
 import re
