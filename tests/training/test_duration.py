@@ -7,7 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from vitcli.core.events import Event, TrainingAhead
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import Run
+from vitcli.engine.trial import StepTime
 from vitcli.training import duration
 from vitcli.workflows.train import train
 
@@ -38,5 +41,24 @@ def test_only_a_long_training_is_timed_and_its_weights_stay_the_same(
     assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
-def test_a_validation_image_takes_a_third_of_the_time_of_a_training_image() -> None:
-    assert duration.time_of_training(0.5, 100, 30, 4) == pytest.approx(4 * (100 + 10) * 0.5)
+def test_the_estimate_counts_images_updates_and_small_images() -> None:
+    """A validation image takes a third of the time of a training image."""
+
+    def estimate(step: StepTime, **changes: float) -> float:
+        config = OptimConfig(epochs=4, batch_size=20, **changes)
+        return duration.time_of_training(step, config, ModelConfig(), images=100, validation=30)
+
+    assert estimate(StepTime(image=0.5, update=0.0)) == pytest.approx(4 * (100 + 10) * 0.5)
+    assert estimate(StepTime(image=0.0, update=2.0)) == pytest.approx(4 * 5 * 2.0)
+    shares = [(size / 224) ** 2 for size in (112, 144, 192, 224)]  # the patches have 16 pixels
+    assert estimate(StepTime(image=0.5, update=0.0), progressive=0.5) == pytest.approx((100 * sum(shares) + 40) * 0.5)
+    assert StepTime.of(3.0, 1.0, images=4) == (0.5, 1.0)
+
+
+def test_an_update_is_timed_by_itself(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duration, "_LONG", 1)
+    monkeypatch.setattr(duration, "time_update", lambda trainer: 1000.0 + (trainer.model.head[-1].weight.grad is None))
+    told: list[Event] = []
+    train(SHORT, {"data": {"name": str(shapes)}, "run": {"output_dir": str(tmp_path)}}, emit=told.append)
+    (ahead,) = (each for each in told if isinstance(each, TrainingAhead))
+    assert ahead.seconds == pytest.approx(2 * 3 * 1000.0)  # 2 epochs with 3 updates each; the gradients are there

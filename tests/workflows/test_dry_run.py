@@ -116,7 +116,7 @@ def test_time_and_memory_are_measured(run_cli: RunCli, photos: Path) -> None:
     _, report = report_of(run_cli, photos, *SMALL)
     images = report["images"]["train"]
     assert report["step_seconds"] > 0
-    assert report["epoch_seconds"] == pytest.approx(report["step_seconds"] * images / 8)
+    assert report["epoch_seconds"] >= report["step_seconds"] * images / 8  # the last of the steps may be short
     assert report["training_seconds"] > report["epoch_seconds"]  # validation of one epoch comes on top
     assert report["memory_bytes"] > 10**7
 

@@ -3,6 +3,8 @@
 It ends with images of full size, and validation uses only these.
 """
 
+import math
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -43,6 +45,12 @@ class Growth:
     def sizes(self) -> list[Size]:
         """The different image sizes of all epochs, the full size first."""
         return sorted({self.size(epoch) for epoch in range(1, self._epochs + 1)}, reverse=True)
+
+    @property
+    def mean_share(self) -> float:
+        """The mean number of pixels of all epochs, as a share of those of full size."""
+        areas = [math.prod(self.size(epoch)) for epoch in range(1, self._epochs + 1)]
+        return sum(areas) / len(areas) / math.prod(self._image_size)
 
     def __call__(self, images: Tensor, epoch: int) -> Tensor:
         """Resize images (B, C, H, W) to the size of an epoch: bilinear and antialiased."""

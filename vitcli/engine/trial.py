@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from torch import nn
 
@@ -15,6 +16,20 @@ from vitcli.engine.mixing import Mixing
 from vitcli.engine.protocols import TrainBatches
 from vitcli.engine.totals import EpochTotals
 from vitcli.engine.trainer import Trainer
+
+
+class StepTime(NamedTuple):
+    """The seconds of training steps, in two parts."""
+
+    image: float
+    """The time for the gradients of an image of full size."""
+    update: float
+    """The time for an update of the weights, which does not depend on the number of images."""
+
+    @classmethod
+    def of(cls, step: float, update: float, *, images: int) -> "StepTime":
+        """Divide the seconds of a step with so many images."""
+        return cls(max(step - update, 0) / images, update)
 
 
 def losses(trainer: Trainer) -> Iterator[float]:
@@ -37,6 +52,15 @@ def step_times(trainer: Trainer) -> Iterator[float]:
         now = time.perf_counter()
         yield now - started
         started = time.perf_counter()
+
+
+def time_update(trainer: Trainer) -> float:
+    """Update the weights with the gradients of the last step once more, and return the seconds that this took."""
+    stepper = trainer.stepper
+    started = time.perf_counter()
+    norm = stepper.optimizers.step(stepper.precision.scaler, clip_grad=stepper.config.clip_grad)
+    norm.item()  # waits for the device
+    return time.perf_counter() - started
 
 
 def time_steps(trainer: Trainer) -> list[float]:

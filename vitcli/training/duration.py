@@ -5,8 +5,11 @@ from dataclasses import replace
 from itertools import islice
 
 from vitcli.core.events import TrainingAhead
+from vitcli.core.model_config import ModelConfig
+from vitcli.core.optim_config import OptimConfig
+from vitcli.engine.growth import build_growth
 from vitcli.engine.micro_batch_size import draws_untouched
-from vitcli.engine.trial import step_times, trial_trainer
+from vitcli.engine.trial import StepTime, step_times, time_update, trial_trainer
 from vitcli.training.assembly import Training
 from vitcli.training.images import image_batches
 
@@ -39,11 +42,17 @@ def training_ahead(training: Training) -> TrainingAhead | None:
     with draws_untouched(computing.device):
         batches, _ = image_batches(training.data, short, computing.device)
         trainer = trial_trainer(deepcopy(model), short, batches, computing.training, distillation=training.distillation)
-        seconds = min(list(islice(step_times(trainer), _STEPS))[1:]) / size  # the first step loads libraries
-    seconds = time_of_training(seconds, images, len(training.data.val_members), epochs)
+        step = min(list(islice(step_times(trainer), _STEPS))[1:])  # the first step loads libraries
+        step_time = StepTime.of(step, time_update(trainer), images=size)
+    seconds = time_of_training(
+        step_time, config.optim, model.config, images=images, validation=len(training.data.val_members)
+    )
     return TrainingAhead(epochs=epochs, images=images, seconds=seconds)
 
 
-def time_of_training(seconds: float, images: int, validation: int, epochs: int) -> float:
-    """Estimate the seconds of a training from those of one image, and the numbers of images and epochs."""
-    return epochs * (images + _VALIDATION * validation) * seconds
+def time_of_training(step: StepTime, config: OptimConfig, model: ModelConfig, *, images: int, validation: int) -> float:
+    """Estimate the seconds of a training from the times of its steps, and the numbers of its images."""
+    growth = build_growth(config, image_size=model.image_size, patch_size=model.patch_size)
+    share = growth.mean_share if growth else 1
+    updates = -(-images // config.batch_size)
+    return config.epochs * ((share * images + _VALIDATION * validation) * step.image + updates * step.update)

@@ -18,7 +18,7 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
 from vitcli.engine.device import choose_device, describe, peak_memory, reset_peak_memory
 from vitcli.engine.distributed import Processes
-from vitcli.engine.trial import time_steps, trial_trainer
+from vitcli.engine.trial import StepTime, time_steps, time_update, trial_trainer
 from vitcli.models.vit import VisionTransformer
 from vitcli.training.advice import advice_on_settings
 from vitcli.training.assembly import begin
@@ -105,11 +105,10 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     preprocessing = Preprocessing(geometry=geometry, image_size=model.config.image_size, mean=(0.5,), std=(0.5,))
 
     # Take two steps
-    seconds, memory = 0.0, 0
+    step, memory = StepTime(0, 0), 0
     if len(good) >= _STEPS:
         images = dataset.split("train", train_geometry, members=_some(good, config))
-        seconds, memory = _two_steps(model, images, len(good), config, preprocessing, begun.teacher, emit)
-    per_image = seconds / max(min(config.optim.batch_size, len(good)), 1)
+        step, memory = _two_steps(model, images, config, preprocessing, begun.teacher, emit)
     validation = len(plan["val"].indices(dataset)) if "val" in plan else 0
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return DryRun(
@@ -126,9 +125,11 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         balance=balance(dataset, plan),
         rare=rare_classes(dataset, plan),
         device=describe(choose_device(config.run.device)),
-        step_seconds=seconds,
-        epoch_seconds=per_image * len(good),
-        training_seconds=time_of_training(per_image, len(good), validation, config.optim.epochs),
+        step_seconds=min(config.optim.batch_size, len(good)) * step.image + step.update,
+        epoch_seconds=time_of_training(
+            step, replace(config.optim, epochs=1), model.config, images=len(good), validation=0
+        ),
+        training_seconds=time_of_training(step, config.optim, model.config, images=len(good), validation=validation),
         decode_seconds=inspection.seconds,
         memory_bytes=memory,
         settings=_settings(config, settled[:-1]),
@@ -156,13 +157,12 @@ def _some(members: Labels, config: TrainConfig) -> Labels:
 def _two_steps(
     model: VisionTransformer,
     images: PreparedSplit,
-    total: int,
     config: TrainConfig,
     preprocessing: Preprocessing,
     teacher: Teacher | None,
     emit: Emit,
-) -> tuple[float, int]:
-    """Take two steps; return the seconds of the second one, scaled to a full batch, and the highest memory use."""
+) -> tuple[StepTime, int]:
+    """Take two steps; return the time of the second one, and the highest memory use."""
     device = choose_device(config.run.device)
     images = images.take(np.arange(len(images.labels)))  # decoded now, before the steps are timed
     batches = Batches(
@@ -180,5 +180,5 @@ def _two_steps(
     trainer = trial_trainer(model, config, batches, precision, distillation=distillation)
     emit(Note(text=f"taking {_STEPS} steps on {describe(device)}"))
     seconds = time_steps(trainer)[-1]
-    scale = min(config.optim.batch_size, total) / (len(images.labels) - batches.batch_size)
-    return seconds * scale, peak_memory(device)
+    step = StepTime.of(seconds, time_update(trainer), images=len(images.labels) - batches.batch_size)
+    return step, peak_memory(device)
