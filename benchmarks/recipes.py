@@ -1,22 +1,28 @@
-"""Train with a recipe for several seeds, evaluate on the test split, and print accuracies and times.
+"""Train with a recipe for several seeds, evaluate on the test split, and store accuracies and times as JSON.
 
     uv run python benchmarks/recipes.py digits --seeds 0 1 2 3 4
-    uv run python benchmarks/recipes.py shapes --seeds 0 1 2
-    uv run python benchmarks/recipes.py mnist
-    uv run python benchmarks/recipes.py PATH/TO/cifar10 -- --recipe small-images --epochs 10
+    uv run python benchmarks/recipes.py mnist --name mnist-classic -- --recipe mnist-classic
+    uv run python benchmarks/recipes.py PATH/TO/cifar10 --name cifar10 -- --recipe cifar10
 
 Arguments after ``--`` go to ``vit train``. Every run is a separate process. The time is that of training and
-validation, without imports and data preparation.
+validation, without imports and data preparation; the CPU time is that of the whole command, of its last piece if it was resumed.
+
+``benchmarks/results/NAME.json`` gets the result of each seed, its mean and spread, the machine and the versions. Seeds
+that are in it are not trained again, and a run that was stopped is resumed, so a long benchmark can be done in pieces.
 """
 
 import argparse
 import json
-import os
+import resource
 import statistics
 import subprocess
 import sys
-import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+FACTS = ("processor", "cores", "instructions", "bfloat16", "threads", "gpus", "python")
 
 
 def vit(*words: str) -> Any:
@@ -27,33 +33,87 @@ def vit(*words: str) -> Any:
     return json.loads(answer.stdout)
 
 
+def cpu_seconds() -> float:
+    """Return the CPU time of all processes that have ended, which other work on the machine hardly changes."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def train(name: str, dataset: str, seed: int, options: list[str], runs: Path) -> dict[str, Any]:
+    """Train and evaluate with one seed; a run that was stopped is resumed."""
+    run = f"{name}-seed-{seed}"
+    before = cpu_seconds()
+    if (runs / run / "checkpoints" / "state.safetensors").exists():
+        trained = vit("train", "--resume", str(runs / run))
+    else:
+        overwrite = ["--overwrite"] if (runs / run).exists() else []
+        where = ["--seed", str(seed), "--name", run, "--output-dir", str(runs), *overwrite]
+        trained = vit("train", dataset, *where, *options)
+    used = cpu_seconds() - before
+    judged = vit("eval", "--model", str(runs / run))
+    machine = vit("env")
+    return {
+        "seed": seed,
+        "test_accuracy": judged["metrics"]["top1"],
+        "test_images": judged["metrics"]["images"],
+        "held_out": judged["held_out"],
+        "val_accuracy": trained["best"]["val_accuracy"],
+        "epoch": trained["best"]["epoch"],
+        "epochs": trained["epochs"],
+        "seconds": round(trained["seconds"], 1),
+        "cpu_seconds": round(used, 1),
+        "parameters": trained["parameters"],
+        "device": trained["device"],
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {fact: machine[fact] for fact in FACTS},
+        "versions": {"vit": machine["vit"]} | {each: machine["versions"][each] for each in ("torch", "torchvision")},
+    }
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sum up the test accuracies of all seeds."""
+    accuracies = [result["test_accuracy"] for result in results]
+    return {
+        "seeds": len(results),
+        "mean": round(statistics.mean(accuracies), 6),
+        "standard_deviation": round(statistics.stdev(accuracies), 6) if len(results) > 1 else None,
+        "least": min(accuracies),
+        "longest_seconds": max(result["seconds"] for result in results),
+    }
+
+
 def main() -> None:
-    """Train with every seed, and print accuracies and times."""
+    """Train with every seed that has no result yet, store the results, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--name", help="name of the result; without it, the data set's")
+    parser.add_argument("--runs", type=Path, default=Path("experiments") / "recipes", help="folder of the runs")
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     arguments, options = parser.parse_args(words[:end]), words[end + 1 :]
-    accuracies, seconds = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in arguments.seeds:
-            here = ("--output-dir", folder)
-            run = vit("train", arguments.dataset, "--seed", str(seed), *here, *options)
-            judged = vit("eval", "--model", run["run"], *here)
-            accuracies.append(100 * judged["metrics"]["top1"])
-            seconds.append(run["seconds"])
-            best = run["best"]
-            print(
-                f"seed {seed}: test {accuracies[-1]:.2f} % of {judged['metrics']['images']:,}, "
-                f"validation {100 * best['val_accuracy']:.2f} % (epoch {best['epoch']} of {run['epochs']}), "
-                f"{seconds[-1]:.1f} s, {run['parameters']:,} parameters",
-                flush=True,
-            )
-    print(
-        f"{arguments.dataset}: mean {statistics.mean(accuracies):.2f} %, least {min(accuracies):.2f} %, "
-        f"longest {max(seconds):.1f} s, {os.cpu_count()} CPU cores"
-    )
+    name = arguments.name or Path(arguments.dataset).name.lower()
+    file = RESULTS / f"{name}.json"
+    stored = json.loads(file.read_text()) if file.exists() else {"options": options, "results": []}
+    if stored["options"] != options:
+        parser.error(f"{file} has results with other options, {stored['options']}: choose another --name")
+    results = stored["results"]
+    for seed in arguments.seeds:
+        if seed not in [result["seed"] for result in results]:
+            results.append(train(name, arguments.dataset, seed, options, arguments.runs))
+            results.sort(key=lambda result: result["seed"])
+            stored = {"options": options, "summary": summary(results), "results": results}
+            RESULTS.mkdir(exist_ok=True)
+            file.write_text(json.dumps(stored, indent=1) + "\n")
+    for result in results:
+        print(
+            f"seed {result['seed']}: test {100 * result['test_accuracy']:.2f} % of {result['test_images']:,}, "
+            f"validation {100 * result['val_accuracy']:.2f} % (epoch {result['epoch']} of {result['epochs']}), "
+            f"{result['seconds']:.1f} s, {result['parameters']:,} parameters"
+        )
+    of = stored["summary"]
+    spread = "" if of["standard_deviation"] is None else f" ± {100 * of['standard_deviation']:.2f}"
+    print(f"{name}: {100 * of['mean']:.2f}{spread} %, least {100 * of['least']:.2f} %, {of['longest_seconds']:.0f} s")
 
 
 if __name__ == "__main__":
