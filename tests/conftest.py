@@ -78,11 +78,15 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: Path) -> None:
-    """Nothing is written into the checkout or the user's cache, and no setting of the user's counts."""
+    """Nothing is written into the checkout or the user's cache, and no setting of the user's counts.
+
+    Files need not survive a power failure, for which tests would wait thousands of times. Processes that are killed wait.
+    """
     monkeypatch.setenv("VIT_DATA_DIR", str(data_dir))
     monkeypatch.setenv("COLUMNS", "120")
     for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "fsync", lambda _handle: None)
     monkeypatch.chdir(tmp_path)
 
 
