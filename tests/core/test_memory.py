@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from vitcli.core.memory import is_out_of_memory, out_of_memory
+from vitcli.core import memory
+from vitcli.core.memory import free_memory, is_out_of_memory, out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,29 @@ def test_what_torch_says_on_this_processor_is_understood() -> None:
         torch.empty(2**50)
     assert is_out_of_memory(caught.value)
     assert out_of_memory(caught.value).message == f"there is not enough memory for {2**52 / 1e9:.1f} GB more"
+
+
+@pytest.mark.parametrize(
+    ("system", "container", "free"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable:    8 kB\n", {}, 8192),
+        (
+            "MemAvailable: 8 kB\n",
+            {"memory.max": "max\n", "memory.current": "5", "memory.stat": "inactive_file 1"},
+            8192,
+        ),
+        ("MemAvailable: 8 kB\n", {"memory.max": "90", "memory.current": "50", "memory.stat": "inactive_file 7"}, 47),
+        ("MemAvailable: 8 kB\n", {"memory.max": "9", "memory.current": "50", "memory.stat": "inactive_file 7"}, 0),
+        ("MemTotal: 9 kB\n", {}, None),
+        ("other words", {}, None),
+        (None, {}, None),
+    ],
+)
+def test_free_memory_is_that_of_the_system_or_the_container(
+    system: str | None, container: dict[str, str], free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (container | ({"meminfo": system} if system else {})).items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    assert free_memory() == free

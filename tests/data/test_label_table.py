@@ -244,9 +244,13 @@ def test_what_an_archive_wrapped_into_one_folder_is_unwrapped(
     image_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     image_folder(tmp_path / "pets" / "PetImages", {"cat": 2, "dog": 2})
-    raw = any_folder.read(tmp_path / "pets", DataConfig(), ignore)
+    told: list[Event] = []
+    raw = any_folder.read(tmp_path / "pets", DataConfig(), told.append)
     assert raw.classes == ("cat", "dog")
     assert raw.name == "pets"
+    assert [event.text for event in told if isinstance(event, Note)] == [
+        f"{tmp_path / 'pets'} has only folders in folders: its images are read from {tmp_path / 'pets' / 'PetImages'}"
+    ]
 
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n", exclude_categories=("Cs",)), min_size=1)

@@ -1,5 +1,7 @@
 """What training is told about its epochs, and when it is left alone."""
 
+import math
+
 import pytest
 import torch
 
@@ -49,7 +51,9 @@ def test_a_training_that_goes_well_hears_nothing():
         ({"data_share": 0.43}, VARIED, ("43 % of epoch 3", "--cache", "--workers")),
         ({"grad_norm": 523.0}, VARIED, ("norm in epoch 3 is 523", "cut to 1", "--lr 0.002 --warmup-epochs 3")),
         ({"grad_norm": 3e-10}, VARIED, ("vanish", "3e-10", "--lr 0.002")),
-        ({}, answers(majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "--lr 0.002", "--find-lr")),
+        ({}, answers(majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "try --find-lr")),
+        ({"train_loss": 1.5}, answers(majority_share=0.3, favourite_share=1.0), ("--lr 0.002, or --find-lr",)),
+        ({"train_loss": math.nan}, answers(majority_share=0.3, favourite_share=1.0), ("--lr 0.002, or --find-lr",)),
     ],
 )
 def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, judged, words):

@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.builders.runs import TINY, Listener, Stopped, results
 from tests.builders.trainers import device_of
 from tests.conftest import Outcome
+from vitcli.core import memory
 from vitcli.core.events import Note, Warned
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
@@ -72,6 +73,29 @@ def test_a_run_whose_batches_do_not_fit_says_so_and_ends_well(shapes: Path) -> N
     assert listener.said(Warned).count("not enough memory for 4 images at once: from here on 2") == 1
     assert Run(RUN).info["micro_batches"] == 2
     assert Run(RUN).config["optim"]["grad_accum_steps"] == 1
+
+
+def test_a_cpu_with_little_free_memory_takes_micro_batches_from_the_start(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses_with(free: int) -> tuple[list[float], str]:
+        (tmp_path / "meminfo").write_text(f"MemTotal: 9999 kB\nMemAvailable: {free} kB\n")
+        listener = Listener()
+        train({"data": {"name": str(shapes)}}, TINY, {"run": {"name": f"with-{free}"}}, emit=listener)
+        metrics = Run(Path("experiments") / f"with-{free}").metrics
+        return [epoch["train_loss"] for epoch in metrics["epochs"]], listener.said(Warned)
+
+    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    whole, nothing = losses_with(10_000)
+    assert "memory" not in nothing
+    cut, told = losses_with(60)
+    said = r"4 images needs about [\d.]+ kB of memory, and 61.4 kB are free: it is taken in (\d) micro-batches of"
+    found = re.search(said, told)
+    assert found, told
+    assert Run(Path("experiments/with-60")).info["micro_batches"] == int(found[1]) > 1
+    assert cut == pytest.approx(whole, rel=1e-5)
+    assert "micro-batches of 1 image, which may not fit either" in losses_with(10)[1]
 
 
 def test_a_run_that_cannot_take_a_single_image_has_failed(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]) -> None:

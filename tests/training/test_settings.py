@@ -105,7 +105,13 @@ def test_asking_for_them_with_schedule_free_is_refused(settled, optim: dict[str,
 @pytest.mark.parametrize(
     ("layers", "epochs", "said"),
     [
-        ([], 78, ["epochs: 78, not 60, because training has 1,294 images (--epochs changes this)"]),  # of 1,438 x 0.9
+        (
+            [],
+            78,
+            [
+                "epochs: 78, not 60, so that 1,295 training images are shown 100,000 times in all (--epochs changes this)"
+            ],
+        ),
         ([{"optim": {"epochs": 3}}], 3, []),
         ([{"optim": {"epochs": 3}}, {"optim": {"min_images": 10**6}}], 3, []),
     ],

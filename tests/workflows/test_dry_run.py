@@ -35,6 +35,7 @@ def test_good_data_may_be_trained_on_and_nothing_is_written(
     before = set(data_dir.glob("prepared/*/*.safetensors"))
     outcome = run_cli("train", photos, *SMALL, "--dry-run")
     assert outcome.code == 0, outcome.err
+    assert f"few if weights start at random: `vit train {photos} --init-from deit-tiny" in outcome.err
     assert "training can start" in outcome.err
     assert "always answering 'cat' scores" in outcome.out
     (epochs,) = [line.split() for line in outcome.out.splitlines() if line.startswith("optim.epochs ")]
@@ -124,6 +125,8 @@ def test_time_and_memory_are_measured(run_cli: RunCli, photos: Path) -> None:
 def test_settings_are_told_with_their_sources(run_cli: RunCli, photos: Path) -> None:
     _, report = report_of(run_cli, photos, "--epochs", "1", "--lr", "0.02")
     data, optim = report["settings"]["data"], report["settings"]["optim"]
+    assert data["name"] == {"value": str(photos.resolve()), "source": "given"}
+    assert data["dir"]["source"] == "$VIT_DATA_DIR"
     assert optim["lr"] == {"value": 0.02, "source": "given"}
     assert optim["batch_size"] == {"value": 128, "source": "recipe small-photos"}
     assert data["on_bad_image"] == {"value": "error", "source": "default"}  # although the check skips bad images

@@ -275,7 +275,9 @@ ROWS = (
     _command(
         _RUN, bool, "dry_run", "--dry-run", "Check every image, look for duplicates, take two steps; train nothing."
     ),
-    _command(_RUN, bool, "find_lr", "--find-lr", "Search for a good learning rate with 120 steps; train nothing."),
+    _command(
+        _RUN, bool, "find_lr", "--find-lr", "Search for a good learning rate with at most 120 steps; train nothing."
+    ),
     Row("data.dir", DataDirOption, name="data_dir", value=lambda given: given or None, otherwise=""),
     Row("", JsonOption, name="as_json", otherwise=False),
 )

@@ -49,8 +49,8 @@ class Setting:
     value: Any
     """The value; its type depends on the setting."""
     source: str
-    """``recipe NAME``, ``--config FILE``, ``given`` (an option, --set or an argument), ``default``, or ``chosen`` to
-    suit the data and the device."""
+    """``recipe NAME``, ``--config FILE``, ``given`` (an option, --set or an argument), ``default``, ``$VIT_DATA_DIR``,
+    or ``chosen`` to suit the data and the device."""
 
 
 def resolved(config: TrainConfig, layers: Sequence[Settings]) -> dict[str, dict[str, Setting]]:

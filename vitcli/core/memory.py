@@ -1,15 +1,35 @@
-"""Detection of out-of-memory errors of libraries, and messages for them."""
+"""The free memory of the machine, out-of-memory errors of libraries, and messages for them."""
 
 import re
+from contextlib import suppress
+from pathlib import Path
 
 from vitcli.core.errors import VitError
 from vitcli.core.files import bytes_in_words
 
+_MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _WORDS = (
     *("can't allocate memory", "not enough memory", "out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "could not create a primitive"),
 )
 """Words in RuntimeErrors that mean out of memory: from the CPU allocator on Linux and Windows, MPS, CUDA and oneDNN."""
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that this process may still take; None: it is not known, as outside of Linux.
+
+    Linux promises more than it has, and later ends the process, so that no error says that there was too little.
+    """
+    try:
+        facts = dict(line.split(":") for line in _MEMORY.read_text(encoding="ascii").splitlines())
+        free = 1024 * int(facts["MemAvailable"].split()[0])
+    except (OSError, ValueError, LookupError):
+        return None
+    with suppress(OSError, ValueError, LookupError):  # a container may have less; files in memory can be read again
+        limit, used = (int((_CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+        parts = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        free = min(free, max(limit - used + int(parts["inactive_file"]), 0))
+    return free
 
 
 def is_out_of_memory(error: BaseException) -> bool:

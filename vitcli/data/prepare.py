@@ -16,6 +16,7 @@ from torch import Tensor
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, TaskProgress, Warned
 from vitcli.core.files import bytes_in_words, remove_abandoned, writing_in
+from vitcli.core.memory import free_memory
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import Images, PreparedSplit, read_split, write_split
 from vitcli.data.decoding import read_header
@@ -28,6 +29,8 @@ _CHUNK_BYTES = 2**25
 """The most bytes of images that are decoded between two progress reports."""
 _MARGIN = 2**28
 """Bytes that a cache leaves free on the disk."""
+_UNKNOWN_MEMORY = 4 * 2**30
+"""Bytes of free memory that are assumed if the system does not report them."""
 _MEMORY_SHARE = 0.5
 """The share of the free memory that decoded images may take."""
 UNREADABLE = -1
@@ -117,7 +120,7 @@ def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit
     """Choose where images of ``size`` bytes are kept: in the first allowed place with enough room, else nowhere."""
     if how.cache == "off":
         return "off"
-    memory, disk = _free_memory(), _free_disk(path)
+    memory, disk = free_memory() or _UNKNOWN_MEMORY, _free_disk(path)
     fits: dict[Literal["disk", "ram"], bool] = {
         "disk": size + _MARGIN < disk,
         "ram": size < _MEMORY_SHARE * memory,
@@ -208,14 +211,3 @@ def _free_disk(path: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
-
-
-def _free_memory() -> int:
-    """Return the bytes of available memory; 4 GB if the system does not report them."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 2**30

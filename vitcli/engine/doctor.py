@@ -15,6 +15,8 @@ _STARVED_SECONDS = 1.0
 _EXPLODING = 100.0
 """Gradient norms above this value are reported; usual norms are between 0.1 and 10."""
 _DEAD = 1e-7
+_RISEN = 1.02
+"""A training loss that is larger than this multiple of the first epoch's has risen."""
 
 
 class Doctor:
@@ -51,14 +53,14 @@ class Doctor:
         if judged.favourite_share >= _ONE_CLASS:
             return (
                 f"epoch {epoch} gives {100 * judged.favourite_share:.1f} % of the validation images one and the same"
-                f" class, to which at most {100 * judged.majority_share:.1f} % belong: try {self._slower}, or --find-lr"
+                f" class, to which at most {100 * judged.majority_share:.1f} % belong: try {self._other_rate(records)}"
             )
         best = max(record.val_accuracy for record in records)
         if best > judged.majority_share + _HARDLY_BETTER:
             return ""
         return (
             f"after {epoch} epochs the best validation accuracy is {100 * best:.1f} %; always predicting the most"
-            f" frequent class would score {100 * judged.majority_share:.1f} %: try {self._slower}, or look at the"
+            f" frequent class would score {100 * judged.majority_share:.1f} %: try {self._other_rate(records)}, or look at the"
             " images: vit preview"
         )
 
@@ -81,6 +83,11 @@ class Doctor:
             f"gradients explode: their norm in epoch {record.epoch} is {norm:,.0f} on average{clipped};"
             f" try {self._slower} --warmup-epochs {self.config.warmup_epochs + 2:g}"
         )
+
+    def _other_rate(self, records: Sequence[EpochRecord]) -> str:
+        """Advise a lower learning rate if the training loss has risen; otherwise the rate may be too low as well."""
+        has_risen = not records[-1].train_loss <= _RISEN * records[0].train_loss  # or is not a number
+        return f"{self._slower}, or --find-lr" if has_risen else "--find-lr, which suggests a learning rate"
 
     @property
     def _slower(self) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ _LONG = 1.0
 _ROUNDS, _ROUNDS_SECONDS = 5, 5.0
 _ALIKE = 1.05
 """Sizes whose times differ by less than this factor count as equally fast; the largest of them is chosen."""
-_MARGIN = 0.9
+MEMORY_MARGIN = 0.9
 """Share of the memory that may be used, so that the last steps of a long training fit as the first ones do."""
 
 
@@ -55,9 +56,32 @@ def micro_batches_that_fit(trainer: Trainer) -> int:
             room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
             torch.cuda.reset_peak_memory_stats(device)  # the peak of failed tries does not count
             next(steps)
-            if torch.cuda.max_memory_allocated(device) > _MARGIN * room:
+            if torch.cuda.max_memory_allocated(device) > MEMORY_MARGIN * room:
                 trainer.micro_batches.count *= 2
     return trainer.micro_batches.count
+
+
+def kept_bytes(model: nn.Module, images: Tensor, precision: Precision) -> int:
+    """Count the bytes that a training step keeps of these images for its backward pass, each tensor once.
+
+    A copy of the model is used, without gradient checkpointing.
+    """
+    copy: Any = deepcopy(model).train()
+    copy.grad_checkpointing = False
+    weights = {parameter.untyped_storage().data_ptr() for parameter in copy.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with draws_untouched(images.device), hooks, precision.autocast():
+        output = copy(images)  # holds the kept tensors, so that no two have the same address
+    assert output.requires_grad
+    return sum(kept.values())
 
 
 def seconds_by_size(model: nn.Module, images: Tensor, precision: Precision) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Warnings about settings and images before training begins; ``engine.doctor`` watches the training itself."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -130,10 +131,12 @@ def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[st
             f"always answering {classes.majority!r} would score {100 * classes.majority_share:.1f} %;"
             " see --class-weights and --balanced-sampling"
         )
+    return [*warnings, *advice_on_few_photos(dataset, plan, config)]
+
+
+def advice_on_few_photos(dataset: Dataset, plan: Plan, config: TrainConfig) -> Iterator[str]:
+    """Yield a warning if there are few photos, and the weights start at random."""
     photos = 0 if dataset.facts.native_size or config.run.init_from else len(plan["train"].indices(dataset))
     if 0 < photos < _FEW_PHOTOS:
-        warnings.append(
-            f"training has {photos:,} photos, which are few if weights start at random:"
-            " --init-from deit-tiny --freeze-backbone usually scores higher"
-        )
-    return warnings
+        better = f"`vit train {shlex.quote(config.data.name)} --init-from deit-tiny --freeze-backbone`"
+        yield f"training has {photos:,} photos, which are few if weights start at random: {better} usually scores higher"

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from vitcli.core.config import TrainConfig
+from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.files import bytes_in_words
 from vitcli.core.measurements import measured_once
+from vitcli.core.memory import free_memory
 from vitcli.core.optim_config import OptimConfig
 from vitcli.data.loader import Batches
 from vitcli.data.shares import share_of
@@ -21,7 +24,13 @@ from vitcli.engine.device import fingerprint
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Processes
 from vitcli.engine.growth import build_growth
-from vitcli.engine.micro_batch_size import fastest_size, micro_batches_that_fit, seconds_by_size
+from vitcli.engine.micro_batch_size import (
+    MEMORY_MARGIN,
+    fastest_size,
+    kept_bytes,
+    micro_batches_that_fit,
+    seconds_by_size,
+)
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.trial import trial_trainer
 from vitcli.models.layers import resampling
@@ -35,6 +44,14 @@ from vitcli.trained.precision import (
     seconds_by_precision,
 )
 
+_BYTES = 4
+"""Bytes of a number in float32."""
+_STATES = 4
+"""Numbers that are kept for each weight: itself, its gradient, and two moments."""
+_OF_WIDTH, _OF_MLP = 14, 4
+"""Numbers that a block keeps of a token for the backward pass, at most, as multiples of its width and of its MLP's."""
+_TEMPORARY = 1.2
+"""The highest memory use of a backward pass, as a multiple of what is kept for it."""
 _HEAD_ALONE = "only the head is trained, on features that are computed once"
 
 
@@ -121,6 +138,9 @@ def choose_computing(
             emit=emit,
         )
         micro_batches = fitting.count if forward else micro_batches
+    if not (forward or config.sees_images_once):
+        batch_size = min(config.optim.batch_size, num_images)
+        micro_batches = within_memory(model, training, batch_size=batch_size, micro_batches=micro_batches, emit=emit)
     chosen = Computing(
         training=training, inference=inference, forward=forward, micro_batches=micro_batches, device=device, shard=shard
     )
@@ -193,6 +213,48 @@ def with_micro_batches(
     taken = f"in {count} micro-batches of {-(-size // count)}" if count > 1 else "at once"
     emit(Note(text=f"each batch of {size} images is taken {taken}, {why}"))
     return replace(config, optim=replace(config.optim, grad_accum_steps=count))
+
+
+def within_memory(
+    model: VisionTransformer, precision: Precision, *, batch_size: int, micro_batches: int, emit: Emit
+) -> int:
+    """Increase the number of micro-batches until one fits into the free memory of the machine.
+
+    A CPU needs this estimate, because the system ends a process that takes too much memory. It counts what the backward
+    pass needs, the weights, their gradients and the moments.
+
+    Args:
+        model: the model.
+        precision: the precision to compute in.
+        batch_size: images per batch, of all processes on this machine.
+        micro_batches: the number of micro-batches that are wanted.
+        emit: receives a note if there must be more.
+    """
+    config, free = model.config, free_memory()
+    size = -(-batch_size // micro_batches)
+    tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
+    most = _BYTES * tokens * config.depth * (_OF_WIDTH * config.width + _OF_MLP * config.mlp_width)
+    states = _STATES * _BYTES * config.num_parameters
+    room = MEMORY_MARGIN * (free or 0) - states
+    if next(model.parameters()).is_cuda or free is None or most * size < room:
+        return micro_batches
+    height, width = config.image_size
+    image = _TEMPORARY * kept_bytes(model, torch.zeros(1, config.in_channels, height, width), precision)
+    if model.grad_checkpointing:  # one block at a time, and its input
+        image = 2 * image / config.depth
+    fitting = max(int(room / image), 1)
+    if fitting >= size:
+        return micro_batches
+    parts = -(-batch_size // fitting)
+    needed = (
+        f"a batch of {batch_size:,} images needs about {bytes_in_words(int(states + image * batch_size))} of memory"
+    )
+    taken = f"it is taken in {parts:,} micro-batches of {counted(-(-batch_size // parts), 'image')}"
+    doubt = "" if image < room else ", which may not fit either"
+    emit(
+        Warned(text=f"{needed}, and {bytes_in_words(free)} are free: {taken}{doubt} (--grad-checkpointing needs less)")
+    )
+    return parts
 
 
 def _compiles(

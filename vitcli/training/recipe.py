@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 
-from vitcli.core.config import DataConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
+from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import format_size
-from vitcli.data.dataset import Dataset, Facts
+from vitcli.data.dataset import Dataset
+from vitcli.data.splits import plan_splits
 from vitcli.models.registry import MODELS
 
 _SMALL_PHOTO = 128
@@ -70,20 +72,30 @@ def usual_recipe(dataset: Dataset, *, device: str) -> tuple[str, str]:
     return "photos", "because training runs on a GPU"
 
 
-def enough_epochs(optim: OptimConfig, data: DataConfig, facts: Facts) -> int:
+def with_enough_epochs(
+    base: Sequence[Settings], layers: Sequence[Settings], dataset: Dataset, emit: Emit
+) -> list[Settings]:
+    """Increase the recipe's epochs so that a training with few images sees ``optim.min_images``; given epochs stay.
+
+    Returns:
+        The layers below the given ones.
+    """
+    config = configure(*base, *layers)
+    if not config.optim.min_images or any("epochs" in layer.get("optim", {}) for layer in layers):
+        return [*base]
+    images = len(plan_splits(dataset, config.data, seed=config.run.seed)["train"].indices(dataset))
+    epochs = enough_epochs(config.optim, images)
+    if epochs == config.optim.epochs:
+        return [*base]
+    shown = f"so that {images:,} training images are shown {config.optim.min_images:,} times in all"
+    why = shown if epochs < _MOST_EPOCHS else f"the most, because training has {counted(images, 'image')}"
+    emit(Note(text=f"epochs: {epochs}, not {config.optim.epochs}, {why} (--epochs changes this)"))
+    return [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
+
+
+def enough_epochs(optim: OptimConfig, images: int) -> int:
     """Compute the epochs that a training needs to see ``optim.min_images``, but not fewer than ``optim.epochs``."""
-    needed = math.ceil(optim.min_images / max(training_images(facts, data), 1))
-    return max(optim.epochs, min(needed, _MOST_EPOCHS))
-
-
-def training_images(facts: Facts, data: DataConfig) -> int:
-    """Estimate the number of training images that are left after validation and test images are held out."""
-    images = float(facts.counts["train"])
-    if set(facts.counts) == {"train"}:
-        images *= 1 - data.test_fraction
-    if "val" not in facts.counts and data.val_split != "test":
-        images *= 1 - (1 / data.folds if data.folds else data.val_fraction)
-    return round(images)
+    return max(optim.epochs, min(math.ceil(optim.min_images / max(images, 1)), _MOST_EPOCHS))
 
 
 def fitting_patches(base: Sequence[Settings], layers: Sequence[Settings], emit: Emit) -> list[Settings]:

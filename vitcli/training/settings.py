@@ -1,13 +1,13 @@
 """The complete configuration of a training and its data set, from the settings that a user gave."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
-from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import OF_THE_WEIGHTS
 from vitcli.core.teacher_config import TeacherConfig
@@ -17,7 +17,7 @@ from vitcli.data.store import data_dir, downloads, is_present
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
-from vitcli.training.recipe import choose_recipe, enough_epochs, fitting_patches, training_images
+from vitcli.training.recipe import choose_recipe, fitting_patches, with_enough_epochs
 from vitcli.training.stated_settings import TABLE, paths_of, stated_again, stated_settings, teacher_of
 
 
@@ -64,19 +64,20 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         base = [{"about": {"source": "chosen"}, "data": {"test_fraction": 0.0}}, *base]
     if recipe_name == "small-photos" and not known.recipe:
         base = fitting_patches(base, layers, emit)
-    if not any("epochs" in layer.get("optim", {}) for layer in layers):
-        before = configure(*base, *layers)
-        optim = before.optim
-        epochs = enough_epochs(optim, before.data, dataset.facts)
-        if epochs > optim.epochs:
-            why = f"because training has {counted(training_images(dataset.facts, before.data), 'image')} (--epochs changes this)"
-            emit(Note(text=f"epochs: {epochs}, not {optim.epochs}, {why}"))
-            base = [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
+    base = with_enough_epochs(base, layers, dataset, emit)
     config = _settled(base, *layers, chosen, emit=emit)
     if judged_on and not config.data.test_fraction:
         why = f"the competition judges on {judged_on.name}/, so no labelled images are held out for testing"
         emit(Note(text=f"{why}; --test-fraction 0.2 holds some out"))
-    return config, dataset, [*base, *layers]
+    return config, dataset, [*base, *layers, *_sources(stated.data, config.data)]
+
+
+def _sources(stated: DataConfig, settled: DataConfig) -> Iterator[Settings]:
+    """Say where the names of the data set and of the folder are from, which were completed since they were stated."""
+    variable = "$VIT_DATA_DIR" if os.environ.get("VIT_DATA_DIR") else "default"
+    sources = {"name": "given" if stated.name else "chosen", "dir": "given" if stated.dir else variable}
+    for key, source in sources.items():
+        yield {"about": {"source": source}, "data": {key: getattr(settled, key)}}
 
 
 def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset]:

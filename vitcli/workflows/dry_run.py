@@ -20,9 +20,9 @@ from vitcli.engine.device import choose_device, describe, peak_memory, reset_pea
 from vitcli.engine.distributed import Processes
 from vitcli.engine.trial import StepTime, time_steps, time_update, trial_trainer
 from vitcli.models.vit import VisionTransformer
-from vitcli.training.advice import advice_on_settings
+from vitcli.training.advice import advice_on_few_photos, advice_on_settings
 from vitcli.training.assembly import begin
-from vitcli.training.computing import training_precision
+from vitcli.training.computing import training_precision, within_memory
 from vitcli.training.duration import time_of_training
 from vitcli.training.images import geometries, tell_guessed_range
 from vitcli.training.settings import settle
@@ -85,12 +85,14 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     """
     # Begin a training that leaves out bad images
     skips = configure(*layers).data.on_bad_image == "skip"
-    config, dataset, settled = settle(
-        (*layers, {"data": {"on_bad_image": "skip", "cache": "off"}}), _without_what_is_left_out(emit)
-    )
+    lenient = {"data": {"on_bad_image": "skip", "cache": "off"}}
+    config, dataset, settled = settle((*layers, lenient), _without_what_is_left_out(emit))
     begun = begin(config, dataset, processes=Processes(), emit=emit)
     config, model, plan = begun.config, begun.model, begun.plan
-    for warning in advice_on_settings(config.optim, model.config, source=begun.seen):
+    for warning in (
+        *advice_on_settings(config.optim, model.config, source=begun.seen),
+        *advice_on_few_photos(dataset, plan, config),
+    ):
         emit(Warned(text=warning))
 
     # Decode every image
@@ -132,7 +134,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         training_seconds=time_of_training(step, config.optim, model.config, images=len(good), validation=validation),
         decode_seconds=inspection.seconds,
         memory_bytes=memory,
-        settings=_settings(config, settled[:-1]),
+        settings=_settings(config, [layer for layer in settled if layer is not lenient]),
         would_start=len(good) >= _STEPS and (skips or not (inspection.bad or left_out)),
     )
 
@@ -175,6 +177,10 @@ def _two_steps(
         seed=config.run.seed,
     )
     precision = training_precision(model.to(device), config)
+    micro_batches = within_memory(
+        model, precision, batch_size=batches.batch_size, micro_batches=config.optim.grad_accum_steps or 1, emit=emit
+    )
+    config = replace(config, optim=replace(config.optim, grad_accum_steps=micro_batches))
     reset_peak_memory(device)
     distillation = distillation_by(teacher, config.teacher, model.config, preprocessing)
     trainer = trial_trainer(model, config, batches, precision, distillation=distillation)

@@ -26,7 +26,10 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     check_folder(folder, labels=config.labels)
     if config.labels:
         return label_table.read(folder, [table_path(folder, Path(config.labels).expanduser())], config, emit)
-    return replace(_read(_unwrapped(folder), config, emit), name=folder.resolve().name)
+    inner = _unwrapped(folder)
+    if inner != folder:
+        emit(Note(text=f"{folder} has only folders in folders: its images are read from {inner}"))
+    return replace(_read(inner, config, emit), name=folder.resolve().name)
 
 
 def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
