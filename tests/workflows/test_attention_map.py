@@ -198,7 +198,14 @@ def test_one_file_holds_one_picture_and_nothing_lies_beside_it(
         assert names_in(tmp_path / "maps") == {"map.png"}
         assert is_picture(tmp_path / "maps" / "map.png")
     ending = "a picture is a .png, .pdf or .svg file"
-    for name in ("map.jpg", "map.docx", "map.gif"):
+    for name in ("moving.gif", "page.html"):
+        option = "--gif" if name.endswith("gif") else "--html"
+        outcome = run_cli("attention-map", digit, *words[:2], option, "-o", tmp_path / name)
+        assert ending in outcome.err
+        folder = f"{(tmp_path / name).with_suffix('')}/"
+        assert f"--output {folder}, the folder for what --gif and --html write" in " ".join(outcome.err.split())
+        assert run_cli("attention-map", digit, *words[:2], option, "-o", folder).code == 0
+    for name in ("map.jpg", "map.docx"):
         outcome = run_cli("attention-map", digit, *words[:2], "-o", tmp_path / name)
         assert outcome.code == 1
         assert ending in outcome.err

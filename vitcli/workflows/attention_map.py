@@ -250,9 +250,10 @@ def _is_picture(output: Path | None) -> bool:
         return False
     ending = output.suffix.lower()
     if ending not in PICTURES and (output.is_file() or (ending.isascii() and sum(map(str.isalpha, ending)) > 1)):
+        folder = f"--output {output.with_suffix('')}/, the folder for what --gif and --html write"
         raise UsageError(
             f"{output}: a picture is a {', '.join(PICTURES[:-1])} or {PICTURES[-1]} file",
-            hint=f"--output {output.with_suffix('.pdf')}, or a folder",
+            hint=folder if ending in {".gif", ".html"} else f"--output {output.with_suffix('.pdf')}, or a folder",
         )
     return ending in PICTURES
 
