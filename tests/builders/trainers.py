@@ -203,9 +203,10 @@ def device_of(images, *, layer=ConvPatchEmbedding, after=0, judging=True):
     """A device that has memory for so many images: a layer that is given more of them fails as on a GPU.
 
     After so many passes of that layer the memory is gone; before, there is enough of it. Without ``judging``, there is
-    enough for what needs no gradients.
+    enough for what needs no gradients. As on a GPU, no cores share the images.
     """
-    passes = 0
+    passes, threads = 0, torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def allocate(module, given):
         nonlocal passes
@@ -220,3 +221,4 @@ def device_of(images, *, layer=ConvPatchEmbedding, after=0, judging=True):
         yield
     finally:
         hook.remove()
+        torch.set_num_threads(threads)

@@ -173,6 +173,7 @@ def test_a_student_comes_to_answer_as_its_teacher_does(kind):
     assert torch.equal(student.eval()(train.images).argmax(dim=1), teach(train.images).argmax(dim=1))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_the_teacher_sees_the_images_that_the_student_sees():
     seen, shown = [], []
     teach, model = build_teacher(), build_model()

@@ -27,6 +27,8 @@ from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.state import load_state
 from vitcli.models.layers import Attention, ConvPatchEmbedding
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def fitted(trainer):
     """Everything that a trainer comes to."""

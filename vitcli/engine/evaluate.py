@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vitcli.core.events import ignore
 from vitcli.engine.autocast import Precision
+from vitcli.engine.cores import on_cores, shares_of_cores
 from vitcli.engine.distributed import Processes
 from vitcli.engine.micro_batches import MicroBatches
 
@@ -98,8 +99,18 @@ def in_micro_batches(
 ) -> Tensor:
     """Apply a model to images (B, C, H, W) in micro-batches that fit into memory, and return its output in float32."""
 
-    def compute(slices: list[slice]) -> Tensor:
+    def output(images: Tensor) -> Tensor:
         with precision.autocast():
-            return torch.cat([model(images[here]).float() for here in slices])
+            return model(images).float()
+
+    def compute(slices: list[slice]) -> Tensor:
+        micro_batches = [images[here] for here in slices]
+        return torch.cat(
+            [
+                each
+                for batch in micro_batches
+                for each in on_cores(output, [batch[share] for share in shares_of_cores(len(batch), batch.device)])
+            ]
+        )
 
     return micro_batches.fitted(compute, len(images))

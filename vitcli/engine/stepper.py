@@ -1,5 +1,6 @@
 """One optimiser step: the batch is resized and mixed, and its gradients are computed in micro-batches that fit."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.autocast import Precision
+from vitcli.engine.cores import on_cores, shares_of_cores
 from vitcli.engine.device import seed_draws
 from vitcli.engine.distributed import Parallel
 from vitcli.engine.growth import Growth
@@ -42,6 +44,8 @@ class Stepper:
         growth: the image size of every epoch; None: the full size.
         config: the optimisation settings.
         seed: the seed of dropout and stochastic depth.
+        uses_cores: divide the images of a micro-batch among the cores of a CPU; the forward pass must draw no random
+            numbers, because their order among threads is by chance.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Stepper:
         growth: Growth | None,
         config: OptimConfig,
         seed: int,
+        uses_cores: bool = False,
     ) -> None:
         self.forward = forward
         self.optimizers = optimizers
@@ -67,6 +72,7 @@ class Stepper:
         self.growth = growth
         self.config = config
         self.seed = seed
+        self.uses_cores = uses_cores
 
     def take(self, images: Tensor, labels: Tensor, *, epoch: int, step: int, factor: float, batch_images: int) -> Taken:
         """Take one step.
@@ -107,11 +113,41 @@ class Stepper:
         self.optimizers.zero_grad()
         total, correct = torch.zeros(2, device=images.device).unbind()
         for here in slices:
-            taught = self._teacher(images[here]) if self._teacher else None
-            with self.precision.autocast():
-                logits = self.forward(images[here], is_last=here == slices[-1])
-                loss = self.objective(logits, targets.at(here), taught)
-            self.precision.scaler.scale(loss / divisor).backward()
-            total = total + loss.detach()
-            correct = correct + (answers(logits.detach()) == targets.at(here).main).sum()
+            batch, wanted = images[here], targets.at(here)
+            shares = shares_of_cores(len(batch), batch.device) if self.uses_cores else [slice(None)]
+            if len(shares) == 1:
+                loss, right = self._loss(batch, wanted, is_last=here == slices[-1])
+                self.precision.scaler.scale(loss / divisor).backward()
+                total, correct = total + loss.detach(), correct + right
+            else:
+                for loss, right, gradients in on_cores(partial(self._gradients, batch, wanted, divisor), shares):
+                    total, correct = total + loss, correct + right
+                    self._add(gradients)
         return total, correct
+
+    def _loss(self, images: Tensor, targets: Targets, *, is_last: bool) -> tuple[Tensor, Tensor]:
+        """Compute the summed loss of images, and the number of correct predictions."""
+        taught = self._teacher(images) if self._teacher else None
+        with self.precision.autocast():
+            logits = self.forward(images, is_last=is_last)
+            loss = self.objective(logits, targets, taught)
+        return loss, (answers(logits.detach()) == targets.main).sum()
+
+    def _gradients(
+        self, images: Tensor, targets: Targets, divisor: float, share: slice
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+        """Compute the summed loss, the correct predictions and the gradients of a share of a micro-batch."""
+        loss, right = self._loss(images[share], targets.at(share), is_last=True)
+        gradients = torch.autograd.grad(loss / divisor, self.optimizers.parameters, allow_unused=True)
+        return loss.detach(), right, gradients
+
+    def _add(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add to the gradients of all trained parameters; None: a parameter was not used.
+
+        autograd may give parameters one common tensor, or one whose values are in another order in memory. Optimisers
+        need a tensor like the parameter.
+        """
+        for parameter, gradient in zip(self.optimizers.parameters, gradients, strict=True):
+            if gradient is not None:
+                own = torch.empty_like(parameter).copy_(gradient)
+                parameter.grad = own if parameter.grad is None else parameter.grad.add_(own)

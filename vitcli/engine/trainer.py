@@ -135,6 +135,7 @@ class Trainer:
             growth=growth,
             config=config,
             seed=seed,
+            uses_cores=not (together or is_compiled or precision.scaler.is_enabled() or getattr(model, "draws", True)),
         )
 
     def fit(self) -> list[EpochRecord]:
@@ -144,11 +145,10 @@ class Trainer:
             TrainingError: the loss is no longer finite; the checkpoints of earlier epochs stay as they are.
             Interrupted: a signal asked to stop; the saver has the state.
         """
-        steps = len(self.train)
         self.emit(
             TrainingStarted(
                 epochs=self.config.epochs,
-                steps_per_epoch=steps,
+                steps_per_epoch=len(self.train),
                 steps_done=self._steps_done,
                 keeps_best=self.config.keep == "best",
             )

@@ -134,6 +134,19 @@ class VisionTransformer(nn.Module):
         return row / row.sum()
 
     @property
+    def draws(self) -> bool:
+        """True if the forward pass of training draws random numbers, for dropout or stochastic depth."""
+        config = self.config
+        rates = (
+            config.dropout,
+            config.embedding_dropout,
+            config.attention_dropout,
+            config.head_dropout,
+            config.drop_path,
+        )
+        return any(rates)
+
+    @property
     def no_decay(self) -> frozenset[str]:
         """Names of parameters with more than one dimension that get no weight decay."""
         return frozenset({"class_token", "distillation_token", "registers", "positions"})
