@@ -74,6 +74,7 @@ def results() -> dict[str, Any]:
     from vitcli.trained.run_rows import RunRow
     from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
+    from vitcli.training.run_report import RunReport
     from vitcli.workflows import download, edit_runs, listings, predict
     from vitcli.workflows.attention_trust import Trust
     from vitcli.workflows.check_labels import LabelCheck
@@ -85,7 +86,6 @@ def results() -> dict[str, Any]:
     from vitcli.workflows.find_lr import FoundRate
     from vitcli.workflows.preview import Preview
     from vitcli.workflows.runs import BestRun
-    from vitcli.workflows.show_run import RunReport
 
     return {
         "download": list[listings.DownloadRow] | download.DownloadResult | download.WeightsResult,

@@ -21,9 +21,9 @@ from vitcli.cli.options import (
     OfflineOption,
     OutputDirOption,
 )
-from vitcli.cli.words import percent
 from vitcli.core.errors import counted
 from vitcli.core.importing import importing
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.judging.metrics import Metrics

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
-from vitcli.cli.words import duration, percent, written
 from vitcli.core.errors import counted, some
 from vitcli.core.files import bytes_in_words
+from vitcli.core.words import interval, percent, percent_or_none, written
 
 if TYPE_CHECKING:
     from vitcli.judging.pairs import Pair
     from vitcli.trained.run_rows import RunRow
+    from vitcli.training.run_report import Evaluation, RunReport
     from vitcli.workflows.compare import RunsComparison
-    from vitcli.workflows.show_run import Evaluation, RunReport
 
 SHOWN = {"name", "status", "epochs", "val_accuracy", "test_accuracy", "started", "dataset", "model", "recipe", "tags"}
 """Fields that the list shows in any case."""
@@ -33,7 +33,13 @@ def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> Non
     print_table(
         ("run", "status", "epochs", "val", "test"),
         [
-            (row.name, _status(row), f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+            (
+                row.name,
+                row.status_in_words,
+                f"{row.epochs:,}",
+                row.accuracy_in_words,
+                percent_or_none(row.test_accuracy),
+            )
             for row in rows
         ],
         numbers={2, 3, 4},
@@ -56,13 +62,13 @@ def _below(row: "RunRow", sort: str, value: Any) -> str:
 
 def show_report(report: "RunReport") -> None:
     """Show one run, or a group with its runs."""
-    _show_facts(report)
+    print_facts(report.in_words())
     if report.runs:
         stdout().print("\n[bold]runs[/]")
         print_table(
             ("run", "status", "epochs", "val", "test"),
             [
-                (row.name, row.status, f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+                (row.name, row.status, f"{row.epochs:,}", row.accuracy_in_words, percent_or_none(row.test_accuracy))
                 for row in report.runs
             ],
             numbers={2, 3, 4},
@@ -76,7 +82,7 @@ def show_report(report: "RunReport") -> None:
         stdout().print("\n[bold]evaluations[/]")
         judged = [_evaluation(each) for each in report.evaluations]
         within = [
-            f"95 % interval of top-1:{_of_mean(each.top1_interval)}" if each.top1_interval else "no interval is stored"
+            f"95 % interval of top-1:{interval(each.top1_interval)}" if each.top1_interval else "no interval is stored"
             for each in report.evaluations
         ]
         headings = ("images", "number", "top-1", "balanced", "macro F1", "loss")
@@ -95,54 +101,8 @@ def show_report(report: "RunReport") -> None:
     print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
 
 
-def _show_facts(report: "RunReport") -> None:
-    row, best = report.row, report.best
-    images = ", ".join(f"{count:,} {use}" for use, count in report.images.items())
-    classes = f"{report.classes:,} classes" if report.classes else ""
-    parameters = f"{report.parameters:,} parameters" if report.parameters else ""
-    starts = {"starts from": report.init_from, "teacher": report.teacher}
-    resumed = f", resumed {row.resumed} times" if row.resumed > 1 else ", resumed once" if row.resumed else ""
-    hardware = report.hardware
-    machine = [hardware.get("cpu"), hardware.get("cores") and f"{hardware['cores']} cores"]
-    machine += [gpu["name"] for gpu in hardware.get("gpus", ())]
-    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items())
-    planned = report.planned_epochs or row.epochs
-    scores = {"best epoch": f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
-    if row.val_accuracy is not None:
-        loss = "" if row.val_loss is None else f", loss {row.val_loss:.4f}"
-        scores["validation"] = f"{_accuracy(row)}{_of_mean(row.val_accuracy_interval)}{loss}"
-    if report.test_accuracy_mean is not None:
-        scores["test"] = (
-            f"{percent(report.test_accuracy_mean)}{_of_mean(report.test_accuracy_interval)}, mean of the runs"
-        )
-    print_facts(
-        {
-            "run": row.name,
-            "folder": str(row.path),
-            **({"tags": ", ".join(row.tags)} if row.tags else {}),
-            "status": _status(row) + (f", after {row.epochs:,} of {planned:,} epochs" if best is not None else ""),
-            "data": ": ".join(filter(None, (row.dataset, "; ".join(filter(None, (classes, images)))))),
-            "model": ", ".join(filter(None, (row.model, parameters))),
-            "recipe": row.recipe or "none",
-            **{name: value for name, value in starts.items() if value},
-            **scores,
-            "time": ("" if row.seconds is None else f"{duration(row.seconds)} on {report.device}, ")
-            + f"started {row.started[:16].replace('T', ' ')} UTC{resumed}",
-            "machine": ", ".join(str(each) for each in machine if each) or "not known",
-            "versions": versions,
-            **({"commit": report.git_commit} if report.git_commit else {}),
-            "command": report.command,
-            "repeat": report.repeat,
-        }
-    )
-
-
-def _of_mean(interval: tuple[float, float] | None) -> str:
-    return f" [{percent(interval[0])} - {percent(interval[1])}]" if interval else ""
-
-
 def _evaluation(each: "Evaluation") -> tuple[str, ...]:
-    shares = [_percent_or_none(share) for share in (each.top1, each.balanced_accuracy, each.macro_f1)]
+    shares = [percent_or_none(share) for share in (each.top1, each.balanced_accuracy, each.macro_f1)]
     count = "-" if each.images is None else f"{each.images:,}"
     return each.name, count, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
 
@@ -194,22 +154,3 @@ def _show_pair(pair: "Pair", evaluation: str) -> None:
             ),
         }
     )
-
-
-def _status(row: "RunRow") -> str:
-    if row.status != "finished" and (row.folds or row.seeds):
-        return (
-            f"{row.folds_finished} of {row.folds} folds" if row.folds else f"{row.seeds_finished} of {row.seeds} seeds"
-        )
-    return row.status
-
-
-def _accuracy(row: "RunRow") -> str:
-    """Format the validation accuracy, of a cross-validation with its spread."""
-    if row.val_accuracy is None or row.val_accuracy_spread is None:
-        return _percent_or_none(row.val_accuracy)
-    return f"{100 * row.val_accuracy:.2f} ± {percent(row.val_accuracy_spread)}"
-
-
-def _percent_or_none(share: float | None) -> str:
-    return "-" if share is None else percent(share)
