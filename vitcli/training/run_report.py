@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,7 +19,7 @@ from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.core.words import duration, interval, percent
 from vitcli.trained.run_rows import RunRow, list_rows
-from vitcli.training.resumed_settings import settings_by_name
+from vitcli.training.resumed_settings import all_settings, settings_by_name
 
 _OF_THE_RUN = frozenset(
     {
@@ -37,6 +38,20 @@ _OF_THE_RUN = frozenset(
 )
 """Settings that say where a run is and how it is computed, or that the report names elsewhere."""
 
+_NOT_COMPARED = frozenset(
+    {
+        "data.dir",
+        "data.fold",
+        "run.nth_seed",
+        "run.name",
+        "run.output_dir",
+        "run.overwrite",
+        "run.offline",
+        "run.pretrained",
+    }
+)
+"""Settings that say where a run is, and not what was trained."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedSetting:
@@ -48,6 +63,16 @@ class ChangedSetting:
     """Its value."""
     usual: Any
     """The value of the recipe, or else the default; None: the setting has no usual value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DifferentSetting:
+    """A setting that is not the same in all runs."""
+
+    setting: str
+    """The setting, ``SECTION.KEY``."""
+    values: tuple[Any, ...]
+    """Its value in each run; None: the run has no such setting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,3 +281,11 @@ def _evaluations(folder: Path, run: Run | None, emit: Emit) -> list[Evaluation]:
             )
         )
     return found
+
+
+def different_settings(runs: Sequence[Run]) -> list[DifferentSetting]:
+    """List the settings that are not the same in all runs; those of the architecture also where a name stands for them."""
+    known = [all_settings(run) for run in runs]
+    names = dict.fromkeys(name for settings in known for name in settings if name not in _NOT_COMPARED)
+    rows = [DifferentSetting(setting=name, values=tuple(each.get(name) for each in known)) for name in names]
+    return [row for row in rows if any(one != other for one, other in pairwise(row.values))]
