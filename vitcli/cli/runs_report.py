@@ -8,7 +8,7 @@ from rich.markup import escape
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.core.errors import counted, some
 from vitcli.core.files import bytes_in_words
-from vitcli.core.words import interval, percent, percent_or_none, written
+from vitcli.core.words import interval, percent_or_none, written
 
 if TYPE_CHECKING:
     from vitcli.judging.pairs import Pair
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SHOWN = {"name", "status", "epochs", "val_accuracy", "test_accuracy", "started", "dataset", "model", "recipe", "tags"}
 """Fields that the list shows in any case."""
-_SIGNIFICANT = 0.05
-"""The p-value below which accuracies are said to differ, as the intervals have 95 %."""
 
 
 def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> None:
@@ -132,25 +130,6 @@ def _show_pair(pair: "Pair", evaluation: str) -> None:
     result = pair.comparison
     names = f"[bold]{escape(pair.second)}[/] (second) against [bold]{escape(pair.first)}[/] (first)"
     stdout().print(f"\n{names}, {counted(result.images, 'image')} of {escape(evaluation)}")
-    rows = []
-    for each in result.differences:
-        is_loss = each.metric == "loss"
-        values = [f"{value:.4f}" if is_loss else percent(value) for value in (each.first, each.second)]
-        change, *ends = (
-            f"{value:+.4f}" if is_loss else f"{100 * value:+.2f}" for value in (each.difference, *(each.interval or ()))
-        )
-        rows.append((each.metric.removesuffix(" accuracy"), *values, change, " to ".join(ends) or "-"))
-    print_table(("metric", "first", "second", "change", "95 % interval"), rows, numbers={1, 2, 3, 4})
+    print_table(("metric", "first", "second", "change", "95 % interval"), pair.rows(), numbers={1, 2, 3, 4})
     stdout().print("changes are in percentage points, that of the loss in nats", style="dim")
-    print_facts(
-        {
-            "changed sides": f"{result.only_second:,} right only in the second, {result.only_first:,} only in the first",
-            "same side": f"{result.both_right:,} right in both, {result.both_wrong:,} wrong in both",
-            "McNemar's test": f"p = {result.p_value:.3g}"
-            + (
-                ", so the accuracies differ"
-                if result.p_value < _SIGNIFICANT
-                else ", so chance may explain the difference"
-            ),
-        }
-    )
+    print_facts(pair.in_words())
