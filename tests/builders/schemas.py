@@ -85,6 +85,7 @@ def results() -> dict[str, Any]:
     from vitcli.workflows.export import ExportResult
     from vitcli.workflows.find_lr import FoundRate
     from vitcli.workflows.preview import Preview
+    from vitcli.workflows.report import Report
     from vitcli.workflows.runs import BestRun
 
     return {
@@ -93,6 +94,7 @@ def results() -> dict[str, Any]:
         "check-labels": LabelCheck,
         "train": TrainResult | FoldsResult | SeedsResult | FoundRate | DryRun,
         "eval": EvalResult | CalibratedEvaluation,
+        "report": Report,
         "predict": predict.PredictResult | predict.SubmissionResult,
         "attention-map": AttentionReport | Trust,
         "export": ExportResult,
