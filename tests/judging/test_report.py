@@ -210,6 +210,17 @@ def test_python_reports_too(digits: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "")
 
 
+def test_two_runs_of_one_name_are_refused(run_cli: RunCli, digits: Path) -> None:
+    shutil.copytree(digits, Path("elsewhere/mine"))
+    assert "two of the runs have the same name: mine, mine" in run_cli("report", "mine", "elsewhere/mine").err
+
+
+def test_an_evaluation_says_how_to_see_the_mistakes(run_cli: RunCli, digits: Path) -> None:
+    assert f"next: vit report {digits}  shows the pictures of each mistake" in run_cli("eval").err
+    assert f"next: vit report {digits} --split val" in run_cli("eval", "--split", "val").err
+    assert "next:" not in run_cli("eval", "--tta", "five").err
+
+
 # Which pictures
 
 

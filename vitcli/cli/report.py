@@ -53,9 +53,9 @@ def report(
 ) -> None:
     """Write a web page about runs that needs no network, or a model card.
 
-    The page shows what was trained and how to repeat it, curves, scores, the confusion matrix with the pictures of each
-    cell, every class, calibration, mistakes with attention maps, and several runs side by side. A run without a current
-    evaluation is evaluated first.
+    The page shows how a run was trained, its curves and scores, what is confused with what (a click opens the pictures),
+    calibration, mistakes with attention maps, and several runs side by side.
+    A run without a current evaluation is evaluated first.
     """
     from vitcli.trained.model_names import check_runs
 
@@ -84,11 +84,12 @@ def report(
 
 def _show(result: "Report", *, card: bool) -> None:
     """Print the score of each run, and the file."""
+    facts = {}
     for each in result.evaluations:
-        score = f"{percent(each.top1)}{interval(each.top1_interval)}"
         shown = "" if card else f"; {counted(each.pictures, 'picture')}, {counted(each.maps, 'map')}"
         images = f"{counted(each.images, 'image')} of {each.dataset}, {each.split} split"
-        print_facts({each.run: f"{score} of {images}{shown}"})
-    print_facts({"model card" if card else "web page": f"{result.file} ({bytes_in_words(result.size)})"})
+        facts[each.run] = f"{percent(each.top1)}{interval(each.top1_interval)} of {images}{shown}"
+    file = f"{result.file} ({bytes_in_words(result.size)})"
+    print_facts({**facts, "model card" if card else "web page": file})
     if card:
         stderr().print(escape("read it before you publish it: it has the command with your paths"))

@@ -96,13 +96,16 @@ def report(
         emit: receives the progress.
 
     Raises:
-        UsageError: a card is asked for of several models.
+        UsageError: a card is asked for of several models, or two runs have the same name.
         RunError, ModelError, DataError, DeviceError: a run, its data or the device cannot be used.
     """
     found = _found(runs or ("",), output_dir, emit)
     if card and (len(found) > 1 or len(found[0].runs) > 1):
         one = found[0].runs[0].name if len(found) == 1 else found[0].name
         raise UsageError("a model card describes one model", hint=f"vit report {one} --card")
+    called = [each.name for each in found]
+    if len(set(called)) < len(called):
+        raise UsageError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
     path = output or _usual_file(found, output_dir, card=card)
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="-o takes the name of a file")
