@@ -221,6 +221,14 @@ def test_an_evaluation_says_how_to_see_the_mistakes(run_cli: RunCli, digits: Pat
     assert "next:" not in run_cli("eval", "--tta", "five").err
 
 
+def test_figures_of_an_earlier_evaluation_do_not_stay(run_cli: RunCli, digits: Path) -> None:
+    (digits / "figures").mkdir(exist_ok=True)
+    old = digits / "figures" / "mistakes-test.png"
+    old.write_bytes(b"")
+    assert run_cli("report", "mine", "--worst", "0").code == 0
+    assert not old.exists()
+
+
 # Which pictures
 
 
