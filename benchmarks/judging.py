@@ -3,10 +3,14 @@
     uv run python benchmarks/judging.py metrics                 # 1,000,000 images x 1,000 classes
     uv run python benchmarks/judging.py calibration digits      # five seeds: error before and after, coverage
     uv run python benchmarks/judging.py overhead DATASET RUN    # the share of `vit eval` outside model and decoding
+    uv run python benchmarks/judging.py report                  # `vit report` of 10,000 photos, and opening it in Chromium
 
 ``calibration`` trains with the recipe of the data set, calibrates on the validation images, and counts on the test
 images how often sets have the true class, and how many images are answered. With the numbers of validation and test
 images, these counts follow a beta-binomial distribution if the promise holds; its central 95 % are printed beside.
+``report`` draws photos of smooth noise, which no format makes very small, and trains a tiny model for one epoch, so that
+most answers are mistakes. The time to open the page is that of Chromium from the start of loading to the end of its
+``load`` event, and then from a click on the largest cell until its pictures are decoded.
 """
 
 import argparse
@@ -15,8 +19,11 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from scipy import stats
 from sklearn.metrics import log_loss
 
@@ -108,20 +115,75 @@ def overhead(dataset: str, run: str) -> None:
     print(f"the pass over the images {alone:.2f} s, all {whole:.2f} s: {100 * (whole - alone) / whole:.1f} % outside")
 
 
+def report(images: int, pixels: int, classes: int = 20) -> None:
+    """Time ``vit report``, and a browser that opens the page."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        random = np.random.default_rng(0)
+        for at in range(images + 10 * classes):
+            coarse = Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+            path = folder / "photos" / ("test" if at < images else "train") / f"class {at % classes}" / f"{at:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            coarse.resize((pixels, pixels), Image.Resampling.BICUBIC).save(path, quality=90)
+        small = {"model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32}}
+        where: dict[str, Any] = {"output_dir": folder / "runs", "data_dir": folder / "data", "quiet": True}
+        run = vitcli.train(folder / "photos", small, epochs=1, **where)
+        assert isinstance(run, vitcli.TrainResult)
+        vitcli.evaluate(model=run, **where)
+        started = time.perf_counter()
+        found = vitcli.report(run, **where)
+        took = time.perf_counter() - started
+        (only,) = found.evaluations
+        print(
+            f"{images:,} photos: {took:.1f} s, {found.size / 1e6:.1f} MB, {only.pictures:,} pictures, {only.maps} maps"
+        )
+        opened = sorted(_open(found.file) for _ in range(5))
+        print(
+            f"opened in {opened[2][0]:.2f} s ({opened[0][0]:.2f} to {opened[-1][0]:.2f}); a cell in {opened[2][1]:.2f} s"
+        )
+
+
+def _open(page: Path) -> tuple[float, float]:
+    """Return the seconds until a fresh browser has loaded the page, and until it shows the pictures of a cell."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,1000"):
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    try:
+        driver.get(page.resolve().as_uri())
+        loaded = driver.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
+        shown = driver.execute_async_script(
+            "const done = arguments[0], began = performance.now();"
+            "const sizes = [...document.querySelectorAll('.matrix .open')].map((each) => [Number(each.textContent), each]);"
+            "sizes.sort((one, other) => other[0] - one[0])[0][1].click();"
+            "Promise.all([...document.querySelectorAll('#cell img')].map((each) => each.decode()))"
+            ".then(() => done(performance.now() - began));"
+        )
+        return loaded / 1000, shown / 1000
+    finally:
+        driver.quit()
+
+
 def main() -> None:
     """Parse the words, and run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["metrics", "calibration", "overhead"])
+    parser.add_argument("what", choices=["metrics", "calibration", "overhead", "report"])
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.9)
     given = parser.parse_args()
     if given.what == "metrics":
-        metrics(given.images, given.classes)
+        metrics(given.images or 1_000_000, given.classes)
     elif given.what == "calibration":
         calibration(given.names[0] if given.names else "digits", given.seeds, given.share)
+    elif given.what == "report":
+        report(given.images or 10_000, given.pixels)
     else:
         overhead(given.names[0], given.names[1])
 

@@ -168,6 +168,7 @@ NEED_NO_TORCH = {
     "data/store.py",
     "trained/model_names.py",
     "training/resumed_settings.py",
+    "training/run_report.py",
     "training/stated_settings.py",
     "workflows/download.py",
     "workflows/env.py",

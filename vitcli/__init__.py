@@ -12,11 +12,12 @@ from vitcli.core.version import __version__
 if TYPE_CHECKING:
     from vitcli.cli.python_models import calibrate as calibrate
     from vitcli.cli.python_models import check_labels as check_labels
-    from vitcli.cli.python_models import compare as compare
     from vitcli.cli.python_models import download as download
     from vitcli.cli.python_models import evaluate as evaluate
     from vitcli.cli.python_models import load_model as load_model
     from vitcli.cli.python_models import predict as predict
+    from vitcli.cli.python_reports import compare as compare
+    from vitcli.cli.python_reports import report as report
     from vitcli.cli.python_training import find_lr as find_lr
     from vitcli.cli.python_training import from_run as from_run
     from vitcli.cli.python_training import preview as preview
@@ -38,7 +39,7 @@ _API = {
     "TrainResult": "vitcli.training.result",
     "VitError": "vitcli.core.errors",
     "attention_map": "vitcli.workflows.attention_api",
-    "compare": "vitcli.cli.python_models",
+    "compare": "vitcli.cli.python_reports",
     "configure": "vitcli.core.config_files",
     "calibrate": "vitcli.cli.python_models",
     "check_labels": "vitcli.cli.python_models",
@@ -50,6 +51,7 @@ _API = {
     "load_model": "vitcli.cli.python_models",
     "predict": "vitcli.cli.python_models",
     "preview": "vitcli.cli.python_training",
+    "report": "vitcli.cli.python_reports",
     "resume": "vitcli.cli.python_training",
     "train": "vitcli.cli.python_training",
 }
@@ -73,6 +75,7 @@ __all__ = [
     "load_model",
     "predict",
     "preview",
+    "report",
     "resume",
     "train",
 ]

@@ -1,6 +1,8 @@
-"""The browser in which pages are looked at."""
+"""The browser in which pages are looked at, and axe-core, which finds what a screen reader could not use."""
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,3 +10,20 @@ CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 needs_browser = pytest.mark.skipif(
     not (shutil.which(CHROMIUM) and shutil.which(DRIVER)), reason="Chromium and its driver are not installed"
 )
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: `npm install axe-core`")
+
+
+def violations(driver: Any) -> list[str]:
+    """What axe-core finds on the open page: the rules of WCAG 2.2, A and AA, and good practice."""
+    run = "axe.run().then((found) => done(found.violations), (error) => done(String(error)))"
+    found = driver.execute_async_script(f"{AXE.read_text(encoding='utf-8')};const done = arguments[0];{run}")
+    return found if isinstance(found, str) else [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+
+
+def in_colours(driver: Any, scheme: str, width: int = 1100) -> None:
+    """Let the browser prefer light or dark colours, in a window of this width."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}] if scheme else []
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

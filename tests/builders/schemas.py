@@ -74,6 +74,7 @@ def results() -> dict[str, Any]:
     from vitcli.trained.run_rows import RunRow
     from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
+    from vitcli.training.run_report import RunReport
     from vitcli.workflows import download, edit_runs, listings, predict
     from vitcli.workflows.attention_trust import Trust
     from vitcli.workflows.check_labels import LabelCheck
@@ -84,8 +85,8 @@ def results() -> dict[str, Any]:
     from vitcli.workflows.export import ExportResult
     from vitcli.workflows.find_lr import FoundRate
     from vitcli.workflows.preview import Preview
+    from vitcli.workflows.report import Report
     from vitcli.workflows.runs import BestRun
-    from vitcli.workflows.show_run import RunReport
 
     return {
         "download": list[listings.DownloadRow] | download.DownloadResult | download.WeightsResult,
@@ -93,6 +94,7 @@ def results() -> dict[str, Any]:
         "check-labels": LabelCheck,
         "train": TrainResult | FoldsResult | SeedsResult | FoundRate | DryRun,
         "eval": EvalResult | CalibratedEvaluation,
+        "report": Report,
         "predict": predict.PredictResult | predict.SubmissionResult,
         "attention-map": AttentionReport | Trust,
         "export": ExportResult,

@@ -42,6 +42,7 @@ def test_every_command_prints_what_its_schema_says(
         shutil.copytree(trained_run, tmp_path / "experiments" / name)
     commands += (
         *(("runs", "show", "one"), ("runs", "best"), ("runs", "compare", "one", "two"), ("runs", "tag", "one", "mine")),
+        ("report", "one", "two", "--data-dir", data_dir),
         *(("runs", "rename", "one", "three"), ("runs", "delete", "three", "--yes")),
     )
     (tmp_path / "broken.png").write_text("no image")

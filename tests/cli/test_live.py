@@ -11,8 +11,8 @@ from rich.text import Text
 from vitcli.cli import progress as progress_module
 from vitcli.cli.live import LiveListener, live_listener
 from vitcli.cli.progress import PlainListener
-from vitcli.cli.words import duration
 from vitcli.core.events import EpochRecord, Note, TaskProgress, TrainingAhead, TrainingProgress, TrainingStarted
+from vitcli.core.words import duration
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import Outcome
 from vitcli.cli import console
 from vitcli.cli.eval import _print_matrix
-from vitcli.cli.words import percent
 from vitcli.core.config_files import configure, load_recipe, recipe_names
+from vitcli.core.words import percent
 
 RunCli = Callable[..., Outcome]
 LONG = "a-very-long-name-of-a-run-that-somebody-gave-to-an-experiment-of-theirs"

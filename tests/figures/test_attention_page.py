@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.builders.browser import needs_browser
+from tests.builders.browser import needs_axe, needs_browser, violations
 from vitcli.figures.attention_overlay import overlay, panel, patch_box
 from vitcli.figures.attention_page import attention_page, packed_attention
 from vitcli.figures.attention_style import MapPicture, Style, Subject, scale_of
@@ -506,3 +506,9 @@ def test_nobody_is_asked(shown: Shown) -> None:
     refused = [entry["message"] for entry in shown.driver.get_log("browser")]
     assert len(refused) >= 2
     assert all("Content Security Policy" in message for message in refused)
+
+
+@needs_browser
+@needs_axe
+def test_the_page_can_be_read_by_everyone(shown: Shown) -> None:
+    assert violations(shown.driver) == []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders.browser import needs_browser
+from tests.builders.browser import needs_axe, needs_browser, violations
 from vitcli.core.files import plain_cell
 from vitcli.figures.label_page import LabelTable, Section, label_page
 
@@ -168,3 +168,9 @@ def test_the_table_is_downloaded_with_its_splits_and_nothing_is_requested(browse
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"]
     assert {url.partition(":")[0] for url in urls if "/page.html" not in url} <= {"data", "blob", "chrome"}
+
+
+@needs_browser
+@needs_axe
+def test_the_page_can_be_read_by_everyone(opened: Any) -> None:
+    assert violations(opened) == []

@@ -250,3 +250,11 @@ def test_a_part_that_is_no_shorter_than_the_file_is_fetched_anew(hub, web, tmp_p
     (tmp_path / "model.safetensors.part").write_bytes(CONTENT + bytes(excess))
     assert fetch_weights(replace(web, sha256=SHA256), tmp_path).read_bytes() == CONTENT
     assert hub.ranges[-1] == ""
+
+
+def test_a_checkpoint_of_a_run_is_used_from_the_hub_as_its_card_says(hub, run_cli, trained_run, digit):
+    hub.files = {"me/digits/model.safetensors": (trained_run / "checkpoints" / "best.safetensors").read_bytes()}
+    outcome = run_cli("predict", digit, "--model", "hf:me/digits", "--json")
+    assert outcome.code == 0, outcome.err
+    local = run_cli("predict", digit, "--model", trained_run, "--json")
+    assert json.loads(outcome.out)["rows"] == json.loads(local.out)["rows"]

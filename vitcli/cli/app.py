@@ -23,6 +23,7 @@ from vitcli.cli.export import export
 from vitcli.cli.options import RunsCommand
 from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
+from vitcli.cli.report import report
 from vitcli.cli.streams import Unbreakable, usable
 from vitcli.cli.train import TrainCommand, train
 from vitcli.cli.usage_errors import NotUnderstood, in_plain_words, with_plain_values
@@ -64,12 +65,13 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "check-labels": check_labels,
     "train": train,
     "eval": evaluate,
+    "report": report,
     "predict": predict,
     "attention-map": attention_map,
     "export": export,
 }
 _CLASSES: dict[str, type[RunsCommand]] = {"train": TrainCommand} | dict.fromkeys(
-    ("eval", "predict", "export"), RunsCommand
+    ("eval", "report", "predict", "export"), RunsCommand
 )
 for name, command in _COMMANDS.items():
     app.command(name, epilog=epilog(name), cls=_CLASSES.get(name))(with_plain_values(command))

@@ -11,9 +11,9 @@ from vitcli.cli.attention_trust import show_trust
 from vitcli.cli.console import listening, print_facts, print_json, stderr, stdout
 from vitcli.cli.inline_images import can_show, show_image
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
-from vitcli.cli.words import percent
 from vitcli.core.errors import UsageError
 from vitcli.core.importing import importing
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.explaining.report import AttentionReport, ExplainedImage

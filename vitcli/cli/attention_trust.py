@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitcli.cli.console import print_json, stderr, stdout
-from vitcli.cli.words import percent
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.attention.intervals import Interval

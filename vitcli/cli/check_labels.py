@@ -19,8 +19,8 @@ from vitcli.cli.options import (
     OnBadImageOption,
     OutputDirOption,
 )
-from vitcli.cli.words import percent
 from vitcli.core.importing import importing
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.judging.label_findings import Finding, Kind

@@ -20,11 +20,11 @@ from rich.text import Text
 
 from vitcli.cli.examples import EXAMPLES
 from vitcli.cli.progress import PlainListener
-from vitcli.cli.words import percent
 from vitcli.core.errors import Interrupted, VitError, visible
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import format_size
 from vitcli.core.provenance import program
+from vitcli.core.words import percent
 
 _PACKAGE = Path(__file__).parents[1]
 _UNLIMITED = 10_000

@@ -1,13 +1,15 @@
 """The command ``vit eval``."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.cells import cell_len
+from rich.markup import escape
 
-from vitcli.cli.console import listening, print_facts, print_json, print_table, stdout
+from vitcli.cli.console import listening, print_facts, print_json, print_table, stderr, stdout
 from vitcli.cli.options import (
     EXPERIMENTS,
     DataDirOption,
@@ -21,9 +23,9 @@ from vitcli.cli.options import (
     OfflineOption,
     OutputDirOption,
 )
-from vitcli.cli.words import percent
 from vitcli.core.errors import counted
 from vitcli.core.importing import importing
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.judging.metrics import Metrics
@@ -198,6 +200,10 @@ def show_evaluation(result: "EvalResult") -> None:
             {"mistakes": f"{result.sorted_mistakes:,} images, sorted"} if result.sorted_mistakes is not None else {}
         )
         print_facts({**{name: str(path) for name, path in result.files.items()}, **sorted_into})
+    stored = result.files.get("metrics")
+    if stored and stored.stem == result.split:  # the usual evaluation, which a report shows
+        words = ["vit", "report", str(stored.parent.parent), *(["--split", result.split] * (result.split != "test"))]
+        stderr().print(f"\nnext: [bold]{escape(shlex.join(words))}[/]  shows the pictures of each mistake")
 
 
 def _with_interval(metrics: "Metrics", name: str) -> str:

@@ -27,6 +27,11 @@ EXAMPLES = {
         ("vit eval photos/ --model first --json", "evaluate on a folder, as JSON"),
         ("vit eval --model first --mistakes wrong/", "copy the mistakes, sorted by class"),
     ),
+    "report": (
+        ("vit report", "write a web page about the newest run"),
+        ("vit report first second -o both.html", "compare two runs on one page"),
+        ("vit report first --card", "write a model card"),
+    ),
     "predict": (
         ("vit predict img.png", "predict the class of an image"),
         ("vit predict photos/ --top-k 3 --csv rows.csv", "write a table, 3 classes each"),

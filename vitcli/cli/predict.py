@@ -22,10 +22,10 @@ from vitcli.cli.options import (
     OutputDirOption,
 )
 from vitcli.cli.streams import write_as_file
-from vitcli.cli.words import percent
 from vitcli.core.errors import DataError
 from vitcli.core.files import safe_cell, write_text
 from vitcli.core.importing import importing
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.workflows.predict import Prediction, PredictResult

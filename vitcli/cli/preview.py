@@ -23,8 +23,8 @@ from vitcli.cli.options import (
 )
 from vitcli.cli.train_options import flags_in
 from vitcli.cli.usage_errors import named_as_typed
-from vitcli.cli.words import percent
 from vitcli.core.importing import importing
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.workflows.preview import Preview

@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 from rich.markup import escape
 
-from vitcli.cli.words import duration, epoch_header, epoch_line, figures
+from vitcli.cli.words import epoch_header, epoch_line, figures
 from vitcli.core.errors import counted
 from vitcli.core.events import (
     EpochRecord,
@@ -17,6 +17,7 @@ from vitcli.core.events import (
     TrainingStarted,
     Warned,
 )
+from vitcli.core.words import duration
 
 _PLAIN_SECONDS = 60.0
 """Seconds between two lines about one task."""

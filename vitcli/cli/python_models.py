@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from vitcli.trained.loading import LoadedModel
     from vitcli.workflows.calibrate import CalibrationResult
     from vitcli.workflows.check_labels import LabelCheck
-    from vitcli.workflows.compare import RunsComparison
     from vitcli.workflows.download import DownloadResult, WeightsResult
     from vitcli.workflows.evaluate import EvalResult
     from vitcli.workflows.predict import PredictResult
@@ -172,36 +171,6 @@ def check_labels(
             device=device,
             offline=offline,
             table={key: os.fspath(value) for key, value in asked.items() if value is not None},
-            emit=listener,
-        )
-
-
-@checked_options
-def compare(
-    *runs: StrPath,
-    split: str = "auto",
-    output: StrPath | None = None,
-    output_dir: StrPath = EXPERIMENTS,
-    quiet: bool = False,
-    emit: Emit | None = None,
-) -> "RunsComparison":
-    """Compare runs with the first of them, as ``vit runs compare`` does: settings, curves, and the same images.
-
-    Args:
-        runs: two or more runs, their results, or groups; ``evaluate`` stores what is compared.
-        split: the evaluation to compare; auto: the test split if all runs were evaluated on it.
-        output: the folder of the figure and the table; None: ``comparisons/A-vs-B`` in ``output_dir``.
-        output_dir: the folder of all runs.
-        quiet, emit: as for ``train``.
-    """
-    with showing(emit, quiet=quiet) as listener:
-        from vitcli.workflows.compare import compare as workflow
-
-        return workflow(
-            [os.fspath(run) for run in runs],
-            output_dir=Path(output_dir),
-            split=split,
-            output=Path(output) if output else None,
             emit=listener,
         )
 

@@ -12,9 +12,9 @@ from vitcli.cli.examples import epilog
 from vitcli.cli.options import EXPERIMENTS, JsonOption, OutputDirOption, RunsCommand, RunsGroup
 from vitcli.cli.runs_report import SHOWN, show_comparison, show_report, show_runs
 from vitcli.cli.usage_errors import with_plain_values
-from vitcli.cli.words import percent
 from vitcli.core.errors import RunError, UsageError, some
 from vitcli.core.files import bytes_in_words
+from vitcli.core.words import percent
 
 group = typer.Typer(
     name="runs",

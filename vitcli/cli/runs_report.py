@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
-from vitcli.cli.words import duration, percent, written
 from vitcli.core.errors import counted, some
 from vitcli.core.files import bytes_in_words
+from vitcli.core.words import interval, percent_or_none, written
 
 if TYPE_CHECKING:
     from vitcli.judging.pairs import Pair
     from vitcli.trained.run_rows import RunRow
+    from vitcli.training.run_report import Evaluation, RunReport
     from vitcli.workflows.compare import RunsComparison
-    from vitcli.workflows.show_run import Evaluation, RunReport
 
 SHOWN = {"name", "status", "epochs", "val_accuracy", "test_accuracy", "started", "dataset", "model", "recipe", "tags"}
 """Fields that the list shows in any case."""
-_SIGNIFICANT = 0.05
-"""The p-value below which accuracies are said to differ, as the intervals have 95 %."""
 
 
 def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> None:
@@ -33,7 +31,13 @@ def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> Non
     print_table(
         ("run", "status", "epochs", "val", "test"),
         [
-            (row.name, _status(row), f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+            (
+                row.name,
+                row.status_in_words,
+                f"{row.epochs:,}",
+                row.accuracy_in_words,
+                percent_or_none(row.test_accuracy),
+            )
             for row in rows
         ],
         numbers={2, 3, 4},
@@ -56,13 +60,13 @@ def _below(row: "RunRow", sort: str, value: Any) -> str:
 
 def show_report(report: "RunReport") -> None:
     """Show one run, or a group with its runs."""
-    _show_facts(report)
+    print_facts(report.in_words())
     if report.runs:
         stdout().print("\n[bold]runs[/]")
         print_table(
             ("run", "status", "epochs", "val", "test"),
             [
-                (row.name, row.status, f"{row.epochs:,}", _accuracy(row), _percent_or_none(row.test_accuracy))
+                (row.name, row.status, f"{row.epochs:,}", row.accuracy_in_words, percent_or_none(row.test_accuracy))
                 for row in report.runs
             ],
             numbers={2, 3, 4},
@@ -76,7 +80,7 @@ def show_report(report: "RunReport") -> None:
         stdout().print("\n[bold]evaluations[/]")
         judged = [_evaluation(each) for each in report.evaluations]
         within = [
-            f"95 % interval of top-1:{_of_mean(each.top1_interval)}" if each.top1_interval else "no interval is stored"
+            f"95 % interval of top-1:{interval(each.top1_interval)}" if each.top1_interval else "no interval is stored"
             for each in report.evaluations
         ]
         headings = ("images", "number", "top-1", "balanced", "macro F1", "loss")
@@ -95,54 +99,8 @@ def show_report(report: "RunReport") -> None:
     print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
 
 
-def _show_facts(report: "RunReport") -> None:
-    row, best = report.row, report.best
-    images = ", ".join(f"{count:,} {use}" for use, count in report.images.items())
-    classes = f"{report.classes:,} classes" if report.classes else ""
-    parameters = f"{report.parameters:,} parameters" if report.parameters else ""
-    starts = {"starts from": report.init_from, "teacher": report.teacher}
-    resumed = f", resumed {row.resumed} times" if row.resumed > 1 else ", resumed once" if row.resumed else ""
-    hardware = report.hardware
-    machine = [hardware.get("cpu"), hardware.get("cores") and f"{hardware['cores']} cores"]
-    machine += [gpu["name"] for gpu in hardware.get("gpus", ())]
-    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items())
-    planned = report.planned_epochs or row.epochs
-    scores = {"best epoch": f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
-    if row.val_accuracy is not None:
-        loss = "" if row.val_loss is None else f", loss {row.val_loss:.4f}"
-        scores["validation"] = f"{_accuracy(row)}{_of_mean(row.val_accuracy_interval)}{loss}"
-    if report.test_accuracy_mean is not None:
-        scores["test"] = (
-            f"{percent(report.test_accuracy_mean)}{_of_mean(report.test_accuracy_interval)}, mean of the runs"
-        )
-    print_facts(
-        {
-            "run": row.name,
-            "folder": str(row.path),
-            **({"tags": ", ".join(row.tags)} if row.tags else {}),
-            "status": _status(row) + (f", after {row.epochs:,} of {planned:,} epochs" if best is not None else ""),
-            "data": ": ".join(filter(None, (row.dataset, "; ".join(filter(None, (classes, images)))))),
-            "model": ", ".join(filter(None, (row.model, parameters))),
-            "recipe": row.recipe or "none",
-            **{name: value for name, value in starts.items() if value},
-            **scores,
-            "time": ("" if row.seconds is None else f"{duration(row.seconds)} on {report.device}, ")
-            + f"started {row.started[:16].replace('T', ' ')} UTC{resumed}",
-            "machine": ", ".join(str(each) for each in machine if each) or "not known",
-            "versions": versions,
-            **({"commit": report.git_commit} if report.git_commit else {}),
-            "command": report.command,
-            "repeat": report.repeat,
-        }
-    )
-
-
-def _of_mean(interval: tuple[float, float] | None) -> str:
-    return f" [{percent(interval[0])} - {percent(interval[1])}]" if interval else ""
-
-
 def _evaluation(each: "Evaluation") -> tuple[str, ...]:
-    shares = [_percent_or_none(share) for share in (each.top1, each.balanced_accuracy, each.macro_f1)]
+    shares = [percent_or_none(share) for share in (each.top1, each.balanced_accuracy, each.macro_f1)]
     count = "-" if each.images is None else f"{each.images:,}"
     return each.name, count, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
 
@@ -172,44 +130,6 @@ def _show_pair(pair: "Pair", evaluation: str) -> None:
     result = pair.comparison
     names = f"[bold]{escape(pair.second)}[/] (second) against [bold]{escape(pair.first)}[/] (first)"
     stdout().print(f"\n{names}, {counted(result.images, 'image')} of {escape(evaluation)}")
-    rows = []
-    for each in result.differences:
-        is_loss = each.metric == "loss"
-        values = [f"{value:.4f}" if is_loss else percent(value) for value in (each.first, each.second)]
-        change, *ends = (
-            f"{value:+.4f}" if is_loss else f"{100 * value:+.2f}" for value in (each.difference, *(each.interval or ()))
-        )
-        rows.append((each.metric.removesuffix(" accuracy"), *values, change, " to ".join(ends) or "-"))
-    print_table(("metric", "first", "second", "change", "95 % interval"), rows, numbers={1, 2, 3, 4})
+    print_table(("metric", "first", "second", "change", "95 % interval"), pair.rows(), numbers={1, 2, 3, 4})
     stdout().print("changes are in percentage points, that of the loss in nats", style="dim")
-    print_facts(
-        {
-            "changed sides": f"{result.only_second:,} right only in the second, {result.only_first:,} only in the first",
-            "same side": f"{result.both_right:,} right in both, {result.both_wrong:,} wrong in both",
-            "McNemar's test": f"p = {result.p_value:.3g}"
-            + (
-                ", so the accuracies differ"
-                if result.p_value < _SIGNIFICANT
-                else ", so chance may explain the difference"
-            ),
-        }
-    )
-
-
-def _status(row: "RunRow") -> str:
-    if row.status != "finished" and (row.folds or row.seeds):
-        return (
-            f"{row.folds_finished} of {row.folds} folds" if row.folds else f"{row.seeds_finished} of {row.seeds} seeds"
-        )
-    return row.status
-
-
-def _accuracy(row: "RunRow") -> str:
-    """Format the validation accuracy, of a cross-validation with its spread."""
-    if row.val_accuracy is None or row.val_accuracy_spread is None:
-        return _percent_or_none(row.val_accuracy)
-    return f"{100 * row.val_accuracy:.2f} ± {percent(row.val_accuracy_spread)}"
-
-
-def _percent_or_none(share: float | None) -> str:
-    return "-" if share is None else percent(share)
+    print_facts(pair.in_words())

@@ -8,8 +8,8 @@ from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
-from vitcli.cli.words import duration, percent, written
 from vitcli.core.errors import counted
+from vitcli.core.words import duration, percent, written
 
 if TYPE_CHECKING:
     from vitcli.training.groups import FoldsResult, SeedsResult

@@ -1,26 +1,7 @@
-"""Formatting of numbers, times and progress for people."""
-
-import json
+"""Formatting of the progress of a training for people."""
 
 from vitcli.core.events import EpochRecord, TrainingProgress
-
-
-def percent(share: float) -> str:
-    """Format a share in 0..1 as ``98.33 %``."""
-    return f"{100 * share:.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as ``3.1 s``, ``2 min 05 s`` or ``1 h 02 min``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def written(value: object) -> str:
-    """Write a value of a setting as ``--set`` takes it; ``-``: there is no value."""
-    return value if isinstance(value, str) and value else "-" if value is None else json.dumps(value)
+from vitcli.core.words import percent
 
 
 def figures(event: TrainingProgress, *, speed: bool = True) -> str:

@@ -7,6 +7,7 @@ metrics.json    one record per epoch, and the best one; metrics.csv, the records
 checkpoints/    best.safetensors, last.safetensors, epoch-0003.safetensors; the training state for resuming,
                 state.safetensors, and the earlier one, state-before.safetensors
 tags.json       words of the user's own
+report.html     the page of ``vit report``; README.md, its model card
 evaluations/    attention/    figures/    exports/    cache/    tensorboard/    wandb/
 """
 

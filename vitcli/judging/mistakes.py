@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vitcli.core.errors import UsageError, counted, some
 from vitcli.core.events import Emit, Warned
 from vitcli.core.short_names import class_slugs
-from vitcli.judging.answers import Answers
+from vitcli.judging.answers import Answers, Floats, Ints
 
 
 def surest_mistakes(answers: Answers, most: int) -> NDArray[np.int64]:
@@ -22,6 +22,39 @@ def surest_mistakes(answers: Answers, most: int) -> NDArray[np.int64]:
 def least_sure(answers: Answers, most: int) -> NDArray[np.int64]:
     """Return the answers with the smallest margin, right or wrong, the smallest first, at most ``most``."""
     return np.argsort(answers.margin, kind="stable")[:most]
+
+
+def surest_of_each_class(truth: Ints, predicted: Ints, confidence: Floats, most: int) -> Ints:
+    """Return the surest mistakes, at most ``most``: of each true class one before any has a second one."""
+    wrong = np.flatnonzero(predicted != truth)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return wrong[np.lexsort((-confidence[wrong], _place_in_group(truth[wrong])))[:most]]
+
+
+def most_telling(truth: Ints, predicted: Ints, confidence: Floats, *, most_of_pair: int) -> Ints:
+    """Order images for people: mistakes, the surest first; then right answers, each class in turn, the least sure first.
+
+    Args:
+        truth: true classes, (N,).
+        predicted: predicted classes, (N,).
+        confidence: the probabilities of these, (N,).
+        most_of_pair: images with the same true and predicted class, at most; the others are left out.
+    """
+    is_right = predicted == truth
+    order = np.lexsort((np.where(is_right, confidence, -confidence), is_right))
+    place = _place_in_group(truth[order] * (int(max(truth.max(), predicted.max())) + 1) + predicted[order])
+    kept, place = order[place < most_of_pair], place[place < most_of_pair]
+    wrong = int((~is_right[kept]).sum())
+    return np.concatenate([kept[:wrong], kept[wrong:][np.argsort(place[wrong:], kind="stable")]])
+
+
+def _place_in_group(groups: Ints) -> Ints:
+    """Return for each entry how many entries of its group come before it, (N,)."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], groups[order])
+    places = np.empty(len(groups), dtype=np.int64)
+    places[order] = np.arange(len(groups)) - starts
+    return places
 
 
 def check_free_folder(folder: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 
 from vitcli.core.files import write_text
+from vitcli.core.words import percent
 from vitcli.judging.comparison import Comparison, compare_answers
+from vitcli.judging.intervals import ERROR
 from vitcli.judging.tables import StoredAnswer
 
 
@@ -48,6 +50,29 @@ class Pair:
     """The comparison on the other images, which both were evaluated on."""
     changed: tuple[ChangedImage, ...]
     """The images that changed sides."""
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Format the differences: metric, first, second, change (in percentage points, or nats) and 95 % interval."""
+        rows = []
+        for each in self.comparison.differences:
+            is_loss = each.metric == "loss"
+            values = [f"{value:.4f}" if is_loss else percent(value) for value in (each.first, each.second)]
+            change, *ends = (
+                f"{value:+.4f}" if is_loss else f"{100 * value:+.2f}"
+                for value in (each.difference, *(each.interval or ()))
+            )
+            rows.append((each.metric.removesuffix(" accuracy"), *values, change, " to ".join(ends) or "-"))
+        return rows
+
+    def in_words(self) -> dict[str, str]:
+        """Describe how many images changed sides, and whether by more than chance."""
+        result = self.comparison
+        differ = "so the accuracies differ" if result.p_value < ERROR else "so chance may explain the difference"
+        return {
+            "changed sides": f"{result.only_second:,} right only in the second, {result.only_first:,} only in the first",
+            "same side": f"{result.both_right:,} right in both, {result.both_wrong:,} wrong in both",
+            "McNemar's test": f"p = {result.p_value:.3g}, {differ}",
+        }
 
 
 def matched(

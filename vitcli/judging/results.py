@@ -12,6 +12,9 @@ from vitcli.judging.calibration import accuracy_by_coverage
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.tables import write_confusion, write_predictions
 
+OF_MISTAKES = ("mistakes", "unsure")
+"""The figures that are drawn afterwards, of the surest mistakes and of the least sure answers."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResultFiles:
@@ -66,6 +69,8 @@ def write_results(
     from vitcli.figures.confusion import draw_confusion  # matplotlib takes a while to import
     from vitcli.figures.reliability import draw_reliability
 
+    for name in OF_MISTAKES:  # of an earlier evaluation
+        files.figure(name).unlink(missing_ok=True)
     write_predictions(files.predictions, answers, names)
     write_confusion(files.confusion, metrics.confusion, answers.classes)
     write_json(files.metrics, {**facts, **asdict(metrics)})

@@ -41,6 +41,8 @@ class StoredAnswer:
 
     truth: str
     prediction: str
+    probability: float
+    """The probability of the predicted class."""
     loss: float
 
 
@@ -54,7 +56,10 @@ def read_predictions(path: Path) -> dict[str, StoredAnswer]:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             return {
                 row["path"]: StoredAnswer(
-                    truth=row["truth"], prediction=row["prediction"], loss=float(row["loss"] or "nan")
+                    truth=row["truth"],
+                    prediction=row["prediction"],
+                    probability=float(row["probability"] or "nan"),
+                    loss=float(row["loss"] or "nan"),
                 )
                 for row in csv.DictReader(file)
             }

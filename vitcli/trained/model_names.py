@@ -2,12 +2,21 @@
 
 import glob
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.run_search import all_runs, best_finished, find_run, members_of, members_with, newest_finished
+from vitcli.core.run_search import (
+    all_runs,
+    best_finished,
+    find_run,
+    members_of,
+    members_with,
+    newest_finished,
+    runs_called,
+)
 from vitcli.core.runs import Run
 from vitcli.models.hub import find_pretrained, weights_in
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry
@@ -34,6 +43,14 @@ def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
     parse_device(device)
     for each in names_meant_by(name, output_dir, ignore):
         check_model(each, output_dir=output_dir, device=device)
+
+
+def check_runs(names: Sequence[str], *, output_dir: Path, device: str = "auto") -> None:
+    """Check the names of runs and groups and a device, without importing torch; empty: the newest finished run."""
+    parse_device(device)
+    for name in names or ("",):
+        if not chosen_run(name, output_dir):
+            runs_called(name, output_dir)
 
 
 def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:

@@ -13,6 +13,7 @@ from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run, evaluation_file
 from vitcli.core.stored import read_json
 from vitcli.core.tags import tags_of
+from vitcli.core.words import percent, percent_or_none
 from vitcli.data.locks import is_worked_in
 
 
@@ -74,6 +75,24 @@ class RunRow:
     """The user's own words about it."""
     fingerprint: str | None
     """The fingerprint of the data; None: not known."""
+
+    @property
+    def status_in_words(self) -> str:
+        """The status; of a group that is not finished, how many of its runs are."""
+        if self.status != "finished" and (self.folds or self.seeds):
+            return (
+                f"{self.folds_finished} of {self.folds} folds"
+                if self.folds
+                else f"{self.seeds_finished} of {self.seeds} seeds"
+            )
+        return self.status
+
+    @property
+    def accuracy_in_words(self) -> str:
+        """The validation accuracy; of a group, with its spread."""
+        if self.val_accuracy is None or self.val_accuracy_spread is None:
+            return percent_or_none(self.val_accuracy)
+        return f"{100 * self.val_accuracy:.2f} ± {percent(self.val_accuracy_spread)}"
 
 
 def list_rows(runs: Sequence[Run], emit: Emit = ignore) -> list[RunRow]:

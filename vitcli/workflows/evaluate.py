@@ -1,7 +1,6 @@
 """Evaluation of a trained model on a split, by default one that was not used to choose it."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,13 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.calibration import Calibration
-from vitcli.core.errors import DataError, DeviceError, check_choice, counted, visible
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.errors import DeviceError, check_choice, counted, visible
+from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
-from vitcli.core.registry import load_object
-from vitcli.core.run_search import members_with
-from vitcli.core.runs import slug
 from vitcli.data.raw import SplitName
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.explaining.explainer import explain, images_at_once
@@ -24,10 +19,10 @@ from vitcli.explaining.maps import maps_of
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-from vitcli.judging.judge import VIEWS, Judged, Views, judge
-from vitcli.judging.metrics import Metrics, metrics_of
+from vitcli.judging.evaluation import Evaluated, evaluate_models
+from vitcli.judging.judge import VIEWS, Judged, Views
+from vitcli.judging.metrics import Metrics
 from vitcli.judging.mistakes import check_free_folder, least_sure, sort_mistakes, surest_mistakes
-from vitcli.judging.results import ResultFiles, write_results
 from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images
 from vitcli.trained.loading import LoadedModel, load_models, names_of
 
@@ -142,7 +137,6 @@ def evaluate(
     if mistakes:
         check_free_folder(mistakes)
 
-    # Load the models, and choose images; several models must not have seen them in training
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     loaded = models[0]
     chosen = choose_images(
@@ -155,44 +149,13 @@ def evaluate(
         table=table,
         emit=emit,
     )
-    _refuse_seen(models, chosen)
-    held_out = _held_out(models, chosen, emit)
-    calibration = _used_calibration(models, chosen, emit)
-    if views == "flip" and loaded.run and not loaded.run.config.get("augment", {}).get("flip"):
-        emit(Warned(text="the model was not trained on mirrored images, so --tta flip may lower the accuracy"))
-
-    # Compute the answers
-    with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
-        pool.submit(load_object, "vitcli.figures.reliability:draw_reliability")
-        judged = judge(models, chosen, batch_size=batch_size, views=views, shared=classes == "shared", emit=emit)
-        answers, names = judged.answers, chosen.names(judged.positions)
-        metrics = metrics_of(answers, seed=loaded.checkpoint.provenance.get("seed", 0))
-
-    # Store numbers, tables and figures
-    folder, files = _folder_of(models), dict[str, Path]()
-    if folder:
-        called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
-        facts = {
-            "dataset": chosen.dataset.facts.name,
-            "fingerprint": chosen.dataset.facts.fingerprint,
-            "split": chosen.split,
-            "found_in": chosen.subset.found,
-            "held_out": held_out,
-            "model": names_of(models),
-            "checkpoint": loaded.path.name,
-            "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
-            "precision": loaded.precision.name,
-            "temperature": calibration.temperature if calibration else None,
-            "views": views,
-            "left_out": judged.left_out,
-        }
-        title = f"{called}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images"
-        places = ResultFiles(folder=folder, stem=_stem(models, chosen, views=views, classes=classes))
+    done = evaluate_models(models, chosen, batch_size=batch_size, views=views, classes=classes, emit=emit)
+    files = dict(done.files)
+    if files:
         try:
-            files = write_results(places, answers, metrics, names=names, facts=facts, title=title)
-            files |= _draw_mistakes(loaded, chosen, judged, places, title=title)
+            files |= _draw_mistakes(loaded, chosen, done)
         except OSError as error:  # the numbers can be shown all the same
-            emit(Warned(text=f"the result could not be stored in {folder}: {error.strerror or error}"))
+            emit(Warned(text=f"the mistakes are not drawn: {error.strerror or error}"))
         except DeviceError as error:
             emit(Warned(text=f"the mistakes are not drawn: {error.message}"))
     return EvalResult(
@@ -201,66 +164,19 @@ def evaluate(
         checkpoint=loaded.path,
         dataset=chosen.dataset.facts.name,
         split=chosen.split,
-        held_out=held_out,
+        held_out=done.held_out,
         views=views,
-        left_out=judged.left_out,
-        metrics=metrics,
+        left_out=done.judged.left_out,
+        metrics=done.metrics,
         files=files,
-        sorted_mistakes=_sorted(chosen, judged, mistakes, links=links, emit=emit) if mistakes else None,
+        sorted_mistakes=_sorted(chosen, done.judged, mistakes, links=links, emit=emit) if mistakes else None,
     )
 
 
-def _held_out(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> bool | None:
-    """Tell whether the images had no part in training, and warn if that is in doubt; None: it is not known."""
-    if not chosen.is_own:
-        return None
-    was_scored = any(model.data.val_split == "test" for model in models)
-    if chosen.split == "test" and was_scored:
-        emit(Warned(text="not held out: these test images were scored after every epoch, though they chose nothing"))
-    return chosen.split == "test" and not was_scored
-
-
-def _used_calibration(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> Calibration | None:
-    """Return the calibration of a single model; take it back if these images fitted it."""
-    if not (chosen.is_own and chosen.split == "val"):
-        return models[0].checkpoint.calibration if len(models) == 1 else None
-    fitted = [(model, each) for model in models if (each := model.checkpoint.calibration)]
-    for model, each in fitted:
-        model.model.divide_logits(1 / each.temperature)
-    if fitted:
-        emit(Note(text="the temperature was fitted on these images, so they are judged without it"))
-    return None
-
-
-def _stem(models: Sequence[LoadedModel], chosen: JudgedImages, *, views: Views, classes: str) -> str:
-    """Return the start of the names of the files; only results of the best epoch, as usual, have nothing added."""
-    loaded = models[0]
-    stem: str = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
-    if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
-        stem += f"-{loaded.path.stem}"
-    return stem + (f"-{views}" if views != "none" else "") + ("-shared" if classes == "shared" else "")
-
-
-def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
-    """Refuse to evaluate several models on images that one of them was trained on: they may share only the test images."""
-    if len(models) == 1 or not chosen.is_own:
-        return
-    split = chosen.split
-    splits = [each.run.split if each.run else None for each in models]
-    held_out = [(each["fingerprint"], each["held_out"].get(split)) for each in splits if each]
-    are_alike = len(held_out) == len(models) and all(each == held_out[0] for each in held_out)
-    if split == "train" or not are_alike:
-        raise DataError(
-            f"some of these {len(models)} models were trained on images that others held out, so their mean cannot"
-            f" be evaluated on these {split} images",
-            hint=f"`vit eval --model {models[0].name}` evaluates one; `vit eval DATASET` uses other images",
-        )
-
-
-def _draw_mistakes(
-    loaded: LoadedModel, chosen: JudgedImages, judged: Judged, places: ResultFiles, *, title: str
-) -> dict[str, Path]:
+def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -> dict[str, Path]:
     """Draw the surest mistakes and the least sure answers, each beside its attention map (of the first model)."""
+    judged, places = done.judged, done.places
+    assert places
     answers, prepared = judged.answers, chosen.prepared(loaded.checkpoint.preprocessing.geometry, ignore)
     question = Question(methods=(DEFAULT_METHOD,)).checked(loaded.model)
     names, drawn = chosen.names(judged.positions), dict[str, Path]()
@@ -268,10 +184,9 @@ def _draw_mistakes(
         ("mistakes", "surest mistakes", surest_mistakes(answers, _SHOWN)),
         ("unsure", "least sure answers", least_sure(answers, _SHOWN)),
     ):
-        path = places.figure(name)
-        path.unlink(missing_ok=True)  # of an earlier evaluation
         if not len(shown):
             continue
+        path = places.figure(name)
         pixels = prepared.take(judged.positions[shown]).pixels()
         inputs = loaded.to_input(pixels.to(loaded.device))
 
@@ -296,7 +211,7 @@ def _draw_mistakes(
             )
             for row, at in enumerate(shown.tolist())
         ]
-        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {title}")
+        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {done.title}")
         drawn[f"{name} figure"] = path
     return drawn
 
@@ -315,15 +230,3 @@ def _sorted(chosen: JudgedImages, judged: Judged, folder: Path, *, links: bool, 
 
     files = [every[at] for at in members.tolist()] if every else None
     return sort_mistakes(judged.answers, files, folder, links=links, save=save, emit=emit)
-
-
-def _folder_of(models: Sequence[LoadedModel]) -> Path | None:
-    """Return the folder for the results: the run of one model, or a cross-validation if these are all finished folds.
-
-    None: there is no such folder.
-    """
-    runs = [model.run for model in models if model.run]
-    if len(models) == 1:
-        return runs[0].path if runs else None
-    finished = {fold.path.resolve() for fold in members_with(runs[0]) if fold.status == "finished"} if runs else set()
-    return runs[0].path.parent if {run.path.resolve() for run in runs} == finished else None

@@ -1,0 +1,277 @@
+"""The page about runs, as a file and in a real browser: what it shows is what was given, and it asks nobody."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.builders.browser import in_colours, needs_axe, needs_browser, violations
+from vitcli.core.events import EpochRecord
+from vitcli.figures.line_chart import Axis, Line, line_chart
+from vitcli.figures.markup import element, sortable_table
+from vitcli.figures.offline_page import picture_address
+from vitcli.figures.report_page import report_page
+from vitcli.figures.report_sections import Judgement, Picture, ReportedRun, RunTable
+
+HOSTILE = ["</script><img src=x onerror=alert(2)>", "\"]};// 'quoted' $title ${x}", "Grüße\u202e|`<b>&amp;"]
+CLASSES = [*HOSTILE, "seven"]
+NAMES = ["<script>alert(1)</script>.png", "a\u2028b\n.png", 'Ä "c".png']
+CONFUSION = ((0, 0, 2), (0, 3, 1), (1, 1, 12), (2, 0, 1), (3, 0, 2), (3, 1, 1), (3, 3, 1000))
+
+
+def records(epochs: int, shift: float = 0) -> list[EpochRecord]:
+    return [
+        EpochRecord(
+            epoch=epoch,
+            learning_rate=0.1,
+            train_loss=2 / epoch + shift,
+            train_accuracy=1 - 1 / epoch,
+            val_loss=2.5 / epoch + shift,
+            val_accuracy=1 - 1 / (epoch + 1),
+            seconds=1,
+            images_per_second=1,
+            data_share=0,
+            is_best=epoch == epochs,
+        )
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def picture(truth: int, predicted: int, confidence: float, name: str = NAMES[0], *, has_map: bool = False) -> Picture:
+    pixels = np.random.default_rng(truth).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    address = picture_address(pixels)
+    return Picture(
+        name=name,
+        truth=truth,
+        predicted=predicted,
+        confidence=confidence,
+        of_truth=confidence if truth == predicted else 0.01,
+        address=address,
+        map_address=address if has_map else "",
+        is_small=True,
+    )
+
+
+PICTURES = [
+    picture(0, 3, 0.9, NAMES[0], has_map=True),
+    picture(3, 0, 0.7, NAMES[1]),
+    picture(3, 0, 0.8, NAMES[2], has_map=True),
+    picture(3, 1, 0.95, "<i>c"),
+    picture(3, 3, 0.6, "sure"),
+    picture(3, 3, 0.5, "unsure"),
+]
+
+
+def judgement(classes: list[str] = CLASSES) -> Judgement:
+    support = [sum(count for truth, _, count in CONFUSION if truth == at) for at in range(len(classes))]
+    right = [sum(count for truth, given, count in CONFUSION if truth == given == at) for at in range(len(classes))]
+    return Judgement(
+        summary=f"1,019 images of {HOSTILE[0]}",
+        scores=[("accuracy", "98.33 %", "97.00 % to 99.00 %"), ("loss", "0.1", "-")],
+        classes=classes,
+        class_rows=[(n, k, k / max(n, 1), 0.5, 0.25, None) for n, k in zip(support, right, strict=True)],
+        confusion=CONFUSION,
+        bins=[(10, 0.3, 0.2), (1000, 0.9, 0.95)],
+        calibration="not calibrated",
+        pictures=PICTURES,
+        pictures_note=HOSTILE[0],
+        worst_note=HOSTILE[1],
+    )
+
+
+def reported(name: str = HOSTILE[0], shift: float = 0) -> ReportedRun:
+    return ReportedRun(
+        name=name,
+        facts={"model": HOSTILE[0], HOSTILE[1]: "value"},
+        settings_title="settings that differ",
+        settings=[(HOSTILE[0], HOSTILE[1], HOSTILE[2])],
+        commands={"again": f"vit train {HOSTILE[0]}"},
+        members=[(HOSTILE[0], "finished", "3", "90.00 %", "-"), ("b", "failed", "1,000", "-", "-")],
+        curves={name: records(5, shift)},
+        judgement=judgement(),
+    )
+
+
+def page(*runs: ReportedRun) -> str:
+    tables = [RunTable(title=HOSTILE[0], headings=("metric", *HOSTILE[:2]), rows=[HOSTILE], notes=HOSTILE)]
+    return report_page(runs, title=HOSTILE[0], notes=HOSTILE, comparison=tables)
+
+
+# The file
+
+
+def test_no_name_leaves_its_element() -> None:
+    text = page(reported(), reported("other"))
+    assert "<script>alert(1)" not in text
+    assert "<img src=x" not in text
+    assert "<b>&amp;" not in text
+    assert "\u202e" not in text  # the direction of writing is shown as an escape
+    cells = len({(each.truth, each.predicted) for each in PICTURES})
+    assert text.count("<script") == text.count("</script>") == 2 + 2 * cells
+    assert "http" not in re.sub(r'http-equiv|"data:[^"]*"', "", text)
+
+
+def test_texts_are_escaped_and_html_is_not() -> None:
+    assert element("b", "<i>", element("i", 'a"'), title='"') == '<b title="&quot;">&lt;i&gt;<i>a&quot;</i></b>'
+    assert element("td", "1", class_=None, data_cell="0-1") == '<td data-cell="0-1">1</td>'
+
+
+def test_a_table_has_headings_of_rows_and_columns() -> None:
+    table = sortable_table("Title", ("name", "count"), [("a", "1")], numbers={1}, filtered_by="Only")
+    assert "<caption>Title</caption>" in table
+    assert '<th scope="col" class="number"><button type="button" class="sort">count</button></th>' in table
+    assert '<th scope="row">a</th><td class="number">1</td>' in table
+    assert 'type="search"' not in table  # a short table needs no filter
+    assert 'type="search"' in sortable_table("Title", ("name",), [("a",)] * 16, filtered_by="Only")
+
+
+def test_a_chart_says_its_numbers() -> None:
+    lines = [Line(name=HOSTILE[0], points=[(1, 4.0), (2, 2.0), (3, float("nan"))]), Line(name="b", points=[(2, 3.0)])]
+    chart = line_chart("one", HOSTILE[1], lines, across=Axis(name="epoch", is_whole=True), up=Axis(name="loss"))
+    (line, _) = re.findall(r'points="([^"]*)"', chart)
+    ((left, top), (right, bottom)) = [tuple(map(float, point.split(","))) for point in line.split()]
+    assert left < right
+    assert top < bottom  # a lower value is further down
+    assert chart.count("<circle") == 1  # a single point would be no line
+    rows = re.findall(r"<tr>(.*?)</tr>", chart)[1:]
+    assert [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows] == [
+        ["1", "4", "-"],
+        ["2", "2", "3"],
+        ["3", "nan", "-"],
+    ]
+    assert "<img" not in chart
+
+
+@pytest.mark.parametrize("points", [[], [(1, 0.0)], [(1, 2.0), (2, 2.0)], [(1, 0.0), (9, 1e-9)]])
+def test_a_chart_of_few_or_equal_values_is_drawn(points: list[tuple[float, float]]) -> None:
+    chart = line_chart("c", "c", [Line(name="c", points=points)], across=Axis(name="x"), up=Axis(name="y"))
+    assert "nan" not in chart
+
+
+def test_many_classes_are_listed_by_their_mistakes() -> None:
+    classes = [f"class {at}" for at in range(1000)]
+    run = replace(reported(), judgement=judgement(classes))
+    text = page(run)
+    assert "Confusion matrix" not in text
+    rows = re.findall(r"<tr><th scope=\"row\">(class \d+)</th><td>(class \d+)</td>", text)
+    assert rows == [("class 3", "class 0"), ("class 0", "class 3"), ("class 2", "class 0"), ("class 3", "class 1")]
+    assert len(text) < 1_500_000
+
+
+# In a browser
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    (tmp_path / "page.html").write_text(page(reported(), reported("other", 1)), encoding="utf-8")
+    browser.get_log("performance")
+    browser.get((tmp_path / "page.html").as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+    in_colours(browser, "")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def find(driver: Any, selector: str) -> Any:
+    return driver.find_element("css selector", selector)
+
+
+def texts(driver: Any, selector: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent)"
+    return list(driver.execute_script(script, selector))
+
+
+@needs_browser
+def test_the_page_asks_nobody(opened: Any) -> None:
+    find(opened, '[data-cell="0-3-wrong"]').click()
+    sent = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    urls = [each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"]
+    assert urls
+    assert {url.partition(":")[0] for url in urls if not url.endswith("/page.html")} <= {"data", "chrome"}
+
+
+@needs_browser
+def test_a_cell_shows_its_pictures_and_counts_what_is_left_out(opened: Any) -> None:
+    find(opened, '#r0-confusion .matrix [data-cell="0-3-0"]').click()
+    assert texts(opened, "#cell-title") == ["2 images: seven predicted as " + HOSTILE[0]]
+    assert texts(opened, "#cell-note") == ["all 2, the surest first"]
+    assert texts(opened, "#cell .name") == [NAMES[2], "a\\u2028b\n.png"]
+    pictures = opened.execute_script(
+        "return [...document.querySelectorAll('#cell img')].map((each) => each.naturalWidth)"
+    )
+    assert pictures == [8, 8, 8]  # the first one has a map
+    assert opened.execute_script("return document.querySelector('#cell').contains(document.activeElement)")
+    find(opened, "#close").click()
+    assert opened.execute_script("return document.activeElement.dataset.cell") == "0-3-0"
+    find(opened, '#r0-classes [data-cell="0-3-3"]').click()
+    assert texts(opened, "#cell-note") == ["2 of 1000, the least sure first; left out of this page: 998"]
+    assert texts(opened, "#cell .name") == ["unsure", "sure"]
+
+
+@needs_browser
+def test_all_mistakes_of_a_class_are_one_click_away(opened: Any) -> None:
+    button = find(opened, '#r1-classes [data-cell="1-3-wrong"]')
+    button.send_keys("\ue007")  # Enter
+    assert texts(opened, "#cell-note") == ["all 3, the surest first"]
+    assert texts(opened, "#cell .name") == ["<i>c", NAMES[2], "a\\u2028b\n.png"]
+    assert "predicted " + HOSTILE[1] in texts(opened, "#cell figcaption")[0]
+    opened.switch_to.active_element.send_keys("\ue00c")  # Escape
+    assert not opened.execute_script("return document.getElementById('cell').open")
+
+
+@needs_browser
+def test_tables_are_sorted_by_number_or_name(opened: Any) -> None:
+    column = "#r0-classes tbody tr > :nth-child(2)"
+    heading = find(opened, "#r0-classes thead th:nth-child(2)")
+    assert heading.get_attribute("aria-sort") is None
+    heading.find_element("css selector", "button").click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert texts(opened, column) == ["1,003", "12", "3", "1"]
+    heading.find_element("css selector", "button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert texts(opened, column) == ["1", "3", "12", "1,003"]
+    find(opened, "#r0-classes thead th:first-child button").click()
+    assert heading.get_attribute("aria-sort") is None
+    rising = texts(opened, "#r0-classes tbody th")
+    find(opened, "#r0-classes thead th:first-child button").click()
+    assert texts(opened, "#r0-classes tbody th") == rising[::-1] != texts(opened, "#r1-classes tbody th")
+    find(opened, "#r0-confusion .matrix thead th:nth-child(2) button").click()
+    assert texts(opened, "#r0-confusion .matrix tbody td:nth-child(2)") == ["2", "2", "1", "0"]
+
+
+@needs_browser
+def test_rows_are_filtered_by_name(browser: Any, tmp_path: Path) -> None:
+    classes = [*CLASSES, *(f"Äffchen {at}" for at in range(40))]
+    (tmp_path / "page.html").write_text(page(replace(reported(), judgement=judgement(classes))), encoding="utf-8")
+    browser.get((tmp_path / "page.html").as_uri())
+    find(browser, "#r0-classes .filter").send_keys("äffchen 1")
+    assert texts(browser, "#r0-classes tbody tr:not([hidden]) th") == [f"Äffchen {at}" for at in (1, *range(10, 20))]
+    assert texts(browser, "#r0-classes .filtered") == ["11 of 44 rows"]
+
+
+@needs_browser
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 400)])
+def test_the_page_can_be_read_by_everyone(opened: Any, scheme: str, width: int) -> None:
+    in_colours(opened, scheme, width)
+    opened.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert violations(opened) == []
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    find(opened, '[data-cell="0-3-wrong"]').click()
+    assert violations(opened) == []
+
+
+@needs_browser
+def test_print_has_every_section_and_no_controls(opened: Any) -> None:
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    hidden = "return [...document.querySelectorAll('nav, .tools, dialog')].every((each) => !each.checkVisibility())"
+    assert opened.execute_script(hidden)
+    assert opened.execute_script(
+        "return [...document.querySelectorAll('section')].every((each) => each.checkVisibility())"
+    )
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})

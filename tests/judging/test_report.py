@@ -1,0 +1,357 @@
+"""``vit report``: the stored evaluation on a page, what is evaluated first, runs side by side, and the model card."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+import vitcli
+from tests.conftest import TINY, Outcome
+from vitcli.core.files import write_json
+from vitcli.core.runs import Run
+from vitcli.core.stored import read_json
+from vitcli.data.dataset import Dataset, _keep_arrays, _read_facts
+from vitcli.data.raw import ArraySplit, RawDataset
+from vitcli.data.splits import Subset
+from vitcli.figures.report_sections import Judgement
+from vitcli.judging.judgement import AnsweredImages, with_pictures
+from vitcli.judging.mistakes import most_telling, surest_of_each_class
+from vitcli.trained.judged_images import JudgedImages
+from vitcli.trained.origin import origin_of
+
+RunCli = Callable[..., Outcome]
+FIRST = "is evaluated first, as by `vit eval --model"
+
+
+@pytest.fixture
+def digits(trained_run: Path) -> Path:
+    """A run on the digits that may be changed, without an evaluation."""
+    path = shutil.copytree(trained_run, Path("experiments") / "mine")
+    shutil.rmtree(path / "evaluations", ignore_errors=True)
+    return path
+
+
+def reported(run_cli: RunCli, *words: object) -> tuple[dict[str, Any], Outcome]:
+    outcome = run_cli("report", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out), outcome
+
+
+def cells_of(page: str) -> dict[str, list[Any]]:
+    found = re.findall(r'class="cell" data-cell="([-\d]+)">(.*?)</script>', page)
+    return {name: json.loads(text) for name, text in found}
+
+
+def changed(file: Path, **facts: Any) -> None:
+    write_json(file, {**read_json(file), **facts})
+
+
+# The page
+
+
+def test_the_newest_run_is_evaluated_if_it_was_not_and_only_then(run_cli: RunCli, digits: Path) -> None:
+    result, outcome = reported(run_cli)
+    (evaluation,) = result["evaluations"]
+    assert "report: the newest finished run, mine" in outcome.err
+    assert f"mine {FIRST} mine`: there is no complete evaluation of it yet" in outcome.err
+    assert (evaluation["is_new"], evaluation["images"], evaluation["split"]) == (True, 359, "test")
+    stored = read_json(digits / "evaluations" / "test.json")
+    assert evaluation["top1"] == stored["top1"]
+    again, outcome = reported(run_cli, "mine")
+    assert not again["evaluations"][0]["is_new"]
+    assert FIRST not in outcome.err
+    page = Path(result["file"]).read_text(encoding="utf-8")
+    assert result["file"] == "experiments/mine/report.html"
+    assert f"{100 * stored['top1']:.2f} % accuracy on 359 images of digits (test split), which had no part" in page
+    assert "vit train --from-run mine" in page
+
+
+def test_every_image_is_in_the_cell_of_its_answer(run_cli: RunCli, digits: Path) -> None:
+    result, _ = reported(run_cli, "mine", "--worst", "5")
+    cells = cells_of((digits / "report.html").read_text(encoding="utf-8"))
+    confusion = read_json(digits / "evaluations" / "test.json")["confusion"]
+    assert {name: len(rows) for name, rows in cells.items()} == {f"0-{a}-{b}": n for a, b, n in confusion}
+    assert result["evaluations"][0]["pictures"] == 359
+    assert result["evaluations"][0]["maps"] == 5
+    predictions = (digits / "evaluations" / "test-predictions.csv").read_text().splitlines()[1:]
+    names = {row.split(",")[0]: row.split(",")[1:4] for row in predictions}
+    for cell, rows in cells.items():
+        _, truth, predicted = cell.split("-")
+        for _, name, confidence, _, address, is_small in rows:
+            assert names[name] == [truth, predicted, str(confidence)]
+            assert address.startswith("data:image/png")
+            assert is_small
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"epoch": 1}, "the run was trained on since its last evaluation"),
+        ({"fingerprint": "another"}, "images or labels have changed since its last evaluation"),
+        ({"temperature": 2.0}, "its probabilities were calibrated since its last evaluation"),
+        ({"classes": []}, "there is no complete evaluation of it yet"),
+    ],
+)
+def test_an_evaluation_that_is_outdated_is_done_again(
+    run_cli: RunCli, digits: Path, change: dict[str, Any], reason: str
+) -> None:
+    assert run_cli("eval", "--model", "mine").code == 0
+    before = read_json(digits / "evaluations" / "test.json")
+    assert before["epoch"] == 2
+    changed(digits / "evaluations" / "test.json", **change)
+    result, outcome = reported(run_cli, "mine", "--worst", "0")
+    assert reason in outcome.err
+    assert result["evaluations"][0]["is_new"]
+    assert read_json(digits / "evaluations" / "test.json") == before
+
+
+def test_a_run_without_its_data_is_reported_without_pictures(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    photos = shutil.copytree(shapes, tmp_path / "photos")
+    assert run_cli("train", photos, *tiny, "--name", "gone").code == 0
+    assert run_cli("eval").code == 0
+    shutil.rmtree(photos)
+    result, outcome = reported(run_cli, "gone")
+    assert "there will be no pictures: " in outcome.err
+    assert result["evaluations"][0]["pictures"] == 0
+    assert "There are no pictures, because the images are not on this machine." in Path(result["file"]).read_text()
+    changed(Path("experiments/gone/evaluations/test.json"), epoch=7)
+    assert run_cli("report", "gone").code == 1
+
+
+def test_names_of_files_and_classes_stay_text(run_cli: RunCli, image_folder: Callable[..., Path]) -> None:
+    image_folder(Path("photos"), {"=a&b": 10, "<b>ü": 10}, size=(70, 90), mode="RGB")
+    for file in sorted(Path("photos").rglob("*.png")):
+        file.rename(file.with_name(f"'quote\" {file.name}"))
+    assert run_cli("train", "photos", *TINY, "--name", "run", "--test-fraction", "0.5").code == 0
+    result, _ = reported(run_cli)
+    page = Path(result["file"]).read_text(encoding="utf-8")
+    names = {name for rows in cells_of(page).values() for _, name, *_ in rows}
+    assert len(names) == result["evaluations"][0]["images"] == 10
+    assert {name.partition("/")[0] for name in names} == {"=a&b", "<b>ü"}
+    assert all(Path("photos", name).is_file() for name in names)
+    assert "=a&amp;b" in page
+    assert "<b>ü" not in re.sub(r"<script.*?</script>", "", page)
+    assert "data:image/jpeg" in page
+
+
+def test_runs_are_compared_on_one_page(run_cli: RunCli, digits: Path) -> None:
+    shutil.copytree(digits, "experiments/other")
+    changed(Path("experiments/other/config.json"), optim={**Run(digits).config["optim"], "lr": 0.125})
+    result, _ = reported(run_cli, "mine", "other", "experiments/mine")
+    assert [each["run"] for each in result["evaluations"]] == ["mine", "other"]
+    assert result["file"] == "experiments/comparisons/mine-vs-other/report.html"
+    page = Path(result["file"]).read_text(encoding="utf-8")
+    compared = json.loads(run_cli("runs", "compare", "mine", "other", "--json").out)
+    both = compared["pairs"][0]["comparison"]["both_right"]
+    assert f"{both:,} right in both" in page
+    assert '<th scope="row">optim.lr</th><td>0.02</td><td>0.125</td>' in page
+    assert {name.partition("-")[0] for name in cells_of(page)} == {"0", "1"}
+    assert result["not_compared"] == []
+
+
+@pytest.mark.usefixtures("digits")
+def test_runs_on_different_data_are_shown_but_not_compared(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
+) -> None:
+    assert run_cli("train", shapes, *tiny, "--name", "shapes").code == 0
+    result, outcome = reported(run_cli, "mine", "shapes")
+    (reason,) = result["not_compared"]
+    assert reason.startswith("shapes is not compared with mine: ")
+    assert reason in " ".join(outcome.err.split())
+    assert reason in Path(result["file"]).read_text(encoding="utf-8")
+
+
+def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
+) -> None:
+    assert run_cli("train", shapes, *tiny, "--seeds", "2", "--name", "pair").code == 0
+    result, outcome = reported(run_cli)
+    assert "report: the newest finished run, pair" in outcome.err
+    page = Path("experiments/pair/report.html").read_text(encoding="utf-8")
+    assert result["evaluations"][0]["run"] == "pair"
+    for name in ("pair/seed-0", "pair/seed-1"):
+        assert f'<th scope="row">{name}</th>' in page
+        assert f"{name}, validation" in page
+    assert not reported(run_cli, "pair")[0]["evaluations"][0]["is_new"]
+    refused = run_cli("report", "pair", "--card")
+    assert refused.code == 1
+    assert "vit report pair/seed-0 --card" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nobody",), "no run 'nobody'"),
+        (("mine", "--split", "train", "--output", "."), ". is a folder"),
+        (("mine", "--worst", "-1"), "--worst -1 is not a whole number of 0 or more"),
+        (("mine", "--split", "tset"), "did you mean"),
+    ],
+)
+@pytest.mark.usefixtures("digits")
+def test_what_cannot_be_reported_is_refused(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:
+    outcome = run_cli("report", *words)
+    assert outcome.code in {1, 2}
+    assert said in outcome.err or "--split test" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_python_reports_too(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = vitcli.report(digits, output="page.html", worst=0, quiet=True)
+    assert Path("page.html").stat().st_size == result.size
+    assert repr(result) == "<Report page.html: mine>"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_two_runs_of_one_name_are_refused(run_cli: RunCli, digits: Path) -> None:
+    shutil.copytree(digits, Path("elsewhere/mine"))
+    assert "two of the runs have the same name: mine, mine" in run_cli("report", "mine", "elsewhere/mine").err
+
+
+def test_an_evaluation_says_how_to_see_the_mistakes(run_cli: RunCli, digits: Path) -> None:
+    assert f"next: vit report {digits}  shows the pictures of each mistake" in run_cli("eval").err
+    assert f"next: vit report {digits} --split val" in run_cli("eval", "--split", "val").err
+    assert "next:" not in run_cli("eval", "--tta", "five").err
+
+
+def test_figures_of_an_earlier_evaluation_do_not_stay(run_cli: RunCli, digits: Path) -> None:
+    (digits / "figures").mkdir(exist_ok=True)
+    old = digits / "figures" / "mistakes-test.png"
+    old.write_bytes(b"")
+    assert run_cli("report", "mine", "--worst", "0").code == 0
+    assert not old.exists()
+
+
+# Which pictures
+
+
+def test_mistakes_come_first_and_the_surest_of_them() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 1, 0, 1])
+    predicted = np.array([0, 1, 1, 1, 0, 1, 0, 1])
+    confidence = np.array([0.9, 0.6, 0.8, 0.7, 0.99, 0.6, 0.5, 0.65])
+    assert most_telling(truth, predicted, confidence, most_of_pair=9).tolist() == [4, 2, 1, 6, 5, 7, 0, 3]
+    assert most_telling(truth, predicted, confidence, most_of_pair=1).tolist() == [4, 2, 6, 5]
+    assert surest_of_each_class(truth, predicted, confidence, 9).tolist() == [4, 2, 1]
+    assert surest_of_each_class(truth, predicted, confidence, 1).tolist() == [4]
+    assert surest_of_each_class(truth, truth, confidence, 9).tolist() == []
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> JudgedImages:
+    """Ten thousand images of noise, which no format makes small."""
+    images = np.random.default_rng(0).integers(0, 256, (10_000, 3, 32, 32), dtype=np.uint8)
+    split = ArraySplit(images=images, labels=np.arange(10_000) % 10)
+    folder = tmp_path_factory.mktemp("many")
+    _keep_arrays(RawDataset(name="many", classes=tuple("0123456789"), splits={"train": split}), "many", folder)
+    return JudgedImages(
+        dataset=Dataset(_read_facts(folder), "", folder), split="train", subset=Subset(found="train"), is_own=True
+    )
+
+
+def test_a_large_split_keeps_to_its_room_and_says_what_is_left_out(many: JudgedImages) -> None:
+    random = np.random.default_rng(0)
+    truth = np.arange(10_000) % 10
+    predicted = np.where(random.random(10_000) < 0.05, random.integers(0, 10, 10_000), truth)
+    confidence = random.random(10_000)
+    images = AnsweredImages(
+        names=[str(at) for at in range(10_000)],
+        truth=truth,
+        predicted=predicted,
+        confidence=confidence,
+        of_truth=confidence,
+        members=np.where(np.arange(10_000) == 5, -1, np.arange(10_000)),
+    )
+    nothing = Judgement(summary="", scores=[], classes=[], class_rows=[], confusion=[], bins=[], calibration="")
+    wrong = int((truth != predicted).sum())
+    shown = with_pictures(nothing, images, many, {}, room=3_000_000, of_maps="")
+    size = sum(len(each.address) for each in shown.pictures)
+    assert 2_800_000 < size < 3_000_000
+    assert [each.truth != each.predicted for each in shown.pictures[:wrong]] == [True] * wrong
+    left_out = 10_000 - len(shown.pictures)
+    assert f"They show {wrong} of {wrong} mistakes, the surest first" in shown.pictures_note
+    assert f"left out of this page: {left_out:,}; the table of predictions" in shown.pictures_note
+    few = with_pictures(nothing, images, many, {}, room=100_000, of_maps="")
+    assert {each.truth != each.predicted for each in few.pictures} == {True}
+    sure = [each.confidence for each in few.pictures]
+    assert sure == sorted(sure, reverse=True)
+
+
+# The model card
+
+
+def test_a_card_has_the_measured_numbers(run_cli: RunCli, digits: Path) -> None:
+    result, _ = reported(run_cli, "mine", "--card")
+    assert result["file"] == "experiments/mine/README.md"
+    card, stored = ModelCard.load(result["file"]), read_json(digits / "evaluations" / "test.json")
+    data = card.data
+    assert (data.library_name, data.pipeline_tag, data.datasets) == ("vitcli", "image-classification", ["digits"])
+    assert data.license is None
+    assert "# license: yours to choose" in Path(result["file"]).read_text()
+    assert "Training started from random weights" in card.text
+    measured = {each.metric_type: each for each in data.eval_results}
+    for kind, field in {"accuracy": "top1", "f1": "macro_f1", "loss": "loss", "ece": "ece"}.items():
+        assert measured[kind].metric_value == stored[field]
+        assert measured[kind].metric_args.get("interval_95") == stored["intervals"].get(field)
+        assert (measured[kind].dataset_name, measured[kind].dataset_split) == ("digits", "test")
+    ends = stored["intervals"]["top1"]
+    assert (
+        f"| accuracy (top-1) | {100 * stored['top1']:.2f} % | {100 * ends[0]:.2f} % to {100 * ends[1]:.2f} % |"
+        in card.text
+    )
+    assert "Measured on 359 images of digits (test split), which had no part in training." in card.text
+    assert "vit train digits --epochs 1" in card.text
+    assert "vit predict photo.jpg --model best.safetensors" in card.text
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_card_that_someone_has_edited_is_kept(run_cli: RunCli) -> None:
+    for name in ("README.md", "README-2.md"):
+        result, _ = reported(run_cli, "mine", "--card")
+        assert Path(result["file"]).name == name
+    outcome = run_cli("report", "mine", "--card", "-o", "card.md")
+    assert "read it before you publish it" in outcome.err
+    assert ModelCard.load("card.md").data.model_name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("init_from", "licence", "base", "said"),
+    [
+        ("deit-tiny", "apache-2.0", "timm/deit_tiny_patch16_224.fb_in1k", "which is under Apache-2.0"),
+        ("hf:somebody/vit", "unknown", "somebody/vit", "Unknown: check the licence of `hf:somebody/vit`"),
+        ("lost.pth", "unknown", None, "Unknown: check the licence of `lost.pth`"),
+        ("experiments/before", "apache-2.0", "timm/deit_tiny_patch16_224.fb_in1k", "which is under Apache-2.0"),
+    ],
+)
+def test_the_licence_is_that_of_the_first_weights(
+    run_cli: RunCli, digits: Path, init_from: str, licence: str, base: str | None, said: str
+) -> None:
+    before = shutil.copytree(digits, Path("experiments/before"))
+    changed(before / "config.json", run={**Run(before).config["run"], "init_from": "deit-tiny"})
+    changed(digits / "config.json", run={**Run(digits).config["run"], "init_from": init_from})
+    result, _ = reported(run_cli, "mine", "--card")
+    card = ModelCard.load(result["file"])
+    assert (card.data.license, card.data.base_model) == (licence, base)
+    assert said in card.text
+
+
+def test_runs_that_started_from_each_other_have_an_origin(digits: Path) -> None:
+    changed(digits / "config.json", run={**Run(digits).config["run"], "init_from": str(digits)})
+    assert origin_of(Run(digits), Path("experiments")).licence == ""
+
+
+def test_names_stay_text_in_a_card(run_cli: RunCli, image_folder: Callable[..., Path]) -> None:
+    image_folder(Path("photos"), {"a|`b": 6, "<img src=x>": 6})
+    assert run_cli("train", "photos", *TINY, "--name", "r_[x]", "--test-fraction", "0.5").code == 0
+    result, _ = reported(run_cli, "--card")
+    card = ModelCard.load(result["file"])
+    assert card.data.datasets is None  # a folder has no name on the hub
+    assert r"# r\_\[x\]" in card.text
+    assert "``a|`b``" in card.text
+    assert "`<img src=x>`" in card.text

@@ -1,0 +1,100 @@
+"use strict";
+
+const part = (id) => document.getElementById(id);
+const classes = JSON.parse(part("facts").textContent).runs; // the names of the classes, by run
+/** "run-true-predicted" -> the block of its pictures, which is read when the cell is opened. */
+const cells = new Map([...document.querySelectorAll("script.cell")].map((block) => [block.dataset.cell, block]));
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+/* Tables */
+
+/** Return what a cell is sorted by: its number, or its text; a cell without a number comes last. */
+function keyOf(row, column, isNumber) {
+  const text = row.cells[column].textContent.trim();
+  if (!isNumber) return text;
+  const number = parseFloat(text.replaceAll(",", ""));
+  return Number.isNaN(number) ? -Infinity : number;
+}
+
+const inOrder = new Intl.Collator(undefined, { numeric: true }).compare;
+
+/** Sort the rows by a column: numbers begin with the largest, texts with the first; a second click turns it around. */
+function sortBy(heading) {
+  const table = heading.closest("table");
+  const column = heading.cellIndex;
+  const isNumber = heading.classList.contains("number");
+  const before = heading.getAttribute("aria-sort");
+  const isFalling = before ? before === "ascending" : isNumber;
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", isFalling ? "descending" : "ascending");
+  const keyed = [...table.tBodies[0].rows].map((row) => [keyOf(row, column, isNumber), row]);
+  keyed.sort(([one], [other]) => (isFalling ? -1 : 1) * (isNumber ? one - other || 0 : inOrder(one, other)));
+  table.tBodies[0].append(...keyed.map(([, row]) => row));
+}
+
+/** Show only the rows with some text in a column that holds no numbers, and count them. */
+function filter(field) {
+  const box = field.closest(".table");
+  const [body] = box.querySelector("table").tBodies;
+  const columns = [...box.querySelector("thead tr").cells].filter((cell) => !cell.classList.contains("number"));
+  const wanted = field.value.trim().toLocaleLowerCase();
+  let shown = 0;
+  for (const row of body.rows) {
+    row.hidden = !columns.some(({ cellIndex }) => row.cells[cellIndex].textContent.toLocaleLowerCase().includes(wanted));
+    shown += Number(!row.hidden);
+  }
+  box.querySelector(".filtered").textContent = wanted ? `${shown} of ${body.rows.length} rows` : "";
+}
+
+/* Pictures of a cell */
+
+const percent = (share) => `${(100 * share).toFixed(2)} %`;
+
+function figureOf(run, truth, predicted, [number, name, confidence, ofTruth, source, isSmall]) {
+  const names = classes[run];
+  const map = part(`map-${run}-${number}`);
+  const pictures = [element("img", { src: source, alt: name, className: isSmall ? "small" : "" })];
+  if (map) pictures.push(element("img", { src: map.src, alt: map.alt }));
+  const words = `predicted ${names[predicted]} with ${percent(confidence)}`;
+  const lines = [element("b", { textContent: `true class: ${names[truth]}` }), element("br")];
+  lines.push(truth === predicted ? words : `${words}, ${names[truth]} has ${percent(ofTruth)}`, element("br"));
+  lines.push(element("span", { className: "name", textContent: name }));
+  return element("figure", {}, ...pictures, element("figcaption", {}, ...lines));
+}
+
+/** Show the pictures of a cell; "run-true-wrong" stands for all mistakes of a class. */
+function open(button) {
+  const [run, truth, given] = button.dataset.cell.split("-");
+  const keys = given === "wrong"
+    ? classes[run].map((_, at) => `${run}-${truth}-${at}`).filter((key) => key !== `${run}-${truth}-${truth}`)
+    : [button.dataset.cell];
+  const found = keys.filter((key) => cells.has(key)).flatMap((key) => {
+    const predicted = Number(key.split("-")[2]);
+    return JSON.parse(cells.get(key).textContent).map((picture) => [predicted, picture]);
+  });
+  const isWrong = given !== truth;
+  found.sort(([, one], [, other]) => (isWrong ? other[2] - one[2] : one[2] - other[2]));
+  const total = Number(button.textContent.replaceAll(",", ""));
+  part("cell-title").textContent = button.getAttribute("aria-label");
+  const order = isWrong ? "the surest first" : "the least sure first";
+  part("cell-note").textContent = found.length === total
+    ? `all ${total}, ${order}`
+    : `${found.length} of ${total}, ${order}; left out of this page: ${total - found.length}`;
+  part("cell-pictures").replaceChildren(...found.map(([predicted, picture]) => figureOf(run, Number(truth), predicted, picture)));
+  part("cell").showModal();
+}
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button");
+  if (button?.classList.contains("sort")) sortBy(button.closest("th"));
+  else if (button?.classList.contains("open")) open(button);
+  else if (button?.id === "close" || target === part("cell")) part("cell").close();
+});
+document.addEventListener("input", ({ target }) => {
+  if (target.classList.contains("filter")) filter(target);
+});

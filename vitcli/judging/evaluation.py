@@ -1,0 +1,170 @@
+"""The evaluation of a model, or of the mean of several, on chosen images, and the files that store it."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vitcli.core.calibration import Calibration
+from vitcli.core.errors import DataError
+from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.registry import load_object
+from vitcli.core.run_search import members_with
+from vitcli.core.runs import slug
+from vitcli.judging.judge import Judged, Views, judge
+from vitcli.judging.metrics import Metrics, metrics_of
+from vitcli.judging.results import ResultFiles, write_results
+from vitcli.trained.judged_images import JudgedImages
+from vitcli.trained.loading import LoadedModel, names_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """The answers of a model to a split, their metrics, and the files that store them."""
+
+    judged: Judged
+    metrics: Metrics
+    held_out: bool | None
+    """True if the images had no part in training; None: not known, because they are of another data set."""
+    places: ResultFiles | None
+    """The files of the evaluation; None: the checkpoint is outside of runs."""
+    files: dict[str, Path]
+    """The files that were written, by content; empty: none."""
+    title: str
+    """The title of figures."""
+
+
+def evaluate_models(
+    models: Sequence[LoadedModel],
+    chosen: JudgedImages,
+    *,
+    batch_size: int,
+    views: Views = "none",
+    classes: Literal["all", "shared"] = "all",
+    emit: Emit,
+) -> Evaluated:
+    """Evaluate a model, or the mean of several, and store numbers, tables and figures in its run.
+
+    Args:
+        models: the models.
+        chosen: the images.
+        batch_size: images per batch.
+        views: views of each image.
+        classes: all, or only those that the model and the data share.
+        emit: receives the progress.
+
+    Raises:
+        DataError: some of several models were trained on these images, or the model does not know their classes.
+    """
+    loaded = models[0]
+    _refuse_seen(models, chosen)
+    held_out = _held_out(models, chosen, emit)
+    calibration = calibration_for(models, chosen)
+    _take_back_calibration(models, chosen, emit)
+    if views == "flip" and loaded.run and not loaded.run.config.get("augment", {}).get("flip"):
+        emit(Warned(text="the model was not trained on mirrored images, so --tta flip may lower the accuracy"))
+
+    # Compute the answers
+    with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
+        pool.submit(load_object, "vitcli.figures.reliability:draw_reliability")
+        judged = judge(models, chosen, batch_size=batch_size, views=views, shared=classes == "shared", emit=emit)
+        answers, names = judged.answers, chosen.names(judged.positions)
+        metrics = metrics_of(answers, seed=loaded.checkpoint.provenance.get("seed", 0))
+
+    # Store numbers, tables and figures
+    called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
+    title = f"{called}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images"
+    places, files = places_of(models, chosen, views=views, classes=classes), dict[str, Path]()
+    if places:
+        facts = {
+            "dataset": chosen.dataset.facts.name,
+            "fingerprint": chosen.dataset.facts.fingerprint,
+            "split": chosen.split,
+            "found_in": chosen.subset.found,
+            "held_out": held_out,
+            "model": names_of(models),
+            "checkpoint": loaded.path.name,
+            "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
+            "precision": loaded.precision.name,
+            "temperature": calibration.temperature if calibration else None,
+            "views": views,
+            "left_out": judged.left_out,
+        }
+        try:
+            files = write_results(places, answers, metrics, names=names, facts=facts, title=title)
+        except OSError as error:  # the numbers can be shown all the same
+            emit(Warned(text=f"the result could not be stored in {places.folder}: {error.strerror or error}"))
+    return Evaluated(judged=judged, metrics=metrics, held_out=held_out, places=places, files=files, title=title)
+
+
+def _held_out(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> bool | None:
+    """Tell whether the images had no part in training, and warn if that is in doubt; None: it is not known."""
+    if not chosen.is_own:
+        return None
+    was_scored = any(model.data.val_split == "test" for model in models)
+    if chosen.split == "test" and was_scored:
+        emit(Warned(text="not held out: these test images were scored after every epoch, though they chose nothing"))
+    return chosen.split == "test" and not was_scored
+
+
+def calibration_for(models: Sequence[LoadedModel], chosen: JudgedImages) -> Calibration | None:
+    """Return the calibration with which images are judged: that of a single model, unless these images fitted it."""
+    is_fitted = chosen.is_own and chosen.split == "val"
+    return models[0].checkpoint.calibration if len(models) == 1 and not is_fitted else None
+
+
+def _take_back_calibration(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> None:
+    """Judge validation images without the temperature that was fitted on them."""
+    if not (chosen.is_own and chosen.split == "val"):
+        return
+    fitted = [(model, each) for model in models if (each := model.checkpoint.calibration)]
+    for model, each in fitted:
+        model.model.divide_logits(1 / each.temperature)
+    if fitted:
+        emit(Note(text="the temperature was fitted on these images, so they are judged without it"))
+
+
+def places_of(
+    models: Sequence[LoadedModel], chosen: JudgedImages, *, views: Views = "none", classes: str = "all"
+) -> ResultFiles | None:
+    """Return the files that an evaluation is stored in; only those of the best epoch, as usual, have nothing added.
+
+    None: the checkpoint is outside of runs.
+    """
+    loaded, folder = models[0], _folder_of(models)
+    if not folder:
+        return None
+    stem: str = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
+    if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
+        stem += f"-{loaded.path.stem}"
+    stem += (f"-{views}" if views != "none" else "") + ("-shared" if classes == "shared" else "")
+    return ResultFiles(folder=folder, stem=stem)
+
+
+def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
+    """Refuse to evaluate several models on images that one of them was trained on: they may share only the test images."""
+    if len(models) == 1 or not chosen.is_own:
+        return
+    split = chosen.split
+    splits = [each.run.split if each.run else None for each in models]
+    held_out = [(each["fingerprint"], each["held_out"].get(split)) for each in splits if each]
+    are_alike = len(held_out) == len(models) and all(each == held_out[0] for each in held_out)
+    if split == "train" or not are_alike:
+        raise DataError(
+            f"some of these {len(models)} models were trained on images that others held out, so their mean cannot"
+            f" be evaluated on these {split} images",
+            hint=f"`vit eval --model {models[0].name}` evaluates one; `vit eval DATASET` uses other images",
+        )
+
+
+def _folder_of(models: Sequence[LoadedModel]) -> Path | None:
+    """Return the folder for the results: the run of one model, or a cross-validation if these are all finished folds.
+
+    None: there is no such folder.
+    """
+    runs = [model.run for model in models if model.run]
+    if len(models) == 1:
+        return runs[0].path if runs else None
+    finished = {fold.path.resolve() for fold in members_with(runs[0]) if fold.status == "finished"} if runs else set()
+    return runs[0].path.parent if {run.path.resolve() for run in runs} == finished else None

@@ -1,0 +1,220 @@
+"""The part of a report that shows an evaluation: scores, classes, and pictures as far as there is room."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitcli.core.errors import counted
+from vitcli.core.files import plain_cell, safe_cell
+from vitcli.core.words import percent
+from vitcli.data.samples import whole_images
+from vitcli.figures.offline_page import picture_address
+from vitcli.figures.report_page import size_of
+from vitcli.figures.report_sections import Judgement, Picture, Rows
+from vitcli.judging.answers import Floats, Ints
+from vitcli.judging.intervals import Interval
+from vitcli.judging.metrics import Metrics
+from vitcli.judging.mistakes import most_telling, surest_of_each_class
+from vitcli.judging.stored_evaluation import StoredEvaluation
+from vitcli.trained.judged_images import JudgedImages
+
+_LONGEST, _SMALL = 96, 64
+"""Pixels of the longer side of a picture, at most, and those up to which it is stored without loss."""
+_MOST_OF_PAIR = 100
+"""Pictures of images with the same true and predicted class, at most."""
+_AT_ONCE = 64
+"""Pictures that are read at once."""
+_TOP = 5
+"""Number of classes up to which top-5 accuracy is not shown, because it is always 100 %."""
+_SHARES = {
+    "top1": "accuracy (top-1)",
+    "top5": "top-5 accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "weighted_f1": "weighted F1",
+}
+_NUMBERS = {
+    "kappa": "Cohen's kappa",
+    "mcc": "Matthews correlation",
+    "roc_auc": "ROC-AUC, one class against the others",
+    "average_precision": "average precision, one class against the others",
+    "loss": "loss (nats)",
+}
+Maps = Mapping[int, NDArray[np.uint8]]
+"""Image -> its picture with a map, (C, H, W)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AnsweredImages:
+    """The images of a stored evaluation, N of them, with the answers to them."""
+
+    names: Sequence[str]
+    """Their names: files below the folder, or indices."""
+    truth: Ints
+    predicted: Ints
+    confidence: Floats
+    of_truth: Floats
+    """The probabilities of the true classes."""
+    members: Ints | None
+    """Their places in their split on disk, -1 for images that are gone; None: the data are not here."""
+
+    def worst(self, most: int) -> list[int]:
+        """Return the images to draw maps of: the surest mistakes, of each class in turn."""
+        chosen = surest_of_each_class(self.truth, self.predicted, self.confidence, most)
+        return [] if self.members is None else [at for at in chosen.tolist() if self.members[at] >= 0]
+
+
+def answered_images(stored: StoredEvaluation, chosen: JudgedImages | None) -> AnsweredImages:
+    """Collect the answers of a stored evaluation, and find the images.
+
+    Args:
+        stored: the evaluation.
+        chosen: the images of the split; None: they are not here.
+    """
+    classes = {safe_cell(each.name): at for at, each in enumerate(stored.metrics.classes)}
+    answers = stored.answers.values()
+    members = None
+    if chosen:
+        indices = chosen.subset.indices(chosen.dataset)
+        known = dict(zip(map(_in_table, chosen.dataset.names(chosen.subset.found, indices)), indices, strict=True))
+        members = np.array([known.get(name, -1) for name in stored.answers], dtype=np.int64)
+    return AnsweredImages(
+        names=[plain_cell(name) for name in stored.answers],
+        truth=np.array([classes[each.truth] for each in answers], dtype=np.int64),
+        predicted=np.array([classes[each.prediction] for each in answers], dtype=np.int64),
+        confidence=np.array([each.probability for each in answers]),
+        of_truth=np.array([exp(-each.loss) for each in answers]),
+        members=members,
+    )
+
+
+def _in_table(name: str | int) -> str:
+    """Return the name of an image as the table of predictions writes it."""
+    return safe_cell(name) if isinstance(name, str) else str(name)
+
+
+def judgement_of(stored: StoredEvaluation) -> Judgement:
+    """Return what a report says about an evaluation, without pictures."""
+    metrics, facts = stored.metrics, stored.facts
+    temperature = facts.get("temperature")
+    fitted = (
+        f"probabilities are calibrated, with the temperature {temperature:.3g}" if temperature else "not calibrated"
+    )
+    return Judgement(
+        summary=images_in_words(stored),
+        scores=score_rows(metrics),
+        classes=[each.name for each in metrics.classes],
+        class_rows=[
+            (each.images, each.correct, each.recall, each.precision, each.f1, each.roc_auc) for each in metrics.classes
+        ],
+        confusion=metrics.confusion,
+        bins=[(each.images, each.confidence, each.accuracy) for each in metrics.reliability],
+        calibration=f"Expected calibration error {percent(metrics.ece)} in bins of equal width,"
+        f" {percent(metrics.adaptive_ece)} in bins of equal size; Brier score {metrics.brier:.4f}; {fitted}.",
+    )
+
+
+def images_in_words(stored: StoredEvaluation) -> str:
+    """Say which images were judged, and whether they had a part in training."""
+    metrics, facts = stored.metrics, stored.facts
+    split = facts["split"]
+    what = f"{counted(metrics.images, 'image')} of {facts['dataset']} ({split} split)"
+    if facts.get("held_out"):
+        part = "which had no part in training"
+    elif split == "test":
+        part = "which were scored after every epoch, though they chose nothing"
+    elif split == "val":
+        part = "which chose the epoch, so scores may be too high"
+    else:
+        part = "on which the model was trained, so scores are too high"
+    left_out = facts.get("left_out")
+    return f"{what}, {part}" + (f"; left out: {left_out:,} of classes that the model does not know" * bool(left_out))
+
+
+def score_rows(metrics: Metrics) -> Rows:
+    """Format metrics for a table: metric, value and 95 % interval."""
+    rows = [
+        (words, percent(getattr(metrics, name)), _ends(metrics.intervals.get(name), is_share=True))
+        for name, words in _SHARES.items()
+        if name != "top5" or len(metrics.classes) > _TOP
+    ]
+    numbers = [(name, words, getattr(metrics, name)) for name, words in _NUMBERS.items()]
+    return rows + [
+        (words, "-" if value is None else f"{value:.4f}", _ends(metrics.intervals.get(name), is_share=False))
+        for name, words, value in numbers
+    ]
+
+
+def _ends(ends: Interval | None, *, is_share: bool) -> str:
+    if not ends:
+        return "-"
+    return " to ".join(percent(end) if is_share else f"{end:.4f}" for end in ends)
+
+
+def with_pictures(
+    judged: Judgement, images: AnsweredImages, chosen: JudgedImages | None, maps: Maps, *, room: int, of_maps: str
+) -> Judgement:
+    """Add pictures, the most telling first, while there is room, and say what is left out.
+
+    Args:
+        judged: what the report says about the evaluation.
+        images: its images.
+        chosen: the data set that has them; None: it is not here.
+        maps: pictures of some images with maps of what the answer rests on.
+        room: the bytes that pictures may take.
+        of_maps: what the maps show.
+    """
+    wrong = int((images.predicted != images.truth).sum())
+    total = len(images.names)
+    if not chosen:
+        return replace(judged, pictures_note="There are no pictures, because the images are not on this machine.")
+    order = most_telling(images.truth, images.predicted, images.confidence, most_of_pair=_MOST_OF_PAIR).tolist()
+    pictures = list[Picture]()
+    for at, pixels in _read(images, [*maps, *(at for at in order if at not in maps)], chosen):
+        is_small = max(pixels.shape[1:]) <= _SMALL
+        picture = Picture(
+            name=images.names[at],
+            truth=int(images.truth[at]),
+            predicted=int(images.predicted[at]),
+            confidence=float(images.confidence[at]),
+            of_truth=float(images.of_truth[at]),
+            address=picture_address(pixels, lossy=not is_small),
+            map_address=picture_address(maps[at], lossy=True) if at in maps else "",
+            is_small=is_small,
+        )
+        room -= size_of(picture)
+        if room < 0:
+            break
+        pictures.append(picture)
+    shown_wrong = sum(each.truth != each.predicted for each in pictures)
+    shown_maps = sum(bool(each.map_address) for each in pictures)
+    table = "the table of predictions in the run lists all images"
+    left_out = f"; left out of this page: {total - len(pictures):,}; {table}" if len(pictures) < total else ""
+    return replace(
+        judged,
+        pictures=pictures,
+        pictures_note="A number opens the pictures of its cell. They show"
+        f" {shown_wrong:,} of {counted(wrong, 'mistake')}, the surest first, and {len(pictures) - shown_wrong:,} of"
+        f" {total - wrong:,} right answers{left_out}.",
+        worst_note=f"{shown_maps:,} of {counted(wrong, 'mistake')}: the surest, of each class in turn. {of_maps}"
+        if shown_maps
+        else ("No image is answered wrongly." if not wrong else "No maps were drawn."),
+    )
+
+
+def _read(
+    images: AnsweredImages, wanted: Sequence[int], chosen: JudgedImages
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Read the pictures, a few at once; those that are gone or cannot be read are left out."""
+    assert images.members is not None
+    there = [at for at in wanted if images.members[at] >= 0]
+    for start in range(0, len(there), _AT_ONCE):
+        part = there[start : start + _AT_ONCE]
+        members = images.members[part]
+        found = whole_images(chosen.dataset, chosen.subset.found, members, longest=_LONGEST, skip_bad=True)
+        yield from ((at, found[member]) for at, member in zip(part, members.tolist(), strict=True) if member in found)

@@ -1,0 +1,195 @@
+"""A model card for the Hugging Face hub: Markdown, after facts for programs in YAML."""
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vitcli.core.errors import counted, visible
+from vitcli.core.preprocessing import format_size
+from vitcli.core.runs import slug
+from vitcli.core.words import percent
+from vitcli.data.registry import find_dataset
+from vitcli.figures.report_sections import ReportedRun
+from vitcli.judging.current_evaluation import CurrentEvaluation
+from vitcli.judging.metrics import Metrics
+from vitcli.trained.origin import Origin
+
+_MEASURED = {
+    "top1": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
+    "macro_f1": ("f1", "macro F1"),
+    "loss": ("loss", "loss"),
+    "ece": ("ece", "expected calibration error"),
+}
+"""The numbers in the YAML part: field of ``Metrics`` -> type of the metric on the hub, and its name."""
+_NOT_SHOWN = ("run", "folder", "status", "tags")
+_WORST = 3
+"""The classes with the lowest recall that are named."""
+_MOST_CLASSES = 100
+"""Number of classes up to which all are listed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardFacts:
+    """Facts for a card that are not in the evaluation."""
+
+    shown: ReportedRun
+    """The run, as a report page would show it."""
+    origin: Origin
+    """The weights that training started from."""
+    teacher: str
+    """The model that it learned from; empty: none."""
+    command: str
+    """The command that trained it."""
+
+
+def model_card(judged: CurrentEvaluation, facts: CardFacts) -> str:
+    """Return the text of a model card.
+
+    Args:
+        judged: the run with its model and its evaluation.
+        facts: what else the card says.
+    """
+    model, metrics, shown = judged.models[0].checkpoint.model, judged.stored.metrics, facts.shown
+    what = f"{_code(model.name)} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
+    summary = shown.judgement.summary
+    parts = [
+        f"# {_plain(shown.name)}",
+        f"An image classifier: {what}, trained with vit on {_code(judged.stored.facts['dataset'])}.",
+        "## Scores",
+        f"Measured on {_plain(summary)}.",
+        _table(("metric", "value", "95 % interval"), shown.judgement.scores),
+        (f"{_plain(shown.judgement.calibration)} Intervals of accuracies are a bootstrap of the images within each class;"
+        " that of the loss follows from its standard error."),
+        "## Use",
+        *_use(judged),
+        "## Training",
+        _table(("what", "value"), [(name, value) for name, value in shown.facts.items() if name not in _NOT_SHOWN]),
+        _block(facts.command),
+        *([f"{shown.settings_title.capitalize()}:", _table(("setting", "value", "usual"), shown.settings)]
+          if shown.settings else []),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in _limits(metrics, summary)),
+        "## Licence",
+        *_licence(judged, facts),
+    ]  # fmt: skip
+    return _front_matter(judged, facts) + "\n" + "\n\n".join(parts) + "\n"
+
+
+def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
+    """Return the part for programs, in the form that the hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    metrics, stored, origin = judged.stored.metrics, judged.stored.facts, facts.origin
+    dataset = slug(stored["dataset"])
+    results = []
+    for field, (kind, name) in _MEASURED.items():
+        ends = metrics.intervals.get(field)
+        more = {"average": "macro"} if kind == "f1" else {}
+        results.append(
+            EvalResult(
+                task_type="image-classification",
+                dataset_type=dataset,
+                dataset_name=visible(stored["dataset"]),
+                dataset_split=stored["split"],
+                metric_type=kind,
+                metric_value=getattr(metrics, field),
+                metric_name=name,
+                metric_args={**more, **({"interval_95": [*ends]} if ends else {}), "images": metrics.images},
+            )
+        )
+    data = ModelCardData(
+        license=(origin.licence.lower() or "unknown") if origin.name else None,
+        library_name="vitcli",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "vision-transformer", "vit"],
+        base_model=origin.hub or None,
+        datasets=[dataset] if find_dataset(stored["dataset"]) else None,  # a folder has no name on the hub
+        metrics=["accuracy", "f1"],
+        model_name=visible(facts.shown.name),
+        eval_results=results,
+    )
+    choose = "" if origin.name else "# license: yours to choose, for example apache-2.0\n"
+    return f"---\n{choose}{data.to_yaml().strip()}\n---\n"
+
+
+def _use(judged: CurrentEvaluation) -> list[str]:
+    """Say how to predict with the model, and what it takes."""
+    file, geometry = judged.models[0].path.name, judged.models[0].checkpoint.preprocessing.geometry
+    colours = "grey" if geometry.channels == 1 else "colour"
+    return [
+        _block(f"vit predict photo.jpg --model {shlex.quote(file)}"),
+        _block(f'import vitcli\n\nprint(vitcli.predict("photo.jpg", model={json.dumps(file)}).rows)', "python"),
+        (
+            f"{_code(file)} holds the weights, the classes and the preprocessing. Uploaded to the hub as"
+            " `model.safetensors`, it is `--model hf:OWNER/NAME`. Images of any size are taken; they become"
+            f" {colours} images of {format_size(geometry.size)} pixels."
+        ),
+    ]
+
+
+def _limits(metrics: Metrics, summary: str) -> list[str]:
+    """Say what the scores do not tell."""
+    seen = [each for each in metrics.classes if each.images]
+    worst = ", ".join(
+        f"{_code(each.name)} ({percent(each.recall)} of {counted(each.images, 'image')})"
+        for each in sorted(seen, key=lambda each: each.recall)[:_WORST]
+    )
+    names = [_code(each.name) for each in metrics.classes[:_MOST_CLASSES]]
+    more = len(metrics.classes) - len(names)
+    fewest = min(seen, key=lambda each: each.images)
+    unseen = len(metrics.classes) - len(seen)
+    return [
+        (
+            f"The scores are of {_plain(summary)}. No other images were tested: other cameras, places or times may give"
+            " lower scores."
+        ),
+        "It answers every image with one of its classes, also an image of something else. Classes: "
+        + ", ".join(names)
+        + (f" and {more:,} more." if more else "."),
+        f"Lowest recall: {worst}. Fewest images: {counted(fewest.images, 'image')} of {_code(fewest.name)}"
+        + (f"; {counted(unseen, 'class')} without any." if unseen else "."),
+        "Not tested: changed or attacked images, and differences between groups of people.",
+    ]
+
+
+def _licence(judged: CurrentEvaluation, facts: CardFacts) -> list[str]:
+    """Say what is known about licences of the weights, the teacher and the data."""
+    origin, dataset = facts.origin, judged.stored.facts["dataset"]
+    if not origin.name:
+        weights = "Training started from random weights, so the licence is yours to choose: add `license: NAME` above."
+    elif origin.licence:
+        weights = f"Training started from {_code(origin.name)}, which is under {origin.licence}."
+    else:
+        weights = f"Unknown: check the licence of {_code(origin.name)}, from which training started."
+    entry = find_dataset(dataset)
+    of_data = f"under {entry.licence}" if entry and entry.licence[:1].isupper() else "unknown: check it"
+    teacher = [f"It learned from the teacher {_code(facts.teacher)}: check its licence too."] if facts.teacher else []
+    return [weights, *teacher, f"Licence of the data, {_code(dataset)}: {of_data}."]
+
+
+# Markdown in which names stay text
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", visible(text))
+
+
+def _code(text: str) -> str:
+    """Return a code span, in which a name stays as it is."""
+    text = visible(text)
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _block(text: str, language: str = "bash") -> str:
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *([_plain(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

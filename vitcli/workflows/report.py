@@ -1,0 +1,308 @@
+"""A report about runs: one web page that needs no network, or a model card."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vitcli.attention.registry import DEFAULT_METHOD
+from vitcli.core.errors import DataError, DeviceError, UsageError, counted, visible
+from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
+from vitcli.core.files import unused_end, with_end, write_text
+from vitcli.core.run_search import members_with, runs_called
+from vitcli.core.runs import slug
+from vitcli.core.version import __version__
+from vitcli.core.words import percent_or_none, written
+from vitcli.data.raw import SplitName
+from vitcli.explaining.overlays import draw_overlays
+from vitcli.figures.report_page import MOST_BYTES, report_page
+from vitcli.figures.report_sections import ReportedRun, RunTable
+from vitcli.judging.current_evaluation import CurrentEvaluation, current_evaluation
+from vitcli.judging.evaluated_runs import EvaluatedRun, compare_pair
+from vitcli.judging.intervals import Interval
+from vitcli.judging.judgement import AnsweredImages, Maps, answered_images, judgement_of, score_rows, with_pictures
+from vitcli.judging.model_card import CardFacts, model_card
+from vitcli.judging.pairs import Pair
+from vitcli.trained.judged_images import AskedSplit
+from vitcli.trained.model_names import chosen_run
+from vitcli.trained.origin import origin_of
+from vitcli.training.run_report import RunReport, different_settings, report_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportedEvaluation:
+    """The evaluation of one run in a report."""
+
+    run: str
+    """The name of the run or the group."""
+    dataset: str
+    split: SplitName
+    images: int
+    top1: float
+    top1_interval: Interval
+    """Its 95 % interval."""
+    is_new: bool
+    """True if it was evaluated for this report; False: the stored evaluation was current."""
+    pictures: int
+    """Number of images with a picture on the page."""
+    maps: int
+    """Number of mistakes with an attention map on the page."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A report, and the evaluations that it shows."""
+
+    file: Path
+    """The web page, or the model card."""
+    size: int
+    """Its size in bytes."""
+    evaluations: tuple[ReportedEvaluation, ...]
+    """The evaluation of each run."""
+    not_compared: tuple[str, ...]
+    """Reasons why runs are not compared with the first one, if there are several; empty: they are."""
+
+    def __repr__(self) -> str:
+        return visible(f"<Report {self.file}: {', '.join(each.run for each in self.evaluations)}>")
+
+
+def report(
+    *runs: str,
+    split: AskedSplit = "auto",
+    output: Path | None = None,
+    card: bool = False,
+    worst: int = 24,
+    output_dir: Path = Path("experiments"),
+    directory: str = "",
+    device: str = "auto",
+    batch_size: int = 256,
+    offline: bool = False,
+    emit: Emit = ignore,
+) -> Report:
+    """Write a web page about runs, or a model card of one run; a run without a current evaluation is evaluated first.
+
+    Args:
+        runs: runs or groups in ``output_dir``, or their paths, or ``best``; none: the newest finished run.
+        split: the split to report on; auto: the test split, else the validation split.
+        output: the file; None: ``report.html`` or ``README.md`` in the run, for several runs in
+            ``comparisons/A-vs-B``.
+        card: write a model card for the Hugging Face hub instead of the page.
+        worst: mistakes that are shown with attention maps, at most.
+        output_dir: the folder of all runs.
+        directory: the folder of data sets; empty: as in training.
+        device: auto, cpu, cuda, cuda:N or mps.
+        batch_size: images per batch.
+        offline: download nothing.
+        emit: receives the progress.
+
+    Raises:
+        UsageError: a card is asked for of several models, or two runs have the same name.
+        RunError, ModelError, DataError, DeviceError: a run, its data or the device cannot be used.
+    """
+    found = _found(runs or ("",), output_dir, emit)
+    if card and (len(found) > 1 or len(found[0].runs) > 1):
+        one = found[0].runs[0].name if len(found) == 1 else found[0].name
+        raise UsageError("a model card describes one model", hint=f"vit report {one} --card")
+    called = [each.name for each in found]
+    if len(set(called)) < len(called):
+        raise UsageError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
+    path = output or _usual_file(found, output_dir, card=card)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="-o takes the name of a file")
+    judged = [
+        current_evaluation(
+            each,
+            split,
+            output_dir=output_dir,
+            directory=directory,
+            device=device,
+            batch_size=batch_size,
+            offline=offline,
+            emit=emit,
+        )
+        for each in found
+    ]
+    facts = [
+        report_of(each.run.folder, each.run.runs, name=each.run.asked, output_dir=output_dir, emit=emit)
+        for each in judged
+    ]
+    shown, not_compared = [_shown(*each) for each in zip(judged, facts, strict=True)], list[str]()
+    if card:
+        origin = origin_of(found[0].runs[0], output_dir)
+        text = model_card(
+            judged[0], CardFacts(shown=shown[0], origin=origin, teacher=facts[0].teacher, command=facts[0].command)
+        )
+    else:
+        shown = _with_pictures(shown, judged, worst, emit)
+        tables, not_compared = _comparison(judged, emit)
+        text = _page(shown, tables, found)
+    write_text(path, text)
+    return Report(
+        file=path,
+        size=path.stat().st_size,
+        evaluations=tuple(
+            ReportedEvaluation(
+                run=each.run.name,
+                dataset=each.stored.facts["dataset"],
+                split=each.stored.facts["split"],
+                images=each.stored.metrics.images,
+                top1=each.stored.metrics.top1,
+                top1_interval=each.stored.metrics.intervals["top1"],
+                is_new=each.is_new,
+                pictures=len(run.judgement.pictures),
+                maps=sum(bool(picture.map_address) for picture in run.judgement.pictures),
+            )
+            for each, run in zip(judged, shown, strict=True)
+        ),
+        not_compared=tuple(not_compared),
+    )
+
+
+def _found(names: Sequence[str], output_dir: Path, emit: Emit) -> list[EvaluatedRun]:
+    """Find the runs, each once; say which one is meant if that is not its name."""
+    found: dict[Path, EvaluatedRun] = {}
+    where = "" if output_dir == Path("experiments") else f" --output-dir {shlex.quote(str(output_dir))}"
+    for name in names:
+        asked = name
+        if chosen := chosen_run(name, output_dir, emit):
+            folder = chosen.path.parent if members_with(chosen) else chosen.path
+            which = f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
+            asked = folder.name
+            emit(Note(text=f"report: the {which}, {asked}"))
+        folder, runs = runs_called(asked, output_dir)
+        found.setdefault(folder.resolve(), EvaluatedRun(asked=asked, folder=folder, runs=runs, where=where))
+    return list(found.values())
+
+
+def _usual_file(found: Sequence[EvaluatedRun], output_dir: Path, *, card: bool) -> Path:
+    """Return the file for a report; a card is never replaced, because people add to it."""
+    if card:
+        usual = found[0].folder / "README.md"
+        return with_end(usual, unused_end(usual))
+    if len(found) == 1:
+        return found[0].folder / "report.html"
+    return output_dir / "comparisons" / "-vs-".join(slug(each.name) for each in found)[:200] / "report.html"
+
+
+def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
+    """Collect what the page says about a run, without pictures."""
+    facts = report.in_words()
+    commands = {
+        "the command as it was typed": facts.pop("command"),
+        "train again with the same settings": facts.pop("repeat"),
+        "evaluate again": judged.run.command(judged.stored.places.stem),
+    }
+    usual = "the recipe" if report.usual != "defaults" else "the defaults"
+    return ReportedRun(
+        name=judged.run.name,
+        facts=facts,
+        settings_title=f"settings that differ from {usual}",
+        settings=[(each.setting, written(each.value), written(each.usual)) for each in report.settings],
+        commands={what: command for what, command in commands.items() if command},
+        members=[
+            (row.name, row.status, f"{row.epochs:,}", row.accuracy_in_words, percent_or_none(row.test_accuracy))
+            for row in report.runs
+        ],
+        curves={
+            run.name: [EpochRecord(**record) for record in run.metrics.get("epochs", ())] for run in judged.run.runs
+        },
+        judgement=judgement_of(judged.stored),
+    )
+
+
+def _with_pictures(
+    shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], worst: int, emit: Emit
+) -> list[ReportedRun]:
+    """Add pictures and maps to the runs, as far as the page has room."""
+    room = (MOST_BYTES - len(_page(shown, [], [each.run for each in judged]).encode())) // len(shown)
+    done = []
+    for run, each in zip(shown, judged, strict=True):
+        images = answered_images(each.stored, each.chosen)
+        maps = _maps(each, images, worst, emit)
+        of_maps = f"Maps show what the prediction rests on ({DEFAULT_METHOD})"
+        of_maps += f", in {each.models[0].name}, the first of the models." if len(each.models) > 1 else "."
+        judgement = with_pictures(run.judgement, images, each.chosen, maps, room=room, of_maps=of_maps)
+        done.append(replace(run, judgement=judgement))
+    return done
+
+
+def _maps(judged: CurrentEvaluation, images: AnsweredImages, worst: int, emit: Emit) -> Maps:
+    """Draw the surest mistakes with attention maps."""
+    chosen, model = judged.chosen, judged.models[0]
+    numbers = images.worst(worst)
+    if not chosen or images.members is None or not numbers:
+        return {}
+    geometry = model.checkpoint.preprocessing.geometry
+    pixels = chosen.dataset.split(chosen.subset.found, geometry, members=images.members[numbers]).pixels()
+    emit(TaskProgress(task="drawing attention maps", done=0, total=len(numbers)))
+    try:
+        drawn = draw_overlays(model, [*pixels], DEFAULT_METHOD)
+    except DeviceError as error:
+        emit(Warned(text=f"the maps are not drawn: {error.message}"))
+        drawn = []
+    emit(TaskProgress(task="drawing attention maps", done=len(numbers), total=len(numbers)))
+    return dict(zip(numbers, drawn, strict=False))
+
+
+def _comparison(judged: Sequence[CurrentEvaluation], emit: Emit) -> tuple[list[RunTable], list[str]]:
+    """Compare the runs with the first one; also return the reasons why some are not compared."""
+    if len(judged) < 2:
+        return [], []
+    names = tuple(each.run.name for each in judged)
+    columns = [score_rows(each.stored.metrics) for each in judged]
+    scores = (
+        [
+            (row[0][0], *(value if ends == "-" else f"{value} [{ends}]" for _, value, ends in row))
+            for row in zip(*columns, strict=True)
+        ]
+        if len({len(each) for each in columns}) == 1
+        else []
+    )
+    tables = [RunTable(title="Scores of the runs, with 95 % intervals", headings=("metric", *names), rows=scores)]
+    first, missing = judged[0], list[str]()
+    for other in judged[1:]:
+        try:
+            pair = _pair(first, other, emit)
+        except DataError as error:
+            missing.append(f"{other.run.name} is not compared with {first.run.name}: {error.message}")
+            emit(Warned(text=missing[-1]))
+            continue
+        tables.append(
+            RunTable(
+                title=f"{other.run.name} (second) against {first.run.name} (first), on"
+                f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
+                " points, that of the loss in nats",
+                headings=("metric", "first", "second", "change", "95 % interval"),
+                rows=pair.rows(),
+                notes=[f"{other.run.name} and {first.run.name}: {'; '.join(pair.in_words().values())}."],
+            )
+        )
+    different = different_settings([each.run.runs[0] for each in judged])
+    rows = [(each.setting, *map(written, each.values)) for each in different]
+    tables.append(
+        RunTable(
+            title="Settings that differ", headings=("setting", *names), rows=rows, notes=missing, has_numbers=False
+        )
+    )
+    return tables, missing
+
+
+def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pair:
+    """Compare the answers of two runs; raise DataError if they were evaluated on different images."""
+    stems = first.stored.places.stem, other.stored.places.stem
+    if stems[0] != stems[1]:
+        raise DataError(f"{first.run.name} was evaluated on its {stems[0]} split, the other on {stems[1]}")
+    return compare_pair(first.run, other.run, stems[0], (dict(first.stored.facts), dict(other.stored.facts)), emit)
+
+
+def _page(shown: Sequence[ReportedRun], tables: Sequence[RunTable], found: Sequence[EvaluatedRun]) -> str:
+    """Return the text of the page."""
+    names = [each.name for each in shown]
+    notes = [f"{each.name}: {each.judgement.scores[0][1]} accuracy on {each.judgement.summary}." for each in shown]
+    again = f"vit report {shlex.join(each.asked for each in found)}{found[0].where}"
+    return report_page(
+        shown,
+        title=f"Report of {', '.join(names)}",
+        notes=[*notes, f"Written by vit {__version__}: `{again}` writes it again."],
+        comparison=tables,
+    )
