@@ -32,7 +32,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from step_timing import alternate, ratio, seconds
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
@@ -44,6 +43,7 @@ from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.dataset import open_dataset
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
+from vitcli.engine.alternation import alternate, ratio, seconds
 
 CPU = torch.device("cpu")
 SIZE, GREY = (384, 384), (0.5,) * 3

@@ -25,9 +25,9 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from step_timing import alternate, ratio
 
 import vitcli
+from vitcli.engine.alternation import alternate, ratio
 
 CLASSES, BATCH = 10, 64
 ALMOST_NEVER = 1e-12

@@ -8,12 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from step_timing import matmul_peak
 
 from vitcli.core.files import write_json
 from vitcli.core.provenance import git_state
 from vitcli.engine.device import choose_device, describe, has_bfloat16
-from vitcli.engine.hardware import hardware
+from vitcli.engine.hardware import hardware, matmul_peak
 
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "triton", "numpy", "pillow", "simplejpeg", "safetensors")
 ASKED = "driver_version,power.limit,clocks.max.sm,temperature.gpu"
@@ -48,13 +47,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     device = choose_device(options.device)
-    peak, found, of_driver = matmul_peak(device), versions(), driver()
-    dtype = "bfloat16" if has_bfloat16(device) else "float32"
+    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
+    peak, found, of_driver = matmul_peak(device, dtype), versions(), driver()
     says = f"{describe(device)}, driver {of_driver.get('driver_version', 'none')}, torch {found['torch']}, Python {found['python']}"
     write_json(
         options.json,
         {
-            "says": [says, f"a large matrix product: {peak / 1e12:,.1f} TFLOP/s in {dtype}"],
+            "says": [
+                says,
+                f"a large matrix product: {peak / 1e12:,.1f} TFLOP/s in {str(dtype).removeprefix('torch.')}",
+            ],
             "peak": peak,
             "versions": found,
             "driver": of_driver,

@@ -94,7 +94,7 @@ def main() -> None:
     arguments, options = parser.parse_args(words[:end]), words[end + 1 :]
     name = arguments.name or Path(arguments.dataset).name.lower()
     file = RESULTS / f"{name}.json"
-    stored = json.loads(file.read_text()) if file.exists() else {"options": options, "results": []}
+    stored: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"options": options, "results": []}
     if stored["options"] != options:
         parser.error(f"{file} has results with other options, {stored['options']}: choose another --name")
     results = stored["results"]

@@ -1,48 +1,20 @@
-"""Measure work in turn, the speed of steps, the peak of a device, and the use of a GPU; part of other benchmarks."""
+"""Measure the speed of steps, and the use of a GPU; part of other benchmarks."""
 
 import shutil
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Self
 
 import torch
 
 from vitcli.data.loader import Batch
-from vitcli.engine.device import has_bfloat16
+from vitcli.engine.device import synchronize
 
 SECONDS_BETWEEN_SAMPLES = 0.1
 Span = tuple[float, float]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Measure the wall-clock seconds of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def alternate(measures: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
-    """Take each measurement once per round, in reverse order in every second round; a first round warms up.
-
-    So other work on the machine affects all measurements in the same way.
-    """
-    measured: dict[str, list[float]] = {name: [] for name in measures}
-    for number in range(rounds + 1):
-        for name in list(measures)[:: -1 if number % 2 else 1]:
-            value = measures[name]()
-            if number:
-                measured[name].append(value)
-    return measured
-
-
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> str:
-    """Describe the ratio of the medians, and the ratios within single rounds."""
-    rounds = [one / other for one, other in zip(slow, fast, strict=True)]
-    of_medians, median = statistics.median(slow) / statistics.median(fast), statistics.median(rounds)
-    return f"{of_medians:.2f} ({len(rounds)} rounds: {min(rounds):.2f} to {max(rounds):.2f}, median {median:.2f})"
 
 
 class TimedBatches:
@@ -103,25 +75,8 @@ class TimedBatches:
 
     def _now(self) -> float:
         """Wait until the device has finished all its work, and return the time."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        synchronize(self._device)
         return time.perf_counter()
-
-
-def matmul_peak(device: torch.device) -> float:
-    """Measure the peak operations per second with a large matrix product, in bfloat16 if the device computes in it."""
-    size = 8192 if device.type == "cuda" else 1024
-    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
-    left, right = torch.randn(2, size, size, device=device, dtype=dtype).unbind()
-    seconds = []
-    for _ in range(10):
-        started = time.perf_counter()
-        for _ in range(5):
-            left @ right
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append((time.perf_counter() - started) / 5)
-    return 2 * size**3 / min(seconds)
 
 
 class Utilisation:

@@ -1,14 +1,10 @@
-"""The models to compare, in both libraries, and their cost; part of benchmarks/training_throughput.py."""
+"""The models to compare, in both libraries; part of benchmarks/training_throughput.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from vitcli.models.capture import capture_attention
-from vitcli.models.vit import VisionTransformer
 
 CLASSES = 10
 
@@ -98,14 +94,6 @@ CASES = {
         **PHOTOS,
     ),
 }
-
-
-def count_flops(model: VisionTransformer) -> int:
-    """Count the floating-point operations of a forward pass, per image, with every token of the last block."""
-    height, width = model.config.image_size
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), capture_attention(model):
-        model(torch.zeros(1, model.config.in_channels, height, width))
-    return int(counter.get_total_flops())
 
 
 def count_weights(model: torch.nn.Module) -> int:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from step_timing import alternate, ratio
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,6 +29,7 @@ from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
+from vitcli.engine.alternation import alternate, ratio
 from vitcli.engine.autocast import Precision
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.optim import build_optimizers

@@ -39,8 +39,8 @@ import timm
 import timm_script
 import torch
 from first_pass import draw_photo
-from step_timing import TimedBatches, Utilisation, matmul_peak
-from throughput_cases import CASES, CLASSES, Case, count_flops, count_weights
+from step_timing import TimedBatches, Utilisation
+from throughput_cases import CASES, CLASSES, Case, count_weights
 
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import DataConfig, RunConfig, TrainConfig
@@ -54,11 +54,12 @@ from vitcli.data.loader import Batch
 from vitcli.data.splits import plan_splits
 from vitcli.data.store import data_dir
 from vitcli.engine.autocast import Precision
-from vitcli.engine.device import choose_device, describe
+from vitcli.engine.device import choose_device, describe, has_bfloat16
 from vitcli.engine.distributed import Processes
-from vitcli.engine.hardware import hardware
+from vitcli.engine.hardware import hardware, matmul_peak
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.trainer import Trainer
+from vitcli.models.flops import count_flops
 from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.training.computing import Computing, choose_computing
@@ -201,7 +202,7 @@ def pair_up(case: Case, source_name: str, folder: Path, device: torch.device, op
     ours = VisionTransformer(model_config(config.model, image_size=size, in_channels=3, num_classes=CLASSES))
     theirs = timm.create_model(case.theirs, num_classes=CLASSES, **{**case.changes, **depth}).to(device)
     assert count_weights(ours) == count_weights(theirs)
-    flops = 3 * count_flops(ours)
+    flops = 3 * count_flops(ours.config)
     ours.to(device)
     lasting = replace(config, optim=replace(config.optim, epochs=EPOCHS))
     computing = choose_computing(ours, lasting, num_images=case.num_images, processes=Processes(), emit=say)
@@ -305,7 +306,7 @@ def main() -> None:
         print("these figures are meant for a GPU: here, a few small steps only show that everything runs")
     if (options.torchcompile or options.compile == "on") and not can_compile(device):
         options.compile, options.torchcompile = "off", False
-    peak, rows = matmul_peak(device), {}
+    peak, rows = matmul_peak(device, torch.bfloat16 if has_bfloat16(device) else torch.float32), {}
     with tempfile.TemporaryDirectory() as folder, Utilisation(device) as busy:
         os.environ["VIT_DATA_DIR"] = folder  # for the measurements of `auto`, and decoded images
         for name, source in product(options.model, options.source):

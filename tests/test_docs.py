@@ -79,6 +79,12 @@ def test_the_page_of_json_names_every_family_of_errors() -> None:
     assert codes == {*re.findall(r"^\| `([a-z-]+)` \|.*\| 1", json_page(), re.MULTILINE)}
 
 
+def test_every_benchmark_is_listed() -> None:
+    folder = ROOT / "benchmarks"
+    listed = {*re.findall(r"\w+\.(?:py|sh)", (folder / "README.md").read_text(encoding="utf-8"))}
+    assert listed == {path.name for path in folder.iterdir() if path.suffix in {".py", ".sh"}}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_options_exist(page: str) -> None:
     for words in (*commands(page, run=True), *commands(page, run=False)):
@@ -108,7 +114,8 @@ def test_options_in_the_text_exist(page: str) -> None:
         "--seeds",
         "--quick",
         "--data",
-    }  # the last four are of uv and benchmarks
+        "--files",
+    }  # the last five are of uv and benchmarks
 
 
 @pytest.fixture

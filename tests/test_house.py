@@ -166,6 +166,7 @@ def test_core_stands_on_the_standard_library() -> None:
 
 NEED_NO_TORCH = {
     "data/store.py",
+    "models/counterparts.py",
     "trained/model_names.py",
     "training/resumed_settings.py",
     "training/run_report.py",
@@ -280,6 +281,12 @@ attention-map file.txt --model nobody: 'nobody'
 attention-map --dataset casava RUNS: 'casava' is neither
 export nobody: 'nobody'
 export --format onxx: 'onxx'
+bench vit-tinny: 'vit-tinny'
+bench --device gpu: unknown device 'gpu'
+bench --against tim: 'tim'
+bench --precision fp33: 'fp33'
+bench --batch-size 1,two: '1,two'
+bench --image-size big: 'big'
 """
 
 

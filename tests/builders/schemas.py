@@ -77,6 +77,7 @@ def results() -> dict[str, Any]:
     from vitcli.training.run_report import RunReport
     from vitcli.workflows import download, edit_runs, listings, predict
     from vitcli.workflows.attention_trust import Trust
+    from vitcli.workflows.bench import BenchResult
     from vitcli.workflows.check_labels import LabelCheck
     from vitcli.workflows.compare import RunsComparison
     from vitcli.workflows.dry_run import DryRun
@@ -98,6 +99,7 @@ def results() -> dict[str, Any]:
         "predict": predict.PredictResult | predict.SubmissionResult,
         "attention-map": AttentionReport | Trust,
         "export": ExportResult,
+        "bench": BenchResult,
         "models": list[listings.ModelRow],
         "datasets": list[listings.DatasetRow],
         "recipes": list[listings.RecipeRow] | dict[str, dict[str, Setting]],

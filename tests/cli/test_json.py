@@ -37,6 +37,7 @@ def test_every_command_prints_what_its_schema_says(
         ("attention-map", digit, *model, "--output", tmp_path / "maps"),
         ("attention-map", digit, *model, "--output", tmp_path / "maps", "--score", "--method", "raw"),
         ("export", trained_run, "--format", "torchscript", "--output", tmp_path / "model.pt"),
+        ("bench", trained_run, "--seconds", "0.001", "--rounds", "1", "--batch-size", "1"),
     )
     for name in ("one", "two"):
         shutil.copytree(trained_run, tmp_path / "experiments" / name)

@@ -182,3 +182,14 @@ def test_a_deterministic_run_that_is_resumed_has_the_bits_of_one_that_was_not(sh
     resume("run")
     whole, resumed = (load_file(Run(Path("experiments") / name).checkpoint("last")) for name in ("whole", "run"))
     assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
+
+
+def test_bench_measures_the_memory_of_the_device_in_every_precision(run_cli, device):
+    words = ("--against", "timm", "--precision", "fp32,bf16,fp16", "--batch-size", "1,64", "--seconds", "0.01")
+    outcome = run_cli("bench", "vit-nano-patch4", *words, "--rounds", "2", "--device", device, "--json")
+    assert outcome.code == 0, outcome.err
+    rows = json.loads(outcome.out)["rows"]
+    assert len(rows) == 2 * 3 * 2 * 2
+    assert all(row["images_per_second"] > 0 and row["peak_memory"] > 0 for row in rows)
+    if device.type == "cuda":  # tensors are counted exactly: more images take more memory
+        assert all(few["peak_memory"] < many["peak_memory"] for few, many in zip(rows[::4], rows[2::4], strict=True))

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from vitcli.cli import listings, runs
 from vitcli.cli.attention_map import attention_map
+from vitcli.cli.bench import bench
 from vitcli.cli.check_labels import check_labels
 from vitcli.cli.console import print_error, restore_terminal, show_error, show_warning
 from vitcli.cli.download import download
@@ -69,6 +70,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "attention-map": attention_map,
     "export": export,
+    "bench": bench,
 }
 _CLASSES: dict[str, type[RunsCommand]] = {"train": TrainCommand} | dict.fromkeys(
     ("eval", "report", "predict", "export"), RunsCommand

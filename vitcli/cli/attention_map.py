@@ -11,7 +11,7 @@ from vitcli.cli.attention_trust import show_trust
 from vitcli.cli.console import listening, print_facts, print_json, stderr, stdout
 from vitcli.cli.inline_images import can_show, show_image
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
-from vitcli.core.errors import UsageError
+from vitcli.cli.usage_errors import read_numbers
 from vitcli.core.importing import importing
 from vitcli.core.words import percent
 
@@ -212,7 +212,8 @@ def attention_map(
         )
 
     # Refuse names and paths that do not exist, before torch is imported
-    chosen_layers, chosen_heads = _numbers(layers, "--layers"), _numbers(heads, "--heads")
+    chosen_layers = read_numbers(layers, "--layers", example="0,1,-1")
+    chosen_heads = read_numbers(heads, "--heads", example="0,1,-1")
     from vitcli.data.image_files import image_files
     from vitcli.data.store import check_dataset
     from vitcli.figures.attention_style import Style
@@ -316,12 +317,3 @@ def _facts(image: "ExplainedImage") -> dict[str, str]:
     for name, path in image.figures.items():
         facts[name] = str(path)
     return facts
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise UsageError(
-            f"{option} {text!r} is not a list of whole numbers", hint=f"for example {option} 0,1,-1"
-        ) from None

@@ -47,6 +47,11 @@ EXAMPLES = {
         ("vit export first --format timm", "write a folder that timm reads"),
         ("vit export first --format torchscript", "write a file for TorchScript"),
     ),
+    "bench": (
+        ("vit bench", "measure the newest run"),
+        ("vit bench vit-mini-patch4 -b 1,8,64", "measure an architecture"),
+        ("vit bench vit-nano-patch4 --against timm", "compare with timm"),
+    ),
     "models": (("vit models", "list architectures"), ("vit models --json", "the same as JSON")),
     "datasets": (("vit datasets", "list data sets"), ("vit datasets --json", "the same as JSON")),
     "recipes": (("vit recipes", "list recipes"), ("vit recipes digits", "show the settings of one")),

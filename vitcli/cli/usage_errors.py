@@ -67,6 +67,20 @@ def read_number(kind: type, least: float | None, most: float | None, flag: str, 
     return value
 
 
+def read_numbers(text: str, flag: str, *, example: str) -> tuple[int, ...]:
+    """Read a list of whole numbers, separated by commas; an empty text has none.
+
+    Raises:
+        UsageError: a part is not a whole number.
+    """
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(
+            f"{flag} {text!r} is not a list of whole numbers", hint=f"for example {flag} {example}"
+        ) from None
+
+
 def read_choice(known: tuple[str, ...], flag: str, example: Any, given: Any) -> Any:
     """Check that the value of an option is one of several."""
     if given in known:

@@ -43,9 +43,9 @@ def all_runs(output_dir: Path, emit: Emit = ignore) -> list[Run]:
     if not output_dir.is_dir():
         return []
     runs = []
-    alone = sorted(output_dir.glob("*/run.json"))
+    alone = {*output_dir.glob("*/run.json")}
     for info_file in (
-        *alone,
+        *sorted(alone),
         *sorted(path for kind in ("fold", "seed") for path in output_dir.glob(f"*/{kind}-*/run.json")),
     ):
         try:

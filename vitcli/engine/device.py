@@ -1,13 +1,15 @@
 """Devices: their choice, identification, memory and random seeds."""
 
 import contextlib
+import ctypes
 import functools
+import gc
 import hashlib
 import os
 import platform
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,14 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has finished all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Reset the peak memory of a CUDA device; the peak memory of a process cannot be reset."""
     if device.type == "cuda":
@@ -84,6 +94,37 @@ def peak_memory(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def watch_memory(device: torch.device) -> Callable[[], int | None]:
+    """Begin to watch the memory of a device, and return a function that tells how far its peak rose since then.
+
+    On CUDA, these are bytes of tensors. On a CPU, it is the resident memory of this process, whose peak only Linux can
+    reset; memory that earlier work has freed is returned to the system first, so that it does not hide a later peak.
+
+    Returns:
+        The function returns bytes above the beginning; None: not known on this system.
+    """
+    if device.type == "cuda":
+        synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        return lambda: torch.cuda.max_memory_allocated(device) - before
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
+        resident = _status_bytes("VmRSS")
+    except (OSError, StopIteration):
+        return lambda: None
+    return lambda: max(_status_bytes("VmHWM") - resident, 0) if device.type == "cpu" else None
+
+
+def _status_bytes(name: str) -> int:
+    """Read a size of this process from Linux."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -3,13 +3,17 @@
 import os
 import platform
 import sys
+import time
 from typing import Any
 
 import torch
 
-from vitcli.engine.device import processor
+from vitcli.engine.device import processor, synchronize
 
 _MODULES = {name: name for name in ("torch", "torchvision", "numpy", "safetensors", "simplejpeg")} | {"pillow": "PIL"}
+
+_PRODUCTS, _PEAK_SECONDS = 3, 0.5
+"""Products between two looks at the clock, and the least number of such looks; the least seconds of all."""
 
 
 def hardware() -> dict[str, Any]:
@@ -30,6 +34,22 @@ def library_versions() -> dict[str, str]:
     loaded = {name: sys.modules[module] for name, module in _MODULES.items() if module in sys.modules}
     versions = {name: str(module.__version__) for name, module in loaded.items() if hasattr(module, "__version__")}
     return versions | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure the peak operations per second of a device in a type, with a large matrix product; under a second."""
+    size = 8192 if device.type == "cuda" else 1024
+    left, right = torch.randn(2, size, size, device=device).to(dtype).unbind()
+    seconds: list[float] = []
+    began = time.perf_counter()
+    while len(seconds) < _PRODUCTS or time.perf_counter() - began < _PEAK_SECONDS:
+        synchronize(device)
+        started = time.perf_counter()
+        for _ in range(_PRODUCTS):
+            left @ right
+        synchronize(device)
+        seconds.append((time.perf_counter() - started) / _PRODUCTS)
+    return 2 * size**3 / min(seconds)
 
 
 def _usable_cores() -> int | None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vitcli.core.memory import is_out_of_memory
 from vitcli.engine.autocast import Precision
+from vitcli.engine.device import synchronize
 
 Work = Literal["training", "inference"]
 
@@ -98,9 +99,7 @@ def seconds_per_image(
 
 def step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precision) -> float:
     """Time one forward pass, or forward and backward for training, which leaves gradients on the model."""
-    is_cuda = images.device.type == "cuda"
-    if is_cuda:
-        torch.cuda.synchronize(images.device)
+    synchronize(images.device)
     started = time.perf_counter()
     if work == "inference":
         with torch.inference_mode(), precision.autocast():
@@ -111,6 +110,5 @@ def step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precis
             logits = model(images).flatten(end_dim=-2)  # from one head, or two
             loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=images.device))
         loss.backward()
-    if is_cuda:
-        torch.cuda.synchronize(images.device)
+    synchronize(images.device)
     return time.perf_counter() - started

@@ -11,6 +11,7 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.events import ignore
 from vitcli.core.interrupts import StopRequest
 from vitcli.engine.autocast import Precision
+from vitcli.engine.compiling import Forward
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.protocols import TrainBatches
@@ -75,6 +76,7 @@ def trial_trainer(
     precision: Precision,
     *,
     distillation: Distillation | None,
+    forward: Forward | None = None,
 ) -> Trainer:
     """Build a trainer whose steps are discarded."""
     return Trainer(
@@ -89,4 +91,5 @@ def trial_trainer(
         stop=StopRequest(),
         seed=config.run.seed,
         distillation=distillation,
+        forward=forward,
     )

@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vitcli.core.devices import parse_device
@@ -27,15 +27,28 @@ BEST = "best"
 _REPOSITORY = re.compile(r"[A-Za-z][\w.-]*/[A-Za-z][\w.-]*")
 
 
-def check_model(name: str, *, output_dir: Path, device: str = "auto") -> None:
+def check_model(name: str, *, output_dir: Path, device: str = "auto", architectures: Collection[str] = ()) -> None:
     """Check the names of a model and a device as ``load_model`` does, without reading files or importing torch.
+
+    Args:
+        name: the name of the model.
+        output_dir: the folder of all runs.
+        device: the name of the device.
+        architectures: the names of ``vit models``, if one of them, or no name at all, will do.
 
     Raises:
         DeviceError, ModelError, RunError, UsageError: a name is unknown, or a path does not exist.
     """
     parse_device(device)
+    if architectures and (not name or is_architecture(name, output_dir, architectures)):
+        return
     chosen = chosen_run(name, output_dir)
-    find_model(str(chosen.path) if chosen else name, output_dir)
+    find_model(str(chosen.path) if chosen else name, output_dir, architectures=architectures)
+
+
+def is_architecture(name: str, output_dir: Path, architectures: Collection[str]) -> bool:
+    """Tell whether a name is one of ``vit models``, and not that of a run or a file."""
+    return name in architectures and not _is_there(name, output_dir)
 
 
 def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
@@ -77,13 +90,14 @@ def chosen_run(name: str, output_dir: Path, emit: Emit = ignore) -> Run | None:
     return best_finished(output_dir, emit) if is_best else None
 
 
-def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
+def find_model(name: str, output_dir: Path, *, architectures: Collection[str] = ()) -> Run | Path | PretrainedEntry:
     """Find a model: a run with weights, a file of weights, or weights that can be downloaded.
 
     Args:
         name: a run's name or path, a file or folder of weights in any known format, the name of pretrained weights,
             ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face hub, or an http address; empty: the newest finished run.
         output_dir: the folder of all runs.
+        architectures: other names that the caller knows, for the message about a name that does not exist.
 
     Raises:
         ModelError, RunError, UsageError: the model does not exist.
@@ -114,9 +128,10 @@ def find_model(name: str, output_dir: Path) -> Run | Path | PretrainedEntry:
             f"{name} is an architecture of timm, not weights",
             hint=f"timm's weights are on the hub, with a tag: hf:timm/{name.partition('.')[0]}.TAG; `vit download` lists some",
         )
-    known = [*(run.name for run in all_runs(output_dir)), *PRETRAINED]
+    known = [*architectures, *(run.name for run in all_runs(output_dir)), *PRETRAINED]
+    kinds = f"{'an architecture, ' if architectures else ''}a run in {output_dir}, a file, or"
     raise RunError(
-        f"{name!r} is not a run in {output_dir}, a file, or the name of pretrained weights",
+        f"{name!r} is not {kinds} the name of pretrained weights",
         hint=did_you_mean(name, known, otherwise="`vit runs` lists the runs, `vit download` pretrained weights"),
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
+from vitcli.models.counterparts import reasons_against, transformers_model
 from vitcli.models.export.exported import Exported
 from vitcli.models.formats import TRANSFORMERS, to_theirs
 from vitcli.models.vit import VisionTransformer
@@ -35,31 +36,8 @@ def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Prepr
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
 
-    # Choose the class of transformers, and build its configuration
-    build: Any = transformers.ViTForImageClassification
-    configure: Any = transformers.ViTConfig
-    if config.distillation != "none":
-        configure = transformers.DeiTConfig
-        build = transformers.DeiTForImageClassification
-        if config.distillation == "head":
-            build = transformers.DeiTForImageClassificationWithTeacher
-    theirs = build(
-        configure(
-            hidden_size=config.width,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.num_heads,
-            intermediate_size=config.mlp_width,
-            hidden_act=TRANSFORMERS.activations[config.activation],
-            hidden_dropout_prob=config.dropout,
-            attention_probs_dropout_prob=config.attention_dropout,
-            layer_norm_eps=config.norm_eps,
-            image_size=_side(config.image_size),
-            patch_size=_side(config.patch_size),
-            num_channels=config.in_channels,
-            qkv_bias=config.qkv_bias,
-            id2label=dict(enumerate(classes)),
-            label2id={name: index for index, name in enumerate(classes)},
-        )
+    theirs = transformers_model(
+        config, id2label=dict(enumerate(classes)), label2id={name: index for index, name in enumerate(classes)}
     )
 
     # Fill in the weights, and write everything
@@ -92,23 +70,9 @@ def _reasons_against(config: ModelConfig, preprocessing: Preprocessing) -> list[
         "images are cropped to squares (--set data.resize=squash trains without a crop)": (
             height != width and preprocessing.geometry.resize == "crop"
         ),
-        "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
         "photos are antialiased where they shrink": not preprocessing.geometry.antialias,
-        "heads are linear": bool(config.head_width),
-        "there is always a head": not config.num_classes,
-        "only the class token is classified": config.pooling != "class",
-        "a norm follows the blocks": config.final_norm == "none",
-        "there is no norm before the blocks": config.input_norm,
-        "the patch embedding is a convolution with a bias": config.patch_embedding != "conv" or not config.patch_bias,
-        "there are no register tokens": bool(config.num_registers),
-        "there is no LayerScale": bool(config.layer_scale),
-        "the class token has a position": not config.prefix_positions,
     }
-    return [reason for reason, is_so in wrong.items() if is_so]
-
-
-def _side(size: tuple[int, int]) -> int | tuple[int, int]:
-    return size[0] if size[0] == size[1] else size
+    return [*(reason for reason, is_so in wrong.items() if is_so), *reasons_against("transformers", config)]
 
 
 def _processor(preprocessing: Preprocessing) -> dict[str, Any]:

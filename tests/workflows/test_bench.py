@@ -1,0 +1,160 @@
+"""``vit bench``: what is measured, chosen and refused. No test depends on how fast this machine is."""
+
+import json
+from functools import partial
+from itertools import product
+
+import pytest
+import torch
+
+from tests.builders.trainers import device_of
+from vitcli.core.events import TaskProgress
+from vitcli.models.registry import listed_config
+from vitcli.workflows.bench import bench
+
+QUICK = ("--seconds", "0.001", "--rounds", "2")
+SMALL = ("vit-nano-patch4", "--image-size", "8", "--classes", "3", *QUICK)
+
+
+@pytest.fixture(autouse=True)
+def _short_peak(monkeypatch):
+    monkeypatch.setattr("vitcli.engine.hardware._PEAK_SECONDS", 0.0)
+
+
+def as_json(outcome):
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_every_combination_is_a_row_for_each_library(run_cli):
+    words = ("--batch-size", "1,2", "--precision", "fp32,bf16", "--against", "timm")
+    result = as_json(run_cli("bench", *SMALL, *words, "--json"))
+    rows = result["rows"]
+    combinations = product(("training", "inference"), ("float32", "bfloat16"), (1, 2), ("vit", "timm"))
+    assert [(row["work"], row["precision"], row["batch_size"], row["library"]) for row in rows] == [*combinations]
+    config = listed_config("vit-nano-patch4")
+    assert (result["model"], result["image_size"], result["classes"]) == (config.name, [8, 8], 3)
+    assert set(result["peaks"]) == {"float32", "bfloat16"}
+    assert {"torch", "timm"} <= {*result["versions"]}
+    for row in rows:
+        assert row["error"] == ""
+        assert 0 < row["slowest"] <= row["images_per_second"] <= row["fastest"]
+        assert (row["latency"] is None) == (row["work"] == "training")
+        assert (row["ratio"] is None) == (row["library"] == "vit")
+        passes = 3 if row["work"] == "training" else 1
+        expected = row["images_per_second"] * passes * result["flops"] / result["peaks"][row["precision"]]
+        assert row["of_peak"] == pytest.approx(expected)
+    for ours, theirs in zip(rows[::2], rows[1::2], strict=True):
+        found = theirs["ratio"]
+        assert found["rounds"] == 2
+        assert found["least"] <= found["of_medians"] * 1.0001 or found["of_medians"] <= found["most"] * 1.0001
+        assert ours["library"] == "vit"
+
+
+def test_the_cost_of_an_image_is_that_of_every_product():
+    """Counted by hand: patches, then in each block queries to values, scores, their use, projection and MLP; the head."""
+    result = bench("vit-nano-patch4", batch_sizes=[1], seconds=0.001, rounds=1, work="inference")
+    tokens, width, depth = 49, 48, 4
+    block = tokens * (4 * width**2 + 2 * width * 192) + 2 * tokens**2 * width
+    assert result.flops == 2 * (tokens * width * 3 * 16 + depth * block + width * 10)
+
+
+def test_tables_say_what_was_measured(run_cli):
+    outcome = run_cli("bench", *SMALL, "--batch-size", "1", "--against", "timm,torchvision", "--image-size", "16")
+    assert outcome.code == 1
+    assert "torchvision has no model like vit-nano-patch4: there, only the class token is classified" in outcome.err
+    outcome = run_cli("bench", *SMALL, "--batch-size", "1", "--against", "timm")
+    assert outcome.code == 0, outcome.err
+    for words in ("model", "8 pixels, 3 channels, 3 classes", "MFLOP", "training, float32", "inference, float32"):
+        assert words in outcome.out
+    assert "above 1, vit is faster" in outcome.out
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("timm") and "inference" in line]
+    assert len(line.split()) == 7
+
+
+def test_a_batch_that_does_not_fit_is_a_row_and_not_the_end(run_cli):
+    with device_of(4):
+        outcome = run_cli("bench", *SMALL, "--batch-size", "2,8,3", "--json")
+    rows = as_json(outcome)["rows"]
+    assert [(row["batch_size"], row["error"]) for row in rows] == [
+        *((2, ""), (8, "out of memory"), (3, "")),
+    ] * 2
+    failed = rows[1]
+    assert [failed[name] for name in ("images_per_second", "latency", "peak_memory", "of_peak", "ratio")] == [None] * 5
+    with device_of(4):
+        outcome = run_cli("bench", *SMALL, "--batch-size", "8", "--against", "timm")
+    assert outcome.out.count("out of memory") == 2
+    assert "vit is faster" in outcome.out
+
+
+def test_only_one_kind_of_work_is_measured_if_asked(run_cli):
+    rows = as_json(run_cli("bench", *SMALL, "--batch-size", "1", "--work", "inference", "--json"))["rows"]
+    assert [row["work"] for row in rows] == ["inference"]
+
+
+def test_without_a_model_it_is_the_newest_run_or_a_small_one(run_cli, trained_run):
+    words = (*QUICK, "--batch-size", "1", "--work", "inference", "--json")
+    outcome = run_cli("bench", *words, "--output-dir", trained_run.parent)
+    assert "that of the newest finished run, shared" in outcome.err
+    assert (as_json(outcome)["image_size"], as_json(outcome)["channels"]) == ([8, 8], 1)
+    outcome = run_cli("bench", *words)
+    assert "model: vit-nano-patch4, because there is no finished run" in outcome.err
+    assert as_json(outcome)["model"] == "vit-nano-patch4"
+
+
+def test_a_run_or_a_file_is_measured_at_the_size_that_is_asked_for(run_cli, trained_run):
+    words = ("--batch-size", "1", "--work", "inference", *QUICK, "--image-size", "16", "--json")
+    parameters = []
+    for model in (trained_run, trained_run / "checkpoints" / "best.safetensors"):
+        result = as_json(run_cli("bench", model, *words))
+        assert result["image_size"] == [16, 16]
+        parameters.append(result["parameters"])
+    assert parameters[0] == parameters[1]
+
+
+def test_the_progress_names_what_is_measured():
+    events = []
+    bench("vit-nano-patch4", batch_sizes=[2], work="training", seconds=0.001, rounds=2, emit=events.append)
+    progress = [event for event in events if isinstance(event, TaskProgress)]
+    assert {event.task for event in progress} == {"training in float32, batch 2"}
+    assert [(event.done, event.total) for event in progress] == [(done, 4) for done in range(5)]
+
+
+def test_training_can_be_compiled(run_cli, monkeypatch):
+    """By a backend that takes no compiler."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    words = ("--batch-size", "1", "--work", "training", "--compile", "on", "--against", "timm")
+    result = as_json(run_cli("bench", *SMALL, *words, "--json"))
+    assert result["compiled"]
+    assert [(row["library"], row["error"], row["peak_memory"]) for row in result["rows"]] == [
+        *(("vit", "", None), ("timm", "", None)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("--batch-size 0", "--batch-size 0", "--batch-size 1,16"),
+        ("--batch-size 1,x", "'1,x' is not a list of whole numbers", "--batch-size 1,16"),
+        ("--precision fp31", "'fp31' is not one of fp32, bf16, fp16", "fp32"),
+        ("--image-size 9", "image size 9 is not divisible by patch size 4", "--image-size 8"),
+        ("--image-size big", "--image-size 'big' is not a size", "32, or 32x48\n"),
+        ("--classes 0", "--classes 0 is not a whole number of 1 or more", "--classes"),
+        ("--work both", "--work 'both' is not one of training, inference", "--work"),
+        ("--against transformers", "transformers has no model like vit-nano-patch4", "vit-tiny-patch16"),
+        ("--against keras", "'keras' is not one of timm, torchvision, transformers", ""),
+    ],
+)
+def test_what_makes_no_sense_is_refused(run_cli, words, message, hint):
+    outcome = run_cli("bench", "vit-nano-patch4", *QUICK, *words.split())
+    assert outcome.code in {1, 2}
+    assert message in outcome.err
+    assert hint in outcome.err
+    assert outcome.out == ""
+
+
+def test_a_misspelt_architecture_is_suggested(run_cli):
+    outcome = run_cli("bench", "vit-tinny-patch16")
+    assert outcome.code == 1
+    assert "'vit-tinny-patch16' is not an architecture, a run in experiments, a file" in outcome.err
+    assert "did you mean 'vit-tiny-patch16'?" in outcome.err
