@@ -37,7 +37,7 @@ from vitcli.judging.metrics import metrics_of
 from vitcli.trained.judged_images import choose_images
 from vitcli.trained.loading import load_model
 
-_BATCH = 5000
+_BATCH = 250  # about as many images as `vit eval` judges at once
 
 
 def metrics(images: int, classes: int) -> None:

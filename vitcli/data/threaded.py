@@ -17,6 +17,8 @@ from threading import Barrier
 import torch
 from torch import Tensor
 
+from vitcli.core.own_cores import set_own_cores
+
 Positions = slice | Tensor
 """The positions of some images in their batch."""
 Change = Callable[[Tensor, Positions], Tensor]
@@ -85,11 +87,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     started = Barrier(threads)
 
     def start() -> None:
-        torch.get_num_threads()  # the number is per thread, and can be set only after it was read once
-        torch.set_num_threads(1)
+        torch.get_num_threads()  # the first call in a thread sets its number
+        if not set_own_cores(1):
+            torch.set_num_threads(1)
         started.wait()
 
     pool = ThreadPoolExecutor(threads, initializer=start)
     list(pool.map(lambda _: None, range(threads)))
-    torch.set_num_threads(threads)  # new threads inherit the number that was set last
+    if torch.get_num_threads() != threads:  # new threads inherit the number that ``torch.set_num_threads`` set last
+        torch.set_num_threads(threads)
     return pool

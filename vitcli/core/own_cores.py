@@ -1,0 +1,38 @@
+"""The number of cores that the operations of PyTorch use in one thread, whatever other threads use."""
+
+import ctypes
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def set_own_cores(count: int) -> bool:
+    """Set the number of cores for the calling thread alone; return False if this build of PyTorch does not allow it.
+
+    A thread has to call ``torch.get_num_threads`` before, which sets the number of the process.
+    ``torch.set_num_threads`` would also tell MKL, for good, that it may start threads within threads, and attention in
+    float32 then takes twice the time in all threads.
+    """
+    function = _of_openmp("omp_set_num_threads")
+    if function is None:
+        return False
+    function(count)
+    return True
+
+
+@functools.cache
+def _of_openmp(name: str) -> Callable[[int], object] | None:
+    """Return a function of the OpenMP library that PyTorch uses; None: it is not known which one that is."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    ending = "dylib" if sys.platform == "darwin" else "so"
+    try:
+        # A search for the function in a library includes the libraries that this one uses
+        library = ctypes.CDLL(str(Path(spec.origin).parent / "lib" / f"libtorch_cpu.{ending}"))
+        function: Callable[[int], object] = getattr(library, name)
+    except (OSError, AttributeError):
+        return None
+    return function
