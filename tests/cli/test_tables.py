@@ -1,4 +1,4 @@
-"""Tables in a terminal of 80 columns: names are folded, prose is wrapped, and no number ever loses a digit."""
+"""Tables in a terminal of 60 or 80 columns: names are folded, prose is wrapped, and no number ever loses a digit."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import Outcome
 from vitcli.cli import console
 from vitcli.cli.eval import _print_matrix
+from vitcli.cli.wrapping import wrapped
 from vitcli.core.config_files import configure, load_recipe, recipe_names
 from vitcli.core.words import percent
 
@@ -32,12 +33,21 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "_UNLIMITED", 80)
 
 
+@pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize("words", ["datasets", "models", "download", "recipes"])
-def test_lists_fit_into_80_columns(run_cli: RunCli, words: str) -> None:
+def test_lists_fit_into_a_terminal_and_no_word_is_cut(
+    run_cli: RunCli, words: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 1000)
+    known = set(run_cli(words).out.split())
+    monkeypatch.setattr(console, "_UNLIMITED", width)
     outcome = run_cli(words)
     assert outcome.code == 0
-    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert max(map(len, outcome.out.splitlines())) <= width
     assert "…" not in outcome.out
+    shown = {part for part in outcome.out.split() if not part.endswith((":", "-"))}
+    cut = {part for part in shown - known if not any(name.endswith(f"-{part}") for name in known)}
+    assert not cut
 
 
 def test_names_of_data_sets_stay_whole_and_so_do_their_numbers(run_cli: RunCli) -> None:
@@ -111,13 +121,70 @@ def test_the_columns_of_a_confusion_matrix_can_be_told_apart(
     assert all(word in " ".join(lines) for name in names[:5] for word in name.split() if len(name) < 80)
 
 
-def test_in_a_narrower_place_lines_grow_rather_than_that_numbers_shrink(
+def test_in_a_terminal_that_is_too_narrow_for_a_table_rows_become_paragraphs_with_whole_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "_UNLIMITED", 20)
-    console.print_table(("name", "one", "other"), [("n" * 30, "1,234,567", "100.00 %")], numbers={1, 2})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == f"{'n' * 24}  1,234,567  100.00 %"
+    monkeypatch.setattr(console, "_UNLIMITED", 30)
+    rows = [("vit-with-a-long-name-001", "1,234,567", "100.00 %", ""), ("", "8", "1.00 %", "a remark")]
+    console.print_table(("name", "one", "other", "why"), rows, numbers={1, 2}, below=("first", "second"))
+    assert capsys.readouterr().out.splitlines() == [
+        "vit-with-a-long-name-001",
+        "  one: 1,234,567",
+        "  other: 100.00 %",
+        "  first",
+        "  one: 8   other: 1.00 %",
+        "  why: a remark",
+        "  second",
+    ]
+
+
+def test_names_in_a_table_are_broken_after_hyphens_and_slashes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 43)
+    rows = [("digits-vit-nano-patch4-001/fold-1", "finished", "99.72 %")]
+    console.print_table(("run", "status", "val"), rows, numbers={2})
+    assert capsys.readouterr().out.splitlines() == [
+        "run                       status        val",
+        "digits-vit-nano-          finished  99.72 %",
+        "patch4-001/fold-1",
+    ]
+
+
+def test_facts_that_have_no_room_beside_their_names_are_below_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 40)
+    console.print_facts({"file": "runs/first/evaluations/test-predictions.csv"})
+    console.print_facts({"near-duplicates within a split": "7 groups of images, 0.99 %"})
+    assert capsys.readouterr().out.splitlines() == [
+        "file  runs/first/evaluations/",
+        "      test-predictions.csv",
+        "near-duplicates within a split",
+        "  7 groups of images, 0.99 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("macro F1 97.77 %; recall 99.72 %", 30, ["macro F1 97.77 %; recall", "99.72 %"]),
+        ("images of 224 x 224", 16, ["images of", "224 x 224"]),
+        ("the mean is 99.5 ± 0.12 % now", 20, ["the mean is", "99.5 ± 0.12 % now"]),
+        ("it took 3 min 05 s, and 12 GB", 12, ["it took", "3 min 05 s,", "and 12 GB"]),
+        ("take 12 minutes", 8, ["take 12", "minutes"]),
+        ("a rate of 1e-05 on 2026-01-02", 14, ["a rate of", "1e-05 on", "2026-01-02"]),
+        ("/data/my-photos/train/x.png", 16, ["/data/my-photos/", "train/x.png"]),
+        ("https://example.org/photos", 22, ["https://example.org/", "photos"]),
+        ("self-supervised on all", 15, ["self-supervised", "on all"]),
+        ("optim.adamw_lr", 10, ["optim.", "adamw_lr"]),
+        ("abcdefghij", 4, ["abcd", "efgh", "ij"]),
+        ("first\nsecond line", 8, ["first", "second", "line"]),
+        ("one: 1   two: 22   three: 3", 18, ["one: 1   two: 22", "three: 3"]),
+    ],
+)
+def test_lines_are_broken_where_no_word_and_no_number_is_cut(text: str, width: int, lines: list[str]) -> None:
+    assert wrapped(text, width).split("\n") == lines
 
 
 @pytest.mark.parametrize("name", recipe_names())
