@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Outcome
+from vitcli.attention.faithfulness import HIGHER_IS_BETTER
 from vitcli.cli import console
+from vitcli.cli.attention_trust import show_trust
 from vitcli.cli.eval import _print_matrix
 from vitcli.cli.wrapping import wrapped
 from vitcli.core.config_files import configure, load_recipe, recipe_names
 from vitcli.core.words import percent
+from vitcli.explaining.scores import ImageScores, summarise
+from vitcli.workflows.attention_trust import Trust
 
 RunCli = Callable[..., Outcome]
 LONG = "a-very-long-name-of-a-run-that-somebody-gave-to-an-experiment-of-theirs"
@@ -141,12 +145,12 @@ def test_in_a_terminal_that_is_too_narrow_for_a_table_rows_become_paragraphs_wit
 def test_names_in_a_table_are_broken_after_hyphens_and_slashes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "_UNLIMITED", 43)
+    monkeypatch.setattr(console, "_UNLIMITED", 36)
     rows = [("digits-vit-nano-patch4-001/fold-1", "finished", "99.72 %")]
     console.print_table(("run", "status", "val"), rows, numbers={2})
     assert capsys.readouterr().out.splitlines() == [
-        "run                       status        val",
-        "digits-vit-nano-          finished  99.72 %",
+        "run                status        val",
+        "digits-vit-nano-   finished  99.72 %",
         "patch4-001/fold-1",
     ]
 
@@ -163,6 +167,24 @@ def test_facts_that_have_no_room_beside_their_names_are_below_them(
         "near-duplicates within a split",
         "  7 groups of images, 0.99 %",
     ]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_score_of_attention_maps_is_cut(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [*HIGHER_IS_BETTER, "sink_share"]
+    values = {"grad-rollout": dict.fromkeys(names, 0.1234), "random": dict.fromkeys(names, 0.5678)}
+    scores = summarise([ImageScores(image=at, target=0, scores=values) for at in range(3)])
+    monkeypatch.setattr(console, "_UNLIMITED", width)
+    trust = Trust(model="first", checkpoint=Path("first"), scores=scores, checks=None, stored=None)
+    show_trust(trust, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert [line.split()[1:] for line in lines if "0.568" in line] == [["0.568"] * 6 + ["56.78", "%"]]
+    assert [line.split()[1:] for line in lines if "0.123" in line] == [["0.123"] * 6 + ["12.34", "%"]]
+    (gain,) = [line for line in lines if " to +" in line]
+    assert gain.split() == ["grad-rollout", "+0.000", "+0.000", "to", "+0.000"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """vit attention-map as a user types it, with what it prints, draws and leaves on disk."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -427,6 +428,10 @@ def test_methods_are_put_to_the_test_beside_noise(
     assert sorted(row["method"] for row in kept["scores"]["rows"]) == ["random", "raw", "relevance"]
     assert kept["scores"]["rows"][-1]["method"] == "random"
     assert kept["scores"]["verdict"] in outcome.out
+    headings = re.findall(r"(\S+) [↓↑]", outcome.out.partition("mean colour")[0].split("method")[2].splitlines()[0])
+    assert headings == ["del", "del-blur", "ins", "ins-blur", "pos", "neg"]
+    explained = re.findall(r"^([a-z, -]+): ", outcome.out, re.MULTILINE)
+    assert {*headings, "gain over noise", "sink"} <= {name for names in explained for name in names.split(", ")}
     assert len(kept["scores"]["names"]) == len(kept["scores"]["per_image"]) == kept["checks"]["images"] == 20
     verdicts = {row["method"]: row["verdict"] for row in kept["checks"]["rows"]}
     assert set(verdicts) == {"raw", "relevance"}

@@ -31,7 +31,10 @@ _UNLIMITED = 10_000
 _GAP = 2
 """Characters between two columns of a table."""
 _NAMES, _PROSE = 24, 12
-"""Minimum width in characters of the first column of a table, and of other text columns, unless the text is shorter."""
+"""Minimum width in characters of the first column of a table, and of other text columns.
+
+It is less if the text is shorter; the first column needs only half of its longest name, which then takes two lines.
+"""
 
 
 _COMMAND = re.compile(rf"(?<![\w./-])vit(?= (?:{'|'.join(EXAMPLES)}|COMMAND)\b)")
@@ -219,7 +222,9 @@ def _fitted(rows: Sequence[Sequence[str]], numbers: Collection[int], room: int) 
     for at, (heading, *cells) in enumerate(columns):
         pieces = min(max(map(longest_piece, (heading, *cells))), _NAMES)
         whole = max(map(cell_len, cells), default=0)
-        least.append(max(pieces, whole if at in numbers else min(whole, _PROSE if at else _NAMES)))
+        least.append(
+            max(pieces, whole if at in numbers else min(whole, _PROSE) if at else min((whole + 1) // 2, _NAMES))
+        )
     if sum(least) > room:
         return []
     while sum(widths) > room:

@@ -8,7 +8,7 @@ from rich.cells import cell_len, chop_cells
 APART = "   "
 """The gap between parts of a text that stay on one line each, if they fit."""
 _UNITS = "%|[x×] ?[0-9]|±|[kMGT]?i?B|ms|s|min|h|points?|pixels?|dpi"
-_AT_SPACES = (rf"(?<=\S{APART})(?=\S)", rf"(?<= )(?<!± )(?<![0-9] [x×] )(?<![0-9] (?=(?:{_UNITS})(?![a-z])))")
+_AT_SPACES = (rf"(?<=\S{APART})(?=\S)", rf"(?<= )(?![↓↑])(?<!± )(?<![0-9] [x×] )(?<![0-9] (?=(?:{_UNITS})(?![a-z])))")
 _IN_WORDS = (r"(?<=[^/\s]/)(?=[^/\s])(?<![0-9]/(?=[0-9]))", r"(?<=\w-)(?=\w)(?<![0-9]-(?=[0-9]))(?<![0-9][eE]-)")
 _BREAKS = (*_AT_SPACES, *_IN_WORDS, r"(?<=[._=,])(?=[A-Za-z])")
 """Places where a line may end, the best ones first; the others are used in what is longer than a line."""
