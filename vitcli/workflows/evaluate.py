@@ -211,7 +211,7 @@ def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -
             )
             for row, at in enumerate(shown.tolist())
         ]
-        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {done.title}")
+        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {done.title}", counts_right=name != "mistakes")
         drawn[f"{name} figure"] = path
     return drawn
 
