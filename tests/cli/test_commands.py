@@ -624,6 +624,18 @@ def test_every_command_has_help(run_cli: RunCli, command: str, option: str) -> N
     assert outcome.err == ""
 
 
+@pytest.mark.parametrize("command", ["train", "predict", "runs compare"])
+def test_paragraphs_of_help_are_as_wide_as_the_terminal(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    lines = [line.strip() for line in run_cli(*command.split(), "--help").out.splitlines()]
+    first, last = (next(at for at, line in enumerate(lines) if line.startswith(start)) for start in ("Usage", "╭"))
+    text = lines[first + 1 : last]
+    assert [each for each in text if each and not each.endswith((".", "`"))] == []
+    assert any(each.count(". ") for each in text), "more than one sentence"
+
+
 def test_the_version_is_printed(run_cli: RunCli) -> None:
     assert run_cli("--version").out == f"vit {__version__}\n"
 
