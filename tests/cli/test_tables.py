@@ -177,7 +177,7 @@ def test_no_score_of_attention_maps_is_cut(
     values = {"grad-rollout": dict.fromkeys(names, 0.1234), "random": dict.fromkeys(names, 0.5678)}
     scores = summarise([ImageScores(image=at, target=0, scores=values) for at in range(3)])
     monkeypatch.setattr(console, "_UNLIMITED", width)
-    trust = Trust(model="first", checkpoint=Path("first"), scores=scores, checks=None, stored=None)
+    trust = Trust(model="first", checkpoint=Path("first"), scores=scores, checks=None, stored=())
     show_trust(trust, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width

@@ -441,10 +441,12 @@ def test_methods_are_put_to_the_test_beside_noise(
     assert all(f"\n{meaning}: " in shown for meaning in ("all replaced", "chance", "other class"))
     assert "correlates by" not in shown, "the numbers are in the table"
     assert {"scores.json", "checks.json"} == names_in(tmp_path / "trust")
-    assert "replaced" not in outcome.err
+    for name in ("scores", "checks"):
+        assert f"all values: {tmp_path / 'trust' / name}.json" in outcome.err
     again = run_cli("attention-map", "--score", "--limit", "3", "--split", "train", *words, "--json")
-    assert f"replaced {tmp_path / 'trust' / 'scores.json'} of an earlier command" in again.err
     result = as_json(again)
+    assert result["stored"] == [str(tmp_path / "trust" / "scores-2.json")]
+    assert json.loads((tmp_path / "trust" / "scores.json").read_text()) == kept["scores"], "nothing is replaced"
     assert result["scores"]["images"] == 3
     assert "too few" in result["scores"]["verdict"]
     assert result["checks"] is None

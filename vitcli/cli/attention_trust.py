@@ -54,8 +54,8 @@ def show_trust(trust: "Trust", *, as_json: bool) -> None:
         stdout().print()
     if trust.checks:
         _print_checks(trust.checks)
-    if trust.stored:
-        stderr().print(f"[dim]all values, with intervals: {escape(str(trust.stored))}[/]")
+    for path in trust.stored:
+        stderr().print(f"[dim]all values: {escape(str(path))}[/]")
 
 
 def _print_scores(scores: "ScoreTable") -> None:
