@@ -221,6 +221,7 @@ def test_the_settings_of_a_recipe_are_a_file_for_config(run_cli: RunCli, name: s
 def test_defaults_of_a_recipe_are_comments_and_json_has_sources(run_cli: RunCli) -> None:
     shown = run_cli("recipes", "digits")
     assert "# momentum = 0.9" in shown.out.splitlines()
+    assert "lines that begin with # have the default" in shown.err
     settings = json.loads(run_cli("recipes", "digits", "--json").out)
     assert settings["optim"]["lr"] == {"value": 0.02, "source": "recipe digits"}
     wrong = run_cli("recipes", "digts")
