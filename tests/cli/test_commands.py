@@ -125,6 +125,8 @@ def test_a_model_whose_sizes_were_changed_says_so(run_cli: RunCli, shapes: Path,
     assert model.startswith("model vit-nano-patch4x2 (width 24, depth 1, num_heads 2, mlp_width 32), ")
     run = Run(tmp_path / "experiments" / "shapes-vit-nano-patch4x2-001")
     assert run.info["model"] == load_checkpoint(run.best_checkpoint).model.name == "vit-nano-patch4x2"
+    same = run_cli("train", shapes, *tiny, "--set", "model.num_heads=4", "--name", "same")
+    assert "(width 16, depth 1, mlp_width 32)" in " ".join(same.out.split()), "vit-nano has 4 heads"
     again = run_cli("train", "--from-run", run.name, "--epochs", "1")
     assert again.code == 0, again.err
     assert "shapes-vit-nano-patch4x2-002" in again.out

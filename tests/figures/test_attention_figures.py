@@ -129,7 +129,7 @@ def test_the_bar_shows_the_values(tmp_path: Path, written: list[Text], norm: str
     ticks = [f"{value:.3g}" for value in np.linspace(*ends, 5)]
     texts = [text.text for text in written]
     assert [text for text in texts if text in ticks] == ticks
-    assert ("max 0.5" in texts) == (norm == "p99"), "larger values exist where the percentile cuts them off"
+    assert ("max 0.500" in texts) == (norm == "p99"), "larger values exist where the percentile cuts them off"
     heights = [text.box[1] for text in written if text.text in ticks]
     assert heights == sorted(heights, reverse=True)
     assert np.ptp(np.diff(heights)) <= 5
@@ -193,6 +193,15 @@ def test_values_of_a_narrow_scale_can_be_told_apart() -> None:
     values = Scale(low=0.0051, high=0.005101, least=0.0051, most=0.005101).values(5)
     assert len(set(values)) == 5
     assert values[0] == "0.0051"
+
+
+@pytest.mark.parametrize(
+    ("end", "value", "text"),
+    [(0.00236, 0.0024, "0.00240"), (0.87, 0.962, "0.962"), (1, 1.25, "1.25"), (5e-7, 6e-7, "6e-7"), (0.36, 2, "2.00")],
+)
+def test_an_extreme_value_has_the_decimals_of_the_end(end: float, value: float, text: str) -> None:
+    assert Scale(low=-end, high=end, least=-value, most=value).extreme(value) == text
+    assert Scale(low=-end, high=end, least=-value, most=value).extreme(-value) == f"-{text}"
 
 
 def test_a_signed_map_keeps_0_in_the_middle_although_it_is_nearly_even() -> None:

@@ -182,7 +182,7 @@ def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -
     names, drawn = chosen.names(judged.positions), dict[str, Path]()
     for name, what, shown in (
         ("mistakes", "surest mistakes", surest_mistakes(answers, _SHOWN)),
-        ("unsure", "least sure answers", least_sure(answers, _SHOWN)),
+        ("unsure", "least sure answers (smallest margin first)", least_sure(answers, _SHOWN)),
     ):
         if not len(shown):
             continue
