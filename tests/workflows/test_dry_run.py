@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Outcome
+from vitcli.cli.train_report import _decoding
 
 RunCli = Callable[..., Outcome]
 SMALL = ("--model", "vit-nano-patch4", "--image-size", "16", "--batch-size", "8", "--epochs", "1")

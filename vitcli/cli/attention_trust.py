@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from vitcli.core.words import percent
 from vitcli.cli.console import print_json, print_table, stderr, stdout
+from vitcli.core.words import percent
 
 if TYPE_CHECKING:
     from vitcli.explaining.checks import CheckTable
