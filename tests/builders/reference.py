@@ -27,7 +27,7 @@ def commands_page() -> str:
     ]
     for name, command in named_commands(app):
         assert command.__doc__
-        lines += ["", f"## vit {name}", "", command.__doc__.strip().replace("\n    ", "\n"), ""]
+        lines += ["", f"## vit {name}", "", command.__doc__, ""]
         lines += ["```", *(f"{words:44} # {meaning}" for words, meaning in EXAMPLES[name]), "```"]
         for panel, rows in _panels(command).items():
             lines += ["", f"| {panel.lower()} | meaning | default |", "|---|---|---|", *rows]

@@ -125,6 +125,8 @@ def test_a_model_whose_sizes_were_changed_says_so(run_cli: RunCli, shapes: Path,
     assert model.startswith("model vit-nano-patch4x2 (width 24, depth 1, num_heads 2, mlp_width 32), ")
     run = Run(tmp_path / "experiments" / "shapes-vit-nano-patch4x2-001")
     assert run.info["model"] == load_checkpoint(run.best_checkpoint).model.name == "vit-nano-patch4x2"
+    same = run_cli("train", shapes, *tiny, "--set", "model.num_heads=4", "--name", "same")
+    assert "(width 16, depth 1, mlp_width 32)" in " ".join(same.out.split()), "vit-nano has 4 heads"
     again = run_cli("train", "--from-run", run.name, "--epochs", "1")
     assert again.code == 0, again.err
     assert "shapes-vit-nano-patch4x2-002" in again.out
@@ -622,6 +624,18 @@ def test_every_command_has_help(run_cli: RunCli, command: str, option: str) -> N
     assert outcome.code == 0
     assert "Usage: vit" in outcome.out
     assert outcome.err == ""
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "runs compare"])
+def test_paragraphs_of_help_are_as_wide_as_the_terminal(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    lines = [line.strip() for line in run_cli(*command.split(), "--help").out.splitlines()]
+    first, last = (next(at for at, line in enumerate(lines) if line.startswith(start)) for start in ("Usage", "╭"))
+    text = lines[first + 1 : last]
+    assert [each for each in text if each and not each.endswith((".", "`"))] == []
+    assert any(each.count(". ") for each in text), "more than one sentence"
 
 
 def test_the_version_is_printed(run_cli: RunCli) -> None:

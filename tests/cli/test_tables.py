@@ -1,4 +1,4 @@
-"""Tables in a terminal of 80 columns: names are folded, prose is wrapped, and no number ever loses a digit."""
+"""Tables in a terminal of 60 or 80 columns: names are folded, prose is wrapped, and no number ever loses a digit."""
 
 import json
 import re
@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Outcome
+from vitcli.attention.faithfulness import HIGHER_IS_BETTER
 from vitcli.cli import console
+from vitcli.cli.attention_trust import show_trust
 from vitcli.cli.eval import _print_matrix
+from vitcli.cli.wrapping import wrapped
 from vitcli.core.config_files import configure, load_recipe, recipe_names
 from vitcli.core.words import percent
+from vitcli.explaining.scores import ImageScores, summarise
+from vitcli.workflows.attention_trust import Trust
 
 RunCli = Callable[..., Outcome]
 LONG = "a-very-long-name-of-a-run-that-somebody-gave-to-an-experiment-of-theirs"
@@ -32,12 +37,21 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "_UNLIMITED", 80)
 
 
+@pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize("words", ["datasets", "models", "download", "recipes"])
-def test_lists_fit_into_80_columns(run_cli: RunCli, words: str) -> None:
+def test_lists_fit_into_a_terminal_and_no_word_is_cut(
+    run_cli: RunCli, words: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 1000)
+    known = set(run_cli(words).out.split())
+    monkeypatch.setattr(console, "_UNLIMITED", width)
     outcome = run_cli(words)
     assert outcome.code == 0
-    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert max(map(len, outcome.out.splitlines())) <= width
     assert "…" not in outcome.out
+    shown = {part for part in outcome.out.split() if not part.endswith((":", "-"))}
+    cut = {part for part in shown - known if not any(name.endswith(f"-{part}") for name in known)}
+    assert not cut
 
 
 def test_names_of_data_sets_stay_whole_and_so_do_their_numbers(run_cli: RunCli) -> None:
@@ -111,13 +125,88 @@ def test_the_columns_of_a_confusion_matrix_can_be_told_apart(
     assert all(word in " ".join(lines) for name in names[:5] for word in name.split() if len(name) < 80)
 
 
-def test_in_a_narrower_place_lines_grow_rather_than_that_numbers_shrink(
+def test_in_a_terminal_that_is_too_narrow_for_a_table_rows_become_paragraphs_with_whole_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "_UNLIMITED", 20)
-    console.print_table(("name", "one", "other"), [("n" * 30, "1,234,567", "100.00 %")], numbers={1, 2})
+    monkeypatch.setattr(console, "_UNLIMITED", 30)
+    rows = [("vit-with-a-long-name-001", "1,234,567", "100.00 %", ""), ("", "8", "1.00 %", "a remark")]
+    console.print_table(("name", "one", "other", "why"), rows, numbers={1, 2}, below=("first", "second"))
+    assert capsys.readouterr().out.splitlines() == [
+        "vit-with-a-long-name-001",
+        "  one: 1,234,567",
+        "  other: 100.00 %",
+        "  first",
+        "  one: 8   other: 1.00 %",
+        "  why: a remark",
+        "  second",
+    ]
+
+
+def test_names_in_a_table_are_broken_after_hyphens_and_slashes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 36)
+    rows = [("digits-vit-nano-patch4-001/fold-1", "finished", "99.72 %")]
+    console.print_table(("run", "status", "val"), rows, numbers={2})
+    assert capsys.readouterr().out.splitlines() == [
+        "run                status        val",
+        "digits-vit-nano-   finished  99.72 %",
+        "patch4-001/fold-1",
+    ]
+
+
+def test_facts_that_have_no_room_beside_their_names_are_below_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 40)
+    console.print_facts({"file": "runs/first/evaluations/test-predictions.csv"})
+    console.print_facts({"near-duplicates within a split": "7 groups of images, 0.99 %"})
+    assert capsys.readouterr().out.splitlines() == [
+        "file  runs/first/evaluations/",
+        "      test-predictions.csv",
+        "near-duplicates within a split",
+        "  7 groups of images, 0.99 %",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_score_of_attention_maps_is_cut(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [*HIGHER_IS_BETTER, "sink_share"]
+    values = {"grad-rollout": dict.fromkeys(names, 0.1234), "random": dict.fromkeys(names, 0.5678)}
+    scores = summarise([ImageScores(image=at, target=0, scores=values) for at in range(3)])
+    monkeypatch.setattr(console, "_UNLIMITED", width)
+    trust = Trust(model="first", checkpoint=Path("first"), scores=scores, checks=None, stored=())
+    show_trust(trust, as_json=False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == f"{'n' * 24}  1,234,567  100.00 %"
+    assert max(map(len, lines)) <= width
+    assert [line.split()[1:] for line in lines if "0.568" in line] == [["0.568"] * 6 + ["56.78", "%"]]
+    assert [line.split()[1:] for line in lines if "0.123" in line] == [["0.123"] * 6 + ["12.34", "%"]]
+    (gain,) = [line for line in lines if " to +" in line]
+    assert gain.split() == ["grad-rollout", "+0.000", "+0.000", "to", "+0.000"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("macro F1 97.77 %; recall 99.72 %", 30, ["macro F1 97.77 %; recall", "99.72 %"]),
+        ("images of 224 x 224", 16, ["images of", "224 x 224"]),
+        ("the mean is 99.5 ± 0.12 % now", 20, ["the mean is", "99.5 ± 0.12 % now"]),
+        ("it took 3 min 05 s, and 12 GB", 12, ["it took", "3 min 05 s,", "and 12 GB"]),
+        ("take 12 minutes", 8, ["take 12", "minutes"]),
+        ("a rate of 1e-05 on 2026-01-02", 14, ["a rate of", "1e-05 on", "2026-01-02"]),
+        ("/data/my-photos/train/x.png", 16, ["/data/my-photos/", "train/x.png"]),
+        ("https://example.org/photos", 22, ["https://example.org/", "photos"]),
+        ("self-supervised on all", 15, ["self-supervised", "on all"]),
+        ("optim.adamw_lr", 10, ["optim.", "adamw_lr"]),
+        ("abcdefghij", 4, ["abcd", "efgh", "ij"]),
+        ("first\nsecond line", 8, ["first", "second", "line"]),
+        ("one: 1   two: 22   three: 3", 18, ["one: 1   two: 22", "three: 3"]),
+    ],
+)
+def test_lines_are_broken_where_no_word_and_no_number_is_cut(text: str, width: int, lines: list[str]) -> None:
+    assert wrapped(text, width).split("\n") == lines
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -132,6 +221,7 @@ def test_the_settings_of_a_recipe_are_a_file_for_config(run_cli: RunCli, name: s
 def test_defaults_of_a_recipe_are_comments_and_json_has_sources(run_cli: RunCli) -> None:
     shown = run_cli("recipes", "digits")
     assert "# momentum = 0.9" in shown.out.splitlines()
+    assert "lines that begin with # have the default" in shown.err
     settings = json.loads(run_cli("recipes", "digits", "--json").out)
     assert settings["optim"]["lr"] == {"value": 0.02, "source": "recipe digits"}
     wrong = run_cli("recipes", "digts")

@@ -236,6 +236,8 @@ def test_few_images_are_not_enough_whatever_they_say():
     assert (few.trusted, few.rows[0].beats_random) == ("", False)
     assert "too few" in few.verdict
     assert enough.trusted == "ig"
+    assert "score 200 or more (--limit 200) before you decide" in enough.verdict
+    assert "200" not in summarise(made_up({"ig": 0.4}, images=200)).verdict.replace("200 images", "")
     assert summarise(made_up({"ig": 0.4}, images=1)).verdict.startswith("1 image:")
 
 

@@ -129,7 +129,7 @@ def test_the_bar_shows_the_values(tmp_path: Path, written: list[Text], norm: str
     ticks = [f"{value:.3g}" for value in np.linspace(*ends, 5)]
     texts = [text.text for text in written]
     assert [text for text in texts if text in ticks] == ticks
-    assert ("max 0.5" in texts) == (norm == "p99"), "larger values exist where the percentile cuts them off"
+    assert ("max 0.500" in texts) == (norm == "p99"), "larger values exist where the percentile cuts them off"
     heights = [text.box[1] for text in written if text.text in ticks]
     assert heights == sorted(heights, reverse=True)
     assert np.ptp(np.diff(heights)) <= 5
@@ -172,15 +172,36 @@ def test_a_nearly_even_map_is_marked_and_can_be_seen(
     written.clear()
     pictures = [MapPicture(method=name, weights=values) for name in ("raw", "rollout")]
     draw_comparison(grey, pictures, tmp_path / "all.png", Style())
-    marks = [text.text for text in written if text.text.startswith(("nearly even", "even", "all weights"))]
-    assert marks == ([words.partition(":")[0]] * 2 if words else [])
+    hint = words.partition(":")[0] if words else ""
+    titles = [text.text for text in written if text.text.startswith(("raw", "rollout"))]
+    assert titles == ([f"raw ({hint})", f"rollout ({hint})"] if words else ["raw", "rollout"])
     assert_tidy([text for text in written if text.text], opened(tmp_path / "all.png"))
+    written.clear()
+    pictures = [replace(picture, target=target) for picture in pictures for target in ("cat", "dog")]
+    draw_comparison(grey, pictures, tmp_path / "all.png", Style(interp="nearest"))
+    marks = [text for text in written if text.text == hint and hint]
+    assert len(marks) == (4 if words else 0)
+    sheet = opened(tmp_path / "all.png")
+    assert_tidy([text for text in written if text.text], sheet)
+    for mark in marks:
+        left, bottom = round(mark.box[0]), round(mark.box[3])
+        assert (sheet[bottom + 2 : bottom + 12, left + 9] != 255).any(), "directly above its own map"
+        assert (sheet[round(mark.box[1]) - 9 : round(mark.box[1]) - 2, left + 9] == 255).all(), "not below another one"
 
 
 def test_values_of_a_narrow_scale_can_be_told_apart() -> None:
     values = Scale(low=0.0051, high=0.005101, least=0.0051, most=0.005101).values(5)
     assert len(set(values)) == 5
     assert values[0] == "0.0051"
+
+
+@pytest.mark.parametrize(
+    ("end", "value", "text"),
+    [(0.00236, 0.0024, "0.00240"), (0.87, 0.962, "0.962"), (1, 1.25, "1.25"), (5e-7, 6e-7, "6e-7"), (0.36, 2, "2.00")],
+)
+def test_an_extreme_value_has_the_decimals_of_the_end(end: float, value: float, text: str) -> None:
+    assert Scale(low=-end, high=end, least=-value, most=value).extreme(value) == text
+    assert Scale(low=-end, high=end, least=-value, most=value).extreme(-value) == f"-{text}"
 
 
 def test_a_signed_map_keeps_0_in_the_middle_although_it_is_nearly_even() -> None:
@@ -236,7 +257,31 @@ def test_more_dots_per_inch_give_a_sharper_picture_of_the_same_size(tmp_path: Pa
     assert sizes[150] == pytest.approx(sizes[300], abs=0.25)
 
 
-@pytest.mark.parametrize("size", [4, 8, 20])
+@pytest.mark.parametrize("size", [8, 20, 40])
+def test_the_bar_is_beside_its_map_and_not_much_higher_whatever_the_size_of_text(tmp_path: Path, size: float) -> None:
+    grey = subject(pixels=np.full((3, 8, 8), 128, dtype=np.uint8))
+    picture, style = MapPicture(method="raw", weights=weights(4, 4)), Style(font_size=size, norm="max")
+    draws: list[Callable[[Path], None]] = [
+        lambda path: draw_map(grey, picture, path, style),
+        lambda path: draw_comparison(grey, [picture], path, style),
+    ]
+    for draw in draws:
+        draw(tmp_path / "figure.png")
+        sheet = opened(tmp_path / "figure.png", most=6000).astype(int)
+        inked = (sheet != 255).any(-1)
+        is_grey = (sheet == 128).all(-1)  # the image beside the map
+        rows, columns = (np.flatnonzero(is_grey.any(axis)) for axis in (1, 0))
+        side = np.ptp(rows) + 1
+        middle = inked[rows[0] + side // 2]
+        starts = np.flatnonzero(middle[columns[-1] + 1 :]) + columns[-1] + 1
+        left = starts[0]  # of the map
+        gap = np.flatnonzero(middle[left + side :])[0]
+        assert gap <= 20, "from the map to its bar"
+        bar, at = inked[:, left + side + gap], rows[0] + side // 2
+        assert np.flatnonzero(~bar[at:])[0] + np.flatnonzero(~bar[at::-1])[0] - 1 <= side
+
+
+@pytest.mark.parametrize("size", [4, 8, 20, 40])
 def test_text_of_any_size_is_tidy(tmp_path: Path, written: list[Text], size: float) -> None:
     style, picture = Style(font_size=size), MapPicture(method="raw", weights=weights(4, 4))
     names = [f"layer {at}" for at in range(12)]
@@ -250,7 +295,7 @@ def test_text_of_any_size_is_tidy(tmp_path: Path, written: list[Text], size: flo
     for draw in draws:
         written.clear()
         draw(tmp_path / "figure.png")
-        assert_tidy([text for text in written if text.text], opened(tmp_path / "figure.png", most=6000))
+        assert_tidy([text for text in written if text.text], opened(tmp_path / "figure.png", most=9000))
 
 
 @pytest.mark.parametrize(
@@ -373,6 +418,26 @@ def test_a_sheet_of_images(tmp_path: Path, written: list[Text], count: int) -> N
     for who, picture in zip(subjects[:4], pictures[:4], strict=False):
         image = panel(who.pixels, least=160, most=160)
         assert holds(sheet, overlay(image, picture, Style(), scale_of(picture.weights, "p99", is_signed=False)))
+
+
+def test_captions_are_wrapped_between_words(tmp_path: Path, written: list[Text]) -> None:
+    values = np.linspace(0.98, 1.02, 16, dtype=np.float32).reshape(1, 1, 4, 4)
+    draw_heads(subject(1, 8, 8), values, tmp_path / "heads.png", Style(), layers=["layer 0"], heads=["head 0"])
+    text = " ".join(each.text for each in written)
+    assert "…" not in text
+    assert "bold if it is nearly even · colours from minimum to maximum" in text
+    written.clear()
+    wrong = subject(predicted="dog", truth="cat")
+    title = "surest mistakes of digits-vit-nano-patch2-001 on the 359 images of the test split"
+    draw_sheet([wrong], [MapPicture(method="raw", weights=weights(2, 2))], tmp_path / "wrong.png", Style(), title=title)
+    text = " ".join(each.text for each in written)
+    assert title in text
+    assert "0 of 1 predictions are right" in text
+    written.clear()
+    draw_sheet(
+        [wrong], [MapPicture(method="raw", weights=weights(2, 2))], tmp_path / "wrong.png", Style(), counts_right=False
+    )
+    assert not [each.text for each in written if "predictions" in each.text]
 
 
 def frames_of(path: Path) -> tuple[list[NDArray[np.uint8]], list[int], int]:

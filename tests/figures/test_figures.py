@@ -51,6 +51,20 @@ def test_curves_of_any_length(tmp_path: Path, count: int) -> None:
     assert image.width > 2 * image.height
 
 
+def test_a_single_epoch_has_one_tick_and_its_point_is_seen_inside_the_star(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: drawn.append(figure))
+    draw_curves(records(1), tmp_path / "curves.png", title="digits-001")
+    drawn[0].canvas.draw()
+    low, high = drawn[0].axes[1].get_xlim()
+    assert [at for at in drawn[0].axes[1].get_xticks() if low <= at <= high] == [1]
+    star = drawn[0].axes[1].get_lines()[-1]
+    assert star.get_markerfacecolor() == "none"
+    assert star.get_markersize() > 2 * drawn[0].axes[1].get_lines()[1].get_markersize()
+
+
 @pytest.mark.parametrize(
     ("averaged_from", "keeps_average", "expected"),
     [

@@ -161,6 +161,15 @@ def test_classes_are_sorted_by_the_first_split_with_count_and_share(tmp_path: Pa
     assert low > high, "the most frequent is at the top"
 
 
+def test_the_mean_does_not_run_through_the_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw_classes([("train", [100, 97, 95, 60, 3])], list("abcde"), tmp_path / "classes.png", title="letters")
+    (axes,) = drawn[0].axes
+    mean = axes.transData.transform((71, 0))[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 5
+    assert not any(box.x0 - 2 <= mean <= box.x1 + 2 for box in boxes)
+
+
 def test_a_split_without_images_is_empty(tmp_path: Path) -> None:
     draw_classes([("train", [0, 0])], ["ant", "bee"], tmp_path / "classes.png", title="")
     size_of(tmp_path / "classes.png")

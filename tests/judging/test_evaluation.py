@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import vitcli
 from tests.conftest import TINY, Outcome
@@ -83,8 +83,19 @@ def test_the_confusion_matrix_is_a_table_too(run_cli: RunCli) -> None:
 
 
 @pytest.mark.pictures
-def test_pictures_show_mistakes_and_reliability(run_cli: RunCli) -> None:
+def test_pictures_show_mistakes_and_reliability(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, real = list[str](), ImageDraw.ImageDraw.text
+
+    def text(draw: ImageDraw.ImageDraw, xy: Any, words: str, **options: Any) -> None:
+        texts.append(words)
+        real(draw, xy, words, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
     files = judged(run_cli)["files"]
+    mistakes, _, unsure = " ".join(texts).partition("least sure answers (smallest margin first) of ")
+    assert "surest mistakes of " in mistakes
+    assert "predictions are right" not in mistakes, "they are all wrong"
+    assert "predictions are right" in unsure
     for name in ("confusion", "reliability", "mistakes", "unsure"):
         with Image.open(files[f"{name} figure"]) as image:
             assert image.format == "PNG"

@@ -1,6 +1,7 @@
 """vit attention-map as a user types it, with what it prints, draws and leaves on disk."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -427,6 +428,10 @@ def test_methods_are_put_to_the_test_beside_noise(
     assert sorted(row["method"] for row in kept["scores"]["rows"]) == ["random", "raw", "relevance"]
     assert kept["scores"]["rows"][-1]["method"] == "random"
     assert kept["scores"]["verdict"] in outcome.out
+    headings = re.findall(r"(\S+) [↓↑]", outcome.out.partition("mean colour")[0].split("method")[2].splitlines()[0])
+    assert headings == ["del", "del-blur", "ins", "ins-blur", "pos", "neg"]
+    explained = re.findall(r"^([a-z, -]+): ", outcome.out, re.MULTILINE)
+    assert {*headings, "gain over noise", "sink"} <= {name for names in explained for name in names.split(", ")}
     assert len(kept["scores"]["names"]) == len(kept["scores"]["per_image"]) == kept["checks"]["images"] == 20
     verdicts = {row["method"]: row["verdict"] for row in kept["checks"]["rows"]}
     assert set(verdicts) == {"raw", "relevance"}
@@ -436,10 +441,12 @@ def test_methods_are_put_to_the_test_beside_noise(
     assert all(f"\n{meaning}: " in shown for meaning in ("all replaced", "chance", "other class"))
     assert "correlates by" not in shown, "the numbers are in the table"
     assert {"scores.json", "checks.json"} == names_in(tmp_path / "trust")
-    assert "replaced" not in outcome.err
+    for name in ("scores", "checks"):
+        assert f"all values: {tmp_path / 'trust' / name}.json" in outcome.err
     again = run_cli("attention-map", "--score", "--limit", "3", "--split", "train", *words, "--json")
-    assert f"replaced {tmp_path / 'trust' / 'scores.json'} of an earlier command" in again.err
     result = as_json(again)
+    assert result["stored"] == [str(tmp_path / "trust" / "scores-2.json")]
+    assert json.loads((tmp_path / "trust" / "scores.json").read_text()) == kept["scores"], "nothing is replaced"
     assert result["scores"]["images"] == 3
     assert "too few" in result["scores"]["verdict"]
     assert result["checks"] is None

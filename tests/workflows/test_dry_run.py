@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Outcome
+from vitcli.cli.train_report import _decoding
 
 RunCli = Callable[..., Outcome]
 SMALL = ("--model", "vit-nano-patch4", "--image-size", "16", "--batch-size", "8", "--epochs", "1")
@@ -138,6 +139,14 @@ def test_sets_without_files_are_checked_too(run_cli: RunCli) -> None:
     assert code == 0
     assert report["images"] == {"train": 1295, "val": 143, "test": 359}
     assert report["bad"] == {}
+    assert report["decode_seconds"] == 0
+    shown = run_cli("train", "digits", "--dry-run", "--epochs", "1").out
+    assert "decoding none: the images are not in files" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.01, "less than 0.1 s"), (0.06, "0.1 s"), (125, "2 min 05 s")])
+def test_a_time_of_decoding_is_never_shown_as_zero(seconds: float, words: str) -> None:
+    assert _decoding(seconds) == f"{words} for all images, once if they are cached"
 
 
 def test_rows_of_no_use_are_named(run_cli: RunCli, photos: Path) -> None:

@@ -76,7 +76,10 @@ def test_it_lists_the_precisions_that_were_measured_on_this_machine(
     (folder / "broken.json").write_text("{")
     (row,) = json.loads(run_cli("env", "--json").out)["precisions"]
     assert (row["work"], row["chosen"], row["seconds"], row["model"]["width"]) == ("inference", "bfloat16", fast, 16)
-    assert "width 16, depth 1, images of 8 x 8  inference  bfloat16" in run_cli("env").out
+    other_heads = question | {"model": {**question["model"], "num_heads": 1}}
+    measured_once(other_heads, lambda: fast, folder=folder)
+    shown = run_cli("env").out
+    assert shown.count("width 16, depth 1, images of 8 x 8, patches of 2 x 2  inference  bfloat16") == 1
 
 
 def test_a_variable_that_other_commands_refuse_is_a_warning(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:

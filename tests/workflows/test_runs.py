@@ -77,6 +77,20 @@ def test_a_run_is_shown_with_what_differs_from_its_recipe(run_cli: RunCli, train
     assert "95 % interval of top-1: [85.00 % - 95.00 %]" in shown.out
 
 
+def test_sizes_that_the_name_of_the_model_says_are_no_settings_that_differ(run_cli: RunCli, trained_run: Path) -> None:
+    path = copied(trained_run, "four", model__name="vit-nano-patch4", model__patch_size=[4, 4])
+    info = json.loads((path / "run.json").read_text())
+    write_json(path / "run.json", {**info, "model": "vit-nano-patch4"})
+    settings = {each["setting"]: each for each in as_json(run_cli("runs", "show", "four", "--json"))["settings"]}
+    assert "model.patch_size" not in settings
+    assert settings["model.depth"]["value"] == 1, "the recipe has 2"
+    other = copied(trained_run, "two", model__patch_size=[4, 2])
+    info = json.loads((other / "run.json").read_text())
+    write_json(other / "run.json", {**info, "model": "vit-nano-patch4x2"})
+    settings = {each["setting"]: each for each in as_json(run_cli("runs", "show", "two", "--json"))["settings"]}
+    assert (settings["model.patch_size"]["value"], settings["model.patch_size"]["usual"]) == ([4, 2], [2, 2])
+
+
 def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, trained_run: Path) -> None:
     path = copied(trained_run, "mine", test=0.9)
     changed(path / "evaluations" / "test.json", epoch=1, held_out=False)

@@ -256,10 +256,6 @@ def attention_map(
             query=query,
             steps=steps,
         )
-        if score or check:
-            trust = judge_attention(source, wanted, scores=score, checks=check, output=output, emit=emit)
-            show_trust(trust, as_json=as_json)
-            return
         drawing = Drawing(
             compare=compare,
             heads_grid=heads_grid,
@@ -270,7 +266,13 @@ def attention_map(
             style=style,
             arrays=arrays,
         )
-        report = attention_maps(source, wanted, drawing, sheet=bool(sheet), output=output, emit=emit)
+        if score or check:
+            trust = judge_attention(source, wanted, scores=score, checks=check, output=output, emit=emit)
+        else:
+            report = attention_maps(source, wanted, drawing, sheet=bool(sheet), output=output, emit=emit)
+    if score or check:
+        show_trust(trust, as_json=as_json)
+        return
     print_json(report) if as_json else _print(report)
     if any(each.error for each in report.images):
         raise typer.Exit(1)

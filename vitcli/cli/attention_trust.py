@@ -3,13 +3,11 @@
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
-from vitcli.cli.console import print_json, stderr, stdout
+from vitcli.cli.console import print_json, print_table, stderr, stdout
 from vitcli.core.words import percent
 
 if TYPE_CHECKING:
-    from vitcli.attention.intervals import Interval
     from vitcli.explaining.checks import CheckTable
     from vitcli.explaining.scores import ScoreTable
     from vitcli.workflows.attention_trust import Trust
@@ -25,12 +23,22 @@ _SHORT = {
 }
 """Column names; the arrow shows which direction is better."""
 
-_MEANINGS = {
+_SCORES = {
+    "gain over noise": "how much better the map is than noise, on average over the scores from del to neg",
+    "del, ins": "probability of the class while the strongest patches are hidden first (del) or shown first (ins)",
+    "del-blur, ins-blur": "the same, with a blurred image in place of hidden patches, not their mean colour",
+    "pos, neg": "share of right answers while the strongest (pos) or the weakest (neg) patches are hidden first",
+    "sink": "share of the map on class and register tokens, which no pixel shows",
+    "\u2193, \u2191": "lower or higher is better",
+}
+"""The columns of the tables of scores."""
+
+_CHECKS = {
     "head replaced": "correlation with the map after the head gets random weights, 0 to 1",
     "all replaced": "after all weights are random; passes if closer to chance than to 1",
     "chance": "correlation with noise",
     "other class": "correlation with the map of the least likely class, -1 to 1",
-    "ignores class": "the method reads only attention, which no class changes",
+    "ignores class": "the map depends on the weights, but the method reads only attention, which no class changes",
 }
 """The columns of the table of checks, and the verdict that is neither good nor bad."""
 
@@ -41,53 +49,59 @@ def show_trust(trust: "Trust", *, as_json: bool) -> None:
         print_json(trust)
         return
     if trust.scores:
-        stdout().print(_score_table(trust.scores))
-        stdout().print(f"\n{escape(trust.scores.verdict)}")
+        _print_scores(trust.scores)
+    if trust.scores and trust.checks:
+        stdout().print()
     if trust.checks:
-        stdout().print(_check_table(trust.checks))
-        for column, meaning in _MEANINGS.items():
-            stdout().print(f"[dim]{column}: {meaning}[/]")
-        for row in trust.checks.rows:
-            if row.text:
-                stdout().print(f"[bold]{row.method}[/]: {escape(row.text)}")
-    if trust.stored:
-        stderr().print(f"[dim]all values, with intervals: {escape(str(trust.stored))}[/]")
+        _print_checks(trust.checks)
+    for path in trust.stored:
+        stderr().print(f"[dim]all values: {escape(str(path))}[/]")
 
 
-def _score_table(scores: "ScoreTable") -> Table:
-    """Build the table of scores: one row per method, with its gain over noise and its mean scores."""
-    table = _table("method", "gain over noise (95 %)", *(_SHORT[name] for name in scores.rows[0].scores))
-    for row in scores.rows:
-        is_noise = row is scores.rows[-1]
-        gain = "" if is_noise else _with_bounds(row.gain)
-        style = "dim" if is_noise or not row.beats_random else "bold" if row.method == scores.trusted else ""
-        values = [
-            percent(score.value.mean) if name == "sink_share" else f"{score.value.mean:.3f}"
-            for name, score in row.scores.items()
+def _print_scores(scores: "ScoreTable") -> None:
+    """Print the gain of each method over noise, then its mean scores, then the verdict."""
+    *methods, _noise = scores.rows
+    styles = ["bold" if row.method == scores.trusted else "" if row.beats_random else "dim" for row in scores.rows]
+    gains = [(row.method, f"{row.gain.mean:+.3f}", f"{row.gain.low:+.3f} to {row.gain.high:+.3f}") for row in methods]
+    print_table(("method", "gain over noise", "95 % interval"), gains, numbers={1, 2}, styles=styles[:-1])
+    stdout().print()
+    values = [
+        [
+            row.method,
+            *(
+                percent(score.value.mean) if name == "sink_share" else f"{score.value.mean:.3f}"
+                for name, score in row.scores.items()
+            ),
         ]
-        table.add_row(row.method, gain, *values, style=style)
-    return table
+        for row in scores.rows
+    ]
+    headings = ("method", *(_SHORT[name] for name in scores.rows[0].scores))
+    print_table(headings, values, numbers=range(1, len(headings)), styles=styles)
+    _explain(_SCORES)
+    stdout().print(f"\n{escape(scores.verdict)}")
 
 
-def _check_table(checks: "CheckTable") -> Table:
-    """Build the table of checks: one row per method, with the correlation of its maps before and after the changes."""
-    table = _table("method", "verdict", "head replaced", "all replaced", "chance", "other class")
-    colours = {"passes": "green", "fails": "red"}
+def _print_checks(checks: "CheckTable") -> None:
+    """Print the correlation of each method's maps before and after the changes, then what else is to say."""
+    rows = [
+        (
+            row.method,
+            row.verdict if row.verdict in {"passes", "fails"} else "ignores class",
+            *(f"{row.stages[at].correlation:.2f}" for at in (0, -1)),
+            f"{row.chance:.2f}",
+            "" if row.other_class is None else f"{row.other_class:.2f}",
+        )
+        for row in checks.rows
+    ]
+    styles = ["red" if row.verdict == "fails" else "" for row in checks.rows]
+    headings = ("method", "verdict", "head replaced", "all replaced", "chance", "other class")
+    print_table(headings, rows, numbers={2, 3, 4, 5}, styles=styles)
+    _explain(_CHECKS)
     for row in checks.rows:
-        verdict = f"[{colours[row.verdict]}]{row.verdict}[/]" if row.verdict in colours else "ignores class"
-        other = "" if row.other_class is None else f"{row.other_class:.2f}"
-        first, last = (f"{row.stages[at].correlation:.2f}" for at in (0, -1))
-        table.add_row(row.method, verdict, first, last, f"{row.chance:.2f}", other)
-    return table
+        if row.text:
+            stdout().print(f"[bold]{row.method}[/]: {escape(row.text)}")
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        is_words = column in {"method", "verdict"}
-        table.add_column(column, justify="left" if is_words else "right", no_wrap=column == "method")
-    return table
-
-
-def _with_bounds(interval: "Interval") -> str:
-    return f"{interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+def _explain(columns: dict[str, str]) -> None:
+    for column, meaning in columns.items():
+        stdout().print(f"[dim]{column}: {meaning}[/]")

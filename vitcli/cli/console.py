@@ -8,18 +8,18 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from vitcli.cli.examples import EXAMPLES
 from vitcli.cli.progress import PlainListener
+from vitcli.cli.wrapping import APART, longest_piece, wrapped
 from vitcli.core.errors import Interrupted, VitError, visible
 from vitcli.core.events import Emit
 from vitcli.core.preprocessing import format_size
@@ -30,8 +30,11 @@ _PACKAGE = Path(__file__).parents[1]
 _UNLIMITED = 10_000
 _GAP = 2
 """Characters between two columns of a table."""
-_NAMES, _PROSE = 24, 8
-"""Minimum width in characters of the first column of a table, and of other text columns, unless the text is shorter."""
+_NAMES, _PROSE = 24, 12
+"""Minimum width in characters of the first column of a table, and of other text columns.
+
+It is less if the text is shorter; the first column needs only half of its longest name, which then takes two lines.
+"""
 
 
 _COMMAND = re.compile(rf"(?<![\w./-])vit(?= (?:{'|'.join(EXAMPLES)}|COMMAND)\b)")
@@ -159,8 +162,12 @@ def print_table(
     numbers: Collection[int],
     title: str = "",
     below: Sequence[str] = (),
+    styles: Sequence[str] = (),
 ) -> None:
     """Print a table on stdout; if it is too wide, text columns are wrapped, and numbers stay on one line.
+
+    In a terminal that is still too narrow, each row becomes a paragraph: its first cell, then the others with their
+    headings.
 
     Args:
         headings: headings of the columns.
@@ -168,40 +175,83 @@ def print_table(
         numbers: indices of the columns that hold numbers, from 0.
         title: title above the table.
         below: a line below each row; empty: none.
+        styles: a style for each row; empty: none.
     """
     console = stdout()
     rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(cell_len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
-    least = [width if at in numbers else min(width, _PROSE if at else _NAMES) for at, width in enumerate(widths)]
-    gaps = _GAP * (len(widths) - 1)
-    while sum(widths) + gaps > console.width and widths != least:
-        widest = max((at for at in range(len(widths)) if widths[at] > least[at]), key=widths.__getitem__)
-        widths[widest] -= 1
-    width_before, console.width = console.width, max(console.width, sum(widths) + gaps)
-    stretches = [[row] for row in rows] if below else [rows]
-    for number, stretch in enumerate(stretches):
-        table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
-        table.show_header = not number
-        for at, (heading, width) in enumerate(zip(headings, widths, strict=True)):
-            table.add_column(
-                escape(heading), justify="right" if at in numbers else "left", overflow="fold", width=max(width, 1)
-            )
-        for row in stretch:
-            table.add_row(*map(escape, row))
-        console.print(table)
+    widths = _fitted([headings, *rows], numbers, console.width)
+    lines = [Text(title, "italic")] if title else []
+    if widths:
+        lines += _side_by_side(headings, widths, ["bold"] * len(widths), numbers)
+    for number, (cells, style) in enumerate(zip(rows, styles or [""] * len(rows), strict=True)):
+        if widths:
+            lines += _side_by_side(cells, widths, [style] * len(widths), numbers)
+        else:
+            named = [f"{heading}: {cell}" for heading, cell in zip(headings, cells, strict=True) if cell]
+            lines += _lines(cells[0], console.width, style or "bold")
+            lines += _lines(APART.join(named[bool(cells[0]) :]), console.width, style, indent=_GAP)
         if below:
-            line = Text(visible(below[number]), style="dim", overflow="fold")
-            console.print(Padding(line, (0, 0, 0, _GAP), expand=False), width=width_before)
+            lines += _lines(visible(below[number]), console.width, "dim", indent=_GAP)
+    console.print(Text("\n").join(lines), soft_wrap=True)
 
 
 def print_facts(facts: dict[str, str]) -> None:
-    """Print names and values in two aligned columns."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(name, escape(value))
-    stdout().print(table)
+    """Print names and values in two aligned columns; in a terminal that is too narrow, values are below their names."""
+    console = stdout()
+    rows = [(visible(name), visible(value)) for name, value in facts.items()]
+    names = max((cell_len(name) for name, _ in rows), default=0)
+    room, lines = console.width - names - _GAP, list[Text]()
+    whole, pieces = (max((measure(value) for _, value in rows), default=0) for measure in (cell_len, longest_piece))
+    has_room = room >= max(min(whole, _NAMES), pieces)
+    for name, value in rows:
+        if has_room:
+            lines += _side_by_side((name, value), (names, room), ("dim", ""))
+        else:
+            lines += [*_lines(name, console.width, "dim"), *_lines(value, console.width, "", indent=_GAP)]
+    console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def _fitted(rows: Sequence[Sequence[str]], numbers: Collection[int], room: int) -> list[int]:
+    """Choose the widths of columns, the first row being the headings; empty: there is too little room for a table."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    room -= _GAP * (len(widths) - 1)
+    if sum(widths) <= room:
+        return widths
+    least = []
+    for at, (heading, *cells) in enumerate(columns):
+        pieces = min(max(map(longest_piece, (heading, *cells))), _NAMES)
+        whole = max(map(cell_len, cells), default=0)
+        least.append(
+            max(pieces, whole if at in numbers else min(whole, _PROSE) if at else min((whole + 1) // 2, _NAMES))
+        )
+    if sum(least) > room:
+        return []
+    while sum(widths) > room:
+        widest = max((at for at in range(len(widths)) if widths[at] > least[at]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
+
+
+def _side_by_side(
+    cells: Sequence[str], widths: Sequence[int], styles: Sequence[str], numbers: Collection[int] = ()
+) -> list[Text]:
+    """Lay out a row of a table, with numbers at the right edges of their columns."""
+    broken = [wrapped(cell, width).split("\n") for cell, width in zip(cells, widths, strict=True)]
+    lines = []
+    for parts in zip_longest(*broken, fillvalue=""):
+        line = Text()
+        for at, (part, width, style) in enumerate(zip(parts, widths, styles, strict=True)):
+            free = " " * (width - cell_len(part))
+            line.append(" " * _GAP * bool(at)).append(free + part if at in numbers else part + free, style)
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _lines(text: str, width: int, style: str, *, indent: int = 0) -> list[Text]:
+    """Break a text into lines; an empty text has none."""
+    return [Text(" " * indent + line, style) for line in wrapped(text, width - indent).split("\n") if line]
 
 
 @contextmanager

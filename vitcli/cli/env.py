@@ -52,8 +52,8 @@ def _show(found: "Environment") -> None:
     print_table(("of", "path", "free"), rows, numbers={2})
     if found.precisions:
         stdout().print("\n[bold]precisions[/], as measured here for --amp auto")
-        chosen = [(each.device, _model(each), each.work, each.chosen) for each in found.precisions]
-        print_table(("device", "model", "work", "precision"), chosen, numbers=())
+        chosen = dict.fromkeys((each.device, _model(each), each.work, each.chosen) for each in found.precisions)
+        print_table(("device", "model", "work", "precision"), [*chosen], numbers=())
     if found.torch_error:
         stderr().print("\n[yellow]torch does not work:[/] install it again, then `vit env` shows the hardware too")
 
@@ -86,5 +86,5 @@ def _size(count: int | None) -> str:
 def _model(precision: "MeasuredPrecision") -> str:
     """Name the sizes on which the speed of a model depends most."""
     sizes = precision.model
-    height, width = sizes.get("image_size", (0, 0))
-    return f"width {sizes.get('width')}, depth {sizes.get('depth')}, images of {height} x {width}"
+    image, patch = ("{} x {}".format(*sizes.get(name, (0, 0))) for name in ("image_size", "patch_size"))
+    return f"width {sizes.get('width')}, depth {sizes.get('depth')}, images of {image}, patches of {patch}"

@@ -35,8 +35,8 @@ def models(as_json: JsonOption = False) -> None:
         },
     )
     stdout().print(
-        "\nParameters are counted for these classes and 3 channels (vit-mnist-classic: 1).\n"
-        "-: images of any size; 28 or 48 pixels are counted."
+        "\nParameters are counted for these classes and 3 channels (vit-mnist-classic: 1), and if the image\n"
+        "is - (of any size), for 28 x 28 pixels, or 48 x 48 where the patch is 6."
     )
 
 
@@ -97,5 +97,6 @@ def _show_settings(recipe: str, settings: "dict[str, dict[str, Setting]]") -> No
             stdout().print(f"[dim]# {line}[/]" if is_default else line, soft_wrap=True)
         stdout().print()
     stderr().print(
-        f"#: the default. `vit recipes {recipe} > my.toml` makes a file to edit, for `vit train --config my.toml`"
+        f"lines that begin with # have the default; `vit recipes {recipe} > my.toml` makes a file to edit,"
+        " for `vit train --config my.toml`"
     )

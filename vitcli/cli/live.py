@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -31,16 +32,17 @@ def live_listener(console: Console) -> Iterator[Emit]:
         yield LiveListener(console, progress)
 
 
-_WIDE, _MEDIUM = 100, 76
-"""Columns of a terminal from which on the bar of training has the speed; bar and count."""
+_WIDE, _MEDIUM = 100, 80
+"""Columns of a terminal from which on the line of training has the speed; the step and the bar."""
 
 
 def columns(console: Console) -> list[ProgressColumn]:
-    """Return the columns of the bar: description, bar, count, figures and ETA; a narrow terminal gets fewer."""
+    """Return the columns: description, bar, count (of training: its step), figures, ETA; a narrow terminal gets fewer."""
     text = TextColumn("{task.fields[figures]}"), TextColumn("ETA"), TimeRemainingColumn()
     return [
         TextColumn("{task.description}"),
-        *(_Counted(column, console, least=_MEDIUM) for column in (BarColumn(bar_width=12), MofNCompleteColumn())),
+        _Counted(BarColumn(bar_width=12), console, least=_MEDIUM),
+        _Counted(MofNCompleteColumn(), console, least=inf),
         *(_Counted(column, console) for column in text),
     ]
 
@@ -48,7 +50,7 @@ def columns(console: Console) -> list[ProgressColumn]:
 class _Counted(ProgressColumn):
     """A column that is empty for tasks without a total, and for tasks with figures if the terminal is too narrow."""
 
-    def __init__(self, column: ProgressColumn, console: Console, *, least: int = 0) -> None:
+    def __init__(self, column: ProgressColumn, console: Console, *, least: float = 0) -> None:
         super().__init__()
         self.column, self.console, self.least = column, console, least
 
@@ -77,7 +79,9 @@ class LiveListener(PlainListener):
         """Update the bar of training, which has one ETA for all epochs."""
         done = (event.epoch - 1) * self.steps + event.step
         numbers = figures(event, speed=self.console.width >= _WIDE)
-        self._show(f"epoch {event.epoch}/{self.epochs}", done, self.epochs * self.steps, numbers)
+        step = f" step {event.step}/{self.steps}" * (self.console.width >= _MEDIUM)
+        where = f"epoch {event.epoch}/{self.epochs}{step}"
+        self._show(where, done, self.epochs * self.steps, numbers)
 
     def show_epoch(self, record: EpochRecord) -> None:
         """Print a line for a finished epoch, without an ETA because the bar shows it."""

@@ -114,7 +114,7 @@ def show_dry_run(report: "DryRun") -> None:
             "model": f"{report.model}, recipe {report.recipe}",
             "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, "
             f"{duration(report.training_seconds)} in all, on {report.device}",
-            "decoding": f"{duration(report.decode_seconds)} for all images, once if they are cached",
+            "decoding": _decoding(report.decode_seconds),
             "memory": f"{report.memory_bytes / 1e9:.1f} GB" if report.memory_bytes else "not known",
         }
     )
@@ -130,6 +130,13 @@ def show_dry_run(report: "DryRun") -> None:
         "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves out bad images"
     )
     stderr().print(f"\n{verdict}")
+
+
+def _decoding(seconds: float) -> str:
+    if not seconds:
+        return "none: the images are not in files"
+    shown = "less than 0.1 s" if seconds < 0.05 else duration(seconds)  # not 0.0 s
+    return f"{shown} for all images, once if they are cached"
 
 
 def _repeated(report: "DryRun") -> str:

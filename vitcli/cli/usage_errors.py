@@ -26,7 +26,11 @@ _WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TE
 
 
 def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command read numbers and choices by functions of this module, whose messages name option and value."""
+    """Let a command read numbers and choices by functions of this module, whose messages name option and value.
+
+    The lines of each paragraph of its docstring are joined, because ``--help`` would keep their ends.
+    """
+    command.__doc__ = "\n\n".join(" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
     for parameter in inspect.signature(command).parameters.values():
         if parameter.annotation is typer.Context:
             continue

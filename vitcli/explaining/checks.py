@@ -96,8 +96,8 @@ def check_methods(
 
     A method passes if, with all weights random, the correlation of its maps with the maps of the original model is
     closer to chance than to 1. For integrated gradients, the completeness error must also vanish with more steps.
-    Methods that read only attention ignore the head, and therefore the class, by construction; they do not fail
-    because of it.
+    Methods that read only attention ignore the head, and therefore the class, by construction; they fail only if their
+    maps do not depend on the other weights.
 
     Args:
         model: the model, in evaluation mode; it is not changed, only a copy gets random weights.
@@ -218,9 +218,9 @@ def _judged(method: str, row: int, stages: list[str], seen: Mapping[str, Tensor]
         completeness=completeness,
         enough_steps=next((each.steps for each in completeness if each.error < COMPLETE), None),
     )
-    verdict: Verdict = "passes" if _needs_weights(check) and _adds_up(check) else "fails"
+    verdict: Verdict = "passes" if chooses_class else "ignores the class by construction"
     return replace(
-        check, verdict=verdict if chooses_class else "ignores the class by construction", text=_explained(check)
+        check, verdict=verdict if _needs_weights(check) and _adds_up(check) else "fails", text=_explained(check)
     )
 
 
@@ -247,8 +247,10 @@ def _explained(check: MethodCheck) -> str:
     parts = [] if _needs_weights(check) else ["the map shows the image, not the model"]
     if check.completeness:
         told = next((each for each in check.completeness if each.steps == check.enough_steps), check.completeness[-1])
-        even_so = "" if check.enough_steps else "even "
-        parts.append(f"{even_so}{told.steps} steps miss {told.error:.1%} of the change of the score")
+        found = "is enough" if check.enough_steps else "is not enough"
+        parts.append(
+            f"--steps {told.steps} {found}: the map misses {100 * told.error:.1f} % of the change of the score"
+        )
     if check.even_maps:
-        parts.append(f"{check.even_maps:.0%} of the maps are even, and left out")
+        parts.append(f"{100 * check.even_maps:.0f} % of the maps are even, and left out")
     return "; ".join(parts)

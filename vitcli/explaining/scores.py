@@ -19,6 +19,8 @@ NOISE = "random"
 """The method that all other methods are compared with."""
 ENOUGH = 20
 """The least number of images for trusting a method: with fewer, the intervals are too narrow."""
+ADVISED = 200
+"""The number of images from which a decision can be made: with fewer, other images may favour another method."""
 SAME = 0.01
 """The largest difference between two gains that count as the same."""
 _LEVEL = 0.95
@@ -227,4 +229,7 @@ def _verdict(best: MethodScores | None, tied: Sequence[str], images: int) -> str
         f"trust {best.method}: its scores are {gain.mean:.3f} better than those of noise ({gain.low:.3f} to "
         f"{gain.high:.3f}), on average over {len(HIGHER_IS_BETTER)} scores of {count}"
     )
-    return f"{sentence}; {', '.join(tied)} may be as good" if tied else sentence
+    if tied:
+        sentence += f"; {', '.join(tied)} may be as good"
+    few = f"; other images may favour another method: score {ADVISED} or more (--limit {ADVISED}) before you decide"
+    return sentence + few * (images < ADVISED)

@@ -13,8 +13,10 @@ from vitcli.figures.board import MARGIN, Board, Box, Line, height_of
 from vitcli.figures.colour_bar import bar_width, draw_colour_bar
 
 _GAP = 20
-_LEAST_WIDTH, _LEAST_HEIGHT = 300, 130
-"""The smallest size of a panel in units that leaves room for its caption and for the values of the colour bar."""
+_LEAST_WIDTH = 300
+"""The smallest width of a panel in units that leaves room for its caption; images are enlarged to it."""
+_LEAST_BAR, _SMALL_BAR = 130, 84
+"""The smallest heights in units of a colour bar with five values, and with three."""
 _QUERY = "#00e5ff"
 
 
@@ -48,30 +50,31 @@ def draw_panels(
     shared: NDArray[np.float32] | None = None,
 ) -> Board:
     """Draw the figure of ``draw_map`` or ``draw_query`` on a board, on its own scale or on that of the shared maps."""
+    least = max(style.min_size, style.room(_LEAST_WIDTH))
     if is_whole := full and subject.whole is not None:
-        image, box = shown_whole(subject, least=style.min_size, density=style.density)
+        image, box = shown_whole(subject, least=least, density=style.density)
     else:
-        image = panel(subject.pixels, least=style.min_size, density=style.density)
+        image = panel(subject.pixels, least=least, density=style.density)
         box = (0, 0, image.shape[1], image.shape[0])
     scaled = picture if shared is None else replace(picture, weights=shared)
     scale = scale_of(scaled.weights, style.norm, is_signed=picture.is_signed)
     rows, columns = style.size_of(image)
-    height, width = max(rows, style.room(_LEAST_HEIGHT)), max(columns, style.room(_LEAST_WIDTH))
+    height, width = max(rows, style.room(_SMALL_BAR)), max(columns, style.room(_LEAST_WIDTH))
     values = style.points(NOTE)
-    inner = 2 * (width + _GAP) + bar_width(values)
+    inner = width + _GAP + max(width, columns + _GAP + bar_width(values))
     words = heading(subject, style, inner)
     at = "" if query is None else f": patch at row {query[0]}, column {query[1]}"
     captions = [
-        [Line(text=text, size=style.points(LABEL))]
+        Line(text=text, size=style.points(LABEL)).wrapped(width)
         for text in (
             "whole picture; framed: what the model saw" if is_whole else "what the model saw",
             picture.name + at,
         )
     ]
-    notes = [legend(style, picture.unit, norm_words(style.norm, [scaled]))]
+    notes = legend(style, inner, picture.unit, norm_words(style.norm, [scaled]))
     if even := evenness(scaled):
         notes.insert(0, Line(text=even, size=notes[0].size))
-    top = MARGIN + height_of(words) + 8 + height_of(captions[0])
+    top = MARGIN + height_of(words) + 8 + max(map(height_of, captions))
     board = Board(inner + 2 * MARGIN, top + height + 8 + height_of(notes) + MARGIN // 2, style.density)
     board.write(words, MARGIN, MARGIN, inner)
     left = MARGIN
@@ -84,8 +87,9 @@ def draw_panels(
             patch = patch_box(query, picture.weights.shape, box)
             board.outline(_moved(patch, left, top, style.density), _QUERY)
         left += width + _GAP
-    colours = style.colours(is_signed=picture.is_signed)
-    draw_colour_bar(board, colours, scale, left=left, top=top, height=height, size=values)
+    left += columns - width
+    colours, ticks = style.colours(is_signed=picture.is_signed), 5 if height >= style.room(_LEAST_BAR) else 3
+    draw_colour_bar(board, colours, scale, left=left, top=top, height=height, size=values, ticks=ticks)
     board.write(notes, MARGIN, top + height + 8, inner)
     return board
 

@@ -19,7 +19,8 @@ def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST, densit
     Args:
         pixels: the image, (C, H, W), grey or in colour.
         least: the shorter side is enlarged to at least this by a whole factor, so that pixels stay squares of one size.
-        most: the limit for the longer side; it also limits the factor, and a larger image is made smaller.
+        most: the limit for the longer side, at least ``least``; it also limits the factor, and a larger image is made
+            smaller.
         density: both limits are multiplied by it.
 
     Returns:
@@ -27,7 +28,7 @@ def panel(pixels: NDArray[np.uint8], *, least: int, most: int = _LONGEST, densit
     """
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).convert("RGB")
     shorter, longer = sorted(image.size)
-    least, most = round(least * density), round(most * density)
+    least, most = round(least * density), round(max(least, most) * density)
     factor = min(math.ceil(least / shorter), most // longer)
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

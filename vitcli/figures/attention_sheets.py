@@ -15,6 +15,7 @@ from vitcli.figures.attention_words import (
     legend,
     norm_words,
     prediction_of,
+    short_evenness,
     truth_of,
     verdict_colour,
 )
@@ -27,6 +28,8 @@ _LEAST_COLUMN = 84
 _GAP = 14
 _LEAST_WIDTH = 560
 """Units that leave room for the title of a sheet."""
+_LEAST_SIDE = 120
+"""Units of the longer side of an image beside its colour bar, at least, in the usual font size."""
 _WIDEST_LABEL = 220
 _SIDE, _COLUMNS = 240, 4
 """The size in units of an image beside the maps of several methods, and the number of columns."""
@@ -57,12 +60,15 @@ def draw_comparison(subject: Subject, pictures: Sequence[MapPicture], path: Path
         _draw_methods(subject, pictures, path, style)
         return
     found = {(picture.method, picture.target): picture for picture in pictures}
-    side = max(180, min(300, 1200 // (len(targets) + 1), 2000 // len(methods)))
+    side = max(180, min(300, 1200 // (len(targets) + 1), 2000 // len(methods)), style.room(_LEAST_SIDE))
     image = panel(subject.pixels, least=side, most=side, density=style.density)
     height, width, across, down = _cell(image, style)
     labels = [Line(text=method, size=style.points(LABEL), is_bold=True) for method in methods]
     label_width = min(max(label.width for label in labels), style.room(_WIDEST_LABEL)) + _GAP
-    titles = labels[0].height + 3
+    headings = [_label(f"for {target}" if target else "map", style).wrapped(across - _GAP) for target in targets]
+    titles = max(map(height_of, headings)) + 3
+    above = Line(text="", size=style.points(SMALL)).height if any(map(evenness, pictures)) else 0
+    down += above
     frame = _framed(
         subject,
         style,
@@ -72,17 +78,18 @@ def draw_comparison(subject: Subject, pictures: Sequence[MapPicture], path: Path
     )
     first = frame.left + label_width + width + _GAP
     frame.board.write([_label("input", style)], first - width - _GAP, frame.top, width)
-    for column, target in enumerate(targets):
-        words = _label(f"for {target}" if target else "map", style)
-        frame.board.write([words], first + column * across, frame.top, across - _GAP)
+    for column, lines in enumerate(headings):
+        frame.board.write(lines, first + column * across, frame.top, across - _GAP)
     for row, (method, label) in enumerate(zip(methods, labels, strict=True)):
-        top = frame.top + titles + row * down
+        top = frame.top + titles + row * down + above
         frame.board.write([label], frame.left, top + (height - label.height) // 2, label_width - _GAP)
         frame.board.paste(image, first - width - _GAP, top)
         for column, target in enumerate(targets):
             left = first + column * across
             if picture := found.get((method, target), found.get((method, "")) if column == 0 else None):
                 _map_with_bar(frame.board, image, picture, style, left, top)
+                hint = Line(text=short_evenness(picture), size=style.points(SMALL))
+                frame.board.write([hint], left, top - above, across - _GAP)
             elif (method, "") in found:
                 words = Line(text="the same for every class", size=style.points(SMALL), colour=FAINT)
                 frame.board.write([words], left, top + (height - words.height) // 2, across - _GAP)
@@ -124,8 +131,10 @@ def _draw_beside(
     notes: Sequence[str],
 ) -> None:
     """Draw the image, and beside and below it all maps, each with its name and its colour bar."""
+    side = max(side, style.room(_LEAST_SIDE))
     image = panel(subject.pixels, least=side, most=side, density=style.density)
-    labels = [_label(text, style) for text in ("input", *names)]
+    hints = [f" ({hint})" if (hint := short_evenness(picture)) else "" for picture in pictures]
+    labels = [_label(text, style) for text in ("input", *map("".join, zip(names, hints, strict=True)))]
     columns, label_height = min(len(labels), columns), labels[0].height + 4
     _, _, across, down = _cell(image, style)
     frame = _framed(
@@ -171,7 +180,7 @@ def draw_heads(
         weights, rows, columns = weights.swapaxes(0, 1), heads, layers
     else:
         rows, columns = layers, heads
-    side = max(_LEAST_HEAD, min(_MOST_HEAD, _WIDEST_GRID // len(columns)))
+    side = max(style.room(_LEAST_HEAD), min(_MOST_HEAD, _WIDEST_GRID // len(columns)))
     image = panel(subject.pixels, least=side, most=side, density=style.density)
     height, width = style.size_of(image)
     pictures = [[MapPicture(method=method, weights=each) for each in row] for row in weights]
@@ -223,6 +232,7 @@ def draw_sheet(
     *,
     columns: int = 5,
     title: str = "",
+    counts_right: bool = True,
 ) -> None:
     """Draw images, each beside its map; prediction and truth are green if they agree, and red if they do not.
 
@@ -233,8 +243,9 @@ def draw_sheet(
         style: the style of the maps.
         columns: the number of images in a row.
         title: the title above all images.
+        counts_right: whether to count the right predictions below the title.
     """
-    side, columns = 160, min(columns, len(subjects))
+    side, columns = max(160, style.room(_LEAST_SIDE)), min(columns, len(subjects))
     images = [panel(subject.pixels, least=side, most=side, density=style.density) for subject in subjects]
     sizes = [style.size_of(image) for image in images]
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
@@ -250,18 +261,18 @@ def draw_sheet(
     across, down = 2 * max(width, style.room(120)) + 4 + 2 * _GAP, above + height + below + _GAP
     right = sum(subject.is_right is True for subject in subjects)
     judged = sum(subject.is_right is not None for subject in subjects)
-    words = [Line(text=title, size=style.points(TITLE), is_bold=True)] if title else []
-    if judged:
+    rows = -(-len(subjects) // columns)
+    inner = max(columns * across - 2 * _GAP, style.room(_LEAST_WIDTH))
+    words = Line(text=title, size=style.points(TITLE), is_bold=True).wrapped(inner) if title else []
+    if judged and counts_right:
         words.append(_label(f"{right} of {judged} predictions are right", style))
     alike = len({picture.name for picture in pictures}) == 1
     colours = norm_words(style.norm, pictures)
-    notes = legend(style, pictures[0].name if alike else "", "every map on its own scale", colours)
-    rows = -(-len(subjects) // columns)
-    inner = max(columns * across - 2 * _GAP, style.room(_LEAST_WIDTH))
+    notes = legend(style, inner, pictures[0].name if alike else "", "every map on its own scale", colours)
     top = MARGIN + height_of(words) + 10
-    board = Board(inner + 2 * MARGIN, top + rows * down + notes.height + MARGIN // 2, style.density)
+    board = Board(inner + 2 * MARGIN, top + rows * down + height_of(notes) + MARGIN // 2, style.density)
     board.write(words, MARGIN, MARGIN, inner)
-    board.write([notes], MARGIN, top + rows * down, inner)
+    board.write(notes, MARGIN, top + rows * down, inner)
     for at, (picture, image) in enumerate(zip(pictures, images, strict=True)):
         left, line = MARGIN + at % columns * across, top + at // columns * down
         board.write(names[at], left, line, across - 2 * _GAP)
@@ -278,11 +289,11 @@ def _framed(
     """Make a sheet with ``inner`` units of room between the heading of its image and the legend of its maps."""
     width = max(inner[0], style.room(_LEAST_WIDTH))
     words = heading(subject, style, width)
-    below = legend(style, *notes, norm_words(style.norm, pictures))
+    below = legend(style, width, *notes, norm_words(style.norm, pictures))
     top = MARGIN + height_of(words) + 10
-    board = Board(width + 2 * MARGIN, top + inner[1] + below.height + MARGIN // 2, style.density)
+    board = Board(width + 2 * MARGIN, top + inner[1] + height_of(below) + MARGIN // 2, style.density)
     board.write(words, MARGIN, MARGIN, width)
-    board.write([below], MARGIN, top + inner[1], width)
+    board.write(below, MARGIN, top + inner[1], width)
     return _Frame(board, MARGIN, top)
 
 
@@ -308,12 +319,10 @@ def _cell(image: NDArray[np.uint8], style: Style) -> tuple[int, int, int, int]:
 def _map_with_bar(
     board: Board, image: NDArray[np.uint8], picture: MapPicture, style: Style, left: int, top: int
 ) -> None:
-    """Draw a map, with its colour bar on the right and a line below it if there is little to see."""
+    """Draw a map, with its colour bar on the right."""
     scale = scale_of(picture.weights, style.norm, is_signed=picture.is_signed)
-    height, width, across, _ = _cell(image, style)
+    height, width, _, _ = _cell(image, style)
     board.paste(overlay(image, picture, style, scale), left, top)
     bar, size = max(height, style.room(_LEAST_BAR)), style.points(SMALL)
     colours = style.colours(is_signed=picture.is_signed)
     draw_colour_bar(board, colours, scale, left=left + width + 5, top=top, height=bar, size=size, ticks=3)
-    words = evenness(picture).partition(":")[0]
-    board.write([Line(text=words, size=size)], left, top + bar, across - _GAP)

@@ -151,6 +151,12 @@ class Scale:
         largest, step = max(abs(self.low), abs(self.high)), values[1] - values[0]
         return [number(value, max(3, 1 + math.ceil(math.log10(largest / step)))) for value in values]
 
+    def extreme(self, value: float) -> str:
+        """Return a value beyond an end as text, with at least as many decimals as the end has."""
+        end = number(self.low if value < self.low else self.high)
+        text, decimals = number(value), len(end.partition(".")[2])
+        return text if "e" in end + text or len(text.partition(".")[2]) >= decimals else f"{value:.{decimals}f}"
+
     def fractions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scale values from 0 at the low end to 1 at the high end; all become 0.5 if the scale is flat."""
         if self.is_flat:

@@ -49,13 +49,19 @@ def evenness(picture: MapPicture) -> str:
     return f"nearly even: {least:.{digits}f} to {most:.{digits}f} times the mean"
 
 
+def short_evenness(picture: MapPicture) -> str:
+    """Describe a map in which there is little to see in a few words, for example ``nearly even``; else empty."""
+    return evenness(picture).partition(":")[0]
+
+
 def heading(subject: Subject, style: Style, width: int) -> list[Line]:
-    """Return the image's name, then prediction and truth: on one line if they fit into ``width``, else on two."""
+    """Return the image's name, then prediction and truth, each on a line of its own if both do not fit into ``width``."""
     words = [text for text in (prediction_of(subject), truth_of(subject)) if text]
     size, colour = style.points(VERDICT), verdict_colour(subject)
     together = Line(text="  ·  ".join(words), size=size, colour=colour)
     lines = [together] if together.width <= width else [Line(text=text, size=size, colour=colour) for text in words]
-    return [Line(text=subject.name, size=style.points(TITLE), is_bold=True), *(lines if words else [])]
+    name = Line(text=subject.name, size=style.points(TITLE), is_bold=True)
+    return [part for line in (name, *(lines if words else [])) for part in line.wrapped(width)]
 
 
 def verdict_colour(subject: Subject) -> str:
@@ -75,6 +81,7 @@ def truth_of(subject: Subject) -> str:
     return "" if subject.truth is None else f"truth {subject.truth}"
 
 
-def legend(style: Style, *parts: str) -> Line:
-    """Return the line below a figure."""
-    return Line(text=" · ".join(filter(None, parts)), size=style.points(NOTE), colour=FAINT)
+def legend(style: Style, width: int, *parts: str) -> list[Line]:
+    """Return the lines below a figure of this width."""
+    line = Line(text=" · ".join(filter(None, parts)), size=style.points(NOTE), colour=FAINT)
+    return line.wrapped(width, most=6)

@@ -5,6 +5,7 @@ or as PDF or SVG, in which text is text.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -91,6 +92,18 @@ class Line:
             fits = font.getlength(text[:middle].rstrip() + "…") <= width
             low, high = (middle, high) if fits else (low, middle - 1)
         return replace(self, text=text[:low].rstrip() + "…")
+
+    def wrapped(self, width: float, *, most: int = 3) -> list["Line"]:
+        """Break the text at spaces into lines that fit into a width in units; the last of ``most`` lines has the rest."""
+        first, *words = re.split(" (?![%·])", _one_line(self.text))
+        texts, font = [first], self.font()
+        for word in words:
+            longer = f"{texts[-1]} {word}"
+            if len(texts) == most or font.getlength(longer) <= width:
+                texts[-1] = longer
+            else:
+                texts.append(word)
+        return [replace(self, text=text) for text in texts]
 
 
 class _Panel(NamedTuple):

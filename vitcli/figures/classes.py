@@ -49,16 +49,17 @@ def draw_classes(
 def _panel(axes: Axes, numbers: Sequence[int], bars: Sequence[int | None], colour: str) -> None:
     """Draw one split: bars with counts and shares, and a dashed line at the mean of all classes."""
     total = max(sum(numbers), 1)
-    longest = max(*numbers, 1)
+    longest, mean = max(*numbers, 1), total / len(numbers)
     for place, index in enumerate(bars):
         if index is None:
             continue
         count = numbers[index]
         axes.barh(place, count, color=colour, height=0.75)
         words = f"{count:,}  {100 * count / total:.1f} %"
-        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # over the dashed line
-        axes.text(count + 0.03 * longest, place, words, va="center", fontsize=8, bbox=ground)
-    axes.axvline(total / len(numbers), color="black", linestyle="--", linewidth=0.7)
+        would_cross = count <= mean <= count + 0.45 * longest
+        start = mean if would_cross else count
+        axes.text(start + 0.03 * longest, place, words, va="center", fontsize=8)
+    axes.axvline(mean, color="black", linestyle="--", linewidth=0.7)
     axes.set_xlim(0, 1.45 * longest)
     axes.set_xlabel("images (dashed: the mean of all classes)", fontsize=8)
     axes.tick_params(labelsize=8, length=2)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitcli.figures.attention_style import Scale, number
+from vitcli.figures.attention_style import Scale
 from vitcli.figures.board import FAINT, INK, UNITS_PER_POINT, Board, Line
 
 
@@ -44,8 +44,8 @@ def draw_colour_bar(
     board.paste(np.ascontiguousarray(np.broadcast_to(column[:, None], (pixels, across, 3))), left, first)
     middle, right = left + width // 2, left + width - 1
     for shown, base, tip, colour, words in (
-        (has_more, first, top, colours[255], f"max {number(scale.most)}"),
-        (has_less, last, top + height - 1, colours[0], f"min {number(scale.least)}"),
+        (has_more, first, top, colours[255], f"max {scale.extreme(scale.most)}"),
+        (has_less, last, top + height - 1, colours[0], f"min {scale.extreme(scale.least)}"),
     ):
         if shown:
             red, green, blue = (int(part) for part in colour)

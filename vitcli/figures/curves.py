@@ -40,13 +40,14 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note:
         best.epoch,
         100 * best.val_accuracy,
         "k*",
-        markersize=10,
+        markersize=16,
+        markerfacecolor="none",  # the point of a single epoch is inside
         label=f"best: {100 * best.val_accuracy:.2f} % in epoch {best.epoch}",
     )
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
         axes.legend()
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if note:
         figure.supxlabel(literal(note), fontsize="small")
     save_figure(figure, path)
@@ -74,7 +75,7 @@ def draw_compared_curves(runs: Mapping[str, Sequence[Sequence[EpochRecord]]], pa
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="validation")
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     lines, labels = accuracies.get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=min(len(runs), 4))
     save_figure(figure, path)

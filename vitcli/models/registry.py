@@ -4,6 +4,7 @@ Each entry contains the fields of ModelConfig that differ from its defaults. Siz
 mini and micro are our own sizes, for small images; the ``-classic`` models come from published tutorials.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -127,6 +128,12 @@ def with_its_patches_in_the_name(config: ModelConfig) -> ModelConfig:
     """Correct a name such as vit-tiny-patch16 if the patches have another size."""
     patch = f"-patch{format_size(config.patch_size)}"
     return replace(config, name=re.sub(r"-patch\d+$", patch, config.name))
+
+
+def sizes_of(name: str) -> dict[str, Any]:
+    """Return the fields that the name of an architecture stands for, in the types of JSON; an unknown name has none."""
+    fields: dict[str, Any] = json.loads(json.dumps(MODELS[name])) if name in MODELS else {}
+    return fields
 
 
 def listed_config(name: str) -> ModelConfig:

@@ -10,6 +10,7 @@ from vitcli.core.errors import RunError, visible
 from vitcli.core.events import EpochRecord
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.runs import Run
+from vitcli.models.registry import sizes_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +85,9 @@ def result_of(run: Run) -> TrainResult:
             dataset=info["dataset"],
             model=info["model"],
             model_changes={
-                key: value for key, value in run.config["model"].items() if key not in {"name", "patch_size"}
+                key: value
+                for key, value in run.config["model"].items()
+                if key not in {"name", "patch_size"} and value != sizes_of(info["model"]).get(key)
             },
             parameters=info["parameters"],
             device=info["device"],

@@ -18,6 +18,7 @@ from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.core.words import duration, interval, percent
+from vitcli.models.registry import sizes_of
 from vitcli.trained.run_rows import RunRow, list_rows
 from vitcli.training.resumed_settings import all_settings, settings_by_name
 
@@ -250,10 +251,14 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
         emit(Warned(text=f"this version has no recipe {recipe!r}, so settings are compared with the defaults"))
     usual = flat(json.loads(json.dumps(settings_of(configure(*layers)))))
     own = settings_by_name(run) if config else {}
+    implied, replaced = (  # by the names of the model: settings that nothing else sets
+        {f"model.{key}": value for key, value in sizes_of(name).items() if usual.get(f"model.{key}") is None}
+        for name in (run.info["model"], usual["model.name"])
+    )
     return f"recipe {recipe}" if layers else "defaults", tuple(
-        ChangedSetting(setting=name, value=value, usual=usual.get(name))
+        ChangedSetting(setting=name, value=value, usual=replaced.get(name, usual.get(name)))
         for name, value in own.items()
-        if name not in _OF_THE_RUN and value != usual.get(name)
+        if name not in _OF_THE_RUN and value != implied.get(name, usual.get(name))
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from vitcli.core.errors import DataError, UsageError
-from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.files import write_json, writing_in
+from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.files import unused_end, with_end, write_json, writing_in
 from vitcli.explaining.checks import CheckTable, check_methods
 from vitcli.explaining.explainer import images_at_once
 from vitcli.explaining.images import ImageSource, ImageToExplain
@@ -28,9 +28,9 @@ class Trust:
     """The scores; None: not asked for."""
     checks: CheckTable | None
     """The sanity checks; None: not asked for."""
-    stored: Path | None
-    """The folder of ``scores.json`` and ``checks.json``, with the scores of every image; None: not stored, because the
-    model is outside of runs."""
+    stored: tuple[Path, ...]
+    """The files ``scores.json``, with the scores of every image, and ``checks.json``; a number is added to names that
+    earlier commands have used. Empty: not stored, because the model is outside of runs."""
 
 
 def judge_attention(
@@ -64,7 +64,7 @@ def judge_attention(
     if folder:
         with writing_in(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    trust = Trust(model=loaded.name, checkpoint=loaded.path, scores=None, checks=None, stored=folder)
+    trust = Trust(model=loaded.name, checkpoint=loaded.path, scores=None, checks=None, stored=())
     total, names = len(images), list[str]()
     if scores:
         table = score_methods(loaded.model, _batches(loaded, images, names, emit), question, total=total, emit=emit)
@@ -74,9 +74,10 @@ def judge_attention(
         trust = replace(trust, checks=check_methods(loaded.model, batches, question, total=total, emit=emit))
     for name, result in (("scores", trust.scores), ("checks", trust.checks)):
         if folder and result:
-            if (folder / f"{name}.json").exists():
-                emit(Note(text=f"replaced {folder / name}.json of an earlier command; another --output keeps both"))
-            write_json(folder / f"{name}.json", {"model": trust.model, "names": names, **asdict(result)})
+            path = folder / f"{name}.json"
+            path = with_end(path, unused_end(path))
+            write_json(path, {"model": trust.model, "names": names, **asdict(result)})
+            trust = replace(trust, stored=(*trust.stored, path))
     return trust
 
 

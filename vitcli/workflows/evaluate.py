@@ -182,7 +182,7 @@ def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -
     names, drawn = chosen.names(judged.positions), dict[str, Path]()
     for name, what, shown in (
         ("mistakes", "surest mistakes", surest_mistakes(answers, _SHOWN)),
-        ("unsure", "least sure answers", least_sure(answers, _SHOWN)),
+        ("unsure", "least sure answers (smallest margin first)", least_sure(answers, _SHOWN)),
     ):
         if not len(shown):
             continue
@@ -211,7 +211,7 @@ def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -
             )
             for row, at in enumerate(shown.tolist())
         ]
-        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {done.title}")
+        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {done.title}", counts_right=name != "mistakes")
         drawn[f"{name} figure"] = path
     return drawn
 
