@@ -223,7 +223,7 @@ def test_images_of_one_run_alone_are_left_out_and_counted(run_cli: RunCli, evalu
     assert (pair["only_in_first"], pair["only_in_second"], pair["labelled_differently"]) == (4, 0, 1)
     assert pair["comparison"]["images"] == 354
     left_out = "4 only of one, 0 only of two, 1 that have another label now"
-    assert f"only the 354 images that both were evaluated on are compared; left out: {left_out}" in outcome.err
+    assert f"only 354 images are compared, on which both were evaluated; left out: {left_out}" in outcome.err
 
 
 @pytest.mark.parametrize(

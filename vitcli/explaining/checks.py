@@ -248,7 +248,7 @@ def _explained(check: MethodCheck) -> str:
     if check.completeness:
         told = next((each for each in check.completeness if each.steps == check.enough_steps), check.completeness[-1])
         even_so = "" if check.enough_steps else "even "
-        parts.append(f"{even_so}{told.steps} steps miss {told.error:.1%} of the change of the score")
+        parts.append(f"{even_so}{told.steps} steps miss {100 * told.error:.1f} % of the change of the score")
     if check.even_maps:
-        parts.append(f"{check.even_maps:.0%} of the maps are even, and left out")
+        parts.append(f"{100 * check.even_maps:.0f} % of the maps are even, and left out")
     return "; ".join(parts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import DataError, RunError
+from vitcli.core.errors import DataError, RunError, counted
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run, evaluation_file, predictions_file
@@ -68,7 +68,7 @@ def compare_pair(
         labelled = f", {relabelled:,} that have another label now" if relabelled else ""
         emit(
             Warned(
-                text=f"{both}: only the {pair.comparison.images:,} images that both were evaluated on are compared;"
+                text=f"{both}: only {counted(pair.comparison.images, 'image is')} compared, on which both were evaluated;"
                 f" left out: {pair.only_in_first:,} only of {first.name}, {pair.only_in_second:,} only of"
                 f" {second.name}{labelled}"
             )
