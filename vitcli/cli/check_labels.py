@@ -93,7 +93,7 @@ def check_labels(
 
     if model:
         check_models(model, output_dir=output_dir, device=device)  # reports a wrong name before torch is imported
-    check_dataset(dataset, labels=labels or "")
+    check_dataset(dataset, labels=labels or "", output_dir=output_dir)
     with importing():
         from vitcli.workflows.check_labels import check_labels as check_labels_workflow
     with listening() as emit:

@@ -109,7 +109,7 @@ def evaluate(
     from vitcli.trained.model_names import check_models
 
     check_models(model, output_dir=output_dir, device=device)  # reports missing models before torch is imported
-    check_dataset(dataset, labels=labels or "")
+    check_dataset(dataset, labels=labels or "", output_dir=output_dir)
 
     # Evaluate
     with importing():
