@@ -194,6 +194,8 @@ def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_sai
     image_folder(pets.parent / "others", {"cat": 3, "dog": 4})
     outcome = run_cli("eval", "others", "--model", "run")
     assert "data others, all images (7) top-1" in " ".join(outcome.out.split())
+    stored = json.loads(Path("experiments/run/evaluations/others-train.json").read_text())
+    assert (stored["dataset"], stored["data"]) == ("others", str(pets.parent / "others"))
     assert "others has no test split, so all of its images are used" in said(outcome)
 
 

@@ -256,8 +256,8 @@ def test_pixels_of_photos_are_warned_of(image_folder: Callable[..., Path], tmp_p
     ("asked", "error", "words"),
     [
         ({}, UsageError, "no data set is given"),
-        ({"dataset": "digits", "similarity": 1.5}, UsageError, "similarity = 1.5"),
-        ({"dataset": "digits", "pictures": 0}, UsageError, "pictures = 0"),
+        ({"dataset": "digits", "similarity": 1.5}, UsageError, "--similarity 1.5"),
+        ({"dataset": "digits", "pictures": 0}, UsageError, "--pictures 0"),
         ({"dataset": "digits", "output": Path("file")}, UsageError, "file is a file"),
     ],
 )

@@ -243,6 +243,9 @@ def test_different_images_are_not_compared_as_if_they_were_the_same(
     assert outcome.code == 1
     assert said in outcome.err
     assert "hint: `vit eval digits --model two`" in outcome.err
+    changed(Path("experiments/one/evaluations/test.json"), data="/my photos/few")
+    outcome = run_cli("runs", "compare", "one", "two")
+    assert "hint: `vit eval '/my photos/few' --model two`" in outcome.err, "a folder is named by its path"
 
 
 def test_files_of_data_that_changed_are_matched_by_name_which_is_said(run_cli: RunCli, evaluated: Path) -> None:

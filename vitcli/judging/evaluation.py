@@ -84,6 +84,7 @@ def evaluate_models(
     if places:
         facts = {
             "dataset": chosen.dataset.facts.name,
+            "data": chosen.name,
             "fingerprint": chosen.dataset.facts.fingerprint,
             "split": chosen.split,
             "part": chosen.part,

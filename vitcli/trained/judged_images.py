@@ -35,6 +35,8 @@ class JudgedImages:
     """A split of a data set, chosen to evaluate or explain a model."""
 
     dataset: Dataset
+    name: str = ""
+    """The data set as commands take it: its name, or the path of its folder; empty: not known."""
     split: SplitName
     subset: Subset
     is_own: bool
@@ -103,7 +105,14 @@ def choose_images(
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, emit=ignore if is_own and is_out_of_fold else emit)
     is_out_of_fold = is_own and is_out_of_fold and chosen == "val"
-    return JudgedImages(dataset=opened, split=chosen, subset=plan[chosen], is_own=is_own, is_out_of_fold=is_out_of_fold)
+    return JudgedImages(
+        dataset=opened,
+        name=canonical_name(config.name),
+        split=chosen,
+        subset=plan[chosen],
+        is_own=is_own,
+        is_out_of_fold=is_out_of_fold,
+    )
 
 
 def _part_of_own(
@@ -128,7 +137,7 @@ def _part_of_own(
             emit(Note(text=f"these are the run's own {_IN_WORDS[name]} images, as with --split {name}"))
             if _FLATTERY[name]:
                 emit(Warned(text=_FLATTERY[name]))
-            return JudgedImages(dataset=own, split=name, subset=plan[name], is_own=True)
+            return JudgedImages(dataset=own, name=before.name, split=name, subset=plan[name], is_own=True)
     if seen := len(images & parts["train"]):
         trained_on = f"{seen:,} of {counted(len(images), 'image')}"
         emit(Warned(text=f"{loaded.name} was trained on {trained_on}: scores are too high"))

@@ -116,9 +116,9 @@ def check_labels(
         ModelError: the model was trained on these images.
     """
     if similarity is not None and not -1 < similarity < 1:
-        raise UsageError(f"similarity = {similarity:g} is not between -1 and 1", hint="--similarity 0.95, for example")
+        raise UsageError(f"--similarity {similarity:g} is not between -1 and 1", hint="--similarity 0.95, for example")
     if pictures < 1:
-        raise UsageError(f"pictures = {pictures} is not positive", hint="--pictures 200 is usual")
+        raise UsageError(f"--pictures {pictures} is not positive", hint="--pictures 200 is usual")
 
     # Open the data, and choose who judges the labels
     folds = members_called(model, output_dir) if model else []
@@ -220,8 +220,8 @@ def _newest_folds(dataset: Dataset, output_dir: Path) -> list[Run]:
     return []
 
 
-def _check_folds(folds: Sequence[Run], dataset: Dataset) -> None:
-    """Refuse a cross-validation that is not finished, or was trained on other data."""
+def _check_folds(folds: Sequence[Run], dataset: Dataset, data: str) -> None:
+    """Refuse a cross-validation that is not finished, or was trained on other data; ``data`` is their name or path."""
     name = folds[0].path.parent.name
     if (group := folds[0].group) != "cross-validation":
         raise RunError(
@@ -236,7 +236,7 @@ def _check_folds(folds: Sequence[Run], dataset: Dataset) -> None:
     if folds[0].fingerprint != dataset.facts.fingerprint:
         raise RunError(
             f"{name} was trained on other images or labels than those of {dataset.facts.name}",
-            hint=f"vit train {dataset.facts.name} --folds 5 trains one on these",
+            hint=f"vit train {shlex.quote(data)} --folds 5 trains one on these",
         )
 
 
@@ -253,7 +253,7 @@ def _loaded(
 ) -> LoadedModel | None:
     """Load the model that computes features: of a cross-validation, its first fold; None: the pixels are the features."""
     if folds:
-        _check_folds(folds, dataset)
+        _check_folds(folds, dataset, config.name)
         emit(Note(text=f"features for near-duplicates and outliers: {folds[0].name}, which judges no labels"))
         return load_model(str(folds[0].path), device=device, emit=ignore)
     if model:

@@ -120,9 +120,9 @@ def predict(
         DataError: an input that is not ``listed`` does not exist.
     """
     if top_k < 1 or batch_size < 1:
-        raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
+        raise UsageError(f"--top-k {top_k} and --batch-size {batch_size} are not both 1 or more", hint="leave them out")
     if not 0 <= min_confidence <= 1:
-        raise UsageError(f"min-confidence = {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
+        raise UsageError(f"--min-confidence {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
     passed_over: PassedOver = {}
     addresses = list(dict.fromkeys(text for text in inputs if allow_urls and is_address(text)))
     if addresses and offline:
@@ -139,11 +139,17 @@ def predict(
         if least == -math.inf:
             emit(Warned(text=f"all are answered: {100 * coverage:g} % needs more validation images to find the others"))
         else:
-            emit(Note(text=f"unknown: probability up to {least:.4f}, so that {100 * coverage:g} % are answered"))
+            emit(
+                Note(
+                    text=f"unknown: images whose best class has a probability of at most {least:.4f}, so that {100 * coverage:g} % are"
+                    " answered"
+                )
+            )
         answer = partial(answer, min_confidence=max(min_confidence, math.nextafter(least, math.inf)))
     if sets is not None:
         least = _calibration(models).least_probability(sets)
-        emit(Note(text=f"sets: the classes of probability {max(least, 0):.4f} and more, at least one"))
+        what = f"all classes with a probability of at least {max(least, 0):.4f}, or else the most probable class"
+        emit(Note(text=f"sets: the set of an image has {what}"))
         answer = partial(answer, least_in_set=least)
     with TemporaryDirectory() as folder:
         fetched = dict(zip(addresses, fetch_images(addresses, Path(folder), emit), strict=True)) if addresses else {}
