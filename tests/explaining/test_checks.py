@@ -154,7 +154,7 @@ def test_even_maps_are_left_out_and_nothing_else_is_a_failure(spotting):
     (ig,) = check_methods(spotting.model, [JudgedBatch(images=mixed)], Question(methods=("ig",)), total=8).rows
     (without,) = check_methods(spotting.model, [JudgedBatch(images=images)], Question(methods=("ig",)), total=6).rows
     assert ig.even_maps == 0.25  # the mean colour is the baseline: nothing changes on the way to it
-    assert "25% of the maps are even" in ig.text
+    assert "25 % of the maps are even" in ig.text
     assert [stage.correlation for stage in ig.stages] == pytest.approx([stage.correlation for stage in without.stages])
     assert (ig.chance, ig.other_class) == pytest.approx((without.chance, without.other_class))
 

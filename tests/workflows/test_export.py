@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import Outcome
-from vitcli.cli.export import _logits, _preprocessing
+from vitcli.cli.export import _preprocessing
 from vitcli.core.runs import Run
 from vitcli.models.export.registry import EXPORTS
 from vitcli.trained.loading import load_model
@@ -94,7 +94,8 @@ def test_what_is_checked_is_said_in_plain_words() -> None:
             input_difference=inputs,
             input_shift=shift,
         )
-        return _logits(result), _preprocessing(result)
+        assert result.logits_in_words() in repr(result)
+        return result.logits_in_words(), _preprocessing(result)
 
     assert said(0, 0, 0) == ("logits are the same", "two photos give the same inputs")
     shifted = "inputs of two photos differ by 0.004 of 255 grey levels on average, after a shift by 1 pixel"

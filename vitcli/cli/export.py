@@ -61,16 +61,10 @@ def export(
             "model": result.model,
             "format": result.format,
             "written": str(result.path),
-            "checked": _logits(result),
+            "checked": result.logits_in_words(),
             **({} if result.input_difference is None else {"preprocessing": _preprocessing(result)}),
         }
     )
-
-
-def _logits(result: "ExportResult") -> str:
-    if not result.max_difference:
-        return "logits are the same"
-    return f"logits differ by at most {result.max_difference:.1e}"
 
 
 def _preprocessing(result: "ExportResult") -> str:

@@ -54,8 +54,13 @@ class ExportResult:
     """Pixels by which the other library's crops lie further up or left: 1 if it rounds their position down."""
 
     def __repr__(self) -> str:
-        checked = f"logits differ by at most {self.max_difference:.1e}"
-        return visible(f"<ExportResult of {self.model}: {self.format}, {self.path}, {checked}>")
+        return visible(f"<ExportResult of {self.model}: {self.format}, {self.path}, {self.logits_in_words()}>")
+
+    def logits_in_words(self) -> str:
+        """Describe how far the logits differ."""
+        if not self.max_difference:
+            return "logits are the same"
+        return f"logits differ by at most {self.max_difference:.1e}"
 
 
 def export(
