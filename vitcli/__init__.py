@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vitcli.cli.python_models import evaluate as evaluate
     from vitcli.cli.python_models import load_model as load_model
     from vitcli.cli.python_models import predict as predict
+    from vitcli.cli.python_one_model import attention_map as attention_map
+    from vitcli.cli.python_one_model import export as export
     from vitcli.cli.python_reports import compare as compare
     from vitcli.cli.python_reports import report as report
     from vitcli.cli.python_training import find_lr as find_lr
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from vitcli.training.groups import FoldsResult as FoldsResult
     from vitcli.training.groups import SeedsResult as SeedsResult
     from vitcli.training.result import TrainResult as TrainResult
-    from vitcli.workflows.attention_api import attention_map as attention_map
-    from vitcli.workflows.export import export as export
 
 _API = {
     "FoldsResult": "vitcli.training.groups",
@@ -38,14 +38,14 @@ _API = {
     "TrainConfig": "vitcli.core.config",
     "TrainResult": "vitcli.training.result",
     "VitError": "vitcli.core.errors",
-    "attention_map": "vitcli.workflows.attention_api",
+    "attention_map": "vitcli.cli.python_one_model",
     "compare": "vitcli.cli.python_reports",
     "configure": "vitcli.core.config_files",
     "calibrate": "vitcli.cli.python_models",
     "check_labels": "vitcli.cli.python_models",
     "download": "vitcli.cli.python_models",
     "evaluate": "vitcli.cli.python_models",
-    "export": "vitcli.workflows.export",
+    "export": "vitcli.cli.python_one_model",
     "find_lr": "vitcli.cli.python_training",
     "from_run": "vitcli.cli.python_training",
     "load_model": "vitcli.cli.python_models",

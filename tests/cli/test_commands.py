@@ -538,7 +538,7 @@ def test_an_image_that_cannot_be_read_gets_a_row_and_the_exit_code_is_1(
     table = run_cli("predict", folder, "--model", trained_run)
     assert table.code == 1
     (line,) = [line for line in table.out.splitlines() if "error:" in line]
-    assert " ".join(line.split()) == f"{folder / '004-bad.png'} error: is not an image in a known format"
+    assert " ".join(line.split()) == f"{folder / '004-bad.png'} error: it is not an image in a known format"
 
 
 def test_the_last_checkpoint_can_be_used_by_its_file(run_cli: RunCli, trained_run: Path, digit: Path) -> None:

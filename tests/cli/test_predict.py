@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Outcome
 from tests.servers.files import serving
 from vitcli.data import image_addresses
+from vitcli.workflows.predict import Prediction
 
 RunCli = Callable[..., Outcome]
 
@@ -43,6 +44,7 @@ def test_the_last_line_counts_what_was_predicted_what_failed_and_what_was_passed
     outcome = run_cli("predict", mixed, "--model", trained_run, "--csv", "rows.csv")
     assert outcome.code == 0
     assert outcome.err.splitlines()[-1] == "10 predicted, passed over: 2 .txt, 1 .csv; written: rows.csv"
+    assert run_cli("predict", mixed, "--model", trained_run).err.endswith("10 predicted, passed over: 2 .txt, 1 .csv\n")
 
 
 def test_a_list_of_paths_is_read_from_stdin_and_rows_are_written_to_stdout(
@@ -59,6 +61,42 @@ def test_a_list_of_paths_is_read_from_stdin_and_rows_are_written_to_stdout(
     assert [bool(row["class"]) for row in rows] == [True, True, False, True]
     assert outcome.err.splitlines()[-1] == "3 predicted, 1 could not be read (see column error)"
     assert not Path("-").exists()
+
+
+def test_a_missing_image_of_a_list_has_a_row_and_repeated_images_are_counted(
+    run_cli: RunCli, trained_run: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*lines: object) -> Outcome:
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        monkeypatch.setattr(sys.stdin, "buffer", io.BytesIO("\n".join(map(str, lines)).encode()), raising=False)
+        return run_cli("predict", "-", "--model", trained_run, "--csv", "-")
+
+    outcome = read(mixed / "000.png", "gone.jpg", mixed / "001.png", mixed / "000.png", "gone.jpg")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert [(Path(row["path"]).name, row["error"]) for row in rows] == [
+        ("000.png", ""),
+        ("gone.jpg", "no such image: gone.jpg"),
+        ("001.png", ""),
+    ]
+    assert outcome.code == 1
+    assert "2 images are repeated: each image has one row" in outcome.err
+    assert outcome.err.splitlines()[-1] == "2 predicted, 1 could not be read (see column error)"
+    assert read("gone.jpg", "https://127.0.0.1/digit.png").out == ""  # --allow-urls is missing
+    typed = run_cli("predict", mixed / "000.png", "gone.jpg", "--model", trained_run)
+    assert (typed.code, typed.out) == (1, "")
+    assert "error: no such image: gone.jpg" in typed.err
+
+
+def test_an_error_in_the_table_has_a_subject_and_does_not_repeat_the_path(
+    run_cli: RunCli, trained_run: Path, mixed: Path
+) -> None:
+    (mixed / "lost.jpg").symlink_to("gone.jpg")
+    table = run_cli("predict", mixed, "--model", trained_run).out
+    errors = [line.split("  ", 1)[1].strip() for line in table.splitlines() if "error:" in line]
+    assert errors == ["error: it is not an image in a known format", "error: no such image"]
+    address = "https://user:secret@127.0.0.1/a.png?key=1"
+    row = Prediction(path=address, error="https://127.0.0.1/a.png answers 404 Not Found")
+    assert row.reason == "it answers 404 Not Found"
 
 
 def test_an_empty_list_and_two_outputs_to_stdout_are_refused(
@@ -107,7 +145,7 @@ def test_o_is_where_the_output_goes(run_cli: RunCli, trained_run: Path, digit: P
     assert Path("model.pt").is_file()
     both = run_cli("predict", "--submission", "a.csv", "-o", "b.csv")
     assert both.code == 2
-    assert "--submission names the file to write" in both.err
+    assert "--submission names the file to write: leave out -o" in both.err
 
 
 # --- web addresses ---

@@ -1,7 +1,9 @@
 """``import vitcli``: options as keywords, progress, and what notebooks show of a result."""
 
 import inspect
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,17 @@ from typing import Any
 import pytest
 
 import vitcli
+from tests.conftest import Outcome
 from vitcli.cli.train_options import ROWS
+from vitcli.cli.usage_errors import in_python
 from vitcli.core.events import EpochRecord, Event
 from vitcli.core.notebooks import html_table
 from vitcli.core.runs import Run
+from vitcli.engine.rate_finder import RatePoint
 from vitcli.training.groups import summed_up
 from vitcli.training.result import result_of
+from vitcli.workflows.download import WeightsResult
+from vitcli.workflows.find_lr import FoundRate
 from vitcli.workflows.predict import Prediction, PredictResult
 
 SMALL = {"model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32}}
@@ -77,9 +84,30 @@ def test_the_signature_has_every_option_that_is_a_setting() -> None:
         (lambda: vitcli.train("digits", optimizer="sgd"), "no option 'optimizer'", "did you mean 'opt'?"),
         (lambda: vitcli.train("digits", resume="x"), "no option 'resume'", "help(vitcli.train) lists all"),
         (lambda: vitcli.predict("x", modl=""), "predict() has no option 'modl'", "did you mean 'model'?"),  # type: ignore[call-arg]
-        (lambda: vitcli.train("digits", batch_size=-1), "--batch-size -1", "expected: a number, or auto"),
+        (lambda: vitcli.train("digits", batch_size=-1), "batch_size=-1 is not", "expected: a number, or auto"),
         (lambda: vitcli.train(3), "a value of type int", 'for example train("digits", epochs=3)'),  # type: ignore[arg-type]
-        (lambda: vitcli.train("digits", lora=4, freeze_backbone=True), "--freeze-backbone", "give one of them"),
+        (
+            lambda: vitcli.train("digits", lora=4, freeze_backbone=True),
+            "freeze_backbone=True and lora= each say what is trained",
+            "give one of them",
+        ),
+        (
+            lambda: vitcli.attention_map("x", "y", methd=""),
+            "attention_map() has no option 'methd'",
+            "did you mean 'method'?",
+        ),  # type: ignore[call-arg]
+        (lambda: vitcli.export("x", outptu=""), "export() has no option 'outptu'", "did you mean 'output'?"),  # type: ignore[call-arg]
+        (
+            lambda: vitcli.export("x", quiet=True),
+            "'x' is not a run in experiments",
+            "`vit runs` lists the runs, `vit download` pretrained weights",
+        ),
+        (
+            lambda: vitcli.train("digits", epochs=0),
+            "epochs = 0",
+            "for example epochs = 20; without it, the recipe decides",
+        ),
+        (lambda: vitcli.train("digits", fold=7, folds=3), "fold = 7", "folds=5, fold=1 trains the first of five"),
     ],
 )
 def test_mistakes_have_a_hint(call: Any, message: str, hint: str) -> None:
@@ -87,6 +115,75 @@ def test_mistakes_have_a_hint(call: Any, message: str, hint: str) -> None:
         call()
     assert message in caught.value.message
     assert str(caught.value).endswith(f"\nhint: {hint}")
+
+
+def test_a_run_is_not_a_data_set(
+    run: vitcli.TrainResult, run_cli: Callable[..., Outcome], trained_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(vitcli.VitError) as caught:
+        vitcli.evaluate(run, model=run)
+    assert caught.value.message == f"{run.path} is a run, not a data set"
+    assert caught.value.hint == f'model="{run.path}" takes it; in `vit train`, --init-from does'
+    shutil.copytree(trained_run, tmp_path / "experiments" / "mine")
+    for command, name in (("eval", "mine"), ("check-labels", "mine"), ("eval", "experiments/mine")):
+        outcome = run_cli(command, name)
+        assert outcome.code == 1
+        assert "error: experiments/mine is a run, not a data set" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("choose another name: --name NAME, or --overwrite", "choose another name: name=NAME, or overwrite=True"),
+        ("optim.epochs = 20 and data.name = x", "epochs = 20 and data.name = x"),
+        ("leave out --folds, or --no-ema", "leave out folds=, or ema=False"),
+        ("--lr 1e-3: try --opt adamw, or --device cpu.", 'lr=1e-3: try opt="adamw", or device="cpu".'),
+        (
+            "--set data.resize=squash, or --set model.width=64",
+            '{"data": {"resize": "squash"}}, or {"model": {"width": 64}}',
+        ),
+        ("--init-from deit-tiny --freeze-backbone usually", 'init_from="deit-tiny", freeze_backbone=True usually'),
+        ("type `vit train --name x`, or --dry-run", "type `vit train --name x`, or --dry-run"),
+        ("vit train --resume x --epochs 3", "vit train --resume x --epochs 3"),
+    ],
+)
+def test_texts_name_keywords_in_place_of_options(text: str, expected: str) -> None:
+    keywords = inspect.signature(vitcli.train).parameters
+    assert in_python(text, keywords, {"overwrite", "ema", "freeze_backbone"}, {"optim.epochs": "epochs"}) == expected
+
+
+def test_every_result_prints_as_one_line() -> None:
+    results = {
+        kind
+        for name in vitcli.__all__
+        if inspect.isfunction(function := getattr(vitcli, name)) and name != "configure"
+        for kind in re.findall(r"\w+", str(inspect.signature(function).return_annotation))
+    }
+    assert results > {"FoundRate", "Preview", "CalibrationResult", "ExportResult", "DownloadResult", "WeightsResult"}
+    source = "".join(path.read_text() for path in Path(vitcli.__file__).parent.rglob("*.py"))
+    for name in results:
+        body = re.findall(rf"^class {name}\b.*?(?=^\S)", source, re.MULTILINE | re.DOTALL)
+        assert len(body) == 1
+        assert "def __repr__" in body[0], name
+
+
+def test_facts_of_results_are_in_their_line() -> None:
+    rate = FoundRate(
+        dataset="digits",
+        model="m",
+        recipe="r",
+        optimizer="muon",
+        lr=0.02,
+        settings={},
+        configured=0.01,
+        least=0.1,
+        diverged=None,
+        points=(RatePoint(lr=0.1, loss=1.0, smoothed=1.0),) * 500,
+        figure=Path("f.png"),
+    )
+    assert repr(rate) == "<FoundRate for digits: lr 0.02 is suggested, 0.01 is configured>"
+    weights = WeightsResult(name="w", path=Path("w.pth"), was_there=True, licence="MIT", model="vit")
+    assert repr(weights) == "<WeightsResult w: vit, w.pth>"
 
 
 def test_results_are_one_line_and_models(run: vitcli.TrainResult, digit: Path) -> None:

@@ -167,7 +167,7 @@ def test_links_and_devices_are_passed_over_and_that_is_said(tmp_path: Path, kind
     unpack(archive, tmp_path / "birds", emit=events.append)
     assert tree(tmp_path / "birds") == {"1.jpg": b"1"}
     assert [event for event in events if isinstance(event, Warned)] == [
-        Warned(text=f"1 links or devices in {archive} are skipped, the first is 'passwords.jpg'")
+        Warned(text=f"links and devices in {archive} are skipped: 1, the first is 'passwords.jpg'")
     ]
 
 

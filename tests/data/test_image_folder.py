@@ -122,7 +122,7 @@ def test_classes_that_all_hold_the_same_folders_are_doubted(image_folder: ImageF
 def test_classes_without_images_are_left_out_where_bad_images_are(image_folder: ImageFolder, tmp_path: Path) -> None:
     raw = read(image_folder(tmp_path, {"cat": 2, "dog": 2, "eel": 0}), skip_bad=True)
     assert raw.classes == ("cat", "dog")
-    assert raw.left_out == {"class folders without images": ("eel",)}
+    assert raw.left_out == {"of 3 class folders without images": ("eel",)}
 
 
 @pytest.mark.parametrize(("lacking", "other"), [("train", "test"), ("test", "train"), ("val", "train")])

@@ -80,11 +80,20 @@ def test_heic_names_the_package_that_reads_it(
     photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = save(photo, tmp_path / "photo.heic", "heic")
-    monkeypatch.setitem(Image.OPEN, "HEIF", Image.OPEN["PPM"])
+    monkeypatch.delitem(Image.OPEN, "HEIF")
     monkeypatch.setattr(pillow_heif, "register_heif_opener", lambda: None)
-    with pytest.raises(DataError, match="needs a package: pillow-heif") as caught:
+    with pytest.raises(DataError, match=r"photo\.heic is HEIC, which needs a package: uv sync --extra heic") as caught:
         load_array(file, GEOMETRY)
-    assert caught.value.hint == "uv pip install pillow-heif"
+    assert caught.value.hint == "or convert the image to JPEG"
+
+
+def test_a_damaged_heic_needs_no_package(photo: Image.Image, tmp_path: Path) -> None:
+    file = save(photo, tmp_path / "photo.heic", "heic")
+    for size in (100, file.stat().st_size // 2):
+        file.write_bytes(file.read_bytes()[:size])
+        with pytest.raises(DataError, match=r"photo\.heic cannot be read") as caught:
+            load_array(file, GEOMETRY)
+        assert "package" not in str(caught.value)
 
 
 def test_what_is_no_image_is_counted_and_broken_links_count_as_images(

@@ -89,7 +89,9 @@ def test_sets_and_thresholds_have_the_coverage_that_is_asked_for(share: float, s
 def test_all_are_answered_at_coverage_1_and_what_cannot_be_promised_is_refused() -> None:
     calibration = calibration_by(*answered(50, 1.0))
     assert calibration.least_confidence(1.0) == -np.inf
-    with pytest.raises(UsageError, match="more than the 50 validation images") as refusal:
+    with pytest.raises(
+        UsageError, match=r"--sets 0\.99 needs more validation images than the 50 of this model"
+    ) as refusal:
         calibration.least_probability(0.99)
     assert refusal.value.hint == "--sets 0.98 is the most"
     calibration.least_probability(0.98)
@@ -185,7 +187,8 @@ def test_predict_gives_sets_and_a_coverage_after_a_calibration(run_cli: RunCli, 
     (row,) = json.loads(outcome.out)["rows"]
     every = json.loads(run_cli("predict", digit, "--top-k", "10", "--json").out)["rows"][0]["probabilities"]
     assert len(row["classes"]) == max(sum(share >= calibration.least_probability(0.9) for share in every), 1)
-    assert "sets: the classes of probability" in outcome.err
+    assert "sets: the set of an image has all classes with a probability of at least 0." in outcome.err
+    assert "or else the most probable class" in outcome.err
     assert run_cli("predict", digit, "--sets", "0.9", "--top-k", "2").code == 2
     outcome = run_cli("predict", digit, "--coverage", "0.01", "--json")
     assert json.loads(outcome.out)["rows"][0]["is_unknown"] == (every[0] <= calibration.least_confidence(0.01))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def test_mistakes_are_sorted_by_true_and_predicted_class(run_cli: RunCli, tmp_pa
     assert all(path.is_symlink() == link for path in found)
     originals = {path.read_bytes() for path in Path("photos").rglob("*.*")}
     assert all(path.read_bytes() in originals for path in found)
+    shown = run_cli("eval", "--mistakes", tmp_path / "again").out
+    assert re.search(rf"mistakes +{len(wrong)} images?, sorted into {tmp_path / 'again'} *\n", shown)
     again = run_cli("eval", "--mistakes", folder)
     assert again.code == 1
     assert "is not empty" in again.err

@@ -185,7 +185,7 @@ def test_training_images_among_others_are_counted(
     assert run_cli("train", "bugs", *tiny, "--val-fraction", "0.2", "--name", "run").code == 0
     outcome = run_cli("eval", "bugs/train", "--model", "run", "--json")
     assert json.loads(outcome.out)["held_out"] is None
-    assert "run was trained on 16 of these 20 images: scores are too high" in said(outcome)
+    assert "run was trained on 16 of 20 images: scores are too high" in said(outcome)
 
 
 def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_said(
@@ -193,7 +193,9 @@ def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_sai
 ) -> None:
     image_folder(pets.parent / "others", {"cat": 3, "dog": 4})
     outcome = run_cli("eval", "others", "--model", "run")
-    assert "train split, 7 images" in " ".join(outcome.out.split())
+    assert "data others, all images (7) top-1" in " ".join(outcome.out.split())
+    stored = json.loads(Path("experiments/run/evaluations/others-train.json").read_text())
+    assert (stored["dataset"], stored["data"]) == ("others", str(pets.parent / "others"))
     assert "others has no test split, so all of its images are used" in said(outcome)
 
 

@@ -1,6 +1,8 @@
 """Out-of-fold predictions: each labelled image once, by the fold that was not trained on it, however the folds ended."""
 
 import csv
+import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.builders.runs import TINY, Listener, Stopped
+from tests.conftest import Outcome
 from vitcli.core.events import Note, Warned
 from vitcli.core.runs import Run
 from vitcli.training.groups import FoldsResult
@@ -24,6 +27,11 @@ TABLE = RUN / "out-of-fold.csv"
 
 def settings(folder: Path, fold: int = 0, **data: Any) -> dict[str, Any]:
     return {"data": {"name": str(folder), "folds": 3, "fold": fold, **data}, "optim": {"epochs": 1}}
+
+
+def words_of(settings: dict[str, dict[str, Any]]) -> list[str]:
+    assigned = [f"{name}.{key}={value}" for name, table in settings.items() for key, value in table.items()]
+    return [word for each in assigned if not each.startswith("run.name") for word in ("--set", each)]
 
 
 def rows_of(table: Path) -> list[dict[str, str]]:
@@ -129,3 +137,44 @@ def test_images_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     train(TINY, small, settings(folder, test_fraction=0.0, on_bad_image="skip"), emit=listener)
     assert "of 11 of 12 labelled images (the others: 1 cannot be read)" in listener.said(Note)
     assert "cat/3.jpg" not in {row["path"] for row in rows_of(TABLE)}
+
+
+def test_a_cross_validation_without_test_images_is_judged_by_them(
+    pets: Path, run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    trained = run_cli("train", pets, *words_of(TINY), "--folds", "3", "--test-fraction", "0", "--name", "run")
+    assert "vit eval --model run  evaluates the out-of-fold predictions" in trained.err
+    outcome = run_cli("eval", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "out-of-fold predictions of 18 of 20 labelled images: the fold that predicts an image" in outcome.err
+    assert "scores may be too high" not in outcome.err
+    result, rows = json.loads(outcome.out), rows_of(TABLE)
+    metrics = result["metrics"]
+    assert (result["part"], result["split"], result["held_out"], result["models"]) == ("out-of-fold", "val", False, 3)
+    assert metrics["images"] == len(rows) == 18
+    assert metrics["top1"] == pytest.approx(np.mean([row["truth"] == row["prediction"] for row in rows]))
+    shares = [float(row[f"probability of {row['truth'].strip(chr(39))}"]) for row in rows]
+    assert metrics["loss"] == pytest.approx(-np.log(shares).mean())
+    assert Path(result["files"]["metrics"]) == RUN / "evaluations" / "out-of-fold.json"
+    assert [row["path"] for row in rows_of(Path(result["files"]["predictions"]))] == [row["path"] for row in rows]
+    shown = run_cli("eval", pets, "--mistakes", tmp_path / "wrong").out
+    assert "pets, out-of-fold predictions, 18 images" in shown
+    assert "3 folds, each for the images that it was not trained on: run/fold-1, run/fold-2, run/fold-3" in shown
+    wrong = sum(row["truth"] != row["prediction"] for row in rows)
+    assert len(list((tmp_path / "wrong").rglob("*.png"))) == wrong
+    refused = run_cli("eval", "--tta", "flip")
+    assert (refused.code, "hint: leave out --tta" in refused.err) == (1, True)
+
+    TABLE.write_text(re.sub(r"0\.\d+$", "0.000000", TABLE.read_text(), flags=re.MULTILINE))  # as earlier versions round
+    rounded = run_cli("eval", "--json")
+    assert "probabilities that are stored as 0 count as 5e-07 in the loss" in rounded.err
+    assert json.loads(rounded.out)["metrics"]["top1"] == metrics["top1"]
+    shutil.copy(next((pets / "dog").iterdir()), pets / "eel" / "more.png")
+    changed = run_cli("eval")
+    assert changed.code == 1
+    assert "the out-of-fold predictions of run are of other images or labels than those of pets now" in changed.err
+    assert "hint: `vit eval --model run/fold-1` evaluates one fold" in changed.err
+    TABLE.unlink()
+    missing = run_cli("eval")
+    assert missing.code == 1
+    assert "hint: `vit train --resume" in missing.err

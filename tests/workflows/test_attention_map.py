@@ -15,9 +15,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from vitcli.attention.registry import EVERY_METHOD, METHODS
+from vitcli.cli.attention_map import _facts
 from vitcli.core.runs import Run
 from vitcli.core.short_names import class_slugs
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+from vitcli.explaining.report import ExplainedImage
 
 RunCli = Callable[..., Any]
 Words = tuple[str, ...]
@@ -272,6 +274,8 @@ def test_the_report_says_how_maps_came_about(explain: Callable[..., Any], shapes
     assert report["parameters"]["grid"] == [4, 4]
     (image,) = report["images"]
     assert image["truth"] == "left"
+    wrong = ExplainedImage(image="a.png", predicted="right", probability=0.6, truth="left")
+    assert _facts(wrong)["class"] == "right, 60.00 %, truth left", "as in the picture"
     assert image["box"] == [0, 0, 8, 8]
     assert image["maps"][0]["prefix_share"] == printed["images"][0]["maps"][0]["prefix_share"]
     assert image["figures"] == printed["images"][0]["figures"]

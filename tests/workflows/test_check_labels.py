@@ -239,7 +239,8 @@ def test_a_judge_that_knows_nothing_is_named(tmp_path: Path) -> None:
     listener = Listener()
     result = check_labels(dataset=str(folder), emit=listener)
     assert result.counts["label"] > 12
-    assert "labels are doubted, mostly wrongly" in listener.said(Warned)
+    (warning,) = [line for line in listener.said(Warned).splitlines() if "labels are doubted, mostly wrongly" in line]
+    assert f"<p>Warning: {warning}.</p>" in result.page.read_text(encoding="utf-8"), "the page repeats it"
 
 
 def test_pixels_of_photos_are_warned_of(image_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -255,8 +256,8 @@ def test_pixels_of_photos_are_warned_of(image_folder: Callable[..., Path], tmp_p
     ("asked", "error", "words"),
     [
         ({}, UsageError, "no data set is given"),
-        ({"dataset": "digits", "similarity": 1.5}, UsageError, "similarity = 1.5"),
-        ({"dataset": "digits", "pictures": 0}, UsageError, "pictures = 0"),
+        ({"dataset": "digits", "similarity": 1.5}, UsageError, "--similarity 1.5"),
+        ({"dataset": "digits", "pictures": 0}, UsageError, "--pictures 0"),
         ({"dataset": "digits", "output": Path("file")}, UsageError, "file is a file"),
     ],
 )

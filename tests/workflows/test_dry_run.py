@@ -192,7 +192,7 @@ def test_an_empty_class_is_one_problem_among_others(run_cli: RunCli, photos: Pat
     (photos / "cat" / "broken.png").write_text("no image")
     code, report = report_of(run_cli, photos, *SMALL)
     assert (code, report["would_start"]) == (1, False)
-    assert report["left_out"] == {"class folders without images": ["eel"]}
+    assert report["left_out"] == {"of 3 class folders without images": ["eel"]}
     assert report["bad"].keys() == {"cat/broken.png"}
     assert run_cli("train", photos, *SMALL).code == 1
     assert run_cli("train", photos, *SMALL, "--on-bad-image", "skip").code == 0

@@ -1,6 +1,7 @@
 """`vit export`, through ``main``."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from tests.conftest import Outcome
+from vitcli.cli.export import _preprocessing
 from vitcli.core.runs import Run
 from vitcli.models.export.registry import EXPORTS
 from vitcli.trained.loading import load_model
-from vitcli.workflows.export import _difference
+from vitcli.workflows.export import ExportResult, _difference
 
 RunCli = Callable[..., Outcome]
 
@@ -21,7 +23,7 @@ def test_every_format_says_how_far_the_logits_differ(run_cli: RunCli, trained_ru
         path = tmp_path / EXPORTS[kind].name
         outcome = run_cli("export", trained_run, "--format", kind, "--output", path)
         assert outcome.code == 0, outcome.err
-        assert "logits differ by" in outcome.out
+        assert re.search(r"checked +logits (differ by at most \d\.\de-\d\d|are the same) *\n", outcome.out)
         assert path.stat().st_size > 1000
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.onnx", "model.torchscript.pt"]
 
@@ -70,6 +72,34 @@ def test_what_cannot_be_exported_is_said(
     assert said in outcome.err
     assert not (trained_run / "exports" / "transformers").exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_model_is_an_argument_or_an_option(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
+    words = ("--format", "torchscript", "--output", tmp_path / "model.pt")
+    for model in (["--model", trained_run], ["-m", trained_run, "--overwrite"]):
+        outcome = run_cli("export", *model, *words)
+        assert outcome.code == 0, outcome.err
+    both = run_cli("export", trained_run, "--model", "other", *words)
+    assert both.code == 2
+    assert f"{trained_run} and --model other both name the model: leave out one of them" in both.err
+
+
+def test_what_is_checked_is_said_in_plain_words() -> None:
+    def said(logits: float, inputs: float, shift: int) -> tuple[str, str]:
+        result = ExportResult(
+            model="m",
+            format="timm",
+            path=Path("m"),
+            max_difference=logits,
+            input_difference=inputs,
+            input_shift=shift,
+        )
+        assert result.logits_in_words() in repr(result)
+        return result.logits_in_words(), _preprocessing(result)
+
+    assert said(0, 0, 0) == ("logits are the same", "two photos give the same inputs")
+    shifted = "inputs of two photos differ by 0.004 of 255 grey levels on average, after a shift by 1 pixel"
+    assert said(1.2e-6, 0.004, 1) == ("logits differ by at most 1.2e-06", shifted)
 
 
 def test_the_check_sees_a_difference(trained_run: Path) -> None:

@@ -237,7 +237,7 @@ def test_images_of_one_run_alone_are_left_out_and_counted(run_cli: RunCli, evalu
     assert (pair["only_in_first"], pair["only_in_second"], pair["labelled_differently"]) == (4, 0, 1)
     assert pair["comparison"]["images"] == 354
     left_out = "4 only of one, 0 only of two, 1 that have another label now"
-    assert f"only the 354 images that both were evaluated on are compared; left out: {left_out}" in outcome.err
+    assert f"only 354 images are compared, on which both were evaluated; left out: {left_out}" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -257,6 +257,9 @@ def test_different_images_are_not_compared_as_if_they_were_the_same(
     assert outcome.code == 1
     assert said in outcome.err
     assert "hint: `vit eval digits --model two`" in outcome.err
+    changed(Path("experiments/one/evaluations/test.json"), data="/my photos/few")
+    outcome = run_cli("runs", "compare", "one", "two")
+    assert "hint: `vit eval '/my photos/few' --model two`" in outcome.err, "a folder is named by its path"
 
 
 def test_files_of_data_that_changed_are_matched_by_name_which_is_said(run_cli: RunCli, evaluated: Path) -> None:

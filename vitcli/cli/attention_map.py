@@ -310,7 +310,7 @@ def _facts(image: "ExplainedImage") -> dict[str, str]:
         return {"image": image.image, "error": image.error}
     facts = {"image": image.image}
     if image.predicted:
-        truth = "" if image.truth is None else ", right" if image.truth == image.predicted else f", it is {image.truth}"
+        truth = "" if image.truth is None else ", right" if image.truth == image.predicted else f", truth {image.truth}"
         facts["class"] = f"{image.predicted}, {percent(image.probability)}{truth}"
     for each in image.maps:
         sink = f"{percent(each.prefix_share)} on class and register tokens" if each.prefix_share else ""

@@ -19,6 +19,7 @@ from vitcli.cli.options import (
     OnBadImageOption,
     OutputDirOption,
 )
+from vitcli.core.errors import counted
 from vitcli.core.importing import importing
 from vitcli.core.words import percent
 
@@ -92,7 +93,7 @@ def check_labels(
 
     if model:
         check_models(model, output_dir=output_dir, device=device)  # reports a wrong name before torch is imported
-    check_dataset(dataset, labels=labels or "")
+    check_dataset(dataset, labels=labels or "", output_dir=output_dir)
     with importing():
         from vitcli.workflows.check_labels import check_labels as check_labels_workflow
     with listening() as emit:
@@ -117,7 +118,7 @@ def check_labels(
 
 def _show(result: "LabelCheck") -> None:
     """Print the counts, the worst findings of each kind, and the files."""
-    unjudged = f"; {result.not_judged:,} labels not judged" if result.not_judged else ""
+    unjudged = f"; {counted(result.not_judged, 'label')} not judged" if result.not_judged else ""
     print_facts(
         {
             "data": f"{result.dataset}, {result.images:,} images",
@@ -126,7 +127,10 @@ def _show(result: "LabelCheck") -> None:
             if result.agreement is None
             else f"{percent(result.agreement)} of these labels are the most probable class",
             "features": result.features_from,
-            **{words: _counted(result.counts[kind], in_groups=kind in _IN_GROUPS) for kind, words in _KINDS.items()},
+            **{
+                words: counted(result.counts[kind], "group") if kind in _IN_GROUPS else f"{result.counts[kind]:,}"
+                for kind, words in _KINDS.items()
+            },
             "near-duplicates from": f"cosine similarity {result.similarity:.4f}",
         }
     )
@@ -137,17 +141,13 @@ def _show(result: "LabelCheck") -> None:
             more = f", the {_WORST} worst of {len(rows):,} rows" if len(rows) > _WORST else ""
             _print_findings(f"{words}{more}", rows[:_WORST])
     stdout().print()
-    left_out = ", ".join(f"{count:,} {kind}" for kind, count in result.not_on_page.items() if count)
+    left_out = ", ".join(counted(count, kind) for kind, count in result.not_on_page.items() if count)
     print_facts(
         {
             "all findings": str(result.table),
             "web page": f"{result.page}{f' (left out: {left_out})' if left_out else ''}",
         }
     )
-
-
-def _counted(count: int, *, in_groups: bool) -> str:
-    return f"{count:,}" + (" group" + "s" * (count != 1) if in_groups else "")
 
 
 def _print_findings(title: str, rows: "list[Finding]") -> None:

@@ -109,7 +109,7 @@ def evaluate(
     from vitcli.trained.model_names import check_models
 
     check_models(model, output_dir=output_dir, device=device)  # reports missing models before torch is imported
-    check_dataset(dataset, labels=labels or "")
+    check_dataset(dataset, labels=labels or "", output_dir=output_dir)
 
     # Evaluate
     with importing():
@@ -149,25 +149,27 @@ def evaluate(
     if calibration:
         print_facts(
             {
-                "temperature": f"{calibration.temperature:.3f}, fitted on {calibration.images:,} validation images",
+                "temperature": f"{calibration.temperature:.3f}, fitted on {counted(calibration.images, 'validation image')}",
                 "their loss": f"{calibration.loss_before:.4f} before, {calibration.loss_after:.4f} after",
                 "their ECE": f"{percent(calibration.ece_before)} before, {percent(calibration.ece_after)} after",
             }
         )
         stdout().print()
-    show_evaluation(result)
+    show_evaluation(result, mistakes)
 
 
-def show_evaluation(result: "EvalResult") -> None:
-    """Show the numbers, then the classes, then the confusion matrix or the most frequent mistakes, then the files."""
+def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
+    """Show the numbers, the classes, the confusion matrix or the most frequent mistakes, then files and folders."""
     metrics = result.metrics
     views = f", {_VIEWS[result.views]}" if result.views != "none" else ""
     model = f"{result.model} ({result.checkpoint})"
+    several = f"the mean of {result.models} models: {result.model}"
+    if result.part == "out-of-fold":
+        several = f"{result.models} folds, each for the images that it was not trained on: {result.model}"
     print_facts(
         {
-            "model": model if result.models == 1 else f"the mean of {result.models} models: {result.model}",
-            "data": f"{result.dataset}, {result.split} split, {counted(metrics.images, 'image')}{views}"
-            + (" (not held out)" if result.held_out is False else ""),
+            "model": model if result.models == 1 else several,
+            "data": f"{result.dataset}, {result.images_in_words()}{views}",
             "top-1": _with_interval(metrics, "top1"),
             **({"top-5": _with_interval(metrics, "top5")} if len(metrics.classes) > _TOP else {}),
             "balanced accuracy": _with_interval(metrics, "balanced_accuracy"),
@@ -196,10 +198,10 @@ def show_evaluation(result: "EvalResult") -> None:
         _print_mistakes(names, metrics.confusion)
     if result.files or result.sorted_mistakes is not None:
         stdout().print()
-        sorted_into = (
-            {"mistakes": f"{result.sorted_mistakes:,} images, sorted"} if result.sorted_mistakes is not None else {}
-        )
-        print_facts({**{name: str(path) for name, path in result.files.items()}, **sorted_into})
+        facts = {name: str(path) for name, path in result.files.items()}
+        if result.sorted_mistakes is not None:
+            facts["mistakes"] = f"{counted(result.sorted_mistakes, 'image')}, sorted into {mistakes}"
+        print_facts(facts)
     stored = result.files.get("metrics")
     if stored and stored.stem == result.split:  # the usual evaluation, which a report shows
         words = ["vit", "report", str(stored.parent.parent), *(["--split", result.split] * (result.split != "test"))]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitcli.cli.console import listening, print_facts, print_json
-from vitcli.cli.options import EXPERIMENTS, JsonOption, OfflineOption, OutputDirOption
+from vitcli.cli.options import EXPERIMENTS, JsonOption, ModelOption, OfflineOption, OutputDirOption
+from vitcli.core.errors import counted
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def export(
             show_default="newest finished run",
         ),
     ] = "",
+    named: ModelOption = "",
     format: Annotated[str, typer.Option("--format", "-f", help="onnx, torchscript, timm or transformers.")] = "onnx",  # noqa: A002
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file or folder to write.", show_default="in the run")
@@ -34,6 +36,9 @@ def export(
     from vitcli.models.export.registry import EXPORTS
     from vitcli.trained.model_names import check_model
 
+    if model and named:
+        raise typer.BadParameter(f"{model} and --model {named} both name the model: leave out one of them")
+    model = model or named
     EXPORTS[format]  # reports an unknown format before torch is imported
     check_model(model, output_dir=output_dir)
     with importing():
@@ -56,12 +61,14 @@ def export(
             "model": result.model,
             "format": result.format,
             "written": str(result.path),
-            "checked": f"logits differ by {result.max_difference:.1e} at most",
+            "checked": result.logits_in_words(),
             **({} if result.input_difference is None else {"preprocessing": _preprocessing(result)}),
         }
     )
 
 
 def _preprocessing(result: "ExportResult") -> str:
-    shifted = f", after a shift by {result.input_shift} pixel" if result.input_shift else ""
-    return f"inputs made of photos differ by {result.input_difference:.2f} of 255 grey levels in the mean{shifted}"
+    shifted = f", after a shift by {counted(result.input_shift, 'pixel')}" if result.input_shift else ""
+    if not result.input_difference:
+        return f"two photos give the same inputs{shifted}"
+    return f"inputs of two photos differ by {result.input_difference:.2g} of 255 grey levels on average{shifted}"

@@ -104,7 +104,7 @@ def predict(
     if probabilities and not submission:
         raise typer.BadParameter("--probabilities belongs to --submission FILE; --csv always has them (see --top-k)")
     if submission and csv_file:
-        raise typer.BadParameter("--submission names the file to write: leave out --csv")
+        raise typer.BadParameter("--submission names the file to write: leave out -o, --output or --csv")
     unused = {
         "--min-confidence": min_confidence,
         "--coverage": coverage is not None,
@@ -126,15 +126,18 @@ def predict(
     from vitcli.data.image_files import image_files, is_address
     from vitcli.trained.model_names import check_models
 
-    inputs = [each for text in images or () for each in (_listed_on_stdin() if text == "-" else [text])]
-    # Report missing files before torch is imported
-    image_files([text for text in inputs if not (allow_urls and is_address(text))])
+    listed = _listed_on_stdin() if "-" in (images or ()) else []
+    inputs = [each for text in images or () for each in (listed if text == "-" else [text])]
+    # Report missing files before torch is imported; those of a list get a row
+    has_row = frozenset(listed)
+    image_files([text for text in inputs if not (allow_urls if is_address(text) else text in has_row)])
     check_models(model, output_dir=output_dir, device=device)
     with importing():
         from vitcli.workflows.predict import predict as predict_workflow
     with listening() as emit:
         result = predict_workflow(
             inputs,
+            listed=has_row,
             model=model,
             top_k=top_k,
             min_confidence=min_confidence,
@@ -169,7 +172,7 @@ def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, with_bes
     elif not csv_file:
         _print_rows(result.rows)
     bad = sum(bool(row.error) for row in result.rows)
-    if csv_file or bad or any(row.is_unknown for row in result.rows):
+    if csv_file or bad or len(result.rows) > 1 or any(row.is_unknown for row in result.rows):
         stderr().print(escape(_counted(result, bad, csv_file)))
     if bad:
         raise typer.Exit(1)
@@ -223,8 +226,7 @@ def _print_rows(rows: "tuple[Prediction, ...]") -> None:
     cells: list[tuple[str, str, str]] = []
     for row in rows:
         if row.error:
-            reason = row.error.removeprefix(f"{row.path} ")  # the path is in the first column
-            cells.append((str(row.path), f"error: {reason}", ""))
+            cells.append((str(row.path), f"error: {row.reason}", ""))
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
             shown = f"unknown ({name}?)" if row.is_unknown and not rank else name
             cells.append(("" if rank else str(row.path), shown, percent(probability)))

@@ -1,7 +1,7 @@
 """The functions of ``import vitcli`` that train: workflows, with the names of the options, that show their progress.
 
 All take two more keywords: ``quiet=True`` shows nothing, and ``emit`` is a function that gets every event instead. An
-unknown keyword raises a UsageError that suggests the nearest one.
+unknown keyword raises a UsageError that suggests the nearest one. Errors name keywords instead of options.
 """
 
 import functools
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_args
 
 from vitcli.cli.console import listening
 from vitcli.cli.train_options import ROWS, settings_in
+from vitcli.cli.usage_errors import in_python
 from vitcli.core.config_files import Settings, layers_of
-from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.errors import UsageError, VitError, did_you_mean
 from vitcli.core.events import Emit, ignore
 
 if TYPE_CHECKING:
@@ -33,14 +34,22 @@ Result = TypeVar("Result")
 _SETTINGS = {row.parameter: row for row in ROWS if row.setting}
 _OPTIONS = {name: get_args(row.annotation)[0] for name, row in _SETTINGS.items()} | {"config": StrPath | None}
 """Name of each option of ``vit train`` that has a value -> its type."""
+_PARAMETERS = {row.setting: row.parameter for row in reversed(ROWS) if row.setting not in {"", "data.name"}}
+"""Setting -> its option; of several, the first."""
 _OPTION_OF_KEY = {row.setting.partition(".")[2]: name for name, row in _SETTINGS.items()}
 
 
 def checked_options(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Refuse unknown keywords; ``**options`` becomes the options of ``vit train`` in the signature."""
+    """Refuse unknown keywords, and write errors in the words of Python.
+
+    ``**options`` becomes the options of ``vit train`` in the signature.
+    """
     signature = inspect.signature(function)
-    parameters = {name: each for name, each in signature.parameters.items() if name != "options"}
-    if "options" in signature.parameters:
+    takes_any = inspect.Parameter.VAR_KEYWORD
+    parameters = {name: each for name, each in signature.parameters.items() if each.kind is not takes_any}
+    flags = {name for name, each in parameters.items() if isinstance(each.default, bool)}
+    if len(parameters) < len(signature.parameters):
+        flags |= {name for name, kind in _OPTIONS.items() if bool in get_args(kind)}
         parameters |= {
             name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
             for name, kind in _OPTIONS.items()
@@ -53,7 +62,13 @@ def checked_options(function: Callable[P, Result]) -> Callable[P, Result]:
                 known, listing = _OPTION_OF_KEY.get(name, name), f"help(vitcli.{function.__name__}) lists all"
                 hint = did_you_mean(known, parameters, otherwise=listing)
                 raise UsageError(f"{function.__name__}() has no option {name!r}", hint=hint)
-        return function(*args, **given)
+        try:
+            return function(*args, **given)
+        except VitError as error:
+            error.message, error.hint = (
+                in_python(text, parameters, flags, _PARAMETERS) for text in (error.message, error.hint)
+            )
+            raise
 
     vars(call)["__signature__"] = signature.replace(parameters=[*parameters.values()])
     return call

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitcli.workflows.dry_run import DryRun
     from vitcli.workflows.find_lr import FoundRate
 
+_SUBMISSION = " --submission submission.csv[/]  predicts the test images of the competition"
 _RATE_FLAGS = {"optim.lr": "--lr", "optim.head_lr": "--head-lr"}
 
 
@@ -45,8 +46,10 @@ def show_run(result: "TrainResult") -> None:
     )
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
+    submit = f"\n      [bold]vit predict{chosen}{_SUBMISSION}" if result.is_competition else ""
     stderr().print(
         f"\nnext: [bold]vit eval{chosen}[/]  evaluates it on the {'test' if result.test_images else 'validation'} images"
+        f"{submit}"
         f"\n      [bold]vit predict{chosen} IMAGE[/]"
         f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
     )
@@ -73,11 +76,16 @@ def show_group(result: "FoldsResult | SeedsResult") -> None:
     print_facts({**best, "mean ± deviation": mean, **table, "runs": str(result.path)})
     folder = result.path.parent
     chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
-    judge = f"[bold]vit eval{chosen} --model {result.run}[/]  evaluates the average of these models\n      "
-    stderr().print(
-        f"\nnext: {judge if result.members[0].test_images else ''}"
-        f"[bold]vit predict{chosen} --model {result.run} IMAGE[/]  predicts with this average"
-    )
+    first, typed = result.members[0], f"{chosen} --model {result.run}"
+    commands = []
+    if first.test_images:
+        commands.append(f"[bold]vit eval{typed}[/]  evaluates the average of these models")
+    elif not isinstance(result, SeedsResult) and result.out_of_fold:
+        commands.append(f"[bold]vit eval{typed}[/]  evaluates the out-of-fold predictions")
+    if first.is_competition:
+        commands.append(f"[bold]vit predict{typed}{_SUBMISSION}")
+    commands.append(f"[bold]vit predict{typed} IMAGE[/]  predicts with this average")
+    stderr().print("\nnext: " + "\n      ".join(commands))
 
 
 _MOST = 20

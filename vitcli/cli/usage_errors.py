@@ -1,9 +1,9 @@
-"""Errors of usage, in the words that the user typed: options as options, keys of a file with its name."""
+"""Errors of usage, in the words that the user typed: options as options or as keywords, keys of a file with its name."""
 
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
@@ -150,6 +150,52 @@ def _as_typed(text: str, flags: Mapping[str, str]) -> str:
         else:
             text = re.sub(rf"(?<![\w.]){setting}( =|(?![\w.=]))", flag, text)
     return text
+
+
+_COMMANDS = re.compile(r"(`[^`]*`|(?<![\w./-])vit [a-z].*)")
+"""Commands to type, which stay as they are: in backticks, or to the end of the text."""
+_SET = re.compile(r"--set (\w+)\.(\w+)=([^\s,;)]+)")
+_FLAG = re.compile(
+    r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z-]*)"
+    r"(?:[ =](?P<value>(?:auto|on|off|skip|cpu|cuda|adamw|sgd|constant)(?=[\s,;:).]|$)"
+    r"|[A-Z'][^\s,;)]*?|-?[.\d][^\s,;)]*?|[^\s,;)-][^\s,;)]*?[-./:\d][^\s,;)]*?)(?=[.:]?(?:[\s,;)]|$)))?"
+)
+"""An option, and the word after it if it looks like a value."""
+
+
+def in_python(text: str, keywords: Collection[str], flags: Collection[str], options: Mapping[str, str]) -> str:
+    """Write the options in a text about a Python function as its keywords: ``--lr 0.1`` as ``lr=0.1``.
+
+    Args:
+        text: a message or a hint.
+        keywords: the keywords of the function; other options stay as they are.
+        flags: those that are True or False.
+        options: the option of each setting: ``{"optim.lr": "lr"}``.
+    """
+
+    def keyword(found: re.Match[str]) -> str:
+        name, value = found["name"].replace("-", "_"), found["value"] or ""
+        if name not in keywords:
+            return found[0]
+        if name in flags:
+            return f"{name}={not found['no']}{value and ' ' + value}"
+        return f"{name}={_as_python(value)}"
+
+    def plain(part: str) -> str:
+        part = _SET.sub(lambda found: f'{{"{found[1]}": {{"{found[2]}": {_as_python(found[3])}}}}}', part)
+        part = re.sub(r"(=\S+(?<!,)) (?=\w+=)", r"\1, ", _FLAG.sub(keyword, part))
+        for setting, option in options.items():
+            if option in keywords:
+                part = re.sub(rf"(?<![\w.]){re.escape(setting)}(?![\w.])", option, part)
+        return part
+
+    return "".join(part if at % 2 else plain(part) for at, part in enumerate(_COMMANDS.split(text)))
+
+
+def _as_python(value: str) -> str:
+    """Write a value as Python does; placeholders such as NAME stay as they are."""
+    is_plain = re.fullmatch(r"[A-Z][A-Z.,-]*|-?[\d.]+(e-?\d+)?|\[.*\]|'.*'|", value)
+    return {"true": "True", "false": "False"}.get(value, value if is_plain else f'"{value}"')
 
 
 def _names_in(file: Settings) -> set[str]:

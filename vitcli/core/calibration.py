@@ -78,7 +78,7 @@ class Calibration:
         if rank > self.doubt.images:
             most = self.doubt.images / (self.doubt.images + 1)
             raise UsageError(
-                f"sets = {level:g} needs more than the {self.doubt.images:,} validation images of this model",
+                f"--sets {level:g} needs more validation images than the {self.doubt.images:,} of this model",
                 hint=f"--sets {math.floor(1000 * most) / 1000:g} is the most",
             )
         return 1 - self.doubt.at_least(rank)
@@ -86,4 +86,4 @@ class Calibration:
 
 def _check(name: str, share: float) -> None:
     if not 0 < share <= 1:
-        raise UsageError(f"{name} = {share:g} is not in (0, 1]", hint=f"--{name} 0.9 is usual")
+        raise UsageError(f"--{name} {share:g} is not in (0, 1]", hint=f"--{name} 0.9 is usual")

@@ -169,12 +169,14 @@ def check_choice(what: str, value: str, known: Iterable[str]) -> None:
 
 
 def counted(count: int, what: str) -> str:
-    """Write a number of things: ``1 image``, ``2,000 images``; "is" or "are" after ``what`` suits the number."""
-    noun, space, verb = what.partition(" ")
+    """Write a number of things: ``1 image``, ``2,000 test images``; a verb at the end of ``what`` suits the number."""
     if count == 1:
-        return f"1 {noun}{space}{verb}"
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count:,} {plural}{space}{_OF_SEVERAL.get(verb, verb)}"
+        return f"1 {what}"
+    words, verb = what.split(" "), ""
+    if words[-1] in _OF_SEVERAL:
+        verb = f" {_OF_SEVERAL[words.pop()]}"
+    noun = " ".join(words)
+    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}{verb}"
 
 
 _OF_SEVERAL = {"is": "are", "has": "have", "appears": "appear", "repeats": "repeat"}

@@ -54,6 +54,7 @@ class EvaluationFile(TypedDict):
     held_out: NotRequired[bool | None]
     checkpoint: NotRequired[str]
     dataset: NotRequired[str]
+    data: NotRequired[str]
     fingerprint: NotRequired[str]
     found_in: NotRequired[str]
     temperature: NotRequired[float | None]

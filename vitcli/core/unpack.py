@@ -95,7 +95,7 @@ def _members(opened: zipfile.ZipFile, keep: Callable[[str], bool], emit: Emit) -
         if path in folders:
             raise ArchiveError(f"{opened.filename} has {str(path)!r} as a file and as a folder")
     if odd:
-        emit(Warned(text=f"{len(odd)} links or devices in {opened.filename} are skipped, the first is {odd[0]!r}"))
+        emit(Warned(text=f"links and devices in {opened.filename} are skipped: {len(odd):,}, the first is {odd[0]!r}"))
     if not members:
         raise ArchiveError(f"{opened.filename} has none of the expected files", hint="`unzip -l` lists its files")
     return members

@@ -167,7 +167,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except DataError:
         raise
     except FileNotFoundError:
-        raise DataError(f"no such image: {path}") from None
+        raise DataError(f"no such image: {path}", hint="check the path; or bring the file back") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not an image") from None
     except UnidentifiedImageError:
@@ -199,7 +199,11 @@ def _identified(path: Path) -> Image.Image:
 def _unknown_format(path: Path) -> DataError:
     with path.open("rb") as file:
         if is_heic(file.read(12)):
-            return DataError(f"{path} is HEIC, which needs a package: pillow-heif", hint="uv pip install pillow-heif")
+            if "HEIF" in Image.OPEN:
+                return DataError(f"{path} cannot be read: damaged HEIC")
+            return DataError(
+                f"{path} is HEIC, which needs a package: uv sync --extra heic", hint="or convert the image to JPEG"
+            )
     return DataError(f"{path} is not an image in a known format")
 
 

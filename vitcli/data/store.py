@@ -46,16 +46,17 @@ def make(directory: Path) -> None:
         ) from None
 
 
-def check_dataset(name: str, *, labels: str = "") -> None:
+def check_dataset(name: str, *, labels: str = "", output_dir: Path | None = None) -> None:
     """Refuse a text that is neither the name of a data set nor a folder, before anything is read or downloaded.
 
     Args:
         name: the text from the command line; empty: none was given.
         labels: the path of a table of labels, if there is one.
+        output_dir: the folder of all runs, to recognise the name of a run.
 
     Raises:
         DataError: the path is not a folder, or the table does not exist.
-        UsageError: the text is neither a known name nor a path.
+        UsageError: the text is neither a known name nor a path, or it is that of a run.
     """
     name = full_name(name)
     if not name or find_dataset(name):
@@ -69,6 +70,8 @@ def check_dataset(name: str, *, labels: str = "") -> None:
     try:
         DATASETS[name]
     except UsageError as error:
+        if output_dir and (output_dir / name).is_dir():
+            check_folder(output_dir / name)
         raise UsageError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
 
 

@@ -81,7 +81,8 @@ def find_form(root: Path) -> SubmissionForm:
     found = [(row[0], index.find(row[0])) for row in table.rows]
     if missing := [name for name, files in found if len(files) != 1]:
         raise DataError(
-            f"{counted(len(missing), 'image')} of {sample} cannot be found in {folder}, for example {missing[0]!r}"
+            f"{counted(len(missing), 'image')} of {sample} cannot be found in {folder}, for example {missing[0]!r}",
+            hint="download the data again",
         )
     return SubmissionForm(columns=table.header, rows=tuple((name, files[0]) for name, files in found))
 

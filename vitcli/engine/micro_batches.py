@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from vitcli.core.errors import DeviceError, TrainingError, VitError
+from vitcli.core.errors import DeviceError, TrainingError, VitError, counted
 from vitcli.core.events import Emit, Warned
 from vitcli.core.memory import is_out_of_memory
 
@@ -87,7 +87,7 @@ class MicroBatches:
         return result
 
     def _not_in_more(self, size: int) -> VitError:
-        text = f"not enough memory for {size:,} images at once on each device"
+        text = f"not enough memory for {counted(size, 'image')} at once on each device"
         return TrainingError(text, hint=f"--grad-accum-steps {2 * self.count}, also with --resume RUN")
 
     def _not_even_one(self) -> VitError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import DataError, RunError
+from vitcli.core.errors import DataError, RunError, counted
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run, evaluation_file, predictions_file
@@ -68,7 +68,7 @@ def compare_pair(
         labelled = f", {relabelled:,} that have another label now" if relabelled else ""
         emit(
             Warned(
-                text=f"{both}: only the {pair.comparison.images:,} images that both were evaluated on are compared;"
+                text=f"{both}: only {counted(pair.comparison.images, 'image is')} compared, on which both were evaluated;"
                 f" left out: {pair.only_in_first:,} only of {first.name}, {pair.only_in_second:,} only of"
                 f" {second.name}{labelled}"
             )
@@ -104,8 +104,8 @@ def _check_same_data(
         raise DataError(
             f"{first.name} and {second.name} were evaluated on different images ({stem}): {names[0]} and {names[1]}"
             + ("" if names[0] != names[1] else ", which has changed in between"),
-            hint=f"`vit eval {shlex.quote(names[0])} --model {shlex.quote(second.asked)}{second.where}` evaluates the second"
-            " on the images of the first",
+            hint=f"`vit eval {shlex.quote(_data_of(first, stored[0]))} --model {shlex.quote(second.asked)}{second.where}`"
+            " evaluates the second on the images of the first",
         )
     emit(
         Warned(
@@ -113,3 +113,9 @@ def _check_same_data(
             f" {second.name}: they are matched by their names"
         )
     )
+
+
+def _data_of(run: EvaluatedRun, stored: Mapping[str, Any]) -> str:
+    """Return the data set of an evaluation as ``vit eval`` takes it: its name, or the path of its folder."""
+    name, own = stored.get("dataset", ""), run.runs[0].info["dataset"]
+    return str(stored.get("data") or (run.runs[0].config["data"]["name"] if name in {"", own} else name))

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from vitcli.core.calibration import Calibration
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, counted
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.registry import load_object
-from vitcli.core.run_search import members_with
 from vitcli.core.runs import slug
 from vitcli.judging.judge import Judged, Views, judge
 from vitcli.judging.metrics import Metrics, metrics_of
 from vitcli.judging.results import ResultFiles, write_results
 from vitcli.trained.judged_images import JudgedImages
-from vitcli.trained.loading import LoadedModel, names_of
+from vitcli.trained.loading import LoadedModel, folder_of, names_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +41,7 @@ def evaluate_models(
     batch_size: int,
     views: Views = "none",
     classes: Literal["all", "shared"] = "all",
+    known: Judged | None = None,
     emit: Emit,
 ) -> Evaluated:
     """Evaluate a model, or the mean of several, and store numbers, tables and figures in its run.
@@ -52,13 +52,15 @@ def evaluate_models(
         batch_size: images per batch.
         views: views of each image.
         classes: all, or only those that the model and the data share.
+        known: the answers, if they are known already, by models that were not trained on these images.
         emit: receives the progress.
 
     Raises:
         DataError: some of several models were trained on these images, or the model does not know their classes.
     """
     loaded = models[0]
-    _refuse_seen(models, chosen)
+    if not known:
+        _refuse_seen(models, chosen)
     held_out = _held_out(models, chosen, emit)
     calibration = calibration_for(models, chosen)
     _take_back_calibration(models, chosen, emit)
@@ -68,19 +70,24 @@ def evaluate_models(
     # Compute the answers
     with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
         pool.submit(load_object, "vitcli.figures.reliability:draw_reliability")
-        judged = judge(models, chosen, batch_size=batch_size, views=views, shared=classes == "shared", emit=emit)
+        judged = known or judge(
+            models, chosen, batch_size=batch_size, views=views, shared=classes == "shared", emit=emit
+        )
         answers, names = judged.answers, chosen.names(judged.positions)
         metrics = metrics_of(answers, seed=loaded.checkpoint.provenance.get("seed", 0))
 
     # Store numbers, tables and figures
     called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
-    title = f"{called}: {100 * metrics.top1:.2f} % of {metrics.images:,} {chosen.split} images"
     places, files = places_of(models, chosen, views=views, classes=classes), dict[str, Path]()
+    called = places.folder.name if known and places else called
+    title = f"{called}: {100 * metrics.top1:.2f} % of {counted(metrics.images, f'{chosen.part} image'.strip())}"
     if places:
         facts = {
             "dataset": chosen.dataset.facts.name,
+            "data": chosen.name,
             "fingerprint": chosen.dataset.facts.fingerprint,
             "split": chosen.split,
+            "part": chosen.part,
             "found_in": chosen.subset.found,
             "held_out": held_out,
             "model": names_of(models),
@@ -116,7 +123,7 @@ def calibration_for(models: Sequence[LoadedModel], chosen: JudgedImages) -> Cali
 
 def _take_back_calibration(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> None:
     """Judge validation images without the temperature that was fitted on them."""
-    if not (chosen.is_own and chosen.split == "val"):
+    if chosen.is_out_of_fold or not (chosen.is_own and chosen.split == "val"):
         return
     fitted = [(model, each) for model in models if (each := model.checkpoint.calibration)]
     for model, each in fitted:
@@ -132,9 +139,11 @@ def places_of(
 
     None: the checkpoint is outside of runs.
     """
-    loaded, folder = models[0], _folder_of(models)
+    loaded, folder = models[0], folder_of(models)
     if not folder:
         return None
+    if chosen.is_out_of_fold:
+        return ResultFiles(folder=folder, stem=chosen.part)
     stem: str = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
     if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
         stem += f"-{loaded.path.stem}"
@@ -156,15 +165,3 @@ def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
             f" be evaluated on these {split} images",
             hint=f"`vit eval --model {models[0].name}` evaluates one; `vit eval DATASET` uses other images",
         )
-
-
-def _folder_of(models: Sequence[LoadedModel]) -> Path | None:
-    """Return the folder for the results: the run of one model, or a cross-validation if these are all finished folds.
-
-    None: there is no such folder.
-    """
-    runs = [model.run for model in models if model.run]
-    if len(models) == 1:
-        return runs[0].path if runs else None
-    finished = {fold.path.resolve() for fold in members_with(runs[0]) if fold.status == "finished"} if runs else set()
-    return runs[0].path.parent if {run.path.resolve() for run in runs} == finished else None

@@ -88,7 +88,7 @@ def judge(
     ]
     orders = [_order(model.checkpoint.classes, classes) for model in models]
     several = [MicroBatches(1, emit=emit) for _ in models]
-    collector, task, done = AnswerCollector(classes), f"evaluating on {chosen.dataset.facts.name} ({chosen.split})", 0
+    collector, task, done = AnswerCollector(classes), _task(chosen), 0
     parts, kept = len(models) * VIEWS[views], [torch.empty(0)]
     emit(TaskProgress(task=task, done=0, total=len(members)))
     for inputs in zip(*batches, strict=True):  # one batch of each model
@@ -113,6 +113,11 @@ def judge(
         left_out=len(readable) - len(members),
         logits=torch.cat(kept),
     )
+
+
+def _task(chosen: JudgedImages) -> str:
+    name = f"evaluating on {chosen.dataset.facts.name}"
+    return f"{name} ({chosen.part})" if chosen.part else name
 
 
 def seen_as(images: Tensor, views: Views) -> list[Tensor]:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from vitcli.data.raw import Labels
 
+_MANY = 0.2
+"""Share of the labels above which doubts are mostly wrong, because fewer labels are."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelErrors:
@@ -64,3 +67,19 @@ def find_label_errors(probabilities: NDArray[np.float32], labels: Labels) -> Lab
     found = np.flatnonzero(is_off & (margins < 0))
     found = found[np.argsort(margins[found], kind="stable")]
     return LabelErrors(images=found, suggested=confident[found], scores=-margins[found])
+
+
+def why_unreliable(errors: int, judged: int, agreement: float | None) -> str:
+    """Say why likely label errors are mostly wrong; empty: they are not.
+
+    Args:
+        errors: the number of likely label errors.
+        judged: the number of labels that were judged.
+        agreement: the share of these labels that are the most probable class, 0..1; None: none was judged.
+    """
+    if agreement is None:
+        return "no label was judged: every class has too few images"
+    if errors <= _MANY * judged:
+        return ""
+    share = f"only {100 * agreement:.1f} % are the most probable class"
+    return f"{errors:,} of {judged:,} labels are doubted, mostly wrongly, because {share}: a better --model is needed"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitcli.core.errors import counted
 from vitcli.judging.answers import Answers
 from vitcli.judging.calibration import ReliabilityBin, expected_error, reliability
 from vitcli.judging.counts import ClassCounts, summary
@@ -74,7 +75,7 @@ class Metrics:
     """The confusion matrix without its zeros: true class, predicted class, number of images, in the order of classes."""
 
     def __repr__(self) -> str:
-        return f"<Metrics: top-1 {100 * self.top1:.2f} % of {self.images:,} images, loss {self.loss:.4f}>"
+        return f"<Metrics: top-1 {100 * self.top1:.2f} % of {counted(self.images, 'image')}, loss {self.loss:.4f}>"
 
 
 def metrics_of(answers: Answers, *, seed: int = 0) -> Metrics:

@@ -9,7 +9,7 @@ import torch
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError, counted
-from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
@@ -35,10 +35,21 @@ class JudgedImages:
     """A split of a data set, chosen to evaluate or explain a model."""
 
     dataset: Dataset
+    name: str = ""
+    """The data set as commands take it: its name, or the path of its folder; empty: not known."""
     split: SplitName
     subset: Subset
     is_own: bool
     """True if the data set is the one that the model was trained on."""
+    is_out_of_fold: bool = False
+    """True if these images validate a fold, and are to be judged with those of all other folds."""
+
+    @property
+    def part(self) -> str:
+        """The images in a word: the split, ``out-of-fold``, or empty if these are all of a data set without splits."""
+        if self.is_out_of_fold:
+            return "out-of-fold"
+        return "" if not self.is_own and set(self.dataset.facts.counts) == {"train"} else self.split
 
     def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
         """Return all images and labels of the split, prepared in this geometry."""
@@ -58,6 +69,7 @@ def choose_images(
     offline: bool,
     hint: str,
     table: Mapping[str, str] | None = None,
+    is_out_of_fold: bool = False,
     emit: Emit,
 ) -> JudgedImages:
     """Open a data set, and choose a split of it; the data that the model was trained on are recognised by fingerprint.
@@ -70,6 +82,7 @@ def choose_images(
         offline: download nothing.
         hint: the hint of the error if the model's own data set is not known.
         table: settings of DataConfig for reading a table of labels; None: as in training.
+        is_out_of_fold: the model is one of several folds: without test images, all are judged as they validate.
         emit: receives the progress.
 
     Raises:
@@ -90,8 +103,16 @@ def choose_images(
     if not is_own and not asked and (part := _part_of_own(opened, before, loaded, directory or kept_in, split, emit)):
         return part
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
-    chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
-    return JudgedImages(dataset=opened, split=chosen, subset=plan[chosen], is_own=is_own)
+    chosen = _choose_split(opened, plan, split, same_data=is_own, emit=ignore if is_own and is_out_of_fold else emit)
+    is_out_of_fold = is_own and is_out_of_fold and chosen == "val"
+    return JudgedImages(
+        dataset=opened,
+        name=canonical_name(config.name),
+        split=chosen,
+        subset=plan[chosen],
+        is_own=is_own,
+        is_out_of_fold=is_out_of_fold,
+    )
 
 
 def _part_of_own(
@@ -116,9 +137,10 @@ def _part_of_own(
             emit(Note(text=f"these are the run's own {_IN_WORDS[name]} images, as with --split {name}"))
             if _FLATTERY[name]:
                 emit(Warned(text=_FLATTERY[name]))
-            return JudgedImages(dataset=own, split=name, subset=plan[name], is_own=True)
+            return JudgedImages(dataset=own, name=before.name, split=name, subset=plan[name], is_own=True)
     if seen := len(images & parts["train"]):
-        emit(Warned(text=f"{loaded.name} was trained on {seen:,} of these {len(images):,} images: scores are too high"))
+        trained_on = f"{seen:,} of {counted(len(images), 'image')}"
+        emit(Warned(text=f"{loaded.name} was trained on {trained_on}: scores are too high"))
     return None
 
 

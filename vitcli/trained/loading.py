@@ -196,6 +196,24 @@ def names_of(models: Sequence[LoadedModel]) -> str:
     return ", ".join(model.name for model in models)
 
 
+def are_folds(models: Sequence[LoadedModel]) -> bool:
+    """Tell whether several models are folds of a cross-validation."""
+    runs = [model.run for model in models if model.run]
+    return len(runs) == len(models) > 1 and all(run.is_member and run.group == "cross-validation" for run in runs)
+
+
+def folder_of(models: Sequence[LoadedModel]) -> Path | None:
+    """Return the folder for the results: the run of one model, or a cross-validation if these are all finished folds.
+
+    None: there is no such folder.
+    """
+    runs = [model.run for model in models if model.run]
+    if len(models) == 1:
+        return runs[0].path if runs else None
+    finished = {fold.path.resolve() for fold in members_with(runs[0]) if fold.status == "finished"} if runs else set()
+    return runs[0].path.parent if {run.path.resolve() for run in runs} == finished else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadModel:
     """A model as read from disk."""

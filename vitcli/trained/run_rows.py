@@ -38,7 +38,7 @@ class RunRow:
     model: str
     recipe: str
     epochs: int
-    """The number of epochs that were trained, of all runs of a group together."""
+    """The number of epochs that were trained; of a group, the most of one of its runs."""
     best_epoch: int | None
     """The epoch that is kept; None: there is none yet, or it is a group."""
     val_accuracy: float | None
@@ -195,7 +195,7 @@ def _row_of_group(runs: Sequence[Run], rows: Sequence[RunRow], emit: Emit) -> Ru
         folds_finished=None if is_seeds else len(finished),
         seeds=count if is_seeds else None,
         seeds_finished=len(finished) if is_seeds else None,
-        epochs=sum(row.epochs for row in rows),
+        epochs=max(row.epochs for row in rows),
         best_epoch=None,
         val_accuracy=mean(scores) if scores else None,
         val_accuracy_spread=stdev(scores) if len(scores) > 1 else None,

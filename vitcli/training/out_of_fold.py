@@ -89,7 +89,7 @@ def write_out_of_fold(path: Path, folds: Sequence[Run], emit: Emit) -> OutOfFold
         )
         logits, _ = predict_logits(loaded.model, batches, loaded.precision)
         order = [loaded.checkpoint.classes.index(name) for name in classes]
-        probabilities = loaded.checked(logits).softmax(dim=1)[:, order].tolist()
+        probabilities = loaded.checked(logits).double().softmax(dim=1)[:, order].tolist()
         rows |= zip(members[readable].tolist(), probabilities, strict=True)
         unreadable += len(members) - len(readable)
         held_out = len(plan["test"].indices(dataset)) if "test" in plan and plan["test"].found == "train" else 0
@@ -157,5 +157,5 @@ def _write(path: Path, dataset: Dataset, rows: dict[int, list[float]]) -> None:
     for at, probabilities in sorted(rows.items()):
         best = max(range(len(classes)), key=probabilities.__getitem__)
         cells = [safe_cell(str(names[at])), safe_cell(classes[labels[at]]), safe_cell(classes[best])]
-        writer.writerow([*cells, *(f"{value:.6f}" for value in probabilities)])
+        writer.writerow([*cells, *(f"{value:.9g}" for value in probabilities)])
     write_text(path, text.getvalue())

@@ -36,6 +36,8 @@ class TrainResult:
     """Number of images to validate on."""
     test_images: int
     """Number of test images, for `vit eval`; 0: there are none."""
+    is_competition: bool
+    """True if the data are of a competition, whose test images have no labels: `vit predict --submission`."""
     epochs: int
     """Number of epochs that were trained."""
     best: EpochRecord
@@ -95,6 +97,7 @@ def result_of(run: Run) -> TrainResult:
             train_images=info["images"]["train"],
             val_images=info["images"]["val"],
             test_images=info["images"]["test"],
+            is_competition=info.get("is_competition", False),  # absent in runs of earlier versions
             epochs=len(metrics["epochs"]),
             best=EpochRecord(**metrics["best"]),
             keeps_last=run.config.get("optim", {}).get("keep") == "last",

@@ -17,6 +17,7 @@ from vitcli.core.runs import Run, slug
 from vitcli.data.dataset import Dataset
 from vitcli.data.locks import alone_in
 from vitcli.data.splits import Plan, stored_plan
+from vitcli.data.submission import competition_folder
 from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.hardware import hardware, library_versions
@@ -154,6 +155,7 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
             parameters=parameters,
             classes=len(facts.classes),
             images=images,
+            is_competition=competition_folder(training.dataset) is not None,
         )
         try:
             processes.broadcast((run, _position(state)))

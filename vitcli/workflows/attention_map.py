@@ -170,7 +170,8 @@ def _tell_what_shows_little(images: Sequence[ExplainedImage], norm: Norm, emit: 
     for label, names in empty.items():
         emit(Warned(text=f"{label}: all weights are 0, there is nothing to see in {some(names)}"))
     if even:
-        what = f"{', '.join(even)}: all patches weigh almost the same in {sum(map(len, even.values())):,} maps"
+        count = counted(sum(map(len, even.values())), "map")
+        what = f"{', '.join(even)}: all patches weigh almost the same in {count}"
         shown = norm in {"p99", "minmax"}
         colours = ", so their colours begin at the minimum" if shown else "; --norm minmax shows the differences"
         emit(Note(text=what + colours))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError, UsageError, visible
 from vitcli.core.events import Emit, ignore
 from vitcli.engine.checkpoint import is_checkpoint, save_checkpoint
 from vitcli.judging.answers import Answers, collect
@@ -34,6 +34,10 @@ class CalibrationResult:
     """The expected calibration error, 0..1."""
     ece_after: float
     """The same with the new temperature."""
+
+    def __repr__(self) -> str:
+        ece = f"ECE {100 * self.ece_before:.2f} % before, {100 * self.ece_after:.2f} % after"
+        return visible(f"<CalibrationResult of {self.model}: temperature {self.temperature:.3f}, {ece}>")
 
 
 def calibrate(

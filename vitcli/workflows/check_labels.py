@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, RunError, UsageError, visible
+from vitcli.core.errors import DataError, RunError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import check_output_folder, unused_end, with_end
 from vitcli.core.notebooks import html_table
@@ -25,7 +25,7 @@ from vitcli.data.store import data_dir
 from vitcli.explaining.overlays import draw_overlays
 from vitcli.judging.checked_images import CheckedImages, refuse_trained_on, usual_plan, with_features
 from vitcli.judging.frozen_probe import FOLDS, cross_validated
-from vitcli.judging.label_errors import find_label_errors
+from vitcli.judging.label_errors import find_label_errors, why_unreliable
 from vitcli.judging.label_findings import Finding, Found, Kind, write_findings
 from vitcli.judging.label_report import write_report
 from vitcli.judging.neighbours import directions, find_outliers, first_of_group, groups_within, near_distance, nearest
@@ -34,9 +34,6 @@ from vitcli.trained.model_names import members_called
 from vitcli.training.groups import OUT_OF_FOLD
 from vitcli.training.out_of_fold import read_out_of_fold
 from vitcli.training.resumed_settings import stored_settings
-
-_MANY = 0.2
-"""Share of the labels above which doubts are mostly wrong, because fewer labels are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +67,7 @@ class LabelCheck:
     """Number of findings, counted in the same way, that are in the table but not on the page."""
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in self.counts.items())
+        counts = ", ".join(counted(count, kind) for kind, count in self.counts.items())
         return visible(f"<LabelCheck of {self.dataset}: {self.images:,} images; {counts}>")
 
     def _repr_html_(self) -> str:
@@ -119,9 +116,9 @@ def check_labels(
         ModelError: the model was trained on these images.
     """
     if similarity is not None and not -1 < similarity < 1:
-        raise UsageError(f"similarity = {similarity:g} is not between -1 and 1", hint="--similarity 0.95, for example")
+        raise UsageError(f"--similarity {similarity:g} is not between -1 and 1", hint="--similarity 0.95, for example")
     if pictures < 1:
-        raise UsageError(f"pictures = {pictures} is not positive", hint="--pictures 200 is usual")
+        raise UsageError(f"--pictures {pictures} is not positive", hint="--pictures 200 is usual")
 
     # Open the data, and choose who judges the labels
     folds = members_called(model, output_dir) if model else []
@@ -135,7 +132,9 @@ def check_labels(
     # Compute features, neighbours and probabilities
     images, features = with_features(opened, loaded, _plan(opened, folds, config), emit)
     if len(images.names) < 3:
-        raise DataError(f"{opened.facts.name} has {len(images.names)} readable images", hint="three are needed")
+        raise DataError(
+            f"{opened.facts.name} has {counted(len(images.names), 'readable image')}", hint="three are needed"
+        )
     neighbours = nearest(directions(features), emit=emit)
     if neighbours.found < 1:
         emit(Note(text=f"neighbours: searched in the nearest cells; {100 * neighbours.found:.1f} % found in a sample"))
@@ -153,12 +152,8 @@ def check_labels(
     judged = np.flatnonzero(~np.isnan(probabilities[:, 0]))
     errors = find_label_errors(probabilities[judged], images.labels[judged])
     agreement = float(np.mean(probabilities[judged].argmax(axis=1) == images.labels[judged])) if len(judged) else None
-    if agreement is None:
-        emit(Warned(text="no label was judged: every class has too few images"))
-    elif len(errors.images) > _MANY * len(judged):
-        doubted = f"{len(errors.images):,} of {len(judged):,} labels are doubted, mostly wrongly"
-        share = f"only {100 * agreement:.1f} % are the most probable class"
-        emit(Warned(text=f"{doubted}, because {share}: a better --model is needed"))
+    if caution := why_unreliable(len(errors.images), len(judged), agreement):
+        emit(Warned(text=caution))
     outliers, strangeness = find_outliers(neighbours)
     found = Found(
         images=images,
@@ -180,7 +175,7 @@ def check_labels(
         files[1],
         found,
         title=f"Labels of {opened.facts.name}",
-        notes=_notes(opened, dataset or config.name, judge, folds, loaded),
+        notes=_notes(opened, dataset or config.name, judge, folds, loaded, caution),
         pictures=pictures,
         overlays=partial(_overlays, images, folds=folds, loaded=loaded, emit=emit),
         table_name=files[0].name,
@@ -225,8 +220,8 @@ def _newest_folds(dataset: Dataset, output_dir: Path) -> list[Run]:
     return []
 
 
-def _check_folds(folds: Sequence[Run], dataset: Dataset) -> None:
-    """Refuse a cross-validation that is not finished, or was trained on other data."""
+def _check_folds(folds: Sequence[Run], dataset: Dataset, data: str) -> None:
+    """Refuse a cross-validation that is not finished, or was trained on other data; ``data`` is their name or path."""
     name = folds[0].path.parent.name
     if (group := folds[0].group) != "cross-validation":
         raise RunError(
@@ -241,7 +236,7 @@ def _check_folds(folds: Sequence[Run], dataset: Dataset) -> None:
     if folds[0].fingerprint != dataset.facts.fingerprint:
         raise RunError(
             f"{name} was trained on other images or labels than those of {dataset.facts.name}",
-            hint=f"vit train {dataset.facts.name} --folds 5 trains one on these",
+            hint=f"vit train {shlex.quote(data)} --folds 5 trains one on these",
         )
 
 
@@ -258,7 +253,7 @@ def _loaded(
 ) -> LoadedModel | None:
     """Load the model that computes features: of a cross-validation, its first fold; None: the pixels are the features."""
     if folds:
-        _check_folds(folds, dataset)
+        _check_folds(folds, dataset, config.name)
         emit(Note(text=f"features for near-duplicates and outliers: {folds[0].name}, which judges no labels"))
         return load_model(str(folds[0].path), device=device, emit=ignore)
     if model:
@@ -294,9 +289,12 @@ def _judge_in_words(folds: Sequence[Run], loaded: LoadedModel | None) -> str:
     return f"logistic regressions on {what}, {FOLDS} folds"
 
 
-def _notes(dataset: Dataset, given: str, judge: str, folds: Sequence[Run], loaded: LoadedModel | None) -> list[str]:
+def _notes(
+    dataset: Dataset, given: str, judge: str, folds: Sequence[Run], loaded: LoadedModel | None, caution: str
+) -> list[str]:
     """Write the paragraphs at the top of the page."""
-    notes = [f"Labels are judged by {judge}. Choices are kept nowhere: download them before you close the page."]
+    notes = [f"Warning: {caution}."] if caution else []
+    notes += [f"Labels are judged by {judge}. Choices are kept nowhere: download them before you close the page."]
     if dataset.raw:
         taken = f"vit train {shlex.quote(given)} --labels labels.fixed.csv takes the new labels"
         notes += [f"Images stay as they are: {taken}."]

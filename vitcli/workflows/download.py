@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.errors import UsageError, counted, did_you_mean, visible
 from vitcli.core.events import Emit, ignore
 from vitcli.core.importing import importing
 from vitcli.data.registry import DATASETS, find_dataset, full_name
@@ -31,6 +31,10 @@ class DownloadResult:
     """Number of images per split."""
     classes: int
 
+    def __repr__(self) -> str:
+        images = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
+        return visible(f"<DownloadResult {self.name}: {images}; {counted(self.classes, 'class')}>")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsResult:
@@ -44,6 +48,9 @@ class WeightsResult:
     licence: str
     model: str
     """The architecture of the weights, or a similar one, by its name in ``vit models``."""
+
+    def __repr__(self) -> str:
+        return visible(f"<WeightsResult {self.name}: {self.model}, {self.path}>")
 
 
 def download(

@@ -1,33 +1,43 @@
 """Evaluation of a trained model on a split, by default one that was not used to choose it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.errors import DeviceError, check_choice, counted, visible
-from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.errors import DataError, DeviceError, UsageError, check_choice, counted, visible
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.data.raw import SplitName
+from vitcli.data.splits import Subset
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.explaining.explainer import explain, images_at_once
 from vitcli.explaining.maps import maps_of
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import MapPicture, Style, Subject
+from vitcli.judging.answers import collect
 from vitcli.judging.evaluation import Evaluated, evaluate_models
 from vitcli.judging.judge import VIEWS, Judged, Views
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.mistakes import check_free_folder, least_sure, sort_mistakes, surest_mistakes
 from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images
-from vitcli.trained.loading import LoadedModel, load_models, names_of
+from vitcli.trained.loading import LoadedModel, are_folds, folder_of, load_models, names_of
+from vitcli.training.groups import OUT_OF_FOLD
+from vitcli.training.out_of_fold import read_out_of_fold
 
 _SHOWN = 15
 """The number of images in a figure of mistakes."""
+_LEAST = 5e-7
+"""The probability that stands for 0, which earlier versions stored for all that is lower."""
+_AT_ONCE = 4096
+"""Number of stored predictions that are judged at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +52,9 @@ class EvalResult:
     """The checkpoint of the first model."""
     dataset: str
     split: SplitName
+    part: str
+    """The images in a word: the split; ``out-of-fold``, if each fold of a cross-validation predicts those that it was
+    not trained on; empty: all images of a data set that has no splits."""
     held_out: bool | None
     """True if the images had no part in training: none was trained on, chose an epoch, or was scored on the way; None:
     not known, because they are of another data set."""
@@ -57,18 +70,22 @@ class EvalResult:
 
     def __repr__(self) -> str:
         metrics = self.metrics
-        score = f"top-1 {100 * metrics.top1:.2f} % of {metrics.images:,} {self.split} images of {self.dataset}"
+        score = f"top-1 {100 * metrics.top1:.2f} % of {counted(metrics.images, f'{self.part} image'.strip())} of {self.dataset}"
         return visible(f"<EvalResult {self.model}: {score}>")
+
+    def images_in_words(self) -> str:
+        """Describe the images: ``test split, 359 images``."""
+        images = counted(self.metrics.images, "image")
+        if self.part == "out-of-fold":
+            return f"out-of-fold predictions, {images}"
+        not_held_out = " (not held out)" if self.held_out is False else ""
+        return f"{self.part} split, {images}{not_held_out}" if self.part else f"all images ({self.metrics.images:,})"
 
     def _repr_html_(self) -> str:
         metrics = self.metrics
         rows = (
             ("model", self.model),
-            (
-                "data",
-                f"{self.dataset}, {self.split} split, {counted(metrics.images, 'image')}"
-                + (" (not held out)" if self.held_out is False else ""),
-            ),
+            ("data", f"{self.dataset}, {self.images_in_words()}"),
             ("loss", f"{metrics.loss:.4f}"),
             ("top-1", f"{100 * metrics.top1:.2f} %"),
             *([("top-5", f"{100 * metrics.top5:.2f} %")] if len(metrics.classes) > 5 else []),  # else it is 100 %
@@ -107,6 +124,8 @@ def evaluate(
     emit: Emit = ignore,
 ) -> EvalResult:
     """Evaluate a model; store numbers, a row for every image, and figures in its run.
+
+    A cross-validation without test images is evaluated by its out-of-fold predictions.
 
     Args:
         dataset: a data set or folder; empty: the one that the model was trained on.
@@ -147,11 +166,15 @@ def evaluate(
         offline=offline,
         hint=f"vit eval DATASET --model {model}",
         table=table,
+        is_out_of_fold=are_folds(models),
         emit=emit,
     )
-    done = evaluate_models(models, chosen, batch_size=batch_size, views=views, classes=classes, emit=emit)
+    known: Judged | None = None
+    if chosen.is_out_of_fold and (group := folder_of(models)):
+        chosen, known = _out_of_fold(group, loaded, chosen, views, emit)
+    done = evaluate_models(models, chosen, batch_size=batch_size, views=views, classes=classes, known=known, emit=emit)
     files = dict(done.files)
-    if files:
+    if files and not known:  # else there is no one model whose attention maps could be drawn
         try:
             files |= _draw_mistakes(loaded, chosen, done)
         except OSError as error:  # the numbers can be shown all the same
@@ -164,12 +187,50 @@ def evaluate(
         checkpoint=loaded.path,
         dataset=chosen.dataset.facts.name,
         split=chosen.split,
+        part=chosen.part,
         held_out=done.held_out,
         views=views,
         left_out=done.judged.left_out,
         metrics=done.metrics,
         files=files,
         sorted_mistakes=_sorted(chosen, done.judged, mistakes, links=links, emit=emit) if mistakes else None,
+    )
+
+
+def _out_of_fold(
+    group: Path, loaded: LoadedModel, chosen: JudgedImages, views: Views, emit: Emit
+) -> tuple[JudgedImages, Judged]:
+    """Read the out-of-fold predictions of a cross-validation; return them with their images.
+
+    Raises:
+        RunError: there are none, because not all folds are finished.
+        UsageError: other views of the images are wanted.
+        DataError: the images or labels have changed since.
+    """
+    if views != "none":
+        raise UsageError("stored out-of-fold predictions have no other views of the images", hint="leave out --tta")
+    table, facts = read_out_of_fold(group / OUT_OF_FOLD), chosen.dataset.facts
+    if facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
+        raise DataError(
+            f"the out-of-fold predictions of {group.name} are of other images or labels than those of {facts.name} now",
+            hint=f"`vit eval --model {loaded.name}` evaluates one fold on the images that it held out",
+        )
+    labels = chosen.dataset.labels("train")
+    probabilities = table.of([str(name) for name in chosen.dataset.names("train")], facts.classes)
+    members = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    what = f"out-of-fold predictions of {len(members):,} of {counted(len(labels), 'labelled image')}"
+    emit(Note(text=f"{what}: the fold that predicts an image was not trained on it, but it may have chosen its epoch"))
+    if (zero := probabilities == 0).any():
+        probabilities[zero] = _LEAST
+        emit(Note(text=f"probabilities that are stored as 0 count as {_LEAST:g} in the loss"))
+    logits = torch.from_numpy(probabilities[members]).double().log()
+    truth = torch.from_numpy(labels[members]).long()
+    parts = list(zip(logits.split(_AT_ONCE), truth.split(_AT_ONCE), strict=True))
+    return replace(chosen, subset=Subset(found="train", members=members)), Judged(
+        answers=collect(parts, facts.classes),
+        positions=np.arange(len(members)),
+        left_out=0,
+        logits=torch.empty(0),
     )
 
 

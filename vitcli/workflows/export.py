@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError, UsageError, visible
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import writing_in
 from vitcli.core.preprocessing import Preprocessing
@@ -52,6 +52,15 @@ class ExportResult:
     the photo where it is largest; None: the other library leaves preprocessing to its user."""
     input_shift: int
     """Pixels by which the other library's crops lie further up or left: 1 if it rounds their position down."""
+
+    def __repr__(self) -> str:
+        return visible(f"<ExportResult of {self.model}: {self.format}, {self.path}, {self.logits_in_words()}>")
+
+    def logits_in_words(self) -> str:
+        """Describe how far the logits differ."""
+        if not self.max_difference:
+            return "logits are the same"
+        return f"logits differ by at most {self.max_difference:.1e}"
 
 
 def export(

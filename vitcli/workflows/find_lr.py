@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vitcli.core.config_files import Settings
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import UsageError, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import stop_requests
@@ -44,6 +44,11 @@ class FoundRate:
     """Every step of the test, by increasing rate."""
     figure: Path
     """The file of the figure."""
+
+    def __repr__(self) -> str:
+        return visible(
+            f"<FoundRate for {self.dataset}: lr {self.lr:g} is suggested, {self.configured:g} is configured>"
+        )
 
 
 def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:

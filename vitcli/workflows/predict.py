@@ -1,37 +1,28 @@
 """Prediction of the classes of images, and of the test images of a competition."""
 
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vitcli.core.addresses import without_secrets
 from vitcli.core.calibration import Calibration
 from vitcli.core.errors import DataError, UsageError, counted, visible
-from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
-from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
 from vitcli.data.image_addresses import fetch_images
 from vitcli.data.image_files import image_files, is_address
-from vitcli.data.preprocess import load_array
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources.image_search import PassedOver, in_order
 from vitcli.data.store import data_dir
 from vitcli.data.submission import find_form
-from vitcli.data.value_range import with_value_range
-from vitcli.engine.evaluate import in_micro_batches
-from vitcli.engine.micro_batches import MicroBatches
+from vitcli.judging.file_probabilities import mean_probabilities
 from vitcli.trained.loading import LoadedModel, load_models, names_of
 
 
@@ -48,6 +39,16 @@ class Prediction:
     is_unknown: bool = False
     """True: the probability of the first class is too low for an answer."""
     error: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The error without the path, beside which it is shown; an address may be in it without its secrets."""
+        for name in (str(self.path), without_secrets(str(self.path))):
+            if self.error.startswith(f"{name} "):
+                return f"it {self.error.removeprefix(f'{name} ')}"
+            if self.error.endswith(f": {name}"):
+                return self.error.removesuffix(f": {name}")
+        return self.error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,7 @@ class PredictResult:
         cells: list[tuple[str, str, str]] = []
         for row in self.rows:
             if row.error:
-                cells.append((str(row.path), f"error: {row.error}", ""))
+                cells.append((str(row.path), f"error: {row.reason}", ""))
             for rank, (name, share) in enumerate(zip(row.classes, row.probabilities, strict=True)):
                 shown = f"unknown ({name}?)" if row.is_unknown and not rank else name
                 cells.append(("" if rank else str(row.path), shown, f"{100 * share:.2f} %"))
@@ -81,6 +82,7 @@ class PredictResult:
 def predict(
     inputs: Sequence[str],
     *,
+    listed: Collection[str] = (),
     model: str = "",
     top_k: int = 1,
     min_confidence: float = 0.0,
@@ -97,6 +99,7 @@ def predict(
 
     Args:
         inputs: files, folders and patterns; with ``allow_urls``, web addresses too.
+        listed: those of the inputs that a program listed: if one does not exist, its row has an error.
         model: a run or checkpoint; empty: the newest finished run; for a group, or a pattern such as
             ``RUN/fold-*``, the probabilities of all models are averaged.
         top_k: the number of classes per image.
@@ -114,17 +117,21 @@ def predict(
 
     Raises:
         UsageError, ModelError, RunError, DeviceError: the model or the device does not exist, or a number is below 1.
-        DataError: an input does not exist.
+        DataError: an input that is not ``listed`` does not exist.
     """
     if top_k < 1 or batch_size < 1:
-        raise UsageError(f"top-k {top_k} and batch size {batch_size} must be positive")
+        raise UsageError(f"--top-k {top_k} and --batch-size {batch_size} are not both 1 or more", hint="leave them out")
     if not 0 <= min_confidence <= 1:
-        raise UsageError(f"min-confidence = {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
+        raise UsageError(f"--min-confidence {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
     passed_over: PassedOver = {}
     addresses = list(dict.fromkeys(text for text in inputs if allow_urls and is_address(text)))
     if addresses and offline:
         raise DataError(f"{without_secrets(addresses[0])} must not be fetched", hint="leave out --offline")
-    files = {text: image_files([text], emit, passed_over) for text in inputs if text not in addresses}
+    files = {
+        text: _found(text, emit, passed_over, is_listed=text in listed)
+        for text in dict.fromkeys(inputs)
+        if text not in addresses
+    }
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     answer = partial(_row, top_k=top_k, names=models[0].checkpoint.classes, min_confidence=min_confidence)
     if coverage is not None:
@@ -132,23 +139,44 @@ def predict(
         if least == -math.inf:
             emit(Warned(text=f"all are answered: {100 * coverage:g} % needs more validation images to find the others"))
         else:
-            emit(Note(text=f"unknown: probability up to {least:.4f}, so that {100 * coverage:g} % are answered"))
+            emit(
+                Note(
+                    text=f"unknown: images whose best class has a probability of at most {least:.4f}, so that {100 * coverage:g} % are"
+                    " answered"
+                )
+            )
         answer = partial(answer, min_confidence=max(min_confidence, math.nextafter(least, math.inf)))
     if sets is not None:
         least = _calibration(models).least_probability(sets)
-        emit(Note(text=f"sets: the classes of probability {max(least, 0):.4f} and more, at least one"))
+        what = f"all classes with a probability of at least {max(least, 0):.4f}, or else the most probable class"
+        emit(Note(text=f"sets: the set of an image has {what}"))
         answer = partial(answer, least_in_set=least)
     with TemporaryDirectory() as folder:
         fetched = dict(zip(addresses, fetch_images(addresses, Path(folder), emit), strict=True)) if addresses else {}
-        places: dict[Path | str, Path | DataError] = {}
+        named: list[tuple[Path | str, Path | DataError]] = []
         for text in inputs:
-            places |= {text: fetched[text]} if text in fetched else {file: file for file in files[text]}
+            named += [(text, fetched[text])] if text in fetched else files[text]
+        places = dict(named)
+        if repeated := len(named) - len(places):
+            emit(Note(text=f"{counted(repeated, 'image is')} repeated: each image has one row"))
         good = [place for place in places.values() if isinstance(place, Path)]
-        results = iter(list(_probabilities(good, models, batch_size, emit)))
+        results = iter(list(mean_probabilities(good, models, batch_size, emit)))
         found = [place if isinstance(place, DataError) else next(results) for place in places.values()]
     rows = [answer(name, each, place) for (name, place), each in zip(places.items(), found, strict=True)]
     counts = {kind: len(names) for kind, names in in_order(passed_over, Path()).items()}
     return PredictResult(model=names_of(models), rows=tuple(rows), passed_over=counts)
+
+
+def _found(
+    text: str, emit: Emit, passed_over: PassedOver, *, is_listed: bool
+) -> Sequence[tuple[Path | str, Path | DataError]]:
+    """Return the name and the file of each image of an input; an error in place of the file of a listed one."""
+    try:
+        return [(file, file) for file in image_files([text], emit, passed_over)]
+    except DataError as error:
+        if not is_listed or is_address(text):
+            raise
+        return [(text, error)]
 
 
 def _calibration(models: Sequence[LoadedModel]) -> Calibration:
@@ -241,9 +269,10 @@ def predict_submission(
             hint="`vit eval` evaluates the model on images with labels",
         )
     form = find_form(dataset.raw.root)
-    results = list(_probabilities([file for _, file in form.rows], models, batch_size, emit))
+    results = list(mean_probabilities([file for _, file in form.rows], models, batch_size, emit))
     if bad := [result for result in results if isinstance(result, DataError)]:
-        raise DataError(f"{len(bad):,} test images cannot be read: {bad[0].message}", hint="download the data again")
+        what = f"{counted(len(bad), 'test image')} cannot be read"
+        raise DataError(f"{what}: {bad[0].message}", hint="download the data again")
     classes = models[0].checkpoint.classes
     calls = dict(zip(dataset.raw.classes, dataset.raw.values or dataset.raw.classes, strict=True))
     values = [calls.get(name, name) for name in classes]
@@ -261,51 +290,3 @@ def predict_submission(
         columns=columns,
         competition=competition.removeprefix("kaggle:"),
     )
-
-
-def _probabilities(
-    files: Sequence[Path], models: Sequence[LoadedModel], batch_size: int, emit: Emit
-) -> Iterator[Tensor | DataError]:
-    """Yield, for every file in order, the models' mean probabilities of the first one's classes, (K,), or an error."""
-    stored = {model.checkpoint.preprocessing.geometry for model in models}
-    geometries = with_value_range(stored, files, emit)
-    micro_batches = MicroBatches(1, emit=emit)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), batch_size):
-            emit(TaskProgress(task="predicting", done=start, total=len(files)))
-            batch = files[start : start + batch_size]
-            arrays = {
-                key: list(pool.map(partial(_read, geometry=geometry), batch)) for key, geometry in geometries.items()
-            }
-            good = [at for at, array in enumerate(next(iter(arrays.values()))) if not isinstance(array, DataError)]
-            mean = iter(_mean_probabilities(models, arrays, good, micro_batches) if good else ())
-            for array in next(iter(arrays.values())):
-                yield array if isinstance(array, DataError) else next(mean)
-    emit(TaskProgress(task="predicting", done=len(files), total=len(files)))
-
-
-def _read(file: Path, geometry: Geometry) -> NDArray[np.uint8] | DataError:
-    try:
-        return load_array(file, geometry)
-    except DataError as error:
-        return error
-
-
-@torch.inference_mode()
-def _mean_probabilities(
-    models: Sequence[LoadedModel],
-    arrays: Mapping[Geometry, Sequence[NDArray[np.uint8] | DataError]],
-    good: Sequence[int],
-    micro_batches: MicroBatches,
-) -> Tensor:
-    """Average the models' probabilities for the images that could be read, (B, K), on the CPU."""
-    first = models[0].checkpoint.classes
-    total = torch.zeros(len(good), len(first))
-    for model in models:
-        found = arrays[model.checkpoint.preprocessing.geometry]
-        images = torch.from_numpy(np.stack([array for array in found if not isinstance(array, DataError)]))
-        inputs = model.to_input(images.to(model.device))
-        logits = model.checked(in_micro_batches(model.model, inputs, model.precision, micro_batches))
-        order = [model.checkpoint.classes.index(name) for name in first]
-        total += logits.softmax(dim=1).cpu()[:, order]
-    return total / len(models)

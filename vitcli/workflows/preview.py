@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, visible
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.files import check_output_folder, unused_end, with_end
 from vitcli.core.preprocessing import Preprocessing, Size
@@ -67,6 +67,12 @@ class Preview:
     figures: tuple[Path, ...]
     """The files ``samples.png``, ``augmentations.png`` and ``classes.png``; if the folder has such files from an earlier
     preview, ``samples-2.png`` and so on."""
+
+    def __repr__(self) -> str:
+        images = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
+        return visible(
+            f"<Preview of {self.dataset}: {images}; {len(self.figures)} figures in {self.figures[0].parent}>"
+        )
 
 
 def preview(*layers: Settings, split: SplitName = "train", output: Path | None = None, emit: Emit = ignore) -> Preview:

@@ -72,8 +72,9 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
     passed_over: PassedOver = {}
     found = {split: _images_by_class(root, passed_over, skip_bad=skip_bad, emit=emit) for split, root in roots.items()}
     empty = tuple(sorted({name for images in found.values() for name, files in images.items() if not files}))
+    what = f"of {len({name for images in found.values() for name in images}):,} class folders without images"
     if empty:
-        emit(LeftOut(text=f"left out: {len(empty):,} class folders without images: {', '.join(empty)}"))
+        emit(LeftOut(text=f"left out: {len(empty):,} {what}: {', '.join(empty)}"))
     found = {split: {name: files for name, files in images.items() if files} for split, images in found.items()}
     classes = _aligned_classes({roots[split]: set(images) for split, images in found.items()})
     if not split_folders:
@@ -85,7 +86,7 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
         classes=classes,
         splits={split: _file_split(images, classes) for split, images in found.items()},
         root=folder,
-        left_out={"class folders without images": empty} if empty else {},
+        left_out={what: empty} if empty else {},
         passed_over=in_order(passed_over | ({"outside of the classes": outside} if outside else {}), folder),
     )
 

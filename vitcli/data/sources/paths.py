@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, UsageError
 
 
 def check_folder(folder: Path, *, labels: str = "") -> None:
-    """Refuse a folder of images that does not exist, or whose table of labels does not.
+    """Refuse a folder of images that does not exist or is a run, or whose table of labels does not exist.
 
     Raises:
         DataError: the path is not a folder, or the table is missing or is not a file.
+        UsageError: the folder is that of a run, or of a group of runs.
     """
+    if any(any(folder.glob(f"{place}run.json")) for place in ("", "fold-*/", "seed-*/")):
+        raise UsageError(
+            f"{folder} is a run, not a data set", hint=f"--model {folder} takes it; in `vit train`, --init-from does"
+        )
     if not folder.is_dir():
         wanted = "a folder of class subfolders, or a name of `vit datasets`"
         raise DataError(
