@@ -61,11 +61,12 @@ def metrics(images: int, classes: int) -> None:
     print(f"top-1 {100 * found.top1:.2f} %, macro F1 {100 * found.macro_f1:.2f} %, ROC-AUC {found.roc_auc:.4f}")
 
 
-def calibration(dataset: str, seeds: int, share: float) -> None:
+def calibration(dataset: str, seeds: int, share: float, epochs: int | None) -> None:
     """Train, calibrate, and compare promises with the test images."""
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            run = vitcli.train(dataset, seed=seed, output_dir=folder, quiet=True)
+            given = {} if epochs is None else {"epochs": epochs}
+            run = vitcli.train(dataset, seed=seed, output_dir=folder, quiet=True, **given)
             assert isinstance(run, vitcli.TrainResult)
             before = vitcli.evaluate(model=run, quiet=True).metrics
             fitted = vitcli.calibrate(run, quiet=True)
@@ -177,11 +178,12 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.9)
+    parser.add_argument("--epochs", type=int, help="epochs of each training; without it, the recipe's")
     given = parser.parse_args()
     if given.what == "metrics":
         metrics(given.images or 1_000_000, given.classes)
     elif given.what == "calibration":
-        calibration(given.names[0] if given.names else "digits", given.seeds, given.share)
+        calibration(given.names[0] if given.names else "digits", given.seeds, given.share, given.epochs)
     elif given.what == "report":
         report(given.images or 10_000, given.pixels)
     else:
