@@ -56,6 +56,15 @@ def test_what_torch_says_on_this_processor_is_understood() -> None:
         ),
         ("MemAvailable: 8 kB\n", {"memory.max": "90", "memory.current": "50", "memory.stat": "inactive_file 7"}, 47),
         ("MemAvailable: 8 kB\n", {"memory.max": "9", "memory.current": "50", "memory.stat": "inactive_file 7"}, 0),
+        (
+            "MemAvailable: 8 kB\n",
+            {
+                "memory/memory.limit_in_bytes": "90",
+                "memory/memory.usage_in_bytes": "50",
+                "memory/memory.stat": "total_inactive_file 3",
+            },
+            43,
+        ),
         ("MemTotal: 9 kB\n", {}, None),
         ("other words", {}, None),
         (None, {}, None),
@@ -65,6 +74,7 @@ def test_free_memory_is_that_of_the_system_or_the_container(
     system: str | None, container: dict[str, str], free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in (container | ({"meminfo": system} if system else {})).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(memory, "_MEMORY", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "_CONTAINER", tmp_path)

@@ -1,7 +1,9 @@
 """A batch whose images are divided among the cores of a CPU."""
 
+import _thread
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders.trainers import Batches, build_model, build_trainer
+from vitcli.engine import cores
 from vitcli.engine.autocast import Precision
-from vitcli.engine.cores import on_cores, shares_of_cores
+from vitcli.engine.cores import may_divide_steps, on_cores, shares_of_cores
+from vitcli.engine.distillation import Distillation
 from vitcli.engine.evaluate import predict_logits
+from vitcli.engine.mixing import Mixing
 
 CPU = torch.device("cpu")
 
@@ -35,7 +40,8 @@ def test_shares_are_about_equal_and_cover_all_images(images: int, threads: int) 
     assert [at for share in shares for at in range(images)[share]] == list(range(images))
     sizes = [share.stop - share.start for share in shares]
     assert max(sizes) - min(sizes) <= 1
-    assert len(shares) <= min(threads, 8)
+    assert len(shares) <= 8
+    assert threads % len(shares) == 0, "all cores are used"
     assert len(shares) == 1 or len(set(sizes)) == 1 or min(sizes) >= 4
 
 
@@ -76,8 +82,19 @@ def test_an_error_is_raised_when_all_threads_have_ended() -> None:
     assert torch.get_num_threads() == 3
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "muon", "lr": 0.01}, {"grad_accum_steps": 2, "clip_grad": 0.1}])
-def test_a_step_is_the_same_with_any_number_of_cores(settings: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "muon", "lr": 0.01},
+        {"grad_accum_steps": 2, "clip_grad": 0.1},
+        {"distillation": Distillation(teacher=build_model(seed=1).double().eval(), kind="soft", alpha=0.3)},
+        {"mixing": Mixing(mixup=0.8, cutmix=1.0, seed=3)},
+        {"recomputes": True},
+    ],
+)
+def test_a_step_is_the_same_with_any_number_of_cores(settings: dict[str, Any]) -> None:
+    recomputes = settings.pop("recomputes", False)
     found = []
     before = torch.get_num_threads()
     for threads in (1, 3):
@@ -85,7 +102,9 @@ def test_a_step_is_the_same_with_any_number_of_cores(settings: dict[str, object]
         try:
             batches = Batches(size=32, batch_size=12)
             batches.images = batches.images.double()
-            trainer = build_trainer(build_model().double(), train=batches, epochs=2, **settings)
+            model = build_model().double()
+            model.grad_checkpointing = recomputes
+            trainer = build_trainer(model, train=batches, epochs=2, **settings)
             assert trainer.stepper.uses_cores
             trainer.fit()
         finally:
@@ -97,6 +116,65 @@ def test_a_step_is_the_same_with_any_number_of_cores(settings: dict[str, object]
     for record, other in zip(records, others, strict=True):
         assert other.train_loss == pytest.approx(record.train_loss, rel=1e-6)
         assert other.train_accuracy == record.train_accuracy
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_step_in_bfloat16_is_about_that_of_one_core() -> None:
+    model = build_model()
+    images, labels = torch.randn(12, 1, 8, 8), torch.arange(12) % 4
+    found = []
+    for shares in ([slice(0, 12)], shares_of_cores(12, CPU)):
+
+        def gradients(share: slice) -> list[torch.Tensor]:
+            with Precision(CPU, amp="on", dtype="bfloat16").autocast():
+                loss = torch.nn.functional.cross_entropy(model(images[share]), labels[share], reduction="sum")
+            return list(torch.autograd.grad(loss, list(model.parameters())))
+
+        found.append([sum(each) for each in zip(*on_cores(gradients, shares), strict=True)])
+    assert len(shares) == 3
+    for one, three in zip(*found, strict=True):
+        torch.testing.assert_close(three, one, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_share_is_not_divided_again() -> None:
+    """Otherwise each thread of the pool could wait for others that have no thread."""
+    assert on_cores(lambda _: len(shares_of_cores(30, CPU)), [0, 1, 2]) == [1, 1, 1]
+
+
+def test_processes_that_train_together_are_not_divided() -> None:
+    """A sharded model exchanges its weights in every forward pass, in the same order in all processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert len(shares_of_cores(8, CPU)) == 2
+        store = torch.distributed.HashStore()
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        assert shares_of_cores(8, CPU) == [slice(0, 8)]
+    finally:
+        torch.distributed.destroy_process_group()
+        torch.set_num_threads(before)
+
+
+def test_a_large_model_is_trained_undivided(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert may_divide_steps(model := build_model())
+    monkeypatch.setattr(cores, "_MOST_WEIGHTS", 1000)
+    assert not may_divide_steps(model)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_an_interrupt_waits_for_the_threads() -> None:
+    ended = []
+
+    def compute(share: int) -> None:
+        if share == 0:
+            _thread.interrupt_main()
+        threading.Event().wait(0.2)
+        ended.append(share)
+
+    with pytest.raises(KeyboardInterrupt):
+        on_cores(compute, [0, 1, 2])
+    assert sorted(ended) == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("three_threads")

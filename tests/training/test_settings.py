@@ -109,7 +109,7 @@ def test_asking_for_them_with_schedule_free_is_refused(settled, optim: dict[str,
             [],
             78,
             [
-                "epochs: 78, not 60, so that 1,295 training images are shown 100,000 times in all (--epochs changes this)"
+                "epochs: 78, not 60, because there are 1,295 training images: 100,000 are seen in all epochs (--epochs changes this)"
             ],
         ),
         ([{"optim": {"epochs": 3}}], 3, []),

@@ -8,6 +8,11 @@ from vitcli.core.errors import VitError
 from vitcli.core.files import bytes_in_words
 
 _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+_CONTAINERS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
+"""Files about a container's limit, its use and the parts of this, and the part that is free (versions 2 and 1 of cgroups)."""
 _WORDS = (
     *("can't allocate memory", "not enough memory", "out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "could not create a primitive"),
@@ -18,17 +23,18 @@ _WORDS = (
 def free_memory() -> int | None:
     """Return the bytes of memory that this process may still take; None: it is not known, as outside of Linux.
 
-    Linux promises more than it has, and later ends the process, so that no error says that there was too little.
+    Linux may grant more memory than exists and end the process later, without an error that could be caught.
     """
     try:
         facts = dict(line.split(":") for line in _MEMORY.read_text(encoding="ascii").splitlines())
         free = 1024 * int(facts["MemAvailable"].split()[0])
     except (OSError, ValueError, LookupError):
         return None
-    with suppress(OSError, ValueError, LookupError):  # a container may have less; files in memory can be read again
-        limit, used = (int((_CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
-        parts = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
-        free = min(free, max(limit - used + int(parts["inactive_file"]), 0))
+    for limit_file, used_file, stat_file, unused in _CONTAINERS:
+        with suppress(OSError, ValueError, LookupError):  # a container may have less; files in memory can be read again
+            limit, used = (int((_CONTAINER / name).read_text()) for name in (limit_file, used_file))
+            parts = dict(line.split() for line in (_CONTAINER / stat_file).read_text().splitlines())
+            free = min(free, max(limit - used + int(parts[unused]), 0))
     return free
 
 

@@ -1,28 +1,33 @@
 """The images of a batch divided among the cores of a CPU: each takes some of them through the whole model.
 
 torch divides every single operation among all cores, and each time waits for the slowest one. A small model has hundreds
-of short operations per step, so the waiting takes a large share of the time (``benchmarks/training_step.py``).
+of short operations per step, so the waiting takes a large share of the time.
 """
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import TypeVar
 
 import torch
+from torch import distributed, nn
 
 from vitcli.core.own_cores import set_own_cores
 
-_MOST = 8
-"""The largest number of threads, because only one at a time can run Python code; each may use several cores."""
-_MANY = 4
-"""The number of images per thread from which on shares may differ in size."""
+_MOST_THREADS = 8
+"""Only one thread at a time can run Python code; each may use several cores."""
+_EVEN_BELOW = 4
+"""The number of images per thread below which all shares must have the same size."""
+_MOST_WEIGHTS = 30_000_000
+"""Each thread has its own gradients, and larger models gain little."""
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")
 _pool: ThreadPoolExecutor | None = None
+_this_thread = threading.local()
 
 
 def _forget_pool() -> None:
@@ -34,10 +39,24 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
     os.register_at_fork(after_in_child=_forget_pool)
 
 
+def may_divide_steps(model: nn.Module) -> bool:
+    """Tell whether training may divide images among cores: if the model is not large, and draws no random numbers.
+
+    Threads would draw random numbers in an order that is by chance.
+    """
+    return not getattr(model, "draws", True) and sum(map(torch.Tensor.numel, model.parameters())) <= _MOST_WEIGHTS
+
+
 def shares_of_cores(images: int, device: torch.device) -> list[slice]:
-    """Divide a number of images among the cores of the device: one share on a GPU, or for few images."""
-    count = min(torch.get_num_threads(), _MOST) if device.type == "cpu" else 1
-    if count == 1 or (images % count and images < _MANY * count) or not _can_divide():
+    """Divide a number of images among the cores of the device: one share on a GPU, or for few images.
+
+    Processes that train together are not divided: a part of the model in one of them may wait for the others.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    count = max(number for number in range(1, _MOST_THREADS + 1) if threads % number == 0)
+    has_others = distributed.is_available() and distributed.is_initialized()
+    is_uneven = images % count and images < _EVEN_BELOW * count
+    if count == 1 or is_uneven or has_others or getattr(_this_thread, "is_one_of_several", False) or not _can_divide():
         return [slice(0, images)]
     ends = [images * part // count for part in range(count + 1)]
     return [slice(start, end) for start, end in pairwise(ends) if start < end] or [slice(0, images)]
@@ -57,21 +76,27 @@ def _can_divide() -> bool:
 def on_cores(compute: Callable[[Share], Result], shares: Sequence[Share]) -> list[Result]:
     """Compute several shares at once, each in a thread of its own, and return the results in their order.
 
-    ``compute`` runs with the same gradient mode as the caller. If it fails, the other threads end before the first error
-    is raised.
+    ``compute`` runs with the same gradient mode as the caller. If a share fails, or the caller is interrupted, all
+    threads end before the error is raised.
     """
     if len(shares) == 1:
         return [compute(shares[0])]
-    threads, grad, inference = torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    cores = max(torch.get_num_threads() // len(shares), 1)
+    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
-    def alone(share: Share) -> Result:
+    def compute_share(share: Share) -> Result:
+        _this_thread.is_one_of_several = True
         torch.get_num_threads()  # the first call in a thread sets its number
-        set_own_cores(max(threads // len(shares), 1))
+        set_own_cores(cores)
         with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             return compute(share)
 
     global _pool  # noqa: PLW0603 - threads are made once, because each costs as much as a small step
-    _pool = _pool or ThreadPoolExecutor(_MOST)
-    futures = [_pool.submit(alone, share) for share in shares]
-    wait(futures)
+    _pool = _pool or ThreadPoolExecutor(_MOST_THREADS)
+    futures = [_pool.submit(compute_share, share) for share in shares]
+    try:
+        wait(futures)
+    except BaseException:
+        wait(futures)
+        raise
     return [future.result() for future in futures]

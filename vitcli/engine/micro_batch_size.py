@@ -62,7 +62,7 @@ def micro_batches_that_fit(trainer: Trainer) -> int:
 
 
 def kept_bytes(model: nn.Module, images: Tensor, precision: Precision) -> int:
-    """Count the bytes that a training step keeps of these images for its backward pass, each tensor once.
+    """Count the bytes that a training step keeps for its backward pass, each tensor once: of the images, and constants.
 
     A copy of the model is used, without gradient checkpointing.
     """

@@ -19,6 +19,7 @@ from vitcli.core.optim_config import OptimConfig
 from vitcli.engine import sharding
 from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import Forward
+from vitcli.engine.cores import may_divide_steps
 from vitcli.engine.device import peak_memory, reset_peak_memory
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Parallel, Processes
@@ -114,8 +115,7 @@ class Trainer:
         self._doctor = Doctor(config, steps_per_epoch=len(train))
         self.epoch, self.step = 1, 0
         """The current epoch, and the number of its steps that are done."""
-        self.val_precision = val_precision or precision
-        self.processes = processes or Processes()
+        self.val_precision, self.processes = val_precision or precision, processes or Processes()
 
         # The parts of a step
         count, together, is_compiled = max(config.grad_accum_steps, 1), self.processes.size > 1, forward is not None
@@ -135,7 +135,7 @@ class Trainer:
             growth=growth,
             config=config,
             seed=seed,
-            uses_cores=not (together or is_compiled or precision.scaler.is_enabled() or getattr(model, "draws", True)),
+            uses_cores=not (is_compiled or precision.scaler.is_enabled()) and may_divide_steps(model),
         )
 
     def fit(self) -> list[EpochRecord]:

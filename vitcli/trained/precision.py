@@ -92,6 +92,7 @@ def question_about(model: VisionTransformer, work: Work) -> dict[str, Any]:
         "work": work,
         "machine": fingerprint(next(model.parameters()).device),
         "model": settings,
+        "divided": True,  # times of earlier versions, which divided no images among cores, do not count
     }
     if work == "training":
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

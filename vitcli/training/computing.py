@@ -20,6 +20,7 @@ from vitcli.data.shares import share_of
 from vitcli.data.store import data_dir
 from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import Forward, compiled, is_worth_compiling
+from vitcli.engine.cores import may_divide_steps, shares_of_cores
 from vitcli.engine.device import fingerprint
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Processes
@@ -138,7 +139,7 @@ def choose_computing(
             emit=emit,
         )
         micro_batches = fitting.count if forward else micro_batches
-    if not (forward or config.sees_images_once):
+    if not (forward or config.sees_images_once) and place.size == 1:
         batch_size = min(config.optim.batch_size, num_images)
         micro_batches = within_memory(model, training, batch_size=batch_size, micro_batches=micro_batches, emit=emit)
     chosen = Computing(
@@ -226,7 +227,7 @@ def within_memory(
     Args:
         model: the model.
         precision: the precision to compute in.
-        batch_size: images per batch, of all processes on this machine.
+        batch_size: images per batch.
         micro_batches: the number of micro-batches that are wanted.
         emit: receives a note if there must be more.
     """
@@ -234,12 +235,15 @@ def within_memory(
     size = -(-batch_size // micro_batches)
     tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
     most = _BYTES * tokens * config.depth * (_OF_WIDTH * config.width + _OF_MLP * config.mlp_width)
-    states = _STATES * _BYTES * config.num_parameters
+    device = next(model.parameters()).device
+    threads = len(shares_of_cores(size, device)) if may_divide_steps(model) else 1  # each has gradients of its own
+    states = (_STATES + threads - 1) * _BYTES * config.num_parameters
     room = MEMORY_MARGIN * (free or 0) - states
-    if next(model.parameters()).is_cuda or free is None or most * size < room:
+    if device.type != "cpu" or free is None or most * size < room:
         return micro_batches
     height, width = config.image_size
-    image = _TEMPORARY * kept_bytes(model, torch.zeros(1, config.in_channels, height, width), precision)
+    one, two = (kept_bytes(model, torch.zeros(count, config.in_channels, height, width), precision) for count in (1, 2))
+    image = _TEMPORARY * (two - one)
     if model.grad_checkpointing:  # one block at a time, and its input
         image = 2 * image / config.depth
     fitting = max(int(room / image), 1)

@@ -87,8 +87,8 @@ def with_enough_epochs(
     epochs = enough_epochs(config.optim, images)
     if epochs == config.optim.epochs:
         return [*base]
-    shown = f"so that {images:,} training images are shown {config.optim.min_images:,} times in all"
-    why = shown if epochs < _MOST_EPOCHS else f"the most, because training has {counted(images, 'image')}"
+    has = f"because there are {counted(images, 'training image')}"
+    why = f"{has}: {config.optim.min_images:,} are seen in all epochs" if epochs < _MOST_EPOCHS else f"the most, {has}"
     emit(Note(text=f"epochs: {epochs}, not {config.optim.epochs}, {why} (--epochs changes this)"))
     return [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
 
