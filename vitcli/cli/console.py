@@ -178,7 +178,7 @@ def print_table(
         styles: a style for each row; empty: none.
     """
     console = stdout()
-    rows = [[visible(cell) for cell in row] for row in rows]
+    headings, *rows = [[visible(cell) for cell in row] for row in (headings, *rows)]
     widths = _fitted([headings, *rows], numbers, console.width)
     lines = [Text(title, "italic")] if title else []
     if widths:
