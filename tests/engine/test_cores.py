@@ -1,6 +1,7 @@
 """A batch whose images are divided among the cores of a CPU."""
 
 import _thread
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -172,8 +173,12 @@ def test_an_interrupt_waits_for_the_threads() -> None:
         threading.Event().wait(0.2)
         ended.append(share)
 
-    with pytest.raises(KeyboardInterrupt):
-        on_cores(compute, [0, 1, 2])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            on_cores(compute, [0, 1, 2])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sorted(ended) == [0, 1, 2]
 
 
