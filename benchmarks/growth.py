@@ -3,8 +3,8 @@
     uv run python benchmarks/growth.py --output growth
     uv run python benchmarks/growth.py --only tokens predict --output growth
 
-Writes growth.json and growth.png. Time and memory of each size are measured by the functions behind ``vit bench``; all
-sizes of a sweep take turns, so that other work on the machine affects all in the same way. Growth is the exponent e of
+Writes growth.json and growth.png. Time and, on a GPU, memory of each size are measured by the functions behind
+``vit bench``; all sizes of a sweep take turns, so that other work on the machine affects all in the same way. Growth is the exponent e of
 time ~ size^e: the slope of a line through the three largest sizes on logarithmic axes, where what is done once for all
 sizes matters least; the slope of all sizes is given too. Each has a limit, and the last column says if it is kept. A
 margin of 0.15 allows for noise and for caches, which large sizes no longer fit into.

@@ -78,7 +78,7 @@ def bench(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a model on this machine: images per second, latency, memory, and the share of the device's peak.
+    """Measure a model on this machine: images per second, latency, memory of a GPU, and the share of the device's peak.
 
     The weights are random, because they do not influence the speed. --against compares with other libraries.
     """
@@ -177,6 +177,8 @@ def _print_rows(rows: "Sequence[BenchRow]", *, compares: bool, has_latency: bool
     """Print the rows of one kind of work and precision."""
     headings = ["batch", *(["library"] if compares else []), "images/s"]
     headings += ["p50 ms", "p90 ms", "p99 ms"] if has_latency else []
+    has_memory = any(row.peak_memory is not None for row in rows)
+    headings += [*(["memory"] if has_memory else []), "of peak"]
     cells = []
     for row in rows:
         latency = row.latency
@@ -187,11 +189,10 @@ def _print_rows(rows: "Sequence[BenchRow]", *, compares: bool, has_latency: bool
                 *([row.library] if compares else []),
                 row.error if row.images_per_second is None else _rounded(row.images_per_second),
                 *((_rounded(value and 1000 * value) for value in times) if has_latency else ()),
-                "-" if row.peak_memory is None else bytes_in_words(row.peak_memory),
+                *(["-" if row.peak_memory is None else bytes_in_words(row.peak_memory)] if has_memory else []),
                 "-" if row.of_peak is None else percent(row.of_peak),
             ]
         )
-    headings += ["memory", "of peak"]
     print_table(headings, cells, numbers=[at for at, heading in enumerate(headings) if heading != "library"])
 
 

@@ -52,8 +52,8 @@ class Measured:
     """The measurements of one kind of step."""
 
     peak_memory: int | None = None
-    """Bytes by which the memory peak rose: weights, images, activations, and in training gradients and moments; None:
-    not known."""
+    """Bytes by which the memory peak of a GPU rose: weights, images, activations, and in training gradients and moments;
+    None: not known, as on a CPU."""
     rounds: list[float] = field(default_factory=list)
     """Seconds of a step in each round."""
     calls: list[float] = field(default_factory=list)

@@ -1,7 +1,6 @@
 """Devices: their choice, identification, memory and random seeds."""
 
 import contextlib
-import ctypes
 import functools
 import gc
 import hashlib
@@ -99,32 +98,17 @@ def peak_memory(device: torch.device) -> int:
 def watch_memory(device: torch.device) -> Callable[[], int | None]:
     """Begin to watch the memory of a device, and return a function that tells how far its peak rose since then.
 
-    On CUDA, these are bytes of tensors. On a CPU, it is the resident memory of this process, whose peak only Linux can
-    reset; memory that earlier work has freed is returned to the system first, so that it does not hide a later peak.
-
     Returns:
-        The function returns bytes above the beginning; None: not known on this system.
+        The function returns bytes of tensors above the beginning; None: not a CUDA device. On a CPU, it is not known: the
+        process keeps memory that earlier work has freed, so that later work seems to take less.
     """
-    if device.type == "cuda":
-        synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        return lambda: torch.cuda.max_memory_allocated(device) - before
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
-        resident = _status_bytes("VmRSS")
-    except (OSError, StopIteration):
+    if device.type != "cuda":
         return lambda: None
-    return lambda: max(_status_bytes("VmHWM") - resident, 0) if device.type == "cpu" else None
-
-
-def _status_bytes(name: str) -> int:
-    """Read a size of this process from Linux."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    gc.collect()  # what earlier work has left does not count as memory at the beginning
+    synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    return lambda: torch.cuda.max_memory_allocated(device) - before
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -75,8 +75,8 @@ class BenchRow:
     latency: Latency | None
     """Seconds of single calls; None: training, or see ``error``."""
     peak_memory: int | None
-    """Bytes by which the memory peak rose with the model, its batch and its steps: on CUDA, of tensors; on a CPU, the
-    resident memory of the process. None: not known, because only Linux can tell it, or out of memory, or compiled on a CPU."""
+    """Bytes of tensors by which the memory peak of a CUDA device rose with the model, its batch and its steps; None: not
+    known, as on a CPU, or out of memory."""
     of_peak: float | None
     """Share of ``peaks``: images per second times ``flops``, times 3 in training. All libraries are counted with the
     same ``flops``, although ours leaves out tokens of the last block that nothing reads."""
@@ -301,7 +301,6 @@ class _Place:
             speeds = [self.batch_size / seconds for seconds in each.rounds]
             speed = None if each.error else statistics.median(speeds)
             is_compared = library != OURS and not each.error and not ours.error
-            hides_memory = self.compiles and self.work == "training" and self.device.type == "cpu"
             yield BenchRow(
                 library=library,
                 work=self.work,
@@ -311,7 +310,7 @@ class _Place:
                 slowest=min(speeds, default=None),
                 fastest=max(speeds, default=None),
                 latency=each.latency if self.work == "inference" and not each.error else None,
-                peak_memory=None if hides_memory else each.peak_memory,
+                peak_memory=each.peak_memory,
                 of_peak=None if speed is None else speed * share,
                 ratio=ratio(each.rounds, ours.rounds) if is_compared else None,
                 error=each.error,
