@@ -177,10 +177,17 @@ def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
     assert "report: the newest finished run, pair" in outcome.err
     page = Path("experiments/pair/report.html").read_text(encoding="utf-8")
     assert result["evaluations"][0]["run"] == "pair"
+    assert result["evaluations"][0]["models"] == 2
+    assert re.search(r"pair: [\d.]+ % accuracy on [^.]*; mean probabilities of 2 models\.", page)
     for name in ("pair/seed-0", "pair/seed-1"):
         assert f'<th scope="row">{name}</th>' in page
         assert f"{name}, validation" in page
     assert not reported(run_cli, "pair")[0]["evaluations"][0]["is_new"]
+    shown = run_cli("report", "pair", "pair/seed-0", "-o", "both.html")
+    assert ", mean probabilities of 2 models; " in " ".join(shown.out.split())
+    compared = "first: mean probabilities of 2 models; second: a single model"
+    assert compared in Path("both.html").read_text(encoding="utf-8")
+    assert compared in " ".join(run_cli("runs", "compare", "pair", "pair/seed-0").out.split())
     refused = run_cli("report", "pair", "--card")
     assert refused.code == 1
     assert "vit report pair/seed-0 --card" in refused.err
@@ -227,6 +234,26 @@ def test_figures_of_an_earlier_evaluation_do_not_stay(run_cli: RunCli, digits: P
     old.write_bytes(b"")
     assert run_cli("report", "mine", "--worst", "0").code == 0
     assert not old.exists()
+
+
+@pytest.mark.parametrize(
+    ("keep", "split", "held_out", "said"),
+    [
+        ("best", "val", False, "(val split), which chose the epoch, so scores may be too high"),
+        ("last", "val", False, "(val split), which were scored after every epoch, though they chose nothing"),
+        ("best", "test", False, "(test split), which were scored after every epoch, though they chose nothing"),
+        ("best", "test", None, "(test split), and it is not known whether they had a part in training"),
+        ("best", "train", False, "(train split), on which the model was trained, so scores are too high"),
+    ],
+)
+def test_the_part_of_the_images_in_training_is_said(
+    run_cli: RunCli, digits: Path, keep: str, split: str, held_out: Any, said: str
+) -> None:
+    changed(digits / "config.json", optim={**Run(digits).config["optim"], "keep": keep})
+    assert run_cli("eval", "--model", "mine", "--split", split).code == 0
+    changed(digits / "evaluations" / f"{split}.json", held_out=held_out)
+    reported(run_cli, "mine", "--split", split, "--card", "-o", "card.md")
+    assert f"images of digits {said}" in Path("card.md").read_text(encoding="utf-8")
 
 
 # Which pictures
@@ -291,10 +318,12 @@ def test_a_card_has_the_measured_numbers(run_cli: RunCli, digits: Path) -> None:
     assert result["file"] == "experiments/mine/README.md"
     card, stored = ModelCard.load(result["file"]), read_json(digits / "evaluations" / "test.json")
     data = card.data
-    assert (data.library_name, data.pipeline_tag, data.datasets) == ("vitcli", "image-classification", ["digits"])
+    assert (data.library_name, data.pipeline_tag, data.datasets) == ("vitcli", "image-classification", None)
     assert data.license is None
-    assert "# license: yours to choose" in Path(result["file"]).read_text()
-    assert "Training started from random weights" in card.text
+    assert "# license: none is recorded" in Path(result["file"]).read_text()
+    assert "Training started from random weights. No licence is recorded." in card.text
+    assert "Licence of the data, `digits`: CC BY 4.0, as vit records it." in card.text
+    assert "The data and the teacher may restrict the licence of this model." in card.text
     measured = {each.metric_type: each for each in data.eval_results}
     for kind, field in {"accuracy": "top1", "f1": "macro_f1", "loss": "loss", "ece": "ece"}.items():
         assert measured[kind].metric_value == stored[field]
@@ -339,6 +368,27 @@ def test_the_licence_is_that_of_the_first_weights(
     card = ModelCard.load(result["file"])
     assert (card.data.license, card.data.base_model) == (licence, base)
     assert said in card.text
+
+
+@pytest.mark.parametrize(
+    ("data", "dataset", "hub", "said"),
+    [
+        ("mnist", "mnist", "ylecun/mnist", "`mnist`: CC BY-SA 3.0, as vit records it."),
+        ("/photos/mnist", "mnist", None, "`mnist`: no licence is recorded."),
+        ("svhn", "svhn", "ufldl-stanford/svhn", "`svhn`: non-commercial, as vit records it."),
+        ("cassava", "cassava", None, "`cassava`: see Kaggle, as vit records it."),
+    ],
+)
+def test_the_licence_of_the_data_is_the_recorded_one_and_a_folder_has_none(
+    run_cli: RunCli, digits: Path, data: str, dataset: str, hub: str | None, said: str
+) -> None:
+    assert run_cli("eval", "--model", "mine").code == 0
+    changed(digits / "evaluations" / "test.json", data=data, dataset=dataset)
+    result, _ = reported(run_cli, "mine", "--card")
+    card = ModelCard.load(result["file"])
+    assert f"Licence of the data, {said}" in card.text
+    assert card.data.datasets == ([hub] if hub else None)
+    assert {each.dataset_type for each in card.data.eval_results} == {hub or "unknown"}
 
 
 def test_runs_that_started_from_each_other_have_an_origin(digits: Path) -> None:

@@ -3,13 +3,14 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vitcli.core.errors import counted, visible
 from vitcli.core.preprocessing import format_size
-from vitcli.core.runs import slug
 from vitcli.core.words import percent
+from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.registry import find_dataset
 from vitcli.figures.report_sections import ReportedRun
 from vitcli.judging.current_evaluation import CurrentEvaluation
@@ -83,7 +84,8 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     metrics, stored, origin = judged.stored.metrics, judged.stored.facts, facts.origin
-    dataset = slug(stored["dataset"])
+    entry = _entry(stored)
+    hub = entry.hub if entry else ""
     results = []
     for field, (kind, name) in _MEASURED.items():
         ends = metrics.intervals.get(field)
@@ -91,7 +93,7 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
         results.append(
             EvalResult(
                 task_type="image-classification",
-                dataset_type=dataset,
+                dataset_type=hub or "unknown",  # the hub needs a text here, and takes it for the id of a data set
                 dataset_name=visible(stored["dataset"]),
                 dataset_split=stored["split"],
                 metric_type=kind,
@@ -106,12 +108,12 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
         pipeline_tag="image-classification",
         tags=["image-classification", "vision-transformer", "vit"],
         base_model=origin.hub or None,
-        datasets=[dataset] if find_dataset(stored["dataset"]) else None,  # a folder has no name on the hub
+        datasets=[hub] if hub else None,
         metrics=["accuracy", "f1"],
         model_name=visible(facts.shown.name),
         eval_results=results,
     )
-    choose = "" if origin.name else "# license: yours to choose, for example apache-2.0\n"
+    choose = "" if origin.name else "# license: none is recorded; the data and the teacher may restrict it\n"
     return f"---\n{choose}{data.to_yaml().strip()}\n---\n"
 
 
@@ -157,17 +159,27 @@ def _limits(metrics: Metrics, summary: str) -> list[str]:
 
 def _licence(judged: CurrentEvaluation, facts: CardFacts) -> list[str]:
     """Say what is known about licences of the weights, the teacher and the data."""
-    origin, dataset = facts.origin, judged.stored.facts["dataset"]
+    origin, stored = facts.origin, judged.stored.facts
     if not origin.name:
-        weights = "Training started from random weights, so the licence is yours to choose: add `license: NAME` above."
+        weights = "Training started from random weights. No licence is recorded."
     elif origin.licence:
         weights = f"Training started from {_code(origin.name)}, which is under {origin.licence}."
     else:
         weights = f"Unknown: check the licence of {_code(origin.name)}, from which training started."
-    entry = find_dataset(dataset)
-    of_data = f"under {entry.licence}" if entry and entry.licence[:1].isupper() else "unknown: check it"
+    entry = _entry(stored)
+    of_data = f"{entry.licence}, as vit records it" if entry else "no licence is recorded"
     teacher = [f"It learned from the teacher {_code(facts.teacher)}: check its licence too."] if facts.teacher else []
-    return [weights, *teacher, f"Licence of the data, {_code(dataset)}: {of_data}."]
+    return [
+        weights,
+        *teacher,
+        f"Licence of the data, {_code(stored['dataset'])}: {of_data}.",
+        "The data and the teacher may restrict the licence of this model.",
+    ]
+
+
+def _entry(stored: Mapping[str, Any]) -> DatasetEntry | None:
+    """Return the entry of the data set of an evaluation; None: it is a folder, or not known where it is from."""
+    return find_dataset(stored.get("data", ""))
 
 
 # Markdown in which names stay text

@@ -18,7 +18,7 @@ from vitcli.explaining.overlays import draw_overlays
 from vitcli.figures.report_page import MOST_BYTES, report_page
 from vitcli.figures.report_sections import ReportedRun, RunTable
 from vitcli.judging.current_evaluation import CurrentEvaluation, current_evaluation
-from vitcli.judging.evaluated_runs import EvaluatedRun, compare_pair
+from vitcli.judging.evaluated_runs import EvaluatedRun, compare_pair, models_of
 from vitcli.judging.intervals import Interval
 from vitcli.judging.judgement import AnsweredImages, Maps, answered_images, judgement_of, score_rows, with_pictures
 from vitcli.judging.model_card import CardFacts, model_card
@@ -38,6 +38,8 @@ class ReportedEvaluation:
     dataset: str
     split: SplitName
     images: int
+    models: int
+    """The number of models whose probabilities are averaged; 1: a single model."""
     top1: float
     top1_interval: Interval
     """Its 95 % interval."""
@@ -146,6 +148,7 @@ def report(
                 dataset=each.stored.facts["dataset"],
                 split=each.stored.facts["split"],
                 images=each.stored.metrics.images,
+                models=len(models_of(each.stored.facts)),
                 top1=each.stored.metrics.top1,
                 top1_interval=each.stored.metrics.intervals["top1"],
                 is_new=each.is_new,
@@ -206,7 +209,9 @@ def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
         curves={
             run.name: [EpochRecord(**record) for record in run.metrics.get("epochs", ())] for run in judged.run.runs
         },
-        judgement=judgement_of(judged.stored),
+        judgement=judgement_of(
+            judged.stored, keeps_best=any(run.config["optim"].get("keep") != "last" for run in judged.run.runs)
+        ),
     )
 
 
