@@ -1,5 +1,6 @@
 """``vit report``: the stored evaluation on a page, what is evaluated first, runs side by side, and the model card."""
 
+import html
 import json
 import re
 import shutil
@@ -166,7 +167,9 @@ def test_runs_on_different_data_are_shown_but_not_compared(
     (reason,) = result["not_compared"]
     assert reason.startswith("shapes is not compared with mine: ")
     assert reason in " ".join(outcome.err.split())
-    assert reason in Path(result["file"]).read_text(encoding="utf-8")
+    page = Path(result["file"]).read_text(encoding="utf-8")
+    assert reason in page
+    assert re.search(r'<th scope="row">top-5 accuracy</th><td class="number">[^<]+</td><td class="number">-</td>', page)
 
 
 def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
@@ -191,6 +194,32 @@ def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
     refused = run_cli("report", "pair", "--card")
     assert refused.code == 1
     assert "vit report pair/seed-0 --card" in refused.err
+
+
+def test_numbers_that_are_not_finite_are_no_complete_evaluation(run_cli: RunCli, digits: Path) -> None:
+    assert run_cli("eval", "--model", "mine").code == 0
+    table = digits / "evaluations" / "test-predictions.csv"
+    whole = table.read_text(encoding="utf-8")
+    heading, first, *rows = whole.splitlines()
+    name, truth, predicted, _, *others = first.split(",")
+    table.write_text("\n".join([heading, ",".join([name, truth, predicted, "", *others]), *rows]), encoding="utf-8")
+    result, outcome = reported(run_cli, "mine", "--worst", "0")
+    assert "there is no complete evaluation of it yet" in outcome.err
+    assert result["evaluations"][0]["is_new"]
+    assert table.read_text(encoding="utf-8") == whole
+    numbers = digits / "evaluations" / "test.json"
+    numbers.write_text(
+        re.sub(r'"brier": [\d.]+', '"brier": NaN', numbers.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    assert reported(run_cli, "mine", "--worst", "0")[0]["evaluations"][0]["is_new"]
+
+
+def test_the_command_on_the_page_has_all_options_that_were_given(run_cli: RunCli, digits: Path) -> None:
+    given = ("--split", "val", "--worst", "1", "-o", "my page.html", "--device", "cpu", "--batch-size", "64")
+    reported(run_cli, digits, *given, "--output-dir", "experiments")
+    page = Path("my page.html").read_text(encoding="utf-8")
+    again = f"vit report {digits} --split val --worst 1 --output 'my page.html' --device cpu --batch-size 64"
+    assert f"`{again}` writes it again" in html.unescape(page)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,18 @@ def report(
     else:
         shown = _with_pictures(shown, judged, worst, emit)
         tables, not_compared = _comparison(judged, emit)
-        text = _page(shown, tables, found)
+        options = (
+            ("--split", split, "auto"),
+            ("--worst", worst, 24),
+            ("--output", output, None),
+            ("--output-dir", output_dir, Path("experiments")),
+            ("--data-dir", directory, ""),
+            ("--device", device, "auto"),
+            ("--batch-size", batch_size, 256),
+        )
+        given = [word for option, value, usual in options if value != usual for word in (option, str(value))]
+        again = shlex.join(["vit", "report", *(each.asked for each in found), *given, *["--offline"] * offline])
+        text = _page(shown, tables, again)
     write_text(path, text)
     return Report(
         file=path,
@@ -219,7 +230,7 @@ def _with_pictures(
     shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], worst: int, emit: Emit
 ) -> list[ReportedRun]:
     """Add pictures and maps to the runs, as far as the page has room."""
-    room = (MOST_BYTES - len(_page(shown, [], [each.run for each in judged]).encode())) // len(shown)
+    room = (MOST_BYTES - len(_page(shown, [], "").encode())) // len(shown)
     done = []
     for run, each in zip(shown, judged, strict=True):
         images = answered_images(each.stored, each.chosen)
@@ -254,15 +265,15 @@ def _comparison(judged: Sequence[CurrentEvaluation], emit: Emit) -> tuple[list[R
     if len(judged) < 2:
         return [], []
     names = tuple(each.run.name for each in judged)
-    columns = [score_rows(each.stored.metrics) for each in judged]
-    scores = (
-        [
-            (row[0][0], *(value if ends == "-" else f"{value} [{ends}]" for _, value, ends in row))
-            for row in zip(*columns, strict=True)
-        ]
-        if len({len(each) for each in columns}) == 1
-        else []
-    )
+    columns = [
+        {
+            metric: value if ends == "-" else f"{value} [{ends}]"
+            for metric, value, ends in score_rows(each.stored.metrics)
+        }
+        for each in judged
+    ]
+    metrics = max(columns, key=len)  # top-5 accuracy is only there for more than five classes
+    scores = [(metric, *(column.get(metric, "-") for column in columns)) for metric in metrics]
     tables = [RunTable(title="Scores of the runs, with 95 % intervals", headings=("metric", *names), rows=scores)]
     first, missing = judged[0], list[str]()
     for other in judged[1:]:
@@ -300,11 +311,10 @@ def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pai
     return compare_pair(first.run, other.run, stems[0], (dict(first.stored.facts), dict(other.stored.facts)), emit)
 
 
-def _page(shown: Sequence[ReportedRun], tables: Sequence[RunTable], found: Sequence[EvaluatedRun]) -> str:
-    """Return the text of the page."""
+def _page(shown: Sequence[ReportedRun], tables: Sequence[RunTable], again: str) -> str:
+    """Return the text of the page; ``again`` is the command that writes it."""
     names = [each.name for each in shown]
     notes = [f"{each.name}: {each.judgement.scores[0][1]} accuracy on {each.judgement.summary}." for each in shown]
-    again = f"vit report {shlex.join(each.asked for each in found)}{found[0].where}"
     return report_page(
         shown,
         title=f"Report of {', '.join(names)}",
