@@ -160,6 +160,16 @@ def score_rows(metrics: Metrics) -> Rows:
     ]
 
 
+def joined_scores(several: Sequence[Metrics]) -> Rows:
+    """Put the scores of several runs beside each other: metric, then the value of each; ``-``: it has no such score."""
+    columns = [
+        {metric: value if ends == "-" else f"{value} [{ends}]" for metric, value, ends in score_rows(each)}
+        for each in several
+    ]
+    longest = max(columns, key=len)  # top-5 accuracy is only there for more than five classes
+    return [(metric, *(column.get(metric, "-") for column in columns)) for metric in longest]
+
+
 def _ends(ends: Interval | None, *, is_share: bool) -> str:
     if not ends:
         return "-"

@@ -12,8 +12,8 @@ from vitcli.core.preprocessing import format_size
 from vitcli.core.words import percent
 from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.registry import find_dataset
-from vitcli.figures.report_sections import ReportedRun
 from vitcli.judging.current_evaluation import CurrentEvaluation
+from vitcli.judging.intervals import method_of_share
 from vitcli.judging.metrics import Metrics
 from vitcli.trained.origin import Origin
 
@@ -25,7 +25,6 @@ _MEASURED = {
     "ece": ("ece", "expected calibration error"),
 }
 """The numbers in the YAML part: field of ``Metrics`` -> type of the metric on the hub, and its name."""
-_NOT_SHOWN = ("run", "folder", "status", "tags")
 _WORST = 3
 """The classes with the lowest recall that are named."""
 _MOST_CLASSES = 100
@@ -36,8 +35,21 @@ _MOST_CLASSES = 100
 class CardFacts:
     """Facts for a card that are not in the evaluation."""
 
-    shown: ReportedRun
-    """The run, as a report page would show it."""
+    name: str
+    """The name of the run."""
+    summary: str
+    """The images, and whether they were held out."""
+    scores: Sequence[tuple[str, ...]]
+    """Metric, value and 95 % interval."""
+    calibration: str
+    """The calibration errors, in words."""
+    training: Mapping[str, str]
+    """Facts about the training: model, data, time, machine and others, by name."""
+    settings_title: str
+    settings: Sequence[tuple[str, ...]]
+    """Setting, value, and usual value."""
+    others: Sequence[tuple[str, str]]
+    """The names of the other evaluations in the folder of the run, and their results in words."""
     origin: Origin
     """The weights that training started from."""
     teacher: str
@@ -53,26 +65,24 @@ def model_card(judged: CurrentEvaluation, facts: CardFacts) -> str:
         judged: the run with its model and its evaluation.
         facts: what else the card says.
     """
-    model, metrics, shown = judged.models[0].checkpoint.model, judged.stored.metrics, facts.shown
+    model, metrics = judged.models[0].checkpoint.model, judged.stored.metrics
     what = f"{_code(model.name)} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
-    summary = shown.judgement.summary
     parts = [
-        f"# {_plain(shown.name)}",
+        f"# {_plain(facts.name)}",
         f"An image classifier: {what}, trained with vit on {_code(judged.stored.facts['dataset'])}.",
         "## Scores",
-        f"Measured on {_plain(summary)}.",
-        _table(("metric", "value", "95 % interval"), shown.judgement.scores),
-        (f"{_plain(shown.judgement.calibration)} Intervals of accuracies are a bootstrap of the images within each class;"
-        " that of the loss follows from its standard error."),
+        f"Measured on {_plain(facts.summary)}.",
+        _table(("metric", "value", "95 % interval"), facts.scores),
+        f"{_plain(facts.calibration)} {_intervals(metrics, facts.scores)}",
         "## Use",
         *_use(judged),
         "## Training",
-        _table(("what", "value"), [(name, value) for name, value in shown.facts.items() if name not in _NOT_SHOWN]),
+        _table(("what", "value"), [*facts.training.items()]),
         _block(facts.command),
-        *([f"{shown.settings_title.capitalize()}:", _table(("setting", "value", "usual"), shown.settings)]
-          if shown.settings else []),
+        *([f"{facts.settings_title.capitalize()}:", _table(("setting", "value", "usual"), facts.settings)]
+          if facts.settings else []),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(metrics, summary)),
+        "\n".join(f"- {limit}" for limit in _limits(metrics, facts)),
         "## Licence",
         *_licence(judged, facts),
     ]  # fmt: skip
@@ -110,7 +120,7 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
         base_model=origin.hub or None,
         datasets=[hub] if hub else None,
         metrics=["accuracy", "f1"],
-        model_name=visible(facts.shown.name),
+        model_name=visible(facts.name),
         eval_results=results,
     )
     choose = "" if origin.name else "# license: none is recorded; the data and the teacher may restrict it\n"
@@ -132,7 +142,22 @@ def _use(judged: CurrentEvaluation) -> list[str]:
     ]
 
 
-def _limits(metrics: Metrics, summary: str) -> list[str]:
+def _intervals(metrics: Metrics, scores: Sequence[tuple[str, ...]]) -> str:
+    """Say how the intervals of a table of scores were computed."""
+    named = {name for name, _, ends in scores if ends != "-"}
+    right = sum(count for truth, predicted, count in metrics.confusion if truth == predicted)
+    in_top5 = round(metrics.top5 * metrics.images)
+    ways = {"loss (nats)": "its standard error"} if "loss (nats)" in named else {}
+    for field, name, count in (("top1", "accuracy (top-1)", right), ("top5", "top-5 accuracy", in_top5)):
+        formula = method_of_share(metrics.intervals[field], count, metrics.images)
+        if formula and name in named:
+            ways[name] = formula
+    if named - ways.keys():
+        ways["all others"] = "a bootstrap of the images within each class"
+    return f"Intervals: {'; '.join(f'{name} by {way}' for name, way in ways.items())}."
+
+
+def _limits(metrics: Metrics, facts: CardFacts) -> list[str]:
     """Say what the scores do not tell."""
     seen = [each for each in metrics.classes if each.images]
     worst = ", ".join(
@@ -143,17 +168,16 @@ def _limits(metrics: Metrics, summary: str) -> list[str]:
     more = len(metrics.classes) - len(names)
     fewest = min(seen, key=lambda each: each.images)
     unseen = len(metrics.classes) - len(seen)
+    others = "; ".join(f"{_code(name)}, {_plain(result)}" for name, result in facts.others)
     return [
-        (
-            f"The scores are of {_plain(summary)}. No other images were tested: other cameras, places or times may give"
-            " lower scores."
-        ),
-        "It answers every image with one of its classes, also an image of something else. Classes: "
+        f"The scores are of {_plain(facts.summary)}. Other cameras, places or times may give lower scores.",
+        *([f"Other evaluations in the folder of the run: {others}."] if others else []),
+        "It always predicts one of its classes, even if the image shows something else. Classes: "
         + ", ".join(names)
         + (f" and {more:,} more." if more else "."),
         f"Lowest recall: {worst}. Fewest images: {counted(fewest.images, 'image')} of {_code(fewest.name)}"
         + (f"; {counted(unseen, 'class')} without any." if unseen else "."),
-        "Not tested: changed or attacked images, and differences between groups of people.",
+        "Not measured for this card: changed or attacked images, and differences between groups of people.",
     ]
 
 

@@ -56,7 +56,7 @@ def _last_parts(names: str) -> list[str]:
 
 
 def stored_evaluation(places: ResultFiles) -> StoredEvaluation | None:
-    """Read an evaluation; None: there is none, an earlier version stored it with fewer numbers, or a number is not finite."""
+    """Read an evaluation; None: there is none, it has too few numbers, or one of them is not finite."""
     try:
         facts = read_json(places.metrics)
         metrics: Metrics = checked(facts, Metrics)
