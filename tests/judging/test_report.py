@@ -1,5 +1,7 @@
 """``vit report``: the stored evaluation on a page, what is evaluated first, runs side by side, and the model card."""
 
+import gc
+import html
 import json
 import re
 import shutil
@@ -9,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 
 import vitcli
 from tests.conftest import TINY, Outcome
+from vitcli.core.events import TaskProgress
 from vitcli.core.files import write_json
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
@@ -20,8 +24,12 @@ from vitcli.data.dataset import Dataset, _keep_arrays, _read_facts
 from vitcli.data.raw import ArraySplit, RawDataset
 from vitcli.data.splits import Subset
 from vitcli.figures.report_sections import Judgement
-from vitcli.judging.judgement import AnsweredImages, with_pictures
+from vitcli.judging.answers import collect
+from vitcli.judging.judgement import AnsweredImages, score_rows, with_pictures
+from vitcli.judging.metrics import metrics_of
 from vitcli.judging.mistakes import most_telling, surest_of_each_class
+from vitcli.judging.model_card import _intervals
+from vitcli.models.vit import VisionTransformer
 from vitcli.trained.judged_images import JudgedImages
 from vitcli.trained.origin import origin_of
 
@@ -157,6 +165,21 @@ def test_runs_are_compared_on_one_page(run_cli: RunCli, digits: Path) -> None:
     assert result["not_compared"] == []
 
 
+def test_the_models_of_one_run_only_are_kept(digits: Path) -> None:
+    shutil.copytree(digits, "experiments/other")
+    kept = []
+
+    def count(event: object) -> None:
+        if isinstance(event, TaskProgress) and event.task == "drawing attention maps":
+            gc.collect()
+            kept.append(sum(isinstance(each, VisionTransformer) for each in gc.get_objects()))
+
+    gc.collect()
+    before = sum(isinstance(each, VisionTransformer) for each in gc.get_objects())
+    vitcli.report("mine", "other", worst=1, quiet=True, emit=count)
+    assert kept == [before + 1] * 4
+
+
 @pytest.mark.usefixtures("digits")
 def test_runs_on_different_data_are_shown_but_not_compared(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
@@ -166,7 +189,9 @@ def test_runs_on_different_data_are_shown_but_not_compared(
     (reason,) = result["not_compared"]
     assert reason.startswith("shapes is not compared with mine: ")
     assert reason in " ".join(outcome.err.split())
-    assert reason in Path(result["file"]).read_text(encoding="utf-8")
+    page = Path(result["file"]).read_text(encoding="utf-8")
+    assert reason in page
+    assert re.search(r'<th scope="row">top-5 accuracy</th><td class="number">[^<]+</td><td class="number">-</td>', page)
 
 
 def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
@@ -177,29 +202,62 @@ def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
     assert "report: the newest finished run, pair" in outcome.err
     page = Path("experiments/pair/report.html").read_text(encoding="utf-8")
     assert result["evaluations"][0]["run"] == "pair"
+    assert result["evaluations"][0]["models"] == 2
+    assert re.search(r"pair: [\d.]+ % accuracy on [^.]*; mean probabilities of 2 models\.", page)
     for name in ("pair/seed-0", "pair/seed-1"):
         assert f'<th scope="row">{name}</th>' in page
         assert f"{name}, validation" in page
     assert not reported(run_cli, "pair")[0]["evaluations"][0]["is_new"]
+    shown = run_cli("report", "pair", "pair/seed-0", "-o", "both.html")
+    assert ", mean probabilities of 2 models; " in " ".join(shown.out.split())
+    compared = "first: mean probabilities of 2 models; second: a single model"
+    assert compared in Path("both.html").read_text(encoding="utf-8")
+    assert compared in " ".join(run_cli("runs", "compare", "pair", "pair/seed-0").out.split())
     refused = run_cli("report", "pair", "--card")
     assert refused.code == 1
     assert "vit report pair/seed-0 --card" in refused.err
 
 
+def test_numbers_that_are_not_finite_are_no_complete_evaluation(run_cli: RunCli, digits: Path) -> None:
+    assert run_cli("eval", "--model", "mine").code == 0
+    table = digits / "evaluations" / "test-predictions.csv"
+    whole = table.read_text(encoding="utf-8")
+    heading, first, *rows = whole.splitlines()
+    name, truth, predicted, _, *others = first.split(",")
+    table.write_text("\n".join([heading, ",".join([name, truth, predicted, "", *others]), *rows]), encoding="utf-8")
+    result, outcome = reported(run_cli, "mine", "--worst", "0")
+    assert "there is no complete evaluation of it yet" in outcome.err
+    assert result["evaluations"][0]["is_new"]
+    assert table.read_text(encoding="utf-8") == whole
+    numbers = digits / "evaluations" / "test.json"
+    numbers.write_text(
+        re.sub(r'"brier": [\d.]+', '"brier": NaN', numbers.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    assert reported(run_cli, "mine", "--worst", "0")[0]["evaluations"][0]["is_new"]
+
+
+def test_the_command_on_the_page_has_all_options_that_were_given(run_cli: RunCli, digits: Path) -> None:
+    given = ("--split", "val", "--worst", "1", "-o", "my page.html", "--device", "cpu", "--batch-size", "64")
+    reported(run_cli, digits, *given, "--output-dir", "experiments")
+    page = Path("my page.html").read_text(encoding="utf-8")
+    again = f"vit report {digits} --split val --worst 1 --output 'my page.html' --device cpu --batch-size 64"
+    assert f"`{again}` writes it again" in html.unescape(page)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("nobody",), "no run 'nobody'"),
+        (("nobody",), "no run 'nobody' in experiments"),
         (("mine", "--split", "train", "--output", "."), ". is a folder"),
         (("mine", "--worst", "-1"), "--worst -1 is not a whole number of 0 or more"),
-        (("mine", "--split", "tset"), "did you mean"),
+        (("mine", "--split", "tset"), "--split test"),
     ],
 )
 @pytest.mark.usefixtures("digits")
 def test_what_cannot_be_reported_is_refused(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:
     outcome = run_cli("report", *words)
     assert outcome.code in {1, 2}
-    assert said in outcome.err or "--split test" in outcome.err
+    assert said in outcome.err
     assert "Traceback" not in outcome.err
 
 
@@ -227,6 +285,26 @@ def test_figures_of_an_earlier_evaluation_do_not_stay(run_cli: RunCli, digits: P
     old.write_bytes(b"")
     assert run_cli("report", "mine", "--worst", "0").code == 0
     assert not old.exists()
+
+
+@pytest.mark.parametrize(
+    ("keep", "split", "held_out", "said"),
+    [
+        ("best", "val", False, "(val split), which chose the epoch, so scores may be too high"),
+        ("last", "val", False, "(val split), which were scored after every epoch, though they chose nothing"),
+        ("best", "test", False, "(test split), which were scored after every epoch, though they chose nothing"),
+        ("best", "test", None, "(test split), and it is not known whether they had a part in training"),
+        ("best", "train", False, "(train split), on which the model was trained, so scores are too high"),
+    ],
+)
+def test_the_part_of_the_images_in_training_is_said(
+    run_cli: RunCli, digits: Path, keep: str, split: str, held_out: Any, said: str
+) -> None:
+    changed(digits / "config.json", optim={**Run(digits).config["optim"], "keep": keep})
+    assert run_cli("eval", "--model", "mine", "--split", split).code == 0
+    changed(digits / "evaluations" / f"{split}.json", held_out=held_out)
+    reported(run_cli, "mine", "--split", split, "--card", "-o", "card.md")
+    assert f"images of digits {said}" in Path("card.md").read_text(encoding="utf-8")
 
 
 # Which pictures
@@ -291,10 +369,12 @@ def test_a_card_has_the_measured_numbers(run_cli: RunCli, digits: Path) -> None:
     assert result["file"] == "experiments/mine/README.md"
     card, stored = ModelCard.load(result["file"]), read_json(digits / "evaluations" / "test.json")
     data = card.data
-    assert (data.library_name, data.pipeline_tag, data.datasets) == ("vitcli", "image-classification", ["digits"])
+    assert (data.library_name, data.pipeline_tag, data.datasets) == ("vitcli", "image-classification", None)
     assert data.license is None
-    assert "# license: yours to choose" in Path(result["file"]).read_text()
-    assert "Training started from random weights" in card.text
+    assert "# license: none is recorded" in Path(result["file"]).read_text()
+    assert "Training started from random weights. No licence is recorded." in card.text
+    assert "Licence of the data, `digits`: CC BY 4.0, as vit records it." in card.text
+    assert "The data and the teacher may restrict the licence of this model." in card.text
     measured = {each.metric_type: each for each in data.eval_results}
     for kind, field in {"accuracy": "top1", "f1": "macro_f1", "loss": "loss", "ece": "ece"}.items():
         assert measured[kind].metric_value == stored[field]
@@ -308,6 +388,37 @@ def test_a_card_has_the_measured_numbers(run_cli: RunCli, digits: Path) -> None:
     assert "Measured on 359 images of digits (test split), which had no part in training." in card.text
     assert "vit train digits --epochs 1" in card.text
     assert "vit predict photo.jpg --model best.safetensors" in card.text
+
+
+@pytest.mark.parametrize(
+    ("confusion", "said"),
+    [
+        (
+            ((0, 0, 9), (0, 1, 1), (1, 1, 10)),
+            "loss (nats) by its standard error; all others by a bootstrap of the images",
+        ),
+        (((0, 0, 10), (1, 0, 10)), "loss (nats) by its standard error; accuracy (top-1) by the formula of Wilson."),
+        (((0, 0, 10), (1, 1, 10)), "accuracy (top-1) by the exact formula of Clopper and Pearson."),
+    ],
+)
+def test_a_card_says_how_its_intervals_were_computed(confusion: tuple[tuple[int, int, int], ...], said: str) -> None:
+    truth, predicted = (np.repeat([each[at] for each in confusion], [each[2] for each in confusion]) for at in (0, 1))
+    logits = torch.nn.functional.one_hot(torch.from_numpy(predicted), 2).double()
+    metrics = metrics_of(collect([(logits, torch.from_numpy(truth))], ("a", "b")))
+    assert said in _intervals(metrics, score_rows(metrics))
+
+
+def test_a_card_lists_the_other_evaluations_of_the_run(run_cli: RunCli, digits: Path) -> None:
+    reported(run_cli, "mine", "--card", "-o", "card.md")
+    assert "Other evaluations" not in Path("card.md").read_text(encoding="utf-8")
+    assert run_cli("eval", "--model", "mine", "--split", "val").code == 0
+    top1 = read_json(digits / "evaluations" / "val.json")["top1"]
+    reported(run_cli, "mine", "--card", "-o", "card.md")
+    card = Path("card.md").read_text(encoding="utf-8")
+    assert f"Other evaluations in the folder of the run: `val`, {100 * top1:.2f} % accuracy." in card
+    assert "Not measured for this card: changed or attacked images" in card
+    assert "It always predicts one of its classes, even if the image shows something else." in card
+    assert "| folder |" not in card
 
 
 @pytest.mark.usefixtures("digits")
@@ -339,6 +450,27 @@ def test_the_licence_is_that_of_the_first_weights(
     card = ModelCard.load(result["file"])
     assert (card.data.license, card.data.base_model) == (licence, base)
     assert said in card.text
+
+
+@pytest.mark.parametrize(
+    ("data", "dataset", "hub", "said"),
+    [
+        ("mnist", "mnist", "ylecun/mnist", "`mnist`: CC BY-SA 3.0, as vit records it."),
+        ("/photos/mnist", "mnist", None, "`mnist`: no licence is recorded."),
+        ("svhn", "svhn", "ufldl-stanford/svhn", "`svhn`: non-commercial, as vit records it."),
+        ("cassava", "cassava", None, "`cassava`: see Kaggle, as vit records it."),
+    ],
+)
+def test_the_licence_of_the_data_is_the_recorded_one_and_a_folder_has_none(
+    run_cli: RunCli, digits: Path, data: str, dataset: str, hub: str | None, said: str
+) -> None:
+    assert run_cli("eval", "--model", "mine").code == 0
+    changed(digits / "evaluations" / "test.json", data=data, dataset=dataset)
+    result, _ = reported(run_cli, "mine", "--card")
+    card = ModelCard.load(result["file"])
+    assert f"Licence of the data, {said}" in card.text
+    assert card.data.datasets == ([hub] if hub else None)
+    assert {each.dataset_type for each in card.data.eval_results} == {hub or "unknown"}
 
 
 def test_runs_that_started_from_each_other_have_an_origin(digits: Path) -> None:

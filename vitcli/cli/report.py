@@ -18,7 +18,7 @@ from vitcli.cli.options import (
 from vitcli.core.errors import counted
 from vitcli.core.files import bytes_in_words
 from vitcli.core.importing import importing
-from vitcli.core.words import interval, percent
+from vitcli.core.words import averaged, interval, percent
 
 if TYPE_CHECKING:
     from vitcli.workflows.report import Report
@@ -88,6 +88,8 @@ def _show(result: "Report", *, card: bool) -> None:
     for each in result.evaluations:
         shown = "" if card else f"; {counted(each.pictures, 'picture')}, {counted(each.maps, 'map')}"
         images = f"{counted(each.images, 'image')} of {each.dataset}, {each.split} split"
+        models = averaged(each.models)
+        images += f", {models}" * bool(models)
         facts[each.run] = f"{percent(each.top1)}{interval(each.top1_interval)} of {images}{shown}"
     file = f"{result.file} ({bytes_in_words(result.size)})"
     print_facts({**facts, "model card" if card else "web page": file})

@@ -21,6 +21,11 @@ def written(value: object) -> str:
     return value if isinstance(value, str) and value else "-" if value is None else json.dumps(value)
 
 
+def averaged(models: int) -> str:
+    """Say how many models were averaged; empty: it is a single one."""
+    return f"mean probabilities of {models:,} models" if models > 1 else ""
+
+
 def percent_or_none(share: float | None) -> str:
     """Format a share in 0..1; ``-``: there is none."""
     return "-" if share is None else percent(share)

@@ -24,6 +24,8 @@ class DatasetEntry:
     """Height and width of all images; None: images of many sizes, or not known before the download."""
     download_mb: int = 0
     licence: str = "not known"
+    hub: str = ""
+    """OWNER/NAME of the same images on the Hugging Face hub; empty: not there, or not certain."""
 
     @property
     def is_bundled(self) -> bool:

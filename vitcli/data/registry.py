@@ -45,6 +45,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             image_size=(28, 28),
             download_mb=12,
             licence="CC BY-SA 3.0",
+            hub="ylecun/mnist",
         ),
         "fashion-mnist": DatasetEntry(
             summary="clothes",
@@ -56,6 +57,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             image_size=(28, 28),
             download_mb=31,
             licence="MIT",
+            hub="zalando-datasets/fashion_mnist",
         ),
         "cifar10": DatasetEntry(
             summary="tiny photos of 10 kinds",
@@ -67,6 +69,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             image_size=(32, 32),
             download_mb=170,
             licence="not stated",
+            hub="uoft-cs/cifar10",
         ),
         "cifar100": DatasetEntry(
             summary="tiny photos of 100 kinds",
@@ -78,6 +81,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             image_size=(32, 32),
             download_mb=169,
             licence="not stated",
+            hub="uoft-cs/cifar100",
         ),
         "svhn": DatasetEntry(
             summary="house numbers",
@@ -89,6 +93,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             image_size=(32, 32),
             download_mb=246,
             licence="non-commercial",
+            hub="ufldl-stanford/svhn",
         ),
         "stl10": DatasetEntry(
             summary="photos of 10 kinds",
@@ -137,6 +142,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             num_images=(75_750, 25_250),
             download_mb=4_996,
             licence="not stated",
+            hub="ethz/food101",
         ),
         "cassava": DatasetEntry(
             summary="diseases of cassava leaves",

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,12 @@ class EvaluatedRun:
         return f"vit eval --model {shlex.quote(self.asked)}{split}{self.where}"
 
 
+def models_of(stored: Mapping[str, Any]) -> list[str]:
+    """Return the names of the models whose probabilities an evaluation averages; a single one: it averages nothing."""
+    names: str = stored.get("model", "")
+    return names.split(", ") if stored.get("part") != "out-of-fold" else [names]
+
+
 def compare_pair(
     first: EvaluatedRun, second: EvaluatedRun, stem: str, stored: tuple[dict[str, Any], dict[str, Any]], emit: Emit
 ) -> Pair:
@@ -78,7 +84,7 @@ def compare_pair(
             emit(Warned(text=f"{each.name}: these images were scored in training, so they were not held out"))
     if stem == "val":
         emit(Note(text="validation images chose the epochs of both runs, so both scores may be too high"))
-    return pair
+    return replace(pair, models=(len(models_of(stored[0])), len(models_of(stored[1]))))
 
 
 def _check_same_data(

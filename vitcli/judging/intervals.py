@@ -69,6 +69,13 @@ def percentiles(values: NDArray[np.float64]) -> Interval:
     return float(low), float(high)
 
 
+def method_of_share(ends: Interval, right: int, images: int) -> str:
+    """Name the formula of an interval from ``accuracy_intervals`` for ``top1`` or ``top5``; empty: the bootstrap."""
+    if tuple(ends) != _of_share(right, images):
+        return ""
+    return "the exact formula of Clopper and Pearson" if right in {0, images} else "the formula of Wilson"
+
+
 def _of_share(right: int, images: int) -> Interval:
     """Compute the interval of a share from two numbers: exact if all images are right, or none, else Wilson's."""
     reached = (ERROR / 2) ** (1 / images)

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from vitcli.core.errors import counted
 from vitcli.core.files import plain_cell, safe_cell
-from vitcli.core.words import percent
+from vitcli.core.words import averaged, percent
 from vitcli.data.samples import whole_images
 from vitcli.figures.offline_page import picture_address
 from vitcli.figures.report_page import size_of
 from vitcli.figures.report_sections import Judgement, Picture, Rows
 from vitcli.judging.answers import Floats, Ints
+from vitcli.judging.evaluated_runs import models_of
 from vitcli.judging.intervals import Interval
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.mistakes import most_telling, surest_of_each_class
@@ -98,15 +99,20 @@ def _in_table(name: str | int) -> str:
     return safe_cell(name) if isinstance(name, str) else str(name)
 
 
-def judgement_of(stored: StoredEvaluation) -> Judgement:
-    """Return what a report says about an evaluation, without pictures."""
+def judgement_of(stored: StoredEvaluation, *, keeps_best: bool) -> Judgement:
+    """Return what a report says about an evaluation, without pictures.
+
+    Args:
+        stored: the evaluation.
+        keeps_best: validation images chose the epoch that is evaluated.
+    """
     metrics, facts = stored.metrics, stored.facts
     temperature = facts.get("temperature")
     fitted = (
         f"probabilities are calibrated, with the temperature {temperature:.3g}" if temperature else "not calibrated"
     )
     return Judgement(
-        summary=images_in_words(stored),
+        summary=images_in_words(stored, keeps_best=keeps_best),
         scores=score_rows(metrics),
         classes=[each.name for each in metrics.classes],
         class_rows=[
@@ -119,21 +125,25 @@ def judgement_of(stored: StoredEvaluation) -> Judgement:
     )
 
 
-def images_in_words(stored: StoredEvaluation) -> str:
-    """Say which images were judged, and whether they had a part in training."""
+def images_in_words(stored: StoredEvaluation, *, keeps_best: bool) -> str:
+    """Say which images were judged, by how many models, and whether the images had a part in training."""
     metrics, facts = stored.metrics, stored.facts
     split = facts["split"]
     what = f"{counted(metrics.images, 'image')} of {facts['dataset']} ({split} split)"
-    if facts.get("held_out"):
+    held_out = facts.get("held_out")
+    if held_out:
         part = "which had no part in training"
-    elif split == "test":
-        part = "which were scored after every epoch, though they chose nothing"
-    elif split == "val":
+    elif held_out is None:
+        part = "and it is not known whether they had a part in training"
+    elif split == "val" and keeps_best:
         part = "which chose the epoch, so scores may be too high"
+    elif split != "train":
+        part = "which were scored after every epoch, though they chose nothing"
     else:
         part = "on which the model was trained, so scores are too high"
     left_out = facts.get("left_out")
-    return f"{what}, {part}" + (f"; left out: {left_out:,} of classes that the model does not know" * bool(left_out))
+    unknown = f"left out: {left_out:,} of classes that the model does not know" if left_out else ""
+    return "; ".join(filter(None, (f"{what}, {part}", averaged(len(models_of(facts))), unknown)))
 
 
 def score_rows(metrics: Metrics) -> Rows:
@@ -148,6 +158,16 @@ def score_rows(metrics: Metrics) -> Rows:
         (words, "-" if value is None else f"{value:.4f}", _ends(metrics.intervals.get(name), is_share=False))
         for name, words, value in numbers
     ]
+
+
+def joined_scores(several: Sequence[Metrics]) -> Rows:
+    """Put the scores of several runs beside each other: metric, then the value of each; ``-``: it has no such score."""
+    columns = [
+        {metric: value if ends == "-" else f"{value} [{ends}]" for metric, value, ends in score_rows(each)}
+        for each in several
+    ]
+    longest = max(columns, key=len)  # top-5 accuracy is only there for more than five classes
+    return [(metric, *(column.get(metric, "-") for column in columns)) for metric in longest]
 
 
 def _ends(ends: Interval | None, *, is_share: bool) -> str:

@@ -3,16 +3,17 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vitcli.core.errors import counted, visible
 from vitcli.core.preprocessing import format_size
-from vitcli.core.runs import slug
 from vitcli.core.words import percent
+from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.registry import find_dataset
-from vitcli.figures.report_sections import ReportedRun
 from vitcli.judging.current_evaluation import CurrentEvaluation
+from vitcli.judging.intervals import method_of_share
 from vitcli.judging.metrics import Metrics
 from vitcli.trained.origin import Origin
 
@@ -24,7 +25,6 @@ _MEASURED = {
     "ece": ("ece", "expected calibration error"),
 }
 """The numbers in the YAML part: field of ``Metrics`` -> type of the metric on the hub, and its name."""
-_NOT_SHOWN = ("run", "folder", "status", "tags")
 _WORST = 3
 """The classes with the lowest recall that are named."""
 _MOST_CLASSES = 100
@@ -35,8 +35,21 @@ _MOST_CLASSES = 100
 class CardFacts:
     """Facts for a card that are not in the evaluation."""
 
-    shown: ReportedRun
-    """The run, as a report page would show it."""
+    name: str
+    """The name of the run."""
+    summary: str
+    """The images, and whether they were held out."""
+    scores: Sequence[tuple[str, ...]]
+    """Metric, value and 95 % interval."""
+    calibration: str
+    """The calibration errors, in words."""
+    training: Mapping[str, str]
+    """Facts about the training: model, data, time, machine and others, by name."""
+    settings_title: str
+    settings: Sequence[tuple[str, ...]]
+    """Setting, value, and usual value."""
+    others: Sequence[tuple[str, str]]
+    """The names of the other evaluations in the folder of the run, and their results in words."""
     origin: Origin
     """The weights that training started from."""
     teacher: str
@@ -52,26 +65,24 @@ def model_card(judged: CurrentEvaluation, facts: CardFacts) -> str:
         judged: the run with its model and its evaluation.
         facts: what else the card says.
     """
-    model, metrics, shown = judged.models[0].checkpoint.model, judged.stored.metrics, facts.shown
+    model, metrics = judged.models[0].checkpoint.model, judged.stored.metrics
     what = f"{_code(model.name)} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
-    summary = shown.judgement.summary
     parts = [
-        f"# {_plain(shown.name)}",
+        f"# {_plain(facts.name)}",
         f"An image classifier: {what}, trained with vit on {_code(judged.stored.facts['dataset'])}.",
         "## Scores",
-        f"Measured on {_plain(summary)}.",
-        _table(("metric", "value", "95 % interval"), shown.judgement.scores),
-        (f"{_plain(shown.judgement.calibration)} Intervals of accuracies are a bootstrap of the images within each class;"
-        " that of the loss follows from its standard error."),
+        f"Measured on {_plain(facts.summary)}.",
+        _table(("metric", "value", "95 % interval"), facts.scores),
+        f"{_plain(facts.calibration)} {_intervals(metrics, facts.scores)}",
         "## Use",
         *_use(judged),
         "## Training",
-        _table(("what", "value"), [(name, value) for name, value in shown.facts.items() if name not in _NOT_SHOWN]),
+        _table(("what", "value"), [*facts.training.items()]),
         _block(facts.command),
-        *([f"{shown.settings_title.capitalize()}:", _table(("setting", "value", "usual"), shown.settings)]
-          if shown.settings else []),
+        *([f"{facts.settings_title.capitalize()}:", _table(("setting", "value", "usual"), facts.settings)]
+          if facts.settings else []),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(metrics, summary)),
+        "\n".join(f"- {limit}" for limit in _limits(metrics, facts)),
         "## Licence",
         *_licence(judged, facts),
     ]  # fmt: skip
@@ -83,7 +94,8 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     metrics, stored, origin = judged.stored.metrics, judged.stored.facts, facts.origin
-    dataset = slug(stored["dataset"])
+    entry = _entry(stored)
+    hub = entry.hub if entry else ""
     results = []
     for field, (kind, name) in _MEASURED.items():
         ends = metrics.intervals.get(field)
@@ -91,7 +103,7 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
         results.append(
             EvalResult(
                 task_type="image-classification",
-                dataset_type=dataset,
+                dataset_type=hub or "unknown",  # the hub needs a text here, and takes it for the id of a data set
                 dataset_name=visible(stored["dataset"]),
                 dataset_split=stored["split"],
                 metric_type=kind,
@@ -106,12 +118,12 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
         pipeline_tag="image-classification",
         tags=["image-classification", "vision-transformer", "vit"],
         base_model=origin.hub or None,
-        datasets=[dataset] if find_dataset(stored["dataset"]) else None,  # a folder has no name on the hub
+        datasets=[hub] if hub else None,
         metrics=["accuracy", "f1"],
-        model_name=visible(facts.shown.name),
+        model_name=visible(facts.name),
         eval_results=results,
     )
-    choose = "" if origin.name else "# license: yours to choose, for example apache-2.0\n"
+    choose = "" if origin.name else "# license: none is recorded; the data and the teacher may restrict it\n"
     return f"---\n{choose}{data.to_yaml().strip()}\n---\n"
 
 
@@ -130,7 +142,22 @@ def _use(judged: CurrentEvaluation) -> list[str]:
     ]
 
 
-def _limits(metrics: Metrics, summary: str) -> list[str]:
+def _intervals(metrics: Metrics, scores: Sequence[tuple[str, ...]]) -> str:
+    """Say how the intervals of a table of scores were computed."""
+    named = {name for name, _, ends in scores if ends != "-"}
+    right = sum(count for truth, predicted, count in metrics.confusion if truth == predicted)
+    in_top5 = round(metrics.top5 * metrics.images)
+    ways = {"loss (nats)": "its standard error"} if "loss (nats)" in named else {}
+    for field, name, count in (("top1", "accuracy (top-1)", right), ("top5", "top-5 accuracy", in_top5)):
+        formula = method_of_share(metrics.intervals[field], count, metrics.images)
+        if formula and name in named:
+            ways[name] = formula
+    if named - ways.keys():
+        ways["all others"] = "a bootstrap of the images within each class"
+    return f"Intervals: {'; '.join(f'{name} by {way}' for name, way in ways.items())}."
+
+
+def _limits(metrics: Metrics, facts: CardFacts) -> list[str]:
     """Say what the scores do not tell."""
     seen = [each for each in metrics.classes if each.images]
     worst = ", ".join(
@@ -141,33 +168,42 @@ def _limits(metrics: Metrics, summary: str) -> list[str]:
     more = len(metrics.classes) - len(names)
     fewest = min(seen, key=lambda each: each.images)
     unseen = len(metrics.classes) - len(seen)
+    others = "; ".join(f"{_code(name)}, {_plain(result)}" for name, result in facts.others)
     return [
-        (
-            f"The scores are of {_plain(summary)}. No other images were tested: other cameras, places or times may give"
-            " lower scores."
-        ),
-        "It answers every image with one of its classes, also an image of something else. Classes: "
+        f"The scores are of {_plain(facts.summary)}. Other cameras, places or times may give lower scores.",
+        *([f"Other evaluations in the folder of the run: {others}."] if others else []),
+        "It always predicts one of its classes, even if the image shows something else. Classes: "
         + ", ".join(names)
         + (f" and {more:,} more." if more else "."),
         f"Lowest recall: {worst}. Fewest images: {counted(fewest.images, 'image')} of {_code(fewest.name)}"
         + (f"; {counted(unseen, 'class')} without any." if unseen else "."),
-        "Not tested: changed or attacked images, and differences between groups of people.",
+        "Not measured for this card: changed or attacked images, and differences between groups of people.",
     ]
 
 
 def _licence(judged: CurrentEvaluation, facts: CardFacts) -> list[str]:
     """Say what is known about licences of the weights, the teacher and the data."""
-    origin, dataset = facts.origin, judged.stored.facts["dataset"]
+    origin, stored = facts.origin, judged.stored.facts
     if not origin.name:
-        weights = "Training started from random weights, so the licence is yours to choose: add `license: NAME` above."
+        weights = "Training started from random weights. No licence is recorded."
     elif origin.licence:
         weights = f"Training started from {_code(origin.name)}, which is under {origin.licence}."
     else:
         weights = f"Unknown: check the licence of {_code(origin.name)}, from which training started."
-    entry = find_dataset(dataset)
-    of_data = f"under {entry.licence}" if entry and entry.licence[:1].isupper() else "unknown: check it"
+    entry = _entry(stored)
+    of_data = f"{entry.licence}, as vit records it" if entry else "no licence is recorded"
     teacher = [f"It learned from the teacher {_code(facts.teacher)}: check its licence too."] if facts.teacher else []
-    return [weights, *teacher, f"Licence of the data, {_code(dataset)}: {of_data}."]
+    return [
+        weights,
+        *teacher,
+        f"Licence of the data, {_code(stored['dataset'])}: {of_data}.",
+        "The data and the teacher may restrict the licence of this model.",
+    ]
+
+
+def _entry(stored: Mapping[str, Any]) -> DatasetEntry | None:
+    """Return the entry of the data set of an evaluation; None: it is a folder, or not known where it is from."""
+    return find_dataset(stored.get("data", ""))
 
 
 # Markdown in which names stay text

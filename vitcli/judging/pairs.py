@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from vitcli.core.files import write_text
-from vitcli.core.words import percent
+from vitcli.core.words import averaged, percent
 from vitcli.judging.comparison import Comparison, compare_answers
 from vitcli.judging.intervals import ERROR
 from vitcli.judging.tables import StoredAnswer
@@ -40,6 +40,8 @@ class Pair:
     """The name of the first run."""
     second: str
     """The name of the other run."""
+    models: tuple[int, int] = (1, 1)
+    """The number of models of each whose probabilities are averaged; 1: a single model."""
     only_in_first: int
     """Images that only the first run was evaluated on; they are left out, as the next two."""
     only_in_second: int
@@ -68,7 +70,9 @@ class Pair:
         """Describe how many images changed sides, and whether by more than chance."""
         result = self.comparison
         differ = "so the accuracies differ" if result.p_value < ERROR else "so chance may explain the difference"
+        models = [averaged(count) or "a single model" for count in self.models]
         return {
+            **({"models": f"first: {models[0]}; second: {models[1]}"} if self.models != (1, 1) else {}),
             "changed sides": f"{result.only_second:,} right only in the second, {result.only_first:,} only in the first",
             "same side": f"{result.both_right:,} right in both, {result.both_wrong:,} wrong in both",
             "McNemar's test": f"p = {result.p_value:.3g}, {differ}",

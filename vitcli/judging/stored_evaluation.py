@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from vitcli.core.errors import DataError
@@ -55,7 +56,7 @@ def _last_parts(names: str) -> list[str]:
 
 
 def stored_evaluation(places: ResultFiles) -> StoredEvaluation | None:
-    """Read an evaluation; None: there is none, or an earlier version stored it with fewer numbers."""
+    """Read an evaluation; None: there is none, it has too few numbers, or one of them is not finite."""
     try:
         facts = read_json(places.metrics)
         metrics: Metrics = checked(facts, Metrics)
@@ -63,6 +64,8 @@ def stored_evaluation(places: ResultFiles) -> StoredEvaluation | None:
     except (OSError, ValueError, DataError):
         return None
     known = {safe_cell(each.name) for each in metrics.classes}
-    if len(answers) != metrics.images or not all({each.truth, each.prediction} <= known for each in answers.values()):
+    are_known = all({each.truth, each.prediction} <= known for each in answers.values())
+    are_finite = all(isfinite(each.probability) and isfinite(each.loss) for each in answers.values())
+    if len(answers) != metrics.images or not (are_known and are_finite):
         return None
     return StoredEvaluation(places=places, facts=facts, metrics=metrics, answers=answers)

@@ -6,27 +6,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.errors import DataError, DeviceError, UsageError, counted, visible
+from vitcli.core.errors import DeviceError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, with_end, write_text
 from vitcli.core.run_search import members_with, runs_called
 from vitcli.core.runs import slug
 from vitcli.core.version import __version__
-from vitcli.core.words import percent_or_none, written
+from vitcli.core.words import percent, percent_or_none, written
 from vitcli.data.raw import SplitName
 from vitcli.explaining.overlays import draw_overlays
 from vitcli.figures.report_page import MOST_BYTES, report_page
 from vitcli.figures.report_sections import ReportedRun, RunTable
+from vitcli.judging.compared_runs import compared_runs
 from vitcli.judging.current_evaluation import CurrentEvaluation, current_evaluation
-from vitcli.judging.evaluated_runs import EvaluatedRun, compare_pair
+from vitcli.judging.evaluated_runs import EvaluatedRun, models_of
 from vitcli.judging.intervals import Interval
-from vitcli.judging.judgement import AnsweredImages, Maps, answered_images, judgement_of, score_rows, with_pictures
+from vitcli.judging.judgement import Maps, answered_images, judgement_of, with_pictures
 from vitcli.judging.model_card import CardFacts, model_card
-from vitcli.judging.pairs import Pair
 from vitcli.trained.judged_images import AskedSplit
 from vitcli.trained.model_names import chosen_run
 from vitcli.trained.origin import origin_of
 from vitcli.training.run_report import RunReport, different_settings, report_of
+
+_NOT_ON_CARD = ("run", "folder", "status", "tags")
+"""Facts about the folder of a run, which mean nothing elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,8 @@ class ReportedEvaluation:
     dataset: str
     split: SplitName
     images: int
+    models: int
+    """The number of models whose probabilities are averaged; 1: a single model."""
     top1: float
     top1_interval: Interval
     """Its 95 % interval."""
@@ -109,9 +114,10 @@ def report(
     path = output or _usual_file(found, output_dir, card=card)
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="-o takes the name of a file")
-    judged = [
-        current_evaluation(
-            each,
+    judged, drawn = list[CurrentEvaluation](), list[Maps]()
+    for run in found:
+        current = current_evaluation(
+            run,
             split,
             output_dir=output_dir,
             directory=directory,
@@ -120,22 +126,33 @@ def report(
             offline=offline,
             emit=emit,
         )
-        for each in found
-    ]
+        drawn.append({} if card else _maps(current, worst, emit))
+        judged.append(current if card else replace(current, models=[]))  # the device keeps the models of one run only
+        del current
     facts = [
         report_of(each.run.folder, each.run.runs, name=each.run.asked, output_dir=output_dir, emit=emit)
         for each in judged
     ]
     shown, not_compared = [_shown(*each) for each in zip(judged, facts, strict=True)], list[str]()
     if card:
-        origin = origin_of(found[0].runs[0], output_dir)
-        text = model_card(
-            judged[0], CardFacts(shown=shown[0], origin=origin, teacher=facts[0].teacher, command=facts[0].command)
-        )
+        text = model_card(judged[0], _card_facts(shown[0], facts[0], judged[0], output_dir))
     else:
-        shown = _with_pictures(shown, judged, worst, emit)
-        tables, not_compared = _comparison(judged, emit)
-        text = _page(shown, tables, found)
+        shown = _with_pictures(shown, judged, drawn)
+        different = different_settings([each.run.runs[0] for each in judged])
+        settings = [(each.setting, *map(written, each.values)) for each in different]
+        tables, not_compared = compared_runs(judged, settings, emit)
+        options = (
+            ("--split", split, "auto"),
+            ("--worst", worst, 24),
+            ("--output", output, None),
+            ("--output-dir", output_dir, Path("experiments")),
+            ("--data-dir", directory, ""),
+            ("--device", device, "auto"),
+            ("--batch-size", batch_size, 256),
+        )
+        given = [word for option, value, usual in options if value != usual for word in (option, str(value))]
+        again = shlex.join(["vit", "report", *(each.asked for each in found), *given, *["--offline"] * offline])
+        text = _page(shown, tables, again)
     write_text(path, text)
     return Report(
         file=path,
@@ -146,6 +163,7 @@ def report(
                 dataset=each.stored.facts["dataset"],
                 split=each.stored.facts["split"],
                 images=each.stored.metrics.images,
+                models=len(models_of(each.stored.facts)),
                 top1=each.stored.metrics.top1,
                 top1_interval=each.stored.metrics.intervals["top1"],
                 is_new=each.is_new,
@@ -206,29 +224,53 @@ def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
         curves={
             run.name: [EpochRecord(**record) for record in run.metrics.get("epochs", ())] for run in judged.run.runs
         },
-        judgement=judgement_of(judged.stored),
+        judgement=judgement_of(
+            judged.stored, keeps_best=any(run.config["optim"].get("keep") != "last" for run in judged.run.runs)
+        ),
+    )
+
+
+def _card_facts(shown: ReportedRun, report: RunReport, judged: CurrentEvaluation, output_dir: Path) -> CardFacts:
+    """Collect what a card says about a run besides its evaluation."""
+    return CardFacts(
+        name=shown.name,
+        summary=shown.judgement.summary,
+        scores=shown.judgement.scores,
+        calibration=shown.judgement.calibration,
+        training={name: value for name, value in shown.facts.items() if name not in _NOT_ON_CARD},
+        settings_title=shown.settings_title,
+        settings=shown.settings,
+        others=[
+            (each.name, f"{percent(each.top1)} accuracy{', outdated' * each.is_outdated}")
+            for each in report.evaluations
+            if each.name != judged.stored.places.stem
+        ],
+        origin=origin_of(judged.run.runs[0], output_dir),
+        teacher=report.teacher,
+        command=report.command,
     )
 
 
 def _with_pictures(
-    shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], worst: int, emit: Emit
+    shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], drawn: Sequence[Maps]
 ) -> list[ReportedRun]:
     """Add pictures and maps to the runs, as far as the page has room."""
-    room = (MOST_BYTES - len(_page(shown, [], [each.run for each in judged]).encode())) // len(shown)
+    room = (MOST_BYTES - len(_page(shown, [], "").encode())) // len(shown)
     done = []
-    for run, each in zip(shown, judged, strict=True):
-        images = answered_images(each.stored, each.chosen)
-        maps = _maps(each, images, worst, emit)
+    for run, each, maps in zip(shown, judged, drawn, strict=True):
+        names = models_of(each.stored.facts)
         of_maps = f"Maps show what the prediction rests on ({DEFAULT_METHOD})"
-        of_maps += f", in {each.models[0].name}, the first of the models." if len(each.models) > 1 else "."
+        of_maps += f", in {names[0]}, the first of the models." if len(names) > 1 else "."
+        images = answered_images(each.stored, each.chosen)
         judgement = with_pictures(run.judgement, images, each.chosen, maps, room=room, of_maps=of_maps)
         done.append(replace(run, judgement=judgement))
     return done
 
 
-def _maps(judged: CurrentEvaluation, images: AnsweredImages, worst: int, emit: Emit) -> Maps:
+def _maps(judged: CurrentEvaluation, worst: int, emit: Emit) -> Maps:
     """Draw the surest mistakes with attention maps."""
     chosen, model = judged.chosen, judged.models[0]
+    images = answered_images(judged.stored, chosen)
     numbers = images.worst(worst)
     if not chosen or images.members is None or not numbers:
         return {}
@@ -244,62 +286,10 @@ def _maps(judged: CurrentEvaluation, images: AnsweredImages, worst: int, emit: E
     return dict(zip(numbers, drawn, strict=False))
 
 
-def _comparison(judged: Sequence[CurrentEvaluation], emit: Emit) -> tuple[list[RunTable], list[str]]:
-    """Compare the runs with the first one; also return the reasons why some are not compared."""
-    if len(judged) < 2:
-        return [], []
-    names = tuple(each.run.name for each in judged)
-    columns = [score_rows(each.stored.metrics) for each in judged]
-    scores = (
-        [
-            (row[0][0], *(value if ends == "-" else f"{value} [{ends}]" for _, value, ends in row))
-            for row in zip(*columns, strict=True)
-        ]
-        if len({len(each) for each in columns}) == 1
-        else []
-    )
-    tables = [RunTable(title="Scores of the runs, with 95 % intervals", headings=("metric", *names), rows=scores)]
-    first, missing = judged[0], list[str]()
-    for other in judged[1:]:
-        try:
-            pair = _pair(first, other, emit)
-        except DataError as error:
-            missing.append(f"{other.run.name} is not compared with {first.run.name}: {error.message}")
-            emit(Warned(text=missing[-1]))
-            continue
-        tables.append(
-            RunTable(
-                title=f"{other.run.name} (second) against {first.run.name} (first), on"
-                f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
-                " points, that of the loss in nats",
-                headings=("metric", "first", "second", "change", "95 % interval"),
-                rows=pair.rows(),
-                notes=[f"{other.run.name} and {first.run.name}: {'; '.join(pair.in_words().values())}."],
-            )
-        )
-    different = different_settings([each.run.runs[0] for each in judged])
-    rows = [(each.setting, *map(written, each.values)) for each in different]
-    tables.append(
-        RunTable(
-            title="Settings that differ", headings=("setting", *names), rows=rows, notes=missing, has_numbers=False
-        )
-    )
-    return tables, missing
-
-
-def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pair:
-    """Compare the answers of two runs; raise DataError if they were evaluated on different images."""
-    stems = first.stored.places.stem, other.stored.places.stem
-    if stems[0] != stems[1]:
-        raise DataError(f"{first.run.name} was evaluated on its {stems[0]} split, the other on {stems[1]}")
-    return compare_pair(first.run, other.run, stems[0], (dict(first.stored.facts), dict(other.stored.facts)), emit)
-
-
-def _page(shown: Sequence[ReportedRun], tables: Sequence[RunTable], found: Sequence[EvaluatedRun]) -> str:
-    """Return the text of the page."""
+def _page(shown: Sequence[ReportedRun], tables: Sequence[RunTable], again: str) -> str:
+    """Return the text of the page; ``again`` is the command that writes it."""
     names = [each.name for each in shown]
     notes = [f"{each.name}: {each.judgement.scores[0][1]} accuracy on {each.judgement.summary}." for each in shown]
-    again = f"vit report {shlex.join(each.asked for each in found)}{found[0].where}"
     return report_page(
         shown,
         title=f"Report of {', '.join(names)}",

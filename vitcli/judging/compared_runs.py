@@ -1,0 +1,58 @@
+"""The tables of a report that compare several runs."""
+
+from collections.abc import Sequence
+
+from vitcli.core.errors import DataError, counted
+from vitcli.core.events import Emit, Warned
+from vitcli.figures.report_sections import Rows, RunTable
+from vitcli.judging.current_evaluation import CurrentEvaluation
+from vitcli.judging.evaluated_runs import compare_pair
+from vitcli.judging.judgement import joined_scores
+from vitcli.judging.pairs import Pair
+
+
+def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emit) -> tuple[list[RunTable], list[str]]:
+    """Compare the runs with the first one; also return the reasons why some are not compared.
+
+    Args:
+        judged: the runs with their evaluations.
+        settings: the settings that differ, with their value in each run.
+        emit: receives notes and warnings.
+    """
+    if len(judged) < 2:
+        return [], []
+    names = tuple(each.run.name for each in judged)
+    scores = joined_scores([each.stored.metrics for each in judged])
+    tables = [RunTable(title="Scores of the runs, with 95 % intervals", headings=("metric", *names), rows=scores)]
+    first, missing = judged[0], list[str]()
+    for other in judged[1:]:
+        try:
+            pair = _pair(first, other, emit)
+        except DataError as error:
+            missing.append(f"{other.run.name} is not compared with {first.run.name}: {error.message}")
+            emit(Warned(text=missing[-1]))
+            continue
+        tables.append(
+            RunTable(
+                title=f"{other.run.name} (second) against {first.run.name} (first), on"
+                f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
+                " points, that of the loss in nats",
+                headings=("metric", "first", "second", "change", "95 % interval"),
+                rows=pair.rows(),
+                notes=[f"{other.run.name} and {first.run.name}: {'; '.join(pair.in_words().values())}."],
+            )
+        )
+    tables.append(
+        RunTable(
+            title="Settings that differ", headings=("setting", *names), rows=settings, notes=missing, has_numbers=False
+        )
+    )
+    return tables, missing
+
+
+def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pair:
+    """Compare the answers of two runs; raise DataError if they were evaluated on different images."""
+    stems = first.stored.places.stem, other.stored.places.stem
+    if stems[0] != stems[1]:
+        raise DataError(f"{first.run.name} was evaluated on its {stems[0]} split, the other on {stems[1]}")
+    return compare_pair(first.run, other.run, stems[0], (dict(first.stored.facts), dict(other.stored.facts)), emit)
