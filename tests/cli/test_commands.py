@@ -626,6 +626,12 @@ def test_every_command_has_help(run_cli: RunCli, command: str, option: str) -> N
     assert outcome.err == ""
 
 
+def test_the_program_alone_prints_its_help_and_no_error(run_cli: RunCli) -> None:
+    outcome = run_cli()
+    assert (outcome.code, outcome.err) == (2, "")
+    assert "Usage: vit" in outcome.out
+
+
 @pytest.mark.parametrize("command", ["train", "predict", "runs compare"])
 def test_paragraphs_of_help_are_as_wide_as_the_terminal(
     run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, command: str

@@ -93,8 +93,8 @@ def test_pictures_show_mistakes_and_reliability(run_cli: RunCli, monkeypatch: py
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
     files = judged(run_cli)["files"]
-    mistakes, _, unsure = " ".join(texts).partition("least sure answers (smallest margin first) of ")
-    assert "surest mistakes of " in mistakes
+    mistakes, _, unsure = " ".join(texts).partition("least sure answers (smallest margin first); accuracy of ")
+    assert "surest mistakes; accuracy of " in mistakes
     assert "predictions are right" not in mistakes, "they are all wrong"
     assert "predictions are right" in unsure
     for name in ("confusion", "reliability", "mistakes", "unsure"):

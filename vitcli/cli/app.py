@@ -150,6 +150,8 @@ def main() -> None:
         with nullcontext() if rank == 0 else _silence(), ending_at_once_by(_end_at_once):
             sys.exit(app(prog_name="vit", standalone_mode=False) or 0)  # torchrun takes None for a failure
     except NotUnderstood as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed
+            sys.exit(2)
         mistake = in_plain_words(error)
         _report(mistake)
         sys.exit(mistake.exit_code)

@@ -260,7 +260,7 @@ def _loaded(
         loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, needs_head=False, emit=emit)
         refuse_trained_on(loaded, dataset, config)
         return loaded
-    _tell_pixels(dataset, emit)
+    _tell_pixels(dataset, config.name, emit)
     return None
 
 
@@ -272,10 +272,12 @@ def _plan(dataset: Dataset, folds: Sequence[Run], config: DataConfig) -> Plan:
     return {name: subset for name, subset in plan.items() if name != "val"}
 
 
-def _tell_pixels(dataset: Dataset, emit: Emit) -> None:
+def _tell_pixels(dataset: Dataset, name: str, emit: Emit) -> None:
     """Say that pixels are the features, which is not good enough for photos."""
     what = "no cross-validation on these data, and no --model: the pixels are the features"
-    better = "`vit train --folds 5` makes a cross-validation, `vit download` lists weights for --model"
+    better = (
+        f"`vit train {shlex.quote(name)} --folds 5` makes a cross-validation, `vit download` lists weights for --model"
+    )
     if dataset.facts.native_geometry:
         emit(Note(text=what))
     else:

@@ -272,7 +272,8 @@ def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -
             )
             for row, at in enumerate(shown.tolist())
         ]
-        draw_sheet(subjects, pictures, path, Style(), title=f"{what} of {done.title}", counts_right=name != "mistakes")
+        title = f"{what}; accuracy of {done.title}"
+        draw_sheet(subjects, pictures, path, Style(), title=title, counts_right=name != "mistakes")
         drawn[f"{name} figure"] = path
     return drawn
 
