@@ -147,6 +147,15 @@ def test_a_chart_says_its_numbers() -> None:
     assert "<img" not in chart
 
 
+def test_runs_differ_by_their_numbers_as_colours_repeat() -> None:
+    runs = [reported(f"run {at}", at) for at in range(10)]
+    chart = re.findall(r'<figure class="chart">.*?</figure>', page(*runs), flags=re.DOTALL)[0]
+    numbers = [str(at) for at in range(1, 11) for _ in range(2)]  # training and validation
+    assert re.findall(r'class="label">([^<]+)</text>', chart) == numbers
+    assert re.findall(r"<b>(\d+)</b> run (\d)", chart) == [(number, str(int(number) - 1)) for number in numbers]
+    assert 'class="label"' not in report_page([reported()], title="", notes=[])
+
+
 @pytest.mark.parametrize("points", [[], [(1, 0.0)], [(1, 2.0), (2, 2.0)], [(1, 0.0), (9, 1e-9)]])
 def test_a_chart_of_few_or_equal_values_is_drawn(points: list[tuple[float, float]]) -> None:
     chart = line_chart("c", "c", [Line(name="c", points=points)], across=Axis(name="x"), up=Axis(name="y"))
@@ -235,6 +244,10 @@ def test_tables_are_sorted_by_number_or_name(opened: Any) -> None:
     heading.find_element("css selector", "button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
     assert texts(opened, column) == ["1", "3", "12", "1,003"]
+    for order in ("descending", "ascending"):  # a cell without a number is last in both
+        find(opened, "#r0-training thead th:nth-child(4) button").click()
+        assert find(opened, "#r0-training thead th:nth-child(4)").get_attribute("aria-sort") == order
+        assert texts(opened, "#r0-training tbody td:nth-child(4)") == ["90.00 %", "-"]
     find(opened, "#r0-classes thead th:first-child button").click()
     assert heading.get_attribute("aria-sort") is None
     rising = texts(opened, "#r0-classes tbody th")

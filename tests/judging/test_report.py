@@ -305,6 +305,10 @@ def test_the_part_of_the_images_in_training_is_said(
     changed(digits / "evaluations" / f"{split}.json", held_out=held_out)
     reported(run_cli, "mine", "--split", split, "--card", "-o", "card.md")
     assert f"images of digits {said}" in Path("card.md").read_text(encoding="utf-8")
+    shutil.copytree(digits, "experiments/other")
+    changed(Path("experiments/other/config.json"), optim={**Run(digits).config["optim"], "keep": "last"})
+    err = run_cli("runs", "compare", "mine", "other", "--split", split).err
+    assert ("chose the epoch of mine, so scores" in " ".join(err.split())) == ("which chose the epoch" in said)
 
 
 # Which pictures

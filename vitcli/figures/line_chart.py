@@ -23,6 +23,8 @@ class Line:
     points: Sequence[tuple[float, float]]
     colour: int = 0
     is_dashed: bool = False
+    label: str = ""
+    """A short text on the line and in the legend, which tells it from lines of other colours; empty: none."""
     has_dots: bool = False
 
 
@@ -72,12 +74,17 @@ def line_chart(
         at, _ = place(x, ys[0])
         parts.append(element("line", x1=at, x2=at, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="grid"))
         parts.append(element("text", f"{x:g}", x=at, y=_HEIGHT - _BOTTOM + 16, text_anchor="middle"))
+    labels, above = [*dict.fromkeys(line.label for line in lines)], list[Html]()
     for line, points in zip(lines, drawn, strict=True):
         kind = f"line{' dashed' if line.is_dashed else ''} c{line.colour % COLOURS}"
         places = [place(x, y) for x, y in points]
         parts.append(element("polyline", points=" ".join(map(",".join, places)), class_=kind))
         if line.has_dots or len(points) == 1:
             parts += [element("circle", cx=x, cy=y, r=3, class_=f"dot c{line.colour % COLOURS}") for x, y in places]
+        if line.label and places:  # each label at another part of its line, so that labels do not lie on each other
+            left, top = places[int(len(places) * (labels.index(line.label) + 0.5) / len(labels))]
+            above.append(element("text", line.label, x=left, y=top, dy="0.35em", text_anchor="middle", class_="label"))
+    parts += above
     middle = _TOP + height / 2
     parts.append(element("text", across.name, x=_LEFT + width / 2, y=_HEIGHT - 8, text_anchor="middle"))
     parts.append(element("text", up.name, x=14, y=middle, text_anchor="middle", transform=f"rotate(-90 14 {middle})"))
@@ -113,7 +120,8 @@ def _description(lines: Sequence[Line], across: Axis, up: Axis) -> str:
 def _legend(line: Line) -> Html:
     kind = f"line{' dashed' if line.is_dashed else ''} c{line.colour % COLOURS}"
     sample = element("line", x1=0, x2=24, y1=5, y2=5, class_=kind)
-    return element("li", element("svg", sample, viewBox="0 0 24 10", class_="sample", aria_hidden="true"), line.name)
+    picture = element("svg", sample, viewBox="0 0 24 10", class_="sample", aria_hidden="true")
+    return element("li", picture, *([element("b", line.label), " "] if line.label else []), line.name)
 
 
 def _table(title: str, lines: Sequence[Line], across: Axis) -> Html:

@@ -13,17 +13,19 @@ function element(name, properties = {}, ...children) {
 
 /* Tables */
 
-/** Return what a cell is sorted by: its number, or its text; a cell without a number comes last. */
+/** Return what a cell is sorted by: its number, NaN if it has none, or its text. */
 function keyOf(row, column, isNumber) {
   const text = row.cells[column].textContent.trim();
   if (!isNumber) return text;
-  const number = parseFloat(text.replaceAll(",", ""));
-  return Number.isNaN(number) ? -Infinity : number;
+  return parseFloat(text.replaceAll(",", ""));
 }
 
 const inOrder = new Intl.Collator(undefined, { numeric: true }).compare;
 
-/** Sort the rows by a column: numbers begin with the largest, texts with the first; a second click turns it around. */
+/**
+ * Sort the rows by a column: numbers begin with the largest, texts with the first; a second click turns it around.
+ * Rows without a number come last in both orders.
+ */
 function sortBy(heading) {
   const table = heading.closest("table");
   const column = heading.cellIndex;
@@ -33,7 +35,11 @@ function sortBy(heading) {
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", isFalling ? "descending" : "ascending");
   const keyed = [...table.tBodies[0].rows].map((row) => [keyOf(row, column, isNumber), row]);
-  keyed.sort(([one], [other]) => (isFalling ? -1 : 1) * (isNumber ? one - other || 0 : inOrder(one, other)));
+  const sign = isFalling ? -1 : 1;
+  keyed.sort(([one], [other]) => {
+    if (!isNumber) return sign * inOrder(one, other);
+    return Number.isNaN(one) - Number.isNaN(other) || sign * (one - other) || 0;
+  });
   table.tBodies[0].append(...keyed.map(([, row]) => row));
 }
 

@@ -134,18 +134,18 @@ def _training(run: ReportedRun) -> Html:
 
 
 def _curves(chart: str, curves: Mapping[str, Sequence[EpochRecord]]) -> Html:
-    """Draw losses and accuracies; of several runs, each in a colour of its own."""
+    """Draw losses and accuracies; several runs have colours and numbers."""
     kept = {run: records for run, records in curves.items() if records}
     if not kept:
         return element("p", "There are no curves: the first epoch has not ended.")
     several, losses, shares = len(kept) > 1, list[Line](), list[Line]()
     for at, (run, records) in enumerate(kept.items()):
         for dashed, words in ((True, "training"), (False, "validation")):
-            name = f"{run}, {words}" if several else words
+            name, label = (f"{run}, {words}", str(at + 1)) if several else (words, "")
             loss = [(each.epoch, each.train_loss if dashed else each.val_loss) for each in records]
             share = [(each.epoch, 100 * (each.train_accuracy if dashed else each.val_accuracy)) for each in records]
-            losses.append(Line(name=name, points=loss, colour=at, is_dashed=dashed))
-            shares.append(Line(name=name, points=share, colour=at, is_dashed=dashed))
+            losses.append(Line(name=name, points=loss, colour=at, is_dashed=dashed, label=label))
+            shares.append(Line(name=name, points=share, colour=at, is_dashed=dashed, label=label))
     epochs = Axis(name="epoch", is_whole=True)
     charts = (
         line_chart(f"{chart}-loss", "Loss", losses, across=epochs, up=Axis(name="loss (nats)")),

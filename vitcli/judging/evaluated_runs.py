@@ -31,6 +31,11 @@ class EvaluatedRun:
         """The name of the run or the group."""
         return self.runs[0].name if self.runs[0].path == self.folder else self.folder.resolve().name
 
+    @property
+    def keeps_best(self) -> bool:
+        """Tell whether validation images chose the epoch of a run."""
+        return any(run.config.get("optim", {}).get("keep") != "last" for run in self.runs)
+
     def evaluation(self, stem: str) -> dict[str, Any] | None:
         """Return the stored numbers; None: there are none for the epoch that is kept now, or without predictions."""
         path = evaluation_file(self.folder, stem)
@@ -82,8 +87,8 @@ def compare_pair(
     for each, known in zip((first, second), stored, strict=True):
         if known.get("held_out") is False and stem == "test":
             emit(Warned(text=f"{each.name}: these images were scored in training, so they were not held out"))
-    if stem == "val":
-        emit(Note(text="validation images chose the epochs of both runs, so both scores may be too high"))
+    if stem == "val" and (chosen := [each.name for each in (first, second) if each.keeps_best]):
+        emit(Note(text=f"validation images chose the epoch of {' and '.join(chosen)}, so scores may be too high"))
     return replace(pair, models=(len(models_of(stored[0])), len(models_of(stored[1]))))
 
 

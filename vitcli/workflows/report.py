@@ -224,9 +224,7 @@ def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
         curves={
             run.name: [EpochRecord(**record) for record in run.metrics.get("epochs", ())] for run in judged.run.runs
         },
-        judgement=judgement_of(
-            judged.stored, keeps_best=any(run.config["optim"].get("keep") != "last" for run in judged.run.runs)
-        ),
+        judgement=judgement_of(judged.stored, keeps_best=judged.run.keeps_best),
     )
 
 
