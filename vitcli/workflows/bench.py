@@ -177,7 +177,7 @@ def bench(
     torch.manual_seed(0)
     for name in precisions:
         _warm_up(config, _precision(name, chosen))
-    before = [matmul_peak(chosen, getattr(torch, name)) for name in precisions]
+    before = _peaks(chosen, precisions, emit)
 
     # Measure every combination; within each, the libraries take turns
     found: list[tuple[_Place, dict[str, Measured]]] = []
@@ -195,7 +195,7 @@ def bench(
         found.append((place, measured))
 
     # Measure the peaks again, because other work on the machine may have slowed the first measurement down
-    after = [matmul_peak(chosen, getattr(torch, name)) for name in precisions]
+    after = _peaks(chosen, precisions, emit)
     peaks = dict(zip(precisions, map(max, before, after), strict=True))
     flops = count_flops(config)
     return BenchResult(
@@ -218,6 +218,16 @@ def bench(
 
 def _tell(emit: Emit, task: str, done: int, total: int) -> None:
     emit(TaskProgress(task=task, done=done, total=total))
+
+
+def _peaks(device: torch.device, precisions: Sequence[str], emit: Emit) -> list[float]:
+    """Measure the peak of the device in each precision."""
+    task, peaks = "the peak of the device", list[float]()
+    for done, name in enumerate(precisions):
+        _tell(emit, task, done, len(precisions))
+        peaks.append(matmul_peak(device, getattr(torch, name)))
+    _tell(emit, task, len(precisions), len(precisions))
+    return peaks
 
 
 def _architecture(name: str, output_dir: Path, *, offline: bool, emit: Emit) -> ModelConfig:
