@@ -70,6 +70,19 @@ def test_each_is_warmed_up_and_then_measured_in_every_round(one_by_one):
     assert parts == [(done, 10) for done in range(11)]
 
 
+@pytest.mark.parametrize(("one_by_one", "calls"), [(True, [1, 1, 7]), (False, [3])])
+def test_a_round_is_the_mean_of_its_steps(one_by_one, calls, monkeypatch):
+    clock, durations = [0.0], iter([1, 1, *([1, 1, 7] * 4)])
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def step():
+        clock[0] += next(durations)
+
+    (measured,) = measured_in_turn({"ours": step}, one_by_one=one_by_one, seconds=9).values()
+    assert measured.rounds == [3, 3, 3]
+    assert measured.calls == calls * 3
+
+
 def test_a_round_has_as_many_steps_as_the_time_allows():
     work = Work()
     (measured,) = measured_in_turn({"ours": work}, seconds=0.01).values()

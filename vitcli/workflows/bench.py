@@ -67,7 +67,7 @@ class BenchRow:
     batch_size: int
     """Number of images in a batch."""
     images_per_second: float | None
-    """The median of the rounds; None: see ``error``."""
+    """Images per second at the median of the rounds' mean seconds of a batch; None: see ``error``."""
     slowest: float | None
     """Images per second of the slowest round."""
     fastest: float | None
@@ -187,7 +187,7 @@ def bench(
         measured = measure_in_turn(
             {library: partial(place.build, models[library], library, config) for library in models},
             device=chosen,
-            one_by_one=each == "inference" or chosen.type != "cuda",
+            one_by_one=each == "inference",
             rounds=rounds,
             seconds=seconds,
             on_progress=partial(_tell, emit, f"{each} in {name}, batch {size:,}"),
@@ -309,7 +309,7 @@ class _Place:
         share = _PASSES[self.work] * flops / peaks[self.precision]
         for library, each in measured.items():
             speeds = [self.batch_size / seconds for seconds in each.rounds]
-            speed = None if each.error else statistics.median(speeds)
+            speed = None if each.error else self.batch_size / statistics.median(each.rounds)
             is_compared = library != OURS and not each.error and not ours.error
             yield BenchRow(
                 library=library,
