@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from tests.builders.trainers import CPU, FLOAT32, build_model, device_of
 from vitcli.engine.alternation import alternate, ratio
@@ -15,6 +16,7 @@ from vitcli.engine.benchmark import (
     usual_inference,
     usual_training,
 )
+from vitcli.engine.hardware import matmul_peak
 
 IMAGES = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 LABELS = torch.arange(6) % 4
@@ -68,6 +70,19 @@ def test_each_is_warmed_up_and_then_measured_in_every_round(one_by_one):
     assert parts == [(done, 10) for done in range(11)]
 
 
+@pytest.mark.parametrize(("one_by_one", "calls"), [(True, [1, 1, 7]), (False, [3])])
+def test_a_round_is_the_mean_of_its_steps(one_by_one, calls, monkeypatch):
+    clock, durations = [0.0], iter([1, 1, *([1, 1, 7] * 4)])
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def step():
+        clock[0] += next(durations)
+
+    (measured,) = measured_in_turn({"ours": step}, one_by_one=one_by_one, seconds=9).values()
+    assert measured.rounds == [3, 3, 3]
+    assert measured.calls == calls * 3
+
+
 def test_a_round_has_as_many_steps_as_the_time_allows():
     work = Work()
     (measured,) = measured_in_turn({"ours": work}, seconds=0.01).values()
@@ -100,6 +115,34 @@ def test_another_fault_is_not_taken_for_a_lack_of_memory():
 def test_percentiles_are_given_if_there_are_calls_beyond_them(calls, p90, p99):
     latency = Measured(calls=[float(value) for value in range(calls, 0, -1)]).latency
     assert (latency.calls, latency.p50, latency.p90, latency.p99) == (calls, (calls + 1) / 2, p90, p99)
+
+
+# the peak of the device
+
+
+class Products(TorchFunctionMode):
+    """Matrix products that take, on a clock of their own, so many operations per second, and each a time of waiting."""
+
+    def __init__(self, rate, waits):
+        super().__init__()
+        self.rate, self.waits, self.now, self.sizes = rate, waits, 0.0, []
+
+    def __torch_function__(self, function, types, given=(), named=None):
+        if function.__name__ != "matmul":
+            return function(*given, **(named or {}))
+        self.sizes.append(len(given[0]))
+        self.now += 2 * len(given[0]) ** 3 / self.rate + self.waits
+        return given[0]
+
+
+@pytest.mark.parametrize(("rate", "waits", "size"), [(5e8, 0, 256), (2e9, 0, 512), (1e12, 0, 1024), (1e12, 0.03, 1024)])
+def test_the_peak_is_measured_with_the_largest_product_that_is_not_too_slow(rate, waits, size, monkeypatch):
+    with Products(rate, waits) as products:
+        monkeypatch.setattr("time.perf_counter", lambda: products.now)
+        peak = matmul_peak(CPU, torch.float32)
+    assert products.sizes[-1] == size
+    assert peak == pytest.approx(2 * size**3 / (2 * size**3 / rate + waits))
+    assert products.now < 3
 
 
 # the steps

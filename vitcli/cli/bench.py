@@ -8,7 +8,7 @@ import typer
 
 from vitcli.cli.console import listening, print_facts, print_json, print_table, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS, DeviceOption, JsonOption, OfflineOption, OutputDirOption
-from vitcli.cli.usage_errors import named_as_typed, read_numbers
+from vitcli.cli.usage_errors import read_numbers
 from vitcli.core.config_files import configure, layers_of
 from vitcli.core.errors import UsageError, check_choice
 from vitcli.core.files import bytes_in_words
@@ -126,14 +126,12 @@ def bench(
 
 def _changes(image_size: str | None, classes: int | None) -> Mapping[str, Any]:
     """Read the fields of the model's configuration that the options change."""
-    flags = {"model.image_size": "--image-size", "model.num_classes": "--classes"}
-    layers = layers_of({"model": {"image_size": image_size, "num_classes": classes}})
     try:
-        with named_as_typed(flags, layers, None):
-            return configure(*layers).model.changes
-    except UsageError as error:
-        error.hint = error.hint.partition("; without it")[0]  # no recipe decides here
-        raise
+        size = configure(*layers_of({"model": {"image_size": image_size}})).model.changes
+    except UsageError:
+        hint = "for example --image-size 32, or 32x48"
+        raise UsageError(f"--image-size {image_size!r} is not a size in pixels", hint=hint) from None
+    return {**size, **({} if classes is None else {"num_classes": classes})}
 
 
 def _listed(text: str) -> tuple[str, ...]:

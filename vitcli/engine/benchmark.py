@@ -55,7 +55,7 @@ class Measured:
     """Bytes by which the memory peak of a GPU rose: weights, images, activations, and in training gradients and moments;
     None: not known, as on a CPU."""
     rounds: list[float] = field(default_factory=list)
-    """Seconds of a step in each round."""
+    """Mean seconds of a step in each round."""
     calls: list[float] = field(default_factory=list)
     """Seconds of each call, if calls are timed one by one; else the mean of each round."""
     error: str = ""
@@ -149,7 +149,7 @@ class _Turns:
         return self._attempt(name, work)
 
     def one_round(self, name: str) -> float:
-        """Take the steps of a round, and return the median seconds of a step; NaN: it did not fit into memory."""
+        """Take the steps of a round, and return the mean seconds of a step; NaN: it did not fit into memory."""
         if name not in self.steps:
             return math.nan
         step, count = self.steps[name], self.counts[name]
@@ -157,7 +157,7 @@ class _Turns:
         def work() -> float:
             alone = [_timed(step, self.device) for _ in range(count)] if self.one_by_one else []
             self.calls[name].append(alone or [_timed(step, self.device, count=count)])
-            return statistics.median(self.calls[name][-1])
+            return statistics.fmean(self.calls[name][-1])
 
         return self._attempt(name, work)
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vitcli.engine.device import processor, synchronize
 
@@ -14,6 +15,8 @@ _MODULES = {name: name for name in ("torch", "torchvision", "numpy", "safetensor
 
 _PRODUCTS, _PEAK_SECONDS = 3, 0.5
 """Products between two looks at the clock, and the least number of such looks; the least seconds of all."""
+_LONGEST = 0.3
+"""The most seconds that one product may take, as far as a smaller one tells."""
 
 
 def hardware() -> dict[str, Any]:
@@ -37,19 +40,33 @@ def library_versions() -> dict[str, str]:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the peak operations per second of a device in a type, with a large matrix product; under a second."""
-    size = 8192 if device.type == "cuda" else 1024
-    left, right = torch.randn(2, size, size, device=device).to(dtype).unbind()
+    """Measure the peak operations per second of a device in a type, with a large matrix product.
+
+    A small product comes first, and its size doubles as long as the next one does not take too long: some CPUs are 50
+    times as slow in float16 as in float32.
+    """
+    largest = 8192 if device.type == "cuda" else 1024
+    size = largest // 4
+    left, right = torch.randn(2, largest, largest, device=device).to(dtype).unbind()
+    # Time each size, because on a busy machine most of the time of a small product is waiting
+    while size < largest and 2**3 * min(_product_seconds(left, right, size) for _ in range(_PRODUCTS)) <= _LONGEST:
+        size *= 2
     seconds: list[float] = []
     began = time.perf_counter()
     while len(seconds) < _PRODUCTS or time.perf_counter() - began < _PEAK_SECONDS:
-        synchronize(device)
-        started = time.perf_counter()
-        for _ in range(_PRODUCTS):
-            left @ right
-        synchronize(device)
-        seconds.append((time.perf_counter() - started) / _PRODUCTS)
+        seconds.append(_product_seconds(left, right, size, count=_PRODUCTS))
     return 2 * size**3 / min(seconds)
+
+
+def _product_seconds(left: Tensor, right: Tensor, size: int, *, count: int = 1) -> float:
+    """Measure the mean seconds of the product of two square matrices, cut to a size."""
+    left, right = left[:size, :size].contiguous(), right[:size, :size].contiguous()
+    synchronize(left.device)
+    started = time.perf_counter()
+    for _ in range(count):
+        left @ right
+    synchronize(left.device)
+    return (time.perf_counter() - started) / count
 
 
 def _usable_cores() -> int | None:

@@ -67,7 +67,7 @@ class BenchRow:
     batch_size: int
     """Number of images in a batch."""
     images_per_second: float | None
-    """The median of the rounds; None: see ``error``."""
+    """Images per second at the median of the rounds' mean seconds of a batch; None: see ``error``."""
     slowest: float | None
     """Images per second of the slowest round."""
     fastest: float | None
@@ -177,7 +177,7 @@ def bench(
     torch.manual_seed(0)
     for name in precisions:
         _warm_up(config, _precision(name, chosen))
-    before = [matmul_peak(chosen, getattr(torch, name)) for name in precisions]
+    before = _peaks(chosen, precisions, emit)
 
     # Measure every combination; within each, the libraries take turns
     found: list[tuple[_Place, dict[str, Measured]]] = []
@@ -187,7 +187,7 @@ def bench(
         measured = measure_in_turn(
             {library: partial(place.build, models[library], library, config) for library in models},
             device=chosen,
-            one_by_one=each == "inference" or chosen.type != "cuda",
+            one_by_one=each == "inference",
             rounds=rounds,
             seconds=seconds,
             on_progress=partial(_tell, emit, f"{each} in {name}, batch {size:,}"),
@@ -195,7 +195,7 @@ def bench(
         found.append((place, measured))
 
     # Measure the peaks again, because other work on the machine may have slowed the first measurement down
-    after = [matmul_peak(chosen, getattr(torch, name)) for name in precisions]
+    after = _peaks(chosen, precisions, emit)
     peaks = dict(zip(precisions, map(max, before, after), strict=True))
     flops = count_flops(config)
     return BenchResult(
@@ -218,6 +218,16 @@ def bench(
 
 def _tell(emit: Emit, task: str, done: int, total: int) -> None:
     emit(TaskProgress(task=task, done=done, total=total))
+
+
+def _peaks(device: torch.device, precisions: Sequence[str], emit: Emit) -> list[float]:
+    """Measure the peak of the device in each precision."""
+    task, peaks = "the peak of the device", list[float]()
+    for done, name in enumerate(precisions):
+        _tell(emit, task, done, len(precisions))
+        peaks.append(matmul_peak(device, getattr(torch, name)))
+    _tell(emit, task, len(precisions), len(precisions))
+    return peaks
 
 
 def _architecture(name: str, output_dir: Path, *, offline: bool, emit: Emit) -> ModelConfig:
@@ -299,7 +309,7 @@ class _Place:
         share = _PASSES[self.work] * flops / peaks[self.precision]
         for library, each in measured.items():
             speeds = [self.batch_size / seconds for seconds in each.rounds]
-            speed = None if each.error else statistics.median(speeds)
+            speed = None if each.error else self.batch_size / statistics.median(each.rounds)
             is_compared = library != OURS and not each.error and not ours.error
             yield BenchRow(
                 library=library,
