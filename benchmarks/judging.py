@@ -65,7 +65,7 @@ def calibration(dataset: str, seeds: int, share: float, epochs: int | None) -> N
     """Train, calibrate, and compare promises with the test images."""
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            given = {} if epochs is None else {"epochs": epochs}
+            given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
             run = vitcli.train(dataset, seed=seed, output_dir=folder, quiet=True, **given)
             assert isinstance(run, vitcli.TrainResult)
             before = vitcli.evaluate(model=run, quiet=True).metrics

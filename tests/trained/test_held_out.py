@@ -11,7 +11,9 @@ from PIL import Image
 
 from tests.conftest import Outcome
 from vitcli.core.config import DataConfig
+from vitcli.core.files import write_json
 from vitcli.core.runs import Run
+from vitcli.core.stored import read_json
 from vitcli.data.dataset import Facts, open_dataset
 from vitcli.engine.checkpoint import load_checkpoint
 
@@ -163,6 +165,12 @@ def test_a_folder_that_is_a_split_of_the_own_data_is_known(
     )
     assert run_cli("train", "bugs", *tiny, "--name", "run").code == 0
     expected, _, outcome = evaluated(run_cli, split)
+    shutil.copytree("experiments/run", "experiments/last")
+    settings = read_json(Path("experiments/last/config.json"))
+    settings["optim"]["keep"] = "last"
+    write_json(Path("experiments/last/config.json"), settings)
+    last = run_cli("eval", f"bugs/{folder}", "--model", "last")
+    assert ("warning" in last.err) == (folder == "train"), "no image chose an epoch"
     (tmp_path / "link").symlink_to("bugs")
     for name in ("bugs", "link"):
         known = run_cli("eval", f"{name}/{folder}", "--model", "run", "--json")

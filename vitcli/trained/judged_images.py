@@ -9,7 +9,7 @@ import torch
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError, counted
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
@@ -103,7 +103,9 @@ def choose_images(
     if not is_own and not asked and (part := _part_of_own(opened, before, loaded, directory or kept_in, split, emit)):
         return part
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
-    chosen = _choose_split(opened, plan, split, same_data=is_own, emit=ignore if is_own and is_out_of_fold else emit)
+    chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
+    if chosen == "val" and split == "auto" and is_own and not (is_out_of_fold or loaded.keeps_last):
+        emit(Warned(text=f"there is no test split: {_FLATTERY['val']}"))
     is_out_of_fold = is_own and is_out_of_fold and chosen == "val"
     return JudgedImages(
         dataset=opened,
@@ -135,7 +137,7 @@ def _part_of_own(
     for name in plan:
         if parts[name] == images and asked in {"auto", name, *opened.facts.counts}:
             emit(Note(text=f"these are the run's own {_IN_WORDS[name]} images, as with --split {name}"))
-            if _FLATTERY[name]:
+            if _FLATTERY[name] and not (name == "val" and loaded.keeps_last):
                 emit(Warned(text=_FLATTERY[name]))
             return JudgedImages(dataset=own, name=before.name, split=name, subset=plan[name], is_own=True)
     if seen := len(images & parts["train"]):
@@ -198,9 +200,6 @@ def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data:
             f"the images of {dataset.facts.name} that were held out are all gone",
             hint="vit eval DATASET evaluates the model on another data set",
         )
-    if same_data:
-        emit(Warned(text=f"there is no test split: {_FLATTERY['val']}"))
-        return "val"
     if "val" in plan:
         return "val"
     flattery = "if the model was trained on some of them, scores are too high"

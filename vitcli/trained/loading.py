@@ -46,6 +46,11 @@ class LoadedModel:
         facts = f"{config.name}, {config.num_parameters:,} parameters, {config.num_classes:,} classes"
         return visible(f"<LoadedModel {self.name}: {facts}, on {self.device}>")
 
+    @property
+    def keeps_last(self) -> bool:
+        """True if the run kept its last epoch, so that no validation image chose one."""
+        return self.run is not None and self.run.config.get("optim", {}).get("keep") == "last"
+
     @cached_property
     def precision(self) -> Precision:
         """The precision to compute in: as configured, else as recorded on this machine, else the faster one here."""
