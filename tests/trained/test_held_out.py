@@ -367,7 +367,7 @@ def test_test_images_that_were_scored_in_training_are_not_held_out(
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
-        (("--set", "data.val_split=test"), "test images must choose neither an epoch"),
+        (("--set", "data.val_split=test", "--set", "optim.keep=best"), "test images must choose neither an epoch"),
         (("--set", "data.val_split=test", "--set", "optim.keep=last", "--ema"), "nor an average of weights"),
         (("--set", "optim.keep=last", "--patience", "3"), "keep = 'last' knows none"),
     ],
