@@ -191,7 +191,7 @@ def test_results_are_one_line_and_models(run: vitcli.TrainResult, digit: Path) -
     evaluated = vitcli.evaluate(model=run, quiet=True)
     predicted = vitcli.predict([digit], model=run, quiet=True)
     accuracy, top1 = f"{100 * run.best.val_accuracy:.2f} %", f"{100 * evaluated.metrics.top1:.2f} %"
-    assert repr(run) == f"<TrainResult {run.path}: best epoch {run.best.epoch} of 2, validation accuracy {accuracy}>"
+    assert repr(run) == f"<TrainResult {run.path}: kept epoch {run.best.epoch} of 2, validation accuracy {accuracy}>"
     assert repr(evaluated) == f"<EvalResult mine: top-1 {top1} of 359 test images of digits>"
     assert repr(evaluated.metrics).startswith(f"<Metrics: top-1 {top1} of 359 images, loss ")
     assert repr(predicted) == "<PredictResult of mine: 1 image>"
