@@ -96,7 +96,9 @@ def on_cores(compute: Callable[[Share], Result], shares: Sequence[Share]) -> lis
     futures = [_pool.submit(compute_share, share) for share in shares]
     try:
         wait(futures)
-    except BaseException:
+    except BaseException:  # an interrupt too: nothing may still compute when the caller goes on
+        for future in futures:
+            future.cancel()
         wait(futures)
         raise
     return [future.result() for future in futures]
