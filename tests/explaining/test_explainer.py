@@ -33,13 +33,18 @@ CONFIGS = {
     "post-norm, mean of patches": {"block_norm": "post", "class_token": False, "pooling": "patches"},
     "pooled norm": {"class_token": False, "pooling": "patches", "final_norm": "pooled"},
     "no final norm": {"final_norm": "none"},
+    "convolution in the MLP": {"mlp_conv": 3, "num_registers": 2, "pooling": "tokens"},
 }
 OF_CLASSES = [name for name, entry in METHODS.items() if entry.chooses_class]
 
 
 def build(**changes):
     torch.manual_seed(0)
-    return VisionTransformer(ModelConfig(**{**TINY, **changes})).double().eval()
+    model = VisionTransformer(ModelConfig(**{**TINY, **changes})).double().eval()
+    for name, parameter in model.named_parameters():
+        if ".conv." in name:  # at first it changes nothing
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
 
 
 @pytest.fixture(params=CONFIGS)

@@ -9,7 +9,7 @@ from torch import nn
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import format_size
-from vitcli.models.layers import DropPath, LinearPatchEmbedding, sincos_positions
+from vitcli.models.layers import DropPath, LinearPatchEmbedding, PatchConv, sincos_positions
 from vitcli.models.registry import MODELS, listed_config
 from vitcli.models.vit import VisionTransformer
 
@@ -52,6 +52,8 @@ AXES = {
     "sincos": {"positions": "sincos"},
     "sincos without class token": {"positions": "sincos", "class_token": False, "pooling": "patches"},
     "layer scale": {"layer_scale": 1e-2},
+    "convolution in the MLP": {"mlp_conv": 3, "pooling": "patches", "class_token": False},
+    "convolution in the MLP, mean of tokens": {"mlp_conv": 3, "pooling": "tokens", "num_registers": 2},
     "MLP head": {"head_width": 24, "head_dropout": 0.3},
     "dropouts": {"dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.1},
     "one block": {"depth": 1, "drop_path": 0.1},
@@ -251,6 +253,37 @@ def test_layer_scale_starts_at_its_configured_value_and_scales_both_branches():
             other.mlp.fc2.bias.mul_(0.5)
     images = images_for(scaled.config)
     torch.testing.assert_close(scaled(images), plain(images), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pooling": "tokens", "num_registers": 2}, {"class_token": False, "pooling": "patches"}]
+)
+def test_a_convolution_in_the_mlp_changes_nothing_at_first(changes):
+    plain, mixing = build(tiny(**changes)), build(tiny(**changes, mlp_conv=3), seed=1)
+    assert mixing.load_state_dict(plain.state_dict(), strict=False).unexpected_keys == []
+    torch.testing.assert_close(mixing(images_for(plain.config)), plain(images_for(plain.config)))
+
+
+def test_the_convolution_in_the_mlp_mixes_each_feature_of_neighbouring_patches_and_no_other_token():
+    conv = PatchConv(features=5, kernel_size=3).double()
+    nn.init.normal_(conv.weight)
+    nn.init.normal_(conv.bias)
+    tokens = torch.randn(2, 3 + 4 * 6, 5, dtype=torch.float64)
+    rows = torch.zeros(2, 6, 8, 5, dtype=torch.float64)  # zeros around 4 x 6 patches
+    rows[:, 1:5, 1:7] = tokens[:, 3:].view(2, 4, 6, 5)
+    expected = sum(
+        rows[:, row : row + 4, column : column + 6] * conv.weight[:, 0, row, column]
+        for row in range(3)
+        for column in range(3)
+    )
+    mixed = conv(tokens, (4, 6))
+    torch.testing.assert_close(mixed[:, 3:], (expected + conv.bias).flatten(1, 2))
+    assert torch.equal(mixed[:, :3], tokens[:, :3])
+
+
+def test_images_of_training_may_be_smaller_where_an_mlp_mixes_patches():
+    model = build(tiny(image_size=(16, 24), pooling="patches", mlp_conv=3)).train()
+    assert model(torch.randn(2, 3, 8, 12)).shape == (2, 5)
 
 
 def test_drop_path_drops_whole_images_and_keeps_the_expectation():

@@ -28,6 +28,7 @@ AXES = {
     "layer scale": {"layer_scale": 1e-2},
     "clip": {"input_norm": True, "patch_bias": False},
     "post-norm": {"block_norm": "post"},
+    "convolution in the MLP": {"mlp_conv": 3, "pooling": "patches", "class_token": False},
     "MLP head": {"head_width": 12},
     "dropout": {"dropout": 0.1},
     "dropout of the embedding": {"embedding_dropout": 0.1},
@@ -37,6 +38,7 @@ AXES = {
 REFUSED = {
     "timm": {
         "post-norm": "norms before the branches",
+        "convolution in the MLP": "no convolution",
         "MLP head": "heads are linear",
         "distillation token": "always have two heads",
     },
@@ -49,6 +51,7 @@ REFUSED = {
         "layer scale": "no LayerScale",
         "clip": "no norm before the blocks",
         "post-norm": "norms before the branches",
+        "convolution in the MLP": "no convolution",
         "MLP head": "heads are linear",
         "dropout of the embedding": "dropout of the embedding",
         "dropout of the head": "heads have no dropout",

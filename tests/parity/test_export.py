@@ -43,12 +43,14 @@ AXES = {
     "registers": {"num_registers": 2, "prefix_positions": False, "layer_scale": 1e-2},
     "clip": {"input_norm": True, "patch_bias": False, "norm_eps": 1e-5},
     "post-norm": {"block_norm": "post"},
+    "convolution in the MLP": {"mlp_conv": 3, "pooling": "patches"},
     "MLP head": {"head_width": 12},
     "no head": {"num_classes": 0},
 }
 REFUSED = {
     ("timm", "distillation token"): "always have two heads",
     ("timm", "post-norm"): "norms before the branches",
+    ("timm", "convolution in the MLP"): "no convolution",
     ("timm", "MLP head"): "heads are linear",
     ("transformers", "mean of the patches"): "only the class token is classified",
     ("transformers", "mean of tokens"): "only the class token is classified",
@@ -58,6 +60,7 @@ REFUSED = {
     ("transformers", "registers"): "no register tokens",
     ("transformers", "clip"): "no norm before the blocks",
     ("transformers", "post-norm"): "norms before the branches",
+    ("transformers", "convolution in the MLP"): "no convolution",
     ("transformers", "MLP head"): "heads are linear",
     ("transformers", "no head"): "there is always a head",
 }

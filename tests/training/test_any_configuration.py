@@ -70,6 +70,7 @@ MODEL = {
     "depth": st.integers(1, 2),
     "num_heads": st.sampled_from([1, 2, 4]),
     "mlp_width": st.sampled_from([1, 32]),
+    "mlp_conv": st.sampled_from([0, 0, 1, 3]),
     "patch_embedding": st.sampled_from(["conv", "linear"]),
     "patch_bias": SWITCH,
     "class_token": SWITCH,

@@ -56,6 +56,9 @@ class ModelConfig:
     """Number of blocks."""
     num_heads: int = 3
     mlp_width: int = 768
+    mlp_conv: int = 0
+    """Kernel size of a depthwise convolution over the patches in the MLP, after its first layer (Li et al. 2021,
+    LocalViT), with ``pooling`` patches or tokens: small models learn faster from mixed neighbours; 0: none."""
     patch_embedding: Literal["conv", "linear"] = "conv"
     """Layout of the patch weights: a convolution (C, h, w), or a linear layer on unfolded pixels (h, w, C)."""
     patch_bias: bool = True
@@ -109,6 +112,16 @@ class ModelConfig:
             check(getattr(self, name) > 0, f"{name} = {getattr(self, name)} is not positive")
         for name in ("num_classes", "num_registers", "head_width", "layer_scale", "norm_eps"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
+        check(
+            self.mlp_conv >= 0 and (self.mlp_conv % 2 == 1 or not self.mlp_conv),
+            f"mlp_conv = {self.mlp_conv} is not an odd number",
+            "--set model.mlp_conv=3, or 0 for none",
+        )
+        check(
+            not self.mlp_conv or self.pooling != "class",
+            "mlp_conv mixes patches, which pooling 'class' does not read after the last attention",
+            "--set model.pooling=patches, or --set model.mlp_conv=0",
+        )
         check_shares(self, "drop_path", "dropout", "attention_dropout", "head_dropout")
         if self.embedding_dropout is not None:
             check_shares(self, "embedding_dropout")
@@ -154,7 +167,8 @@ class ModelConfig:
         tokens = width * self.num_prefix_tokens
         positions = width * self.num_positions if self.positions == "learned" else 0
         attention = width * 3 * width + 3 * width * self.qkv_bias + _linear(width, width)
-        mlp = _linear(width, self.mlp_width) + _linear(self.mlp_width, width)
+        conv = self.mlp_width * (self.mlp_conv**2 + 1) if self.mlp_conv else 0
+        mlp = _linear(width, self.mlp_width) + conv + _linear(self.mlp_width, width)
         norms = 4 * width
         scales = 2 * width if self.layer_scale else 0
         final_norm = 2 * width if self.final_norm != "none" else 0

@@ -248,7 +248,8 @@ class Explainer:
     def _through(self, layer: int, tokens: Tensor, *, reads_all: bool = False) -> Tensor:
         """Run tokens through a block; the last block returns only the tokens that the model reads, (B, n, D)."""
         is_last = layer == self._depth - 1
-        output: Tensor = self.model.blocks[layer](tokens, self._num_read if is_last and not reads_all else None)
+        num_read = self._num_read if is_last and not reads_all else None
+        output: Tensor = self.model.blocks[layer](tokens, self.model.config.grid, num_read)
         return output
 
     def _classified(self, tokens: Tensor) -> Tensor:

@@ -174,6 +174,7 @@ def _transformers(config: ModelConfig) -> Any:
 def _wrong_for_timm(config: ModelConfig) -> Mapping[str, bool]:
     return {
         "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
+        "MLPs have no convolution": bool(config.mlp_conv),
         "heads are linear": bool(config.head_width),
         "the patch embedding has a bias exactly where no norm follows": config.patch_bias == config.input_norm,
         "distilled models always have two heads": config.distillation == "token",
@@ -186,6 +187,7 @@ def _wrong_for_timm(config: ModelConfig) -> Mapping[str, bool]:
 def _wrong_for_transformers(config: ModelConfig) -> Mapping[str, bool]:
     return {
         "blocks have their norms before the branches (no post-norm)": config.block_norm == "post",
+        "MLPs have no convolution": bool(config.mlp_conv),
         "heads are linear": bool(config.head_width),
         "there is always a head": not config.num_classes,
         "only the class token is classified": config.pooling != "class",

@@ -142,20 +142,45 @@ class Attention(nn.Module):
                 nn.init.zeros_(layer.bias)
 
 
-class MLP(nn.Module):
-    """Two linear layers around an activation, applied to every token."""
+class PatchConv(nn.Module):
+    """Depthwise convolution over the grid of patches, which mixes each feature of neighbouring patches.
 
-    def __init__(self, *, width: int, hidden_width: int, activation: str, dropout: float) -> None:
+    At first it changes nothing. Tokens before the patches never change.
+    Source: Li et al. 2021, "LocalViT: Bringing locality to vision transformers".
+    """
+
+    def __init__(self, features: int, kernel_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(features, 1, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(features))
+        nn.init.dirac_(self.weight, groups=features)
+
+    def forward(self, tokens: Tensor, grid: Size) -> Tensor:
+        """Mix patches: (B, N, F) -> (B, N, F); the last h x w tokens are the patches."""
+        first = tokens.shape[1] - grid[0] * grid[1]
+        images = tokens[:, first:].unflatten(1, grid).permute(0, 3, 1, 2)  # (B, F, h, w) in the memory format of CPUs
+        mixed = F.conv2d(images, self.weight, self.bias, padding="same", groups=len(self.weight))
+        patches = mixed.flatten(2).transpose(1, 2)
+        return torch.cat([tokens[:, :first], patches], dim=1) if first else patches
+
+
+class MLP(nn.Module):
+    """Two linear layers around an activation, applied to every token; a convolution may mix neighbouring patches."""
+
+    def __init__(self, *, width: int, hidden_width: int, kernel_size: int, activation: str, dropout: float) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden_width)
+        self.conv = PatchConv(hidden_width, kernel_size) if kernel_size else None
         self.activation = _ACTIVATIONS[activation]()
         self.fc2 = nn.Linear(hidden_width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, grid: Size) -> Tensor:
         """Apply the MLP: (B, N, D) -> (B, N, D)."""
-        hidden = self.dropout(self.activation(self.fc1(tokens)))
-        output: Tensor = self.dropout(self.fc2(hidden))
+        hidden = self.fc1(tokens)
+        if self.conv is not None:
+            hidden = self.conv(hidden, grid)
+        output: Tensor = self.dropout(self.fc2(self.dropout(self.activation(hidden))))
         return output
 
 
@@ -205,6 +230,7 @@ class Block(nn.Module):
         self.mlp = MLP(
             width=config.width,
             hidden_width=config.mlp_width,
+            kernel_size=config.mlp_conv,
             activation=config.activation,
             dropout=config.dropout,
         )
@@ -212,18 +238,21 @@ class Block(nn.Module):
         self.mlp_scale = LayerScale(config.width, config.layer_scale) if config.layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens: Tensor, num_read: int | None = None) -> Tensor:
-        """Apply the block: (B, N, D) -> (B, N, D), or (B, num_read, D) if only the first tokens are read."""
+    def forward(self, tokens: Tensor, grid: Size, num_read: int | None = None) -> Tensor:
+        """Apply the block: (B, N, D) -> (B, N, D), or (B, num_read, D) if only the first tokens are read.
+
+        ``grid`` has the rows and columns of the patches.
+        """
         output: Tensor
         read = tokens[:, :num_read]
         if self.norm_first:
             attended = self.attention_scale(self.attention(self.attention_norm(tokens), num_read))
             read = read + self.drop_path(attended)
-            output = read + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(read))))
+            output = read + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(read), grid)))
             return output
         attended = self.attention_scale(self.attention(tokens, num_read))
         tokens = self.attention_norm(read + self.drop_path(attended))
-        output = self.mlp_norm(tokens + self.drop_path(self.mlp_scale(self.mlp(tokens))))
+        output = self.mlp_norm(tokens + self.drop_path(self.mlp_scale(self.mlp(tokens, grid))))
         return output
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitcli.core.model_config import ModelConfig
+from vitcli.core.preprocessing import Size
 from vitcli.models.layers import (
     Block,
     ConvPatchEmbedding,
@@ -61,10 +62,10 @@ class VisionTransformer(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Compute the input of the head: (B, C, H, W) -> (B, D), or (B, 2, D) for two heads."""
         *lower, last = self.blocks
-        tokens = self.embed(images)
+        tokens, grid = self.embed(images), self._grid_of(images)
         for block in lower:
-            tokens = self._through(block, tokens)
-        return self.pool(self._through(last, tokens, self.num_read))
+            tokens = self._through(block, tokens, grid)
+        return self.pool(self._through(last, tokens, grid, self.num_read))
 
     def classify(self, features: Tensor) -> Tensor:
         """Compute logits (B, classes) from the output of ``features``.
@@ -176,10 +177,14 @@ class VisionTransformer(nn.Module):
             self.dropout.train(self.patch_embedding.training)
         return self
 
+    def _grid_of(self, images: Tensor) -> Size:
+        """Return the rows and columns of patches of the images."""
+        height, width = self.config.patch_size
+        return images.shape[-2] // height, images.shape[-1] // width
+
     def _positions_for(self, images: Tensor) -> Tensor:
         """Return the position embedding for the patch grid of the images."""
-        (rows, columns), (height, width) = self.config.grid, self.config.patch_size
-        grid = (images.shape[-2] // height, images.shape[-1] // width)
+        (rows, columns), grid = self.config.grid, self._grid_of(images)
         if grid == (rows, columns):
             return self.positions
         split = self.positions.shape[1] - rows * columns

@@ -33,6 +33,7 @@ from vitcli.engine.micro_batch_size import (
     seconds_by_size,
 )
 from vitcli.engine.micro_batches import MicroBatches
+from vitcli.engine.timing import LeftOut
 from vitcli.engine.trial import trial_trainer
 from vitcli.models.layers import resampling
 from vitcli.models.vit import VisionTransformer
@@ -159,7 +160,7 @@ def will_shard(config: TrainConfig, processes: Processes) -> bool:
 
 def _some_blocks(model: VisionTransformer) -> VisionTransformer:
     """Copy a model with only the blocks that are timed, because the whole model may not fit on the device."""
-    left_out: dict[int, nn.Module] = {id(block): nn.Identity() for block in model.blocks[BLOCKS - 1 : -1]}
+    left_out: dict[int, nn.Module] = {id(block): LeftOut() for block in model.blocks[BLOCKS - 1 : -1]}
     return deepcopy(model, left_out)
 
 
