@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from vitcli.core.errors import DeviceError
+from vitcli.core.model_config import ModelConfig
 from vitcli.engine.autocast import Precision
 from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
 
@@ -138,6 +140,26 @@ def test_mixed_precision_computes_in_the_chosen_type_and_scales_float16_alone(dt
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == getattr(torch, dtype)
     assert precision.scaler.is_enabled() is scales
     assert precision.name == dtype
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_model_whose_matrices_are_converted_once_gives_the_same_answers(dtype):
+    precision = Precision(CPU, amp="on", dtype=dtype)
+    config = ModelConfig(image_size=(8, 8), patch_size=(4, 4), width=24, depth=2, mlp_width=32, layer_scale=0.1)
+    model, images = VisionTransformer(config).eval(), torch.randn(3, 3, 8, 8)
+    rounded = precision.rounded(model)
+    with torch.inference_mode(), precision.autocast():
+        assert torch.equal(rounded(images), model(images))
+    matrices = {each.weight.dtype for each in rounded.modules() if isinstance(each, nn.Linear | nn.Conv2d)}
+    assert matrices == {getattr(torch, dtype)}
+    assert rounded.positions is model.positions
+    assert rounded.norm.weight is model.norm.weight
+    assert {each.dtype for each in model.parameters()} == {torch.float32}
+
+
+def test_in_float32_nothing_is_converted_or_copied():
+    layer = nn.Linear(2, 2)
+    assert Precision(CPU, amp="off", dtype="bfloat16").rounded(layer) is layer
 
 
 def test_no_weight_is_kept_in_half_precision():

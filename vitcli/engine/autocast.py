@@ -2,9 +2,13 @@
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import Any
+from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class Precision:
@@ -31,8 +35,24 @@ class Precision:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which to run the model.
 
-        One pass casts each weight only once, so a cache of the casts would save no time and take half a model's memory.
+        One pass converts each weight only once, so a cache would save no time and take half a model's memory.
         """
         if not self.enabled:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype, cache_enabled=False)
+
+    def rounded(self, model: Model) -> Model:
+        """Return the model for many passes of inference: its matrices are converted once, and not in every pass.
+
+        The outputs inside ``autocast`` are the same. All that is not converted is shared with the given model.
+        """
+        if not self.enabled:
+            return model
+        shared = [*model.parameters(), *model.buffers()]
+        copy = deepcopy(model, {id(tensor): tensor for tensor in shared})
+        for module in copy.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    converted = parameter.detach().to(self.dtype)
+                    setattr(module, name, nn.Parameter(converted, requires_grad=False))
+        return copy

@@ -234,7 +234,8 @@ def _infer(model: nn.Module, images: Tensor, precision: Precision, micro_batches
 def our_inference(model: nn.Module, images: Tensor, precision: Precision) -> Step:
     """Return a function that computes logits as ``vit predict`` does, from images on the device."""
     micro_batches = MicroBatches(1, emit=ignore)
-    return partial(_at_once, micro_batches, partial(_infer, model.eval(), images, precision, micro_batches))
+    model = precision.rounded(model.eval())
+    return partial(_at_once, micro_batches, partial(_infer, model, images, precision, micro_batches))
 
 
 def _at_once(micro_batches: MicroBatches, step: Step) -> None:

@@ -82,15 +82,18 @@ def seconds_per_image(
     precisions = {"float32": Precision(device, amp="off", dtype=dtype), dtype: Precision(device, amp="on", dtype=dtype)}
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         copy = deepcopy(model, {id(module): LeftOut() for module in left_out}).train(work == "training")
+        copies = {
+            name: precision.rounded(copy) if work == "inference" else copy for name, precision in precisions.items()
+        }
         images = torch.randn(1, *image_shape, device=device)
-        for precision in precisions.values():  # the very first step loads libraries and allocates memory
-            step_seconds(copy, images, work, precision)
+        for name, precision in precisions.items():  # the very first step loads libraries and allocates memory
+            step_seconds(copies[name], images, work, precision)
         while len(images) < most_images and step_seconds(copy, images, work, precisions["float32"]) < _LONG_ENOUGH:
             more = min(2 * len(images), most_images)
             try:
                 images = torch.randn(more, *image_shape, device=device)
-                for precision in precisions.values():
-                    step_seconds(copy, images, work, precision)
+                for name, precision in precisions.items():
+                    step_seconds(copies[name], images, work, precision)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -102,7 +105,7 @@ def seconds_per_image(
             if rounds >= _LEAST_ROUNDS and time.perf_counter() - started > _ROUNDS_SECONDS:
                 break
             for name, precision in precisions.items():  # in turn, so that other load on the machine affects both
-                seconds[name].append(step_seconds(copy, images, work, precision))
+                seconds[name].append(step_seconds(copies[name], images, work, precision))
     return {name: statistics.median(times) / len(images) for name, times in seconds.items()}
 
 

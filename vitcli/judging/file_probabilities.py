@@ -63,7 +63,7 @@ def _of_batch(
         found = arrays[model.checkpoint.preprocessing.geometry]
         images = torch.from_numpy(np.stack([array for array in found if not isinstance(array, DataError)]))
         inputs = model.to_input(images.to(model.device))
-        logits = model.checked(in_micro_batches(model.model, inputs, model.precision, micro_batches))
+        logits = model.checked(in_micro_batches(model.for_inference, inputs, model.precision, micro_batches))
         order = [model.checkpoint.classes.index(name) for name in first]
         total += logits.softmax(dim=1).cpu()[:, order]
     return total / len(models)

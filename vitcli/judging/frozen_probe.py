@@ -49,7 +49,7 @@ def model_features(loaded: LoadedModel, splits: Sequence[PreparedSplit], emit: E
             transform=loaded.to_input,
             device=loaded.device,
         ):
-            features = in_micro_batches(loaded.model.features, images, loaded.precision, micro_batches)
+            features = in_micro_batches(loaded.for_inference.features, images, loaded.precision, micro_batches)
             parts.append(loaded.checked(features.flatten(1)).cpu())
             done += len(images)
             emit(TaskProgress(task="computing features", done=done, total=total))

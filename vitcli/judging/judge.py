@@ -96,7 +96,9 @@ def judge(
         truth = inputs[0][1].cpu()
         for model, (images, _), order, micro_batches in zip(models, inputs, orders, several, strict=True):
             for view in seen_as(images, views):
-                logits = model.checked(in_micro_batches(model.model, view, model.precision, micro_batches)).cpu()
+                logits = model.checked(
+                    in_micro_batches(model.for_inference, view, model.precision, micro_batches)
+                ).cpu()
                 logits = logits if order is None else logits[:, order]
                 if parts > 1:
                     logits = logits.double().log_softmax(dim=1) - math.log(parts)

@@ -63,6 +63,11 @@ class LoadedModel:
             recorded=provenance.get("computed"),
         )
 
+    @cached_property
+    def for_inference(self) -> VisionTransformer:
+        """The model, with its matrices in the precision to compute in."""
+        return self.precision.rounded(self.model)
+
     @property
     def name(self) -> str:
         """The name of the run, else the name of the file or the model."""

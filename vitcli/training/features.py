@@ -164,6 +164,7 @@ def _features(
 ) -> tuple[Tensor, Tensor]:
     features, labels = [], []
     micro_batches = MicroBatches(1, emit=progress.emit)
+    model = precision.rounded(model)
     for images, targets in batches:
         features.append(in_micro_batches(model.features, images, precision, micro_batches).cpu())
         labels.append(targets.cpu())

@@ -87,7 +87,7 @@ def write_out_of_fold(path: Path, folds: Sequence[Run], emit: Emit) -> OutOfFold
             transform=loaded.to_input,
             device=loaded.device,
         )
-        logits, _ = predict_logits(loaded.model, batches, loaded.precision)
+        logits, _ = predict_logits(loaded.for_inference, batches, loaded.precision)
         order = [loaded.checkpoint.classes.index(name) for name in classes]
         probabilities = loaded.checked(logits).double().softmax(dim=1)[:, order].tolist()
         rows |= zip(members[readable].tolist(), probabilities, strict=True)

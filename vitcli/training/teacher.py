@@ -102,7 +102,7 @@ def load_teacher(
     emit(Note(text=f"teacher: {loaded.path}, in {precision.name}"))
     return Teacher(
         name=name,
-        model=loaded.model.requires_grad_(requires_grad=False),
+        model=precision.rounded(loaded.model.requires_grad_(requires_grad=False)),
         preprocessing=loaded.checkpoint.preprocessing,
         order=torch.tensor(order, device=loaded.device),
         precision=precision,
