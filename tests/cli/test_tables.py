@@ -142,6 +142,14 @@ def test_in_a_terminal_that_is_too_narrow_for_a_table_rows_become_paragraphs_wit
     ]
 
 
+def test_a_paragraph_that_begins_with_a_number_says_what_it_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_UNLIMITED", 20)
+    console.print_table(("batch", "library", "images/s"), [("1", "torchvision", "1,234")], numbers={0, 2})
+    assert capsys.readouterr().out.splitlines() == ["batch 1", "  library:", "  torchvision", "  images/s: 1,234"]
+
+
 def test_names_in_a_table_are_broken_after_hyphens_and_slashes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +208,12 @@ def test_no_score_of_attention_maps_is_cut(
         ("https://example.org/photos", 22, ["https://example.org/", "photos"]),
         ("self-supervised on all", 15, ["self-supervised", "on all"]),
         ("optim.adamw_lr", 10, ["optim.", "adamw_lr"]),
+        ("optim.label_smoothing", 16, ["optim.", "label_smoothing"]),
+        ("label_smoothing", 9, ["label_", "smoothing"]),
+        ("benign 59, malignant 59", 20, ["benign 59,", "malignant 59"]),
+        ("a b 1,200, left hand 7, c", 14, ["a b 1,200,", "left hand 7, c"]),
+        ("all of 1,200 images", 12, ["all of 1,200", "images"]),
+        ("malignant 1234567, b 2", 10, ["malignant", "1234567,", "b 2"]),
         ("abcdefghij", 4, ["abcd", "efgh", "ij"]),
         ("first\nsecond line", 8, ["first", "second", "line"]),
         ("one: 1   two: 22   three: 3", 18, ["one: 1   two: 22", "three: 3"]),

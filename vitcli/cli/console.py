@@ -166,8 +166,8 @@ def print_table(
 ) -> None:
     """Print a table on stdout; if it is too wide, text columns are wrapped, and numbers stay on one line.
 
-    In a terminal that is still too narrow, each row becomes a paragraph: its first cell, then the others with their
-    headings.
+    In a terminal that is still too narrow, each row becomes a paragraph: its first cell (a number with its heading), then
+    the others with their headings.
 
     Args:
         headings: headings of the columns.
@@ -188,7 +188,8 @@ def print_table(
             lines += _side_by_side(cells, widths, [style] * len(widths), numbers)
         else:
             named = [f"{heading}: {cell}" for heading, cell in zip(headings, cells, strict=True) if cell]
-            lines += _lines(cells[0], console.width, style or "bold")
+            first = f"{headings[0]} {cells[0]}" if cells[0] and 0 in numbers else cells[0]
+            lines += _lines(first, console.width, style or "bold")
             lines += _lines(APART.join(named[bool(cells[0]) :]), console.width, style, indent=_GAP)
         if below:
             lines += _lines(visible(below[number]), console.width, "dim", indent=_GAP)

@@ -1,4 +1,4 @@
-"""Line breaks: at spaces, in paths after a slash, in names after a hyphen; a number keeps its digits and its unit."""
+"""Line breaks: at spaces, in paths after a slash, in names after a hyphen; a number keeps its digits, unit and name."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,17 @@ from rich.cells import cell_len, chop_cells
 APART = "   "
 """The gap between parts of a text that stay on one line each, if they fit."""
 _UNITS = "%|[x×] ?[0-9]|±|[kMGT]?i?B|ms|s|min|h|points?|pixels?|dpi"
-_AT_SPACES = (rf"(?<=\S{APART})(?=\S)", rf"(?<= )(?![↓↑])(?<!± )(?<![0-9] [x×] )(?<![0-9] (?=(?:{_UNITS})(?![a-z])))")
+_COUNT = r"[0-9]+(?:,[0-9]+)*(?:[,;]?\s*$|[,;]\s)"
+"""A number at the end of an entry of a list, such as ``cat 12, dog 1,034``; it stays beside its name."""
+_AT_SPACES = (
+    rf"(?<=\S{APART})(?=\S)",
+    rf"(?<= )(?!{_COUNT})(?![↓↑])(?<!± )(?<![0-9] [x×] )(?<![0-9] (?=(?:{_UNITS})(?![a-z])))",
+)
 _IN_WORDS = (r"(?<=[^/\s]/)(?=[^/\s])(?<![0-9]/(?=[0-9]))", r"(?<=\w-)(?=\w)(?<![0-9]-(?=[0-9]))(?<![0-9][eE]-)")
-_BREAKS = (*_AT_SPACES, *_IN_WORDS, r"(?<=[._=,])(?=[A-Za-z])")
+_BREAKS = (*_AT_SPACES, *_IN_WORDS, r"(?<=[.=,])(?=[A-Za-z])")
 """Places where a line may end, the best ones first; the others are used in what is longer than a line."""
-_LAST = (r"(?<= )",)
-"""Places that are used only in a line that is shorter than a number with its unit."""
+_LAST = (r"(?<= )", r"(?<=_)(?=[A-Za-z])")
+"""Places that are used only in a line that is shorter than a number with its unit, or than a name with underscores."""
 
 
 def wrapped(text: str, width: int) -> str:
