@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 
 import pytest
 from rich.console import Console
@@ -172,6 +172,21 @@ def test_a_log_has_a_line_for_each_epoch_and_each_minute_of_a_long_one(clock: Cl
     assert lines[3].split()[0] == "2/2"
     assert "ETA" not in lines[3]
     assert len(lines) == 4
+
+
+def test_only_an_epoch_with_a_higher_accuracy_is_marked_best() -> None:
+    text = io.StringIO()
+    listener = PlainListener(Console(file=text, width=80))
+    equal, better = (replace(record(1), is_best=True, val_accuracy=share) for share in (0.5, 0.75))
+    for before, marks in ((None, ["best", "kept", "best"]), (0.5, ["kept", "kept", "best"])):
+        listener(TrainingStarted(epochs=3, steps_per_epoch=1, best_accuracy=before))
+        for each in (equal, equal, better):
+            listener(each)
+        lines = [line.partition("  ETA")[0] for line in text.getvalue().splitlines()[-3:]]
+        assert [line.split()[-1] for line in lines] == marks
+    listener(TrainingStarted(epochs=1, steps_per_epoch=1, keeps_best=False))
+    listener(equal)
+    assert text.getvalue().splitlines()[-1].split()[-1] == "images/s"
 
 
 def test_steps_of_before_a_resumption_say_nothing_of_the_speed(clock: Clock) -> None:

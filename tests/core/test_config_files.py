@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from vitcli.cli.app import app
-from vitcli.core.config import TrainConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import (
     configure,
     layers_of,
@@ -311,6 +311,12 @@ def test_the_recipes_of_image_folders_exist(name: str) -> None:
 def test_model_settings_are_kept_as_changes_of_a_registry_entry() -> None:
     config = configure({"model": {"name": "vit-tiny-patch16", "image_size": "32x48", "drop_path": 0}})
     assert settings_of(config)["model"] == {"name": "vit-tiny-patch16", "image_size": (32, 48), "drop_path": 0.0}
+
+
+def test_the_command_that_draws_the_images_names_their_table() -> None:
+    data = configure({"data": {"name": "my photos", "labels": "a.csv", "image_column": "file"}}).data
+    assert data.preview == "vit preview 'my photos' --labels a.csv --image-column file"
+    assert DataConfig().preview == "vit preview"
 
 
 def test_another_model_than_the_recipes_comes_without_the_recipes_changes_to_its_own() -> None:

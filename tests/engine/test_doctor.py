@@ -37,7 +37,9 @@ def record(epoch=1, **changes):
 
 
 def told(*records, judged=VARIED, steps_per_epoch=50, **config):
-    doctor = Doctor(OptimConfig(**{"epochs": 10, "lr": 0.02, **config}), steps_per_epoch=steps_per_epoch)
+    doctor = Doctor(
+        OptimConfig(**{"epochs": 10, "lr": 0.02, **config}), steps_per_epoch=steps_per_epoch, preview="vit preview pets"
+    )
     return [list(doctor.examine(records[:count], judged)) for count in range(1, len(records) + 1)]
 
 
@@ -58,7 +60,7 @@ def test_a_training_that_goes_well_hears_nothing():
 )
 def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, judged, words):
     records = [record(1), record(2), record(3, **changes), record(4, **changes)]
-    doctor = Doctor(OptimConfig(epochs=10, lr=0.02), steps_per_epoch=50)
+    doctor = Doctor(OptimConfig(epochs=10, lr=0.02), steps_per_epoch=50, preview="vit preview pets")
     for count in (1, 2):
         assert list(doctor.examine(records[:count], VARIED)) == []
     (text,) = doctor.examine(records[:3], judged)
@@ -72,6 +74,7 @@ def test_no_better_than_the_majority_is_told_after_three_epochs_and_enough_steps
     assert [len(texts) for texts in told(*poor)] == [0, 0, 1, 0]
     assert "28.0 %" in told(*poor)[2][0]
     assert "30.0 %" in told(*poor)[2][0]
+    assert told(*poor)[2][0].endswith("or look at the images: `vit preview pets`")
     assert [len(texts) for texts in told(*poor[:2], epochs=2)] == [0, 0]
     assert [len(texts) for texts in told(*poor, steps_per_epoch=25)] == [0, 0, 0, 1]
     assert [len(texts) for texts in told(*poor, steps_per_epoch=2)] == [0, 0, 0, 0]

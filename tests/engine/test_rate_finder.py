@@ -48,7 +48,7 @@ def quadratic_trainer(*curvatures, noise=0.0, **settings):
 
 @pytest.mark.parametrize("greatest", [0.1, 1.0, 30.0])
 def test_divergence_is_found_just_above_the_largest_stable_rate(greatest):
-    found = range_test(quadratic_trainer(greatest, greatest / 100, noise=0.3))
+    found = range_test(quadratic_trainer(greatest, greatest / 100, noise=0.3), "vit preview")
     stable = 2 / greatest
     assert stable < found.diverged < 3 * stable  # ten steps at the most, until the running mean has risen
     assert found.suggested < found.least <= stable
@@ -56,7 +56,7 @@ def test_divergence_is_found_just_above_the_largest_stable_rate(greatest):
 
 
 def test_rates_grow_by_the_same_factor_around_the_configured_one():
-    found = range_test(quadratic_trainer(1e-3, lr=0.5))
+    found = range_test(quadratic_trainer(1e-3, lr=0.5), "vit preview")
     rates = [point.lr for point in found.points]
     assert rates[0] == pytest.approx(0.0005)
     assert rates[-1] == pytest.approx(500)
@@ -66,7 +66,7 @@ def test_rates_grow_by_the_same_factor_around_the_configured_one():
 
 
 def test_losses_are_those_before_each_step():
-    found = range_test(quadratic_trainer(1.0))
+    found = range_test(quadratic_trainer(1.0), "vit preview")
     x = 1.0
     for point in found.points:
         assert point.loss == pytest.approx(x * x / 2, rel=1e-4, abs=1e-12)
@@ -83,14 +83,14 @@ def test_groups_keep_their_proportions():
         return step(scaler, clip_grad=clip_grad)
 
     trainer.optimizers.step = watched
-    found = range_test(trainer)
+    found = range_test(trainer, "vit preview")
     for rates, point in zip(seen, found.points, strict=False):
         assert rates == pytest.approx([0.2 * point.lr, point.lr, 5 * point.lr])
 
 
 def test_a_suggestion_trains():
     settings = {"optimizer": "adamw", "lr": 1.0, "schedule": "cosine"}
-    found = range_test(build_trainer(train=Batches(size=64, batch_size=16), **settings))
+    found = range_test(build_trainer(train=Batches(size=64, batch_size=16), **settings), "vit preview")
     assert 1e-3 < found.suggested < 0.2
     records = build_trainer(
         train=Batches(size=64, batch_size=16), epochs=15, **{**settings, "lr": found.suggested}
@@ -106,7 +106,7 @@ def test_where_no_rate_helps_none_is_suggested(loss, said):
     trainer = quadratic_trainer(1.0)
     trainer.stepper.objective = lambda losses, *_targets: loss(losses).sum()
     with pytest.raises(TrainingError, match=said):
-        range_test(trainer)
+        range_test(trainer, "vit preview")
 
 
 def measured_on(curve, *, lr):
@@ -114,7 +114,7 @@ def measured_on(curve, *, lr):
     trainer = quadratic_trainer(1.0, lr=lr)
     rates = iter(lr * 10 ** (6 * step / (STEPS - 1) - 3) for step in range(STEPS))
     trainer.stepper.objective = lambda losses, *_targets: (0 * losses + curve(next(rates))).sum()
-    return range_test(trainer)
+    return range_test(trainer, "vit preview")
 
 
 def valley(rate):
@@ -145,6 +145,6 @@ def test_smoothing_keeps_straight_lines_and_takes_away_noise():
 
 def test_progress_is_told():
     done = []
-    found = range_test(quadratic_trainer(1.0), on_step=done.append)
+    found = range_test(quadratic_trainer(1.0), "vit preview", on_step=done.append)
     assert done == list(range(1, len(done) + 1))
     assert len(done) >= len(found.points)

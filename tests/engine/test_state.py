@@ -19,6 +19,7 @@ from tests.builders.trainers import (
 from vitcli.core.errors import Interrupted, RunError, TrainingError
 from vitcli.engine.device import seed_draws
 from vitcli.engine.state import copied, judged_weights, load_state, save_state
+from vitcli.engine.stopping import best_of
 
 STEPS = math.ceil(SIZE / BATCH)
 """Of an epoch; the last one is smaller."""
@@ -81,7 +82,7 @@ def test_the_best_epoch_and_patience_are_those_of_all_epochs(tmp_path, monkeypat
     again = trainer_in(tmp_path, epochs=9, patience=2, ema=False)
     again.load_state_dict(load_state(again.saver.path))
     assert [record.epoch for record in again.fit()] == [1, 2, 3]
-    assert again.best.epoch == 1
+    assert best_of(again.records).epoch == 1
 
 
 def test_a_state_without_numbers_is_not_saved(tmp_path):

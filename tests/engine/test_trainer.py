@@ -21,6 +21,7 @@ from vitcli.engine.muon import Muon
 from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import build_optimizers
 from vitcli.engine.state import copied
+from vitcli.engine.stopping import best_of
 from vitcli.engine.trial import time_steps
 
 
@@ -276,7 +277,7 @@ def test_the_best_epoch_has_the_best_validation_accuracy(monkeypatch):
     records = trainer.fit()
     assert [record.val_accuracy for record in records] == [0.5, 1.0, 0.75, 0.25]
     assert [record.is_best for record in records] == [True, True, False, False]
-    assert trainer.best.epoch == 2
+    assert best_of(trainer.records).epoch == 2
 
 
 def test_of_epochs_with_the_same_accuracy_the_one_with_the_lower_loss_is_best(monkeypatch):
@@ -284,7 +285,7 @@ def test_of_epochs_with_the_same_accuracy_the_one_with_the_lower_loss_is_best(mo
     trainer = build_trainer(epochs=4)
     records = trainer.fit()
     assert [record.is_best for record in records] == [True, True, False, False]
-    assert trainer.best.epoch == 2
+    assert best_of(trainer.records).epoch == 2
 
 
 def test_patience_stops_after_so_many_epochs_without_a_better_one(monkeypatch):

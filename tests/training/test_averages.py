@@ -46,7 +46,7 @@ def test_the_line_of_an_epoch_names_the_other_weights_and_has_at_most_80_charact
     record = replace(RECORD, **figures)
     assert said in epoch_line(record, 100)
     for columns in (54, 60, 80):
-        line = Text.from_markup(epoch_line(record, 100, columns=columns)).plain
+        line = Text.from_markup(epoch_line(record, 100, mark="best", columns=columns)).plain
         assert len(line) <= columns
         assert line.endswith("100.00 %  best" if columns < 80 else "  best")
 

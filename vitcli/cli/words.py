@@ -17,7 +17,7 @@ def epoch_header(epochs: int) -> str:
     return f"{'':{width}}  {'training':>17}  {'validation':>17}\n{'epoch':>{width}}{columns}{columns}"
 
 
-def epoch_line(record: EpochRecord, epochs: int, *, keeps_best: bool = True, columns: int = 80) -> str:
+def epoch_line(record: EpochRecord, epochs: int, *, mark: str = "", columns: int = 80) -> str:
     """Format an epoch: losses, accuracies, and if there is room, the speed or the accuracy of the other weights.
 
     If an average of the weights is validated too, the better of both is kept; the other one is named.
@@ -25,11 +25,11 @@ def epoch_line(record: EpochRecord, epochs: int, *, keeps_best: bool = True, col
     Args:
         record: the epoch.
         epochs: the number of all epochs.
-        keeps_best: whether the best epoch is marked.
+        mark: ``best``; ``kept``: it has the best accuracy so far again, at a lower loss; empty: neither.
         columns: the width of the terminal; the line is not longer, if this is 54 or more.
     """
     width = len(str(epochs))
-    best = "  [bold green]best[/]" if record.is_best and keeps_best else ""
+    best = f"  [bold green]{mark}[/]" if mark else ""
     beside = f"{record.images_per_second:,.0f} images/s"
     if record.plain_val_accuracy is not None and record.average_val_accuracy is not None:
         average_is_kept = (record.val_loss, record.val_accuracy) == (

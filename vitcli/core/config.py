@@ -4,6 +4,7 @@ Sections come in the order in which training uses them: data, augmentation, mode
 that is not allowed raises UsageError from ``__post_init__``. ``config_files`` builds the classes from files and flags.
 """
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,6 +80,14 @@ class DataConfig:
         low, high = self.value_range
         check(low < high or low == high == 0, f"value_range = {low:g}, {high:g} is not a range from low to high")
         check(self.workers >= 0, f"workers = {self.workers} is negative")
+
+    @property
+    def preview(self) -> str:
+        """The command that draws these images."""
+        keys = ("labels", "image_column", "label_column", "label_map")
+        options = {f"--{key.replace('_', '-')}": getattr(self, key) for key in keys}
+        given = [word for option, value in options.items() if value for word in (option, value)]
+        return shlex.join(["vit", "preview", *filter(None, [self.name]), *given])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,11 +25,13 @@ class Doctor:
     Args:
         config: the optimisation settings.
         steps_per_epoch: the number of optimizer steps in an epoch.
+        preview: the command that draws the images.
     """
 
-    def __init__(self, config: OptimConfig, *, steps_per_epoch: int) -> None:
+    def __init__(self, config: OptimConfig, *, steps_per_epoch: int, preview: str) -> None:
         self.config = config
         self.steps_per_epoch = steps_per_epoch
+        self.preview = preview
         self._told: set[str] = set()
 
     def examine(self, records: Sequence[EpochRecord], judged: Score) -> Iterator[str]:
@@ -61,7 +63,7 @@ class Doctor:
         return (
             f"after {epoch} epochs the best validation accuracy is {100 * best:.1f} %; always predicting the most"
             f" frequent class would score {100 * judged.majority_share:.1f} %: try {self._other_rate(records)}, or look at the"
-            " images: vit preview"
+            f" images: `{self.preview}`"
         )
 
     def _of_data(self, record: EpochRecord) -> str:

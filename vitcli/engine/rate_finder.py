@@ -58,7 +58,7 @@ class RangeTest:
 
 
 def range_test(
-    trainer: Trainer, *, steps: int = STEPS, on_step: Callable[[int], None] = lambda done: None
+    trainer: Trainer, preview: str, *, steps: int = STEPS, on_step: Callable[[int], None] = lambda done: None
 ) -> RangeTest:
     """Run a range test: each step raises the rate by the same factor, from 1/1000 to 1000 times the peak rate.
 
@@ -66,6 +66,7 @@ def range_test(
 
     Args:
         trainer: the trainer that takes the steps; its own schedule is ignored.
+        preview: the command that draws the images, for advice.
         steps: the number of steps from the lowest rate to the highest.
         on_step: called with the number of steps done.
 
@@ -91,7 +92,7 @@ def range_test(
         RatePoint(lr=lr, loss=loss, smoothed=smoothed)
         for lr, loss, smoothed in zip(rates, finite, _smoothed(finite), strict=False)
     )
-    enough, best, lost = _turns(points)
+    enough, best, lost = _turns(points, preview)
     ends = [*([lost.lr] if lost else []), *([rates[len(losses) - 1]] if has_diverged else [])]
     diverged = min(ends, default=None)
     suggested = max(enough.lr, min(trainer.config.peak_lr, _BELOW_DIVERGENCE * (diverged or math.inf), best.lr))
@@ -106,11 +107,11 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return smoothed
 
 
-def _turns(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint, RatePoint | None]:
+def _turns(points: Sequence[RatePoint], preview: str) -> tuple[RatePoint, RatePoint, RatePoint | None]:
     """Find the points where the loss has fallen far enough, where it is lowest, and where it has risen again."""
     if not points:
         raise TrainingError(
-            "the loss is not a number before the first step", hint="look at the data first: `vit preview`"
+            "the loss is not a number before the first step", hint=f"look at the data first: `{preview}`"
         )
     best = min(points, key=lambda point: point.smoothed)
     fall = points[: points.index(best) + 1]
@@ -118,7 +119,7 @@ def _turns(points: Sequence[RatePoint]) -> tuple[RatePoint, RatePoint, RatePoint
     if highest - best.smoothed < _LEAST_FALL * highest:
         raise TrainingError(
             f"the loss does not fall at any learning rate from {points[0].lr:.2g} to {points[-1].lr:.2g}",
-            hint="look at the data first (`vit preview`), or try another --lr: the search is around it",
+            hint=f"look at the data first (`{preview}`), or try another --lr: the search is around it",
         )
     enough = highest - _SHARE * (highest - best.smoothed)
     top = max(at for at, point in enumerate(fall) if point.smoothed == highest)

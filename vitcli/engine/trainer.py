@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vitcli.core.config import DataConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.interrupts import StopRequest
@@ -65,6 +66,7 @@ class Trainer:
         growth: the image size of every epoch; None: the size of the batches.
         processes: the processes that train together, of which only the first one saves; None: this one alone.
         shard: each process holds a shard of the model, which does not have to be on its device before.
+        preview: the command that draws the images, for advice.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Trainer:
         growth: Growth | None = None,
         processes: Processes | None = None,
         shard: bool = False,
+        preview: str = DataConfig().preview,
     ) -> None:
         self.model: nn.Module = model
         self.train = train
@@ -112,7 +115,7 @@ class Trainer:
 
         # The progress of training
         self.records: list[EpochRecord] = []
-        self._doctor = Doctor(config, steps_per_epoch=len(train))
+        self._doctor = Doctor(config, steps_per_epoch=len(train), preview=preview)
         self.epoch, self.step = 1, 0
         """The current epoch, and the number of its steps that are done."""
         self.val_precision, self.processes = val_precision or precision, processes or Processes()
@@ -151,6 +154,7 @@ class Trainer:
                 steps_per_epoch=len(self.train),
                 steps_done=self._steps_done,
                 keeps_best=self.config.keep == "best",
+                best_accuracy=best_of(self.records).val_accuracy if self.records else None,
             )
         )
         while not is_over(self.records, self.config):
@@ -158,7 +162,8 @@ class Trainer:
             if self.stop and not is_over(self.records, self.config):
                 raise self.stop.error(f"after epoch {self.epoch - 1}; all is saved")
         if is_out_of_patience(self.records, self.config):
-            self.emit(Note(text=f"no better epoch than {self.best.epoch}: stopped after {self.records[-1].epoch}"))
+            best, last = best_of(self.records).epoch, self.records[-1].epoch
+            self.emit(Note(text=f"no better epoch than {best}: stopped after {last}"))
         return self.records
 
     def state_dict(self) -> State:
@@ -200,11 +205,6 @@ class Trainer:
         """The saver of checkpoints and metrics."""
         assert self._saver is not None
         return self._saver
-
-    @property
-    def best(self) -> EpochRecord:
-        """The epoch with the best validation accuracy; among equal ones, the one with the lowest validation loss."""
-        return best_of(self.records)
 
     def _train_epoch(self) -> None:
         """Run the remaining steps of the current epoch."""

@@ -176,6 +176,7 @@ class Training:
             distillation=self.distillation,
             processes=self.processes,
             shard=computing.shard,
+            preview=config.data.preview,
         )
 
     @property
@@ -226,7 +227,7 @@ def assemble(
     )
     if check_images:
         check_images(plan, data)
-    for warning in advice_on_settings(config.optim, model.config, source=begun.seen, data=data) if advises else ():
+    for warning in advice_on_settings(config, model.config, source=begun.seen, data=data) if advises else ():
         emit(Warned(text=warning))
 
     # Decide how to compute: on which device, in how many micro-batches, in which precision, compiled or not

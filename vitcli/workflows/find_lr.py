@@ -90,7 +90,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
                 raise stop.error(f"after {done} of {STEPS} learning rates; nothing is kept")
             emit(TaskProgress(task=_TASK, done=done, total=STEPS))
 
-        found = range_test(trainer, on_step=on_step)
+        found = range_test(trainer, config.data.preview, on_step=on_step)
     emit(TaskProgress(task=_TASK, done=STEPS, total=STEPS))
 
     # Report the result
