@@ -1,5 +1,7 @@
 """What is told of settings and images before training begins."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +11,12 @@ import pytest
 from PIL import Image
 
 import vitcli
+from vitcli.core.config import TrainConfig
 from vitcli.core.events import Warned
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
-from vitcli.training.advice import advice_on_settings
+from vitcli.training.advice import _from_weights, advice_on_settings
 
 MODEL = ModelConfig(image_size=(32, 32), patch_size=(4, 4), width=16, depth=1, num_heads=2)
 SOURCE = Preprocessing(
@@ -24,7 +27,7 @@ SOURCE = Preprocessing(
 def told(
     optim: OptimConfig | None = None, *, model: ModelConfig = MODEL, source: Preprocessing | None = None
 ) -> list[str]:
-    return list(advice_on_settings(optim or OptimConfig(), model, source=source))
+    return list(advice_on_settings(TrainConfig(optim=optim or OptimConfig()), model, source=source))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,7 @@ def test_validation_images_of_other_colours(folder: Callable[..., Path], tmp_pat
     (text,) = found
     assert "mean 0.35" in text
     assert "not 0.58" in text
+    assert f"`vit preview {tmp_path / 'darker'}` shows them" in text
 
 
 def test_images_normalised_otherwise_than_the_weights_are_used_to(
@@ -105,11 +109,32 @@ def test_few_photos_are_advised_to_start_from_weights(
     image_folder: Callable[..., Path], folder: Callable[..., Path], tmp_path: Path, data_dir: Path
 ) -> None:
     def few(photos: Path, **run) -> list[str]:
-        return [each for each in warnings_of(photos, tmp_path / "runs", data_dir, **run) if "which are few" in each]
+        return [
+            each
+            for each in warnings_of(photos, tmp_path / "runs", data_dir, **run)
+            if "fewer than 1,000 photos" in each
+        ]
 
     photos = image_folder(tmp_path / "pets", {"cat": 10, "dog": 10}, size=(80, 60))
     (text,) = few(photos, name="first")
-    assert text.startswith("training has 14 photos")
-    assert "--init-from deit-tiny --freeze-backbone" in text
+    assert text.endswith(': init_from="deit-tiny", freeze_backbone=True')
     assert not few(photos, init_from=str(tmp_path / "runs" / "first"))
     assert not few(folder("icons", darker=0))  # 16 x 16 pixels are no photos
+
+
+@pytest.mark.parametrize(
+    ("typed", "better"),
+    [
+        (
+            "pets --image-column file --data-dir d --epochs 3 --dry-run",
+            "pets --image-column file --data-dir d --epochs 3",
+        ),
+        ("pets --model vit-tiny-patch16 -r photos --name=first --overwrite --seeds 2", "pets --seeds 2"),
+        ("'my pets' --set model.depth=2 --set=optim.lr=0.1", "'my pets' --set=optim.lr=0.1"),
+    ],
+)
+def test_the_command_that_starts_from_weights_has_the_options_that_were_typed(
+    typed: str, better: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vit", "train", *shlex.split(typed)])
+    assert _from_weights() == f"`vit train {better} --init-from deit-tiny --freeze-backbone`"

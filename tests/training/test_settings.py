@@ -108,9 +108,7 @@ def test_asking_for_them_with_schedule_free_is_refused(settled, optim: dict[str,
         (
             [],
             78,
-            [
-                "epochs: 78, not 60, because there are 1,295 training images: 100,000 are seen in all epochs (--epochs changes this)"
-            ],
+            ["epochs: 78, not 60, so that training sees 100,000 images (--epochs changes this)"],
         ),
         ([{"optim": {"epochs": 3}}], 3, []),
         ([{"optim": {"epochs": 3}}, {"optim": {"min_images": 10**6}}], 3, []),

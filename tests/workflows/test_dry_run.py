@@ -36,7 +36,8 @@ def test_good_data_may_be_trained_on_and_nothing_is_written(
     before = set(data_dir.glob("prepared/*/*.safetensors"))
     outcome = run_cli("train", photos, *SMALL, "--dry-run")
     assert outcome.code == 0, outcome.err
-    assert f"few if weights start at random: `vit train {photos} --init-from deit-tiny" in outcome.err
+    options = "--image-size 16 --batch-size 8 --epochs 1 --init-from deit-tiny --freeze-backbone"
+    assert f"pretrained weights usually score higher: `vit train {photos} {options}`" in outcome.err
     assert "training can start" in outcome.err
     assert "always answering 'cat' scores" in outcome.out
     (epochs,) = [line.split() for line in outcome.out.splitlines() if line.startswith("optim.epochs ")]
@@ -58,6 +59,16 @@ def test_bad_images_are_all_named(run_cli: RunCli, photos: Path) -> None:
     assert report["would_start"] is False
     code, report = report_of(run_cli, photos, *SMALL, "--on-bad-image", "skip")
     assert (code, report["would_start"], len(report["bad"])) == (0, True, 3)
+    assert sum(report["images"].values()) == 30 + 10 - 1  # the cut copy and the empty file never counted
+    assert sum(report["balance"]["counts"].values()) == report["images"]["train"]
+    trained = run_cli("train", photos, *SMALL, "--on-bad-image", "skip")
+    counts = ", ".join(f"{count} {name}" for name, count in report["images"].items())
+    assert f"unseen: {counts}; 2 classes: cat, dog" in trained.err
+    assert trained.err.count("left out: 3 of 42 images cannot be read") == 1
+    shown = run_cli("train", photos, *SMALL, "--on-bad-image", "skip", "--dry-run").out
+    assert shown.count(f"{cut} is not") == 1
+    assert shown.count(cut.name) == 1
+    assert "\nunreadable            3, left out\n" in shown
 
 
 def test_leaks_from_split_to_split_are_found(
@@ -173,17 +184,20 @@ def test_images_that_are_all_bad_are_all_named(run_cli: RunCli, photos: Path) ->
 def test_what_is_passed_over_and_images_without_a_row_are_told_once(run_cli: RunCli, photos: Path) -> None:
     names = [file.relative_to(photos).as_posix() for file in sorted(photos.rglob("*.png"))]
     (photos / "cat" / "later.cr2").touch()
+    (photos / "cat" / "more").symlink_to(photos / "dog")
     table = photos.parent / "table.csv"
     table.write_text("image,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in names[:-2]))
     code, report = report_of(run_cli, photos, "--labels", table, *SMALL)
     assert code == 0
-    assert report["passed_over"] == {"without a row": names[-2:], ".cr2": ["cat/later.cr2"]}
+    passed_over = {"without a row": names[-2:], ".cr2": ["cat/later.cr2"], "linked folders": ["cat/more"]}
+    assert report["passed_over"] == passed_over
     assert report["left_out"] == {}
     line = f"ignored: 2 without a row ({', '.join(names[-2:])}), 1 .cr2 (cat/later.cr2)"
     dry = run_cli("train", photos, "--labels", table, *SMALL, "--dry-run")
     trained = run_cli("train", photos, "--labels", table, *SMALL, "--name", "run")
     judged = run_cli("eval", photos, "--model", "run", "--labels", table)
-    assert [each.err.count("ignored: ") for each in (dry, trained, judged)] == [1, 1, 1]
+    for what in ("ignored: ", "cat/more"):
+        assert [each.err.count(what) for each in (dry, trained, judged)] == [1, 1, 1]
     assert all(line in each.err for each in (dry, trained, judged))
 
 

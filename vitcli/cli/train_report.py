@@ -9,6 +9,7 @@ from rich.markup import escape
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.cli.options import EXPERIMENTS
 from vitcli.core.errors import counted
+from vitcli.core.provenance import retyped
 from vitcli.core.words import duration, percent, written
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ _MOST = 20
 def show_dry_run(report: "DryRun") -> None:
     """Show the findings of a dry run, problems first."""
     problems = [f"{len(names):,} {what}: {', '.join(names[:_MOST])}" for what, names in report.left_out.items()]
-    problems += [f"{name}: {reason}" for name, reason in report.bad.items()]
+    problems += [reason if name in reason else f"{name}: {reason}" for name, reason in report.bad.items()]
     for leak in report.duplicates.leaks:
         pairs = ", ".join(" = ".join(pair) for pair in leak.examples)
         problems.append(f"{counted(leak.images, 'image is')} both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
@@ -105,13 +106,13 @@ def show_dry_run(report: "DryRun") -> None:
         console.print(f"[bold red]problem:[/] {escape(problem)}")
     if len(problems) > _MOST:
         console.print(f"... and {len(problems) - _MOST:,} more; --json has them all")
-    classes = report.balance
+    classes, skips = report.balance, report.settings["data"]["on_bad_image"].value == "skip"
     counts = sorted(classes.counts.items(), key=lambda item: -item[1])
     shown = counts if len(counts) <= _MOST else [*counts[:5], ("...", 0), *counts[-5:]]
     print_facts(
         {
             "data": f"{report.dataset}: " + ", ".join(f"{count:,} {name}" for name, count in report.images.items()),
-            "unreadable": f"{len(report.bad):,}",
+            "unreadable": f"{len(report.bad):,}{', left out' if report.bad and skips else ''}",
             "odd but handled": ", ".join(f"{count:,} {kind}" for kind, count in report.kinds.items()) or "none",
             **({"black to white": "{:g} to {:g}".format(*report.value_range)} if report.value_range else {}),
             "repeated in training": _repeated(report),
@@ -197,15 +198,7 @@ def _judged(found: "FoundRate") -> str:
 
 def next_words(settings: dict[str, float], typed: Sequence[str]) -> list[str]:
     """Return the typed words with the learning rates that were found."""
-    words = []
-    rest = iter(typed)
-    for word in rest:
-        name, has_value, _ = word.partition("=")
-        if name in _RATE_FLAGS.values():
-            if not has_value:
-                next(rest)
-        elif name not in {"--find-lr", "--json"}:
-            words.append(word)
+    words = retyped(typed, options=_RATE_FLAGS.values(), flags=("--find-lr", "--json"))
     for key, rate in settings.items():
         words += [_RATE_FLAGS[key], f"{rate:g}"] if key in _RATE_FLAGS else ["--set", f"{key}={rate:g}"]
     return words

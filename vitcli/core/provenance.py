@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,28 @@ def program() -> str:
     by_uv = "UV_RUN_RECURSION_DEPTH" in os.environ  # set by `uv run`
     python = "python" if by_uv else sys.orig_argv[0]
     return ("uv run " if by_uv else "") + (f"{python} -m vitcli" if is_module else "vit")
+
+
+def retyped(
+    words: Sequence[str], *, options: Collection[str] = (), flags: Collection[str] = (), sections: Collection[str] = ()
+) -> list[str]:
+    """Return the words of a command without some of them.
+
+    Args:
+        words: the words.
+        options: the options to leave out, with their values.
+        flags: the options without a value to leave out.
+        sections: the sections whose settings, given by ``--set``, are left out.
+    """
+    kept, rest = list[str](), iter(words)
+    for word in rest:
+        name, has_value, value = word.partition("=")
+        typed = [word]
+        if name in {"--set", *options} and not has_value:
+            typed.append(value := next(rest, ""))
+        is_setting = name == "--set" and value.partition(".")[0] in sections
+        kept += [] if is_setting or name in {*options, *flags} else typed
+    return kept
 
 
 def environment() -> dict[str, str]:

@@ -23,7 +23,7 @@ from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources import folder as any_folder
-from vitcli.data.sources.image_search import in_words
+from vitcli.data.sources.image_search import LINKED_FOLDERS, in_words
 from vitcli.data.sources.kaggle import check_credentials
 from vitcli.data.sources.kaggle_reference import KaggleReference
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
@@ -237,8 +237,8 @@ def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
 def _open_files(
     raw: RawDataset[FileSplit], config: DataConfig, directory: Path, emit: Emit, *, recipe: str = ""
 ) -> Dataset:
-    if raw.passed_over:
-        emit(Warned(text=f"ignored: {in_words(raw.passed_over)}"))
+    if ignored := {kind: names for kind, names in raw.passed_over.items() if kind != LINKED_FOLDERS}:  # said already
+        emit(Warned(text=f"ignored: {in_words(ignored)}"))
     fingerprint, state = fingerprints(raw)
     folder = directory / "prepared" / f"{as_folder(raw.name)}-{state[:12]}"
     how = Preparation(cache=config.cache, workers=config.workers, skip_bad=config.on_bad_image == "skip")
@@ -278,7 +278,7 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
                 else:
                     headers.append(header)
     emit(TaskProgress(task="looking at images", done=len(files), total=len(files)))
-    if bad:
+    if bad and not (how.skip_bad and headers):  # what is left out is said where a split is read
         _mind_bad(bad, len(files), why=bad[0] if len(bad) == 1 else "", skip=how.skip_bad, emit=emit)
     sizes = {size for size, _ in headers}
     native = sizes.pop() if len(sizes) == 1 and max(next(iter(sizes))) <= _SMALL else None

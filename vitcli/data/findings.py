@@ -68,7 +68,7 @@ def balance(dataset: Dataset, plan: Plan) -> Balance:
     return Balance(
         counts=dict(zip(dataset.facts.classes, counts, strict=True)),
         majority=dataset.facts.classes[most],
-        majority_share=counts[most] / len(labels),
+        majority_share=counts[most] / max(len(labels), 1),
     )
 
 

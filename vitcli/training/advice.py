@@ -1,17 +1,19 @@
 """Warnings about settings and images before training begins; ``engine.doctor`` watches the training itself."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
-from vitcli.core.config import TrainConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import counted, some
 from vitcli.core.model_config import ModelConfig
-from vitcli.core.optim_config import USUAL_LR, OptimConfig
+from vitcli.core.optim_config import USUAL_LR
 from vitcli.core.preprocessing import Preprocessing
+from vitcli.core.provenance import retyped
 from vitcli.data.cache import channel_statistics
 from vitcli.data.dataset import Dataset
 from vitcli.data.findings import balance, look_for_duplicates, rare_classes
@@ -29,24 +31,29 @@ deviations."""
 _ENOUGH_IMAGES, _SAMPLE = 20, 500
 _FEW_PHOTOS = 1000
 """With fewer photos, pretrained weights score higher than training from random weights."""
+_OF_THE_START = ("--model", "-m", "--recipe", "-r", "--train-only", "--lora", "--name", "-n")
+_NO_MORE = ("--pretrained", "--overwrite", "--dry-run", "--find-lr", "--json")
+"""Options, with and without a value, that do not go with the head of pretrained weights, or with a run of another name.
+"""
 
 
 def advice_on_settings(
-    config: OptimConfig, model: ModelConfig, *, source: Preprocessing | None = None, data: TrainingData | None = None
+    config: TrainConfig, model: ModelConfig, *, source: Preprocessing | None = None, data: TrainingData | None = None
 ) -> Iterator[str]:
     """Yield a warning for each setting that is probably a mistake.
 
     Args:
-        config: the optimisation settings.
+        config: the complete configuration.
         model: the architecture.
         source: the preprocessing of the weights that training starts from; None: it starts from random weights.
         data: the images, if they are already prepared.
     """
-    usual = USUAL_LR[config.optimizer]
-    is_whole = not (config.lora or config.train_only == "head")
-    if source and is_whole and config.peak_lr > _GENTLE * usual:
+    optim = config.optim
+    usual = USUAL_LR[optim.optimizer]
+    is_whole = not (optim.lora or optim.train_only == "head")
+    if source and is_whole and optim.peak_lr > _GENTLE * usual:
         yield (
-            f"learning rate {config.peak_lr:g} ({config.optimizer}) suits training from scratch, and may destroy the"
+            f"learning rate {optim.peak_lr:g} ({optim.optimizer}) suits training from scratch, and may destroy the"
             f" pretrained weights: try --lr {usual / 10:g}, or --recipe finetune"
         )
     rows, columns = model.grid
@@ -59,10 +66,10 @@ def advice_on_settings(
             f" object: try {remedy}a larger --image-size"
         )
     if data:
-        yield from _of_images(data, source)
+        yield from _of_images(data, source, config.data)
 
 
-def _of_images(data: TrainingData, source: Preprocessing | None) -> Iterator[str]:
+def _of_images(data: TrainingData, source: Preprocessing | None, config: DataConfig) -> Iterator[str]:
     seen = data.preprocessing
     if source and (len(seen.mean), seen.mean, seen.std) != (len(source.mean), source.mean, source.std):
         yield (
@@ -77,7 +84,7 @@ def _of_images(data: TrainingData, source: Preprocessing | None) -> Iterator[str
     if shift > _SHIFTED:
         yield (
             f"validation images have other colours than training images (mean {_numbers(val_mean)}, not {_numbers(mean)}):"
-            " check that they were made in the same way; vit preview shows them"
+            f" check that they were made in the same way; `{config.preview}` shows them"
         )
 
 
@@ -138,5 +145,15 @@ def advice_on_few_photos(dataset: Dataset, plan: Plan, config: TrainConfig) -> I
     """Yield a warning if there are few photos, and the weights start at random."""
     photos = 0 if dataset.facts.native_size or config.run.init_from else len(plan["train"].indices(dataset))
     if 0 < photos < _FEW_PHOTOS:
-        better = f"`vit train {shlex.quote(config.data.name)} --init-from deit-tiny --freeze-backbone`"
-        yield f"training has {photos:,} photos, which are few if weights start at random: {better} usually scores higher"
+        yield (
+            f"training has fewer than {_FEW_PHOTOS:,} photos, so pretrained weights usually score higher:"
+            f" {_from_weights()}"
+        )
+
+
+def _from_weights() -> str:
+    """Return the typed command, changed to start from weights; in Python, the keywords that do it."""
+    if sys.argv[1:2] != ["train"]:
+        return 'init_from="deit-tiny", freeze_backbone=True'
+    words = retyped(sys.argv[1:], options=_OF_THE_START, flags=_NO_MORE, sections=("model",))
+    return f"`{shlex.join(['vit', *words, '--init-from', 'deit-tiny', '--freeze-backbone'])}`"

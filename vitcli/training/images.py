@@ -82,9 +82,6 @@ def prepare_training_data(
         UsageError, DataError: an image, or the file of class weights, cannot be read.
     """
     facts = dataset.facts
-    images = {name: len(subset.indices(dataset)) for name, subset in plan.items()}
-    counts_of = ", ".join(f"{count:,} {name}" for name, count in images.items())
-    emit(Note(text=f"{facts.name}: {counts_of}; {len(facts.classes):,} classes: {some(facts.classes)}"))
     if config.data.val_split == "test":
         emit(
             Warned(
@@ -100,7 +97,15 @@ def prepare_training_data(
             f"none of the images of {facts.name} that train can be read", hint="replace files that are not images"
         )
     val = dataset.split(plan["val"].found, geometry, members=plan["val"].members, emit=emit)
-    skipped = [*_unreadable(dataset, plan["train"], train), *_unreadable(dataset, plan["val"], val)]
+    bad = {"train": _unreadable(dataset, plan["train"], train), "val": _unreadable(dataset, plan["val"], val)}
+    read = {plan["val"].found: val, "train": train}
+    if "test" in plan and plan["test"].found in read:  # test images in a folder of their own are not read here
+        bad["test"] = _unreadable(dataset, plan["test"], read[plan["test"].found])
+    images = {name: len(subset.indices(dataset)) - len(bad.get(name, ())) for name, subset in plan.items()}
+    counts_of = ", ".join(f"{count:,} {name}" for name, count in images.items())
+    is_unknown = config.data.on_bad_image == "skip" and "test" in plan and "test" not in bad
+    unknown = " (not read yet)" if is_unknown else ""
+    emit(Note(text=f"{facts.name}: {counts_of}{unknown}; {len(facts.classes):,} classes: {some(facts.classes)}"))
     mean, std = known_colours(facts, config.data, source) or channel_statistics(train.images, members)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()
@@ -111,7 +116,7 @@ def prepare_training_data(
         val_members=val.readable(),
         preprocessing=preprocessing,
         class_weights=_class_weights(config.optim.class_weights, facts.classes, counts, emit),
-        skipped=tuple(skipped),
+        skipped=(*bad["train"], *bad["val"]),
         test_images=images.get("test", 0),
     )
 

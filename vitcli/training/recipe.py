@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
-from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import format_size
@@ -87,8 +86,8 @@ def with_enough_epochs(
     epochs = enough_epochs(config.optim, images)
     if epochs == config.optim.epochs:
         return [*base]
-    has = f"because there are {counted(images, 'training image')}"
-    why = f"{has}: {config.optim.min_images:,} are seen in all epochs" if epochs < _MOST_EPOCHS else f"the most, {has}"
+    seen = f"so that training sees {config.optim.min_images:,} images"
+    why = seen if epochs < _MOST_EPOCHS else "the most that are chosen where images are few"
     emit(Note(text=f"epochs: {epochs}, not {config.optim.epochs}, {why} (--epochs changes this)"))
     return [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
 

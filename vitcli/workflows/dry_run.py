@@ -11,11 +11,13 @@ from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
 from vitcli.core.preprocessing import Preprocessing, ValueRange
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit
+from vitcli.data.dataset import Dataset
 from vitcli.data.findings import Balance, Duplicates, balance, look_for_duplicates, rare_classes
-from vitcli.data.inspection import inspect, named
+from vitcli.data.inspection import Inspection, inspect, named
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
+from vitcli.data.splits import Subset
 from vitcli.engine.device import choose_device, describe, peak_memory, reset_peak_memory
 from vitcli.engine.distributed import Processes
 from vitcli.engine.trial import StepTime, time_steps, time_update, trial_trainer
@@ -39,7 +41,7 @@ class DryRun:
     model: str
     recipe: str
     images: dict[SplitName, int]
-    """Number of images per split."""
+    """Number of images per split that can be read."""
     left_out: dict[str, tuple[str, ...]]
     """Rows of the table of labels that cannot be used, by reason."""
     passed_over: dict[str, tuple[str, ...]]
@@ -90,7 +92,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     begun = begin(config, dataset, processes=Processes(), emit=emit)
     config, model, plan = begun.config, begun.model, begun.plan
     for warning in (
-        *advice_on_settings(config.optim, model.config, source=begun.seen),
+        *advice_on_settings(config, model.config, source=begun.seen),
         *advice_on_few_photos(dataset, plan, config),
     ):
         emit(Warned(text=warning))
@@ -101,9 +103,8 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     )
     tell_guessed_range(dataset.facts, config.data, emit)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
-    members = plan["train"].indices(dataset)
-    is_good = [("train", at) not in inspection.bad for at in members.tolist()]
-    good = members[np.array(is_good, dtype=bool)]
+    plan = {name: _readable(subset, dataset, inspection) for name, subset in plan.items()}
+    good = plan["train"].indices(dataset)
     preprocessing = Preprocessing(geometry=geometry, image_size=model.config.image_size, mean=(0.5,), std=(0.5,))
 
     # Take two steps
@@ -137,6 +138,15 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         settings=_settings(config, [layer for layer in settled if layer is not lenient]),
         would_start=len(good) >= _STEPS and (skips or not (inspection.bad or left_out)),
     )
+
+
+def _readable(subset: Subset, dataset: Dataset, inspection: Inspection) -> Subset:
+    """Leave out the images of a subset that cannot be read."""
+    if not any(name == subset.found for name, _ in inspection.bad):
+        return subset
+    members = subset.indices(dataset)
+    is_good = [(subset.found, at) not in inspection.bad for at in members.tolist()]
+    return replace(subset, members=members[np.array(is_good, dtype=bool)])
 
 
 def _without_what_is_left_out(emit: Emit) -> Emit:
