@@ -80,7 +80,8 @@ def test_the_model_is_an_argument_or_an_option(run_cli: RunCli, trained_run: Pat
         outcome = run_cli("export", *model, *words)
         assert outcome.code == 0, outcome.err
     both = run_cli("export", trained_run, "--model", "other", *words)
-    assert both.code == 2
+    assert both.code == 1
+    assert "hint: vit export other\n" in both.err
     assert f"{trained_run} and --model other both name the model: leave out one of them" in both.err
 
 

@@ -1,5 +1,6 @@
 """The command ``vit export``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from vitcli.cli.console import listening, print_facts, print_json
 from vitcli.cli.options import EXPERIMENTS, JsonOption, ModelOption, OfflineOption, OutputDirOption
-from vitcli.core.errors import counted
+from vitcli.core.errors import UsageError, counted
 from vitcli.core.importing import importing
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def export(
     from vitcli.trained.model_names import check_model
 
     if model and named:
-        raise typer.BadParameter(f"{model} and --model {named} both name the model: leave out one of them")
+        raise UsageError(
+            f"{model} and --model {named} both name the model: leave out one of them",
+            hint=f"vit export {shlex.quote(named)}",
+        )
     model = model or named
     EXPORTS[format]  # reports an unknown format before torch is imported
     check_model(model, output_dir=output_dir)

@@ -2,11 +2,13 @@
 
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -16,7 +18,7 @@ from typer.models import OptionInfo
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings
-from vitcli.core.errors import UsageError, did_you_mean, nearest
+from vitcli.core.errors import UsageError, nearest
 
 NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
 """The base class of typer's errors about the words of a command line, for which typer has no public name."""
@@ -110,17 +112,48 @@ def in_plain_words(error: Any) -> UsageError:
     if found := re.match("Missing argument '(.*)'", message):
         return _usage(f"{command} needs {found[1]}", hint=listing)
     if found := re.match("No such option: (.*)", message):
-        known = [name for each in error.ctx.command.params for name in (*each.opts, *each.secondary_opts)]
-        near = nearest(found[1], known)
-        return _usage(f"{command} has no option {found[1]}", hint=f"did you mean {near}?" if near else listing)
+        meant = _what_is_meant(found[1], error.ctx.command.params, command.split()[1:], sys.argv[1:])
+        return _usage(f"{command} has no option {found[1]}", hint=meant or listing)
     if found := re.match("No such command '(.*?)'", message):
-        known = [*error.ctx.command.commands]
-        return _usage(f"there is no command {found[1]!r}", hint=did_you_mean(found[1], known, otherwise=listing))
+        known = error.ctx.command.commands
+        groups = [name for name, each in known.items() if found[1] in getattr(each, "commands", ())]
+        near = found[1] if groups else nearest(found[1], known)
+        words = [*groups, *(near if word == found[1] else word for word in sys.argv[1:])]
+        meant = f"did you mean `{shlex.join(['vit', *words])}`?" if near else listing
+        return _usage(f"there is no command {found[1]!r}", hint=meant)
     if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
         return _usage(f"too many arguments for {command}: {found[1]}", hint=listing)
     if found := re.match("Option '(.*)' requires an argument", message):
         return _usage(f"{found[1]} needs a value", hint=listing)
     return _usage(message[:1].lower() + message[1:], hint=listing)
+
+
+def _what_is_meant(wrong: str, params: Sequence[Any], path: Sequence[str], words: Sequence[str]) -> str:
+    """Return the hint for an unknown option: the command to type, with the option or argument that was probably meant.
+
+    Args:
+        wrong: the unknown option.
+        params: the options and arguments of the command.
+        path: the words of the command, such as ``runs show``.
+        words: the words after ``vit``.
+    """
+    names = sorted((name for each in params for name in (*each.opts, *each.secondary_opts)), reverse=True)
+    near = nearest(wrong, [*filter(_is_option, names), *names])
+    at = next((at for at, word in enumerate(words) if word.partition("=")[0] == wrong), 0)
+    if not near or at < len(path):
+        return f"did you mean {near}?" if near else ""
+    before, (_, has_value, value) = words[len(path) : at], words[at].partition("=")
+    if near.strip("-") in names:  # the argument is given once
+        before = [*dropwhile(lambda word: not _is_option(word), before)]
+    typed = [f"{near}{has_value}{value}"] if _is_option(near) else [value] * bool(has_value)
+    command = shlex.join(["vit", *path, *before, *typed, *words[at + 1 :]])
+    return (
+        f"did you mean {near}? `{command}`" if _is_option(near) else f"{near} is given without an option: `{command}`"
+    )
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-")
 
 
 @contextmanager
@@ -157,10 +190,10 @@ _COMMANDS = re.compile(r"(`[^`]*`|(?<![\w./-])vit [a-z].*)")
 _SET = re.compile(r"--set (\w+)\.(\w+)=([^\s,;)]+)")
 _FLAG = re.compile(
     r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z-]*)"
-    r"(?:[ =](?P<value>(?:auto|on|off|skip|cpu|cuda|adamw|sgd|constant)(?=[\s,;:).]|$)"
+    r"(?:=(?P<given>[^\s,;)]+)| (?P<value>(?:auto|on|off|skip|cpu|cuda|adamw|sgd|constant)(?=[\s,;:).]|$)"
     r"|[A-Z'][^\s,;)]*?|-?[.\d][^\s,;)]*?|[^\s,;)-][^\s,;)]*?[-./:\d][^\s,;)]*?)(?=[.:]?(?:[\s,;)]|$)))?"
 )
-"""An option, and the word after it if it looks like a value."""
+"""An option, and its value after =, or the word after it if that looks like a value."""
 
 
 def in_python(text: str, keywords: Collection[str], flags: Collection[str], options: Mapping[str, str]) -> str:
@@ -174,7 +207,7 @@ def in_python(text: str, keywords: Collection[str], flags: Collection[str], opti
     """
 
     def keyword(found: re.Match[str]) -> str:
-        name, value = found["name"].replace("-", "_"), found["value"] or ""
+        name, value = found["name"].replace("-", "_"), found["given"] or found["value"] or ""
         if name not in keywords:
             return found[0]
         if name in flags:
