@@ -123,12 +123,16 @@ def test_a_run_is_not_a_data_set(
     with pytest.raises(vitcli.VitError) as caught:
         vitcli.evaluate(run, model=run)
     assert caught.value.message == f"{run.path} is a run, not a data set"
-    assert caught.value.hint == f'model="{run.path}" takes it; in `vit train`, --init-from does'
+    assert caught.value.hint == f'model="{run.path}" uses it; `vit train DATA --init-from {run.path}` starts from it'
     shutil.copytree(trained_run, tmp_path / "experiments" / "mine")
-    for command, name in (("eval", "mine"), ("check-labels", "mine"), ("eval", "experiments/mine")):
-        outcome = run_cli(command, name)
+    for words in ("eval mine", "check-labels mine", "train mine", "preview mine", "attention-map --dataset mine"):
+        outcome = run_cli(*words.split())
         assert outcome.code == 1
-        assert "error: experiments/mine is a run, not a data set" in outcome.err
+        assert outcome.err.startswith("error: experiments/mine is a run, not a data set\nhint: --model=mine uses it;")
+    assert "is a run, not a data set" in run_cli("eval", "experiments/mine").err
+    with pytest.raises(vitcli.VitError, match="experiments/mine is a run") as caught:
+        vitcli.evaluate("mine")
+    assert caught.value.hint.startswith('model="mine" uses it;')
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def attention_map(
     parse_methods(methods or ())
     image_files(images or ())
     check_model(model, output_dir=output_dir, device=device)
-    check_dataset(dataset)
+    check_dataset(dataset, output_dir=output_dir)
     style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size, dpi=dpi, font_size=font_size)
 
     # Collect the options in three values: the source of images, the wanted maps, and the drawing

@@ -13,7 +13,7 @@ from vitcli.core.errors import DataError, UsageError
 from vitcli.core.files import write_text
 from vitcli.data.registry import DATASETS, find_dataset, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
-from vitcli.data.sources.paths import check_folder, check_table
+from vitcli.data.sources.paths import check_folder, check_no_run, check_table
 
 
 def data_dir(setting: str = "") -> Path:
@@ -46,7 +46,7 @@ def make(directory: Path) -> None:
         ) from None
 
 
-def check_dataset(name: str, *, labels: str = "", output_dir: Path | None = None) -> None:
+def check_dataset(name: str, *, labels: str = "", output_dir: Path = Path("experiments")) -> None:
     """Refuse a text that is neither the name of a data set nor a folder, before anything is read or downloaded.
 
     Args:
@@ -70,8 +70,7 @@ def check_dataset(name: str, *, labels: str = "", output_dir: Path | None = None
     try:
         DATASETS[name]
     except UsageError as error:
-        if output_dir and (output_dir / name).is_dir():
-            check_folder(output_dir / name)
+        check_no_run(output_dir / name, called=name)
         raise UsageError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
 
 

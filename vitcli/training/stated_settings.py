@@ -112,7 +112,7 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
             check_no_run(path)
             path /= member
         check_free(path, overwrite=config.run.overwrite)
-    check_dataset(config.data.name, labels=paths_of(config.data).get("labels", ""))
+    check_dataset(config.data.name, labels=paths_of(config.data).get("labels", ""), output_dir=output_dir)
     for model in filter(None, (init_from, teacher_of(config))):
         find_model(model, output_dir)
 

@@ -12,10 +12,7 @@ def check_folder(folder: Path, *, labels: str = "") -> None:
         DataError: the path is not a folder, or the table is missing or is not a file.
         UsageError: the folder is that of a run, or of a group of runs.
     """
-    if any(any(folder.glob(f"{place}run.json")) for place in ("", "fold-*/", "seed-*/")):
-        raise UsageError(
-            f"{folder} is a run, not a data set", hint=f"--model {folder} takes it; in `vit train`, --init-from does"
-        )
+    check_no_run(folder, called=str(folder))
     if not folder.is_dir():
         wanted = "a folder of class subfolders, or a name of `vit datasets`"
         raise DataError(
@@ -23,6 +20,15 @@ def check_folder(folder: Path, *, labels: str = "") -> None:
         )
     if labels:
         check_table(table_path(folder, Path(labels).expanduser()))
+
+
+def check_no_run(folder: Path, *, called: str) -> None:
+    """Raise UsageError if a folder is that of a run, or of a group of runs; ``called`` is its name in a command."""
+    if any(any(folder.glob(f"{place}run.json")) for place in ("", "fold-*/", "seed-*/")):
+        raise UsageError(
+            f"{folder} is a run, not a data set",
+            hint=f"--model={called} uses it; `vit train DATA --init-from {called}` starts from it",
+        )
 
 
 def table_path(folder: Path, table: Path) -> Path:
