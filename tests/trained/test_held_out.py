@@ -185,6 +185,28 @@ def test_a_folder_that_is_a_split_of_the_own_data_is_known(
     assert "the run's own" in part.err, "what is left of a split is all of it"
 
 
+def test_a_copy_of_a_split_is_known_by_its_images(
+    run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    image_folder(tmp_path / "bugs", {f"{name}/{kind}": 4 for name in ("train", "val") for kind in ("ant", "bee")})
+    assert run_cli("train", "bugs", *tiny, "--name", "run").code == 0
+    expected = evaluated(run_cli, "val")[2]
+    shutil.copytree("bugs/val", "copy")
+    known = run_cli("eval", "copy", "--model", "run", "--json")
+    assert json.loads(known.out) == json.loads(expected.out), known.err
+    assert "these are the run's own validation images, as with --split val" in known.err
+    (tmp_path / "copy" / "ant" / "000.png").rename(tmp_path / "copy" / "bee" / "other.png")
+    other = run_cli("eval", "copy", "--model", "run", "--json")
+    assert json.loads(other.out)["part"] == "all", "one label is another"
+    assert "warning: run chose its epoch by 8 of 8 images: scores are too high" in other.err
+    shutil.copy("bugs/train/ant/001.png", "copy/ant/new.png")
+    assert "warning: run was trained on 1 of 9 images: scores are too high" in run_cli("eval", "copy").err
+    shutil.rmtree("bugs")
+    unknown = run_cli("eval", "copy")
+    assert "whether run was trained on some of these images cannot be known" in said(unknown)
+    assert f"its own are not in {tmp_path / 'bugs'} any more" in said(unknown)
+
+
 def test_training_images_among_others_are_counted(
     run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -202,8 +224,12 @@ def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_sai
     image_folder(pets.parent / "others", {"cat": 3, "dog": 4})
     outcome = run_cli("eval", "others", "--model", "run")
     assert "data others, all images (7) top-1" in " ".join(outcome.out.split())
-    stored = json.loads(Path("experiments/run/evaluations/others-train.json").read_text())
+    stored = json.loads(Path("experiments/run/evaluations/others-all.json").read_text())
     assert (stored["dataset"], stored["data"]) == ("others", str(pets.parent / "others"))
+    assert (stored["split"], stored["part"], stored["found_in"]) == ("all", "all", "train")
+    assert Path("experiments/run/evaluations/others-all-predictions.csv").is_file()
+    shown = json.loads(run_cli("eval", "others", "--model", "run", "--split", "train", "--json").out)
+    assert (shown["split"], shown["part"], shown["held_out"]) == ("all", "all", None)
     assert "others has no test split, so all of its images are used" in said(outcome)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitcli.core.calibration import Calibration
-from vitcli.core.errors import DataError, counted
+from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.registry import load_object
 from vitcli.core.runs import slug
@@ -80,13 +80,13 @@ def evaluate_models(
     called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
     places, files = places_of(models, chosen, views=views, classes=classes), dict[str, Path]()
     called = places.folder.name if known and places else called
-    title = f"{called}: {100 * metrics.top1:.2f} % of {counted(metrics.images, f'{chosen.part} image'.strip())}"
+    title = f"{called}: {100 * metrics.top1:.2f} % of {chosen.counted(metrics.images)}"
     if places:
         facts = {
             "dataset": chosen.dataset.facts.name,
             "data": chosen.name,
             "fingerprint": chosen.dataset.facts.fingerprint,
-            "split": chosen.split,
+            "split": "all" if chosen.are_all else chosen.split,
             "part": chosen.part,
             "found_in": chosen.subset.found,
             "held_out": held_out,
@@ -144,7 +144,7 @@ def places_of(
         return None
     if chosen.is_out_of_fold:
         return ResultFiles(folder=folder, stem=chosen.part)
-    stem: str = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.split}"
+    stem: str = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.part}"
     if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
         stem += f"-{loaded.path.stem}"
     stem += (f"-{views}" if views != "none" else "") + ("-shared" if classes == "shared" else "")

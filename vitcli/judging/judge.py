@@ -74,7 +74,7 @@ def judge(
     labels = places[prepared[0].labels]
     members = readable[labels[readable] >= 0]
     if not len(members):
-        raise DataError(f"no image of {chosen.dataset.facts.name} ({chosen.split}) is of a class of the model")
+        raise DataError(f"no image of {_named(chosen)} is of a class of the model")
     batches = [
         Batches(
             images.images,
@@ -88,7 +88,7 @@ def judge(
     ]
     orders = [_order(model.checkpoint.classes, classes) for model in models]
     several = [MicroBatches(1, emit=emit) for _ in models]
-    collector, task, done = AnswerCollector(classes), _task(chosen), 0
+    collector, task, done = AnswerCollector(classes), f"evaluating on {_named(chosen)}", 0
     parts, kept = len(models) * VIEWS[views], [torch.empty(0)]
     emit(TaskProgress(task=task, done=0, total=len(members)))
     for inputs in zip(*batches, strict=True):  # one batch of each model
@@ -117,9 +117,8 @@ def judge(
     )
 
 
-def _task(chosen: JudgedImages) -> str:
-    name = f"evaluating on {chosen.dataset.facts.name}"
-    return f"{name} ({chosen.part})" if chosen.part else name
+def _named(chosen: JudgedImages) -> str:
+    return f"{chosen.dataset.facts.name} ({'all images' if chosen.are_all else chosen.part})"
 
 
 def seen_as(images: Tensor, views: Views) -> list[Tensor]:

@@ -129,7 +129,7 @@ def images_in_words(stored: StoredEvaluation, *, keeps_best: bool) -> str:
     """Say which images were judged, by how many models, and whether the images had a part in training."""
     metrics, facts = stored.metrics, stored.facts
     split = facts["split"]
-    what = f"{counted(metrics.images, 'image')} of {facts['dataset']} ({split} split)"
+    what = f"{counted(metrics.images, 'image')} of {facts['dataset']} ({'all images' if split == 'all' else f'{split} split'})"
     held_out = facts.get("held_out")
     if held_out:
         part = "which had no part in training"

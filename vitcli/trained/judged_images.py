@@ -1,7 +1,8 @@
 """The images on which a trained model is evaluated or explained: a split of its own data, or of other data."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import torch
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, UsageError, counted
-from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
@@ -28,6 +29,8 @@ _FLATTERY: dict[SplitName, str] = {
     "test": "",
 }
 """Why the scores of a split of the model's own data may be too high."""
+_PARTS_IN_TRAINING: dict[SplitName, str] = {"train": "was trained on", "val": "chose its epoch by"}
+"""What a model did with the images of a split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +49,17 @@ class JudgedImages:
 
     @property
     def part(self) -> str:
-        """The images in a word: the split, ``out-of-fold``, or empty if these are all of a data set without splits."""
-        if self.is_out_of_fold:
-            return "out-of-fold"
-        return "" if not self.is_own and set(self.dataset.facts.counts) == {"train"} else self.split
+        """The images in a word: the split, ``out-of-fold``, or ``all`` if these are all of a data set without splits."""
+        return "out-of-fold" if self.is_out_of_fold else "all" if self.are_all else self.split
+
+    @property
+    def are_all(self) -> bool:
+        """Tell whether these are all images of another data set, which has no splits."""
+        return not self.is_own and set(self.dataset.facts.counts) == {"train"}
+
+    def counted(self, images: int) -> str:
+        """Count some of these images: ``359 test images``, or ``7 images`` of a data set without splits."""
+        return counted(images, "image" if self.are_all else f"{self.part} image")
 
     def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
         """Return all images and labels of the split, prepared in this geometry."""
@@ -120,37 +130,64 @@ def choose_images(
 def _part_of_own(
     opened: Dataset, before: DataConfig, loaded: LoadedModel, directory: str, asked: AskedSplit, emit: Emit
 ) -> JudgedImages | None:
-    """Recognise a folder that is one split of the model's own data; None: it is other data.
+    """Recognise a folder that is one split of the model's own data, or a copy of it; None: it is other data.
 
-    Warn if some of the images, though not all of a split, were trained on.
+    Warn if some of the images, though not all of a split, had a part in training.
     """
-    folder, root = opened.raw and opened.raw.root, Path(before.name).expanduser()
-    if not folder or not root.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+    if not opened.raw or not opened.raw.root:
         return None
     try:
         own = open_dataset(before, directory=data_dir(directory), offline=True)
-        plan = _plan(own, before, loaded, emit)
-    except (DataError, UsageError):  # the model's own data cannot be used any more
+        if not own.raw or not own.raw.root:  # images without files, such as the bundled digits
+            return None
+        is_inside = opened.raw.root.resolve().is_relative_to(own.raw.root.resolve())
+        plan = _plan(own, before, loaded, emit if is_inside else ignore)
+    except (DataError, UsageError):
+        what = f"whether {loaded.name} was trained on some of these images cannot be known"
+        emit(Note(text=f"{what}: its own are not in {before.name} any more"))
         return None
-    images = {path for split in opened.facts.counts for path in _paths(opened, Subset(found=split))}
-    parts = {name: _paths(own, subset) for name, subset in plan.items()}
+    whole = {name: Subset(found=name) for name in opened.facts.counts}
+    sizes = None if is_inside else _sizes(opened, whole) & _sizes(own, plan)
+    images = [each for subset in whole.values() for each in _identified(opened, subset, sizes)]
+    parts = {name: _identified(own, subset, sizes) for name, subset in plan.items()}
     for name in plan:
-        if parts[name] == images and asked in {"auto", name, *opened.facts.counts}:
+        if {*parts[name]} == {*images} and asked in {"auto", name, *opened.facts.counts}:
             emit(Note(text=f"these are the run's own {_IN_WORDS[name]} images, as with --split {name}"))
             if _FLATTERY[name] and not (name == "val" and loaded.keeps_last):
                 emit(Warned(text=_FLATTERY[name]))
             return JudgedImages(dataset=own, name=before.name, split=name, subset=plan[name], is_own=True)
-    if seen := len(images & parts["train"]):
-        trained_on = f"{seen:,} of {counted(len(images), 'image')}"
-        emit(Warned(text=f"{loaded.name} was trained on {trained_on}: scores are too high"))
+    for name, what in _PARTS_IN_TRAINING.items():
+        used = set() if name == "val" and loaded.keeps_last else {image for image, _ in parts.get(name, ())}
+        if seen := sum(image in used for image, _ in images):
+            emit(Warned(text=f"{loaded.name} {what} {seen:,} of {counted(len(images), 'image')}: scores are too high"))
     return None
 
 
-def _paths(dataset: Dataset, subset: Subset) -> set[Path]:
-    """Return the files of some images, without links."""
+def _files(dataset: Dataset, subset: Subset) -> list[tuple[Path, str]]:
+    """Return the file and the class of each image of a subset."""
     assert dataset.raw is not None
-    files = dataset.raw.splits[subset.found].files
-    return {files[at].resolve() for at in subset.indices(dataset)}
+    split, classes = dataset.raw.splits[subset.found], dataset.facts.classes
+    return [(split.files[at], classes[split.labels[at]]) for at in subset.indices(dataset)]
+
+
+def _sizes(dataset: Dataset, plan: Plan) -> set[int]:
+    return {file.stat().st_size for subset in plan.values() for file, _ in _files(dataset, subset)}
+
+
+def _identified(dataset: Dataset, subset: Subset, sizes: Collection[int] | None) -> list[tuple[object, str]]:
+    """Return what tells each image of a subset from others, and its class.
+
+    Args:
+        dataset: the data set.
+        subset: the images.
+        sizes: the content tells files of these sizes apart, others are no copies; None: the path alone tells.
+    """
+    if sizes is None:
+        return [(file.resolve(), "") for file, _ in _files(dataset, subset)]
+    return [
+        (sha256(file.read_bytes()).digest() if file.stat().st_size in sizes else file, name)
+        for file, name in _files(dataset, subset)
+    ]
 
 
 def _elsewhere(name: str, before: DataConfig) -> DataConfig:

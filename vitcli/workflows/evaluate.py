@@ -16,6 +16,7 @@ from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.data.raw import SplitName
 from vitcli.data.splits import Subset
+from vitcli.data.store import check_dataset
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.explaining.explainer import explain, images_at_once
 from vitcli.explaining.maps import maps_of
@@ -51,10 +52,11 @@ class EvalResult:
     checkpoint: Path
     """The checkpoint of the first model."""
     dataset: str
-    split: SplitName
+    split: SplitName | Literal["all"]
+    """The split; all: all images of a data set that has no splits."""
     part: str
-    """The images in a word: the split; ``out-of-fold``, if each fold of a cross-validation predicts those that it was
-    not trained on; empty: all images of a data set that has no splits."""
+    """The images in a word: the split, or ``out-of-fold``, if each fold of a cross-validation predicts those that it was
+    not trained on."""
     held_out: bool | None
     """True if the images had no part in training: none was trained on, chose an epoch, or was scored on the way; None:
     not known, because they are of another data set."""
@@ -70,7 +72,7 @@ class EvalResult:
 
     def __repr__(self) -> str:
         metrics = self.metrics
-        score = f"top-1 {100 * metrics.top1:.2f} % of {counted(metrics.images, f'{self.part} image'.strip())} of {self.dataset}"
+        score = f"top-1 {100 * metrics.top1:.2f} % of {counted(metrics.images, 'image' if self.part == 'all' else f'{self.part} image')} of {self.dataset}"
         return visible(f"<EvalResult {self.model}: {score}>")
 
     def images_in_words(self) -> str:
@@ -78,8 +80,9 @@ class EvalResult:
         images = counted(self.metrics.images, "image")
         if self.part == "out-of-fold":
             return f"out-of-fold predictions, {images}"
-        not_held_out = " (not held out)" if self.held_out is False else ""
-        return f"{self.part} split, {images}{not_held_out}" if self.part else f"all images ({self.metrics.images:,})"
+        if self.part == "all":
+            return f"all images ({self.metrics.images:,})"
+        return f"{self.part} split, {images}{' (not held out)' if self.held_out is False else ''}"
 
     def _repr_html_(self) -> str:
         metrics = self.metrics
@@ -153,6 +156,7 @@ def evaluate(
     """
     check_choice("views", views, VIEWS)
     check_choice("classes", classes, ("all", "shared"))
+    check_dataset(dataset, labels=(table or {}).get("labels", ""), output_dir=output_dir)
     if mistakes:
         check_free_folder(mistakes)
 
@@ -186,7 +190,7 @@ def evaluate(
         models=len(models),
         checkpoint=loaded.path,
         dataset=chosen.dataset.facts.name,
-        split=chosen.split,
+        split="all" if chosen.are_all else chosen.split,
         part=chosen.part,
         held_out=done.held_out,
         views=views,
