@@ -13,7 +13,9 @@ import pytest
 
 from tests.conftest import Outcome
 from tests.servers.files import serving
+from vitcli.core.errors import DataError
 from vitcli.data import image_addresses
+from vitcli.data.image_files import image_files
 from vitcli.workflows.predict import Prediction
 
 RunCli = Callable[..., Outcome]
@@ -82,9 +84,29 @@ def test_a_missing_image_of_a_list_has_a_row_and_repeated_images_are_counted(
     assert "2 images are repeated: each image has one row" in outcome.err
     assert outcome.err.splitlines()[-1] == "2 predicted, 1 could not be read (see column error)"
     assert read("gone.jpg", "https://127.0.0.1/digit.png").out == ""  # --allow-urls is missing
-    typed = run_cli("predict", mixed / "000.png", "gone.jpg", "--model", trained_run)
-    assert (typed.code, typed.out) == (1, "")
-    assert "error: no such image: gone.jpg" in typed.err
+
+
+def test_a_missing_image_that_was_typed_has_a_row_too_unless_all_are_missing(
+    run_cli: RunCli, trained_run: Path, mixed: Path
+) -> None:
+    outcome = run_cli("predict", mixed / "000.png", "gone.jpg", "no*.png", "--model", trained_run, "--json")
+    assert outcome.code == 1
+    rows = json.loads(outcome.out)["rows"]
+    assert [row["error"] for row in rows] == ["", "no such image: gone.jpg", "no such image: no*.png"]
+    assert outcome.err.splitlines()[-1] == "1 predicted, 2 could not be read (see the errors)"
+    outcome = run_cli("predict", "gone.jpg", "no*.png", "--model", trained_run)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith("error: no such image: gone.jpg\n")
+
+
+def test_the_ending_of_a_pattern_matches_in_upper_and_lower_case(mixed: Path) -> None:
+    (mixed / "000.png").rename(mixed / "A.PNG")
+    (mixed / "001.png").rename(mixed / "b.Png")
+    (mixed / "c.jpg").touch()
+    names = [file.name for file in image_files([str(mixed / "*.png")])]
+    assert names == ["002.png", "003.png", "004-bad.png", *(f"00{at}.png" for at in range(4, 10)), "A.PNG", "b.Png"]
+    with pytest.raises(DataError, match="no such image"):
+        image_files([str(mixed / "C.JPG")])  # a name, and not a pattern
 
 
 def test_an_error_in_the_table_has_a_subject_and_does_not_repeat_the_path(
@@ -97,6 +119,8 @@ def test_an_error_in_the_table_has_a_subject_and_does_not_repeat_the_path(
     address = "https://user:secret@127.0.0.1/a.png?key=1"
     row = Prediction(path=address, error="https://127.0.0.1/a.png answers 404 Not Found")
     assert row.reason == "it answers 404 Not Found"
+    error = "could not reach 127.0.0.1 (the connection was refused) for https://127.0.0.1/a.png"
+    assert Prediction(path=address, error=error).reason == "it cannot be reached: the connection was refused"
 
 
 def test_an_empty_list_and_two_outputs_to_stdout_are_refused(

@@ -123,21 +123,22 @@ def predict(
         raise typer.BadParameter("--sets chooses the number of classes: leave out --top-k")
     if csv_file == _STDOUT and as_json:
         raise typer.BadParameter("--csv - and --json both write to stdout: give --csv FILE, or leave out one of them")
-    from vitcli.data.image_files import image_files, is_address
+    from vitcli.data.image_files import found_images, is_address
     from vitcli.trained.model_names import check_models
 
     listed = _listed_on_stdin() if "-" in (images or ()) else []
     inputs = [each for text in images or () for each in (listed if text == "-" else [text])]
-    # Report missing files before torch is imported; those of a list get a row
-    has_row = frozenset(listed)
-    image_files([text for text in inputs if not (allow_urls if is_address(text) else text in has_row)])
+    # If no image exists, report that before torch is imported; some missing ones get a row
+    files = [found_images(text) for text in inputs if not (allow_urls and is_address(text))]
+    missing = [found for found in files if isinstance(found, DataError)]
+    if missing and len(missing) == len(inputs):
+        raise missing[0]
     check_models(model, output_dir=output_dir, device=device)
     with importing():
         from vitcli.workflows.predict import predict as predict_workflow
     with listening() as emit:
         result = predict_workflow(
             inputs,
-            listed=has_row,
             model=model,
             top_k=top_k,
             min_confidence=min_confidence,

@@ -1,6 +1,7 @@
 """Image files from a user's input: files, folders and patterns."""
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def image_files(inputs: Sequence[str], emit: Emit = ignore, passed_over: PassedO
     return list(files)
 
 
+def found_images(text: str, emit: Emit = ignore, passed_over: PassedOver | None = None) -> list[Path] | DataError:
+    """Return the images of one input, as ``image_files`` does, or the error if it has none.
+
+    Raises:
+        DataError: the input is a web address.
+    """
+    try:
+        return image_files([text], emit, passed_over)
+    except DataError as error:
+        if is_address(text):
+            raise
+        return error
+
+
 def is_address(text: str) -> bool:
     """Tell whether an input is a web address."""
     return text.lower().startswith(("https://", "http://"))
@@ -50,7 +65,7 @@ def _expand(text: str, emit: Emit, passed_over: PassedOver) -> list[Path]:
             f"{address} is not fetched", hint="`vit predict --allow-urls` fetches images from web addresses"
         )
     path = Path(text).expanduser()
-    places = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    places = [path] if path.exists() else sorted(map(Path, glob.glob(_in_any_case(str(path)), recursive=True)))  # noqa: PTH207
     if not places:
         raise DataError(f"no such image: {text}", hint="give files, folders, or patterns such as 'photos/*.jpg'")
     files = [
@@ -59,6 +74,14 @@ def _expand(text: str, emit: Emit, passed_over: PassedOver) -> list[Path]:
     if not files:
         raise DataError(f"{text} has no images", hint=f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}")
     return files
+
+
+def _in_any_case(pattern: str) -> str:
+    """Let the ending of a pattern match in upper and lower case: ``*.jpg`` also finds ``A.JPG``."""
+    start, ending = os.path.splitext(pattern)  # noqa: PTH122
+    if not glob.has_magic(start) or ending.lower() not in IMAGE_SUFFIXES:
+        return pattern
+    return start + "".join(f"[{each.lower()}{each.upper()}]" if each.isalpha() else each for each in ending)
 
 
 def _images_below(folder: Path, emit: Emit, passed_over: PassedOver) -> list[Path]:

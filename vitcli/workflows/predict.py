@@ -1,7 +1,8 @@
 """Prediction of the classes of images, and of the test images of a competition."""
 
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
 from vitcli.data.dataset import open_dataset
 from vitcli.data.image_addresses import fetch_images
-from vitcli.data.image_files import image_files, is_address
+from vitcli.data.image_files import found_images, is_address
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources.image_search import PassedOver, in_order
 from vitcli.data.store import data_dir
@@ -44,6 +45,8 @@ class Prediction:
     def reason(self) -> str:
         """The error without the path, beside which it is shown; an address may be in it without its secrets."""
         for name in (str(self.path), without_secrets(str(self.path))):
+            if found := re.fullmatch(rf"could not reach \S+ \((.*)\) for {re.escape(name)}", self.error):
+                return f"it cannot be reached: {found[1]}"
             if self.error.startswith(f"{name} "):
                 return f"it {self.error.removeprefix(f'{name} ')}"
             if self.error.endswith(f": {name}"):
@@ -82,7 +85,6 @@ class PredictResult:
 def predict(
     inputs: Sequence[str],
     *,
-    listed: Collection[str] = (),
     model: str = "",
     top_k: int = 1,
     min_confidence: float = 0.0,
@@ -98,8 +100,8 @@ def predict(
     """Predict the class of each image; an image that cannot be read gets an error instead of classes.
 
     Args:
-        inputs: files, folders and patterns; with ``allow_urls``, web addresses too.
-        listed: those of the inputs that a program listed: if one does not exist, its row has an error.
+        inputs: files, folders and patterns; with ``allow_urls``, web addresses too. The row of one that does not exist
+            has an error.
         model: a run or checkpoint; empty: the newest finished run; for a group, or a pattern such as
             ``RUN/fold-*``, the probabilities of all models are averaged.
         top_k: the number of classes per image.
@@ -117,7 +119,7 @@ def predict(
 
     Raises:
         UsageError, ModelError, RunError, DeviceError: the model or the device does not exist, or a number is below 1.
-        DataError: an input that is not ``listed`` does not exist.
+        DataError: none of the inputs exists.
     """
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"--top-k {top_k} and --batch-size {batch_size} are not both 1 or more", hint="leave them out")
@@ -127,11 +129,10 @@ def predict(
     addresses = list(dict.fromkeys(text for text in inputs if allow_urls and is_address(text)))
     if addresses and offline:
         raise DataError(f"{without_secrets(addresses[0])} must not be fetched", hint="leave out --offline")
-    files = {
-        text: _found(text, emit, passed_over, is_listed=text in listed)
-        for text in dict.fromkeys(inputs)
-        if text not in addresses
-    }
+    files = {text: found_images(text, emit, passed_over) for text in dict.fromkeys(inputs) if text not in addresses}
+    missing = [found for found in files.values() if isinstance(found, DataError)]
+    if missing and len(missing) == len(files) and not addresses:
+        raise missing[0]
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     answer = partial(_row, top_k=top_k, names=models[0].checkpoint.classes, min_confidence=min_confidence)
     if coverage is not None:
@@ -155,7 +156,8 @@ def predict(
         fetched = dict(zip(addresses, fetch_images(addresses, Path(folder), emit), strict=True)) if addresses else {}
         named: list[tuple[Path | str, Path | DataError]] = []
         for text in inputs:
-            named += [(text, fetched[text])] if text in fetched else files[text]
+            found_here = fetched[text] if text in fetched else files[text]
+            named += [(file, file) for file in found_here] if isinstance(found_here, list) else [(text, found_here)]
         places = dict(named)
         if repeated := len(named) - len(places):
             emit(Note(text=f"{counted(repeated, 'image is')} repeated: each image has one row"))
@@ -165,18 +167,6 @@ def predict(
     rows = [answer(name, each, place) for (name, place), each in zip(places.items(), found, strict=True)]
     counts = {kind: len(names) for kind, names in in_order(passed_over, Path()).items()}
     return PredictResult(model=names_of(models), rows=tuple(rows), passed_over=counts)
-
-
-def _found(
-    text: str, emit: Emit, passed_over: PassedOver, *, is_listed: bool
-) -> Sequence[tuple[Path | str, Path | DataError]]:
-    """Return the name and the file of each image of an input; an error in place of the file of a listed one."""
-    try:
-        return [(file, file) for file in image_files([text], emit, passed_over)]
-    except DataError as error:
-        if not is_listed or is_address(text):
-            raise
-        return [(text, error)]
 
 
 def _calibration(models: Sequence[LoadedModel]) -> Calibration:
