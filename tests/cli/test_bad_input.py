@@ -113,6 +113,10 @@ CASES = [
     pytest.param("train digits --epochs 0", "--epochs 0", "--epochs 20", id="no epochs"),
     pytest.param("train digits --val-fraction 1.5", "--val-fraction 1.5", "", id="more held out than there is"),
     pytest.param("train digits --seed -1", "--seed -1", "", id="a negative seed"),
+    pytest.param("train digits --fold 7", "--fold 7 is one of several", "--folds 7 --fold 7 trains", id="no folds"),
+    pytest.param(
+        "train digits --fold 7 --folds 3", "not one of 3", "--folds 3 --fold 3 trains the last", id="few folds"
+    ),
     pytest.param(
         "train digits --model vit-nano-patch4 --image-size 9", "image size 9", "--image-size 8", id="indivisible pixels"
     ),
@@ -181,6 +185,7 @@ WORDS = [
     ("train digits --seed 1.5", "--seed '1.5' is not a whole number", "for example --seed 42"),
     ("train digits --val-fraction a", "--val-fraction 'a' is not a number", "for example --val-fraction 0.1"),
     ("eval --batch-size 0", "--batch-size 0 is not a whole number of 1 or more", "for example --batch-size 256"),
+    ("attention-map --grid 0", "--grid 0 is not a whole number of 1 or more", "for example --grid 8"),
     ("eval --split tst", "--split 'tst' is not one of auto, train, val, test", "for example --split test"),
     (
         "train digits --learning-rate 3",

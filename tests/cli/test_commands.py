@@ -388,9 +388,9 @@ def test_eval_of_a_split_that_is_not_there_is_refused(
     counts = {f"{split}/{name}": 6 for split in ("train", "val") for name in ("cat", "dog")}
     image_folder(tmp_path / "untested", counts)
     assert run_cli("train", "untested", *tiny).code == 0
-    outcome = run_cli("eval", "--split", "test")
+    outcome = run_cli("eval", "--split", "test", "--device", "cpu")
     assert outcome.code == 1
-    assert "untested has no test split" in outcome.err
+    assert "untested has no test split\nhint: it has train, val: `vit eval --device cpu --split val`\n" in outcome.err
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from safetensors.torch import save_file
 import vitcli.workflows.preview as workflow
 from tests.conftest import Outcome
 from vitcli.cli import inline_images
+from vitcli.cli.python_training import preview
 from vitcli.core.config_files import Settings
+from vitcli.core.errors import DataError
 from vitcli.core.events import Event, Note, ignore
 from vitcli.core.runs import Run
 from vitcli.data.augment import TrainTransform
@@ -477,7 +479,10 @@ def test_a_split_that_is_not_there(run_cli: RunCli, image_folder: Callable[..., 
     outcome = run_cli("preview", "untested", "--split", "test")
     assert outcome.code == 1
     assert "untested has no test split" in outcome.err
-    assert "it has train, val" in outcome.err
+    assert "hint: it has train, val: `vit preview untested --split val`\n" in outcome.err
+    with pytest.raises(DataError) as caught:
+        preview("untested", split="test", quiet=True)
+    assert caught.value.hint == 'it has train, val: split="val"'
     assert not (tmp_path / "experiments").exists()
 
 

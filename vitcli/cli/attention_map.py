@@ -124,9 +124,9 @@ def attention_map(
         ),
     ] = False,
     sheet: Annotated[
-        int,
-        _option(_PICTURES, "--grid", help="One sheet of this many random images of a split.", default=False, min=0),
-    ] = 0,
+        int | None,
+        _option(_PICTURES, "--grid", help="One sheet of this many random images of a split.", default=False, min=1),
+    ] = None,
     cmap: Annotated[
         str, _option(_PICTURES, "--cmap", help="Colour map of matplotlib.", default="depends on the map's sign")
     ] = "",

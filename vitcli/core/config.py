@@ -195,9 +195,14 @@ class TrainConfig:
             "leave out one of them",
         )
         check(
+            bool(data.folds) or not data.fold,
+            f"data.fold = {data.fold} is one of several folds, but their number is missing",
+            f"--folds {max(data.fold, 5)} --fold {data.fold} trains with fold {data.fold} held out",
+        )
+        check(
             data.fold <= data.folds,
             f"data.fold = {data.fold} is not one of {data.folds} folds",
-            "--folds 5 --fold 1 trains the first of five",
+            f"--folds {data.folds} --fold {data.folds} trains the last one",
         )
         check(
             not (data.folds and self.run.seeds),
@@ -206,7 +211,7 @@ class TrainConfig:
         )
         check(
             self.run.nth_seed <= self.run.seeds,
-            f"run.nth_seed = {self.run.nth_seed} is not one of {self.run.seeds} seeds",
+            f"run.nth_seed = {self.run.nth_seed} is more than run.seeds = {self.run.seeds}",
             "--seeds 5 trains five runs",
         )
         check(

@@ -1,6 +1,7 @@
 """The origin of a run: its command, git state, and environment variables that may change its result."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -50,6 +51,21 @@ def retyped(
         is_setting = name == "--set" and value.partition(".")[0] in sections
         kept += [] if is_setting or name in {*options, *flags} else typed
     return kept
+
+
+def typed_again(
+    *more: str, options: Collection[str] = (), flags: Collection[str] = (), sections: Collection[str] = ()
+) -> str:
+    """Return the command that was typed, without some words and with others at its end; empty: none was, as in Python.
+
+    Args:
+        more: the words at the end.
+        options, flags, sections: the words to leave out, as for ``retyped``.
+    """
+    path, *words = sys.argv or [""]
+    if Path(path).stem != "vit" and Path(path).parts[-2:] != ("vitcli", "__main__.py"):
+        return ""
+    return f"`{shlex.join(['vit', *retyped(words, options=options, flags=flags, sections=sections), *more])}`"
 
 
 def environment() -> dict[str, str]:

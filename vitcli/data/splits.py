@@ -7,7 +7,8 @@ from typing import Any, get_args
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import DataError, UsageError
+from vitcli.core.provenance import typed_again
 from vitcli.data.dataset import Dataset
 from vitcli.data.inspection import find_duplicates
 from vitcli.data.raw import Labels, SplitName, stratified_folds, stratified_split
@@ -32,6 +33,14 @@ class Subset:
 
 Plan = dict[SplitName, Subset]
 """The images of each split; ``train`` is always present."""
+
+
+def no_such_split(dataset: Dataset, asked: str, plan: Plan) -> DataError:
+    """Return the error for a split that a data set lacks, with the command for one that it has."""
+    found: tuple[SplitName, ...] = ("test", "val", "train")
+    other = next(name for name in found if name in plan)
+    command = typed_again("--split", other, options=["--split"]) or f"--split={other}"
+    return DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(plan)}: {command}")
 
 
 def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:

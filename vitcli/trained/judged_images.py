@@ -16,7 +16,7 @@ from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.registry import canonical_name, full_name
-from vitcli.data.splits import Plan, Subset, held_out_names, plan_splits, restored_plan
+from vitcli.data.splits import Plan, Subset, held_out_names, no_such_split, plan_splits, restored_plan
 from vitcli.data.store import data_dir
 from vitcli.trained.loading import LoadedModel
 
@@ -30,7 +30,7 @@ _FLATTERY: dict[SplitName, str] = {
 }
 """Why the scores of a split of the model's own data may be too high."""
 _PARTS_IN_TRAINING: dict[SplitName, str] = {"train": "was trained on", "val": "chose its epoch by"}
-"""What a model did with the images of a split."""
+"""Verbs for the use of the images of a split in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +229,7 @@ def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data:
     if asked != "auto":
         if asked in plan:
             return asked
-        raise DataError(f"{dataset.facts.name} has no {asked} split", hint=f"it has {', '.join(plan)}")
+        raise no_such_split(dataset, asked, plan)
     if "test" in plan:
         return "test"
     if same_data and "val" not in plan:

@@ -1,7 +1,5 @@
 """Warnings about settings and images before training begins; ``engine.doctor`` watches the training itself."""
 
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,7 +11,7 @@ from vitcli.core.errors import counted, some
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import USUAL_LR
 from vitcli.core.preprocessing import Preprocessing
-from vitcli.core.provenance import retyped
+from vitcli.core.provenance import typed_again
 from vitcli.data.cache import channel_statistics
 from vitcli.data.dataset import Dataset
 from vitcli.data.findings import balance, look_for_duplicates, rare_classes
@@ -153,7 +151,6 @@ def advice_on_few_photos(dataset: Dataset, plan: Plan, config: TrainConfig) -> I
 
 def _from_weights() -> str:
     """Return the typed command, changed to start from weights; in Python, the keywords that do it."""
-    if sys.argv[1:2] != ["train"]:
-        return 'init_from="deit-tiny", freeze_backbone=True'
-    words = retyped(sys.argv[1:], options=_OF_THE_START, flags=_NO_MORE, sections=("model",))
-    return f"`{shlex.join(['vit', *words, '--init-from', 'deit-tiny', '--freeze-backbone'])}`"
+    more = ("--init-from", "deit-tiny", "--freeze-backbone")
+    typed = typed_again(*more, options=_OF_THE_START, flags=_NO_MORE, sections=("model",))
+    return typed or 'init_from="deit-tiny", freeze_backbone=True'

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import DataError, visible
+from vitcli.core.errors import visible
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.files import check_output_folder, unused_end, with_end
 from vitcli.core.preprocessing import Preprocessing, Size
@@ -24,7 +24,7 @@ from vitcli.data.dataset import Dataset
 from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.samples import spread, whole_images
-from vitcli.data.splits import Plan, Subset, plan_splits
+from vitcli.data.splits import Plan, Subset, no_such_split, plan_splits
 from vitcli.data.store import data_dir
 from vitcli.figures.augmentations import draw_augmentations
 from vitcli.figures.classes import draw_classes
@@ -93,7 +93,7 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     check_output_folder(folder)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     if split not in plan:
-        raise DataError(f"{facts.name} has no {split} split", hint=f"it has {', '.join(plan)}")
+        raise no_such_split(dataset, split, plan)
     model, seen = model_input(config, facts, emit)
     balance = _Balance(dataset, plan)
     figures = [folder / f"{name}.png" for name in ("samples", "augmentations", "classes")]
