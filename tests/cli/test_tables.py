@@ -81,7 +81,8 @@ def test_runs_with_long_names_show_all_of_their_numbers(run_cli: RunCli, trained
     assert lines[1].count("100.00 %") == 2
     names, below = ([line for line in lines[1:] if line.startswith("  ") == is_below] for is_below in (False, True))
     assert "".join(line.split()[0] for line in names) == LONG
-    facts = f"{info['started'][:10]}, a-rather-long-folder-of-photos-from-a-camera, {info['model']}, recipe {info['recipe']}"
+    model = f"{info['model']} (width 16, depth 1, num_heads 2, mlp_width 32)"
+    facts = f"{info['started'][:10]}, a-rather-long-folder-of-photos-from-a-camera, {model}, recipe {info['recipe']}"
     assert " ".join(" ".join(below).split()) == facts
 
 
@@ -193,6 +194,12 @@ def test_no_score_of_attention_maps_is_cut(
     assert [line.split()[1:] for line in lines if "0.123" in line] == [["0.123"] * 6 + ["12.34", "%"]]
     (gain,) = [line for line in lines if " to +" in line]
     assert gain.split() == ["grad-rollout", "+0.000", "+0.000", "to", "+0.000"]
+
+
+def test_the_note_below_the_models_is_filled_to_the_width(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for width, lines in ((10_000, 1), (120, 2), (60, 3)):
+        monkeypatch.setattr(console, "_UNLIMITED", width)
+        assert len(run_cli("models").out.partition("\n\n")[2].splitlines()) == lines
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from vitcli.core.files import write_csv, write_json
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.data.locks import alone_in
+from vitcli.models.registry import changed_sizes
 
 RunCli = Callable[..., Outcome]
 TEST = {"top1": 0.9, "loss": 0.4, "images": 359, "epoch": 2, "held_out": True, "intervals": {"top1": [0.85, 0.95]}}
@@ -84,11 +85,26 @@ def test_sizes_that_the_name_of_the_model_says_are_no_settings_that_differ(run_c
     settings = {each["setting"]: each for each in as_json(run_cli("runs", "show", "four", "--json"))["settings"]}
     assert "model.patch_size" not in settings
     assert settings["model.depth"]["value"] == 1, "the recipe has 2"
+    sizes = "width 16, depth 1, num_heads 2, mlp_width 32"
+    assert as_json(run_cli("runs", "show", "four", "--json"))["row"]["changed_sizes"] == sizes
+    assert f"model       vit-nano-patch4 ({sizes}), " in run_cli("runs", "show", "four").out
+    assert f", vit-nano-patch4 ({sizes}), recipe digits" in run_cli("runs").out
     other = copied(trained_run, "two", model__patch_size=[4, 2])
     info = json.loads((other / "run.json").read_text())
     write_json(other / "run.json", {**info, "model": "vit-nano-patch4x2"})
     settings = {each["setting"]: each for each in as_json(run_cli("runs", "show", "two", "--json"))["settings"]}
     assert (settings["model.patch_size"]["value"], settings["model.patch_size"]["usual"]) == ([4, 2], [2, 2])
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"name": "vit-mini-patch6", "image_size": [48, 48], "depth": 2}, "depth 2"),
+        ({"name": "vit-mini-patch6", "width": 64, "depth": 6}, ""),
+    ],
+)
+def test_only_sizes_that_differ_from_those_of_the_name_are_changes(model: dict[str, Any], said: str) -> None:
+    assert changed_sizes("vit-mini-patch6", model) == said
 
 
 def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, trained_run: Path) -> None:

@@ -128,7 +128,7 @@ def test_runs_that_are_only_called_like_seeds_are_no_group(run_cli: RunCli, pair
         (("--seeds", "1"), "--seeds 1 is not 2 or more"),
         (("--seeds", "2", "--folds", "2"), "--folds 2 and --seeds 2 each make a group of runs"),
         (("--seeds", "2", "--find-lr"), "hint: leave out --seeds"),
-        (("--set", "run.nth_seed=3"), "nth_seed = 3 is not one of 0 seeds"),
+        (("--set", "run.nth_seed=3"), "nth_seed = 3 is more than run.seeds = 0"),
     ],
 )
 def test_what_does_not_go_with_seeds_is_refused(

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_json, print_rows, stderr, stdout
 from vitcli.cli.options import DataDirOption, JsonOption
+from vitcli.cli.wrapping import wrapped
 
 if TYPE_CHECKING:
     from vitcli.core.config_files import Setting
@@ -34,10 +35,11 @@ def models(as_json: JsonOption = False) -> None:
             "heads": "heads",
         },
     )
-    stdout().print(
-        "\nParameters are counted for these classes and 3 channels (vit-mnist-classic: 1), and if the image\n"
-        "is - (of any size), for 28 x 28 pixels, or 48 x 48 where the patch is 6."
+    note = (
+        "Parameters are counted for these classes and 3 channels (vit-mnist-classic: 1), and if the image is - (of any"
+        " size), for 28 x 28 pixels, or 48 x 48 where the patch is 6."
     )
+    stdout().print(f"\n{wrapped(note, stdout().width)}", soft_wrap=True)
 
 
 def datasets(data_dir: DataDirOption = "", as_json: JsonOption = False) -> None:

@@ -55,7 +55,7 @@ def _below(row: "RunRow", sort: str, value: Any) -> str:
     tags = f", tags {', '.join(row.tags)}" if row.tags else ""
     shown = f"{value:.4g}" if isinstance(value, float) else written(value)
     sorted_by = "" if value is None else f", {sort} {shown}"
-    return f"{row.started[:10]}, {row.dataset}, {row.model}, recipe {row.recipe or 'none'}{tags}{sorted_by}"
+    return f"{row.started[:10]}, {row.dataset}, {row.model_in_words}, recipe {row.recipe or 'none'}{tags}{sorted_by}"
 
 
 def show_report(report: "RunReport") -> None:

@@ -1,7 +1,7 @@
 """The output of ``vit train``, ``--dry-run`` and ``--find-lr``."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -11,6 +11,7 @@ from vitcli.cli.options import EXPERIMENTS
 from vitcli.core.errors import counted
 from vitcli.core.provenance import retyped
 from vitcli.core.words import duration, percent, written
+from vitcli.models.registry import changed_sizes
 
 if TYPE_CHECKING:
     from vitcli.training.groups import FoldsResult, SeedsResult
@@ -31,14 +32,14 @@ def show_result(result: "TrainResult | FoldsResult | SeedsResult") -> None:
 
 def show_run(result: "TrainResult") -> None:
     """Show one run, and the next commands."""
-    best = result.best
+    best, sizes = result.best, changed_sizes(result.model, result.model_changes)
     images = {"to train": result.train_images, "to validate": result.val_images, "to test": result.test_images}
     counts = ", ".join(f"{count:,} {use}" for use, count in images.items())
     print_facts(
         {
             "run": str(result.path),
             "data": f"{result.dataset}: {result.classes:,} classes; images: {counts}",
-            "model": f"{result.model}{_sizes(result.model_changes)}, {result.parameters:,} parameters",
+            "model": f"{result.model}{f' ({sizes})' if sizes else ''}, {result.parameters:,} parameters",
             "kept epoch" if result.keeps_last else "best epoch": f"{best.epoch} of {result.epochs}",
             "validation accuracy": percent(best.val_accuracy),
             "validation loss": f"{best.val_loss:.4f}",
@@ -54,12 +55,6 @@ def show_run(result: "TrainResult") -> None:
         f"\n      [bold]vit predict{chosen} IMAGE[/]"
         f"\n      [bold]vit attention-map{chosen} IMAGE[/]"
     )
-
-
-def _sizes(changes: Mapping[str, object]) -> str:
-    """List the changed sizes of an architecture, which are not in its name."""
-    sizes = [f"{key} {changes[key]}" for key in ("width", "depth", "num_heads", "mlp_width") if key in changes]
-    return f" ({', '.join(sizes)})" if sizes else ""
 
 
 def show_group(result: "FoldsResult | SeedsResult") -> None:

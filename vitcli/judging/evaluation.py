@@ -14,7 +14,7 @@ from vitcli.core.runs import slug
 from vitcli.judging.judge import Judged, Views, judge
 from vitcli.judging.metrics import Metrics, metrics_of
 from vitcli.judging.results import ResultFiles, write_results
-from vitcli.trained.judged_images import JudgedImages
+from vitcli.trained.judged_images import JudgedImages, counted_images
 from vitcli.trained.loading import LoadedModel, folder_of, names_of
 
 
@@ -80,7 +80,7 @@ def evaluate_models(
     called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
     places, files = places_of(models, chosen, views=views, classes=classes), dict[str, Path]()
     called = places.folder.name if known and places else called
-    title = f"{called}: {100 * metrics.top1:.2f} % of {chosen.counted(metrics.images)}"
+    title = f"{called}: {100 * metrics.top1:.2f} % of {counted_images(metrics.images, chosen.part)}"
     if places:
         facts = {
             "dataset": chosen.dataset.facts.name,

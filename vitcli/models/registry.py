@@ -136,6 +136,17 @@ def sizes_of(name: str) -> dict[str, Any]:
     return fields
 
 
+def changed_sizes(name: str, model: Mapping[str, Any]) -> str:
+    """List the sizes of a model that differ from those of its name: ``width 96, depth 2``; empty: none does.
+
+    Args:
+        name: the name of the architecture.
+        model: settings of the model by key.
+    """
+    usual, keys = sizes_of(name), ("width", "depth", "num_heads", "mlp_width")
+    return ", ".join(f"{key} {model[key]}" for key in keys if key in model and model[key] != usual.get(key))
+
+
 def listed_config(name: str) -> ModelConfig:
     """Build the configuration of an entry without a data set: small-image models get 28 x 28 or 48 x 48 pixels."""
     fields = MODELS[name]

@@ -57,10 +57,6 @@ class JudgedImages:
         """Tell whether these are all images of another data set, which has no splits."""
         return not self.is_own and set(self.dataset.facts.counts) == {"train"}
 
-    def counted(self, images: int) -> str:
-        """Count some of these images: ``359 test images``, or ``7 images`` of a data set without splits."""
-        return counted(images, "image" if self.are_all else f"{self.part} image")
-
     def prepared(self, geometry: Geometry, emit: Emit) -> PreparedSplit:
         """Return all images and labels of the split, prepared in this geometry."""
         return self.dataset.split(self.subset.found, geometry, members=self.subset.members, emit=emit)
@@ -68,6 +64,11 @@ class JudgedImages:
     def names(self, positions: Labels) -> list[str] | list[int]:
         """Return the names of images by their positions in the split: files below the folder, or indices."""
         return self.dataset.names(self.subset.found, self.subset.indices(self.dataset)[positions])
+
+
+def counted_images(count: int, part: str) -> str:
+    """Count the images of a part: ``359 test images``, or ``7 images`` if these are all."""
+    return counted(count, "image" if part == "all" else f"{part} image")
 
 
 def choose_images(

@@ -15,6 +15,7 @@ from vitcli.core.stored import read_json
 from vitcli.core.tags import tags_of
 from vitcli.core.words import percent, percent_or_none
 from vitcli.data.locks import is_worked_in
+from vitcli.models.registry import changed_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,8 @@ class RunRow:
     """The number of these runs that are finished; None: as for ``seeds``."""
     dataset: str
     model: str
+    changed_sizes: str
+    """The sizes of the model that differ from those of its name, such as ``depth 2``; empty: none does."""
     recipe: str
     epochs: int
     """The number of epochs that were trained; of a group, the most of one of its runs."""
@@ -88,6 +91,11 @@ class RunRow:
         return self.status
 
     @property
+    def model_in_words(self) -> str:
+        """The model, with its changed sizes."""
+        return f"{self.model} ({self.changed_sizes})" if self.changed_sizes else self.model
+
+    @property
     def accuracy_in_words(self) -> str:
         """The validation accuracy; of a group, with its spread."""
         if self.val_accuracy is None or self.val_accuracy_spread is None:
@@ -116,11 +124,12 @@ def list_rows(runs: Sequence[Run], emit: Emit = ignore) -> list[RunRow]:
 def _row(run: Run, emit: Emit) -> RunRow:
     metrics: dict[str, Any] = {}
     test: dict[str, Any] = {}
-    fingerprint, is_outdated = None, False
+    fingerprint, is_outdated, sizes = None, False, ""
     try:
         metrics = run.metrics
         test, is_outdated = run.test_evaluation, run.test_is_outdated
         fingerprint = run.fingerprint
+        sizes = changed_sizes(run.info["model"], run.config.get("model", {}))
     except RunError as error:  # one broken run must not hide the others
         emit(Warned(text=f"without its figures: {error.message}"))
     best = metrics.get("best")
@@ -134,6 +143,7 @@ def _row(run: Run, emit: Emit) -> RunRow:
         seeds_finished=None,
         dataset=run.info["dataset"],
         model=run.info["model"],
+        changed_sizes=sizes,
         recipe=run.info["recipe"],
         epochs=len(metrics.get("epochs", ())),
         best_epoch=best and best["epoch"],

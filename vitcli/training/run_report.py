@@ -172,7 +172,7 @@ class RunReport:
             "status": row.status_in_words
             + (f", after {row.epochs:,} of {planned:,} epochs" if best is not None else ""),
             "data": ": ".join(filter(None, (row.dataset, "; ".join(filter(None, (classes, images)))))),
-            "model": ", ".join(filter(None, (row.model, parameters))),
+            "model": ", ".join(filter(None, (row.model_in_words, parameters))),
             "recipe": row.recipe or "none",
             **{name: value for name, value in starts.items() if value},
             **scores,

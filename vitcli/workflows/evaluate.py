@@ -28,7 +28,7 @@ from vitcli.judging.evaluation import Evaluated, evaluate_models
 from vitcli.judging.judge import VIEWS, Judged, Views
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.mistakes import check_free_folder, least_sure, sort_mistakes, surest_mistakes
-from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images
+from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images, counted_images
 from vitcli.trained.loading import LoadedModel, are_folds, folder_of, load_models, names_of
 from vitcli.training.groups import OUT_OF_FOLD
 from vitcli.training.out_of_fold import read_out_of_fold
@@ -72,7 +72,7 @@ class EvalResult:
 
     def __repr__(self) -> str:
         metrics = self.metrics
-        score = f"top-1 {100 * metrics.top1:.2f} % of {counted(metrics.images, 'image' if self.part == 'all' else f'{self.part} image')} of {self.dataset}"
+        score = f"top-1 {100 * metrics.top1:.2f} % of {counted_images(metrics.images, self.part)} of {self.dataset}"
         return visible(f"<EvalResult {self.model}: {score}>")
 
     def images_in_words(self) -> str:
