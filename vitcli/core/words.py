@@ -2,6 +2,9 @@
 
 import json
 
+UNKNOWN_LICENCE = "not known"
+"""The licence of weights and data sets that no table lists."""
+
 
 def percent(share: float) -> str:
     """Format a share in 0..1 as ``98.33 %``."""

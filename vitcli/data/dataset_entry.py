@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vitcli.core.words import UNKNOWN_LICENCE
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetEntry:
@@ -23,7 +25,7 @@ class DatasetEntry:
     image_size: tuple[int, int] | None = None
     """Height and width of all images; None: images of many sizes, or not known before the download."""
     download_mb: int = 0
-    licence: str = "not known"
+    licence: str = UNKNOWN_LICENCE
     hub: str = ""
     """OWNER/NAME of the same images on the Hugging Face hub; empty: not there, or not certain."""
 

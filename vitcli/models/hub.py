@@ -13,6 +13,7 @@ from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
 from vitcli.core.stored import read_json
+from vitcli.core.words import UNKNOWN_LICENCE
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_final.pt")
@@ -52,7 +53,9 @@ def find_pretrained(name: str) -> PretrainedEntry | None:
         where = {"url": name, "sha256": in_name[1] if in_name else ""}
     else:
         return None
-    return PretrainedEntry(model="", summary="", licence="not known", parameters=0, top1=None, traits=Traits(), **where)
+    return PretrainedEntry(
+        model="", summary="", licence=UNKNOWN_LICENCE, parameters=0, top1=None, traits=Traits(), **where
+    )
 
 
 def weights_in(folder: Path) -> Path:

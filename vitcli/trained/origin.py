@@ -6,10 +6,8 @@ from pathlib import Path
 from vitcli.core.errors import VitError
 from vitcli.core.run_search import run_of_checkpoint
 from vitcli.core.runs import Run
+from vitcli.core.words import UNKNOWN_LICENCE
 from vitcli.trained.model_names import find_model
-
-_UNKNOWN = "not known"
-"""The licence in entries of weights that the table does not list."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +41,9 @@ def origin_of(run: Run, output_dir: Path) -> Origin:
         before = found if isinstance(found, Run) else run_of_checkpoint(found) if isinstance(found, Path) else None
         if before is None or before.path.resolve() in seen:
             licence = getattr(found, "licence", "")
-            return Origin(name=name, licence="" if licence == _UNKNOWN else licence, hub=getattr(found, "hub", ""))
+            return Origin(
+                name=name, licence="" if licence == UNKNOWN_LICENCE else licence, hub=getattr(found, "hub", "")
+            )
         run = before
         seen.add(run.path.resolve())
     return Origin()
