@@ -129,7 +129,10 @@ def test_few_photos_are_advised_to_start_from_weights(
             "pets --image-column file --data-dir d --epochs 3 --dry-run",
             "pets --image-column file --data-dir d --epochs 3",
         ),
-        ("pets --model vit-tiny-patch16 -r photos --name=first --overwrite --seeds 2", "pets --seeds 2"),
+        (
+            "pets --model vit-tiny-patch16 --image-size 48 -r photos --name=first --overwrite --seeds 2",
+            "pets --seeds 2",
+        ),
         ("'my pets' --set model.depth=2 --set=optim.lr=0.1", "'my pets' --set=optim.lr=0.1"),
     ],
 )

@@ -11,7 +11,6 @@ from vitcli.cli.options import EXPERIMENTS
 from vitcli.core.errors import counted
 from vitcli.core.provenance import retyped
 from vitcli.core.words import duration, percent, written
-from vitcli.models.registry import changed_sizes
 
 if TYPE_CHECKING:
     from vitcli.training.groups import FoldsResult, SeedsResult
@@ -32,14 +31,14 @@ def show_result(result: "TrainResult | FoldsResult | SeedsResult") -> None:
 
 def show_run(result: "TrainResult") -> None:
     """Show one run, and the next commands."""
-    best, sizes = result.best, changed_sizes(result.model, result.model_changes)
+    best = result.best
     images = {"to train": result.train_images, "to validate": result.val_images, "to test": result.test_images}
     counts = ", ".join(f"{count:,} {use}" for use, count in images.items())
     print_facts(
         {
             "run": str(result.path),
             "data": f"{result.dataset}: {result.classes:,} classes; images: {counts}",
-            "model": f"{result.model}{f' ({sizes})' if sizes else ''}, {result.parameters:,} parameters",
+            "model": f"{result.model_in_words}, {result.parameters:,} parameters",
             "kept epoch" if result.keeps_last else "best epoch": f"{best.epoch} of {result.epochs}",
             "validation accuracy": percent(best.val_accuracy),
             "validation loss": f"{best.val_loss:.4f}",
@@ -112,7 +111,7 @@ def show_dry_run(report: "DryRun") -> None:
             **({"black to white": "{:g} to {:g}".format(*report.value_range)} if report.value_range else {}),
             "repeated in training": _repeated(report),
             **({"too rare to hold out": _rare(report)} if report.rare else {}),
-            "classes": ", ".join(f"{name} {count:,}" if count else name for name, count in shown),
+            "classes": ", ".join(f"{name}: {count:,}" if count else name for name, count in shown),
             "imbalance": f"{counts[0][1] / max(counts[-1][1], 1):.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
             "model": f"{report.model}, recipe {report.recipe}",

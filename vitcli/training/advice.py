@@ -29,10 +29,20 @@ deviations."""
 _ENOUGH_IMAGES, _SAMPLE = 20, 500
 _FEW_PHOTOS = 1000
 """With fewer photos, pretrained weights score higher than training from random weights."""
-_OF_THE_START = ("--model", "-m", "--recipe", "-r", "--train-only", "--lora", "--name", "-n")
+_OF_THE_START = (
+    "--model",
+    "-m",
+    "--image-size",
+    "--img-size",
+    "--recipe",
+    "-r",
+    "--train-only",
+    "--lora",
+    "--name",
+    "-n",
+)
 _NO_MORE = ("--pretrained", "--overwrite", "--dry-run", "--find-lr", "--json")
-"""Options, with and without a value, that do not go with the head of pretrained weights, or with a run of another name.
-"""
+"""Options, with and without a value, that do not suit the head of pretrained weights, or a run of another name."""
 
 
 def advice_on_settings(

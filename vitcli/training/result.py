@@ -10,7 +10,7 @@ from vitcli.core.errors import RunError, visible
 from vitcli.core.events import EpochRecord
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.runs import Run
-from vitcli.models.registry import sizes_of
+from vitcli.models.registry import changed_sizes, sizes_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +47,12 @@ class TrainResult:
     seconds: float
     """Time for training, validation and the features of a frozen backbone; without imports and preparation of data."""
 
+    @property
+    def model_in_words(self) -> str:
+        """The model, with its changed sizes."""
+        sizes = changed_sizes(self.model, self.model_changes)
+        return f"{self.model} ({sizes})" if sizes else self.model
+
     def __repr__(self) -> str:
         best, kept = self.best, "kept" if self.keeps_last else "best"
         score = f"{kept} epoch {best.epoch} of {self.epochs}, validation accuracy {100 * best.val_accuracy:.2f} %"
@@ -60,7 +66,7 @@ class TrainResult:
         rows = (
             ("run", str(self.path)),
             ("data", f"{self.dataset}: {self.classes:,} classes, {self.train_images:,} images to train"),
-            ("model", f"{self.model}, {self.parameters:,} parameters"),
+            ("model", f"{self.model_in_words}, {self.parameters:,} parameters"),
             (f"{kept} epoch", f"{best.epoch} of {self.epochs}"),
             ("validation accuracy", f"{100 * best.val_accuracy:.2f} %"),
             ("validation loss", f"{best.val_loss:.4f}"),
