@@ -324,7 +324,10 @@ def test_a_cross_validation_has_a_row_of_its_own_with_its_mean_and_spread(
     shown = run_cli("runs").out.splitlines()
     mean, spread = 100 * summary["val_accuracy"], 100 * summary["val_accuracy_spread"]
     assert shown[1].split() == f"cv finished 1 {mean:.2f} ± {spread:.2f} % {100 * tested:.2f} %".split()
-    assert shown[2].strip() == f"{row['started'][:10]}, shapes, {row['model']}, recipe {row['recipe']}"
+    assert (
+        shown[2].strip()
+        == f"{row['started'][:10]}, shapes, {row['model']} ({row['changed_sizes']}), recipe {row['recipe']}"
+    )
     assert row["model"]
     assert row["recipe"]
     Run(folder / "fold-1").note(status="interrupted")
@@ -373,7 +376,7 @@ def test_what_takes_one_model_names_the_first_fold(
     ("words", "said"),
     [
         (("--folds", "1"), "--folds 1 is not 2 or more"),
-        (("--fold", "2"), "--fold 2 is not one of 0 folds"),
+        (("--fold", "2"), "--fold 2 is one of several folds, but their number is missing"),
         (("--folds", "3", "--fold", "4"), "--fold 4 is not one of 3 folds"),
         (("--folds", "50"), "no class has 50 different images"),
     ],

@@ -107,7 +107,7 @@ def test_the_signature_has_every_option_that_is_a_setting() -> None:
             "epochs = 0",
             "for example epochs = 20; without it, the recipe decides",
         ),
-        (lambda: vitcli.train("digits", fold=7, folds=3), "fold = 7", "folds=5, fold=1 trains the first of five"),
+        (lambda: vitcli.train("digits", fold=7, folds=3), "fold = 7", "folds=3, fold=3 trains the last one"),
     ],
 )
 def test_mistakes_have_a_hint(call: Any, message: str, hint: str) -> None:
