@@ -100,7 +100,8 @@ def test_sizes_that_the_name_of_the_model_says_are_no_settings_that_differ(run_c
     ("model", "said"),
     [
         ({"name": "vit-mini-patch6", "image_size": [48, 48], "depth": 2}, "depth 2"),
-        ({"name": "vit-mini-patch6", "width": 64, "depth": 6}, ""),
+        ({"name": "vit-mini-patch6", "width": 64, "depth": 6, "num_registers": 0}, ""),
+        ({"name": "vit-mini-patch6", "mlp_conv": 3}, "mlp_conv 3"),
     ],
 )
 def test_only_sizes_that_differ_from_those_of_the_name_are_changes(model: dict[str, Any], said: str) -> None:

@@ -143,7 +143,8 @@ def changed_sizes(name: str, model: Mapping[str, Any]) -> str:
         name: the name of the architecture.
         model: settings of the model by key.
     """
-    usual, keys = sizes_of(name), ("width", "depth", "num_heads", "mlp_width")
+    usual = {"mlp_conv": 0, "num_registers": 0, "head_width": 0, **sizes_of(name)}
+    keys = ("width", "depth", "num_heads", "mlp_width", "mlp_conv", "num_registers", "head_width")
     return ", ".join(f"{key} {model[key]}" for key in keys if key in model and model[key] != usual.get(key))
 
 
