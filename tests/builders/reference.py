@@ -92,7 +92,7 @@ _RECIPES = (
     "# Recipes",
     "",
     "A recipe is a file of settings that belong together. Each data set has one that `vit train` takes by itself;",
-    "`--recipe NAME` takes another one. `vit recipes` prints this list.",
+    "`--recipe NAME` takes another one, and `--recipe ./FILE.toml` one of your own. `vit recipes` prints this list.",
     "",
     "Recipes whose names end in `-classic` repeat a published tutorial to the letter, with its faults. Their first lines say",
     'which images were not held out, and what remains different; `vit eval` says "not held out" too. Times were measured on',

@@ -21,6 +21,7 @@ from vitcli.core.config_files import (
     load_config_file,
     load_recipe,
     parse_assignments,
+    recipe_file,
     recipe_names,
     resolved,
     settings_of,
@@ -75,6 +76,20 @@ def test_an_unknown_recipe_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="'digit'") as caught:
         load_recipe("digit")
     assert "'digits'" in caught.value.hint
+
+
+def test_a_recipe_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text('[about]\nsummary = "mine"\n[optim]\nlr = 0.3\n')
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.toml", "./mine.toml", str(tmp_path / "mine.toml")):
+        recipe = load_recipe(name)
+        assert recipe["about"] == {"summary": "mine", "source": f"recipe {name}"}
+        assert configure(recipe).optim.lr == 0.3
+        assert recipe_file(name) == tmp_path / "mine.toml"
+    assert recipe_file("digits") is None
+    with pytest.raises(UsageError, match=r"no such recipe file: .*lost\.toml") as caught:
+        load_recipe("lost.toml")
+    assert "--recipe a name of `vit recipes` or a TOML file" in caught.value.hint
 
 
 def test_a_literal_far_from_all_others_lists_what_there_is() -> None:

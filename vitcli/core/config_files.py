@@ -123,22 +123,31 @@ def recipe_names() -> list[str]:
     )
 
 
+def recipe_file(name: str) -> Path | None:
+    """Return the absolute path of a recipe that is given as a file, such as ``./recipe.toml``; None: it is a name."""
+    return Path(name).expanduser().resolve() if name.endswith(".toml") or {"/", os.sep} & set(name) else None
+
+
 def load_recipe(name: str) -> dict[str, dict[str, Any]]:
-    """Load the settings of a recipe, including its ``about`` table."""
-    names = recipe_names()
-    if name not in names:
-        _unknown("recipe", name, names)
-    recipe = tomllib.loads((_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8"))
+    """Load the settings of a recipe, or of a file of your own, including its ``about`` table."""
+    if path := recipe_file(name):
+        recipe = load_config_file(path, what="recipe")
+    else:
+        names = recipe_names()
+        if name not in names:
+            _unknown("recipe", name, names)
+        recipe = tomllib.loads((_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     return {**recipe, _ABOUT: {**recipe.get(_ABOUT, {}), "source": f"recipe {name}"}}
 
 
-def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
-    """Load the settings of a TOML file."""
+def load_config_file(path: Path, *, what: str = "config") -> dict[str, dict[str, Any]]:
+    """Load the settings of a TOML file; ``what`` is said of a file that is missing."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(
-            f"no such config file: {path}", hint="--config takes a TOML file, --recipe a name of `vit recipes`"
+            f"no such {what} file: {path}",
+            hint="--config takes a TOML file, --recipe a name of `vit recipes` or a TOML file",
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
@@ -146,7 +155,9 @@ def load_config_file(path: Path) -> dict[str, dict[str, Any]]:
         ) from None
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
+def parse_assignments(
+    assignments: Iterable[str], *, flag: str = "--set", example: str = "for example --set optim.lr=0.01"
+) -> dict[str, dict[str, Any]]:
     """Parse ``section.key=value`` words into settings; a value is TOML or a bare word, depending on its key."""
     settings: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
@@ -155,8 +166,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
         if not (equals and dot and section and field):
             full = _full_name(section) if equals and not dot else ""
             raise UsageError(
-                f"--set {assignment!r} is not of the form section.key=value",
-                hint=f"did you mean --set {full}={text}?" if full else "for example --set optim.lr=0.01",
+                f"{flag} {assignment!r} is not of the form section.key=value",
+                hint=f"did you mean {flag} {full}={text}?" if full else example,
             )
         settings.setdefault(section, {})[field] = _Word(text.strip())
     return settings

@@ -3,14 +3,15 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from vitcli.core.config_files import configure, load_recipe, recipe_names, settings_of
-from vitcli.core.errors import RunError
+from vitcli.core.config_files import configure, load_recipe, settings_of
+from vitcli.core.errors import RunError, UsageError
 from vitcli.core.events import Emit, Warned
 from vitcli.core.files import flat
 from vitcli.core.means import interval_of_mean
@@ -246,7 +247,9 @@ def report_of(folder: Path, runs: Sequence[Run], *, name: str, output_dir: Path,
 def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[str, tuple[ChangedSetting, ...]]:
     """Return the source of the usual settings, and the settings of a run that differ from them."""
     recipe = run.info["recipe"]
-    layers: Sequence[Mapping[str, Any]] = [load_recipe(recipe)] if recipe in recipe_names() else []
+    layers: Sequence[Mapping[str, Any]] = []
+    with suppress(UsageError):
+        layers = [load_recipe(recipe)] if recipe else []
     if recipe and not layers:
         emit(Warned(text=f"this version has no recipe {recipe!r}, so settings are compared with the defaults"))
     usual = flat(json.loads(json.dumps(settings_of(configure(*layers)))))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.core.config import DataConfig, TrainConfig
-from vitcli.core.config_files import Settings, configure, load_recipe
+from vitcli.core.config_files import Settings, configure, load_recipe, recipe_file
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import OF_THE_WEIGHTS
 from vitcli.core.teacher_config import TeacherConfig
@@ -52,7 +52,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
         "data": {**paths, "name": canonical_name(name), "dir": str(directory.resolve())},
-        "run": {"recipe": recipe_name, "init_from": init_from, "pretrained": False},
+        "run": {"recipe": str(recipe_file(recipe_name) or recipe_name), "init_from": init_from, "pretrained": False},
     }
     if teacher := teacher_of(stated):
         chosen["teacher"] = {"name": teacher}
