@@ -6,6 +6,22 @@ from typing import Literal
 from vitcli.core.model_config import check, check_numbers
 
 _MOST_PADDING, _MOST_ZOOM = 1000, 100
+_STRONGEST = {
+    "rotate": 180.0,
+    "zoom": 0.9,
+    "shift": 1.0,
+    "shear": 80.0,
+    "erase": 1.0,
+    "mixup": 10.0,
+    "cutmix": 10.0,
+    "brightness": 2.0,
+    "brightness_offset": 1.0,
+    "contrast": 2.0,
+    "saturation": 2.0,
+    "hue": 0.5,
+}
+"""Strengths of changes, and the highest useful value of each."""
+_SMALLEST_CROP, _MOST_MAGNITUDE = 0.08, 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +104,10 @@ class AugmentConfig:
         check(0 <= self.shift <= 1, f"shift = {self.shift:g} is not from 0 to 1")
         check(0 <= self.shear < 90, f"shear = {self.shear:g} is not at least 0 and less than 90 degrees")
         check(self.policy_ops > 0, f"policy_ops = {self.policy_ops} is not positive")
-        check(0 <= self.policy_magnitude <= 30, f"policy_magnitude = {self.policy_magnitude} is not from 0 to 30")
+        check(
+            0 <= self.policy_magnitude <= _MOST_MAGNITUDE,
+            f"policy_magnitude = {self.policy_magnitude} is not from 0 to 30",
+        )
         for name in (
             "rotate",
             "zoom",
@@ -101,6 +120,24 @@ class AugmentConfig:
             "hue",
         ):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name):g} is negative")
+
+    def strengths(self, factor: float) -> dict[str, float]:
+        """Return the strength of every change that is on, multiplied by a factor; empty: no change has a strength.
+
+        A flip has a probability, which depends on what the images show, not a strength.
+        """
+        found: dict[str, float] = {}
+        for name, strongest in _STRONGEST.items():
+            if own := getattr(self, name):
+                found[name] = float(f"{min(own * factor, max(own, strongest)):.3g}")
+        if self.crop_padding:
+            found["crop_padding"] = min(round(self.crop_padding * factor), _MOST_PADDING)
+        if self.crop_scale < 1:
+            smallest = min(self.crop_scale, _SMALLEST_CROP)
+            found["crop_scale"] = float(f"{max(1 - (1 - self.crop_scale) * factor, smallest):.3g}")
+        if self.policy == "rand":
+            found["policy_magnitude"] = min(round(self.policy_magnitude * factor), _MOST_MAGNITUDE)
+        return found
 
     @property
     def changes_nothing(self) -> bool:
