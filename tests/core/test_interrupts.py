@@ -85,6 +85,15 @@ def test_the_error_has_the_exit_code_of_the_signal(number: signal.Signals, code:
     assert error.message == f"stopped by {how} in epoch 3"
 
 
+def test_a_block_within_a_block_passes_its_signal_on_at_its_end() -> None:
+    with stop_requests() as outer:
+        with stop_requests() as inner:
+            os.kill(os.getpid(), SIGTERM)
+            assert inner
+            assert not outer
+        assert outer.signal is SIGTERM
+
+
 def test_outside_the_main_thread_it_is_a_request_that_never_comes() -> None:
     before = signal.getsignal(SIGINT)
     seen: list[bool] = []

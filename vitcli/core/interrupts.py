@@ -59,7 +59,8 @@ class StopRequest:
 def stop_requests(hint: str = "") -> Iterator[StopRequest]:
     """Catch signals while the block runs, in the main thread only: Python allows no handlers elsewhere.
 
-    A process that ignores SIGHUP, as ``nohup`` makes it, goes on doing so.
+    A process that ignores SIGHUP, as ``nohup`` makes it, goes on doing so. A block within such a block passes its signal on
+    at its end: what it does may be over before it looks at the request.
     """
     request = StopRequest(hint)
     if threading.current_thread() is not threading.main_thread():
@@ -74,6 +75,9 @@ def stop_requests(hint: str = "") -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        outer = getattr(before[request.signal], "__self__", None) if request.signal else None
+        if request.signal and isinstance(outer, StopRequest):
+            outer.receive(request.signal, None)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def git_state() -> dict[str, Any]:
     commit = _git("rev-parse", "HEAD") or None
     changes = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no") if commit else None
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def now() -> str:
+    """Return the date and the time, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _git(*words: str) -> str | None:

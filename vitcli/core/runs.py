@@ -17,14 +17,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.files import write_csv, write_json
-from vitcli.core.provenance import command, environment, git_state
+from vitcli.core.provenance import command, environment, git_state, now
 from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status
 from vitcli.core.stored import JsonObject, checked, read_json
 from vitcli.core.version import __version__
@@ -83,7 +82,7 @@ class Run:
         info = {
             "schema": SCHEMA,
             "status": "running",
-            "started": _now(),
+            "started": now(),
             "ended": None,
             "resumed": [],
             "command": command(),
@@ -239,7 +238,7 @@ class Run:
 
     def reopen(self) -> None:
         """Mark an ended or killed run as running again."""
-        self.note(status="running", ended=None, resumed=[*self.info.get("resumed", ()), _now()])
+        self.note(status="running", ended=None, resumed=[*self.info.get("resumed", ()), now()])
 
     def save_metrics(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Store the records of all epochs so far, and the best of them."""
@@ -263,7 +262,7 @@ class Run:
         finally:
             # If the disk is full, or the run's folder is gone, report that error
             with nullcontext() if status == "finished" else suppress(OSError, RunError):
-                self.note(status=status, ended=_now())
+                self.note(status=status, ended=now())
 
     def _read(self, name: str, kind: Any = JsonObject) -> dict[str, Any]:
         """Read a file of the run, and check that it fits a type."""
@@ -324,7 +323,3 @@ def predictions_file(folder: Path, name: str) -> Path:
 def slug(name: str) -> str:
     """Turn the name of a data set into a part of a folder name."""
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

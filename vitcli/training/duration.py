@@ -29,14 +29,18 @@ def training_ahead(training: Training) -> TrainingAhead | None:
         The estimate; None if the training is short, or if steps on one copy say little about it: several processes, a
         compiled model, or a head that is trained alone on stored features.
     """
+    images, epochs = len(training.data.members), training.config.optim.epochs
+    if _operations(training) * images * epochs < _LONG or (seconds := estimated_seconds(training)) is None:
+        return None
+    return TrainingAhead(epochs=epochs, images=images, seconds=seconds)
+
+
+def estimated_seconds(training: Training) -> float | None:
+    """Estimate the seconds of a training, however short it is; None as in ``training_ahead``."""
     config, model, computing = training.config, training.model, training.computing
     if training.processes.size > 1 or computing.forward is not None or config.sees_images_once:
         return None
-    rows, columns = model.config.grid
-    per_image = 6 * model.config.num_parameters * (rows * columns + model.config.num_prefix_tokens)
-    images, epochs = len(training.data.members), config.optim.epochs
-    if per_image * images * epochs < _LONG:
-        return None
+    per_image, images = _operations(training), len(training.data.members)
     size = max(1, min(config.optim.batch_size // computing.micro_batches, round(_PER_STEP / per_image)))
     short = replace(config, optim=replace(config.optim, batch_size=size, grad_accum_steps=1))
     with draws_untouched(computing.device):
@@ -44,10 +48,16 @@ def training_ahead(training: Training) -> TrainingAhead | None:
         trainer = trial_trainer(deepcopy(model), short, batches, computing.training, distillation=training.distillation)
         step = min(list(islice(step_times(trainer), _STEPS))[1:])  # the first step loads libraries
         step_time = StepTime.of(step, time_update(trainer), images=size)
-    seconds = time_of_training(
+    return time_of_training(
         step_time, config.optim, model.config, images=images, validation=len(training.data.val_members)
     )
-    return TrainingAhead(epochs=epochs, images=images, seconds=seconds)
+
+
+def _operations(training: Training) -> int:
+    """Count the operations of a training step for one image."""
+    model = training.model.config
+    rows, columns = model.grid
+    return 6 * model.num_parameters * (rows * columns + model.num_prefix_tokens)
 
 
 def time_of_training(step: StepTime, config: OptimConfig, model: ModelConfig, *, images: int, validation: int) -> float:

@@ -229,12 +229,19 @@ def run_to_repeat(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
     stored = whole_group(stored) if members else one_of(stored)
     folder = run.path.parent.parent if run.is_member else run.path.parent
 
+    return run, in_another_folder(stored, folder, output_dir)
+
+
+def in_another_folder(config: TrainConfig, before: Path, output_dir: Path) -> TrainConfig:
+    """Return the configuration for a run in another folder, without a name.
+
+    The names of runs of the folder ``before`` become paths, because the new folder may not contain them.
+    """
+
     def found(name: str) -> str:
-        """Return a model's name; a run of the old folder becomes a path, because the new folder may not contain it."""
-        return str(folder / name) if name and (folder / name / "run.json").is_file() else name
+        return str(before / name) if name and (before / name / "run.json").is_file() else name
 
     own = replace(
-        stored.run, name="", overwrite=False, output_dir=str(output_dir), init_from=found(stored.run.init_from)
+        config.run, name="", overwrite=False, output_dir=str(output_dir), init_from=found(config.run.init_from)
     )
-    teacher = replace(stored.teacher, name=found(stored.teacher.name))
-    return run, replace(stored, run=own, teacher=teacher)
+    return replace(config, run=own, teacher=replace(config.teacher, name=found(config.teacher.name)))
