@@ -29,7 +29,7 @@ FLOORS = {
     "workflows": 4,
     "cli": 5,
 }
-HEAVY = {"torch", "torchvision", "numpy", "PIL", "matplotlib", "sklearn", "kaggle"}
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "matplotlib", "sklearn", "kaggle", "optuna"}
 LONGEST = 330
 
 REPORT_MODULES = """
@@ -171,6 +171,8 @@ NEED_NO_TORCH = {
     "training/resumed_settings.py",
     "training/run_report.py",
     "training/stated_settings.py",
+    "training/study.py",
+    "training/trials.py",
     "workflows/download.py",
     "workflows/env.py",
     "workflows/listings.py",
@@ -259,6 +261,10 @@ train --resume shared --lr 0.1 RUNS: shared
 train --from-run nobody: nobody
 train --from-run shared casava RUNS: 'casava' is neither
 train --from-run shared --model vit-tinny RUNS: 'vit-tinny'
+tune casava: 'casava' is neither
+tune digits --search lr=1,2: 'lr=1,2' is not of the form
+tune digits --name shared RUNS: 'shared' exists already
+tune --resume nobody: 'nobody'
 preview casava: 'casava' is neither
 download cassva: 'cassva'
 """

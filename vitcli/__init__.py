@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vitcli.cli.python_training import preview as preview
     from vitcli.cli.python_training import resume as resume
     from vitcli.cli.python_training import train as train
+    from vitcli.cli.python_training import tune as tune
     from vitcli.core.config import TrainConfig as TrainConfig
     from vitcli.core.config_files import configure as configure
     from vitcli.core.errors import VitError as VitError
@@ -54,6 +55,7 @@ _API = {
     "report": "vitcli.cli.python_reports",
     "resume": "vitcli.cli.python_training",
     "train": "vitcli.cli.python_training",
+    "tune": "vitcli.cli.python_training",
 }
 __all__ = [
     "FoldsResult",
@@ -78,6 +80,7 @@ __all__ = [
     "report",
     "resume",
     "train",
+    "tune",
 ]
 
 

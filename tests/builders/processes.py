@@ -21,7 +21,13 @@ gc.disable()  # while a million objects are made that stay; workers of pytest tu
 
 PRELOADED = (
     *("tests.builders.processes", "torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets"),
-    *("vitcli.workflows.resume", "tests.engine.test_distributed", "tests.cli.test_distributed"),
+    *(
+        "vitcli.workflows.resume",
+        "vitcli.workflows.tune",
+        "optuna",
+        "tests.engine.test_distributed",
+        "tests.cli.test_distributed",
+    ),
 )
 """Imported once, by the server from which all these processes are forked."""
 

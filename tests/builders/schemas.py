@@ -75,6 +75,7 @@ def results() -> dict[str, Any]:
     from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
     from vitcli.training.run_report import RunReport
+    from vitcli.training.tune_plan import TunePlan
     from vitcli.workflows import download, edit_runs, listings, predict
     from vitcli.workflows.attention_trust import Trust
     from vitcli.workflows.bench import BenchResult
@@ -88,12 +89,14 @@ def results() -> dict[str, Any]:
     from vitcli.workflows.preview import Preview
     from vitcli.workflows.report import Report
     from vitcli.workflows.runs import BestRun
+    from vitcli.workflows.tune import TuneResult
 
     return {
         "download": list[listings.DownloadRow] | download.DownloadResult | download.WeightsResult,
         "preview": Preview,
         "check-labels": LabelCheck,
         "train": TrainResult | FoldsResult | SeedsResult | FoundRate | DryRun,
+        "tune": TuneResult | TunePlan,
         "eval": EvalResult | CalibratedEvaluation,
         "report": Report,
         "predict": predict.PredictResult | predict.SubmissionResult,

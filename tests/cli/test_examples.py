@@ -15,6 +15,7 @@ from vitcli.cli.examples import EXAMPLES
 REFUSED = {
     "vit download cassava --offline": "cassava is not on this machine",
     "vit download augreg-tiny --offline": "is not on this machine",
+    "vit tune --resume": "no unfinished study in experiments",
 }
 
 
@@ -22,7 +23,10 @@ def shortened(words: str, tiny: tuple[str, ...]) -> str:
     """The same without the network, without long training, and without ONNX, which tests/workflows/test_export.py writes."""
     more = {"vit download cassava": "--offline", "vit download augreg-tiny": "--offline", "vit export": "--format timm"}
     shorter = "--seconds 0.001 --rounds 1" if words.startswith("vit bench") else more.get(words, "")
-    return " ".join([words, *filter(None, [shorter]), *(tiny if "train" in words else ())])
+    if words.startswith("vit tune") and "--resume" not in words:
+        shorter = "--trials 2 --finalists 1 --seeds 2 --epochs 1"
+    is_training = "train" in words or "--seeds" in shorter
+    return " ".join([words, *filter(None, [shorter]), *(tiny if is_training else ())])
 
 
 def test_every_command_has_some(run_cli: Callable[..., Outcome]) -> None:

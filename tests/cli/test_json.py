@@ -31,7 +31,7 @@ def test_every_command_prints_what_its_schema_says(
     commands: tuple[tuple[Any, ...], ...] = (
         *(("models",), ("datasets",), ("recipes",), ("recipes", "digits"), ("runs", *runs), ("env",)),
         *(("download",), ("download", "digits"), ("preview", "digits"), ("check-labels", "digits")),
-        ("train", "digits", *tiny, "--dry-run"),
+        *(("train", "digits", *tiny, "--dry-run"), ("tune", "digits", *tiny, "--dry-run")),
         *(("predict", digit, *model), ("predict", digit, tmp_path, *model)),
         ("eval", *model, "--data-dir", data_dir),
         ("attention-map", digit, *model, "--output", tmp_path / "maps"),

@@ -147,6 +147,7 @@ def test_a_run_is_not_a_data_set(
             '{"data": {"resize": "squash"}}, or {"model": {"width": 64}}',
         ),
         ("--init-from deit-tiny --freeze-backbone usually", 'init_from="deit-tiny", freeze_backbone=True usually'),
+        ("--workers 3, or --labels 'a,b', or --name x.1,2.", "workers=3, or labels='a,b', or name=\"x.1,2\"."),
         ("type `vit train --name x`, or --dry-run", "type `vit train --name x`, or --dry-run"),
         ("vit train --resume x --epochs 3", "vit train --resume x --epochs 3"),
     ],

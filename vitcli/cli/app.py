@@ -26,7 +26,8 @@ from vitcli.cli.predict import predict
 from vitcli.cli.preview import preview
 from vitcli.cli.report import report
 from vitcli.cli.streams import Unbreakable, usable
-from vitcli.cli.train import TrainCommand, train
+from vitcli.cli.train import ResumableCommand, train
+from vitcli.cli.tune import tune
 from vitcli.cli.usage_errors import NotUnderstood, in_plain_words, with_plain_values
 from vitcli.core.errors import InternalError, Interrupted, VitError
 from vitcli.core.files import explained
@@ -65,6 +66,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "preview": preview,
     "check-labels": check_labels,
     "train": train,
+    "tune": tune,
     "eval": evaluate,
     "report": report,
     "predict": predict,
@@ -72,7 +74,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "bench": bench,
 }
-_CLASSES: dict[str, type[RunsCommand]] = {"train": TrainCommand} | dict.fromkeys(
+_CLASSES: dict[str, type[RunsCommand]] = {"train": ResumableCommand, "tune": ResumableCommand} | dict.fromkeys(
     ("eval", "report", "predict", "export"), RunsCommand
 )
 for name, command in _COMMANDS.items():

@@ -21,6 +21,12 @@ EXAMPLES = {
         ("vit train photos/ --epochs 20 --name first", "train on a folder of photos"),
         ("vit train --from-run first --lr 0.01 --name second", "change one setting"),
     ),
+    "tune": (
+        ("vit tune photos/ --dry-run", "show the search space and the time"),
+        ("vit tune photos/ --minutes 60", "search for an hour"),
+        ("vit tune --search optim.lr=1e-3..1e-1:log", "search one setting"),
+        ("vit tune --resume", "continue the newest search"),
+    ),
     "eval": (
         ("vit eval", "evaluate the newest finished run"),
         ("vit eval --model first --split val", "evaluate another run and split"),

@@ -19,9 +19,9 @@ from rich.progress import (
 from rich.text import Text
 
 from vitcli.cli.progress import PlainListener
-from vitcli.cli.words import figures
+from vitcli.cli.words import figures, search_figures
 from vitcli.core.errors import visible
-from vitcli.core.events import Emit, EpochRecord, Event, TaskProgress, TrainingProgress, TrainingStarted
+from vitcli.core.events import Emit, EpochRecord, Event, SearchProgress, TaskProgress, TrainingProgress, TrainingStarted
 
 
 @contextmanager
@@ -34,6 +34,8 @@ def live_listener(console: Console) -> Iterator[Emit]:
 
 _WIDE, _MEDIUM = 100, 80
 """Columns of a terminal from which on the line of training has the speed; the step and the bar."""
+_PARTS = 10_000
+"""Parts of the bar of a search."""
 
 
 def columns(console: Console) -> list[ProgressColumn]:
@@ -86,6 +88,14 @@ class LiveListener(PlainListener):
     def show_epoch(self, record: EpochRecord) -> None:
         """Print a line for a finished epoch, without an ETA because the bar shows it."""
         self.console.print(self.epoch_line(record))
+
+    def show_search(self, event: SearchProgress) -> None:
+        """Update the bar of a search, whose ETA is that of the trials or of the finals."""
+        kind = event.task.partition(" ")[0]
+        for other in {"trial", "final"} - {kind}:
+            self._remove(other)
+        where = f"{event.task}  epoch {event.epoch}/{event.epochs}"
+        self._show(where, round(_PARTS * event.share), _PARTS, search_figures(event), task=kind)
 
     def show_task(self, event: TaskProgress) -> None:
         """Show a bar until the task is done."""

@@ -34,7 +34,7 @@ def preview(
     dataset: DatasetArgument = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", "-r", help="A name of `vit recipes`.", show_default="the data set's"),
+        typer.Option("--recipe", "-r", help="A name of `vit recipes`, or a TOML file.", show_default="the data set's"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="A TOML file of settings, which override the recipe.")

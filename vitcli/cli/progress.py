@@ -5,16 +5,18 @@ import time
 from rich.console import Console
 from rich.markup import escape
 
-from vitcli.cli.words import epoch_header, epoch_line, figures
+from vitcli.cli.words import TRIAL_HEADER, epoch_header, epoch_line, figures, search_figures, trial_line
 from vitcli.core.errors import counted
 from vitcli.core.events import (
     EpochRecord,
     Event,
     Note,
+    SearchProgress,
     TaskProgress,
     TrainingAhead,
     TrainingProgress,
     TrainingStarted,
+    TrialEnded,
     Warned,
 )
 from vitcli.core.words import duration
@@ -31,6 +33,7 @@ class PlainListener:
         self.epochs = self.steps = 1
         self.keeps_best = True
         self.best_accuracy: float | None = None
+        self._has_trials = False
         self._last: dict[str, float] = {}
         self._began, self._done_before = time.monotonic(), 0
 
@@ -55,6 +58,10 @@ class PlainListener:
                 self.show_task(event)
             case TrainingProgress():
                 self.show_training(event)
+            case SearchProgress():
+                self.show_search(event)
+            case TrialEnded():
+                self.show_trial(event)
 
     def show_task(self, event: TaskProgress) -> None:
         """Print a line about a task from time to time."""
@@ -67,6 +74,19 @@ class PlainListener:
             eta = self._eta(event.epoch, event.step)
             where = f"epoch {event.epoch}/{self.epochs}, step {event.step}/{self.steps}"
             self.console.print(f"{where}: {figures(event)}{eta}")
+
+    def show_search(self, event: SearchProgress) -> None:
+        """Print a line about the current training of a search from time to time."""
+        if self._is_due("search"):
+            self.console.print(f"{event.task}, epoch {event.epoch}/{event.epochs}: {search_figures(event)}")
+
+    def show_trial(self, event: TrialEnded) -> None:
+        """Print the line of a trial that has ended, after the labels if it is the first one."""
+        if not self._has_trials:
+            self.console.print(TRIAL_HEADER)
+        self._has_trials = True
+        self._last["search"] = time.monotonic()
+        self.console.print(trial_line(event, columns=self.console.width), soft_wrap=True)
 
     def show_epoch(self, record: EpochRecord) -> None:
         """Print a line for a finished epoch."""

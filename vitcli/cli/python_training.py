@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vitcli.training.result import TrainResult
     from vitcli.workflows.find_lr import FoundRate
     from vitcli.workflows.preview import Preview
+    from vitcli.workflows.tune import TuneResult
 
 StrPath = str | os.PathLike[str]
 """A name or a path; the result of a training counts as the path of its run."""
@@ -53,6 +54,7 @@ def checked_options(function: Callable[P, Result]) -> Callable[P, Result]:
         parameters |= {
             name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
             for name, kind in _OPTIONS.items()
+            if name not in parameters
         }
 
     @functools.wraps(function)
@@ -166,6 +168,57 @@ def find_lr(
         from vitcli.workflows.find_lr import find_lr as workflow
 
         return workflow(*layers, emit=listener)
+
+
+@checked_options
+def tune(
+    *settings: StrPath | Settings,
+    minutes: float | None = None,
+    trials: int | None = None,
+    finalists: int | None = None,
+    seeds: int | None = None,
+    search: Sequence[str] = (),
+    space: StrPath | None = None,
+    output: StrPath | None = None,
+    resume: StrPath | bool = False,
+    quiet: bool = False,
+    emit: Emit | None = None,
+    **options: Any,
+) -> "TuneResult":
+    """Search for better settings within a budget, and tell whether they are better than the default, as ``vit tune`` does.
+
+    Args:
+        settings: as for ``train``; the default settings.
+        minutes: the budget; None: 60, or with ``resume`` as before.
+        trials: trials at most; None: as many as the budget holds, or with ``resume`` as before.
+        finalists: the best trials, which are compared with the default; None: 2.
+        seeds: fresh seeds that finalists and default are trained with; None: 3.
+        search: settings to search, for example ``["optim.lr=1e-4..1e-1:log", "model.depth=2,4,6"]``.
+        space: a TOML file of settings to search; None: the usual ones, if ``search`` is empty.
+        output: the file of the recipe of a winner; None: ``recipe.toml`` in the folder of the study.
+        resume: the name or the path of a study to continue; True: the newest unfinished one.
+        options, quiet, emit: as for ``train``.
+    """
+    from vitcli.core.search_limits import Limits
+    from vitcli.core.search_space import searched
+    from vitcli.training.study import check_resumed_search, require_optuna
+
+    require_optuna()
+    given = {"minutes": minutes, "trials": trials, "finalists": finalists, "seeds": seeds}
+    limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    layers, file = _layers(settings, options), Path(output) if output else None
+    with showing(emit, quiet=quiet) as listener:
+        if resume is not False:
+            others = {"finalists": finalists, "seeds": seeds, "search": search, "space": space, "output": output}
+            check_resumed_search(layers, others)
+            from vitcli.workflows.tune import resume_tuning
+
+            name = "" if resume is True else os.fspath(resume)
+            return resume_tuning(name, *layers, minutes=minutes, trials=trials, emit=listener)
+        dimensions, asked = searched(Path(space) if space else None, search), Limits(**limits)
+        from vitcli.workflows.tune import tune as workflow
+
+        return workflow(*layers, space=dimensions, limits=asked, output=file, emit=listener)
 
 
 @checked_options

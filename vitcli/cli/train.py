@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from vitcli.training.result import TrainResult
 
 
-class TrainCommand(RunsCommand):
-    """The command ``vit train``, whose ``--resume`` may be given without a name."""
+class ResumableCommand(RunsCommand):
+    """A command whose ``--resume`` may be given without a name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words; ``--resume`` before another option, or at the end, gets an empty name."""

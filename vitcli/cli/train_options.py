@@ -5,7 +5,7 @@ field. The recipe and the defaults decide settings whose flags are not given.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -162,7 +162,7 @@ ROWS = (
         "--feature-views",
         "Augmented views per image whose features a frozen backbone computes once.",
     ),
-    _row(_OPTIM, "run.recipe", "--recipe -r", "A name of `vit recipes`.", default="the data set's"),
+    _row(_OPTIM, "run.recipe", "--recipe -r", "A name of `vit recipes`, or a TOML file.", default="the data set's"),
     _command(_OPTIM, Path, "config", "--config -c", "A TOML file of settings, which override the recipe."),
     _command(
         _OPTIM,
@@ -318,13 +318,13 @@ def flags_in(given: Mapping[str, Any]) -> dict[str, str]:
 _WHAT_IS_TRAINED = {"--freeze-backbone": "freeze_backbone", "--train-only": "train_only", "--lora": "lora"}
 
 
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_options(command: Callable[..., None], rows: Sequence[Row] = ROWS) -> Callable[..., None]:
     """Give a function that takes keyword arguments the signature from which typer makes the options."""
     parameters = [
         inspect.Parameter(
             row.parameter, inspect.Parameter.KEYWORD_ONLY, default=row.otherwise, annotation=row.annotation
         )
-        for row in ROWS
+        for row in rows
     ]
     vars(command)["__signature__"] = inspect.Signature(parameters)
     return command

@@ -191,7 +191,7 @@ _SET = re.compile(r"--set (\w+)\.(\w+)=([^\s,;)]+)")
 _FLAG = re.compile(
     r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z-]*)"
     r"(?:=(?P<given>[^\s,;)]+)| (?P<value>(?:auto|on|off|skip|cpu|cuda|adamw|sgd|constant)(?=[\s,;:).]|$)"
-    r"|[A-Z'][^\s,;)]*?|-?[.\d][^\s,;)]*?|[^\s,;)-][^\s,;)]*?[-./:\d][^\s,;)]*?)(?=[.:]?(?:[\s,;)]|$)))?"
+    r"|[A-Z'][^\s;)]*?|-?[.\d][^\s;)]*?|[^\s,;)-][^\s;)]*?[-./:\d][^\s;)]*?)(?=[.:,]?(?:[\s;)]|$)))?"
 )
 """An option, and its value after =, or the word after it if that looks like a value."""
 

@@ -1,7 +1,10 @@
 """Formatting of the progress of a training for people."""
 
-from vitcli.core.events import EpochRecord, TrainingProgress
-from vitcli.core.words import percent
+from rich.markup import escape
+
+from vitcli.cli.wrapping import APART, wrapped
+from vitcli.core.events import EpochRecord, SearchProgress, TrainingProgress, TrialEnded
+from vitcli.core.words import percent, percent_or_none
 
 
 def figures(event: TrainingProgress, *, speed: bool = True) -> str:
@@ -47,3 +50,33 @@ def epoch_line(record: EpochRecord, epochs: int, *, mark: str = "", columns: int
     )
     has_room = len(numbers) + 2 + len(beside) + len("  best") <= columns
     return f"{numbers}  {beside}{best}" if has_room else f"{numbers}{best}"
+
+
+TRIAL_HEADER = "trial   accuracy   epochs  settings"
+"""The labels above the lines of ``trial_line``."""
+_SETTINGS_AT = TRIAL_HEADER.index("settings")
+_LEAST_COLUMNS = 20
+"""The least width of the settings of a trial; in a narrower terminal, the terminal breaks the line."""
+
+
+def trial_line(event: TrialEnded, *, columns: int) -> str:
+    """Format a trial that has ended: number, validation accuracy, epochs, and settings in as many lines as they need."""
+    epochs = f"{event.epoch}/{event.epochs}"
+    numbers = f"{event.number:>5}  {percent_or_none(event.val_accuracy):>9}  {epochs:>7}"
+    values = (f"{name.partition('.')[2]} {plain_value(value)}" for name, value in event.settings.items())
+    text = APART.join(filter(None, [event.outcome, *values])) if event.settings else "the default"
+    first, *others = wrapped(text, max(columns - _SETTINGS_AT, _LEAST_COLUMNS)).split("\n")
+    style = "[bold green]{}[/]" if event.is_best else "{}"
+    lines = [f"{numbers}  {first}", *(" " * _SETTINGS_AT + line for line in others)]
+    return "\n".join(style.format(escape(line)) for line in lines)
+
+
+def search_figures(event: SearchProgress) -> str:
+    """Format the used share of the budget, and the best accuracy so far."""
+    best = "" if event.best is None else f"  best {percent(event.best)}"
+    return f"{100 * event.share:.0f} %{best}"
+
+
+def plain_value(value: object) -> str:
+    """Format the value of a searched setting."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -122,7 +122,50 @@ class EpochRecord:
     """Validation accuracy of the average."""
 
 
-Event = Note | Warned | TaskProgress | TrainingAhead | TrainingStarted | TrainingProgress | EpochRecord
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchProgress:
+    """Progress of a search for settings."""
+
+    task: str
+    """The current training: ``trial 7``, or ``final 2 of 9``."""
+    epoch: int
+    """Number of the current epoch."""
+    epochs: int
+    best: float | None
+    """The highest validation accuracy of a trial so far, 0..1; None: no trial has finished."""
+    share: float
+    """The used share of the budget, or the share of the finals that is done, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialEnded:
+    """The end of a trial of a search for settings."""
+
+    number: int
+    val_accuracy: float | None
+    """Validation accuracy; of a trial that was ended early, that of its last epoch; None: it failed."""
+    epoch: int
+    """The last epoch."""
+    epochs: int
+    outcome: str
+    """``pruned``, or ``failed`` with the reason; empty: it was trained to its end."""
+    settings: Mapping[str, object]
+    """The values of the searched settings; empty: the default settings."""
+    is_best: bool
+    """True if no earlier trial was better."""
+
+
+Event = (
+    Note
+    | Warned
+    | TaskProgress
+    | TrainingAhead
+    | TrainingStarted
+    | TrainingProgress
+    | EpochRecord
+    | SearchProgress
+    | TrialEnded
+)
 Emit = Callable[[Event], None]
 
 

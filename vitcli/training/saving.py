@@ -20,6 +20,7 @@ from vitcli.data.dataset import Facts
 from vitcli.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitcli.engine.state import State, copied, judged_weights, save_state
 from vitcli.models.finetune import merged
+from vitcli.training.study import continue_command, study_of
 
 
 class RunSaver:
@@ -179,6 +180,8 @@ class NoSaver:
 
 
 def resume_command(run: Run, config: RunConfig) -> str:
-    """Return the command that resumes a run; the name is enough if the run is in the usual folder."""
+    """Return the command that resumes a run, or its search; the name is enough if the run is in the usual folder."""
+    if study := study_of(run.path):
+        return continue_command(study)
     is_usual = config.output_dir == RunConfig().output_dir
     return f"vit train --resume {run.name if is_usual else run.path}"

@@ -1,0 +1,318 @@
+"""A search for settings on disk: what was asked for, and every trial, which Optuna chooses and ends early.
+
+study.json      the settings, the space, the budget, and how the search ended
+optuna.log      Optuna's journal, with the values of every trial
+trial-0007/     the run of a trial, without checkpoints
+default/        the final runs of the default settings, one for each fresh seed
+final-0007/     those of a finalist
+recipe.toml     the settings of the winner, if there is one
+"""
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitcli.core.addresses import without_secrets
+from vitcli.core.config import RunConfig, TrainConfig
+from vitcli.core.config_files import Settings, configure
+from vitcli.core.errors import Interrupted, RunError, UsageError, did_you_mean
+from vitcli.core.files import write_json
+from vitcli.core.provenance import now
+from vitcli.core.run_files import Status
+from vitcli.core.search_limits import Limits
+from vitcli.core.search_space import Dimension, Value, parse_search
+from vitcli.core.stored import read_json
+from vitcli.core.usual_space import settings_in
+from vitcli.data.locks import alone_in, is_worked_in
+from vitcli.training.trials import OpenTrial, TrialRow, rows_of
+
+if TYPE_CHECKING:
+    import optuna
+
+SCHEMA = 1
+_FILE, _JOURNAL, _NAME = "study.json", "optuna.log", "vit"
+_BEFORE_PRUNING = 5
+"""Finished trials before others are compared with them."""
+_FREE_EPOCHS = 1 / 3
+"""Share of the epochs in which no trial is pruned, because a high learning rate looks worse at first."""
+
+
+def require_optuna() -> None:
+    """Raise UsageError if Optuna is not installed."""
+    if find_spec("optuna") is None:
+        raise UsageError("tuning needs Optuna, which is not installed", hint="uv sync --extra tune")
+
+
+@dataclass(kw_only=True, slots=True)
+class StudyFile:
+    """The entries of ``study.json``."""
+
+    schema: int = SCHEMA
+    status: Status = "running"
+    started: str
+    ended: str | None = None
+    command: list[str]
+    dataset: str
+    """The name of the data set, as in a command."""
+    fingerprint: str
+    """The fingerprint of the data."""
+    val_is_fixed: bool
+    """True if the data have a validation split, so that every seed has the same validation images."""
+    settings: dict[str, dict[str, Any]]
+    """The default settings."""
+    space: list[str]
+    """The searched settings and their values, as ``--search`` takes them."""
+    minutes: float
+    """The budget."""
+    trials: int
+    """The most trials; 0: as many as the budget holds."""
+    finalists: int
+    seeds: int
+    """Fresh seeds for the finalists and the default."""
+    output: str
+    """The file of the recipe."""
+    trial_seconds: float | None
+    """The estimated time of a training; None: not known."""
+    seconds: float = 0.0
+    """The time that the search has taken so far."""
+
+    @property
+    def limits(self) -> Limits:
+        """The budget, checked."""
+        return Limits(minutes=self.minutes, trials=self.trials, finalists=self.finalists, seeds=self.seeds)
+
+
+class Study:
+    """A search for settings, in its folder.
+
+    Args:
+        path: the folder.
+        stored: the entries of its ``study.json``.
+    """
+
+    def __init__(self, path: Path, stored: StudyFile) -> None:
+        self.path = path
+        self.stored = stored
+
+    @classmethod
+    def create(cls, path: Path, stored: StudyFile, *, default: Mapping[str, Value] | None) -> "Study":
+        """Make the folder of a new search.
+
+        Args:
+            path: the folder.
+            stored: the entries of ``study.json``.
+            default: the searched settings of the first trial, which has the default settings; None: they are outside of
+                the space, so that no trial has them.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        study = cls(path, stored)
+        if default is not None:
+            study.optuna_study.enqueue_trial(dict(default), user_attrs={"is_default": True})
+        study.save()
+        return study
+
+    @classmethod
+    def open(cls, path: Path) -> "Study":
+        """Open an existing search.
+
+        Raises:
+            RunError: ``path`` is not a search, or its ``study.json`` cannot be read.
+        """
+        file = path / _FILE
+        try:
+            return cls(path, read_json(file, StudyFile))
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{path} is not a study: it has no {_FILE}", hint="`vit tune` makes one") from None
+        except OSError as error:
+            raise RunError(f"{file} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise RunError(f"{file} is not a file of vit, or is broken: {error}") from None
+
+    def save(self) -> None:
+        """Store what has changed."""
+        write_json(self.path / _FILE, without_secrets(asdict(self.stored)), makes_folder=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.path.resolve().name
+
+    @property
+    def config(self) -> TrainConfig:
+        """The default settings."""
+        try:
+            return configure(self.stored.settings, {"run": {"output_dir": str(self.path)}})
+        except UsageError as error:
+            raise RunError(f"{self.path / _FILE} is broken: {error.message}") from None
+
+    @property
+    def space(self) -> list[Dimension]:
+        """The searched settings."""
+        return parse_search(self.stored.space)
+
+    @cached_property
+    def optuna_study(self) -> "optuna.Study":
+        """Optuna's study; its journal is made if there is none."""
+        import optuna
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        file = self.path / _JOURNAL
+        _repair(file)
+        epochs = self.config.optim.epochs
+        is_fair = "optim.epochs" not in {each.setting for each in self.space}
+        try:
+            found: optuna.Study = optuna.create_study(
+                study_name=_NAME,
+                storage=JournalStorage(JournalFileBackend(str(file), lock_obj=JournalFileOpenLock(str(file)))),
+                direction="maximize",
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(
+                    n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=max(1, round(epochs * _FREE_EPOCHS))
+                )
+                if is_fair
+                else optuna.pruners.NopPruner(),
+            )
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - Optuna's errors about a broken journal are of many types
+            raise RunError(f"{file} is broken: {error}", hint="start a new search: vit tune") from None
+        return found
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        """The trials that have ended, by number."""
+        return rows_of(self.optuna_study.get_trials(deepcopy=False))
+
+    @property
+    def has_open_trial(self) -> bool:
+        """True if a trial was begun that has not ended."""
+        return any(each.state.name == "RUNNING" for each in self.optuna_study.get_trials(deepcopy=False))
+
+    def next_trial(self) -> OpenTrial:
+        """Begin a trial, or continue the one that has not ended."""
+        return OpenTrial(self.optuna_study, self.space, seed=self.config.run.seed)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Lock the search; raise RunError if another process works on it."""
+        busy = RunError(f"another process searches in {self.path}", hint="wait for it, or stop it with Ctrl-C")
+        return alone_in(self.path, otherwise=busy)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Store how the search ends when the block ends: finished, interrupted or failed."""
+        self.stored.status, self.stored.ended = "running", None
+        self.save()
+        status: Status = "failed"
+        try:
+            yield
+            status = "finished"
+        except (Interrupted, KeyboardInterrupt):
+            status = "interrupted"
+            raise
+        finally:
+            self.stored.status, self.stored.ended = status, now()
+            with suppress(OSError):  # a full disk is reported already
+                self.save()
+
+
+def find_study(name: str, output_dir: Path) -> Study:
+    """Find a search by its name or path; empty: the newest one that is not finished.
+
+    Raises:
+        RunError: there is none.
+    """
+    known = {path.parent.name: path.parent for path in sorted(output_dir.glob(f"*/{_FILE}"))}
+    if name:
+        for path in (output_dir / name, Path(name)):
+            if (path / _FILE).is_file():
+                return Study.open(path)
+        hint = did_you_mean(
+            name, known, otherwise=f"there are: {', '.join(known)}" if known else "`vit tune` makes one"
+        )
+        raise RunError(f"no study {name!r} in {output_dir}", hint=hint)
+    unfinished, broken = list[Study](), list[RunError]()
+    for path in known.values():
+        try:
+            study = Study.open(path)
+        except RunError as error:
+            broken.append(error)
+        else:
+            unfinished += [study] * (study.stored.status != "finished" and not is_worked_in(path))
+    if not unfinished:
+        raise (
+            broken[0]
+            if broken
+            else RunError(
+                f"no unfinished study in {output_dir}",
+                hint="`vit tune` makes one; `vit tune --resume STUDY --minutes 120` continues a finished one",
+            )
+        )
+    return max(unfinished, key=lambda each: each.stored.started)
+
+
+def study_of(run: Path) -> Path | None:
+    """Return the folder of the search that the folder of a run belongs to; None: it belongs to none."""
+    return next((folder for folder in (run.parent, run.parent.parent) if (folder / _FILE).is_file()), None)
+
+
+def continue_command(study: Path) -> str:
+    """Return the command that continues a search; the name is enough if it is in the usual folder."""
+    is_usual = study.parent == Path(RunConfig().output_dir)
+    return f"vit tune --resume {shlex.quote(study.name if is_usual else str(study))}"
+
+
+def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) -> None:
+    """Raise UsageError if a search is to be continued with other settings than its own.
+
+    Args:
+        layers: the given settings.
+        others: the given options, by name, that are no settings and may not change either.
+    """
+    given = [
+        *sorted(settings_in(layers) - {"run.output_dir"}),
+        *(f"--{name}" for name, value in others.items() if value),
+    ]
+    if given:
+        raise UsageError(
+            f"--resume continues a search with its own settings, but others are given: {', '.join(given)}",
+            hint="leave them out; --minutes and --trials may change",
+        )
+
+
+def check_new(config: RunConfig) -> None:
+    """Raise RunError if the name of a new search is that of an earlier one."""
+    path = Path(config.output_dir).expanduser() / config.name
+    if config.name and (path / _FILE).exists():
+        raise RunError(
+            f"study {config.name!r} exists already in {path.parent}",
+            hint=f"--name NAME gives another one; `{continue_command(path)}` continues it",
+        )
+
+
+def check_output(file: Path | None) -> None:
+    """Raise UsageError if the file for the recipe exists already."""
+    if file and file.exists():
+        raise UsageError(f"{file} exists already", hint="give another name: -o FILE.toml")
+
+
+def _repair(journal: Path) -> None:
+    """Remove what a killed process left: half of a line at the end, as on a full disk, and the lock.
+
+    No other process writes: the folder is locked, or new.
+    """
+    Path(f"{journal}.lock").unlink(missing_ok=True)
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 2**20))
+        end = file.read()
+    if end and not end.endswith(b"\n"):
+        os.truncate(journal, size - len(end) + end.rfind(b"\n") + 1)
