@@ -3,8 +3,10 @@
 import atexit
 import gc
 import io
+import itertools
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -76,6 +78,16 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for one test. That of pytest also renews a link to it, which takes longer than most tests."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}{next(_NUMBERS)}", numbered=False)
+
+
 @pytest.fixture(autouse=True)
 def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: Path) -> None:
     """Nothing is written into the checkout or the user's cache, and no setting of the user's counts.
@@ -91,17 +103,28 @@ def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: P
 
 
 @pytest.fixture(autouse=True)
-def _no_rendering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Save figures as empty pictures, but for tests in ``tests/figures`` and those marked ``pictures``.
 
-    To lay out and render the curves of every run took half the time of all tests.
+    Our code runs, and what it hands to matplotlib and Pillow is not built: that took more time than all training.
     """
     if "figures" in request.path.parts or request.node.get_closest_marker("pictures"):
         return
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    from tests.builders.sketches import Sketch
+
+    monkeypatch.setattr("vitcli.figures.canvas.Figure", Sketch)
     monkeypatch.setattr(FigureCanvasAgg, "print_png", save_empty)
+    monkeypatch.setattr("vitcli.figures.board.Board.image", lambda _: Image.new("L", (1, 1)))
+
+
+@pytest.fixture
+def short_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``vit bench`` measures the peak of the device with few products of the smallest size."""
+    monkeypatch.setattr("vitcli.engine.hardware._PEAK_SECONDS", 0.0)
+    monkeypatch.setattr("vitcli.engine.hardware._LONGEST", 0.0)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def _photos(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     Image.open(tmp_path / "photos" / "left" / "000.png").save(tmp_path / "img.png")
 
 
-@pytest.mark.usefixtures("_photos")
+@pytest.mark.usefixtures("_photos", "short_peak")
 def test_examples_run(run_cli: Callable[..., Outcome], tiny: tuple[str, ...]) -> None:
     for words in (shortened(words, tiny) for examples in EXAMPLES.values() for words, _ in examples):
         outcome = run_cli(*shlex.split(words)[1:])

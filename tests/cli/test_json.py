@@ -23,6 +23,7 @@ from vitcli.training.result import result_of
 RunCli = Callable[..., Outcome]
 
 
+@pytest.mark.usefixtures("short_peak")
 def test_every_command_prints_what_its_schema_says(
     run_cli: RunCli, trained_run: Path, digit: Path, tiny: tuple[str, ...], data_dir: Path, tmp_path: Path
 ) -> None:

@@ -334,7 +334,7 @@ def answering(*parts: bytes, seconds: float = 0.0, endless: bool = False) -> Ite
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as running:
         running.daemon_threads = True
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_address[1]}/weights.pth"
         running.shutdown()
 

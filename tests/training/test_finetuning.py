@@ -149,6 +149,7 @@ def test_the_last_block_alone(run_cli: RunCli, photos: Path, deit: Path, tmp_pat
     assert not weights["blocks.1.mlp.fc1.weight"].equal(source["blocks.1.mlp.fc1.weight"])
 
 
+@pytest.mark.pictures
 def test_a_model_from_elsewhere_is_used_without_training(
     run_cli: RunCli, photos: Path, deit: Path, tmp_path: Path
 ) -> None:

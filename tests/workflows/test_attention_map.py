@@ -62,6 +62,7 @@ def explain(run_cli: RunCli, two_layers: Path, tmp_path: Path) -> Callable[..., 
     return call
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_draws_a_map(run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, method: str) -> None:
     words = ("--model", trained_run, "--method", method, "--output", tmp_path / "maps")
@@ -168,6 +169,7 @@ def test_images_have_to_come_from_somewhere(run_cli: RunCli, two_layers: Path, d
     assert run_cli("attention-map", digit, "--grid", "4", "--model", two_layers).code == 2
 
 
+@pytest.mark.pictures
 def test_maps_go_into_the_run_unless_told_otherwise(run_cli: RunCli, two_layers: Path, shapes: Path) -> None:
     files = shapes / "left" / "000.png", shapes / "right" / "000.png"
     outcome = run_cli("attention-map", *files, "--model", two_layers, "--method", "rollout")
@@ -177,6 +179,7 @@ def test_maps_go_into_the_run_unless_told_otherwise(run_cli: RunCli, two_layers:
     assert all(str(path) in outcome.out for path in expected)
 
 
+@pytest.mark.pictures
 def test_one_file_holds_one_picture_and_nothing_lies_beside_it(
     run_cli: RunCli, two_layers: Path, shapes: Path, digit: Path, tmp_path: Path
 ) -> None:
@@ -303,6 +306,7 @@ PICTURES: dict[str, tuple[Words, set[str]]] = {
 }
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize("picture", PICTURES)
 def test_every_kind_of_picture(explain: Callable[..., Any], digit: Path, tmp_path: Path, picture: str) -> None:
     words, expected = PICTURES[picture]
@@ -327,6 +331,7 @@ def test_methods_are_compared_with_noise(explain: Callable[..., Any], digit: Pat
     assert [each["method"] for each in image["maps"]] == [*EVERY_METHOD, "random"]
 
 
+@pytest.mark.pictures
 def test_a_sheet_of_random_test_images(run_cli: RunCli, trained_run: Path, data_dir: Path, tmp_path: Path) -> None:
     words = ("--model", trained_run, "--data-dir", data_dir, "--method", "classic", "--arrays", "none", "--json")
     report = as_json(run_cli("attention-map", "--grid", "6", *words, "-o", tmp_path / "maps"))
@@ -367,6 +372,7 @@ def test_an_unreadable_image_gets_an_error_and_the_others_their_maps(
     assert str(bad) in outcome.err
 
 
+@pytest.mark.pictures
 def test_a_map_of_nothing_is_said_and_drawn_as_such(
     run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
 ) -> None:
@@ -406,6 +412,7 @@ def test_many_images_are_summed_up(run_cli: RunCli, two_layers: Path, shapes: Pa
     assert "9 in" in outcome.out
 
 
+@pytest.mark.pictures
 def test_photos_that_are_not_square_get_maps_of_their_patch_grid(
     run_cli: RunCli, tiny: Words, image_folder: Callable[..., Path], data_dir: Path, tmp_path: Path
 ) -> None:
@@ -480,6 +487,7 @@ def test_what_cannot_be_scored_is_refused(
     assert names_in(tmp_path / "trust") == set()
 
 
+@pytest.mark.pictures
 def test_classes_of_like_names_have_files_of_their_own(
     run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
 ) -> None:

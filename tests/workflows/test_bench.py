@@ -16,9 +16,7 @@ QUICK = ("--seconds", "0.001", "--rounds", "2")
 SMALL = ("vit-nano-patch4", "--image-size", "8", "--classes", "3", *QUICK)
 
 
-@pytest.fixture(autouse=True)
-def _short_peak(monkeypatch):
-    monkeypatch.setattr("vitcli.engine.hardware._PEAK_SECONDS", 0.0)
+pytestmark = pytest.mark.usefixtures("short_peak")
 
 
 def as_json(outcome):
