@@ -1,5 +1,6 @@
 """``vit report``: the stored evaluation on a page, what is evaluated first, runs side by side, and the model card."""
 
+import csv
 import gc
 import html
 import json
@@ -16,7 +17,7 @@ from huggingface_hub import ModelCard
 
 import vitcli
 from tests.conftest import TINY, Outcome
-from vitcli.core.events import TaskProgress
+from vitcli.core.events import TaskProgress, ignore
 from vitcli.core.files import write_json
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
@@ -29,8 +30,10 @@ from vitcli.judging.judgement import AnsweredImages, score_rows, with_pictures
 from vitcli.judging.metrics import metrics_of
 from vitcli.judging.mistakes import most_telling, surest_of_each_class
 from vitcli.judging.model_card import _intervals
+from vitcli.judging.out_of_fold import predictors
 from vitcli.models.vit import VisionTransformer
-from vitcli.trained.judged_images import JudgedImages
+from vitcli.trained.judged_images import JudgedImages, choose_images
+from vitcli.trained.loading import load_models
 from vitcli.trained.origin import origin_of
 
 RunCli = Callable[..., Outcome]
@@ -54,6 +57,11 @@ def reported(run_cli: RunCli, *words: object) -> tuple[dict[str, Any], Outcome]:
 def cells_of(page: str) -> dict[str, list[Any]]:
     found = re.findall(r'class="cell" data-cell="([-\d]+)">(.*?)</script>', page)
     return {name: json.loads(text) for name, text in found}
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def changed(file: Path, **facts: Any) -> None:
@@ -213,9 +221,63 @@ def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
     compared = "first: mean probabilities of 2 models; second: a single model"
     assert compared in Path("both.html").read_text(encoding="utf-8")
     assert compared in " ".join(run_cli("runs", "compare", "pair", "pair/seed-0").out.split())
-    refused = run_cli("report", "pair", "--card")
-    assert refused.code == 1
-    assert "vit report pair/seed-0 --card" in refused.err
+    assert run_cli("report", "pair", "--card").code == 0
+    card = Path("experiments/pair/README.md").read_text(encoding="utf-8")
+    assert "An image classifier: the mean probabilities of 2 models, each `vit-" in card
+    assert "vit predict photo.jpg --model pair" in card
+    assert "`pair` is the folder of the 2 runs, whose probabilities are averaged." in card
+    refused = run_cli("report", "pair", "pair/seed-0", "--card")
+    assert "vit report pair --card" in refused.err
+
+
+def test_a_cross_validation_without_test_images_is_reported_out_of_fold(
+    run_cli: RunCli, image_folder: Callable[..., Path]
+) -> None:
+    image_folder(Path("pets"), {"cat": 9, "dog": 9, "eel": 2})
+    words = ("train", "pets", *TINY, "--test-fraction", "0")
+    assert run_cli(*words, "--folds", "3", "--name", "crossed").code == 0
+    named, said = "out-of-fold predictions, 18 images", "each by the fold that was not trained on the image"
+    result, outcome = reported(run_cli)
+    (evaluation,) = result["evaluations"]
+    assert "is evaluated first, as by `vit eval --model crossed --split val`" in outcome.err
+    assert (evaluation["part"], evaluation["images"], evaluation["models"]) == ("out-of-fold", 18, 1)
+    wrong = sum(row["truth"] != row["prediction"] for row in rows_of(Path("experiments/crossed/out-of-fold.csv")))
+    assert (evaluation["pictures"], evaluation["maps"]) == (18, wrong)
+    page = Path(result["file"]).read_text(encoding="utf-8")
+    assert f"accuracy on {named} of pets, {said}, though it may have chosen its epoch." in page
+    assert "in the fold that predicted the image." in page
+    assert sum(map(len, cells_of(page).values())) == 18
+    assert not reported(run_cli, "crossed")[0]["evaluations"][0]["is_new"]
+    assert f"{named} of pets; 18 pictures" in " ".join(run_cli("report", "crossed").out.split())
+    assert run_cli("report", "crossed", "--card").code == 0
+    card = Path("experiments/crossed/README.md").read_text(encoding="utf-8")
+    assert f"Measured on {named} of pets, {said}" in card
+    assert "The scores above are of the single models, each on images that it was not trained on." in card
+    shown = run_cli("runs", "show", "crossed")
+    assert "out-of-fold predictions  " in shown.out
+    assert f"out-of-fold predictions: {said}" in shown.err
+    shutil.rmtree("pets")
+    outcome = run_cli("report", "crossed")
+    assert "there will be no pictures: " in outcome.err
+    assert named in " ".join(outcome.out.split())
+
+
+def test_out_of_fold_each_image_is_explained_by_the_fold_that_predicted_it(
+    run_cli: RunCli, image_folder: Callable[..., Path]
+) -> None:
+    image_folder(Path("pets"), {"cat": 9, "dog": 9})
+    words = ("train", "pets", *TINY, "--test-fraction", "0", "--folds", "3", "--name", "crossed")
+    assert run_cli(*words).code == 0
+    models = load_models("crossed", output_dir=Path("experiments"), device="cpu", emit=ignore)
+    chosen = choose_images(
+        models[0], dataset="", split="auto", directory="", offline=True, hint="", is_out_of_fold=True, emit=ignore
+    )
+    found = predictors(models, chosen, np.arange(18))
+    names = chosen.dataset.names("train")
+    for model, rows in found:
+        assert model.run
+        assert {names[row] for row in rows} == {*(model.run.split or {})["held_out"]["val"]}
+    assert sorted(row for _, rows in found for row in rows) == [*range(18)]
 
 
 def test_numbers_that_are_not_finite_are_no_complete_evaluation(run_cli: RunCli, digits: Path) -> None:
@@ -274,7 +336,7 @@ def test_two_runs_of_one_name_are_refused(run_cli: RunCli, digits: Path) -> None
 
 
 def test_an_evaluation_says_how_to_see_the_mistakes(run_cli: RunCli, digits: Path) -> None:
-    assert f"next: vit report {digits}  shows the pictures of each mistake" in run_cli("eval").err
+    assert f"next: vit report {digits}  shows the pictures of each mistake, --worst N more maps" in run_cli("eval").err
     assert f"next: vit report {digits} --split val" in run_cli("eval", "--split", "val").err
     assert "next:" not in run_cli("eval", "--tta", "five").err
 
@@ -352,14 +414,14 @@ def test_a_large_split_keeps_to_its_room_and_says_what_is_left_out(many: JudgedI
     )
     nothing = Judgement(summary="", scores=[], classes=[], class_rows=[], confusion=[], bins=[], calibration="")
     wrong = int((truth != predicted).sum())
-    shown = with_pictures(nothing, images, many, {}, room=3_000_000, of_maps="")
+    shown = with_pictures(nothing, images, many, {}, room=3_000_000, of_maps="", command="vit report")
     size = sum(len(each.address) for each in shown.pictures)
     assert 2_800_000 < size < 3_000_000
     assert [each.truth != each.predicted for each in shown.pictures[:wrong]] == [True] * wrong
     left_out = 10_000 - len(shown.pictures)
     assert f"They show {wrong} of {wrong} mistakes, the surest first" in shown.pictures_note
     assert f"left out of this page: {left_out:,}; the table of predictions" in shown.pictures_note
-    few = with_pictures(nothing, images, many, {}, room=100_000, of_maps="")
+    few = with_pictures(nothing, images, many, {}, room=100_000, of_maps="", command="vit report")
     assert {each.truth != each.predicted for each in few.pictures} == {True}
     sure = [each.confidence for each in few.pictures]
     assert sure == sorted(sure, reverse=True)

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 import vitcli
-from tests.conftest import Outcome
+from tests.conftest import TINY, Outcome
 from vitcli.core.errors import RunError
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.runs import Run
@@ -273,10 +275,69 @@ def test_different_images_are_not_compared_as_if_they_were_the_same(
     outcome = run_cli("runs", "compare", "one", "two")
     assert outcome.code == 1
     assert said in outcome.err
-    assert "hint: `vit eval digits --model two`" in outcome.err
-    changed(Path("experiments/one/evaluations/test.json"), data="/my photos/few")
+    assert "hint: `vit eval --model two` evaluates it on the images of the other" in outcome.err, "they are its own"
+    changed(Path("experiments/one/evaluations/test.json"), data="/my photos/few", fingerprint="few")
+    changed(Path("experiments/two/evaluations/test.json"), data="/gone", fingerprint="many", dataset="gone")
     outcome = run_cli("runs", "compare", "one", "two")
     assert "hint: `vit eval '/my photos/few' --model two`" in outcome.err, "a folder is named by its path"
+
+
+@pytest.fixture
+def two_folders(run_cli: RunCli, image_folder: Callable[..., Path]) -> None:
+    """Runs one and two, trained on different photos of the same classes, and a copy of the photos of the first."""
+    for name, count in (("photos", 10), ("others", 12)):
+        image_folder(Path(name), {"cat": count, "dog": count})
+        assert run_cli("train", name, *TINY, "--test-fraction", "0.3", "--name", name).code == 0
+    Path("experiments/photos").rename("experiments/one")
+    Path("experiments/others").rename("experiments/two")
+    shutil.copytree("photos", "copy")
+
+
+@pytest.mark.usefixtures("two_folders")
+def test_the_same_images_are_compared_whatever_the_data_are_called(run_cli: RunCli) -> None:
+    assert run_cli("eval", "--model", "one").code == 0
+    assert run_cli("eval", "copy", "--model", "two").code == 0
+    assert run_cli("eval", "--model", "two").code == 0, "its own images are others, though they are called the same"
+    outcome = run_cli("runs", "compare", "one", "two", "--json")
+    (pair,) = as_json(outcome)["pairs"]
+    assert pair["evaluations"] == ["test", "copy-all"]
+    assert pair["comparison"]["images"] == len(rows_of(Path("experiments/one")))
+    (pair,) = as_json(run_cli("runs", "compare", "two", "one", "--split", "copy-all", "--json"))["pairs"]
+    assert pair["evaluations"] == ["copy-all", "test"]
+    shown = run_cli("runs", "compare", "one", "two")
+    assert "test of the first, copy-all of the second" in shown.out
+
+
+@pytest.mark.usefixtures("two_folders")
+@pytest.mark.parametrize("already", [("one", "two"), ("one",), ("two",)])
+def test_one_hint_leads_to_a_comparison(run_cli: RunCli, already: tuple[str, ...]) -> None:
+    for name in already:
+        assert run_cli("eval", "--model", name).code == 0
+    outcome = run_cli("runs", "compare", "one", "two")
+    command = re.findall("`(vit eval .*?)`", outcome.err)[-1]
+    assert run_cli(*shlex.split(command)[1:]).code == 0
+    compared = as_json(run_cli("runs", "compare", "one", "two", "--json"))
+    assert compared["pairs"][0]["comparison"]["images"] > 5
+    assert compared["missing"] == {}
+
+
+def test_a_cross_validation_is_compared_by_its_out_of_fold_predictions(
+    run_cli: RunCli, image_folder: Callable[..., Path]
+) -> None:
+    image_folder(Path("photos"), {"cat": 10, "dog": 10})
+    words = ("train", "photos", *TINY, "--test-fraction")
+    assert run_cli(*words, "0", "--folds", "2", "--name", "crossed").code == 0
+    assert run_cli(*words, "0", "--folds", "2", "--name", "again", "--seed", "1").code == 0
+    assert run_cli(*words, "0.3", "--name", "single").code == 0
+    missing = as_json(run_cli("runs", "compare", "crossed", "again", "--json"))["missing"]
+    assert missing == {name: f"vit eval --model {name} --split val" for name in ("crossed", "again")}
+    for name in ("crossed", "again", "single"):
+        assert run_cli("eval", "--model", name).code == 0
+    shown = run_cli("runs", "compare", "crossed", "again")
+    assert "out-of-fold predictions, 20 images" in " ".join(shown.out.split())
+    assert "chose the epoch of crossed and again" in shown.err
+    (pair,) = as_json(run_cli("runs", "compare", "single", "crossed", "--json"))["pairs"]
+    assert (pair["evaluations"], pair["comparison"]["images"]) == (["test", "out-of-fold"], 6)
 
 
 def test_files_of_data_that_changed_are_matched_by_name_which_is_said(run_cli: RunCli, evaluated: Path) -> None:

@@ -160,6 +160,8 @@ def evaluate(
 
 def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
     """Show the numbers, the classes, the confusion matrix or the most frequent mistakes, then files and folders."""
+    from vitcli.judging.missing import missing_of_classes, missing_scores
+
     metrics = result.metrics
     views = f", {_VIEWS[result.views]}" if result.views != "none" else ""
     model = f"{result.model} ({result.checkpoint})"
@@ -188,7 +190,9 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
     stdout().print(
         "95 % intervals in brackets; one class against the others: ROC-AUC and average precision", style="dim"
     )
+    _print_missing(missing_scores(metrics))
     _print_classes(metrics)
+    _print_missing(missing_of_classes(metrics))
     names = [each.name for each in metrics.classes]
     if len(names) <= _MOST_MATRIX:
         stdout().print("\n[bold]confusion matrix[/] (rows: true class, columns: predicted)")
@@ -205,7 +209,15 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
     stored = result.files.get("metrics")
     if stored and stored.stem == result.split:  # the usual evaluation, which a report shows
         words = ["vit", "report", str(stored.parent.parent), *(["--split", result.split] * (result.split != "test"))]
-        stderr().print(f"\nnext: [bold]{escape(shlex.join(words))}[/]  shows the pictures of each mistake")
+        stderr().print(
+            f"\nnext: [bold]{escape(shlex.join(words))}[/]  shows the pictures of each mistake, --worst N more maps"
+        )
+
+
+def _print_missing(reasons: list[str]) -> None:
+    """Say below a table why some of its numbers are missing."""
+    for reason in reasons:
+        stdout().print(escape(reason), style="dim")
 
 
 def _with_interval(metrics: "Metrics", name: str) -> str:

@@ -39,7 +39,12 @@ def report(
     card: Annotated[
         bool, typer.Option("--card", help="Write a model card for the Hugging Face hub instead of the page.")
     ] = False,
-    worst: Annotated[int, typer.Option("--worst", min=0, help="Mistakes to show with attention maps, at most.")] = 24,
+    worst: Annotated[
+        int,
+        typer.Option(
+            "--worst", min=0, help="Mistakes to show with attention maps, at most; others have pictures only."
+        ),
+    ] = 24,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File to write.", show_default="report.html or README.md in the run"),
@@ -54,7 +59,7 @@ def report(
     """Write a web page about runs that needs no network, or a model card.
 
     The page shows how a run was trained, its curves and scores, what is confused with what (a click opens the pictures),
-    calibration, mistakes with attention maps, and several runs side by side.
+    calibration, mistakes with attention maps (--worst N draws more), and several runs side by side.
     A run without a current evaluation is evaluated first.
     """
     from vitcli.trained.model_names import check_runs
@@ -86,8 +91,11 @@ def _show(result: "Report", *, card: bool) -> None:
     """Print the score of each run, and the file."""
     facts = {}
     for each in result.evaluations:
-        shown = "" if card else f"; {counted(each.pictures, 'picture')}, {counted(each.maps, 'map')}"
-        images = f"{counted(each.images, 'image')} of {each.dataset}, {each.split} split"
+        maps = f"{counted(each.maps, 'map')} of {counted(each.mistakes, 'mistake')}"
+        more = " (--worst N draws more)" if each.maps < each.mistakes and each.pictures else ""
+        shown = "" if card else f"; {counted(each.pictures, 'picture')}, {maps}{more}"
+        images = f"{counted(each.images, 'image')} of {each.dataset}"
+        images = f"out-of-fold predictions, {images}" if each.part == "out-of-fold" else f"{images}, {each.split} split"
         models = averaged(each.models)
         images += f", {models}" * bool(models)
         facts[each.run] = f"{percent(each.top1)}{interval(each.top1_interval)} of {images}{shown}"

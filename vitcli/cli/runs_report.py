@@ -8,7 +8,7 @@ from rich.markup import escape
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.core.errors import counted, some
 from vitcli.core.files import bytes_in_words
-from vitcli.core.words import interval, percent_or_none, written
+from vitcli.core.words import evaluation_in_words, interval, percent_or_none, written
 
 if TYPE_CHECKING:
     from vitcli.judging.pairs import Pair
@@ -85,16 +85,18 @@ def show_report(report: "RunReport") -> None:
         ]
         headings = ("images", "number", "top-1", "balanced", "macro F1", "loss")
         print_table(headings, judged, numbers={1, 2, 3, 4, 5}, below=within)
+        if any("-" in row for row in judged):
+            stdout().print("-: stored by an earlier version, without this number", style="dim")
         again = f"vit eval --model {report.row.path}"
         for each in report.evaluations:
             if each.is_outdated:
                 stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
-            if each.held_out is False:
-                stderr().print(
-                    escape(
-                        f"{each.name}: not held out, because these images chose the epoch, or were scored in training"
-                    )
-                )
+            if each.name == "out-of-fold":
+                why = "each by the fold that was not trained on the image, though it may have chosen its epoch"
+                stderr().print(escape(f"{evaluation_in_words(each.name)}: {why}"))
+            elif each.held_out is False:
+                why = "not held out, because these images chose the epoch, or were scored in training"
+                stderr().print(escape(f"{each.name}: {why}"))
     stdout().print("\n[bold]files[/]")
     print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
 
@@ -102,7 +104,7 @@ def show_report(report: "RunReport") -> None:
 def _evaluation(each: "Evaluation") -> tuple[str, ...]:
     shares = [percent_or_none(share) for share in (each.top1, each.balanced_accuracy, each.macro_f1)]
     count = "-" if each.images is None else f"{each.images:,}"
-    return each.name, count, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
+    return evaluation_in_words(each.name), count, *shares, "-" if each.loss is None else f"{each.loss:.4f}"
 
 
 def show_comparison(result: "RunsComparison") -> None:
@@ -121,15 +123,17 @@ def show_comparison(result: "RunsComparison") -> None:
     if len(result.pairs) > 1:
         stderr().print(f"each p-value is of one comparison; of {len(result.pairs)}, one is small by chance more often")
     for name, command in result.missing.items():
-        stderr().print(
-            escape(f"{name} has no evaluation on {result.evaluation} of the epoch that is kept: type `{command}`")
-        )
+        stderr().print(escape(f"{name} has no evaluation to compare of the epoch that is kept: type `{command}`"))
 
 
 def _show_pair(pair: "Pair", evaluation: str) -> None:
     result = pair.comparison
     names = f"[bold]{escape(pair.second)}[/] (second) against [bold]{escape(pair.first)}[/] (first)"
-    stdout().print(f"\n{names}, {counted(result.images, 'image')} of {escape(evaluation)}")
+    images = counted(result.images, "image")
+    which = f"out-of-fold predictions, {images}" if evaluation == "out-of-fold" else f"{images} of {evaluation}"
+    stdout().print(f"\n{names}, {escape(which)}")
     print_table(("metric", "first", "second", "change", "95 % interval"), pair.rows(), numbers={1, 2, 3, 4})
     stdout().print("changes are in percentage points, that of the loss in nats", style="dim")
+    if why := pair.missing():
+        stdout().print(escape(why), style="dim")
     print_facts(pair.in_words())

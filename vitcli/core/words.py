@@ -29,6 +29,11 @@ def averaged(models: int) -> str:
     return f"mean probabilities of {models:,} models" if models > 1 else ""
 
 
+def evaluation_in_words(name: str) -> str:
+    """Name the images of an evaluation, as in ``359 images of test``."""
+    return "out-of-fold predictions" if name == "out-of-fold" else name
+
+
 def percent_or_none(share: float | None) -> str:
     """Format a share in 0..1; ``-``: there is none."""
     return "-" if share is None else percent(share)

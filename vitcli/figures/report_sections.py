@@ -54,14 +54,17 @@ class Judgement:
     scores: Rows
     """Metric, value and 95 % interval."""
     classes: Sequence[str]
-    class_rows: Sequence[tuple[int, int, float, float, float, float | None]]
-    """Images, right ones, recall, precision, F1 and ROC-AUC of each class."""
+    class_rows: Sequence[tuple[int, int, float | None, float | None, float | None, float | None]]
+    """Images, right ones, recall, precision, F1 and ROC-AUC of each class; None: not defined."""
     confusion: Sequence[tuple[int, int, int]]
     """True class, predicted class and number of images, without zeros."""
     bins: Sequence[tuple[int, float, float]]
     """Images, mean confidence and accuracy of each bin."""
     calibration: str
     """The calibration errors, in words."""
+    missing_scores: str = ""
+    """Sentences on scores and intervals that are missing; the next one is on numbers of classes."""
+    missing_of_classes: str = ""
     pictures: Sequence[Picture] = ()
     pictures_note: str = ""
     """A sentence on the images that have pictures, and on those that are left out."""
@@ -156,7 +159,12 @@ def _curves(chart: str, curves: Mapping[str, Sequence[EpochRecord]]) -> Html:
 
 def _scores(judged: Judgement) -> Html:
     table = sortable_table("Scores", ("metric", "value", "95 % interval"), judged.scores, numbers={1})
-    return joined(element("p", judged.summary), table)
+    return joined(element("p", judged.summary), table, *_note(judged.missing_scores))
+
+
+def _note(text: str) -> list[Html]:
+    """Return a paragraph; empty: there is nothing to say."""
+    return [element("p", text)] if text else []
 
 
 def _confusion(at: int, judged: Judgement) -> Html:
@@ -221,15 +229,16 @@ def _classes(at: int, judged: Judgement) -> Html:
                 f"{images:,}",
                 _opener(f"{at}-{number}-{number}", right, f"{name} predicted right") if right else "0",
                 _opener(f"{at}-{number}-wrong", wrong, f"mistakes of {name}") if wrong else "0",
-                percent_or_none(recall if images else None),
-                percent(precision),
-                percent(f1),
+                percent_or_none(recall),
+                percent_or_none(precision),
+                percent_or_none(f1),
                 "-" if auc is None else f"{auc:.4f}",
             )
         )
     headings = ("class", "images", "right", "wrong", "accuracy (recall)", "precision", "F1", "ROC-AUC")
     numbers = range(1, len(headings))
-    return sortable_table("Classes", headings, rows, numbers=numbers, filtered_by="Only classes with")
+    table = sortable_table("Classes", headings, rows, numbers=numbers, filtered_by="Only classes with")
+    return joined(table, *_note(judged.missing_of_classes))
 
 
 def _calibration(name: str, judged: Judgement) -> Html:

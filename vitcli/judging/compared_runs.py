@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from vitcli.core.errors import DataError, counted
 from vitcli.core.events import Emit, Warned
 from vitcli.figures.report_sections import Rows, RunTable
+from vitcli.judging.compared_pair import compare_pair
 from vitcli.judging.current_evaluation import CurrentEvaluation
-from vitcli.judging.evaluated_runs import compare_pair
-from vitcli.judging.judgement import joined_scores
+from vitcli.judging.judgement import joined_scores, sentences
+from vitcli.judging.missing import SHARES, missing_scores
 from vitcli.judging.pairs import Pair
 
 
@@ -23,7 +24,11 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
         return [], []
     names = tuple(each.run.name for each in judged)
     scores = joined_scores([each.stored.metrics for each in judged])
-    tables = [RunTable(title="Scores of the runs, with 95 % intervals", headings=("metric", *names), rows=scores)]
+    notes = [f"{each.run.name}: {sentences(why)}" for each in judged if (why := missing_scores(each.stored.metrics))]
+    if any("-" in row for row in scores if row[0] == SHARES["top5"]):
+        notes.append(f"{SHARES['top5']} is shown for more than five classes; with fewer, it is always 100 %.")
+    title = "Scores of the runs, with 95 % intervals"
+    tables = [RunTable(title=title, headings=("metric", *names), rows=scores, notes=notes)]
     first, missing = judged[0], list[str]()
     for other in judged[1:]:
         try:
@@ -39,7 +44,9 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
                 " points, that of the loss in nats",
                 headings=("metric", "first", "second", "change", "95 % interval"),
                 rows=pair.rows(),
-                notes=[f"{other.run.name} and {first.run.name}: {'; '.join(pair.in_words().values())}."],
+                notes=[
+                    f"{other.run.name} and {first.run.name}: {'; '.join(filter(None, (*pair.in_words().values(), pair.missing())))}."
+                ],
             )
         )
     tables.append(
@@ -53,6 +60,4 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
 def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pair:
     """Compare the answers of two runs; raise DataError if they were evaluated on different images."""
     stems = first.stored.places.stem, other.stored.places.stem
-    if stems[0] != stems[1]:
-        raise DataError(f"{first.run.name} was evaluated on its {stems[0]} split, the other on {stems[1]}")
-    return compare_pair(first.run, other.run, stems[0], (dict(first.stored.facts), dict(other.stored.facts)), emit)
+    return compare_pair(first.run, other.run, stems, (first.stored.facts, other.stored.facts), emit)

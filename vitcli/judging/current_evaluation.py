@@ -3,17 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitcli.core.errors import DataError, RunError, UsageError
+from vitcli.core.errors import DataError, ModelError, RunError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.judging.evaluated_runs import EvaluatedRun
 from vitcli.judging.evaluation import evaluate_models, places_of
 from vitcli.judging.results import ResultFiles
 from vitcli.judging.stored_evaluation import StoredEvaluation, stored_evaluation
 from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images
-from vitcli.trained.loading import LoadedModel, load_models
-
-_STEMS = ("test", "val")
-"""The evaluations to look for if the data are not here and no split is asked for."""
+from vitcli.trained.loading import LoadedModel, are_folds, load_models
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -22,7 +19,7 @@ class CurrentEvaluation:
 
     run: EvaluatedRun
     models: list[LoadedModel]
-    """The model, or the finished models of a group, whose probabilities are averaged."""
+    """The model, or the finished models of a group: their probabilities are averaged, or each fold predicts its own images."""
     chosen: JudgedImages | None
     """The images; None: they are not here."""
     stored: StoredEvaluation
@@ -54,7 +51,7 @@ def current_evaluation(
         emit: receives the progress, and why the run is evaluated again.
 
     Raises:
-        DataError, UsageError: the data are not here, and there is no current evaluation either.
+        DataError, ModelError: the data are not here, and there is no current evaluation either.
         RunError: the evaluation cannot be stored.
     """
     models = load_models(str(run.folder), output_dir=output_dir, device=device, offline=offline, emit=emit)
@@ -67,13 +64,16 @@ def current_evaluation(
             directory=directory,
             offline=offline,
             hint=f"vit eval DATASET --model {run.asked}",
+            is_out_of_fold=are_folds(models),
             emit=emit,
         )
         places = places_of(models, chosen)
         assert places
-    except (DataError, UsageError) as error:  # as where only the run was copied to this machine
+    except (DataError, ModelError) as error:  # as where only the run was copied to this machine
         missing = error
-        known = [ResultFiles(folder=run.folder, stem=stem) for stem in (_STEMS if split == "auto" else (split,))]
+        val = "out-of-fold" if are_folds(models) else "val"
+        stems = ("test", val) if split == "auto" else (val if split == "val" else split,)
+        known = [ResultFiles(folder=run.folder, stem=stem) for stem in stems]
         places = next((each for each in known if each.metrics.exists()), known[0])
     stored, is_new = stored_evaluation(places), False
     reason = stored.why_outdated(models, chosen) if stored else "there is no complete evaluation of it yet"

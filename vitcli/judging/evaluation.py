@@ -13,6 +13,7 @@ from vitcli.core.registry import load_object
 from vitcli.core.runs import slug
 from vitcli.judging.judge import Judged, Views, judge
 from vitcli.judging.metrics import Metrics, metrics_of
+from vitcli.judging.out_of_fold import judge_out_of_fold
 from vitcli.judging.results import ResultFiles, write_results
 from vitcli.trained.judged_images import JudgedImages, counted_images
 from vitcli.trained.loading import LoadedModel, folder_of, names_of
@@ -41,7 +42,6 @@ def evaluate_models(
     batch_size: int,
     views: Views = "none",
     classes: Literal["all", "shared"] = "all",
-    known: Judged | None = None,
     emit: Emit,
 ) -> Evaluated:
     """Evaluate a model, or the mean of several, and store numbers, tables and figures in its run.
@@ -52,14 +52,15 @@ def evaluate_models(
         batch_size: images per batch.
         views: views of each image.
         classes: all, or only those that the model and the data share.
-        known: the answers, if they are known already, by models that were not trained on these images.
         emit: receives the progress.
 
     Raises:
         DataError: some of several models were trained on these images, or the model does not know their classes.
+        RunError: as for ``judge_out_of_fold``, if the images are judged out of fold.
     """
     loaded = models[0]
-    if not known:
+    group = folder_of(models) if chosen.is_out_of_fold else None
+    if not group:
         _refuse_seen(models, chosen)
     held_out = _held_out(models, chosen, emit)
     calibration = calibration_for(models, chosen)
@@ -70,16 +71,17 @@ def evaluate_models(
     # Compute the answers
     with ThreadPoolExecutor(1) as pool:  # matplotlib is imported while the model computes
         pool.submit(load_object, "vitcli.figures.reliability:draw_reliability")
-        judged = known or judge(
-            models, chosen, batch_size=batch_size, views=views, shared=classes == "shared", emit=emit
-        )
+        if group:
+            judged = judge_out_of_fold(group, loaded, chosen, views=views, emit=emit)
+        else:
+            judged = judge(models, chosen, batch_size=batch_size, views=views, shared=classes == "shared", emit=emit)
         answers, names = judged.answers, chosen.names(judged.positions)
         metrics = metrics_of(answers, seed=loaded.checkpoint.provenance.get("seed", 0))
 
     # Store numbers, tables and figures
     called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
     places, files = places_of(models, chosen, views=views, classes=classes), dict[str, Path]()
-    called = places.folder.name if known and places else called
+    called = group.name if group else called
     title = f"{called}: {100 * metrics.top1:.2f} % of {counted_images(metrics.images, chosen.part)}"
     if places:
         facts = {
@@ -95,6 +97,7 @@ def evaluate_models(
             "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
             "precision": loaded.precision.name,
             "temperature": calibration.temperature if calibration else None,
+            "calibrated": count_calibrated(models, chosen),
             "views": views,
             "left_out": judged.left_out,
         }
@@ -119,6 +122,12 @@ def calibration_for(models: Sequence[LoadedModel], chosen: JudgedImages) -> Cali
     """Return the calibration with which images are judged: that of a single model, unless these images fitted it."""
     is_fitted = chosen.is_own and chosen.split == "val"
     return models[0].checkpoint.calibration if len(models) == 1 and not is_fitted else None
+
+
+def count_calibrated(models: Sequence[LoadedModel], chosen: JudgedImages) -> int:
+    """Count the models whose probabilities are calibrated: none if these images fitted them, or were judged in training."""
+    is_without = chosen.is_out_of_fold or (chosen.is_own and chosen.split == "val")
+    return 0 if is_without else sum(model.checkpoint.calibration is not None for model in models)
 
 
 def _take_back_calibration(models: Sequence[LoadedModel], chosen: JudgedImages, emit: Emit) -> None:

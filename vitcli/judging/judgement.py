@@ -18,6 +18,7 @@ from vitcli.judging.answers import Floats, Ints
 from vitcli.judging.evaluated_runs import models_of
 from vitcli.judging.intervals import Interval
 from vitcli.judging.metrics import Metrics
+from vitcli.judging.missing import NUMBERS, SHARES, missing_of_classes, missing_scores
 from vitcli.judging.mistakes import most_telling, surest_of_each_class
 from vitcli.judging.stored_evaluation import StoredEvaluation
 from vitcli.trained.judged_images import JudgedImages
@@ -30,22 +31,9 @@ _AT_ONCE = 64
 """Pictures that are read at once."""
 _TOP = 5
 """Number of classes up to which top-5 accuracy is not shown, because it is always 100 %."""
-_SHARES = {
-    "top1": "accuracy (top-1)",
-    "top5": "top-5 accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "weighted_f1": "weighted F1",
-}
-_NUMBERS = {
-    "kappa": "Cohen's kappa",
-    "mcc": "Matthews correlation",
-    "roc_auc": "ROC-AUC, one class against the others",
-    "average_precision": "average precision, one class against the others",
-    "loss": "loss (nats)",
-}
+_EXPLAINED = dict.fromkeys(("roc_auc", "average_precision"), ", one class against the others") | {"loss": " (nats)"}
+"""Additions to the names of scores, by their name in ``Metrics``."""
+_NO_INTERVALS = "no intervals are computed for ROC-AUC and average precision"
 Maps = Mapping[int, NDArray[np.uint8]]
 """Image -> its picture with a map, (C, H, W)."""
 
@@ -107,17 +95,31 @@ def judgement_of(stored: StoredEvaluation, *, keeps_best: bool) -> Judgement:
         keeps_best: validation images chose the epoch that is evaluated.
     """
     metrics, facts = stored.metrics, stored.facts
-    temperature = facts.get("temperature")
+    temperature, calibrated = facts.get("temperature"), facts.get("calibrated", 0)
     fitted = (
-        f"probabilities are calibrated, with the temperature {temperature:.3g}" if temperature else "not calibrated"
+        f"probabilities are calibrated, with the temperature {temperature:.3g}"
+        if temperature
+        else f"{calibrated} of {counted(len(models_of(facts)), 'model is')} calibrated"
+        if calibrated
+        else "not calibrated"
     )
     return Judgement(
         summary=images_in_words(stored, keeps_best=keeps_best),
         scores=score_rows(metrics),
         classes=[each.name for each in metrics.classes],
         class_rows=[
-            (each.images, each.correct, each.recall, each.precision, each.f1, each.roc_auc) for each in metrics.classes
+            (
+                each.images,
+                each.correct,
+                each.recall if each.images else None,
+                each.precision if each.predicted else None,
+                each.f1 if each.images or each.predicted else None,
+                each.roc_auc,
+            )
+            for each in metrics.classes
         ],
+        missing_scores=sentences([*missing_scores(metrics), _NO_INTERVALS]),
+        missing_of_classes=sentences(missing_of_classes(metrics)),
         confusion=metrics.confusion,
         bins=[(each.images, each.confidence, each.accuracy) for each in metrics.reliability],
         calibration=f"Expected calibration error {percent(metrics.ece)} in bins of equal width,"
@@ -125,13 +127,28 @@ def judgement_of(stored: StoredEvaluation, *, keeps_best: bool) -> Judgement:
     )
 
 
+def sentences(parts: Sequence[str]) -> str:
+    """Join parts that begin with a small letter into sentences."""
+    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in parts)
+
+
 def images_in_words(stored: StoredEvaluation, *, keeps_best: bool) -> str:
     """Say which images were judged, by how many models, and whether the images had a part in training."""
     metrics, facts = stored.metrics, stored.facts
     split = facts["split"]
-    what = f"{counted(metrics.images, 'image')} of {facts['dataset']} ({'all images' if split == 'all' else f'{split} split'})"
+    images = f"{counted(metrics.images, 'image')} of {facts['dataset']}"
+    is_out_of_fold = facts.get("part") == "out-of-fold"
+    what = (
+        f"out-of-fold predictions, {images}"
+        if is_out_of_fold
+        else f"{images} ({'all images' if split == 'all' else f'{split} split'})"
+    )
     held_out = facts.get("held_out")
-    if held_out:
+    if is_out_of_fold:
+        part = (
+            f"each by the fold that was not trained on the image{', though it may have chosen its epoch' * keeps_best}"
+        )
+    elif held_out:
         part = "which had no part in training"
     elif held_out is None:
         part = "and it is not known whether they had a part in training"
@@ -150,10 +167,10 @@ def score_rows(metrics: Metrics) -> Rows:
     """Format metrics for a table: metric, value and 95 % interval."""
     rows = [
         (words, percent(getattr(metrics, name)), _ends(metrics.intervals.get(name), is_share=True))
-        for name, words in _SHARES.items()
+        for name, words in SHARES.items()
         if name != "top5" or len(metrics.classes) > _TOP
     ]
-    numbers = [(name, words, getattr(metrics, name)) for name, words in _NUMBERS.items()]
+    numbers = [(name, words + _EXPLAINED.get(name, ""), getattr(metrics, name)) for name, words in NUMBERS.items()]
     return rows + [
         (words, "-" if value is None else f"{value:.4f}", _ends(metrics.intervals.get(name), is_share=False))
         for name, words, value in numbers
@@ -177,7 +194,14 @@ def _ends(ends: Interval | None, *, is_share: bool) -> str:
 
 
 def with_pictures(
-    judged: Judgement, images: AnsweredImages, chosen: JudgedImages | None, maps: Maps, *, room: int, of_maps: str
+    judged: Judgement,
+    images: AnsweredImages,
+    chosen: JudgedImages | None,
+    maps: Maps,
+    *,
+    room: int,
+    of_maps: str,
+    command: str,
 ) -> Judgement:
     """Add pictures, the most telling first, while there is room, and say what is left out.
 
@@ -188,6 +212,7 @@ def with_pictures(
         maps: pictures of some images with maps of what the answer rests on.
         room: the bytes that pictures may take.
         of_maps: what the maps show.
+        command: the command that writes the report; ``--worst N`` after it draws more maps.
     """
     wrong = int((images.predicted != images.truth).sum())
     total = len(images.names)
@@ -214,6 +239,7 @@ def with_pictures(
     shown_wrong = sum(each.truth != each.predicted for each in pictures)
     shown_maps = sum(bool(each.map_address) for each in pictures)
     table = "the table of predictions in the run lists all images"
+    more = f" `{command} --worst N` draws maps of more." if shown_maps < wrong else ""
     left_out = f"; left out of this page: {total - len(pictures):,}; {table}" if len(pictures) < total else ""
     return replace(
         judged,
@@ -221,9 +247,9 @@ def with_pictures(
         pictures_note="A number opens the pictures of its cell. They show"
         f" {shown_wrong:,} of {counted(wrong, 'mistake')}, the surest first, and {len(pictures) - shown_wrong:,} of"
         f" {total - wrong:,} right answers{left_out}.",
-        worst_note=f"{shown_maps:,} of {counted(wrong, 'mistake')}: the surest, of each class in turn. {of_maps}"
+        worst_note=f"{shown_maps:,} of {counted(wrong, 'mistake')}: the surest, of each class in turn. {of_maps}{more}"
         if shown_maps
-        else ("No image is answered wrongly." if not wrong else "No maps were drawn."),
+        else ("No image is answered wrongly." if not wrong else f"No maps were drawn.{more}"),
     )
 
 

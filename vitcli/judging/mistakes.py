@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitcli.core.errors import UsageError, counted, some
+from vitcli.core.errors import FileError, counted, some
 from vitcli.core.events import Emit, Warned
 from vitcli.core.short_names import class_slugs
 from vitcli.judging.answers import Answers, Floats, Ints
@@ -60,7 +60,7 @@ def _place_in_group(groups: Ints) -> Ints:
 def check_free_folder(folder: Path) -> None:
     """Refuse a folder for mistakes that holds something already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} exists already and is not empty", hint="--mistakes takes a new folder")
+        raise FileError(f"{folder} exists already and is not empty", hint="--mistakes takes a new folder")
 
 
 def sort_mistakes(

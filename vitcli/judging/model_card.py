@@ -67,6 +67,8 @@ def model_card(judged: CurrentEvaluation, facts: CardFacts) -> str:
     """
     model, metrics = judged.models[0].checkpoint.model, judged.stored.metrics
     what = f"{_code(model.name)} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
+    if len(judged.models) > 1:
+        what = f"the mean probabilities of {len(judged.models)} models, each {what}"
     parts = [
         f"# {_plain(facts.name)}",
         f"An image classifier: {what}, trained with vit on {_code(judged.stored.facts['dataset'])}.",
@@ -129,16 +131,23 @@ def _front_matter(judged: CurrentEvaluation, facts: CardFacts) -> str:
 
 def _use(judged: CurrentEvaluation) -> list[str]:
     """Say how to predict with the model, and what it takes."""
-    file, geometry = judged.models[0].path.name, judged.models[0].checkpoint.preprocessing.geometry
+    geometry, count = judged.models[0].checkpoint.preprocessing.geometry, len(judged.models)
     colours = "grey" if geometry.channels == 1 else "colour"
+    if count > 1:
+        file = judged.run.name
+        what = f"{_code(file)} is the folder of the {count} runs, whose probabilities are averaged."
+        if judged.stored.facts.get("part") == "out-of-fold":
+            what += " The scores above are of the single models, each on images that it was not trained on."
+    else:
+        file = judged.models[0].path.name
+        what = (
+            f"{_code(file)} holds the weights, the classes and the preprocessing. Uploaded to the hub as"
+            " `model.safetensors`, it is `--model hf:OWNER/NAME`."
+        )
     return [
         _block(f"vit predict photo.jpg --model {shlex.quote(file)}"),
         _block(f'import vitcli\n\nprint(vitcli.predict("photo.jpg", model={json.dumps(file)}).rows)', "python"),
-        (
-            f"{_code(file)} holds the weights, the classes and the preprocessing. Uploaded to the hub as"
-            " `model.safetensors`, it is `--model hf:OWNER/NAME`. Images of any size are taken; they become"
-            f" {colours} images of {format_size(geometry.size)} pixels."
-        ),
+        f"{what} Images of any size are taken; they become {colours} images of {format_size(geometry.size)} pixels.",
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from vitcli.core.files import write_text
-from vitcli.core.words import averaged, percent
+from vitcli.core.words import averaged, evaluation_in_words, percent
 from vitcli.judging.comparison import Comparison, compare_answers
 from vitcli.judging.intervals import ERROR
 from vitcli.judging.tables import StoredAnswer
@@ -40,6 +40,8 @@ class Pair:
     """The name of the first run."""
     second: str
     """The name of the other run."""
+    evaluations: tuple[str, str] = ("", "")
+    """The evaluations that are compared, which may have other names although the images are the same."""
     models: tuple[int, int] = (1, 1)
     """The number of models of each whose probabilities are averaged; 1: a single model."""
     only_in_first: int
@@ -72,11 +74,23 @@ class Pair:
         differ = "so the accuracies differ" if result.p_value < ERROR else "so chance may explain the difference"
         models = [averaged(count) or "a single model" for count in self.models]
         return {
+            **(
+                {"images": " of the first, ".join(map(evaluation_in_words, self.evaluations)) + " of the second"}
+                if self.evaluations[0] != self.evaluations[1]
+                else {}
+            ),
             **({"models": f"first: {models[0]}; second: {models[1]}"} if self.models != (1, 1) else {}),
             "changed sides": f"{result.only_second:,} right only in the second, {result.only_first:,} only in the first",
             "same side": f"{result.both_right:,} right in both, {result.both_wrong:,} wrong in both",
             "McNemar's test": f"p = {result.p_value:.3g}, {differ}",
         }
+
+    def missing(self) -> str:
+        """Say why differences have no interval; empty: all have one."""
+        without = [each.metric for each in self.comparison.differences if not each.interval]
+        return (
+            f"no interval of {' and '.join(without)}: drawing the images again changes no difference" if without else ""
+        )
 
 
 def matched(

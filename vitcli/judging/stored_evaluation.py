@@ -8,7 +8,7 @@ from typing import Any
 from vitcli.core.errors import DataError
 from vitcli.core.files import safe_cell
 from vitcli.core.stored import checked, read_json
-from vitcli.judging.evaluation import calibration_for
+from vitcli.judging.evaluation import calibration_for, count_calibrated
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.results import ResultFiles
 from vitcli.judging.tables import StoredAnswer, read_predictions
@@ -44,7 +44,10 @@ class StoredEvaluation:
         if self.facts.get("fingerprint") != chosen.dataset.facts.fingerprint:
             return "images or labels have changed since its last evaluation"
         calibration = calibration_for(models, chosen)
-        if self.facts.get("temperature") != (calibration.temperature if calibration else None):
+        was_calibrated = self.facts.get("calibrated", int(self.facts.get("temperature") is not None))
+        if self.facts.get("temperature") != (
+            calibration.temperature if calibration else None
+        ) or was_calibrated != count_calibrated(models, chosen):
             return "its probabilities were calibrated since its last evaluation"
         return ""
 

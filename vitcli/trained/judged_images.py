@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError, counted
+from vitcli.core.errors import DataError, ModelError, UsageError, counted
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
@@ -45,7 +45,7 @@ class JudgedImages:
     is_own: bool
     """True if the data set is the one that the model was trained on."""
     is_out_of_fold: bool = False
-    """True if these images validate a fold, and are to be judged with those of all other folds."""
+    """True if the images are those that the folds validate on, all together."""
 
     @property
     def part(self) -> str:
@@ -98,10 +98,10 @@ def choose_images(
 
     Raises:
         DataError: the data set has no such split.
-        UsageError: no data set is given, and the model's own is not known.
+        ModelError: no data set is given, and the model's own is not known.
     """
     if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent if vit did not train the weights
-        raise UsageError(f"{loaded.name} was not trained with vit, so its data set is not known", hint=hint)
+        raise ModelError(f"{loaded.name} was not trained with vit, so its data set is not known", hint=hint)
     before, dataset = loaded.data, full_name(dataset)
     is_own = not dataset or canonical_name(dataset) == before.name
     asked: Mapping[str, Any] = table or {}
@@ -122,7 +122,7 @@ def choose_images(
         dataset=opened,
         name=canonical_name(config.name),
         split=chosen,
-        subset=plan[chosen],
+        subset=Subset(found="train") if is_out_of_fold else plan[chosen],
         is_own=is_own,
         is_out_of_fold=is_out_of_fold,
     )

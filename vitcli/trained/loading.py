@@ -185,6 +185,14 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
         which = f", the {'best' if name else 'newest'} {chosen.group}" if chosen else ""
         compared = _compared(chosen, name, output_dir) if chosen else ""
         emit(Note(text=f"model: the mean of {len(models)} models{which}: {names_of(models)}{compared}"))
+        uneven = [model.name for model in models if not model.checkpoint.calibration]
+        if uneven and len(uneven) < len(models):
+            emit(
+                Warned(
+                    text=f"only {len(models) - len(uneven)} of these {len(models)} models are calibrated, so their mean is"
+                    f" not: `vit eval --calibrate --model {uneven[0]}` calibrates another one"
+                )
+            )
     return models
 
 

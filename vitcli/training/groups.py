@@ -19,10 +19,10 @@ from vitcli.core.means import interval_of_mean
 from vitcli.core.notebooks import html_table
 from vitcli.core.run_search import members_of
 from vitcli.core.runs import Run, check_free
+from vitcli.trained.out_of_fold import OUT_OF_FOLD
 from vitcli.training.out_of_fold import write_out_of_fold
 from vitcli.training.result import TrainResult, result_of
 
-OUT_OF_FOLD = "out-of-fold.csv"
 _SUMMARIES = {"folds": "folds.json", "seeds": "seeds.json"}
 _WHAT_DIFFERS = (
     "each has its own initial weights, order and changes of images, and validation images if the data have no such"

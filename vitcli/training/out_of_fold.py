@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, TaskProgress, ignore
-from vitcli.core.files import plain_cell, safe_cell, write_text
+from vitcli.core.files import safe_cell, write_text
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.loader import Batches
@@ -20,11 +18,10 @@ from vitcli.data.splits import restored_plan
 from vitcli.data.store import data_dir
 from vitcli.engine.evaluate import predict_logits
 from vitcli.trained.loading import load_model
+from vitcli.trained.out_of_fold import PROBABILITY
 from vitcli.training.resumed_settings import stored_settings
 
 _BATCH = 256
-_PROBABILITY = "probability of "
-"""The beginning of the name of a class's column."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,56 +101,11 @@ def write_out_of_fold(path: Path, folds: Sequence[Run], emit: Emit) -> OutOfFold
     return OutOfFold(path=path, images=len(rows), labelled=total, left_out=left_out)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class OutOfFoldRows:
-    """The rows of a stored table."""
-
-    names: tuple[str, ...]
-    """The name of each image, or its number as text if the data set has no files."""
-    classes: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-    """(images, classes)"""
-
-    def of(self, names: Sequence[str | None], classes: Sequence[str]) -> NDArray[np.float32]:
-        """Return the probabilities of these classes for images, (N, K); NaN for images without a row, or a name."""
-        rows: dict[str | None, int] = {name: row for row, name in enumerate(self.names)}
-        order = [self.classes.index(name) for name in classes]
-        found = np.full((len(names), len(order)), np.nan, dtype=np.float32)
-        for at, name in enumerate(names):
-            if name in rows:
-                found[at] = self.probabilities[rows[name]][order]
-        return found
-
-
-def read_out_of_fold(path: Path) -> OutOfFoldRows:
-    """Read a table of out-of-fold predictions.
-
-    Raises:
-        RunError: the table is missing or broken.
-    """
-    hint = f"remove it, then `vit train --resume {path.parent}` writes it again"
-    names, values = [], []
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader)
-            for name, _, _, *cells in reader:
-                names.append(plain_cell(name))
-                values.append(np.array(cells, dtype=np.float32))
-        probabilities = np.stack(values).reshape(len(values), len(header) - 3)
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: not all folds are finished", hint=hint.partition("then ")[2]) from None
-    except (ValueError, StopIteration):
-        raise RunError(f"{path} is not a table of out-of-fold predictions", hint=hint) from None
-    classes = tuple(each.removeprefix(_PROBABILITY) for each in header[3:])
-    return OutOfFoldRows(names=tuple(names), classes=classes, probabilities=probabilities)
-
-
 def _write(path: Path, dataset: Dataset, rows: dict[int, list[float]]) -> None:
     classes, names, labels = dataset.facts.classes, dataset.names("train"), dataset.labels("train")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "truth", "prediction", *(f"{_PROBABILITY}{name}" for name in classes)])
+    writer.writerow(["path", "truth", "prediction", *(f"{PROBABILITY}{name}" for name in classes)])
     for at, probabilities in sorted(rows.items()):
         best = max(range(len(classes)), key=probabilities.__getitem__)
         cells = [safe_cell(str(names[at])), safe_cell(classes[labels[at]]), safe_cell(classes[best])]

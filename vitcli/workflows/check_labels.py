@@ -31,8 +31,7 @@ from vitcli.judging.label_report import write_report
 from vitcli.judging.neighbours import directions, find_outliers, first_of_group, groups_within, near_distance, nearest
 from vitcli.trained.loading import LoadedModel, load_model
 from vitcli.trained.model_names import members_called
-from vitcli.training.groups import OUT_OF_FOLD
-from vitcli.training.out_of_fold import read_out_of_fold
+from vitcli.trained.out_of_fold import OUT_OF_FOLD, by_fold, read_out_of_fold
 from vitcli.training.resumed_settings import stored_settings
 
 
@@ -317,9 +316,9 @@ def _overlays(
         return _drawn(images, shown, loaded, "rollout")
     drawn: dict[int, NDArray[np.uint8]] = {}
     emit(TaskProgress(task="drawing attention maps", done=0, total=len(folds)))
-    for number, fold in enumerate(folds, start=1):
-        held_out = {*map(str, (fold.split or {})["held_out"].get("val", ()))}
-        if part := [at for at in shown if images.names[at] in held_out]:
+    predicted = by_fold(folds, [images.names[at] for at in shown])
+    for number, (fold, positions) in enumerate(zip(folds, predicted, strict=True), start=1):
+        if part := [shown[at] for at in positions]:
             model = load_model(str(fold.path), device=str(loaded.device), emit=ignore)
             drawn |= _drawn(images, part, model, DEFAULT_METHOD)
         emit(TaskProgress(task="drawing attention maps", done=number, total=len(folds)))

@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitcli.core.errors import UsageError, visible
+from vitcli.core.errors import RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, ignore
 from vitcli.core.files import check_output_folder
 from vitcli.core.run_search import runs_called
 from vitcli.core.runs import slug
-from vitcli.judging.evaluated_runs import EvaluatedRun, compare_pair
+from vitcli.judging.compared_pair import compare_pair
+from vitcli.judging.evaluated_runs import EvaluatedRun
 from vitcli.judging.pairs import Pair, write_changed
+from vitcli.judging.same_images import Facts, chosen_evaluations, command_to_compare
 from vitcli.training.run_report import DifferentSetting, different_settings
-
-_ORDER = ("test", "val")
-"""The evaluations that are compared first, if all runs have them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +56,9 @@ def compare(
     Args:
         names: two or more runs or groups in ``output_dir``, or their paths.
         output_dir: the folder of all runs.
-        split: the evaluation to compare: test, val, train, or the name of any file in ``evaluations/``; auto: the test
-            split if all runs were evaluated on it, else another one that all have.
+        split: the evaluation to compare: test, val, train, out-of-fold, or the name of any file in ``evaluations/``;
+            auto: the test images of the first run if all runs were evaluated on them, under whatever name of the data,
+            else others.
         output: the folder of the figure and the table; None: ``comparisons/A-vs-B`` in ``output_dir``.
         emit: receives notes and warnings.
 
@@ -70,25 +70,29 @@ def compare(
     compared = _found(names, output_dir)
     called = tuple(each.name for each in compared)
     if len(set(called)) < len(called):
-        raise UsageError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
-    stem = _chosen(compared) if split == "auto" else split
-    stored = {each.name: each.evaluation(stem) for each in compared}
-    missing = {each.name: each.command(stem) for each in compared if not stored[each.name]}
-    first, *others = compared
+        raise RunError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
+    stems = chosen_evaluations(compared, split)
+    stored = [each.evaluation(stem) for each, stem in zip(compared, stems, strict=True)]
+    first, known = compared[0], stored[0]
     pairs = [
-        compare_pair(first, other, stem, (known, stored[other.name] or {}), emit)
-        for other in others
-        if (known := stored[first.name]) and stored[other.name]
+        compare_pair(first, other, (stems[0], stem), (known, facts), emit)
+        for other, stem, facts in zip(compared[1:], stems[1:], stored[1:], strict=True)
+        if known and facts
     ]
+    missing = {
+        each.name: _command(compared, stems, stored, each)
+        for each, facts in zip(compared, stored, strict=True)
+        if not facts
+    }
     folder = output or output_dir / "comparisons" / "-vs-".join(slug(name) for name in called)[:200]
     check_output_folder(folder)
-    table = folder / f"{stem}-changed.csv" if pairs else None
+    table = folder / f"{stems[0]}-changed.csv" if pairs else None
     if table:
         write_changed(table, pairs)
     return RunsComparison(
         runs=called,
         settings=tuple(different_settings([each.runs[0] for each in compared])),
-        evaluation=stem,
+        evaluation=stems[0],
         pairs=tuple(pairs),
         missing=missing,
         figure=_draw(compared, folder / "curves.png", emit),
@@ -110,13 +114,14 @@ def _found(names: Sequence[str], output_dir: Path) -> list[EvaluatedRun]:
     return list(found.values())
 
 
-def _chosen(compared: Sequence[EvaluatedRun]) -> str:
-    """Return the evaluation that all runs have; else the one that they should have."""
-    stems = [{path.stem for path in (each.folder / "evaluations").glob("*.json")} for each in compared]
-    common = [stem for stem in set.intersection(*stems) if all(each.evaluation(stem) for each in compared)]
-    has_test = all(each.runs[0].info.get("images", {}).get("test", 1) for each in compared)
-    ranked = sorted(common, key=lambda stem: (_ORDER.index(stem) if stem in _ORDER else len(_ORDER), stem))
-    return ranked[0] if ranked else "test" if has_test else "val"
+def _command(
+    compared: Sequence[EvaluatedRun], stems: Sequence[str], stored: Sequence[Facts | None], run: EvaluatedRun
+) -> str:
+    """Return the command that evaluates a run on the images of the first one that is evaluated."""
+    for each, stem, facts in zip(compared, stems, stored, strict=True):
+        if facts:
+            return command_to_compare(each, stem, facts, run, None)
+    return run.command(stems[0])
 
 
 def _draw(compared: Sequence[EvaluatedRun], path: Path, emit: Emit) -> Path | None:

@@ -1,21 +1,18 @@
 """Evaluation of a trained model on a split, by default one that was not used to choose it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.errors import DataError, DeviceError, UsageError, check_choice, counted, visible
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.errors import DeviceError, check_choice, counted, visible
+from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.data.raw import SplitName
-from vitcli.data.splits import Subset
 from vitcli.data.store import check_dataset
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.explaining.explainer import explain, images_at_once
@@ -23,22 +20,16 @@ from vitcli.explaining.maps import maps_of
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-from vitcli.judging.answers import collect
 from vitcli.judging.evaluation import Evaluated, evaluate_models
 from vitcli.judging.judge import VIEWS, Judged, Views
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.mistakes import check_free_folder, least_sure, sort_mistakes, surest_mistakes
+from vitcli.judging.out_of_fold import predictors
 from vitcli.trained.judged_images import AskedSplit, JudgedImages, choose_images, counted_images
-from vitcli.trained.loading import LoadedModel, are_folds, folder_of, load_models, names_of
-from vitcli.training.groups import OUT_OF_FOLD
-from vitcli.training.out_of_fold import read_out_of_fold
+from vitcli.trained.loading import LoadedModel, are_folds, load_models, names_of
 
 _SHOWN = 15
 """The number of images in a figure of mistakes."""
-_LEAST = 5e-7
-"""The probability that stands for 0, which earlier versions stored for all that is lower."""
-_AT_ONCE = 4096
-"""Number of stored predictions that are judged at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,14 +164,11 @@ def evaluate(
         is_out_of_fold=are_folds(models),
         emit=emit,
     )
-    known: Judged | None = None
-    if chosen.is_out_of_fold and (group := folder_of(models)):
-        chosen, known = _out_of_fold(group, loaded, chosen, views, emit)
-    done = evaluate_models(models, chosen, batch_size=batch_size, views=views, classes=classes, known=known, emit=emit)
+    done = evaluate_models(models, chosen, batch_size=batch_size, views=views, classes=classes, emit=emit)
     files = dict(done.files)
-    if files and not known:  # else there is no one model whose attention maps could be drawn
+    if files:
         try:
-            files |= _draw_mistakes(loaded, chosen, done)
+            files |= _draw_mistakes(models, chosen, done)
         except OSError as error:  # the numbers can be shown all the same
             emit(Warned(text=f"the mistakes are not drawn: {error.strerror or error}"))
         except DeviceError as error:
@@ -201,50 +189,17 @@ def evaluate(
     )
 
 
-def _out_of_fold(
-    group: Path, loaded: LoadedModel, chosen: JudgedImages, views: Views, emit: Emit
-) -> tuple[JudgedImages, Judged]:
-    """Read the out-of-fold predictions of a cross-validation; return them with their images.
+def _draw_mistakes(models: Sequence[LoadedModel], chosen: JudgedImages, done: Evaluated) -> dict[str, Path]:
+    """Draw the surest mistakes and the least sure answers, each beside its attention map.
 
-    Raises:
-        RunError: there are none, because not all folds are finished.
-        UsageError: other views of the images are wanted.
-        DataError: the images or labels have changed since.
+    The map is that of the first model; out of fold, that of the fold that predicted the image.
     """
-    if views != "none":
-        raise UsageError("stored out-of-fold predictions have no other views of the images", hint="leave out --tta")
-    table, facts = read_out_of_fold(group / OUT_OF_FOLD), chosen.dataset.facts
-    if facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
-        raise DataError(
-            f"the out-of-fold predictions of {group.name} are of other images or labels than those of {facts.name} now",
-            hint=f"`vit eval --model {loaded.name}` evaluates one fold on the images that it held out",
-        )
-    labels = chosen.dataset.labels("train")
-    probabilities = table.of([str(name) for name in chosen.dataset.names("train")], facts.classes)
-    members = np.flatnonzero(~np.isnan(probabilities[:, 0]))
-    what = f"out-of-fold predictions of {len(members):,} of {counted(len(labels), 'labelled image')}"
-    emit(Note(text=f"{what}: the fold that predicts an image was not trained on it, but it may have chosen its epoch"))
-    if (zero := probabilities == 0).any():
-        probabilities[zero] = _LEAST
-        emit(Note(text=f"probabilities that are stored as 0 count as {_LEAST:g} in the loss"))
-    logits = torch.from_numpy(probabilities[members]).double().log()
-    truth = torch.from_numpy(labels[members]).long()
-    parts = list(zip(logits.split(_AT_ONCE), truth.split(_AT_ONCE), strict=True))
-    return replace(chosen, subset=Subset(found="train", members=members)), Judged(
-        answers=collect(parts, facts.classes),
-        positions=np.arange(len(members)),
-        left_out=0,
-        logits=torch.empty(0),
-    )
-
-
-def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -> dict[str, Path]:
-    """Draw the surest mistakes and the least sure answers, each beside its attention map (of the first model)."""
     judged, places = done.judged, done.places
     assert places
-    answers, prepared = judged.answers, chosen.prepared(loaded.checkpoint.preprocessing.geometry, ignore)
-    question = Question(methods=(DEFAULT_METHOD,)).checked(loaded.model)
+    answers = judged.answers
+    prepared = chosen.prepared(models[0].checkpoint.preprocessing.geometry, ignore)
     names, drawn = chosen.names(judged.positions), dict[str, Path]()
+    members = chosen.subset.indices(chosen.dataset)[judged.positions]
     for name, what, shown in (
         ("mistakes", "surest mistakes", surest_mistakes(answers, _SHOWN)),
         ("unsure", "least sure answers (smallest margin first)", least_sure(answers, _SHOWN)),
@@ -253,19 +208,9 @@ def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -
             continue
         path = places.figure(name)
         pixels = prepared.take(judged.positions[shown]).pixels()
-        inputs = loaded.to_input(pixels.to(loaded.device))
-
-        def explained(slices: list[slice], inputs: Tensor = inputs) -> list[MapPicture]:
-            explanations = [explain(loaded.model, inputs[here], question) for here in slices]
-            return [
-                found.picture
-                for explanation in explanations
-                for row in range(len(explanation.logits))
-                for found in maps_of(explanation, row, question, loaded.checkpoint.classes)
-            ]
-
-        at_once = -(-len(shown) // images_at_once(loaded.model.config))
-        pictures = MicroBatches(at_once, emit=ignore).fitted(explained, len(shown))
+        pictures: dict[int, MapPicture] = {}
+        for model, rows in predictors(models, chosen, members[shown]):
+            pictures |= zip(rows, _maps(model, pixels[rows]), strict=True)
         subjects = [
             Subject(
                 name=str(names[at]),
@@ -277,9 +222,28 @@ def _draw_mistakes(loaded: LoadedModel, chosen: JudgedImages, done: Evaluated) -
             for row, at in enumerate(shown.tolist())
         ]
         title = f"{what}; accuracy of {done.title}"
-        draw_sheet(subjects, pictures, path, Style(), title=title, counts_right=name != "mistakes")
+        ordered = [pictures[row] for row in range(len(shown))]
+        draw_sheet(subjects, ordered, path, Style(), title=title, counts_right=name != "mistakes")
         drawn[f"{name} figure"] = path
     return drawn
+
+
+def _maps(loaded: LoadedModel, pixels: Tensor) -> list[MapPicture]:
+    """Compute the attention map of each image, uint8, (N, C, H, W)."""
+    question = Question(methods=(DEFAULT_METHOD,)).checked(loaded.model)
+    inputs = loaded.to_input(pixels.to(loaded.device))
+
+    def explained(slices: list[slice]) -> list[MapPicture]:
+        explanations = [explain(loaded.model, inputs[here], question) for here in slices]
+        return [
+            found.picture
+            for explanation in explanations
+            for row in range(len(explanation.logits))
+            for found in maps_of(explanation, row, question, loaded.checkpoint.classes)
+        ]
+
+    at_once = -(-len(pixels) // images_at_once(loaded.model.config))
+    return MicroBatches(at_once, emit=ignore).fitted(explained, len(pixels))
 
 
 def _sorted(chosen: JudgedImages, judged: Judged, folder: Path, *, links: bool, emit: Emit) -> int:

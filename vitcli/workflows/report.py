@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.errors import DeviceError, UsageError, visible
+from vitcli.core.errors import DeviceError, FileError, RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, with_end, write_text
 from vitcli.core.run_search import members_with, runs_called
@@ -23,6 +26,7 @@ from vitcli.judging.evaluated_runs import EvaluatedRun, models_of
 from vitcli.judging.intervals import Interval
 from vitcli.judging.judgement import Maps, answered_images, judgement_of, with_pictures
 from vitcli.judging.model_card import CardFacts, model_card
+from vitcli.judging.out_of_fold import predictors
 from vitcli.trained.judged_images import AskedSplit
 from vitcli.trained.model_names import chosen_run
 from vitcli.trained.origin import origin_of
@@ -40,9 +44,12 @@ class ReportedEvaluation:
     """The name of the run or the group."""
     dataset: str
     split: SplitName
+    part: str
+    """The images in a word: the split, or ``out-of-fold``, if each fold of a cross-validation predicts those that it was
+    not trained on."""
     images: int
     models: int
-    """The number of models whose probabilities are averaged; 1: a single model."""
+    """The number of models whose probabilities are averaged; 1: a single model predicts each image."""
     top1: float
     top1_interval: Interval
     """Its 95 % interval."""
@@ -50,6 +57,8 @@ class ReportedEvaluation:
     """True if it was evaluated for this report; False: the stored evaluation was current."""
     pictures: int
     """Number of images with a picture on the page."""
+    mistakes: int
+    """Number of images that are answered wrongly."""
     maps: int
     """Number of mistakes with an attention map on the page."""
 
@@ -84,7 +93,7 @@ def report(
     offline: bool = False,
     emit: Emit = ignore,
 ) -> Report:
-    """Write a web page about runs, or a model card of one run; a run without a current evaluation is evaluated first.
+    """Write a web page about runs, or a model card of one run or group; a run without a current evaluation is evaluated first.
 
     Args:
         runs: runs or groups in ``output_dir``, or their paths, or ``best``; none: the newest finished run.
@@ -101,19 +110,18 @@ def report(
         emit: receives the progress.
 
     Raises:
-        UsageError: a card is asked for of several models, or two runs have the same name.
+        UsageError: a card is asked for of several runs.
         RunError, ModelError, DataError, DeviceError: a run, its data or the device cannot be used.
     """
+    if card and len({*runs}) > 1:
+        raise UsageError("a model card describes one run or group", hint=f"vit report {shlex.quote(runs[0])} --card")
     found = _found(runs or ("",), output_dir, emit)
-    if card and (len(found) > 1 or len(found[0].runs) > 1):
-        one = found[0].runs[0].name if len(found) == 1 else found[0].name
-        raise UsageError("a model card describes one model", hint=f"vit report {one} --card")
     called = [each.name for each in found]
     if len(set(called)) < len(called):
-        raise UsageError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
+        raise RunError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
     path = output or _usual_file(found, output_dir, card=card)
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="-o takes the name of a file")
+        raise FileError(f"{path} is a folder", hint="-o takes the name of a file")
     judged, drawn = list[CurrentEvaluation](), list[Maps]()
     for run in found:
         current = current_evaluation(
@@ -162,12 +170,14 @@ def report(
                 run=each.run.name,
                 dataset=each.stored.facts["dataset"],
                 split=each.stored.facts["split"],
+                part=each.stored.facts.get("part", each.stored.facts["split"]),
                 images=each.stored.metrics.images,
                 models=len(models_of(each.stored.facts)),
                 top1=each.stored.metrics.top1,
                 top1_interval=each.stored.metrics.intervals["top1"],
                 is_new=each.is_new,
                 pictures=len(run.judgement.pictures),
+                mistakes=sum(count for truth, predicted, count in run.judgement.confusion if truth != predicted),
                 maps=sum(bool(picture.map_address) for picture in run.judgement.pictures),
             )
             for each, run in zip(judged, shown, strict=True)
@@ -258,30 +268,38 @@ def _with_pictures(
     for run, each, maps in zip(shown, judged, drawn, strict=True):
         names = models_of(each.stored.facts)
         of_maps = f"Maps show what the prediction rests on ({DEFAULT_METHOD})"
-        of_maps += f", in {names[0]}, the first of the models." if len(names) > 1 else "."
+        is_out_of_fold = each.stored.facts.get("part") == "out-of-fold"
+        of_maps += (
+            ", in the fold that predicted the image."
+            if is_out_of_fold
+            else (f", in {names[0]}, the first of the models." if len(names) > 1 else ".")
+        )
         images = answered_images(each.stored, each.chosen)
-        judgement = with_pictures(run.judgement, images, each.chosen, maps, room=room, of_maps=of_maps)
+        command = f"vit report {shlex.quote(each.run.asked)}{each.run.where}"
+        judgement = with_pictures(run.judgement, images, each.chosen, maps, room=room, of_maps=of_maps, command=command)
         done.append(replace(run, judgement=judgement))
     return done
 
 
 def _maps(judged: CurrentEvaluation, worst: int, emit: Emit) -> Maps:
     """Draw the surest mistakes with attention maps."""
-    chosen, model = judged.chosen, judged.models[0]
+    chosen = judged.chosen
     images = answered_images(judged.stored, chosen)
     numbers = images.worst(worst)
     if not chosen or images.members is None or not numbers:
         return {}
-    geometry = model.checkpoint.preprocessing.geometry
-    pixels = chosen.dataset.split(chosen.subset.found, geometry, members=images.members[numbers]).pixels()
+    members, drawn = images.members[numbers], dict[int, NDArray[np.uint8]]()
     emit(TaskProgress(task="drawing attention maps", done=0, total=len(numbers)))
     try:
-        drawn = draw_overlays(model, [*pixels], DEFAULT_METHOD)
+        for model, rows in predictors(judged.models, chosen, members):
+            geometry = model.checkpoint.preprocessing.geometry
+            pixels = chosen.dataset.split(chosen.subset.found, geometry, members=members[rows]).pixels()
+            overlays = draw_overlays(model, [*pixels], DEFAULT_METHOD)
+            drawn |= zip((numbers[row] for row in rows), overlays, strict=True)
     except DeviceError as error:
         emit(Warned(text=f"the maps are not drawn: {error.message}"))
-        drawn = []
     emit(TaskProgress(task="drawing attention maps", done=len(numbers), total=len(numbers)))
-    return dict(zip(numbers, drawn, strict=False))
+    return {number: drawn[number] for number in numbers if number in drawn}
 
 
 def _page(shown: Sequence[ReportedRun], tables: Sequence[RunTable], again: str) -> str:
