@@ -141,14 +141,17 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def _show(result: "BenchResult") -> None:
     """Print the facts, a table for each kind of work and precision, and the comparison."""
-    peaks = ", ".join(f"{_operations(peak)}/s in {name}" for name, peak in result.peaks.items())
+    measured = [f"{_operations(peak)}/s in {name}" for name, peak in result.peaks.items()]
+    peaks = [f"{', '.join(measured)}, of a large matrix product"] if measured else []
+    if emulated := dict.fromkeys(row.precision for row in result.rows if row.precision not in result.peaks):
+        peaks.append(f"none in {' and '.join(emulated)}, which this device only emulates")
     print_facts(
         {
             "model": f"{result.model}, {result.parameters:,} parameters",
             "images": f"{format_size(result.image_size)} pixels, {result.channels} channels, {result.classes:,} classes",
             "device": result.device,
             "cost": f"{_operations(result.flops)} for an image, 3 times as much in training",
-            "peak": f"{peaks}, of a large matrix product",
+            "peak": "; ".join(peaks),
         }
     )
     compares = len({row.library for row in result.rows}) > 1

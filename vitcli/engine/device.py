@@ -129,6 +129,16 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.backends.mkldnn.is_available() and _processor_has_bfloat16()
 
 
+def computes_in(device: torch.device, precision: str) -> bool:
+    """Tell whether a device has instructions for float32, bfloat16 or float16; else it emulates them, slowly."""
+    if precision == "bfloat16":
+        return has_bfloat16(device) or device.type not in {"cpu", "cuda"}
+    if precision == "float16" and device.type == "cpu":
+        capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(capabilities.get(name) for name in ("avx512_fp16", "amx_fp16", "fp16_arith"))
+    return True
+
+
 @functools.cache
 def _gpu_has_bfloat16(device: torch.device) -> bool:
     with torch.cuda.device(device):

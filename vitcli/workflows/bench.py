@@ -31,7 +31,7 @@ from vitcli.engine.benchmark import (
     usual_training,
 )
 from vitcli.engine.compiling import Forward, compiled
-from vitcli.engine.device import choose_device, describe, has_bfloat16
+from vitcli.engine.device import choose_device, computes_in, describe
 from vitcli.engine.hardware import hardware, library_versions, matmul_peak
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.timing import Work
@@ -78,7 +78,7 @@ class BenchRow:
     """Bytes of tensors by which the memory peak of a CUDA device rose with the model, its batch and its steps; None: not
     known, as on a CPU, or out of memory."""
     of_peak: float | None
-    """Share of ``peaks``: images per second times ``flops``, times 3 in training. All libraries are counted with the
+    """Share of ``peaks``, None if there is none: images per second times ``flops``, times 3 in training. All libraries are counted with the
     same ``flops``, although ours leaves out tokens of the last block that nothing reads."""
     ratio: Ratio | None
     """Speed of vit divided by the speed of this library, above 1: vit is faster; None: this is vit, or see ``error``."""
@@ -106,7 +106,7 @@ class BenchResult:
     """Floating-point operations of a forward pass per image, of the whole model: matrix products and convolutions."""
     peaks: Mapping[str, float]
     """Operations per second of a large matrix product on this device, by precision: the faster of a measurement before
-    all others and one after them."""
+    all others and one after them. A precision that the device emulates has no peak."""
     rounds: int
     """Number of rounds of each measurement."""
     seconds: float
@@ -172,12 +172,13 @@ def bench(
         if more := more_parameters(library, config):
             emit(Note(text=f"{library} trains {more:,} parameters more: positions that vit computes or leaves out"))
     precisions = precisions or list(filter(None, ("float32", mixed_here(chosen, "bfloat16"))))
-    if "bfloat16" in precisions and not has_bfloat16(chosen):
-        emit(Warned(text=f"{describe(chosen)} has no instructions for bfloat16, and emulates it"))
+    native = [name for name in precisions if computes_in(chosen, name)]
+    if emulated := [name for name in precisions if name not in native]:
+        emit(Warned(text=f"{describe(chosen)} has no instructions for {' and '.join(emulated)}, and emulates it"))
     torch.manual_seed(0)
     for name in precisions:
         _warm_up(config, _precision(name, chosen))
-    before = _peaks(chosen, precisions, emit)
+    before = _peaks(chosen, native, emit)
 
     # Measure every combination; within each, the libraries take turns
     found: list[tuple[_Place, dict[str, Measured]]] = []
@@ -195,8 +196,8 @@ def bench(
         found.append((place, measured))
 
     # Measure the peaks again, because other work on the machine may have slowed the first measurement down
-    after = _peaks(chosen, precisions, emit)
-    peaks = dict(zip(precisions, map(max, before, after), strict=True))
+    after = _peaks(chosen, native, emit)
+    peaks = dict(zip(native, map(max, before, after), strict=True))
     flops = count_flops(config)
     return BenchResult(
         model=config.name,
@@ -306,7 +307,8 @@ class _Place:
     def rows(self, measured: Mapping[str, Measured], flops: int, peaks: Mapping[str, float]) -> Iterator[BenchRow]:
         """Yield a row for each library."""
         ours = measured[OURS]
-        share = _PASSES[self.work] * flops / peaks[self.precision]
+        peak = peaks.get(self.precision)
+        share = _PASSES[self.work] * flops / peak if peak else None
         for library, each in measured.items():
             speeds = [self.batch_size / seconds for seconds in each.rounds]
             speed = None if each.error else self.batch_size / statistics.median(each.rounds)
@@ -321,7 +323,7 @@ class _Place:
                 fastest=max(speeds, default=None),
                 latency=each.latency if self.work == "inference" and not each.error else None,
                 peak_memory=each.peak_memory,
-                of_peak=None if speed is None else speed * share,
+                of_peak=None if speed is None or share is None else speed * share,
                 ratio=ratio(each.rounds, ours.rounds) if is_compared else None,
                 error=each.error,
             )
