@@ -249,11 +249,16 @@ _INTRODUCTION = (
     "",
     "stderr has the same message for people. `VIT_DEBUG=1` adds the traceback there; then Python ends with exit code 1.",
     "",
+    "The exit code is 2 if the words of the command cannot be right, whatever the machine, its files and its runs: an option, a",
+    "key or a choice that does not exist, a value that is malformed or out of range, or options that contradict each other, also",
+    "in a file of settings. It is 1 for everything else: what is missing, broken or in the way, and values that do not fit this",
+    "model, these data or this machine.",
+    "",
     "| code | meaning | exit code |",
     "|---|---|---|",
 )
 _EXIT_CODES = {
-    "usage": "1; 2 for an option or a command that does not exist",
+    "usage": "2",
     "interrupted": "128 + the signal: 130 for Ctrl-C",
 }
 

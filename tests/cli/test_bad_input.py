@@ -1,6 +1,7 @@
-"""What a user gets wrong: exit code 1, a message that names the value, a hint, and nothing written."""
+"""What a user gets wrong: exit code 1 or 2, a message that names the value, a hint, and nothing written."""
 
 import errno
+import json
 import os
 import shlex
 import shutil
@@ -179,6 +180,19 @@ CASES = [
 ]
 
 
+WRONG_ANYWHERE = {
+    # the cases above that are wrong on any machine: exit code 2
+    *("an unknown recipe", "an unknown model", "an unknown key", "an unknown section", "an unknown optimiser"),
+    *("an unknown schedule", "an unknown method", "an unknown device", "a misspelt device"),
+    *("an assignment without a section", "a value of the wrong kind", "text", "an image size that is not a size"),
+    *("an unknown key in a file", "an unknown section in a file", "a key without a section", "a bad file"),
+    *("text for a number in a file", "a preview", "a negative learning rate", "a learning rate that is not a number"),
+    *("a batch of nothing", "no epochs", "more held out than there is", "a negative seed", "no folds", "few folds"),
+    *("indivisible pixels", "indivisible width", "indivisible heads", "a model without blocks"),
+    *("a name that is a path", "a name that leads outside"),
+}
+
+
 WORDS = [
     # words that cannot be read as a command: the whole message, what the hint says
     ("train digits --epochs ten", "--epochs 'ten' is not a whole number", "for example --epochs 20"),
@@ -247,6 +261,89 @@ def test_words_that_are_no_command_are_named_in_plain_words(
     assert outcome.err == f"error: {message}\nhint: {hint}\n"
 
 
+EXITS = [
+    # lines that are wrong on any machine
+    (2, "train digits --lr -1"),
+    (2, "train digits --set optim.epochs=0"),
+    (2, "train digits --folds 3 --fold 9"),
+    (2, "train digits --train-only head --freeze-backbone"),
+    (2, "train digits --head mlp"),
+    (2, "train digits --batch-size many"),
+    (2, "train digits --recipe cifar10 --from-run {run}"),
+    (2, "tune digits --trials 1"),
+    (2, "tune digits --search optim.lr=high"),
+    (2, "tune digits --search optim.lrr=1,2"),
+    (2, "eval --model {run} --classes foo"),
+    (2, "eval --model {run} --tta seven"),
+    (2, "eval --model {run} --link"),
+    (2, "eval --model {run} --device cpuu"),
+    (2, "report {run} --worst -1"),
+    (2, "report {run} {without-weights} --card"),
+    (2, "predict {digit} --model {run} --coverage 1.5"),
+    (2, "predict {digit} --model {run} --sets 2"),
+    (2, "predict {digit} --model {run} --min-confidence 7"),
+    (2, "predict {digit} --model {run} --sets 0.9 --top-k 2"),
+    (2, "attention-map {digit} --model {run} --method rolout"),
+    (2, "attention-map {digit} --model {run} --query 1"),
+    (2, "attention-map {digit} --model {run} --query 1,1 --score"),
+    (2, "attention-map {digit} --model {run} --output map.gif"),
+    (2, "check-labels digits --similarity 2"),
+    (2, "check-labels digits --pictures 0"),
+    (2, "check-labels"),
+    (2, "bench vit-nano-patch4 --precision fp8"),
+    (2, "bench vit-nano-patch4 --batch-size 0"),
+    (2, "bench vit-nano-patch4 --against tim"),
+    (2, "export {run} --format onnnx"),
+    (2, "runs --sort size"),
+    (2, "runs --filter digits"),
+    (2, "runs best --metric speed"),
+    (2, "runs compare {run}"),
+    (2, "runs tag {run} no/tag"),
+    (2, "download kaggle:a/b/c"),
+    # lines that are wrong here
+    (1, "train absent/folder"),
+    (1, "train digits --config absent.toml"),
+    (1, "train digits --init-from nobody"),
+    (1, "train digits --set model.num_classes=3"),
+    (1, "train digits --train-only last:99"),
+    (1, "train digits --class-weights absent.json"),
+    (1, "train {run}"),
+    (1, "tune digits --space absent.toml"),
+    (1, "eval --model nobody"),
+    (1, "eval nowhere --model {run}"),
+    (1, "eval {shapes} --model {run}"),
+    (1, "report nobody"),
+    (1, "report {run} --output {empty}"),
+    (1, "predict {digit} --model {run} --coverage 0.9"),
+    (1, "predict {absent} --model {run}"),
+    (1, "attention-map {digit} --model {run} --layers 99"),
+    (1, "attention-map {digit} --model {run} --class dog"),
+    (1, "attention-map {digit} --model {run} --query 99,99"),
+    (1, "check-labels nowhere"),
+    (1, "check-labels digits --model {run-2}"),
+    (1, "bench nobody"),
+    (1, "export nobody"),
+    (1, "runs show nobody"),
+    (1, "runs best --data nowhere"),
+    (1, "runs compare {run} nobody"),
+    (1, "runs tag {run} absent --remove"),
+    (1, "runs delete nobody"),
+    (1, "runs rename nobody somebody"),
+    (1, "download nowhere"),
+]
+
+
+@pytest.mark.parametrize(("code", "words"), EXITS, ids=[words for _, words in EXITS])
+def test_the_exit_code_says_whether_the_words_or_the_world_are_wrong(
+    run_cli: RunCli, scene: Scene, tmp_path: Path, code: int, words: str
+) -> None:
+    places = scene | {"run-2": str(Path(scene["run"]).parent)}
+    outcome = run_cli(*filled(words, places).split(), "--json")
+    assert outcome.code == code, outcome.err
+    assert (json.loads(outcome.out)["error"]["code"] == "usage") == (code == 2)
+    assert listing(tmp_path) == {}
+
+
 def test_hints_begin_with_the_words_that_started_the_program(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     assert "hint: `uv run vit train --help` says" in run_cli("train", "--epochs").err
@@ -279,11 +376,17 @@ def filled(text: str, scene: Scene) -> str:
 
 @pytest.mark.parametrize(("words", "named", "hint"), CASES)
 def test_a_mistake_is_named_with_a_hint_and_leaves_nothing(
-    mistake: Callable[[str], Any], scene: Scene, tmp_path: Path, words: str, named: str, hint: str
+    mistake: Callable[[str], Any],
+    scene: Scene,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    words: str,
+    named: str,
+    hint: str,
 ) -> None:
     before = listing(Path(scene["run"]))
     outcome = mistake(words)
-    assert outcome.code == 1
+    assert outcome.code == (2 if request.node.callspec.id in WRONG_ANYWHERE else 1)
     assert outcome.out == ""
     message, _, advice = outcome.err.partition("hint: ")
     assert advice.strip(), "there is no hint"

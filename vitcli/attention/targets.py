@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vitcli.core.errors import UsageError, did_you_mean, some
+from vitcli.core.errors import ModelError, did_you_mean, some
 
 TargetScore = Literal["logit", "contrast"]
 
@@ -28,7 +28,7 @@ def parse_classes(asked: Sequence[str], classes: Sequence[str]) -> list[ClassCho
     have.
 
     Raises:
-        UsageError: a class does not exist.
+        ModelError: a class does not exist.
     """
     choices: dict[ClassChoice, None] = {}
     for text in asked:
@@ -52,9 +52,9 @@ def _parse(text: str, classes: Sequence[str]) -> list[ClassChoice]:
     if len(alike) == 1:
         return [ClassChoice(index=alike[0])]
     if not classes:
-        raise UsageError("the model has no classifier, so there is no class to ask about", hint="leave --class out")
+        raise ModelError("the model has no classifier, so there is no class to ask about", hint="leave --class out")
     known = f"expected: pred, top3, an index below {len(classes)}, or one of {some(classes, 8)}"
-    raise UsageError(
+    raise ModelError(
         f"the model has no class {text!r}",
         hint=did_you_mean("" if text.isdecimal() else text, classes, otherwise=known),
     )

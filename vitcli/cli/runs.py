@@ -218,7 +218,7 @@ def delete(
     what = f"{len(found)} runs" if len(found) > 1 else found[0].name
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(
+            raise RunError(
                 f"{what} is not deleted, because there is no terminal to ask in", hint="--yes deletes without asking"
             )
         if not _confirmed(f"delete {what} for good?"):

@@ -22,7 +22,6 @@ from vitcli.core.errors import UsageError, nearest
 
 NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
 """The base class of typer's errors about the words of a command line, for which typer has no public name."""
-_USAGE_EXIT_CODE = 2
 _WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 """The word after an option in ``--help``; a flag has none."""
 
@@ -95,13 +94,7 @@ def read_choice(known: tuple[str, ...], flag: str, example: Any, given: Any) -> 
 
 
 def _bad_value(message: str, flag: str, example: Any) -> UsageError:
-    return _usage(message, hint=f"for example {flag} {example}")
-
-
-def _usage(message: str, *, hint: str) -> UsageError:
-    error = UsageError(message, hint=hint)
-    error.exit_code = _USAGE_EXIT_CODE
-    return error
+    return UsageError(message, hint=f"for example {flag} {example}")
 
 
 def in_plain_words(error: Any) -> UsageError:
@@ -110,22 +103,22 @@ def in_plain_words(error: Any) -> UsageError:
     listing = f"`{command} --help` says what is possible"
     message = (error.message or error.format_message()).rstrip(".")  # a missing argument has no message of its own
     if found := re.match("Missing argument '(.*)'", message):
-        return _usage(f"{command} needs {found[1]}", hint=listing)
+        return UsageError(f"{command} needs {found[1]}", hint=listing)
     if found := re.match("No such option: (.*)", message):
         meant = _what_is_meant(found[1], error.ctx.command.params, command.split()[1:], sys.argv[1:])
-        return _usage(f"{command} has no option {found[1]}", hint=meant or listing)
+        return UsageError(f"{command} has no option {found[1]}", hint=meant or listing)
     if found := re.match("No such command '(.*?)'", message):
         known = error.ctx.command.commands
         groups = [name for name, each in known.items() if found[1] in getattr(each, "commands", ())]
         near = found[1] if groups else nearest(found[1], known)
         words = [*groups, *(near if word == found[1] else word for word in sys.argv[1:])]
         meant = f"did you mean `{shlex.join(['vit', *words])}`?" if near else listing
-        return _usage(f"there is no command {found[1]!r}", hint=meant)
+        return UsageError(f"there is no command {found[1]!r}", hint=meant)
     if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
-        return _usage(f"too many arguments for {command}: {found[1]}", hint=listing)
+        return UsageError(f"too many arguments for {command}: {found[1]}", hint=listing)
     if found := re.match("Option '(.*)' requires an argument", message):
-        return _usage(f"{found[1]} needs a value", hint=listing)
-    return _usage(message[:1].lower() + message[1:], hint=listing)
+        return UsageError(f"{found[1]} needs a value", hint=listing)
+    return UsageError(message[:1].lower() + message[1:], hint=listing)
 
 
 def _what_is_meant(wrong: str, params: Sequence[Any], path: Sequence[str], words: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError, UsageError
 
 _MOST = 2000
 """The largest number of values that are kept of the validation images."""
@@ -64,26 +64,28 @@ class Calibration:
         Raises:
             UsageError: the share is not in (0, 1].
         """
-        _check("coverage", coverage)
+        check_share("coverage", coverage)
         return self.confidence.at_most(math.floor((self.confidence.images + 1) * (1 - coverage) + 1e-9))
 
     def least_probability(self, level: float) -> float:
         """Return the lowest probability of a class in a set, so that this share of the sets contains the true class.
 
         Raises:
-            UsageError: the share is not in (0, 1], or there are too few validation images for it.
+            UsageError: the share is not in (0, 1].
+            ModelError: there are too few validation images for it.
         """
-        _check("sets", level)
+        check_share("sets", level)
         rank = math.ceil((self.doubt.images + 1) * level - 1e-9)
         if rank > self.doubt.images:
             most = self.doubt.images / (self.doubt.images + 1)
-            raise UsageError(
+            raise ModelError(
                 f"--sets {level:g} needs more validation images than the {self.doubt.images:,} of this model",
                 hint=f"--sets {math.floor(1000 * most) / 1000:g} is the most",
             )
         return 1 - self.doubt.at_least(rank)
 
 
-def _check(name: str, share: float) -> None:
+def check_share(name: str, share: float) -> None:
+    """Raise UsageError if the value of an option is not in (0, 1]."""
     if not 0 < share <= 1:
         raise UsageError(f"--{name} {share:g} is not in (0, 1]", hint=f"--{name} 0.9 is usual")

@@ -18,7 +18,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.errors import UsageError, did_you_mean, nearest
+from vitcli.core.errors import FileError, UsageError, did_you_mean, nearest
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.optim_config import USUAL_LR
 
@@ -145,12 +145,12 @@ def load_config_file(path: Path, *, what: str = "config") -> dict[str, dict[str,
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(
+        raise FileError(
             f"no such {what} file: {path}",
             hint="--config takes a TOML file, --recipe a name of `vit recipes` or a TOML file",
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
+        raise FileError(
             f"{path} is not a TOML file: {error}", hint="a TOML file has lines such as [optim], and below it lr = 0.01"
         ) from None
 
@@ -184,7 +184,8 @@ def layers_of(
         assignments: ``--set`` words.
 
     Raises:
-        UsageError: a file that does not exist or is not TOML, or a word that is not an assignment.
+        FileError: a file that does not exist or is not TOML.
+        UsageError: a word that is not an assignment.
     """
     words = parse_assignments(assignments)
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in flags.items()}

@@ -2,7 +2,7 @@
 
 import os
 
-from vitcli.core.errors import DeviceError, did_you_mean
+from vitcli.core.errors import DeviceError, UsageError, did_you_mean
 
 _KINDS = ("auto", "cpu", "cuda", "mps")
 
@@ -11,14 +11,15 @@ def parse_device(name: str) -> tuple[str, str]:
     """Split the name of a device into its kind and its index, which may be empty.
 
     Raises:
-        DeviceError: an unknown name, or ``$VIT_BFLOAT16`` is neither yes nor no.
+        UsageError: an unknown name.
+        DeviceError: ``$VIT_BFLOAT16`` is neither yes nor no.
     """
     stated_bfloat16()
     kind, _, index = name.partition(":")
     if kind not in _KINDS or (index and not (kind == "cuda" and index.isdecimal())):
         meant = "cuda" if kind.lower() in {"gpu", "nvidia"} else kind
         hint = did_you_mean(meant, _KINDS, otherwise="auto, cpu, cuda, cuda:N or mps")
-        raise DeviceError(f"unknown device {name!r}", hint=hint)
+        raise UsageError(f"unknown device {name!r}", hint=hint)
     return kind, index
 
 

@@ -1,7 +1,9 @@
 """Errors that a user can cause, as one small tree.
 
 VitError                what happened, what to do about it, exit code 1
-├── UsageError          a wrong name, key or value in what the user typed
+├── UsageError          words that no data, runs or machine make right, exit code 2
+├── FileError           a file that is missing, in the way, or of the wrong kind
+├── InstallError        a library or a login that this machine lacks
 ├── DataError           images, labels, splits, downloads
 ├── ModelError          an impossible model configuration, a checkpoint that cannot be read
 ├── RunError            run directories
@@ -10,6 +12,9 @@ VitError                what happened, what to do about it, exit code 1
 ├── EndedElsewhere      another process of the same training has ended or failed
 ├── InternalError       a mistake in vit; never raised, it stands for an exception of another kind
 └── Interrupted         Ctrl-C (exit code 130) or SIGTERM (143), after everything was saved
+
+The class decides the exit code: a UsageError would be the same on any machine; what is wrong with files, data, models, runs
+or the machine, or with a value only for these, is an error of another class.
 
 They are raised where the error is found. ``vitcli.cli.app.main`` turns them into messages; a traceback, as in a notebook,
 shows ``str(error)``, which is the message and the hint.
@@ -39,10 +44,24 @@ class VitError(Exception):
 
 
 class UsageError(VitError):
-    """A name, key or value that does not exist or does not fit."""
+    """An option, key or value that does not exist, is malformed or out of range, or contradicts another one."""
 
+    exit_code = 2
     code = "usage"
     usual_hint = "`vit COMMAND --help` says what is possible"
+
+
+class FileError(VitError):
+    """A file or folder that is missing, exists already, or is of the wrong kind."""
+
+    code = "file"
+    usual_hint = "check the path"
+
+
+class InstallError(VitError):
+    """A library or a login that this machine lacks."""
+
+    code = "install"
 
 
 class DataError(VitError):

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import DataError, UsageError, VitError, counted
+from vitcli.core.errors import DataError, FileError, VitError, counted
 
 _ABANDONED = 3600.0
 """Seconds without a write after which a temporary file counts as left by a killed process."""
@@ -34,12 +34,12 @@ def replacing(path: Path, *, makes_folder: bool = True) -> Iterator[Path]:
     exist already: a folder that was removed meanwhile is not made again.
 
     Raises:
-        UsageError: ``path`` exists and is not a regular file.
+        FileError: ``path`` exists and is not a regular file.
         OSError: the disk is full, or the folder cannot be written; the error names ``path``, not the temporary file.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is not a regular file", hint="give the name of a file")
+        raise FileError(f"{path} is not a regular file", hint="give the name of a file")
     temporary = None
     try:
         if makes_folder:
@@ -149,9 +149,9 @@ def require_room(needed: int, folder: Path, what: str) -> None:
 
 
 def check_output_folder(folder: Path) -> None:
-    """Raise UsageError if a folder for results is a file."""
+    """Raise FileError if a folder for results is a file."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="--output must be a folder")
+        raise FileError(f"{folder} is a file", hint="--output must be a folder")
 
 
 def write_text(path: Path, text: str, *, makes_folder: bool = True) -> None:

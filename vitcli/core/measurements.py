@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import FileError
 from vitcli.core.files import write_json
 from vitcli.core.stored import JsonObject, read_json
 
@@ -41,7 +41,7 @@ def measured_once(
     figures = measure()
     if known := _remembered(path, asked):
         return known
-    with suppress(OSError, UsageError):
+    with suppress(OSError, FileError):
         write_json(path, {"question": question, "figures": figures})
     return figures
 

@@ -16,7 +16,7 @@ from typing import Any
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import configure, parse_assignments, settings_of
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import FileError, UsageError
 from vitcli.core.files import flat
 
 STRENGTH = "augment.strength"
@@ -168,15 +168,16 @@ def load_space(path: Path) -> list[Dimension]:
     """Load a TOML file of ranges and lists, such as ``lr = "1e-4..1e-1:log"`` and ``batch_size = [64, 128]``.
 
     Raises:
-        UsageError: the file does not exist or is not TOML, or it has something else.
+        FileError: the file does not exist or is not TOML.
+        UsageError: it has something else.
     """
     form = 'such a file has lines such as [optim], and below it lr = "1e-4..1e-1:log" or batch_size = [64, 128]'
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"no such file of a search space: {path}", hint=f"--space takes a TOML file; {form}") from None
+        raise FileError(f"no such file of a search space: {path}", hint=f"--space takes a TOML file; {form}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not a TOML file: {error}", hint=form) from None
+        raise FileError(f"{path} is not a TOML file: {error}", hint=form) from None
     space: list[Dimension] = []
     for section, table in tables.items():
         if not isinstance(table, dict):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError
 from vitcli.core.provenance import typed_again
 from vitcli.data.dataset import Dataset
 from vitcli.data.inspection import find_duplicates
@@ -50,20 +50,19 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
     together, also in different formats.
 
     Raises:
-        DataError: no class has enough images to hold some out.
-        UsageError: folds are requested of a data set that has a validation split, or the test split is to validate, and
+        DataError: no class has enough images to hold some out; folds are requested of a data set that has a validation split, or the test split is to validate, and
             there is none.
     """
     counts, classes = dataset.facts.counts, dataset.facts.classes
     plan: Plan = {name: Subset(found=name) for name in counts}
     if "val" in counts:
         if config.val_split == "test":
-            raise UsageError(
+            raise DataError(
                 f"{dataset.facts.name} has a validation split, so test images do not validate",
                 hint="leave out val_split = 'test'",
             )
         if config.folds:
-            raise UsageError(
+            raise DataError(
                 f"{dataset.facts.name} has a validation split, so it is not cut into folds",
                 hint="leave out --folds, or move the validation images to those for training",
             )
@@ -77,7 +76,7 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
         plan["test"] = Subset(found="train", members=test)
     if config.val_split == "test":
         if "test" not in plan:
-            raise UsageError(f"{dataset.facts.name} has no test images to validate on", hint="--test-fraction 0.2")
+            raise DataError(f"{dataset.facts.name} has no test images to validate on", hint="--test-fraction 0.2")
         return _in_order(plan | {"train": Subset(found="train", members=rest), "val": plan["test"]})
     first = np.searchsorted(rest, first[rest])  # either all images of a group are in the rest, or none
     if config.folds:

@@ -55,8 +55,8 @@ def check_dataset(name: str, *, labels: str = "", output_dir: Path = Path("exper
         output_dir: the folder of all runs, to recognise the name of a run.
 
     Raises:
-        DataError: the path is not a folder, or the table does not exist.
-        UsageError: the text is neither a known name nor a path, or it is that of a run.
+        DataError: the text is neither a known name nor a path, or it is that of a run; the path is not a folder, or the
+            table does not exist.
     """
     name = full_name(name)
     if not name or find_dataset(name):
@@ -71,7 +71,7 @@ def check_dataset(name: str, *, labels: str = "", output_dir: Path = Path("exper
         DATASETS[name]
     except UsageError as error:
         check_no_run(output_dir / name, called=name)
-        raise UsageError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
+        raise DataError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
 
 
 def is_present(name: str, directory: Path) -> bool:

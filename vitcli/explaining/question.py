@@ -34,14 +34,14 @@ class Question:
         """Check the question against a model, and return it with layers and heads counted from 0 and sorted.
 
         Raises:
-            UsageError: a method, layer, head or patch does not exist, or an option is not possible here.
+            UsageError, ModelError: a method, layer, head or patch does not exist, or an option is not possible here.
             ModelError: a method explains a class, but the model has no classifier.
         """
         config = model.config
         for name in self.methods:
             self._check_method(name, METHODS[name], has_classes=config.num_classes > 0)
         if self.score == "contrast" and config.num_classes == 1:
-            raise UsageError("contrast needs a second class, and this model has only one", hint="--target logit")
+            raise ModelError("contrast needs a second class, and this model has only one", hint="--target logit")
         if self.query is not None:
             checked_index(self.query, config.grid[0] * config.grid[1], "patch")
         if self.steps < 1:

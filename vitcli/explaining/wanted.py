@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, DEFAULT_WITHOUT_CLASSES, METHODS, parse_methods
 from vitcli.attention.targets import TargetScore, parse_classes
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
@@ -85,7 +85,8 @@ def patch_at(query: str, size: Size, loaded: LoadedModel, *, name: str) -> tuple
     """Find the patch, (row, column), for ``ROW,COLUMN``, or for the pixel ``X,Ypx`` of a picture of a given size.
 
     Raises:
-        UsageError: the text has neither form, or the patch does not exist.
+        UsageError: the text has neither form.
+        ModelError: the patch does not exist.
     """
     rows, columns = loaded.checkpoint.model.grid
     match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*(px)?\s*", query)
@@ -94,11 +95,11 @@ def patch_at(query: str, size: Size, loaded: LoadedModel, *, name: str) -> tuple
     first, second = int(match[1]), int(match[2])
     if not match[3]:
         if first >= rows or second >= columns:
-            raise UsageError(f"there is no patch in row {first}, column {second}", hint=f"there are {rows} x {columns}")
+            raise ModelError(f"there is no patch in row {first}, column {second}", hint=f"there are {rows} x {columns}")
         return first, second
     left, top, right, bottom = crop_box(size, loaded.checkpoint.preprocessing.geometry)
     if not (left <= first < right and top <= second < bottom):
-        raise UsageError(
+        raise ModelError(
             f"the model does not see the pixel {first},{second} of {name}",
             hint=f"it sees columns {left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}",
         )

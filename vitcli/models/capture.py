@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError
 from vitcli.models.layers import Attend, Attention
 from vitcli.models.vit import VisionTransformer
 
@@ -27,7 +27,7 @@ def capture_attention(model: VisionTransformer, layers: Iterable[int] | None = N
         layers: the blocks to capture, counted from 0, negative ones from the end; None: all.
 
     Raises:
-        UsageError: the model has no such block.
+        ModelError: the model has no such block.
         ModelError: a block has no attention.
     """
     depth = len(model.blocks)
@@ -53,7 +53,7 @@ def capture_tokens(model: VisionTransformer, layer: int) -> Iterator[dict[int, T
     If the norms are before the branches, these are normalised tokens. Their gradients can be computed too.
 
     Raises:
-        UsageError: the model has no such block.
+        ModelError: the model has no such block.
     """
     layer = checked_index(layer, len(model.blocks), "layer")
     seen: dict[int, Tensor] = {}
@@ -70,10 +70,10 @@ def checked_index(index: int, count: int, kind: str) -> int:
     """Convert an index to one from 0; a negative index counts from the end.
 
     Raises:
-        UsageError: the index is out of range.
+        ModelError: the index is out of range.
     """
     if not -count <= index < count:
-        raise UsageError(f"{kind} {index} does not exist", hint=f"this model has {kind}s 0 to {count - 1}")
+        raise ModelError(f"{kind} {index} does not exist", hint=f"this model has {kind}s 0 to {count - 1}")
     return index % count
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from vitcli.core.errors import ModelError, UsageError, check_choice
+from vitcli.core.errors import InstallError, ModelError, check_choice
 from vitcli.core.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ def check_libraries(names: tuple[str, ...]) -> None:
     """Check that libraries are known and installed, without importing them.
 
     Raises:
-        UsageError: a name is unknown, or a library is not installed.
+        UsageError: a name is unknown.
+        InstallError: a library is not installed.
     """
     for name in names:
         check_choice("--against", name, LIBRARIES)
     if missing := [name for name in names if find_spec(name) is None]:
-        raise UsageError(f"--against needs {' and '.join(missing)}", hint=f"uv pip install {' '.join(missing)}")
+        raise InstallError(f"--against needs {' and '.join(missing)}", hint=f"uv pip install {' '.join(missing)}")
 
 
 def reasons_against(library: str, config: ModelConfig) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError
 from vitcli.models.vit import VisionTransformer
 
 _LORA_SCALE = 2.0
@@ -26,7 +26,7 @@ def train_only(model: VisionTransformer, part: str) -> None:
             (the last N blocks and the final norm); the head is always trained. Empty: train everything.
 
     Raises:
-        UsageError: the model does not have that many blocks.
+        ModelError: the model does not have that many blocks.
     """
     chosen = _last_blocks(model, part) if part.startswith("last:") else _PARTS[part]
     norms = {f"{name}." for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
@@ -53,7 +53,7 @@ def _last_blocks(model: VisionTransformer, part: str) -> frozenset[str]:
     depth = model.config.depth
     number = int(part.removeprefix("last:"))
     if not 0 < number <= depth:
-        raise UsageError(f"--train-only {part!r}: the model has {depth} blocks", hint=f"last:1 to last:{depth}")
+        raise ModelError(f"--train-only {part!r}: the model has {depth} blocks", hint=f"last:1 to last:{depth}")
     return frozenset(f"layer {layer}" for layer in range(depth - int(number) + 1, depth + 2))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitcli.core.config_files import in_section
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import DataError
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Size, format_size
 from vitcli.core.registry import Registry
@@ -114,11 +114,12 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
 
     Raises:
         UsageError: the model does not exist (the hint has the nearest name), or the combination is not a model.
+        DataError: it does not fit the data set.
     """
     given = {"in_channels": in_channels, "num_classes": num_classes}
     for field, value in given.items():
         if choice.changes.get(field, value) != value:
-            raise UsageError(f"model.{field} = {choice.changes[field]}, but the data set has {value}")
+            raise DataError(f"model.{field} = {choice.changes[field]}, but the data set has {value}")
     fields = {"image_size": image_size, **MODELS[choice.name], **choice.changes, **given, "name": choice.name}
     with in_section("model"):
         return with_its_patches_in_the_name(ModelConfig(**fields))

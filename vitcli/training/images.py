@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import DataConfig, TrainConfig
-from vitcli.core.errors import DataError, UsageError, some
+from vitcli.core.errors import DataError, FileError, some
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.launch import ALONE, Place
 from vitcli.core.model_config import check
@@ -79,7 +79,7 @@ def prepare_training_data(
         emit: receives the progress.
 
     Raises:
-        UsageError, DataError: an image, or the file of class weights, cannot be read.
+        FileError, DataError: an image, or the file of class weights, cannot be read.
     """
     facts = dataset.facts
     if config.data.val_split == "test":
@@ -147,7 +147,7 @@ def _weights_of_file(name: str) -> dict[str, float]:
     try:
         content = json.loads(Path(name).expanduser().read_text(encoding="utf-8"), parse_int=float)
     except FileNotFoundError:
-        raise UsageError(
+        raise FileError(
             f"class_weights = {name!r} is not a file", hint="expected: balanced, effective, or a JSON file"
         ) from None
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from vitcli.core.addresses import without_secrets
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import settings_of
-from vitcli.core.errors import UsageError, VitError
+from vitcli.core.errors import InstallError, VitError
 from vitcli.core.events import Emit, EpochRecord, Event, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.files import flat
 from vitcli.core.runs import Run
@@ -38,16 +38,16 @@ def require_loggers(config: RunConfig) -> None:
     """Check that the requested loggers can be used, before anything is written.
 
     Raises:
-        UsageError: a package is not installed, or the user is not logged in.
+        InstallError: a package is not installed, or the user is not logged in.
     """
     for name in _LOGGERS:
         if getattr(config, name) and find_spec(name) is None:
-            raise UsageError(f"--{name} needs {name}, which is not installed", hint=f"uv pip install {name}")
+            raise InstallError(f"--{name} needs {name}, which is not installed", hint=f"uv pip install {name}")
     if config.wandb:
         import wandb
 
         if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
-            raise UsageError("--wandb: you are not logged in to W&B", hint="`wandb login`, or WANDB_MODE=offline")
+            raise InstallError("--wandb: you are not logged in to W&B", hint="`wandb login`, or WANDB_MODE=offline")
 
 
 def mind_useless_steps(config: RunConfig, emit: Emit) -> None:

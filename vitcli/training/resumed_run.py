@@ -11,7 +11,7 @@ import torch
 
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, settings_of
-from vitcli.core.errors import DataError, RunError, UsageError, counted
+from vitcli.core.errors import DataError, RunError, counted
 from vitcli.core.events import Emit, EpochRecord, Note, Warned
 from vitcli.core.files import remove_abandoned
 from vitcli.core.model_config import ModelConfig
@@ -133,13 +133,13 @@ def _newest_state(run: Run, emit: Emit) -> State | None:
 
 
 def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> None:
-    """Check that the run is not finished (RunError), and has not begun more epochs than are wanted (UsageError)."""
+    """Check that the run is not finished and has not begun more epochs than are wanted."""
     kept = state["records"] if state else run.metrics.get("epochs", ())
     records = [EpochRecord(**record) for record in kept]
     epochs, again = config.optim.epochs, resume_command(run, config.run)
     begun = len(records) + bool(state and state["step"])
     if epochs < begun:
-        raise UsageError(
+        raise RunError(
             f"--epochs {epochs}: run {run.name} has already begun epoch {begun}", hint="give a larger number, or none"
         )
     if run.status != "finished" or not (state is None or is_over(records, config.optim)):

@@ -92,7 +92,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
         length_too: whether the length of training may change.
 
     Raises:
-        UsageError: a setting is given that may not change.
+        RunError: a setting is given that may not change.
     """
     stored = stored_settings(run)
     asked = configure(settings_of(stored), *layers)
@@ -124,7 +124,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
         if value != before[section].get(key) and f"{section}.{key}" not in may_change
     ]
     if changed:
-        raise UsageError(
+        raise RunError(
             f"run {run.name} resumes with its own settings, but other ones are given: {', '.join(changed)}",
             hint=f"leave them out, or start a new run: --from-run {run.path} trains a new one with them,"
             f" --init-from {run.path} starts from its weights",

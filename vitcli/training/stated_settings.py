@@ -8,7 +8,7 @@ from typing import Any
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
 from vitcli.core.devices import parse_device
-from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.errors import FileError, ModelError, UsageError, did_you_mean
 from vitcli.core.groups import member_folder, members_of_settings, with_first_seed
 from vitcli.core.runs import check_free, check_no_run
 from vitcli.data.registry import canonical_name
@@ -104,7 +104,7 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
     known = ("balanced", "effective")
     if kind not in {"", *known} and not Path(kind).expanduser().is_file():
         hint = f"{did_you_mean(kind, known)} expected: balanced, effective, or a JSON file".strip()
-        raise UsageError(f"class_weights = {kind!r} is not a file", hint=hint)
+        raise FileError(f"class_weights = {kind!r} is not a file", hint=hint)
     output_dir = Path(config.run.output_dir).expanduser()
     if config.run.name:
         path = output_dir / config.run.name
@@ -125,7 +125,7 @@ def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) 
         return next(iter(PRETRAINED))
     if name := pretrained_for(stated.model.name):
         return name
-    raise UsageError(f"there are no pretrained weights for {stated.model.name}", hint="`vit download` lists all")
+    raise ModelError(f"there are no pretrained weights for {stated.model.name}", hint="`vit download` lists all")
 
 
 def _names_model(layers: Sequence[Settings]) -> bool:

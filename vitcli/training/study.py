@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from vitcli.core.addresses import without_secrets
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import Interrupted, RunError, UsageError, did_you_mean
+from vitcli.core.errors import FileError, InstallError, Interrupted, RunError, UsageError, did_you_mean
 from vitcli.core.files import write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
@@ -44,9 +44,9 @@ _FREE_EPOCHS = 1 / 3
 
 
 def require_optuna() -> None:
-    """Raise UsageError if Optuna is not installed."""
+    """Raise InstallError if Optuna is not installed."""
     if find_spec("optuna") is None:
-        raise UsageError("tuning needs Optuna, which is not installed", hint="uv sync --extra tune")
+        raise InstallError("tuning needs Optuna, which is not installed", hint="uv sync --extra tune")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -297,9 +297,9 @@ def check_new(config: RunConfig) -> None:
 
 
 def check_output(file: Path | None) -> None:
-    """Raise UsageError if the file for the recipe exists already."""
+    """Raise FileError if the file for the recipe exists already."""
     if file and file.exists():
-        raise UsageError(f"{file} exists already", hint="give another name: -o FILE.toml")
+        raise FileError(f"{file} exists already", hint="give another name: -o FILE.toml")
 
 
 def _repair(journal: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings
-from vitcli.core.errors import UsageError, counted, visible
+from vitcli.core.errors import TrainingError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.launch import launched_as
 from vitcli.core.search_limits import Limits
@@ -155,7 +155,7 @@ def _check_budget(plan: TunePlan) -> None:
     if plan.trials is None or plan.trial_seconds is None or plan.trials >= _LEAST_TRIALS:
         return
     trial, needed = duration(plan.trial_seconds), (plan.finals + 10) * plan.trial_seconds / 60
-    raise UsageError(
+    raise TrainingError(
         f"{plan.minutes:g} min are too few: a trial takes about {trial}, and there are {plan.finals} final trainings",
         hint=f"--minutes {math.ceil(needed)} holds ten trials; --seeds 2, --finalists 1 and fewer --epochs need less time",
     )

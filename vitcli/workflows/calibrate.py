@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.errors import ModelError, UsageError, visible
+from vitcli.core.errors import ModelError, RunError, visible
 from vitcli.core.events import Emit, ignore
 from vitcli.engine.checkpoint import is_checkpoint, save_checkpoint
 from vitcli.judging.answers import Answers, collect
@@ -62,19 +62,19 @@ def calibrate(
         emit: receives the progress.
 
     Raises:
-        UsageError: these are several models, the run is still training, or its validation images are its test images.
+        ModelError, RunError: these are several models, the run is still training, or its validation images are its test images.
         ModelError: the weights were not trained with vit.
         RunError, DataError, DeviceError: the model, its data or the device does not exist.
     """
     loaded, *others = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     if others:
-        raise UsageError("calibration is for one model, not for an average", hint=f"--model {loaded.name}")
+        raise ModelError("calibration is for one model, not for an average", hint=f"--model {loaded.name}")
     if not (is_checkpoint(loaded.path) and loaded.checkpoint.provenance.get("data")):
         raise ModelError(f"{loaded.name} was not trained with vit, so it has no validation images here")
     if loaded.run and loaded.run.status == "running":
-        raise UsageError(f"{loaded.run.name} is still training, which would replace the calibration")
+        raise RunError(f"{loaded.run.name} is still training, which would replace the calibration")
     if loaded.data.val_split == "test":
-        raise UsageError(
+        raise ModelError(
             f"the test images of {loaded.name} served for validation, and a calibration must not see them",
             hint="train with validation images: --set data.val_split=auto",
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import UsageError, counted, did_you_mean, visible
+from vitcli.core.errors import DataError, counted, did_you_mean, visible
 from vitcli.core.events import Emit, ignore
 from vitcli.core.importing import importing
 from vitcli.data.registry import DATASETS, find_dataset, full_name
@@ -66,7 +66,7 @@ def download(
         emit: receives the progress.
 
     Raises:
-        UsageError: there is no data set or weights with this name.
+        DataError: there is no data set or weights with this name.
         DataError, ModelError: the download failed; if possible, the next one resumes it.
     """
     name = full_name(name)
@@ -95,6 +95,6 @@ def _check_name(name: str) -> None:
     """Check that a name belongs to a data set or to pretrained weights."""
     if not find_pretrained(name) and not find_dataset(name):
         near = did_you_mean(name, [*DATASETS, *PRETRAINED])
-        raise UsageError(
+        raise DataError(
             f"{name!r} is neither a data set nor pretrained weights", hint=f"{near} `vit download` lists all".strip()
         )

@@ -58,7 +58,8 @@ def tag(
         output_dir: the folder of all runs.
 
     Raises:
-        UsageError: a word cannot be a tag, or the run does not have it.
+        UsageError: a word cannot be a tag.
+        RunError: the run does not have it.
         RunError: there is no such run.
     """
     folder, _ = runs_called(name, output_dir)
@@ -67,7 +68,7 @@ def tag(
         check_tag(word)
         if remove and word not in before:
             has = f"its tags: {', '.join(before)}" if before else "it has no tags"
-            raise UsageError(f"{name} has no tag {word!r}", hint=did_you_mean(word, before, otherwise=has))
+            raise RunError(f"{name} has no tag {word!r}", hint=did_you_mean(word, before, otherwise=has))
     after = [word for word in before if word not in tags] if remove else [*dict.fromkeys([*before, *tags])]
     if after != before:
         save_tags(folder, after)

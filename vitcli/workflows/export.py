@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitcli.core.errors import ModelError, UsageError, visible
+from vitcli.core.errors import FileError, InstallError, ModelError, UsageError, visible
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import writing_in
 from vitcli.core.preprocessing import Preprocessing
@@ -86,13 +86,14 @@ def export(
         emit: receives notes about the chosen model.
 
     Raises:
-        UsageError: there is no such format, a package that it needs is missing, or the file already exists.
+        UsageError: there is no such format.
+        InstallError, FileError: a package that it needs is missing, or the file already exists.
         ModelError: the format cannot express the model, or the exported model computes something else; then no file is
             written.
     """
     entry = EXPORTS[format]
     if missing := [name for name in entry.needs if find_spec(name) is None]:
-        raise UsageError(
+        raise InstallError(
             f"--format {format} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
             hint=f"uv pip install {' '.join(missing)}",
         )
@@ -151,7 +152,7 @@ def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *
     """Return the file or folder to write; an existing one must be an earlier export, and ``overwrite`` must be set."""
     path = (output or _usual_place(entry, loaded)).expanduser()
     if path.is_symlink():
-        raise UsageError(f"{path} is a link, which is never replaced", hint="--output writes elsewhere")
+        raise FileError(f"{path} is a link, which is never replaced", hint="--output writes elsewhere")
     path = path.resolve()
     if path.is_dir() and not entry.is_folder:
         path /= entry.name
@@ -161,9 +162,9 @@ def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *
     if not path.exists():
         return path
     if path.is_dir() != entry.is_folder or (entry.is_folder and not _is_export(path)):
-        raise UsageError(f"{path} is not an earlier export, so it is not replaced", hint="--output writes elsewhere")
+        raise FileError(f"{path} is not an earlier export, so it is not replaced", hint="--output writes elsewhere")
     if not overwrite:
-        raise UsageError(f"{path} already exists", hint="--overwrite replaces it, --output writes elsewhere")
+        raise FileError(f"{path} already exists", hint="--overwrite replaces it, --output writes elsewhere")
     return path
 
 

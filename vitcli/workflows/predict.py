@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from vitcli.core.addresses import without_secrets
-from vitcli.core.calibration import Calibration
-from vitcli.core.errors import DataError, UsageError, counted, visible
+from vitcli.core.calibration import Calibration, check_share
+from vitcli.core.errors import DataError, ModelError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
@@ -121,10 +121,7 @@ def predict(
         UsageError, ModelError, RunError, DeviceError: the model or the device does not exist, or a number is below 1.
         DataError: none of the inputs exists.
     """
-    if top_k < 1 or batch_size < 1:
-        raise UsageError(f"--top-k {top_k} and --batch-size {batch_size} are not both 1 or more", hint="leave them out")
-    if not 0 <= min_confidence <= 1:
-        raise UsageError(f"--min-confidence {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
+    _check_numbers(top_k, batch_size, min_confidence, coverage=coverage, sets=sets)
     passed_over: PassedOver = {}
     addresses = list(dict.fromkeys(text for text in inputs if allow_urls and is_address(text)))
     if addresses and offline:
@@ -169,13 +166,26 @@ def predict(
     return PredictResult(model=names_of(models), rows=tuple(rows), passed_over=counts)
 
 
+def _check_numbers(
+    top_k: int, batch_size: int, min_confidence: float, *, coverage: float | None, sets: float | None
+) -> None:
+    """Raise UsageError if a number is out of range, whatever the model is."""
+    if top_k < 1 or batch_size < 1:
+        raise UsageError(f"--top-k {top_k} and --batch-size {batch_size} are not both 1 or more", hint="leave them out")
+    if not 0 <= min_confidence <= 1:
+        raise UsageError(f"--min-confidence {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
+    for name, share in (("coverage", coverage), ("sets", sets)):
+        if share is not None:
+            check_share(name, share)
+
+
 def _calibration(models: Sequence[LoadedModel]) -> Calibration:
     """Return the calibration of a single model; raise UsageError if there is none."""
     if len(models) > 1:
-        raise UsageError("an average of models is not calibrated", hint=f"--model {models[0].name}")
+        raise ModelError("an average of models is not calibrated", hint=f"--model {models[0].name}")
     if not models[0].checkpoint.calibration:
         name = models[0].name
-        raise UsageError(f"{name} is not calibrated", hint=f"first `vit eval --calibrate --model {name}`")
+        raise ModelError(f"{name} is not calibrated", hint=f"first `vit eval --calibrate --model {name}`")
     return models[0].checkpoint.calibration
 
 
@@ -244,17 +254,17 @@ def predict_submission(
         emit: receives the progress.
 
     Raises:
-        DataError: the data set has no file to fill in, or a test image cannot be read.
-        UsageError: the data set of the model is not known, or has no test images without labels.
+        DataError: the data set has no file to fill in, or no test images without labels, or one cannot be read.
+        ModelError: the data set of the model is not known.
     """
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     config = models[0].data
     if not config.name:
-        raise UsageError(f"{models[0].name} was not trained with vit, so its competition is not known")
+        raise ModelError(f"{models[0].name} was not trained with vit, so its competition is not known")
     kept_in = config.dir if Path(config.dir).is_dir() else ""
     dataset = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
     if dataset.raw is None or dataset.raw.root is None or "test" in dataset.facts.counts:
-        raise UsageError(
+        raise DataError(
             f"{config.name} is not a competition: it has no test images without labels",
             hint="`vit eval` evaluates the model on images with labels",
         )

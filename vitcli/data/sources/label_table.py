@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError, counted, did_you_mean, some
+from vitcli.core.errors import DataError, counted, did_you_mean, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, has_class_folders, mind_links, split_of
@@ -72,7 +72,7 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
 
     Raises:
         DataError: the file or the images are missing, rows cannot be used, or there is only one class.
-        UsageError: a column does not exist, or it is not obvious which column has the labels.
+        DataError: a column does not exist, or it is not obvious which column has the labels.
     """
     index = ImageIndex(folder)
     tables = [read_table(file, is_image=lambda cell: bool(index.find(cell)), emit=emit) for file in table_files]
@@ -172,7 +172,7 @@ def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[i
         or (len(binary) < len(others) and any(len(each) != 1 for each in labels))
     ):
         names = ", ".join(table.header[at] for at in others)
-        raise UsageError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
+        raise DataError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
     columns = some([table.header[at] for at in binary])
     if several := [row[image] for row, each in zip(table.rows, labels, strict=True) if len(each) > 1]:
         raise DataError(
@@ -209,7 +209,7 @@ def _named_column(table: Table, name: str, option: str) -> int | None:
         raise DataError(f"{table.path} has {len(places)} columns called {name!r}", hint="rename one of them")
     if not places:
         hint = did_you_mean(name, table.header, otherwise=f"it has {', '.join(table.header)}")
-        raise UsageError(f"{table.path} has no column {name!r} ({option})", hint=hint)
+        raise DataError(f"{table.path} has no column {name!r} ({option})", hint=hint)
     return places[0]
 
 

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError
 
 
 def check_folder(folder: Path, *, labels: str = "") -> None:
     """Refuse a folder of images that does not exist or is a run, or whose table of labels does not exist.
 
     Raises:
-        DataError: the path is not a folder, or the table is missing or is not a file.
-        UsageError: the folder is that of a run, or of a group of runs.
+        DataError: the path is not a folder, or that of a run or a group, or the table is missing or is not a file.
     """
     check_no_run(folder, called=str(folder))
     if not folder.is_dir():
@@ -23,9 +22,9 @@ def check_folder(folder: Path, *, labels: str = "") -> None:
 
 
 def check_no_run(folder: Path, *, called: str) -> None:
-    """Raise UsageError if a folder is that of a run, or of a group of runs; ``called`` is its name in a command."""
+    """Raise DataError if a folder is that of a run, or of a group of runs; ``called`` is its name in a command."""
     if any(any(folder.glob(f"{place}run.json")) for place in ("", "fold-*/", "seed-*/")):
-        raise UsageError(
+        raise DataError(
             f"{folder} is a run, not a data set",
             hint=f"--model={called} uses it; `vit train DATA --init-from {called}` starts from it",
         )
