@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vitcli.core.errors import counted, some
+from vitcli.core.errors import some
 from vitcli.judging.metrics import Metrics
 
 SHARES = {
@@ -23,6 +23,8 @@ NUMBERS = {
     "loss": "loss",
 }
 """Other scores, by their name in ``Metrics``."""
+_MOST_NAMES = 8
+"""Classes that are named, at most."""
 _WITHOUT_INTERVAL = ("roc_auc", "average_precision")
 
 
@@ -54,11 +56,11 @@ def missing_of_classes(metrics: Metrics) -> list[str]:
     never = [each.name for each in metrics.classes if not each.predicted]
     alone = [each.name for each in metrics.classes if each.images == metrics.images]
     return [
-        f"{what}: {counted(len(names), 'class')} {verb} ({some(names, 3)})"
-        for what, verb, names in (
-            ("no accuracy and no ROC-AUC", "without images", without),
-            ("no precision", "never predicted", never),
-            ("no ROC-AUC", "with all of the images", alone),
+        f"{what}: {some(names, _MOST_NAMES)}"
+        for what, names in (
+            ("without images, so without accuracy and ROC-AUC", without),
+            ("never predicted, so without precision", never),
+            ("with all of the images, so without ROC-AUC", alone),
         )
         if names
     ]

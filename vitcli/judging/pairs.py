@@ -88,9 +88,7 @@ class Pair:
     def missing(self) -> str:
         """Say why differences have no interval; empty: all have one."""
         without = [each.metric for each in self.comparison.differences if not each.interval]
-        return (
-            f"no interval of {' and '.join(without)}: drawing the images again changes no difference" if without else ""
-        )
+        return f"no interval of {', '.join(without)}: drawing the images again changes no difference" if without else ""
 
 
 def matched(
