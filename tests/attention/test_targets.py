@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vitcli.attention.targets import ClassChoice, class_indices, class_scores, parse_classes
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError
 
 CLASSES = ("7", "pred", "tench, Tinca tinca", "cat", "Dog", "dog", "0")
 
@@ -37,13 +37,13 @@ def test_pred_is_the_class_that_is_predicted_unless_one_is_called_so():
 
 @pytest.mark.parametrize("asked", ["cta", "DOG", "8", "-1", "top0", "top", ""])
 def test_a_class_that_there_is_not_is_refused(asked):
-    with pytest.raises(UsageError, match=repr(asked)) as refusal:
+    with pytest.raises(ModelError, match=repr(asked)) as refusal:
         parse_classes([asked], CLASSES)
     assert refusal.value.hint
 
 
 def test_the_nearest_class_is_suggested():
-    with pytest.raises(UsageError) as refusal:
+    with pytest.raises(ModelError) as refusal:
         parse_classes(["catt"], CLASSES)
     assert "cat" in refusal.value.hint
 
@@ -59,7 +59,7 @@ def test_of_equal_logits_the_first_one_is_predicted():
 
 
 def test_there_is_no_class_to_ask_a_model_without_any_about():
-    with pytest.raises(UsageError, match="no classifier"):
+    with pytest.raises(ModelError, match="no classifier"):
         parse_classes(["cat"], ())
 
 

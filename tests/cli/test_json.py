@@ -73,11 +73,11 @@ def test_a_document_that_differs_from_the_schema_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "exit_code"),
     [
-        ("train digits --set optim.lrr=1", "usage", 1),
+        ("train digits --set optim.lrr=1", "usage", 2),
         ("predict lost.jpg", "data", 1),
         ("predict digit.png --model weights.safetensors", "model", 1),
         ("eval --model nobody", "run", 1),
-        ("predict digit.png --device gpu", "device", 1),
+        ("predict digit.png --device gpu", "usage", 2),
         ("train digits TINY --lr 1e30 --device cpu", "training", 1),
         ("eval --modle nobody", "usage", 2),
         ("eval --batch-size none", "usage", 2),

@@ -26,7 +26,7 @@ from vitcli.core.config_files import (
     resolved,
     settings_of,
 )
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import FileError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import USUAL_LR, OptimConfig
 from vitcli.data.registry import DATASETS
@@ -87,7 +87,7 @@ def test_a_recipe_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert configure(recipe).optim.lr == 0.3
         assert recipe_file(name) == tmp_path / "mine.toml"
     assert recipe_file("digits") is None
-    with pytest.raises(UsageError, match=r"no such recipe file: .*lost\.toml") as caught:
+    with pytest.raises(FileError, match=r"no such recipe file: .*lost\.toml") as caught:
         load_recipe("lost.toml")
     assert "--recipe a name of `vit recipes` or a TOML file" in caught.value.hint
 
@@ -245,7 +245,7 @@ def test_an_assignment_of_another_form_is_refused_with_an_example(word: str) -> 
 
 
 def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"absent\.toml"):
+    with pytest.raises(FileError, match=r"absent\.toml"):
         load_config_file(tmp_path / "absent.toml")
 
 
@@ -253,7 +253,7 @@ def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_config_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"broken\.toml is not a TOML file"):
+    with pytest.raises(FileError, match=r"broken\.toml is not a TOML file"):
         load_config_file(path)
 
 

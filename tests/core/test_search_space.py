@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config_files import configure, load_recipe, recipe_names
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import FileError, UsageError
 from vitcli.core.search_space import (
     STRENGTH,
     Choices,
@@ -156,7 +156,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str | None, message: str) -
     file = tmp_path / "space.toml"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(FileError if "file" in message else UsageError) as caught:
         load_space(file)
     assert message in caught.value.message
     assert str(file) in caught.value.message

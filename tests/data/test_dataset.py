@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError
 from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
@@ -265,7 +265,7 @@ def test_broken_facts_are_named_with_the_way_out(tmp_path: Path, content: str) -
 
 
 def test_an_unknown_name_comes_with_the_nearest_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'digit' is neither a data set nor a folder") as caught:
+    with pytest.raises(DataError, match="'digit' is neither a data set nor a folder") as caught:
         open_dataset(DataConfig(name="digit"), directory=tmp_path)
     assert "'digits'" in caught.value.hint
     assert "vit datasets" in caught.value.hint

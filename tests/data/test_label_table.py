@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError
 from vitcli.core.events import Event, Note, Warned, ignore
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import folder as any_folder
@@ -106,11 +106,11 @@ def test_what_was_guessed_is_said_and_what_was_given_is_not(photos: Path) -> Non
 
 def test_columns_that_are_not_obvious_are_asked_for(photos: Path) -> None:
     content = "image,colour,size\na.jpg,red,big\nb.jpg,blue,big\nc.png,red,small\nd.jpg,red,small\n"
-    with pytest.raises(UsageError, match=r"which column .* is the label: colour, size") as refusal:
+    with pytest.raises(DataError, match=r"which column .* is the label: colour, size") as refusal:
         read(photos, content)
     assert "--label-column" in refusal.value.hint
     assert read(photos, content, label_column="size").classes == ("big", "small")
-    with pytest.raises(UsageError, match="no column 'colur'") as refusal:
+    with pytest.raises(DataError, match="no column 'colur'") as refusal:
         read(photos, content, label_column="colur")
     assert "did you mean 'colour'?" in refusal.value.hint
 

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.model_selection import StratifiedKFold
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.inspection import find_duplicates
 from vitcli.data.raw import stratified_folds
@@ -78,7 +78,7 @@ def test_a_validation_split_or_no_test_split_is_said(image_folder: ImageFolder, 
         (image_folder(tmp_path / "b", {"cat": 3, "dog": 3}), {"test_fraction": 0.0}, "no test images to validate on"),
     ):
         dataset, config = opened(folder, val_split="test", **settings)
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(DataError, match=said):
             plan_splits(dataset, config, seed=1)
 
 
@@ -87,7 +87,7 @@ def test_splits_on_disk_are_kept(image_folder: ImageFolder, tmp_path: Path) -> N
     dataset, config = opened(image_folder(tmp_path / "pets", counts))
     plan = plan_splits(dataset, config, seed=1)
     assert {name: part.found for name, part in plan.items()} == {"train": "train", "val": "val", "test": "test"}
-    with pytest.raises(UsageError, match="has a validation split") as caught:
+    with pytest.raises(DataError, match="has a validation split") as caught:
         plan_splits(dataset, DataConfig(folds=2, fold=1), seed=1)
     assert "leave out --folds" in caught.value.hint
 

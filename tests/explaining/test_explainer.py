@@ -220,10 +220,10 @@ def test_maps_are_computed_in_float32_whatever_surrounds_them():
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"layers": (3,)}, UsageError, "layer 3"),
-        ({"layers": (-4,)}, UsageError, "layer -4"),
-        ({"heads": (2,)}, UsageError, "head 2"),
-        ({"query": 6, "methods": ("raw",)}, UsageError, "patch 6"),
+        ({"layers": (3,)}, ModelError, "layer 3"),
+        ({"layers": (-4,)}, ModelError, "layer -4"),
+        ({"heads": (2,)}, ModelError, "head 2"),
+        ({"query": 6, "methods": ("raw",)}, ModelError, "patch 6"),
         ({"query": 1}, UsageError, "relevance"),
         ({"steps": 0}, UsageError, "steps"),
         ({"options": Options(discard=1.0)}, UsageError, "discard"),
@@ -295,5 +295,5 @@ def test_a_block_without_attention_is_refused():
 
 
 def test_the_contrast_with_one_class_is_refused():
-    with pytest.raises(UsageError, match="second class"):
+    with pytest.raises(ModelError, match="second class"):
         explain(build(num_classes=1), images(), question("relevance", score="contrast"))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from tests.conftest import Outcome
 from vitcli.core.calibration import Calibration, quantiles
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
 from vitcli.judging.temperature import calibration_by, fit_temperature
@@ -90,7 +90,7 @@ def test_all_are_answered_at_coverage_1_and_what_cannot_be_promised_is_refused()
     calibration = calibration_by(*answered(50, 1.0))
     assert calibration.least_confidence(1.0) == -np.inf
     with pytest.raises(
-        UsageError, match=r"--sets 0\.99 needs more validation images than the 50 of this model"
+        ModelError, match=r"--sets 0\.99 needs more validation images than the 50 of this model"
     ) as refusal:
         calibration.least_probability(0.99)
     assert refusal.value.hint == "--sets 0.98 is the most"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.capture import capture_attention
 from vitcli.models.layers import fused_attention
@@ -115,7 +115,7 @@ def test_a_layer_that_is_named_twice_is_restored_all_the_same():
 @pytest.mark.parametrize("layer", [3, -4, 100])
 def test_a_layer_that_does_not_exist_is_refused(layer):
     model = build()
-    with pytest.raises(UsageError, match=f"layer {layer} does not exist") as refusal, capture_attention(model, [layer]):
+    with pytest.raises(ModelError, match=f"layer {layer} does not exist") as refusal, capture_attention(model, [layer]):
         pass
     assert refusal.value.hint == "this model has layers 0 to 2"
     assert attends(model) == [fused_attention] * 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim import SGD
 
-from vitcli.core.errors import UsageError
+from vitcli.core.errors import ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.models.finetune import HeadOnly, add_low_rank, merged, train_only
@@ -74,7 +74,7 @@ def test_a_part_that_does_not_exist_is_refused(part):
 
 
 def test_more_blocks_than_there_are_cannot_be_trained():
-    with pytest.raises(UsageError, match="'last:4': the model has 3 blocks"):
+    with pytest.raises(ModelError, match="'last:4': the model has 3 blocks"):
         train_only(build(), "last:4")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import InstallError, ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.counterparts import LIBRARIES, build_counterpart, check_libraries, more_parameters
 from vitcli.models.registry import listed_config
@@ -100,6 +100,6 @@ def test_a_library_that_is_missing_or_unknown_is_named(monkeypatch):
         check_libraries(("tim",))
     assert "did you mean 'timm'" in unknown.value.hint
     monkeypatch.setattr("vitcli.models.counterparts.find_spec", lambda name: name == "timm" or None)
-    with pytest.raises(UsageError, match="needs torchvision and transformers") as missing:
+    with pytest.raises(InstallError, match="needs torchvision and transformers") as missing:
         check_libraries(LIBRARIES)
     assert missing.value.hint == "uv pip install torchvision transformers"

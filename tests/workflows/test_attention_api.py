@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import vitcli
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.data.preprocess import load_array
 
 
@@ -56,8 +56,8 @@ def test_a_model_in_training_is_still_so_afterwards(loaded: Any) -> None:
     [
         ({"method": "all"}, UsageError),
         ({"target": "top3"}, UsageError),
-        ({"target": "eleven"}, UsageError),
-        ({"layers": (5,)}, UsageError),
+        ({"target": "eleven"}, ModelError),
+        ({"layers": (5,)}, ModelError),
         ({"image": "absent.png"}, DataError),
         ({"image": torch.zeros(2, 1, 8, 8)}, UsageError),
     ],

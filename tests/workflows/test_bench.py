@@ -41,7 +41,7 @@ def test_what_a_processor_emulates_has_no_peak(monkeypatch, capabilities, precis
 
 def test_a_share_of_an_emulated_peak_is_not_printed(run_cli, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
-    words = ("--batch-size", "1", "--precision", "fp16", "--inference")
+    words = ("--batch-size", "1", "--precision", "fp16", "--work", "inference")
     outcome = run_cli("bench", *SMALL, *words)
     assert outcome.code == 0, outcome.err
     assert "has no instructions for float16, and emulates it" in outcome.err

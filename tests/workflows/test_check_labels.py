@@ -19,7 +19,7 @@ import vitcli
 from tests.builders.runs import TINY, Listener
 from tests.conftest import Outcome
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, ModelError, RunError, UsageError
+from vitcli.core.errors import DataError, FileError, ModelError, RunError, UsageError
 from vitcli.core.events import Note, Warned, ignore
 from vitcli.core.runs import Run
 from vitcli.data.dataset import open_dataset
@@ -258,7 +258,7 @@ def test_pixels_of_photos_are_warned_of(image_folder: Callable[..., Path], tmp_p
         ({}, UsageError, "no data set is given"),
         ({"dataset": "digits", "similarity": 1.5}, UsageError, "--similarity 1.5"),
         ({"dataset": "digits", "pictures": 0}, UsageError, "--pictures 0"),
-        ({"dataset": "digits", "output": Path("file")}, UsageError, "file is a file"),
+        ({"dataset": "digits", "output": Path("file")}, FileError, "file is a file"),
     ],
 )
 def test_what_is_not_possible_is_refused(asked: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -123,7 +123,9 @@ def show_comparison(result: "RunsComparison") -> None:
     if len(result.pairs) > 1:
         stderr().print(f"each p-value is of one comparison; of {len(result.pairs)}, one is small by chance more often")
     for name, command in result.missing.items():
-        stderr().print(escape(f"{name} has no evaluation to compare of the epoch that is kept: type `{command}`"))
+        stderr().print(
+            escape(f"{name} was not evaluated on these images, or not since it was trained on: type `{command}`")
+        )
 
 
 def _show_pair(pair: "Pair", evaluation: str) -> None:

@@ -239,7 +239,7 @@ def with_pictures(
     shown_wrong = sum(each.truth != each.predicted for each in pictures)
     shown_maps = sum(bool(each.map_address) for each in pictures)
     table = "the table of predictions in the run lists all images"
-    more = f" `{command} --worst N` draws maps of more." if shown_maps < wrong else ""
+    more = f" `{command} --worst N` draws more maps." if shown_maps < wrong else ""
     left_out = f"; left out of this page: {total - len(pictures):,}; {table}" if len(pictures) < total else ""
     return replace(
         judged,
