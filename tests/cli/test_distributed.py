@@ -142,7 +142,7 @@ def test_processes_with_a_part_of_the_model_each_leave_a_run_like_any_other(
 
 def test_one_process_has_nobody_to_share_a_model_with(run_cli: Any) -> None:
     outcome = run_cli("train", "digits", "--shard")
-    assert (outcome.code, outcome.out) == (1, "")
+    assert (outcome.code, outcome.out) == (2, "")
     assert "--devices" in outcome.err
 
 
@@ -203,7 +203,7 @@ def test_several_processes_train_one_fold(run_cli: Any, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     outcome = run_cli("train", "digits", "--folds", "3")
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "--fold 1" in outcome.err
 
 

@@ -61,7 +61,7 @@ def test_other_choices_are_not_made_of_true_and_false():
 @pytest.mark.parametrize("option", ["--amp", "--compile"])
 def test_what_is_none_of_the_three_is_refused_with_the_nearest(run_cli, option):
     outcome = run_cli("train", "digits", option, "atuo")
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert f"{option} 'atuo' is not one of auto, on, off" in outcome.err
     assert "did you mean 'auto'?" in outcome.err
 

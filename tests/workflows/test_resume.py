@@ -215,7 +215,7 @@ def test_the_test_accuracy_of_an_earlier_epoch_is_not_shown_as_that_of_the_run(r
 
 def test_a_dry_run_of_what_has_begun_is_refused(run_cli: RunCli, stopped: Path) -> None:
     outcome = run_cli("train", "--resume", stopped, "--dry-run")
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "--resume and --dry-run do not go together" in outcome.err
 
 

@@ -135,7 +135,7 @@ def test_what_does_not_go_with_seeds_is_refused(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], words: tuple[str, ...], said: str
 ) -> None:
     outcome = run_cli("train", shapes, *tiny, *words)
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert said in outcome.err
     assert not list(Path().glob("experiments/**/run.json"))
 
