@@ -85,7 +85,7 @@ def test_what_was_said_of_one_fold_is_not_said_of_the_others(
 )
 def test_a_hint_says_what_is_possible(run_cli: RunCli, words: tuple[str, ...], hint: str) -> None:
     outcome = run_cli("train", "digits", *words)
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "COMMAND" not in outcome.err
     assert hint in outcome.err
 

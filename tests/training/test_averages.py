@@ -67,7 +67,7 @@ def test_the_mean_of_the_last_epochs_is_trained_judged_and_used(
 
 def test_two_averages_at_once_are_refused(run_cli: Callable[..., Any], shapes: Path, tiny: tuple[str, ...]) -> None:
     outcome = run_cli("train", shapes, *tiny, "--epochs", "4", "--swa-epochs", "2", "--ema")
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "--no-ema" in outcome.err
 
 

@@ -115,7 +115,7 @@ def test_a_head_on_a_frozen_backbone_gets_a_rate(run_cli: RunCli, trained_run: P
 )
 def test_what_does_not_go_with_it_is_refused(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:
     outcome = run_cli("train", "digits", "--find-lr", *words)
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert said in outcome.err
     assert not Path("experiments").exists()
 

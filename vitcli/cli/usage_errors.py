@@ -18,7 +18,7 @@ from typer.models import OptionInfo
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings
-from vitcli.core.errors import UsageError, nearest
+from vitcli.core.errors import UsageError, VitError, nearest
 
 NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
 """The base class of typer's errors about the words of a command line, for which typer has no public name."""
@@ -160,7 +160,7 @@ def named_as_typed(flags: Mapping[str, str], layers: Sequence[Settings], config:
     """
     try:
         yield
-    except UsageError as error:
+    except VitError as error:
         options = {setting: flag for setting, flag in flags.items() if not flag.endswith("=")}
         named = set(re.findall(r"\w+(?:\.\w+)?", error.message))
         if config and named & _names_in(layers[0]) - flags.keys():
