@@ -172,9 +172,9 @@ def named_as_typed(flags: Mapping[str, str], layers: Sequence[Settings], config:
 def _as_typed(text: str, flags: Mapping[str, str]) -> str:
     for setting, flag in flags.items():
         if flag.endswith("="):
-            text = re.sub(rf"(?<![\w.]){setting} = ", flag, text)
+            text = re.sub(rf"(?<![\w.]){re.escape(setting)} = ", flag, text)
         else:
-            text = re.sub(rf"(?<![\w.]){setting}( =|(?![\w.=]))", flag, text)
+            text = re.sub(rf"(?<![\w.]){re.escape(setting)}( =|(?![\w.=]))", flag, text)
     return text
 
 
