@@ -92,7 +92,7 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: Path) -> None:
     """Nothing is written into the checkout or the user's cache, and no setting of the user's counts.
 
-    Files need not survive a power failure, for which tests would wait thousands of times. Processes that are killed wait.
+    Files need not survive a power failure, for which tests would wait thousands of times.
     """
     monkeypatch.setenv("VIT_DATA_DIR", str(data_dir))
     monkeypatch.setenv("COLUMNS", "120")

@@ -103,6 +103,7 @@ def vit(
     gc.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
     FigureCanvasAgg.print_png = save_empty  # type: ignore[method-assign]
+    os.fsync = lambda _handle: None  # what a killed process has written stays; only a power failure would lose it
     os.chdir(folder)
     os.environ.update(environment)
     counts = Counter[str]()
