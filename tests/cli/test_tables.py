@@ -246,7 +246,7 @@ def test_defaults_of_a_recipe_are_comments_and_json_has_sources(run_cli: RunCli)
     settings = json.loads(run_cli("recipes", "digits", "--json").out)
     assert settings["optim"]["lr"] == {"value": 0.02, "source": "recipe digits"}
     wrong = run_cli("recipes", "digts")
-    assert wrong.code == 1
+    assert wrong.code == 2
     assert "digits" in wrong.err
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitcli.core.errors import DeviceError
+from vitcli.core.errors import DeviceError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine.autocast import Precision
 from vitcli.engine.device import choose_device, describe, seed_everything
@@ -75,21 +75,21 @@ def test_cuda_is_refused_on_this_machine():
     [("cud", "cuda"), ("gpu", "cuda"), ("cpuu", "cpu"), ("CUDA", "cuda"), ("cpu:1", "cpu"), ("auot", "auto")],
 )
 def test_an_unknown_device_is_refused_with_the_nearest_name(name, suggestion):
-    with pytest.raises(DeviceError, match=f"unknown device '{name}'") as refusal:
+    with pytest.raises(UsageError, match=f"unknown device '{name}'") as refusal:
         choose_device(name)
     assert refusal.value.hint == f"did you mean '{suggestion}'?"
 
 
 @pytest.mark.parametrize("name", ["", "xyzzy", "7"])
 def test_a_device_unlike_any_other_is_refused_with_all_names(name):
-    with pytest.raises(DeviceError, match="unknown device") as refusal:
+    with pytest.raises(UsageError, match="unknown device") as refusal:
         choose_device(name)
     assert refusal.value.hint == "auto, cpu, cuda, cuda:N or mps"
 
 
 @pytest.mark.parametrize("name", ["cuda:x", "cuda:-1", "cuda:1.5", "mps:0", "cuda:0:1"])
 def test_a_number_that_is_none_is_refused(name):
-    with pytest.raises(DeviceError, match="unknown device"):
+    with pytest.raises(UsageError, match="unknown device"):
         choose_device(name)
 
 

@@ -294,7 +294,7 @@ def test_a_run_with_auto_goes_on_with_the_parts_that_it_had(shapes: Path) -> Non
 )
 def test_what_is_no_size_of_a_batch_is_refused(run_cli: RunCli, words: tuple[str, ...], said: str) -> None:
     outcome = run_cli("train", "digits", *words)
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert said in outcome.err
 
 

@@ -166,8 +166,9 @@ def test_a_run_that_does_not_exist_is_named(run_cli: RunCli, trained_run: Path, 
 
 @pytest.fixture(scope="module")
 def evaluated(run_cli: RunCli, trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the trained run with a stored evaluation on the test split."""
+    """A copy of the trained run with a stored evaluation on the test split, and no other."""
     path = shutil.copytree(trained_run, tmp_path_factory.mktemp("evaluated") / "one")
+    shutil.rmtree(path / "evaluations", ignore_errors=True)  # another test may have evaluated the shared run
     assert run_cli("eval", "--model", path).code == 0
     return path
 
@@ -232,8 +233,7 @@ def test_more_than_two_runs_are_each_compared_with_the_first(run_cli: RunCli, ev
 def test_a_missing_or_outdated_evaluation_is_named_with_its_command(
     run_cli: RunCli, evaluated: Path, trained_run: Path
 ) -> None:
-    for file in (second_run(evaluated, "one", {}) / "evaluations").glob("val*"):
-        file.unlink()  # another test may have evaluated the shared run
+    second_run(evaluated, "one", {})
     changed(second_run(evaluated, "old", {}) / "evaluations" / "test.json", epoch=1)
     copied(trained_run, "none")
     outcome = run_cli("runs", "compare", "one", "none", "old", "--json")

@@ -147,11 +147,12 @@ def evaluate(
         print_json(CalibratedEvaluation(evaluation=result, calibration=calibration) if calibration else result)
         return
     if calibration:
+        rises = "; the temperature has the least loss" * (calibration.ece_after > calibration.ece_before)
         print_facts(
             {
                 "temperature": f"{calibration.temperature:.3f}, fitted on {counted(calibration.images, 'validation image')}",
                 "their loss": f"{calibration.loss_before:.4f} before, {calibration.loss_after:.4f} after",
-                "their ECE": f"{percent(calibration.ece_before)} before, {percent(calibration.ece_after)} after",
+                "their ECE": f"{percent(calibration.ece_before)} before, {percent(calibration.ece_after)} after{rises}",
             }
         )
         stdout().print()

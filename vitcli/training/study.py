@@ -76,7 +76,7 @@ class StudyFile:
     seeds: int
     """Fresh seeds for the finalists and the default."""
     output: str
-    """The file of the recipe."""
+    """The file of the recipe; empty: ``recipe.toml`` in the folder of the study."""
     trial_seconds: float | None
     """The estimated time of a training; None: not known."""
     seconds: float = 0.0

@@ -171,5 +171,5 @@ def tell_plan(plan: TunePlan, emit: Emit) -> None:
         return
     trial = f"about {duration(plan.trial_seconds)} for a trial of {counted(plan.epochs, 'epoch')}"
     most = f", of which {plan.most_trials} are used" if 0 < plan.most_trials < plan.trials else ""
-    fit = f"{plan.minutes:g} min hold about {counted(plan.trials, 'trial')}{most}"
+    fit = f"the budget of {plan.minutes:g} min holds about {counted(plan.trials, 'trial')}{most}"
     emit(Note(text=f"time: {trial}; {fit}, besides {plan.finals} final trainings; pruning makes room for more"))

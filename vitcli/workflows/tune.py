@@ -106,7 +106,7 @@ def tune(
         trials=asked.trials,
         finalists=asked.finalists,
         seeds=asked.seeds,
-        output=str((output or path / "recipe.toml").resolve()),
+        output=str(output.resolve()) if output else "",
         trial_seconds=plan.trial_seconds,
     )
     study = Study.create(path, file, default=begun.default)
@@ -182,7 +182,7 @@ def _search(study: Study, emit: Emit, *, may_try: bool) -> TuneResult:
         finally:
             study.stored.seconds = search.seconds
         best = best_finalist(finals)
-        file = Path(study.stored.output) if is_better(best) else None
+        file = Path(study.stored.output or study.path / "recipe.toml") if is_better(best) else None
         if file and best:
             layer = settings_with(best.settings, search.config.augment)
             config, _ = settle_again(search.config, (layer,), ignore)
