@@ -34,8 +34,8 @@ class Question:
         """Check the question against a model, and return it with layers and heads counted from 0 and sorted.
 
         Raises:
-            UsageError, ModelError: a method, layer, head or patch does not exist, or an option is not possible here.
-            ModelError: a method explains a class, but the model has no classifier.
+            UsageError: a method does not exist, or an option is out of range or does not go with a method.
+            ModelError: the model has no such layer, head or patch, or no classifier for a method that explains a class.
         """
         config = model.config
         for name in self.methods:

@@ -27,8 +27,7 @@ def capture_attention(model: VisionTransformer, layers: Iterable[int] | None = N
         layers: the blocks to capture, counted from 0, negative ones from the end; None: all.
 
     Raises:
-        ModelError: the model has no such block.
-        ModelError: a block has no attention.
+        ModelError: the model has no such block, or a block has no attention.
     """
     depth = len(model.blocks)
     chosen = range(depth) if layers is None else [checked_index(layer, depth, "layer") for layer in layers]

@@ -78,8 +78,8 @@ class BenchRow:
     """Bytes of tensors by which the memory peak of a CUDA device rose with the model, its batch and its steps; None: not
     known, as on a CPU, or out of memory."""
     of_peak: float | None
-    """Share of ``peaks``, None if there is none: images per second times ``flops``, times 3 in training. All libraries are counted with the
-    same ``flops``, although ours leaves out tokens of the last block that nothing reads."""
+    """Share of ``peaks``: images per second times ``flops``, times 3 in training; None: there is no peak. All libraries
+    are counted with the same ``flops``, although ours leaves out tokens of the last block that nothing reads."""
     ratio: Ratio | None
     """Speed of vit divided by the speed of this library, above 1: vit is faster; None: this is vit, or see ``error``."""
     error: str

@@ -62,9 +62,9 @@ def calibrate(
         emit: receives the progress.
 
     Raises:
-        ModelError, RunError: these are several models, the run is still training, or its validation images are its test images.
-        ModelError: the weights were not trained with vit.
-        RunError, DataError, DeviceError: the model, its data or the device does not exist.
+        ModelError: these are several models, the weights were not trained with vit, or the validation images are the test
+            images.
+        RunError, DataError, DeviceError: the run is still training, or the model, its data or the device does not exist.
     """
     loaded, *others = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     if others:

@@ -66,8 +66,8 @@ def download(
         emit: receives the progress.
 
     Raises:
-        DataError: there is no data set or weights with this name.
-        DataError, ModelError: the download failed; if possible, the next one resumes it.
+        DataError, ModelError: there are no data or weights with this name, or the download failed; if possible, the next
+            one resumes it.
     """
     name = full_name(name)
     _check_name(name)

@@ -59,8 +59,7 @@ def tag(
 
     Raises:
         UsageError: a word cannot be a tag.
-        RunError: the run does not have it.
-        RunError: there is no such run.
+        RunError: there is no such run, or it does not have the tag that is to be removed.
     """
     folder, _ = runs_called(name, output_dir)
     before = tags_of(folder)

@@ -71,8 +71,8 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
         emit: receives notes about guesses, and warnings about rows that are left out.
 
     Raises:
-        DataError: the file or the images are missing, rows cannot be used, or there is only one class.
-        DataError: a column does not exist, or it is not obvious which column has the labels.
+        DataError: the file, the images or a column are missing, it is not obvious which column has the labels, rows cannot
+            be used, or there is only one class.
     """
     index = ImageIndex(folder)
     tables = [read_table(file, is_image=lambda cell: bool(index.find(cell)), emit=emit) for file in table_files]
