@@ -29,8 +29,10 @@ from vitcli.core.model_config import ModelConfig
 
 LONGEST = 60
 """Seconds after which a command counts as hanging."""
-TINY = ("--epochs", "1", "--amp", "off", "--device", "cpu", "--set", "model.depth=1", "--set", "model.width=16")
-TINY += ("--set", "model.num_heads=2", "--set", "model.mlp_width=32")
+TINY = (
+    *("--epochs", "1", "--amp", "off", "--device", "cpu", "--set", "model.depth=1", "--set", "model.width=16"),
+    *("--set", "model.num_heads=2", "--set", "model.mlp_width=32"),
+)
 
 Fault = str
 COMMAND = typer.main.get_command(app)
