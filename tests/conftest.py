@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import typer
@@ -102,22 +102,37 @@ def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: P
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save figures as empty pictures, but for tests in ``tests/figures`` and those marked ``pictures``.
+@pytest.fixture(scope="session", autouse=True)
+def _no_figures() -> Iterator[Mapping[tuple[Any, str], Any]]:
+    """Save figures as empty pictures, those of runs that many tests share too; yield what draws real ones.
 
     Our code runs, and what it hands to matplotlib and Pillow is not built: that took more time than all training.
     """
-    if "figures" in request.path.parts or request.node.get_closest_marker("pictures"):
-        return
-
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from tests.builders.sketches import Sketch
+    from vitcli.figures import board, canvas
 
-    monkeypatch.setattr("vitcli.figures.canvas.Figure", Sketch)
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", save_empty)
-    monkeypatch.setattr("vitcli.figures.board.Board.image", lambda _: Image.new("L", (1, 1)))
+    stand_ins: dict[tuple[Any, str], Any] = {
+        (canvas, "Figure"): Sketch,
+        (FigureCanvasAgg, "print_png"): save_empty,
+        (board.Board, "image"): lambda _: Image.new("L", (1, 1)),
+    }
+    real = {(owner, name): getattr(owner, name) for owner, name in stand_ins}
+    with pytest.MonkeyPatch.context() as patch:
+        for (owner, name), stand_in in stand_ins.items():
+            patch.setattr(owner, name, stand_in)
+        yield real
+
+
+@pytest.fixture(autouse=True)
+def _figures(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _no_figures: Mapping[tuple[Any, str], Any]
+) -> None:
+    """Draw figures in ``tests/figures`` and in tests that are marked ``pictures``."""
+    if "figures" in request.path.parts or request.node.get_closest_marker("pictures"):
+        for (owner, name), real in _no_figures.items():
+            monkeypatch.setattr(owner, name, real)
 
 
 @pytest.fixture

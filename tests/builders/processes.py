@@ -17,13 +17,17 @@ from PIL import Image
 
 from vitcli.cli.app import main
 
+Image.init()  # once, and not in every process that opens an image
 gc.disable()  # while a million objects are made that stay; workers of pytest turn it on afterwards, and so does ``vit``
 
 PRELOADED = (
     *("tests.builders.processes", "torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets"),
     *(
         "vitcli.workflows.resume",
+        "vitcli.workflows.train",
         "vitcli.workflows.tune",
+        "vitcli.figures.curves",
+        *("filelock", "msgspec", "pydantic.type_adapter", "rich._emoji_codes", "typer._adapters"),
         "optuna",
         "tests.engine.test_distributed",
         "tests.cli.test_distributed",
@@ -73,6 +77,21 @@ def save_empty(_canvas: object, path: Path, **_options: object) -> None:
     Image.new("L", (1, 1)).save(path, format="png")
 
 
+def say_what_wandb_lacks(folder: Path) -> None:
+    """Check for an account of W&B, where there is none, and leave the error in ``said.txt``."""
+    from vitcli.core.config import RunConfig
+    from vitcli.core.errors import VitError
+    from vitcli.training.loggers import require_loggers
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        os.environ.pop(name, None)
+    os.environ.update(HOME=str(folder / "home"), NETRC=str(folder / "netrc"))
+    try:
+        require_loggers(RunConfig(wandb=True))
+    except VitError as error:
+        (folder / "said.txt").write_text(f"{error.message} {error.hint}")
+
+
 def vit_with_log(folder: Path, words: tuple[str, ...], log: str) -> None:
     """Run ``vit WORDS`` with a log (stderr) that is ``full``, a pipe that nobody reads (``closed``), or in a file."""
     os.chdir(folder)
@@ -99,10 +118,14 @@ def vit(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+    from tests.builders.sketches import Sketch
+    from vitcli.figures import canvas
+
     gc.freeze()
     gc.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
     FigureCanvasAgg.print_png = save_empty  # type: ignore[method-assign]
+    canvas.Figure = Sketch  # type: ignore[assignment,misc]
     os.fsync = lambda _handle: None  # what a killed process has written stays; only a power failure would lose it
     os.chdir(folder)
     os.environ.update(environment)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import typer
+
 from tests.builders.mutations import (
     mutate_checkpoint,
     mutate_image,
@@ -20,24 +22,29 @@ from tests.builders.mutations import (
     odd_setting,
     odd_table,
 )
-from vitcli.cli.app import main
+from vitcli.cli.app import app, main
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import settings_of
 from vitcli.core.model_config import ModelConfig
 
 LONGEST = 60
 """Seconds after which a command counts as hanging."""
-TINY = ("--epochs", "1", "--amp", "off", "--device", "cpu", "--set", "model.depth=1", "--set", "model.width=16")
-TINY += ("--set", "model.num_heads=2", "--set", "model.mlp_width=32")
+TINY = (
+    *("--epochs", "1", "--amp", "off", "--device", "cpu", "--set", "model.depth=1", "--set", "model.width=16"),
+    *("--set", "model.num_heads=2", "--set", "model.mlp_width=32"),
+)
 
 Fault = str
+COMMAND = typer.main.get_command(app)
+"""Commands and options, built once, which typer does each time."""
 
 
 def vit(*words: object) -> tuple[int, str]:
     """Run ``vit WORDS`` in this process; return the exit code and what was printed, both streams together."""
     printed, code = io.StringIO(), 0
     given = patch.object(sys, "argv", ["vit", *map(str, words)])
-    with given, contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    built = patch.object(typer.main, "get_command", lambda _app: COMMAND)
+    with given, built, contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
             main()
         except SystemExit as end:

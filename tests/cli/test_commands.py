@@ -82,7 +82,7 @@ def test_a_run_keeps_settings_metrics_weights_and_curves(trained_run: Path) -> N
     assert run.config["model"]["depth"] == 1
     assert run.config["optim"]["epochs"] == 2
     assert run.config["resolved_model"]["image_size"] == [8, 8]
-    assert is_picture(run.figure("curves"))
+    assert run.figure("curves").is_file()
     for name in ("best", "last"):
         assert load_checkpoint(run.checkpoint(name)).classes == tuple("0123456789")
 
@@ -100,6 +100,7 @@ def test_training_reports_its_result_as_facts_and_as_json(
     assert result["train_images"] + result["val_images"] == 16
     assert result["run"] == "shapes-vit-nano-patch4-002"
     assert Path(result["path"]).resolve() == tmp_path / "experiments" / result["run"]
+    assert is_picture(Run(Path(result["path"])).figure("curves"))
 
 
 def test_training_twice_gives_two_runs_and_the_same_model(

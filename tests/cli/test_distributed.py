@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from tests.builders.processes import running, vit_with_log
 from tests.builders.two_processes import free_port
 from vitcli.cli.app import main
 from vitcli.core.runs import Run
@@ -163,23 +166,22 @@ def test_the_first_process_tells_of_an_error_and_nobody_else(words: tuple[str, .
 
 
 def test_the_short_form_trains_stops_at_a_signal_and_one_process_goes_on(
-    words: tuple[str, ...], run_cli: Any, tmp_path: Path
+    words: tuple[str, ...], processes: ForkServerContext, run_cli: Any, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "vitcli"]
+    """The process that starts the others has torch already; those are new interpreters, as users have them."""
     long = (*words, "--name", "run", "--epochs", "500", "--devices", "2")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*command, *long], **options) as process:
-        assert process.stderr is not None
-        said = ""
-        while "  1/500 " not in said:
-            line = process.stderr.readline()
-            assert line, said
-            said += line
-        process.send_signal(signal.SIGTERM)
-        said += process.stderr.read()
-        assert process.wait(60) == 143, said
-    assert said.count("stopped by SIGTERM in epoch") == 1
+    log = tmp_path / "log.txt"
+    log.touch()
+    with running(processes.Process(target=vit_with_log, args=(tmp_path, long, "kept"))) as process:
+        assert process.pid is not None
+        while "  1/500 " not in log.read_text():
+            assert process.is_alive(), log.read_text()
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(60)
+        said = log.read_text()
+        assert process.exitcode == 143, said
+    assert said.count("stopped by SIGTERM ") == 1
     assert "-m vitcli train --resume run` continues the run" in said
     run = Run(tmp_path / "experiments" / "run")
     assert run.status == "interrupted"

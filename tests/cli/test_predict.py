@@ -138,8 +138,15 @@ def test_an_empty_list_and_two_outputs_to_stdout_are_refused(
 # --- -o ---
 
 
-@pytest.mark.parametrize("words", [("eval",), ("predict", "IMAGE"), ("export", "--format", "torchscript"), ("runs",)])
-@pytest.mark.parametrize("spelling", ["-o {}", "-o{}"])
+@pytest.mark.parametrize(
+    ("words", "spelling"),
+    [
+        (("eval",), "-o {}"),
+        (("predict", "IMAGE"), "-o{}"),
+        (("export", "--format", "torchscript"), "-o {}"),
+        (("runs",), "-o{}"),
+    ],
+)
 def test_o_with_a_folder_of_runs_works_as_before_and_says_the_new_spelling(
     run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, words: tuple[str, ...], spelling: str
 ) -> None:

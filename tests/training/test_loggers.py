@@ -7,8 +7,6 @@ import itertools
 import json
 import os
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.builders.processes import NEVER, exit_code, vit
+from tests.builders.processes import NEVER, exit_code, say_what_wandb_lacks, vit
 from tests.builders.runs import RUN, TINY, Listener, Stopped, results, stopped_run, whole_results
 from vitcli.core.config import RunConfig
 from vitcli.core.events import Event, TrainingProgress, Warned
@@ -289,16 +287,11 @@ def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(
         assert epochs[record["epoch"]]["epoch/learning_rates.rest"] == record["learning_rates"]["rest"]
 
 
-def test_wandb_without_an_account_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wandb_without_an_account_is_refused(processes: ForkServerContext, tmp_path: Path) -> None:
     """The same check as for packages, in a process of its own, for W&B's client reads the environment once."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    code = "from vitcli.core.config import RunConfig; from vitcli.training.loggers import require_loggers\n"
-    code += "try: require_loggers(RunConfig(wandb=True))\nexcept Exception as error: print(error.message, error.hint)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, stdin=-3)
-    assert done.stdout == "--wandb: you are not logged in to W&B `wandb login`, or WANDB_MODE=offline\n"
+    assert exit_code(processes.Process(target=say_what_wandb_lacks, args=(tmp_path,))) == 0
+    said = (tmp_path / "said.txt").read_text()
+    assert said == "--wandb: you are not logged in to W&B `wandb login`, or WANDB_MODE=offline"
 
 
 def test_nothing_is_logged_unasked(trained_run: Path) -> None:

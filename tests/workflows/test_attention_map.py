@@ -226,7 +226,7 @@ def test_one_file_holds_one_picture_and_nothing_lies_beside_it(
 def test_a_vector_picture_has_text_and_the_same_bytes_each_time(
     run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path, ending: str
 ) -> None:
-    words = ("--model", two_layers, "--font-size", "12", "--dpi", "300")
+    words = ("--model", two_layers, "--font-size", "12", "--dpi", "100")
     for name in ("one", "two"):
         assert run_cli("attention-map", digit, *words, "-o", tmp_path / f"{name}.{ending}").code == 0
     content = (tmp_path / f"one.{ending}").read_bytes()

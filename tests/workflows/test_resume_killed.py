@@ -20,7 +20,7 @@ from vitcli.core.runs import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 
-LENGTH = ("--epochs", "8", "--batch-size", "4", "--save-steps", "1", "--device", "cpu")
+LENGTH = ("--epochs", "6", "--batch-size", "4", "--save-steps", "1", "--device", "cpu")
 RUNS = {
     "muon, average, mixing": ("--opt", "muon", "--ema", "--ema-decay", "0.8", "--mixup", "0.8", "--cutmix", "1"),
     "adamw, augmentation, balanced classes, growing images": (
@@ -88,7 +88,7 @@ def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
     assert exit_code(again) == 0, (tmp_path / "said.txt").read_text()
     assert not any(run.rglob(".*.tmp*"))
     assert Run(run).status == "finished"
-    assert len(Run(run).metrics["epochs"]) == 8
+    assert len(Run(run).metrics["epochs"]) == 6
 
 
 @pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)
@@ -112,10 +112,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
     counts = json.loads((whole / "counts.json").read_text())
     random = Random(list(RUNS.values()).index(options))
     run = cut / "experiments" / "run"
-    for kind in ("os.rename", "step", "open", "step"):
+    for kind in ("os.rename", "step", "open"):
         words = ("train", "--resume", "run") if any(run.rglob("split.json")) else (*begin, "--overwrite")
-        # Each try gets a fifth of the way at least, and together they do not get to the end.
-        kill = Moment(kind, random.randint(counts[kind] // 5, 6 * counts[kind] // 25))
+        # Each try gets a quarter of the way at least, and together they do not get to the end.
+        kill = Moment(kind, random.randint(counts[kind] // 4, 3 * counts[kind] // 10))
         assert live(cut, *words, kill=kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
         if kind == "os.rename":
             assert any(run.rglob(".*.tmp*")) or not run.exists()  # a file was written, and had no name yet

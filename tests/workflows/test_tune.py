@@ -268,7 +268,7 @@ def test_a_search_that_is_killed_goes_on_as_if_nothing_had_happened(
 ) -> None:
     """In its third trial, and in a final run of the default."""
     words = ("tune", str(halves), *TINY, "--recipe", "small-images", "--val-fraction", "0.5", "--epochs", "2")
-    words += ("--set", "optim.batch_size=8", "--trials", "4", "--finalists", "1", "--seeds", "2")
+    words += ("--set", "optim.batch_size=8", "--trials", "3", "--finalists", "1", "--seeds", "2")
     words += ("--device", "cpu", "--data-dir", str(data_dir), "--name", "study")
 
     def live(*words: str, kill: Moment = NEVER) -> int | None:
@@ -283,7 +283,7 @@ def test_a_search_that_is_killed_goes_on_as_if_nothing_had_happened(
     assert len(before) == 2
     assert live("tune", "--resume", kill=Moment("os.rename", 5, folder="default")) == -signal.SIGKILL
     after = Study.open(path).rows
-    assert (after[:2], len(after)) == (before, 4)
+    assert (after[:2], len(after)) == (before, 3)
     assert live("tune", "--resume") == 0, (cut / "said.txt").read_text()
 
     outcome = run_cli(*words)
@@ -316,6 +316,10 @@ def test_ctrl_c_loses_nothing(
         if moments[moment]:
             os.kill(os.getpid(), signal.SIGINT)
 
+    def press_in_finals(event: Event) -> None:
+        if isinstance(event, SearchProgress) and event.task.startswith("final"):
+            os.kill(os.getpid(), signal.SIGINT)
+
     result, _ = better
     where = {"data": {"name": str(halves), "dir": str(data_dir)}, "run": {"output_dir": str(tmp_path)}}
     space = parse_search(["optim.lr=1e-9,0.01", "optim.label_smoothing=0..0.1"])
@@ -326,9 +330,13 @@ def test_ctrl_c_loses_nothing(
     assert caught.value.hint == f"`vit tune --resume {study}` continues"
     assert Study.open(study).stored.status == "interrupted"
     assert len(Study.open(study).rows) in ended
-    again = resume_tuning("", {"run": {"output_dir": str(tmp_path)}})
-    assert [plain(asdict(row)) for row in again.trials] == [plain(asdict(row)) for row in result.trials]
-    assert again.answer == result.answer
+    with pytest.raises(Interrupted, match="stopped by Ctrl-C"):
+        resume_tuning("", {"run": {"output_dir": str(tmp_path)}}, emit=press_in_finals)
+    assert [plain(asdict(row)) for row in Study.open(study).rows] == [plain(asdict(row)) for row in result.trials]
+    if moment == "in a trial":  # from here on, all go the same way
+        again = resume_tuning("", {"run": {"output_dir": str(tmp_path)}})
+        assert again.trials == tuple(Study.open(study).rows)
+        assert again.answer == result.answer
 
 
 def test_one_process_at_a_time_searches(better: tuple[TuneResult, list[Event]], tmp_path: Path) -> None:
