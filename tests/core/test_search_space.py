@@ -67,6 +67,7 @@ def test_words_are_ranges_or_lists() -> None:
         ("optim.lrr=1,2", "unknown key 'optim.lrr'", "did you mean 'optim.lr'?"),
         ("optm.lr=1,2", "unknown section 'optm'", "did you mean 'optim'?"),
         ("about.lr=1,2", "about.lr cannot be searched", "--set"),
+        ("model.num_classes=2,3", "model.num_classes cannot be searched: it comes from the data set", "--search optim"),
         ("optim.lr=0.1", "two or more different values", "--search model.depth=2,4,6"),
         ("optim.lr=0.1,0.1", "two or more different values", "--search"),
         ("optim.lr=0.1,1e-1", "two or more different values", "--search"),

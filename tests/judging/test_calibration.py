@@ -149,6 +149,13 @@ def test_images_that_fitted_the_temperature_are_judged_without_it(run_cli: RunCl
     assert json.loads(outcome.out)["metrics"]["loss"] == pytest.approx(before["loss"], rel=1e-5)
 
 
+def test_a_mean_of_calibrated_and_other_models_is_said_to_be_neither(run_cli: RunCli, run: Path) -> None:
+    shutil.copytree(run, run.with_name("mine-too"))
+    assert run_cli("eval", "--calibrate", "--model", "mine").code == 0
+    outcome = run_cli("eval", "--model", "experiments/mine*")
+    assert "1 of 2 models is calibrated: the mean of their probabilities is neither calibrated" in outcome.err
+
+
 def test_what_cannot_be_calibrated_is_refused(run_cli: RunCli, run: Path) -> None:
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, "status": "running"}))

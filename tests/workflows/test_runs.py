@@ -130,6 +130,13 @@ def test_a_run_with_broken_files_is_shown_as_far_as_it_is_readable(run_cli: RunC
     assert f"{path / 'evaluations' / 'test.json'} cannot be read" in outcome.err
 
 
+def test_a_run_is_shown_without_its_recipe(run_cli: RunCli, trained_run: Path) -> None:
+    changed(copied(trained_run, "mine") / "run.json", recipe="/gone/tuned.toml")
+    outcome = run_cli("runs", "show", "mine")
+    assert outcome.code == 0, outcome.err
+    assert "there is no recipe '/gone/tuned.toml' now, so settings are compared with the defaults" in outcome.err
+
+
 def test_a_cross_validation_is_shown_with_its_folds(run_cli: RunCli, trained_run: Path) -> None:
     for fold, accuracy in ((1, 0.5), (2, 0.75)):
         copied(trained_run, f"cv/fold-{fold}", val=accuracy, data__folds=2, data__fold=fold)
@@ -243,6 +250,38 @@ def test_a_missing_or_outdated_evaluation_is_named_with_its_command(
     assert "type `vit eval --model none`" in run_cli("runs", "compare", "one", "none").err
     missing = as_json(run_cli("runs", "compare", "one", "none", "--split", "val", "--json"))["missing"]
     assert missing["one"] == "vit eval --model one --split val"
+
+
+def test_the_evaluation_that_shares_most_images_is_compared(run_cli: RunCli, evaluated: Path) -> None:
+    second_run(evaluated, "one", {})
+    folder = second_run(evaluated, "two", {}) / "evaluations"
+    for end in (".json", "-predictions.csv"):
+        shutil.copy(folder / f"test{end}", folder / f"digits-all{end}")
+    write_rows(folder.parent, rows_of(folder.parent)[:9])
+    (pair,) = as_json(run_cli("runs", "compare", "one", "two", "--json"))["pairs"]
+    assert (pair["evaluations"], pair["comparison"]["images"]) == (["test", "digits-all"], 359)
+
+
+def test_a_broken_evaluation_is_not_replaced_by_another(run_cli: RunCli, evaluated: Path) -> None:
+    for name in ("one", "two"):
+        folder = second_run(evaluated, name, {}) / "evaluations"
+        for end in (".json", "-predictions.csv"):
+            shutil.copy(folder / f"test{end}", folder / f"val{end}")
+    Path("experiments/two/evaluations/test.json").write_text("[")
+    outcome = run_cli("runs", "compare", "one", "two")
+    assert outcome.code == 1
+    assert "experiments/two/evaluations/test.json cannot be read" in outcome.err
+    assert "`vit eval --model two` writes it again" in outcome.err
+    assert run_cli("runs", "compare", "one", "two", "--split", "val").code == 0
+
+
+def test_a_calibrated_run_beside_one_that_is_not_is_named(run_cli: RunCli, evaluated: Path) -> None:
+    second_run(evaluated, "one", {})
+    changed(second_run(evaluated, "two", {}) / "evaluations" / "test.json", calibrated=1, temperature=1.5)
+    said = "the probabilities of two are calibrated, those of one are not: part of the difference in loss"
+    assert said in run_cli("runs", "compare", "one", "two").err
+    changed(Path("experiments/one/evaluations/test.json"), calibrated=1, temperature=1.2)
+    assert run_cli("runs", "compare", "one", "two").err == ""
 
 
 def test_images_of_one_run_alone_are_left_out_and_counted(run_cli: RunCli, evaluated: Path) -> None:

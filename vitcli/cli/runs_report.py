@@ -8,7 +8,7 @@ from rich.markup import escape
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
 from vitcli.core.errors import counted, some
 from vitcli.core.files import bytes_in_words
-from vitcli.core.words import evaluation_in_words, interval, percent_or_none, written
+from vitcli.core.words import evaluation_in_words, interval, out_of_fold_in_words, percent_or_none, written
 
 if TYPE_CHECKING:
     from vitcli.judging.pairs import Pair
@@ -92,7 +92,7 @@ def show_report(report: "RunReport") -> None:
             if each.is_outdated:
                 stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
             if each.name == "out-of-fold":
-                why = "each by the fold that was not trained on the image, though it may have chosen its epoch"
+                why = out_of_fold_in_words(keeps_best=not report.keeps_last)
                 stderr().print(escape(f"{evaluation_in_words(each.name)}: {why}"))
             elif each.held_out is False:
                 why = "not held out, because these images chose the epoch, or were scored in training"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
-from vitcli.cli.options import EXPERIMENTS
 from vitcli.core.errors import counted
 from vitcli.core.provenance import retyped
+from vitcli.core.run_search import output_dir_option
 from vitcli.core.words import duration, percent, written
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def show_run(result: "TrainResult") -> None:
         }
     )
     folder = result.path.parent
-    chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
+    chosen = escape(output_dir_option(folder))
     submit = f"\n      [bold]vit predict{chosen}{_SUBMISSION}" if result.is_competition else ""
     stderr().print(
         f"\nnext: [bold]vit eval{chosen}[/]  evaluates it on the {'test' if result.test_images else 'validation'} images"
@@ -70,7 +70,7 @@ def show_group(result: "FoldsResult | SeedsResult") -> None:
         table["out of fold"] = str(result.out_of_fold)
     print_facts({**best, "mean ± deviation": mean, **table, "runs": str(result.path)})
     folder = result.path.parent
-    chosen = "" if folder == EXPERIMENTS else f" --output-dir {folder}"
+    chosen = escape(output_dir_option(folder))
     first, typed = result.members[0], f"{chosen} --model {result.run}"
     commands = []
     if first.test_images:

@@ -2,12 +2,18 @@
 
 import glob
 import re
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
 from vitcli.core.errors import RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.runs import Run
+
+
+def output_dir_option(output_dir: Path) -> str:
+    """Return `` --output-dir FOLDER`` for a command to type; empty: the folder of all runs is the usual one."""
+    return "" if output_dir == Path("experiments") else f" --output-dir {shlex.quote(str(output_dir))}"
 
 
 def free_cross_validation(output_dir: Path, stem: str, fold: int) -> str:

@@ -176,6 +176,11 @@ class Run:
         return self._read("config.json")
 
     @property
+    def keeps_last(self) -> bool:
+        """True if the last epoch is kept, so that no validation image chooses one."""
+        return bool(self.config.get("optim", {}).get("keep") == "last")
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """The metrics that ``save_metrics`` stored; empty before the end of the first epoch."""
         return self._read("metrics.json", MetricsFile) if (self.path / "metrics.json").exists() else {}

@@ -235,17 +235,19 @@ def _dimension(setting: str, text: str, origin: str) -> Dimension:
 def _check_searchable(setting: str, origin: str) -> None:
     """Refuse settings that change how a trial is scored, or that do not change what it learns."""
     section, _, key = setting.partition(".")
-    why = ""
+    why, hint = "", f"--set chooses it; {_EXAMPLE}"
     if section == "about":
         why = "it is for readers only"
     elif section == "run":
         why = "it says where and how a run is made, not how it learns"
     elif section == "data" and key not in _SAME_IMAGES:
         why = "scores on other images cannot be compared"
+    elif setting in {"model.num_classes", "model.in_channels"}:
+        why, hint = "it comes from the data set", _EXAMPLE
     elif setting == "optim.keep":
         why = "scores of the best and of the last epoch cannot be compared"
     if why:
-        raise UsageError(f"{origin}: {setting} cannot be searched: {why}", hint=f"--set chooses it; {_EXAMPLE}")
+        raise UsageError(f"{origin}: {setting} cannot be searched: {why}", hint=hint)
 
 
 def _typed(setting: str, word: str) -> Any:

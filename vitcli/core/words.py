@@ -34,6 +34,11 @@ def evaluation_in_words(name: str) -> str:
     return "out-of-fold predictions" if name == "out-of-fold" else name
 
 
+def out_of_fold_in_words(*, keeps_best: bool) -> str:
+    """Say what had no part in an out-of-fold prediction; with the best epoch, that the image may have chosen it."""
+    return f"each by the fold that was not trained on the image{', though it may have chosen its epoch' * keeps_best}"
+
+
 def percent_or_none(share: float | None) -> str:
     """Format a share in 0..1; ``-``: there is none."""
     return "-" if share is None else percent(share)

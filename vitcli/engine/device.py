@@ -134,8 +134,7 @@ def computes_in(device: torch.device, precision: str) -> bool:
     if precision == "bfloat16":
         return has_bfloat16(device) or device.type not in {"cpu", "cuda"}
     if precision == "float16" and device.type == "cpu":
-        capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        return any(capabilities.get(name) for name in ("avx512_fp16", "amx_fp16", "fp16_arith"))
+        return any(_capabilities().get(name) for name in ("avx512_fp16", "amx_fp16", "fp16_arith"))
     return True
 
 
@@ -147,11 +146,16 @@ def _gpu_has_bfloat16(device: torch.device) -> bool:
 
 def _processor_has_bfloat16() -> bool:
     """Tell whether the CPU has AVX-512-BF16 or AMX (x86) or BF16 (ARM); False if this version of torch cannot tell."""
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or any(
+    return any(_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or any(
         getattr(torch.cpu, probe, lambda: False)() for probe in probes
     )
+
+
+def _capabilities() -> Mapping[str, Any]:
+    """Return the instructions of the CPU by name; empty if this version of torch cannot tell."""
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return found
 
 
 @functools.cache

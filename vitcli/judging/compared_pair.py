@@ -53,6 +53,11 @@ def compare_pair(
     for each, stem, known in zip((first, second), stems, stored, strict=True):
         if known.get("held_out") is False and stem == "test":
             emit(Warned(text=f"{each.name}: these images were scored in training, so they were not held out"))
+    are_calibrated = [bool(known.get("calibrated", known.get("temperature"))) for known in stored]
+    if len(set(are_calibrated)) > 1:
+        with_it, without = (first, second) if are_calibrated[0] else (second, first)
+        probabilities = f"the probabilities of {with_it.name} are calibrated, those of {without.name} are not"
+        emit(Note(text=f"{probabilities}: part of the difference in loss may come from that"))
     validated = [each for each, stem in zip((first, second), stems, strict=True) if stem in {"val", "out-of-fold"}]
     if chosen := [each.name for each in validated if each.keeps_best]:
         emit(Note(text=f"validation images chose the epoch of {' and '.join(chosen)}, so scores may be too high"))

@@ -31,7 +31,7 @@ class EvaluatedRun:
     @property
     def keeps_best(self) -> bool:
         """Tell whether validation images chose the epoch of a run."""
-        return any(run.config.get("optim", {}).get("keep") != "last" for run in self.runs)
+        return not all(run.keeps_last for run in self.runs)
 
     def evaluation(self, stem: str) -> dict[str, Any] | None:
         """Return the stored numbers; None: there are none for the epoch that is kept now, or without predictions."""

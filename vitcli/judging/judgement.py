@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vitcli.core.errors import counted
 from vitcli.core.files import plain_cell, safe_cell
-from vitcli.core.words import averaged, percent
+from vitcli.core.words import averaged, out_of_fold_in_words, percent
 from vitcli.data.samples import whole_images
 from vitcli.figures.offline_page import picture_address
 from vitcli.figures.report_page import size_of
@@ -145,9 +145,7 @@ def images_in_words(stored: StoredEvaluation, *, keeps_best: bool) -> str:
     )
     held_out = facts.get("held_out")
     if is_out_of_fold:
-        part = (
-            f"each by the fold that was not trained on the image{', though it may have chosen its epoch' * keeps_best}"
-        )
+        part = out_of_fold_in_words(keeps_best=keeps_best)
     elif held_out:
         part = "which had no part in training"
     elif held_out is None:

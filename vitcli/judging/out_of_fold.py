@@ -8,6 +8,7 @@ import torch
 
 from vitcli.core.errors import DataError, RunError, counted
 from vitcli.core.events import Emit, Note
+from vitcli.core.words import out_of_fold_in_words
 from vitcli.data.raw import Labels
 from vitcli.judging.answers import collect
 from vitcli.judging.judge import Judged, Views
@@ -47,7 +48,7 @@ def judge_out_of_fold(group: Path, loaded: LoadedModel, chosen: JudgedImages, *,
     probabilities = table.of([str(name) for name in chosen.dataset.names("train")], facts.classes)
     members = np.flatnonzero(~np.isnan(probabilities[:, 0]))
     what = f"out-of-fold predictions of {len(members):,} of {counted(len(labels), 'labelled image')}"
-    emit(Note(text=f"{what}: the fold that predicts an image was not trained on it, but it may have chosen its epoch"))
+    emit(Note(text=f"{what}: {out_of_fold_in_words(keeps_best=not loaded.keeps_last)}"))
     if (zero := probabilities == 0).any():
         probabilities[zero] = _LEAST
         emit(Note(text=f"probabilities that are stored as 0 count as {_LEAST:g} in the loss"))

@@ -1,8 +1,9 @@
 """Stored evaluations of several runs on the same images, whatever the data are called, and commands that store them."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vitcli.judging.tables import read_predictions
 _ORDER = ("test", "out-of-fold", "val")
 """The evaluations that are compared first, if all runs have them."""
 Facts = Mapping[str, Any]
+NamesIn = Callable[[Path], frozenset[str]]
 
 
 def chosen_evaluations(compared: Sequence[EvaluatedRun], asked: str) -> tuple[str, ...]:
@@ -23,12 +25,17 @@ def chosen_evaluations(compared: Sequence[EvaluatedRun], asked: str) -> tuple[st
     Args:
         compared: the runs.
         asked: the name of an evaluation, of at least one run; auto: the test images first.
+
+    Raises:
+        RunError: an evaluation that may be the one to compare is broken.
     """
-    stored = [_stored(run) for run in compared]
+    needed = _ORDER if asked == "auto" else (asked,)
+    stored = [_stored(run, needed) for run in compared]
     anchors = [(0, stem) for stem in stored[0]]
     if asked != "auto":
         anchors = [(at, asked) for at, found in enumerate(stored) if asked in found]
-    alike = [_all_alike(compared, stored, at, stem) for at, stem in anchors]
+    names_in = cache(_names_in)  # each table is read once
+    alike = [_all_alike(compared, stored, at, stem, names_in) for at, stem in anchors]
     found = max(alike, key=lambda stems: sum(map(bool, stems)), default=())
     if sum(map(bool, found)) > 1:
         known = next(filter(None, found))
@@ -42,38 +49,57 @@ def chosen_evaluations(compared: Sequence[EvaluatedRun], asked: str) -> tuple[st
     return (common[0] if common else usual,) * len(compared)
 
 
-def _stored(run: EvaluatedRun) -> dict[str, Facts]:
-    """Return the evaluations of a run that can be compared, by name, those to prefer first."""
+def _stored(run: EvaluatedRun, needed: Sequence[str]) -> dict[str, Facts]:
+    """Return the evaluations of a run that can be compared, by name, those to prefer first.
+
+    Raises:
+        RunError: one of the needed ones is broken.
+    """
     names = [path.stem for path in (run.folder / "evaluations").glob("*.json")]
     found: dict[str, Facts] = {}
     for name in sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)):
-        with suppress(RunError):  # an evaluation that cannot be read is reported if it is the one to compare
+        try:
             if known := run.evaluation(name):
                 found[name] = known
+        except RunError:
+            if name in needed:
+                raise
     return found
 
 
 def _all_alike(
-    compared: Sequence[EvaluatedRun], stored: Sequence[Mapping[str, Facts]], at: int, stem: str
+    compared: Sequence[EvaluatedRun], stored: Sequence[Mapping[str, Facts]], at: int, stem: str, names_in: NamesIn
 ) -> tuple[str, ...]:
     """Return the evaluations of all runs on the same images as one of the run at an index; empty: it has none."""
-    facts = stored[at][stem]
-    return tuple(_alike(compared[at], stem, facts, run, known) for run, known in zip(compared, stored, strict=True))
+    return tuple(
+        stem if run is compared[at] else _most_alike(compared[at], stem, stored[at][stem], run, known, names_in)
+        for run, known in zip(compared, stored, strict=True)
+    )
 
 
-def _alike(first: EvaluatedRun, stem: str, facts: Facts, run: EvaluatedRun, stored: Mapping[str, Facts]) -> str:
-    """Return the evaluation of another run on the same images as one of the first; empty: it has none."""
-    if run is first:
-        return stem
+def _most_alike(
+    first: EvaluatedRun, stem: str, facts: Facts, run: EvaluatedRun, stored: Mapping[str, Facts], names_in: NamesIn
+) -> str:
+    """Return the evaluation of another run that shares most images with one of the first; empty: none shares any."""
+    place, names = _place(first, stem, facts), names_in(predictions_file(first.folder, stem))
+    shared = {
+        other: len(names & names_in(predictions_file(run.folder, other)))
+        for other, known in stored.items()
+        if _place(run, other, known) == place
+    }
+    best = max(
+        shared,
+        key=lambda other: (shared[other], other == stem, stored[other].get("views") == facts.get("views")),
+        default="",
+    )
+    return best if shared.get(best) else ""
+
+
+def _names_in(table: Path) -> frozenset[str]:
+    """Return the names of the images in a table of predictions; a broken table is reported if it is the one to compare."""
     with suppress(DataError):
-        names = read_predictions(predictions_file(first.folder, stem)).keys()
-        for other in sorted(stored, key=lambda name: (name != stem, stored[name].get("views") != facts.get("views"))):
-            known = stored[other]
-            if _place(first, stem, facts) != _place(run, other, known):
-                continue
-            if not names.isdisjoint(read_predictions(predictions_file(run.folder, other))):
-                return other
-    return ""
+        return frozenset(read_predictions(table))
+    return frozenset()
 
 
 def _place(run: EvaluatedRun, stem: str, facts: Facts) -> tuple[object, ...]:

@@ -49,7 +49,7 @@ class LoadedModel:
     @property
     def keeps_last(self) -> bool:
         """True if the run kept its last epoch, so that no validation image chose one."""
-        return self.run is not None and self.run.config.get("optim", {}).get("keep") == "last"
+        return self.run is not None and self.run.keeps_last
 
     @cached_property
     def precision(self) -> Precision:

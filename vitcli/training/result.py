@@ -106,7 +106,7 @@ def result_of(run: Run) -> TrainResult:
             is_competition=info.get("is_competition", False),  # absent in runs of earlier versions
             epochs=len(metrics["epochs"]),
             best=EpochRecord(**metrics["best"]),
-            keeps_last=run.config.get("optim", {}).get("keep") == "last",
+            keeps_last=run.keeps_last,
             seconds=info["seconds"],
         )
     except (KeyError, TypeError) as error:

@@ -11,11 +11,12 @@ from statistics import mean
 from typing import Any
 
 from vitcli.core.config_files import configure, load_recipe, settings_of
-from vitcli.core.errors import RunError, UsageError
+from vitcli.core.errors import RunError, VitError
 from vitcli.core.events import Emit, Warned
 from vitcli.core.files import flat
 from vitcli.core.means import interval_of_mean
 from vitcli.core.run_files import EvaluationFile
+from vitcli.core.run_search import output_dir_option
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.core.words import duration, interval, percent
@@ -129,6 +130,8 @@ class RunReport:
     """Epochs of one run as they were asked for."""
     best: Mapping[str, Any] | None
     """The record of the kept epoch."""
+    keeps_last: bool
+    """True if every run keeps its last epoch, so that no validation image chooses one."""
     device: str | None
     hardware: Mapping[str, Any]
     """Facts about the machine that it began on."""
@@ -202,8 +205,9 @@ def report_of(folder: Path, runs: Sequence[Run], *, name: str, output_dir: Path,
     is_group = len(rows) > len(runs)
     info, metrics = first.info, dict[str, Any]()
     config: Mapping[str, Any] = {}
+    keeps_last = False
     try:
-        config, metrics = first.config, first.metrics
+        config, metrics, keeps_last = first.config, first.metrics, all(run.keeps_last for run in runs)
     except RunError as error:  # what is readable is shown all the same
         emit(Warned(text=error.message))
     usual, changed = _changed_settings(first, config, emit)
@@ -212,7 +216,6 @@ def report_of(folder: Path, runs: Sequence[Run], *, name: str, output_dir: Path,
     tested = [each.test_accuracy for each in rows[1:] if each.test_accuracy is not None] if is_group else []
     all_tested = bool(tested) and len(tested) == len(runs)
     called = row.name if folder.parent.resolve() == output_dir.resolve() or row.name == name else str(folder)
-    where = "" if output_dir == Path("experiments") else f" --output-dir {shlex.quote(str(output_dir))}"
     return RunReport(
         row=row,
         runs=tuple(rows[1:]) if is_group else (),
@@ -227,6 +230,7 @@ def report_of(folder: Path, runs: Sequence[Run], *, name: str, output_dir: Path,
         settings=changed,
         planned_epochs=config.get("optim", {}).get("epochs"),
         best=best,
+        keeps_last=keeps_last,
         device=info.get("device"),
         hardware=info.get("hardware") or {},
         versions=info.get("versions", {}),
@@ -240,7 +244,7 @@ def report_of(folder: Path, runs: Sequence[Run], *, name: str, output_dir: Path,
             and not (is_group and any(path.is_relative_to(run.path) for run in runs))
         },
         command=shlex.join(map(str, info.get("command", ()))),
-        repeat=f"vit train --from-run {shlex.quote(called)}{where}",
+        repeat=f"vit train --from-run {shlex.quote(called)}{output_dir_option(output_dir)}",
     )
 
 
@@ -248,10 +252,10 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
     """Return the source of the usual settings, and the settings of a run that differ from them."""
     recipe = run.info["recipe"]
     layers: Sequence[Mapping[str, Any]] = []
-    with suppress(UsageError):
+    with suppress(VitError):  # another version had this recipe, or its file is gone or broken
         layers = [load_recipe(recipe)] if recipe else []
     if recipe and not layers:
-        emit(Warned(text=f"this version has no recipe {recipe!r}, so settings are compared with the defaults"))
+        emit(Warned(text=f"there is no recipe {recipe!r} now, so settings are compared with the defaults"))
     usual = flat(json.loads(json.dumps(settings_of(configure(*layers)))))
     own = settings_by_name(run) if config else {}
     implied, replaced = (  # by the names of the model: settings that nothing else sets

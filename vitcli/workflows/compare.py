@@ -1,6 +1,5 @@
 """Comparison of runs: settings that differ, curves, and the answers to the images that both were evaluated on."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from vitcli.core.errors import RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, ignore
 from vitcli.core.files import check_output_folder
-from vitcli.core.run_search import runs_called
+from vitcli.core.run_search import output_dir_option, runs_called
 from vitcli.core.runs import slug
 from vitcli.judging.compared_pair import compare_pair
 from vitcli.judging.evaluated_runs import EvaluatedRun
@@ -103,7 +102,7 @@ def compare(
 def _found(names: Sequence[str], output_dir: Path) -> list[EvaluatedRun]:
     """Find the runs, each once."""
     found: dict[Path, EvaluatedRun] = {}
-    where = "" if output_dir == Path("experiments") else f" --output-dir {shlex.quote(str(output_dir))}"
+    where = output_dir_option(output_dir)
     for name in names:
         folder, runs = runs_called(name, output_dir)
         found.setdefault(folder.resolve(), EvaluatedRun(asked=name, folder=folder, runs=runs, where=where))

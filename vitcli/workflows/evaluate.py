@@ -198,7 +198,7 @@ def _draw_mistakes(models: Sequence[LoadedModel], chosen: JudgedImages, done: Ev
     assert places
     answers = judged.answers
     prepared = chosen.prepared(models[0].checkpoint.preprocessing.geometry, ignore)
-    names, drawn = chosen.names(judged.positions), dict[str, Path]()
+    drawn = dict[str, Path]()
     members = chosen.subset.indices(chosen.dataset)[judged.positions]
     for name, what, shown in (
         ("mistakes", "surest mistakes", surest_mistakes(answers, _SHOWN)),
@@ -207,13 +207,14 @@ def _draw_mistakes(models: Sequence[LoadedModel], chosen: JudgedImages, done: Ev
         if not len(shown):
             continue
         path = places.figure(name)
+        names = chosen.names(judged.positions[shown])
         pixels = prepared.take(judged.positions[shown]).pixels()
         pictures: dict[int, MapPicture] = {}
         for model, rows in predictors(models, chosen, members[shown]):
             pictures |= zip(rows, _maps(model, pixels[rows]), strict=True)
         subjects = [
             Subject(
-                name=str(names[at]),
+                name=str(names[row]),
                 pixels=pixels[row].numpy(),
                 predicted=answers.classes[int(answers.predicted[at])],
                 probability=float(answers.confidence[at]),

@@ -12,7 +12,7 @@ from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.errors import DeviceError, FileError, RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, with_end, write_text
-from vitcli.core.run_search import members_with, runs_called
+from vitcli.core.run_search import members_with, output_dir_option, runs_called
 from vitcli.core.runs import slug
 from vitcli.core.version import __version__
 from vitcli.core.words import percent, percent_or_none, written
@@ -189,7 +189,7 @@ def report(
 def _found(names: Sequence[str], output_dir: Path, emit: Emit) -> list[EvaluatedRun]:
     """Find the runs, each once; say which one is meant if that is not its name."""
     found: dict[Path, EvaluatedRun] = {}
-    where = "" if output_dir == Path("experiments") else f" --output-dir {shlex.quote(str(output_dir))}"
+    where = output_dir_option(output_dir)
     for name in names:
         asked = name
         if chosen := chosen_run(name, output_dir, emit):
