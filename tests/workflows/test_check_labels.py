@@ -188,6 +188,12 @@ def test_a_cross_validation_judges_by_its_out_of_fold_predictions(tmp_path: Path
         check_labels(dataset=str(folder), model="crossed/fold-1")
     with pytest.raises(ModelError, match="has learnt their labels"):
         check_labels(dataset=str(folder / "two" / ".."), model="crossed/fold-2")
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    move(copy, "two/0-003.png", "<b>one")
+    with pytest.raises(
+        ModelError, match=r"crossed/fold-1 was trained on \d+ of the 36 images of copy, so it has learnt"
+    ):
+        check_labels(dataset=str(copy), model="crossed/fold-1")
     move(folder, "two/0-003.png", "<b>one")
     with pytest.raises(RunError, match="trained on other images or labels"):
         check_labels(dataset=str(folder), model="crossed")

@@ -19,6 +19,7 @@ from vitcli.data.registry import find_dataset
 from vitcli.data.splits import Plan, plan_splits
 from vitcli.data.submission import competition_folder
 from vitcli.judging.frozen_probe import model_features, pixel_features
+from vitcli.trained.judged_images import count_trained_on
 from vitcli.trained.loading import LoadedModel
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -92,7 +93,7 @@ def usual_plan(dataset: Dataset, config: DataConfig) -> Plan:
         return {}
 
 
-def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig) -> None:
+def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig, emit: Emit) -> None:
     """Refuse a model that has learnt the labels that it is to judge, wrong ones included."""
     provenance = loaded.checkpoint.provenance
     if not provenance.get("data"):  # vit did not train these weights
@@ -101,10 +102,12 @@ def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig)
     is_same = provenance.get("fingerprint") == dataset.facts.fingerprint or own == name
     if not is_same and not find_dataset(own) and not find_dataset(name):
         is_same = Path(own).is_relative_to(name) or Path(name).is_relative_to(own)
-    if is_same:
+    seen = 0 if is_same else count_trained_on(loaded, dataset, emit)
+    if is_same or seen:
+        which = f"{seen:,} of the {sum(dataset.facts.counts.values()):,} images" if seen else "images"
         others = "--model takes weights of other data too; `vit download` lists some"
         crossed = f"`vit train {config.name} --folds 5 --name crossed`, then --model crossed; {others}"
         raise ModelError(
-            f"{loaded.name} was trained on images of {dataset.facts.name}, so it has learnt their labels, wrong ones too",
+            f"{loaded.name} was trained on {which} of {dataset.facts.name}, so it has learnt their labels, wrong ones too",
             hint=others if "val" in dataset.facts.counts else crossed,
         )

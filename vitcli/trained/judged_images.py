@@ -128,13 +128,36 @@ def choose_images(
     )
 
 
-def _part_of_own(
-    opened: Dataset, before: DataConfig, loaded: LoadedModel, directory: str, asked: AskedSplit, emit: Emit
-) -> JudgedImages | None:
-    """Recognise a folder that is one split of the model's own data, or a copy of it; None: it is other data.
+def count_trained_on(loaded: LoadedModel, dataset: Dataset, emit: Emit) -> int:
+    """Count the images of a data set that a model was trained on, or copies of them, recognised by content.
 
-    Warn if some of the images, though not all of a split, had a part in training.
+    Args:
+        loaded: the model.
+        dataset: the data set; images without files are not recognised.
+        emit: receives a note if the model's own images are gone, so that it cannot be known.
     """
+    before = loaded.data
+    known = _beside_own(dataset, before, loaded, before.dir if Path(before.dir).is_dir() else "", emit)
+    if not known:
+        return 0
+    trained = {image for image, _ in known.parts["train"]}
+    return sum(image in trained for image, _ in known.images)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _BesideOwn:
+    """The images of a folder beside those that a model was trained with: what tells each from others, and its class."""
+
+    own: Dataset
+    plan: Plan
+    images: list[tuple[object, str]]
+    parts: Mapping[SplitName, list[tuple[object, str]]]
+
+
+def _beside_own(
+    opened: Dataset, before: DataConfig, loaded: LoadedModel, directory: str, emit: Emit
+) -> _BesideOwn | None:
+    """Identify images and the model's own ones; None: one of them has no files, or the own ones are gone, which is said."""
     if not opened.raw or not opened.raw.root:
         return None
     try:
@@ -151,12 +174,26 @@ def _part_of_own(
     sizes = None if is_inside else _sizes(opened, whole) & _sizes(own, plan)
     images = [each for subset in whole.values() for each in _identified(opened, subset, sizes)]
     parts = {name: _identified(own, subset, sizes) for name, subset in plan.items()}
+    return _BesideOwn(own=own, plan=plan, images=images, parts=parts)
+
+
+def _part_of_own(
+    opened: Dataset, before: DataConfig, loaded: LoadedModel, directory: str, asked: AskedSplit, emit: Emit
+) -> JudgedImages | None:
+    """Recognise a folder that is one split of the model's own data, or a copy of it; None: it is other data.
+
+    Warn if some of the images, though not all of a split, had a part in training.
+    """
+    known = _beside_own(opened, before, loaded, directory, emit)
+    if not known:
+        return None
+    images, parts, plan = known.images, known.parts, known.plan
     for name in plan:
         if {*parts[name]} == {*images} and asked in {"auto", name, *opened.facts.counts}:
             emit(Note(text=f"these are the run's own {_IN_WORDS[name]} images, as with --split {name}"))
             if _FLATTERY[name] and not (name == "val" and loaded.keeps_last):
                 emit(Warned(text=_FLATTERY[name]))
-            return JudgedImages(dataset=own, name=before.name, split=name, subset=plan[name], is_own=True)
+            return JudgedImages(dataset=known.own, name=before.name, split=name, subset=plan[name], is_own=True)
     for name, what in _PARTS_IN_TRAINING.items():
         used = set() if name == "val" and loaded.keeps_last else {image for image, _ in parts.get(name, ())}
         if seen := sum(image in used for image, _ in images):

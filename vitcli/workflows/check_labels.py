@@ -258,7 +258,7 @@ def _loaded(
         return load_model(str(folds[0].path), device=device, emit=ignore)
     if model:
         loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, needs_head=False, emit=emit)
-        refuse_trained_on(loaded, dataset, config)
+        refuse_trained_on(loaded, dataset, config, emit)
         return loaded
     _tell_pixels(dataset, config.name, emit)
     return None
@@ -296,7 +296,7 @@ def _notes(
 ) -> list[str]:
     """Write the paragraphs at the top of the page."""
     notes = [f"Warning: {caution}."] if caution else []
-    notes += [f"Labels are judged by {judge}. Choices are kept nowhere: download them before you close the page."]
+    notes += [f"Labels are judged by {judge}. This page does not keep your choices: download them before you close it."]
     if dataset.raw:
         taken = f"vit train {shlex.quote(given)} --labels labels.fixed.csv takes the new labels"
         notes += [f"Images stay as they are: {taken}."]
