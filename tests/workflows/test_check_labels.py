@@ -198,9 +198,27 @@ def test_a_cross_validation_judges_by_its_out_of_fold_predictions(tmp_path: Path
     with pytest.raises(RunError, match="trained on other images or labels"):
         check_labels(dataset=str(folder), model="crossed")
     assert check_labels(dataset=str(folder)).features_from == "pixels"
-    Path("experiments/crossed/out-of-fold.csv").write_text("path,truth\n")
     (folder / "<b>one/wrong-0-003.png").rename(folder / "two/0-003.png")
-    with pytest.raises(RunError, match="is not a table of out-of-fold predictions"):
+    table = Path("experiments/crossed/out-of-fold.csv")
+    whole = table.read_text(encoding="utf-8")
+    table.write_text("".join(whole.splitlines(keepends=True)[:8]), encoding="utf-8")
+    check_labels(dataset=str(folder), model="crossed", emit=listener)
+    missing = f"has no prediction of {len(rows) - 7} of {len(rows)} images that the folds validate on"
+    assert missing in listener.said(Warned)
+    for broken, why in (
+        ("path,truth\n", "is not a table of out-of-fold predictions"),
+        (whole.replace("of two", "of three"), "is of other classes: three, two"),
+        (whole.rpartition(",")[0] + ",nan\n", "some probabilities are not numbers"),
+    ):
+        table.write_text(broken, encoding="utf-8")
+        with pytest.raises(RunError, match=why) as refusal:
+            check_labels(dataset=str(folder), model="crossed")
+        assert refusal.value.hint == "remove it, then `vit train --resume experiments/crossed` writes it again"
+    table.unlink()
+    with pytest.raises(RunError, match=r"out-of-fold.csv is missing$"):
+        check_labels(dataset=str(folder), model="crossed")
+    table.mkdir()
+    with pytest.raises(RunError, match="cannot be read: Is a directory"):
         check_labels(dataset=str(folder), model="crossed")
 
 

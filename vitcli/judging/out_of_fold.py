@@ -8,13 +8,14 @@ import torch
 
 from vitcli.core.errors import DataError, RunError, counted
 from vitcli.core.events import Emit, Note
+from vitcli.core.run_search import members_of
 from vitcli.core.words import out_of_fold_in_words
 from vitcli.data.raw import Labels
 from vitcli.judging.answers import collect
 from vitcli.judging.judge import Judged, Views
 from vitcli.trained.judged_images import JudgedImages
 from vitcli.trained.loading import LoadedModel
-from vitcli.trained.out_of_fold import OUT_OF_FOLD, by_fold, read_out_of_fold
+from vitcli.trained.out_of_fold import by_fold, read_out_of_fold
 
 _LEAST = 5e-7
 """The probability that stands for 0, which earlier versions stored for all that is lower."""
@@ -38,7 +39,7 @@ def judge_out_of_fold(group: Path, loaded: LoadedModel, chosen: JudgedImages, *,
     """
     if views != "none":
         raise RunError("stored out-of-fold predictions have no other views of the images", hint="leave out --tta")
-    table, facts = read_out_of_fold(group / OUT_OF_FOLD), chosen.dataset.facts
+    table, facts = read_out_of_fold(members_of(group), emit), chosen.dataset.facts
     if facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
         raise DataError(
             f"the out-of-fold predictions of {group.name} are of other images or labels than those of {facts.name} now",

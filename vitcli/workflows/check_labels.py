@@ -127,7 +127,7 @@ def check_labels(
     if not model and (folds := _newest_folds(opened, output_dir)):
         emit(Note(text=f"model: the newest cross-validation on these data, {folds[0].path.parent.name}"))
     loaded = _loaded(model, folds, opened, config, output_dir=output_dir, device=device, offline=offline, emit=emit)
-    judge = _judge_in_words(folds, loaded)
+    judge, predicted = _judge_in_words(folds, loaded), read_out_of_fold(folds, emit) if folds else None
 
     # Compute features, neighbours and probabilities
     images, features = with_features(opened, loaded, _plan(opened, folds, config), emit)
@@ -140,10 +140,9 @@ def check_labels(
         emit(Note(text=f"neighbours: searched in the nearest cells; {100 * neighbours.found:.1f} % found in a sample"))
     distance = near_distance(neighbours) if similarity is None else 1 - similarity
     groups = groups_within(neighbours, distance)
-    if folds:
-        table_of_folds = read_out_of_fold(folds[0].path.parent / OUT_OF_FOLD)
+    if predicted:
         names = [name if found == "train" else None for name, found in zip(images.names, images.found, strict=True)]
-        probabilities = table_of_folds.of(names, opened.facts.classes)
+        probabilities = predicted.of(names, opened.facts.classes)
     else:
         first = first_of_group(groups, len(images.names))
         probabilities = cross_validated(features, images.labels, opened.facts.classes, first=first, emit=emit)
@@ -227,11 +226,6 @@ def _check_folds(folds: Sequence[Run], dataset: Dataset, data: str) -> None:
         raise RunError(
             f"{name} is a {group}, whose runs were all trained on the same images",
             hint="`vit train DATASET --folds 5` trains models that each judge images they have not seen",
-        )
-    if not (folds[0].path.parent / OUT_OF_FOLD).exists():
-        raise RunError(
-            f"{name} has no out-of-fold predictions: not all of its folds are finished",
-            hint=f"vit train --resume {folds[0].path.parent}",
         )
     if folds[0].fingerprint != dataset.facts.fingerprint:
         raise RunError(
