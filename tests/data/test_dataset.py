@@ -14,8 +14,8 @@ from vitcli.core.errors import DataError
 from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.data.store import check_dataset, downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
 from vitcli.data.store import data_dir as chosen_data_dir
-from vitcli.data.store import downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
 from vitcli.training.settings import usual_dataset
 
 ImageFolder = Callable[..., Path]
@@ -269,6 +269,14 @@ def test_an_unknown_name_comes_with_the_nearest_one(tmp_path: Path) -> None:
         open_dataset(DataConfig(name="digit"), directory=tmp_path)
     assert "'digits'" in caught.value.hint
     assert "vit datasets" in caught.value.hint
+
+
+def test_a_folder_with_a_similar_name_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hands").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="'hnads' is neither a data set nor a folder") as caught:
+        check_dataset("hnads")
+    assert caught.value.hint == "did you mean 'hands'?"
 
 
 @pytest.mark.parametrize("name", ["some/where", "~/no-such-folder-here", "/no/such/folder"])

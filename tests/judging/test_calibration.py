@@ -149,11 +149,29 @@ def test_images_that_fitted_the_temperature_are_judged_without_it(run_cli: RunCl
     assert json.loads(outcome.out)["metrics"]["loss"] == pytest.approx(before["loss"], rel=1e-5)
 
 
-def test_a_mean_of_calibrated_and_other_models_is_said_to_be_neither(run_cli: RunCli, run: Path) -> None:
-    shutil.copytree(run, run.with_name("mine-too"))
-    assert run_cli("eval", "--calibrate", "--model", "mine").code == 0
-    outcome = run_cli("eval", "--model", "experiments/mine*")
-    assert "1 of 2 models is calibrated: the mean of their probabilities is neither calibrated" in outcome.err
+def test_eval_says_by_how_much_probabilities_are_too_high_or_too_low(run_cli: RunCli, run: Path) -> None:
+    del run
+    before = run_cli("eval")
+    metrics = json.loads(run_cli("eval", "--json").out)["metrics"]
+    confidence = sum(each["images"] * each["confidence"] for each in metrics["reliability"]) / metrics["images"]
+    points = 100 * (confidence - metrics["top1"])
+    assert abs(points) > 5, "the model of this test is not calibrated"
+    assert f"{abs(points):.1f} points {'above' if points > 0 else 'below'} the accuracy" in " ".join(before.out.split())
+    assert "`vit eval --calibrate --model mine`" in before.err
+    assert run_cli("eval", "--calibrate").code == 0
+    after = run_cli("eval")
+    assert "--calibrate" not in after.err
+
+
+def test_a_resumed_run_says_that_it_was_calibrated(run_cli: RunCli, run: Path) -> None:
+    epochs = str(len(Run(run).metrics["epochs"]) + 1)
+    assert "calibrat" not in run_cli("train", "--resume", "mine", "--epochs", epochs).err
+    assert run_cli("eval", "--calibrate").code == 0
+    outcome = run_cli("train", "--resume", "mine", "--epochs", str(int(epochs) + 1))
+    assert outcome.code == 0, outcome.err
+    assert (
+        "mine was calibrated: a better epoch will not be, so `vit eval --calibrate --model mine` again" in outcome.err
+    )
 
 
 def test_what_cannot_be_calibrated_is_refused(run_cli: RunCli, run: Path) -> None:

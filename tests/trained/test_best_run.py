@@ -74,6 +74,18 @@ def test_nothing_is_told_of_worse_runs_and_a_run_may_be_called_best(
 
 
 @pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("status", ["interrupted", "running", "failed"])
+def test_a_newer_run_that_is_not_finished_is_named(
+    run_cli: RunCli, digit: Path, trained_run: Path, status: str
+) -> None:
+    Run(copied(trained_run, "after all", accuracy=0.9, ended="2004")).note(status=status, started="9999")
+    said = f"; the newer run after all is {status}: --model 'after all' takes it\n"
+    assert said in run_cli("predict", digit).err
+    Run(Path("experiments/after all")).best_checkpoint.unlink()
+    assert "after all" not in run_cli("predict", digit).err, "there is nothing to take"
+
+
+@pytest.mark.usefixtures("runs")
 def test_folds_count_by_their_mean(run_cli: RunCli, digit: Path, trained_run: Path) -> None:
     copied(trained_run, "weak/fold-1", accuracy=1.0, ended="2005")
     copied(trained_run, "weak/fold-2", accuracy=0.9, ended="2006")

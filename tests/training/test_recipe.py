@@ -9,7 +9,7 @@ from vitcli.core.config_files import configure, load_recipe
 from vitcli.core.events import Event, Note
 from vitcli.core.optim_config import OptimConfig
 from vitcli.data.dataset import Dataset, Facts
-from vitcli.training.recipe import choose_recipe, enough_epochs, fitting_patches, usual_recipe
+from vitcli.training.recipe import choose_recipe, fitting_patches, usual_recipe, with_enough_epochs
 
 
 def facts(**changes: Any) -> Facts:
@@ -82,7 +82,16 @@ def test_a_given_recipe_counts_and_weights_are_fine_tuned(
     [(0, 1000, 20), (90_000, 900, 100), (90_000, 800, 113), (90_000, 10_000_000, 20), (90_000, 3, 300)],
 )
 def test_few_images_are_seen_in_more_epochs(shown: int, images: int, epochs: int) -> None:
-    assert enough_epochs(OptimConfig(epochs=20, min_images=shown), images) == epochs
+    assert OptimConfig(epochs=20, min_images=shown).epochs_for(images) == epochs
+
+
+def test_given_epochs_stay_and_what_the_recipe_takes_is_said() -> None:
+    told: list[Event] = []
+    base, images = [load_recipe("small-photos")], dataset(counts={"train": 1500, "val": 10, "test": 10})
+    for epochs, said in ((2, ["epochs: 2; the recipe takes 100 for 1,500 images"]), (100, [])):
+        assert with_enough_epochs(base, [{"optim": {"epochs": epochs}}], images, told.append) == base
+        assert [event.text for event in told if isinstance(event, Note)] == said
+        told.clear()
 
 
 @pytest.mark.parametrize(

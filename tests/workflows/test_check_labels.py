@@ -215,7 +215,7 @@ def test_a_cross_validation_judges_by_its_out_of_fold_predictions(tmp_path: Path
             check_labels(dataset=str(folder), model="crossed")
         assert refusal.value.hint == "remove it, then `vit train --resume experiments/crossed` writes it again"
     table.unlink()
-    with pytest.raises(RunError, match=r"out-of-fold.csv is missing$"):
+    with pytest.raises(RunError, match=r"out-of-fold.csv is missing\n"):
         check_labels(dataset=str(folder), model="crossed")
     table.mkdir()
     with pytest.raises(RunError, match="cannot be read: Is a directory"):

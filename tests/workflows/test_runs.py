@@ -130,6 +130,18 @@ def test_a_run_with_broken_files_is_shown_as_far_as_it_is_readable(run_cli: RunC
     assert f"{path / 'evaluations' / 'test.json'} cannot be read" in outcome.err
 
 
+def test_the_usual_epochs_are_those_for_the_number_of_images(run_cli: RunCli, trained_run: Path) -> None:
+    changed(
+        copied(trained_run, "mine") / "run.json", recipe="small-photos", images={"train": 1500, "val": 1, "test": 0}
+    )
+    (epochs,) = [
+        each["usual"]
+        for each in as_json(run_cli("runs", "show", "mine", "--json"))["settings"]
+        if each["setting"] == "optim.epochs"
+    ]
+    assert epochs == 100, "150,000 images are seen, and not 20 epochs"
+
+
 def test_a_run_is_shown_without_its_recipe(run_cli: RunCli, trained_run: Path) -> None:
     changed(copied(trained_run, "mine") / "run.json", recipe="/gone/tuned.toml")
     outcome = run_cli("runs", "show", "mine")

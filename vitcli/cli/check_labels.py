@@ -131,7 +131,9 @@ def _show(result: "LabelCheck") -> None:
                 words: counted(result.counts[kind], "group") if kind in _IN_GROUPS else f"{result.counts[kind]:,}"
                 for kind, words in _KINDS.items()
             },
-            "near-duplicates from": f"cosine similarity {result.similarity:.4f}",
+            "near-duplicates from": f"cosine similarity {result.similarity:.4f}, as {result.features_from} "
+            + ("see them" if result.features_from == "pixels" else "sees them")
+            + ": look before you drop any",
         }
     )
     for kind, words in _KINDS.items():
@@ -145,7 +147,7 @@ def _show(result: "LabelCheck") -> None:
     print_facts(
         {
             "all findings": str(result.table),
-            "web page": f"{result.page}{f' (left out: {left_out})' if left_out else ''}",
+            "web page": f"{result.page}{f' (left out: {left_out}; --pictures N shows more)' if left_out else ''}",
         }
     )
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _TOP = 5
 """Number of classes up to which top-5 accuracy is not shown, because it is always 100 %."""
+_FAR_OFF = 0.05
+"""The difference of mean confidence and accuracy from which calibration is suggested."""
 _MOST_MATRIX = 10
 """Number of classes up to which the confusion matrix is printed completely, because it fits into 80 columns."""
 
@@ -184,6 +186,7 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
             "ROC-AUC": f"{_number(metrics.roc_auc)}; average precision {_number(metrics.average_precision)}"
             + ("" if metrics.is_ranked_exactly else " (in bins)"),
             "loss": f"{metrics.loss:.4f}",
+            "confidence": f"{percent(metrics.mean_confidence)} on average, {_beside_accuracy(metrics)}",
             "calibration": f"ECE {percent(metrics.ece)}, adaptive {percent(metrics.adaptive_ece)},"
             f" Brier {metrics.brier:.4f}",
         }
@@ -207,12 +210,21 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
         if result.sorted_mistakes is not None:
             facts["mistakes"] = f"{counted(result.sorted_mistakes, 'image')}, sorted into {mistakes}"
         print_facts(facts)
+    if result.models == 1 and result.files and abs(metrics.mean_confidence - metrics.top1) > _FAR_OFF:
+        fit = f"`vit eval --calibrate --model {shlex.quote(result.model)}` makes them fit"
+        stderr().print(escape(f"the probabilities are {_beside_accuracy(metrics)} on average: {fit}"))
     stored = result.files.get("metrics")
     if stored and stored.stem == result.split:  # the usual evaluation, which a report shows
         words = ["vit", "report", str(stored.parent.parent), *(["--split", result.split] * (result.split != "test"))]
         stderr().print(
             f"\nnext: [bold]{escape(shlex.join(words))}[/]  shows the pictures of each mistake, --worst N more maps"
         )
+
+
+def _beside_accuracy(metrics: "Metrics") -> str:
+    """Say how far the mean confidence is from the accuracy."""
+    gap = metrics.mean_confidence - metrics.top1
+    return f"{100 * abs(gap):.1f} points {'above' if gap > 0 else 'below'} the accuracy"
 
 
 def _print_missing(reasons: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The configuration of optimisation: optimiser, schedule, loss, and averages of the weights."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,8 @@ USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05, "schedule-
 
 
 _MOST_EPOCHS = 10**6
+FEW_IMAGES_EPOCHS = 300
+"""The most epochs that ``min_images`` leads to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +123,10 @@ class OptimConfig:
         )
         check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
         check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not at least 0 and less than 1")
+
+    def epochs_for(self, images: int) -> int:
+        """Compute the epochs in which training sees ``min_images``: at least ``epochs``, and at most 300 if these are fewer."""
+        return max(self.epochs, min(math.ceil(self.min_images / max(images, 1)), FEW_IMAGES_EPOCHS))
 
     @property
     def peak_lr(self) -> float:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vitcli.core.errors import DataError, UsageError
+from vitcli.core.errors import DataError, UsageError, nearest
 from vitcli.core.files import write_text
 from vitcli.data.registry import DATASETS, find_dataset, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
@@ -71,7 +71,10 @@ def check_dataset(name: str, *, labels: str = "", output_dir: Path = Path("exper
         DATASETS[name]
     except UsageError as error:
         check_no_run(output_dir / name, called=name)
-        raise DataError(f"{name!r} is neither a data set nor a folder", hint=error.hint) from None
+        folders = [each.name for each in Path().iterdir() if each.is_dir() and not each.name.startswith(".")]
+        near = nearest(name, [*DATASETS, *folders])
+        hint = f"did you mean {near!r}?" if near in folders else error.hint
+        raise DataError(f"{name!r} is neither a data set nor a folder", hint=hint) from None
 
 
 def is_present(name: str, directory: Path) -> bool:

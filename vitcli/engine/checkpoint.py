@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -93,6 +93,13 @@ def is_checkpoint(path: Path) -> bool:
             return (file.metadata() or {}).get("format") == _FORMAT
     except (SafetensorError, OSError):
         return True
+
+
+def is_calibrated(path: Path) -> bool:
+    """Tell whether a checkpoint has a calibration, without reading its weights; False if it cannot be read."""
+    with suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:
+        return "calibration" in (file.metadata() or {})
+    return False
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

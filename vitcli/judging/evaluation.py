@@ -65,13 +65,6 @@ def evaluate_models(
     held_out = _held_out(models, chosen, emit)
     calibration = calibration_for(models, chosen)
     _take_back_calibration(models, chosen, emit)
-    if 0 < (calibrated := count_calibrated(models, chosen)) < len(models):
-        share = f"{calibrated:,} of {len(models):,} models {'is' if calibrated == 1 else 'are'} calibrated"
-        emit(
-            Warned(
-                text=f"{share}: the mean of their probabilities is neither calibrated nor as the models were trained"
-            )
-        )
     if views == "flip" and loaded.run and not loaded.run.config.get("augment", {}).get("flip"):
         emit(Warned(text="the model was not trained on mirrored images, so --tta flip may lower the accuracy"))
 
@@ -104,7 +97,7 @@ def evaluate_models(
             "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
             "precision": loaded.precision.name,
             "temperature": calibration.temperature if calibration else None,
-            "calibrated": calibrated,
+            "calibrated": count_calibrated(models, chosen),
             "views": views,
             "left_out": judged.left_out,
         }

@@ -143,7 +143,8 @@ def _classes(known: tuple[str, ...], found: tuple[str, ...], *, shared: bool, em
     unknown = [name for name in found if name not in of_model]
     if not shared:
         if unknown:
-            raise unknown_classes(unknown, found, known, hint="--classes shared judges the others; ")
+            others = "" if len(unknown) == len(found) else "--classes shared judges the others; "
+            raise unknown_classes(unknown, found, known, hint=others)
         return known
     both = tuple(name for name in known if name in of_data)
     if len(both) < 2:

@@ -74,6 +74,11 @@ class Metrics:
     confusion: tuple[tuple[int, int, int], ...]
     """The confusion matrix without its zeros: true class, predicted class, number of images, in the order of classes."""
 
+    @property
+    def mean_confidence(self) -> float:
+        """The mean probability of the predicted classes, 0..1; as high as the accuracy if probabilities are calibrated."""
+        return sum(each.images * each.confidence for each in self.reliability) / self.images
+
     def __repr__(self) -> str:
         return f"<Metrics: top-1 {100 * self.top1:.2f} % of {counted(self.images, 'image')}, loss {self.loss:.4f}>"
 

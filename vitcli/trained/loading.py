@@ -1,5 +1,6 @@
 """Loading of models by the name that a user gives: a run, a file, or pretrained weights."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from torch import Tensor
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.run_search import best_finished, members_with, run_of_checkpoint, score_of
+from vitcli.core.run_search import all_runs, best_finished, members_with, run_of_checkpoint, score_of
 from vitcli.core.runs import Run
 from vitcli.core.stored import checked
 from vitcli.data.preprocess import InputTransform
@@ -201,12 +202,24 @@ def _compared(chosen: Run, name: str, output_dir: Path) -> str:
     score = f"{100 * score_of(chosen):.2f} %"
     if name:
         return f"; validation accuracy {score}"
+    newer = _newer_unfinished(chosen, output_dir)
     best = best_finished(output_dir)
     if score_of(best) <= score_of(chosen):
-        return ""
+        return newer
     called = best.path.resolve().parent.name if members_with(best) else best.name
     better = f"{called} has a higher validation accuracy on the same data ({100 * score_of(best):.2f} %, not {score})"
-    return f"; {better}: --model {BEST} takes it"
+    return f"; {better}: --model {BEST} takes it{newer}"
+
+
+def _newer_unfinished(chosen: Run, output_dir: Path) -> str:
+    """Name the newest run if it has begun after the chosen one and has weights, though it is not finished."""
+    newest = all_runs(output_dir)[0]
+    if newest.status == "finished" or newest.info["started"] <= chosen.info["started"]:
+        return ""
+    if not newest.best_checkpoint.exists():
+        return ""
+    called = newest.path.relative_to(output_dir) if newest.path.is_relative_to(output_dir) else newest.path
+    return f"; the newer run {called} is {newest.status}: --model {shlex.quote(str(called))} takes it"
 
 
 def names_of(models: Sequence[LoadedModel]) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
+from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note
-from vitcli.core.optim_config import OptimConfig
+from vitcli.core.optim_config import FEW_IMAGES_EPOCHS
 from vitcli.core.preprocessing import format_size
 from vitcli.data.dataset import Dataset
 from vitcli.data.splits import plan_splits
@@ -14,8 +15,6 @@ from vitcli.models.registry import MODELS
 
 _SMALL_PHOTO = 128
 """Photos whose median short side has fewer pixels gain nothing from a model that sees 224."""
-_MOST_EPOCHS = 300
-"""A bound for data sets of a few images."""
 
 
 def choose_recipe(
@@ -80,21 +79,21 @@ def with_enough_epochs(
         The layers below the given ones.
     """
     config = configure(*base, *layers)
-    if not config.optim.min_images or any("epochs" in layer.get("optim", {}) for layer in layers):
+    if not config.optim.min_images:
         return [*base]
     images = len(plan_splits(dataset, config.data, seed=config.run.seed)["train"].indices(dataset))
-    epochs = enough_epochs(config.optim, images)
+    if any("epochs" in layer.get("optim", {}) for layer in layers):
+        usual = configure(*base).optim.epochs_for(images)
+        if config.optim.epochs < usual:
+            emit(Note(text=f"epochs: {config.optim.epochs}; the recipe takes {usual} for {counted(images, 'image')}"))
+        return [*base]
+    epochs = config.optim.epochs_for(images)
     if epochs == config.optim.epochs:
         return [*base]
     seen = f"so that training sees {config.optim.min_images:,} images"
-    why = seen if epochs < _MOST_EPOCHS else "the most that are chosen where images are few"
+    why = seen if epochs < FEW_IMAGES_EPOCHS else "the most that are chosen where images are few"
     emit(Note(text=f"epochs: {epochs}, not {config.optim.epochs}, {why} (--epochs changes this)"))
     return [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
-
-
-def enough_epochs(optim: OptimConfig, images: int) -> int:
-    """Compute the epochs that a training needs to see ``optim.min_images``, but not fewer than ``optim.epochs``."""
-    return max(optim.epochs, min(math.ceil(optim.min_images / max(images, 1)), _MOST_EPOCHS))
 
 
 def fitting_patches(base: Sequence[Settings], layers: Sequence[Settings], emit: Emit) -> list[Settings]:

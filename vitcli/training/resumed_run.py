@@ -1,6 +1,7 @@
 """Resuming of a run that was interrupted, was killed or failed, as if that had not happened."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,7 +22,7 @@ from vitcli.core.version import __version__
 from vitcli.data.dataset import open_dataset
 from vitcli.data.splits import Plan
 from vitcli.data.store import data_dir
-from vitcli.engine.checkpoint import model_config_from, preprocessing_from
+from vitcli.engine.checkpoint import is_calibrated, model_config_from, preprocessing_from
 from vitcli.engine.distributed import Processes
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State, load_state
@@ -166,6 +167,9 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
     where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
     emit(Note(text=f"resuming run {run.name} in {where}"))
+    if is_calibrated(run.best_checkpoint):
+        again = f"`vit eval --calibrate --model {shlex.quote(run.name)}` again"
+        emit(Warned(text=f"{run.name} was calibrated: a better epoch will not be, so {again}"))
     tell_other_versions(run, emit)
     mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim

@@ -256,7 +256,10 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
         layers = [load_recipe(recipe)] if recipe else []
     if recipe and not layers:
         emit(Warned(text=f"there is no recipe {recipe!r} now, so settings are compared with the defaults"))
-    usual = flat(json.loads(json.dumps(settings_of(configure(*layers)))))
+    configured = configure(*layers)
+    usual = flat(json.loads(json.dumps(settings_of(configured))))
+    if images := run.info.get("images"):
+        usual["optim.epochs"] = configured.optim.epochs_for(images["train"])
     own = settings_by_name(run) if config else {}
     implied, replaced = (  # by the names of the model: settings that nothing else sets
         {f"model.{key}": value for key, value in sizes_of(name).items() if usual.get(f"model.{key}") is None}
