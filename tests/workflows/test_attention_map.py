@@ -389,6 +389,19 @@ def test_a_map_of_nothing_is_said_and_drawn_as_such(
     assert is_picture(tmp_path / "maps" / "digit.relevance.left.png")
 
 
+@pytest.mark.parametrize(("amp", "is_told"), [("on", True), ("off", False)])
+def test_answers_that_rounding_may_decide_are_told_where_other_commands_round(
+    run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path, amp: str, *, is_told: bool
+) -> None:
+    checkpoint = load_checkpoint(Run(two_layers).best_checkpoint)
+    without_head = {name: tensor * (not name.startswith("head.")) for name, tensor in checkpoint.weights.items()}
+    provenance = {**checkpoint.provenance, "amp": amp}
+    file = tmp_path / "undecided.safetensors"
+    save_checkpoint(file, replace(checkpoint, weights=without_head, provenance=provenance))
+    said = "two classes are almost equally probable; maps are computed in float32, `vit predict` and `vit eval` in bfl"
+    assert (said in run_cli("attention-map", digit, "--model", file, "-o", tmp_path / "maps").err) == is_told
+
+
 def test_maps_that_are_almost_even_are_told_in_one_line(
     run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vitcli.attention.registry import METHODS
 from vitcli.attention.targets import ClassChoice, class_indices
@@ -31,6 +32,9 @@ from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import Norm, Subject, is_nearly_even
 from vitcli.figures.board import PICTURES
 from vitcli.trained.loading import LoadedModel
+
+_NEARLY_EVEN = 0.01
+"""The difference of the two highest probabilities below which rounding may decide which class is predicted."""
 
 
 def attention_maps(
@@ -71,7 +75,7 @@ def attention_maps(
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
     )
-    found: list[ExplainedImage] = []
+    found, nearly_even = list[ExplainedImage](), list[str]()
     sheets: dict[str, list[tuple[Subject, AttentionMap]]] = {}
     html = folder / f"attention{end}.html" if drawing.page else None
     try:
@@ -81,6 +85,7 @@ def attention_maps(
                     found.append(one)
                     continue
                 subject = _subject(one, loaded, full=drawing.full)
+                nearly_even += [one.image.name] * _is_nearly_even(one.explainer.logits[one.at])
                 found.append(_write(one, subject, loaded, drawing, folder, draws=not sheet))
                 if page:
                     add_to_page(page, subject, one.maps, one.explainer, one.at)
@@ -92,6 +97,7 @@ def attention_maps(
         report = replace(report, sheets=drawn, page=html)
     finally:
         _tell_what_shows_little(found, drawing.style.norm, emit)
+        _tell_other_precision(nearly_even, loaded, emit)
         report = replace(report, images=tuple(found))
         _tell_what_was_replaced(report, earlier, emit)
         if any(each.maps for each in found) and not drawing.file:
@@ -157,6 +163,25 @@ def _explain_batch(
     for at, (image, array) in enumerate(batch):
         maps = list(maps_of(explanation, at, question, loaded.checkpoint.classes))
         yield _Explained(image=image, pixels=array, explainer=explainer, at=at, maps=maps)
+
+
+def _is_nearly_even(logits: Tensor) -> bool:
+    """Tell whether the two most probable classes differ so little that rounding may decide between them."""
+    if len(logits) < 2:
+        return False
+    first, second = logits.softmax(dim=0).topk(2).values.tolist()
+    return first - second < _NEARLY_EVEN
+
+
+def _tell_other_precision(names: Sequence[str], loaded: LoadedModel, emit: Emit) -> None:
+    """Say that other commands may predict another class for these images, if they compute in another precision."""
+    if names and loaded.precision.name != "float32":
+        other = f"maps are computed in float32, `vit predict` and `vit eval` in {loaded.precision.name}"
+        emit(
+            Note(
+                text=f"{some(names)}: two classes are almost equally probable; {other}, so they may name the other one"
+            )
+        )
 
 
 def _tell_what_shows_little(images: Sequence[ExplainedImage], norm: Norm, emit: Emit) -> None:
