@@ -218,7 +218,7 @@ def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
     assert not reported(run_cli, "pair")[0]["evaluations"][0]["is_new"]
     shown = run_cli("report", "pair", "pair/seed-0", "-o", "both.html")
     assert ", mean probabilities of 2 models; " in " ".join(shown.out.split())
-    compared = "first: mean probabilities of 2 models; second: a single model"
+    compared = "pair: mean probabilities of 2 models; pair/seed-0: a single model"
     assert compared in Path("both.html").read_text(encoding="utf-8")
     assert compared in " ".join(run_cli("runs", "compare", "pair", "pair/seed-0").out.split())
     assert run_cli("report", "pair", "--card").code == 0
