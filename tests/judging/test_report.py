@@ -487,6 +487,17 @@ def test_a_card_lists_the_other_evaluations_of_the_run(run_cli: RunCli, digits: 
     assert "| folder |" not in card
 
 
+def test_a_card_says_that_training_was_stopped(run_cli: RunCli, digits: Path) -> None:
+    reported(run_cli, "mine", "--card", "-o", "card.md")
+    assert "| status |" not in Path("card.md").read_text(encoding="utf-8")
+    epochs = len(Run(digits).metrics["epochs"])
+    changed(digits / "run.json", status="interrupted")
+    changed(digits / "config.json", optim={**Run(digits).config["optim"], "epochs": 9})
+    reported(run_cli, "mine", "--card", "-o", "card.md")
+    said = f"| status | interrupted, after {epochs} of 9 epochs |"
+    assert said in Path("card.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.usefixtures("digits")
 def test_a_card_that_someone_has_edited_is_kept(run_cli: RunCli) -> None:
     for name in ("README.md", "README-2.md"):

@@ -32,7 +32,7 @@ from vitcli.trained.model_names import chosen_run
 from vitcli.trained.origin import origin_of
 from vitcli.training.run_report import RunReport, different_settings, report_of
 
-_NOT_ON_CARD = ("run", "folder", "status", "tags")
+_NOT_ON_CARD = ("run", "folder", "tags")
 """Facts about the folder of a run, which mean nothing elsewhere."""
 
 
@@ -240,12 +240,13 @@ def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
 
 def _card_facts(shown: ReportedRun, report: RunReport, judged: CurrentEvaluation, output_dir: Path) -> CardFacts:
     """Collect what a card says about a run besides its evaluation."""
+    hidden = (*_NOT_ON_CARD, *(["status"] if report.row.status == "finished" else []))
     return CardFacts(
         name=shown.name,
         summary=shown.judgement.summary,
         scores=shown.judgement.scores,
         calibration=shown.judgement.calibration,
-        training={name: value for name, value in shown.facts.items() if name not in _NOT_ON_CARD},
+        training={name: value for name, value in shown.facts.items() if name not in hidden},
         settings_title=shown.settings_title,
         settings=shown.settings,
         others=[
