@@ -81,6 +81,8 @@ def judgement(classes: list[str] = CLASSES) -> Judgement:
         pictures=PICTURES,
         pictures_note=HOSTILE[0],
         worst_note=HOSTILE[1],
+        map_legend=f"bright {HOSTILE[0]}",
+        all_maps=f"vit report {HOSTILE[1]} --worst 5",
     )
 
 
@@ -220,6 +222,7 @@ def test_a_cell_shows_its_pictures_and_counts_what_is_left_out(opened: Any) -> N
     find(opened, '#r0-classes [data-cell="0-3-3"]').click()
     assert texts(opened, "#cell-note") == ["2 of 1000, the least sure first; left out of this page: 998"]
     assert texts(opened, "#cell .name") == ["unsure", "sure"]
+    assert texts(opened, "#cell-maps") == ["Maps are drawn of mistakes only."]
 
 
 @needs_browser
@@ -229,6 +232,9 @@ def test_all_mistakes_of_a_class_are_one_click_away(opened: Any) -> None:
     assert texts(opened, "#cell-note") == ["all 3, the surest first"]
     assert texts(opened, "#cell .name") == ["<i>c", NAMES[2], "a\\u2028b\n.png"]
     assert "predicted " + HOSTILE[1] in texts(opened, "#cell figcaption")[0]
+    (said,) = texts(opened, "#cell-maps")
+    why = "2 of 3 have no map, because this page has maps of 2 mistakes only"
+    assert said == f"bright {HOSTILE[0]} {why}: vit report {HOSTILE[1]} --worst 5 draws all."
     opened.switch_to.active_element.send_keys("\ue00c")  # Escape
     assert not opened.execute_script("return document.getElementById('cell').open")
 

@@ -1,7 +1,8 @@
 "use strict";
 
 const part = (id) => document.getElementById(id);
-const classes = JSON.parse(part("facts").textContent).runs; // the names of the classes, by run
+/** By run: the names of the classes; the meaning of the colours of the maps, and the command that draws all maps. */
+const { runs: classes, maps } = JSON.parse(part("facts").textContent);
 /** "run-true-predicted" -> the block of its pictures, which is read when the cell is opened. */
 const cells = new Map([...document.querySelectorAll("script.cell")].map((block) => [block.dataset.cell, block]));
 
@@ -73,6 +74,21 @@ function figureOf(run, truth, predicted, [number, name, confidence, ofTruth, sou
   return element("figure", {}, ...pictures, element("figcaption", {}, ...lines));
 }
 
+/** Say what the maps of some pictures show, and why mistakes have none. */
+function aboutMaps(run, found, isWrong) {
+  const [legend, command] = maps[run];
+  const without = found.filter(([, [number]]) => !part(`map-${run}-${number}`)).length;
+  if (!isWrong) return found.length ? ["Maps are drawn of mistakes only."] : [];
+  const words = without < found.length ? [legend] : [];
+  if (without && command) {
+    const drawn = document.querySelectorAll(`[id^="map-${run}-"]`).length;
+    const why = drawn ? `this page has maps of ${drawn} mistakes only` : "this page has no maps";
+    words.push(` ${without} of ${found.length} have no map, because ${why}: `);
+    words.push(element("code", { textContent: command }), " draws all.");
+  }
+  return words;
+}
+
 /** Show the pictures of a cell; "run-true-wrong" stands for all mistakes of a class. */
 function open(button) {
   const [run, truth, given] = button.dataset.cell.split("-");
@@ -91,6 +107,7 @@ function open(button) {
   part("cell-note").textContent = found.length === total
     ? `all ${total}, ${order}`
     : `${found.length} of ${total}, ${order}; left out of this page: ${total - found.length}`;
+  part("cell-maps").replaceChildren(...aboutMaps(run, found, isWrong));
   part("cell-pictures").replaceChildren(...found.map(([predicted, picture]) => figureOf(run, Number(truth), predicted, picture)));
   part("cell").showModal();
 }
