@@ -58,6 +58,21 @@ function filter(field) {
   box.querySelector(".filtered").textContent = wanted ? `${shown} of ${body.rows.length} rows` : "";
 }
 
+/* Tables that are wider than their box: a shadow lies on each edge behind which there is more */
+
+function showEdges(box) {
+  const hidden = box.scrollWidth - box.clientWidth;
+  box.classList.toggle("more-left", box.scrollLeft > 1);
+  box.classList.toggle("more-right", box.scrollLeft < hidden - 1);
+}
+
+const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => showEdges(target.closest(".scroll"))));
+for (const box of document.querySelectorAll(".scroll")) {
+  resized.observe(box);
+  resized.observe(box.firstElementChild);
+  box.addEventListener("scroll", () => showEdges(box), { passive: true });
+}
+
 /* Pictures of a cell */
 
 const percent = (share) => `${(100 * share).toFixed(2)} %`;
