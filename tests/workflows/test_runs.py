@@ -233,9 +233,28 @@ def test_runs_are_compared_on_the_same_images(run_cli: RunCli, evaluated: Path) 
     assert Path(result["figure"]) == Path("experiments/comparisons/one-vs-two/curves.png")
     assert Path(result["figure"]).is_file()
     shown = run_cli("runs", "compare", "one", "two")
-    assert "5 right only in the second, 2 only in the first" in shown.out
+    assert "chance may explain the difference: +0.8 points [" in shown.out
+    assert "] for two on 359 images" in shown.out
+    assert "5 right only in two, 2 only in one" in shown.out
+    assert re.search(r"two compared with one, 359 images of test\s+metric +one +two +change", shown.out)
     assert "p = 0.453, so chance may explain the difference" in shown.out
     assert shown.err == ""
+
+
+@pytest.mark.parametrize("names", [("worse", "better"), ("better", "worse")])
+def test_the_better_run_is_named(run_cli: RunCli, evaluated: Path, names: tuple[str, str]) -> None:
+    rows = rows_of(evaluated)
+    right = [at for at, row in enumerate(rows) if row["truth"] == row["prediction"]]
+    second_run(evaluated, "better", {})
+    second_run(evaluated, "worse", {at: "9" if rows[at]["truth"] != "9" else "8" for at in right[:18]})
+    shown = " ".join(run_cli("runs", "compare", *names).out.split())
+    points = re.search(r"verdict better is better: \+5\.0 points \[(.*?), (.*?)\] on 359 images", shown)
+    assert points, shown
+    assert 0 < float(points[1]) < 5 < float(points[2])
+    assert run_cli("report", *names, "-o", "both.html", "--worst", "0").code == 0
+    page = Path("both.html").read_text(encoding="utf-8")
+    assert f"<p>{points[0].removeprefix('verdict ')}.</p><p>" in page
+    assert "(first)" not in page
 
 
 def test_more_than_two_runs_are_each_compared_with_the_first(run_cli: RunCli, evaluated: Path) -> None:
@@ -356,7 +375,7 @@ def test_the_same_images_are_compared_whatever_the_data_are_called(run_cli: RunC
     (pair,) = as_json(run_cli("runs", "compare", "two", "one", "--split", "copy-all", "--json"))["pairs"]
     assert pair["evaluations"] == ["copy-all", "test"]
     shown = run_cli("runs", "compare", "one", "two")
-    assert "test of the first, copy-all of the second" in shown.out
+    assert "test of one, copy-all of two" in shown.out
 
 
 @pytest.mark.usefixtures("two_folders")

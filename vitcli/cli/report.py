@@ -92,7 +92,7 @@ def _show(result: "Report", *, card: bool) -> None:
     facts = {}
     for each in result.evaluations:
         maps = f"{counted(each.maps, 'map')} of {counted(each.mistakes, 'mistake')}"
-        more = " (--worst N draws more)" if each.maps < each.mistakes and each.pictures else ""
+        more = f" (--worst {each.mistakes} draws all)" if each.maps < each.mistakes and each.pictures else ""
         shown = "" if card else f"; {counted(each.pictures, 'picture')}, {maps}{more}"
         images = f"{counted(each.images, 'image')} of {each.dataset}"
         images = f"out-of-fold predictions, {images}" if each.part == "out-of-fold" else f"{images}, {each.split} split"

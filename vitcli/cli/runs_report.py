@@ -130,11 +130,11 @@ def show_comparison(result: "RunsComparison") -> None:
 
 def _show_pair(pair: "Pair", evaluation: str) -> None:
     result = pair.comparison
-    names = f"[bold]{escape(pair.second)}[/] (second) against [bold]{escape(pair.first)}[/] (first)"
+    names = f"[bold]{escape(pair.second)}[/] compared with [bold]{escape(pair.first)}[/]"
     images = counted(result.images, "image")
     which = f"out-of-fold predictions, {images}" if evaluation == "out-of-fold" else f"{images} of {evaluation}"
     stdout().print(f"\n{names}, {escape(which)}")
-    print_table(("metric", "first", "second", "change", "95 % interval"), pair.rows(), numbers={1, 2, 3, 4})
+    print_table(pair.headings, pair.rows(), numbers={1, 2, 3, 4})
     stdout().print("changes are in percentage points, that of the loss in nats", style="dim")
     if why := pair.missing():
         stdout().print(escape(why), style="dim")

@@ -39,14 +39,12 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
             continue
         tables.append(
             RunTable(
-                title=f"{other.run.name} (second) against {first.run.name} (first), on"
+                title=f"{other.run.name} compared with {first.run.name}, on"
                 f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
                 " points, that of the loss in nats",
-                headings=("metric", "first", "second", "change", "95 % interval"),
+                headings=pair.headings,
                 rows=pair.rows(),
-                notes=[
-                    f"{other.run.name} and {first.run.name}: {'; '.join(filter(None, (*pair.in_words().values(), pair.missing())))}."
-                ],
+                notes=_notes(pair),
             )
         )
     tables.append(
@@ -55,6 +53,14 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
         )
     )
     return tables, missing
+
+
+def _notes(pair: Pair) -> list[str]:
+    """Return the sentences above the table of a pair: the verdict, then the counts that it rests on."""
+    facts = pair.in_words()
+    verdict, test = facts.pop("verdict"), facts.pop("McNemar's test")
+    counts = (*facts.values(), f"McNemar's test: {test}", pair.missing())
+    return [f"{verdict}.", f"{'; '.join(filter(None, counts))}."]
 
 
 def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pair:
