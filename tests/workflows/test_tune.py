@@ -26,7 +26,7 @@ from vitcli.core.events import Event, Note, SearchProgress, TrialEnded, Warned
 from vitcli.core.runs import Run
 from vitcli.core.search_limits import Limits
 from vitcli.core.search_space import parse_search
-from vitcli.training.finals import answer, best_finalist, recipe_settings
+from vitcli.training.finals import FinalRow, answer, best_finalist, recipe_settings
 from vitcli.training.resumed_settings import stored_settings
 from vitcli.training.study import Study, _repair
 from vitcli.workflows.tune import TuneResult, plan_tuning, resume_tuning, tune
@@ -431,6 +431,33 @@ def test_a_recipe_has_only_what_belongs_to_the_settings() -> None:
     assert table["data"] == {"val_fraction": 0.2}
     assert "min_images" not in table["optim"]
     assert table["optim"]["epochs"] == 10
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "words"),
+    [
+        (0.0, (-0.327, 0.327), "no better than the default, as far as 2 seeds can tell: trial 3"),
+        (-0.01, (-0.2, 0.18), "no better than the default, as far as 2 seeds can tell: trial 3"),
+        (0.01, (-0.18, 0.2), "no better than the default, as far as 2 seeds can tell: trial 3"),
+        (-0.2, (-0.3, -0.1), "no better than the default: trial 3"),
+        (0.2, (0.1, 0.3), "better than the default by 20.0 points (10.0 to 30.0): trial 3"),
+    ],
+)
+def test_the_answer_says_so_if_few_seeds_cannot_tell(
+    difference: float, interval: tuple[float, float], words: str
+) -> None:
+    scores = (0.5 + difference, 0.5 + difference)
+    row = FinalRow(
+        name="final-0003",
+        path=Path("final-0003"),
+        trial=3,
+        settings={},
+        val_accuracies=scores,
+        val_accuracy=scores[0],
+        difference=difference,
+        interval=interval,
+    )
+    assert answer(row).startswith(words)
 
 
 def test_without_finalists_the_answer_is_no() -> None:

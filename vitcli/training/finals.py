@@ -103,7 +103,7 @@ def answer(row: FinalRow | None) -> str:
     points = f"by {100 * row.difference:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
     if is_better(row):
         return f"better than the default {points}: trial {row.trial}"
-    doubt = f", as far as {len(row.val_accuracies)} seeds can tell" if row.difference > 0 else ""
+    doubt = f", as far as {len(row.val_accuracies)} seeds can tell" if high >= 0 else ""
     return f"no better than the default{doubt}: trial {row.trial}, the best finalist, differs {points}"
 
 
