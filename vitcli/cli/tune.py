@@ -157,8 +157,8 @@ def tune(**given: Any) -> None:
         limits: dict[str, Any] = {name: given[name] for name in _LIMITS if given[name] is not None}
         if given["resume"] is not None:
             others = ("finalists", "seeds", "search", "space", "output", "dry_run")
-            check_resumed_search(layers, {name.replace("_", "-"): given[name] for name in others})
             find_study(given["resume"], output_dir_of(layers))
+            check_resumed_search(layers, {name.replace("_", "-"): given[name] for name in others})
             with importing():
                 from vitcli.workflows.tune import resume_tuning
             workflow = partial(resume_tuning, given["resume"], **limits)

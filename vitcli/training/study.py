@@ -25,6 +25,7 @@ from vitcli.core.errors import FileError, InstallError, Interrupted, RunError, U
 from vitcli.core.files import write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
+from vitcli.core.run_search import output_dir_option
 from vitcli.core.search_limits import Limits
 from vitcli.core.search_space import Dimension, Value, parse_search
 from vitcli.core.stored import read_json
@@ -229,12 +230,13 @@ def find_study(name: str, output_dir: Path) -> Study:
         RunError: there is none.
     """
     known = {path.parent.name: path.parent for path in sorted(output_dir.glob(f"*/{_FILE}"))}
+    where = output_dir_option(output_dir)
     if name:
         for path in (output_dir / name, Path(name)):
             if (path / _FILE).is_file():
                 return Study.open(path)
         hint = did_you_mean(
-            name, known, otherwise=f"there are: {', '.join(known)}" if known else "`vit tune` makes one"
+            name, known, otherwise=f"there are: {', '.join(known)}" if known else f"`vit tune{where}` makes one"
         )
         raise RunError(f"no study {name!r} in {output_dir}", hint=hint)
     unfinished, broken = list[Study](), list[RunError]()
@@ -251,7 +253,7 @@ def find_study(name: str, output_dir: Path) -> Study:
             if broken
             else RunError(
                 f"no unfinished study in {output_dir}",
-                hint="`vit tune` makes one; `vit tune --resume STUDY --minutes 120` continues a finished one",
+                hint=f"`vit tune{where}` makes one; `vit tune --resume STUDY{where} --minutes 120` continues a finished one",
             )
         )
     return max(unfinished, key=lambda each: each.stored.started)
@@ -275,8 +277,11 @@ def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) 
         layers: the given settings.
         others: the given options, by name, that are no settings and may not change either.
     """
+    layers = tuple(layers)
+    names = [repr(layer["data"]["name"]) for layer in layers if "name" in layer.get("data", {})]
     given = [
-        *sorted(settings_in(layers) - {"run.output_dir"}),
+        *names[-1:],
+        *sorted(settings_in(layers) - {"run.output_dir", "data.name"}),
         *(f"--{name}" for name, value in others.items() if value),
     ]
     if given:

@@ -135,8 +135,8 @@ def resume_tuning(
         The errors of ``tune``.
     """
     require_optuna()
-    check_resumed_search(layers, {})
     study = find_study(name, output_dir_of(layers))
+    check_resumed_search(layers, {})
     stored = study.stored
     may_try = stored.status != "finished" or minutes is not None or trials is not None
     stored.minutes = stored.minutes if minutes is None else minutes
