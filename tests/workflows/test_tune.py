@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -20,13 +21,14 @@ from PIL import Image
 from tests.builders.processes import NEVER, Moment, exit_code, vit
 from tests.builders.runs import plain
 from tests.conftest import TINY, Outcome
-from vitcli.core.config_files import configure, load_recipe, settings_of
+from vitcli.core.config import DataConfig
+from vitcli.core.config_files import configure, load_recipe, parse_assignments, settings_of
 from vitcli.core.errors import FileError, Interrupted, RunError, TrainingError, UsageError
 from vitcli.core.events import Event, Note, SearchProgress, TrialEnded, Warned
 from vitcli.core.runs import Run
 from vitcli.core.search_limits import Limits
 from vitcli.core.search_space import parse_search
-from vitcli.training.finals import FinalRow, answer, best_finalist, recipe_settings
+from vitcli.training.finals import FinalRow, answer, best_finalist, recipe_settings, train_command
 from vitcli.training.resumed_settings import stored_settings
 from vitcli.training.study import Study, _repair
 from vitcli.workflows.tune import TuneResult, plan_tuning, resume_tuning, tune
@@ -118,7 +120,7 @@ def test_finals_have_fresh_seeds_and_weights_and_trials_have_no_weights(
 
 
 def test_the_recipe_trains_what_the_finals_trained(
-    better: tuple[TuneResult, list[Event]], halves: Path, run_cli: RunCli, tmp_path: Path
+    better: tuple[TuneResult, list[Event]], halves: Path, data_dir: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:
     result, _ = better
     assert result.recipe_file == result.path / "recipe.toml"
@@ -129,7 +131,8 @@ def test_the_recipe_trains_what_the_finals_trained(
     assert about["summary"] == "tuned for halves by `vit tune`"
     for words in ("# command: ", "3 with seed 42", "43, 44, 45", result.answer, result.finals[0].name):
         assert words in text
-    assert about["command"] == f"vit train {halves} --recipe ./recipe.toml"
+    assert about["command"] == f"vit train {halves} --data-dir {data_dir} --recipe ./recipe.toml"
+    assert result.train_command == f"vit train {halves} --data-dir {data_dir} --recipe {result.recipe_file}"
     outcome = run_cli(
         "train",
         halves,
@@ -458,6 +461,28 @@ def test_the_answer_says_so_if_few_seeds_cannot_tell(
         interval=interval,
     )
     assert answer(row).startswith(words)
+
+
+def test_the_command_of_a_recipe_names_all_that_the_data_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataConfig(
+        name="/my pics",
+        labels="/t.csv",
+        image_column="file",
+        label_column="kind",
+        label_map="/m.json",
+        on_bad_image="skip",
+        value_range=(0.0, 4095.0),
+        dir="/store",
+    )
+    command = train_command(data, "./recipe.toml")
+    assert command == (
+        "vit train '/my pics' --labels /t.csv --image-column file --label-column kind --label-map /m.json"
+        " --on-bad-image skip --set 'data.value_range=[0.0, 4095.0]' --data-dir /store --recipe ./recipe.toml"
+    )
+    typed = shlex.split(command)
+    assert configure(parse_assignments([typed[typed.index("--set") + 1]])).data.value_range == (0.0, 4095.0)
+    monkeypatch.setenv("VIT_DATA_DIR", "/store")
+    assert train_command(DataConfig(name="digits", dir="/store"), "r.toml") == "vit train digits --recipe r.toml"
 
 
 def test_without_finalists_the_answer_is_no() -> None:

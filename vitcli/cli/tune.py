@@ -254,11 +254,10 @@ def _show_result(result: "TuneResult") -> None:
             "time": duration(result.seconds),
         }
     )
-    if result.recipe_file:
-        data, file = shlex.quote(result.dataset), shlex.quote(str(result.recipe_file))
+    if result.train_command:
         winner = max(result.finals, key=lambda row: row.val_accuracy)
         stderr().print(
-            f"\nnext: [bold]{escape(f'vit train {data} --recipe {file}')}[/]  trains with these settings"
+            f"\nnext: [bold]{escape(result.train_command)}[/]  trains with these settings"
             f"\n      [bold]{escape(f'vit eval --model {shlex.quote(str(winner.path))}')}[/]  evaluates its final runs"
         )
 
