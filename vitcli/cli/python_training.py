@@ -191,8 +191,8 @@ def tune(
         settings: as for ``train``; the default settings.
         minutes: the budget; None: 60, or with ``resume`` as before.
         trials: trials at most; None: as many as the budget holds, or with ``resume`` as before.
-        finalists: the best trials, which are compared with the default; None: 2.
-        seeds: fresh seeds that finalists and default are trained with; None: 3.
+        finalists: the best trials, which are compared with the default; None: 2, if the budget holds them.
+        seeds: fresh seeds that finalists and default are trained with; None: 3, if the budget holds them.
         search: settings to search, for example ``["optim.lr=1e-4..1e-1:log", "model.depth=2,4,6"]``.
         space: a TOML file of settings to search; None: the usual ones, if ``search`` is empty.
         output: the file of the recipe of a winner; None: ``recipe.toml`` in the folder of the study.

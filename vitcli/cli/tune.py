@@ -57,7 +57,11 @@ _OWN = (
         "",
         Annotated[
             int | None,
-            _option("--finalists", words="The best trials, which are compared with the default.", default="2"),
+            _option(
+                "--finalists",
+                words="The best trials, which are compared with the default.",
+                default="2, if the budget holds them",
+            ),
         ],
         name="finalists",
     ),
@@ -65,7 +69,11 @@ _OWN = (
         "",
         Annotated[
             int | None,
-            _option("--seeds", words="Fresh seeds that finalists and default are trained with.", default="3"),
+            _option(
+                "--seeds",
+                words="Fresh seeds that finalists and default are trained with.",
+                default="3, if the budget holds them",
+            ),
         ],
         name="seeds",
     ),
@@ -208,7 +216,8 @@ def _show_plan(plan: "TunePlan") -> None:
             "a trial": f"{counted(plan.epochs, 'epoch')}, "
             + ("time not known" if plan.trial_seconds is None else f"about {duration(plan.trial_seconds)}")
             + f" on {plan.device}",
-            "finals": counted(plan.finals, "training"),
+            "finals": f"{counted(plan.finals, 'training')}: the default and {counted(plan.finalists, 'finalist')},"
+            f" {counted(plan.seeds, 'seed')} each",
             f"{plan.minutes:g} min hold": fit + (f"; {plan.most_trials} at most" if plan.most_trials else ""),
         }
     )

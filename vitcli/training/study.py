@@ -26,7 +26,7 @@ from vitcli.core.files import write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
 from vitcli.core.run_search import output_dir_option
-from vitcli.core.search_limits import Limits
+from vitcli.core.search_limits import Finals, Limits
 from vitcli.core.search_space import Dimension, Value, parse_search
 from vitcli.core.stored import read_json
 from vitcli.core.usual_space import settings_in
@@ -73,20 +73,34 @@ class StudyFile:
     """The budget."""
     trials: int
     """The most trials; 0: as many as the budget holds."""
-    finalists: int
-    seeds: int
-    """Fresh seeds for the finalists and the default."""
+    finalists: int | None
+    """The finalists that were asked for; None: as many as the budget holds, 2 at most."""
+    seeds: int | None
+    """The fresh seeds that were asked for; None: as many as the budget holds, 3 at most."""
     output: str
     """The file of the recipe; empty: ``recipe.toml`` in the folder of the study."""
     trial_seconds: float | None
     """The estimated time of a training; None: not known."""
     seconds: float = 0.0
     """The time that the search has taken so far."""
+    final_finalists: int = 0
+    """The finalists of the finals; 0: the finals have not begun."""
+    final_seeds: int = 0
+    """The fresh seeds of the finals; 0: the finals have not begun."""
 
     @property
     def limits(self) -> Limits:
         """The budget, checked."""
         return Limits(minutes=self.minutes, trials=self.trials, finalists=self.finalists, seeds=self.seeds)
+
+    @property
+    def finals(self) -> Finals | None:
+        """The finals that were chosen when they began; None: they have not begun."""
+        return Finals(finalists=self.final_finalists, seeds=self.final_seeds) if self.final_seeds else None
+
+    @finals.setter
+    def finals(self, chosen: Finals | None) -> None:
+        self.final_finalists, self.final_seeds = (chosen.finalists, chosen.seeds) if chosen else (0, 0)
 
 
 class Study:

@@ -140,7 +140,9 @@ def resume_tuning(
     study = find_study(name, output_dir_of(layers))
     check_resumed_search(layers, {})
     stored = study.stored
-    may_try = stored.status != "finished" or minutes is not None or trials is not None
+    if minutes is not None or trials is not None:
+        stored.finals = None
+    may_try = stored.finals is None and (stored.status != "finished" or minutes is not None or trials is not None)
     stored.minutes = stored.minutes if minutes is None else minutes
     stored.trials = stored.trials if trials is None else trials
     limits = stored.limits
