@@ -107,9 +107,9 @@ def test_a_plan_trains_nothing(run_cli: RunCli, shapes: Path) -> None:
         ("--set optim.lr=-1", "optim.lr = -1 is not", "for example --set optim.lr=0.01"),
         ("--resume", "no unfinished study in experiments", "vit tune"),
         ("--resume minn", "no study 'minn' in experiments", "vit tune"),
-        ("--resume mine --epochs 3", "but others are given: --epochs", "--minutes and --trials may change"),
-        ("--resume mine --seeds 3 --search optim.lr=1,2", "--seeds, --search", "leave them out"),
-        ("--resume mine digits", "but others are given: data.name", "leave them out"),
+        ("--resume --output-dir all", "no unfinished study in all", "`vit tune --output-dir all` makes one"),
+        ("--resume --output-dir all", "no unfinished study in all", "`vit tune --resume STUDY --output-dir all --min"),
+        ("digits --resume minn --output-dir all", "no study 'minn' in all", "`vit tune --output-dir all` makes one"),
     ],
 )
 def test_what_is_mistyped_is_refused_at_once(run_cli: RunCli, words: str, message: str, hint: str) -> None:
@@ -119,6 +119,24 @@ def test_what_is_mistyped_is_refused_at_once(run_cli: RunCli, words: str, messag
     assert message in outcome.err
     assert hint in outcome.err.partition("hint: ")[2]
     assert not Path("experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ("--epochs 3", "--epochs"),
+        ("--seeds 3 --search optim.lr=1,2", "--seeds, --search"),
+        ("digits --set optim.lr=1", "'digits', optim.lr"),
+    ],
+)
+def test_a_resumed_search_keeps_its_settings(
+    searched: tuple[Path, Outcome], run_cli: RunCli, words: str, given: str
+) -> None:
+    study, _ = searched
+    outcome = run_cli("tune", *words.split(), "--resume", "mine", "--output-dir", study.parent)
+    assert outcome.code == 2
+    assert f"but others are given: {given}\n" in outcome.err
+    assert "hint: leave them out; --minutes and --trials may change" in outcome.err
 
 
 def test_a_mistyped_study_is_found(searched: tuple[Path, Outcome], run_cli: RunCli) -> None:
@@ -199,4 +217,4 @@ def test_python_searches_too(searched: tuple[Path, Outcome], shapes: Path) -> No
         vitcli.tune(shapes, search=["lr=1,2"])
     assert "'lr=1,2' is not of the form" in caught.value.message
     with pytest.raises(VitError, match="others are given: epochs, seeds="):
-        vitcli.tune(resume=True, epochs=3, seeds=2)
+        vitcli.tune(resume=searched[0], epochs=3, seeds=2)

@@ -149,6 +149,8 @@ def test_a_file_has_ranges_and_lists(tmp_path: Path) -> None:
         ("lr = 3\n", "lr = 3 is not in a section"),
         ("[optim]\nlr = 0.1\n", "optim.lr = 0.1 is neither a range nor a list"),
         ('[optim]\nlr = "1e-4"\n', "two or more different values"),
+        ("[optim]\nlr = []\n", "optim.lr = [] has no values"),
+        ('[optim]\nlr = ["a", "b"]\n', "optim.lr = 'a' is not a number"),
         ("[optim]\nlrr = [1, 2]\n", "unknown key 'optim.lrr'"),
         ("[run]\nseed = [1, 2]\n", "run.seed cannot be searched"),
     ],
@@ -161,6 +163,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str | None, message: str) -
         load_space(file)
     assert message in caught.value.message
     assert str(file) in caught.value.message
+    assert "--search" not in caught.value.hint  # the mistake is in the file
 
 
 @pytest.mark.parametrize("name", recipe_names())

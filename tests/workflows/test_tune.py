@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import sys
@@ -20,15 +22,17 @@ from PIL import Image
 from tests.builders.processes import NEVER, Moment, exit_code, vit
 from tests.builders.runs import plain
 from tests.conftest import TINY, Outcome
-from vitcli.core.config_files import configure, load_recipe, settings_of
+from vitcli.core.config import DataConfig
+from vitcli.core.config_files import configure, load_recipe, parse_assignments, settings_of
 from vitcli.core.errors import FileError, Interrupted, RunError, TrainingError, UsageError
 from vitcli.core.events import Event, Note, SearchProgress, TrialEnded, Warned
 from vitcli.core.runs import Run
-from vitcli.core.search_limits import Limits
+from vitcli.core.search_limits import Finals, Limits
 from vitcli.core.search_space import parse_search
-from vitcli.training.finals import answer, best_finalist, recipe_settings
+from vitcli.training.finals import FinalRow, answer, best_finalist, recipe_settings, train_command
 from vitcli.training.resumed_settings import stored_settings
 from vitcli.training.study import Study, _repair
+from vitcli.training.tune_plan import planned_finals
 from vitcli.workflows.tune import TuneResult, plan_tuning, resume_tuning, tune
 
 RunCli = Callable[..., Outcome]
@@ -118,7 +122,7 @@ def test_finals_have_fresh_seeds_and_weights_and_trials_have_no_weights(
 
 
 def test_the_recipe_trains_what_the_finals_trained(
-    better: tuple[TuneResult, list[Event]], halves: Path, run_cli: RunCli, tmp_path: Path
+    better: tuple[TuneResult, list[Event]], halves: Path, data_dir: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:
     result, _ = better
     assert result.recipe_file == result.path / "recipe.toml"
@@ -129,7 +133,8 @@ def test_the_recipe_trains_what_the_finals_trained(
     assert about["summary"] == "tuned for halves by `vit tune`"
     for words in ("# command: ", "3 with seed 42", "43, 44, 45", result.answer, result.finals[0].name):
         assert words in text
-    assert about["command"] == f"vit train {halves} --recipe ./recipe.toml"
+    assert about["command"] == f"vit train {halves} --data-dir {data_dir} --recipe ./recipe.toml"
+    assert result.train_command == f"vit train {halves} --data-dir {data_dir} --recipe {result.recipe_file}"
     outcome = run_cli(
         "train",
         halves,
@@ -390,6 +395,83 @@ def test_a_budget_ends_the_trials_before_the_finals(halves: Path) -> None:
     assert not Path("experiments").exists()
 
 
+def test_the_plan_has_the_finals_that_the_budget_holds() -> None:
+    """A trial takes a minute."""
+    assert planned_finals(Limits(minutes=12), 60.0, has_default=True) == Finals(finalists=2, seeds=3)
+    assert planned_finals(Limits(minutes=11), 60.0, has_default=True) == Finals(finalists=1, seeds=3)
+    assert planned_finals(Limits(minutes=7), 60.0, has_default=True) == Finals(finalists=1, seeds=2)
+    assert planned_finals(Limits(minutes=7, seeds=5), 60.0, has_default=True) == Finals(finalists=1, seeds=5)
+    assert planned_finals(Limits(minutes=1), None, has_default=True) == Finals(finalists=2, seeds=3)
+    with pytest.raises(
+        TrainingError, match="5 min are too few: a trial takes about 1 min 00 s, and there are 4"
+    ) as caught:
+        planned_finals(Limits(minutes=5), 60.0, has_default=True)
+    assert caught.value.hint.startswith("--minutes 6 holds these, --minutes 19 holds ten trials and 9 final trainings;")
+
+
+def without_finals(study: Path, copy: Path, **changes: Any) -> Path:
+    """Copy a study as it was before its finals, in which every trial took ten seconds, and with no time used."""
+    shutil.copytree(
+        study, copy, ignore=lambda _, names: [name for name in names if name.startswith(("default", "final"))]
+    )
+    journal = (copy / "optuna.log").read_text()
+    (copy / "optuna.log").write_text(re.sub(r'"seconds":[0-9.e-]+', '"seconds":10.0', journal))
+    file = json.loads((copy / "study.json").read_text())
+    changes = {"final_finalists": 0, "final_seeds": 0, "seconds": 0.0, "status": "interrupted"} | changes
+    (copy / "study.json").write_text(json.dumps(file | changes))
+    return copy
+
+
+class Enough(Exception):
+    """The end of a test."""
+
+
+def test_fewer_finals_are_trained_if_the_budget_holds_no_more(
+    better: tuple[TuneResult, list[Event]], tmp_path: Path
+) -> None:
+    """Four final trainings of ten seconds fit into 50 seconds, six do not."""
+    copy, told = without_finals(better[0].path, tmp_path / "copy", seeds=None, minutes=50 / 60), list[Event]()
+    result = resume_tuning(str(copy), emit=told.append)
+    assert [len(row.val_accuracies) for row in result.finals] == [2, 2]
+    assert (
+        "finals: 4 final trainings (the default and 1 finalist, 2 seeds each) take about 40.0 s;"
+        " 0.833333 min do not hold 6"
+    ) in notes(told)
+    assert Study.open(copy).stored.finals == Finals(finalists=1, seeds=2)
+    again = resume_tuning(str(copy))
+    assert again.finals == result.finals
+
+
+def test_a_budget_without_finals_ends_the_search_with_the_minutes_to_type(
+    better: tuple[TuneResult, list[Event]], tmp_path: Path
+) -> None:
+    copy = without_finals(better[0].path, tmp_path / "copy", minutes=0.5)
+    with pytest.raises(TrainingError, match=r"0.5 min are too few: .* are used, and 6 final trainings") as caught:
+        resume_tuning(str(copy))
+    assert caught.value.exit_code == 1
+    assert caught.value.message.endswith("take about 1 min 00 s; 2 min are needed")
+    assert caught.value.hint == f"`vit tune --resume {copy} --minutes 2` continues"
+    assert not (copy / "default").exists()
+    assert len(Study.open(copy).rows) == 3
+
+
+def test_given_numbers_are_kept_and_the_excess_is_told_before_it_begins(
+    better: tuple[TuneResult, list[Event]], tmp_path: Path
+) -> None:
+    copy = without_finals(better[0].path, tmp_path / "copy", minutes=50 / 60)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Warned) and "more than" in event.text:
+            raise Enough(event.text)
+
+    words = (
+        r"6 final trainings .* take about 1 min 00 s: more than the .* min, but you gave --finalists 1 and --seeds 3"
+    )
+    with pytest.raises(Enough, match=words):
+        resume_tuning(str(copy), emit=stop)
+    assert not (copy / "default").exists()
+
+
 def test_no_time_is_left_for_another_trial_once_the_budget_is_used(
     better: tuple[TuneResult, list[Event]], tmp_path: Path
 ) -> None:
@@ -431,6 +513,55 @@ def test_a_recipe_has_only_what_belongs_to_the_settings() -> None:
     assert table["data"] == {"val_fraction": 0.2}
     assert "min_images" not in table["optim"]
     assert table["optim"]["epochs"] == 10
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "words"),
+    [
+        (0.0, (-0.327, 0.327), "no better than the default, as far as 2 seeds can tell: trial 3"),
+        (-0.01, (-0.2, 0.18), "no better than the default, as far as 2 seeds can tell: trial 3"),
+        (0.01, (-0.18, 0.2), "no better than the default, as far as 2 seeds can tell: trial 3"),
+        (-0.2, (-0.3, -0.1), "no better than the default: trial 3"),
+        (0.2, (0.1, 0.3), "better than the default by 20.0 points (10.0 to 30.0): trial 3"),
+    ],
+)
+def test_the_answer_says_so_if_few_seeds_cannot_tell(
+    difference: float, interval: tuple[float, float], words: str
+) -> None:
+    scores = (0.5 + difference, 0.5 + difference)
+    row = FinalRow(
+        name="final-0003",
+        path=Path("final-0003"),
+        trial=3,
+        settings={},
+        val_accuracies=scores,
+        val_accuracy=scores[0],
+        difference=difference,
+        interval=interval,
+    )
+    assert answer(row).startswith(words)
+
+
+def test_the_command_of_a_recipe_names_all_that_the_data_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataConfig(
+        name="/my pics",
+        labels="/t.csv",
+        image_column="file",
+        label_column="kind",
+        label_map="/m.json",
+        on_bad_image="skip",
+        value_range=(0.0, 4095.0),
+        dir="/store",
+    )
+    command = train_command(data, "./recipe.toml")
+    assert command == (
+        "vit train '/my pics' --labels /t.csv --image-column file --label-column kind --label-map /m.json"
+        " --on-bad-image skip --set 'data.value_range=[0.0, 4095.0]' --data-dir /store --recipe ./recipe.toml"
+    )
+    typed = shlex.split(command)
+    assert configure(parse_assignments([typed[typed.index("--set") + 1]])).data.value_range == (0.0, 4095.0)
+    monkeypatch.setenv("VIT_DATA_DIR", "/store")
+    assert train_command(DataConfig(name="digits", dir="/store"), "r.toml") == "vit train digits --recipe r.toml"
 
 
 def test_without_finalists_the_answer_is_no() -> None:

@@ -191,8 +191,8 @@ def tune(
         settings: as for ``train``; the default settings.
         minutes: the budget; None: 60, or with ``resume`` as before.
         trials: trials at most; None: as many as the budget holds, or with ``resume`` as before.
-        finalists: the best trials, which are compared with the default; None: 2.
-        seeds: fresh seeds that finalists and default are trained with; None: 3.
+        finalists: the best trials, which are compared with the default; None: 2, if the budget holds them.
+        seeds: fresh seeds that finalists and default are trained with; None: 3, if the budget holds them.
         search: settings to search, for example ``["optim.lr=1e-4..1e-1:log", "model.depth=2,4,6"]``.
         space: a TOML file of settings to search; None: the usual ones, if ``search`` is empty.
         output: the file of the recipe of a winner; None: ``recipe.toml`` in the folder of the study.
@@ -201,7 +201,8 @@ def tune(
     """
     from vitcli.core.search_limits import Limits
     from vitcli.core.search_space import searched
-    from vitcli.training.study import check_resumed_search, require_optuna
+    from vitcli.training.resumed_settings import output_dir_of
+    from vitcli.training.study import check_resumed_search, find_study, require_optuna
 
     require_optuna()
     given = {"minutes": minutes, "trials": trials, "finalists": finalists, "seeds": seeds}
@@ -210,10 +211,11 @@ def tune(
     with showing(emit, quiet=quiet) as listener:
         if resume is not False:
             others = {"finalists": finalists, "seeds": seeds, "search": search, "space": space, "output": output}
+            name = "" if resume is True else os.fspath(resume)
+            find_study(name, output_dir_of(layers))
             check_resumed_search(layers, others)
             from vitcli.workflows.tune import resume_tuning
 
-            name = "" if resume is True else os.fspath(resume)
             return resume_tuning(name, *layers, minutes=minutes, trials=trials, emit=listener)
         dimensions, asked = searched(Path(space) if space else None, search), Limits(**limits)
         from vitcli.workflows.tune import tune as workflow

@@ -57,7 +57,11 @@ _OWN = (
         "",
         Annotated[
             int | None,
-            _option("--finalists", words="The best trials, which are compared with the default.", default="2"),
+            _option(
+                "--finalists",
+                words="The best trials, which are compared with the default.",
+                default="2, if the budget holds them",
+            ),
         ],
         name="finalists",
     ),
@@ -65,7 +69,11 @@ _OWN = (
         "",
         Annotated[
             int | None,
-            _option("--seeds", words="Fresh seeds that finalists and default are trained with.", default="3"),
+            _option(
+                "--seeds",
+                words="Fresh seeds that finalists and default are trained with.",
+                default="3, if the budget holds them",
+            ),
         ],
         name="seeds",
     ),
@@ -157,8 +165,8 @@ def tune(**given: Any) -> None:
         limits: dict[str, Any] = {name: given[name] for name in _LIMITS if given[name] is not None}
         if given["resume"] is not None:
             others = ("finalists", "seeds", "search", "space", "output", "dry_run")
-            check_resumed_search(layers, {name.replace("_", "-"): given[name] for name in others})
             find_study(given["resume"], output_dir_of(layers))
+            check_resumed_search(layers, {name.replace("_", "-"): given[name] for name in others})
             with importing():
                 from vitcli.workflows.tune import resume_tuning
             workflow = partial(resume_tuning, given["resume"], **limits)
@@ -208,7 +216,8 @@ def _show_plan(plan: "TunePlan") -> None:
             "a trial": f"{counted(plan.epochs, 'epoch')}, "
             + ("time not known" if plan.trial_seconds is None else f"about {duration(plan.trial_seconds)}")
             + f" on {plan.device}",
-            "finals": counted(plan.finals, "training"),
+            "finals": f"{counted(plan.finals, 'training')}: the default and {counted(plan.finalists, 'finalist')},"
+            f" {counted(plan.seeds, 'seed')} each",
             f"{plan.minutes:g} min hold": fit + (f"; {plan.most_trials} at most" if plan.most_trials else ""),
         }
     )
@@ -254,11 +263,10 @@ def _show_result(result: "TuneResult") -> None:
             "time": duration(result.seconds),
         }
     )
-    if result.recipe_file:
-        data, file = shlex.quote(result.dataset), shlex.quote(str(result.recipe_file))
+    if result.train_command:
         winner = max(result.finals, key=lambda row: row.val_accuracy)
         stderr().print(
-            f"\nnext: [bold]{escape(f'vit train {data} --recipe {file}')}[/]  trains with these settings"
+            f"\nnext: [bold]{escape(result.train_command)}[/]  trains with these settings"
             f"\n      [bold]{escape(f'vit eval --model {shlex.quote(str(winner.path))}')}[/]  evaluates its final runs"
         )
 

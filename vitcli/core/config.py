@@ -82,12 +82,17 @@ class DataConfig:
         check(self.workers >= 0, f"workers = {self.workers} is negative")
 
     @property
-    def preview(self) -> str:
-        """The command that draws these images."""
+    def words(self) -> list[str]:
+        """The words of a command that name these images and their table of labels."""
         keys = ("labels", "image_column", "label_column", "label_map")
         options = {f"--{key.replace('_', '-')}": getattr(self, key) for key in keys}
         given = [word for option, value in options.items() if value for word in (option, value)]
-        return shlex.join(["vit", "preview", *filter(None, [self.name]), *given])
+        return [*filter(None, [self.name]), *given]
+
+    @property
+    def preview(self) -> str:
+        """The command that draws these images."""
+        return shlex.join(["vit", "preview", *self.words])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,8 @@ STRENGTH = "augment.strength"
 Value = int | float | str
 """A value to try: a number, or a word as ``--set`` takes it."""
 _EXAMPLE = "for example --search optim.lr=1e-4..1e-1:log, or --search model.depth=2,4,6"
+_FORM = 'such a file has lines such as [optim], and below it lr = "1e-4..1e-1:log" or batch_size = [64, 128]'
+"""The form of a file of a search space."""
 _DIGITS = 3
 """Significant digits of a value from a range; more of them change nothing that could be measured."""
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -171,58 +173,57 @@ def load_space(path: Path) -> list[Dimension]:
         FileError: the file does not exist or is not TOML.
         UsageError: it has something else.
     """
-    form = 'such a file has lines such as [optim], and below it lr = "1e-4..1e-1:log" or batch_size = [64, 128]'
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileError(f"no such file of a search space: {path}", hint=f"--space takes a TOML file; {form}") from None
+        raise FileError(f"no such file of a search space: {path}", hint=f"--space takes a TOML file; {_FORM}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} is not a TOML file: {error}", hint=form) from None
+        raise FileError(f"{path} is not a TOML file: {error}", hint=_FORM) from None
     space: list[Dimension] = []
     for section, table in tables.items():
         if not isinstance(table, dict):
-            raise UsageError(f"{path}: {section} = {table!r} is not in a section", hint=form)
+            raise UsageError(f"{path}: {section} = {table!r} is not in a section", hint=_FORM)
         for key, values in table.items():
             if not isinstance(values, str | list):
-                raise UsageError(f"{path}: {section}.{key} = {values!r} is neither a range nor a list", hint=form)
+                raise UsageError(f"{path}: {section}.{key} = {values!r} is neither a range nor a list", hint=_FORM)
+            if not values:
+                raise UsageError(f"{path}: {section}.{key} = {values!r} has no values", hint=_FORM)
             text = values if isinstance(values, str) else ",".join(map(_word, values))
-            space.append(_dimension(f"{section}.{key}", text, f"{path}: {section}.{key} = {values!r}"))
+            space.append(_dimension(f"{section}.{key}", text, f"{path}: {section}.{key} = {values!r}", _FORM))
     if not space:
-        raise UsageError(f"{path} names no setting to search", hint=form)
+        raise UsageError(f"{path} names no setting to search", hint=_FORM)
     return space
 
 
-def _dimension(setting: str, text: str, origin: str) -> Dimension:
-    """Make a range or a list of values from its text; ``origin`` is what was typed, for errors."""
-    _check_searchable(setting, origin)
+def _dimension(setting: str, text: str, origin: str, example: str = _EXAMPLE) -> Dimension:
+    """Make a range or a list of values from its text; ``origin`` is what was typed, and ``example`` what can be, for errors."""
+    _check_searchable(setting, origin, example)
     found = _RANGE.fullmatch(text)
     words = [found[1], found[2]] if found else [word.strip() for word in _COMMA.split(text)]
     if not found and ".." in text and len(words) == 1:
-        raise UsageError(f"{origin} is not a range from one number to another", hint=_EXAMPLE)
+        raise UsageError(f"{origin} is not a range from one number to another", hint=example)
     values = []
     for word in words:
         try:
             values.append(_typed(setting, word))
         except UsageError as error:
-            hint = _EXAMPLE if error.hint.startswith("for example") else error.hint
+            hint = example if error.hint.startswith("for example") else error.hint
             raise UsageError(f"{origin}: {error.message}", hint=hint) from None
     if not found:
         if len({*map(str, values)}) < 2 or len({*map(str, values)}) < len(values):
-            raise UsageError(f"{origin} does not have two or more different values", hint=_EXAMPLE)
+            raise UsageError(f"{origin} does not have two or more different values", hint=example)
         return Choices(setting=setting, values=tuple(words))
     low, high = values
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
-        raise UsageError(
-            f"{origin}: {setting} is not a number, so it has no range", hint=f"list its values; {_EXAMPLE}"
-        )
+        raise UsageError(f"{origin}: {setting} is not a number, so it has no range", hint=f"list its values; {example}")
     if found[3] not in {None, "log"}:
         raise UsageError(
             f"{origin} ends with {':' + found[3]!r}", hint="a range ends with :log, or with its higher end"
         )
     if not low < high:
-        raise UsageError(f"{origin}: {found[1]} is not below {found[2]}", hint=_EXAMPLE)
+        raise UsageError(f"{origin}: {found[1]} is not below {found[2]}", hint=example)
     if found[3] and low <= 0:
-        raise UsageError(f"{origin}: a logarithmic range is above 0", hint=_EXAMPLE)
+        raise UsageError(f"{origin}: a logarithmic range is above 0", hint=example)
     return Range(
         setting=setting,
         low=float(low),
@@ -232,10 +233,10 @@ def _dimension(setting: str, text: str, origin: str) -> Dimension:
     )
 
 
-def _check_searchable(setting: str, origin: str) -> None:
+def _check_searchable(setting: str, origin: str, example: str) -> None:
     """Refuse settings that change how a trial is scored, or that do not change what it learns."""
     section, _, key = setting.partition(".")
-    why, hint = "", f"--set chooses it; {_EXAMPLE}"
+    why, hint = "", f"--set chooses it; {example}"
     if section == "about":
         why = "it is for readers only"
     elif section == "run":
@@ -243,7 +244,7 @@ def _check_searchable(setting: str, origin: str) -> None:
     elif section == "data" and key not in _SAME_IMAGES:
         why = "scores on other images cannot be compared"
     elif setting in {"model.num_classes", "model.in_channels"}:
-        why, hint = "it comes from the data set", _EXAMPLE
+        why, hint = "it comes from the data set", example
     elif setting == "optim.keep":
         why = "scores of the best and of the last epoch cannot be compared"
     if why:

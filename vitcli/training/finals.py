@@ -9,12 +9,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from vitcli.core.config import TrainConfig
+from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import settings_of
 from vitcli.core.errors import counted, visible
 from vitcli.core.files import write_text
 from vitcli.core.means import MeanDifference, differences_from_first
 from vitcli.core.words import percent
+from vitcli.data.store import data_dir
 from vitcli.training.result import TrainResult
 
 DEFAULT = "default"
@@ -103,12 +104,24 @@ def answer(row: FinalRow | None) -> str:
     points = f"by {100 * row.difference:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
     if is_better(row):
         return f"better than the default {points}: trial {row.trial}"
-    doubt = f", as far as {len(row.val_accuracies)} seeds can tell" if row.difference > 0 else ""
+    doubt = f", as far as {len(row.val_accuracies)} seeds can tell" if high >= 0 else ""
     return f"no better than the default{doubt}: trial {row.trial}, the best finalist, differs {points}"
 
 
+def train_command(data: DataConfig, recipe: str) -> str:
+    """Return the command that trains with a recipe on these data, with every option that the recipe leaves out."""
+    words = ["vit", "train", *data.words]
+    if data.on_bad_image != DataConfig().on_bad_image:
+        words += ["--on-bad-image", data.on_bad_image]
+    if any(data.value_range):
+        words += ["--set", f"data.value_range={json.dumps(data.value_range)}"]
+    if data.dir and Path(data.dir) != data_dir().resolve():
+        words += ["--data-dir", data.dir]
+    return shlex.join([*words, "--recipe", recipe])
+
+
 def write_recipe(
-    file: Path, config: TrainConfig, rows: Sequence[FinalRow], *, data: str, facts: Sequence[str], seeds: Sequence[int]
+    file: Path, config: TrainConfig, rows: Sequence[FinalRow], *, facts: Sequence[str], seeds: Sequence[int]
 ) -> None:
     """Write the settings of the winner as a recipe for ``vit train --recipe FILE``.
 
@@ -116,7 +129,6 @@ def write_recipe(
         file: the file to write.
         config: the complete configuration of the winner.
         rows: the final runs, the default first.
-        data: the name of the data set, as in a command.
         facts: how it was found, one line each.
         seeds: the fresh seeds.
     """
@@ -135,8 +147,8 @@ def write_recipe(
         f"{answer(winner)}, in points of validation accuracy, with the 95 % interval",
     ]
     about = {
-        "summary": f"tuned for {Path(data).name} by `vit tune`",
-        "command": f"vit train {shlex.quote(data)} --recipe {shlex.quote(f'./{file.name}')}",
+        "summary": f"tuned for {Path(config.data.name).name} by `vit tune`",
+        "command": train_command(config.data, f"./{file.name}"),
         "time": "as the default settings",
         "accuracy": f"{percent(winner.val_accuracy)} of the validation images on average over {counted(len(seeds), 'seed')}",
     }

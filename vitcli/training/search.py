@@ -1,5 +1,6 @@
 """The trainings of a search for settings: trials one after the other, then the finals on fresh seeds."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.core.runs import Run
+from vitcli.core.search_limits import Finals, fitting
 from vitcli.core.search_space import combinations, settings_with
 from vitcli.core.words import duration, percent
 from vitcli.engine.distributed import Processes
@@ -36,11 +38,14 @@ from vitcli.training.resumed_run import resume_run
 from vitcli.training.resumed_settings import has_begun
 from vitcli.training.run import start
 from vitcli.training.settings import settle_again
-from vitcli.training.study import Study
+from vitcli.training.study import Study, continue_command
 from vitcli.training.trials import TrialRow, best_of, untried
+from vitcli.training.tune_plan import LEAST_TRIALS
 
-_LEAST_TRIALS = 2
-"""The default, and another one."""
+_TOLERANCE = 0.05
+"""Share of the budget by which the finals may exceed it before fewer are chosen; no estimate is more exact."""
+_SPARE = 1.25
+"""Factor on the time that the user is asked for, because not all trainings take the same time."""
 _MOST_FAILURES = 10
 """Failed trials in a row that end a search."""
 OnEpoch = Callable[[EpochRecord, int], None]
@@ -78,6 +83,8 @@ class Search:
         self.study, self.emit, self.stop = study, emit, stop
         self.config = study.config
         self._began = time.monotonic() - study.stored.seconds
+        self._chosen = study.stored.finals
+        self._is_told = False
         self._warned: set[str] = set()
 
     @property
@@ -89,18 +96,14 @@ class Search:
         """Train trials until the budget is used, apart from the time of the finals.
 
         Raises:
-            TrainingError: the default settings fail, or ten trials in a row.
+            TrainingError: the default settings fail, or ten trials in a row; or the budget holds no finals.
             Interrupted: a signal asked to stop; the study can be continued.
         """
         rows = self.study.rows
-        is_told = bool(rows)
+        self._choose_finals(rows)
         while self.study.has_open_trial or self._has_time(rows):
             rows.append(self._try(rows))
-            if not is_told and self._seconds_for_trials(rows) < _LEAST_TRIALS * rows[0].seconds:
-                self.emit(
-                    Warned(text=f"{self._finals_in_words(rows)}: the budget is too small, Ctrl-C stops the search")
-                )
-            is_told = True
+            self._choose_finals(rows)
             last = rows[-_MOST_FAILURES:]
             if len(last) == _MOST_FAILURES and all(row.state == "failed" for row in last):
                 raise TrainingError(
@@ -109,18 +112,27 @@ class Search:
                 )
 
     def run_finals(self) -> list[FinalRow]:
-        """Train the default and the best trials with every fresh seed, and compare them; empty: only the default ended."""
-        stored, run = self.study.stored, self.config.run
-        finalists = {f"final-{row.number:04d}": row for row in best_of(self.study.rows, stored.finalists)}
-        if not finalists:
+        """Train the default and the best trials with every fresh seed, and compare them; empty: only the default ended.
+
+        Raises:
+            TrainingError: the default settings fail, or the budget holds no finals.
+            Interrupted: a signal asked to stop; the study can be continued.
+        """
+        stored, run, rows = self.study.stored, self.config.run, self.study.rows
+        if not best_of(rows, 1):
             return []
+        if stored.finals is None:
+            self._choose_finals(rows)
+            found = len(best_of(rows, self._finals.finalists))  # fewer than asked for if few trials have ended
+            stored.finals = self._chosen = Finals(finalists=found, seeds=self._finals.seeds)
+            self.study.save()
+            self.emit(Note(text=f"finals: {self._finals_in_words(self._finals, rows)}"))
+        finalists = _finalists_of(rows, self._finals)
         layers: dict[str, Settings] = {DEFAULT: {}}
         layers |= {name: settings_with(row.settings, self.config.augment) for name, row in finalists.items()}
-        seeds: Settings = {"run": {"seeds": stored.seeds, "seed": run.seed + 1}}
+        seeds: Settings = {"run": {"seeds": self._finals.seeds, "seed": run.seed + 1}}
         results: dict[str, list[TrainResult]] = {name: [] for name in layers}
-        total = len(layers) * stored.seeds
-        if not (self.study.path / DEFAULT).exists():
-            self.emit(Note(text=self._finals_in_words(self.study.rows)))
+        total = len(layers) * self._finals.seeds
         for at, (member, own) in enumerate(members_of_settings(configure(settings_of(self.config), seeds)).items()):
             for nth, name in enumerate(list(results), start=1):
                 number = at * len(layers) + nth
@@ -147,30 +159,100 @@ class Search:
     def seeds(self) -> range:
         """The fresh seeds."""
         first = self.config.run.seed + 1
-        return range(first, first + self.study.stored.seeds)
+        return range(first, first + self._finals.seeds)
+
+    @property
+    def _finals(self) -> Finals:
+        """The finals that the budget holds, as far as is known."""
+        return self._chosen or self._possible_finals([])[0]
+
+    def _possible_finals(self, rows: Sequence[TrialRow]) -> list[Finals]:
+        return self.study.stored.limits.finals(has_default=not rows or rows[0].is_default)
+
+    def _choose_finals(self, rows: Sequence[TrialRow]) -> None:
+        """Choose the finals that the budget holds by the time of the trials, and say so if they are not the usual ones.
+
+        Raises:
+            TrainingError: the budget holds none.
+        """
+        if not any(row.state == "finished" for row in rows):
+            return
+        stored, choices = self.study.stored, self._possible_finals(rows)
+        budget = 60 * stored.minutes
+
+        def fits(finals: Finals) -> bool:
+            needed = self._seconds_to_end(finals, rows)
+            return not needed or self.seconds + needed <= budget * (1 + _TOLERANCE * (finals == self._chosen))
+
+        chosen, before = fitting(choices, fits), self._chosen or choices[0]
+        if chosen is None:
+            least, seconds = choices[-1], self._seconds_to_end(choices[-1], rows)
+            enough = math.ceil((self.seconds + seconds * _SPARE) / 60)
+            raise TrainingError(
+                f"{stored.minutes:g} min are too few: {duration(self.seconds)} are used,"
+                f" and {self._finals_in_words(least, rows)}; {enough} min are needed",
+                hint=f"`{continue_command(self.study.path)} --minutes {enough}` continues",
+            )
+        self._chosen = chosen
+        words = self._finals_in_words(chosen, rows)
+        if not fits(chosen):
+            given, excess = stored.limits.given, f"{words}: more than the {stored.minutes:g} min"
+            if not self._is_told:
+                self.emit(Warned(text=f"{excess}, but you gave {given}; Ctrl-C stops the search"))
+            self._is_told = True
+        elif chosen != before:
+            more = choices[0].trainings
+            why = f"{stored.minutes:g} min do not hold {more}" if chosen != choices[0] else "there is time for all"
+            self.emit(Note(text=f"finals: {words}; {why}"))
+
+    def _is_all_tried(self, rows: Sequence[TrialRow]) -> bool:
+        """Tell whether there are as many trials as were asked for, or one for each combination of a small space."""
+        stored, space = self.study.stored, self.study.space
+        if stored.trials and len(rows) >= stored.trials:
+            return True
+        return bool(combinations(space)) and not untried(rows, space, seed=self.config.run.seed)
 
     def _has_time(self, rows: Sequence[TrialRow]) -> bool:
         """Tell whether another trial fits into the budget, before the finals."""
-        stored, space = self.study.stored, self.study.space
-        if stored.trials and len(rows) >= stored.trials:
+        if self._is_all_tried(rows):
             return False
-        if combinations(space) and not untried(rows, space, seed=self.config.run.seed):
-            return False
-        usual = mean(row.seconds for row in rows) if rows else stored.trial_seconds or 0.0
-        return len(rows) < _LEAST_TRIALS or self.seconds + usual <= self._seconds_for_trials(rows)
+        usual = mean(row.seconds for row in rows) if rows else self.study.stored.trial_seconds or 0.0
+        return len(rows) < LEAST_TRIALS or self.seconds + usual <= self._seconds_for_trials(rows)
 
     def _seconds_for_trials(self, rows: Sequence[TrialRow]) -> float:
         """Return the budget without the time of the finals."""
-        return 60 * self.study.stored.minutes - self._seconds_of_finals(rows)
+        return 60 * self.study.stored.minutes - self._seconds_of_finals(self._finals, rows)
 
-    def _seconds_of_finals(self, rows: Sequence[TrialRow]) -> float:
-        """Estimate the time of the finals."""
-        stored, whole = self.study.stored, [row.seconds for row in rows if row.state == "finished"]
-        return stored.limits.finals * (mean(whole) if whole else stored.trial_seconds or 0.0)
+    def _seconds_of_finals(self, finals: Finals, rows: Sequence[TrialRow]) -> float:
+        """Estimate the time of the final trainings that have not ended: as long as the trials with the same settings."""
+        known = {name: row.seconds for name, row in _finalists_of(rows, finals).items()}
+        usual, missing = self._usual_seconds(rows), self._missing_finalists(finals, rows)
+        known[DEFAULT] = next((row.seconds for row in rows if row.is_default and row.state == "finished"), usual)
+        to_come = sum(seconds * self._seeds_to_come(name, finals.seeds) for name, seconds in known.items())
+        return to_come + missing * finals.seeds * usual
 
-    def _finals_in_words(self, rows: Sequence[TrialRow]) -> str:
-        """Say how long the finals will take."""
-        return f"{self.study.stored.limits.finals} final trainings take about {duration(self._seconds_of_finals(rows))}"
+    def _seconds_to_end(self, finals: Finals, rows: Sequence[TrialRow]) -> float:
+        """Estimate the time until these finals have ended, with the trials that are still needed to have the finalists."""
+        return self._seconds_of_finals(finals, rows) + self._missing_finalists(finals, rows) * self._usual_seconds(rows)
+
+    def _missing_finalists(self, finals: Finals, rows: Sequence[TrialRow]) -> int:
+        """Return the number of finalists that trials have yet to find; 0 if there are no more trials."""
+        return 0 if self._is_all_tried(rows) else finals.finalists - len(best_of(rows, finals.finalists))
+
+    def _usual_seconds(self, rows: Sequence[TrialRow]) -> float:
+        """Estimate the time of a whole training."""
+        whole = [row.seconds for row in rows if row.state == "finished"]
+        return mean(whole) if whole else self.study.stored.trial_seconds or 0.0
+
+    def _seeds_to_come(self, name: str, seeds: int) -> int:
+        """Return the number of final trainings of one configuration that have not ended."""
+        first = self.config.run.seed + 1
+        paths = [self.study.path / name / f"seed-{seed}" for seed in range(first, first + seeds)]
+        return sum(not (path / "run.json").exists() or Run(path).status != "finished" for path in paths)
+
+    def _finals_in_words(self, finals: Finals, rows: Sequence[TrialRow]) -> str:
+        """Say what the finals are, and how long they will take."""
+        return f"{finals.words} take about {duration(self._seconds_of_finals(finals, rows))}"
 
     def _try(self, rows: Sequence[TrialRow]) -> TrialRow:
         """Train one trial, and store how it ended."""
@@ -201,7 +283,7 @@ class Search:
             row = trial.fail(str(failure), seconds=time.monotonic() - began)
         else:
             kept = result.best
-            seconds = time.monotonic() - began
+            seconds = max(time.monotonic() - began, result.seconds)  # more than one process may have trained it
             row = trial.finish(kept.val_accuracy, loss=kept.val_loss, epochs=result.epochs, seconds=seconds)
         for name in ("checkpoints", "cache"):
             shutil.rmtree(self.study.path / trial.folder / name, ignore_errors=True)
@@ -291,6 +373,7 @@ class Search:
                     report(event.epoch, (event.epoch - 1 + event.step / steps) / epochs)
                 case EpochRecord():
                     report(event.epoch, event.epoch / epochs)
+                    self._save_time()
                     if on_epoch:
                         on_epoch(event, epochs)
                 case TaskProgress():
@@ -304,6 +387,11 @@ class Search:
     def _save_time(self) -> None:
         self.study.stored.seconds = self.seconds
         self.study.save()
+
+
+def _finalists_of(rows: Sequence[TrialRow], finals: Finals) -> dict[str, TrialRow]:
+    """Return the best trials, by the name of the group of their final runs."""
+    return {f"final-{row.number:04d}": row for row in best_of(rows, finals.finalists)}
 
 
 def _share_of_finals(number: int, total: int, part: float) -> float:

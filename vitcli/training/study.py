@@ -25,7 +25,8 @@ from vitcli.core.errors import FileError, InstallError, Interrupted, RunError, U
 from vitcli.core.files import write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
-from vitcli.core.search_limits import Limits
+from vitcli.core.run_search import output_dir_option
+from vitcli.core.search_limits import Finals, Limits
 from vitcli.core.search_space import Dimension, Value, parse_search
 from vitcli.core.stored import read_json
 from vitcli.core.usual_space import settings_in
@@ -72,20 +73,34 @@ class StudyFile:
     """The budget."""
     trials: int
     """The most trials; 0: as many as the budget holds."""
-    finalists: int
-    seeds: int
-    """Fresh seeds for the finalists and the default."""
+    finalists: int | None
+    """The finalists that were asked for; None: as many as the budget holds, 2 at most."""
+    seeds: int | None
+    """The fresh seeds that were asked for; None: as many as the budget holds, 3 at most."""
     output: str
     """The file of the recipe; empty: ``recipe.toml`` in the folder of the study."""
     trial_seconds: float | None
     """The estimated time of a training; None: not known."""
     seconds: float = 0.0
     """The time that the search has taken so far."""
+    final_finalists: int = 0
+    """The finalists of the finals; 0: the finals have not begun."""
+    final_seeds: int = 0
+    """The fresh seeds of the finals; 0: the finals have not begun."""
 
     @property
     def limits(self) -> Limits:
         """The budget, checked."""
         return Limits(minutes=self.minutes, trials=self.trials, finalists=self.finalists, seeds=self.seeds)
+
+    @property
+    def finals(self) -> Finals | None:
+        """The finals that were chosen when they began; None: they have not begun."""
+        return Finals(finalists=self.final_finalists, seeds=self.final_seeds) if self.final_seeds else None
+
+    @finals.setter
+    def finals(self, chosen: Finals | None) -> None:
+        self.final_finalists, self.final_seeds = (chosen.finalists, chosen.seeds) if chosen else (0, 0)
 
 
 class Study:
@@ -229,12 +244,13 @@ def find_study(name: str, output_dir: Path) -> Study:
         RunError: there is none.
     """
     known = {path.parent.name: path.parent for path in sorted(output_dir.glob(f"*/{_FILE}"))}
+    where = output_dir_option(output_dir)
     if name:
         for path in (output_dir / name, Path(name)):
             if (path / _FILE).is_file():
                 return Study.open(path)
         hint = did_you_mean(
-            name, known, otherwise=f"there are: {', '.join(known)}" if known else "`vit tune` makes one"
+            name, known, otherwise=f"there are: {', '.join(known)}" if known else f"`vit tune{where}` makes one"
         )
         raise RunError(f"no study {name!r} in {output_dir}", hint=hint)
     unfinished, broken = list[Study](), list[RunError]()
@@ -251,7 +267,7 @@ def find_study(name: str, output_dir: Path) -> Study:
             if broken
             else RunError(
                 f"no unfinished study in {output_dir}",
-                hint="`vit tune` makes one; `vit tune --resume STUDY --minutes 120` continues a finished one",
+                hint=f"`vit tune{where}` makes one; `vit tune --resume STUDY{where} --minutes 120` continues a finished one",
             )
         )
     return max(unfinished, key=lambda each: each.stored.started)
@@ -275,8 +291,11 @@ def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) 
         layers: the given settings.
         others: the given options, by name, that are no settings and may not change either.
     """
+    layers = tuple(layers)
+    names = [repr(layer["data"]["name"]) for layer in layers if "name" in layer.get("data", {})]
     given = [
-        *sorted(settings_in(layers) - {"run.output_dir"}),
+        *names[-1:],
+        *sorted(settings_in(layers) - {"run.output_dir", "data.name"}),
         *(f"--{name}" for name, value in others.items() if value),
     ]
     if given:

@@ -10,7 +10,7 @@ from vitcli.core.config_files import Settings
 from vitcli.core.errors import TrainingError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.launch import launched_as
-from vitcli.core.search_limits import Limits
+from vitcli.core.search_limits import Finals, Limits, fitting
 from vitcli.core.search_space import Dimension, combinations, default_values
 from vitcli.core.usual_space import settings_in, usual_space
 from vitcli.core.words import duration
@@ -21,7 +21,7 @@ from vitcli.training.duration import estimated_seconds
 from vitcli.training.groups import refuse_group
 from vitcli.training.settings import settle
 
-_LEAST_TRIALS = 2
+LEAST_TRIALS = 2
 """Trials that a budget has to hold: the default, and another one."""
 _FEW_IMAGES = 100
 """With fewer validation images, one image is more than a point."""
@@ -65,6 +65,10 @@ class TunePlan:
     """The most trials, as asked for; 0: as many as fit."""
     finals: int
     """Number of final trainings: the finalists and the default, each with every fresh seed."""
+    finalists: int
+    """Number of finalists; fewer than usual if the budget does not hold more."""
+    seeds: int
+    """Number of fresh seeds; fewer than usual if the budget does not hold more."""
 
     def __repr__(self) -> str:
         fit = "" if self.trials is None else f", about {counted(self.trials, 'trial')} in {self.minutes:g} min"
@@ -107,6 +111,7 @@ def begin_search(layers: Sequence[Settings], space: Sequence[Dimension], limits:
     default = default_values(space, config, asdict(training.model.config))
     steps = estimated_seconds(training)
     seconds = None if steps is None else steps + _AROUND
+    finals = planned_finals(limits, seconds, has_default=default is not None)
     plan = TunePlan(
         dataset=facts.name,
         model=training.model.config.name,
@@ -117,11 +122,12 @@ def begin_search(layers: Sequence[Settings], space: Sequence[Dimension], limits:
         epochs=config.optim.epochs,
         minutes=limits.minutes,
         trial_seconds=seconds,
-        trials=None if seconds is None else max(0, int(60 * limits.minutes / seconds) - limits.finals),
+        trials=None if seconds is None else max(0, int(60 * limits.minutes / seconds) - finals.trainings),
         most_trials=limits.trials,
-        finals=limits.finals,
+        finals=finals.trainings,
+        finalists=finals.finalists,
+        seeds=finals.seeds,
     )
-    _check_budget(plan)
     return Beginning(
         config=config,
         space=space,
@@ -150,14 +156,25 @@ def _check(config: TrainConfig) -> None:
         raise UsageError(f"run.devices = {config.run.devices}: a search uses one device", hint="leave it out")
 
 
-def _check_budget(plan: TunePlan) -> None:
-    """Refuse a budget that holds too few trials."""
-    if plan.trials is None or plan.trial_seconds is None or plan.trials >= _LEAST_TRIALS:
-        return
-    trial, needed = duration(plan.trial_seconds), (plan.finals + 10) * plan.trial_seconds / 60
+def planned_finals(limits: Limits, trial_seconds: float | None, *, has_default: bool) -> Finals:
+    """Choose the finals that the budget holds besides the fewest trials, as far as the time of a trial is known."""
+    choices = limits.finals(has_default=has_default)
+    if trial_seconds is None:
+        return choices[0]
+
+    def seconds(finals: Finals, trials: int = 0) -> float:
+        trials = max(trials, LEAST_TRIALS, finals.finalists + has_default)
+        return (trials + finals.trainings) * trial_seconds
+
+    chosen = fitting(choices, lambda each: seconds(each) <= 60 * limits.minutes)
+    if chosen:
+        return chosen
+    least, usual = choices[-1], choices[0]
+    enough, more = (math.ceil(each / 60) for each in (seconds(least), seconds(usual, trials=10)))
     raise TrainingError(
-        f"{plan.minutes:g} min are too few: a trial takes about {trial}, and there are {plan.finals} final trainings",
-        hint=f"--minutes {math.ceil(needed)} holds ten trials; --seeds 2, --finalists 1 and fewer --epochs need less time",
+        f"{limits.minutes:g} min are too few: a trial takes about {duration(trial_seconds)}, and there are {least.words}",
+        hint=f"--minutes {enough} holds these, --minutes {more} holds ten trials and {usual.trainings} final trainings;"
+        " fewer --epochs need less time",
     )
 
 
@@ -172,4 +189,13 @@ def tell_plan(plan: TunePlan, emit: Emit) -> None:
     trial = f"about {duration(plan.trial_seconds)} for a trial of {counted(plan.epochs, 'epoch')}"
     most = f", of which {plan.most_trials} are used" if 0 < plan.most_trials < plan.trials else ""
     fit = f"the budget of {plan.minutes:g} min holds about {counted(plan.trials, 'trial')}{most}"
-    emit(Note(text=f"time: {trial}; {fit}, besides {plan.finals} final trainings; pruning makes room for more"))
+    finals = Finals(finalists=plan.finalists, seeds=plan.seeds).words
+    if LEAST_TRIALS + plan.finals > 60 * plan.minutes / plan.trial_seconds:
+        needed = duration((LEAST_TRIALS + plan.finals) * plan.trial_seconds)
+        emit(
+            Warned(
+                text=f"time: {trial}; {LEAST_TRIALS} trials and {finals} take about {needed}, more than {plan.minutes:g} min"
+            )
+        )
+        return
+    emit(Note(text=f"time: {trial}; {fit}, besides {finals}; pruning makes room for more"))

@@ -15,7 +15,7 @@ from vitcli.core.runs import slug
 from vitcli.core.search_limits import Limits
 from vitcli.core.search_space import Dimension, settings_with
 from vitcli.core.words import duration
-from vitcli.training.finals import FinalRow, answer, best_finalist, is_better, write_recipe
+from vitcli.training.finals import FinalRow, answer, best_finalist, is_better, train_command, write_recipe
 from vitcli.training.resumed_settings import in_another_folder, output_dir_of
 from vitcli.training.search import Search
 from vitcli.training.settings import settle_again
@@ -54,6 +54,8 @@ class TuneResult:
     """True if the best finalist is better than the default by more than chance."""
     recipe_file: Path | None
     """The recipe of the winner; None: no finalist is better than the default, so none was written."""
+    train_command: str | None
+    """The command that trains on these data with this recipe; None: none was written."""
     seconds: float
     """Time that the search has taken."""
 
@@ -135,10 +137,12 @@ def resume_tuning(
         The errors of ``tune``.
     """
     require_optuna()
-    check_resumed_search(layers, {})
     study = find_study(name, output_dir_of(layers))
+    check_resumed_search(layers, {})
     stored = study.stored
-    may_try = stored.status != "finished" or minutes is not None or trials is not None
+    if minutes is not None or trials is not None:
+        stored.finals = None
+    may_try = stored.finals is None and (stored.status != "finished" or minutes is not None or trials is not None)
     stored.minutes = stored.minutes if minutes is None else minutes
     stored.trials = stored.trials if trials is None else trials
     limits = stored.limits
@@ -186,7 +190,7 @@ def _search(study: Study, emit: Emit, *, may_try: bool) -> TuneResult:
         if file and best:
             layer = settings_with(best.settings, search.config.augment)
             config, _ = settle_again(search.config, (layer,), ignore)
-            write_recipe(file, config, finals, data=study.stored.dataset, facts=_facts(study), seeds=search.seeds)
+            write_recipe(file, config, finals, facts=_facts(study), seeds=search.seeds)
     return TuneResult(
         name=study.name,
         path=study.path,
@@ -197,6 +201,7 @@ def _search(study: Study, emit: Emit, *, may_try: bool) -> TuneResult:
         answer=answer(best),
         is_better=is_better(best),
         recipe_file=file,
+        train_command=train_command(search.config.data, str(file)) if file else None,
         seconds=study.stored.seconds,
     )
 
