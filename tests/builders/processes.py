@@ -31,6 +31,7 @@ PRELOADED = (
         "optuna",
         "tests.engine.test_distributed",
         "tests.cli.test_distributed",
+        "tests.data.test_kaggle",
     ),
 )
 """Imported once, by the server from which all these processes are forked."""
