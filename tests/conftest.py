@@ -20,9 +20,9 @@ import typer
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
-from tests.builders.processes import PRELOADED, save_empty
+from tests.builders.processes import COMMAND, PRELOADED, save_empty
 from tests.builders.schemas import check_document, command_in
-from vitcli.cli.app import app, main
+from vitcli.cli.app import main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ``main`` has it: where there are more, they must not spin
@@ -158,14 +158,12 @@ def run_cli() -> Callable[..., Outcome]:
     """``vit WORDS`` in this process, through ``main``: exit code, stdout, stderr.
 
     With ``--json``, stdout must be one document as the published schema describes it, whatever the test is about.
-    Commands and options are built once, which typer does each time.
     """
-    command = typer.main.get_command(app)
 
     def run(*words: object) -> Outcome:
         out, err, code = io.StringIO(), io.StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.setattr(typer.main, "get_command", lambda _app: command)
+            patch.setattr(typer.main, "get_command", lambda _app: COMMAND)
             patch.setattr(sys, "argv", ["vit", *map(str, words)])
             try:
                 main()

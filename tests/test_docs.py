@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
+from tests.builders.processes import COMMAND
 from tests.builders.reference import commands_page, named_commands, recipes_page
 from tests.builders.schemas import (
     SAME_EVERYWHERE,
@@ -89,7 +89,7 @@ def test_every_benchmark_is_listed() -> None:
 def test_commands_and_options_exist(page: str) -> None:
     for words in (*commands(page, run=True), *commands(page, run=False)):
         if words[0] == "vit":
-            command: Any = typer.main.get_command(app)
+            command: Any = COMMAND
             name, *options = words[1:]
             while (command := command.commands[name]) and options and options[0] in getattr(command, "commands", ()):
                 name, *options = options
@@ -98,7 +98,7 @@ def test_commands_and_options_exist(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_options_in_the_text_exist(page: str) -> None:
-    group: Any = typer.main.get_command(app)
+    group: Any = COMMAND
     known = {
         name
         for command in group.commands.values()

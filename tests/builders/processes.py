@@ -13,9 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import typer
 from PIL import Image
 
-from vitcli.cli.app import main
+from vitcli.cli.app import app, main
 
 Image.init()  # once, and not in every process that opens an image
 gc.disable()  # while a million objects are made that stay; workers of pytest turn it on afterwards, and so does ``vit``
@@ -31,10 +32,13 @@ PRELOADED = (
         "optuna",
         "tests.engine.test_distributed",
         "tests.cli.test_distributed",
+        "tests.data.test_kaggle",
     ),
 )
 """Imported once, by the server from which all these processes are forked."""
 
+COMMAND = typer.main.get_command(app)
+"""Commands and options, built once, also for all these processes; typer builds them in each call."""
 
 _LONG = 300
 """Seconds after which a process hangs, on a busy machine too."""
@@ -126,6 +130,7 @@ def vit(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
     FigureCanvasAgg.print_png = save_empty  # type: ignore[method-assign]
     canvas.Figure = Sketch  # type: ignore[assignment,misc]
+    typer.main.get_command = lambda _app: COMMAND
     os.fsync = lambda _handle: None  # what a killed process has written stays; only a power failure would lose it
     os.chdir(folder)
     os.environ.update(environment)

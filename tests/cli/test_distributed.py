@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tests.builders.processes import running, vit_with_log
+from tests.builders.processes import COMMAND, running, vit_with_log
 from tests.builders.two_processes import free_port
 from vitcli.cli.app import main
 from vitcli.core.runs import Run
@@ -35,6 +36,7 @@ def vit(folder: Path, words: tuple[str, ...], kill_at: int) -> None:
     """One of the processes: ``vit WORDS``, where the second process is killed at a step of the first attempt."""
     os.chdir(folder)
     os.fsync = lambda _handle: None
+    typer.main.get_command = lambda _app: COMMAND
     rank, attempt = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
     if kill_at and (rank, attempt) == ("1", "0"):
         from vitcli.engine import trainer

@@ -4,23 +4,24 @@ import io
 import json
 import os
 import random
+import signal
 import socket
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kagglesdk import kaggle_env
 
+from tests.builders.processes import exit_code
 from tests.servers.kaggle import Kaggle, serving_kaggle
 from vitcli.core import fetch
 from vitcli.core.errors import DataError, UsageError
-from vitcli.core.events import Note, TaskProgress, Warned
+from vitcli.core.events import Event, Note, TaskProgress, Warned
 from vitcli.data.sources import kaggle_api
 from vitcli.data.sources.kaggle import fetch_kaggle
 from vitcli.data.sources.kaggle_reference import KaggleReference
@@ -471,32 +472,27 @@ def test_of_two_processes_one_fetches_and_the_other_says_that_it_waits(server: K
     assert server.asked == ["ada/birds"]
 
 
-DIES = """
-import os, signal, sys
-from pathlib import Path
-from vitcli.data.sources.kaggle import KaggleReference, fetch_kaggle
+def fetch_and_die(folder: Path, task: str, done: int, environment: dict[str, str]) -> None:
+    """Fetch in a process of its own, which is killed when so much of a task is done."""
 
-task, done = sys.argv[2], int(sys.argv[3])
+    def die(event: Event) -> None:
+        if isinstance(event, TaskProgress) and event.task.startswith(task) and event.done >= done:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def die(event):
-    if event.task.startswith(task) and event.done >= done:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-fetch_kaggle(KaggleReference.parse("kaggle:bird-cup"), Path(sys.argv[1]), emit=die)
-"""
+    os.environ.update(environment)
+    fetch_kaggle(KaggleReference.parse("kaggle:bird-cup"), folder, emit=die)
 
 
 @pytest.mark.usefixtures("token")
 def test_a_process_that_is_killed_again_and_again_gets_there(
-    server: Kaggle, folder: Path, monkeypatch: pytest.MonkeyPatch
+    processes: ForkServerContext, server: Kaggle, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice in the download and twice in the extraction; Kaggle is behind a proxy here."""
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     monkeypatch.setenv("http_proxy", server.address)
 
-    def run(task: str, done: int) -> int:
-        words = [sys.executable, "-c", DIES, str(folder), task, str(done)]
-        return subprocess.run(words, check=False, cwd=Path(__file__).parents[2]).returncode
+    def run(task: str, done: int) -> int | None:
+        return exit_code(processes.Process(target=fetch_and_die, args=(folder, task, done, dict(os.environ))))
 
     server.delay = 0.002
     for task, done in (("fetching", 1), ("fetching", 3), ("unpacking", 1), ("unpacking", 3)):

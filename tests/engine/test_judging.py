@@ -94,7 +94,7 @@ def test_a_mean_of_epochs_goes_on_with_the_same_bits(tmp_path):
     def trainer_in(folder, stop_after=None):
         trainer = build_trainer(build_model(dropout=0.2), train=Batches(size=22, batch_size=4), epochs=5, swa_epochs=3)
         folder.mkdir(exist_ok=True)
-        trainer.save_steps, trainer._saver = 1, Disk(folder, stop_after)
+        trainer.save_steps, trainer._saver = int(stop_after is not None), Disk(folder, stop_after)  # else by epoch
         return trainer
 
     whole = trainer_in(tmp_path / "whole")

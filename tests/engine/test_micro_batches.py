@@ -226,14 +226,14 @@ def train_with_little_memory(answer):
 
     trainer(16, 1).fit()  # loads libraries, and starts threads
     events = []
-    tight = trainer(768, 1, events)
+    tight = trainer(512, 1, events)
     facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     used = int(facts["VmSize"].split()[0]) * 1024
     unlimited = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 120 * 2**20, unlimited[1]))
     tight.fit()
     resource.setrlimit(resource.RLIMIT_AS, unlimited)
-    plain = trainer(768, tight.micro_batches.count)
+    plain = trainer(512, tight.micro_batches.count)
     plain.fit()
     same = all(map(torch.equal, tight.model.parameters(), plain.model.parameters()))
     said = [event.text for event in events if isinstance(event, Warned)]
@@ -249,4 +249,4 @@ def test_a_process_whose_memory_is_limited_trains_to_the_same_bits(processes, tm
     assert count > 1
     assert same
     assert len(said) == 1
-    assert re.match(rf"not enough memory for 768 images at once: from here on {-(-768 // count):,};", said[0])
+    assert re.match(rf"not enough memory for 512 images at once: from here on {-(-512 // count):,};", said[0])

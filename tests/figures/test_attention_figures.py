@@ -18,7 +18,7 @@ from vitcli.figures.attention_map import draw_map, draw_query
 from vitcli.figures.attention_overlay import overlay, panel, shown_whole
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads, draw_sheet
 from vitcli.figures.attention_style import MapPicture, Scale, Style, Subject, scale_of
-from vitcli.figures.board import RIGHT, WRONG
+from vitcli.figures.board import RIGHT, WRONG, Board
 
 LONG = "Agelaius phoeniceus, the red-winged blackbird of North and much of Central America, female " * 3
 HOSTILE = "$^$ 5_{ \\n <b>\n\t日本 \u202e\u2028 \udc80 \x07"
@@ -41,6 +41,13 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Text]:
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
     return texts
+
+
+@pytest.fixture
+def sizes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save pictures without colours, for tests that look at texts and sizes; to pack pixels takes long."""
+    real = Board.image
+    monkeypatch.setattr(Board, "image", lambda board: Image.new("1", real(board).size))
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -289,6 +296,7 @@ def test_the_bar_is_beside_its_map_and_not_much_higher_whatever_the_size_of_text
         assert np.flatnonzero(~bar[at:])[0] + np.flatnonzero(~bar[at::-1])[0] - 1 <= side
 
 
+@pytest.mark.usefixtures("sizes_only")
 @pytest.mark.parametrize("size", [4, 8, 20, 40])
 def test_text_of_any_size_is_tidy(tmp_path: Path, written: list[Text], size: float) -> None:
     style, picture = Style(font_size=size), MapPicture(method="raw", weights=weights(4, 4))
@@ -358,7 +366,12 @@ def test_a_query_is_framed_on_both_panels(tmp_path: Path, written: list[Text]) -
 
 @pytest.mark.parametrize(("shape", "grid"), SHAPES)
 @pytest.mark.parametrize(("methods", "classes"), [(1, 1), (10, 4), (3, 0)])
-def test_comparisons_few_and_many(tmp_path: Path, written: list[Text], shape, grid, methods: int, classes: int) -> None:
+def test_comparisons_few_and_many(
+    request: pytest.FixtureRequest, tmp_path: Path, written: list[Text], shape, grid, methods: int, classes: int
+) -> None:
+    is_looked_at = grid == (4, 4) and methods < 10
+    if not is_looked_at:
+        request.getfixturevalue("sizes_only")
     targets = [f"class {at}" if at else LONG for at in range(classes)] or [""]
     pictures = [
         MapPicture(
@@ -372,7 +385,7 @@ def test_comparisons_few_and_many(tmp_path: Path, written: list[Text], shape, gr
     texts = [text.text for text in written]
     assert [text for text in texts if text.startswith("method ")] == [f"method {row}" for row in range(methods)]
     assert texts.count("the same for every class") == (classes - 1 if methods > 1 and classes else 0)
-    if grid == (4, 4) and methods < 10:
+    if is_looked_at:
         sheet = opened(tmp_path / "all.png")
         enlarged = [panel(noise(*shape), least=8 * factor, most=8 * factor) for factor in range(37, 20, -1)]
         image = next(each for each in enlarged if holds(sheet, each))
@@ -381,6 +394,7 @@ def test_comparisons_few_and_many(tmp_path: Path, written: list[Text], shape, gr
             assert holds(sheet, overlay(image, picture, Style(), scale))
 
 
+@pytest.mark.usefixtures("sizes_only")
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (4, 3), (12, 3), (12, 12), (2, 16)])
 def test_heads_of_every_layer(tmp_path: Path, written: list[Text], layers: int, heads: int) -> None:
     values = weights(layers, heads, 4, 4)
@@ -403,6 +417,7 @@ def test_heads_of_every_layer(tmp_path: Path, written: list[Text], layers: int, 
         assert min(text.box[3] - text.box[1] for text in written if text.text[0].isdigit()) >= 9
 
 
+@pytest.mark.usefixtures("sizes_only")
 @pytest.mark.parametrize("layers", [1, 12])
 @pytest.mark.parametrize(("shape", "grid"), SHAPES[:4])
 def test_blocks(tmp_path: Path, written: list[Text], layers: int, shape, grid) -> None:
@@ -497,6 +512,7 @@ def test_an_animation_of_equal_maps(tmp_path: Path, count: int) -> None:
     assert len(frames_of(tmp_path / "a.gif")[0]) == count
 
 
+@pytest.mark.usefixtures("sizes_only")
 @pytest.mark.parametrize("name", [LONG, HOSTILE, ""])
 def test_names_are_text(tmp_path: Path, written: list[Text], name: str) -> None:
     who = subject(name=name, predicted=name or "x", truth=name)

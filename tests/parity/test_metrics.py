@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
@@ -14,6 +14,9 @@ from vitcli.judging import scores
 from vitcli.judging.answers import AnswerCollector, collect
 from vitcli.judging.calibration import reliability
 from vitcli.judging.metrics import metrics_of
+
+FEWER = settings(max_examples=25)
+"""Each example has up to 40 images of its own, and scikit-learn takes milliseconds for each."""
 
 
 def compute_metrics(logits, labels, classes):
@@ -38,6 +41,7 @@ def softmax(logits):
     return logits.double().softmax(dim=1).numpy()
 
 
+@FEWER
 @given(judged_images())
 def test_accuracy_and_confusion_are_those_of_scikit_learn(judged):
     logits, labels, classes = judged
@@ -54,6 +58,7 @@ def test_accuracy_and_confusion_are_those_of_scikit_learn(judged):
     assert ours.top1 == pytest.approx(sum(each.correct for each in ours.classes) / ours.images)
 
 
+@FEWER
 @given(judged_images())
 def test_the_loss_is_scikit_learns_log_loss(judged):
     logits, labels, classes = judged
@@ -61,6 +66,7 @@ def test_the_loss_is_scikit_learns_log_loss(judged):
     assert compute_metrics(*judged).loss == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
+@FEWER
 @given(judged_images())
 def test_precision_recall_and_f1_of_every_class_are_those_of_scikit_learn(judged):
     logits, labels, classes = judged
@@ -78,6 +84,7 @@ def test_precision_recall_and_f1_of_every_class_are_those_of_scikit_learn(judged
     assert ours.macro_f1 == pytest.approx(macro)
 
 
+@FEWER
 @given(judged_images())
 def test_top5_is_scikit_learns_top_k_accuracy(judged):
     logits, labels, classes = judged
@@ -109,6 +116,7 @@ def sklearns(function, *args, **options):
     return None if np.isnan(value) else value
 
 
+@FEWER
 @given(judged_images())
 def test_means_over_classes_kappa_and_mcc_are_those_of_scikit_learn(judged):
     logits, labels, _ = judged
@@ -123,6 +131,7 @@ def test_means_over_classes_kappa_and_mcc_are_those_of_scikit_learn(judged):
     assert ours.mcc == pytest.approx(sklearns(sklearn_metrics.matthews_corrcoef, labels, predicted), abs=1e-12)
 
 
+@FEWER
 @given(judged_images())
 def test_roc_auc_and_average_precision_are_those_of_scikit_learn(judged):
     logits, labels, _ = judged
@@ -172,6 +181,7 @@ def test_in_bins_the_scores_of_a_large_table_differ_little(monkeypatch):
     assert binned.brier == pytest.approx(exact.brier, rel=1e-6)
 
 
+@FEWER
 @given(judged_images())
 def test_the_brier_score_is_that_of_its_formula(judged):
     logits, labels, classes = judged
@@ -179,6 +189,7 @@ def test_the_brier_score_is_that_of_its_formula(judged):
     assert compute_metrics(*judged).brier == pytest.approx(expected, abs=1e-12)
 
 
+@FEWER
 @given(judged_images())
 def test_the_calibration_error_is_that_of_its_formula(judged):
     logits, labels, _ = judged
@@ -192,6 +203,7 @@ def test_the_calibration_error_is_that_of_its_formula(judged):
     assert compute_metrics(*judged).ece == pytest.approx(expected, abs=1e-9)
 
 
+@FEWER
 @given(judged_images())
 def test_bins_of_equal_size_share_all_images(judged):
     bins = reliability(collect([judged[:2]], judged[2]), equal_sizes=True)
@@ -201,6 +213,7 @@ def test_bins_of_equal_size_share_all_images(judged):
     assert [each.confidence for each in bins] == sorted(each.confidence for each in bins)
 
 
+@FEWER
 @given(judged_images())
 def test_ranks_and_margins_are_those_of_sorted_probabilities(judged):
     logits, labels, classes = judged
@@ -219,6 +232,7 @@ def test_the_loss_is_finite_where_the_probability_is_too_small_for_a_float():
     assert ours.loss == 1000
 
 
+@FEWER
 @given(judged_images(), st.integers(1, 9))
 def test_batches_give_the_metrics_of_the_whole(judged, size):
     logits, labels, classes = judged
