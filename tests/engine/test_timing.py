@@ -1,4 +1,5 @@
 import copy
+import math
 import random
 
 import numpy as np
@@ -121,7 +122,8 @@ def test_blocks_that_are_left_out_are_not_computed():
 
 
 @pytest.mark.parametrize("work", ["training", "inference"])
-def test_a_batch_that_does_not_fit_is_measured_with_the_images_that_do(work):
+def test_a_batch_that_does_not_fit_is_measured_with_the_images_that_do(work, monkeypatch):
+    monkeypatch.setattr("vitcli.engine.timing._LONG_ENOUGH", math.inf)  # on a busy machine, one image takes long
     model, taken = build_model(), []
     model.blocks[0].register_forward_hook(lambda _module, given, _output: taken.append(len(given[0])))
     with device_of(3):
