@@ -343,7 +343,7 @@ def test_two_runs_of_one_name_are_refused(run_cli: RunCli, digits: Path) -> None
 
 
 def test_an_evaluation_says_how_to_see_the_mistakes(run_cli: RunCli, digits: Path) -> None:
-    assert f"next: vit report {digits}  shows the pictures of each mistake, --worst N more maps" in run_cli("eval").err
+    assert f"next: vit report {digits}  writes a web page with a picture of every mistake" in run_cli("eval").err
     assert f"next: vit report {digits} --split val" in run_cli("eval", "--split", "val").err
     assert "next:" not in run_cli("eval", "--tta", "five").err
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, 
     path = copied(trained_run, "mine", test=0.9)
     changed(path / "evaluations" / "test.json", epoch=1, held_out=False)
     said = run_cli("runs", "show", "mine").err
-    assert "test was evaluated before the run was trained on: `vit eval --model experiments/mine`" in said
+    assert (
+        "test: the run was trained further after this evaluation; `vit eval --model experiments/mine` evaluates it"
+        in said
+    )
     assert "test: not held out" in said
 
 
@@ -278,9 +282,35 @@ def test_a_missing_or_outdated_evaluation_is_named_with_its_command(
     result = as_json(outcome)
     assert (result["pairs"], result["table"]) == ([], None)
     assert result["missing"] == {"none": "vit eval --model none", "old": "vit eval --model old"}
-    assert "type `vit eval --model none`" in run_cli("runs", "compare", "one", "none").err
+    assert result["why_missing"] == {
+        "none": "has not been evaluated on these images",
+        "old": "was trained further after it was evaluated on these images",
+    }
+    said = "none has not been evaluated on these images. To evaluate it, type `vit eval --model none`"
+    assert said in " ".join(run_cli("runs", "compare", "one", "none").err.split())
     missing = as_json(run_cli("runs", "compare", "one", "none", "--split", "val", "--json"))["missing"]
     assert missing["one"] == "vit eval --model one --split val"
+
+
+@pytest.mark.parametrize(
+    ("status", "is_alive", "said"),
+    [
+        ("running", True, "it is still running, after 2 of 9 epochs"),
+        ("running", False, "its training has stopped: killed, after 2 of 9 epochs"),
+        ("interrupted", False, "its training has stopped: interrupted, after 2 of 9 epochs"),
+    ],
+)
+def test_a_run_without_an_evaluation_whose_training_has_not_finished_is_named(
+    run_cli: RunCli, evaluated: Path, trained_run: Path, *, status: str, is_alive: bool, said: str
+) -> None:
+    second_run(evaluated, "one", {})
+    other = copied(trained_run, "other")
+    changed(other / "run.json", status=status)
+    changed(other / "config.json", optim__epochs=9)
+    with alone_in(other, otherwise=RunError("locked")) if is_alive else nullcontext():
+        shown = run_cli("runs", "compare", "one", "other")
+    assert shown.code == 0
+    assert f"other has not been evaluated on these images; {said}. To evaluate it" in " ".join(shown.err.split())
 
 
 def test_the_evaluation_that_shares_most_images_is_compared(run_cli: RunCli, evaluated: Path) -> None:

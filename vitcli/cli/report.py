@@ -59,7 +59,7 @@ def report(
     """Write a web page about runs that needs no network, or a model card.
 
     The page shows how a run was trained, its curves and scores, what is confused with what (a click opens the pictures),
-    calibration, mistakes with attention maps (--worst N draws more), and several runs side by side.
+    calibration, mistakes with attention maps (of 24, or --worst N), and several runs side by side.
     A run without a current evaluation is evaluated first.
     """
     from vitcli.trained.model_names import check_runs

@@ -47,8 +47,9 @@ def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> Non
         stderr().print(escape(f"test images that were not held out: {some(seen)}"))
     if outdated := [row for row in rows if row.test_outdated]:
         names = some([row.name for row in outdated])
-        again = f"`vit eval --model {outdated[0].path}` evaluates the epoch that is kept now"
-        stderr().print(escape(f"trained on after its evaluation, so without a test accuracy: {names}; {again}"))
+        why = f"{'they were' if len(outdated) > 1 else 'it was'} trained further after the evaluation"
+        again = f"`vit eval --model {outdated[0].path}` evaluates {outdated[0].name} again"
+        stderr().print(escape(f"no test accuracy is shown for {names}, because {why}; {again}"))
 
 
 def _below(row: "RunRow", sort: str, value: Any) -> str:
@@ -90,7 +91,8 @@ def show_report(report: "RunReport") -> None:
         again = f"vit eval --model {report.row.path}"
         for each in report.evaluations:
             if each.is_outdated:
-                stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
+                why = "the run was trained further after this evaluation"
+                stderr().print(escape(f"{each.name}: {why}; `{again}` evaluates it again"))
             if each.name == "out-of-fold":
                 why = out_of_fold_in_words(keeps_best=not report.keeps_last)
                 stderr().print(escape(f"{evaluation_in_words(each.name)}: {why}"))
@@ -123,9 +125,7 @@ def show_comparison(result: "RunsComparison") -> None:
     if len(result.pairs) > 1:
         stderr().print(f"each p-value is of one comparison; of {len(result.pairs)}, one is small by chance more often")
     for name, command in result.missing.items():
-        stderr().print(
-            escape(f"{name} was not evaluated on these images, or not since it was trained on: type `{command}`")
-        )
+        stderr().print(escape(f"{name} {result.why_missing[name]}. To evaluate it, type `{command}`"))
 
 
 def _show_pair(pair: "Pair", evaluation: str) -> None:

@@ -8,11 +8,12 @@ from vitcli.core.errors import RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, ignore
 from vitcli.core.files import check_output_folder
 from vitcli.core.run_search import output_dir_option, runs_called
-from vitcli.core.runs import slug
+from vitcli.core.runs import evaluation_file, predictions_file, slug
 from vitcli.judging.compared_pair import compare_pair
 from vitcli.judging.evaluated_runs import EvaluatedRun
 from vitcli.judging.pairs import Pair, write_changed
 from vitcli.judging.same_images import Facts, chosen_evaluations, command_to_compare
+from vitcli.trained.run_rows import list_rows
 from vitcli.training.run_report import DifferentSetting, different_settings
 
 
@@ -30,6 +31,8 @@ class RunsComparison:
     """Each other run with the first one, if both were evaluated."""
     missing: Mapping[str, str]
     """The commands that store the evaluations that are missing, by run."""
+    why_missing: Mapping[str, str]
+    """Why these evaluations are missing, by run, and whether its training has not finished."""
     figure: Path | None
     """The figure of the curves; None: a run has no epochs."""
     table: Path | None
@@ -94,6 +97,11 @@ def compare(
         evaluation=stems[0],
         pairs=tuple(pairs),
         missing=missing,
+        why_missing={
+            each.name: _why_missing(each, stem)
+            for each, stem in zip(compared, stems, strict=True)
+            if each.name in missing
+        },
         figure=_draw(compared, folder / "curves.png", emit),
         table=table,
     )
@@ -121,6 +129,23 @@ def _command(
         if facts:
             return command_to_compare(each, stem, facts, run, None)
     return run.command(stems[0])
+
+
+def _why_missing(run: EvaluatedRun, stem: str) -> str:
+    """Say why a run has no evaluation to compare, and, if its training has not finished, how far it is."""
+    why = "has not been evaluated on these images"
+    if evaluation_file(run.folder, stem).exists():
+        why = "was trained further after it was evaluated on these images"
+        if not predictions_file(run.folder, stem).exists():
+            why = "was evaluated on these images, but the table of its predictions is missing"
+    row = list_rows(run.runs)[0]
+    if row.status == "finished":
+        return why
+    if row.folds or row.seeds:
+        return f"{why}; {row.status_in_words} are finished"
+    planned = run.runs[0].config.get("optim", {}).get("epochs") or row.epochs
+    status = "it is still running" if row.status == "running" else f"its training has stopped: {row.status}"
+    return f"{why}; {status}, after {row.epochs:,} of {planned:,} epochs"
 
 
 def _draw(compared: Sequence[EvaluatedRun], path: Path, emit: Emit) -> Path | None:
