@@ -170,7 +170,7 @@ def _is_nearly_even(logits: Tensor) -> bool:
     if len(logits) < 2:
         return False
     first, second = logits.softmax(dim=0).topk(2).values.tolist()
-    return first - second < _NEARLY_EVEN
+    return bool(first - second < _NEARLY_EVEN)
 
 
 def _tell_other_precision(names: Sequence[str], loaded: LoadedModel, emit: Emit) -> None:
