@@ -118,6 +118,30 @@ def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, 
     assert "test: not held out" in said
 
 
+@pytest.mark.parametrize(
+    ("stem", "facts", "command"),
+    [
+        ("test-flip", {"views": "flip", "part": "test"}, "vit eval --model {run} --tta flip"),
+        ("val", {"part": "val"}, "vit eval --model {run} --split val"),
+        ("test-last", {"checkpoint": "last.safetensors"}, "vit eval --model {run}/checkpoints/last.safetensors"),
+        (
+            "my-photos-val-shared",
+            {"part": "val", "dataset": "my photos", "data": "/my photos", "class_choice": "shared"},
+            "vit eval '/my photos' --model {run} --split val --classes shared",
+        ),
+        ("test-test", {"part": "test", "dataset": "test", "data": "test"}, "vit eval test --model {run}"),
+        ("photos-all", {"part": "all", "dataset": "photos"}, "vit eval photos --model {run}"),
+    ],
+)
+def test_the_command_of_an_evaluation_stores_the_same_one_again(
+    run_cli: RunCli, trained_run: Path, stem: str, facts: dict[str, Any], command: str
+) -> None:
+    path = copied(trained_run, "mine")
+    write_json(path / "evaluations" / f"{stem}.json", {**TEST, **facts})
+    (evaluation,) = as_json(run_cli("runs", "show", "mine", "--json"))["evaluations"]
+    assert evaluation["command"] == command.format(run="experiments/mine")
+
+
 def test_a_run_with_broken_files_is_shown_as_far_as_it_is_readable(run_cli: RunCli, trained_run: Path) -> None:
     path = copied(trained_run, "mine")
     (path / "config.json").write_text("{")

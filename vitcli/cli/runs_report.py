@@ -87,10 +87,9 @@ def show_report(report: "RunReport") -> None:
         print_table(headings, judged, numbers={1, 2, 3, 4, 5}, below=within)
         if any("-" in row for row in judged):
             stdout().print("-: stored by an earlier version, without this number", style="dim")
-        again = f"vit eval --model {report.row.path}"
         for each in report.evaluations:
             if each.is_outdated:
-                stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{again}`"))
+                stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{each.command}`"))
             if each.name == "out-of-fold":
                 why = out_of_fold_in_words(keeps_best=not report.keeps_last)
                 stderr().print(escape(f"{evaluation_in_words(each.name)}: {why}"))
