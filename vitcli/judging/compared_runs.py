@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from vitcli.core.errors import DataError, counted
+from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Warned
 from vitcli.figures.report_sections import Rows, RunTable
-from vitcli.judging.compared_pair import compare_pair
+from vitcli.judging.compared_evaluation import ComparedEvaluation
+from vitcli.judging.compared_pair import compare_with_first, reason_in_words
 from vitcli.judging.current_evaluation import CurrentEvaluation
 from vitcli.judging.judgement import joined_scores, sentences
 from vitcli.judging.missing import SHARES, missing_scores
-from vitcli.judging.pairs import Pair
 
 
 def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emit) -> tuple[list[RunTable], list[str]]:
@@ -29,14 +29,14 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
         notes.append(f"{SHARES['top5']} is shown for more than five classes; with fewer, it is always 100 %.")
     title = "Scores of the runs, with 95 % intervals"
     tables = [RunTable(title=title, headings=("metric", *names), rows=scores, notes=notes)]
-    first, missing = judged[0], list[str]()
-    for other in judged[1:]:
-        try:
-            pair = _pair(first, other, emit)
-        except DataError as error:
-            missing.append(f"{other.run.name} is not compared with {first.run.name}: {error.message}")
-            emit(Warned(text=missing[-1]))
-            continue
+    first, *others = [
+        ComparedEvaluation(run=each.run, stem=each.stored.places.stem, facts=each.stored.facts) for each in judged
+    ]
+    pairs, errors = compare_with_first(first, others, emit)
+    missing = [reason_in_words(names[0], name, error) for name, error in errors.items()]
+    for reason in missing:
+        emit(Warned(text=reason))
+    for other, pair in pairs:
         tables.append(
             RunTable(
                 title=f"{other.run.name} (second) against {first.run.name} (first), on"
@@ -55,9 +55,3 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
         )
     )
     return tables, missing
-
-
-def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pair:
-    """Compare the answers of two runs; raise DataError if they were evaluated on different images."""
-    stems = first.stored.places.stem, other.stored.places.stem
-    return compare_pair(first.run, other.run, stems, (first.stored.facts, other.stored.facts), emit)
