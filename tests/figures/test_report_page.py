@@ -1,16 +1,18 @@
 """The page about runs, as a file and in a real browser: what it shows is what was given, and it asks nobody."""
 
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.builders.browser import in_colours, needs_axe, needs_browser, violations
+from tests.builders.browser import AXE, in_colours, needs_axe, needs_browser, violations
 from vitcli.core.events import EpochRecord
 from vitcli.figures.line_chart import Axis, Line, line_chart
 from vitcli.figures.markup import element, sortable_table
@@ -81,6 +83,8 @@ def judgement(classes: list[str] = CLASSES) -> Judgement:
         pictures=PICTURES,
         pictures_note=HOSTILE[0],
         worst_note=HOSTILE[1],
+        map_legend=f"bright {HOSTILE[0]}",
+        all_maps=f"vit report {HOSTILE[1]} --worst 5",
     )
 
 
@@ -156,6 +160,20 @@ def test_runs_differ_by_their_numbers_as_colours_repeat() -> None:
     assert 'class="label"' not in report_page([reported()], title="", notes=[])
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 40])
+def test_labels_of_lines_that_lie_close_together_are_apart(epochs: int) -> None:
+    lines = [
+        Line(name=str(at), points=[(x, 1 / x + 0.01 * at) for x in range(1, epochs + 1)], label=str(at // 2))
+        for at in range(6)
+    ]
+    chart = line_chart("c", "c", lines, across=Axis(name="x"), up=Axis(name="y"))
+    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)"[^>]*class="label">(\d)</text>', chart)
+    assert [label for *_, label in found] == ["0", "0", "1", "1", "2", "2"]
+    places = [(float(x), float(y)) for x, y, _ in found]
+    assert min(math.dist(one, other) for one, other in combinations(places, 2)) >= 14
+    assert all(0 < x < 460 and 0 < y < 260 for x, y in places)
+
+
 @pytest.mark.parametrize("points", [[], [(1, 0.0)], [(1, 2.0), (2, 2.0)], [(1, 0.0), (9, 1e-9)]])
 def test_a_chart_of_few_or_equal_values_is_drawn(points: list[tuple[float, float]]) -> None:
     chart = line_chart("c", "c", [Line(name="c", points=points)], across=Axis(name="x"), up=Axis(name="y"))
@@ -190,6 +208,13 @@ def find(driver: Any, selector: str) -> Any:
     return driver.find_element("css selector", selector)
 
 
+def until(driver: Any, is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, at most 5 seconds."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(driver, 5, poll_frequency=0.05).until(lambda _: is_so())
+
+
 def texts(driver: Any, selector: str) -> list[str]:
     script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent)"
     return list(driver.execute_script(script, selector))
@@ -220,6 +245,7 @@ def test_a_cell_shows_its_pictures_and_counts_what_is_left_out(opened: Any) -> N
     find(opened, '#r0-classes [data-cell="0-3-3"]').click()
     assert texts(opened, "#cell-note") == ["2 of 1000, the least sure first; left out of this page: 998"]
     assert texts(opened, "#cell .name") == ["unsure", "sure"]
+    assert texts(opened, "#cell-maps") == ["Maps are drawn of mistakes only."]
 
 
 @needs_browser
@@ -229,6 +255,9 @@ def test_all_mistakes_of_a_class_are_one_click_away(opened: Any) -> None:
     assert texts(opened, "#cell-note") == ["all 3, the surest first"]
     assert texts(opened, "#cell .name") == ["<i>c", NAMES[2], "a\\u2028b\n.png"]
     assert "predicted " + HOSTILE[1] in texts(opened, "#cell figcaption")[0]
+    (said,) = texts(opened, "#cell-maps")
+    why = "2 of 3 have no map, because this page has maps of 2 mistakes only"
+    assert said == f"bright {HOSTILE[0]} {why}: vit report {HOSTILE[1]} --worst 5 draws all."
     opened.switch_to.active_element.send_keys("\ue00c")  # Escape
     assert not opened.execute_script("return document.getElementById('cell').open")
 
@@ -277,6 +306,49 @@ def test_the_page_can_be_read_by_everyone(opened: Any, scheme: str, width: int) 
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     find(opened, '[data-cell="0-3-wrong"]').click()
     assert violations(opened) == []
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_wide_table_scrolls_in_its_box_and_shows_that_there_is_more(
+    browser: Any, tmp_path: Path, scheme: str
+) -> None:
+    classes = [*CLASSES, *(f"class {at}" for at in range(16))]
+    (tmp_path / "page.html").write_text(page(replace(reported(), judgement=judgement(classes))), encoding="utf-8")
+    in_colours(browser, scheme, 420)
+    browser.get((tmp_path / "page.html").as_uri())
+    box = find(browser, "#r0-confusion .matrix .scroll")
+    shadows = (
+        "const box = arguments[0]; return ['::before', '::after'].map((edge) => getComputedStyle(box, edge).opacity)"
+    )
+    until(browser, lambda: browser.execute_script(shadows, box) == ["0", "1"])
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 420
+    width = browser.execute_script("return arguments[0].querySelector('caption').getBoundingClientRect().width", box)
+    assert width <= 420, "the caption is wrapped"
+    browser.execute_script("arguments[0].focus()", box)
+    browser.switch_to.active_element.send_keys("\ue014")  # right
+    until(browser, lambda: browser.execute_script(shadows, box) == ["1", "1"])
+    browser.execute_script("arguments[0].scrollLeft = 1e6", box)
+    until(browser, lambda: browser.execute_script(shadows, box) == ["1", "0"])
+    in_colours(browser, scheme, 1200)
+    until(browser, lambda: browser.execute_script(shadows, find(browser, "#r0-scores .scroll")) == ["0", "0"])
+    if AXE.is_file():
+        assert violations(browser) == []
+    in_colours(browser, "")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "columns"), [(420, 1), (1200, 4)])
+def test_pictures_use_the_whole_width(opened: Any, width: int, columns: int) -> None:
+    in_colours(opened, "light", width)
+    find(opened, '#r0-classes [data-cell="0-3-wrong"]').click()
+    script = (
+        "return [...document.querySelectorAll('#cell, #cell-pictures, #cell figure')].map((each) => each.clientWidth)"
+    )
+    dialog, pictures, figure, *_ = opened.execute_script(script)
+    assert dialog >= width - 3 * 16 - 16, "a margin on each side, and a scrollbar"
+    assert figure == pytest.approx((pictures - 16 * (columns - 1)) / columns, abs=1)
 
 
 @needs_browser

@@ -218,7 +218,7 @@ def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
     assert not reported(run_cli, "pair")[0]["evaluations"][0]["is_new"]
     shown = run_cli("report", "pair", "pair/seed-0", "-o", "both.html")
     assert ", mean probabilities of 2 models; " in " ".join(shown.out.split())
-    compared = "first: mean probabilities of 2 models; second: a single model"
+    compared = "pair: mean probabilities of 2 models; pair/seed-0: a single model"
     assert compared in Path("both.html").read_text(encoding="utf-8")
     assert compared in " ".join(run_cli("runs", "compare", "pair", "pair/seed-0").out.split())
     assert run_cli("report", "pair", "--card").code == 0
@@ -302,8 +302,15 @@ def test_the_command_on_the_page_has_all_options_that_were_given(run_cli: RunCli
     given = ("--split", "val", "--worst", "1", "-o", "my page.html", "--device", "cpu", "--batch-size", "64")
     reported(run_cli, digits, *given, "--output-dir", "experiments")
     page = Path("my page.html").read_text(encoding="utf-8")
-    again = f"vit report {digits} --split val --worst 1 --output 'my page.html' --device cpu --batch-size 64"
-    assert f"`{again}` writes it again" in html.unescape(page)
+    again = f"vit report {digits} --split val --output 'my page.html' --device cpu --batch-size 64"
+    assert f"`{again} --worst 1` writes it again" in html.unescape(page)
+    confusion = read_json(digits / "evaluations" / "val.json")["confusion"]
+    wrong = sum(count for truth, predicted, count in confusion if truth != predicted)
+    assert f"These are 1 of {wrong} mistakes: of each class, those that the model was surest of." in page
+    assert f"`{again} --worst {wrong}` draws all maps." in html.unescape(page)
+    assert "the bright yellow patches count most for the predicted class" in page
+    reported(run_cli, digits, *given[:2], "--worst", wrong, "-o", "all.html")
+    assert f"These are all {wrong} mistakes, the surest first.</p>" in Path("all.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +343,7 @@ def test_two_runs_of_one_name_are_refused(run_cli: RunCli, digits: Path) -> None
 
 
 def test_an_evaluation_says_how_to_see_the_mistakes(run_cli: RunCli, digits: Path) -> None:
-    assert f"next: vit report {digits}  shows the pictures of each mistake, --worst N more maps" in run_cli("eval").err
+    assert f"next: vit report {digits}  writes a web page with a picture of every mistake" in run_cli("eval").err
     assert f"next: vit report {digits} --split val" in run_cli("eval", "--split", "val").err
     assert "next:" not in run_cli("eval", "--tta", "five").err
 
@@ -414,14 +421,14 @@ def test_a_large_split_keeps_to_its_room_and_says_what_is_left_out(many: JudgedI
     )
     nothing = Judgement(summary="", scores=[], classes=[], class_rows=[], confusion=[], bins=[], calibration="")
     wrong = int((truth != predicted).sum())
-    shown = with_pictures(nothing, images, many, {}, room=3_000_000, of_maps="", command="vit report")
+    shown = with_pictures(nothing, images, many, {}, room=3_000_000, map_legend="", all_maps="vit report --worst 9")
     size = sum(len(each.address) for each in shown.pictures)
     assert 2_800_000 < size < 3_000_000
     assert [each.truth != each.predicted for each in shown.pictures[:wrong]] == [True] * wrong
     left_out = 10_000 - len(shown.pictures)
     assert f"They show {wrong} of {wrong} mistakes, the surest first" in shown.pictures_note
     assert f"left out of this page: {left_out:,}; the table of predictions" in shown.pictures_note
-    few = with_pictures(nothing, images, many, {}, room=100_000, of_maps="", command="vit report")
+    few = with_pictures(nothing, images, many, {}, room=100_000, map_legend="", all_maps="vit report --worst 9")
     assert {each.truth != each.predicted for each in few.pictures} == {True}
     sure = [each.confidence for each in few.pictures]
     assert sure == sorted(sure, reverse=True)
@@ -485,6 +492,17 @@ def test_a_card_lists_the_other_evaluations_of_the_run(run_cli: RunCli, digits: 
     assert "Not measured for this card: changed or attacked images" in card
     assert "It always predicts one of its classes, even if the image shows something else." in card
     assert "| folder |" not in card
+
+
+def test_a_card_says_that_training_was_stopped(run_cli: RunCli, digits: Path) -> None:
+    reported(run_cli, "mine", "--card", "-o", "card.md")
+    assert "| status |" not in Path("card.md").read_text(encoding="utf-8")
+    epochs = len(Run(digits).metrics["epochs"])
+    changed(digits / "run.json", status="interrupted")
+    changed(digits / "config.json", optim={**Run(digits).config["optim"], "epochs": 9})
+    reported(run_cli, "mine", "--card", "-o", "card.md")
+    said = f"| status | interrupted, after {epochs} of 9 epochs |"
+    assert said in Path("card.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("digits")

@@ -203,9 +203,9 @@ def test_the_test_accuracy_of_an_earlier_epoch_is_not_shown_as_that_of_the_run(r
     assert (row["test_accuracy"], row["test_outdated"]) == (None, True)
     listed = run_cli("runs")
     assert (
-        "trained on after its evaluation, so without a test accuracy: run; `vit eval --model experiments/run`"
-        in listed.err
-    )
+        "no test accuracy is shown for run, because it was trained further after the evaluation;"
+        " `vit eval --model experiments/run` evaluates run again"
+    ) in " ".join(listed.err.split())
     assert run_cli("eval").code == 0
     (row,) = json.loads(run_cli("runs", "--json").out)
     assert row["test_accuracy"] is not None

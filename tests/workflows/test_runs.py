@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, 
     path = copied(trained_run, "mine", test=0.9)
     changed(path / "evaluations" / "test.json", epoch=1, held_out=False)
     said = run_cli("runs", "show", "mine").err
-    assert "test was evaluated before the run was trained on: `vit eval --model experiments/mine`" in said
+    assert (
+        "test: the run was trained further after this evaluation; `vit eval --model experiments/mine` evaluates it"
+        in said
+    )
     assert "test: not held out" in said
 
 
@@ -246,9 +250,28 @@ def test_runs_are_compared_on_the_same_images(run_cli: RunCli, evaluated: Path) 
     assert Path(result["figure"]) == Path("experiments/comparisons/one-vs-two/curves.png")
     assert Path(result["figure"]).is_file()
     shown = run_cli("runs", "compare", "one", "two")
-    assert "5 right only in the second, 2 only in the first" in shown.out
+    assert "chance may explain the difference: +0.8 points [" in shown.out
+    assert "] for two on 359 images" in shown.out
+    assert "5 right only in two, 2 only in one" in shown.out
+    assert re.search(r"two compared with one, 359 images of test\s+metric +one +two +change", shown.out)
     assert "p = 0.453, so chance may explain the difference" in shown.out
     assert shown.err == ""
+
+
+@pytest.mark.parametrize("names", [("worse", "better"), ("better", "worse")])
+def test_the_better_run_is_named(run_cli: RunCli, evaluated: Path, names: tuple[str, str]) -> None:
+    rows = rows_of(evaluated)
+    right = [at for at, row in enumerate(rows) if row["truth"] == row["prediction"]]
+    second_run(evaluated, "better", {})
+    second_run(evaluated, "worse", {at: "9" if rows[at]["truth"] != "9" else "8" for at in right[:18]})
+    shown = " ".join(run_cli("runs", "compare", *names).out.split())
+    points = re.search(r"verdict better is better: \+5\.0 points \[(.*?), (.*?)\] on 359 images", shown)
+    assert points, shown
+    assert 0 < float(points[1]) < 5 < float(points[2])
+    assert run_cli("report", *names, "-o", "both.html", "--worst", "0").code == 0
+    page = Path("both.html").read_text(encoding="utf-8")
+    assert f"<p>{points[0].removeprefix('verdict ')}.</p><p>" in page
+    assert "(first)" not in page
 
 
 def test_more_than_two_runs_are_each_compared_with_the_first(run_cli: RunCli, evaluated: Path) -> None:
@@ -272,9 +295,35 @@ def test_a_missing_or_outdated_evaluation_is_named_with_its_command(
     result = as_json(outcome)
     assert (result["pairs"], result["table"]) == ([], None)
     assert result["missing"] == {"none": "vit eval --model none", "old": "vit eval --model old"}
-    assert "type `vit eval --model none`" in run_cli("runs", "compare", "one", "none").err
+    assert result["why_missing"] == {
+        "none": "has not been evaluated on these images",
+        "old": "was trained further after it was evaluated on these images",
+    }
+    said = "none has not been evaluated on these images. To evaluate it, type `vit eval --model none`"
+    assert said in " ".join(run_cli("runs", "compare", "one", "none").err.split())
     missing = as_json(run_cli("runs", "compare", "one", "none", "--split", "val", "--json"))["missing"]
     assert missing["one"] == "vit eval --model one --split val"
+
+
+@pytest.mark.parametrize(
+    ("status", "is_alive", "said"),
+    [
+        ("running", True, "it is still running, after 2 of 9 epochs"),
+        ("running", False, "its training has stopped: killed, after 2 of 9 epochs"),
+        ("interrupted", False, "its training has stopped: interrupted, after 2 of 9 epochs"),
+    ],
+)
+def test_a_run_without_an_evaluation_whose_training_has_not_finished_is_named(
+    run_cli: RunCli, evaluated: Path, trained_run: Path, *, status: str, is_alive: bool, said: str
+) -> None:
+    second_run(evaluated, "one", {})
+    other = copied(trained_run, "other")
+    changed(other / "run.json", status=status)
+    changed(other / "config.json", optim__epochs=9)
+    with alone_in(other, otherwise=RunError("locked")) if is_alive else nullcontext():
+        shown = run_cli("runs", "compare", "one", "other")
+    assert shown.code == 0
+    assert f"other has not been evaluated on these images; {said}. To evaluate it" in " ".join(shown.err.split())
 
 
 def test_the_evaluation_that_shares_most_images_is_compared(run_cli: RunCli, evaluated: Path) -> None:
@@ -409,7 +458,7 @@ def test_the_same_images_are_compared_whatever_the_data_are_called(run_cli: RunC
     (pair,) = as_json(run_cli("runs", "compare", "two", "one", "--split", "copy-all", "--json"))["pairs"]
     assert pair["evaluations"] == ["copy-all", "test"]
     shown = run_cli("runs", "compare", "one", "two")
-    assert "test of the first, copy-all of the second" in shown.out
+    assert "test of one, copy-all of two" in shown.out
 
 
 @pytest.mark.usefixtures("two_folders")

@@ -211,7 +211,7 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
     if stored and stored.stem == result.split:  # the usual evaluation, which a report shows
         words = ["vit", "report", str(stored.parent.parent), *(["--split", result.split] * (result.split != "test"))]
         stderr().print(
-            f"\nnext: [bold]{escape(shlex.join(words))}[/]  shows the pictures of each mistake, --worst N more maps"
+            f"\nnext: [bold]{escape(shlex.join(words))}[/]  writes a web page with a picture of every mistake"
         )
 
 

@@ -59,7 +59,7 @@ def report(
     """Write a web page about runs that needs no network, or a model card.
 
     The page shows how a run was trained, its curves and scores, what is confused with what (a click opens the pictures),
-    calibration, mistakes with attention maps (--worst N draws more), and several runs side by side.
+    calibration, mistakes with attention maps (of 24, or --worst N), and several runs side by side.
     A run without a current evaluation is evaluated first.
     """
     from vitcli.trained.model_names import check_runs
@@ -92,7 +92,7 @@ def _show(result: "Report", *, card: bool) -> None:
     facts = {}
     for each in result.evaluations:
         maps = f"{counted(each.maps, 'map')} of {counted(each.mistakes, 'mistake')}"
-        more = " (--worst N draws more)" if each.maps < each.mistakes and each.pictures else ""
+        more = f" (--worst {each.mistakes} draws all)" if each.maps < each.mistakes and each.pictures else ""
         shown = "" if card else f"; {counted(each.pictures, 'picture')}, {maps}{more}"
         images = f"{counted(each.images, 'image')} of {each.dataset}"
         images = f"out-of-fold predictions, {images}" if each.part == "out-of-fold" else f"{images}, {each.split} split"

@@ -47,8 +47,9 @@ def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> Non
         stderr().print(escape(f"test images that were not held out: {some(seen)}"))
     if outdated := [row for row in rows if row.test_outdated]:
         names = some([row.name for row in outdated])
-        again = f"`vit eval --model {outdated[0].path}` evaluates the epoch that is kept now"
-        stderr().print(escape(f"trained on after its evaluation, so without a test accuracy: {names}; {again}"))
+        why = f"{'they were' if len(outdated) > 1 else 'it was'} trained further after the evaluation"
+        again = f"`vit eval --model {outdated[0].path}` evaluates {outdated[0].name} again"
+        stderr().print(escape(f"no test accuracy is shown for {names}, because {why}; {again}"))
 
 
 def _below(row: "RunRow", sort: str, value: Any) -> str:
@@ -89,7 +90,8 @@ def show_report(report: "RunReport") -> None:
             stdout().print("-: stored by an earlier version, without this number", style="dim")
         for each in report.evaluations:
             if each.is_outdated:
-                stderr().print(escape(f"{each.name} was evaluated before the run was trained on: `{each.command}`"))
+                why = "the run was trained further after this evaluation"
+                stderr().print(escape(f"{each.name}: {why}; `{each.command}` evaluates it again"))
             if each.name == "out-of-fold":
                 why = out_of_fold_in_words(keeps_best=not report.keeps_last)
                 stderr().print(escape(f"{evaluation_in_words(each.name)}: {why}"))
@@ -122,18 +124,16 @@ def show_comparison(result: "RunsComparison") -> None:
     if len(result.pairs) > 1:
         stderr().print(f"each p-value is of one comparison; of {len(result.pairs)}, one is small by chance more often")
     for name, command in result.missing.items():
-        stderr().print(
-            escape(f"{name} was not evaluated on these images, or not since it was trained on: type `{command}`")
-        )
+        stderr().print(escape(f"{name} {result.why_missing[name]}. To evaluate it, type `{command}`"))
 
 
 def _show_pair(pair: "Pair", evaluation: str) -> None:
     result = pair.comparison
-    names = f"[bold]{escape(pair.second)}[/] (second) against [bold]{escape(pair.first)}[/] (first)"
+    names = f"[bold]{escape(pair.second)}[/] compared with [bold]{escape(pair.first)}[/]"
     images = counted(result.images, "image")
     which = f"out-of-fold predictions, {images}" if evaluation == "out-of-fold" else f"{images} of {evaluation}"
     stdout().print(f"\n{names}, {escape(which)}")
-    print_table(("metric", "first", "second", "change", "95 % interval"), pair.rows(), numbers={1, 2, 3, 4})
+    print_table(pair.headings, pair.rows(), numbers={1, 2, 3, 4})
     stdout().print("changes are in percentage points, that of the loss in nats", style="dim")
     if why := pair.missing():
         stdout().print(escape(why), style="dim")

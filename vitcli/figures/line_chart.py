@@ -11,8 +11,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44
 """Space around the panel, for the numbers and the names of the axes."""
 COLOURS = 8
 """Number of colours; with more lines, they are used again."""
+_APART = 16
+"""Distance between the middles of two labels of lines, at least, as far as there is room."""
+_FROM_LINE = 9
+"""Distance of a label from lines with other labels, at least, as far as there is room."""
+_PLACES = 60
+"""Steps along a line that are tried for its label."""
 _DIGITS = 4
 """Significant digits of the numbers in the table."""
+
+Spot = tuple[float, float]
+"""A place on the drawing, from the left and from the top."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,17 +83,16 @@ def line_chart(
         at, _ = place(x, ys[0])
         parts.append(element("line", x1=at, x2=at, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="grid"))
         parts.append(element("text", f"{x:g}", x=at, y=_HEIGHT - _BOTTOM + 16, text_anchor="middle"))
-    labels, above = [*dict.fromkeys(line.label for line in lines)], list[Html]()
+    labelled = list[tuple[str, Sequence[Spot]]]()
     for line, points in zip(lines, drawn, strict=True):
         kind = f"line{' dashed' if line.is_dashed else ''} c{line.colour % COLOURS}"
         places = [place(x, y) for x, y in points]
         parts.append(element("polyline", points=" ".join(map(",".join, places)), class_=kind))
         if line.has_dots or len(points) == 1:
             parts += [element("circle", cx=x, cy=y, r=3, class_=f"dot c{line.colour % COLOURS}") for x, y in places]
-        if line.label and places:  # each label at another part of its line, so that labels do not lie on each other
-            left, top = places[int(len(places) * (labels.index(line.label) + 0.5) / len(labels))]
-            above.append(element("text", line.label, x=left, y=top, dy="0.35em", text_anchor="middle", class_="label"))
-    parts += above
+        if line.label and places:
+            labelled.append((line.label, [(float(x), float(y)) for x, y in places]))
+    parts += _labels(labelled)  # above all lines
     middle = _TOP + height / 2
     parts.append(element("text", across.name, x=_LEFT + width / 2, y=_HEIGHT - 8, text_anchor="middle"))
     parts.append(element("text", up.name, x=14, y=middle, text_anchor="middle", transform=f"rotate(-90 14 {middle})"))
@@ -105,6 +113,54 @@ def line_chart(
         details("The numbers as a table", table or _table(title, lines, across)),
         class_="chart",
     )
+
+
+def _labels(lines: Sequence[tuple[str, Sequence[Spot]]]) -> list[Html]:
+    """Write the label of each line at another part of it, so that labels do not lie on each other.
+
+    Args:
+        lines: the label of each line, and its points on the drawing.
+    """
+    labels, along = [*dict.fromkeys(label for label, _ in lines)], [_along(points) for _, points in lines]
+    taken = list[Spot]()
+    for label, points in lines:
+        others = [spot for (other, _), spots in zip(lines, along, strict=True) if other != label for spot in spots]
+        taken.append(_free_place(points, (labels.index(label) + 0.5) / len(labels), taken, others))
+    return [
+        element("text", label, x=f"{x:.1f}", y=f"{y:.1f}", dy="0.35em", text_anchor="middle", class_="label")
+        for (label, _), (x, y) in zip(lines, taken, strict=True)
+    ]
+
+
+def _free_place(points: Sequence[Spot], usual: float, taken: Sequence[Spot], others: Sequence[Spot]) -> Spot:
+    """Return the place on a line for its label: the nearest to the usual one that is apart from labels and other lines.
+
+    Args:
+        points: the points of the line on the drawing.
+        usual: the usual place, as a share of the line from its beginning.
+        taken: the places of other labels.
+        others: places on lines with other labels, which are crossed if there is no room elsewhere.
+    """
+    middle = usual * _PLACES
+    places = [spot for _, spot in sorted(enumerate(_along(points)), key=lambda pair: abs(pair[0] - middle))]
+    if len(points) == 1:  # a single point: the label stands beside it if there is no room above it
+        places = [(points[0][0] + _APART * steps, points[0][1]) for steps in range(len(taken) + 1)]
+
+    def room(place: Spot, among: Sequence[Spot] = taken) -> float:
+        return min((math.dist(place, other) for other in among), default=math.inf)
+
+    free = [place for place in places if room(place) >= _APART]
+    return next((place for place in free if room(place, others) >= _FROM_LINE), (free or [max(places, key=room)])[0])
+
+
+def _along(points: Sequence[Spot]) -> list[Spot]:
+    """Return places on a line from its beginning to its end, on and between its points."""
+    spots = []
+    for number in range(_PLACES + 1):
+        at, rest = divmod(number / _PLACES * (len(points) - 1), 1)
+        (left, top), (right, bottom) = points[int(at)], points[min(int(at) + 1, len(points) - 1)]
+        spots.append((left + rest * (right - left), top + rest * (bottom - top)))
+    return spots
 
 
 def _description(lines: Sequence[Line], across: Axis, up: Axis) -> str:

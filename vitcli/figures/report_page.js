@@ -1,7 +1,8 @@
 "use strict";
 
 const part = (id) => document.getElementById(id);
-const classes = JSON.parse(part("facts").textContent).runs; // the names of the classes, by run
+/** By run: the names of the classes; the meaning of the colours of the maps, and the command that draws all maps. */
+const { runs: classes, maps } = JSON.parse(part("facts").textContent);
 /** "run-true-predicted" -> the block of its pictures, which is read when the cell is opened. */
 const cells = new Map([...document.querySelectorAll("script.cell")].map((block) => [block.dataset.cell, block]));
 
@@ -57,6 +58,21 @@ function filter(field) {
   box.querySelector(".filtered").textContent = wanted ? `${shown} of ${body.rows.length} rows` : "";
 }
 
+/* Tables that are wider than their box: a shadow lies on each edge behind which there is more */
+
+function showEdges(box) {
+  const hidden = box.scrollWidth - box.clientWidth;
+  box.classList.toggle("more-left", box.scrollLeft > 1);
+  box.classList.toggle("more-right", box.scrollLeft < hidden - 1);
+}
+
+const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => showEdges(target.closest(".scroll"))));
+for (const box of document.querySelectorAll(".scroll")) {
+  resized.observe(box);
+  resized.observe(box.firstElementChild);
+  box.addEventListener("scroll", () => showEdges(box), { passive: true });
+}
+
 /* Pictures of a cell */
 
 const percent = (share) => `${(100 * share).toFixed(2)} %`;
@@ -71,6 +87,21 @@ function figureOf(run, truth, predicted, [number, name, confidence, ofTruth, sou
   lines.push(truth === predicted ? words : `${words}, ${names[truth]} has ${percent(ofTruth)}`, element("br"));
   lines.push(element("span", { className: "name", textContent: name }));
   return element("figure", {}, ...pictures, element("figcaption", {}, ...lines));
+}
+
+/** Say what the maps of some pictures show, and why mistakes have none. */
+function aboutMaps(run, found, isWrong) {
+  const [legend, command] = maps[run];
+  const without = found.filter(([, [number]]) => !part(`map-${run}-${number}`)).length;
+  if (!isWrong) return found.length ? ["Maps are drawn of mistakes only."] : [];
+  const words = without < found.length ? [legend] : [];
+  if (without && command) {
+    const drawn = document.querySelectorAll(`[id^="map-${run}-"]`).length;
+    const why = drawn ? `this page has maps of ${drawn} mistakes only` : "this page has no maps";
+    words.push(` ${without} of ${found.length} have no map, because ${why}: `);
+    words.push(element("code", { textContent: command }), " draws all.");
+  }
+  return words;
 }
 
 /** Show the pictures of a cell; "run-true-wrong" stands for all mistakes of a class. */
@@ -91,6 +122,7 @@ function open(button) {
   part("cell-note").textContent = found.length === total
     ? `all ${total}, ${order}`
     : `${found.length} of ${total}, ${order}; left out of this page: ${total - found.length}`;
+  part("cell-maps").replaceChildren(...aboutMaps(run, found, isWrong));
   part("cell-pictures").replaceChildren(...found.map(([predicted, picture]) => figureOf(run, Number(truth), predicted, picture)));
   part("cell").showModal();
 }

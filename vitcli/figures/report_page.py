@@ -30,7 +30,10 @@ def report_page(
     links = [element("li", element("a", words, href=f"#{name}")) for name, words, _ in sections]
     body = [element("section", content, id=name, aria_labelledby=f"{name}-heading") for name, _, content in sections]
     blocks = [block for at, run in enumerate(runs) for block in _picture_blocks(at, run.judgement.pictures)]
-    facts = {"runs": [[visible(name) for name in run.judgement.classes] for run in runs]}
+    facts = {
+        "runs": [[visible(name) for name in run.judgement.classes] for run in runs],
+        "maps": [[visible(run.judgement.map_legend), visible(run.judgement.all_maps)] for run in runs],
+    }
     values |= {"links": "".join(links), "facts": safe_json(facts)}
     head, tail = (Template(each).substitute(values) for each in (head, tail))
     return "\n".join([head, *body, "</main>", *blocks, tail])

@@ -70,6 +70,10 @@ class Judgement:
     """A sentence on the images that have pictures, and on those that are left out."""
     worst_note: str = ""
     """A sentence on the mistakes that are shown with maps."""
+    map_legend: str = ""
+    """The meaning of the colours of the maps; empty: there are no maps."""
+    all_maps: str = ""
+    """The command that writes the page with a map of every mistake."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,7 +288,8 @@ def _worst(at: int, judged: Judgement) -> Html:
                 ),
             )
         )
-    return joined(element("p", judged.worst_note), element("div", *figures, class_="pictures"))
+    notes = (element("p", judged.worst_note), *_note(judged.map_legend))
+    return joined(*notes, element("div", *figures, class_="pictures"))
 
 
 def compared(runs: Sequence[ReportedRun], tables: Sequence[RunTable]) -> tuple[str, str, Html]:

@@ -13,7 +13,7 @@ from vitcli.judging.same_images import command_to_compare
 
 def compare_with_first(
     first: ComparedEvaluation, others: Sequence[ComparedEvaluation], emit: Emit
-) -> tuple[list[tuple[ComparedEvaluation, Pair]], dict[str, VitError]]:
+) -> tuple[list[Pair], dict[str, VitError]]:
     """Compare evaluations of runs with that of the first one; also return the errors of those that cannot be, by run.
 
     Args:
@@ -21,10 +21,10 @@ def compare_with_first(
         others: those of the other runs.
         emit: receives notes and warnings.
     """
-    pairs, errors = list[tuple[ComparedEvaluation, Pair]](), dict[str, VitError]()
+    pairs, errors = list[Pair](), dict[str, VitError]()
     for other in others:
         try:
-            pairs.append((other, compare_pair(first, other, emit)))
+            pairs.append(compare_pair(first, other, emit))
         except (DataError, RunError) as error:
             errors[other.run.name] = error
     return pairs, errors

@@ -10,6 +10,7 @@ from vitcli.judging.compared_pair import compare_with_first, reason_in_words
 from vitcli.judging.current_evaluation import CurrentEvaluation
 from vitcli.judging.judgement import joined_scores, sentences
 from vitcli.judging.missing import SHARES, missing_scores
+from vitcli.judging.pairs import Pair
 
 
 def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emit) -> tuple[list[RunTable], list[str]]:
@@ -36,22 +37,28 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
     missing = [reason_in_words(names[0], name, error) for name, error in errors.items()]
     for reason in missing:
         emit(Warned(text=reason))
-    for other, pair in pairs:
-        tables.append(
-            RunTable(
-                title=f"{other.run.name} (second) against {first.run.name} (first), on"
-                f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
-                " points, that of the loss in nats",
-                headings=("metric", "first", "second", "change", "95 % interval"),
-                rows=pair.rows(),
-                notes=[
-                    f"{other.run.name} and {first.run.name}: {'; '.join(filter(None, (*pair.in_words().values(), pair.missing())))}."
-                ],
-            )
+    tables += [
+        RunTable(
+            title=f"{pair.second} compared with {pair.first}, on"
+            f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
+            " points, that of the loss in nats",
+            headings=pair.headings,
+            rows=pair.rows(),
+            notes=_notes(pair),
         )
+        for pair in pairs
+    ]
     tables.append(
         RunTable(
             title="Settings that differ", headings=("setting", *names), rows=settings, notes=missing, has_numbers=False
         )
     )
     return tables, missing
+
+
+def _notes(pair: Pair) -> list[str]:
+    """Return the sentences above the table of a pair: the verdict, then the counts that it rests on."""
+    facts = pair.in_words()
+    verdict, test = facts.pop("verdict"), facts.pop("McNemar's test")
+    counts = (*facts.values(), f"McNemar's test: {test}", pair.missing())
+    return [f"{verdict}.", f"{'; '.join(filter(None, counts))}."]

@@ -198,8 +198,8 @@ def with_pictures(
     maps: Maps,
     *,
     room: int,
-    of_maps: str,
-    command: str,
+    map_legend: str,
+    all_maps: str,
 ) -> Judgement:
     """Add pictures, the most telling first, while there is room, and say what is left out.
 
@@ -209,8 +209,8 @@ def with_pictures(
         chosen: the data set that has them; None: it is not here.
         maps: pictures of some images with maps of what the answer rests on.
         room: the bytes that pictures may take.
-        of_maps: what the maps show.
-        command: the command that writes the report; ``--worst N`` after it draws more maps.
+        map_legend: the meaning of the colours of the maps.
+        all_maps: the command that writes the report with a map of every mistake.
     """
     wrong = int((images.predicted != images.truth).sum())
     total = len(images.names)
@@ -237,7 +237,14 @@ def with_pictures(
     shown_wrong = sum(each.truth != each.predicted for each in pictures)
     shown_maps = sum(bool(each.map_address) for each in pictures)
     table = "the table of predictions in the run lists all images"
-    more = f" `{command} --worst N` draws more maps." if shown_maps < wrong else ""
+    more = f" `{all_maps}` draws all maps." if shown_maps < wrong else ""
+    which = (
+        f"These are {shown_maps:,} of {counted(wrong, 'mistake')}: of each class, those that the model was surest of."
+        if shown_maps < wrong
+        else f"These are all {wrong:,} mistakes, the surest first."
+        if wrong > 1
+        else "This is the only mistake."
+    )
     left_out = f"; left out of this page: {total - len(pictures):,}; {table}" if len(pictures) < total else ""
     return replace(
         judged,
@@ -245,9 +252,11 @@ def with_pictures(
         pictures_note="A number opens the pictures of its cell. They show"
         f" {shown_wrong:,} of {counted(wrong, 'mistake')}, the surest first, and {len(pictures) - shown_wrong:,} of"
         f" {total - wrong:,} right answers{left_out}.",
-        worst_note=f"{shown_maps:,} of {counted(wrong, 'mistake')}: the surest, of each class in turn. {of_maps}{more}"
+        worst_note=f"{which}{more}"
         if shown_maps
         else ("No image is answered wrongly." if not wrong else f"No maps were drawn.{more}"),
+        map_legend=map_legend if shown_maps else "",
+        all_maps=all_maps,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from vitcli.core.errors import counted
 from vitcli.core.files import write_text
 from vitcli.core.words import averaged, evaluation_in_words, percent
 from vitcli.judging.comparison import Comparison, compare_answers
@@ -55,8 +56,26 @@ class Pair:
     changed: tuple[ChangedImage, ...]
     """The images that changed sides."""
 
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The titles of the columns of ``rows``."""
+        return "metric", self.first, self.second, "change", "95 % interval"
+
+    def verdict(self) -> str:
+        """Say which run is more accurate, and by how much, or that chance may explain the difference."""
+        result, accuracy = self.comparison, self.comparison.differences[0]
+        images = counted(result.images, "image")
+        if not accuracy.difference:
+            return f"{self.first} and {self.second} are equally accurate on {images}"
+        better, sign = (self.second, 1) if accuracy.difference > 0 else (self.first, -1)
+        ends = sorted(100 * sign * end for end in accuracy.interval or ())
+        points = f"{100 * abs(accuracy.difference):+.1f} points" + (f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "")
+        if result.p_value < ERROR:
+            return f"{better} is better: {points} on {images}"
+        return f"chance may explain the difference: {points} for {better} on {images}"
+
     def rows(self) -> list[tuple[str, ...]]:
-        """Format the differences: metric, first, second, change (in percentage points, or nats) and 95 % interval."""
+        """Format the differences: metric, value of each run, change (percentage points, or nats) and 95 % interval."""
         rows = []
         for each in self.comparison.differences:
             is_loss = each.metric == "loss"
@@ -69,18 +88,18 @@ class Pair:
         return rows
 
     def in_words(self) -> dict[str, str]:
-        """Describe how many images changed sides, and whether by more than chance."""
-        result = self.comparison
+        """Say which run is better, how many images changed sides, and whether by more than chance."""
+        result, names = self.comparison, (self.first, self.second)
         differ = "so the accuracies differ" if result.p_value < ERROR else "so chance may explain the difference"
-        models = [averaged(count) or "a single model" for count in self.models]
+        images = [f"{evaluation_in_words(each)} of {name}" for each, name in zip(self.evaluations, names, strict=True)]
+        models = [
+            f"{name}: {averaged(count) or 'a single model'}" for name, count in zip(names, self.models, strict=True)
+        ]
         return {
-            **(
-                {"images": " of the first, ".join(map(evaluation_in_words, self.evaluations)) + " of the second"}
-                if self.evaluations[0] != self.evaluations[1]
-                else {}
-            ),
-            **({"models": f"first: {models[0]}; second: {models[1]}"} if self.models != (1, 1) else {}),
-            "changed sides": f"{result.only_second:,} right only in the second, {result.only_first:,} only in the first",
+            "verdict": self.verdict(),
+            **({"images": ", ".join(images)} if self.evaluations[0] != self.evaluations[1] else {}),
+            **({"models": "; ".join(models)} if self.models != (1, 1) else {}),
+            "changed sides": f"{result.only_second:,} right only in {self.second}, {result.only_first:,} only in {self.first}",
             "same side": f"{result.both_right:,} right in both, {result.both_wrong:,} wrong in both",
             "McNemar's test": f"p = {result.p_value:.3g}, {differ}",
         }

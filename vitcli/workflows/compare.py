@@ -8,11 +8,12 @@ from vitcli.core.errors import RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.files import check_output_folder
 from vitcli.core.run_search import output_dir_option, runs_called
-from vitcli.core.runs import slug
+from vitcli.core.runs import evaluation_file, predictions_file, slug
 from vitcli.judging.compared_pair import compare_with_first, reason_in_words
 from vitcli.judging.evaluated_runs import EvaluatedRun
 from vitcli.judging.pairs import Pair, write_changed
 from vitcli.judging.same_images import chosen_evaluations
+from vitcli.trained.run_rows import list_rows
 from vitcli.training.run_report import DifferentSetting, different_settings
 
 
@@ -32,6 +33,8 @@ class RunsComparison:
     """The commands that store the evaluations that are missing, by run."""
     not_compared: tuple[str, ...]
     """Reasons why runs are not compared with the first one, if others are; empty: they are, or evaluations are missing."""
+    why_missing: Mapping[str, str]
+    """Why these evaluations are missing, by run, and whether its training has not finished."""
     figure: Path | None
     """The figure of the curves; None: a run has no epochs."""
     table: Path | None
@@ -86,14 +89,15 @@ def compare(
     check_output_folder(folder)
     table = folder / f"{chosen.stem}-changed.csv" if pairs else None
     if table:
-        write_changed(table, [pair for _, pair in pairs])
+        write_changed(table, pairs)
     return RunsComparison(
         runs=called,
         settings=tuple(different_settings([each.runs[0] for each in compared])),
         evaluation=chosen.stem,
-        pairs=tuple(pair for _, pair in pairs),
+        pairs=tuple(pairs),
         missing=chosen.missing,
         not_compared=tuple(not_compared),
+        why_missing={each.name: _why_missing(each, chosen.stem) for each in compared if each.name in chosen.missing},
         figure=_draw(compared, folder / "curves.png", emit),
         table=table,
     )
@@ -112,6 +116,23 @@ def _found(names: Sequence[str], output_dir: Path) -> list[EvaluatedRun]:
             hint=f"vit runs compare A B{where}; `vit runs{where}` lists the runs",
         )
     return list(found.values())
+
+
+def _why_missing(run: EvaluatedRun, stem: str) -> str:
+    """Say why a run has no evaluation to compare, and, if its training has not finished, how far it is."""
+    why = "has not been evaluated on these images"
+    if evaluation_file(run.folder, stem).exists():
+        why = "was trained further after it was evaluated on these images"
+        if not predictions_file(run.folder, stem).exists():
+            why = "was evaluated on these images, but the table of its predictions is missing"
+    row = list_rows(run.runs)[0]
+    if row.status == "finished":
+        return why
+    if row.folds or row.seeds:
+        return f"{why}; {row.status_in_words} are finished"
+    planned = run.runs[0].config.get("optim", {}).get("epochs") or row.epochs
+    status = "it is still running" if row.status == "running" else f"its training has stopped: {row.status}"
+    return f"{why}; {status}, after {row.epochs:,} of {planned:,} epochs"
 
 
 def _draw(compared: Sequence[EvaluatedRun], path: Path, emit: Emit) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitcli.attention.registry import DEFAULT_METHOD
+from vitcli.attention.registry import DEFAULT_METHOD, METHODS
 from vitcli.core.errors import DeviceError, FileError, RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, with_end, write_text
@@ -32,8 +32,11 @@ from vitcli.trained.model_names import chosen_run
 from vitcli.trained.origin import origin_of
 from vitcli.training.run_report import RunReport, different_settings, report_of
 
-_NOT_ON_CARD = ("run", "folder", "status", "tags")
+_NOT_ON_CARD = ("run", "folder", "tags")
 """Facts about the folder of a run, which mean nothing elsewhere."""
+
+_WORST = 24
+"""Mistakes with attention maps, unless another number is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +88,7 @@ def report(
     split: AskedSplit = "auto",
     output: Path | None = None,
     card: bool = False,
-    worst: int = 24,
+    worst: int = _WORST,
     output_dir: Path = Path("experiments"),
     directory: str = "",
     device: str = "auto",
@@ -145,13 +148,8 @@ def report(
     if card:
         text = model_card(judged[0], _card_facts(shown[0], facts[0], judged[0], output_dir))
     else:
-        shown = _with_pictures(shown, judged, drawn)
-        different = different_settings([each.run.runs[0] for each in judged])
-        settings = [(each.setting, *map(written, each.values)) for each in different]
-        tables, not_compared = compared_runs(judged, settings, emit)
         options = (
             ("--split", split, "auto"),
-            ("--worst", worst, 24),
             ("--output", output, None),
             ("--output-dir", output_dir, Path("experiments")),
             ("--data-dir", directory, ""),
@@ -160,7 +158,12 @@ def report(
         )
         given = [word for option, value, usual in options if value != usual for word in (option, str(value))]
         again = shlex.join(["vit", "report", *(each.asked for each in found), *given, *["--offline"] * offline])
-        text = _page(shown, tables, again)
+        all_maps = f"{again} --worst {max(_mistakes(each) for each in shown)}"
+        shown = _with_pictures(shown, judged, drawn, all_maps)
+        different = different_settings([each.run.runs[0] for each in judged])
+        settings = [(each.setting, *map(written, each.values)) for each in different]
+        tables, not_compared = compared_runs(judged, settings, emit)
+        text = _page(shown, tables, again if worst == _WORST else f"{again} --worst {worst}")
     write_text(path, text)
     return Report(
         file=path,
@@ -177,7 +180,7 @@ def report(
                 top1_interval=each.stored.metrics.intervals["top1"],
                 is_new=each.is_new,
                 pictures=len(run.judgement.pictures),
-                mistakes=sum(count for truth, predicted, count in run.judgement.confusion if truth != predicted),
+                mistakes=_mistakes(run),
                 maps=sum(bool(picture.map_address) for picture in run.judgement.pictures),
             )
             for each, run in zip(judged, shown, strict=True)
@@ -240,12 +243,13 @@ def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
 
 def _card_facts(shown: ReportedRun, report: RunReport, judged: CurrentEvaluation, output_dir: Path) -> CardFacts:
     """Collect what a card says about a run besides its evaluation."""
+    hidden = (*_NOT_ON_CARD, *(["status"] if report.row.status == "finished" else []))
     return CardFacts(
         name=shown.name,
         summary=shown.judgement.summary,
         scores=shown.judgement.scores,
         calibration=shown.judgement.calibration,
-        training={name: value for name, value in shown.facts.items() if name not in _NOT_ON_CARD},
+        training={name: value for name, value in shown.facts.items() if name not in hidden},
         settings_title=shown.settings_title,
         settings=shown.settings,
         others=[
@@ -259,24 +263,33 @@ def _card_facts(shown: ReportedRun, report: RunReport, judged: CurrentEvaluation
     )
 
 
+def _mistakes(run: ReportedRun) -> int:
+    """Return the number of images that are answered wrongly."""
+    return sum(count for truth, predicted, count in run.judgement.confusion if truth != predicted)
+
+
 def _with_pictures(
-    shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], drawn: Sequence[Maps]
+    shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], drawn: Sequence[Maps], all_maps: str
 ) -> list[ReportedRun]:
-    """Add pictures and maps to the runs, as far as the page has room."""
+    """Add pictures and maps to the runs, as far as the page has room; ``all_maps`` is the command that draws every map."""
     room = (MOST_BYTES - len(_page(shown, [], "").encode())) // len(shown)
     done = []
     for run, each, maps in zip(shown, judged, drawn, strict=True):
         names = models_of(each.stored.facts)
-        of_maps = f"Maps show what the prediction rests on ({DEFAULT_METHOD})"
+        legend = (
+            "In a map, the bright yellow patches count most for the predicted class, and the dark purple ones least."
+            f" Method: {DEFAULT_METHOD}, {METHODS[DEFAULT_METHOD].summary}"
+        )
         is_out_of_fold = each.stored.facts.get("part") == "out-of-fold"
-        of_maps += (
+        legend += (
             ", in the fold that predicted the image."
             if is_out_of_fold
             else (f", in {names[0]}, the first of the models." if len(names) > 1 else ".")
         )
         images = answered_images(each.stored, each.chosen)
-        command = f"vit report {shlex.quote(each.run.asked)}{each.run.where}"
-        judgement = with_pictures(run.judgement, images, each.chosen, maps, room=room, of_maps=of_maps, command=command)
+        judgement = with_pictures(
+            run.judgement, images, each.chosen, maps, room=room, map_legend=legend, all_maps=all_maps
+        )
         done.append(replace(run, judgement=judgement))
     return done
 
