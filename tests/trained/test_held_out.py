@@ -199,6 +199,8 @@ def test_a_copy_of_a_split_is_known_by_its_images(
     other = run_cli("eval", "copy", "--model", "run", "--json")
     assert json.loads(other.out)["part"] == "all", "one label is another"
     assert "warning: run chose its epoch by 8 of 8 images: scores are too high" in other.err
+    stored = read_json(Path("experiments/run/evaluations/copy-all.json"))
+    assert (stored["trained_on"], stored["chose_epoch_by"]) == (0, 8)
     shutil.copy("bugs/train/ant/001.png", "copy/ant/new.png")
     assert "warning: run was trained on 1 of 9 images: scores are too high" in run_cli("eval", "copy").err
     shutil.rmtree("bugs")
@@ -216,6 +218,8 @@ def test_training_images_among_others_are_counted(
     outcome = run_cli("eval", "bugs/train", "--model", "run", "--json")
     assert json.loads(outcome.out)["held_out"] is None
     assert "run was trained on 16 of 20 images: scores are too high" in said(outcome)
+    stored = read_json(Path(json.loads(outcome.out)["files"]["metrics"]))
+    assert (stored["trained_on"], stored["chose_epoch_by"]) == (16, 4)
 
 
 def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_said(

@@ -122,6 +122,30 @@ def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, 
     assert "test: not held out" in said
 
 
+@pytest.mark.parametrize(
+    ("stem", "facts", "command"),
+    [
+        ("test-flip", {"views": "flip", "part": "test"}, "vit eval --model {run} --tta flip"),
+        ("val", {"part": "val"}, "vit eval --model {run} --split val"),
+        ("test-last", {"checkpoint": "last.safetensors"}, "vit eval --model {run}/checkpoints/last.safetensors"),
+        (
+            "my-photos-val-shared",
+            {"part": "val", "dataset": "my photos", "data": "/my photos", "class_choice": "shared"},
+            "vit eval '/my photos' --model {run} --split val --classes shared",
+        ),
+        ("test-test", {"part": "test", "dataset": "test", "data": "test"}, "vit eval test --model {run}"),
+        ("photos-all", {"part": "all", "dataset": "photos"}, "vit eval photos --model {run}"),
+    ],
+)
+def test_the_command_of_an_evaluation_stores_the_same_one_again(
+    run_cli: RunCli, trained_run: Path, stem: str, facts: dict[str, Any], command: str
+) -> None:
+    path = copied(trained_run, "mine")
+    write_json(path / "evaluations" / f"{stem}.json", {**TEST, **facts})
+    (evaluation,) = as_json(run_cli("runs", "show", "mine", "--json"))["evaluations"]
+    assert evaluation["command"] == command.format(run="experiments/mine")
+
+
 def test_a_run_with_broken_files_is_shown_as_far_as_it_is_readable(run_cli: RunCli, trained_run: Path) -> None:
     path = copied(trained_run, "mine")
     (path / "config.json").write_text("{")
@@ -214,6 +238,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
     write_csv(path / "evaluations" / "test-predictions.csv", rows)
+    changed(path / "evaluations" / "test.json", images=len(rows))
 
 
 def test_runs_are_compared_on_the_same_images(run_cli: RunCli, evaluated: Path) -> None:
@@ -321,6 +346,46 @@ def test_the_evaluation_that_shares_most_images_is_compared(run_cli: RunCli, eva
     write_rows(folder.parent, rows_of(folder.parent)[:9])
     (pair,) = as_json(run_cli("runs", "compare", "one", "two", "--json"))["pairs"]
     assert (pair["evaluations"], pair["comparison"]["images"]) == (["test", "digits-all"], 359)
+
+
+def second_evaluation(name: str, stem: str, **facts: Any) -> None:
+    """A copy of the test evaluation of a run, under another name and with other facts; it replaces that one."""
+    folder = Path("experiments") / name / "evaluations"
+    for end in (".json", "-predictions.csv"):
+        (folder / f"test{end}").rename(folder / f"{stem}{end}")
+    changed(folder / f"{stem}.json", **facts)
+
+
+@pytest.mark.parametrize(
+    ("stem", "facts", "said"),
+    [
+        ("test-flip", {"views": "flip"}, "views none and flip"),
+        ("test-last", {"checkpoint": "last.safetensors", "epoch": 1}, "checkpoint best and last"),
+        ("test-shared", {"class_choice": "shared"}, "classes all and shared"),
+    ],
+)
+def test_only_evaluations_in_the_same_way_are_compared_unless_asked_for(
+    run_cli: RunCli, evaluated: Path, stem: str, facts: dict[str, Any], said: str
+) -> None:
+    second_run(evaluated, "one", {})
+    second_run(evaluated, "two", {})
+    second_evaluation("two", stem, **facts)
+    result = as_json(run_cli("runs", "compare", "one", "two", "--json"))
+    assert (result["pairs"], result["missing"]) == ([], {"two": "vit eval --model two"})
+    outcome = run_cli("runs", "compare", "one", "two", "--split", stem, "--json")
+    assert as_json(outcome)["pairs"][0]["evaluations"] == ["test", stem]
+    assert f"one and two were not evaluated in the same way: {said}" in outcome.err
+    for name in ("one", "two"):  # earlier versions did not store the choice of classes
+        content = read_json(Path(f"experiments/{name}/evaluations/{'test' if name == 'one' else stem}.json"))
+        content.pop("class_choice")
+        write_json(Path(f"experiments/{name}/evaluations/{'test' if name == 'one' else stem}.json"), content)
+    second_evaluation("one", stem)
+    changed(
+        Path(f"experiments/one/evaluations/{stem}.json"), **{key: facts[key] for key in facts if "class" not in key}
+    )
+    outcome = run_cli("runs", "compare", "one", "two", "--json")
+    assert as_json(outcome)["pairs"][0]["evaluations"] == [stem, stem]
+    assert outcome.err == ""
 
 
 def test_a_broken_evaluation_is_not_replaced_by_another(run_cli: RunCli, evaluated: Path) -> None:
@@ -455,13 +520,112 @@ def test_files_of_data_that_changed_are_matched_by_name_which_is_said(run_cli: R
     assert "they share none of 350 and 9" in outcome.err
 
 
-@pytest.mark.parametrize("content", ["", "path,truth\n1,2\n", "path,truth,prediction,loss\n1,2,3,x\n"])
-def test_a_broken_table_is_named(run_cli: RunCli, evaluated: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (0, "is broken: 0 rows instead of 359"),
+        (9, "is broken: 8 rows instead of 359"),
+        ("path,truth\n1,2\n", "is not a table of predictions, or is broken"),
+        ("path,truth,prediction,loss\n1,2,3,x\n", "is not a table of predictions, or is broken"),
+    ],
+)
+def test_a_broken_table_is_named(run_cli: RunCli, evaluated: Path, rows: int | str, said: str) -> None:
     second_run(evaluated, "one", {})
-    (second_run(evaluated, "two", {}) / "evaluations" / "test-predictions.csv").write_text(content)
+    table = second_run(evaluated, "two", {}) / "evaluations" / "test-predictions.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:rows]) if isinstance(rows, int) else rows)
     outcome = run_cli("runs", "compare", "one", "two")
     assert outcome.code == 1
-    assert "experiments/two/evaluations/test-predictions.csv" in outcome.err or "they share none" in outcome.err
+    assert f"error: {table} {said}" in outcome.err
+    assert "hint: `vit eval --model two` writes it again" in outcome.err
+
+
+def test_one_odd_run_does_not_end_the_comparison_of_the_others(run_cli: RunCli, evaluated: Path) -> None:
+    for name in ("one", "two", "odd", "cut"):
+        second_run(evaluated, name, {})
+    changed(Path("experiments/odd/evaluations/test.json"), dataset="mnist", fingerprint="other")
+    Path("experiments/cut/evaluations/test.json").write_text("[")
+    outcome = run_cli("runs", "compare", "one", "odd", "two", "cut", "--json")
+    result = as_json(outcome)
+    assert [pair["second"] for pair in result["pairs"]] == ["two"]
+    broken, odd = result["not_compared"]
+    assert (
+        odd == "odd is not compared with one: one and odd were evaluated on different images (test): digits and mnist"
+    )
+    assert broken.startswith("cut is not compared with one: experiments/cut/evaluations/test.json cannot be read")
+    assert f"warning: {odd}; `vit eval --model odd` evaluates it on the images of the other" in outcome.err
+    assert run_cli("runs", "compare", "one", "odd", "cut").code == 1
+    assert run_cli("runs", "compare", "cut", "one", "two").code == 1
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("tset", "hint: did you mean 'test'?"),
+        ("flat", "hint: did you mean 'flat-all'?"),
+        ("foo", "hint: --split takes flat-all, out-of-fold, test, train, val"),
+        ("out-of-fold", "none of the runs is a cross-validation"),
+    ],
+)
+def test_an_evaluation_that_no_run_can_have_is_refused(run_cli: RunCli, evaluated: Path, split: str, said: str) -> None:
+    for name in ("one", "two"):
+        second_run(evaluated, name, {})
+        second_evaluation(name, "flat-all", part="all")
+    outcome = run_cli("runs", "compare", "one", "two", "--split", split)
+    assert outcome.code == 1
+    assert said in outcome.err
+
+
+def test_images_that_had_a_part_in_training_are_named_again(run_cli: RunCli, evaluated: Path) -> None:
+    second_run(evaluated, "one", {})
+    changed(second_run(evaluated, "two", {}) / "evaluations" / "test.json", trained_on=9, chose_epoch_by=1)
+    said = run_cli("runs", "compare", "one", "two").err
+    assert "warning: two was trained on 9 images of digits: its scores are too high" in said
+    assert "warning: two chose its epoch by 1 image of digits: its scores are too high" in said
+    assert "one was trained on" not in said
+
+
+def test_a_group_of_seeds_is_not_sent_to_evaluate_validation_images(run_cli: RunCli, evaluated: Path) -> None:
+    second_run(evaluated, "one", {})
+    for seed in (1, 2):
+        path = second_run(evaluated, f"pair/seed-{seed}", {})
+        changed(path / "run.json", nth_seed=seed)
+        changed(path / "split.json", held_out__val=[seed])
+    outcome = run_cli("runs", "compare", "one", "pair", "--split", "val")
+    assert outcome.code == 1
+    assert "pair is a group of seeds whose runs do not hold out the same val images" in outcome.err
+    assert "so it is compared on test images\nhint: name one of its runs: pair/seed-1" in outcome.err
+    missing = as_json(run_cli("runs", "compare", "one", "pair", "--json"))["missing"]
+    assert missing == {"pair": "vit eval --model pair"}
+    for seed in (1, 2):
+        changed(Path(f"experiments/pair/seed-{seed}/split.json"), held_out__val=[3])
+    missing = as_json(run_cli("runs", "compare", "one", "pair", "--split", "val", "--json"))["missing"]
+    assert missing["pair"] == "vit eval --model pair --split val"
+
+
+def test_runs_are_compared_on_classes_that_both_know(run_cli: RunCli, image_folder: Callable[..., Path]) -> None:
+    for name, kinds in (("pets", ("cat", "dog", "eel")), ("more", ("cat", "dog", "fox")), ("cars", ("bus", "van"))):
+        image_folder(Path(name), dict.fromkeys(kinds, 10))
+        assert run_cli("train", name, *TINY, "--test-fraction", "0.3", "--name", f"of-{name}").code == 0
+    assert run_cli("eval", "--model", "of-pets").code == 0
+    outcome = run_cli("runs", "compare", "of-pets", "of-cars")
+    assert outcome.code == 1
+    assert "of-pets and of-cars have no class in common, so they cannot be compared" in outcome.err
+    assert "vit eval" not in outcome.err
+    (command,) = as_json(run_cli("runs", "compare", "of-pets", "of-more", "--json"))["missing"].values()
+    assert command == f"vit eval {Path('pets').resolve()} --model of-more --split train --classes shared"
+    assert run_cli(*shlex.split(command)[1:]).code == 0
+    outcome = run_cli("runs", "compare", "of-pets", "of-more", "--json")
+    assert as_json(outcome)["pairs"][0]["comparison"]["images"] == 6
+    assert "were not evaluated in the same way: classes all and shared" in outcome.err
+
+
+def test_hints_name_the_folder_of_all_runs(run_cli: RunCli, evaluated: Path) -> None:
+    shutil.copytree(evaluated, "elsewhere/one")
+    words = ("runs", "compare", "--output-dir", "elsewhere")
+    assert "hint: `vit runs --output-dir elsewhere` lists the runs" in run_cli(*words, "one", "xyz").err
+    said = run_cli(*words, "one", "one").err
+    assert "vit runs compare A B --output-dir elsewhere; `vit runs --output-dir elsewhere` lists the runs" in said
 
 
 def test_python_compares_results(evaluated: Path) -> None:

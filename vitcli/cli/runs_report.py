@@ -88,11 +88,10 @@ def show_report(report: "RunReport") -> None:
         print_table(headings, judged, numbers={1, 2, 3, 4, 5}, below=within)
         if any("-" in row for row in judged):
             stdout().print("-: stored by an earlier version, without this number", style="dim")
-        again = f"vit eval --model {report.row.path}"
         for each in report.evaluations:
             if each.is_outdated:
                 why = "the run was trained further after this evaluation"
-                stderr().print(escape(f"{each.name}: {why}; `{again}` evaluates it again"))
+                stderr().print(escape(f"{each.name}: {why}; `{each.command}` evaluates it again"))
             if each.name == "out-of-fold":
                 why = out_of_fold_in_words(keeps_best=not report.keeps_last)
                 stderr().print(escape(f"{evaluation_in_words(each.name)}: {why}"))

@@ -46,6 +46,13 @@ class SplitFile(TypedDict):
     val_is_test: NotRequired[bool]
 
 
+class EvaluatedClass(TypedDict):
+    """The entries of a class in a file in ``evaluations/``."""
+
+    name: str
+    images: int
+
+
 class EvaluationFile(TypedDict):
     """The entries of a file in ``evaluations/``."""
 
@@ -56,9 +63,16 @@ class EvaluationFile(TypedDict):
     dataset: NotRequired[str]
     data: NotRequired[str]
     fingerprint: NotRequired[str]
+    split: NotRequired[str]
+    part: NotRequired[str]
     found_in: NotRequired[str]
+    views: NotRequired[str]
+    class_choice: NotRequired[str]
+    trained_on: NotRequired[int]
+    chose_epoch_by: NotRequired[int]
     temperature: NotRequired[float | None]
     images: NotRequired[int]
+    classes: NotRequired[list[EvaluatedClass]]
     loss: NotRequired[float]
     balanced_accuracy: NotRequired[float]
     macro_f1: NotRequired[float]

@@ -116,7 +116,8 @@ def find_run(name: str, output_dir: Path) -> Run:
     for path in (output_dir / name, Path(name)):
         if (path / "run.json").is_file():
             return Run(path)
-    hint = did_you_mean(name, [run.name for run in all_runs(output_dir)], otherwise="`vit runs` lists the runs")
+    lists = f"`vit runs{output_dir_option(output_dir)}` lists the runs"
+    hint = did_you_mean(name, [run.name for run in all_runs(output_dir)], otherwise=lists)
     raise RunError(f"no run {name!r} in {output_dir}", hint=hint)
 
 

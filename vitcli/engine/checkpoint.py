@@ -136,6 +136,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def classes_in(path: Path) -> tuple[str, ...]:
+    """Read the names of the classes of a checkpoint, without its weights.
+
+    Raises:
+        ModelError: the file does not exist, or is not a checkpoint of vit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            classes = parse_json((file.metadata() or {})["classes"], list[str])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelError(f"the classes of {path} cannot be read: {error}") from None
+    return tuple(normalize("NFC", name) for name in classes)
+
+
 class _Provenance(TypedDict, total=False):
     """The entries of a provenance that are read again."""
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from vitcli.core.errors import DataError, counted
+from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Warned
 from vitcli.figures.report_sections import Rows, RunTable
-from vitcli.judging.compared_pair import compare_pair
+from vitcli.judging.compared_evaluation import ComparedEvaluation
+from vitcli.judging.compared_pair import compare_with_first, reason_in_words
 from vitcli.judging.current_evaluation import CurrentEvaluation
 from vitcli.judging.judgement import joined_scores, sentences
 from vitcli.judging.missing import SHARES, missing_scores
@@ -29,24 +30,24 @@ def compared_runs(judged: Sequence[CurrentEvaluation], settings: Rows, emit: Emi
         notes.append(f"{SHARES['top5']} is shown for more than five classes; with fewer, it is always 100 %.")
     title = "Scores of the runs, with 95 % intervals"
     tables = [RunTable(title=title, headings=("metric", *names), rows=scores, notes=notes)]
-    first, missing = judged[0], list[str]()
-    for other in judged[1:]:
-        try:
-            pair = _pair(first, other, emit)
-        except DataError as error:
-            missing.append(f"{other.run.name} is not compared with {first.run.name}: {error.message}")
-            emit(Warned(text=missing[-1]))
-            continue
-        tables.append(
-            RunTable(
-                title=f"{other.run.name} compared with {first.run.name}, on"
-                f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
-                " points, that of the loss in nats",
-                headings=pair.headings,
-                rows=pair.rows(),
-                notes=_notes(pair),
-            )
+    first, *others = [
+        ComparedEvaluation(run=each.run, stem=each.stored.places.stem, facts=each.stored.facts) for each in judged
+    ]
+    pairs, errors = compare_with_first(first, others, emit)
+    missing = [reason_in_words(names[0], name, error) for name, error in errors.items()]
+    for reason in missing:
+        emit(Warned(text=reason))
+    tables += [
+        RunTable(
+            title=f"{pair.second} compared with {pair.first}, on"
+            f" {counted(pair.comparison.images, 'image')} that both were evaluated on; changes are in percentage"
+            " points, that of the loss in nats",
+            headings=pair.headings,
+            rows=pair.rows(),
+            notes=_notes(pair),
         )
+        for pair in pairs
+    ]
     tables.append(
         RunTable(
             title="Settings that differ", headings=("setting", *names), rows=settings, notes=missing, has_numbers=False
@@ -61,9 +62,3 @@ def _notes(pair: Pair) -> list[str]:
     verdict, test = facts.pop("verdict"), facts.pop("McNemar's test")
     counts = (*facts.values(), f"McNemar's test: {test}", pair.missing())
     return [f"{verdict}.", f"{'; '.join(filter(None, counts))}."]
-
-
-def _pair(first: CurrentEvaluation, other: CurrentEvaluation, emit: Emit) -> Pair:
-    """Compare the answers of two runs; raise DataError if they were evaluated on different images."""
-    stems = first.stored.places.stem, other.stored.places.stem
-    return compare_pair(first.run, other.run, stems, (first.stored.facts, other.stored.facts), emit)

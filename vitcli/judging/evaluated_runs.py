@@ -1,12 +1,13 @@
 """Runs and groups with their stored evaluations."""
 
-import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import RunError
+from vitcli.core.errors import ModelError, RunError
+from vitcli.core.evaluation_facts import EvaluationFacts
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run, evaluation_file, predictions_file
 from vitcli.core.stored import read_json
@@ -33,6 +34,25 @@ class EvaluatedRun:
         """Tell whether validation images chose the epoch of a run."""
         return not all(run.keeps_last for run in self.runs)
 
+    @property
+    def is_crossed(self) -> bool:
+        """Tell whether it is a cross-validation."""
+        return len(self.runs) > 1 and self.runs[0].group == "cross-validation"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The fingerprint of the data that it was trained on; None: an early version did not store it."""
+        return self.runs[0].fingerprint
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The classes that it knows; empty: its checkpoint cannot be read."""
+        from vitcli.engine.checkpoint import classes_in  # torch takes a while to import
+
+        with suppress(ModelError):
+            return frozenset(classes_in(self.runs[0].best_checkpoint))
+        return frozenset()
+
     def evaluation(self, stem: str) -> dict[str, Any] | None:
         """Return the stored numbers; None: there are none for the epoch that is kept now, or without predictions."""
         path = evaluation_file(self.folder, stem)
@@ -47,10 +67,26 @@ class EvaluatedRun:
         return stored if not is_outdated and predictions_file(self.folder, stem).exists() else None
 
     def command(self, stem: str) -> str:
-        """Return the command that stores an evaluation."""
-        asked = "val" if stem == "out-of-fold" else stem
-        split = f" --split {asked}" if asked in {"train", "val"} else ""
-        return f"vit eval --model {shlex.quote(self.asked)}{split}{self.where}"
+        """Return the command that stores an evaluation, in the same way as the stored one if there is one."""
+        facts: Mapping[str, Any] = {}
+        with suppress(OSError, ValueError):
+            facts = read_json(evaluation_file(self.folder, stem), EvaluationFile)
+        return EvaluationFacts(stem=stem, facts=facts).command(self.folder, self.asked, self.where)
+
+    def check_judges(self, split: str) -> None:
+        """Refuse a split of the run's own data that ``vit eval`` refuses: the models of a group must hold out the same.
+
+        Raises:
+            RunError: they were trained on different images of the split.
+        """
+        held_out = [(run.split or {}).get("held_out", {}).get(split) for run in self.runs]
+        is_alike = split != "train" and all(each == held_out[0] for each in held_out)
+        if len(self.runs) > 1 and not is_alike and not (self.is_crossed and split in {"val", "out-of-fold"}):
+            raise RunError(
+                f"{self.name} is a {self.runs[0].group} whose runs do not hold out the same {split} images"
+                + (", so it is compared on test images" if split != "test" else ""),
+                hint=f"name one of its runs: {self.asked.rstrip('/')}/{self.runs[0].path.name}",
+            )
 
 
 def models_of(stored: Mapping[str, Any]) -> list[str]:

@@ -99,6 +99,9 @@ def evaluate_models(
             "temperature": calibration.temperature if calibration else None,
             "calibrated": count_calibrated(models, chosen),
             "views": views,
+            "class_choice": classes,
+            "trained_on": chosen.seen.get("train", 0),
+            "chose_epoch_by": chosen.seen.get("val", 0),
             "left_out": judged.left_out,
         }
         try:

@@ -1,7 +1,7 @@
 """The images on which a trained model is evaluated or explained: a split of its own data, or of other data."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,8 @@ class JudgedImages:
     """True if the data set is the one that the model was trained on."""
     is_out_of_fold: bool = False
     """True if the images are those that the folds validate on, all together."""
+    seen: Mapping[SplitName, int] = field(default_factory=dict)
+    """The numbers of images of other data that are among the model's own ones, by the split that they had in training."""
 
     @property
     def part(self) -> str:
@@ -111,8 +113,11 @@ def choose_images(
     if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
-    if not is_own and not asked and (part := _part_of_own(opened, before, loaded, directory or kept_in, split, emit)):
-        return part
+    seen: Mapping[SplitName, int] = {}
+    if not is_own and not asked and (known := _beside_own(opened, before, loaded, directory or kept_in, emit)):
+        if part := _part_of_own(known, opened, loaded, split, emit):
+            return part
+        seen = _seen_in_training(known, loaded, emit)
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
     if chosen == "val" and split == "auto" and is_own and not (is_out_of_fold or loaded.keeps_last):
@@ -125,6 +130,7 @@ def choose_images(
         subset=Subset(found="train") if is_out_of_fold else plan[chosen],
         is_own=is_own,
         is_out_of_fold=is_out_of_fold,
+        seen=seen,
     )
 
 
@@ -178,27 +184,30 @@ def _beside_own(
 
 
 def _part_of_own(
-    opened: Dataset, before: DataConfig, loaded: LoadedModel, directory: str, asked: AskedSplit, emit: Emit
+    known: _BesideOwn, opened: Dataset, loaded: LoadedModel, asked: AskedSplit, emit: Emit
 ) -> JudgedImages | None:
-    """Recognise a folder that is one split of the model's own data, or a copy of it; None: it is other data.
-
-    Warn if some of the images, though not all of a split, had a part in training.
-    """
-    known = _beside_own(opened, before, loaded, directory, emit)
-    if not known:
-        return None
-    images, parts, plan = known.images, known.parts, known.plan
-    for name in plan:
-        if {*parts[name]} == {*images} and asked in {"auto", name, *opened.facts.counts}:
+    """Recognise a folder that is one split of the model's own data, or a copy of it; None: it is other data."""
+    for name in known.plan:
+        if {*known.parts[name]} == {*known.images} and asked in {"auto", name, *opened.facts.counts}:
             emit(Note(text=f"these are the run's own {_IN_WORDS[name]} images, as with --split {name}"))
             if _FLATTERY[name] and not (name == "val" and loaded.keeps_last):
                 emit(Warned(text=_FLATTERY[name]))
-            return JudgedImages(dataset=known.own, name=before.name, split=name, subset=plan[name], is_own=True)
-    for name, what in _PARTS_IN_TRAINING.items():
-        used = set() if name == "val" and loaded.keeps_last else {image for image, _ in parts.get(name, ())}
-        if seen := sum(image in used for image, _ in images):
-            emit(Warned(text=f"{loaded.name} {what} {seen:,} of {counted(len(images), 'image')}: scores are too high"))
+            return JudgedImages(
+                dataset=known.own, name=loaded.data.name, split=name, subset=known.plan[name], is_own=True
+            )
     return None
+
+
+def _seen_in_training(known: _BesideOwn, loaded: LoadedModel, emit: Emit) -> dict[SplitName, int]:
+    """Count the images that had a part in training, by their split then, and warn of them."""
+    seen = dict[SplitName, int]()
+    for name, what in _PARTS_IN_TRAINING.items():
+        used = set() if name == "val" and loaded.keeps_last else {image for image, _ in known.parts.get(name, ())}
+        if count := sum(image in used for image, _ in known.images):
+            seen[name] = count
+            images = counted(len(known.images), "image")
+            emit(Warned(text=f"{loaded.name} {what} {count:,} of {images}: scores are too high"))
+    return seen
 
 
 def _files(dataset: Dataset, subset: Subset) -> list[tuple[Path, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from vitcli.core.config_files import configure, load_recipe, settings_of
 from vitcli.core.errors import RunError, VitError
+from vitcli.core.evaluation_facts import EvaluationFacts
 from vitcli.core.events import Emit, Warned
 from vitcli.core.files import flat
 from vitcli.core.means import interval_of_mean
@@ -98,6 +99,8 @@ class Evaluation:
     """False if the images were scored in training; None: not known."""
     is_outdated: bool
     """True if another epoch is kept now than the one that was evaluated."""
+    command: str
+    """The command that stores it again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,6 +296,7 @@ def _evaluations(folder: Path, run: Run | None, emit: Emit) -> list[Evaluation]:
                 loss=stored.get("loss"),
                 held_out=stored.get("held_out"),
                 is_outdated=run is not None and run.is_outdated(stored),
+                command=EvaluationFacts(stem=path.stem, facts=stored).command(folder, str(folder)),
             )
         )
     return found

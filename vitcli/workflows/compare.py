@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitcli.core.errors import RunError, UsageError, visible
-from vitcli.core.events import Emit, EpochRecord, Note, ignore
+from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.files import check_output_folder
 from vitcli.core.run_search import output_dir_option, runs_called
 from vitcli.core.runs import evaluation_file, predictions_file, slug
-from vitcli.judging.compared_pair import compare_pair
+from vitcli.judging.compared_pair import compare_with_first, reason_in_words
 from vitcli.judging.evaluated_runs import EvaluatedRun
 from vitcli.judging.pairs import Pair, write_changed
-from vitcli.judging.same_images import Facts, chosen_evaluations, command_to_compare
+from vitcli.judging.same_images import chosen_evaluations
 from vitcli.trained.run_rows import list_rows
 from vitcli.training.run_report import DifferentSetting, different_settings
 
@@ -31,6 +31,8 @@ class RunsComparison:
     """Each other run with the first one, if both were evaluated."""
     missing: Mapping[str, str]
     """The commands that store the evaluations that are missing, by run."""
+    not_compared: tuple[str, ...]
+    """Reasons why runs are not compared with the first one, if others are; empty: they are, or evaluations are missing."""
     why_missing: Mapping[str, str]
     """Why these evaluations are missing, by run, and whether its training has not finished."""
     figure: Path | None
@@ -67,41 +69,35 @@ def compare(
     Raises:
         UsageError: there are fewer than two different runs.
         RunError: there is no such run, or its files are broken.
-        DataError: the runs were evaluated on different images.
+        DataError: no run was evaluated on the images of the first one.
     """
     compared = _found(names, output_dir)
     called = tuple(each.name for each in compared)
     if len(set(called)) < len(called):
-        raise RunError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
-    stems = chosen_evaluations(compared, split)
-    stored = [each.evaluation(stem) for each, stem in zip(compared, stems, strict=True)]
-    first, known = compared[0], stored[0]
-    pairs = [
-        compare_pair(first, other, (stems[0], stem), (known, facts), emit)
-        for other, stem, facts in zip(compared[1:], stems[1:], stored[1:], strict=True)
-        if known and facts
-    ]
-    missing = {
-        each.name: _command(compared, stems, stored, each)
-        for each, facts in zip(compared, stored, strict=True)
-        if not facts
-    }
+        again = f"vit runs rename OLD NEW{output_dir_option(output_dir)}"
+        raise RunError(f"two of the runs have the same name: {', '.join(called)}", hint=again)
+    chosen = chosen_evaluations(compared, split)
+    first, *others = chosen.found
+    pairs, errors = compare_with_first(first, [each for each in others if each], emit) if first else ([], {})
+    errors = {**chosen.errors, **errors}
+    if errors and not pairs:
+        raise next(iter(errors.values()))
+    not_compared = [reason_in_words(called[0], name, error) for name, error in errors.items()]
+    for reason, error in zip(not_compared, errors.values(), strict=True):
+        emit(Warned(text=f"{reason}; {error.hint}"))
     folder = output or output_dir / "comparisons" / "-vs-".join(slug(name) for name in called)[:200]
     check_output_folder(folder)
-    table = folder / f"{stems[0]}-changed.csv" if pairs else None
+    table = folder / f"{chosen.stem}-changed.csv" if pairs else None
     if table:
         write_changed(table, pairs)
     return RunsComparison(
         runs=called,
         settings=tuple(different_settings([each.runs[0] for each in compared])),
-        evaluation=stems[0],
+        evaluation=chosen.stem,
         pairs=tuple(pairs),
-        missing=missing,
-        why_missing={
-            each.name: _why_missing(each, stem)
-            for each, stem in zip(compared, stems, strict=True)
-            if each.name in missing
-        },
+        missing=chosen.missing,
+        not_compared=tuple(not_compared),
+        why_missing={each.name: _why_missing(each, chosen.stem) for each in compared if each.name in chosen.missing},
         figure=_draw(compared, folder / "curves.png", emit),
         table=table,
     )
@@ -116,19 +112,10 @@ def _found(names: Sequence[str], output_dir: Path) -> list[EvaluatedRun]:
         found.setdefault(folder.resolve(), EvaluatedRun(asked=name, folder=folder, runs=runs, where=where))
     if len(found) < 2:
         raise UsageError(
-            "two different runs are needed for a comparison", hint="vit runs compare A B; `vit runs` lists the runs"
+            "two different runs are needed for a comparison",
+            hint=f"vit runs compare A B{where}; `vit runs{where}` lists the runs",
         )
     return list(found.values())
-
-
-def _command(
-    compared: Sequence[EvaluatedRun], stems: Sequence[str], stored: Sequence[Facts | None], run: EvaluatedRun
-) -> str:
-    """Return the command that evaluates a run on the images of the first one that is evaluated."""
-    for each, stem, facts in zip(compared, stems, stored, strict=True):
-        if facts:
-            return command_to_compare(each, stem, facts, run, None)
-    return run.command(stems[0])
 
 
 def _why_missing(run: EvaluatedRun, stem: str) -> str:
