@@ -174,11 +174,8 @@ def bench(
     precisions = precisions or list(filter(None, ("float32", mixed_here(chosen, "bfloat16"))))
     native = [name for name in precisions if computes_in(chosen, name)]
     if emulated := [name for name in precisions if name not in native]:
-        emit(
-            Warned(
-                text=f"{describe(chosen)} has no instructions for {' and '.join(emulated)}: it emulates them, slowly"
-            )
-        )
+        what = f"instructions for {' and '.join(emulated)}: it emulates them, slowly"
+        emit(Warned(text=f"{describe(chosen)} has no {what}"))
     torch.manual_seed(0)
     for name in precisions:
         _warm_up(config, _precision(name, chosen))
