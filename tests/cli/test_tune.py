@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import vitcli
 from tests.conftest import TINY, Outcome
 from vitcli.cli.live import LiveListener, live_listener
 from vitcli.cli.progress import PlainListener
+from vitcli.cli.tune import _show_result
 from vitcli.core.errors import VitError
 from vitcli.core.events import SearchProgress, TrialEnded
+from vitcli.training.finals import FinalRow
 from vitcli.training.study import Study
 from vitcli.workflows.tune import TuneResult
 
@@ -137,6 +140,38 @@ def test_a_resumed_search_keeps_its_settings(
     assert outcome.code == 2
     assert f"but others are given: {given}\n" in outcome.err
     assert "hint: leave them out; --minutes and --trials may change" in outcome.err
+
+
+def test_the_next_commands_can_be_copied_from_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    scores: dict[str, Any] = {"settings": {}, "val_accuracies": (0.9, 0.9), "val_accuracy": 0.9}
+    command = "vit train '/home/me/all of my photos' --labels /home/me/labels.csv --recipe experiments/a/recipe.toml"
+    result = TuneResult(
+        name="a",
+        path=Path("experiments/a"),
+        dataset="/home/me/all of my photos",
+        recipe="photos",
+        trials=(),
+        finals=(
+            FinalRow(name="default", path=Path("default"), trial=None, difference=None, interval=None, **scores),
+            FinalRow(
+                name="final-0001", path=Path("final-0001"), trial=1, difference=0.1, interval=(0.05, 0.15), **scores
+            ),
+        ),
+        answer="better than the default",
+        is_better=True,
+        recipe_file=Path("experiments/a/recipe.toml"),
+        train_command=command,
+        seconds=1.0,
+    )
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(sys, "argv", ["vit"])
+    _show_result(result)
+    assert command in sys.stderr.getvalue()
 
 
 def test_a_mistyped_study_is_found(searched: tuple[Path, Outcome], run_cli: RunCli) -> None:

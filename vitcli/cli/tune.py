@@ -267,7 +267,8 @@ def _show_result(result: "TuneResult") -> None:
         winner = max(result.finals, key=lambda row: row.val_accuracy)
         stderr().print(
             f"\nnext: [bold]{escape(result.train_command)}[/]  trains with these settings"
-            f"\n      [bold]{escape(f'vit eval --model {shlex.quote(str(winner.path))}')}[/]  evaluates its final runs"
+            f"\n      [bold]{escape(f'vit eval --model {shlex.quote(str(winner.path))}')}[/]  evaluates its final runs",
+            soft_wrap=True,  # the terminal breaks the lines, so that they are copied whole
         )
 
 

@@ -190,17 +190,17 @@ class Search:
             enough = math.ceil((self.seconds + seconds * _SPARE) / 60)
             raise TrainingError(
                 f"{stored.minutes:g} min are too few: {duration(self.seconds)} are used,"
-                f" and {self._finals_in_words(least, rows)}; {enough} min are needed",
+                f" and {self._finals_in_words(least, rows)}; --minutes {enough} is enough",
                 hint=f"`{continue_command(self.study.path)} --minutes {enough}` continues",
             )
         self._chosen = chosen
         words = self._finals_in_words(chosen, rows)
-        if not fits(chosen):
-            given, excess = stored.limits.given, f"{words}: more than the {stored.minutes:g} min"
-            if not self._is_told:
-                self.emit(Warned(text=f"{excess}, but you gave {given}; Ctrl-C stops the search"))
+        if not fits(chosen) and not self._is_told:
+            whole = duration(self.seconds + self._seconds_to_end(chosen, rows))
+            excess = f"{words}, so the search takes about {whole}, more than {stored.minutes:g} min"
+            self.emit(Warned(text=f"{excess}; you gave {stored.limits.given}; Ctrl-C stops the search"))
             self._is_told = True
-        elif chosen != before:
+        elif fits(chosen) and chosen != before:
             more = choices[0].trainings
             why = f"{stored.minutes:g} min do not hold {more}" if chosen != choices[0] else "there is time for all"
             self.emit(Note(text=f"finals: {words}; {why}"))
