@@ -1,12 +1,10 @@
 """The trainings of a search for settings: trials one after the other, then the finals on fresh seeds."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from statistics import mean
 
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import DataError, Interrupted, ModelError, TrainingError, UsageError
@@ -27,9 +25,9 @@ from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.memory import is_out_of_memory, out_of_memory
 from vitcli.core.runs import Run
-from vitcli.core.search_limits import Finals, fitting
-from vitcli.core.search_space import combinations, settings_with
-from vitcli.core.words import duration, percent
+from vitcli.core.search_limits import Finals
+from vitcli.core.search_space import settings_with
+from vitcli.core.words import percent
 from vitcli.engine.distributed import Processes
 from vitcli.training.finals import DEFAULT, FinalRow, compared
 from vitcli.training.groups import sum_up_last
@@ -38,14 +36,10 @@ from vitcli.training.resumed_run import resume_run
 from vitcli.training.resumed_settings import has_begun
 from vitcli.training.run import start
 from vitcli.training.settings import settle_again
-from vitcli.training.study import Study, continue_command
-from vitcli.training.trials import TrialRow, best_of, untried
-from vitcli.training.tune_plan import LEAST_TRIALS
+from vitcli.training.study import Study
+from vitcli.training.trials import TrialRow, best_of
+from vitcli.training.tune_budget import Budget, finalists_of
 
-_TOLERANCE = 0.05
-"""Share of the budget by which the finals may exceed it before fewer are chosen; no estimate is more exact."""
-_SPARE = 1.25
-"""Factor on the time that the user is asked for, because not all trainings take the same time."""
 _MOST_FAILURES = 10
 """Failed trials in a row that end a search."""
 OnEpoch = Callable[[EpochRecord, int], None]
@@ -82,15 +76,8 @@ class Search:
     def __init__(self, study: Study, emit: Emit, stop: StopRequest) -> None:
         self.study, self.emit, self.stop = study, emit, stop
         self.config = study.config
-        self._began = time.monotonic() - study.stored.seconds
-        self._chosen = study.stored.finals
-        self._is_told = False
+        self.budget = Budget(study, emit)
         self._warned: set[str] = set()
-
-    @property
-    def seconds(self) -> float:
-        """The time that the search has taken, in earlier processes too."""
-        return time.monotonic() - self._began
 
     def try_settings(self) -> None:
         """Train trials until the budget is used, apart from the time of the finals.
@@ -100,10 +87,10 @@ class Search:
             Interrupted: a signal asked to stop; the study can be continued.
         """
         rows = self.study.rows
-        self._choose_finals(rows)
-        while self.study.has_open_trial or self._has_time(rows):
+        self.budget.choose_finals(rows)
+        while self.study.has_open_trial or self.budget.has_time(rows):
             rows.append(self._try(rows))
-            self._choose_finals(rows)
+            self.budget.choose_finals(rows)
             last = rows[-_MOST_FAILURES:]
             if len(last) == _MOST_FAILURES and all(row.state == "failed" for row in last):
                 raise TrainingError(
@@ -122,17 +109,17 @@ class Search:
         if not best_of(rows, 1):
             return []
         if stored.finals is None:
-            self._choose_finals(rows)
-            found = len(best_of(rows, self._finals.finalists))  # fewer than asked for if few trials have ended
-            stored.finals = self._chosen = Finals(finalists=found, seeds=self._finals.seeds)
+            self.budget.choose_finals(rows)
+            found = len(best_of(rows, self.budget.finals.finalists))  # fewer than asked for if few trials have ended
+            stored.finals = self.budget.chosen = Finals(finalists=found, seeds=self.budget.finals.seeds)
             self.study.save()
-            self.emit(Note(text=f"finals: {self._finals_in_words(self._finals, rows)}"))
-        finalists = _finalists_of(rows, self._finals)
+            self.emit(Note(text=f"finals: {self.budget.finals_in_words(self.budget.finals, rows)}"))
+        finalists = finalists_of(rows, self.budget.finals)
         layers: dict[str, Settings] = {DEFAULT: {}}
         layers |= {name: settings_with(row.settings, self.config.augment) for name, row in finalists.items()}
-        seeds: Settings = {"run": {"seeds": self._finals.seeds, "seed": run.seed + 1}}
+        seeds: Settings = {"run": {"seeds": self.budget.finals.seeds, "seed": run.seed + 1}}
         results: dict[str, list[TrainResult]] = {name: [] for name in layers}
-        total = len(layers) * self._finals.seeds
+        total = len(layers) * self.budget.finals.seeds
         for at, (member, own) in enumerate(members_of_settings(configure(settings_of(self.config), seeds)).items()):
             for nth, name in enumerate(list(results), start=1):
                 number = at * len(layers) + nth
@@ -149,7 +136,7 @@ class Search:
                 sum_up_last(result, ignore)
                 results[name].append(result)
                 self.emit(Note(text=f"final {number} of {total}: {result.run}: {percent(result.best.val_accuracy)}"))
-                self._save_time()
+                self.budget.save()
         trials = {name: (row.number, row.settings) for name, row in finalists.items()}
         return compared(
             results, {DEFAULT: (None, {}), **trials}, folder=self.study.path, val_is_fixed=stored.val_is_fixed
@@ -159,100 +146,7 @@ class Search:
     def seeds(self) -> range:
         """The fresh seeds."""
         first = self.config.run.seed + 1
-        return range(first, first + self._finals.seeds)
-
-    @property
-    def _finals(self) -> Finals:
-        """The finals that the budget holds, as far as is known."""
-        return self._chosen or self._possible_finals([])[0]
-
-    def _possible_finals(self, rows: Sequence[TrialRow]) -> list[Finals]:
-        return self.study.stored.limits.finals(has_default=not rows or rows[0].is_default)
-
-    def _choose_finals(self, rows: Sequence[TrialRow]) -> None:
-        """Choose the finals that the budget holds by the time of the trials, and say so if they are not the usual ones.
-
-        Raises:
-            TrainingError: the budget holds none.
-        """
-        if not any(row.state == "finished" for row in rows):
-            return
-        stored, choices = self.study.stored, self._possible_finals(rows)
-        budget = 60 * stored.minutes
-
-        def fits(finals: Finals) -> bool:
-            needed = self._seconds_to_end(finals, rows)
-            return not needed or self.seconds + needed <= budget * (1 + _TOLERANCE * (finals == self._chosen))
-
-        chosen, before = fitting(choices, fits), self._chosen or choices[0]
-        if chosen is None:
-            least, seconds = choices[-1], self._seconds_to_end(choices[-1], rows)
-            enough = math.ceil((self.seconds + seconds * _SPARE) / 60)
-            raise TrainingError(
-                f"{stored.minutes:g} min are too few: {duration(self.seconds)} are used,"
-                f" and {self._finals_in_words(least, rows)}; --minutes {enough} is enough",
-                hint=f"`{continue_command(self.study.path)} --minutes {enough}` continues",
-            )
-        self._chosen = chosen
-        words = self._finals_in_words(chosen, rows)
-        if not fits(chosen) and not self._is_told:
-            whole = duration(self.seconds + self._seconds_to_end(chosen, rows))
-            excess = f"{words}, so the search takes about {whole}, more than {stored.minutes:g} min"
-            self.emit(Warned(text=f"{excess}; you gave {stored.limits.given}; Ctrl-C stops the search"))
-            self._is_told = True
-        elif fits(chosen) and chosen != before:
-            more = choices[0].trainings
-            why = f"{stored.minutes:g} min do not hold {more}" if chosen != choices[0] else "there is time for all"
-            self.emit(Note(text=f"finals: {words}; {why}"))
-
-    def _is_all_tried(self, rows: Sequence[TrialRow]) -> bool:
-        """Tell whether there are as many trials as were asked for, or one for each combination of a small space."""
-        stored, space = self.study.stored, self.study.space
-        if stored.trials and len(rows) >= stored.trials:
-            return True
-        return bool(combinations(space)) and not untried(rows, space, seed=self.config.run.seed)
-
-    def _has_time(self, rows: Sequence[TrialRow]) -> bool:
-        """Tell whether another trial fits into the budget, before the finals."""
-        if self._is_all_tried(rows):
-            return False
-        usual = mean(row.seconds for row in rows) if rows else self.study.stored.trial_seconds or 0.0
-        return len(rows) < LEAST_TRIALS or self.seconds + usual <= self._seconds_for_trials(rows)
-
-    def _seconds_for_trials(self, rows: Sequence[TrialRow]) -> float:
-        """Return the budget without the time of the finals."""
-        return 60 * self.study.stored.minutes - self._seconds_of_finals(self._finals, rows)
-
-    def _seconds_of_finals(self, finals: Finals, rows: Sequence[TrialRow]) -> float:
-        """Estimate the time of the final trainings that have not ended: as long as the trials with the same settings."""
-        known = {name: row.seconds for name, row in _finalists_of(rows, finals).items()}
-        usual, missing = self._usual_seconds(rows), self._missing_finalists(finals, rows)
-        known[DEFAULT] = next((row.seconds for row in rows if row.is_default and row.state == "finished"), usual)
-        to_come = sum(seconds * self._seeds_to_come(name, finals.seeds) for name, seconds in known.items())
-        return to_come + missing * finals.seeds * usual
-
-    def _seconds_to_end(self, finals: Finals, rows: Sequence[TrialRow]) -> float:
-        """Estimate the time until these finals have ended, with the trials that are still needed to have the finalists."""
-        return self._seconds_of_finals(finals, rows) + self._missing_finalists(finals, rows) * self._usual_seconds(rows)
-
-    def _missing_finalists(self, finals: Finals, rows: Sequence[TrialRow]) -> int:
-        """Return the number of finalists that trials have yet to find; 0 if there are no more trials."""
-        return 0 if self._is_all_tried(rows) else finals.finalists - len(best_of(rows, finals.finalists))
-
-    def _usual_seconds(self, rows: Sequence[TrialRow]) -> float:
-        """Estimate the time of a whole training."""
-        whole = [row.seconds for row in rows if row.state == "finished"]
-        return mean(whole) if whole else self.study.stored.trial_seconds or 0.0
-
-    def _seeds_to_come(self, name: str, seeds: int) -> int:
-        """Return the number of final trainings of one configuration that have not ended."""
-        first = self.config.run.seed + 1
-        paths = [self.study.path / name / f"seed-{seed}" for seed in range(first, first + seeds)]
-        return sum(not (path / "run.json").exists() or Run(path).status != "finished" for path in paths)
-
-    def _finals_in_words(self, finals: Finals, rows: Sequence[TrialRow]) -> str:
-        """Say what the finals are, and how long they will take."""
-        return f"{finals.words} take about {duration(self._seconds_of_finals(finals, rows))}"
+        return range(first, first + self.budget.finals.seeds)
 
     def _try(self, rows: Sequence[TrialRow]) -> TrialRow:
         """Train one trial, and store how it ended."""
@@ -267,7 +161,7 @@ class Search:
                 raise _Pruned
 
         def share(part: float) -> float:
-            used = self.seconds / max(self._seconds_for_trials(rows), 1.0)
+            used = self.budget.seconds / max(self.budget.seconds_for_trials(rows), 1.0)
             return min(max(used, (len(rows) + part) / stored.trials if stored.trials else 0.0), 1.0)
 
         emit = self._listener(f"trial {trial.number}", share, best=best, on_epoch=judge)
@@ -287,7 +181,7 @@ class Search:
             row = trial.finish(kept.val_accuracy, loss=kept.val_loss, epochs=result.epochs, seconds=seconds)
         for name in ("checkpoints", "cache"):
             shutil.rmtree(self.study.path / trial.folder / name, ignore_errors=True)
-        self._save_time()
+        self.budget.save()
         is_best = row.state == "finished" and (best is None or (row.val_accuracy or 0.0) > best)
         self.emit(
             TrialEnded(
@@ -373,7 +267,7 @@ class Search:
                     report(event.epoch, (event.epoch - 1 + event.step / steps) / epochs)
                 case EpochRecord():
                     report(event.epoch, event.epoch / epochs)
-                    self._save_time()
+                    self.budget.save()
                     if on_epoch:
                         on_epoch(event, epochs)
                 case TaskProgress():
@@ -383,15 +277,6 @@ class Search:
                     self.emit(event)
 
         return listen
-
-    def _save_time(self) -> None:
-        self.study.stored.seconds = self.seconds
-        self.study.save()
-
-
-def _finalists_of(rows: Sequence[TrialRow], finals: Finals) -> dict[str, TrialRow]:
-    """Return the best trials, by the name of the group of their final runs."""
-    return {f"final-{row.number:04d}": row for row in best_of(rows, finals.finalists)}
 
 
 def _share_of_finals(number: int, total: int, part: float) -> float:

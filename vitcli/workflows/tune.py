@@ -21,7 +21,6 @@ from vitcli.training.search import Search
 from vitcli.training.settings import settle_again
 from vitcli.training.study import (
     Study,
-    StudyFile,
     check_new,
     check_output,
     check_resumed_search,
@@ -29,6 +28,7 @@ from vitcli.training.study import (
     find_study,
     require_optuna,
 )
+from vitcli.training.study_file import StudyFile
 from vitcli.training.trials import TrialRow
 from vitcli.training.tune_plan import TunePlan, begin_search, tell_plan
 
@@ -184,7 +184,7 @@ def _search(study: Study, emit: Emit, *, may_try: bool) -> TuneResult:
             error.hint = again
             raise
         finally:
-            study.stored.seconds = search.seconds
+            study.stored.seconds = search.budget.seconds
         best = best_finalist(finals)
         file = Path(study.stored.output or study.path / "recipe.toml") if is_better(best) else None
         if file and best:
