@@ -146,7 +146,10 @@ def test_a_cross_validation_without_test_images_is_judged_by_them(
     assert "vit eval --model run  evaluates the out-of-fold predictions" in trained.err
     outcome = run_cli("eval", "--json")
     assert outcome.code == 0, outcome.err
-    assert "out-of-fold predictions of 18 of 20 labelled images: the fold that predicts an image" in outcome.err
+    assert (
+        "out-of-fold predictions of 18 of 20 labelled images: each by the fold that was not trained on the image"
+        in outcome.err
+    )
     assert "scores may be too high" not in outcome.err
     result, rows = json.loads(outcome.out), rows_of(TABLE)
     metrics = result["metrics"]

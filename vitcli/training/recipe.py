@@ -83,8 +83,8 @@ def with_enough_epochs(
         return [*base]
     images = len(plan_splits(dataset, config.data, seed=config.run.seed)["train"].indices(dataset))
     if any("epochs" in layer.get("optim", {}) for layer in layers):
-        usual = configure(*base).optim.epochs_for(images)
-        if config.optim.epochs < usual:
+        recipe = configure(*base).optim
+        if recipe.min_images and config.optim.epochs < (usual := recipe.epochs_for(images)):
             emit(Note(text=f"epochs: {config.optim.epochs}; the recipe takes {usual} for {counted(images, 'image')}"))
         return [*base]
     epochs = config.optim.epochs_for(images)
