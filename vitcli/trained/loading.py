@@ -139,12 +139,8 @@ def load_model(
         )
     if chosen:
         which = f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
-        epoch = checkpoint.provenance.get("epoch")
-        emit(
-            Note(
-                text=f"model: the {which}, {chosen.name} (epoch {epoch}, its best){_compared(chosen, name, output_dir)}"
-            )
-        )
+        epoch = f"epoch {checkpoint.provenance.get('epoch')}, its {'last' if chosen.keeps_last else 'best'}"
+        emit(Note(text=f"model: the {which}, {chosen.name} ({epoch}){_compared(chosen, name, output_dir)}"))
     model = VisionTransformer(checkpoint.model)
     try:
         model.load_state_dict(dict(checkpoint.weights))
