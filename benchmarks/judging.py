@@ -16,6 +16,7 @@ most answers are mistakes. The time to open the page is that of Chromium from th
 import argparse
 import math
 import resource
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -101,18 +102,18 @@ def _coverage(folder: Path, kept: Calibration, share: float) -> str:
     )
 
 
-def overhead(dataset: str, run: str) -> None:
+def overhead(dataset: str, run: str, rounds: int) -> None:
     """Compare the time of ``vit eval`` with that of its pass over the images."""
     loaded = load_model(run)
     chosen = choose_images(loaded, dataset=dataset, split="auto", directory="", offline=True, hint="", emit=ignore)
     times = []
-    for _ in range(3):
+    for _ in range(rounds):
         started = time.perf_counter()
         judge([loaded], chosen, batch_size=256, emit=ignore)
         middle = time.perf_counter()
         vitcli.evaluate(dataset, model=run, quiet=True)
         times.append((middle - started, time.perf_counter() - middle))
-    alone, whole = (sorted(column)[1] for column in zip(*times, strict=True))
+    alone, whole = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"the pass over the images {alone:.2f} s, all {whole:.2f} s: {100 * (whole - alone) / whole:.1f} % outside")
 
 
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.9)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of `overhead`; the median counts")
     parser.add_argument("--epochs", type=int, help="epochs of each training; without it, the recipe's")
     given = parser.parse_args()
     if given.what == "metrics":
@@ -187,7 +189,7 @@ def main() -> None:
     elif given.what == "report":
         report(given.images or 10_000, given.pixels)
     else:
-        overhead(given.names[0], given.names[1])
+        overhead(given.names[0], given.names[1], given.rounds)
 
 
 if __name__ == "__main__":
