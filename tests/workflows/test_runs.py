@@ -193,11 +193,20 @@ def test_options_before_a_subcommand_count(run_cli: RunCli, trained_run: Path) -
     assert run_cli("runs", "-o", trained_run.parent, "show", "shared").code == 0
 
 
-@pytest.mark.parametrize(("command", "needs"), [("show", "RUN"), ("compare", "RUN"), ("rename", "RUN")])
+@pytest.mark.parametrize(("command", "needs"), [("compare", "RUN"), ("rename", "RUN")])
 def test_a_name_that_is_missing_is_asked_for(run_cli: RunCli, command: str, needs: str) -> None:
     outcome = run_cli("runs", command)
     assert outcome.code == 2
     assert f"error: vit runs {command} needs {needs}" in outcome.err
+
+
+def test_without_a_name_the_newest_run_is_shown(run_cli: RunCli, trained_run: Path) -> None:
+    assert "no run in experiments" in run_cli("runs", "show").err
+    for name, started in (("old", "2001"), ("fold-1", "2003"), ("new", "2002")):
+        path = Path("crossed") / name if name == "fold-1" else Path(name)
+        changed(copied(trained_run, str(path)) / "run.json", started=started, status="interrupted")
+    outcome = run_cli("runs", "show")
+    assert (outcome.code, outcome.err.splitlines()[0]) == (0, "run: the newest, crossed")
 
 
 @pytest.mark.parametrize("words", [("show", "shard"), ("show", "")])

@@ -67,7 +67,11 @@ EXAMPLES = {
         ("vit runs --sort val_accuracy --filter dataset=photos", "some, the best first"),
         ("vit runs --filter optim.lr=0.01 --filter tag=mine --json", "some as JSON"),
     ),
-    "runs show": (("vit runs show first", "show one run"), ("vit runs show first --json", "the same as JSON")),
+    "runs show": (
+        ("vit runs show", "show the newest run"),
+        ("vit runs show first", "show one run"),
+        ("vit runs show first --json", "the same as JSON"),
+    ),
     "runs best": (
         ("vit runs best", "print the best run"),
         ("vit runs best --data photos --metric val_loss", "on other data, by another number"),

@@ -83,7 +83,18 @@ def runs(
 
 @group.command(epilog=epilog("runs show"), cls=RunsCommand)
 @with_plain_values
-def show(run: RunArgument, output_dir: OutputDirOption = EXPERIMENTS, as_json: JsonOption = False) -> None:
+def show(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="The name or the path of a run, or of a group (folds or seeds).",
+            show_default="the newest run",
+            metavar="RUN",
+        ),
+    ] = None,
+    output_dir: OutputDirOption = EXPERIMENTS,
+    as_json: JsonOption = False,
+) -> None:
     """Show one run: what was trained, how it ended, its evaluations and files, and how to repeat it."""
     from vitcli.workflows.show_run import show_run
 

@@ -2,21 +2,33 @@
 
 from pathlib import Path
 
-from vitcli.core.events import Emit, ignore
-from vitcli.core.run_search import runs_called
+from vitcli.core.errors import RunError
+from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.run_search import all_runs, runs_called
 from vitcli.training.run_report import RunReport, report_of
 
 
-def show_run(name: str, output_dir: Path = Path("experiments"), emit: Emit = ignore) -> RunReport:
+def show_run(name: str | None, output_dir: Path = Path("experiments"), emit: Emit = ignore) -> RunReport:
     """Collect the facts about a run.
 
     Args:
-        name: a run or a group in ``output_dir``, or its path.
+        name: a run or a group in ``output_dir``, or its path; None: the newest run, finished or not.
         output_dir: the folder of all runs.
         emit: receives warnings about files that cannot be read.
 
     Raises:
         RunError: there is no such run.
     """
+    if name is None:
+        name = _newest(output_dir)
+        emit(Note(text=f"run: the newest, {name}"))
     folder, runs = runs_called(name, output_dir)
     return report_of(folder, runs, name=name, output_dir=output_dir, emit=emit)
+
+
+def _newest(output_dir: Path) -> str:
+    """Return the name of the run that began last, or of its group."""
+    runs = all_runs(output_dir)
+    if not runs:
+        raise RunError(f"no run in {output_dir}", hint="`vit train` makes one")
+    return runs[0].path.parent.name if runs[0].is_member else runs[0].name
