@@ -198,7 +198,7 @@ def test_a_copy_of_a_split_is_known_by_its_images(
     (tmp_path / "copy" / "ant" / "000.png").rename(tmp_path / "copy" / "bee" / "other.png")
     other = run_cli("eval", "copy", "--model", "run", "--json")
     assert json.loads(other.out)["part"] == "all", "one label is another"
-    assert "warning: run chose its epoch by 8 of 8 images: scores are too high" in other.err
+    assert "warning: 8 of 8 images chose the epoch of run: scores are too high" in other.err
     stored = read_json(Path("experiments/run/evaluations/copy-all.json"))
     assert (stored["trained_on"], stored["chose_epoch_by"]) == (0, 8)
     shutil.copy("bugs/train/ant/001.png", "copy/ant/new.png")
@@ -235,6 +235,10 @@ def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_sai
     shown = json.loads(run_cli("eval", "others", "--model", "run", "--split", "train", "--json").out)
     assert (shown["split"], shown["part"], shown["held_out"]) == ("all", "all", None)
     assert "others has no test split, so all of its images are used" in said(outcome)
+    assert "if the model was trained on some of them" not in said(outcome), "it was not, as their content shows"
+    shutil.rmtree(pets)
+    doubt = "others has no test split, so all of its images are used: if the model was trained on some of them"
+    assert doubt in said(run_cli("eval", "others", "--model", "run"))
 
 
 def test_a_class_without_images_is_not_wrong(run_cli: RunCli, pets: Path) -> None:

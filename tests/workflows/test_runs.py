@@ -590,7 +590,7 @@ def test_images_that_had_a_part_in_training_are_named_again(run_cli: RunCli, eva
     changed(second_run(evaluated, "two", {}) / "evaluations" / "test.json", trained_on=9, chose_epoch_by=1)
     said = run_cli("runs", "compare", "one", "two").err
     assert "warning: two was trained on 9 images of digits: its scores are too high" in said
-    assert "warning: two chose its epoch by 1 image of digits: its scores are too high" in said
+    assert "warning: 1 image of digits chose the epoch of two: its scores are too high" in said
     assert "one was trained on" not in said
 
 

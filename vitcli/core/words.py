@@ -39,6 +39,11 @@ def out_of_fold_in_words(*, keeps_best: bool) -> str:
     return f"each by the fold that was not trained on the image{', though it may have chosen its epoch' * keeps_best}"
 
 
+def seen_in_training(model: str, split: str, images: str) -> str:
+    """Say which part images had in the training of a model: those of ``train`` taught it, those of ``val`` chose its epoch."""
+    return f"{model} was trained on {images}" if split == "train" else f"{images} chose the epoch of {model}"
+
+
 def percent_or_none(share: float | None) -> str:
     """Format a share in 0..1; ``-``: there is none."""
     return "-" if share is None else percent(share)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from vitcli.core.errors import DataError, RunError, VitError, counted
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.words import seen_in_training
 from vitcli.judging.compared_evaluation import ComparedEvaluation
 from vitcli.judging.evaluated_runs import models_of
 from vitcli.judging.pairs import Pair, matched
@@ -115,6 +116,7 @@ def _warn_of_training(each: ComparedEvaluation, emit: Emit) -> None:
     name = each.run.name
     if each.facts.get("held_out") is False and each.stem == "test":
         emit(Warned(text=f"{name}: these images were scored in training, so they were not held out"))
-    for what, verb in (("trained_on", "was trained on"), ("chose_epoch_by", "chose its epoch by")):
+    for what, split in (("trained_on", "train"), ("chose_epoch_by", "val")):
         if count := each.facts.get(what, 0):
-            emit(Warned(text=f"{name} {verb} {counted(count, 'image')} of {each.dataset}: its scores are too high"))
+            images = f"{counted(count, 'image')} of {each.dataset}"
+            emit(Warned(text=f"{seen_in_training(name, split, images)}: its scores are too high"))

@@ -12,6 +12,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, ModelError, UsageError, counted
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.preprocessing import Geometry
+from vitcli.core.words import seen_in_training
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import Labels, SplitName
@@ -29,8 +30,8 @@ _FLATTERY: dict[SplitName, str] = {
     "test": "",
 }
 """Why the scores of a split of the model's own data may be too high."""
-_PARTS_IN_TRAINING: dict[SplitName, str] = {"train": "was trained on", "val": "chose its epoch by"}
-"""Verbs for the use of the images of a split in training."""
+_USED: tuple[SplitName, ...] = ("train", "val")
+"""The splits that have a part in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +114,13 @@ def choose_images(
     if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
-    seen: Mapping[SplitName, int] = {}
+    seen: Mapping[SplitName, int] | None = None  # not known
     if not is_own and not asked and (known := _beside_own(opened, before, loaded, directory or kept_in, emit)):
         if part := _part_of_own(known, opened, loaded, split, emit):
             return part
         seen = _seen_in_training(known, loaded, emit)
     plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
-    chosen = _choose_split(opened, plan, split, same_data=is_own, emit=emit)
+    chosen = _choose_split(opened, plan, split, same_data=is_own, is_seen_known=seen is not None, emit=emit)
     if chosen == "val" and split == "auto" and is_own and not (is_out_of_fold or loaded.keeps_last):
         emit(Warned(text=f"there is no test split: {_FLATTERY['val']}"))
     is_out_of_fold = is_own and is_out_of_fold and chosen == "val"
@@ -130,7 +131,7 @@ def choose_images(
         subset=Subset(found="train") if is_out_of_fold else plan[chosen],
         is_own=is_own,
         is_out_of_fold=is_out_of_fold,
-        seen=seen,
+        seen=seen or {},
     )
 
 
@@ -201,12 +202,12 @@ def _part_of_own(
 def _seen_in_training(known: _BesideOwn, loaded: LoadedModel, emit: Emit) -> dict[SplitName, int]:
     """Count the images that had a part in training, by their split then, and warn of them."""
     seen = dict[SplitName, int]()
-    for name, what in _PARTS_IN_TRAINING.items():
+    for name in _USED:
         used = set() if name == "val" and loaded.keeps_last else {image for image, _ in known.parts.get(name, ())}
         if count := sum(image in used for image, _ in known.images):
             seen[name] = count
-            images = counted(len(known.images), "image")
-            emit(Warned(text=f"{loaded.name} {what} {count:,} of {images}: scores are too high"))
+            images = f"{count:,} of {counted(len(known.images), 'image')}"
+            emit(Warned(text=f"{seen_in_training(loaded.name, name, images)}: scores are too high"))
     return seen
 
 
@@ -271,7 +272,9 @@ def _what_is_left(held_out: set[str | int], dataset: Dataset) -> str:
     return f"{gone:,} of the {counted(len(held_out), 'image')} held out of the training images then no longer exist"
 
 
-def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data: bool, emit: Emit) -> SplitName:
+def _choose_split(
+    dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data: bool, is_seen_known: bool, emit: Emit
+) -> SplitName:
     """Choose the split: the given one; for auto, test, else validation, else all images of other data."""
     if asked != "auto":
         if asked in plan:
@@ -286,8 +289,9 @@ def _choose_split(dataset: Dataset, plan: Plan, asked: AskedSplit, *, same_data:
         )
     if "val" in plan:
         return "val"
-    flattery = "if the model was trained on some of them, scores are too high"
-    emit(Warned(text=f"{dataset.facts.name} has no test split, so all of its images are used: {flattery}"))
+    which = f"{dataset.facts.name} has no test split, so all of its images are used"
+    doubt = "if the model was trained on some of them, scores are too high"
+    emit(Note(text=which) if is_seen_known else Warned(text=f"{which}: {doubt}"))
     return "train"
 
 
