@@ -164,7 +164,8 @@ class RunReport:
         machine += [gpu["name"] for gpu in hardware.get("gpus", ())]
         versions = ", ".join(f"{name} {value}" for name, value in self.versions.items())
         planned = self.planned_epochs or row.epochs
-        scores = {"best epoch": f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
+        which = "kept epoch" if self.keeps_last else "best epoch"
+        scores = {which: f"{row.best_epoch} of {row.epochs}"} if row.best_epoch else {}
         if row.val_accuracy is not None:
             loss = "" if row.val_loss is None else f", loss {row.val_loss:.4f}"
             scores["validation"] = f"{row.accuracy_in_words}{interval(row.val_accuracy_interval)}{loss}"
