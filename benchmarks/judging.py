@@ -62,9 +62,9 @@ def metrics(images: int, classes: int) -> None:
     print(f"top-1 {100 * found.top1:.2f} %, macro F1 {100 * found.macro_f1:.2f} %, ROC-AUC {found.roc_auc:.4f}")
 
 
-def calibration(dataset: str, seeds: int, share: float, epochs: int | None) -> None:
+def calibration(dataset: str, seeds: range, share: float, epochs: int | None) -> None:
     """Train, calibrate, and compare promises with the test images."""
-    for seed in range(seeds):
+    for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
             run = vitcli.train(dataset, seed=seed, output_dir=folder, quiet=True, **given)
@@ -177,7 +177,8 @@ def main() -> None:
     parser.add_argument("--images", type=int)
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=0.9)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of `overhead`; the median counts")
     parser.add_argument("--epochs", type=int, help="epochs of each training; without it, the recipe's")
@@ -185,7 +186,12 @@ def main() -> None:
     if given.what == "metrics":
         metrics(given.images or 1_000_000, given.classes)
     elif given.what == "calibration":
-        calibration(given.names[0] if given.names else "digits", given.seeds, given.share, given.epochs)
+        calibration(
+            given.names[0] if given.names else "digits",
+            range(given.first_seed, given.first_seed + given.seeds),
+            given.share,
+            given.epochs,
+        )
     elif given.what == "report":
         report(given.images or 10_000, given.pixels)
     else:

@@ -157,7 +157,8 @@ def test_eval_says_by_how_much_probabilities_are_too_high_or_too_low(run_cli: Ru
     points = 100 * (confidence - metrics["top1"])
     assert abs(points) > 5, "the model of this test is not calibrated"
     assert f"{abs(points):.1f} points {'above' if points > 0 else 'below'} the accuracy" in " ".join(before.out.split())
-    assert "`vit eval --calibrate --model mine`" in before.err
+    assert "`vit eval --calibrate --model experiments/mine` brings them closer" in before.err
+    assert "--calibrate" not in run_cli("eval", "--split", "val").err
     assert run_cli("eval", "--calibrate").code == 0
     after = run_cli("eval")
     assert "--calibrate" not in after.err
@@ -170,7 +171,8 @@ def test_a_resumed_run_says_that_it_was_calibrated(run_cli: RunCli, run: Path) -
     outcome = run_cli("train", "--resume", "mine", "--epochs", str(int(epochs) + 1))
     assert outcome.code == 0, outcome.err
     assert (
-        "mine was calibrated: a better epoch will not be, so `vit eval --calibrate --model mine` again" in outcome.err
+        "mine is calibrated; if training finds a better epoch, that one is not: `vit eval --calibrate --model exp"
+        in outcome.err
     )
 
 

@@ -210,10 +210,11 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
         if result.sorted_mistakes is not None:
             facts["mistakes"] = f"{counted(result.sorted_mistakes, 'image')}, sorted into {mistakes}"
         print_facts(facts)
-    if result.models == 1 and result.files and abs(metrics.mean_confidence - metrics.top1) > _FAR_OFF:
-        fit = f"`vit eval --calibrate --model {shlex.quote(result.model)}` makes them fit"
-        stderr().print(escape(f"the probabilities are {_beside_accuracy(metrics)} on average: {fit}"))
     stored = result.files.get("metrics")
+    is_first = stored and stored.stem == "test" and result.models == 1 and not result.is_calibrated
+    if stored and is_first and abs(metrics.mean_confidence - metrics.top1) > _FAR_OFF:
+        fit = f"`vit eval --calibrate --model {shlex.quote(str(stored.parent.parent))}` brings them closer"
+        stderr().print(escape(f"the probabilities are {_beside_accuracy(metrics)} on average: {fit}"))
     if stored and stored.stem == result.split:  # the usual evaluation, which a report shows
         words = ["vit", "report", str(stored.parent.parent), *(["--split", result.split] * (result.split != "test"))]
         stderr().print(

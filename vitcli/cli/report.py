@@ -84,15 +84,15 @@ def report(
     if as_json:
         print_json(result)
         return
-    _show(result, card=card)
+    _show(result, worst, card=card)
 
 
-def _show(result: "Report", *, card: bool) -> None:
+def _show(result: "Report", worst: int, *, card: bool) -> None:
     """Print the score of each run, and the file."""
     facts = {}
     for each in result.evaluations:
         maps = f"{counted(each.maps, 'map')} of {counted(each.mistakes, 'mistake')}"
-        more = f" (--worst {each.mistakes} draws all)" if each.maps < each.mistakes and each.pictures else ""
+        more = f" (--worst {each.mistakes} draws all)" if each.pictures and worst < each.mistakes else ""
         shown = "" if card else f"; {counted(each.pictures, 'picture')}, {maps}{more}"
         images = f"{counted(each.images, 'image')} of {each.dataset}"
         images = f"out-of-fold predictions, {images}" if each.part == "out-of-fold" else f"{images}, {each.split} split"

@@ -95,11 +95,11 @@ function aboutMaps(run, found, isWrong) {
   const without = found.filter(([, [number]]) => !part(`map-${run}-${number}`)).length;
   if (!isWrong) return found.length ? ["Maps are drawn of mistakes only."] : [];
   const words = without < found.length ? [legend] : [];
-  if (without && command) {
+  if (without) {
     const drawn = document.querySelectorAll(`[id^="map-${run}-"]`).length;
     const why = drawn ? `this page has maps of ${drawn} mistakes only` : "this page has no maps";
-    words.push(` ${without} of ${found.length} have no map, because ${why}: `);
-    words.push(element("code", { textContent: command }), " draws all.");
+    words.push(` ${without} of ${found.length} have no map, because ${why}${command ? ": " : "."}`);
+    if (command) words.push(element("code", { textContent: command }), " draws all.");
   }
   return words;
 }

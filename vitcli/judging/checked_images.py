@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitcli.core.config import DataConfig, RunConfig
 from vitcli.core.errors import DataError, ModelError
-from vitcli.core.events import Emit
+from vitcli.core.events import Emit, Warned
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset
@@ -23,6 +23,8 @@ from vitcli.trained.judged_images import count_trained_on
 from vitcli.trained.loading import LoadedModel
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+_MANY = 0.01
+"""The share of the images from which a model that was trained on them is refused."""
 _SMALL_PHOTO = (32, 32)
 """Pixels to which photos are reduced if no model sees them."""
 
@@ -102,9 +104,11 @@ def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig,
     is_same = provenance.get("fingerprint") == dataset.facts.fingerprint or own == name
     if not is_same and not find_dataset(own) and not find_dataset(name):
         is_same = Path(own).is_relative_to(name) or Path(name).is_relative_to(own)
-    seen = 0 if is_same else count_trained_on(loaded, dataset, emit)
-    if is_same or seen:
-        which = f"{seen:,} of the {sum(dataset.facts.counts.values()):,} images" if seen else "images"
+    seen, total = 0 if is_same else count_trained_on(loaded, dataset, emit), sum(dataset.facts.counts.values())
+    which = f"{seen:,} of the {total:,} images" if seen else "images"
+    if 0 < seen < _MANY * total:
+        emit(Warned(text=f"{loaded.name} was trained on {which} of {dataset.facts.name}, whose labels it cannot judge"))
+    elif is_same or seen:
         others = "--model takes weights of other data too; `vit download` lists some"
         crossed = f"`vit train {config.name} --folds 5 --name crossed`, then --model crossed; {others}"
         raise ModelError(

@@ -210,7 +210,7 @@ def with_pictures(
         maps: pictures of some images with maps of what the answer rests on.
         room: the bytes that pictures may take.
         map_legend: the meaning of the colours of the maps.
-        all_maps: the command that writes the report with a map of every mistake.
+        all_maps: the command that asks for a map of every mistake; empty: this one did.
     """
     wrong = int((images.predicted != images.truth).sum())
     total = len(images.names)
@@ -237,7 +237,8 @@ def with_pictures(
     shown_wrong = sum(each.truth != each.predicted for each in pictures)
     shown_maps = sum(bool(each.map_address) for each in pictures)
     table = "the table of predictions in the run lists all images"
-    more = f" `{all_maps}` draws all maps." if shown_maps < wrong else ""
+    more = f" `{all_maps}` draws all maps." if all_maps else " The page has no room for more."
+    more *= shown_maps < wrong
     which = (
         f"These are {shown_maps:,} of {counted(wrong, 'mistake')}: of each class, those that the model was surest of."
         if shown_maps < wrong

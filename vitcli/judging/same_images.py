@@ -76,8 +76,10 @@ def _stored(run: EvaluatedRun, broken: dict[tuple[str, str], RunError]) -> Store
 
 
 def _preferred(needed: Sequence[str], chosen: ComparedEvaluation | None) -> Sequence[str]:
-    """Return the evaluations that come before the chosen one, and this one; all if another one is chosen."""
-    return needed[: needed.index(chosen.stem) + 1] if chosen and chosen.stem in needed else needed
+    """Return the evaluations that come before the chosen one, and this one; all if there is none."""
+    if not chosen:
+        return needed
+    return needed[: needed.index(chosen.stem) + 1] if chosen.stem in needed else (chosen.stem,)
 
 
 def _check_name(compared: Sequence[EvaluatedRun], asked: str) -> None:

@@ -90,7 +90,10 @@ def by_fold(folds: Sequence[Run], names: Sequence[str | int]) -> list[list[int]]
 
 def _validated(fold: Run) -> set[str]:
     """Return the names of the images that a fold validates on."""
-    return {*map(str, (fold.split or {})["held_out"].get("val", ()))}
+    if not fold.split:
+        again = f"`vit train --from-run {shlex.quote(str(fold.path.parent))}` trains the folds again"
+        raise RunError(f"{fold.path} has no split.json, so the images that it validates on are not known", hint=again)
+    return {*map(str, fold.split["held_out"].get("val", ()))}
 
 
 def _unusable(path: Path, why: str) -> RunError:

@@ -168,8 +168,8 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     where = f"epoch {epoch}, after step {step} of {steps_per_epoch}" if step else f"epoch {epoch}"
     emit(Note(text=f"resuming run {run.name} in {where}"))
     if is_calibrated(run.best_checkpoint):
-        again = f"`vit eval --calibrate --model {shlex.quote(run.name)}` again"
-        emit(Warned(text=f"{run.name} was calibrated: a better epoch will not be, so {again}"))
+        again = f"`vit eval --calibrate --model {shlex.quote(str(run.path))}` calibrates it again"
+        emit(Warned(text=f"{run.name} is calibrated; if training finds a better epoch, that one is not: {again}"))
     tell_other_versions(run, emit)
     mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim

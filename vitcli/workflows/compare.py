@@ -97,7 +97,11 @@ def compare(
         pairs=tuple(pairs),
         missing=chosen.missing,
         not_compared=tuple(not_compared),
-        why_missing={each.name: _why_missing(each, chosen.stem) for each in compared if each.name in chosen.missing},
+        why_missing={
+            each.name: _why_missing(each, chosen.stem, is_same_data=each.fingerprint == compared[0].fingerprint)
+            for each in compared
+            if each.name in chosen.missing
+        },
         figure=_draw(compared, folder / "curves.png", emit),
         table=table,
     )
@@ -118,10 +122,10 @@ def _found(names: Sequence[str], output_dir: Path) -> list[EvaluatedRun]:
     return list(found.values())
 
 
-def _why_missing(run: EvaluatedRun, stem: str) -> str:
+def _why_missing(run: EvaluatedRun, stem: str, *, is_same_data: bool) -> str:
     """Say why a run has no evaluation to compare, and, if its training has not finished, how far it is."""
     why = "has not been evaluated on these images"
-    if evaluation_file(run.folder, stem).exists():
+    if is_same_data and evaluation_file(run.folder, stem).exists():
         why = "was trained further after it was evaluated on these images"
         if not predictions_file(run.folder, stem).exists():
             why = "was evaluated on these images, but the table of its predictions is missing"

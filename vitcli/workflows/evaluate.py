@@ -20,7 +20,7 @@ from vitcli.explaining.maps import maps_of
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import MapPicture, Style, Subject
-from vitcli.judging.evaluation import Evaluated, evaluate_models
+from vitcli.judging.evaluation import Evaluated, count_calibrated, evaluate_models
 from vitcli.judging.judge import VIEWS, Judged, Views
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.mistakes import check_free_folder, least_sure, sort_mistakes, surest_mistakes
@@ -51,6 +51,8 @@ class EvalResult:
     held_out: bool | None
     """True if the images had no part in training: none was trained on, chose an epoch, or was scored on the way; None:
     not known, because they are of another data set."""
+    is_calibrated: bool
+    """True if the probabilities of a model are calibrated, or those of one of several."""
     views: Views
     """Views of each image whose probabilities are averaged."""
     left_out: int
@@ -181,6 +183,7 @@ def evaluate(
         split="all" if chosen.are_all else chosen.split,
         part=chosen.part,
         held_out=done.held_out,
+        is_calibrated=count_calibrated(models, chosen) > 0,
         views=views,
         left_out=done.judged.left_out,
         metrics=done.metrics,

@@ -158,7 +158,8 @@ def report(
         )
         given = [word for option, value, usual in options if value != usual for word in (option, str(value))]
         again = shlex.join(["vit", "report", *(each.asked for each in found), *given, *["--offline"] * offline])
-        all_maps = f"{again} --worst {max(_mistakes(each) for each in shown)}"
+        most = max(_mistakes(each) for each in shown)
+        all_maps = f"{again} --worst {most}" if worst < most else ""
         shown = _with_pictures(shown, judged, drawn, all_maps)
         different = different_settings([each.run.runs[0] for each in judged])
         settings = [(each.setting, *map(written, each.values)) for each in different]
@@ -271,7 +272,7 @@ def _mistakes(run: ReportedRun) -> int:
 def _with_pictures(
     shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], drawn: Sequence[Maps], all_maps: str
 ) -> list[ReportedRun]:
-    """Add pictures and maps to the runs, as far as the page has room; ``all_maps`` is the command that draws every map."""
+    """Add pictures and maps to the runs, as far as the page has room; ``all_maps`` is the command that asks for every map."""
     room = (MOST_BYTES - len(_page(shown, [], "").encode())) // len(shown)
     done = []
     for run, each, maps in zip(shown, judged, drawn, strict=True):
