@@ -69,10 +69,7 @@ def newest_finished(output_dir: Path, emit: Emit = ignore) -> Run:
     Raises:
         RunError: there is none.
     """
-    finished = [run for run in all_runs(output_dir, emit) if run.status == "finished"]
-    if not finished:
-        raise RunError(f"no finished run in {output_dir}", hint="`vit train` makes one; --model takes any checkpoint")
-    return max(finished, key=lambda run: str(run.info["ended"]))
+    return _newest_of(_finished_runs(output_dir, emit))
 
 
 def best_finished(output_dir: Path, emit: Emit = ignore) -> Run:
@@ -81,9 +78,21 @@ def best_finished(output_dir: Path, emit: Emit = ignore) -> Run:
     Raises:
         RunError: there is no finished run.
     """
-    newest = newest_finished(output_dir, emit)
-    others = [run for run in all_runs(output_dir) if run.status == "finished" and run.best_checkpoint.exists()]
-    return max([newest, *(run for run in others if _have_same_data(run, newest))], key=_rank_of)
+    finished = _finished_runs(output_dir, emit)
+    newest = _newest_of(finished)
+    others = [run for run in finished if run.best_checkpoint.exists() and _have_same_data(run, newest)]
+    return max([newest, *others], key=_rank_of)
+
+
+def _finished_runs(output_dir: Path, emit: Emit) -> list[Run]:
+    finished = [run for run in all_runs(output_dir, emit) if run.status == "finished"]
+    if not finished:
+        raise RunError(f"no finished run in {output_dir}", hint="`vit train` makes one; --model takes any checkpoint")
+    return finished
+
+
+def _newest_of(finished: list[Run]) -> Run:
+    return max(finished, key=lambda run: str(run.info["ended"]))
 
 
 def score_of(run: Run) -> float:
