@@ -73,7 +73,7 @@ class Judgement:
     map_legend: str = ""
     """The meaning of the colours of the maps; empty: there are no maps."""
     all_maps: str = ""
-    """The command that writes the page with a map of every mistake."""
+    """The command that asks for a map of every mistake; empty: this page was asked for all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -237,7 +237,7 @@ def with_pictures(
     shown_wrong = sum(each.truth != each.predicted for each in pictures)
     shown_maps = sum(bool(each.map_address) for each in pictures)
     table = "the table of predictions in the run lists all images"
-    more = f" `{all_maps}` draws all maps." if all_maps else " The page has no room for more."
+    more = f" `{all_maps}` draws all maps." if all_maps else " The page has no room for more." * (shown_maps > 0)
     more *= shown_maps < wrong
     which = (
         f"These are {shown_maps:,} of {counted(wrong, 'mistake')}: of each class, those that the model was surest of."
