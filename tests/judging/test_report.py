@@ -402,7 +402,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> JudgedImages:
     folder = tmp_path_factory.mktemp("many")
     _keep_arrays(RawDataset(name="many", classes=tuple("0123456789"), splits={"train": split}), "many", folder)
     return JudgedImages(
-        dataset=Dataset(_read_facts(folder), "", folder), split="train", subset=Subset(found="train"), is_own=True
+        dataset=Dataset(_read_facts(folder), "", folder),
+        words=["many"],
+        split="train",
+        subset=Subset(found="train"),
+        is_own=True,
     )
 
 

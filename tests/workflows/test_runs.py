@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -135,6 +136,11 @@ def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, 
         ),
         ("test-test", {"part": "test", "dataset": "test", "data": "test"}, "vit eval test --model {run}"),
         ("photos-all", {"part": "all", "dataset": "photos"}, "vit eval photos --model {run}"),
+        (
+            "photos-all",
+            {"part": "all", "dataset": "photos", "data": "/photos", "table": ["--labels", "/my labels.csv"]},
+            "vit eval /photos --labels '/my labels.csv' --model {run}",
+        ),
     ],
 )
 def test_the_command_of_an_evaluation_stores_the_same_one_again(
@@ -483,13 +489,36 @@ def test_the_same_images_are_compared_whatever_the_data_are_called(run_cli: RunC
 
 
 @pytest.mark.usefixtures("two_folders")
-@pytest.mark.parametrize("already", [("one", "two"), ("one",), ("two",)])
-def test_one_hint_leads_to_a_comparison(run_cli: RunCli, already: tuple[str, ...]) -> None:
+def test_hints_name_the_table_of_labels_too(run_cli: RunCli) -> None:
+    """Of a table that is beside the images, and was named from another folder."""
+    files = {path.resolve(): path.parent.name for path in Path("copy").glob("*/*.png")}
+    Path("table").mkdir()
+    for path in files:
+        path.rename(f"table/{path.parent.name}-{path.name}")
+    rows = [f"{path.parent.name}-{path.name},{label}" for path, label in files.items()]
+    Path("table/my labels.csv").write_text("\n".join(["file,class", *rows]))
+    assert run_cli("eval", "table", "--labels", "my labels.csv", "--model", "one").code == 0
+    outcome = run_cli("runs", "compare", "one", "two", "--split", "table-all")
+    (command,) = re.findall("`(vit eval .*?)`", outcome.err)
+    assert "--labels" in command
+    Path("elsewhere").mkdir()
+    os.chdir("elsewhere")
+    where = ("--output-dir", "../experiments")
+    assert run_cli(*shlex.split(command)[1:], *where).code == 0
+    (pair,) = as_json(run_cli("runs", "compare", "one", "two", "--split", "table-all", *where, "--json"))["pairs"]
+    assert pair["comparison"]["images"] == len(files)
+
+
+@pytest.mark.usefixtures("two_folders")
+@pytest.mark.parametrize("already", [("one", "two"), ("one",), ("two",), ()])
+def test_one_hint_for_each_missing_evaluation_leads_to_a_comparison(run_cli: RunCli, already: tuple[str, ...]) -> None:
     for name in already:
         assert run_cli("eval", "--model", name).code == 0
     outcome = run_cli("runs", "compare", "one", "two")
-    command = re.findall("`(vit eval .*?)`", outcome.err)[-1]
-    assert run_cli(*shlex.split(command)[1:]).code == 0
+    commands = re.findall("`(vit eval .*?)`", outcome.err)
+    assert len(commands) == max(2 - len(already), 1)
+    for command in commands:
+        assert run_cli(*shlex.split(command)[1:]).code == 0
     compared = as_json(run_cli("runs", "compare", "one", "two", "--json"))
     assert compared["pairs"][0]["comparison"]["images"] > 5
     assert compared["missing"] == {}

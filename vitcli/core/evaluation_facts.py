@@ -1,7 +1,7 @@
 """The facts of a stored evaluation: its images, how they were judged, and the command that stores it again."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,25 @@ _BEST = "best.safetensors"
 
 
 def eval_command(
-    model: str, *, data: str = "", split: str = "test", views: str = "none", classes: str = "all", where: str = ""
+    model: str,
+    *,
+    data: Sequence[str] = (),
+    split: str = "test",
+    views: str = "none",
+    classes: str = "all",
+    where: str = "",
 ) -> str:
     """Return the command that evaluates a model.
 
     Args:
         model: the name or the path of a run, a group or a checkpoint.
-        data: the data set; empty: the one that the model was trained on.
+        data: the data set and its table of labels; empty: those that the model was trained on.
         split: the split; test: the usual one; out-of-fold: the validation split of a cross-validation.
         views: views of each image.
         classes: all or shared.
         where: the option of the folder of all runs.
     """
-    words = ["vit", "eval", *[data] * bool(data), "--model", model]
+    words = ["vit", "eval", *data, "--model", model]
     for option, value, usual in (("split", split, "test"), ("tta", views, "none"), ("classes", classes, "all")):
         words += [f"--{option}", "val" if value == "out-of-fold" else value] * (value != usual)
     return shlex.join(words) + where
@@ -52,6 +58,11 @@ class EvaluationFacts:
         """Tell whether the images are of the data that the run was trained on: else the name begins with theirs."""
         of_others = f"{slug(self.facts.get('dataset', ''))}-{self.part}"
         return f"{self.stem}-".startswith(f"{self.part}-") and not self.stem.startswith(of_others)
+
+    @property
+    def words(self) -> list[str]:
+        """The data set and its table of labels as commands take them; of an early version, the name of the data set."""
+        return [str(self.facts.get("data") or self.facts.get("dataset", "")), *self.facts.get("table", ())]
 
     @property
     def views(self) -> str:
@@ -90,7 +101,7 @@ class EvaluationFacts:
         """
         return eval_command(
             self.model_in(folder, model),
-            data="" if self.is_own else self.facts.get("data") or self.facts.get("dataset", ""),
+            data=() if self.is_own else self.words,
             split="test" if self.part == "all" else self.part,
             views=self.views,
             classes=self.classes,

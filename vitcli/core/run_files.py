@@ -62,6 +62,7 @@ class EvaluationFile(TypedDict):
     checkpoint: NotRequired[str]
     dataset: NotRequired[str]
     data: NotRequired[str]
+    table: NotRequired[list[str]]
     fingerprint: NotRequired[str]
     split: NotRequired[str]
     part: NotRequired[str]

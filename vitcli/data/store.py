@@ -8,12 +8,16 @@ import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vitcli.core.errors import DataError, UsageError, nearest
 from vitcli.core.files import write_text
-from vitcli.data.registry import DATASETS, find_dataset, full_name
+from vitcli.data.registry import DATASETS, canonical_name, find_dataset, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
-from vitcli.data.sources.paths import check_folder, check_no_run, check_table
+from vitcli.data.sources.paths import check_folder, check_no_run, check_table, table_path
+
+if TYPE_CHECKING:
+    from vitcli.core.config import DataConfig
 
 
 def data_dir(setting: str = "") -> Path:
@@ -44,6 +48,14 @@ def make(directory: Path) -> None:
         raise DataError(
             f"{directory} cannot be created: {error.strerror}", hint="--data-dir names another place for data sets"
         ) from None
+
+
+def located(data: "DataConfig") -> dict[str, Any]:
+    """Return the settings that name a data set and its tables, for use in any working directory: paths are absolute."""
+    given = {"labels": data.labels, "label_map": data.label_map}
+    folder = Path(data.name).expanduser()
+    paths = {key: str(table_path(folder, Path(value).expanduser()).resolve()) for key, value in given.items() if value}
+    return {"name": canonical_name(data.name), **paths}
 
 
 def check_dataset(name: str, *, labels: str = "", output_dir: Path = Path("experiments")) -> None:

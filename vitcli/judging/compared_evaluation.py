@@ -39,6 +39,8 @@ class ComparedEvaluation(EvaluationFacts):
     @property
     def classes_of_data(self) -> frozenset[str]:
         """The classes of the images; of other data than the run's own, those that have images."""
+        if self.is_own and "classes" not in self.facts:
+            return self.run.classes
         classes = self.facts.get("classes", ())
         return frozenset(each["name"] for each in classes if self.is_own or each["images"])
 

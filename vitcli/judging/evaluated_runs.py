@@ -66,12 +66,16 @@ class EvaluatedRun:
         is_outdated = len(self.runs) == 1 and self.runs[0].is_outdated(stored)
         return stored if not is_outdated and predictions_file(self.folder, stem).exists() else None
 
+    def facts(self, stem: str) -> Mapping[str, Any]:
+        """Return the content of a stored evaluation, of an earlier epoch too; empty: there is none that can be read."""
+        with suppress(OSError, ValueError):
+            facts: Mapping[str, Any] = read_json(evaluation_file(self.folder, stem), EvaluationFile)
+            return facts
+        return {}
+
     def command(self, stem: str) -> str:
         """Return the command that stores an evaluation, in the same way as the stored one if there is one."""
-        facts: Mapping[str, Any] = {}
-        with suppress(OSError, ValueError):
-            facts = read_json(evaluation_file(self.folder, stem), EvaluationFile)
-        return EvaluationFacts(stem=stem, facts=facts).command(self.folder, self.asked, self.where)
+        return EvaluationFacts(stem=stem, facts=self.facts(stem)).command(self.folder, self.asked, self.where)
 
     def check_judges(self, split: str) -> None:
         """Refuse a split of the run's own data that ``vit eval`` refuses: the models of a group must hold out the same.

@@ -84,9 +84,11 @@ def evaluate_models(
     called = group.name if group else called
     title = f"{called}: {100 * metrics.top1:.2f} % of {counted_images(metrics.images, chosen.part)}"
     if places:
+        data, *table = chosen.words
         facts = {
             "dataset": chosen.dataset.facts.name,
-            "data": chosen.name,
+            "data": data,
+            "table": table,
             "fingerprint": chosen.dataset.facts.fingerprint,
             "split": "all" if chosen.are_all else chosen.split,
             "part": chosen.part,

@@ -46,6 +46,7 @@ def chosen_evaluations(compared: Sequence[EvaluatedRun], asked: str) -> ChosenEv
     if asked != "auto":
         _check_name(compared, asked)
     stem, found = _chosen(compared, stored, asked)
+    wanted = next(filter(None, found), None) or _outdated(compared, stem)
     missing, errors = dict[str, str](), dict[str, RunError]()
     for run, each, known in zip(compared, found, stored, strict=True):
         try:
@@ -55,7 +56,7 @@ def chosen_evaluations(compared: Sequence[EvaluatedRun], asked: str) -> ChosenEv
                 if name in known:
                     known[name].check_answers()
             if not each:
-                missing[run.name] = _command(compared[0], next(filter(None, found), None), run, stem)
+                missing[run.name] = _evaluating(run, wanted)
         except RunError as error:
             errors[run.name] = error
     usable = tuple(None if run.name in errors else each for run, each in zip(compared, found, strict=True))
@@ -154,6 +155,12 @@ def _are_alike(one: ComparedEvaluation, other: ComparedEvaluation) -> bool:
     return not whole.classes_of_data <= part.run.classes
 
 
+def _outdated(compared: Sequence[EvaluatedRun], stem: str) -> ComparedEvaluation:
+    """Return what is known of an evaluation that no run has: that of an earlier epoch, or else the first run's own."""
+    run = next((run for run in compared if run.facts(stem)), compared[0])
+    return ComparedEvaluation(run=run, stem=stem, facts=run.facts(stem))
+
+
 # Commands
 
 
@@ -175,17 +182,6 @@ def command_to_compare(first: ComparedEvaluation, run: EvaluatedRun, second: Com
     return _evaluating(run, first)
 
 
-def _command(first: EvaluatedRun, known: ComparedEvaluation | None, run: EvaluatedRun, stem: str) -> str:
-    """Return the command that evaluates a run on the images of a known evaluation, or else on its own ones."""
-    if known:
-        return command_to_compare(known, run)
-    if first.fingerprint != run.fingerprint:
-        _classes_for(run, first.classes, first.name)
-    if stem in {*_ORDER, "train"}:
-        run.check_judges(stem)
-    return run.command(stem)
-
-
 def _evaluating(run: EvaluatedRun, on: ComparedEvaluation) -> str:
     """Return the command that evaluates a run on the images of an evaluation of another one, in the same way."""
     model = on.model_in(run.folder, run.asked)
@@ -197,7 +193,7 @@ def _evaluating(run: EvaluatedRun, on: ComparedEvaluation) -> str:
     found = "test" if on.part == "all" else on.place[1]
     return eval_command(
         model,
-        data=_data_of(on),
+        data=_words_of(on),
         split=found,
         views=on.views,
         classes=classes if on.classes == "all" else on.classes,
@@ -225,13 +221,13 @@ def _is_own(each: ComparedEvaluation) -> bool:
 
 
 def _is_here(each: ComparedEvaluation) -> bool:
-    data = _data_of(each)
+    data = _words_of(each)[0]
     return find_dataset(data) is not None or Path(data).expanduser().exists()
 
 
-def _data_of(each: ComparedEvaluation) -> str:
-    """Return the data set of an evaluation as ``vit eval`` takes it: its name, or the path of its folder."""
+def _words_of(each: ComparedEvaluation) -> list[str]:
+    """Return the data set of an evaluation, and its table of labels, as ``vit eval`` takes them."""
+    if each.facts.get("data"):
+        return each.words
     run = each.run.runs[0]
-    return str(
-        each.facts.get("data") or (run.config["data"]["name"] if each.dataset == run.info["dataset"] else each.dataset)
-    )
+    return [str(run.config["data"]["name"] if each.dataset == run.info["dataset"] else each.dataset)]

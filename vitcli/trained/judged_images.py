@@ -1,6 +1,6 @@
 """The images on which a trained model is evaluated or explained: a split of its own data, or of other data."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,7 @@ from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.registry import canonical_name, full_name
 from vitcli.data.splits import Plan, Subset, held_out_names, no_such_split, plan_splits, restored_plan
-from vitcli.data.store import data_dir
+from vitcli.data.store import data_dir, located
 from vitcli.trained.loading import LoadedModel
 
 AskedSplit = Literal["auto", "train", "val", "test"]
@@ -39,8 +39,8 @@ class JudgedImages:
     """A split of a data set, chosen to evaluate or explain a model."""
 
     dataset: Dataset
-    name: str = ""
-    """The data set as commands take it: its name, or the path of its folder; empty: not known."""
+    words: Sequence[str]
+    """The data set and its table of labels as commands take them; paths are absolute."""
     split: SplitName
     subset: Subset
     is_own: bool
@@ -126,7 +126,7 @@ def choose_images(
     is_out_of_fold = is_own and is_out_of_fold and chosen == "val"
     return JudgedImages(
         dataset=opened,
-        name=canonical_name(config.name),
+        words=replace(config, **located(config)).words,
         split=chosen,
         subset=Subset(found="train") if is_out_of_fold else plan[chosen],
         is_own=is_own,
@@ -194,7 +194,7 @@ def _part_of_own(
             if _FLATTERY[name] and not (name == "val" and loaded.keeps_last):
                 emit(Warned(text=_FLATTERY[name]))
             return JudgedImages(
-                dataset=known.own, name=loaded.data.name, split=name, subset=known.plan[name], is_own=True
+                dataset=known.own, words=loaded.data.words, split=name, subset=known.plan[name], is_own=True
             )
     return None
 

@@ -20,11 +20,11 @@ from vitcli.core.groups import one_of, whole_group
 from vitcli.core.run_search import all_runs, find_run, members_with
 from vitcli.core.runs import Run
 from vitcli.data.locks import is_worked_in
-from vitcli.data.registry import canonical_name, find_dataset
-from vitcli.data.store import data_dir
+from vitcli.data.registry import find_dataset
+from vitcli.data.store import data_dir, located
 from vitcli.trained.model_names import members_called, teacher_path
 from vitcli.training.loggers import require_loggers
-from vitcli.training.stated_settings import paths_of, stated_again
+from vitcli.training.stated_settings import stated_again
 
 DERIVED = ("resolved_model", "preprocessing")
 """Keys of ``config.json`` that are not settings."""
@@ -99,13 +99,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     require_loggers(asked.run)
     folder = run.path.parent.parent if run.is_member else run.path.parent
     pretrained = asked.run.pretrained and not stored.run.init_from  # --pretrained chose these weights
-    data: Settings = {
-        "data": {
-            **paths_of(asked.data),
-            "name": canonical_name(asked.data.name),
-            "dir": str(data_dir(asked.data.dir).resolve()),
-        }
-    }
+    data: Settings = {"data": {**located(asked.data), "dir": str(data_dir(asked.data.dir).resolve())}}
     asked = configure(
         settings_of(asked),
         data,

@@ -12,13 +12,13 @@ from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import OF_THE_WEIGHTS
 from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
-from vitcli.data.registry import canonical_name, find_dataset, full_name
-from vitcli.data.store import data_dir, downloads, is_present
+from vitcli.data.registry import find_dataset, full_name
+from vitcli.data.store import data_dir, downloads, is_present, located
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
 from vitcli.training.recipe import choose_recipe, fitting_patches, with_enough_epochs
-from vitcli.training.stated_settings import TABLE, paths_of, stated_again, stated_settings, teacher_of
+from vitcli.training.stated_settings import TABLE, stated_again, stated_settings, teacher_of
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset, list[Settings]]:
@@ -42,16 +42,14 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     entry = find_dataset(name)
     usual = load_recipe(entry.recipe) if entry and entry.recipe and not known.recipe else {}
     data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
-    data = replace(data, name=name)
-    paths = paths_of(data)
-    data = replace(data, labels=paths.get("labels", ""), label_map=paths.get("label_map", ""))
+    data = replace(data, **(located(replace(data, name=name)) | {"name": name}))
     dataset = open_dataset(data, directory=directory, offline=stated.run.offline, emit=emit)
     _mind_what_changes_nothing(layers, data, dataset, emit)
     recipe_name, base = choose_recipe(stated, dataset, starts=bool(init_from), device=device.type, emit=emit)
     if not known.names_model:
         init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
-        "data": {**paths, "name": canonical_name(name), "dir": str(directory.resolve())},
+        "data": {**located(data), "dir": str(directory.resolve())},
         "run": {"recipe": str(recipe_file(recipe_name) or recipe_name), "init_from": init_from, "pretrained": False},
     }
     if teacher := teacher_of(stated):
@@ -90,9 +88,7 @@ def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) 
     asked = configure(base, *changes)
     choose_device(asked.run.device)
     directory = data_dir(asked.data.dir)
-    chosen: dict[str, Mapping[str, Any]] = {
-        "data": {**paths_of(asked.data), "name": canonical_name(asked.data.name), "dir": str(directory.resolve())}
-    }
+    chosen: dict[str, Mapping[str, Any]] = {"data": {**located(asked.data), "dir": str(directory.resolve())}}
     if teacher := teacher_of(asked):
         chosen["teacher"] = {"name": teacher}
     config = _settled([base], *changes, chosen, emit=emit)

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.config import DataConfig, TrainConfig
+from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import FileError, ModelError, UsageError, did_you_mean
 from vitcli.core.groups import member_folder, members_of_settings, with_first_seed
 from vitcli.core.runs import check_free, check_no_run
 from vitcli.data.registry import canonical_name
-from vitcli.data.sources.paths import table_path
-from vitcli.data.store import check_dataset
+from vitcli.data.store import check_dataset, located
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
 from vitcli.trained.model_names import find_model, teacher_path
@@ -82,13 +81,6 @@ def stated_again(stored: TrainConfig, layers: Sequence[Settings]) -> list[Settin
     return [base, *layers, weights]
 
 
-def paths_of(data: DataConfig) -> dict[str, str]:
-    """Return the absolute paths of the files that data settings name, by setting."""
-    given = {"labels": data.labels, "label_map": data.label_map}
-    folder = Path(data.name).expanduser()
-    return {key: str(table_path(folder, Path(value).expanduser()).resolve()) for key, value in given.items() if value}
-
-
 def teacher_of(config: TrainConfig) -> str:
     """Return the name of the teacher, or the absolute path of its file or folder; empty: there is no teacher."""
     return teacher_path(config.teacher.name, Path(config.run.output_dir).expanduser())
@@ -112,7 +104,7 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
             check_no_run(path)
             path /= member
         check_free(path, overwrite=config.run.overwrite)
-    check_dataset(config.data.name, labels=paths_of(config.data).get("labels", ""), output_dir=output_dir)
+    check_dataset(config.data.name, labels=located(config.data).get("labels", ""), output_dir=output_dir)
     for model in filter(None, (init_from, teacher_of(config))):
         find_model(model, output_dir)
 
