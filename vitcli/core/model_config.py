@@ -25,11 +25,12 @@ def check_numbers(config: object) -> None:
     for each in fields(config):  # type: ignore[arg-type]
         value = getattr(config, each.name)
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float):
-                check(math.isfinite(number), f"{each.name} = {value} is not finite")
-                check(abs(number) < _MOST_FLOAT, f"{each.name} = {value} is too large")
-            elif isinstance(number, int) and each.name != "seed":
-                check(abs(number) <= _MOST_INT, f"{each.name} = {value} is too large")
+            is_float = isinstance(number, float)
+            if is_float and not math.isfinite(number):
+                raise UsageError(f"{each.name} = {value} is not finite")
+            is_checked = is_float or (isinstance(number, int) and each.name != "seed")
+            if is_checked and abs(number) > (_MOST_FLOAT if is_float else _MOST_INT):
+                raise UsageError(f"{each.name} = {value} is too large")
 
 
 def check_shares(owner: object, *names: str) -> None:
