@@ -32,7 +32,7 @@ PRELOADED = (
         "vitcli.workflows.tune",
         "vitcli.figures.curves",
         *("filelock", "msgspec", "pydantic.type_adapter", "rich._emoji_codes", "typer._adapters"),
-        "optuna",
+        *("optuna", "wandb"),
         "tests.engine.test_distributed",
         "tests.cli.test_distributed",
         "tests.data.test_kaggle",
@@ -114,6 +114,15 @@ def exit_code(process: BaseProcess) -> int | None:
 def save_empty(_canvas: object, path: Path, **_options: object) -> None:
     """Save an empty picture in place of a figure."""
     Image.new("L", (1, 1)).save(path, format="png")
+
+
+def vit_with_wandb(folder: Path, words: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """Run ``vit WORDS`` without W&B Launch: a run looks for inputs from it, and goes on where it cannot be imported.
+
+    That import takes longer than the training of a tiny model.
+    """
+    sys.modules["wandb.sdk.launch"] = None  # type: ignore[assignment]
+    vit(folder, words, NEVER, environment)
 
 
 def say_what_wandb_lacks(folder: Path) -> None:
