@@ -6,13 +6,16 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import pytest
 import typer
 from PIL import Image
 
@@ -29,7 +32,7 @@ PRELOADED = (
         "vitcli.workflows.tune",
         "vitcli.figures.curves",
         *("filelock", "msgspec", "pydantic.type_adapter", "rich._emoji_codes", "typer._adapters"),
-        "optuna",
+        *("optuna", "wandb"),
         "tests.engine.test_distributed",
         "tests.cli.test_distributed",
         "tests.data.test_kaggle",
@@ -58,6 +61,38 @@ class Moment(NamedTuple):
 NEVER = Moment()
 
 
+def start_server() -> None:
+    """Start the server from which processes are forked, with the environment of now."""
+    forkserver.set_forkserver_preload([*PRELOADED])
+    forkserver.ensure_running()
+
+
+def fork_server() -> None:
+    """Start the server as a fork of this process, which has imported most of it: a new interpreter takes seconds.
+
+    Nothing may be computed before, as threads of libraries do not survive a fork, nor does a GPU that was looked for.
+    """
+    import torch
+
+    def fork(_path: str, command: Sequence[str], kept: Sequence[int]) -> int:
+        if number := os.fork():
+            return number
+        try:
+            for below, above in pairwise([2, *sorted(kept), util.MAXFD]):
+                os.closerange(below + 1, above)
+            sys.stdout, sys.stderr = (os.fdopen(one, "w", closefd=False) for one in (1, 2))
+            forkserver._forkserver.__init__()  # type: ignore[misc]  # its lock is held
+            exec(command[-1], {})  # what a new interpreter would run
+        finally:
+            os._exit(0)
+
+    if not torch.cuda.is_available():
+        resource_tracker.ensure_running()  # in a process of its own
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(util, "spawnv_passfds", fork)
+            start_server()
+
+
 @contextmanager
 def running(process: BaseProcess) -> Iterator[BaseProcess]:
     """Start a process, and leave none behind, whatever a test finds."""
@@ -79,6 +114,15 @@ def exit_code(process: BaseProcess) -> int | None:
 def save_empty(_canvas: object, path: Path, **_options: object) -> None:
     """Save an empty picture in place of a figure."""
     Image.new("L", (1, 1)).save(path, format="png")
+
+
+def vit_with_wandb(folder: Path, words: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """Run ``vit WORDS`` without W&B Launch: a run looks for inputs from it, and goes on where it cannot be imported.
+
+    That import takes longer than the training of a tiny model.
+    """
+    sys.modules["wandb.sdk.launch"] = None  # type: ignore[assignment]
+    vit(folder, words, NEVER, environment)
 
 
 def say_what_wandb_lacks(folder: Path) -> None:

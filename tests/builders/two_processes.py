@@ -26,7 +26,7 @@ from vitcli.models.finetune import HeadOnly, add_low_rank, train_only
 CPU = torch.device("cpu")
 
 
-SIZE, BATCH, CLASSES = 37, 8, 4
+SIZE, BATCH, CLASSES = 21, 8, 4
 """The last batch has five images, and the last part of it one or none."""
 
 

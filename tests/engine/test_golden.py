@@ -21,22 +21,22 @@ from vitcli.models.registry import model_config
 from vitcli.models.vit import VisionTransformer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-STEPS = 20
+STEPS = 10
 CLASSES = 5
-TOLERANCE = 1e-3
-"""Relative. Noise of 1e-6 in all weights, ten times what float32 rounds off, changes them by 6e-5 at the most, and mostly
-by less than 1e-6; one more epoch of warm-up, another beta or no clipping by more than this."""
+TOLERANCE = 1e-4
+"""Relative. Noise of 1e-6 in all weights, ten times what float32 rounds off, changes them by 7e-6 at the most, and mostly
+by less than 3e-7; one more epoch of warm-up, another beta or no clipping by more than this."""
 
 ALIKE = {"dropout": 0.0, "embedding_dropout": None, "attention_dropout": 0.0, "head_dropout": 0.0}
 ALIKE |= {"init": "normal", "embedding_init": "normal"}  # how weights begin is the subject of other tests
 NARROW = {"width": 96, "mlp_width": 192}
 ARCHITECTURES = {
     "vit-nano-patch4": ((16, 16), 1, {}),
-    "vit-tiny-patch16": ((64, 48), 3, {"depth": 3}),
-    "vit-cassava-classic": ((64, 64), 3, {"depth": 3, **NARROW}),
+    "vit-tiny-patch16": ((64, 48), 3, {"depth": 2, **NARROW}),
+    "vit-cassava-classic": ((64, 64), 3, {"depth": 2, **NARROW}),
     "vit-cifar10-classic": ((16, 16), 3, {}),
     "vit-mnist-classic": ((28, 28), 1, {"mlp_width": 256}),
-    "vit-butterflies-classic": ((48, 48), 3, {"depth": 3, "head_width": 64}),
+    "vit-butterflies-classic": ((48, 48), 3, {"depth": 2, "head_width": 64}),
     "deit": ((32, 32), 3, {"name": "vit-tiny-patch16", "depth": 2, "distillation": "head", **NARROW}),
     "dinov2": (
         (28, 28),

@@ -13,13 +13,15 @@ from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.sharding import is_sharded, part_of, whole
 from vitcli.engine.state import copied, load_state, save_state
 
-SHORT = {"size": 13, "val_size": 8, "epochs": 2}
+SHORT = {"size": 13, "val_size": 8, "epochs": 1}
 """Two steps an epoch, of eight images and of five; validation has three batches, of which one process has one."""
+TWICE = {"epochs": 2}
+"""The parts are gathered to judge an epoch, and are parts again in the next one."""
 CASES = {
-    "adamw, parts, average, mixing": {"grad_accum_steps": 2, "ema": True, "mixup": 0.8, "augment": EVERYTHING},
+    "adamw, parts, average, mixing": {"grad_accum_steps": 2, "ema": True, "mixup": 0.8, "augment": EVERYTHING, **TWICE},
     "muon, mean of epochs": {"optimizer": "muon", **OPTIMIZERS["muon"], "swa_epochs": 2, "epochs": 3},
     "sgd, gradient checkpointing": {"optimizer": "sgd", **OPTIMIZERS["sgd"], "part": "checkpointed"},
-    "schedule-free": {"optimizer": "schedule-free", **OPTIMIZERS["schedule-free"], "warmup_epochs": 1},
+    "schedule-free": {"optimizer": "schedule-free", **OPTIMIZERS["schedule-free"], "warmup_epochs": 1, **TWICE},
     "adam, low rank": {"optimizer": "adam", **OPTIMIZERS["adam"], "part": "lora"},
     "frozen and unused parameters, more parts than images": {"part": "unused", "size": 9, "grad_accum_steps": 4},
 }
@@ -113,7 +115,7 @@ def in_half_precision(processes):
     for shard in (False, True):
         precision = Precision(CPU, amp="on", dtype="float16")
         precision.scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
-        case = {**SHORT, "optimizer": "sgd", **OPTIMIZERS["sgd"], "epochs": 3}
+        case = {**SHORT, "optimizer": "sgd", **OPTIMIZERS["sgd"], "size": 45}
         trainer = build_trainer(processes, shard=shard, precision=precision, dtype=torch.float32, **case)
         trainer.fit()
         state = trainer.state_dict()

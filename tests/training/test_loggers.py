@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.builders.processes import NEVER, exit_code, say_what_wandb_lacks, vit
+from tests.builders.processes import exit_code, say_what_wandb_lacks, vit_with_wandb
 from tests.builders.runs import RUN, TINY, Listener, Stopped, results, stopped_run, whole_results
 from vitcli.core.config import RunConfig
 from vitcli.core.events import Event, TrainingProgress, Warned
@@ -267,7 +267,7 @@ def test_wandb_gets_the_same_curves_and_a_resumed_run_stays_the_same(
     """In processes of their own: W&B's client keeps threads, processes and hooks."""
     begin = ("train", str(shapes), *tiny, "--epochs", "2", "--batch-size", "4", "--name", "run", "--device", "cpu")
     for words in ((*begin, "--wandb", "--log-steps", "2"), ("train", "--resume", "run", "--epochs", "3")):
-        assert exit_code(processes.Process(target=vit, args=(tmp_path, words, NEVER, dict(os.environ)))) == 0
+        assert exit_code(processes.Process(target=vit_with_wandb, args=(tmp_path, words, dict(os.environ)))) == 0
     said = (tmp_path / "said.txt").read_text()
     assert "wandb" not in said.lower()  # neither our warning nor its client's talk
     assert not {"\r", "\x1b", "\b"} & set(said)  # a log of plain lines

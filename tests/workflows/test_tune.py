@@ -71,6 +71,10 @@ def better(halves: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactor
     return tune(SMALL, SLOW, where, space=space, limits=FEW, emit=told.append), told
 
 
+class Enough(Exception):
+    """The end of a test."""
+
+
 def notes(told: list[Event]) -> str:
     return "\n".join(event.text for event in told if isinstance(event, Note))
 
@@ -175,7 +179,7 @@ def test_a_finished_search_answers_again_and_goes_on_if_asked_to(
 
 
 def test_no_better_than_the_default_is_an_answer(halves: Path) -> None:
-    where = {"data": {"name": str(halves)}, "run": {"name": "same"}}
+    where = {"data": {"name": str(halves)}, "optim": {"epochs": 1}, "run": {"name": "same"}}
     space = parse_search(["optim.lr=1e-9,1e-10"])
     result = tune(SMALL, SLOW, where, space=space, limits=Limits(trials=3, finalists=2, seeds=2), emit=lambda _: None)
     assert not result.is_better
@@ -185,21 +189,30 @@ def test_no_better_than_the_default_is_an_answer(halves: Path) -> None:
 
 
 def test_trials_are_pruned_on_validation_images(halves: Path) -> None:
-    told: list[Event] = []
+    """After five trials, those that are worse than the median are pruned; the first one ends this search."""
+    pruned: list[TrialEnded] = []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, TrialEnded) and event.outcome:
+            pruned.append(event)
+            raise Enough
+
     space = parse_search(["optim.lr=1e-9,0.008,0.009,0.01", "optim.label_smoothing=0..0.1"])
-    where = {"data": {"name": str(halves)}, "optim": {"lr": 0.01, "epochs": 3}}
-    result = tune(SMALL, where, space=space, limits=Limits(trials=14, finalists=1, seeds=2), emit=told.append)
-    pruned = [row for row in result.trials if row.state == "pruned"]
-    assert pruned
-    for row in pruned:
-        assert row.settings["optim.lr"] == "1e-9"
-        assert row.epochs < 3
-        run = Run(result.path / f"trial-{row.number:04d}")
-        assert run.status == "interrupted"
-        assert [record["val_accuracy"] for record in run.metrics["epochs"]][-1] == row.val_accuracy
-        assert not any(run.path.rglob("*.safetensors"))
-    ended = {event.number: event for event in told if isinstance(event, TrialEnded)}
-    assert all((ended[row.number].outcome, ended[row.number].epoch) == ("pruned", row.epochs) for row in pruned)
+    where = {"data": {"name": str(halves)}, "optim": {"lr": 0.01, "epochs": 3}, "run": {"name": "study"}}
+    with pytest.raises(Enough):
+        tune(SMALL, where, space=space, limits=Limits(trials=14, finalists=1, seeds=2), emit=stop)
+    study = Study.open(Path("experiments/study"))
+    *finished, row = study.rows
+    assert len(finished) >= 5
+    assert {each.state for each in finished} == {"finished"}
+    assert row.state == "pruned"
+    assert row.settings["optim.lr"] == "1e-9"
+    assert row.epochs < 3
+    run = Run(study.path / f"trial-{row.number:04d}")
+    assert run.status == "interrupted"
+    assert [record["val_accuracy"] for record in run.metrics["epochs"]][-1] == row.val_accuracy
+    assert not any(run.path.rglob("*.safetensors"))
+    assert [(event.number, event.outcome, event.epoch) for event in pruned] == [(row.number, "pruned", row.epochs)]
 
 
 def test_settings_that_fail_are_counted(halves: Path) -> None:
@@ -225,13 +238,17 @@ def test_a_trial_that_does_not_fit_into_memory_is_counted(halves: Path) -> None:
     def run_out(event: Event) -> None:
         if isinstance(event, SearchProgress) and event.task == "trial 1":
             raise MemoryError
+        if isinstance(event, SearchProgress) and event.task.startswith("final"):
+            raise Enough
 
-    where = {"data": {"name": str(halves)}, "optim": {"lr": 0.01, "epochs": 1}}
+    where = {"data": {"name": str(halves)}, "optim": {"lr": 0.01, "epochs": 1}, "run": {"name": "study"}}
     space = parse_search(["optim.lr=0.01,0.02,0.03"])
-    result = tune(SMALL, where, space=space, limits=Limits(finalists=1, seeds=2), emit=run_out)
-    assert [row.state for row in result.trials] == ["finished", "failed", "finished"]
-    assert "there is not enough memory" in result.trials[1].reason
-    assert Run(result.path / "trial-0001").status == "failed"
+    with pytest.raises(Enough):
+        tune(SMALL, where, space=space, limits=Limits(finalists=1, seeds=2), emit=run_out)
+    study = Study.open(Path("experiments/study"))
+    assert [row.state for row in study.rows] == ["finished", "failed", "finished"]
+    assert "there is not enough memory" in study.rows[1].reason
+    assert Run(study.path / "trial-0001").status == "failed"
 
 
 def test_a_default_that_fails_and_a_space_of_failures_end_the_search(halves: Path) -> None:
@@ -252,7 +269,7 @@ def test_the_test_images_have_no_influence(tmp_path: Path) -> None:
     limits, space = Limits(trials=2, finalists=1, seeds=2), parse_search(["optim.lr=0.001..0.01"])
     results, told = [], list[Event]()
     for name in ("right", "wrong"):
-        where = {"data": {"name": str(folder)}, "run": {"name": name}}
+        where = {"data": {"name": str(folder)}, "optim": {"epochs": 1}, "run": {"name": name}}
         results.append(tune(SMALL, where, space=space, limits=limits, emit=told.append))
         (folder / "test" / "dark").rename(folder / "aside")
         (folder / "test" / "light").rename(folder / "test" / "dark")
@@ -272,7 +289,7 @@ def test_a_search_that_is_killed_goes_on_as_if_nothing_had_happened(
     processes: ForkServerContext, halves: Path, data_dir: Path, run_cli: RunCli, tmp_path: Path
 ) -> None:
     """In its third trial, and in a final run of the default."""
-    words = ("tune", str(halves), *TINY, "--recipe", "small-images", "--val-fraction", "0.5", "--epochs", "2")
+    words = ("tune", str(halves), *TINY, "--recipe", "small-images", "--val-fraction", "0.5", "--epochs", "1")
     words += ("--set", "optim.batch_size=8", "--trials", "3", "--finalists", "1", "--seeds", "2")
     words += ("--device", "cpu", "--data-dir", str(data_dir), "--name", "study")
 
@@ -420,10 +437,6 @@ def without_finals(study: Path, copy: Path, **changes: Any) -> Path:
     changes = {"final_finalists": 0, "final_seeds": 0, "seconds": 0.0, "status": "interrupted"} | changes
     (copy / "study.json").write_text(json.dumps(file | changes))
     return copy
-
-
-class Enough(Exception):
-    """The end of a test."""
 
 
 def test_fewer_finals_are_trained_if_the_budget_holds_no_more(

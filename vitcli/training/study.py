@@ -112,7 +112,7 @@ class Study:
         except UsageError as error:
             raise RunError(f"{self.path / _FILE} is broken: {error.message}") from None
 
-    @property
+    @cached_property
     def space(self) -> list[Dimension]:
         """The searched settings."""
         return parse_search(self.stored.space)
