@@ -84,6 +84,22 @@ def save_empty(_canvas: object, path: Path, **_options: object) -> None:
     Image.new("L", (1, 1)).save(path, format="png")
 
 
+def open_data_sets(folder: Path, names: tuple[str, ...]) -> None:
+    """Open data sets with our modules imported anew, and leave counts of images and loaded modules in ``found.json``.
+
+    Other libraries than torch and NumPy are forgotten before, so that they are seen if they are imported again.
+    """
+    kept = {"torch", "numpy", __package__.partition(".")[0], *sys.stdlib_module_names}
+    for name in [name for name in sys.modules if name.partition(".")[0] not in kept]:
+        del sys.modules[name]
+    from vitcli.core.config import DataConfig
+    from vitcli.data.dataset import open_dataset
+
+    counts = {name: open_dataset(DataConfig(name=name), directory=folder).facts.counts for name in names}
+    modules = sorted({module.partition(".")[0] for module in sys.modules})
+    (folder / "found.json").write_text(json.dumps([counts, modules]))
+
+
 def say_what_wandb_lacks(folder: Path) -> None:
     """Check for an account of W&B, where there is none, and leave the error in ``said.txt``."""
     from vitcli.core.config import RunConfig
