@@ -21,6 +21,9 @@ from PIL import Image
 
 from vitcli.cli.app import app, main
 
+# NumPy and torch count their threads as they are loaded: nothing that loads them is imported before this module.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ``main`` has it: where there are more, they must not spin
 Image.init()  # once, and not in every process that opens an image
 gc.disable()  # while a million objects are made that stay; workers of pytest turn it on afterwards, and so does ``vit``
 
@@ -123,6 +126,22 @@ def vit_with_wandb(folder: Path, words: tuple[str, ...], environment: Mapping[st
     """
     sys.modules["wandb.sdk.launch"] = None  # type: ignore[assignment]
     vit(folder, words, NEVER, environment)
+
+
+def open_data_sets(folder: Path, names: tuple[str, ...]) -> None:
+    """Open data sets with our modules imported anew, and leave counts of images and loaded modules in ``found.json``.
+
+    Other libraries than torch and NumPy are forgotten before, so that they are seen if they are imported again.
+    """
+    kept = {"torch", "numpy", __package__.partition(".")[0], *sys.stdlib_module_names}
+    for name in [name for name in sys.modules if name.partition(".")[0] not in kept]:
+        del sys.modules[name]
+    from vitcli.core.config import DataConfig
+    from vitcli.data.dataset import open_dataset
+
+    counts = {name: open_dataset(DataConfig(name=name), directory=folder).facts.counts for name in names}
+    modules = sorted({module.partition(".")[0] for module in sys.modules})
+    (folder / "found.json").write_text(json.dumps([counts, modules]))
 
 
 def say_what_wandb_lacks(folder: Path) -> None:

@@ -377,8 +377,8 @@ def test_a_network_that_is_down_is_named(folder: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("token")
 def test_a_slow_kaggle_is_waited_for(server: Kaggle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_TIMEOUT", 0.5)
-    server.delay = 0.005  # nearly a second in all
+    monkeypatch.setattr(fetch, "_TIMEOUT", 0.2)
+    server.delay = 0.002  # twice as long in all
     fetch_kaggle(DATA_SET, folder)
     assert tree(folder) == FILES
 
@@ -459,13 +459,21 @@ def test_offline_means_no_request(server: Kaggle, folder: Path) -> None:
 @pytest.mark.usefixtures("token")
 def test_of_two_processes_one_fetches_and_the_other_says_that_it_waits(server: Kaggle, folder: Path) -> None:
     """Threads with locks of their own are to the lock what processes are."""
-    server.delay = 0.003
     events: list[Any] = []
-    begun = threading.Event()
-    first = threading.Thread(target=fetch_kaggle, args=(DATA_SET, folder), kwargs={"emit": lambda _: begun.set()})
+    begun, told = threading.Event(), threading.Event()
+
+    def hold(_: Event) -> None:
+        begun.set()
+        told.wait(60)
+
+    def note(event: Event) -> None:
+        events.append(event)
+        told.set()
+
+    first = threading.Thread(target=fetch_kaggle, args=(DATA_SET, folder), kwargs={"emit": hold})
     first.start()
-    assert begun.wait(10)
-    fetch_kaggle(DATA_SET, folder, emit=events.append)
+    assert begun.wait(60)
+    fetch_kaggle(DATA_SET, folder, emit=note)
     first.join()
     assert events == [Note(text="another process is fetching kaggle:ada/birds; waiting for it")]
     assert tree(folder) == FILES

@@ -308,15 +308,15 @@ def test_odd_names_are_found(tmp_path_factory: pytest.TempPathFactory, names: se
         assert file in index.find(name)
 
 
-def test_a_hundred_thousand_rows_are_read(tmp_path: Path) -> None:
+def test_tens_of_thousands_of_rows_are_read(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for number in range(300):
         (tmp_path / "images" / f"{number}.jpg").touch()
-    rows = "".join(f"{number % 300}.jpg,{number % 300 % 7}\n" for number in range(100_000))
+    rows = "".join(f"{number % 300}.jpg,{number % 300 % 7}\n" for number in range(20_000))
     events: list[Event] = []
     raw = read(tmp_path / "images", "image,label\n" + rows, emit=events.append)
     assert np.bincount(raw.splits["train"].labels).sum() == 300
-    assert any(isinstance(event, Warned) and event.text.startswith("99,700") for event in events)
+    assert any(isinstance(event, Warned) and event.text.startswith("19,700") for event in events)
 
 
 def test_splits_that_are_not_known_are_named(photos: Path) -> None:

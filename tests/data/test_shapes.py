@@ -1,5 +1,6 @@
 """The drawn data set: what is said about where objects are must be so in the pixels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from vitcli.core.config import DataConfig
 from vitcli.data.dataset import open_dataset
+from vitcli.data.registry import DATASETS
 from vitcli.data.shapes import CLASSES, SIZE, TEST_SEED, TRAIN_SEED, Scenes, draw_scenes
 
 GOLDEN_LABELS = [[0, 6], [1, 3], [2, 5], [3, 5], [4, 5], [5, 4], [6, 1], [7, 4]]
@@ -168,8 +170,15 @@ def test_scenes_are_what_they_always_were(two: Scenes) -> None:
     assert np.abs(two.images[:3].mean(axis=(2, 3)) - GOLDEN_COLOURS).max() < 1
 
 
-def test_the_data_set_is_these_scenes_and_its_splits_share_none(data_dir: Path) -> None:
-    dataset = open_dataset(DataConfig(name="shapes"), directory=data_dir)
+def test_the_data_set_is_these_scenes_and_its_splits_share_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A smaller one, whose scenes are drawn in the same way."""
+    entry = DATASETS["shapes"]
+    assert all(count % len(CLASSES) == 0 for count in entry.num_images)
+    monkeypatch.setitem(DATASETS._entries, "shapes", replace(entry, num_images=(400, 160)))
+    dataset = open_dataset(DataConfig(name="shapes"), directory=tmp_path)
+    assert dataset.facts.counts == {"train": 400, "test": 160}
     geometry = dataset.facts.native_geometry
     assert geometry is not None
     assert dataset.facts.classes == CLASSES

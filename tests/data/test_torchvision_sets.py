@@ -6,10 +6,9 @@ import json
 import pickle
 import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from torchvision import datasets
 
+from tests.builders.processes import exit_code, open_data_sets
 from tests.servers import torchvision_files as tiny_files
 from tests.servers.files import serving
 from tests.servers.torchvision_files import TinySet, md5, pixels, tar_gz
@@ -302,26 +302,18 @@ def test_photos_that_arrive_damaged_leave_nothing(
 
 
 def test_photos_are_opened_again_without_torchvision_and_without_a_server(
-    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, processes: ForkServerContext
 ) -> None:
     for name, (tiny_set, use) in PHOTOS.items():
         with serving(tiny_set.files) as address:
             use(monkeypatch, address, tiny_set.files)
             assert run_cli("download", name).code == 0
-    code = """
-import json, sys
-from pathlib import Path
-from vitcli.core.config import DataConfig
-from vitcli.data.dataset import open_dataset
-found = {name: open_dataset(DataConfig(name=name), directory=Path(sys.argv[1])).facts.counts for name in sys.argv[2:]}
-print(json.dumps([found, sorted({module.partition(".")[0] for module in sys.modules})]))
-"""
-    words = [sys.executable, "-c", code, str(store), *PHOTOS]
-    counts, modules = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert exit_code(processes.Process(target=open_data_sets, args=(store, (*PHOTOS,)))) == 0
+    counts, modules = json.loads((store / "found.json").read_text())
     assert counts == {
         name: {split: len(files) for split, files in tiny_set.splits.items()} for name, (tiny_set, _) in PHOTOS.items()
     }
-    assert "torch" in modules
+    assert "vitcli" in modules
     assert "torchvision" not in modules
     assert "scipy" not in modules
 

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -73,10 +73,16 @@ def size_of(path: Path, *, most: int = 3000) -> tuple[int, int]:
         return image.height, image.width
 
 
+def has_colour(sheet: NDArray[np.uint8], colour: Sequence[int]) -> NDArray[np.bool_]:
+    """Which pixels have a colour; three comparisons of a channel are much faster than one of all of them."""
+    red, green, blue = (sheet[..., channel] == level for channel, level in enumerate(colour))
+    return red & green & blue
+
+
 def holds(sheet: NDArray[np.uint8], part: NDArray[np.uint8]) -> bool:
     """Whether a part is on a sheet, pixel by pixel."""
     height, width = part.shape[:2]
-    for top, left in np.argwhere((sheet == part[0, 0]).all(-1)):
+    for top, left in np.argwhere(has_colour(sheet, part[0, 0])):
         if np.array_equal(sheet[top : top + height, left : left + width], part):
             return True
     return False
@@ -227,20 +233,14 @@ def test_a_signed_map_keeps_0_in_the_middle_although_it_is_nearly_even() -> None
 
 @pytest.mark.parametrize("ending", ["svg", "pdf"])
 def test_vectors_have_text_and_the_pixels_of_each_panel(tmp_path: Path, ending: str) -> None:
-    picture, style = MapPicture(method="raw", target=HOSTILE, weights=weights(4, 4)), Style(dpi=300)
+    picture = MapPicture(method="raw", weights=weights(4, 4))
     for name in ("one", "two"):
-        draw_map(subject(), picture, tmp_path / f"{name}.{ending}", style)
-        draw_heads(
-            subject(1, 8, 8),
-            weights(1, 2, 4, 4),
-            tmp_path / f"{name}-heads.{ending}",
-            Style(),
-            layers=["layer 0"],
-            heads=["head 0", "head 1"],
-        )
+        draw_map(subject(), picture, tmp_path / f"{name}.{ending}", Style(dpi=300))
     content = (tmp_path / f"one.{ending}").read_bytes()
     assert content == (tmp_path / f"two.{ending}").read_bytes()
-    assert (tmp_path / f"one-heads.{ending}").read_bytes() == (tmp_path / f"two-heads.{ending}").read_bytes()
+    path = tmp_path / f"heads.{ending}"
+    draw_heads(subject(1, 8, 8), weights(1, 2, 4, 4), path, Style(), layers=["layer 0"], heads=["head 0", HOSTILE])
+    assert path.stat().st_size > 10_000
     if ending == "pdf":
         assert content.count(b"/Subtype /Image") == 3, "both panels and the bar"
         assert b"/FontFile2" in content
@@ -282,9 +282,9 @@ def test_the_bar_is_beside_its_map_and_not_much_higher_whatever_the_size_of_text
     ]
     for draw in draws:
         draw(tmp_path / "figure.png")
-        sheet = opened(tmp_path / "figure.png", most=6000).astype(int)
-        inked = (sheet != 255).any(-1)
-        is_grey = (sheet == 128).all(-1)  # the image beside the map
+        sheet = opened(tmp_path / "figure.png", most=6000)
+        inked = ~has_colour(sheet, (255, 255, 255))
+        is_grey = has_colour(sheet, (128, 128, 128))  # the image beside the map
         rows, columns = (np.flatnonzero(is_grey.any(axis)) for axis in (1, 0))
         side = np.ptp(rows) + 1
         middle = inked[rows[0] + side // 2]
@@ -346,13 +346,15 @@ def test_the_whole_picture(tmp_path: Path) -> None:
     assert holds(sheet, image[inside])
     assert holds(sheet, drawn[inside])
     assert holds(sheet, image[: top - 4])
-    assert (np.abs(np.diff((sheet == 255).all(-1).astype(int), axis=1)).sum(1) > 4).any(), "the box is framed"
+    assert (np.abs(np.diff(has_colour(sheet, (255, 255, 255)).astype(int), axis=1)).sum(1) > 4).any(), (
+        "the box is framed"
+    )
 
 
 def test_a_query_is_framed_on_both_panels(tmp_path: Path, written: list[Text]) -> None:
     draw_query(subject(), (1, 2), MapPicture(method="block 3", weights=weights(4, 4)), tmp_path / "map.png", Style())
     sheet = opened(tmp_path / "map.png")
-    frame = (sheet == (0, 229, 255)).all(-1)
+    frame = has_colour(sheet, (0, 229, 255))
     y, x = np.nonzero(frame)
     panels = x < x.mean()
     for side in (panels, ~panels):

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -6,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from vitcli.core.events import EpochRecord
@@ -95,12 +95,13 @@ def test_curves_show_what_is_judged_beside(
         assert [label for label in panel if "weights" in label] == [f"validation, {name} weights" for name in expected]
 
 
-def sparse(matrix: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+def sparse(matrix: ArrayLike) -> list[tuple[int, int, int]]:
     """A matrix without its zeros."""
-    return [(row, column, int(count)) for (row, column), count in np.ndenumerate(np.array(matrix)) if count]
+    counts = np.array(matrix)
+    return [(int(row), int(column), int(counts[row, column])) for row, column in np.argwhere(counts)]
 
 
-@pytest.mark.parametrize("count", [2, 10, 100, 1001])
+@pytest.mark.parametrize("count", [10, 1001])
 def test_confusion_of_few_and_many_classes(tmp_path: Path, count: int) -> None:
     counts = [(true, (true + step) % count, number) for true in range(count) for step, number in ((0, 8), (1, 1))]
     classes = [f"class {index}" for index in range(count)]
@@ -130,7 +131,8 @@ def test_names_of_any_length_leave_room_for_the_matrix(
 ) -> None:
     figures = []
     monkeypatch.setattr(confusion, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
-    draw_confusion(sparse([[1] * len(names)] * len(names)), names, tmp_path / "confusion.png", title="run: 90 % " * 30)
+    counts = np.ones([len(names)] * 2) if len(names) <= 25 else np.eye(len(names))
+    draw_confusion(sparse(counts), names, tmp_path / "confusion.png", title="run: 90 % " * 30)
     opened(tmp_path / "confusion.png")
     axes, bar = figures[0].axes
     matrix, whole = axes.get_window_extent(), figures[0].bbox
@@ -157,10 +159,11 @@ def test_a_class_without_images_has_an_empty_row(tmp_path: Path) -> None:
     opened(tmp_path / "confusion.png")
 
 
-@pytest.mark.parametrize("name", ["$^$", "$5 or $10", "a\\b_{} <b> 50%", ""])
-def test_names_are_text_and_no_formulas(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("title", ["$^$", ""])
+def test_names_are_text_and_no_formulas(tmp_path: Path, title: str) -> None:
     """Class and file names are the user's: matplotlib reads what stands between two dollars as mathematics."""
-    draw_confusion(sparse([[1, 0], [0, 1]]), [name, "dog"], tmp_path / "confusion.png", title=name)
-    draw_curves(records(2), tmp_path / "curves.png", title=name)
+    names = ["$^$", "$5 or $10", "a\\b_{} <b> 50%", ""]
+    draw_confusion(sparse(np.eye(4)), names, tmp_path / "confusion.png", title=title)
+    draw_curves(records(2), tmp_path / "curves.png", title=title)
     for figure in ("confusion", "curves"):
         opened(tmp_path / f"{figure}.png")

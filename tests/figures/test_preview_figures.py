@@ -74,7 +74,7 @@ def overlapping(boxes: Sequence[tuple[str, NDArray[np.float64]]]) -> list[tuple[
 
 
 @pytest.mark.parametrize(
-    ("count", "shape"), [(1, (3, 600, 800)), (2, (3, 90, 30)), (12, (1, 8, 8)), (12, (3, 300, 400))]
+    ("count", "shape"), [(1, (3, 150, 200)), (2, (3, 90, 30)), (12, (1, 8, 8)), (12, (3, 75, 100))]
 )
 def test_samples_keep_their_shape_and_their_names_apart(
     tmp_path: Path, drawn: list[Figure], count: int, shape: tuple[int, int, int]
@@ -110,7 +110,7 @@ def test_samples_show_the_pixels_that_they_get(drawn: list[Figure], tmp_path: Pa
     ("rows", "stored", "seen"),
     [
         (1, (1, 8, 8), (1, 8, 8)),
-        (4, (3, 384, 512), (3, 384, 384)),
+        (4, (3, 96, 128), (3, 96, 96)),
         (1, (1, 28, 28), (1, 14, 56)),
         (4, (1, 28, 28), (1, 14, 56)),
     ],
@@ -135,7 +135,7 @@ def test_augmentations_keep_their_shape_and_their_names_apart(
     assert all(box[0] >= -1 and box[2] <= drawn[0].bbox.width + 1 for _, box in placed)
 
 
-@pytest.mark.parametrize(("count", "splits"), [(2, 3), (40, 2), (41, 3)])
+@pytest.mark.parametrize(("count", "splits"), [(2, 3), (40, 1), (41, 2)])
 def test_classes_few_and_many(tmp_path: Path, drawn: list[Figure], count: int, splits: int) -> None:
     random = np.random.default_rng(count)
     counts = [(name, random.integers(0, 5000, count).tolist()) for name in ("train", "val", "test")[:splits]]
