@@ -24,8 +24,6 @@ from tests.builders.processes import COMMAND, PRELOADED, save_empty
 from tests.builders.schemas import check_document, command_in
 from vitcli.cli.app import main
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ``main`` has it: where there are more, they must not spin
 os.environ.setdefault("VIT_BFLOAT16", "no")  # what a test computes does not depend on what is faster here
 os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # processes forked for tests say `vit` too, not `uv run vit`
 settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=50)

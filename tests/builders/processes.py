@@ -18,6 +18,10 @@ from PIL import Image
 
 from vitcli.cli.app import app, main
 
+# Before numpy is imported, which looks at it once
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads cost more than they bring
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ``main`` has it: where there are more, they must not spin
+
 Image.init()  # once, and not in every process that opens an image
 gc.disable()  # while a million objects are made that stay; workers of pytest turn it on afterwards, and so does ``vit``
 
