@@ -88,16 +88,20 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(autouse=True)
 def _away_from_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_dir: Path) -> None:
-    """Nothing is written into the checkout or the user's cache, and no setting of the user's counts.
-
-    Files need not survive a power failure, for which tests would wait thousands of times.
-    """
+    """Nothing is written into the checkout or the user's cache, and no setting of the user's counts."""
     monkeypatch.setenv("VIT_DATA_DIR", str(data_dir))
     monkeypatch.setenv("COLUMNS", "120")
     for name in ("VIT_OUTPUT_DIR", "VIT_DEBUG", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waits() -> Iterator[None]:
+    """Files need not survive a power failure, for which tests would wait thousands of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _handle: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
