@@ -3,6 +3,7 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from vitcli.core.errors import DeviceError, TrainingError
@@ -31,6 +32,12 @@ def build_model():
     return VisionTransformer(ModelConfig(**fields, mlp_width=32, dropout=0.1))
 
 
+def small_model():
+    """A model that is traced in no time, for what does not depend on its layers."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Dropout(0.1))
+
+
 def compiled(model, *examples, micro_batches=None, required=True, emit=ignore, **options):
     micro_batches = micro_batches or MicroBatches(1, emit=emit, training=True)
     options = {"micro_batches": micro_batches, "required": required, "constants": [resampling], "emit": emit, **options}
@@ -50,7 +57,7 @@ def test_compiling_is_for_long_training_on_gpus(device, seconds, expected):
 
 
 def test_the_first_step_of_a_compiled_model_leaves_no_trace():
-    model = build_model().eval()
+    model = small_model().eval()
     weights, stream = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     compiled(model, IMAGES, backend="eager")
     assert torch.equal(torch.get_rng_state(), stream)
@@ -62,7 +69,7 @@ def test_the_first_step_of_a_compiled_model_leaves_no_trace():
 
 
 def test_gradients_of_a_compiled_model_reach_the_models_own_weights():
-    plain, model = build_model().eval(), build_model().eval()
+    plain, model = small_model().eval(), small_model().eval()
     forward = compiled(model, IMAGES, backend="eager")
     for function in (plain, forward):
         for images in (IMAGES, IMAGES[:3]):
@@ -78,7 +85,7 @@ def test_batches_of_another_size_are_not_compiled_anew():
         compilations.append(graph)
         return graph
 
-    model = build_model().eval()
+    model = small_model().eval()
     forward = compiled(model, IMAGES, backend=counted)
     times = len(compilations)
     assert times > 0
@@ -90,7 +97,7 @@ def test_batches_of_another_size_are_not_compiled_anew():
 
 def test_what_does_not_compile_is_said_in_one_line_and_training_goes_on_without():
     events = []
-    model = build_model()
+    model = small_model()
     assert compiled(model, IMAGES, required=False, emit=events.append, backend=broken) is None
     assert [type(event) for event in events] == [Note, Warned]
     assert "without it" in events[-1].text
@@ -101,7 +108,7 @@ def test_what_does_not_compile_is_said_in_one_line_and_training_goes_on_without(
 
 def test_what_does_not_compile_but_was_asked_for_is_an_error():
     with pytest.raises(DeviceError, match="no compiler") as refusal:
-        compiled(build_model(), IMAGES, backend=broken)
+        compiled(small_model(), IMAGES, backend=broken)
     assert "\n" not in refusal.value.message
     assert refusal.value.hint == "--compile off"
 
@@ -112,7 +119,7 @@ def test_what_the_compiler_remarks_is_not_passed_on():
         warnings.warn_explicit("TensorFloat32 tensor cores available but not enabled", UserWarning, **place)
         return graph
 
-    assert compiled(build_model(), IMAGES, backend=remarks)
+    assert compiled(small_model(), IMAGES, backend=remarks)
 
 
 # sizes, and memory
@@ -156,7 +163,7 @@ def test_a_batch_that_does_not_fit_is_compiled_in_parts_that_do():
     micro_batches = MicroBatches(1, emit=events.append, training=True)
     with torch._dynamo.config.patch(recompile_limit=1):  # tries that failed do not count
         forward = compiled(
-            build_model(), IMAGES, micro_batches=micro_batches, emit=events.append, backend=device_of(2, taken)
+            small_model(), IMAGES, micro_batches=micro_batches, emit=events.append, backend=device_of(2, taken)
         )
     assert micro_batches.count == 4
     assert taken == [2]
@@ -173,12 +180,12 @@ def test_a_batch_that_does_not_fit_is_compiled_in_parts_that_do():
 def test_a_lack_of_memory_is_not_blamed_on_the_compiler(together, hint):
     micro_batches = MicroBatches(1, emit=ignore, training=True, together=together)
     with pytest.raises(TrainingError, match="not enough memory") as refusal:
-        compiled(build_model(), IMAGES[:1], micro_batches=micro_batches, backend=device_of(0, []))
+        compiled(small_model(), IMAGES[:1], micro_batches=micro_batches, backend=device_of(0, []))
     assert hint in refusal.value.hint
     events = []
     micro_batches = MicroBatches(1, emit=ignore, training=True, together=together)
     options = {"required": False, "emit": events.append, "backend": device_of(0, [])}
-    assert compiled(build_model(), IMAGES[:1], micro_batches=micro_batches, **options) is None
+    assert compiled(small_model(), IMAGES[:1], micro_batches=micro_batches, **options) is None
     assert "without it" in events[-1].text
     assert "not enough memory" in events[-1].text
 
@@ -201,5 +208,5 @@ def one_way(graph, _inputs):
 
 def test_what_fails_on_the_way_back_does_not_work_either():
     events = []
-    assert compiled(build_model(), IMAGES, required=False, emit=events.append, backend=one_way) is None
+    assert compiled(small_model(), IMAGES, required=False, emit=events.append, backend=one_way) is None
     assert "no way back" in events[-1].text

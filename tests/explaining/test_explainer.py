@@ -57,7 +57,8 @@ def images(batch=3):
 
 
 def question(*methods, **changes):
-    return Question(methods=methods or EVERY_METHOD, **changes)
+    """Of few steps, because only the maps of integrated gradients themselves depend on their number."""
+    return Question(methods=methods or EVERY_METHOD, **{"steps": 3, **changes})
 
 
 TWO = (ClassChoice(index=1), ClassChoice(rank=0))
@@ -113,7 +114,7 @@ def test_maps_of_two_classes_differ(model):
         assert not torch.allclose(weights[:, 0], weights[:, 1]), method
 
 
-@pytest.mark.parametrize(("layer", "score"), [(0, "logit"), (1, "logit"), (2, "logit"), (1, "contrast")])
+@pytest.mark.parametrize(("layer", "score"), [(0, "logit"), (1, "contrast"), (2, "logit")])
 def test_relevance_of_a_layer_is_that_of_finite_differences(model, layer, score):
     """dy / dA is measured by moving one probability at a time, each in a copy of the images."""
     images_, step = images(batch=2), 1e-5

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.gpu.trainers import CROPS, EVERYTHING, TURNS, build_trainer
+from tests.gpu.trainers import BATCH, CROPS, EVERYTHING, TURNS, build_model, build_trainer
 from vitcli.data import loader
 from vitcli.engine import muon
 
@@ -54,9 +54,9 @@ def pretended_gpu(monkeypatch):
 @pytest.mark.parametrize(("optimizer", "augment"), [("muon", CROPS), ("adamw", TURNS), ("schedule-free", EVERYTHING)])
 def test_a_step_stays_on_the_device_and_does_not_wait(pretended_gpu, monkeypatch, optimizer, augment):
     with pretended_gpu:
-        trainer = build_trainer(
-            CUDA, augment=augment, mix=0.8, optimizer=optimizer, ema=optimizer != "schedule-free", grad_accum_steps=2
-        )
+        settings = {"optimizer": optimizer, "ema": optimizer != "schedule-free", "grad_accum_steps": 2}
+        model = build_model(CUDA, depth=1)
+        trainer = build_trainer(CUDA, model=model, augment=augment, mix=0.8, batch_size=2 * BATCH, **settings)
         weights = list(trainer.model.parameters())
 
         def backward(_loss):
@@ -67,6 +67,5 @@ def test_a_step_stays_on_the_device_and_does_not_wait(pretended_gpu, monkeypatch
         batches = trainer.train.epoch(1)
         trainer.take_step(*next(batches))
         pretended_gpu.watching = True
-        for _ in range(2):
-            trainer.take_step(*next(batches))
+        trainer.take_step(*next(batches))
     assert {tensor.device for tensor in (*weights, trainer.totals.loss, trainer.totals.grad_norm)} == {CUDA}

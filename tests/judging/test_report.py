@@ -48,6 +48,22 @@ def digits(trained_run: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def evaluations(run_cli: RunCli, trained_run: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The evaluations of the run on the digits, on its test images only; not to be changed."""
+    run = shutil.copytree(trained_run, tmp_path_factory.mktemp("evaluated") / "mine")
+    shutil.rmtree(run / "evaluations", ignore_errors=True)
+    assert run_cli("eval", "--model", run, "--data-dir", data_dir).code == 0
+    return run / "evaluations"
+
+
+@pytest.fixture
+def evaluated(digits: Path, evaluations: Path) -> Path:
+    """A run on the digits that may be changed, with its evaluation on the test images."""
+    shutil.copytree(evaluations, digits / "evaluations")
+    return digits
+
+
 def reported(run_cli: RunCli, *words: object) -> tuple[dict[str, Any], Outcome]:
     outcome = run_cli("report", *words, "--json")
     assert outcome.code == 0, outcome.err
@@ -88,14 +104,14 @@ def test_the_newest_run_is_evaluated_if_it_was_not_and_only_then(run_cli: RunCli
     assert "vit train --from-run mine" in page
 
 
-def test_every_image_is_in_the_cell_of_its_answer(run_cli: RunCli, digits: Path) -> None:
+def test_every_image_is_in_the_cell_of_its_answer(run_cli: RunCli, evaluated: Path) -> None:
     result, _ = reported(run_cli, "mine", "--worst", "5")
-    cells = cells_of((digits / "report.html").read_text(encoding="utf-8"))
-    confusion = read_json(digits / "evaluations" / "test.json")["confusion"]
+    cells = cells_of((evaluated / "report.html").read_text(encoding="utf-8"))
+    confusion = read_json(evaluated / "evaluations" / "test.json")["confusion"]
     assert {name: len(rows) for name, rows in cells.items()} == {f"0-{a}-{b}": n for a, b, n in confusion}
     assert result["evaluations"][0]["pictures"] == 359
     assert result["evaluations"][0]["maps"] == 5
-    predictions = (digits / "evaluations" / "test-predictions.csv").read_text().splitlines()[1:]
+    predictions = (evaluated / "evaluations" / "test-predictions.csv").read_text().splitlines()[1:]
     names = {row.split(",")[0]: row.split(",")[1:4] for row in predictions}
     for cell, rows in cells.items():
         _, truth, predicted = cell.split("-")
@@ -115,16 +131,15 @@ def test_every_image_is_in_the_cell_of_its_answer(run_cli: RunCli, digits: Path)
     ],
 )
 def test_an_evaluation_that_is_outdated_is_done_again(
-    run_cli: RunCli, digits: Path, change: dict[str, Any], reason: str
+    run_cli: RunCli, evaluated: Path, change: dict[str, Any], reason: str
 ) -> None:
-    assert run_cli("eval", "--model", "mine").code == 0
-    before = read_json(digits / "evaluations" / "test.json")
+    before = read_json(evaluated / "evaluations" / "test.json")
     assert before["epoch"] == 2
-    changed(digits / "evaluations" / "test.json", **change)
+    changed(evaluated / "evaluations" / "test.json", **change)
     result, outcome = reported(run_cli, "mine", "--worst", "0")
     assert reason in outcome.err
     assert result["evaluations"][0]["is_new"]
-    assert read_json(digits / "evaluations" / "test.json") == before
+    assert read_json(evaluated / "evaluations" / "test.json") == before
 
 
 def test_a_run_without_its_data_is_reported_without_pictures(
@@ -158,9 +173,9 @@ def test_names_of_files_and_classes_stay_text(run_cli: RunCli, image_folder: Cal
     assert "data:image/jpeg" in page
 
 
-def test_runs_are_compared_on_one_page(run_cli: RunCli, digits: Path) -> None:
-    shutil.copytree(digits, "experiments/other")
-    changed(Path("experiments/other/config.json"), optim={**Run(digits).config["optim"], "lr": 0.125})
+def test_runs_are_compared_on_one_page(run_cli: RunCli, evaluated: Path) -> None:
+    shutil.copytree(evaluated, "experiments/other")
+    changed(Path("experiments/other/config.json"), optim={**Run(evaluated).config["optim"], "lr": 0.125})
     result, _ = reported(run_cli, "mine", "other", "experiments/mine")
     assert [each["run"] for each in result["evaluations"]] == ["mine", "other"]
     assert result["file"] == "experiments/comparisons/mine-vs-other/report.html"
@@ -173,8 +188,8 @@ def test_runs_are_compared_on_one_page(run_cli: RunCli, digits: Path) -> None:
     assert result["not_compared"] == []
 
 
-def test_the_models_of_one_run_only_are_kept(digits: Path) -> None:
-    shutil.copytree(digits, "experiments/other")
+def test_the_models_of_one_run_only_are_kept(evaluated: Path) -> None:
+    shutil.copytree(evaluated, "experiments/other")
     kept = []
 
     def count(event: object) -> None:
@@ -188,7 +203,7 @@ def test_the_models_of_one_run_only_are_kept(digits: Path) -> None:
     assert kept == [before + 1] * 4
 
 
-@pytest.mark.usefixtures("digits")
+@pytest.mark.usefixtures("evaluated")
 def test_runs_on_different_data_are_shown_but_not_compared(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
 ) -> None:
@@ -280,9 +295,8 @@ def test_out_of_fold_each_image_is_explained_by_the_fold_that_predicted_it(
     assert sorted(row for _, rows in found for row in rows) == [*range(18)]
 
 
-def test_numbers_that_are_not_finite_are_no_complete_evaluation(run_cli: RunCli, digits: Path) -> None:
-    assert run_cli("eval", "--model", "mine").code == 0
-    table = digits / "evaluations" / "test-predictions.csv"
+def test_numbers_that_are_not_finite_are_no_complete_evaluation(run_cli: RunCli, evaluated: Path) -> None:
+    table = evaluated / "evaluations" / "test-predictions.csv"
     whole = table.read_text(encoding="utf-8")
     heading, first, *rows = whole.splitlines()
     name, truth, predicted, _, *others = first.split(",")
@@ -291,7 +305,7 @@ def test_numbers_that_are_not_finite_are_no_complete_evaluation(run_cli: RunCli,
     assert "there is no complete evaluation of it yet" in outcome.err
     assert result["evaluations"][0]["is_new"]
     assert table.read_text(encoding="utf-8") == whole
-    numbers = digits / "evaluations" / "test.json"
+    numbers = evaluated / "evaluations" / "test.json"
     numbers.write_text(
         re.sub(r'"brier": [\d.]+', '"brier": NaN', numbers.read_text(encoding="utf-8")), encoding="utf-8"
     )
@@ -330,8 +344,8 @@ def test_what_cannot_be_reported_is_refused(run_cli: RunCli, words: tuple[str, .
     assert "Traceback" not in outcome.err
 
 
-def test_python_reports_too(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = vitcli.report(digits, output="page.html", worst=0, quiet=True)
+def test_python_reports_too(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = vitcli.report(evaluated, output="page.html", worst=0, quiet=True)
     assert Path("page.html").stat().st_size == result.size
     assert repr(result) == "<Report page.html: mine>"
     assert capsys.readouterr() == ("", "")
@@ -441,10 +455,10 @@ def test_a_large_split_keeps_to_its_room_and_says_what_is_left_out(many: JudgedI
 # The model card
 
 
-def test_a_card_has_the_measured_numbers(run_cli: RunCli, digits: Path) -> None:
+def test_a_card_has_the_measured_numbers(run_cli: RunCli, evaluated: Path) -> None:
     result, _ = reported(run_cli, "mine", "--card")
     assert result["file"] == "experiments/mine/README.md"
-    card, stored = ModelCard.load(result["file"]), read_json(digits / "evaluations" / "test.json")
+    card, stored = ModelCard.load(result["file"]), read_json(evaluated / "evaluations" / "test.json")
     data = card.data
     assert (data.library_name, data.pipeline_tag, data.datasets) == ("vitcli", "image-classification", None)
     assert data.license is None
@@ -485,11 +499,11 @@ def test_a_card_says_how_its_intervals_were_computed(confusion: tuple[tuple[int,
     assert said in _intervals(metrics, score_rows(metrics))
 
 
-def test_a_card_lists_the_other_evaluations_of_the_run(run_cli: RunCli, digits: Path) -> None:
+def test_a_card_lists_the_other_evaluations_of_the_run(run_cli: RunCli, evaluated: Path) -> None:
     reported(run_cli, "mine", "--card", "-o", "card.md")
     assert "Other evaluations" not in Path("card.md").read_text(encoding="utf-8")
     assert run_cli("eval", "--model", "mine", "--split", "val").code == 0
-    top1 = read_json(digits / "evaluations" / "val.json")["top1"]
+    top1 = read_json(evaluated / "evaluations" / "val.json")["top1"]
     reported(run_cli, "mine", "--card", "-o", "card.md")
     card = Path("card.md").read_text(encoding="utf-8")
     assert f"Other evaluations in the folder of the run: `val`, {100 * top1:.2f} % accuracy." in card
@@ -498,18 +512,18 @@ def test_a_card_lists_the_other_evaluations_of_the_run(run_cli: RunCli, digits: 
     assert "| folder |" not in card
 
 
-def test_a_card_says_that_training_was_stopped(run_cli: RunCli, digits: Path) -> None:
+def test_a_card_says_that_training_was_stopped(run_cli: RunCli, evaluated: Path) -> None:
     reported(run_cli, "mine", "--card", "-o", "card.md")
     assert "| status |" not in Path("card.md").read_text(encoding="utf-8")
-    epochs = len(Run(digits).metrics["epochs"])
-    changed(digits / "run.json", status="interrupted")
-    changed(digits / "config.json", optim={**Run(digits).config["optim"], "epochs": 9})
+    epochs = len(Run(evaluated).metrics["epochs"])
+    changed(evaluated / "run.json", status="interrupted")
+    changed(evaluated / "config.json", optim={**Run(evaluated).config["optim"], "epochs": 9})
     reported(run_cli, "mine", "--card", "-o", "card.md")
     said = f"| status | interrupted, after {epochs} of 9 epochs |"
     assert said in Path("card.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("digits")
+@pytest.mark.usefixtures("evaluated")
 def test_a_card_that_someone_has_edited_is_kept(run_cli: RunCli) -> None:
     for name in ("README.md", "README-2.md"):
         result, _ = reported(run_cli, "mine", "--card")
@@ -529,11 +543,11 @@ def test_a_card_that_someone_has_edited_is_kept(run_cli: RunCli) -> None:
     ],
 )
 def test_the_licence_is_that_of_the_first_weights(
-    run_cli: RunCli, digits: Path, init_from: str, licence: str, base: str | None, said: str
+    run_cli: RunCli, evaluated: Path, init_from: str, licence: str, base: str | None, said: str
 ) -> None:
-    before = shutil.copytree(digits, Path("experiments/before"))
+    before = shutil.copytree(evaluated, Path("experiments/before"))
     changed(before / "config.json", run={**Run(before).config["run"], "init_from": "deit-tiny"})
-    changed(digits / "config.json", run={**Run(digits).config["run"], "init_from": init_from})
+    changed(evaluated / "config.json", run={**Run(evaluated).config["run"], "init_from": init_from})
     result, _ = reported(run_cli, "mine", "--card")
     card = ModelCard.load(result["file"])
     assert (card.data.license, card.data.base_model) == (licence, base)
@@ -550,10 +564,9 @@ def test_the_licence_is_that_of_the_first_weights(
     ],
 )
 def test_the_licence_of_the_data_is_the_recorded_one_and_a_folder_has_none(
-    run_cli: RunCli, digits: Path, data: str, dataset: str, hub: str | None, said: str
+    run_cli: RunCli, evaluated: Path, data: str, dataset: str, hub: str | None, said: str
 ) -> None:
-    assert run_cli("eval", "--model", "mine").code == 0
-    changed(digits / "evaluations" / "test.json", data=data, dataset=dataset)
+    changed(evaluated / "evaluations" / "test.json", data=data, dataset=dataset)
     result, _ = reported(run_cli, "mine", "--card")
     card = ModelCard.load(result["file"])
     assert f"Licence of the data, {said}" in card.text

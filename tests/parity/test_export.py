@@ -1,6 +1,7 @@
 """What is exported is loaded by the library it is for, and computes the same; what a library cannot be is said."""
 
 import json
+import re
 import warnings
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.core.registry import load_object
+from vitcli.engine.checkpoint import Checkpoint, save_checkpoint
 from vitcli.models.export.registry import EXPORTS
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
@@ -64,6 +66,15 @@ REFUSED = {
     ("transformers", "MLP head"): "heads are linear",
     ("transformers", "no head"): "there is always a head",
 }
+TRACED = (
+    ("plain", "rectangular", "one channel", "tanh gelu", "distilled", "registers"),
+    ("mean of the patches", "linear patches", "quick gelu", "no head"),
+    ("mean of tokens", "sincos", "relu", "wide epsilon", "no qkv bias", "MLP head"),
+    ("mean beside a class token", "clip", "no final norm"),
+    ("distillation token", "post-norm"),
+    ("convolution in the MLP",),
+)
+"""All axes once: torch traces what a model computes, so that one model has several of them."""
 
 
 def build(changes):
@@ -73,6 +84,10 @@ def build(changes):
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return model.eval()
+
+
+def with_axes(axes):
+    return build({"depth": 1} | {name: value for axis in axes for name, value in AXES[axis].items()})
 
 
 def preprocessing_of(model, **changes):
@@ -95,7 +110,14 @@ def images_for(model, batch):
     return torch.randn(batch, model.config.in_channels, *model.config.image_size)
 
 
-@pytest.mark.parametrize("kind", ["timm", "transformers", "torchscript"])
+def assert_same_logits(run, model):
+    with torch.no_grad():
+        for batch in (1, 3):
+            images = images_for(model, batch)
+            torch.testing.assert_close(run(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["timm", "transformers"])
 @pytest.mark.parametrize("axis", AXES)
 def test_every_model_is_exported_or_refused_with_the_reason(kind, axis, tmp_path):
     model = build(AXES[axis])
@@ -106,18 +128,28 @@ def test_every_model_is_exported_or_refused_with_the_reason(kind, axis, tmp_path
         assert "onnx" in refusal.value.hint
         assert not path.exists()
         return
-    run = written(kind, model, path).run
-    with torch.no_grad():
-        for batch in (1, 3):
-            images = images_for(model, batch)
-            torch.testing.assert_close(run(images), model(images), rtol=1e-5, atol=1e-5)
+    assert_same_logits(written(kind, model, path).run, model)
 
 
-def test_onnx_takes_batches_of_any_size_and_carries_notes(tmp_path):
-    """An export takes seconds, so that one model has several features at once."""
-    axes = ("rectangular", "post-norm", "distilled", "registers")
-    model = build({name: value for axis in axes for name, value in AXES[axis].items()})
-    written("onnx", model, tmp_path / "model.onnx")
+@pytest.mark.parametrize("axes", TRACED, ids=" + ".join)
+def test_torchscript_takes_every_model(axes, tmp_path):
+    model = with_axes(axes)
+    assert_same_logits(written("torchscript", model, tmp_path / "model.pt").run, model)
+
+
+def test_torchscript_is_tried_with_every_axis():
+    assert sorted(axis for axes in TRACED for axis in axes) == sorted(AXES)
+
+
+def test_onnx_takes_batches_of_any_size_and_carries_notes(run_cli, tmp_path):
+    """An export takes seconds, so that one model has several features at once, and is exported by the command."""
+    model = with_axes(("rectangular", "post-norm", "distilled", "registers"))
+    file = tmp_path / "model.safetensors"
+    made = {"model": model.config, "weights": model.state_dict(), "preprocessing": preprocessing_of(model)}
+    save_checkpoint(file, Checkpoint(classes=CLASSES, provenance={}, **made))
+    outcome = run_cli("export", file, "--format", "onnx", "--output", tmp_path / "model.onnx")
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"checked +logits (differ by at most \d\.\de-\d\d|are the same) *\n", outcome.out)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for batch in (1, 3, 5):
         images = images_for(model, batch)
@@ -128,7 +160,7 @@ def test_onnx_takes_batches_of_any_size_and_carries_notes(tmp_path):
     notes = {each.key: json.loads(each.value) for each in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert notes["classes"] == list(CLASSES)
     assert notes["preprocessing"]["mean"] == [0.4, 0.4, 0.4]
-    assert list(tmp_path.iterdir()) == [tmp_path / "model.onnx"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.onnx", "model.safetensors"]
 
 
 def test_torchscript_carries_notes(tmp_path):

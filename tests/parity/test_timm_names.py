@@ -12,14 +12,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vitcli.core.errors import ModelError
-from vitcli.models.timm_names import cause_against, is_plain, settings_of_name
+from vitcli.models.timm_names import cause_against, is_plain, settings_of_name, usual_heads
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
 
 FILTERS = ("vit_*", "deit*", "flexivit*", "eva*", "beit*", "test_vit*", "samvit*", "aimv2*")
 NAMES = sorted({name for each in FILTERS for name in timm.list_models(each)})
-SMALL = {"depth": 1, "num_classes": 3, "mlp_ratio": 0.25}
-"""The width stays, because the number of heads belongs to it."""
+SMALL = {"depth": 1, "num_classes": 3, "mlp_ratio": 0.25, "weight_init": "skip"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,9 +36,15 @@ def patch_of(name):
     return int(name.split("patch")[1].split("_")[0]) if "patch" in name else 16
 
 
-def built(name, **changes):
-    size = {"img_size": 2 * patch_of(name), "weight_init": "skip"}
-    model = timm.create_model(name, **{**SMALL, **size, **changes}).eval()
+def small(name):
+    """The model of timm, but for its sizes: the number of heads is that of its name, or the usual one of its width."""
+    heads = settings_of_name(name).get("num_heads")
+    narrow = {"embed_dim": 8 * heads, "num_heads": heads} if heads else {"embed_dim": 128, "num_heads": 2}
+    return timm.create_model(name, **SMALL, **narrow, img_size=2 * patch_of(name)).eval()
+
+
+def built(name):
+    model = small(name)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -70,14 +75,14 @@ def error_of(foreign, theirs):
 
 
 def same_models():
-    """The names of plain models, by what is built of them: many differ only in image size or in their weights."""
+    """The names of plain models, by what is built of them: many differ only in their sizes or in their weights."""
     groups = defaultdict(list)
     for name in NAMES:
         if is_plain(name):
             with torch.device("meta"):
-                model = timm.create_model(name, **{**SMALL, "img_size": 2 * patch_of(name), "weight_init": "skip"})
-            heads = [block.attn.num_heads for block in model.blocks]
-            facts = (repr(model), model.global_pool, model.no_embed_class, model.num_prefix_tokens, str(heads))
+                model = small(name)
+            heads = model.blocks[0].attn.num_heads
+            facts = (repr(model), model.global_pool, model.no_embed_class, model.num_prefix_tokens, heads)
             shapes = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
             groups[facts, str(shapes)].append(name)
     return list(groups.values())
@@ -89,6 +94,13 @@ SAME = same_models()
 @pytest.mark.parametrize("names", SAME, ids=[names[0] for names in SAME])
 def test_names_of_one_model_have_one_meaning(names):
     assert all(settings_of_name(name) == settings_of_name(names[0]) for name in names)
+
+
+def test_heads_are_those_of_timm_at_every_width():
+    for name in filter(is_plain, NAMES):
+        with torch.device("meta"):
+            theirs = timm.create_model(name, **SMALL)
+        assert settings_of_name(name).get("num_heads", usual_heads(theirs.embed_dim)) == theirs.blocks[0].attn.num_heads
 
 
 @pytest.mark.parametrize("name", [names[0] for names in SAME])

@@ -462,21 +462,31 @@ def test_different_images_are_not_compared_as_if_they_were_the_same(
     assert "hint: `vit eval '/my photos/few' --model two`" in outcome.err, "a folder is named by its path"
 
 
+@pytest.fixture(scope="module")
+def trained_on_photos(
+    run_cli: RunCli, image_folder: Callable[..., Path], data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with photos, their copy and others, and the runs one and two that were trained on the first and the last."""
+    root = tmp_path_factory.mktemp("photos")
+    where = ("--output-dir", root / "experiments", "--data-dir", data_dir)
+    for name, photos, count in (("one", "photos", 10), ("two", "others", 12)):
+        image_folder(root / photos, {"cat": count, "dog": count})
+        words = ("train", root / photos, *TINY, "--test-fraction", "0.3", "--name", name)
+        assert run_cli(*words, *where).code == 0
+    shutil.copytree(root / "photos", root / "copy")
+    return root
+
+
 @pytest.fixture
-def two_folders(run_cli: RunCli, image_folder: Callable[..., Path]) -> None:
-    """Runs one and two, trained on different photos of the same classes, and a copy of the photos of the first."""
-    for name, count in (("photos", 10), ("others", 12)):
-        image_folder(Path(name), {"cat": count, "dog": count})
-        assert run_cli("train", name, *TINY, "--test-fraction", "0.3", "--name", name).code == 0
-    Path("experiments/photos").rename("experiments/one")
-    Path("experiments/others").rename("experiments/two")
-    shutil.copytree("photos", "copy")
+def two_folders(trained_on_photos: Path) -> Path:
+    """Runs one and two, trained on different photos of the same classes; the folder has a copy of those of the first."""
+    shutil.copytree(trained_on_photos / "experiments", "experiments")
+    return trained_on_photos
 
 
-@pytest.mark.usefixtures("two_folders")
-def test_the_same_images_are_compared_whatever_the_data_are_called(run_cli: RunCli) -> None:
+def test_the_same_images_are_compared_whatever_the_data_are_called(run_cli: RunCli, two_folders: Path) -> None:
     assert run_cli("eval", "--model", "one").code == 0
-    assert run_cli("eval", "copy", "--model", "two").code == 0
+    assert run_cli("eval", two_folders / "copy", "--model", "two").code == 0
     assert run_cli("eval", "--model", "two").code == 0, "its own images are others, though they are called the same"
     outcome = run_cli("runs", "compare", "one", "two", "--json")
     (pair,) = as_json(outcome)["pairs"]
