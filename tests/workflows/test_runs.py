@@ -498,14 +498,13 @@ def test_the_same_images_are_compared_whatever_the_data_are_called(run_cli: RunC
     assert "test of one, copy-all of two" in shown.out
 
 
-@pytest.mark.usefixtures("two_folders")
-def test_hints_name_the_table_of_labels_too(run_cli: RunCli) -> None:
+def test_hints_name_the_table_of_labels_too(run_cli: RunCli, two_folders: Path) -> None:
     """Of a table that is beside the images, and was named from another folder."""
-    files = {path.resolve(): path.parent.name for path in Path("copy").glob("*/*.png")}
+    files = [*(two_folders / "copy").glob("*/*.png")]
     Path("table").mkdir()
     for path in files:
-        path.rename(f"table/{path.parent.name}-{path.name}")
-    rows = [f"{path.parent.name}-{path.name},{label}" for path, label in files.items()]
+        shutil.copy(path, f"table/{path.parent.name}-{path.name}")
+    rows = [f"{path.parent.name}-{path.name},{path.parent.name}" for path in files]
     Path("table/my labels.csv").write_text("\n".join(["file,class", *rows]))
     assert run_cli("eval", "table", "--labels", "my labels.csv", "--model", "one").code == 0
     outcome = run_cli("runs", "compare", "one", "two", "--split", "table-all")
