@@ -16,11 +16,12 @@ import pytest
 from tests.builders.processes import NEVER, Moment, exit_code, running, vit
 from tests.builders.runs import results
 from vitcli.cli.app import main
+from vitcli.core import interrupts
 from vitcli.core.runs import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 
-LENGTH = ("--epochs", "6", "--batch-size", "4", "--save-steps", "1", "--device", "cpu")
+LENGTH = ("--epochs", "6", "--batch-size", "5", "--save-steps", "1", "--device", "cpu")
 RUNS = {
     "muon, average, mixing": ("--opt", "muon", "--ema", "--ema-decay", "0.8", "--mixup", "0.8", "--cutmix", "1"),
     "adamw, augmentation, balanced classes, growing images": (
@@ -29,14 +30,7 @@ RUNS = {
         *("--progressive", "0.5"),
     ),
     "adam, low-rank changes, mean of epochs": (
-        "--opt",
-        "adam",
-        "--lora",
-        "2",
-        "--grad-accum-steps",
-        "2",
-        "--swa-epochs",
-        "4",
+        *("--opt", "adam", "--lora", "2", "--grad-accum-steps", "2", "--swa-epochs", "4"),
     ),
     "sgd, features of a frozen backbone": (
         *("--opt", "sgd", "--freeze-backbone", "--head-dropout", "0.3", "--feature-views", "2"),
@@ -47,8 +41,9 @@ RUNS = {
 
 
 def vit_on_a_slow_disk(folder: Path, words: tuple[str, ...]) -> None:
-    """A command whose second state takes some minutes to get its name."""
+    """A command whose second state takes some minutes to get its name; signals of a fifth of a second are one."""
     os.chdir(folder)
+    interrupts._ONE_REQUEST_SECONDS = 0.2
     numbers = count(1)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -73,7 +68,7 @@ def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
             assert process.is_alive()
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
-        time.sleep(1.2)  # two signals of one moment are one
+        time.sleep(0.3)  # two signals of one moment are one
         assert process.is_alive()
         os.kill(process.pid, signal.SIGINT)
         process.join(60)
@@ -114,8 +109,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
     run = cut / "experiments" / "run"
     for kind in ("os.rename", "step", "open"):
         words = ("train", "--resume", "run") if any(run.rglob("split.json")) else (*begin, "--overwrite")
-        # Each try gets a quarter of the way at least, and together they do not get to the end.
-        kill = Moment(kind, random.randint(counts[kind] // 4, 3 * counts[kind] // 10))
+        # Each try gets almost a third of the way, and together they do not get to the end.
+        kill = Moment(kind, random.randint(3 * counts[kind] // 10, counts[kind] // 3))
         assert live(cut, *words, kill=kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
         if kind == "os.rename":
             assert any(run.rglob(".*.tmp*")) or not run.exists()  # a file was written, and had no name yet
