@@ -122,7 +122,7 @@ def test_options_in_the_text_exist(page: str) -> None:
 def _checkout(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     """A folder with what pages take for granted: the examples, and photos."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    photos = image_folder(tmp_path / "photos", {"left": 20, "right": 20}, size=(16, 16), mode="RGB")
+    photos = image_folder(tmp_path / "photos", {"left": 10, "right": 10}, size=(16, 16), mode="RGB")
     rows = (f"{path.parent.name}/{path.name},{path.parent.name}\n" for path in sorted(photos.rglob("*.png")))
     (photos / "train.csv").write_text("image,label\n" + "".join(rows))
 

@@ -40,7 +40,7 @@ def test_every_command_has_some(run_cli: Callable[..., Outcome]) -> None:
 
 @pytest.fixture
 def _photos(image_folder: Callable[..., Path], tmp_path: Path) -> None:
-    image_folder(tmp_path / "photos", {"left": 20, "right": 20}, size=(16, 16), mode="RGB")
+    image_folder(tmp_path / "photos", {"left": 10, "right": 10}, size=(16, 16), mode="RGB")
     Image.open(tmp_path / "photos" / "left" / "000.png").save(tmp_path / "img.png")
 
 
