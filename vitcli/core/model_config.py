@@ -26,10 +26,11 @@ def check_numbers(config: object) -> None:
         value = getattr(config, each.name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float):
-                check(math.isfinite(number), f"{each.name} = {value} is not finite")
-                check(abs(number) < _MOST_FLOAT, f"{each.name} = {value} is too large")
-            elif isinstance(number, int) and each.name != "seed":
-                check(abs(number) <= _MOST_INT, f"{each.name} = {value} is too large")
+                if not abs(number) < _MOST_FLOAT:  # NaN is not either
+                    what = "too large" if math.isfinite(number) else "not finite"
+                    raise UsageError(f"{each.name} = {value} is {what}")
+            elif isinstance(number, int) and each.name != "seed" and abs(number) > _MOST_INT:
+                raise UsageError(f"{each.name} = {value} is too large")
 
 
 def check_shares(owner: object, *names: str) -> None:

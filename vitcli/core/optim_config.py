@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from vitcli.core.errors import did_you_mean
+from vitcli.core.errors import UsageError, did_you_mean
 from vitcli.core.model_config import check, check_numbers, check_shares
 
 USUAL_LR = {"muon": 0.01, "adamw": 0.002, "adam": 0.001, "sgd": 0.05, "schedule-free": 0.002}
@@ -98,11 +98,11 @@ class OptimConfig:
         for name in ("adamw_lr", "layer_decay"):
             check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name):g} is not positive")
         known = ("head", "norm", "bias", "attention", "last:N")
-        check(
-            self.train_only in {"", *known[:-1]} or re.fullmatch(r"last:[1-9]\d*", self.train_only) is not None,
-            f"train_only = {self.train_only!r} is not a part of a model",
-            did_you_mean(self.train_only, known, otherwise=f"expected: {', '.join(known)}"),
-        )
+        if self.train_only not in {"", *known[:-1]} and not re.fullmatch(r"last:[1-9]\d*", self.train_only):
+            raise UsageError(
+                f"train_only = {self.train_only!r} is not a part of a model",
+                hint=did_you_mean(self.train_only, known, otherwise=f"expected: {', '.join(known)}"),
+            )
         check(
             not (self.lora and self.train_only),
             "optim.lora and optim.train_only both say what is trained",

@@ -62,7 +62,8 @@ def lacking(text: str, font: Path) -> set[str]:
     """Return the visible letters of a text that a font lacks."""
     if text.isascii():
         return set()
-    return {letter for letter in text if ord(letter) not in _letters_of(font) and _is_visible(letter)}
+    letters = _letters_of(font)
+    return {letter for letter in text if ord(letter) not in letters and _is_visible(letter)}
 
 
 def warn_of_boxes(letters: Iterable[str]) -> None:
