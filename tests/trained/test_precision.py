@@ -21,6 +21,12 @@ from vitcli.workflows.attention_api import attention_map
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch):
+    """Precisions are measured in few rounds: what is faster here is no matter."""
+    monkeypatch.setattr("vitcli.engine.timing._MOST_ROUNDS", 3)
+
+
 @pytest.fixture
 def train(run_cli, tiny, tmp_path):
     def run(*words):

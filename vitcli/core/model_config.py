@@ -25,11 +25,11 @@ def check_numbers(config: object) -> None:
     for each in fields(config):  # type: ignore[arg-type]
         value = getattr(config, each.name)
         for number in value if isinstance(value, tuple) else (value,):
-            is_float = isinstance(number, float)
-            if is_float and not math.isfinite(number):
-                raise UsageError(f"{each.name} = {value} is not finite")
-            is_checked = is_float or (isinstance(number, int) and each.name != "seed")
-            if is_checked and abs(number) > (_MOST_FLOAT if is_float else _MOST_INT):
+            if isinstance(number, float):
+                if not abs(number) < _MOST_FLOAT:  # NaN is not either
+                    what = "too large" if math.isfinite(number) else "not finite"
+                    raise UsageError(f"{each.name} = {value} is {what}")
+            elif isinstance(number, int) and each.name != "seed" and abs(number) > _MOST_INT:
                 raise UsageError(f"{each.name} = {value} is too large")
 
 

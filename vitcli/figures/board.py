@@ -85,7 +85,7 @@ class Line:
         """Cut the text to a width in units, by bisection; an ellipsis replaces the rest."""
         text, font = _one_line(self.text), self.font()
         if font.getlength(text) <= width:
-            return replace(self, text=text)
+            return self if text == self.text else replace(self, text=text)
         low, high = 0, len(text)
         while low < high:
             middle = (low + high + 1) // 2
@@ -165,9 +165,8 @@ class Board:
         for line in lines:
             shown = line.shortened(width)
             warn_of_boxes(lacking(shown.text, shown.font_file))
-            free = width - shown.font().getlength(shown.text)
-            shift = {"left": 0.0, "middle": free / 2, "right": free}[align]
-            self._marks.append(_Words(shown, left + round(shift), top))
+            free = 0.0 if align == "left" else width - shown.font().getlength(shown.text)
+            self._marks.append(_Words(shown, left + round(free / 2 if align == "middle" else free), top))
             top += line.height
 
     def outline(self, box: Box, colour: str = "white") -> None:
@@ -277,6 +276,7 @@ def _one_line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+@cache
 def _own_font(*, is_bold: bool) -> Path:
     return Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf" if is_bold else "DejaVuSans.ttf")
 
