@@ -21,7 +21,7 @@ from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision(CPU, amp="off", dtype="bfloat16")
-SIZE, BATCH, EPOCHS = 14, 4, 2
+SIZE, BATCH, EPOCHS = 10, 4, 2
 TIMINGS = {"seconds", "data_seconds", "images_per_second", "data_share", "peak_memory"}
 OPTIMIZERS = {
     "muon": {"lr": 0.02, "adamw_lr": 0.01},

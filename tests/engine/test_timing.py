@@ -26,6 +26,12 @@ def build_model(**changes):
     return VisionTransformer(ModelConfig(**{**fields, "depth": 3, "mlp_width": 32, "dropout": 0.5, **changes}))
 
 
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch):
+    """What a measurement does to a model shows in its first rounds."""
+    monkeypatch.setattr("vitcli.engine.timing._MOST_ROUNDS", 3)
+
+
 # the decision
 
 
