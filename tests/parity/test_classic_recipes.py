@@ -31,13 +31,13 @@ TUTORIALS = {
     ),
     "cifar10": (
         CifarClassifier,
-        {},
+        {"depth": 2},
         lambda weights: torch.optim.AdamW(weights, lr=1e-2, weight_decay=1e-2),
         lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1),
     ),
     "mnist": (
         EncoderClassifier,
-        {},
+        {"depth": 2},
         lambda weights: torch.optim.Adam(weights, lr=3e-4, weight_decay=1e-4),
         lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1),
     ),

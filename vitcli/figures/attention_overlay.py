@@ -87,7 +87,7 @@ def overlay(
     veil = style.alpha * style.colours(is_signed=picture.is_signed).astype(np.float32)
     drawn = image.copy()
     part = drawn[rows, columns]
-    part[...] = np.rint(part * np.float32(1 - style.alpha) + veil[colour_indices(values, scale)])
+    part[...] = np.rint(part * np.float32(1 - style.alpha) + veil.take(colour_indices(values, scale), axis=0))
     return drawn
 
 
