@@ -25,7 +25,7 @@ from vitcli.cli.app import main
 from vitcli.core.runs import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LENGTH = ("--epochs", "3", "--batch-size", "6", "--save-steps", "1", "--device", "cpu", "--amp", "off")
+LENGTH = ("--epochs", "2", "--batch-size", "6", "--save-steps", "1", "--device", "cpu", "--amp", "off")
 SETTINGS = (
     *("--opt", "sgd", "--ema", "--mixup", "0.8", "--cutmix", "1", "--set", "augment.erase=0.5"),
     *("--set", "augment.crop_padding=1", "--drop-path", "0", "--grad-accum-steps", "2", "--balanced-sampling"),
@@ -104,7 +104,7 @@ def test_a_killed_process_leads_to_a_restart_and_to_the_same_end(
     words: tuple[str, ...], alone: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "together"
-    launch(folder, *words, restarts=1, kill_at=5)
+    launch(folder, *words, restarts=1, kill_at=4)
     (path,) = (folder / "experiments").iterdir()
     run = Run(path)
     assert (run.status, run.info["processes"], len(run.info["resumed"])) == ("finished", 2, 1)
@@ -127,7 +127,7 @@ def test_processes_with_a_part_of_the_model_each_leave_a_run_like_any_other(
     words: tuple[str, ...], alone: Path, run_cli: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "together"
-    launch(folder, *words, "--shard", restarts=1, kill_at=5)
+    launch(folder, *words, "--shard", restarts=1, kill_at=4)
     (path,) = (folder / "experiments").iterdir()
     assert (Run(path).status, len(Run(path).info["resumed"])) == ("finished", 1)
     assert (folder / "said-0.txt").read_text().count("2 processes, each with a shard of the model") == 2
@@ -136,11 +136,11 @@ def test_processes_with_a_part_of_the_model_each_leave_a_run_like_any_other(
         torch.testing.assert_close(weights_of(path)[name], tensor, rtol=0, atol=1e-6, msg=name)
     assert run_cli("eval", "--model", path, "--device", "cpu").code == 0
     longer = shutil.copytree(alone, tmp_path / "longer")
-    one, other = (run_cli("train", "--resume", run, "--epochs", "4") for run in (path, longer))
+    one, other = (run_cli("train", "--resume", run, "--epochs", "3") for run in (path, longer))
     assert (one.code, other.code) == (0, 0), one.err + other.err
     assert "--shard has no effect: one process alone holds the whole model" in one.err
-    whole = run_cli("train", "--resume", path, "--epochs", "5", "--no-shard")
-    assert (whole.code, run_cli("train", "--resume", longer, "--epochs", "5").code) == (0, 0), whole.err
+    whole = run_cli("train", "--resume", path, "--epochs", "4", "--no-shard")
+    assert (whole.code, run_cli("train", "--resume", longer, "--epochs", "4").code) == (0, 0), whole.err
     assert "--shard" not in whole.err
     for name, tensor in weights_of(longer).items():
         torch.testing.assert_close(weights_of(path)[name], tensor, rtol=0, atol=1e-6, msg=name)
@@ -188,10 +188,10 @@ def test_the_short_form_trains_stops_at_a_signal_and_one_process_goes_on(
     run = Run(tmp_path / "experiments" / "run")
     assert run.status == "interrupted"
     epochs = len(epochs_of(run.path))
-    outcome = run_cli("train", "--resume", "run", "--epochs", epochs + 2)
+    outcome = run_cli("train", "--resume", "run", "--epochs", epochs + 1)
     assert outcome.code == 0, outcome.err
     assert Run(run.path).status == "finished"
-    assert len(epochs_of(run.path)) == epochs + 2
+    assert len(epochs_of(run.path)) == epochs + 1
 
 
 def test_more_devices_than_there_are_are_refused(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

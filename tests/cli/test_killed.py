@@ -59,12 +59,13 @@ def test_training_that_is_killed_while_it_prepares_leaves_nothing_half_done(
     last = tmp_path / "last"  # of the files, which are the images of both splits, one has its name
     assert train(last, Moment("os.rename", len(expected), folder="prepared")) == -signal.SIGKILL
     assert len(content(last / "prepared")) == len(expected) - 1
+    cut = tmp_path / "cut"
+    naming = Moment("os.rename", 1, folder="prepared")
     for share in (0.1, 0.8):
-        cut = tmp_path / f"cut-{share}"
-        for kill in (Moment("open", int(share * opened), folder="pets"), Moment("os.rename", 1, folder="prepared")):
+        for kill in (Moment("open", int(share * opened), folder="pets"), naming):
             assert train(cut, kill) == -signal.SIGKILL, (cut / "said.txt").read_text()
             found = content(cut / "prepared")
             assert found.items() < expected.items()
-        assert any(cut.rglob(".*.tmp*"))  # whole, and without its name
-        assert train(cut, NEVER) == 0
-        assert content(cut / "prepared") == expected
+    assert any(cut.rglob(".*.tmp*"))  # whole, and without its name
+    assert train(cut, NEVER) == 0
+    assert content(cut / "prepared") == expected
