@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-import vitcli
 from tests.builders.processes import COMMAND, running, vit_with_log
 from tests.builders.two_processes import free_port
 from vitcli.cli.app import main
@@ -76,25 +73,6 @@ def launch(folder: Path, *words: str, restarts: int = 0, kill_at: int = 0) -> No
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
     elastic_launch(config, vit)(folder, words, kill_at)
-
-
-def short_form(folder: Path, words: tuple[str, ...]) -> None:
-    """``python -m vitcli WORDS``, where forks of this process are in the place of the new interpreters that it starts."""
-    from vitcli.engine import launching
-
-    program = str(Path(vitcli.__file__).with_name("__main__.py"))
-
-    def forked(settings: LaunchConfig, interpreter: str) -> Callable[..., object]:
-        assert interpreter == sys.executable
-        return elastic_launch(replace(settings, start_method="fork"), as_module)
-
-    def as_module(*given: str) -> None:
-        assert given == ("-m", "vitcli", *words)
-        sys.argv = [program, *given[2:]]
-        main()
-
-    launching.elastic_launch = forked
-    vit_with_log(folder, words, "kept")
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -192,10 +170,11 @@ def test_the_first_process_tells_of_an_error_and_nobody_else(words: tuple[str, .
 def test_the_short_form_trains_stops_at_a_signal_and_one_process_goes_on(
     words: tuple[str, ...], processes: ForkServerContext, run_cli: Any, tmp_path: Path
 ) -> None:
+    """The process that starts the others has torch already; those are new interpreters, as users have them."""
     long = (*words, "--name", "run", "--epochs", "500", "--devices", "2")
     log = tmp_path / "log.txt"
     log.touch()
-    with running(processes.Process(target=short_form, args=(tmp_path, long))) as process:
+    with running(processes.Process(target=vit_with_log, args=(tmp_path, long, "kept"))) as process:
         assert process.pid is not None
         while "  1/500 " not in log.read_text():
             assert process.is_alive(), log.read_text()
