@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import typer
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
-from tests.builders.processes import COMMAND, fork_server, save_empty, start_server
+from tests.builders.processes import COMMAND, PRELOADED, save_empty
 from tests.builders.schemas import check_document, command_in
 from vitcli.cli.app import main
 
@@ -53,13 +54,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     gc.enable()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Fork the server of processes where tests need it, before any of them runs; elsewhere than on Linux it starts later."""
-    if sys.platform == "linux" and any("processes" in getattr(item, "fixturenames", ()) for item in session.items):
-        fork_server()
 
 
 def pytest_unconfigure() -> None:
@@ -219,8 +213,10 @@ def image_folder() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def processes() -> ForkServerContext:
     """Processes that begin with everything imported: they start at once, and what they are killed in is their work."""
-    start_server()  # now, with the environment of no test, if it does not run yet
-    return multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED])
+    ensure_running()  # now, with the environment of no test
+    return context
 
 
 @pytest.fixture(scope="session")

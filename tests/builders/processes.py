@@ -6,16 +6,13 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
-from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import pytest
 import typer
 from PIL import Image
 
@@ -62,38 +59,6 @@ class Moment(NamedTuple):
 
 
 NEVER = Moment()
-
-
-def start_server() -> None:
-    """Start the server from which processes are forked, with the environment of now."""
-    forkserver.set_forkserver_preload([*PRELOADED])
-    forkserver.ensure_running()
-
-
-def fork_server() -> None:
-    """Start the server as a fork of this process, which has imported most of it: a new interpreter takes seconds.
-
-    Nothing may be computed before, as threads of libraries do not survive a fork, nor does a GPU that was looked for.
-    """
-    import torch
-
-    def fork(_path: str, command: Sequence[str], kept: Sequence[int]) -> int:
-        if number := os.fork():
-            return number
-        try:
-            for below, above in pairwise([2, *sorted(kept), util.MAXFD]):
-                os.closerange(below + 1, above)
-            sys.stdout, sys.stderr = (os.fdopen(one, "w", closefd=False) for one in (1, 2))
-            forkserver._forkserver.__init__()  # type: ignore[misc]  # its lock is held
-            exec(command[-1], {})  # what a new interpreter would run
-        finally:
-            os._exit(0)
-
-    if not torch.cuda.is_available():
-        resource_tracker.ensure_running()  # in a process of its own
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(util, "spawnv_passfds", fork)
-            start_server()
 
 
 @contextmanager
