@@ -68,7 +68,7 @@ def test_a_second_signal_ends_a_run_at_once_whatever_is_being_written(
             assert process.is_alive()
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
-        time.sleep(0.3)  # two signals of one moment are one
+        time.sleep(1)  # two signals of one moment are one, and a busy machine takes the first one late
         assert process.is_alive()
         os.kill(process.pid, signal.SIGINT)
         process.join(60)
