@@ -136,6 +136,7 @@ def test_an_evaluation_of_another_epoch_is_said_to_be_outdated(run_cli: RunCli, 
         ),
         ("test-test", {"part": "test", "dataset": "test", "data": "test"}, "vit eval test --model {run}"),
         ("photos-all", {"part": "all", "dataset": "photos"}, "vit eval photos --model {run}"),
+        ("photos-all", {}, "vit eval --model {run}"),
         (
             "photos-all",
             {"part": "all", "dataset": "photos", "data": "/photos", "table": ["--labels", "/my labels.csv"]},

@@ -61,8 +61,9 @@ class EvaluationFacts:
 
     @property
     def words(self) -> list[str]:
-        """The data set and its table of labels as commands take them; of an early version, the name of the data set."""
-        return [str(self.facts.get("data") or self.facts.get("dataset", "")), *self.facts.get("table", ())]
+        """The data set and its table of labels as commands take them; empty: not known."""
+        name = self.facts.get("data") or self.facts.get("dataset")
+        return [*filter(None, [name]), *self.facts.get("table", ())]
 
     @property
     def views(self) -> str:
