@@ -99,7 +99,7 @@ def test_a_mean_of_epochs_goes_on_with_the_same_bits(tmp_path):
 
     whole = trainer_in(tmp_path / "whole")
     whole.fit()
-    for at in ((2, 2), (3, 0), (3, 2), (4, 0), (4, 2)):
+    for at in ((3, 0), (3, 2), (4, 0), (4, 2)):
         folder = tmp_path / "cut-{}-{}".format(*at)
         cut = trainer_in(folder, at)
         with pytest.raises(Interrupted):
