@@ -144,6 +144,7 @@ def schema_text(command: str) -> str:
 def _schema(kind: Any, parts: dict[str, Schema]) -> Schema:  # noqa: PLR0911 - one for each kind of type
     """Return the schema of a type; those of dataclasses are put into ``parts``, in the order in which they are met."""
     origin, args = get_origin(kind) or kind, get_args(kind)
+    origin = get_origin(getattr(origin, "__value__", None)) or origin  # NumPy's NDArray is an alias from Python 3.12 on
     if is_dataclass(origin):
         name = origin.__name__
         if name not in parts:
