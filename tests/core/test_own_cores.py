@@ -22,3 +22,23 @@ def test_a_thread_has_a_number_of_its_own() -> None:
     with ThreadPoolExecutor(1) as pool:
         assert [pool.submit(within, count).result() for count in (1, 3, 2)] == [1, 3, 2]
     assert torch.get_num_threads() == before
+
+
+def test_products_have_the_same_bits_in_every_thread_whenever_it_started() -> None:
+    before = torch.get_num_threads()
+    left, right = torch.randn(10, 32), torch.randn(48, 32)
+
+    def product() -> torch.Tensor:
+        torch.get_num_threads()
+        set_own_cores(1)
+        return torch.nn.functional.linear(left, right)
+
+    try:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(1) as early:
+            first = early.submit(product).result()
+            torch.set_num_threads(2)
+            with ThreadPoolExecutor(1) as late:
+                assert torch.equal(late.submit(product).result(), first)
+    finally:
+        torch.set_num_threads(before)

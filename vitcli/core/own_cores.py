@@ -13,18 +13,21 @@ def set_own_cores(count: int) -> bool:
 
     A thread has to call ``torch.get_num_threads`` before, which sets the number of the process.
     ``torch.set_num_threads`` would also tell MKL, for good, that it may start threads within threads, and attention in
-    float32 then takes twice the time in all threads.
+    float32 then takes twice the time in all threads. Where it was called before, MKL has a number of its own in every
+    thread that started later: a product would have other last bits in one thread than in another.
     """
-    function = _of_openmp("omp_set_num_threads")
-    if function is None:
+    of_openmp, of_mkl = _of_torch("omp_set_num_threads"), _of_torch("MKL_Set_Num_Threads_Local")
+    if of_openmp is None:
         return False
-    function(count)
+    of_openmp(count)
+    if of_mkl is not None:
+        of_mkl(count)
     return True
 
 
 @functools.cache
-def _of_openmp(name: str) -> Callable[[int], object] | None:
-    """Return a function of the OpenMP library that PyTorch uses; None: it is not known which one that is."""
+def _of_torch(name: str) -> Callable[[int], object] | None:
+    """Return a function of a library that PyTorch uses, OpenMP or MKL; None: PyTorch uses none, or it is not known."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
