@@ -180,11 +180,13 @@ class _Handler(BaseHTTPRequestHandler):
         for begin in range(0, len(body), _CHUNK):
             chunk = body[begin : begin + _CHUNK]
             time.sleep(0 if is_probe else kaggle.delay)
+            counted = 0 if is_probe else len(chunk)
+            kaggle.served += counted  # before the client has it, and may look
             try:
                 self.wfile.write(chunk)
             except ConnectionError:
+                kaggle.served -= counted
                 return
-            kaggle.served += 0 if is_probe else len(chunk)
         if is_cut:
             kaggle.expired = kaggle.issued if kaggle.expires_at_cut else 0
             kaggle.files |= kaggle.after_cut
