@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,7 @@ STORED = {
 """EXIF orientation -> from the upright image to the one that a camera stores."""
 
 
+@cache
 def scene(height: int, width: int) -> Pixels:
     """A smooth picture without any symmetry, (height, width, 3)."""
     y, x = (np.mgrid[0:height, 0:width] + 0.5) / np.array([height, width])[:, None, None]

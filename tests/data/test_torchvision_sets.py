@@ -6,7 +6,7 @@ import json
 import pickle
 import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -103,6 +103,14 @@ def assert_nothing_stays(directory: Path) -> None:
 
 
 @pytest.fixture
+def collected() -> Iterator[None]:
+    """What the test leaves is collected within it; what was there before is not looked at, which would take long."""
+    gc.freeze()
+    yield
+    gc.collect()
+
+
+@pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder of this test's own."""
     monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path / "store"))
@@ -169,6 +177,7 @@ def test_the_second_download_needs_no_server_and_training_takes_the_one_asked_fo
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # torchvision leaves the socket of a 404 to the collector
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 @pytest.mark.parametrize("fault", ["wrong checksum", "404", "cut in mid-file", "cut between chunks"])
 def test_a_download_that_fails_is_reported_and_leaves_nothing(
@@ -192,7 +201,6 @@ def test_a_download_that_fails_is_reported_and_leaves_nothing(
         assert "Traceback" not in outcome.err
         assert outcome.out == ""
         assert_nothing_stays(store)
-    gc.collect()
 
 
 def test_after_a_failure_the_next_download_succeeds(
@@ -280,6 +288,7 @@ def test_photos_are_downloaded_with_their_labels(
         assert reds == pytest.approx([scale * label for label in prepared.labels.tolist()], abs=2)
 
 
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("name", PHOTOS)
 @pytest.mark.parametrize("fault", ["wrong checksum", "cut in mid-file"])
 def test_photos_that_arrive_damaged_leave_nothing(
@@ -298,7 +307,6 @@ def test_photos_that_arrive_damaged_leave_nothing(
     assert f"vit download {name}" in outcome.err
     assert "Traceback" not in outcome.err
     assert_nothing_stays(store)
-    gc.collect()
 
 
 def test_photos_are_opened_again_without_torchvision_and_without_a_server(
