@@ -261,6 +261,15 @@ def test_vectors_have_text_and_the_pixels_of_each_panel(tmp_path: Path, ending: 
     assert b"date" not in content.lower()
 
 
+def test_neighbours_stay_apart_in_vectors(tmp_path: Path) -> None:
+    """matplotlib would make one image of them, with pixels of its own."""
+    board = Board(100, 40)
+    for left in (0, 50):
+        board.paste(np.full((40, 50, 3), left, dtype=np.uint8), left, 0)
+    board.save(tmp_path / "board.svg")
+    assert (tmp_path / "board.svg").read_text().count("<image") == 2
+
+
 def test_more_dots_per_inch_give_a_sharper_picture_of_the_same_size(tmp_path: Path) -> None:
     sizes = {}
     for dpi in (75, 150, 300):

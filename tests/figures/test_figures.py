@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -101,12 +102,26 @@ def sparse(matrix: ArrayLike) -> list[tuple[int, int, int]]:
     return [(int(row), int(column), int(counts[row, column])) for row, column in np.argwhere(counts)]
 
 
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The confusion matrices that are drawn."""
+    figures: list[Figure] = []
+
+    def keep(width: float, height: float) -> Figure:
+        figures.append(new_figure(width, height))
+        return figures[-1]
+
+    monkeypatch.setattr(confusion, "new_figure", keep)
+    return figures
+
+
 @pytest.mark.parametrize("count", [10, 1001])
-def test_confusion_of_few_and_many_classes(tmp_path: Path, count: int) -> None:
+def test_confusion_of_few_and_many_classes(tmp_path: Path, count: int, figures: list[Figure]) -> None:
     counts = [(true, (true + step) % count, number) for true in range(count) for step, number in ((0, 8), (1, 1))]
     classes = [f"class {index}" for index in range(count)]
     draw_confusion(counts, classes, tmp_path / "confusion.png", title="run: 90.00 % of 100 test images")
     opened(tmp_path / "confusion.png")
+    assert max(figures[0].axes[0].images[0].get_array().shape) <= 500
 
 
 CASSAVA = (
@@ -126,11 +141,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
-def test_names_of_any_length_leave_room_for_the_matrix(
-    tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figures = []
-    monkeypatch.setattr(confusion, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1])
+def test_names_of_any_length_leave_room_for_the_matrix(tmp_path: Path, names: list[str], figures: list[Figure]) -> None:
     counts = np.ones([len(names)] * 2) if len(names) <= 25 else np.eye(len(names))
     draw_confusion(sparse(counts), names, tmp_path / "confusion.png", title="run: 90 % " * 30)
     opened(tmp_path / "confusion.png")

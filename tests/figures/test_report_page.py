@@ -254,6 +254,7 @@ def test_the_page_asks_nobody(opened: Any) -> None:
 def test_a_cell_shows_its_pictures_and_counts_what_is_left_out(opened: Any) -> None:
     find(opened, '#r0-confusion .matrix [data-cell="0-3-0"]').click()
     assert texts(opened, "#cell-title") == ["2 images: seven predicted as " + HOSTILE[0]]
+    assert find(opened, "#cell").accessible_name == "2 images: seven predicted as " + HOSTILE[0]
     assert texts(opened, "#cell-note") == ["all 2, the surest first"]
     assert texts(opened, "#cell .name") == [NAMES[2], "a\\u2028b\n.png"]
     pictures = opened.execute_script(

@@ -92,7 +92,7 @@ def test_tables_say_what_was_measured(run_cli):
     outcome = run_cli("bench", *SMALL, "--batch-size", "1", "--against", "timm,torchvision", "--image-size", "16")
     assert outcome.code == 1
     assert "torchvision has no model like vit-nano-patch4: there, only the class token is classified" in outcome.err
-    outcome = run_cli("bench", *SMALL, "--batch-size", "1", "--against", "timm")
+    outcome = run_cli("bench", *SMALL, "--batch-size", "1", "--against", "timm", "--precision", "fp32")
     assert outcome.code == 0, outcome.err
     for words in ("model", "8 pixels, 3 channels, 3 classes", "MFLOP", "training, float32", "inference, float32"):
         assert words in outcome.out
@@ -104,7 +104,7 @@ def test_tables_say_what_was_measured(run_cli):
 
 def test_a_batch_that_does_not_fit_is_a_row_and_not_the_end(run_cli):
     with device_of(4):
-        outcome = run_cli("bench", *SMALL, "--batch-size", "2,8,3", "--json")
+        outcome = run_cli("bench", *SMALL, "--batch-size", "2,8,3", "--precision", "fp32", "--json")
     rows = as_json(outcome)["rows"]
     assert [(row["batch_size"], row["error"]) for row in rows] == [
         *((2, ""), (8, "out of memory"), (3, "")),
@@ -112,14 +112,18 @@ def test_a_batch_that_does_not_fit_is_a_row_and_not_the_end(run_cli):
     failed = rows[1]
     assert [failed[name] for name in ("images_per_second", "latency", "peak_memory", "of_peak", "ratio")] == [None] * 5
     with device_of(4):
-        outcome = run_cli("bench", *SMALL, "--batch-size", "8", "--against", "timm")
+        outcome = run_cli("bench", *SMALL, "--batch-size", "8", "--against", "timm", "--precision", "fp32")
     assert outcome.out.count("out of memory") == 2
     assert "vit is faster" in outcome.out
 
 
-def test_only_one_kind_of_work_is_measured_if_asked(run_cli):
+@pytest.mark.parametrize(("has_bfloat16", "precisions"), [("no", ["float32"]), ("yes", ["float32", "bfloat16"])])
+def test_only_one_kind_of_work_is_measured_if_asked_in_each_usual_precision(
+    run_cli, monkeypatch, has_bfloat16, precisions
+):
+    monkeypatch.setenv("VIT_BFLOAT16", has_bfloat16)
     rows = as_json(run_cli("bench", *SMALL, "--batch-size", "1", "--work", "inference", "--json"))["rows"]
-    assert [row["work"] for row in rows] == ["inference"]
+    assert [(row["work"], row["precision"]) for row in rows] == [("inference", each) for each in precisions]
 
 
 def test_without_a_model_it_is_the_newest_run_or_a_small_one(run_cli, trained_run):
@@ -144,7 +148,8 @@ def test_a_run_or_a_file_is_measured_at_the_size_that_is_asked_for(run_cli, trai
 
 def test_the_progress_names_what_is_measured():
     events = []
-    bench("vit-nano-patch4", batch_sizes=[2], work="training", seconds=0.001, rounds=2, emit=events.append)
+    words = {"work": "training", "precisions": ["float32"], "seconds": 0.001, "rounds": 2}
+    bench("vit-nano-patch4", batch_sizes=[2], **words, emit=events.append)
     progress = [(event.task, event.done, event.total) for event in events if isinstance(event, TaskProgress)]
     peak = [("the peak of the device", 0, 1), ("the peak of the device", 1, 1)]
     assert progress == [*peak, *(("training in float32, batch 2", done, 4) for done in range(5)), *peak]
@@ -153,7 +158,7 @@ def test_the_progress_names_what_is_measured():
 def test_training_can_be_compiled(run_cli, trained_run, monkeypatch):
     """By a backend that takes no compiler; the run is of one block, of which there is little to compile."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    words = ("--batch-size", "1", "--work", "training", "--compile", "on", "--against", "timm")
+    words = ("--batch-size", "1", "--work", "training", "--precision", "fp32", "--compile", "on", "--against", "timm")
     result = as_json(run_cli("bench", trained_run, *QUICK, *words, "--json"))
     assert result["compiled"]
     assert [(row["library"], row["error"]) for row in result["rows"]] == [("vit", ""), ("timm", "")]

@@ -1,6 +1,7 @@
 """``vit env``: the facts that a bug report needs."""
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def test_it_shows_versions_hardware_and_folders(run_cli: RunCli, data_dir: Path)
     assert found["versions"]["torch"] == torch.__version__
     assert found["folders"]["data"] | {"free": 0} == {"path": str(data_dir), "exists": True, "free": 0}
     assert not found["folders"]["runs"]["exists"]
-    assert found["bfloat16"] is False  # tests set $VIT_BFLOAT16
+    assert found["bfloat16"] is (os.environ["VIT_BFLOAT16"] == "yes")  # which tests set
     assert found["threads"] == torch.get_num_threads()
     assert found["memory"] > 10**8
 

@@ -45,7 +45,6 @@ _AS_VECTORS: Any = {
     "pdf.fonttype": 42,  # TrueType: text can be searched and edited, and publishers accept it
     "svg.fonttype": "none",
     "svg.hashsalt": "vit",  # else the names inside the file are random
-    "image.composite_image": False,
 }
 
 Box = tuple[float, float, float, float]
@@ -230,6 +229,7 @@ class Board:
                     case _Panel(pixels, left, top):
                         height, width = (side / self.density for side in pixels.shape[:2])
                         extent = left, left + width, top + height, top
+                        # Without interpolation, neighbours are also not merged into one image
                         axes.imshow(pixels, extent=extent, aspect="auto", interpolation="none", zorder=order)
                     case _Words(line, left, top):
                         font = line.font()

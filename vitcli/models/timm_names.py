@@ -89,8 +89,6 @@ def settings_of_name(architecture: str) -> dict[str, Any]:
         settings["activation"] = "gelu-tanh"
     if "_clip_" in name:
         settings["norm_eps"] = 1e-5
-    if "_gap_" in name or name.startswith("eva_large"):
-        settings["pooling"] = "patches"
     return settings
 
 
