@@ -717,9 +717,8 @@ def test_runs_are_sorted_by_a_field_or_a_setting(run_cli: RunCli) -> None:
 
 
 @pytest.mark.usefixtures("several")
-@pytest.mark.parametrize(
-    ("conditions", "names"),
-    [
+def test_runs_are_filtered_by_fields_and_settings(run_cli: RunCli) -> None:
+    for conditions, names in (
         (["optim.lr=0.125"], {"good"}),
         (["optim.lr=1.25e-1", "status=finished"], {"good"}),
         (["model.width=16", "dataset=mnist"], {"other"}),
@@ -730,11 +729,9 @@ def test_runs_are_sorted_by_a_field_or_a_setting(run_cli: RunCli) -> None:
         (["test_accuracy=none", "name=b*"], {"better"}),
         (["tag=none"], set()),
         (["epochs=x"], set()),
-    ],
-)
-def test_runs_are_filtered_by_fields_and_settings(run_cli: RunCli, conditions: list[str], names: set[str]) -> None:
-    words = [word for condition in conditions for word in ("--filter", condition)]
-    assert set(names_of(run_cli("runs", *words, "--json"))) == names
+    ):
+        words = [word for condition in conditions for word in ("--filter", condition)]
+        assert set(names_of(run_cli("runs", *words, "--json"))) == names, conditions
 
 
 @pytest.mark.parametrize(
