@@ -8,8 +8,9 @@ import torch
 
 from vitcli.core.own_cores import set_own_cores
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not search the libraries of a library")
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not search the libraries of a library")
+
 def test_a_thread_has_a_number_of_its_own() -> None:
     before = torch.get_num_threads()
 
@@ -30,7 +31,7 @@ def test_products_have_the_same_bits_in_every_thread_whenever_it_started() -> No
 
     def product() -> torch.Tensor:
         torch.get_num_threads()
-        set_own_cores(1)
+        assert set_own_cores(1)
         return torch.nn.functional.linear(left, right)
 
     try:

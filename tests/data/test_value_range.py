@@ -47,11 +47,8 @@ def pixels(folder: Path, directory: Path) -> NDArray[np.uint8]:
     return dataset.split("train", geometry).as_array()
 
 
-@pytest.mark.parametrize("ending", ["png", "tif"])
-@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+@pytest.mark.parametrize(("kind", "ending"), [(np.uint16, "png"), (np.uint16, "tif"), (np.float32, "tif")])
 def test_what_8_bits_hold_is_read_as_its_twin_of_8_bits(tmp_path: Path, kind: type[np.generic], ending: str) -> None:
-    if ending == "png" and kind is np.float32:
-        pytest.skip("PNG has no floats")
     for name, low, high in (("dark", 40, 69), ("light", 90, 119)):
         arrays = drawn(low, high, np.uint8)
         save(tmp_path / "shallow" / name, arrays, "png")

@@ -13,8 +13,9 @@ def set_own_cores(count: int) -> bool:
 
     A thread has to call ``torch.get_num_threads`` before, which sets the number of the process.
     ``torch.set_num_threads`` would also tell MKL, for good, that it may start threads within threads, and attention in
-    float32 then takes twice the time in all threads. Where it was called before, MKL has a number of its own in every
-    thread that started later: a product would have other last bits in one thread than in another.
+    float32 then takes twice the time in all threads. MKL gets the number here too: after a call of
+    ``torch.set_num_threads``, it would use several cores in threads that start later, but one core in older ones, and the
+    last bits of a product depend on that.
     """
     of_openmp, of_mkl = _of_torch("omp_set_num_threads"), _of_torch("MKL_Set_Num_Threads_Local")
     if of_openmp is None:

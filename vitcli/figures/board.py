@@ -229,7 +229,7 @@ class Board:
                     case _Panel(pixels, left, top):
                         height, width = (side / self.density for side in pixels.shape[:2])
                         extent = left, left + width, top + height, top
-                        # Without interpolation, neighbours are also not merged into one image
+                        # With another interpolation, matplotlib would merge neighbours into one image
                         axes.imshow(pixels, extent=extent, aspect="auto", interpolation="none", zorder=order)
                     case _Words(line, left, top):
                         font = line.font()
