@@ -26,6 +26,7 @@ def shortened(words: str, tiny: tuple[str, ...]) -> str:
     if words.startswith("vit tune") and "--resume" not in words:
         shorter = "--trials 2 --finalists 1 --seeds 2 --epochs 1"
     is_training = "train" in words or "--seeds" in shorter
+    words = words.replace("-b 1,8,64", "-b 1,2")
     return " ".join([words, *filter(None, [shorter]), *(tiny if is_training else ())])
 
 

@@ -12,7 +12,10 @@ from tests.conftest import Outcome
 from vitcli.cli.train_report import _decoding
 
 RunCli = Callable[..., Outcome]
-SMALL = ("--model", "vit-nano-patch4", "--image-size", "16", "--batch-size", "8", "--epochs", "1")
+SMALL = (
+    *("--model", "vit-nano-patch4", "--set", "model.depth=1", "--image-size", "16"),
+    *("--batch-size", "8", "--epochs", "1"),
+)
 
 
 @pytest.fixture
