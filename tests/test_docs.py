@@ -108,14 +108,8 @@ def test_options_in_the_text_exist(page: str) -> None:
     }
     text = re.sub(r"```.*?```", "", PAGES[page].read_text(encoding="utf-8"), flags=re.DOTALL)
     named = {name for code in re.findall(r"`([^`]+)`", text) for name in re.findall(r"(?<!\S)--[a-z-]+", code)}
-    assert named - known <= {
-        "--help",
-        "--extra",
-        "--seeds",
-        "--quick",
-        "--data",
-        "--files",
-    }  # the last five are of uv and benchmarks
+    of_every_command = {"--help", "--version", "--install-completion"}
+    assert named - known <= of_every_command | {"--extra", "--seeds", "--quick", "--data", "--files"}  # uv, benchmarks
 
 
 @pytest.fixture

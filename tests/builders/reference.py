@@ -23,7 +23,8 @@ def commands_page() -> str:
         GENERATED,
         "# Commands",
         "",
-        "`vit --help` lists the commands, and `vit COMMAND --help` the options of one of them.",
+        "`vit --help` lists the commands, and `vit COMMAND --help` the options of one of them. `vit --version` prints the version;",
+        "`vit --install-completion` makes the Tab key complete commands and options.",
     ]
     for name, command in named_commands(app):
         assert command.__doc__
@@ -59,7 +60,8 @@ def _panels(command: Callable[..., None]) -> dict[str, list[str]]:
         is_option = isinstance(info, OptionInfo)
         value, default = info.metavar or _value(kind), info.show_default
         if default is True:
-            default = f"`{parameter.default}`" if parameter.default not in (None, "", False, ()) else ""
+            is_none = parameter.default is None or parameter.default is False or parameter.default in ("", ())
+            default = "" if is_none else f"`{parameter.default}`"
         # Where a default is given by ``=``, typer keeps the first name of an option where defaults usually are.
         names = [info.default, *(info.param_decls or ())] if is_option else [info.metavar or parameter.name.upper()]
         if is_option and value:
@@ -91,12 +93,19 @@ def recipes_page() -> str:
 _RECIPES = (
     "# Recipes",
     "",
-    "A recipe is a file of settings that belong together. Each data set has one that `vit train` takes by itself;",
-    "`--recipe NAME` takes another one, and `--recipe ./FILE.toml` one of your own. `vit recipes` prints this list.",
+    "A recipe is a file of settings that belong together. `vit train` chooses one, and its first line says which and why;",
+    "`--recipe NAME` takes another one, and `--recipe ./FILE.toml` one of your own. `vit recipes` prints this list. Chosen is:",
     "",
-    "Recipes whose names end in `-classic` repeat a published tutorial to the letter, with its faults. Their first lines say",
-    'which images were not held out, and what remains different; `vit eval` says "not held out" too. Times were measured on',
-    "the two cores of a small cloud machine.",
+    "- for `digits`, `shapes`, `mnist` and `fashion-mnist`, `cassava` and `butterflies`: the recipe of the data set (`mnist` for both);",
+    "- for other data sets whose images all have one small size, such as CIFAR: `small-images`;",
+    "- for other photos: `photos` on a GPU; `small-photos` on a CPU, or if their short side is below 128 pixels (median);",
+    "- if training starts from weights: `finetune`, with `--freeze-backbone` `probe`, with `--lora` `lora`.",
+    "",
+    "A recipe with `min_images` trains small data sets for more epochs, at most 300, unless `--epochs` is given.",
+    "",
+    "Recipes whose names end in `-classic` repeat the settings of a published tutorial, with its faults. The comment at the top of",
+    "each file says what is still different, and whether the images it is judged on were held out; if not, `vit eval` says so too.",
+    'Times were measured on two cores of a small cloud machine, unless they are "as published".',
     "",
     "| recipe | what | command | time | accuracy |",
     "|---|---|---|---|---|",

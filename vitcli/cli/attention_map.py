@@ -64,7 +64,7 @@ def attention_map(
     ] = None,
     target: Annotated[
         Literal["logit", "contrast"],
-        _option(_MAPS, "--target", help="Explain the logit, or the log-odds against all other classes."),
+        _option(_MAPS, "--target", help="Explain the logit of the class, or its log-odds against all others."),
     ] = "logit",
     layers: Annotated[
         str, _option(_MAPS, "--layers", help="Layers to use, from 0: 3, 0,1,2 or -1.", default="the method's")
@@ -80,7 +80,7 @@ def attention_map(
     mass: Annotated[
         float,
         _option(
-            _MAPS, "--mass", help="raw: keep the strongest patches that together hold this share of the attention."
+            _MAPS, "--mass", help="raw: show only the strongest patches that together have this share of the attention."
         ),
     ] = 1.0,
     steps: Annotated[int, _option(_MAPS, "--steps", help="ig: steps of the integral.")] = 16,

@@ -155,7 +155,7 @@ ROWS = (
     _row(_TUNE, "model.head_width", "--head", "linear, or mlp:WIDTH for a hidden layer.", kind=str, value=_head_width),
     _row(_TUNE, "model.head_dropout", "--head-dropout", "Dropout in the head."),
     _row(_TUNE, "optim.head_lr", "--head-lr", "Learning rate of the head.", default="as for the other weights"),
-    _row(_TUNE, "optim.layer_decay", "--layer-decay", "Learning-rate factor per block below the head."),
+    _row(_TUNE, "optim.layer_decay", "--layer-decay", "Factor on the learning rate for each block below the head."),
     _row(
         _TUNE,
         "augment.feature_views",
@@ -199,7 +199,7 @@ ROWS = (
     _row(_AUGMENT, "augment.mixup", "--mixup", "MixUp's alpha; 0: off."),
     _row(_AUGMENT, "augment.cutmix", "--cutmix", "CutMix's alpha; 0: off."),
     _row(_AUGMENT, "optim.label_smoothing", "--label-smoothing", "Share of the label spread over all classes."),
-    _row(_AUGMENT, "model.drop_path", "--drop-path", "Stochastic depth of the last block."),
+    _row(_AUGMENT, "model.drop_path", "--drop-path", "Probability that the last block is skipped (stochastic depth)."),
     _row(_AUGMENT, "optim.ema", "--ema/--no-ema", "Validate and keep a moving average of the weights."),
     _row(_AUGMENT, "optim.ema_decay", "--ema-decay", "Decay of that average."),
     _row(

@@ -49,7 +49,9 @@ _OWN = (
         "",
         Annotated[
             int | None,
-            _option("--trials", words="Trials at most; the budget holds too.", default="as many as the budget holds"),
+            _option(
+                "--trials", words="The most trials; fewer if the time is over.", default="as many as the budget holds"
+            ),
         ],
         name="trials",
     ),
