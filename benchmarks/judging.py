@@ -83,7 +83,7 @@ def calibration(dataset: str, seeds: range, share: float, epochs: int | None) ->
 
 def _coverage(folder: Path, kept: Calibration, share: float) -> str:
     loaded = load_model(output_dir=folder)
-    chosen = choose_images(loaded, dataset="", split="test", directory="", offline=True, hint="", emit=ignore)
+    chosen = choose_images([loaded], dataset="", split="test", directory="", offline=True, hint="", emit=ignore)
     judged = judge([loaded], chosen, batch_size=256, keeps_logits=True, emit=ignore)
     probabilities, truth = judged.logits.double().softmax(dim=1), torch.from_numpy(judged.answers.truth)
     assert math.isclose(
@@ -105,7 +105,7 @@ def _coverage(folder: Path, kept: Calibration, share: float) -> str:
 def overhead(dataset: str, run: str, rounds: int) -> None:
     """Compare the time of ``vit eval`` with that of its pass over the images."""
     loaded = load_model(run)
-    chosen = choose_images(loaded, dataset=dataset, split="auto", directory="", offline=True, hint="", emit=ignore)
+    chosen = choose_images([loaded], dataset=dataset, split="auto", directory="", offline=True, hint="", emit=ignore)
     times = []
     for _ in range(rounds):
         started = time.perf_counter()

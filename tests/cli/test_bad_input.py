@@ -106,6 +106,7 @@ CASES = [
     pytest.param(
         "train digits --config {no-section.toml}", "'learning_rate'", "'optim.lr'", id="a key without a section"
     ),
+    pytest.param("train ~no-such-user/photos", "~no-such-user/photos is not a folder", "", id="the home of nobody"),
     pytest.param("train digits --set optim.lr=x", "optim.lr = 'x' is not a number", "--set optim.lr=0.01", id="text"),
     pytest.param("preview digits --mixup -3", "--mixup -3 is negative", "--mixup 0.1", id="a preview"),
     pytest.param("train digits --lr -0.1", "--lr -0.1", "--lr 0.01", id="a negative learning rate"),

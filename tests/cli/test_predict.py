@@ -99,6 +99,11 @@ def test_a_missing_image_that_was_typed_has_a_row_too_unless_all_are_missing(
     assert outcome.err.startswith("error: no such image: gone.jpg\n")
 
 
+def test_the_name_of_an_image_may_begin_with_a_tilde(run_cli: RunCli, trained_run: Path, digit: Path) -> None:
+    shutil.copy(digit, "~no-such-user.png")
+    assert run_cli("predict", "~no-such-user.png", "--model", trained_run).code == 0
+
+
 def test_the_ending_of_a_pattern_matches_in_upper_and_lower_case(mixed: Path) -> None:
     (mixed / "000.png").rename(mixed / "A.PNG")
     (mixed / "001.png").rename(mixed / "b.Png")

@@ -16,7 +16,7 @@ from tests.conftest import TINY, Outcome
 from vitcli.cli.live import LiveListener, live_listener
 from vitcli.cli.progress import PlainListener
 from vitcli.cli.tune import _show_result
-from vitcli.core.errors import VitError
+from vitcli.core.errors import RunError, VitError
 from vitcli.core.events import SearchProgress, TrialEnded
 from vitcli.training.finals import FinalRow
 from vitcli.training.study import Study
@@ -188,6 +188,11 @@ def test_a_mistyped_study_is_found(searched: tuple[Path, Outcome], run_cli: RunC
     outcome = run_cli("tune", "digits", "--name", "mine", "--output-dir", study.parent)
     assert "study 'mine' exists already" in outcome.err
     assert f"`vit tune --resume {study}` continues it" in outcome.err
+    made = Study.open(study)
+    before = {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()}
+    with pytest.raises(RunError, match="study 'mine' exists already"):  # made since the name was checked
+        Study.create(study, made.stored, default={})
+    assert {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()} == before
 
 
 ENDED = TrialEnded(

@@ -179,6 +179,11 @@ def test_tables_of_no_use(photos: Path, content: str, said: str) -> None:
     assert refusal.value.hint
 
 
+def test_a_first_row_without_its_image_is_no_header(photos: Path) -> None:
+    with pytest.raises(DataError, match=r"1 of 5 rows with images that are not there: gone.png"):
+        read(photos, "gone.png,cat\n" + ROWS.partition("\n")[2])
+
+
 def test_a_column_of_numbers_is_no_label(tmp_path: Path) -> None:
     for number in range(120):
         picture(tmp_path / "photos" / f"{number}.png")
@@ -199,6 +204,13 @@ def test_a_label_map_gives_classes_their_names(photos: Path, content: object) ->
     assert raw.classes == ("cat", "dog")
     assert raw.values == ("0", "1")
     assert pairs(raw) == WANTED
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_numbers_do_not_replace_names(photos: Path, *, is_given: bool) -> None:
+    """As of the file ``class_indices.json`` that Keras users keep beside their images."""
+    (photos / "map.json").write_text('{"cat": 0, "dog": 1}')
+    assert read(photos, ROWS, label_map=str(photos / "map.json") if is_given else "").classes == ("cat", "dog")
 
 
 def test_a_label_map_that_lacks_a_label_is_refused(photos: Path, tmp_path: Path) -> None:

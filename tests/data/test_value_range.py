@@ -192,12 +192,24 @@ def test_whole_numbers_and_fractions_together_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("deep_run")
-def test_eval_names_the_range_that_it_uses(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    for name, low, high in (("dark", 40, 400), ("light", 500, 900)):
-        save(tmp_path / "other" / name, drawn(low, high, np.uint16, 8))
+@pytest.mark.parametrize(
+    ("high", "kind", "said"),
+    [
+        (900, np.uint16, ""),
+        (9000, np.uint16, "from 0 to 4095, and these have values from "),
+        (250, np.uint8, "from 0 to 4095, and these have 8 bits per value"),
+    ],
+)
+def test_eval_uses_the_range_of_the_model_and_names_values_that_do_not_fit(
+    run_cli: Callable[..., Outcome], tmp_path: Path, high: int, kind: type[np.generic], said: str
+) -> None:
+    for name in ("dark", "light"):
+        save(tmp_path / "other" / name, drawn(40, high, kind, 8), "png")
     outcome = run_cli("eval", tmp_path / "other", "--model", "deep")
     assert outcome.code == 0, outcome.err
     assert "is taken as black" not in outcome.err
+    assert outcome.err.count("the model was trained on images with values") == bool(said)
+    assert said in outcome.err
 
 
 def test_a_picture_is_read_as_its_file(trained_run: Path, tmp_path: Path) -> None:

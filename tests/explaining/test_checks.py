@@ -9,7 +9,7 @@ import torch
 from vitcli.attention.registry import EVERY_METHOD, METHODS
 from vitcli.attention.sanity import rank_correlation
 from vitcli.attention.targets import ClassChoice
-from vitcli.core.errors import DataError, ModelError
+from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import TaskProgress
 from vitcli.explaining.checks import cascade, check_methods, fresh_weights
 from vitcli.explaining.explainer import explain
@@ -180,6 +180,8 @@ def test_progress_and_what_cannot_be_checked(spotting):
     assert events == [TaskProgress(task="checking attention maps", done=done, total=3) for done in (0, 2, 3)]
     with pytest.raises(DataError, match="no images"):
         check_methods(spotting.model, [], ALL, total=0)
+    with pytest.raises(UsageError, match="noise depends on nothing"):
+        check_methods(spotting.model, batches, Question(methods=("random",)), total=3)
     headless = VisionTransformer(replace(spotting.model.config, num_classes=0)).eval()
     with pytest.raises(ModelError, match="no classifier"):
         check_methods(headless, batches, ALL, total=3)

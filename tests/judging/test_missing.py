@@ -23,6 +23,7 @@ def metrics(truth: list[int], predicted: list[int]) -> Metrics:
         ([0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0], [], []),
         ([0], [0], ["Cohen's kappa is not", "ROC-AUC is not", "loss: one image does not tell"], ["ant", "bee, cat"]),
         ([0, 0, 0], [0, 1, 0], ["ROC-AUC is not defined: all images are of one class"], ["bee, cat", "cat", "ant"]),
+        ([0, 0, 0], [0, 1, 0], ["Matthews correlation: all images are of one class, so drawing them"], ["bee, cat"]),
         ([0, 1, 2], [1, 1, 2], ["all images of a class have the same prediction"], ["never predicted", "ant"]),
         ([0, 1, 0, 1], [1, 1, 0, 0], [], ["without images, so without accuracy and ROC-AUC: cat", "precision: cat"]),
     ],

@@ -284,7 +284,7 @@ def test_out_of_fold_each_image_is_explained_by_the_fold_that_predicted_it(
     assert run_cli(*words).code == 0
     models = load_models("crossed", output_dir=Path("experiments"), device="cpu", emit=ignore)
     chosen = choose_images(
-        models[0], dataset="", split="auto", directory="", offline=True, hint="", is_out_of_fold=True, emit=ignore
+        models, dataset="", split="auto", directory="", offline=True, hint="", is_out_of_fold=True, emit=ignore
     )
     found = predictors(models, chosen, np.arange(18))
     names = chosen.dataset.names("train")

@@ -317,6 +317,13 @@ def change_size(folder: Path) -> None:
         file.write(b"!")
 
 
+def change_pixels(folder: Path) -> None:
+    """Another image of the same size in bytes, as uncompressed images have."""
+    content = bytearray((folder / "cat" / "001.png").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "cat" / "001.png").write_bytes(content)
+
+
 def change_label(folder: Path) -> None:
     (folder / "cat" / "001.png").rename(folder / "dog" / "101.png")
 
@@ -344,7 +351,7 @@ def divide(folder: Path) -> None:
         shutil.rmtree(folder / name)
 
 
-@pytest.mark.parametrize("change", [change_size, change_label, change_name, change_class, swap, divide])
+@pytest.mark.parametrize("change", [change_size, change_pixels, change_label, change_name, change_class, swap, divide])
 def test_changed_data_have_another_fingerprint(folder: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
     before = facts(folder, tmp_path / "data").fingerprint
     change(folder)

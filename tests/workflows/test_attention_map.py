@@ -253,6 +253,20 @@ def test_several_classes_get_a_map_each_and_the_same_one_just_one(
     assert "the same map for every class" in told.err
 
 
+def test_options_without_effect_are_named(run_cli: RunCli, digit: Path, two_layers: Path) -> None:
+    options = ("--steps", "9", "--target", "contrast", "--head-fusion", "max")
+    told = run_cli("attention-map", digit, "--method", "raw,gradcam", *options, "--model", two_layers)
+    assert told.code == 0, told.err
+    warned = {line.partition("--")[2] for line in told.err.splitlines() if "no effect" in line}
+    assert warned == {
+        "steps has no effect on raw, gradcam",
+        "target has no effect on raw",
+        "head-fusion has no effect on gradcam",
+    }
+    usual = run_cli("attention-map", digit, "--method", "ig", "--steps", "9", "--model", two_layers)
+    assert "no effect" not in usual.err
+
+
 def test_maps_and_logits_are_kept_as_they_are(explain: Callable[..., Any], digit: Path, tmp_path: Path) -> None:
     (image,) = explain(digit, "--class", "top2", "--arrays", "safetensors")["images"]
     kept = load_file(image["arrays"])
@@ -262,6 +276,8 @@ def test_maps_and_logits_are_kept_as_they_are(explain: Callable[..., Any], digit
         np.testing.assert_array_equal(kept[f"relevance.{each['target']}"], np.float32(each["weights"]))
     with np.load(explain(digit, "--class", "top2")["images"][0]["arrays"]) as arrays:
         assert set(arrays) == set(kept)
+    Path(image["arrays"]).with_suffix(".npz").write_bytes(b"")  # as a full disk leaves it
+    assert explain(digit)["images"][0]["arrays"].endswith(".npz")
     explain(digit, "--arrays", "none", "-o", tmp_path / "bare")
     assert names_in(tmp_path / "bare") == {f"digit.relevance.{image['predicted']}.png", "report.json"}
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.errors import FileError, UsageError, did_you_mean, nearest
+from vitcli.core.files import expanded
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.optim_config import USUAL_LR
 
@@ -118,14 +119,13 @@ def settings_of(config: TrainConfig) -> dict[str, dict[str, Any]]:
 
 def recipe_names() -> list[str]:
     """List the names of the recipes in the package."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in _recipe_folder().iterdir() if entry.name.endswith(".toml")
-    )
+    names = (entry.name for entry in _recipe_folder().iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def recipe_file(name: str) -> Path | None:
     """Return the absolute path of a recipe that is given as a file, such as ``./recipe.toml``; None: it is a name."""
-    return Path(name).expanduser().resolve() if name.endswith(".toml") or {"/", os.sep} & set(name) else None
+    return expanded(name).resolve() if name.endswith(".toml") or {"/", os.sep} & set(name) else None
 
 
 def load_recipe(name: str) -> dict[str, dict[str, Any]]:

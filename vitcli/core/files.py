@@ -63,6 +63,14 @@ def replacing(path: Path, *, makes_folder: bool = True) -> Iterator[Path]:
         raise
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path in which ``~`` or ``~NAME`` at the beginning is a home folder; if there is no such user, it stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the name of a file may begin with ~ too
+        return Path(path)
+
+
 def ends() -> Iterator[str]:
     """Yield what makes a name new if others have it already: nothing, then ``-2``, ``-3`` and so on."""
     yield ""

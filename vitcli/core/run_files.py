@@ -59,6 +59,8 @@ class EvaluationFile(TypedDict):
     top1: float
     epoch: NotRequired[int | None]
     held_out: NotRequired[bool | None]
+    model: NotRequired[str]
+    models: NotRequired[list[str]]
     checkpoint: NotRequired[str]
     dataset: NotRequired[str]
     data: NotRequired[str]

@@ -1,6 +1,7 @@
 """Formatting of numbers, times and settings for people."""
 
 import json
+from collections.abc import Sequence
 
 UNKNOWN_LICENCE = "not known"
 """The licence of weights and data sets that no table lists."""
@@ -39,9 +40,12 @@ def out_of_fold_in_words(*, keeps_best: bool) -> str:
     return f"each by the fold that was not trained on the image{', though it may have chosen its epoch' * keeps_best}"
 
 
-def seen_in_training(model: str, split: str, images: str) -> str:
-    """Say which part images had in the training of a model: those of ``train`` taught it, those of ``val`` chose its epoch."""
-    return f"{model} was trained on {images}" if split == "train" else f"{images} chose the epoch of {model}"
+def seen_in_training(models: Sequence[str], split: str, images: str) -> str:
+    """Say which part images had in the training of models: those of ``train`` taught them, those of ``val`` chose epochs."""
+    names = ", ".join(models)
+    if split == "train":
+        return f"{names} {'was' if len(models) == 1 else 'were'} trained on {images}"
+    return f"{images} chose the epoch of {names}"
 
 
 def percent_or_none(share: float | None) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
-from vitcli.core.files import explained, write_json
+from vitcli.core.files import expanded, explained, write_json
 from vitcli.core.preprocessing import Geometry, Size, ValueRange, format_size
 from vitcli.core.registry import load_object
 from vitcli.core.stored import read_json
@@ -189,7 +189,7 @@ def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, 
     check_dataset(config.name, labels=config.labels)
     if find_dataset(config.name):
         return _open_named(config, directory, offline, emit)
-    return _open_files(any_folder.read(Path(config.name).expanduser(), config, emit), config, directory, emit)
+    return _open_files(any_folder.read(expanded(config.name), config, emit), config, directory, emit)
 
 
 def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) -> Dataset:  # noqa: FBT001

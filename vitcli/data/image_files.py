@@ -8,6 +8,7 @@ from pathlib import Path
 from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.files import expanded
 from vitcli.data.sources.image_folder import mind_links
 from vitcli.data.sources.image_search import (
     IMAGE_SUFFIXES,
@@ -64,7 +65,7 @@ def _expand(text: str, emit: Emit, passed_over: PassedOver) -> list[Path]:
         raise DataError(
             f"{address} is not fetched", hint="`vit predict --allow-urls` fetches images from web addresses"
         )
-    path = Path(text).expanduser()
+    path = expanded(text)
     places = [path] if path.exists() else sorted(map(Path, glob.glob(_in_any_case(str(path)), recursive=True)))  # noqa: PTH207
     if not places:
         raise DataError(f"no such image: {text}", hint="give files, folders, or patterns such as 'photos/*.jpg'")

@@ -4,8 +4,7 @@ An entry names the function that reads the data set; this function is imported o
 ``kaggle:COMPETITION`` name data sets that are not in the table.
 """
 
-from pathlib import Path
-
+from vitcli.core.files import expanded
 from vitcli.core.registry import Registry
 from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.sources.kaggle_reference import PREFIX, KaggleReference, is_address
@@ -196,4 +195,4 @@ def find_dataset(name: str) -> DatasetEntry | None:
 def canonical_name(name: str) -> str:
     """Return the full name of a data set, or the absolute path of a folder, for use in any working directory."""
     name = full_name(name)
-    return name if find_dataset(name) else str(Path(name).expanduser().resolve())
+    return name if find_dataset(name) else str(expanded(name).resolve())

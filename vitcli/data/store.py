@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcli.core.errors import DataError, UsageError, nearest
-from vitcli.core.files import write_text
+from vitcli.core.files import expanded, write_text
 from vitcli.data.registry import DATASETS, canonical_name, find_dataset, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
 from vitcli.data.sources.paths import check_folder, check_no_run, check_table, table_path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def data_dir(setting: str = "") -> Path:
     """Return the folder of data sets: the setting, else ``$VIT_DATA_DIR``, else the user's cache folder."""
     if chosen := setting or os.environ.get("VIT_DATA_DIR"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     if os.name == "nt":
         cache = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     else:
@@ -53,8 +53,8 @@ def make(directory: Path) -> None:
 def located(data: "DataConfig") -> dict[str, Any]:
     """Return the settings that name a data set and its tables, for use in any working directory: paths are absolute."""
     given = {"labels": data.labels, "label_map": data.label_map}
-    folder = Path(data.name).expanduser()
-    paths = {key: str(table_path(folder, Path(value).expanduser()).resolve()) for key, value in given.items() if value}
+    folder = expanded(data.name)
+    paths = {key: str(table_path(folder, expanded(value)).resolve()) for key, value in given.items() if value}
     return {"name": canonical_name(data.name), **paths}
 
 
@@ -73,9 +73,9 @@ def check_dataset(name: str, *, labels: str = "", output_dir: Path = Path("exper
     name = full_name(name)
     if not name or find_dataset(name):
         if labels:
-            check_table(Path(labels).expanduser())
+            check_table(expanded(labels))
         return
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists() or path.is_absolute() or len(path.parts) > 1:
         check_folder(path, labels=labels)
         return

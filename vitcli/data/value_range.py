@@ -64,13 +64,20 @@ def with_value_range(geometries: Collection[Geometry], files: Sequence[Path], em
                 found, emit, why="the model was trained on images with 8 bits per value, and some here have more: "
             )
         readable |= {geometry: replace(geometry, value_range=found) for geometry in lacking}
-    if known := {geometry.value_range for geometry in geometries if geometry.value_range}:
-        _mind_other_values(known, files, emit)
+    mind_other_values({geometry.value_range for geometry in geometries if geometry.value_range}, files, emit)
     return readable
 
 
-def _mind_other_values(known: set[ValueRange], files: Sequence[Path], emit: Emit) -> None:
-    """Warn if the values of images do not fit the ranges of the models that they are given to."""
+def mind_other_values(known: Collection[ValueRange], files: Sequence[Path], emit: Emit) -> None:
+    """Warn if the values of images do not fit the ranges of the models that they are given to.
+
+    Args:
+        known: the ranges of models; empty: they were trained on images with 8 bits per value.
+        files: the images; empty: they have 8 bits per value.
+        emit: receives the warnings.
+    """
+    if not known:
+        return
     deep, _ = _deep_and_cut(files, workers=0)
     measured = _measured(_some(deep, _FEW), 0, emit)
     for low, high in known:

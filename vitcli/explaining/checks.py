@@ -15,7 +15,7 @@ from torch import Tensor
 from vitcli.attention.registry import METHODS
 from vitcli.attention.sanity import completeness_error, rank_correlation
 from vitcli.attention.targets import ClassChoice, class_scores
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.explaining.explainer import Explainer
 from vitcli.explaining.question import Question
@@ -108,11 +108,13 @@ def check_methods(
         emit: receives the progress.
 
     Raises:
-        UsageError, ModelError: the question does not suit the model, or does not have exactly one class.
+        UsageError, ModelError: the question does not suit the model, does not have exactly one class, or asks for noise alone.
         DataError: there are no images.
     """
     check_judgeable(model, question)
     asked = tuple(name for name in question.methods if name != NOISE)
+    if not asked:
+        raise UsageError("noise depends on nothing, so there is nothing to check", hint="--method all")
     question = replace(question, methods=(*asked, NOISE)).checked(model)
     fresh = fresh_weights(model, seed=seed)
     task, done, found = "checking attention maps", 0, list[dict[str, Tensor]]()

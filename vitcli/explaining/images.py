@@ -131,7 +131,7 @@ class ImageSource:
 
     def _of_split(self, loaded: LoadedModel, emit: Emit) -> list[ImageToExplain]:
         judged = choose_images(
-            loaded,
+            [loaded],
             dataset=self.dataset,
             split=self.split,
             directory=self.directory,

@@ -170,5 +170,5 @@ def _arrays_of(path: Path) -> dict[str, NDArray[np.float32]]:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         return load_file(path)
-    except (OSError, ValueError, SafetensorError, BadZipFile):
+    except (OSError, EOFError, ValueError, SafetensorError, BadZipFile):
         return {}

@@ -13,6 +13,9 @@ from vitcli.data.preprocess import crop_box
 from vitcli.explaining.question import Question
 from vitcli.trained.loading import LoadedModel
 
+_STEPS = 16
+"""The usual number of steps of ``ig``."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
@@ -28,7 +31,7 @@ class Wanted:
     options: Options = field(default_factory=Options)
     query: str = ""
     """A patch as ``ROW,COLUMN``, or a pixel of the picture as ``X,Ypx``."""
-    steps: int = 16
+    steps: int = _STEPS
 
     def question(
         self, loaded: LoadedModel, emit: Emit, *, compares: bool = False, all_layers: bool = False
@@ -63,11 +66,15 @@ class Wanted:
 
     def _tell_no_effect(self, methods: tuple[str, ...], emit: Emit) -> None:
         """Warn about options that have no effect on the chosen methods."""
+        of_no_heads = [name for name in methods if not METHODS[name].looks_at_layers]
         for option, chosen, without in (
             ("--layers", self.layers, [name for name in methods if METHODS[name].layers == "none"]),
             ("--discard", self.options.discard > 0, [] if "rollout" in methods else methods),
             ("--mass", self.options.mass < 1, [] if "raw" in methods else methods),
-            ("--heads", self.heads, [name for name in methods if not METHODS[name].looks_at_layers]),
+            ("--heads", self.heads, of_no_heads),
+            ("--head-fusion", self.options.fusion != "mean", of_no_heads),
+            ("--steps", self.steps != _STEPS, [] if "ig" in methods else methods),
+            ("--target", self.score != "logit", [name for name in methods if not METHODS[name].chooses_class]),
         ):
             if told := [name for name in without if chosen and name != "random"]:
                 emit(Warned(text=f"{option} has no effect on {', '.join(told)}"))

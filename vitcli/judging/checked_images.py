@@ -19,8 +19,8 @@ from vitcli.data.registry import find_dataset
 from vitcli.data.splits import Plan, plan_splits
 from vitcli.data.submission import competition_folder
 from vitcli.judging.frozen_probe import model_features, pixel_features
-from vitcli.trained.judged_images import count_trained_on
 from vitcli.trained.loading import LoadedModel
+from vitcli.trained.own_images import count_trained_on
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 _MANY = 0.01

@@ -119,4 +119,4 @@ def _warn_of_training(each: ComparedEvaluation, emit: Emit) -> None:
     for what, split in (("trained_on", "train"), ("chose_epoch_by", "val")):
         if count := each.facts.get(what, 0):
             images = f"{counted(count, 'image')} of {each.dataset}"
-            emit(Warned(text=f"{seen_in_training(name, split, images)}: its scores are too high"))
+            emit(Warned(text=f"{seen_in_training([name], split, images)}: its scores are too high"))

@@ -58,7 +58,7 @@ def current_evaluation(
     chosen, missing = None, None
     try:
         chosen = choose_images(
-            models[0],
+            models,
             dataset="",
             split=split,
             directory=directory,

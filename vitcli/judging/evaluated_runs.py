@@ -95,5 +95,10 @@ class EvaluatedRun:
 
 def models_of(stored: Mapping[str, Any]) -> list[str]:
     """Return the names of the models whose probabilities an evaluation averages; a single one: it averages nothing."""
-    names: str = stored.get("model", "")
-    return names.split(", ") if stored.get("part") != "out-of-fold" else [names]
+    return names_in(stored) if stored.get("part") != "out-of-fold" else [stored.get("model", "")]
+
+
+def names_in(stored: Mapping[str, Any]) -> list[str]:
+    """Return the names of all models of an evaluation; an early version stored them in one text."""
+    names: list[str] = stored.get("models") or stored.get("model", "").split(", ")
+    return names

@@ -9,8 +9,11 @@ from typing import Literal
 from vitcli.core.calibration import Calibration
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.files import ends
 from vitcli.core.registry import load_object
+from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import slug
+from vitcli.core.stored import read_json
 from vitcli.judging.judge import Judged, Views, judge
 from vitcli.judging.metrics import Metrics, metrics_of
 from vitcli.judging.out_of_fold import judge_out_of_fold
@@ -95,6 +98,7 @@ def evaluate_models(
             "found_in": chosen.subset.found,
             "held_out": held_out,
             "model": names_of(models),
+            "models": [model.name for model in models],
             "checkpoint": loaded.path.name,
             "epoch": loaded.checkpoint.provenance.get("epoch") if len(models) == 1 else None,
             "precision": loaded.precision.name,
@@ -158,11 +162,24 @@ def places_of(
         return None
     if chosen.is_out_of_fold:
         return ResultFiles(folder=folder, stem=chosen.part)
-    stem: str = chosen.split if chosen.is_own else f"{slug(chosen.dataset.facts.name)}-{chosen.part}"
+    added = (f"-{views}" if views != "none" else "") + ("-shared" if classes == "shared" else "")
     if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
-        stem += f"-{loaded.path.stem}"
-    stem += (f"-{views}" if views != "none" else "") + ("-shared" if classes == "shared" else "")
-    return ResultFiles(folder=folder, stem=stem)
+        added = f"-{loaded.path.stem}{added}"
+    if chosen.is_own:
+        return ResultFiles(folder=folder, stem=f"{chosen.split}{added}")
+    name = f"{slug(chosen.dataset.facts.name)}-{chosen.part}"
+    files = (ResultFiles(folder=folder, stem=f"{name}{end}{added}") for end in ends())
+    return next(each for each in files if _may_replace(each, chosen))
+
+
+def _may_replace(files: ResultFiles, chosen: JudgedImages) -> bool:
+    """Tell whether these files hold no evaluation of another data set, whose folder has the same name."""
+    try:
+        stored = read_json(files.metrics, EvaluationFile)
+    except (OSError, ValueError):
+        return True
+    is_same = stored.get("fingerprint") == chosen.dataset.facts.fingerprint
+    return is_same or stored.get("data") in {None, chosen.words[0]}
 
 
 def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:

@@ -43,10 +43,9 @@ def missing_scores(metrics: Metrics) -> list[str]:
     if without and metrics.images == 1:
         why.append(f"no interval of {_listed(without)}: one image does not tell how much they vary")
     elif without:
-        why.append(
-            f"no interval of {_listed(without)}: all images of a class have the same prediction, so drawing them again"
-            " changes nothing"
-        )
+        is_one_class = sum(each.images > 0 for each in metrics.classes) == 1
+        cause = "all images are of one class" if is_one_class else "all images of a class have the same prediction"
+        why.append(f"no interval of {_listed(without)}: {cause}, so drawing them again changes nothing")
     return why
 
 

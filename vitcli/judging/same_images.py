@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from vitcli.core.errors import RunError, did_you_mean, some
 from vitcli.core.evaluation_facts import eval_command
+from vitcli.core.files import expanded
 from vitcli.data.registry import find_dataset
 from vitcli.judging.compared_evaluation import ComparedEvaluation
 from vitcli.judging.evaluated_runs import EvaluatedRun
@@ -222,7 +222,7 @@ def _is_own(each: ComparedEvaluation) -> bool:
 
 def _is_here(each: ComparedEvaluation) -> bool:
     data = _words_of(each)[0]
-    return find_dataset(data) is not None or Path(data).expanduser().exists()
+    return find_dataset(data) is not None or expanded(data).exists()
 
 
 def _words_of(each: ComparedEvaluation) -> list[str]:

@@ -8,12 +8,13 @@ from typing import Any
 from vitcli.core.errors import DataError
 from vitcli.core.files import safe_cell
 from vitcli.core.stored import checked, read_json
+from vitcli.judging.evaluated_runs import names_in
 from vitcli.judging.evaluation import calibration_for, count_calibrated
 from vitcli.judging.metrics import Metrics
 from vitcli.judging.results import ResultFiles
 from vitcli.judging.tables import StoredAnswer, read_predictions
 from vitcli.trained.judged_images import JudgedImages
-from vitcli.trained.loading import LoadedModel, names_of
+from vitcli.trained.loading import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -37,7 +38,7 @@ class StoredEvaluation:
         run = models[0].run
         if len(models) == 1 and run and run.is_outdated(self.facts):
             return "the run was trained on since its last evaluation"
-        if _last_parts(self.facts.get("model", "")) != _last_parts(names_of(models)):
+        if _last_parts(names_in(self.facts)) != _last_parts([model.name for model in models]):
             return "other runs of the group were evaluated last time"
         if not chosen:
             return ""
@@ -52,10 +53,9 @@ class StoredEvaluation:
         return ""
 
 
-def _last_parts(names: str) -> list[str]:
+def _last_parts(names: Sequence[str]) -> list[str]:
     """Return the names of models without that of their group, which may have been renamed; one model has none."""
-    parts = [name.rpartition("/")[2] for name in names.split(", ")]
-    return parts if len(parts) > 1 else []
+    return [name.rpartition("/")[2] for name in names] if len(names) > 1 else []
 
 
 def stored_evaluation(places: ResultFiles) -> StoredEvaluation | None:

@@ -1,25 +1,26 @@
 """The images on which a trained model is evaluated or explained: a split of its own data, or of other data."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, ModelError, UsageError, counted
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.errors import DataError, ModelError, counted
+from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.files import expanded
 from vitcli.core.preprocessing import Geometry
-from vitcli.core.words import seen_in_training
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.registry import canonical_name, full_name
-from vitcli.data.splits import Plan, Subset, held_out_names, no_such_split, plan_splits, restored_plan
+from vitcli.data.splits import Plan, Subset, no_such_split
 from vitcli.data.store import data_dir, located
+from vitcli.data.value_range import mind_other_values
 from vitcli.trained.loading import LoadedModel
+from vitcli.trained.own_images import BesideOwn, beside_own, count_seen, kept_in, own_plan
 
 AskedSplit = Literal["auto", "train", "val", "test"]
 """A split, or auto: the test split, else the validation split."""
@@ -30,8 +31,6 @@ _FLATTERY: dict[SplitName, str] = {
     "test": "",
 }
 """Why the scores of a split of the model's own data may be too high."""
-_USED: tuple[SplitName, ...] = ("train", "val")
-"""The splits that have a part in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ def counted_images(count: int, part: str) -> str:
 
 
 def choose_images(
-    loaded: LoadedModel,
+    models: Sequence[LoadedModel],
     *,
     dataset: str,
     split: AskedSplit,
@@ -89,7 +88,7 @@ def choose_images(
     """Open a data set, and choose a split of it; the data that the model was trained on are recognised by fingerprint.
 
     Args:
-        loaded: the model.
+        models: the model, or those whose probabilities are averaged; "the model" below is the first one.
         dataset: a data set or folder; empty: the one that the model was trained on.
         split: the split.
         directory: the folder of data sets; empty: as in training.
@@ -103,23 +102,26 @@ def choose_images(
         DataError: the data set has no such split.
         ModelError: no data set is given, and the model's own is not known.
     """
+    loaded = models[0]
     if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent if vit did not train the weights
         raise ModelError(f"{loaded.name} was not trained with vit, so its data set is not known", hint=hint)
     before, dataset = loaded.data, full_name(dataset)
     is_own = not dataset or canonical_name(dataset) == before.name
     asked: Mapping[str, Any] = table or {}
     config = replace(before if is_own else _elsewhere(dataset, before), **asked)
-    kept_in = before.dir if Path(before.dir).is_dir() else ""  # the model may have been trained on another machine
-    opened = open_dataset(config, directory=data_dir(directory or kept_in), offline=offline, emit=emit)
+    opened = open_dataset(config, directory=data_dir(directory or kept_in(loaded)), offline=offline, emit=emit)
     if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
     seen: Mapping[SplitName, int] | None = None  # not known
-    if not is_own and not asked and (known := _beside_own(opened, before, loaded, directory or kept_in, emit)):
+    if not is_own and not asked and (known := beside_own(opened, loaded, directory, emit)):
         if part := _part_of_own(known, opened, loaded, split, emit):
             return part
-        seen = _seen_in_training(known, loaded, emit)
-    plan = _plan(opened, before, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
+        others = [(each, beside_own(opened, each, directory, emit)) for each in models[1:]]
+        seen = count_seen([(loaded, known), *others], len(known.images), emit)
+    if not is_own:
+        _mind_values(models, opened, emit)
+    plan = own_plan(opened, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
     chosen = _choose_split(opened, plan, split, same_data=is_own, is_seen_known=seen is not None, emit=emit)
     if chosen == "val" and split == "auto" and is_own and not (is_out_of_fold or loaded.keeps_last):
         emit(Warned(text=f"there is no test split: {_FLATTERY['val']}"))
@@ -135,57 +137,15 @@ def choose_images(
     )
 
 
-def count_trained_on(loaded: LoadedModel, dataset: Dataset, emit: Emit) -> int:
-    """Count the images of a data set that a model was trained on, or copies of them, recognised by content.
-
-    Args:
-        loaded: the model.
-        dataset: the data set; images without files are not recognised.
-        emit: receives a note if the model's own images are gone, so that it cannot be known.
-    """
-    before = loaded.data
-    known = _beside_own(dataset, before, loaded, before.dir if Path(before.dir).is_dir() else "", emit)
-    if not known:
-        return 0
-    trained = {image for image, _ in known.parts["train"]}
-    return sum(image in trained for image, _ in known.images)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _BesideOwn:
-    """The images of a folder beside those that a model was trained with: what tells each from others, and its class."""
-
-    own: Dataset
-    plan: Plan
-    images: list[tuple[object, str]]
-    parts: Mapping[SplitName, list[tuple[object, str]]]
-
-
-def _beside_own(
-    opened: Dataset, before: DataConfig, loaded: LoadedModel, directory: str, emit: Emit
-) -> _BesideOwn | None:
-    """Identify images and the model's own ones; None: one of them has no files, or the own ones are gone, which is said."""
-    if not opened.raw or not opened.raw.root:
-        return None
-    try:
-        own = open_dataset(before, directory=data_dir(directory), offline=True)
-        if not own.raw or not own.raw.root:  # images without files, such as the bundled digits
-            return None
-        is_inside = opened.raw.root.resolve().is_relative_to(own.raw.root.resolve())
-        plan = _plan(own, before, loaded, emit if is_inside else ignore)
-    except (DataError, UsageError):
-        what = f"whether {loaded.name} was trained on some of these images cannot be known"
-        emit(Note(text=f"{what}: its own are not in {before.name} any more"))
-        return None
-    whole = {name: Subset(found=name) for name in opened.facts.counts}
-    sizes = None if is_inside else _sizes(opened, whole) & _sizes(own, plan)
-    images = [each for subset in whole.values() for each in _identified(opened, subset, sizes)]
-    parts = {name: _identified(own, subset, sizes) for name, subset in plan.items()}
-    return _BesideOwn(own=own, plan=plan, images=images, parts=parts)
+def _mind_values(models: Sequence[LoadedModel], opened: Dataset, emit: Emit) -> None:
+    """Warn if the values of other data do not fit the range of values that a model was trained with."""
+    ranges = {model.checkpoint.preprocessing.geometry.value_range for model in models}
+    files = [file for split in opened.raw.splits.values() for file in split.files] if opened.raw else []
+    mind_other_values({each for each in ranges if each}, files, emit)
 
 
 def _part_of_own(
-    known: _BesideOwn, opened: Dataset, loaded: LoadedModel, asked: AskedSplit, emit: Emit
+    known: BesideOwn, opened: Dataset, loaded: LoadedModel, asked: AskedSplit, emit: Emit
 ) -> JudgedImages | None:
     """Recognise a folder that is one split of the model's own data, or a copy of it; None: it is other data."""
     for name in known.plan:
@@ -199,48 +159,9 @@ def _part_of_own(
     return None
 
 
-def _seen_in_training(known: _BesideOwn, loaded: LoadedModel, emit: Emit) -> dict[SplitName, int]:
-    """Count the images that had a part in training, by their split then, and warn of them."""
-    seen = dict[SplitName, int]()
-    for name in _USED:
-        used = set() if name == "val" and loaded.keeps_last else {image for image, _ in known.parts.get(name, ())}
-        if count := sum(image in used for image, _ in known.images):
-            seen[name] = count
-            images = f"{count:,} of {counted(len(known.images), 'image')}"
-            emit(Warned(text=f"{seen_in_training(loaded.name, name, images)}: scores are too high"))
-    return seen
-
-
-def _files(dataset: Dataset, subset: Subset) -> list[tuple[Path, str]]:
-    """Return the file and the class of each image of a subset."""
-    assert dataset.raw is not None
-    split, classes = dataset.raw.splits[subset.found], dataset.facts.classes
-    return [(split.files[at], classes[split.labels[at]]) for at in subset.indices(dataset)]
-
-
-def _sizes(dataset: Dataset, plan: Plan) -> set[int]:
-    return {file.stat().st_size for subset in plan.values() for file, _ in _files(dataset, subset)}
-
-
-def _identified(dataset: Dataset, subset: Subset, sizes: Collection[int] | None) -> list[tuple[object, str]]:
-    """Return what tells each image of a subset from others, and its class.
-
-    Args:
-        dataset: the data set.
-        subset: the images.
-        sizes: the content tells files of these sizes apart, others are no copies; None: the path alone tells.
-    """
-    if sizes is None:
-        return [(file.resolve(), "") for file, _ in _files(dataset, subset)]
-    return [
-        (sha256(file.read_bytes()).digest() if file.stat().st_size in sizes else file, name)
-        for file, name in _files(dataset, subset)
-    ]
-
-
 def _elsewhere(name: str, before: DataConfig) -> DataConfig:
     """Return the settings for another data set, or for the model's own in another folder, read as in training."""
-    old, new = Path(before.name), Path(name).expanduser()
+    old, new = Path(before.name), expanded(name)
     labels, label_map = (_moved(Path(file), old, new) for file in (before.labels, before.label_map))
     return replace(before, name=name, labels=labels, label_map=label_map)
 
@@ -249,27 +170,6 @@ def _moved(file: Path, folder: Path, to: Path) -> str:
     """Find a file of one folder in another folder; return an empty string if it is not there."""
     there = to / file.relative_to(folder) if file.is_relative_to(folder) else None
     return str(there) if there and there.is_file() else ""
-
-
-def _plan(dataset: Dataset, config: DataConfig, loaded: LoadedModel, emit: Emit) -> Plan:
-    """Return the splits that the model was trained with: as stored in its run, else planned again in the same way."""
-    stored = loaded.run.split if loaded.run else None
-    if dataset.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
-        kept = _what_is_left(held_out_names(stored), dataset) if stored else "its splits may differ"
-        emit(Warned(text=f"{dataset.facts.name} has changed since this model was trained: {kept}"))
-    if stored:
-        return restored_plan(stored, dataset)
-    return plan_splits(dataset, config, seed=loaded.checkpoint.provenance["seed"])
-
-
-def _what_is_left(held_out: set[str | int], dataset: Dataset) -> str:
-    """Describe how many of the images that were held out of the training images still exist."""
-    if not held_out:
-        return "its splits are used as they are now"
-    gone = len(held_out.difference(dataset.names("train")))
-    if not gone:
-        return f"all {counted(len(held_out), 'image')} held out of the training images then still exist"
-    return f"{gone:,} of the {counted(len(held_out), 'image')} held out of the training images then no longer exist"
 
 
 def _choose_split(

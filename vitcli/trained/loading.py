@@ -235,9 +235,11 @@ def folder_of(models: Sequence[LoadedModel]) -> Path | None:
     None: there is no such folder.
     """
     runs = [model.run for model in models if model.run]
-    if len(models) == 1:
-        return runs[0].path if runs else None
-    finished = {fold.path.resolve() for fold in members_with(runs[0]) if fold.status == "finished"} if runs else set()
+    if not runs or len(runs) < len(models):
+        return None
+    if len(runs) == 1:
+        return runs[0].path
+    finished = {fold.path.resolve() for fold in members_with(runs[0]) if fold.status == "finished"}
     return runs[0].path.parent if {run.path.resolve() for run in runs} == finished else None
 
 

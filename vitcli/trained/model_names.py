@@ -8,6 +8,7 @@ from pathlib import Path
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import ModelError, RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.files import expanded
 from vitcli.core.run_search import (
     all_runs,
     best_finished,
@@ -68,18 +69,22 @@ def check_runs(names: Sequence[str], *, output_dir: Path, device: str = "auto") 
 
 def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
     """List the names or paths of the models to average, without runs of a group that are not finished."""
-    if set("*?[") & set(name) and not _is_there(name, output_dir):
-        paths = sorted({Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)})  # noqa: PTH207
-        names = [str(path) for path in paths if (path / "run.json").is_file() or path.suffix == ".safetensors"]
-        if not names:
+    if is_pattern := bool(set("*?[") & set(name) and not _is_there(name, output_dir)):
+        found = {Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)}  # noqa: PTH207
+        paths = sorted({path.resolve(): path for path in sorted(found)}.values())
+        names = [str(path) for path in paths if path.suffix == ".safetensors" and path.is_file()]
+        members = [Run(path) for path in paths if (path / "run.json").is_file()]
+        if not names and not members:
             raise RunError(f"no run in {output_dir} matches {name!r}")
-        return names
-    chosen = chosen_run(name, output_dir, emit)
-    members = members_with(chosen) if chosen else members_called(name, output_dir)
+    else:
+        chosen, names = chosen_run(name, output_dir, emit), []
+        members = members_with(chosen) if chosen else members_called(name, output_dir)
     finished = [run for run in members if run.status == "finished"]
     if unfinished := [f"{run.name} ({run.status})" for run in members if run not in finished]:
+        if is_pattern and not finished and not names:
+            raise RunError(f"no run that matches {name!r} is finished: {', '.join(unfinished)}", hint="name one run")
         emit(Warned(text=f"left out of the mean: {', '.join(unfinished)}"))
-    return [str(run.path) for run in finished] or [name]
+    return names + [str(run.path) for run in finished] or [name]
 
 
 def chosen_run(name: str, output_dir: Path, emit: Emit = ignore) -> Run | None:
@@ -165,6 +170,6 @@ def checkpoint_of(run: Run) -> Path:
 
 def teacher_path(name: str, output_dir: Path) -> str:
     """Return the absolute path of a teacher's file or folder; else its name, also for runs in ``output_dir``."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     is_beside = (output_dir / name / "run.json").is_file() and not path.is_file()
     return str(path.resolve()) if name and path.exists() and not is_beside else name

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import Interrupted, UsageError, VitError, visible
 from vitcli.core.events import Emit, Event, Note, Warned, ignore
-from vitcli.core.files import write_json
+from vitcli.core.files import expanded, write_json
 from vitcli.core.groups import members_of_settings
 from vitcli.core.launch import Place, launched_as
 from vitcli.core.means import interval_of_mean
@@ -125,7 +125,7 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
     members, name = members_of_settings(asked), asked.run.name
     results: list[TrainResult] = []
     if name:
-        folder = Path(asked.run.output_dir).expanduser() / name
+        folder = expanded(asked.run.output_dir) / name
         for path in (*(folder / member for member in members), *(run.path for run in members_of(folder))):
             check_free(path, overwrite=asked.run.overwrite)
     if asked.run.seeds and not asked.data.folds:

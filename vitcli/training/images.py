@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import DataError, FileError, some
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.files import expanded
 from vitcli.core.launch import ALONE, Place
 from vitcli.core.model_config import check
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
@@ -145,7 +145,7 @@ def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emi
 
 def _weights_of_file(name: str) -> dict[str, float]:
     try:
-        content = json.loads(Path(name).expanduser().read_text(encoding="utf-8"), parse_int=float)
+        content = json.loads(expanded(name).read_text(encoding="utf-8"), parse_int=float)
     except FileNotFoundError:
         raise FileError(
             f"class_weights = {name!r} is not a file", hint="expected: balanced, effective, or a JSON file"

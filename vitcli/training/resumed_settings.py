@@ -15,7 +15,7 @@ from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import RunError, UsageError
 from vitcli.core.events import Emit, Note, ignore
-from vitcli.core.files import flat
+from vitcli.core.files import expanded, flat
 from vitcli.core.groups import one_of, whole_group
 from vitcli.core.run_search import all_runs, find_run, members_with
 from vitcli.core.runs import Run
@@ -149,7 +149,7 @@ def check_repeated(name: str, layers: Sequence[Settings]) -> None:
 
 def output_dir_of(layers: Sequence[Settings]) -> Path:
     """Return the folder of all runs."""
-    return Path(configure(*layers).run.output_dir).expanduser()
+    return expanded(configure(*layers).run.output_dir)
 
 
 def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:

@@ -10,6 +10,7 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import settings_of
 from vitcli.core.errors import Interrupted, RunError, UsageError
 from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.files import expanded
 from vitcli.core.groups import member_folder, members_of_settings
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.run_search import free_cross_validation, next_name
@@ -76,7 +77,7 @@ def start(
 def _new_run(training: Training) -> Run:
     """Create the directory of a run, with the given name or the next free one."""
     config, facts = training.config, training.dataset.facts
-    output_dir = Path(config.run.output_dir).expanduser()
+    output_dir = expanded(config.run.output_dir)
     stem = f"{slug(facts.name)}-{training.model.config.name}"
     assert not members_of_settings(config)  # `train_group` starts one run for each member
     fold, member = config.data.fold, member_folder(config)

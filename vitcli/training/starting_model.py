@@ -7,6 +7,7 @@ from pathlib import Path
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.files import expanded
 from vitcli.core.model_config import OF_THE_WEIGHTS, ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.dataset import Facts
@@ -50,7 +51,7 @@ def starting_model(
     """
     source = None
     if config.run.init_from:
-        output_dir = Path(config.run.output_dir).expanduser()
+        output_dir = expanded(config.run.output_dir)
         found = read_model(config.run.init_from, output_dir=output_dir, offline=config.run.offline, emit=emit)
         source = found.checkpoint
     settings = settings or _model_settings(config.model, facts, source.model if source else None)
@@ -97,7 +98,7 @@ def model_input(config: TrainConfig, facts: Facts, emit: Emit) -> tuple[ModelCon
         UsageError, ModelError, RunError: there is no such model, or nothing about the weights is known on this machine.
     """
     name, source, seen = config.run.init_from, None, None
-    output_dir = Path(config.run.output_dir).expanduser()
+    output_dir = expanded(config.run.output_dir)
     is_ours = Path(name).is_file() or is_run(name, output_dir)
     if name in PRETRAINED and not is_ours:
         source, seen = published(name)

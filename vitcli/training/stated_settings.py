@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, settings_of
 from vitcli.core.devices import parse_device
 from vitcli.core.errors import FileError, ModelError, UsageError, did_you_mean
+from vitcli.core.files import expanded
 from vitcli.core.groups import member_folder, members_of_settings, with_first_seed
 from vitcli.core.runs import check_free, check_no_run
 from vitcli.data.registry import canonical_name
@@ -83,7 +83,7 @@ def stated_again(stored: TrainConfig, layers: Sequence[Settings]) -> list[Settin
 
 def teacher_of(config: TrainConfig) -> str:
     """Return the name of the teacher, or the absolute path of its file or folder; empty: there is no teacher."""
-    return teacher_path(config.teacher.name, Path(config.run.output_dir).expanduser())
+    return teacher_path(config.teacher.name, expanded(config.run.output_dir))
 
 
 def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> None:
@@ -94,10 +94,10 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
         MODELS[config.model.name]
     kind = config.optim.class_weights
     known = ("balanced", "effective")
-    if kind not in {"", *known} and not Path(kind).expanduser().is_file():
+    if kind not in {"", *known} and not expanded(kind).is_file():
         hint = f"{did_you_mean(kind, known)} expected: balanced, effective, or a JSON file".strip()
         raise FileError(f"class_weights = {kind!r} is not a file", hint=hint)
-    output_dir = Path(config.run.output_dir).expanduser()
+    output_dir = expanded(config.run.output_dir)
     if config.run.name:
         path = output_dir / config.run.name
         if member := next(iter(members_of_settings(config)), member_folder(config)):

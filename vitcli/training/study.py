@@ -22,7 +22,7 @@ from vitcli.core.addresses import without_secrets
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import FileError, InstallError, Interrupted, RunError, UsageError, did_you_mean
-from vitcli.core.files import write_json
+from vitcli.core.files import expanded, write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
 from vitcli.core.run_search import output_dir_option
@@ -70,12 +70,17 @@ class Study:
             stored: the entries of ``study.json``.
             default: the searched settings of the first trial, which has the default settings; None: they are outside of
                 the space, so that no trial has them.
+
+        Raises:
+            RunError: another process has made it meanwhile.
         """
         path.mkdir(parents=True, exist_ok=True)
         study = cls(path, stored)
-        if default is not None:
-            study.optuna_study.enqueue_trial(dict(default), user_attrs={"is_default": True})
-        study.save()
+        with study.alone():
+            _check_free(path)
+            if default is not None:
+                study.optuna_study.enqueue_trial(dict(default), user_attrs={"is_default": True})
+            study.save()
         return study
 
     @classmethod
@@ -253,10 +258,14 @@ def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) 
 
 def check_new(config: RunConfig) -> None:
     """Raise RunError if the name of a new search is that of an earlier one."""
-    path = Path(config.output_dir).expanduser() / config.name
-    if config.name and (path / _FILE).exists():
+    if config.name:
+        _check_free(expanded(config.output_dir) / config.name)
+
+
+def _check_free(path: Path) -> None:
+    if (path / _FILE).exists():
         raise RunError(
-            f"study {config.name!r} exists already in {path.parent}",
+            f"study {path.name!r} exists already in {path.parent}",
             hint=f"--name NAME gives another one; `{continue_command(path)}` continues it",
         )
 

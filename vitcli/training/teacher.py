@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from vitcli.core.config import TrainConfig
 from vitcli.core.errors import ModelError, RunError, some
 from vitcli.core.events import Emit, Note
+from vitcli.core.files import expanded
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.teacher_config import TeacherConfig
@@ -86,7 +86,7 @@ def load_teacher(
     name = config.teacher.name
     if not name:
         return None
-    output_dir = Path(config.run.output_dir).expanduser()
+    output_dir = expanded(config.run.output_dir)
     loaded = load_model(name, output_dir=output_dir, device=config.run.device, offline=config.run.offline, emit=emit)
     order = _order(name, loaded.checkpoint.classes, classes)
     weights = _fingerprint(loaded.checkpoint.weights)

@@ -78,7 +78,7 @@ def calibrate(
             f"the test images of {loaded.name} served for validation, and a calibration must not see them",
             hint="train with validation images: --set data.val_split=auto",
         )
-    chosen = choose_images(loaded, dataset="", split="val", directory=directory, offline=offline, hint="", emit=emit)
+    chosen = choose_images([loaded], dataset="", split="val", directory=directory, offline=offline, hint="", emit=emit)
     before = loaded.checkpoint.calibration
     judged = judge([loaded], chosen, batch_size=batch_size, keeps_logits=True, emit=emit)
     logits = judged.logits.double() * (before.temperature if before else 1)

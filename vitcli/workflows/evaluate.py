@@ -156,7 +156,7 @@ def evaluate(
     models = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     loaded = models[0]
     chosen = choose_images(
-        loaded,
+        models,
         dataset=dataset,
         split=split,
         directory=directory,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitcli.core.errors import FileError, InstallError, ModelError, UsageError, visible
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.files import writing_in
+from vitcli.core.files import expanded, writing_in
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.registry import load_object
 from vitcli.core.stored import read_json
@@ -150,7 +150,7 @@ def _folder_beside(path: Path) -> Iterator[str]:
 
 def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *, overwrite: bool) -> Path:
     """Return the file or folder to write; an existing one must be an earlier export, and ``overwrite`` must be set."""
-    path = (output or _usual_place(entry, loaded)).expanduser()
+    path = expanded(output or _usual_place(entry, loaded))
     if path.is_symlink():
         raise FileError(f"{path} is a link, which is never replaced", hint="--output writes elsewhere")
     path = path.resolve()

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from vitcli.core.config_files import Settings
 from vitcli.core.errors import UsageError, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
+from vitcli.core.files import expanded
 from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.optim_config import OptimConfig
@@ -71,7 +72,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
 
     # Assemble a training without averages, growth and compilation, which a few steps do not need
     facts = dataset.facts
-    folder = Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
+    folder = expanded(config.run.output_dir) / "previews" / slug(facts.name)
     config = replace(
         config,
         optim=replace(config.optim, ema=False, swa_epochs=0, progressive=0.0),

@@ -15,7 +15,7 @@ from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import visible
 from vitcli.core.events import Emit, Note, ignore
-from vitcli.core.files import check_output_folder, unused_end, with_end
+from vitcli.core.files import check_output_folder, expanded, unused_end, with_end
 from vitcli.core.preprocessing import Preprocessing, Size
 from vitcli.core.runs import slug
 from vitcli.data.augment import TrainTransform
@@ -89,7 +89,7 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     """
     config, dataset, _ = settle((*_with_dataset(layers, emit), HARMLESS), emit)
     facts = dataset.facts
-    folder = output or Path(config.run.output_dir).expanduser() / "previews" / slug(facts.name)
+    folder = output or expanded(config.run.output_dir) / "previews" / slug(facts.name)
     check_output_folder(folder)
     plan = plan_splits(dataset, config.data, seed=config.run.seed)
     if split not in plan:

@@ -8,6 +8,7 @@ from pathlib import Path
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import Interrupted, counted, visible
 from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.files import expanded
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.provenance import command, now
 from vitcli.core.run_search import next_name
@@ -94,7 +95,7 @@ def tune(
     begun = begin_search(layers, space, limits or Limits(), emit)
     plan, config, asked = begun.plan, begun.config, begun.limits
     tell_plan(plan, emit)
-    output_dir = Path(config.run.output_dir).expanduser()
+    output_dir = expanded(config.run.output_dir)
     path = output_dir / (config.run.name or next_name(output_dir, f"{slug(plan.dataset)}-tune"))
     file = StudyFile(
         started=now(),

@@ -6,6 +6,7 @@ from pathlib import Path
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note
+from vitcli.core.files import expanded
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
 from vitcli.data.sources.paths import check_folder, table_path
@@ -25,7 +26,7 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     """
     check_folder(folder, labels=config.labels)
     if config.labels:
-        return label_table.read(folder, [table_path(folder, Path(config.labels).expanduser())], config, emit)
+        return label_table.read(folder, [table_path(folder, expanded(config.labels))], config, emit)
     inner = _unwrapped(folder)
     if inner != folder:
         emit(Note(text=f"{folder} has only folders in folders: its images are read from {inner}"))

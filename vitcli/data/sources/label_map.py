@@ -25,7 +25,7 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
             names = _mapped(values, _json(path))
         except DataError:
             continue
-        if names:
+        if names and names != tuple(values):
             emit(Note(text=f"class names: {path}"))
             return names
     return tuple(values)
@@ -35,9 +35,13 @@ def _mapped(values: Sequence[str], content: Any) -> tuple[str, ...] | None:
     """Return a name for every label, from a list or a map in either direction; None if names are missing or equal."""
     for way in _ways(content):
         names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
-        if len(set(names)) == len(values):
-            return names
+        if len(set(names)) == len(values):  # a table that has names already needs no numbers for them
+            return tuple(values) if _are_numbers(names) and not _are_numbers(values) else names
     return None
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(name.removesuffix(".0").isdecimal() for name in names)
 
 
 def _ways(content: Any) -> tuple[dict[str, str], ...]:

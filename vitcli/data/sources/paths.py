@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vitcli.core.errors import DataError
+from vitcli.core.files import expanded
 
 
 def check_folder(folder: Path, *, labels: str = "") -> None:
@@ -18,7 +19,7 @@ def check_folder(folder: Path, *, labels: str = "") -> None:
             f"{folder} is not a folder", hint=f"give {'the folder that the images are in' if labels else wanted}"
         )
     if labels:
-        check_table(table_path(folder, Path(labels).expanduser()))
+        check_table(table_path(folder, expanded(labels)))
 
 
 def check_no_run(folder: Path, *, called: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned
 from vitcli.core.files import plain_cell
+from vitcli.data.sources.image_search import IMAGE_SUFFIXES
 from vitcli.data.sources.paths import check_table
 
 _DELIMITERS = ",;\t|"
@@ -59,8 +60,9 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
     found = [(line, row) for line, row in found if any(row)]
     if not found:
         raise DataError(f"{path} is empty", hint="expected: a row per image, with its name and its label")
-    has_header = is_json or not any(is_image(cell) for cell in found[0][1])
-    header = found[0][1] if has_header else [f"column {at + 1}" for at in range(len(found[0][1]))]
+    first = found[0][1]
+    has_header = is_json or not any(is_image(cell) or Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in first)
+    header = first if has_header else [f"column {at + 1}" for at in range(len(first))]
     while header and not header[-1]:
         header.pop()
     rows, lines = [], []
