@@ -99,6 +99,22 @@ def test_a_missing_image_that_was_typed_has_a_row_too_unless_all_are_missing(
     assert outcome.err.startswith("error: no such image: gone.jpg\n")
 
 
+@pytest.mark.parametrize("words", [("--csv",), ("--submission",)])
+def test_a_place_where_nothing_can_be_written_is_refused_at_once(
+    run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    for place, said in (
+        (tmp_path, "is a folder, not a file"),
+        (tmp_path / "file" / "rows.csv", "a file, not a folder"),
+    ):
+        images = () if "--submission" in words else (digit,)
+        outcome = run_cli("predict", *images, "--model", trained_run, *words, place)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert said in outcome.err
+        assert "model:" not in outcome.err
+
+
 def test_the_name_of_an_image_may_begin_with_a_tilde(run_cli: RunCli, trained_run: Path, digit: Path) -> None:
     shutil.copy(digit, "~no-such-user.png")
     assert run_cli("predict", "~no-such-user.png", "--model", trained_run).code == 0

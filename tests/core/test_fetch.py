@@ -21,7 +21,7 @@ import pytest
 from tests.servers.kaggle import Kaggle, serving_kaggle
 from vitcli.core import fetch
 from vitcli.core.addresses import unreachable, without_secrets
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Note, TaskProgress
 from vitcli.core.fetch import fetch_file, seconds_to_wait
 
@@ -345,6 +345,18 @@ def test_an_odd_length_counts_as_none(path: Path, length: str) -> None:
     with answering(head + b"PKbytes") as url, contextlib.suppress(DataError):
         fetch_file(url, path)
     assert not path.exists() or path.read_bytes() == b"PKbytes"
+
+
+@pytest.mark.parametrize("text", ["20GB", "nan", "inf", "-1", "0"])
+def test_a_limit_that_is_no_number_of_gigabytes_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("VIT_MAX_DOWNLOAD_GB", text)
+    with (
+        answering(b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n1") as url,
+        pytest.raises(UsageError, match=f"VIT_MAX_DOWNLOAD_GB={text} is not a number above 0"),
+    ):
+        fetch_file(url, path)
 
 
 def test_an_endless_file_ends_at_a_limit_that_can_be_lifted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,13 @@ def test_a_named_data_set_is_read_once(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     open_digits(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 elsewhere")
+@pytest.mark.parametrize("name", [os.fsdecode(b"b\xff"), "n" * 250, "\u00e9" * 125])
+def test_folders_of_any_name_are_prepared(photos: Path, tmp_path: Path, name: str) -> None:
+    dataset = opened(photos.rename(tmp_path / name), tmp_path / "data")
+    assert len(dataset.split("train", Geometry(size=(8, 8), channels=3)).labels) > 0
 
 
 def test_images_are_prepared_once(photos: Path, tmp_path: Path) -> None:

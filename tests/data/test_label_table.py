@@ -213,6 +213,59 @@ def test_numbers_do_not_replace_names(photos: Path, *, is_given: bool) -> None:
     assert read(photos, ROWS, label_map=str(photos / "map.json") if is_given else "").classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a.jpg": "0", "b.jpg": "1", "c.png": "0", "d.jpg": "1"},  # annotations
+        {"version": 1, "seed": 0, "number": 6},
+    ],
+)
+def test_other_files_give_classes_no_names(photos: Path, content: object) -> None:
+    (photos / "other.json").write_text(json.dumps(content))
+    assert read(photos, ROWS.replace("cat", "0").replace("dog", "1")).classes == ("0", "1")
+
+
+def test_numbers_of_rows_name_no_images(tmp_path: Path) -> None:
+    for number in range(6):
+        picture(tmp_path / "photos" / f"{number}.jpg")
+    labels = ["cat", "cat", "cat", "dog", "dog", "dog"]
+    rows = [f"{number},{5 - number}.jpg,{labels[5 - number]}" for number in range(6)]
+    raw = read(tmp_path / "photos", "\n".join([",file,label", *rows]))
+    assert pairs(raw) == {f"{number}.jpg": label for number, label in enumerate(labels)}
+
+
+@pytest.fixture
+def competition(tmp_path: Path) -> Path:
+    """Images for training and for testing that are numbered alike; one for training is missing."""
+    for folder, number in [("train", 0), ("train", 1), ("train", 2), *(("test", number) for number in range(4))]:
+        picture(tmp_path / "both" / folder / f"{number}.jpg")
+    return tmp_path / "both"
+
+
+def test_an_image_for_testing_does_not_stand_in_for_a_missing_one(competition: Path) -> None:
+    rows = "image,label\n0.jpg,cat\n1.jpg,dog\n2.jpg,cat\n3.jpg,dog\n"
+    with pytest.raises(DataError, match=r"1 of 4 rows with images that are not there: 3.jpg"):
+        read(competition, rows)
+    assert len(pairs(read(competition, rows.replace("3.jpg", "test/3.jpg")))) == 4
+
+
+def test_one_hot_labels_of_a_competition_are_read(competition: Path) -> None:
+    raw = read(competition, "image,healthy,rust\n0.jpg,1,0\n1.jpg,0,1\n2.jpg,1,0\n")
+    assert pairs(raw) == {"0.jpg": "healthy", "1.jpg": "rust", "2.jpg": "healthy"}
+
+
+def test_tables_that_are_not_read_are_named(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    image_folder(tmp_path / "ham", {"part_1": 2, "part_2": 2})
+    for name in ("a_features.csv", "TRAIN.TSV", "my labels.csv", "sample_submission.csv"):
+        (tmp_path / "ham" / name).write_text("x,y\n1,2\n")
+    (tmp_path / "ham" / "TRAIN.TSV").rename(tmp_path / "ham" / "other.TSV")
+    told: list[Event] = []
+    any_folder.read(tmp_path / "ham", DataConfig(), told.append)
+    (warning,) = [event.text for event in told if isinstance(event, Warned)]
+    assert "tables are not read (a_features.csv, my labels.csv, other.TSV)" in warning
+    assert f"--labels {tmp_path}/ham/a_features.csv takes one" in warning
+
+
 def test_a_label_map_that_lacks_a_label_is_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text('{"0": "cat"}')
     with pytest.raises(DataError, match="lacks a name for 1 of 2 labels: 1"):

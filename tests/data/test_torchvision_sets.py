@@ -25,6 +25,7 @@ from vitcli.core import fetch
 from vitcli.core.config import DataConfig
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import open_dataset
+from vitcli.workflows.download import download
 
 TRAIN, TEST = 20, 10
 """Images: two and one of each of ten classes."""
@@ -444,3 +445,22 @@ def test_what_arrived_before_a_cut_is_gone_on_with(
         use(monkeypatch, address, tiny_set.files)
         assert run_cli("download", "oxford-pets").code == 0
     assert not list(store.rglob("*.archives"))
+
+
+def test_what_arrived_before_ctrl_c_is_gone_on_with(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    tiny_set, use = PHOTOS["oxford-pets"]
+
+    def stop(_: object) -> None:
+        if any(path.name == "images.tar.gz" for path in files_below(store)):
+            raise KeyboardInterrupt
+
+    with serving(tiny_set.files) as address:
+        use(monkeypatch, address, tiny_set.files)
+        with pytest.raises(KeyboardInterrupt):
+            download("oxford-pets", emit=stop)
+    assert "images.tar.gz" in {path.name for path in files_below(store)}
+    with serving({**tiny_set.files, "images.tar.gz": b"not fetched again"}) as address:
+        use(monkeypatch, address, tiny_set.files)
+        assert run_cli("download", "oxford-pets").code == 0

@@ -773,6 +773,15 @@ def test_the_name_of_the_best_run_is_alone_on_stdout(run_cli: RunCli) -> None:
     assert (report["metric"], report["value"], report["compared"]) == ("test_loss", 0.4, 2)
 
 
+def test_of_folders_of_one_name_the_one_that_is_named_counts(
+    run_cli: RunCli, tiny: tuple[str, ...], image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    for where in ("a", "b"):
+        image_folder(tmp_path / where / "photos", {"left": 6 + ord(where) % 2, "right": 6})
+        assert run_cli("train", f"{where}/photos", *tiny, "--name", where).code == 0
+    assert [run_cli("runs", "best", "--data", f"{where}/photos").out for where in ("a", "b")] == ["a\n", "b\n"]
+
+
 @pytest.mark.usefixtures("several")
 def test_a_cross_validation_counts_by_its_mean(run_cli: RunCli, trained_run: Path) -> None:
     changed(Path("experiments/better/metrics.json"), best__val_accuracy=0.93)

@@ -1,8 +1,10 @@
 """The command ``vit download``."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from vitcli.cli.console import listening, print_facts, print_json, print_rows, stderr, stdout
 from vitcli.cli.options import DataDirOption, JsonOption, OfflineOption
@@ -29,13 +31,12 @@ def download(
         with listening() as emit:
             result = download_workflow(name, directory=data_dir, offline=offline, emit=emit)
     except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped by Ctrl-C; what has arrived is kept", hint=f"`vit download {name}` continues it", exit_code=130
-        ) from None
+        again = f"`vit download {shlex.quote(name)}{_where(data_dir)}` continues it"
+        raise Interrupted("stopped by Ctrl-C; what has arrived is kept", hint=again, exit_code=130) from None
     if as_json:
         print_json(result)
     elif isinstance(result, DownloadResult):
-        _show_dataset(result)
+        _show_dataset(result, data_dir)
     else:
         _show_weights(result)
 
@@ -57,7 +58,11 @@ def _list(data_dir: str, *, as_json: bool) -> None:
     stderr().print("\nnext: [bold]vit download NAME[/]; kaggle:OWNER/NAME and hf:OWNER/NAME are names too")
 
 
-def _show_dataset(result: "DownloadResult") -> None:
+def _where(data_dir: str) -> str:
+    return f" --data-dir {shlex.quote(data_dir)}" if data_dir else ""
+
+
+def _show_dataset(result: "DownloadResult", data_dir: str) -> None:
     print_facts(
         {
             "data set": f"{result.name}" + (", already there" if result.was_there else ""),
@@ -66,7 +71,7 @@ def _show_dataset(result: "DownloadResult") -> None:
             "classes": str(result.classes),
         }
     )
-    stderr().print("\nnext: [bold]vit train[/]")
+    stderr().print(f"\nnext: [bold]vit train{escape(_where(data_dir))}[/]")
 
 
 def _show_weights(result: "WeightsResult") -> None:

@@ -23,7 +23,7 @@ from vitcli.cli.options import (
 )
 from vitcli.cli.streams import write_as_file
 from vitcli.core.errors import DataError
-from vitcli.core.files import safe_cell, write_text
+from vitcli.core.files import check_output_file, safe_cell, write_text
 from vitcli.core.importing import importing
 from vitcli.core.words import percent
 
@@ -116,6 +116,7 @@ def predict(
         given = ", ".join(name for name, is_given in unused.items() if is_given)
         raise typer.BadParameter(f"a submission does not take {given}")
     if submission:
+        check_output_file(submission)
         options = {"output_dir": output_dir, "device": device, "batch_size": batch_size, "offline": offline}
         _submit(submission, model, options, directory=data_dir, probabilities=probabilities, as_json=as_json)
         return
@@ -123,6 +124,8 @@ def predict(
         raise typer.BadParameter("--sets chooses the number of classes: leave out --top-k")
     if csv_file == _STDOUT and as_json:
         raise typer.BadParameter("--csv - and --json both write to stdout: give --csv FILE, or leave out one of them")
+    if csv_file and csv_file != _STDOUT:
+        check_output_file(csv_file)
     from vitcli.data.image_files import found_images, is_address
     from vitcli.trained.model_names import check_models
 

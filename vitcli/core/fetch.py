@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import math
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vitcli.core.addresses import CHECK_CONNECTION, encoded, unreachable, without_secrets
-from vitcli.core.errors import DataError
+from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import bytes_in_words, require_room, writing_in
 from vitcli.core.partial_file import PartialFile, Version
@@ -261,9 +262,17 @@ def _refuse_endless(size: int, allowed: int | None) -> None:
         if size > allowed:
             raise DataError(f"the download has more than {bytes_in_words(allowed)}")
         return
-    most = float(os.environ.get("VIT_MAX_DOWNLOAD_GB") or _MOST_GB)
+    most = _most_gb()
     if size > most * 10**9:
         raise DataError(f"the download has more than {most:g} GB", hint=f"VIT_MAX_DOWNLOAD_GB={2 * most:g} allows more")
+
+
+def _most_gb() -> float:
+    text = os.environ.get("VIT_MAX_DOWNLOAD_GB") or str(_MOST_GB)
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise UsageError(f"VIT_MAX_DOWNLOAD_GB={text} is not a number above 0", hint=f"VIT_MAX_DOWNLOAD_GB={_MOST_GB:g}")
 
 
 def _request(url: str, done: int, validator: str) -> Any:

@@ -162,6 +162,16 @@ def check_output_folder(folder: Path) -> None:
         raise FileError(f"{folder} is a file", hint="--output must be a folder")
 
 
+def check_output_file(path: Path) -> None:
+    """Raise FileError if a file for results is a folder, or lies where no file can be written."""
+    if path.is_dir():
+        raise FileError(f"{path} is a folder, not a file", hint=f"give a file, such as {path / 'results.csv'}")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        what = "no folder that may be written to" if above.is_dir() else "a file, not a folder"
+        raise FileError(f"{path} cannot be written: {above} is {what}", hint="give a file in another folder")
+
+
 def write_text(path: Path, text: str, *, makes_folder: bool = True) -> None:
     """Write a text file atomically, in UTF-8; bytes of file names that are not UTF-8 are written as they are."""
     with replacing(path, makes_folder=makes_folder) as temporary:

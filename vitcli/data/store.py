@@ -19,6 +19,9 @@ from vitcli.data.sources.paths import check_folder, check_no_run, check_table, t
 if TYPE_CHECKING:
     from vitcli.core.config import DataConfig
 
+_LONGEST_NAME = 200
+"""Bytes; file systems allow 255, and more is added."""
+
 
 def data_dir(setting: str = "") -> Path:
     """Return the folder of data sets: the setting, else ``$VIT_DATA_DIR``, else the user's cache folder."""
@@ -126,8 +129,9 @@ def downloads_folder(name: str, directory: Path) -> Path:
 
 
 def as_folder(name: str) -> str:
-    """Convert a data set's name to the name of a folder."""
-    return name.replace(":", ".").replace("/", ".")  # names of data sets have no dots
+    """Convert a data set's name to the name of a folder, which is always UTF-8, and not too long."""
+    name = name.replace(":", ".").replace("/", ".")  # names of data sets have no dots
+    return name.encode("utf-8", "replace")[:_LONGEST_NAME].decode("utf-8", "ignore")
 
 
 def facts_file(folder: Path) -> Path:

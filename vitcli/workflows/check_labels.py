@@ -124,6 +124,8 @@ def check_labels(
     folds = members_called(model, output_dir) if model else []
     config = _data_config(dataset, folds, table or {}, directory)
     opened = open_dataset(config, directory=data_dir(config.dir), offline=offline, emit=emit)
+    folder = output or output_dir / "check-labels" / slug(opened.facts.name)
+    check_output_folder(folder)
     if not model and (folds := _newest_folds(opened, output_dir)):
         emit(Note(text=f"model: the newest cross-validation on these data, {folds[0].path.parent.name}"))
     loaded = _loaded(model, folds, opened, config, output_dir=output_dir, device=device, offline=offline, emit=emit)
@@ -165,8 +167,6 @@ def check_labels(
         strangeness=strangeness,
     )
     findings = found.rows()
-    folder = output or output_dir / "check-labels" / slug(opened.facts.name)
-    check_output_folder(folder)
     usual = folder / "findings.csv", folder / "labels.html"
     files = [with_end(path, unused_end(*usual)) for path in usual]
     write_findings(files[0], findings)

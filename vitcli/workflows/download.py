@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, counted, did_you_mean, visible
-from vitcli.core.events import Emit, ignore
+from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.importing import importing
 from vitcli.data.registry import DATASETS, find_dataset, full_name
 from vitcli.data.store import data_dir, is_present, mark_downloaded, weights_dir
@@ -72,6 +72,8 @@ def download(
     name = full_name(name)
     _check_name(name)
     if entry := find_pretrained(name):
+        if directory:
+            emit(Warned(text=f"--data-dir is for data sets; weights are in {weights_dir()}"))
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
         return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)

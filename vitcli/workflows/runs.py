@@ -10,8 +10,10 @@ from typing import Any
 from vitcli.core.config_files import configure, parse_assignments, settings_of
 from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.files import flat
-from vitcli.core.run_search import all_runs, runs_called
+from vitcli.core.files import expanded, flat
+from vitcli.core.run_search import all_runs, members_of, runs_called
+from vitcli.core.runs import Run
+from vitcli.data.registry import canonical_name
 from vitcli.trained.run_rows import RunRow, list_rows
 from vitcli.training.resumed_settings import all_settings
 
@@ -162,7 +164,10 @@ def best_run(
     groups = {row.path for row in rows if row.folds or row.seeds}
     finished = [row for row in rows if row.status == "finished" and row.path.parent not in groups]
     known = sorted({row.dataset for row in finished})
-    wanted = [row for row in finished if data in {"", row.dataset} or Path(data).name == row.dataset]
+    called = [row for row in finished if data in {"", row.dataset} or Path(data).name == row.dataset]
+    # Of runs on folders of one name, those on this very folder; it may have been moved since
+    on_it = [row for row in called if expanded(data).is_dir() and _data_of(row) == canonical_name(data)]
+    wanted = on_it or called
     if not wanted:
         where = f" on {data}" if data else ""
         hint = did_you_mean(data, known, otherwise=f"there are runs on {', '.join(known)}") if known else ""
@@ -191,3 +196,10 @@ def best_run(
         compared=len(scored),
         without=without,
     )
+
+
+def _data_of(row: RunRow) -> str:
+    """Return the data set or the folder that a run, or every run of a group, was trained on."""
+    run = members_of(row.path)[0] if row.folds or row.seeds else Run(row.path)
+    name: str = run.config.get("data", {}).get("name", "")
+    return name

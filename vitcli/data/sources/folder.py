@@ -1,11 +1,12 @@
 """Folders of photos in any layout: class subfolders, with or without splits, or a table of labels beside images."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, Note
+from vitcli.core.errors import DataError, some
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import expanded
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
@@ -44,12 +45,21 @@ def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
             if len(tables) > 1 or not image_folder.has_class_folders(inner):
                 raise
             emit(Note(text=f"{error.message}, so the folders are taken as the classes"))
+    others = [path for path in label_table.possible_tables(inner) if path not in tables]
     try:
-        return image_folder.read(inner, skip_bad=config.on_bad_image == "skip", emit=emit)
+        raw = image_folder.read(inner, skip_bad=config.on_bad_image == "skip", emit=emit)
     except DataError as error:
-        if names := sorted(path.name for path in inner.glob("*.csv")):
-            error.hint = f"if the labels are in a table, --labels {names[0]} says which"
+        if others:
+            error.hint = f"if the labels are in a table, --labels {shlex.quote(str(others[0]))} says which"
         raise
+    if others:
+        given = f"--labels {shlex.quote(str(others[0]))} takes one as the labels"
+        emit(
+            Warned(
+                text=f"the folders of {inner} are the classes, and tables are not read ({some([path.name for path in others])}): {given}"
+            )
+        )
+    return raw
 
 
 def _unwrapped(folder: Path) -> Path:

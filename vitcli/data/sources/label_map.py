@@ -16,13 +16,13 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
     if config.label_map:
         path = Path(config.label_map)
         content = _json(path)
-        names = _mapped(values, content)
+        names = _mapped(values, content, is_given=True)
         if names is None:
             raise DataError(f"{path} {_fault(values, content)}", hint='expected: {"0": "cat", ...}')
         return names
     for path in sorted(folder.glob("*.json")):
         try:
-            names = _mapped(values, _json(path))
+            names = _mapped(values, _json(path), is_given=False)
         except DataError:
             continue
         if names and names != tuple(values):
@@ -31,11 +31,15 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
     return tuple(values)
 
 
-def _mapped(values: Sequence[str], content: Any) -> tuple[str, ...] | None:
-    """Return a name for every label, from a list or a map in either direction; None if names are missing or equal."""
-    for way in _ways(content):
+def _mapped(values: Sequence[str], content: Any, *, is_given: bool) -> tuple[str, ...] | None:
+    """Return a name for every label, from a list or a map in either direction; None if names are missing or equal.
+
+    Of a file that was only found, the inverse counts if it has nothing else: other files have numbers as values too.
+    """
+    for way, is_inverse in zip(_ways(content), (False, True), strict=False):
         names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
-        if len(set(names)) == len(values):  # a table that has names already needs no numbers for them
+        is_meant = is_given or not is_inverse or len(way) == len(values)
+        if is_meant and len(set(names)) == len(values):  # a table that has names already needs no numbers for them
             return tuple(values) if _are_numbers(names) and not _are_numbers(values) else names
     return None
 
@@ -45,13 +49,14 @@ def _are_numbers(names: Sequence[str]) -> bool:
 
 
 def _ways(content: Any) -> tuple[dict[str, str], ...]:
-    """Return a label map in both directions: as it is written, and inverted."""
+    """Return a label map in both directions: as it is written, and inverted if no names are equal."""
     if isinstance(content, list):
         content = {str(at): name for at, name in enumerate(content)}
     if not isinstance(content, Mapping):
         return ()
     pairs = [(plain(str(key)), plain(str(name))) for key, name in content.items()]
-    return dict(pairs), {name: key for key, name in pairs}
+    inverse = {name: key for key, name in pairs}
+    return (dict(pairs), inverse) if len(inverse) == len(pairs) else (dict(pairs),)
 
 
 def _key(value: str, way: Mapping[str, str]) -> str:

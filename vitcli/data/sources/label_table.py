@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, counted, did_you_mean, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
-from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, has_class_folders, mind_links, split_of
+from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, mind_links, split_of
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
 from vitcli.data.sources.names import natural, plain
@@ -43,14 +43,8 @@ def find_tables(folder: Path) -> list[Path]:
 
     Hugging Face's image folders have the latter: ``train/metadata.csv`` beside the images, or ``metadata.jsonl``.
     """
-    files = [
-        path
-        for path in sorted([*folder.glob("*.csv")] or folder.glob("metadata.jsonl"))
-        if not path.stem.lower().startswith(_NOT_FOR_TRAINING)
-        and not path.stem.lower().endswith(_NOT_FOR_TRAINING)
-        and not path.name.startswith(".")
-    ]
-    preferred = [path for path in files if path.stem.lower().startswith(("train", "label"))]
+    files = possible_tables(folder) or sorted(folder.glob("metadata.jsonl"))
+    preferred = [path for path in files if _is_called_for_training(path)]
     if len(preferred) == 1 or len(files) == 1:
         return (preferred or files)[:1]
     metadata = [path for path in folder.glob("*/metadata.*") if path.suffix in {".csv", ".jsonl", ".parquet"}]
@@ -58,6 +52,23 @@ def find_tables(folder: Path) -> list[Path]:
         {path.parent: path for path in sorted(metadata, reverse=True) if split_of(path.parent.name)}.values()
     )
     return found if "train" in {split_of(path.parent.name) for path in found} else []
+
+
+def possible_tables(folder: Path) -> list[Path]:
+    """List the files in a folder that may be tables of labels, those that are called so first."""
+    files = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in {".csv", ".tsv"}
+        and not path.stem.lower().startswith(_NOT_FOR_TRAINING)
+        and not path.stem.lower().endswith(_NOT_FOR_TRAINING)
+        and not path.name.startswith(".")
+    ]
+    return sorted(files, key=lambda path: (not _is_called_for_training(path), path))
+
+
+def _is_called_for_training(path: Path) -> bool:
+    return path.stem.lower().startswith(("train", "label"))
 
 
 def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
@@ -117,7 +128,9 @@ def _file_column(table: Table, index: ImageIndex) -> str:
     """Return the name of the column that names images in the table's own folder; else Hugging Face's usual name."""
     folder = table.path.parent.name
     cells = zip(table.header, table.rows[0], strict=True)
-    return next((name for name, cell in cells if cell and index.find(f"{folder}/{cell}")), "file_name")
+    found = [(name, cell) for name, cell in cells if cell and index.find(f"{folder}/{cell}")]
+    whole = [name for name, cell in found if Path(cell).suffix]  # a number of a row has no ending
+    return next(iter([*whole, *(name for name, _ in found)]), "file_name")
 
 
 def _split_column(table: Table, emit: Emit) -> int | None:
@@ -141,9 +154,13 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
     image = _named_column(table, config.image_column, "--image-column")
     if image is None:
         sample = table.rows[:_SAMPLE]
-        hits = [len({file for row in sample for file in index.find(row[at])}) for at in range(len(table.header))]
-        image = int(np.argmax(hits))  # labels may also match images, as 0 matches 0.png, but few different ones
-        if not hits[image]:
+        found = [[(row[at], file) for row in sample for file in index.find(row[at])] for at in range(len(table.header))]
+        # Labels may also match images, as 0 matches 0.png, but few different ones; numbers of rows match as many
+        hits = [
+            (len({file for _, file in each}), sum(name.endswith(file.suffix) for name, file in each)) for each in found
+        ]
+        image = max(range(len(hits)), key=lambda at: hits[at])
+        if not hits[image][0]:
             raise NoImagesNamedError(
                 f"no column of {table.path} names images of {index.folder}: for example {table.rows[0]}",
                 hint="--image-column NAME says which, and the folder must hold the images",
@@ -166,11 +183,9 @@ def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[i
     """Add a column of labels to a table that has a column of 0 and 1 for each class (one-hot)."""
     binary = [at for at in others if all(row[at] in _ONES | _ZEROS for row in table.rows)]
     labels = [[table.header[at] for at in binary if row[at] in _ONES] for row in table.rows]
-    if (
-        has_class_folders(index.folder)
-        or len(binary) < 2
-        or (len(binary) < len(others) and any(len(each) != 1 for each in labels))
-    ):
+    folders = {parts[0] for parts in index.parts.values() if len(parts) > 1}
+    classes = [name for name in folders if not split_of(name) and not name.lower().startswith(_NOT_FOR_TRAINING)]
+    if len(classes) > 1 or len(binary) < 2 or (len(binary) < len(others) and any(len(each) != 1 for each in labels)):
         names = ", ".join(table.header[at] for at in others)
         raise DataError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
     columns = some([table.header[at] for at in binary])
@@ -227,10 +242,13 @@ def _labelled(
     missing, repeated = [], []
     unlabelled: dict[str, Path] = {}
     disagreeing: dict[Path, str] = {}
-    for number, row in enumerate(table.rows):
+    candidates = [index.find(row[image]) for row in table.rows]
+    are_numbered_alike = any(len({_is_for_testing(index, file) for file in files}) > 1 for files in candidates)
+    for number, (row, files) in enumerate(zip(table.rows, candidates, strict=True)):
         name, value = row[image], row[label]
-        file = _image_of_row(table, number, name, index)
-        if not file:
+        file = _image_of_row(table, number, name, files, index)
+        # Images for testing that are called as those for training are not those of this table
+        if not file or (are_numbered_alike and _is_for_testing(index, file) and not _has_folder(name)):
             missing.append(name or f"line {table.lines[number]}")
         elif value.lower() in _NO_LABEL:
             unlabelled[name] = file
@@ -269,9 +287,8 @@ def _pass_over_others(index: ImageIndex, known: AbstractSet[Path]) -> None:
         index.passed_over["without a row"] = others
 
 
-def _image_of_row(table: Table, number: int, name: str, index: ImageIndex) -> Path | None:
-    """Return the image that a row names, or None if it is missing."""
-    files = index.find(name)
+def _image_of_row(table: Table, number: int, name: str, files: list[Path], index: ImageIndex) -> Path | None:
+    """Return the image that a row names, of those that it may name, or None if it is missing."""
     if len(files) > 1:
         files = [file for file in files if not _is_for_testing(index, file)] or files
     if len(files) > 1:
@@ -285,7 +302,12 @@ def _image_of_row(table: Table, number: int, name: str, index: ImageIndex) -> Pa
 
 def _is_for_testing(index: ImageIndex, file: Path) -> bool:
     """Tell whether an image is in a folder of images without labels."""
-    return index.parts[file][0].lower().startswith(_NOT_FOR_TRAINING)
+    parts = index.parts[file]
+    return len(parts) > 1 and parts[0].lower().startswith(_NOT_FOR_TRAINING)
+
+
+def _has_folder(name: str) -> bool:
+    return len(PurePosixPath(name.replace("\\", "/")).parts) > 1
 
 
 def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *, all_of: int = 0) -> None:

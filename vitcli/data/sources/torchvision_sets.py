@@ -1,6 +1,7 @@
 """Data sets that torchvision downloads and verifies."""
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -86,10 +87,11 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
         with _fetching(archives, emit):
             _load(kind, temporary)
         temporary.rename(folder)
-    except URLError:  # keep the files that have arrived, to resume
+    except (URLError, KeyboardInterrupt, SystemExit):  # keep the files that have arrived, to resume
         raise
-    except BaseException:  # for example, a file has the wrong checksum
-        shutil.rmtree(archives, ignore_errors=True)
+    except Exception as error:  # for example, a file has the wrong checksum; it is not to blame for a full disk
+        if getattr(error, "errno", None) != errno.ENOSPC:
+            shutil.rmtree(archives, ignore_errors=True)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
