@@ -268,6 +268,12 @@ def test_a_config_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) 
         load_config_file(path)
 
 
+def test_a_file_of_an_editor_that_marks_utf_8_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b'\xef\xbb\xbfabout = "mine"\n[optim]\nlr = 0.5\n')
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    assert (recipe["optim"], recipe["about"]) == ({"lr": 0.5}, {"source": f"recipe {tmp_path}/mine.toml"})
+
+
 def test_there_are_recipes() -> None:
     assert "digits" in recipe_names()
 

@@ -34,6 +34,21 @@ def order(passed: object) -> list[int]:
     return [int(label) - 100 for _, labels in passed for label in labels]  # type: ignore[attr-defined]
 
 
+def test_a_transform_is_told_the_shape_of_each_photo() -> None:
+    """In a plain pass too, from which several views of each image are drawn."""
+    told: list[Tensor] = []
+
+    def transform(images: Tensor, _generator: object, stretch: Tensor, _share: object) -> Tensor:
+        told.append(stretch)
+        return images.float()
+
+    passed = batches(transform=transform)
+    passed.stretch = torch.arange(COUNT) / 10
+    assert order(passed) == (torch.cat(told) * 10).round().long().tolist()
+    told.clear()
+    assert order(passed.epoch(1)) == (torch.cat(told) * 10).round().long().tolist()
+
+
 def test_an_epoch_has_every_image_exactly_once() -> None:
     assert sorted(order(batches().epoch(1))) == list(range(COUNT))
 

@@ -149,16 +149,28 @@ WEIGHTS = torch.tensor([0.5, 3.0, 1.0, 2.0])
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("grad_accum_steps", [1, 3])
-def test_the_weighted_loss_is_that_of_torch_up_to_the_mean_weight(label_smoothing, grad_accum_steps):
+def test_each_image_is_weighed_by_its_own_class(label_smoothing, grad_accum_steps):
     """torch divides by the weights of the batch, which would make rare classes count less where they are few."""
     train = Batches(size=10, batch_size=10)
     model = build_model()
     logits = model.eval()(train.images)
     options = {"label_smoothing": label_smoothing, "grad_accum_steps": grad_accum_steps, "lr": 1e-12, "epochs": 1}
     record = build_trainer(model, train=train, class_weights=WEIGHTS, **options).fit()[0]
-    theirs = F.cross_entropy(logits, train.labels, weight=WEIGHTS, label_smoothing=label_smoothing)
-    assert record.train_loss == pytest.approx((theirs * WEIGHTS[train.labels].mean()).item(), rel=1e-5)
+    losses = F.cross_entropy(logits, train.labels, reduction="none", label_smoothing=label_smoothing)
+    assert record.train_loss == pytest.approx((losses * WEIGHTS[train.labels]).mean().item(), rel=1e-5)
+    theirs = F.cross_entropy(logits, train.labels, weight=WEIGHTS) * WEIGHTS[train.labels].mean()
+    assert label_smoothing or record.train_loss == pytest.approx(theirs.item(), rel=1e-5)
     assert record.val_loss == pytest.approx(F.cross_entropy(logits, train.labels).item(), rel=1e-5)  # without weights
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 19.0, 1e6])])
+def test_weights_do_not_move_what_smoothed_labels_ask_for(weights):
+    """With torch's formula, a frequent class would be told to answer like a rare one 19 times as heavy."""
+    wanted = torch.tensor([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
+    logits = wanted.log().expand(5, 3).clone().requires_grad_()
+    objective = Objective(label_smoothing=0.1, class_weights=weights)
+    objective(logits, Targets(torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.long))).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(5, 3), rtol=0, atol=1e-6)
 
 
 def test_the_weighted_loss_of_mixed_labels_weighs_both():

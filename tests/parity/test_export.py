@@ -43,6 +43,9 @@ AXES = {
     "distilled": {"distillation": "head"},
     "distillation token": {"distillation": "token"},
     "registers": {"num_registers": 2, "prefix_positions": False, "layer_scale": 1e-2},
+    "registers with positions": {"num_registers": 2},
+    "distilled registers": {"distillation": "head", "num_registers": 2},
+    "distilled without their positions": {"distillation": "head", "prefix_positions": False},
     "clip": {"input_norm": True, "patch_bias": False, "norm_eps": 1e-5},
     "post-norm": {"block_norm": "post"},
     "convolution in the MLP": {"mlp_conv": 3, "pooling": "patches"},
@@ -51,6 +54,8 @@ AXES = {
 }
 REFUSED = {
     ("timm", "distillation token"): "always have two heads",
+    ("timm", "distilled registers"): "distilled models have no registers",
+    ("timm", "distilled without their positions"): "distilled models have positions for all tokens",
     ("timm", "post-norm"): "norms before the branches",
     ("timm", "convolution in the MLP"): "no convolution",
     ("timm", "MLP head"): "heads are linear",
@@ -60,6 +65,9 @@ REFUSED = {
     ("transformers", "linear patches"): "is a convolution",
     ("transformers", "no final norm"): "a norm follows the blocks",
     ("transformers", "registers"): "no register tokens",
+    ("transformers", "registers with positions"): "no register tokens",
+    ("transformers", "distilled registers"): "no register tokens",
+    ("transformers", "distilled without their positions"): "the class token has a position",
     ("transformers", "clip"): "no norm before the blocks",
     ("transformers", "post-norm"): "norms before the branches",
     ("transformers", "convolution in the MLP"): "no convolution",
@@ -67,11 +75,12 @@ REFUSED = {
     ("transformers", "no head"): "there is always a head",
 }
 TRACED = (
-    ("plain", "rectangular", "one channel", "tanh gelu", "distilled", "registers"),
+    ("plain", "rectangular", "one channel", "tanh gelu", "distilled", "registers", "distilled registers"),
     ("mean of the patches", "linear patches", "quick gelu", "no head"),
     ("mean of tokens", "sincos", "relu", "wide epsilon", "no qkv bias", "MLP head"),
-    ("mean beside a class token", "clip", "no final norm"),
+    ("mean beside a class token", "clip", "no final norm", "registers with positions"),
     ("distillation token", "post-norm"),
+    ("distilled without their positions",),
     ("convolution in the MLP",),
 )
 """All axes once: torch traces what a model computes, so that one model has several of them."""

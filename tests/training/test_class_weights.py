@@ -47,6 +47,26 @@ def test_weights_shift_the_loss_towards_the_rare_class(train: Train, tmp_path: P
     assert loss(train, "--class-weights", "balanced") == pytest.approx((cat + dog) / 2, abs=1e-4)
 
 
+def test_a_file_of_weights_may_move_and_may_not_change(
+    train: Train, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {"cat": 1.0, "dog": 3.0}
+    written(tmp_path / "old.json", weights)
+    assert train("--class-weights", "old.json", "--name", "run").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resume = ("train", "--resume", tmp_path / "experiments" / "run", "--epochs")
+    assert run_cli(*resume, "2").code == 0
+    moved = written(tmp_path / "new.json", weights)
+    (tmp_path / "old.json").unlink()
+    outcome = run_cli(*resume, "3", "--class-weights", moved)
+    assert outcome.code == 0, outcome.err
+    written(moved, weights | {"dog": 1000.0})
+    outcome = run_cli(*resume, "4")
+    assert outcome.code == 1
+    assert "the weights of classes are not those that run run began with" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"), [("balanced", 200), ("effective", (1 - 0.999**2000) / (1 - 0.999**10)), ("", None)]
 )

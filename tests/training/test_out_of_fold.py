@@ -115,6 +115,19 @@ def test_while_a_fold_is_trained_again_there_are_no_results_of_the_whole(shapes:
     assert [path.name for path in sorted(RUN.iterdir())] == ["fold-1", "fold-2", "fold-3"]
 
 
+def test_a_fold_joins_only_those_that_were_trained_alike(shapes: Path) -> None:
+    def trained(fold: int, *others: dict[str, Any], **data: Any) -> str:
+        one = settings(shapes, fold, **data) | {"run": {"device": "cpu"}}
+        run = train({**TINY, "run": {**TINY["run"], "name": ""}}, one, *others).path
+        return run.parent.name
+
+    first = trained(1)
+    assert trained(2) == first
+    assert trained(3, {"run": {"seed": 7}}) != first
+    assert trained(3, {"optim": {"lr": 0.5}}) != first
+    assert trained(3) != first  # the newest one is another one
+
+
 def test_folds_that_do_not_belong_together_give_no_table(shapes: Path) -> None:
     for fold in (1, 2, 3):
         listener = Listener()

@@ -13,7 +13,7 @@ import torch
 from tests.builders.runs import Listener, Stopped, results
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import configure
-from vitcli.core.errors import VitError
+from vitcli.core.errors import UsageError, VitError
 from vitcli.core.events import ignore
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.runs import Run
@@ -147,19 +147,24 @@ def test_a_student_learns_and_the_run_says_from_whom(
     assert lesson.kind == kind
 
 
-def test_a_distillation_head_learns_from_the_teacher_and_the_class_head_does_not(shapes: Path, teacher: Path) -> None:
-    found = []
-    for name, lr in (("slow", 1e-4), ("fast", 1e-2)):
-        alone = {"optim": {"optimizer": "sgd", "lr": lr, "weight_decay": 0.0}, "run": {"name": name}}
-        train({"data": {"name": str(shapes)}}, TINY, HEADS, taught_by(teacher, alpha=1.0), alone)
-        found.append(load_checkpoint(Run(Path("experiments") / name).checkpoint("last")))
-    slow, fast = (checkpoint.weights for checkpoint in found)
-    assert torch.equal(slow["head.1.weight"], fast["head.1.weight"])
-    assert not torch.equal(slow["distillation_head.1.weight"], fast["distillation_head.1.weight"])
+def test_one_head_learns_from_labels_and_the_other_from_the_teacher(shapes: Path, teacher: Path) -> None:
+    data = {"data": {"name": str(shapes)}, "run": {"name": "taught"}}
+    with pytest.raises(UsageError, match="alpha = 1 leaves nothing to the labels"):
+        train(data, TINY, HEADS, taught_by(teacher, alpha=1.0))
+    train(data, TINY, HEADS, taught_by(teacher), {"run": {"overwrite": True}})
+    student = load_checkpoint(Run(Path("experiments") / "taught").checkpoint("last")).model
     teach = loaded(teacher)
-    lesson = distillation_by(teach, configure(TINY).teacher, found[0].model, teach.preprocessing)
+    lesson = distillation_by(teach, configure(TINY).teacher, student, teach.preprocessing)
     assert lesson
     assert lesson.kind == "hard"
+
+
+def test_a_calibrated_teacher_is_another_one(run_cli: RunCli, teacher: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(teacher, tmp_path / "copy"))
+    before = loaded(copy).record["weights"]
+    assert before == loaded(teacher).record["weights"]
+    assert run_cli("eval", "--calibrate", "--model", copy).code == 0
+    assert loaded(copy).record["weights"] != before
 
 
 def test_what_cannot_teach_is_refused_before_a_run_is_made(

@@ -75,6 +75,13 @@ def test_another_model_leaves_the_changes_to_the_first_one(run_cli: RunCli, shap
     assert "optim.optimizer = 'adamw' (was 'muon')" in outcome.err
 
 
+def test_other_patches_are_in_the_name(run_cli: RunCli, shapes: Path) -> None:
+    train({"data": {"name": str(shapes)}}, TINY, {"optim": {"epochs": 1}})
+    outcome = run_cli("train", "--from-run", RUN, "--set", "model.patch_size=4", "--name", "patched")
+    assert outcome.code == 0, outcome.err
+    assert Run(Path("experiments/patched")).info["model"] == "vit-nano-patch4"
+
+
 @pytest.mark.parametrize(
     "options",
     [{"optim": {"optimizer": "adamw"}}, {"optim": {"train_only": "head"}, "augment": {"feature_views": 1}}],

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -191,6 +192,18 @@ def test_without_a_name_a_cross_validation_goes_on_as_a_whole(run_cli: RunCli, s
     assert Run(RUN / "fold-2").status == "finished"
 
 
+def test_hints_can_be_typed_whatever_folders_are_called(run_cli: RunCli, shapes: Path) -> None:
+    there = {"run": {"output_dir": "my runs", "name": "my run"}, "data": {"name": str(shapes), "folds": 2, "fold": 1}}
+    with pytest.raises(Stopped):
+        train(TINY, there, emit=Listener(1))
+    outcome = run_cli("train", "--resume", "--output-dir", "my runs")
+    alone = "`vit train --resume 'my run/fold-1' --output-dir 'my runs'` resumes this fold alone"
+    assert alone in outcome.err
+    refused = run_cli(*shlex.split(alone.split("`")[1])[1:])
+    again = "`vit train --resume 'my runs/my run/fold-1' --epochs"
+    assert again in refused.err.replace(str(Path.cwd()) + "/", "")
+
+
 def test_the_test_accuracy_of_an_earlier_epoch_is_not_shown_as_that_of_the_run(run_cli: RunCli, shapes: Path) -> None:
     keeps_last = {"optim": {"keep": "last", "ema": False}}
     train({"data": {"name": str(shapes)}}, TINY, keeps_last)
@@ -225,7 +238,7 @@ def test_a_run_that_ended_before_it_began_is_started_again(run_cli: RunCli, shap
         outcome = run_cli("train", "--resume", name)
         assert outcome.code == 1
         assert f"run {name} ended before training began" in outcome.err
-        assert "--overwrite" in outcome.err
+        assert f"--name {name} --overwrite" in outcome.err
         shutil.copytree(RUN, "experiments/folds/fold-1", dirs_exist_ok=True)
         Run(Path("experiments/folds/fold-1")).note(fold=1)
 

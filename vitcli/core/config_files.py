@@ -133,17 +133,17 @@ def load_recipe(name: str) -> dict[str, dict[str, Any]]:
     if path := recipe_file(name):
         recipe = load_config_file(path, what="recipe")
     else:
-        names = recipe_names()
-        if name not in names:
+        if name not in (names := recipe_names()):
             _unknown("recipe", name, names)
         recipe = tomllib.loads((_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8"))
-    return {**recipe, _ABOUT: {**recipe.get(_ABOUT, {}), "source": f"recipe {name}"}}
+    about = recipe.get(_ABOUT)
+    return {**recipe, _ABOUT: {**(about if isinstance(about, dict) else {}), "source": f"recipe {name}"}}
 
 
 def load_config_file(path: Path, *, what: str = "config") -> dict[str, dict[str, Any]]:
     """Load the settings of a TOML file; ``what`` is said of a file that is missing."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileError(
             f"no such {what} file: {path}",

@@ -24,6 +24,7 @@ class RunFile(TypedDict):
     versions: NotRequired[dict[str, str]]
     computed: NotRequired[JsonObject | None]
     teacher: NotRequired[JsonObject | None]
+    class_weights: NotRequired[list[float] | None]
     seconds: NotRequired[float]
     parameters: NotRequired[int]
     device: NotRequired[str]

@@ -92,7 +92,8 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         batches = self.members.split(self.batch_size)
         none = [self.members[:0]] * (-len(batches) % self.place.size)  # so that all processes have equally many batches
-        return self._batches([*batches, *none][self.place.rank :: self.place.size], epoch=0)
+        mine = [*batches, *none][self.place.rank :: self.place.size]
+        return self._batches(mine, [self.stretch[batch] for batch in mine], epoch=0)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch in its random order, starting at step ``start``."""
@@ -114,7 +115,7 @@ class Batches:
     def _batches(
         self,
         batches: Sequence[Tensor],
-        stretches: Sequence[Tensor] = (),
+        stretches: Sequence[Tensor],
         shares: Sequence[Share] = (),
         *,
         epoch: int,
@@ -124,7 +125,7 @@ class Batches:
 
         Args:
             batches: the indices of the images of each batch, or of this process's share of it.
-            stretches: the stretch of each image of the whole batches; empty: nothing random happens to the images.
+            stretches: the stretch of each image of the whole batches.
             shares: this process's share of each batch; empty: the whole batch.
             epoch: the number of the epoch.
             start: the first step.
@@ -135,8 +136,9 @@ class Batches:
         gathered = self._gathered(here.split(sizes)[start:])
         for step, (images, from_labels) in enumerate(zip(gathered, there.split(sizes)[start:], strict=True), start):
             generator = torch.Generator().manual_seed(derived_seed("transform", self.seed, epoch, step))
-            stretch, share = stretches[step] if stretches else None, shares[step] if shares else None
-            yield self._transform(to_device(images, self.device), generator, stretch, share), self.labels[from_labels]
+            share = shares[step] if shares else None
+            changed = self._transform(to_device(images, self.device), generator, stretches[step], share)
+            yield changed, self.labels[from_labels]
 
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Gather the images of each batch of indices; fetch in advance those that are not in memory."""

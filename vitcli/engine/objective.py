@@ -38,7 +38,9 @@ class Objective:
 
     Args:
         label_smoothing: share of each label that is spread over all classes (Szegedy et al. 2016).
-        class_weights: the weight of each class in the loss, (K,); None: all are equal.
+        class_weights: the weight of each class, (K,), by which the loss of its images is multiplied, that of smoothed labels
+            too; None: all are equal. (PyTorch would weigh the smoothed share of every class by that class's weight, so
+            that frequent images are drawn to rare classes.)
         distillation: the teacher; None: there is none.
     """
 
@@ -75,6 +77,7 @@ class Objective:
         return targets.share * loss + (1 - targets.share) * self._cross_entropy(logits, targets.partners)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits, labels, weight=self.class_weights, reduction="sum", label_smoothing=self.label_smoothing
-        )
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+        return (losses * self.class_weights[labels]).sum()

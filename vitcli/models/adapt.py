@@ -85,7 +85,7 @@ def adapt_weights(
     if wrong or not any(key.startswith("blocks.") for key in result):
         raise ModelError(
             f"the weights do not fit {target.name}: {'; '.join(wrong[:3]) or 'no name matches'}",
-            hint="leave out --model to take the architecture from the weights",
+            hint="leave out --model and changes of the model (--set model.…) to take the architecture from the weights",
         )
     names = {name for name, _ in changed}
     return Adapted(

@@ -53,10 +53,16 @@ class TrainingData:
     """Indices of the validation images that can be read."""
     preprocessing: Preprocessing
     class_weights: Tensor | None
+    """The weight of each class in the loss, (K,); None: all are equal."""
     skipped: tuple[str, ...]
     """Names of the training and validation images that cannot be read."""
     test_images: int
     """Number of test images; 0: there are none."""
+
+    @property
+    def listed_weights(self) -> list[float] | None:
+        """The weights of the classes, as a run stores them."""
+        return None if self.class_weights is None else self.class_weights.tolist()
 
 
 def prepare_training_data(

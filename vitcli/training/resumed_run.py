@@ -62,7 +62,7 @@ def resume_begun(path: Path, processes: Processes, emit: Emit) -> TrainResult:
 def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emit: Emit) -> TrainResult:
     """Resume one run that is not a group; see ``workflows.resume``."""
     if not has_begun(run):
-        raise never_begun(run.name)
+        raise never_begun(run.path.resolve().parent.name if run.is_member else run.name)
     config = resumed_settings(run, layers)
     with nullcontext() if processes.rank else only_trainer_of(run.path):
         run = Run(run.path)  # another process may have finished it before this one got the lock
@@ -93,6 +93,11 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             split = json.loads(json.dumps(stored_split(dataset, plan, data)))
             if (run.split or {}) != {"schema": SCHEMA, **split}:
                 raise _other_data(run, config.data)
+            if run.info.get("class_weights", data.listed_weights) != data.listed_weights:
+                raise RunError(
+                    f"the weights of classes are not those that run {run.name} began with",
+                    hint=f"restore {config.optim.class_weights}, or --class-weights FILE names the old ones",
+                )
 
         # Continue training
         training = assemble(config, dataset, earlier=earlier, check_images=check_images, processes=processes, emit=emit)
@@ -128,7 +133,7 @@ def _newest_state(run: Run, emit: Emit) -> State | None:
     if faults or (run.metrics and run.status != "finished"):
         raise RunError(
             f"run {run.name} has no training state that can be read",
-            hint=f"vit train --init-from {run.path} starts a new run from its weights",
+            hint=f"vit train --init-from {shlex.quote(str(run.path))} starts a new run from its weights",
         )
     return None
 
@@ -148,7 +153,7 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
     longer = f"`{again} --epochs {2 * epochs}` continues it"
     if is_out_of_patience(records, config.optim):
         longer = f"`{again} --patience 0` continues it"
-    afresh = f"`vit train --init-from {run.path}` starts a new run from its best weights"
+    afresh = f"`vit train --init-from {shlex.quote(str(run.path))}` starts a new run from its best weights"
     raise RunError(
         f"run {run.name} is finished, after {counted(len(records), 'epoch')}",
         hint=f"{longer}, {afresh}" if state else afresh,
@@ -158,7 +163,7 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
 def _other_data(run: Run, config: DataConfig) -> DataError:
     return DataError(
         f"{config.name} is not the data of run {run.name}: images, labels or the order of classes changed",
-        hint=f"restore them, or start a new run from its weights: vit train --init-from {run.path}",
+        hint=f"restore them, or start a new run from its weights: vit train --init-from {shlex.quote(str(run.path))}",
     )
 
 

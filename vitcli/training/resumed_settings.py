@@ -4,6 +4,7 @@ A resumed run keeps its settings; only paths, how it computes, what it stores an
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,14 +18,14 @@ from vitcli.core.errors import RunError, UsageError
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.files import expanded, flat
 from vitcli.core.groups import one_of, whole_group
-from vitcli.core.run_search import all_runs, find_run, members_with
+from vitcli.core.run_search import all_runs, find_run, members_with, output_dir_option
 from vitcli.core.runs import Run
 from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import find_dataset
 from vitcli.data.store import data_dir, located
 from vitcli.trained.model_names import members_called, teacher_path
 from vitcli.training.loggers import require_loggers
-from vitcli.training.stated_settings import stated_again
+from vitcli.training.stated_settings import class_weights_of, stated_again
 
 DERIVED = ("resolved_model", "preprocessing")
 """Keys of ``config.json`` that are not settings."""
@@ -56,7 +57,7 @@ def stored_settings(run: Run) -> TrainConfig:
     if any(name not in content for name in DERIVED):
         raise RunError(
             f"run {run.name} was made by an earlier version, which stored no training state",
-            hint=f"vit train --init-from {run.path} starts a new run from its weights",
+            hint=f"vit train --init-from {shlex.quote(str(run.path))} starts a new run from its weights",
         )
     try:
         return configure({name: table for name, table in content.items() if name not in DERIVED})
@@ -104,12 +105,16 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
         settings_of(asked),
         data,
         {"run": {"output_dir": str(folder), "pretrained": pretrained}},
-        {"teacher": {"name": teacher_path(asked.teacher.name, folder)}},
+        {
+            "teacher": {"name": teacher_path(asked.teacher.name, folder)},
+            "optim": {"class_weights": class_weights_of(asked)},
+        },
     )
     replace(asked, run=replace(asked.run, overwrite=False)).check_together()  # a given overwrite is refused below
     before = settings_of(stored)
     may_change = _FREE | _LENGTH if length_too else _FREE
     may_change -= set() if stored.teacher.name else {"teacher.name"}
+    may_change |= {"optim.class_weights"} if Path(stored.optim.class_weights).suffix else set()  # a file may move
     may_change -= {"data.name"} if find_dataset(asked.data.name) else set()
     changed = [
         f"{section}.{key} = {value!r} (was {before[section].get(key)!r})"
@@ -118,10 +123,11 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
         if value != before[section].get(key) and f"{section}.{key}" not in may_change
     ]
     if changed:
+        path = shlex.quote(str(run.path))
         raise RunError(
             f"run {run.name} resumes with its own settings, but other ones are given: {', '.join(changed)}",
-            hint=f"leave them out, or start a new run: --from-run {run.path} trains a new one with them,"
-            f" --init-from {run.path} starts from its weights",
+            hint=f"leave them out, or start a new run: --from-run {path} trains a new one with them,"
+            f" --init-from {path} starts from its weights",
         )
     return asked
 
@@ -161,6 +167,7 @@ def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
     Raises:
         RunError: there is no such run.
     """
+    where = output_dir_option(output_dir)
     unfinished = [
         run
         for run in all_runs(output_dir, emit)
@@ -169,14 +176,14 @@ def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
     if not unfinished:
         raise RunError(
             f"no unfinished run in {output_dir}",
-            hint="`vit runs` lists the runs; `vit train --resume RUN --epochs NUMBER` trains a finished one longer",
+            hint=f"`vit runs{where}` lists the runs; `vit train --resume RUN --epochs NUMBER{where}` trains a finished one longer",
         )
     run = max(unfinished, key=lambda run: max([run.info["started"], *run.info.get("resumed", ())]))
     how = "killed" if run.status == "running" else run.status
     if not members_with(run):
         emit(Note(text=f"the newest unfinished run is {run.name} ({how})"))
         return str(run.path)
-    alone = f"`vit train --resume {run.name}` resumes this {'fold' if run.group == 'cross-validation' else 'run'} alone"
+    alone = f"`vit train --resume {shlex.quote(run.name)}{where}` resumes this {'fold' if run.group == 'cross-validation' else 'run'} alone"
     emit(Note(text=f"the newest unfinished run is {run.name} ({how}): its {run.group} is resumed; {alone}"))
     return str(run.path.parent)
 

@@ -13,7 +13,7 @@ from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import expanded
 from vitcli.core.groups import member_folder, members_of_settings
 from vitcli.core.interrupts import stop_requests
-from vitcli.core.run_search import free_cross_validation, next_name
+from vitcli.core.run_search import free_cross_validation, members_of, next_name
 from vitcli.core.runs import Run, slug
 from vitcli.data.dataset import Dataset
 from vitcli.data.locks import alone_in
@@ -32,6 +32,7 @@ from vitcli.training.groups import forget_summary
 from vitcli.training.images import TrainingData
 from vitcli.training.loggers import logged
 from vitcli.training.result import TrainResult, result_of
+from vitcli.training.resumed_settings import has_begun, stored_settings
 from vitcli.training.saving import NoSaver, RunSaver, resume_command
 
 
@@ -82,6 +83,8 @@ def _new_run(training: Training) -> Run:
     assert not members_of_settings(config)  # `train_group` starts one run for each member
     fold, member = config.data.fold, member_folder(config)
     name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")
+    if not config.run.name and name and not all(_is_alike(each, training) for each in members_of(output_dir / name)):
+        name = ""  # those are folds of another cross-validation
     name = name or next_name(output_dir, stem)
     path = output_dir / name / member
     if config.run.overwrite and (path / "run.json").exists():
@@ -103,9 +106,22 @@ def _new_run(training: Training) -> Run:
             "computed": training.computing.record,
             "hardware": hardware(),
             "teacher": training.teacher.record if training.teacher else None,
+            "class_weights": training.data.listed_weights,
         },
         overwrite=config.run.overwrite,
     )
+
+
+def _is_alike(fold: Run, training: Training) -> bool:
+    """Tell whether a fold is one of the cross-validation that a training belongs to: nothing but the fold differs."""
+    config = training.config
+    if not has_begun(fold):
+        return True
+    theirs = stored_settings(fold)
+    data = replace(theirs.data, fold=config.data.fold, workers=config.data.workers, cache=config.data.cache)
+    optim = replace(theirs.optim, grad_accum_steps=config.optim.grad_accum_steps)
+    is_same = (data, optim, theirs.augment) == (config.data, config.optim, config.augment)
+    return is_same and theirs.run.seed == config.run.seed and fold.fingerprint == training.dataset.facts.fingerprint
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:

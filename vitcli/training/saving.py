@@ -1,5 +1,6 @@
 """Saving of checkpoints, training states and metrics, while training continues."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -184,4 +185,4 @@ def resume_command(run: Run, config: RunConfig) -> str:
     if study := study_of(run.path):
         return continue_command(study)
     is_usual = config.output_dir == RunConfig().output_dir
-    return f"vit train --resume {run.name if is_usual else run.path}"
+    return f"vit train --resume {shlex.quote(run.name if is_usual else str(run.path))}"

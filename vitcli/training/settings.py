@@ -18,7 +18,7 @@ from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
 from vitcli.training.recipe import choose_recipe, fitting_patches, with_enough_epochs
-from vitcli.training.stated_settings import TABLE, stated_again, stated_settings, teacher_of
+from vitcli.training.stated_settings import TABLE, class_weights_of, stated_again, stated_settings, teacher_of
 
 
 def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset, list[Settings]]:
@@ -52,6 +52,8 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         "data": {**located(data), "dir": str(directory.resolve())},
         "run": {"recipe": str(recipe_file(recipe_name) or recipe_name), "init_from": init_from, "pretrained": False},
     }
+    if weights := class_weights_of(stated):
+        chosen["optim"] = {"class_weights": weights}
     if teacher := teacher_of(stated):
         chosen["teacher"] = {"name": teacher}
     if init_from and not known.names_model:
@@ -89,6 +91,8 @@ def settle_again(stored: TrainConfig, layers: tuple[Settings, ...], emit: Emit) 
     choose_device(asked.run.device)
     directory = data_dir(asked.data.dir)
     chosen: dict[str, Mapping[str, Any]] = {"data": {**located(asked.data), "dir": str(directory.resolve())}}
+    if weights := class_weights_of(asked):
+        chosen["optim"] = {"class_weights": weights}
     if teacher := teacher_of(asked):
         chosen["teacher"] = {"name": teacher}
     config = _settled([base], *changes, chosen, emit=emit)

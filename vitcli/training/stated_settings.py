@@ -23,6 +23,9 @@ TABLE = ("labels", "image_column", "label_column", "label_map")
 HARMLESS: Settings = {"data": {"cache": "off"}, "teacher": {"name": ""}, "run": {"name": "", "device": "auto"}}
 """Settings for commands that do not train: nothing is stored, no run is made, and no particular GPU or teacher is needed."""
 
+_KINDS_OF_WEIGHTS = ("balanced", "effective")
+"""Ways to weigh classes that are no file."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stated:
@@ -86,6 +89,12 @@ def teacher_of(config: TrainConfig) -> str:
     return teacher_path(config.teacher.name, expanded(config.run.output_dir))
 
 
+def class_weights_of(config: TrainConfig) -> str:
+    """Return how classes are weighed; the path of a file is absolute, for use in any working directory."""
+    kind = config.optim.class_weights
+    return kind if kind in {"", *_KINDS_OF_WEIGHTS} else str(expanded(kind).resolve())
+
+
 def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> None:
     """Refuse names and paths that do not exist, and a run name that is already used."""
     parse_device(config.run.device)
@@ -93,9 +102,8 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
     if not takes_architecture:
         MODELS[config.model.name]
     kind = config.optim.class_weights
-    known = ("balanced", "effective")
-    if kind not in {"", *known} and not expanded(kind).is_file():
-        hint = f"{did_you_mean(kind, known)} expected: balanced, effective, or a JSON file".strip()
+    if kind not in {"", *_KINDS_OF_WEIGHTS} and not expanded(kind).is_file():
+        hint = f"{did_you_mean(kind, _KINDS_OF_WEIGHTS)} expected: balanced, effective, or a JSON file".strip()
         raise FileError(f"class_weights = {kind!r} is not a file", hint=hint)
     output_dir = expanded(config.run.output_dir)
     if config.run.name:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.errors import ModelError, RunError, some
+from vitcli.core.errors import ModelError, RunError, UsageError, some
 from vitcli.core.events import Emit, Note
 from vitcli.core.files import expanded
 from vitcli.core.model_config import ModelConfig
@@ -58,9 +58,17 @@ def distillation_by(
         config: the settings of the distillation.
         student: the architecture of the model that learns.
         seen: the student's preprocessing.
+
+    Raises:
+        UsageError: the head that learns from labels would learn nothing.
     """
     if teacher is None:
         return None
+    if config.alpha == 1 and student.distillation == "head":
+        raise UsageError(
+            "alpha = 1 leaves nothing to the labels, from which one of the two heads learns",
+            hint="--distillation-alpha 0.5 is usual",
+        )
     kind = config.kind
     if kind == "auto":
         kind = "hard" if student.distillation == "head" else "soft"
@@ -89,10 +97,11 @@ def load_teacher(
     output_dir = expanded(config.run.output_dir)
     loaded = load_model(name, output_dir=output_dir, device=config.run.device, offline=config.run.offline, emit=emit)
     order = _order(name, loaded.checkpoint.classes, classes)
-    weights = _fingerprint(loaded.checkpoint.weights)
+    calibration = loaded.checkpoint.calibration
+    weights = _fingerprint(loaded.checkpoint.weights) + (f"-{calibration.temperature:.6g}" if calibration else "")
     if recorded and recorded["weights"] != weights:
         raise RunError(
-            f"the weights of {name} are not those of the teacher that the run began with",
+            f"the weights or the calibration of {name} are not those of the teacher that the run began with",
             hint=f"name the teacher's weights with --teacher; the run began with {recorded['name']}",
         )
     known = recorded["computed"] if recorded else loaded.checkpoint.provenance.get("computed")

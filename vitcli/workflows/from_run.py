@@ -13,6 +13,7 @@ from vitcli.core.runs import Run
 from vitcli.data.dataset import Facts
 from vitcli.data.registry import canonical_name
 from vitcli.engine.distributed import Processes, joined
+from vitcli.models.registry import with_its_patches_in_the_name
 from vitcli.training.assembly import Earlier
 from vitcli.training.groups import FoldsResult, SeedsResult, sum_up_last, train_group
 from vitcli.training.result import TrainResult
@@ -105,7 +106,8 @@ def _architecture(run: Run, stored: ModelChoice, asked: ModelChoice, facts: Fact
     before = stored.changes
     changes = {key: value for key, value in asked.changes.items() if key not in before or before[key] != value}
     resolved = architecture_of(run)
-    return replace(resolved, **{**changes, "in_channels": facts.channels, "num_classes": len(facts.classes)})
+    changes |= {"in_channels": facts.channels, "num_classes": len(facts.classes)}
+    return with_its_patches_in_the_name(replace(resolved, **changes))
 
 
 def _tell_changes(stored: TrainConfig, asked: TrainConfig, emit: Emit) -> None:

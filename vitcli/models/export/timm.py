@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vitcli.core.errors import ModelError
@@ -36,6 +37,11 @@ def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Prepr
     weights = model.state_dict()
     if config.positions == "sincos":
         weights["positions"] = model.positions
+    if config.num_registers and config.class_token and config.prefix_positions:  # there, registers have positions too
+        before, patches = weights["positions"].split([1, weights["positions"].shape[1] - 1], dim=1)
+        weights["positions"] = torch.cat(
+            [before, before.new_zeros(1, config.num_registers, config.width), patches], dim=1
+        )
     if config.patch_embedding == "linear":
         weights["patch_embedding.projection.weight"] = _as_convolution(weights, config)
     theirs.load_state_dict(to_theirs(weights, TIMM.names, theirs.state_dict()))
@@ -72,6 +78,8 @@ def _reasons_against(config: ModelConfig, preprocessing: Preprocessing) -> list[
     wrong = {
         "photos are antialiased where they shrink": not preprocessing.geometry.antialias,
         "distilled models have a norm epsilon of 1e-6": config.distillation == "head" and config.norm_eps != 1e-6,
+        "distilled models have no registers": config.distillation == "head" and config.num_registers > 0,
+        "distilled models have positions for all tokens": config.distillation == "head" and not config.prefix_positions,
         f"the norm epsilon is {' or '.join(map(str, _BY_EPS))}, and not {config.norm_eps:g}": config.norm_eps
         not in _BY_EPS,
     }
