@@ -268,6 +268,8 @@ def test_a_run_may_go_on_in_more_parts(run_cli: RunCli, shapes: Path, begun_with
     whole, parts = (load_checkpoint(Run(RUN.with_name(name)).checkpoint("last")).weights for name in ("whole", "run"))
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-6, msg=name)
+    fewer = run_cli("train", "--resume", "run", "--grad-accum-steps", "2", "--epochs", "5")
+    assert "--grad-accum-steps 2 has no effect: the run goes on with 4 micro-batches" in fewer.err
 
 
 def test_a_run_with_auto_goes_on_with_the_parts_that_it_had(shapes: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from vitcli.core.config_files import Settings, load_recipe, recipe_names
 from vitcli.core.errors import UsageError
-from vitcli.core.events import Event, Note, ignore
+from vitcli.core.events import Event, Note, Warned, ignore
 from vitcli.training.settings import settle, settle_again
 
 
@@ -40,6 +40,23 @@ def test_a_warm_up_that_does_not_fit_is_cut_and_that_is_said(optim: dict[str, ob
     told: list[object] = []
     settle(({"data": {"name": "digits"}, "optim": {"epochs": 2, "warmup_epochs": 5, **optim}},), told.append)
     assert [event.text for event in told if isinstance(event, Note) and "warm-up" in event.text] == [said][: bool(said)]
+
+
+@pytest.mark.parametrize(
+    ("optim", "said"),
+    [
+        ({"schedule": "one-cycle", "gamma": 0.5, "warmup_epochs": 1}, ["--gamma", "--warmup-epochs"]),
+        ({"schedule": "cosine", "step_size": 3, "gamma": 0.5, "warmup_epochs": 1}, ["--gamma, --step-size"]),
+        ({"schedule": "step", "step_size": 3, "gamma": 0.5}, []),
+        ({"ema": False, "ema_decay": 0.5}, ["--ema-decay"]),
+        ({"ema": True, "ema_decay": 0.5}, []),
+    ],
+)
+def test_options_without_effect_are_named(optim: dict[str, object], said: list[str]) -> None:
+    told: list[object] = []
+    settle(({"data": {"name": "digits"}, "optim": {"epochs": 9, **optim}},), told.append)
+    warnings = [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text]
+    assert [text.partition(" ha")[0] for text in warnings] == said
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -178,6 +178,10 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     tell_other_versions(run, emit)
     mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim
+    parts = state.get("micro_batches", 1) if state else 1
+    if now.grad_accum_steps != before.grad_accum_steps and 0 < now.grad_accum_steps < parts:
+        kept = f"the run goes on with {parts} micro-batches, which may be needed to fit into memory"
+        emit(Warned(text=f"--grad-accum-steps {now.grad_accum_steps} has no effect: {kept}"))
     if before.epochs != now.epochs:
         done = (epoch - 1) * steps_per_epoch + step
         rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]

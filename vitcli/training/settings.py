@@ -10,6 +10,7 @@ from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, recipe_file
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import OF_THE_WEIGHTS
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import find_dataset, full_name
@@ -136,6 +137,23 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
             emit(Warned(text=f"{reason}, so this changes nothing: {', '.join(useless)}"))
 
 
+def _mind_useless_options(layers: Sequence[Settings], optim: OptimConfig, emit: Emit) -> None:
+    """Warn of given options that have no effect beside others."""
+    given = {key for layer in layers for key in layer.get("optim", {})}
+    reasons = {
+        f"--sched {optim.schedule}": {"gamma", "step_size"} if optim.schedule != "step" else set(),
+        "--sched one-cycle, which warms up in its own way": {"warmup_epochs"}
+        if optim.schedule == "one-cycle"
+        else set(),
+        "--no-ema": set() if optim.ema else {"ema_decay"},
+    }
+    for reason, keys in reasons.items():
+        if useless := [f"--{key.replace('_', '-')}" for key in sorted(keys & given)]:
+            emit(Warned(text=f"{', '.join(useless)} {'has' if len(useless) == 1 else 'have'} no effect with {reason}"))
+    if optim.patience and optim.swa_epochs:
+        emit(Note(text="if --patience ends training early, no weights are averaged (--swa-epochs)"))
+
+
 def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainConfig:
     """Merge the given layers over the defaults and resolve conflicts."""
     config = before = configure(*base, *layers)
@@ -153,6 +171,7 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
     if not config.teacher.name and config.teacher != TeacherConfig():
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     mind_useless_steps(config.run, emit)
+    _mind_useless_options(layers, config.optim, emit)
     if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
         half = (
             "half an epoch"
