@@ -188,6 +188,8 @@ def test_a_mistyped_study_is_found(searched: tuple[Path, Outcome], run_cli: RunC
     outcome = run_cli("tune", "digits", "--name", "mine", "--output-dir", study.parent)
     assert "study 'mine' exists already" in outcome.err
     assert f"`vit tune --resume {study}` continues it" in outcome.err
+    outcome = run_cli("train", "digits", "--seeds", "2", "--name", "mine", "--output-dir", study.parent)
+    assert "is a study, so it cannot hold these runs" in outcome.err
     made = Study.open(study)
     before = {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()}
     with pytest.raises(RunError, match="study 'mine' exists already"):  # made since the name was checked
@@ -246,7 +248,7 @@ def test_python_searches_too(searched: tuple[Path, Outcome], shapes: Path) -> No
     small = {"model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32}}
     limits: dict[str, Any] = {"trials": 2, "finalists": 1, "seeds": 2}
     result = vitcli.tune(
-        shapes, small, epochs=1, amp="off", device="cpu", search=["optim.lr=0.01,0.02"], quiet=True, **limits
+        shapes, small, epochs=1, amp="off", device="cpu", search="optim.lr=0.01,0.02", quiet=True, **limits
     )
     assert isinstance(result, TuneResult)
     assert repr(result).startswith("<TuneResult experiments/shapes-tune-001: 2 trials, ")
@@ -256,5 +258,6 @@ def test_python_searches_too(searched: tuple[Path, Outcome], shapes: Path) -> No
     with pytest.raises(VitError) as caught:
         vitcli.tune(shapes, search=["lr=1,2"])
     assert "'lr=1,2' is not of the form" in caught.value.message
+    assert 'did you mean search="optim.lr=1,2"?' in caught.value.hint
     with pytest.raises(VitError, match="others are given: epochs, seeds="):
         vitcli.tune(resume=searched[0], epochs=3, seeds=2)

@@ -1,6 +1,7 @@
 """vitcli.attention_map: one image, from Python."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 import vitcli
+from vitcli.attention.evidence import Options
 from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.data.preprocess import load_array
 
@@ -42,6 +44,13 @@ def test_classes_are_names_or_indices(loaded: Any, digit: Path) -> None:
     assert vitcli.attention_map(loaded, digit, method="rollout").target == ""
 
 
+def test_a_number_is_an_index_whatever_classes_are_called(loaded: Any, digit: Path) -> None:
+    checkpoint = replace(loaded.checkpoint, classes=tuple(reversed(loaded.checkpoint.classes)))
+    other = replace(loaded, checkpoint=checkpoint)
+    assert vitcli.attention_map(other, digit, target=7).target == "2"
+    assert vitcli.attention_map(other, digit, target="7").target == "7"
+
+
 def test_a_model_in_training_is_still_so_afterwards(loaded: Any) -> None:
     loaded.model.train()
     try:
@@ -58,6 +67,9 @@ def test_a_model_in_training_is_still_so_afterwards(loaded: Any) -> None:
         ({"target": "top3"}, UsageError),
         ({"target": "eleven"}, ModelError),
         ({"layers": (5,)}, ModelError),
+        ({"target": 10}, ModelError),
+        ({"score": "odds"}, UsageError),
+        ({"options": Options(fusion="sum")}, UsageError),  # type: ignore[arg-type]
         ({"image": "absent.png"}, DataError),
         ({"image": torch.zeros(2, 1, 8, 8)}, UsageError),
     ],

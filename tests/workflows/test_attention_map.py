@@ -19,6 +19,7 @@ from vitcli.cli.attention_map import _facts
 from vitcli.core.runs import Run
 from vitcli.core.short_names import class_slugs
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+from vitcli.explaining.pictures import save_arrays
 from vitcli.explaining.report import ExplainedImage
 
 RunCli = Callable[..., Any]
@@ -265,6 +266,20 @@ def test_options_without_effect_are_named(run_cli: RunCli, digit: Path, two_laye
     }
     usual = run_cli("attention-map", digit, "--method", "ig", "--steps", "9", "--model", two_layers)
     assert "no effect" not in usual.err
+    score = ("attention-map", digit, "--score", "--steps", "9", "--model", two_layers)
+    assert "--steps has no effect on raw" in run_cli(*score, "--method", "raw").err
+    assert "no effect" not in run_cli(*score).err
+
+
+def test_maps_of_another_state_of_the_model_are_not_kept(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "maps.npz", np.float32([1, 2]), np.float32([1, 2.1])
+    save_arrays(path, {"raw": first, "logits": first})
+    save_arrays(path, {"ig": first, "logits": first})
+    with np.load(path) as arrays:
+        assert set(arrays) == {"raw", "ig", "logits"}
+    save_arrays(path, {"rollout": first, "logits": second})
+    with np.load(path) as arrays:
+        assert set(arrays) == {"rollout", "logits"}
 
 
 def test_maps_and_logits_are_kept_as_they_are(explain: Callable[..., Any], digit: Path, tmp_path: Path) -> None:

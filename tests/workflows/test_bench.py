@@ -170,6 +170,7 @@ def test_training_can_be_compiled(run_cli, trained_run, monkeypatch):
         ("--batch-size 0", "--batch-size 0", "--batch-size 1,16"),
         ("--batch-size 1,x", "'1,x' is not a list of whole numbers", "--batch-size 1,16"),
         ("--precision fp31", "'fp31' is not one of fp32, bf16, fp16", "fp32"),
+        ("--seconds nan", "batch sizes, rounds and seconds must be positive", ""),
         ("--image-size 9", "image size 9 is not divisible by patch size 4", "--image-size 8"),
         ("--image-size big", "--image-size 'big' is not a size", "32, or 32x48\n"),
         ("--classes 0", "--classes 0 is not a whole number of 1 or more", "--classes"),

@@ -162,6 +162,12 @@ def test_a_table_of_labels_keeps_its_own_words(tmp_path: Path) -> None:
     table_from(result.page, tmp_path / "fixed.csv")
     config = DataConfig(name=str(folder), labels=str(tmp_path / "fixed.csv"))
     assert open_dataset(config, directory=tmp_path / "data", emit=ignore).facts.classes == ("zero", "one", "two")
+    (folder / "names.json").rename(tmp_path / "our names.json")
+    result = check_labels(
+        dataset=str(folder), table={"labels": "train.csv", "label_map": str(tmp_path / "our names.json")}
+    )
+    told = f"vit train {folder} --label-map &#x27;{tmp_path}/our names.json&#x27; --labels labels.fixed.csv takes"
+    assert told in result.page.read_text().replace("&#39;", "&#x27;").replace("'", "&#x27;")
 
 
 def test_a_cross_validation_judges_by_its_out_of_fold_predictions(tmp_path: Path) -> None:
@@ -283,6 +289,7 @@ def test_pixels_of_photos_are_warned_of(image_folder: Callable[..., Path], tmp_p
         ({"dataset": "digits", "similarity": 1.5}, UsageError, "--similarity 1.5"),
         ({"dataset": "digits", "pictures": 0}, UsageError, "--pictures 0"),
         ({"dataset": "digits", "output": Path("file")}, FileError, "file is a file"),
+        ({"dataset": "digits", "table": {"on_bad_image": "Skip"}}, UsageError, "on_bad_image = 'Skip' is not one of"),
     ],
 )
 def test_what_is_not_possible_is_refused(asked: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -217,7 +217,8 @@ def tune(
             from vitcli.workflows.tune import resume_tuning
 
             return resume_tuning(name, *layers, minutes=minutes, trials=trials, emit=listener)
-        dimensions, asked = searched(Path(space) if space else None, search), Limits(**limits)
+        words = [search] if isinstance(search, str) else search
+        dimensions, asked = searched(Path(space) if space else None, words), Limits(**limits)
         from vitcli.workflows.tune import tune as workflow
 
         return workflow(*layers, space=dimensions, limits=asked, output=file, emit=listener)

@@ -169,7 +169,7 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
             "data": found.dataset,
             "model": f"{found.model}, recipe {found.recipe}, {found.optimizer}",
             "suggested": f"{found.lr:g}",
-            "the recipe's": f"{found.configured:g}{_judged(found)}",
+            "configured": f"{found.configured:g}{_judged(found)}",
             "least loss": f"at {found.least:.2g}",
             "diverges": f"not up to {found.points[-1].lr:.2g}"
             if found.diverged is None

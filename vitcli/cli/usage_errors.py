@@ -184,7 +184,7 @@ _SET = re.compile(r"--set (\w+)\.(\w+)=([^\s,;)]+)")
 _FLAG = re.compile(
     r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z-]*)"
     r"(?:=(?P<given>[^\s,;)]+)| (?P<value>(?:auto|on|off|skip|cpu|cuda|adamw|sgd|constant)(?=[\s,;:).]|$)"
-    r"|[A-Z'][^\s;)]*?|-?[.\d][^\s;)]*?|[^\s,;)-][^\s;)]*?[-./:\d][^\s;)]*?)(?=[.:,]?(?:[\s;)]|$)))?"
+    r"|[A-Z'][^\s;)]*?|-?[.\d][^\s;)]*?|[^\s,;)-][^\s;)]*?[-./:\d][^\s;)]*?)(?=[.:,?]?(?:[\s;)]|$)))?"
 )
 """An option, and its value after =, or the word after it if that looks like a value."""
 
@@ -212,7 +212,7 @@ def in_python(text: str, keywords: Collection[str], flags: Collection[str], opti
         part = re.sub(r"(=\S+(?<!,)) (?=\w+=)", r"\1, ", _FLAG.sub(keyword, part))
         for setting, option in options.items():
             if option in keywords:
-                part = re.sub(rf"(?<![\w.]){re.escape(setting)}(?![\w.])", option, part)
+                part = re.sub(rf"(?<![\w.]){re.escape(setting)}(?![\w.=])", option, part)
         return part
 
     return "".join(part if at % 2 else plain(part) for at, part in enumerate(_COMMANDS.split(text)))

@@ -187,6 +187,12 @@ def check_choice(what: str, value: str, known: Iterable[str]) -> None:
         raise UsageError(f"{what} = {value!r} is not one of {', '.join(known)}", hint=did_you_mean(value, known))
 
 
+def check_at_least(what: str, value: int, least: int) -> None:
+    """Raise UsageError if a number is too small."""
+    if value < least:
+        raise UsageError(f"{what} = {value} is less than {least}", hint="leave it out to take the usual one")
+
+
 def counted(count: int, what: str) -> str:
     """Write a number of things: ``1 image``, ``2,000 test images``; a verb at the end of ``what`` suits the number."""
     if count == 1:

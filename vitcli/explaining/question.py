@@ -1,11 +1,12 @@
 """The question that maps answer: methods, classes, layers and options, in numbers instead of words."""
 
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
-from vitcli.attention.evidence import Options
+from vitcli.attention.evidence import HeadFusion, Options
 from vitcli.attention.registry import METHODS, MethodEntry
 from vitcli.attention.targets import ClassChoice, TargetScore
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError, UsageError, check_choice
 from vitcli.models.capture import checked_index
 from vitcli.models.vit import VisionTransformer
 
@@ -40,6 +41,8 @@ class Question:
         config = model.config
         for name in self.methods:
             self._check_method(name, METHODS[name], has_classes=config.num_classes > 0)
+        check_choice("score", self.score, get_args(TargetScore))
+        check_choice("fusion", self.options.fusion, get_args(HeadFusion))
         if self.score == "contrast" and config.num_classes == 1:
             raise ModelError("contrast needs a second class, and this model has only one", hint="--target logit")
         if self.query is not None:

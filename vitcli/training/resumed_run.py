@@ -35,6 +35,7 @@ from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_settings import DERIVED, has_begun, never_begun, resumed_settings, stored_settings
 from vitcli.training.run import fit, only_trainer_of, stored_split, train_along
 from vitcli.training.saving import resume_command
+from vitcli.training.study import study_of
 
 Part = TypeVar("Part")
 
@@ -156,7 +157,7 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
     afresh = f"`vit train --init-from {shlex.quote(str(run.path))}` starts a new run from its best weights"
     raise RunError(
         f"run {run.name} is finished, after {counted(len(records), 'epoch')}",
-        hint=f"{longer}, {afresh}" if state else afresh,
+        hint=f"{longer}, {afresh}" if state and not study_of(run.path) else afresh,
     )
 
 

@@ -26,6 +26,7 @@ from vitcli.core.files import expanded, write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
 from vitcli.core.run_search import output_dir_option
+from vitcli.core.runs import check_no_run
 from vitcli.core.search_space import Dimension, Value, parse_search
 from vitcli.core.stored import read_json
 from vitcli.core.usual_space import settings_in
@@ -259,7 +260,9 @@ def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) 
 def check_new(config: RunConfig) -> None:
     """Raise RunError if the name of a new search is that of an earlier one."""
     if config.name:
-        _check_free(expanded(config.output_dir) / config.name)
+        path = expanded(config.output_dir) / config.name
+        _check_free(path)
+        check_no_run(path)
 
 
 def _check_free(path: Path) -> None:

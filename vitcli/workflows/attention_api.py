@@ -22,6 +22,7 @@ from vitcli.explaining.explainer import explain
 from vitcli.explaining.maps import AttentionMap, maps_of
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_style import Subject
+from vitcli.models.capture import checked_index
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import LoadedModel, load_model
 
@@ -62,7 +63,7 @@ def attention_map(
         classes = loaded.checkpoint.classes
     question = Question(
         methods=parse_methods([method]),
-        choices=tuple(parse_classes([str(target)], classes)) if classes else (ClassChoice(),),
+        choices=_choices(target, classes),
         score=score,
         layers=tuple(layers),
         heads=tuple(heads),
@@ -86,6 +87,13 @@ def attention_map(
     if classes:
         subject = replace(subject, predicted=classes[int(shares.argmax())], probability=float(shares.max()))
     return replace(found, subject=subject)
+
+
+def _choices(target: str | int, classes: Sequence[str]) -> tuple[ClassChoice, ...]:
+    """Return the class that a number counts from 0, whatever classes are called; or the classes that a text names."""
+    if isinstance(target, str) or not classes:
+        return tuple(parse_classes([str(target)], classes)) if classes else (ClassChoice(),)
+    return (ClassChoice(index=checked_index(target, len(classes), "class")),)
 
 
 def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:

@@ -57,9 +57,11 @@ def judge_attention(
     """
     if output and (output.is_file() or output.suffix):
         raise UsageError(f"{output} is not a folder, but scores and checks are separate files", hint="give a folder")
+    if wanted.query:
+        raise UsageError("--query cannot be combined with --score or --check", hint="leave --query out")
     loaded, images = source.open(emit, needs_head=True)
-    wanted = wanted if wanted.methods else replace(wanted, methods=("all",))
-    question = wanted.question(loaded, ignore)
+    tell = emit if wanted.methods else ignore  # of all methods, some ignore an option
+    question = (wanted if wanted.methods else replace(wanted, methods=("all",))).question(loaded, tell)
     folder = output or (loaded.run.attention_dir if loaded.run else None)
     if folder:
         with writing_in(folder):
@@ -70,7 +72,7 @@ def judge_attention(
         table = score_methods(loaded.model, _batches(loaded, images, names, emit), question, total=total, emit=emit)
         trust = replace(trust, scores=table)
     if checks:
-        batches = _batches(loaded, images, [], ignore if scores else emit)
+        batches = _batches(loaded, images, [] if scores else names, ignore if scores else emit)
         trust = replace(trust, checks=check_methods(loaded.model, batches, question, total=total, emit=emit))
     for name, result in (("scores", trust.scores), ("checks", trust.checks)):
         if folder and result:

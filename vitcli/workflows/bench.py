@@ -158,7 +158,7 @@ def bench(
             architecture, or a number does not make sense.
         DeviceError: there is no such device, or torch.compile does not work here.
     """
-    if min(*batch_sizes, rounds, 1) < 1 or seconds <= 0:
+    if min(*batch_sizes, rounds, 1) < 1 or not 0 < seconds < float("inf"):
         raise UsageError("batch sizes, rounds and seconds must be positive")
     for name in precisions:
         check_choice("precision", name, _PRECISIONS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.errors import ModelError, RunError, visible
+from vitcli.core.errors import ModelError, RunError, check_at_least, visible
 from vitcli.core.events import Emit, ignore
 from vitcli.engine.checkpoint import is_checkpoint, save_checkpoint
 from vitcli.judging.answers import Answers, collect
@@ -66,6 +66,7 @@ def calibrate(
             images.
         RunError, DataError, DeviceError: the run is still training, or the model, its data or the device does not exist.
     """
+    check_at_least("batch_size", batch_size, 1)
     loaded, *others = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     if others:
         raise ModelError("calibration is for one model, not for an average", hint=f"--model {loaded.name}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, RunError, UsageError, counted, visible
+from vitcli.core.errors import DataError, RunError, UsageError, check_choice, counted, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import check_output_folder, unused_end, with_end
 from vitcli.core.notebooks import html_table
@@ -129,6 +129,7 @@ def check_labels(
     if not model and (folds := _newest_folds(opened, output_dir)):
         emit(Note(text=f"model: the newest cross-validation on these data, {folds[0].path.parent.name}"))
     loaded = _loaded(model, folds, opened, config, output_dir=output_dir, device=device, offline=offline, emit=emit)
+    given = map(shlex.quote, [dataset or config.name, *(["--label-map", config.label_map] if config.label_map else [])])
     judge, predicted = _judge_in_words(folds, loaded), read_out_of_fold(folds, emit) if folds else None
 
     # Compute features, neighbours and probabilities
@@ -174,7 +175,7 @@ def check_labels(
         files[1],
         found,
         title=f"Labels of {opened.facts.name}",
-        notes=_notes(opened, dataset or config.name, judge, folds, loaded, caution),
+        notes=_notes(opened, " ".join(given), judge, folds, loaded, caution),
         pictures=pictures,
         overlays=partial(_overlays, images, folds=folds, loaded=loaded, emit=emit),
         table_name=files[0].name,
@@ -203,6 +204,8 @@ def _data_config(dataset: str, folds: Sequence[Run], given: Mapping[str, Any], d
     """Return the settings for reading the data: as in the cross-validation, if they are its own."""
     if not dataset and not folds:
         raise UsageError("no data set is given", hint="vit check-labels photos/, or --model CROSS-VALIDATION")
+    if "on_bad_image" in given:
+        check_choice("on_bad_image", given["on_bad_image"], ("error", "skip"))
     before = stored_settings(folds[0]).data if folds else None
     if before and (not dataset or canonical_name(dataset) == before.name):
         kept_in = before.dir if Path(before.dir).is_dir() else ""
@@ -292,7 +295,7 @@ def _notes(
     notes = [f"Warning: {caution}."] if caution else []
     notes += [f"Labels are judged by {judge}. This page does not keep your choices: download them before you close it."]
     if dataset.raw:
-        taken = f"vit train {shlex.quote(given)} --labels labels.fixed.csv takes the new labels"
+        taken = f"vit train {given} --labels labels.fixed.csv takes the new labels"
         notes += [f"Images stay as they are: {taken}."]
     else:
         notes += [f"{dataset.facts.name} has no image files, so vit train cannot take new labels for it."]

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitcli.attention.registry import DEFAULT_METHOD
-from vitcli.core.errors import DeviceError, check_choice, counted, visible
+from vitcli.core.errors import DeviceError, check_at_least, check_choice, counted, visible
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.data.raw import SplitName
@@ -147,6 +147,7 @@ def evaluate(
         DataError: the data set has no such split, or classes that the model does not know; or some of several models
             were trained on these images.
     """
+    check_at_least("batch_size", batch_size, 1)
     check_choice("views", views, VIEWS)
     check_choice("classes", classes, ("all", "shared"))
     check_dataset(dataset, labels=(table or {}).get("labels", ""), output_dir=output_dir)

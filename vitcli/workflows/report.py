@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS
-from vitcli.core.errors import DeviceError, FileError, RunError, UsageError, visible
+from vitcli.core.errors import DeviceError, FileError, RunError, UsageError, check_at_least, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, with_end, write_text
 from vitcli.core.run_search import members_with, output_dir_option, runs_called
@@ -116,6 +116,8 @@ def report(
         UsageError: a card is asked for of several runs.
         RunError, ModelError, DataError, DeviceError: a run, its data or the device cannot be used.
     """
+    check_at_least("batch_size", batch_size, 1)
+    check_at_least("worst", worst, 0)
     if card and len({*runs}) > 1:
         raise UsageError("a model card describes one run or group", hint=f"vit report {shlex.quote(runs[0])} --card")
     found = _found(runs or ("",), output_dir, emit)
