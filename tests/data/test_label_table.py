@@ -211,6 +211,16 @@ def test_numbers_do_not_replace_names(photos: Path, *, is_given: bool) -> None:
     """As of the file ``class_indices.json`` that Keras users keep beside their images."""
     (photos / "map.json").write_text('{"cat": 0, "dog": 1}')
     assert read(photos, ROWS, label_map=str(photos / "map.json") if is_given else "").classes == ("cat", "dog")
+    (photos / "map.json").write_text('{"cat": 2019, "dog": 2020}')
+    assert read(photos, ROWS, label_map=str(photos / "map.json") if is_given else "").classes == ("2019", "2020")
+
+
+def test_more_classes_may_be_in_a_map_than_in_a_table(photos: Path, tmp_path: Path) -> None:
+    rows = ROWS.replace("cat", "0").replace("dog", "1")
+    (photos / "map.json").write_text('{"cat": 0, "dog": 1, "bird": 2}')
+    assert read(photos, rows).classes == ("cat", "dog")
+    (tmp_path / "given.json").write_text('{"cat": 0, "kitty": 0, "dog": 1}')
+    assert read(photos, rows, label_map=str(tmp_path / "given.json")).classes == ("kitty", "dog")
 
 
 @pytest.mark.parametrize(
@@ -247,6 +257,9 @@ def test_an_image_for_testing_does_not_stand_in_for_a_missing_one(competition: P
     with pytest.raises(DataError, match=r"1 of 4 rows with images that are not there: 3.jpg"):
         read(competition, rows)
     assert len(pairs(read(competition, rows.replace("3.jpg", "test/3.jpg")))) == 4
+    (competition / "test" / "0.jpg").rename(competition / "test" / "9.jpg")
+    splits = read(competition, "image,label,split\n0.jpg,cat,train\n1.jpg,dog,train\n9.jpg,cat,test\n").splits
+    assert {name: len(split.files) for name, split in splits.items()} == {"train": 2, "test": 1}
 
 
 def test_one_hot_labels_of_a_competition_are_read(competition: Path) -> None:
@@ -256,14 +269,19 @@ def test_one_hot_labels_of_a_competition_are_read(competition: Path) -> None:
 
 def test_tables_that_are_not_read_are_named(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     image_folder(tmp_path / "ham", {"part_1": 2, "part_2": 2})
-    for name in ("a_features.csv", "TRAIN.TSV", "my labels.csv", "sample_submission.csv"):
+    for name in ("features.csv", "labels 1.CSV", "train.TSV", "sample_submission.csv", "other.csv"):
         (tmp_path / "ham" / name).write_text("x,y\n1,2\n")
-    (tmp_path / "ham" / "TRAIN.TSV").rename(tmp_path / "ham" / "other.TSV")
     told: list[Event] = []
     any_folder.read(tmp_path / "ham", DataConfig(), told.append)
     (warning,) = [event.text for event in told if isinstance(event, Warned)]
-    assert "tables are not read (a_features.csv, my labels.csv, other.TSV)" in warning
-    assert f"--labels {tmp_path}/ham/a_features.csv takes one" in warning
+    assert "tables are not read (labels 1.CSV, train.TSV, features.csv, other.csv)" in warning
+    assert f"--labels '{tmp_path}/ham/labels 1.CSV' takes one" in warning
+
+
+def test_a_file_of_tabs_does_not_replace_folders_of_classes(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    image_folder(tmp_path / "pets", {"cat": 2, "dog": 2})
+    (tmp_path / "pets" / "boxes.tsv").write_text("image\twidth\n000.png\t100\n001.png\t200\n")
+    assert any_folder.read(tmp_path / "pets", DataConfig(), ignore).classes == ("cat", "dog")
 
 
 def test_a_label_map_that_lacks_a_label_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.conftest import Outcome
 from vitcli.core.config import DataConfig
 from vitcli.core.files import write_json
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.data.dataset import Facts, open_dataset
@@ -356,6 +357,18 @@ def test_changed_data_have_another_fingerprint(folder: Path, tmp_path: Path, cha
     before = facts(folder, tmp_path / "data").fingerprint
     change(folder)
     assert facts(folder, tmp_path / "data").fingerprint != before
+
+
+def test_a_fingerprint_of_before_without_content_is_of_the_same_data(folder: Path, tmp_path: Path) -> None:
+    now = facts(folder, tmp_path / "data").fingerprint
+    before, plus, content = now.partition("+")
+    assert plus and content
+    assert is_same_data(before, now) and is_same_data(now, before) and is_same_data(now, now)
+    change_pixels(folder)
+    changed = facts(folder, tmp_path / "data").fingerprint
+    assert not is_same_data(now, changed)
+    assert is_same_data(before, changed)
+    assert not is_same_data(None, now)
 
 
 def test_another_label_or_class_in_a_table_is_another_fingerprint(image_folder: ImageFolder, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from vitcli.core.events import Event, Warned, ignore
 from vitcli.core.runs import Run
 from vitcli.judging.evaluated_runs import models_of
 from vitcli.trained.model_names import names_meant_by
+from vitcli.trained.own_images import BesideOwn, count_seen
 
 RunCli = Callable[..., Outcome]
 ImageFolder = Callable[..., Path]
@@ -71,6 +74,19 @@ def test_images_that_any_of_them_was_trained_on_are_counted(
     alone, both = (run_cli("eval", "copy", "--model", name) for name in ("second", "[fs]*"))
     assert "second was trained on 10 of 17 images: scores are too high" in alone.err
     assert "first, second were trained on 11 of 17 images: scores are too high" in both.err
+
+
+def test_models_of_one_name_are_told_apart_and_one_that_is_not_known_does_not_hide_others() -> None:
+    def beside(*trained_on: str) -> BesideOwn:
+        images = [(name, "") for name in "abc"]
+        return BesideOwn(own=None, plan={}, images=images, parts={"train": [(name, "") for name in trained_on]})  # type: ignore[arg-type]
+
+    best: Any = SimpleNamespace(name="best", keeps_last=False)
+    events: list[Event] = []
+    assert count_seen([(best, beside("a", "b")), (best, beside())], 3, events.append) == {"train": 2}
+    assert count_seen([(best, None), (best, beside("c"))], 3, events.append) is None
+    said = [event.text.partition(":")[0] for event in events if isinstance(event, Warned)]
+    assert said == ["best was trained on 2 of 3 images", "best was trained on 1 of 3 images"]
 
 
 def test_two_data_sets_of_one_name_have_an_evaluation_each(

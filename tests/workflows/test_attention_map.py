@@ -277,9 +277,10 @@ def test_maps_of_another_state_of_the_model_are_not_kept(tmp_path: Path) -> None
     save_arrays(path, {"ig": first, "logits": first})
     with np.load(path) as arrays:
         assert set(arrays) == {"raw", "ig", "logits"}
-    save_arrays(path, {"rollout": first, "logits": second})
-    with np.load(path) as arrays:
-        assert set(arrays) == {"rollout", "logits"}
+    for logits in (second, np.float32([1, 2, 3])):
+        save_arrays(path, {"rollout": first, "logits": logits})
+        with np.load(path) as arrays:
+            assert set(arrays) == {"rollout", "logits"}
 
 
 def test_maps_and_logits_are_kept_as_they_are(explain: Callable[..., Any], digit: Path, tmp_path: Path) -> None:

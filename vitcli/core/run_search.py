@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitcli.core.errors import RunError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.runs import Run
 
 
@@ -116,7 +117,7 @@ def _have_same_data(run: Run, other: Run) -> bool:
     """Tell whether runs have the same data: by fingerprint, else (in runs of earlier versions) by name."""
     with suppress(RunError):
         if run.fingerprint and other.fingerprint:
-            return run.fingerprint == other.fingerprint
+            return is_same_data(run.fingerprint, other.fingerprint)
     return bool(run.info["dataset"] == other.info["dataset"])
 
 

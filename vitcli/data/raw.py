@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitcli.core.errors import DataError
+from vitcli.core.fingerprints import with_content
 
 SplitName = Literal["train", "val", "test"]
 Labels = NDArray[np.int64]
@@ -82,10 +83,12 @@ def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
             data.update(row + b"\n")
             state.update(row + f" {stat.st_mtime_ns}\n".encode())
     frequent = Counter(size for _, size in found).most_common(_FEW_SIZES)
+    content = hashlib.sha256()
     if sum(count for _, count in frequent if count > 1) > len(found) / 2:
         for file, size in found[:: max(-(-len(found) // _MOST_READ), 1)]:
-            data.update(_middle(file, size))
-    return data.hexdigest(), state.hexdigest()
+            content.update(_middle(file, size))
+    has_content = content.digest() != hashlib.sha256().digest()
+    return with_content(data.hexdigest(), content.hexdigest()[:16] if has_content else ""), state.hexdigest()
 
 
 def _middle(file: Path, size: int) -> bytes:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitcli.core.config import DataConfig, RunConfig
 from vitcli.core.errors import DataError, ModelError
 from vitcli.core.events import Emit, Warned
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset
@@ -101,7 +102,7 @@ def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig,
     if not provenance.get("data"):  # vit did not train these weights
         return
     own, name = loaded.data.name, config.name
-    is_same = provenance.get("fingerprint") == dataset.facts.fingerprint or own == name
+    is_same = is_same_data(provenance.get("fingerprint"), dataset.facts.fingerprint) or own == name
     if not is_same and not find_dataset(own) and not find_dataset(name):
         is_same = Path(own).is_relative_to(name) or Path(name).is_relative_to(own)
     seen, total = 0 if is_same else count_trained_on(loaded, dataset, emit), sum(dataset.facts.counts.values())

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from vitcli.core.errors import DataError, RunError, VitError, counted
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.words import seen_in_training
 from vitcli.judging.compared_evaluation import ComparedEvaluation
 from vitcli.judging.evaluated_runs import models_of
@@ -84,12 +85,11 @@ def compare_pair(first: ComparedEvaluation, second: ComparedEvaluation, emit: Em
 def _check_names(first: ComparedEvaluation, second: ComparedEvaluation, emit: Emit) -> None:
     """Refuse to match images by name where the same name may be another image; warn if the data have changed."""
     have_files = not all(name.isdecimal() for each in (first, second) for name in each.answers)
-    if first.place == second.place or (have_files and first.data == second.data):
+    is_same = is_same_data(first.data, second.data)
+    if is_same and (have_files or first.place[1] == second.place[1]):
         return
     if first.dataset != second.dataset or not have_files:
-        changed = (
-            ", which has changed in between" if first.dataset == second.dataset and first.data != second.data else ""
-        )
+        changed = ", which has changed in between" if first.dataset == second.dataset and not is_same else ""
         raise _different(first, second, f"{first.dataset} and {second.dataset}{changed}")
     emit(
         Warned(

@@ -10,6 +10,7 @@ from vitcli.core.calibration import Calibration
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import ends
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.registry import load_object
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import slug
@@ -178,7 +179,7 @@ def _may_replace(files: ResultFiles, chosen: JudgedImages) -> bool:
         stored = read_json(files.metrics, EvaluationFile)
     except (OSError, ValueError):
         return True
-    is_same = stored.get("fingerprint") == chosen.dataset.facts.fingerprint
+    is_same = is_same_data(stored.get("fingerprint"), chosen.dataset.facts.fingerprint)
     return is_same or stored.get("data") in {None, chosen.words[0]}
 
 

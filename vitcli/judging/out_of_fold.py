@@ -8,6 +8,7 @@ import torch
 
 from vitcli.core.errors import DataError, RunError, counted
 from vitcli.core.events import Emit, Note
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.run_search import members_of
 from vitcli.core.words import out_of_fold_in_words
 from vitcli.data.raw import Labels
@@ -40,7 +41,7 @@ def judge_out_of_fold(group: Path, loaded: LoadedModel, chosen: JudgedImages, *,
     if views != "none":
         raise RunError("stored out-of-fold predictions have no other views of the images", hint="leave out --tta")
     table, facts = read_out_of_fold(members_of(group), emit), chosen.dataset.facts
-    if facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
+    if not is_same_data(facts.fingerprint, loaded.checkpoint.provenance["fingerprint"]):
         raise DataError(
             f"the out-of-fold predictions of {group.name} are of other images or labels than those of {facts.name} now",
             hint=f"`vit eval --model {loaded.name}` evaluates one fold on the images that it held out",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vitcli.core.errors import RunError, did_you_mean, some
 from vitcli.core.evaluation_facts import eval_command
 from vitcli.core.files import expanded
+from vitcli.core.fingerprints import is_same_data
 from vitcli.data.registry import find_dataset
 from vitcli.judging.compared_evaluation import ComparedEvaluation
 from vitcli.judging.evaluated_runs import EvaluatedRun
@@ -185,7 +186,7 @@ def command_to_compare(first: ComparedEvaluation, run: EvaluatedRun, second: Com
 def _evaluating(run: EvaluatedRun, on: ComparedEvaluation) -> str:
     """Return the command that evaluates a run on the images of an evaluation of another one, in the same way."""
     model = on.model_in(run.folder, run.asked)
-    if run.fingerprint == on.data:
+    if is_same_data(run.fingerprint, on.data):
         split = "test" if on.part == "all" else on.part
         run.check_judges(split)
         return eval_command(model, split=split, views=on.views, classes=on.classes, where=run.where)
@@ -217,7 +218,7 @@ def _classes_for(run: EvaluatedRun, classes: frozenset[str], other: str) -> str:
 
 
 def _is_own(each: ComparedEvaluation) -> bool:
-    return each.run.fingerprint == each.data
+    return is_same_data(each.run.fingerprint, each.data)
 
 
 def _is_here(each: ComparedEvaluation) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitcli.core.errors import DataError
 from vitcli.core.files import safe_cell
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.stored import checked, read_json
 from vitcli.judging.evaluated_runs import names_in
 from vitcli.judging.evaluation import calibration_for, count_calibrated
@@ -42,7 +43,7 @@ class StoredEvaluation:
             return "other runs of the group were evaluated last time"
         if not chosen:
             return ""
-        if self.facts.get("fingerprint") != chosen.dataset.facts.fingerprint:
+        if not is_same_data(self.facts.get("fingerprint"), chosen.dataset.facts.fingerprint):
             return "images or labels have changed since its last evaluation"
         calibration = calibration_for(models, chosen)
         was_calibrated = self.facts.get("calibrated", int(self.facts.get("temperature") is not None))

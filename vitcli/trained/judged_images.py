@@ -11,6 +11,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, ModelError, counted
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import expanded
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.cache import PreparedSplit
 from vitcli.data.dataset import Dataset, open_dataset
@@ -110,15 +111,15 @@ def choose_images(
     asked: Mapping[str, Any] = table or {}
     config = replace(before if is_own else _elsewhere(dataset, before), **asked)
     opened = open_dataset(config, directory=data_dir(directory or kept_in(loaded)), offline=offline, emit=emit)
-    if not is_own and opened.facts.fingerprint == loaded.checkpoint.provenance.get("fingerprint"):
+    if not is_own and is_same_data(opened.facts.fingerprint, loaded.checkpoint.provenance.get("fingerprint")):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
     seen: Mapping[SplitName, int] | None = None  # not known
-    if not is_own and not asked and (known := beside_own(opened, loaded, directory, emit)):
-        if part := _part_of_own(known, opened, loaded, split, emit):
+    if not is_own and not asked:
+        known = [(each, beside_own(opened, each, directory, emit)) for each in models]
+        if (first := known[0][1]) and (part := _part_of_own(first, opened, loaded, split, emit)):
             return part
-        others = [(each, beside_own(opened, each, directory, emit)) for each in models[1:]]
-        seen = count_seen([(loaded, known), *others], len(known.images), emit)
+        seen = count_seen(known, sum(opened.facts.counts.values()), emit)
     if not is_own:
         _mind_values(models, opened, emit)
     plan = own_plan(opened, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}

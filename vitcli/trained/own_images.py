@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitcli.core.errors import DataError, UsageError, counted
 from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.words import seen_in_training
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import SplitName
@@ -58,11 +59,11 @@ def count_seen(
     """
     seen, before = dict[SplitName, int](), set[int]()
     for name in _USED:
-        found = {loaded.name: _positions(beside, name, loaded) for loaded, beside in known if beside}
-        if positions := set[int]().union(*found.values()) - before:
+        found = [(loaded.name, _positions(beside, name, loaded)) for loaded, beside in known if beside]
+        if positions := set[int]().union(*(its for _, its in found)) - before:
             seen[name] = len(positions)
             images = f"{len(positions):,} of {counted(total, 'image')}"
-            who = [model for model, its in found.items() if its]
+            who = list(dict.fromkeys(model for model, its in found if its))
             emit(Warned(text=f"{seen_in_training(who, name, images)}: scores are too high"))
         before |= positions
     return seen if all(beside for _, beside in known) else None
@@ -91,7 +92,7 @@ def kept_in(loaded: LoadedModel) -> str:
 def own_plan(dataset: Dataset, loaded: LoadedModel, emit: Emit) -> Plan:
     """Return the splits that the model was trained with: as stored in its run, else planned again in the same way."""
     stored = loaded.run.split if loaded.run else None
-    if dataset.facts.fingerprint != loaded.checkpoint.provenance["fingerprint"]:
+    if not is_same_data(dataset.facts.fingerprint, loaded.checkpoint.provenance["fingerprint"]):
         kept = _what_is_left(held_out_names(stored), dataset) if stored else "its splits may differ"
         emit(Warned(text=f"{dataset.facts.name} has changed since this model was trained: {kept}"))
     if stored:

@@ -11,6 +11,7 @@ import torch
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, TaskProgress, ignore
 from vitcli.core.files import safe_cell, write_text
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.loader import Batches
@@ -64,7 +65,7 @@ def write_out_of_fold(path: Path, folds: Sequence[Run], emit: Emit) -> OutOfFold
     for number, run in enumerate(folds, start=1):
         # Find the images that this fold validated on
         stored = run.split or {}
-        if stored.get("fingerprint") != dataset.facts.fingerprint:
+        if not is_same_data(stored.get("fingerprint"), dataset.facts.fingerprint):
             raise RunError(f"run {run.name} was trained on other data than {folds[0].name}")
         plan = restored_plan(stored, dataset)
         members = plan["val"].indices(dataset)

@@ -15,6 +15,7 @@ from vitcli.core.config_files import Settings, settings_of
 from vitcli.core.errors import DataError, RunError, counted
 from vitcli.core.events import Emit, EpochRecord, Note, Warned
 from vitcli.core.files import remove_abandoned
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import SCHEMA, Run
@@ -79,7 +80,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
                 config.data, directory=data_dir(config.data.dir), offline=config.run.offline, emit=emit
             )
         )
-        if run.fingerprint != dataset.facts.fingerprint:
+        if not is_same_data(run.fingerprint, dataset.facts.fingerprint):
             raise _other_data(run, config.data)
         earlier = Earlier(
             architecture=architecture_of(run),
@@ -92,12 +93,13 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
 
         def check_images(plan: Plan, data: TrainingData) -> None:
             split = json.loads(json.dumps(stored_split(dataset, plan, data)))
-            if (run.split or {}) != {"schema": SCHEMA, **split}:
+            kept = run.split or {}
+            if kept != {"schema": SCHEMA, **split, "fingerprint": kept.get("fingerprint")}:  # compared already
                 raise _other_data(run, config.data)
             if run.info.get("class_weights", data.listed_weights) != data.listed_weights:
                 raise RunError(
                     f"the weights of classes are not those that run {run.name} began with",
-                    hint=f"restore {config.optim.class_weights}, or --class-weights FILE names the old ones",
+                    hint=f"restore {stored_settings(run).optim.class_weights}, or --class-weights FILE names the old ones",
                 )
 
         # Continue training
@@ -179,6 +181,9 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     tell_other_versions(run, emit)
     mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim
+    if now.class_weights and now.label_smoothing and "class_weights" not in run.info:
+        text = "of smoothed labels are now those of each image's own class, so the loss is another one than before"
+        emit(Warned(text=f"class weights {text}"))
     parts = state.get("micro_batches", 1) if state else 1
     if now.grad_accum_steps != before.grad_accum_steps and 0 < now.grad_accum_steps < parts:
         kept = f"the run goes on with {parts} micro-batches, which may be needed to fit into memory"

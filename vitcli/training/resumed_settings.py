@@ -25,7 +25,7 @@ from vitcli.data.registry import find_dataset
 from vitcli.data.store import data_dir, located
 from vitcli.trained.model_names import members_called, teacher_path
 from vitcli.training.loggers import require_loggers
-from vitcli.training.stated_settings import class_weights_of, stated_again
+from vitcli.training.stated_settings import KINDS_OF_WEIGHTS, class_weights_of, stated_again
 
 DERIVED = ("resolved_model", "preprocessing")
 """Keys of ``config.json`` that are not settings."""
@@ -114,7 +114,8 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     before = settings_of(stored)
     may_change = _FREE | _LENGTH if length_too else _FREE
     may_change -= set() if stored.teacher.name else {"teacher.name"}
-    may_change |= {"optim.class_weights"} if Path(stored.optim.class_weights).suffix else set()  # a file may move
+    weights = stored.optim.class_weights, asked.optim.class_weights
+    may_change |= set() if {"", *KINDS_OF_WEIGHTS} & {*weights} else {"optim.class_weights"}  # a file may move
     may_change -= {"data.name"} if find_dataset(asked.data.name) else set()
     changed = [
         f"{section}.{key} = {value!r} (was {before[section].get(key)!r})"

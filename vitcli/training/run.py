@@ -11,6 +11,7 @@ from vitcli.core.config_files import settings_of
 from vitcli.core.errors import Interrupted, RunError, UsageError
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import expanded
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.groups import member_folder, members_of_settings
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.run_search import free_cross_validation, members_of, next_name
@@ -34,6 +35,7 @@ from vitcli.training.loggers import logged
 from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_settings import has_begun, stored_settings
 from vitcli.training.saving import NoSaver, RunSaver, resume_command
+from vitcli.training.stated_settings import class_weights_of
 
 
 def start(
@@ -117,11 +119,20 @@ def _is_alike(fold: Run, training: Training) -> bool:
     config = training.config
     if not has_begun(fold):
         return True
-    theirs = stored_settings(fold)
-    data = replace(theirs.data, fold=config.data.fold, workers=config.data.workers, cache=config.data.cache)
-    optim = replace(theirs.optim, grad_accum_steps=config.optim.grad_accum_steps)
-    is_same = (data, optim, theirs.augment) == (config.data, config.optim, config.augment)
-    return is_same and theirs.run.seed == config.run.seed and fold.fingerprint == training.dataset.facts.fingerprint
+    try:
+        theirs = stored_settings(fold)
+    except RunError:
+        return False
+    places = {
+        name: getattr(config.data, name) for name in ("name", "dir", "labels", "label_map", "fold", "workers", "cache")
+    }
+    data = replace(theirs.data, **places)
+    optim = replace(
+        theirs.optim, grad_accum_steps=config.optim.grad_accum_steps, class_weights=class_weights_of(theirs)
+    )
+    run = replace(config.run, seed=theirs.run.seed, init_from=theirs.run.init_from)
+    is_same = replace(theirs, data=data, optim=optim, run=run) == config
+    return is_same and is_same_data(fold.fingerprint, training.dataset.facts.fingerprint)
 
 
 def stored_split(dataset: Dataset, plan: Plan, data: TrainingData) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vitcli.core.events import (
     Warned,
     ignore,
 )
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.memory import is_out_of_memory, out_of_memory
@@ -216,7 +217,7 @@ class Search:
                 on_epoch(EpochRecord(**record), run.config["optim"]["epochs"])
             return resume_run(run, (), Processes(), emit)
         config, dataset = settle_again(self.config, (*layers, {"run": {"name": name, "overwrite": True}}), emit)
-        if dataset.facts.fingerprint != self.study.stored.fingerprint:
+        if not is_same_data(dataset.facts.fingerprint, self.study.stored.fingerprint):
             raise DataError(
                 f"{dataset.facts.name} is not the data of study {self.study.name}: images, labels or classes changed",
                 hint="restore them, or start a new search: vit tune",

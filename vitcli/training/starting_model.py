@@ -8,6 +8,7 @@ from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import ModelError
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import expanded
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.model_config import OF_THE_WEIGHTS, ModelChoice, ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.dataset import Facts
@@ -159,7 +160,7 @@ def _take_over(
             Warned(text=f"these weights were trained with {'; '.join(differing)}: the model will compute other results")
         )
     before = source.provenance
-    if before.get("fingerprint") != facts.fingerprint or "val" in facts.counts:
+    if not is_same_data(before.get("fingerprint"), facts.fingerprint) or "val" in facts.counts:
         return
     then = asdict(DataConfig()) | before["data"]
     held_out_alike = all(then[name] == getattr(config.data, name) for name in _HELD_OUT_BY)

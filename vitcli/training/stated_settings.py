@@ -23,7 +23,7 @@ TABLE = ("labels", "image_column", "label_column", "label_map")
 HARMLESS: Settings = {"data": {"cache": "off"}, "teacher": {"name": ""}, "run": {"name": "", "device": "auto"}}
 """Settings for commands that do not train: nothing is stored, no run is made, and no particular GPU or teacher is needed."""
 
-_KINDS_OF_WEIGHTS = ("balanced", "effective")
+KINDS_OF_WEIGHTS = ("balanced", "effective")
 """Ways to weigh classes that are no file."""
 
 
@@ -92,7 +92,7 @@ def teacher_of(config: TrainConfig) -> str:
 def class_weights_of(config: TrainConfig) -> str:
     """Return how classes are weighed; the path of a file is absolute, for use in any working directory."""
     kind = config.optim.class_weights
-    return kind if kind in {"", *_KINDS_OF_WEIGHTS} else str(expanded(kind).resolve())
+    return kind if kind in {"", *KINDS_OF_WEIGHTS} else str(expanded(kind).resolve())
 
 
 def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> None:
@@ -102,8 +102,8 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
     if not takes_architecture:
         MODELS[config.model.name]
     kind = config.optim.class_weights
-    if kind not in {"", *_KINDS_OF_WEIGHTS} and not expanded(kind).is_file():
-        hint = f"{did_you_mean(kind, _KINDS_OF_WEIGHTS)} expected: balanced, effective, or a JSON file".strip()
+    if kind not in {"", *KINDS_OF_WEIGHTS} and not expanded(kind).is_file():
+        hint = f"{did_you_mean(kind, KINDS_OF_WEIGHTS)} expected: balanced, effective, or a JSON file".strip()
         raise FileError(f"class_weights = {kind!r} is not a file", hint=hint)
     output_dir = expanded(config.run.output_dir)
     if config.run.name:

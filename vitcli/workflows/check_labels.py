@@ -15,6 +15,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, RunError, UsageError, check_choice, counted, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import check_output_folder, unused_end, with_end
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.notebooks import html_table
 from vitcli.core.run_search import all_runs, members_with
 from vitcli.core.runs import Run, slug
@@ -217,7 +218,8 @@ def _newest_folds(dataset: Dataset, output_dir: Path) -> list[Run]:
     """Return the folds of the newest cross-validation on these data that is summed up; empty: there is none."""
     for run in all_runs(output_dir):
         folds = members_with(run)
-        if folds and (run.path.parent / OUT_OF_FOLD).exists() and run.fingerprint == dataset.facts.fingerprint:
+        is_summed_up = folds and (run.path.parent / OUT_OF_FOLD).exists()
+        if is_summed_up and is_same_data(run.fingerprint, dataset.facts.fingerprint):
             return folds
     return []
 
@@ -230,7 +232,7 @@ def _check_folds(folds: Sequence[Run], dataset: Dataset, data: str) -> None:
             f"{name} is a {group}, whose runs were all trained on the same images",
             hint="`vit train DATASET --folds 5` trains models that each judge images they have not seen",
         )
-    if folds[0].fingerprint != dataset.facts.fingerprint:
+    if not is_same_data(folds[0].fingerprint, dataset.facts.fingerprint):
         raise RunError(
             f"{name} was trained on other images or labels than those of {dataset.facts.name}",
             hint=f"vit train {shlex.quote(data)} --folds 5 trains one on these",

@@ -7,6 +7,7 @@ from pathlib import Path
 from vitcli.core.errors import RunError, UsageError, visible
 from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.files import check_output_folder
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.run_search import output_dir_option, runs_called
 from vitcli.core.runs import evaluation_file, predictions_file, slug
 from vitcli.judging.compared_pair import compare_with_first, reason_in_words
@@ -98,7 +99,9 @@ def compare(
         missing=chosen.missing,
         not_compared=tuple(not_compared),
         why_missing={
-            each.name: _why_missing(each, chosen.stem, is_same_data=each.fingerprint == compared[0].fingerprint)
+            each.name: _why_missing(
+                each, chosen.stem, is_same_data=is_same_data(each.fingerprint, compared[0].fingerprint)
+            )
             for each in compared
             if each.name in chosen.missing
         },

@@ -7,6 +7,7 @@ from pathlib import Path
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.groups import members_of_settings
 from vitcli.core.model_config import ModelChoice, ModelConfig
 from vitcli.core.runs import Run
@@ -79,7 +80,7 @@ def _start_again(
         return resume_begun(Path(begun), processes, emit)
     config, dataset = processes.in_turn(lambda: settle_again(stored, layers, emit))
     facts = dataset.facts
-    if run.fingerprint != facts.fingerprint:
+    if not is_same_data(run.fingerprint, facts.fingerprint):
         emit(Warned(text=f"{facts.name} is not the data that run {run.name} was trained on, so the result will differ"))
     is_same = all(getattr(config, name) == getattr(stored, name) for name in ("augment", "model", "optim")) and all(
         getattr(config.run, name) == getattr(stored.run, name) for name in ("amp", "amp_dtype", "compile")

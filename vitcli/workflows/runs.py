@@ -11,6 +11,7 @@ from vitcli.core.config_files import configure, parse_assignments, settings_of
 from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import expanded, flat
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.run_search import all_runs, members_of, runs_called
 from vitcli.core.runs import Run
 from vitcli.data.registry import canonical_name
@@ -173,7 +174,9 @@ def best_run(
         hint = did_you_mean(data, known, otherwise=f"there are runs on {', '.join(known)}") if known else ""
         raise RunError(f"no finished run{where} in {output_dir}", hint=hint or "`vit train` makes one")
     newest = max(wanted, key=lambda row: str(row.ended))
-    alike = [row for row in wanted if row.dataset == newest.dataset and row.fingerprint == newest.fingerprint]
+    alike = [
+        row for row in wanted if row.dataset == newest.dataset and is_same_data(row.fingerprint, newest.fingerprint)
+    ]
     if other := sum(row.dataset == newest.dataset for row in wanted) - len(alike):
         emit(Note(text=f"{newest.dataset} has changed since {other} of its runs: these are left out"))
     is_test = metric.startswith("test_")

@@ -1,6 +1,6 @@
 """Class names for the labels of a table, from a JSON file with one name per label."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,11 @@ def _mapped(values: Sequence[str], content: Any, *, is_given: bool) -> tuple[str
 
     Of a file that was only found, the inverse counts if it has nothing else: other files have numbers as values too.
     """
-    for way, is_inverse in zip(_ways(content), (False, True), strict=False):
+    for way, is_inverse in zip(_ways(content, one_to_one=not is_given), (False, True), strict=False):
         names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
-        is_meant = is_given or not is_inverse or len(way) == len(values)
+        is_meant = is_given or not is_inverse or len(way) == len(values) or _are_indices(way)
         if is_meant and len(set(names)) == len(values):  # a table that has names already needs no numbers for them
-            return tuple(values) if _are_numbers(names) and not _are_numbers(values) else names
+            return tuple(values) if _are_indices(way.values()) and not _are_numbers(values) else names
     return None
 
 
@@ -48,15 +48,19 @@ def _are_numbers(names: Sequence[str]) -> bool:
     return all(name.removesuffix(".0").isdecimal() for name in names)
 
 
-def _ways(content: Any) -> tuple[dict[str, str], ...]:
-    """Return a label map in both directions: as it is written, and inverted if no names are equal."""
+def _are_indices(names: Collection[str]) -> bool:
+    return {*names} == {str(at) for at in range(len(names))}
+
+
+def _ways(content: Any, *, one_to_one: bool = False) -> tuple[dict[str, str], ...]:
+    """Return a label map in both directions: as it is written, and inverted (``one_to_one``: if no names are equal)."""
     if isinstance(content, list):
         content = {str(at): name for at, name in enumerate(content)}
     if not isinstance(content, Mapping):
         return ()
     pairs = [(plain(str(key)), plain(str(name))) for key, name in content.items()]
     inverse = {name: key for key, name in pairs}
-    return (dict(pairs), inverse) if len(inverse) == len(pairs) else (dict(pairs),)
+    return (dict(pairs),) if one_to_one and len(inverse) < len(pairs) else (dict(pairs), inverse)
 
 
 def _key(value: str, way: Mapping[str, str]) -> str:

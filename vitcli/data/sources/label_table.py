@@ -43,7 +43,7 @@ def find_tables(folder: Path) -> list[Path]:
 
     Hugging Face's image folders have the latter: ``train/metadata.csv`` beside the images, or ``metadata.jsonl``.
     """
-    files = possible_tables(folder) or sorted(folder.glob("metadata.jsonl"))
+    files = [path for path in possible_tables(folder) if path.suffix == ".csv"] or sorted(folder.glob("metadata.jsonl"))
     preferred = [path for path in files if _is_called_for_training(path)]
     if len(preferred) == 1 or len(files) == 1:
         return (preferred or files)[:1]
@@ -56,15 +56,10 @@ def find_tables(folder: Path) -> list[Path]:
 
 def possible_tables(folder: Path) -> list[Path]:
     """List the files in a folder that may be tables of labels, those that are called so first."""
-    files = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in {".csv", ".tsv"}
-        and not path.stem.lower().startswith(_NOT_FOR_TRAINING)
-        and not path.stem.lower().endswith(_NOT_FOR_TRAINING)
-        and not path.name.startswith(".")
-    ]
-    return sorted(files, key=lambda path: (not _is_called_for_training(path), path))
+    files = [path for path in folder.glob("[!.]*") if path.suffix.lower() in {".csv", ".tsv"}]
+    others = {path for path in files if path.stem.lower().startswith(_NOT_FOR_TRAINING)}
+    others |= {path for path in files if path.stem.lower().endswith(_NOT_FOR_TRAINING)}
+    return sorted({*files} - others, key=lambda path: (not _is_called_for_training(path), path))
 
 
 def _is_called_for_training(path: Path) -> bool:
@@ -95,7 +90,7 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
     _write_alike(table, label, emit)
     mind_links(index.passed_over, folder, emit)
     left_out: dict[str, tuple[str, ...]] = {}
-    labelled = _labelled(table, index, image, label, config, left_out, emit)
+    labelled = _labelled(table, index, image, label, config, left_out, emit, has_splits=split is not None)
     if not labelled:
         raise DataError(f"no row of {table.path} can be used", hint="fix the table; --on-bad-image error says why")
     values = sorted({value for value, _ in labelled.values()}, key=natural)
@@ -156,11 +151,10 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
         sample = table.rows[:_SAMPLE]
         found = [[(row[at], file) for row in sample for file in index.find(row[at])] for at in range(len(table.header))]
         # Labels may also match images, as 0 matches 0.png, but few different ones; numbers of rows match as many
-        hits = [
-            (len({file for _, file in each}), sum(name.endswith(file.suffix) for name, file in each)) for each in found
-        ]
-        image = max(range(len(hits)), key=lambda at: hits[at])
-        if not hits[image][0]:
+        hits = [len({file for _, file in each}) for each in found]
+        whole = [sum(name.endswith(file.suffix) for name, file in each) for each in found]
+        image = max(range(len(hits)), key=lambda at: (hits[at], whole[at]))
+        if not hits[image]:
             raise NoImagesNamedError(
                 f"no column of {table.path} names images of {index.folder}: for example {table.rows[0]}",
                 hint="--image-column NAME says which, and the folder must hold the images",
@@ -236,6 +230,8 @@ def _labelled(
     config: DataConfig,
     left_out: dict[str, tuple[str, ...]],
     emit: Emit,
+    *,
+    has_splits: bool,
 ) -> dict[Path, tuple[str, int]]:
     """Return the label and row number of every image with a label; rows that cannot be used go into ``left_out``."""
     found: dict[Path, tuple[str, int]] = {}
@@ -243,7 +239,9 @@ def _labelled(
     unlabelled: dict[str, Path] = {}
     disagreeing: dict[Path, str] = {}
     candidates = [index.find(row[image]) for row in table.rows]
-    are_numbered_alike = any(len({_is_for_testing(index, file) for file in files}) > 1 for files in candidates)
+    are_numbered_alike = not has_splits and any(
+        len({_is_for_testing(index, file) for file in files}) > 1 for files in candidates
+    )
     for number, (row, files) in enumerate(zip(table.rows, candidates, strict=True)):
         name, value = row[image], row[label]
         file = _image_of_row(table, number, name, files, index)
