@@ -26,7 +26,6 @@ from vitcli.core.files import expanded, write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
 from vitcli.core.run_search import output_dir_option
-from vitcli.core.runs import check_no_run
 from vitcli.core.search_space import Dimension, Value, parse_search
 from vitcli.core.stored import read_json
 from vitcli.core.usual_space import settings_in
@@ -260,12 +259,14 @@ def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) 
 def check_new(config: RunConfig) -> None:
     """Raise RunError if the name of a new search is that of an earlier one."""
     if config.name:
-        path = expanded(config.output_dir) / config.name
-        _check_free(path)
-        check_no_run(path)
+        _check_free(expanded(config.output_dir) / config.name)
 
 
 def _check_free(path: Path) -> None:
+    if (path / "run.json").exists():
+        raise RunError(
+            f"run {path.name!r} exists already in {path.parent}", hint="--name NAME gives the study another name"
+        )
     if (path / _FILE).exists():
         raise RunError(
             f"study {path.name!r} exists already in {path.parent}",
