@@ -189,7 +189,7 @@ def test_a_mistyped_study_is_found(searched: tuple[Path, Outcome], run_cli: RunC
     assert "study 'mine' exists already" in outcome.err
     assert f"`vit tune --resume {study}` continues it" in outcome.err
     outcome = run_cli("train", "digits", "--seeds", "2", "--name", "mine", "--output-dir", study.parent)
-    assert "is a study, so it cannot hold these runs" in outcome.err
+    assert "is a study, so it cannot hold several runs" in outcome.err
     made = Study.open(study)
     before = {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()}
     with pytest.raises(RunError, match="study 'mine' exists already"):  # made since the name was checked

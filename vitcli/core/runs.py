@@ -307,7 +307,7 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
 def check_no_run(path: Path) -> None:
     """Refuse a folder for a group that is itself a run, or a study of ``vit tune``."""
     if kind := next((kind for kind in ("run", "study") if (path / f"{kind}.json").exists()), ""):
-        raise RunError(f"{path} is a {kind}, so it cannot hold these runs", hint="choose another name: --name NAME")
+        raise RunError(f"{path} is a {kind}, so it cannot hold several runs", hint="choose another name: --name NAME")
 
 
 def figure_file(folder: Path, name: str) -> Path:
