@@ -67,6 +67,21 @@ def test_a_file_of_weights_may_move_and_may_not_change(
     assert "the weights of classes are not those that run run began with" in outcome.err
 
 
+def test_a_run_whose_loss_was_another_one_is_told_so_when_it_goes_on(
+    train: Train, run_cli: RunCli, tmp_path: Path
+) -> None:
+    assert train("--class-weights", "balanced", "--label-smoothing", "0.1", "--name", "run").code == 0
+    resume = ("train", "--resume", "run", "--epochs")
+    assert "the training loss differs" not in run_cli(*resume, "2").err
+    info = tmp_path / "experiments" / "run" / "run.json"
+    content = json.loads(info.read_text())
+    del content["class_weights"]  # as an earlier version left it
+    written(info, content)
+    outcome = run_cli(*resume, "3")
+    assert outcome.code == 0, outcome.err
+    assert "the training loss differs from that of earlier epochs" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"), [("balanced", 200), ("effective", (1 - 0.999**2000) / (1 - 0.999**10)), ("", None)]
 )

@@ -182,8 +182,8 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim
     if now.class_weights and now.label_smoothing and "class_weights" not in run.info:
-        text = "of smoothed labels are now those of each image's own class, so the loss is another one than before"
-        emit(Warned(text=f"class weights {text}"))
+        why = "with label smoothing, an image now counts by the weight of its own class alone"
+        emit(Warned(text=f"the training loss differs from that of earlier epochs: {why}"))
     parts = state.get("micro_batches", 1) if state else 1
     if now.grad_accum_steps != before.grad_accum_steps and 0 < now.grad_accum_steps < parts:
         kept = f"the run goes on with {parts} micro-batches, which may be needed to fit into memory"

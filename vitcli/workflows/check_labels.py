@@ -130,7 +130,7 @@ def check_labels(
     if not model and (folds := _newest_folds(opened, output_dir)):
         emit(Note(text=f"model: the newest cross-validation on these data, {folds[0].path.parent.name}"))
     loaded = _loaded(model, folds, opened, config, output_dir=output_dir, device=device, offline=offline, emit=emit)
-    given = map(shlex.quote, [dataset or config.name, *(["--label-map", config.label_map] if config.label_map else [])])
+    given = shlex.join([dataset or config.name, *(["--label-map", config.label_map] if config.label_map else [])])
     judge, predicted = _judge_in_words(folds, loaded), read_out_of_fold(folds, emit) if folds else None
 
     # Compute features, neighbours and probabilities
@@ -176,7 +176,7 @@ def check_labels(
         files[1],
         found,
         title=f"Labels of {opened.facts.name}",
-        notes=_notes(opened, " ".join(given), judge, folds, loaded, caution),
+        notes=_notes(opened, given, judge, folds, loaded, caution),
         pictures=pictures,
         overlays=partial(_overlays, images, folds=folds, loaded=loaded, emit=emit),
         table_name=files[0].name,

@@ -34,7 +34,8 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
 def _mapped(values: Sequence[str], content: Any, *, is_given: bool) -> tuple[str, ...] | None:
     """Return a name for every label, from a list or a map in either direction; None if names are missing or equal.
 
-    Of a file that was only found, the inverse counts if it has nothing else: other files have numbers as values too.
+    A file that was only found is read from name to label if it has no other entries, or numbers its names from 0:
+    other files have numbers as values too.
     """
     for way, is_inverse in zip(_ways(content, one_to_one=not is_given), (False, True), strict=False):
         names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
