@@ -64,6 +64,14 @@ def test_any_repository_of_the_hub_can_be_named(run_cli: RunCli, shapes: Path) -
 
 
 @pytest.mark.usefixtures("hub")
+def test_the_folder_of_data_sets_is_repeated_and_is_not_for_weights(run_cli: RunCli) -> None:
+    assert "next: vit train --data-dir 'my data'" in run_cli("download", "digits", "--data-dir", "my data").err
+    weights = run_cli("download", "augreg-tiny", "--data-dir", "my data")
+    assert weights.code == 0, weights.err
+    assert "--data-dir is for data sets; weights are in " in weights.err
+
+
+@pytest.mark.usefixtures("hub")
 def test_the_listing_has_everything_and_says_what_is_here(run_cli: RunCli) -> None:
     assert run_cli("download", "augreg-tiny").code == 0
     rows = {row["name"]: row for row in json.loads(run_cli("download", "--json").out)}
