@@ -10,6 +10,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
 
 
+@cache
 def cassava() -> bytes:
     """Fifty photos of five classes in the competition's layout, at the size of the real ones."""
     numbers = random.Random(0).sample(range(10**8, 10**9), 53)
@@ -67,6 +69,7 @@ def cassava() -> bytes:
     )
 
 
+@cache
 def butterflies() -> bytes:
     photos = {
         f"{split}/{species}/{number:03d}.jpg": jpeg((224, 224), at)

@@ -192,24 +192,22 @@ def test_whole_numbers_and_fractions_together_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("deep_run")
-@pytest.mark.parametrize(
-    ("high", "kind", "said"),
-    [
+def test_eval_uses_the_range_of_the_model_and_names_values_that_do_not_fit(
+    run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    cases: list[tuple[int, type[np.generic], str]] = [
         (900, np.uint16, ""),
         (9000, np.uint16, "from 0 to 4095, and these have values from "),
         (250, np.uint8, "from 0 to 4095, and these have 8 bits per value"),
-    ],
-)
-def test_eval_uses_the_range_of_the_model_and_names_values_that_do_not_fit(
-    run_cli: Callable[..., Outcome], tmp_path: Path, high: int, kind: type[np.generic], said: str
-) -> None:
-    for name in ("dark", "light"):
-        save(tmp_path / "other" / name, drawn(40, high, kind, 8), "png")
-    outcome = run_cli("eval", tmp_path / "other", "--model", "deep")
-    assert outcome.code == 0, outcome.err
-    assert "is taken as black" not in outcome.err
-    assert outcome.err.count("the model was trained on images with values") == bool(said)
-    assert said in outcome.err
+    ]
+    for high, kind, said in cases:
+        for name in ("dark", "light"):
+            save(tmp_path / f"to-{high}" / name, drawn(40, high, kind, 8), "png")
+        outcome = run_cli("eval", tmp_path / f"to-{high}", "--model", "deep")
+        assert outcome.code == 0, outcome.err
+        assert "is taken as black" not in outcome.err
+        assert outcome.err.count("the model was trained on images with values") == bool(said)
+        assert said in outcome.err
 
 
 def test_a_picture_is_read_as_its_file(trained_run: Path, tmp_path: Path) -> None:

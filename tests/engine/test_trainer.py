@@ -44,7 +44,7 @@ def test_a_tiny_model_learns_a_tiny_set_by_heart():
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
 def test_every_optimiser_with_every_schedule_reduces_the_loss(optimizer, schedule):
     options = {"optimizer": optimizer, "schedule": schedule, **OPTIMIZERS[optimizer]}
-    records = build_trainer(epochs=8, step_size=4, **options).fit()
+    records = build_trainer(epochs=5, step_size=2, **options).fit()
     assert records[-1].val_loss < 0.9 * math.log(4)
     assert records[-1].val_loss < records[0].val_loss
 
