@@ -232,6 +232,23 @@ def test_a_server_that_is_not_there_is_reported(
     assert_nothing_stays(store)
 
 
+def test_a_disk_without_room_is_named_and_not_the_connection(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    usage = shutil.disk_usage(store.parent)
+    with serving(mnist_files()) as address:
+        use_mnist(monkeypatch, datasets.MNIST, address, mnist_files())
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+        outcome = run_cli("download", "mnist")
+        assert outcome.code == 1
+        assert "mnist could not be downloaded: train-images-idx3-ubyte.gz needs" in outcome.err
+        assert "hint: make room there" in outcome.err
+        assert "connection" not in outcome.err
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        assert run_cli("download", "mnist").code == 0
+
+
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_a_download_that_was_damaged_on_disk_is_mended_by_what_the_hint_says(
     run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, store: Path, name: str

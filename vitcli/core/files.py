@@ -18,7 +18,8 @@ from vitcli.core.errors import DataError, FileError, VitError, counted
 
 _ABANDONED = 3600.0
 """Seconds without a write after which a temporary file counts as left by a killed process."""
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+"""What the system says where a disk has no room, or a user has no more of it."""
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
@@ -118,7 +119,7 @@ def writing_in(
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        is_full = error.errno in _FULL
+        is_full = error.errno in DISK_FULL
         raise fault(
             f"the disk of {folder} is full: {reason}" if is_full else f"{folder} cannot be written: {reason}",
             hint=f"{'make room there' if is_full else 'fix that'}, {what_then}",
@@ -129,7 +130,7 @@ def explained(error: OSError) -> VitError:
     """Turn an OSError into an error whose message names the file or folder, and whose hint says what to do."""
     reason, file = error.strerror or str(error), error.filename
     elsewhere = "or name another folder: --output-dir is for runs, --data-dir for data sets"
-    if error.errno in _FULL:
+    if error.errno in DISK_FULL:
         folder = f"the disk of {Path(file).parent}" if file else "a disk"
         return VitError(f"{folder} is full: {reason}", hint=f"make room there, {elsewhere}")
     if error.errno in _REFUSED and file:

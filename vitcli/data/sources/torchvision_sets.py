@@ -1,10 +1,8 @@
 """Data sets that torchvision downloads and verifies."""
 
 import contextlib
-import errno
 import io
 import os
-import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -19,7 +17,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit
 from vitcli.core.fetch import fetch_file
-from vitcli.core.files import write_json
+from vitcli.core.files import DISK_FULL, write_json
 from vitcli.core.stored import read_json
 from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.locks import only_one
@@ -70,10 +68,10 @@ def read(
         if folder.exists():
             message, first = f"{folder.name} in {folder} is damaged", "remove that folder"
         else:
-            message, first = f"{folder.name} could not be downloaded", "check the connection"
+            message = f"{folder.name} could not be downloaded"
+            is_full = getattr(error, "errno", None) in DISK_FULL
+            first = f"make room on the disk of {folder.parent}" if is_full else "check the connection"
         reason = " ".join(str(error).split())
-        refused = re.search("<urlopen error (.*?)>", reason)  # that of the first mirror
-        reason = refused[1] if refused else reason
         raise DataError(f"{message}: {reason}", hint=f"{first}, then `vit download {folder.name}`") from error
     return _listed(folder)
 
@@ -87,10 +85,15 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
         with _fetching(archives, emit):
             _load(kind, temporary)
         temporary.rename(folder)
-    except (URLError, KeyboardInterrupt, SystemExit):  # keep the files that have arrived, to resume
+    except DataError as error:  # the files that have arrived are kept, to resume
+        raise DataError(
+            f"{folder.name} could not be downloaded: {error.message}",
+            hint=f"{error.hint}; `vit download {folder.name}` goes on",
+        ) from error
+    except (KeyboardInterrupt, SystemExit):  # likewise
         raise
     except Exception as error:  # for example, a file has the wrong checksum; it is not to blame for a full disk
-        if getattr(error, "errno", None) != errno.ENOSPC:
+        if getattr(error, "errno", None) not in DISK_FULL:
             shutil.rmtree(archives, ignore_errors=True)
         raise
     finally:
@@ -100,8 +103,14 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
 
 @contextlib.contextmanager
 def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
-    """Replace torchvision's downloads with ours, which show progress, resume, and have time-outs."""
+    """Replace torchvision's downloads with ours, which show progress, resume, and have time-outs.
+
+    Raises:
+        DataError: a file could not be fetched, from the first mirror if there are several.
+    """
     from torchvision.datasets import utils
+
+    failures: list[DataError] = []
 
     def fetch(url: str, filename: str | Path, *_: object) -> None:
         archive = archives / Path(filename).name
@@ -109,7 +118,9 @@ def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
             if not archive.exists():
                 fetch_file(url, archive, room=2.0, emit=emit)
         except DataError as error:
+            failures.append(error)
             raise URLError(error.message) from error  # so that torchvision tries the next mirror, if there is one
+        failures.clear()
         try:
             os.link(archive, filename)
         except OSError:
@@ -122,6 +133,10 @@ def _fetching(archives: Path, emit: Emit) -> Iterator[None]:
     socket.setdefaulttimeout(_TIMEOUT)
     try:
         yield
+    except (URLError, RuntimeError) as error:
+        if failures:
+            raise failures[0] from error
+        raise
     finally:
         utils._urlretrieve, utils._get_redirect_url = theirs, redirected  # noqa: SLF001
         socket.setdefaulttimeout(timeout)
