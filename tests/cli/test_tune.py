@@ -188,6 +188,12 @@ def test_a_mistyped_study_is_found(searched: tuple[Path, Outcome], run_cli: RunC
     outcome = run_cli("tune", "digits", "--name", "mine", "--output-dir", study.parent)
     assert "study 'mine' exists already" in outcome.err
     assert f"`vit tune --resume {study}` continues it" in outcome.err
+    (study.parent / "seeds" / "seed-0").mkdir(parents=True)
+    (study.parent / "notes").touch()
+    for name in ("seeds", "notes"):
+        outcome = run_cli("tune", "digits", "--name", name, "--output-dir", study.parent)
+        assert f"{name} exists and is not a study" in outcome.err
+        assert "--name NAME gives the study another name" in outcome.err
     outcome = run_cli("train", "digits", "--seeds", "2", "--name", "mine", "--output-dir", study.parent)
     assert "is a study, so it cannot hold several runs" in outcome.err
     made = Study.open(study)

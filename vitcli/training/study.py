@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import optuna
 
 _FILE, _JOURNAL, _NAME = "study.json", "optuna.log", "vit"
+_ANOTHER_NAME = "--name NAME gives the study another name"
 _BEFORE_PRUNING = 5
 """Finished trials before others are compared with them."""
 _FREE_EPOCHS = 1 / 3
@@ -257,16 +258,18 @@ def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) 
 
 
 def check_new(config: RunConfig) -> None:
-    """Raise RunError if the name of a new search is that of an earlier one."""
-    if config.name:
-        _check_free(expanded(config.output_dir) / config.name)
+    """Raise RunError if the name of a new search is that of an earlier one, of a run, or of a folder of runs."""
+    if not config.name:
+        return
+    path = expanded(config.output_dir) / config.name
+    _check_free(path)
+    if path.exists() and not (path.is_dir() and all(each.is_file() for each in path.iterdir())):
+        raise RunError(f"{path} exists and is not a study", hint=_ANOTHER_NAME)
 
 
 def _check_free(path: Path) -> None:
     if (path / "run.json").exists():
-        raise RunError(
-            f"run {path.name!r} exists already in {path.parent}", hint="--name NAME gives the study another name"
-        )
+        raise RunError(f"run {path.name!r} exists already in {path.parent}", hint=_ANOTHER_NAME)
     if (path / _FILE).exists():
         raise RunError(
             f"study {path.name!r} exists already in {path.parent}",
