@@ -210,3 +210,23 @@ def test_what_fails_on_the_way_back_does_not_work_either():
     events = []
     assert compiled(small_model(), IMAGES, required=False, emit=events.append, backend=one_way) is None
     assert "no way back" in events[-1].text
+
+
+def test_any_number_of_models_is_compiled_in_one_process():
+    """Torch compiles few variants of one function, counts those of deleted models, and then runs others as they are."""
+    computed = []
+
+    def counting(graph, _inputs):
+        def run(*arguments):
+            computed.append(len(arguments))
+            return graph(*arguments)
+
+        return run
+
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for number in range(1, 5):
+            images = torch.randn(number, 3, 8, 8)
+            forward = compiled(small_model().eval(), images, backend=counting)
+            computed.clear()
+            forward(images)
+            assert computed, number

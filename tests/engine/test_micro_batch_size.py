@@ -29,6 +29,13 @@ def test_a_batch_is_cut_into_as_few_parts_as_fit(images, parts, optimizer):
         assert micro_batches_that_fit(trainer) == parts
 
 
+def test_there_are_never_more_parts_than_images():
+    trainer = build_trainer()
+    trainer.train = Batches(size=24, batch_size=6)
+    with device_of(1):
+        assert micro_batches_that_fit(trainer) == 6
+
+
 def test_memory_that_is_gone_in_the_second_step_counts_too():
     trainer = build_trainer()
     with device_of(4, after=1):

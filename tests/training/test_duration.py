@@ -1,6 +1,7 @@
 """The estimate of the time of a training: it is told of long ones, and changes nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from vitcli.core.events import Event, TrainingAhead
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import Run
+from vitcli.engine.optim import Optimizers
 from vitcli.engine.trial import StepTime, losses, time_update
 from vitcli.training import duration
+from vitcli.training.assembly import Training
 from vitcli.workflows.train import train
 
 SHORT = {
@@ -40,6 +43,48 @@ def test_only_a_long_training_is_timed_and_its_weights_stay_the_same(
     assert (ahead.epochs, ahead.images) == (2, 14)
     assert 0 < ahead.seconds < 3600
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def test_an_estimate_that_does_not_fit_into_memory_is_left_out(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds a copy of the model, which the training itself does not need."""
+    step, calls = Optimizers.step, []
+
+    def fails_at_first(self: Optimizers, *arguments: Any, **options: Any) -> Any:
+        calls.append(self)
+        if len(calls) == 1:
+            raise MemoryError
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(duration, "_LONG", 1)
+    monkeypatch.setattr(Optimizers, "step", fails_at_first)
+    told: list[Event] = []
+    where = {"data": {"name": str(shapes)}, "run": {"name": "run", "output_dir": str(tmp_path)}}
+    train(SHORT, where, emit=told.append)
+    assert len(calls) > 1
+    assert not any(isinstance(each, TrainingAhead) for each in told)
+    assert Run(tmp_path / "run").status == "finished"
+
+
+def test_an_estimate_leaves_the_scaler_of_the_training_as_it_is(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duration, "_LONG", 1)
+    estimate, scales = duration.estimated_seconds, []
+
+    def watched(training: Training) -> float | None:
+        before = training.computing.training.scaler.state_dict()
+        seconds = estimate(training)
+        scales.append((before, training.computing.training.scaler.state_dict()))
+        return seconds
+
+    monkeypatch.setattr(duration, "estimated_seconds", watched)
+    where = {"data": {"name": str(shapes)}, "run": {"output_dir": str(tmp_path), "amp": "on", "amp_dtype": "float16"}}
+    train(SHORT, where)
+    ((before, after),) = scales
+    assert before["scale"] > 1
+    assert before == after
 
 
 def test_the_estimate_counts_images_updates_and_small_images() -> None:

@@ -1,7 +1,9 @@
 """Weights from elsewhere, through ``vit``: fine-tuned, judged, used and explained."""
 
 import json
+import shutil
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,22 @@ def test_several_views_of_each_image(run_cli: RunCli, photos: Path, deit: Path, 
     kept = load_file(tmp_path / "experiments" / "views" / "cache" / "features.safetensors")
     assert kept["train.0"].shape == kept["train.1"].shape == (18, 64)
     assert not kept["train.0"].equal(kept["train.1"])
+
+
+def test_views_of_neighbouring_seeds_have_nothing_in_common(
+    run_cli: RunCli, photos: Path, deit: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "split"
+    for split in ("train", "val"):  # the same images with every seed
+        shutil.copytree(photos, folder / split)
+    kept = {}
+    for seed in ("0", "1"):
+        words = ("--freeze-backbone", "--feature-views", "2", "--init-from", deit, "--name", seed, "--seed", seed)
+        outcome = run_cli("train", folder, *QUICK, *words)
+        assert outcome.code == 0, outcome.err
+        kept[seed] = load_file(tmp_path / "experiments" / seed / "cache" / "features.safetensors")
+    views = [kept[seed][f"train.{view}"] for seed in kept for view in (0, 1)]
+    assert not any(one.equal(other) for one, other in combinations(views, 2))
 
 
 @pytest.mark.parametrize("words", [(), ("--freeze-backbone", "--mixup", "0.2")])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.builders.runs import TINY, Listener, Stopped
 from tests.conftest import Outcome
+from vitcli.core.errors import RunError
 from vitcli.core.events import Note, Warned
 from vitcli.core.runs import Run
 from vitcli.training.groups import FoldsResult
@@ -92,11 +93,26 @@ def test_it_is_the_same_after_several_calls_and_after_resuming(shapes: Path) -> 
     train(TINY, settings(shapes, 2), {"run": {"overwrite": True}}, emit=listener)
     assert TABLE.read_bytes() == whole
     assert "all 3 folds of run are finished: validation accuracy" in listener.said(Note)
-    resume("run/fold-2", {"optim": {"epochs": 2}})
+    listener = Listener()
+    resume("run/fold-2", {"optim": {"epochs": 2}}, emit=listener)
     assert TABLE.exists()
+    assert "the runs of run were not trained equally long: optim.epochs" in listener.said(Warned)
     shutil.rmtree(RUN / "fold-2")
     resume("run")
     assert TABLE.read_bytes() == whole
+
+
+def test_folds_of_other_settings_have_no_mean(shapes: Path) -> None:
+    for fold in (1, 2):
+        train(TINY, settings(shapes, fold))
+    listener = Listener()
+    train(TINY, settings(shapes, 3), {"optim": {"lr": 0.5, "clip_grad": 0.1}}, emit=listener)
+    said = listener.said(Warned)
+    assert "the runs of run have different settings, so their mean would say nothing: optim.lr, optim.clip_grad" in said
+    assert not (RUN / "folds.json").exists()
+    assert not TABLE.exists()
+    with pytest.raises(RunError, match="different settings"):
+        resume("run")
 
 
 def test_what_an_earlier_version_left_without_it_gets_it_by_resuming(shapes: Path) -> None:

@@ -45,6 +45,14 @@ def test_a_warm_up_that_does_not_fit_is_cut_and_that_is_said(optim: dict[str, ob
 @pytest.mark.parametrize(
     ("optim", "said"),
     [
+        ({"optimizer": "muon", "momentum": 0.8}, ["optim.momentum"]),
+        (
+            {"optimizer": "adamw", "adamw_lr": 0.5, "momentum": 0.8, "betas": (0.8, 0.9)},
+            ["optim.momentum", "optim.adamw_lr"],
+        ),
+        ({"optimizer": "sgd", "betas": (0.8, 0.9), "momentum": 0.8}, ["optim.betas"]),
+        ({"optimizer": "muon", "adamw_lr": 0.5, "betas": (0.8, 0.9), "min_lr": 0.1, "schedule": "cosine"}, []),
+        ({"schedule": "constant", "min_lr": 0.1}, ["optim.min_lr"]),
         ({"schedule": "one-cycle", "gamma": 0.5, "warmup_epochs": 1}, ["--gamma", "--warmup-epochs"]),
         ({"schedule": "cosine", "step_size": 3, "gamma": 0.5, "warmup_epochs": 1}, ["--gamma, --step-size"]),
         ({"schedule": "step", "step_size": 3, "gamma": 0.5}, []),
@@ -57,6 +65,19 @@ def test_options_without_effect_are_named(optim: dict[str, object], said: list[s
     settle(({"data": {"name": "digits"}, "optim": {"epochs": 9, **optim}},), told.append)
     warnings = [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text]
     assert [text.partition(" ha")[0] for text in warnings] == said
+
+
+def test_options_of_other_sections_without_effect_are_named() -> None:
+    for table, said in (
+        ({"run": {"amp": "off", "amp_dtype": "float16"}}, ["--amp-dtype has no effect with --amp off"]),
+        ({"run": {"amp": "on", "amp_dtype": "float16"}}, []),
+        ({"teacher": {"name": "deit-tiny", "kind": "hard", "temperature": 7.0}},
+         ["--distillation-temperature has no effect with --distillation hard"]),
+        ({"teacher": {"name": "deit-tiny", "kind": "soft", "temperature": 7.0}}, []),
+    ):  # fmt: skip
+        told: list[object] = []
+        settle(({"data": {"name": "digits"}, **table},), told.append)
+        assert [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text] == said
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -169,7 +169,7 @@ ROWS = (
         list[str],
         "assignments",
         "--set",
-        "Any setting, for example optim.momentum=0.8.",
+        "Any setting, for example optim.clip_grad=0.5.",
         metavar="KEY=VALUE",
     ),
     _row(_OPTIM, "optim.epochs", "--epochs -e", "Passes over the training images."),

@@ -142,7 +142,7 @@ class Batches:
 
     def _gathered(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Gather the images of each batch of indices; fetch in advance those that are not in memory."""
-        if isinstance(self.images, Tensor) and (self.images.is_cuda or self.images.numel() <= _AT_HAND):
+        if isinstance(self.images, Tensor) and (self.images.is_cuda or self.images.nbytes <= _AT_HAND):
             yield from (self.images.index_select(0, batch) for batch in batches)  # far faster than images[batch]
             return
         take = partial(self.images.index_select, 0) if isinstance(self.images, Tensor) else self.images.__getitem__
@@ -162,11 +162,13 @@ class Batches:
                 yield ahead.popleft().result()
 
 
+def _free_bytes(device: torch.device) -> int:
+    """Return the free memory of a GPU, and what torch keeps of earlier tensors, such as those of a trial."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
+
+
 def _placed(images: Images, device: torch.device) -> Images:
-    if (
-        isinstance(images, Tensor)
-        and device.type == "cuda"
-        and images.numel() < _FITS_DEVICE * torch.cuda.mem_get_info(device)[0]
-    ):
+    if isinstance(images, Tensor) and device.type == "cuda" and images.nbytes < _FITS_DEVICE * _free_bytes(device):
         return images.to(device)
     return images

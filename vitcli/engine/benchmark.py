@@ -170,6 +170,7 @@ class _Turns:
                 raise
         # The error is gone here, and with it the stack frames that held its tensors.
         self.steps.pop(name, None)
+        self.measured[name].peak_memory = None
         self.measured[name].error = f"out of memory{' beside the others' if self.steps else ''}"
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

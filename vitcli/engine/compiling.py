@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from vitcli.engine.autocast import Precision
 from vitcli.engine.micro_batches import MicroBatches
 
 Forward = Callable[[Tensor], Tensor]
+_Result = TypeVar("_Result")
 
 _WORTH_SECONDS = 300.0
 """Seconds of the shortest training worth compiling: this takes about a minute, and saves a quarter of the time."""
@@ -75,7 +77,7 @@ def compiled(
         with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"torch\.")  # about TF32 and the like, which --amp decides
             model.train()
-            fast, shapes = micro_batches.fitted(first_steps, len(examples[0]))
+            fast, shapes = micro_batches.fitted(partial(_all_compiled, first_steps), len(examples[0]))
     except Exception as error:
         if required and isinstance(error, VitError):
             raise
@@ -93,3 +95,19 @@ def compiled(
         return output
 
     return forward
+
+
+def _all_compiled(first_steps: Callable[[list[slice]], _Result], slices: list[slice]) -> _Result:
+    """Take the first steps; forget the models that were compiled before if torch would not compile all of this one.
+
+    Torch compiles only a few variants of a function in one process, and runs all others as they are.
+    """
+    from torch._dynamo import config
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    with config.patch(fail_on_recompile_limit_hit=True):
+        try:
+            return first_steps(slices)
+        except FailOnRecompileLimitHit:
+            torch.compiler.reset()
+            return first_steps(slices)

@@ -42,7 +42,7 @@ def draws_untouched(device: torch.device) -> Iterator[None]:
 
 
 def micro_batches_that_fit(trainer: Trainer) -> int:
-    """Find how many micro-batches a batch needs to fit into memory with some room to spare: 1, 2, 4 and so on.
+    """Find how many micro-batches a batch needs to fit into memory with some room to spare: 1, 2, 4 ... or one per image.
 
     The trainer takes real steps: the first one creates the moments, and the second one has to fit beside them. The
     trainer cannot be used afterwards.
@@ -58,7 +58,7 @@ def micro_batches_that_fit(trainer: Trainer) -> int:
             next(steps)
             if torch.cuda.max_memory_allocated(device) > MEMORY_MARGIN * room:
                 trainer.micro_batches.count *= 2
-    return trainer.micro_batches.count
+    return min(trainer.micro_batches.count, trainer.train.batch_size)
 
 
 def kept_bytes(model: nn.Module, images: Tensor, precision: Precision) -> int:

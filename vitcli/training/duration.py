@@ -4,7 +4,10 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 
+from vitcli.core.config import TrainConfig
+from vitcli.core.errors import TrainingError
 from vitcli.core.events import TrainingAhead
+from vitcli.core.memory import is_out_of_memory
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.growth import build_growth
@@ -36,21 +39,40 @@ def training_ahead(training: Training) -> TrainingAhead | None:
 
 
 def estimated_seconds(training: Training) -> float | None:
-    """Estimate the seconds of a training, however short it is; None as in ``training_ahead``."""
+    """Estimate the seconds of a training, however short it is.
+
+    Returns:
+        The seconds; None as in ``training_ahead``, or if memory does not suffice for a copy of the model beside it.
+    """
     config, model, computing = training.config, training.model, training.computing
     if training.processes.size > 1 or computing.forward is not None or config.sees_images_once:
         return None
     per_image, images = _operations(training), len(training.data.members)
     size = max(1, min(config.optim.batch_size // computing.micro_batches, round(_PER_STEP / per_image)))
     short = replace(config, optim=replace(config.optim, batch_size=size, grad_accum_steps=1))
-    with draws_untouched(computing.device):
-        batches, _ = image_batches(training.data, short, computing.device)
-        trainer = trial_trainer(deepcopy(model), short, batches, computing.training, distillation=training.distillation)
-        step = min(list(islice(step_times(trainer), _STEPS))[1:])  # the first step loads libraries
-        step_time = StepTime.of(step, time_update(trainer), images=size)
+    try:
+        with draws_untouched(computing.device):
+            step_time = _step_time(training, short)
+    except (TrainingError, RuntimeError, MemoryError) as error:
+        if not (isinstance(error, TrainingError) or is_out_of_memory(error)):
+            raise
+        step_time = None
+    if step_time is None:
+        return None
     return time_of_training(
         step_time, config.optim, model.config, images=images, validation=len(training.data.val_members)
     )
+
+
+def _step_time(training: Training, config: TrainConfig) -> StepTime:
+    """Time a few steps on a copy of the model, with a copy of the precision, whose gradient scaler changes."""
+    computing = training.computing
+    batches, _ = image_batches(training.data, config, computing.device)
+    trainer = trial_trainer(
+        deepcopy(training.model), config, batches, deepcopy(computing.training), distillation=training.distillation
+    )
+    step = min(list(islice(step_times(trainer), _STEPS))[1:])  # the first step loads libraries
+    return StepTime.of(step, time_update(trainer), images=config.optim.batch_size)
 
 
 def _operations(training: Training) -> int:

@@ -13,6 +13,7 @@ from vitcli.core.events import Emit, TaskProgress
 from vitcli.core.files import replacing
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.launch import ALONE, Place
+from vitcli.core.seeds import derived_seed
 from vitcli.data.augment import TrainTransform
 from vitcli.data.loader import Batch, Batches
 from vitcli.data.preprocess import InputTransform
@@ -95,7 +96,7 @@ def feature_batches(
             batch_size=_BATCH,
             transform=augment,
             device=device,
-            seed=config.run.seed + view,
+            seed=derived_seed("view", config.run.seed, view) if view else config.run.seed,
         )
         for view in range(views)
     }

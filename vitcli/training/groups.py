@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import Interrupted, UsageError, VitError, visible
+from vitcli.core.errors import Interrupted, RunError, UsageError, VitError, visible
 from vitcli.core.events import Emit, Event, Note, Warned, ignore
 from vitcli.core.files import expanded, write_json
 from vitcli.core.groups import members_of_settings
@@ -22,6 +22,7 @@ from vitcli.core.runs import Run, check_free
 from vitcli.trained.out_of_fold import OUT_OF_FOLD
 from vitcli.training.out_of_fold import write_out_of_fold
 from vitcli.training.result import TrainResult, result_of
+from vitcli.training.resumed_settings import FREE, LENGTH, settings_by_name
 
 _SUMMARIES = {"folds": "folds.json", "seeds": "seeds.json"}
 _WHAT_DIFFERS = (
@@ -107,6 +108,10 @@ class SeedsResult(_GroupResult):
         return self.seeds
 
 
+_MAY_DIFFER = FREE | {"data.fold", "optim.class_weights"}
+"""Settings of data and training in which the runs of a group may differ: the file of weights of classes may have moved."""
+
+
 def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: Emit) -> FoldsResult | SeedsResult:
     """Train every run of a group: one for every fold, which is its validation split, or one for every seed.
 
@@ -166,7 +171,20 @@ def one_member(member: str, number: int, count: int, emit: Emit) -> Iterator[Non
 
 
 def summed_up(results: Sequence[TrainResult], emit: Emit = ignore) -> FoldsResult | SeedsResult:
-    """Summarise the results of all runs of a group: store means, and out-of-fold predictions, in its folder."""
+    """Summarise the results of all runs of a group: store means, and out-of-fold predictions, in its folder.
+
+    Raises:
+        RunError: the runs were not trained with the same settings, so that a mean says nothing.
+    """
+    differ = _differing([Run(result.path) for result in results])
+    name = results[0].path.parent.name
+    if others := [setting for setting in differ if setting not in LENGTH]:
+        raise RunError(
+            f"the runs of {name} have different settings, so their mean would say nothing: {', '.join(others)}",
+            hint="`vit train ... --fold N --name NAME --overwrite` trains one of them again",
+        )
+    if differ:
+        emit(Warned(text=f"the runs of {name} were not trained equally long: {', '.join(differ)}"))
     accuracies = [result.best.val_accuracy for result in results]
     path = results[0].path.parent
     kind = f"{results[0].path.name.partition('-')[0]}s"
@@ -199,9 +217,22 @@ def sum_up_last(result: TrainResult, emit: Emit) -> None:
     config, kind = run.config, "folds" if run.group == "cross-validation" else "seeds"
     count = config["data" if kind == "folds" else "run"][kind]
     if len(runs) == count and all(each.status == "finished" for each in runs):
-        summary = summed_up([result_of(each) for each in runs], emit)
+        try:
+            summary = summed_up([result_of(each) for each in runs], emit)
+        except RunError as error:  # this run is trained all the same
+            emit(Warned(text=f"{error.message}. {error.hint}"))
+            return
         scores = f"{100 * summary.val_accuracy:.2f} ± {100 * summary.val_accuracy_spread:.2f} %"
         emit(Note(text=f"all {count} {kind} of {summary.run} are finished: validation accuracy {scores}"))
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    """Name the settings of a group's runs that are not the same, and belong neither to one run nor to how it is computed."""
+    known = [
+        {name: value for name, value in settings_by_name(run).items() if not name.startswith("run.")} for run in runs
+    ]
+    names = dict.fromkeys(name for settings in known for name in settings if name not in _MAY_DIFFER)
+    return [name for name in names if any(each.get(name) != known[0].get(name) for each in known)]
 
 
 def is_summed_up(folder: Path) -> bool:

@@ -29,7 +29,7 @@ from vitcli.training.stated_settings import KINDS_OF_WEIGHTS, class_weights_of, 
 
 DERIVED = ("resolved_model", "preprocessing")
 """Keys of ``config.json`` that are not settings."""
-_FREE = frozenset(
+FREE = frozenset(
     {
         *("data.name", "data.dir", "data.labels", "data.label_map", "data.cache", "data.workers", "teacher.name"),
         *(
@@ -41,13 +41,14 @@ _FREE = frozenset(
             "run.save_every",
             "run.save_steps",
             "run.grad_checkpointing",
+            "run.compile",
         ),
         *("run.tensorboard", "run.wandb", "run.log_steps", "optim.grad_accum_steps"),
     }
 )
 """Settings that may change when a run is resumed: paths (fingerprints tell whether data and teacher are the same), how
 to compute, and what is logged and stored. ``data.name`` may change only if it is the path of a folder."""
-_LENGTH = frozenset({"optim.epochs", "optim.patience"})
+LENGTH = frozenset({"optim.epochs", "optim.patience"})
 """Settings of the length of training, which may change when a run is resumed."""
 
 
@@ -112,7 +113,7 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     )
     replace(asked, run=replace(asked.run, overwrite=False)).check_together()  # a given overwrite is refused below
     before = settings_of(stored)
-    may_change = _FREE | _LENGTH if length_too else _FREE
+    may_change = FREE | LENGTH if length_too else FREE
     may_change -= set() if stored.teacher.name else {"teacher.name"}
     weights = stored.optim.class_weights, asked.optim.class_weights
     may_change |= set() if {"", *KINDS_OF_WEIGHTS} & {*weights} else {"optim.class_weights"}  # a file may move

@@ -10,7 +10,6 @@ from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, recipe_file
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import OF_THE_WEIGHTS
-from vitcli.core.optim_config import OptimConfig
 from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import find_dataset, full_name
@@ -110,7 +109,7 @@ def usual_dataset(directory: Path) -> tuple[str, str]:
     return (here[0], f"downloaded last{gone}") if here else ("digits", f"bundled{gone}")
 
 
-_SET_ONLY = {"value_range", "resize", "crop_fraction", "interpolation"}
+_SET_ONLY = {"value_range", "resize", "crop_fraction", "interpolation", "min_lr", "momentum", "adamw_lr", "betas"}
 """Settings that have no option of their own."""
 
 
@@ -131,27 +130,36 @@ def _mind_what_changes_nothing(layers: tuple[Settings, ...], data: DataConfig, d
         ),
     }
     for reason, keys in reasons.items():
-        if useless := [
-            f"data.{key}" if key in _SET_ONLY else f"--{key.replace('_', '-')}" for key in keys if key in given
-        ]:
+        if useless := [_as_typed(f"data.{key}") for key in keys if key in given]:
             emit(Warned(text=f"{reason}, so this changes nothing: {', '.join(useless)}"))
 
 
-def _mind_useless_options(layers: Sequence[Settings], optim: OptimConfig, emit: Emit) -> None:
-    """Warn of given options that have no effect beside others."""
-    given = {key for layer in layers for key in layer.get("optim", {})}
-    reasons = {
-        f"--sched {optim.schedule}": {"gamma", "step_size"} if optim.schedule != "step" else set(),
-        "--sched one-cycle, which warms up in its own way": {"warmup_epochs"}
-        if optim.schedule == "one-cycle"
-        else set(),
-        "--no-ema": set() if optim.ema else {"ema_decay"},
-    }
-    for reason, keys in reasons.items():
-        if useless := [f"--{key.replace('_', '-')}" for key in sorted(keys & given)]:
-            emit(Warned(text=f"{', '.join(useless)} {'has' if len(useless) == 1 else 'have'} no effect with {reason}"))
-    if optim.patience and optim.swa_epochs:
+def _mind_useless_options(layers: Sequence[Settings], config: TrainConfig, emit: Emit) -> None:
+    """Warn of given settings that have no effect beside others."""
+    given = {f"{section}.{key}" for layer in layers for section, table in layer.items() for key in table}
+    schedule, optimizer = config.optim.schedule, config.optim.optimizer
+    rows = (
+        (("optim.gamma", "optim.step_size"), schedule == "step", f"--sched {schedule}"),
+        (("optim.min_lr",), schedule == "cosine", f"--sched {schedule}"),
+        (("optim.warmup_epochs",), schedule != "one-cycle", "--sched one-cycle, which warms up in its own way"),
+        (("optim.momentum",), optimizer == "sgd", f"--opt {optimizer}"),
+        (("optim.adamw_lr",), optimizer == "muon", f"--opt {optimizer}"),
+        (("optim.betas",), optimizer != "sgd", f"--opt {optimizer}"),
+        (("optim.ema_decay",), config.optim.ema, "--no-ema"),
+        (("run.amp_dtype",), config.run.amp != "off", "--amp off"),
+        (("teacher.temperature",), config.teacher.kind != "hard", "--distillation hard"),
+    )
+    for settings, counts, beside in rows:
+        if useless := [_as_typed(setting) for setting in settings if setting in given and not counts]:
+            emit(Warned(text=f"{', '.join(useless)} {'has' if len(useless) == 1 else 'have'} no effect with {beside}"))
+    if config.optim.patience and config.optim.swa_epochs:
         emit(Note(text="if --patience ends training early, no weights are averaged (--swa-epochs)"))
+
+
+def _as_typed(setting: str) -> str:
+    """Return the option of a setting, or its name for --set if it has none."""
+    key = setting.partition(".")[2].replace("temperature", "distillation_temperature")
+    return setting if key in _SET_ONLY else f"--{key.replace('_', '-')}"
 
 
 def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainConfig:
@@ -171,7 +179,7 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
     if not config.teacher.name and config.teacher != TeacherConfig():
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     mind_useless_steps(config.run, emit)
-    _mind_useless_options(layers, config.optim, emit)
+    _mind_useless_options(layers, config, emit)
     if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
         half = (
             "half an epoch"
