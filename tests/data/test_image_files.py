@@ -204,7 +204,7 @@ def test_a_large_jpeg_is_what_it_would_be_if_all_of_it_were_decoded(
     size=st.tuples(st.integers(8, 900), st.integers(8, 900)),
     target=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     fraction=st.just(1.0) | st.floats(0.2, 1),
-    resize=st.sampled_from(["crop", "squash"]),
+    resize=st.sampled_from(["crop", "squash", "squash-crop"]),
     orientation=st.integers(1, 8),
 )
 @example(size=(9, 8), target=(1, 1), fraction=1.0, resize="crop", orientation=1)

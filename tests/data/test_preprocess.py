@@ -102,6 +102,16 @@ def test_the_crop_of_a_rectangle_is_that_of_timm(size):
     assert_almost_the_same(ours, channels_first(theirs(image)))
 
 
+@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131)])
+@pytest.mark.parametrize("target", [(24, 24), (24, 36)])
+def test_the_crop_after_squashing_is_that_of_timm(size, target):
+    image = Image.fromarray(noise(*size))
+    transform = create_transform((3, *target), interpolation="bicubic", crop_pct=0.8, crop_mode="squash")
+    theirs = v2.Compose(transform.transforms[:2])
+    ours = to_array(image, Geometry(size=target, channels=3, resize="squash-crop", crop_fraction=0.8))
+    assert_almost_the_same(ours, channels_first(theirs(image)))
+
+
 @given(height=SIDES, width=SIDES, fraction=FRACTIONS)
 def test_squashing_keeps_the_whole_image(height, width, fraction):
     geometry = Geometry(size=(7, 5), channels=3, resize="squash", crop_fraction=fraction)

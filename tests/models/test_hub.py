@@ -1,15 +1,19 @@
 """Weights fetched with the real client of the hub, and from plain addresses, from servers on the loopback device."""
 
 import hashlib
+import io
 import json
 import socket
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+import torch
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import close_session
+from safetensors.torch import save
 
 from tests.servers.hub import Hub, serving_hub
 from vitcli.core import fetch
@@ -18,7 +22,15 @@ from vitcli.core.events import TaskProgress
 from vitcli.models.hub import _file_of, fetch_weights, find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
-CONTENT = b"PK" + bytes(range(256)) * 20_000
+
+def zipped(content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), content)
+    return buffer.getvalue()
+
+
+CONTENT = zipped(bytes(range(256)) * 20_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 ENTRY = PretrainedEntry(
     model="vit-tiny-patch16", summary="", licence="", parameters=1, top1=None, traits=Traits(), hub="timm/tiny"
@@ -182,9 +194,55 @@ def test_names_in_addresses_stay_below_their_folder(tmp_path, end):
     assert path.name.isprintable()
 
 
+def test_weights_that_another_program_fetched_are_completed(hub, tmp_path):
+    """As transformers fetches them, without what says how images are prepared."""
+    hub.files = {**hub.files, "timm/tiny/preprocessor_config.json": b'{"image_mean": [0.1]}'}
+    path = Path(hf_hub_download(ENTRY.hub, ENTRY.file))
+    beside = path.with_name("preprocessor_config.json")
+    assert fetch_weights(ENTRY, tmp_path, offline=True) == path
+    assert not beside.exists()
+    address = constants.HUGGINGFACE_CO_URL_TEMPLATE
+    with pytest.MonkeyPatch.context() as patch:  # without a network, what is there is used
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address.replace(hub.address, "http://127.0.0.1:9"))
+        assert fetch_weights(ENTRY, tmp_path) == path
+    assert not beside.exists()
+    assert fetch_weights(ENTRY, tmp_path) == path
+    assert beside.read_bytes() == b'{"image_mean": [0.1]}'
+    before = hub.requests
+    assert fetch_weights(ENTRY, tmp_path) == path
+    assert hub.requests == before
+
+
 def test_an_address_with_a_new_signature_names_the_same_file(tmp_path):
-    paths = {_file_of(find_pretrained(f"https://ada:pw@h.org/m.pth?X-Sig={at}"), tmp_path) for at in range(2)}
-    assert len(paths) == 1
+    signatures = (
+        "X-Sig={}",
+        "X-Amz-Date={}&X-Amz-Signature={}",
+        "Expires={}&Signature={}",
+        "sv=1&se={}&sig={}",
+        "token={}",
+    )
+    for query in signatures:
+        asked = [find_pretrained(f"https://ada:pw@h.org/m.pth?{query.format(at, at)}") for at in range(2)]
+        assert {_file_of(each, tmp_path) for each in asked} == {
+            _file_of(find_pretrained("https://h.org/m.pth"), tmp_path)
+        }
+
+
+def test_addresses_that_differ_in_what_they_ask_for_name_different_files(tmp_path):
+    queries = ("", "?id=AAA", "?id=BBB", "?export=download&id=AAA", "?v=2")
+    assert len({_file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path) for query in queries}) == 5
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip"])
+def test_a_part_of_a_file_is_not_kept(hub, web, tmp_path, kind):
+    """A server that announces no length may end too early."""
+    whole = save({"weight": torch.zeros(100)}) if kind == "safetensors" else CONTENT
+    good, hub.files = hub.files, dict.fromkeys(hub.files, whole[: 2 * len(whole) // 3])
+    with pytest.raises(DataError, match="sent only a part of a file of weights"):
+        fetch_weights(web, tmp_path)
+    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+    hub.files = dict.fromkeys(good, whole)
+    assert fetch_weights(web, tmp_path).read_bytes() == whole
 
 
 def test_a_cut_transfer_from_a_plain_address_is_gone_on_with(hub, web, tmp_path):

@@ -207,7 +207,15 @@ def test_timm_knows_names_and_preprocessing(tmp_path):
 
 @pytest.mark.parametrize("kind", ["timm", "transformers"])
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
-@pytest.mark.parametrize("shape", [{"crop_fraction": 0.8}, {"crop_fraction": 0.9}, {"resize": "squash"}])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"crop_fraction": 0.8},
+        {"crop_fraction": 0.9},
+        {"resize": "squash", "crop_fraction": 0.9},  # which does not count
+        {"resize": "squash-crop", "crop_fraction": 0.8},
+    ],
+)
 @pytest.mark.parametrize(("channels", "interpolation"), [(3, "bicubic"), (1, "bilinear")])
 def test_other_libraries_prepare_photos_as_we_do(kind, size, shape, channels, interpolation, tmp_path):
     model = build({"image_size": size, "in_channels": channels, "depth": 1})

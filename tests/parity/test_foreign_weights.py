@@ -5,19 +5,24 @@ import json
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import save_file
 from timm.data import resolve_model_data_config
 from timm.models import save_for_hf
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionViT
 
+from vitcli.core.errors import ModelError
+from vitcli.data.preprocess import to_array
 from vitcli.models.adapt import adapt_weights
 from vitcli.models.capture import capture_attention
 from vitcli.models.formats import TIMM, TORCHVISION, TRANSFORMERS, TUTORIAL, to_ours, to_theirs
+from vitcli.models.pretrained import Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import imagenet_classes, read_foreign
 
@@ -148,6 +153,16 @@ def test_deits_own_file_is_known_by_its_name(tmp_path):
     assert_same_logits(foreign, theirs)
     assert foreign.guesses == ()
     assert foreign.preprocessing.mean == (0.485, 0.456, 0.406)
+    fetched = read_foreign(file, traits=Traits())  # from an address, of which nothing else is known
+    assert (fetched.config, fetched.preprocessing, fetched.guesses) == (foreign.config, foreign.preprocessing, ())
+
+
+def test_a_file_from_an_address_is_known_by_its_name(tmp_path):
+    file = tmp_path / "vit_tiny_patch16_rpn_224.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224", **TINY).state_dict(), file)
+    for traits in (None, Traits()):
+        with pytest.raises(ModelError, match="rpn"):
+            read_foreign(file, traits=traits)
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -254,6 +269,58 @@ def test_the_preprocessor_of_transformers(tmp_path):
     assert preprocessing.mean == (0.485, 0.456, 0.406)  # DeiT's, whatever the file says
     assert preprocessing.geometry.crop_fraction == pytest.approx(224 / 256)
     assert preprocessing.geometry.interpolation == "bicubic"
+
+
+def largest_difference(preprocessing, prepare):
+    """Between the pixels that two libraries make of a photo, in grey levels; only one sees what lies beside the crop."""
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)).resize((320, 180))
+    mean, std = (np.reshape(each, (3, 1, 1)) for each in (preprocessing.mean, preprocessing.std))
+    theirs = 255 * (prepare(photo).numpy() * std + mean)
+    return np.abs(to_array(photo, preprocessing.geometry) - theirs)[:, 2:-2, 2:-2].max()
+
+
+def test_photos_that_transformers_squashes_before_it_crops_them(tmp_path):
+    config = transformers.DeiTConfig(
+        hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=96, image_size=32
+    )
+    transformers.DeiTForImageClassification(config).save_pretrained(tmp_path)
+    processor = transformers.DeiTImageProcessor(
+        size={"height": 40, "width": 40},
+        crop_size={"height": 32, "width": 32},
+        image_mean=[0.4] * 3,
+        image_std=[0.2] * 3,
+    )
+    processor.save_pretrained(tmp_path)
+    preprocessing = read_foreign(tmp_path).preprocessing
+    assert preprocessing.geometry.resize == "squash-crop"
+    assert (
+        largest_difference(preprocessing, lambda photo: processor(photo, return_tensors="pt")["pixel_values"][0]) <= 1.5
+    )
+
+
+def test_photos_that_timm_squashes_before_it_crops_them(tmp_path):
+    config = {"input_size": (3, 32, 32), "crop_pct": 0.8, "crop_mode": "squash", "mean": (0.4,) * 3, "std": (0.2,) * 3}
+    theirs = timm.create_model("vit_tiny_patch16_224", **TINY, pretrained_cfg_overlay=config)
+    save_for_hf(theirs, tmp_path)
+    foreign = read_foreign(tmp_path)
+    assert foreign.guesses == ()
+    transform = timm.data.create_transform(**resolve_model_data_config(theirs))
+    assert largest_difference(foreign.preprocessing, transform) <= 1.5
+
+
+def test_classes_of_one_name_stay_apart(tmp_path):
+    config = transformers.ViTConfig(
+        hidden_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=96,
+        image_size=32,
+        id2label={0: "crane", 1: "dog", 2: "crane"},
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    foreign = read_foreign(tmp_path)
+    assert foreign.classes == ("crane (0)", "dog", "crane (2)")
+    assert foreign.notes == ("classes of one name have their number with it: crane",)
 
 
 class TutorialAttention(nn.Module):

@@ -4,8 +4,14 @@ import re
 import socket
 import ssl
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+_SIGNS = re.compile(
+    r"x-.*|sig|signature|s[eiprtv]|sk(oid|tid|[tesv])|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid"
+    r"|.*token|api_?key|auth",
+    re.IGNORECASE,
+)
+"""Names of parameters with which stores sign an address, or let somebody in, and which change from call to call."""
 _ADDRESS = re.compile(r"(?P<scheme>https?://)(?:[^/\s@?#]*@)?(?P<rest>[^\s?#]*)(?:\?[^\s#]*)?")
 
 
@@ -16,6 +22,15 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_secrets(item) for name, item in value.items()}
     return [without_secrets(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def without_signature(address: str) -> str:
+    """Remove the user, the password and what signs an address for a while, so that it is the same for the same file."""
+    plain = without_secrets(address)
+    named = [
+        pair for pair in parse_qsl(urlsplit(address).query, keep_blank_values=True) if not _SIGNS.fullmatch(pair[0])
+    ]
+    return f"{plain}?{urlencode(named)}" if named else plain
 
 
 def encoded(address: str) -> str:

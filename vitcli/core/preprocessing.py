@@ -19,10 +19,12 @@ class Geometry:
 
     size: Size
     channels: Literal[1, 3]
-    resize: Literal["crop", "squash"] = "crop"
+    resize: Literal["crop", "squash", "squash-crop"] = "crop"
+    """squash: the whole image is stretched to ``size``; crop: a centred box with the aspect ratio of ``size`` is resized;
+    squash-crop: the image is stretched to that aspect ratio, then its centre is cut out, as some models of timm do."""
     crop_fraction: float = 1.0
-    """With ``crop``: share that is kept of the largest centred box with the aspect ratio of ``size``, in whole pixels of
-    the image as it is resized before the crop."""
+    """With ``crop``: share that is kept of the largest centred box with the aspect ratio of ``size``; with ``squash-crop``:
+    of height and width. It is counted in whole pixels of the image as it is resized before the crop."""
     interpolation: Literal["bicubic", "bilinear", "bilinear-no-antialias"] = "bicubic"
     """Interpolation, antialiased as in Pillow, but for ``bilinear-no-antialias``, which cannot crop."""
     value_range: ValueRange | None = None
@@ -40,7 +42,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         _check_size(self.size)
-        if self.resize == "crop" and not self.antialias:
+        if self.resize != "squash" and not self.antialias:
             raise ValueError("interpolation 'bilinear-no-antialias' cannot crop photos")
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction = {self.crop_fraction} is not in (0, 1]")

@@ -309,7 +309,7 @@ def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, em
 
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     height, width = geometry.size
-    fraction = f"{geometry.crop_fraction:g}" if geometry.resize == "crop" else ""
+    fraction = f"{geometry.crop_fraction:g}" if geometry.resize != "squash" else ""
     details = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
     if geometry.value_range:
         details += "-{:g}to{:g}".format(*geometry.value_range)

@@ -109,7 +109,7 @@ def prepare(
         if how.skip_bad:  # unreadable images must be known before the first batch
             for _ in _decoded(split, labels, stretch, geometry, how, emit, f"checking {name} images"):
                 pass
-        elif geometry.resize == "squash":
+        elif geometry.resize != "crop":
             with ThreadPoolExecutor(how.workers or os.cpu_count()) as pool:
                 stretch[:] = list(pool.map(lambda file: _stretch(file, geometry), split.files))
         found = StreamedImages(split.files, geometry, how.workers)
@@ -196,7 +196,7 @@ def _load(file: Path, geometry: Geometry) -> NDArray[np.uint8]:
 
 def _stretch(file: Path, geometry: Geometry) -> float:
     """Compute what a column of the stored image covers of the photo, as a multiple of what a row covers."""
-    if geometry.resize != "squash":
+    if geometry.resize == "crop":
         return 1.0
     try:
         (height, width), _ = read_header(file)

@@ -83,6 +83,8 @@ def _resized_before_crop(size: tuple[float, float], geometry: Geometry) -> Size:
     """Compute the size to which torchvision (square targets) and timm (others) resize an image before they crop it."""
     height, width = size
     rows, columns = (math.floor(side / geometry.crop_fraction + 1e-6) for side in geometry.size)
+    if geometry.resize == "squash-crop":
+        return rows, columns
     if rows == columns:
         return (rows, int(rows * width / height)) if width > height else (int(rows * height / width), rows)
     ratio = min(height / rows, width / columns)

@@ -1,14 +1,17 @@
 """Download of weights: from the Hugging Face hub with its own client and cache, or from a web address."""
 
 import hashlib
+import json
 import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from zipfile import is_zipfile
 
-from vitcli.core.addresses import CHECK_CONNECTION, unreachable, without_secrets
+from vitcli.core.addresses import CHECK_CONNECTION, unreachable, without_secrets, without_signature
 from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.core.events import Emit, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
@@ -85,10 +88,13 @@ def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False
         DataError: the download failed; an incomplete file is never left in place.
     """
     found = find_weights(entry, folder)
+    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     if found:
+        if entry.hub and not (offline or entry.traits.is_listed):
+            _complete(entry, found.parent.name)
         return found
     name = entry.hub or without_secrets(entry.url)
-    if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    if offline:
         raise ModelError(f"{name} is not on this machine, and it must not be fetched (offline)", hint=_ONLINE)
     if entry.url:
         path = _file_of(entry, folder)
@@ -134,21 +140,36 @@ _ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
 
 def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
     """Return the path for a web address; files with one name from different addresses get different paths."""
-    address = hashlib.sha256(without_secrets(entry.url).encode()).hexdigest()[:12]
+    address = hashlib.sha256(without_signature(entry.url).encode()).hexdigest()[:12]
     name = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(entry.url).path).rpartition("/")[2])
     return folder / address / (name if name.strip(".") else "weights")
 
 
 def _refuse_other_files(path: Path) -> None:
-    """Raise DataError if a file that arrived cannot be a file of weights."""
+    """Raise DataError if a file that arrived is no file of weights, or not a whole one."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(64)
-    is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+        length = int.from_bytes(start[:8], "little")
+        is_safetensors = start[8:9] == b"{" and length < size
+        file.seek(8)
+        header = file.read(length) if is_safetensors else b""
     if not (is_safetensors or start.startswith((b"PK", b"\x80"))):
         looks = (
             "a web page" if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")) else repr(start[:20])
         )
         raise DataError(f"it sent no file of weights, but {looks}", hint="check the address; nothing was kept")
+    if not (_end_of_tensors(header) == size if is_safetensors else start.startswith(b"\x80") or is_zipfile(path)):
+        raise DataError("it sent only a part of a file of weights", hint="try again later; nothing was kept")
+
+
+def _end_of_tensors(header: bytes) -> int:
+    """Compute the size of a safetensors file from its header; -1: the header is none."""
+    try:
+        entries = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
+        return 8 + len(header) + max((int(entry["data_offsets"][1]) for entry in entries), default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return -1
 
 
 def _fetch_from_hub(entry: PretrainedEntry, emit: Emit) -> Path:
@@ -218,6 +239,22 @@ def _fetch_if_there(entry: PretrainedEntry, file: str, revision: str | None) -> 
     try:
         hf_hub_download(entry.hub, file, revision=revision)
     except EntryNotFoundError:
+        return
+
+
+def _complete(entry: PretrainedEntry, commit: str) -> None:
+    """Fetch the facts beside weights that another program has fetched without them, if there is a network."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    transport_error: Any = HfHubHTTPError.__bases__[0]
+    try:
+        for sidecar in _SIDECARS:
+            if try_to_load_from_cache(entry.hub, sidecar, revision=commit) is None:  # not even known to be missing
+                with suppress(EntryNotFoundError):
+                    get_hf_file_metadata(hf_hub_url(entry.hub, sidecar, revision=commit))  # does not retry
+                _fetch_if_there(entry, sidecar, commit)
+    except (OSError, transport_error):  # what is not known is guessed then, and said to be
         return
 
 

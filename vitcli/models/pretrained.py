@@ -24,7 +24,7 @@ class Traits:
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and standard deviation per channel."""
     interpolation: Literal["bicubic", "bilinear"] | None = None
-    resize: Literal["crop", "squash"] | None = None
+    resize: Literal["crop", "squash", "squash-crop"] | None = None
     crop_fraction: float | None = None
     image_size: Size | None = None
     classes: tuple[str, ...] | None = None

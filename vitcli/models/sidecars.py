@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vitcli.core.errors import ModelError
 from vitcli.core.stored import checked, read_json
@@ -131,12 +131,15 @@ def _timm(config: dict[str, Any]) -> Traits:
             hint="models that pool by 'token' or 'avg' can be loaded",
         )
     names = data.get("label_names")
+    resize: Literal["crop", "squash", "squash-crop"] | None = "crop" if "crop_pct" in data else None
+    if resize and data.get("crop_mode") == "squash":
+        resize = "squash-crop" if data["crop_pct"] < 1 else "squash"
     return Traits(
         settings=settings,
         is_listed=bool(architecture),
         colours=(tuple(data["mean"]), tuple(data["std"])) if {"mean", "std"} <= data.keys() else None,
         interpolation=data["interpolation"] if data.get("interpolation") in {"bicubic", "bilinear"} else None,
-        resize=("squash" if data.get("crop_mode") == "squash" else "crop") if "crop_pct" in data else None,
+        resize=resize,
         crop_fraction=data.get("crop_pct"),
         image_size=tuple(data["input_size"][1:]) if "input_size" in data else None,
         classes=tuple(names) if names else None,
@@ -173,10 +176,12 @@ def _transformers_images(images: dict[str, Any], *, is_deit: bool) -> dict[str, 
     if not images:
         return {"colours": IMAGENET} if is_deit else {}
     colours = tuple(images.get("image_mean", HALF[0])), tuple(images.get("image_std", HALF[1]))
+    is_squashed = isinstance(images.get("size"), dict) and "height" in images["size"]
     if not images.get("do_normalize", True):
         colours = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if is_deit and colours == HALF:  # in facebook/deit-*, although DeiT was trained with ImageNet's
+    if is_deit and colours == HALF:  # in facebook/deit-*, although DeiT was trained with ImageNet's, and with crops
         colours = IMAGENET
+        is_squashed = False
     traits: dict[str, Any] = {
         "colours": colours,
         "interpolation": "bicubic" if images.get("resample") == _BICUBIC else "bilinear",
@@ -186,7 +191,7 @@ def _transformers_images(images: dict[str, Any], *, is_deit: bool) -> dict[str, 
     if images.get("do_center_crop"):
         resized, cropped = _size(images.get("size")), _size(images.get("crop_size"))
         if resized and cropped:
-            traits |= {"resize": "crop", "crop_fraction": cropped[0] / resized[0]}
+            traits |= {"resize": "squash-crop" if is_squashed else "crop", "crop_fraction": cropped[0] / resized[0]}
     return traits
 
 

@@ -69,7 +69,7 @@ def _load(file: Path) -> Any:
         if is_out_of_memory(error):
             reason = f": {out_of_memory(error).message}"
         exported = file.suffix == ".onnx" or ".torchscript" in file.suffixes
-        hint = "name the run that it was exported from" if exported else "download or save it again"
+        hint = "name the run that it was exported from" if exported else "remove it, then download or save it again"
         raise ModelError(f"{file} is damaged or not a file of weights{reason}", hint=hint) from None
 
 

@@ -6,6 +6,7 @@ values of the format; the last are reported as guesses. Code in a file is never 
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -80,7 +81,9 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
     tensors, others = without_prefix(tensors, prefix)
     if prefix:
         notes.append(f"its model is the one below {prefix.removesuffix('.')!r}")
-    known = (traits or _traits_of_file(path, form)).over(read_traits(path, form))
+    given = traits or Traits()
+    of_name = given if given.is_listed else given.over(_traits_of_file(path, form))
+    known = of_name.over(read_traits(path, form))
     weights, left_over = to_ours(tensors, form.names)
     if form is OPENCLIP:
         weights = _with_usual_shapes(weights)
@@ -100,7 +103,7 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
         config=config,
         weights=weights,
         preprocessing=_preprocessing(config, form, known, guesses),
-        classes=_classes(config.num_classes, known, guesses),
+        classes=_distinct(_classes(config.num_classes, known, guesses), notes),
         left_over=(*left_over, *others),
         guesses=tuple(guesses),
         notes=tuple(notes),
@@ -251,7 +254,7 @@ def _preprocessing(config: ModelConfig, form: Format, known: Traits, guesses: li
     assert traits.colours
     if known.colours is None or known.resize is None:
         colours = {IMAGENET: "ImageNet's", HALF: "0.5 as", CLIP: "CLIP's"}.get(traits.colours, "their")  # type: ignore[arg-type]
-        crop = f", {traits.crop_fraction:.4g} of it kept" if traits.resize == "crop" else ""
+        crop = f", {traits.crop_fraction:.4g} of it kept" if traits.resize != "squash" else ""
         guesses.append(f"{colours} mean and standard deviation, {traits.interpolation} {traits.resize}{crop}")
     try:
         return preprocessing_of(config, traits)
@@ -313,3 +316,11 @@ def _classes(count: int, known: Traits, guesses: list[str]) -> tuple[str, ...]:
             guesses.append("its 1,000 classes are those of ImageNet, in the usual order")
         return imagenet_classes()
     return tuple(f"class {index}" for index in range(count))
+
+
+def _distinct(classes: tuple[str, ...], notes: list[str]) -> tuple[str, ...]:
+    """Add the number of a class to its name if another class has the same name."""
+    shared = {name for name, count in Counter(classes).items() if count > 1}
+    if shared:
+        notes.append(f"classes of one name have their number with it: {', '.join(sorted(shared))}")
+    return tuple(f"{name} ({index})" if name in shared else name for index, name in enumerate(classes))

@@ -187,7 +187,7 @@ def _geometry_of_photos(config: DataConfig, size: Size, facts: Facts, source: Pr
     """Choose how photos become the model's size: as configured, else as the weights expect, else by a centre crop."""
     usual = source.geometry if source else Geometry(size=size, channels=facts.channels, crop_fraction=_CROP_FRACTION)
     resize = usual.resize if config.resize == "auto" else config.resize
-    kept = config.crop_fraction or (usual.crop_fraction if usual.resize == "crop" else _CROP_FRACTION)
+    kept = config.crop_fraction or (usual.crop_fraction if usual.resize != "squash" else _CROP_FRACTION)
     interpolation = usual.interpolation if config.interpolation == "auto" else config.interpolation
     check(
         resize == "squash" or interpolation != "bilinear-no-antialias",

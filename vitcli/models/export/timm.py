@@ -51,7 +51,7 @@ def write(model: VisionTransformer, classes: Sequence[str], preprocessing: Prepr
         "mean": preprocessing.mean,
         "std": preprocessing.std,
         "interpolation": geometry.interpolation,
-        "crop_pct": geometry.crop_fraction,
+        "crop_pct": 1.0 if geometry.resize == "squash" else geometry.crop_fraction,
         "crop_mode": "center" if geometry.resize == "crop" else "squash",
     }
     origin = {

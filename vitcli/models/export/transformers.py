@@ -76,7 +76,7 @@ def _reasons_against(config: ModelConfig, preprocessing: Preprocessing) -> list[
 
 
 def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return the image processor's configuration: CLIP's, which resizes the short side and crops, or ViT's."""
+    """Return the image processor's configuration: ViT's, which squashes, DeiT's, which also crops then, or CLIP's."""
     geometry = preprocessing.geometry
     height, width = preprocessing.image_size
     shared = {
@@ -90,11 +90,13 @@ def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
     }
     if geometry.resize == "squash":
         return {"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width}, **shared}
+    rows, columns = (math.floor(side / geometry.crop_fraction + 1e-6) for side in (height, width))
+    shared |= {"crop_size": {"height": height, "width": width}, "do_center_crop": True}
+    if geometry.resize == "squash-crop":
+        return {"image_processor_type": "DeiTImageProcessor", "size": {"height": rows, "width": columns}, **shared}
     return {
         "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": math.floor(height / geometry.crop_fraction + 1e-6)},
-        "crop_size": {"height": height, "width": width},
-        "do_center_crop": True,
+        "size": {"shortest_edge": rows},
         "do_convert_rgb": len(preprocessing.mean) > 1,
         **shared,
     }
