@@ -137,7 +137,7 @@ def test_an_error_in_the_table_has_a_subject_and_does_not_repeat_the_path(
     table = run_cli("predict", mixed, "--model", trained_run).out
     errors = [line.split("  ", 1)[1].strip() for line in table.splitlines() if "error:" in line]
     assert errors == ["error: it is not an image in a known format", "error: no such image"]
-    address = "https://user:secret@127.0.0.1/a.png?key=1"
+    address = "https://127.0.0.1/a.png"
     row = Prediction(path=address, error="https://127.0.0.1/a.png answers 404 Not Found")
     assert row.reason == "it answers 404 Not Found"
     error = "could not reach 127.0.0.1 (the connection was refused) for https://127.0.0.1/a.png"
@@ -223,10 +223,11 @@ def test_images_are_fetched_from_web_addresses_if_that_is_allowed(
     monkeypatch.setattr(image_addresses, "_MOST_BYTES", 4000)
     names = ("digit.png", "digit?size=1", "ü b.png", "page.png", "large.png", "endless.png", "missing.png")
     inputs = [*(server + name for name in names), digit, "http://[", server + "digit.png"]
+    names = tuple(name.removesuffix("?size=1") for name in names)  # it could be a password
     outcome = run_cli("predict", *inputs, "--allow-urls", "--model", trained_run, "--json")
     assert outcome.code == 1
     rows = {str(row["path"]): row for row in json.loads(outcome.out)["rows"]}
-    assert list(rows) == list(map(str, inputs[:-1]))
+    assert list(rows) == [str(each).removesuffix("?size=1") for each in inputs[:-1]]
     expected = rows[str(digit)]
     for name in names[:3]:
         assert rows[server + name]["classes"] == expected["classes"]
@@ -239,6 +240,20 @@ def test_images_are_fetched_from_web_addresses_if_that_is_allowed(
         "missing.png": f"{server}missing.png answers 404 Not Found",
         "[": "http://[ is not a web address: Invalid IPv6 URL",
     }
+
+
+def test_passwords_of_addresses_are_sent_and_not_printed(
+    run_cli: RunCli, trained_run: Path, server: str, tmp_path: Path
+) -> None:
+    address = server.replace("//", "//ada:pw@") + "digit.png?token=secret"
+    words = ("predict", address, "--allow-urls", "--model", trained_run)
+    for more in ((), ("--json",), ("--csv", tmp_path / "rows.csv"), ("--csv", "-")):
+        outcome = run_cli(*words, *more)
+        assert outcome.code == 0, outcome.err
+        said = outcome.out + outcome.err + "".join(path.read_text() for path in tmp_path.glob("*.csv"))
+        assert f"{server}digit.png" in said
+        assert "secret" not in said
+        assert "pw" not in said
 
 
 def test_without_the_flag_nothing_is_fetched(run_cli: RunCli, trained_run: Path) -> None:

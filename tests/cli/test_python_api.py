@@ -233,7 +233,8 @@ def test_a_result_has_no_picture_of_another_run(run: vitcli.TrainResult, tmp_pat
 
 
 def test_a_cross_validation_shows_its_folds(run: vitcli.TrainResult, tmp_path: Path) -> None:
-    folds = [replace(run, run=f"folds/fold-{number}", path=tmp_path / f"fold-{number}") for number in (1, 2)]
+    paths = [Path(shutil.copytree(run.path, tmp_path / f"fold-{number}")) for number in (1, 2)]
+    folds = [replace(run, run=f"folds/{path.name}", path=path) for path in paths]
     result = summed_up(folds)
     score = f"{100 * run.best.val_accuracy:.2f} ± 0.00 %"
     assert repr(result) == f"<FoldsResult {tmp_path}: 2 folds, validation accuracy {score}>"

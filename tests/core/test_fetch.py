@@ -1,5 +1,6 @@
 """Transfers that are cut, stall, change under way or are refused: from a real server, byte by byte."""
 
+import base64
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ import urllib.error
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -337,6 +339,32 @@ def answering(*parts: bytes, seconds: float = 0.0, endless: bool = False) -> Ite
         threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_address[1]}/weights.pth"
         running.shutdown()
+
+
+def test_a_password_goes_to_its_own_host_only(path: Path) -> None:
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization", ""))
+            if len(seen) == 1:
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{self.server.server_address[1]}/elsewhere")
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"content")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        fetch_file(f"http://ada:p%40w@127.0.0.1:{running.server_address[1]}/file", path)
+        running.shutdown()
+    assert path.read_bytes() == b"content"
+    assert seen == [f"Basic {base64.b64encode(b'ada:p@w').decode()}", ""]
 
 
 @pytest.mark.parametrize("length", ["abc", "-5", "9" * 5000, "5, 5", "\u0663"])

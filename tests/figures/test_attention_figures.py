@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
@@ -452,6 +453,26 @@ def test_a_sheet_of_images(tmp_path: Path, written: list[Text], count: int) -> N
     for who, picture in zip(subjects[:4], pictures[:4], strict=False):
         image = panel(who.pixels, least=160, most=160)
         assert holds(sheet, overlay(image, picture, Style(), scale_of(picture.weights, "p99", is_signed=False)))
+
+
+def test_long_names_of_classes_stay_apart_beside_each_other(tmp_path: Path, written: list[Text]) -> None:
+    kind = "Animalia Arthropoda Insecta Lepidoptera Nymphalidae Vanessa"
+    names = [f"{kind} atalanta", f"{kind} cardui", f"{kind} virginiensis"]
+    subjects = [
+        subject(1, 8, 8, predicted=one, truth=other, probability=0.987) for one, other in permutations(names, 2)
+    ]
+    pictures = [MapPicture(method="raw", weights=weights(2, 2, seed=at)) for at in range(len(subjects))]
+    draw_sheet(subjects, pictures, tmp_path / "sheet.png", Style(), title="")
+    said = [text.text for text in written if text.text.startswith(("✗", "truth"))]
+    assert len(said) == 12
+    assert len({*said}) == 6
+    assert all(text.endswith("98.7 %") for text in said if text.startswith("✗"))
+
+
+def test_the_colours_of_signed_maps_are_described(tmp_path: Path, written: list[Text]) -> None:
+    signed = MapPicture(method="ig", weights=weights(2, 2) - 0.3, is_signed=True)
+    draw_map(subject(1, 8, 8), signed, tmp_path / "map.png", Style(norm="minmax"))
+    assert "of signed maps as far on both sides of 0" in " ".join(text.text for text in written)
 
 
 def test_captions_are_wrapped_between_words(tmp_path: Path, written: list[Text]) -> None:

@@ -141,7 +141,15 @@ def test_ends_of_the_scale(norm, is_signed, values, low, high) -> None:
     assert (scale.least, scale.most) == pytest.approx((min(values), max(values)), rel=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["p99", "max", "minmax", "none"])
+@pytest.mark.parametrize(("value", "is_signed", "share"), [(0.0, False, 0), (0.25, False, 0.25), (0.5, True, 0.75)])
+def test_one_value_everywhere_has_its_own_colour_where_colours_mean_values(
+    value: float, *, is_signed: bool, share: float
+) -> None:
+    weights = np.full((3, 4), value, dtype=np.float32)
+    assert scale_of(weights, "none", is_signed=is_signed).fractions(weights) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("norm", ["p99", "max", "minmax"])
 @pytest.mark.parametrize("is_signed", [False, True])
 @pytest.mark.parametrize("value", [0.0, 1 / 197, -0.25, 1e-30])
 def test_one_value_everywhere_is_a_flat_veil(norm: str, value: float, *, is_signed: bool) -> None:

@@ -297,9 +297,9 @@ def shown(loaded: Shown) -> Iterator[Shown]:
     assert loaded.driver.get_log("browser") == []
 
 
-def drawn(one: MapPicture, style: Style | None = None) -> NDArray[np.int_]:
+def drawn(one: MapPicture, style: Style | None = None, name: str = "cat.jpg") -> NDArray[np.int_]:
     style = style or SMALL
-    image = panel(picture().pixels, least=style.min_size)
+    image = panel(picture(name).pixels, least=style.min_size)
     scale = scale_of(one.weights, style.norm, is_signed=one.is_signed)
     return overlay(image, one, style, scale).astype(int)
 
@@ -484,6 +484,9 @@ def test_values_at_the_colours(browser: Any, tmp_path: Path, norm: str) -> None:
         assert ticks == pytest.approx(np.linspace(scale.low, scale.high, 5), rel=0.006, abs=1e-9)
         assert page.text("more") == (f"▸ max {scale.most:.3g}" if scale.most > scale.high else "")
         assert differences(page.canvas(), drawn(one, style)).max() <= 1
+    page.select(2, "null")
+    even = MapPicture(method="raw", weights=np.full(GRID, 0.25, dtype=np.float32))
+    assert differences(page.canvas(), drawn(even, style, "plain.png")).max() <= 1
 
 
 @needs_browser

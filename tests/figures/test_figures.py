@@ -13,7 +13,7 @@ from vitcli.core.events import EpochRecord
 from vitcli.figures import confusion, curves
 from vitcli.figures.canvas import new_figure, save_figure
 from vitcli.figures.confusion import draw_confusion
-from vitcli.figures.curves import draw_curves
+from vitcli.figures.curves import draw_compared_curves, draw_curves
 
 
 def records(count: int) -> list[EpochRecord]:
@@ -100,6 +100,15 @@ def sparse(matrix: ArrayLike) -> list[tuple[int, int, int]]:
     """A matrix without its zeros."""
     counts = np.array(matrix)
     return [(int(row), int(column), int(counts[row, column])) for row, column in np.argwhere(counts)]
+
+
+def test_every_run_is_in_the_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib leaves out labels that begin with "_"."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(curves, "save_figure", lambda figure, _path: drawn.append(figure))
+    draw_compared_curves({"_first": [records(3)], "second": [records(3)]}, tmp_path / "curves.png")
+    (legend,) = drawn[0].legends
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["_first", "second"]
 
 
 @pytest.fixture

@@ -135,6 +135,18 @@ def test_augmentations_keep_their_shape_and_their_names_apart(
     assert all(box[0] >= -1 and box[2] <= drawn[0].bbox.width + 1 for _, box in placed)
 
 
+def test_long_names_stay_apart(tmp_path: Path, drawn: list[Figure]) -> None:
+    kind = "Animalia Arthropoda Insecta Lepidoptera Nymphalidae Vanessa"
+    names = [f"{kind} atalanta", f"{kind} cardui", f"{kind} cardui", "Plantae"]
+    images = [np.zeros((3, 8, 8), dtype=np.uint8)] * 4
+    draw_classes([("train", [4, 3, 2, 1])], names[:2] + names[3:] + ["x"], tmp_path / "classes.png", title="")
+    draw_samples(images, names, tmp_path / "samples.png", title="", columns=4)
+    draw_augmentations(images, np.zeros((4, 2, 3, 8, 8), dtype=np.uint8), names, tmp_path / "a.png", title="", notes=[])
+    for figure in drawn:
+        said = {" ".join(text.split()) for text, _ in texts(figure) if "…" in text}
+        assert len(said) == 2, said
+
+
 @pytest.mark.parametrize(("count", "splits"), [(2, 3), (40, 1), (41, 2)])
 def test_classes_few_and_many(tmp_path: Path, drawn: list[Figure], count: int, splits: int) -> None:
     random = np.random.default_rng(count)

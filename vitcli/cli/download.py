@@ -83,7 +83,8 @@ def _show_weights(result: "WeightsResult") -> None:
             "architecture": result.model,
         }
     )
+    model = escape(shlex.quote(str(result.path) if "://" in result.name else result.name))
     stderr().print(
-        f"\nnext: [bold]vit train PATH/TO/photos --init-from {result.name}[/]  fine-tunes them"
-        f"\n      [bold]vit predict IMAGE --model {result.name}[/]"
+        f"\nnext: [bold]vit train PATH/TO/photos --init-from {model}[/]  fine-tunes them"
+        f"\n      [bold]vit predict IMAGE --model {model}[/]"
     )

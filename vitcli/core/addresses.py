@@ -3,8 +3,9 @@
 import re
 import socket
 import ssl
+from base64 import b64encode
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 _SIGNS = re.compile(
     r"x-.*|sig|signature|s[eiprtv]|sk(oid|tid|[tesv])|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid"
@@ -43,6 +44,16 @@ def encoded(address: str) -> str:
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
     path, query = (quote(part, safe="%/:;=?@&+$,!'()*~[]") for part in (parts.path, parts.query))
     return urlunsplit(parts._replace(netloc=host, path=path, query=query))
+
+
+def separate_login(address: str) -> tuple[str, str]:
+    """Return an address without its user and password, and what the header ``Authorization`` says of them, or nothing."""
+    parts = urlsplit(address)
+    login, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return address, ""
+    words = b64encode(unquote(login if ":" in login else f"{login}:").encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), f"Basic {words}"
 
 
 CHECK_CONNECTION = "check the connection, then run the same command again; what has arrived is kept"

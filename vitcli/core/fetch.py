@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vitcli.core.addresses import CHECK_CONNECTION, encoded, unreachable, without_secrets
+from vitcli.core.addresses import CHECK_CONNECTION, encoded, separate_login, unreachable, without_secrets
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import bytes_in_words, require_room, writing_in
@@ -281,7 +281,10 @@ def _request(url: str, done: int, validator: str) -> Any:
         headers["Range"] = f"bytes={done}-"
         if validator and not validator.startswith("W/"):  # If-Range does not allow a weak ETag
             headers["If-Range"] = validator
-    request = urllib.request.Request(encoded(url), headers=headers)  # noqa: S310 - the caller names the address
+    address, login = separate_login(encoded(url))
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - the caller names the address
+    if login:
+        request.add_unredirected_header("Authorization", login)
     try:
         return urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310
     except urllib.error.HTTPError as error:

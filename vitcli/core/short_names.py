@@ -32,6 +32,13 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
     return [f"{number}: {_cut(name, width - len(f'{number}: '))}" for number, name in enumerate(names)]
 
 
+def distinct_once(names: Sequence[str], width: int) -> list[str]:
+    """Shorten names as ``distinct`` does, of which several may be the same."""
+    own = [*dict.fromkeys(names)]
+    short = dict(zip(own, distinct(own, width), strict=True))
+    return [short[name] for name in names]
+
+
 def class_slugs(classes: Sequence[str]) -> list[str]:
     """Turn class names into parts of file names that are unique and not too long."""
     cut = [slug(name).encode(errors="replace")[:_LONGEST_SLUG].decode(errors="ignore").strip("-") for name in classes]

@@ -95,8 +95,8 @@ function isNearlyEven(least, most, isSigned) {
 function scaleOf(values, isSigned) {
   const least = values.reduce((one, other) => Math.min(one, other));
   const most = values.reduce((one, other) => Math.max(one, other));
-  if (most - least <= 1e-6 * Math.max(Math.abs(least), Math.abs(most))) return { low: least, high: least, least, most };
   if (settings.norm === "none") return { low: isSigned ? -1 : 0, high: 1, least, most };
+  if (most - least <= 1e-6 * Math.max(Math.abs(least), Math.abs(most))) return { low: least, high: least, least, most };
   const norm = settings.norm === "p99" && isNearlyEven(least, most, isSigned) ? "minmax" : settings.norm;
   const sizes = isSigned ? Array.from(values, Math.abs) : values;
   const percentile = norm === "p99" ? percentile99(sizes) : 0;

@@ -18,6 +18,7 @@ from vitcli.figures.attention_words import (
     short_evenness,
     truth_of,
     verdict_colour,
+    with_short_names,
 )
 from vitcli.figures.board import FAINT, INK, MARGIN, Board, Line, height_of
 from vitcli.figures.colour_bar import bar_width, draw_colour_bar
@@ -249,16 +250,17 @@ def draw_sheet(
     images = [panel(subject.pixels, least=side, most=side, density=style.density) for subject in subjects]
     sizes = [style.size_of(image) for image in images]
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
+    hints = [Line(text=evenness(picture), size=style.points(SMALL)) for picture in pictures]
+    across = 2 * max(width, style.room(120)) + 4 + 2 * _GAP
     names = [
         [
             Line(text=text, size=style.points(NOTE), colour=verdict_colour(subject))
             for text in (prediction_of(subject).replace("predicted ", ""), truth_of(subject) or subject.name)
         ]
-        for subject in subjects
+        for subject in with_short_names(subjects, style, across - 2 * _GAP)
     ]
-    hints = [Line(text=evenness(picture), size=style.points(SMALL)) for picture in pictures]
     above, below = height_of(names[0]) + 4, max(hint.height if hint.text else 0 for hint in hints)
-    across, down = 2 * max(width, style.room(120)) + 4 + 2 * _GAP, above + height + below + _GAP
+    down = above + height + below + _GAP
     right = sum(subject.is_right is True for subject in subjects)
     judged = sum(subject.is_right is not None for subject in subjects)
     rows = -(-len(subjects) // columns)

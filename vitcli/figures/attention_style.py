@@ -38,7 +38,7 @@ class Style:
     """Opacity of the map, 0 to 1."""
     norm: Norm = "p99"
     """The range of the colours: to the 99th percentile (of nearly even maps, from minimum to maximum), to the maximum,
-    from minimum to maximum, or from 0 to 1 (signed maps: from -1 to 1)."""
+    from minimum to maximum (signed maps: as far on both sides of 0), or from 0 to 1 (signed maps: from -1 to 1)."""
     interp: Interpolation = "bilinear"
     """The interpolation between patches; ``nearest`` shows the patches themselves."""
     min_size: int = 448
@@ -173,10 +173,10 @@ def scale_of(weights: NDArray[np.float32], norm: Norm, *, is_signed: bool) -> Sc
     values = weights.astype(np.float64)
     assert np.isfinite(values).all(), "a map with NaN or infinity"
     least, most = float(values.min()), float(values.max())
-    if most - least <= _SAME * max(abs(least), abs(most)):
-        return Scale(low=least, high=least, least=least, most=most)
     if norm == "none":
         return Scale(low=-1.0 if is_signed else 0.0, high=1.0, least=least, most=most)
+    if most - least <= _SAME * max(abs(least), abs(most)):
+        return Scale(low=least, high=least, least=least, most=most)
     if is_signed:
         end = _end(np.abs(values), norm)
         return Scale(low=-end, high=end, least=least, most=most)

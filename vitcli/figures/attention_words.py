@@ -1,8 +1,11 @@
 """The text around attention maps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
+from vitcli.core.short_names import distinct
 from vitcli.figures.attention_style import (
     NOTE,
     TITLE,
@@ -16,10 +19,12 @@ from vitcli.figures.attention_style import (
 )
 from vitcli.figures.board import FAINT, INK, RIGHT, WRONG, Line
 
+_SHORTEST = 8
+"""Characters of the shortest name."""
 NORM_WORDS: dict[Norm, str] = {
     "p99": "colours end at the 99th percentile",
     "max": "colours end at the maximum",
-    "minmax": "colours from minimum to maximum",
+    "minmax": "colours from minimum to maximum, of signed maps as far on both sides of 0",
     "none": "colours from 0 to 1, of signed maps from -1 to 1",
 }
 
@@ -30,7 +35,7 @@ def norm_words(norm: Norm, pictures: Iterable[MapPicture]) -> str:
     if norm != "p99" or not any(even):
         return NORM_WORDS[norm]
     if all(even):
-        return NORM_WORDS["minmax"]
+        return "colours from minimum to maximum"
     return f"{NORM_WORDS[norm]}, of nearly even maps from minimum to maximum"
 
 
@@ -74,6 +79,21 @@ def prediction_of(subject: Subject) -> str:
     mark = {True: "✓ ", False: "✗ ", None: ""}[subject.is_right]
     share = "" if subject.probability is None else f", {100 * subject.probability:.1f} %"
     return f"{mark}predicted {subject.predicted}{share}" if subject.predicted else ""
+
+
+def with_short_names(subjects: Sequence[Subject], style: Style, width: int) -> list[Subject]:
+    """Shorten the names of classes until prediction and truth fit into ``width``; different names stay different."""
+    names = [*dict.fromkeys(name for each in subjects for name in (each.predicted, each.truth) if name)]
+    found, room = list(subjects), max(map(len, names), default=0)
+    while room > _SHORTEST and not all(
+        Line(text=text, size=style.points(NOTE)).width <= width
+        for each in found
+        for text in (prediction_of(each).replace("predicted ", ""), truth_of(each))
+    ):
+        room = max(room * 9 // 10, _SHORTEST)
+        short: dict[Any, Any] = {"": "", None: None, **dict(zip(names, distinct(names, room), strict=True))}
+        found = [replace(each, predicted=short[each.predicted], truth=short[each.truth]) for each in subjects]
+    return found
 
 
 def truth_of(subject: Subject) -> str:

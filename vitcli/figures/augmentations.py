@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import transforms
 from numpy.typing import NDArray
 
+from vitcli.core.short_names import distinct_once
 from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title, show_pixels
 
 _CELL = 1.35
@@ -45,7 +46,8 @@ def draw_augmentations(
     figure = new_figure(max(sum(widths) + 0.08 * columns + margin, 6.5), rows * (height + 0.08) + 1.0)
     set_title(figure, title, *notes)
     grid = figure.subplots(rows, columns + 2, squeeze=False, width_ratios=widths)
-    for (first, gap, *others), image, changed, name in zip(grid, stored, views, names, strict=True):
+    shown = distinct_once(names, _NAME_LINES * _NAME_WIDTH * 3 // 4)  # lines end where words do
+    for (first, gap, *others), image, changed, name in zip(grid, stored, views, shown, strict=True):
         gap.set_axis_off()
         show_pixels(first, image)
         for axes, pixels in zip(others, changed, strict=True):

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from vitcli.core.errors import counted
+from vitcli.core.short_names import distinct
 from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title
 
 _MOST = 40
@@ -33,8 +34,8 @@ def draw_classes(
     bars: list[int | None] = [*order]
     if left_out:
         bars = [*order[: _MOST // 2], None, *order[-_MOST // 2 :]]
-    named = {index: fitted(classes[index], _NAME_WIDTH) for index in order}
-    names = [f"… {left_out:,} more …" if index is None else named[index] for index in bars]
+    named = distinct(classes, _NAME_WIDTH)
+    names = [f"… {left_out:,} more …" if index is None else fitted(named[index], _NAME_WIDTH) for index in bars]
     figure = new_figure(2.4 + 2.7 * len(counts), max(2.2, 0.24 * len(bars) + 1.5))
     set_title(figure, title)
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]

@@ -69,7 +69,8 @@ def draw_compared_curves(runs: Mapping[str, Sequence[Sequence[EpochRecord]]], pa
             style |= {"marker": "o" if len(records) == 1 else None}
             losses.plot(epochs, [record.val_loss for record in records], **style)
             shares = [100 * record.val_accuracy for record in records]
-            accuracies.plot(epochs, shares, label="" if at else literal(name), **style)
+            shown = f" {name}" if name.startswith("_") else name  # matplotlib leaves out labels that begin with "_"
+            accuracies.plot(epochs, shares, label="" if at else literal(shown), **style)
             losses.plot(epochs, [record.train_loss for record in records], linewidth=1, linestyle=":", **style)
     losses.set(xlabel="epoch", ylabel="loss (nats)", title="validation and training (dotted)")
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="validation")

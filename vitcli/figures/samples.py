@@ -7,6 +7,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from vitcli.core.short_names import distinct_once
 from vitcli.figures.canvas import fitted, new_figure, save_figure, set_title, show_pixels
 
 _CELL = 2.1
@@ -33,7 +34,8 @@ def draw_samples(
     rows = -(-len(images) // columns)
     width = _CELL * min(aspect, 1.0) + 0.2
     characters = int(_CHARACTERS * max(width, _least_width(columns)))
-    shown = [fitted(name, characters, lines=_NAME_LINES) for name in names]
+    short = distinct_once(names, max(_NAME_LINES * characters * 3 // 4, 8))  # lines end where words do
+    shown = [fitted(name, characters, lines=_NAME_LINES) for name in short]
     height = _CELL / max(aspect, 1.0) + 0.2 + 0.16 * max(name.count("\n") + 1 for name in shown)
     figure = new_figure(columns * max(width, _least_width(columns)), rows * height + 0.5)
     set_title(figure, title)

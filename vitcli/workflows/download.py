@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, counted, did_you_mean, visible
 from vitcli.core.events import Emit, Warned, ignore
@@ -76,7 +77,9 @@ def download(
             emit(Warned(text=f"--data-dir is for data sets; weights are in {weights_dir()}"))
         was_there = find_weights(entry, weights_dir()) is not None
         path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
-        return WeightsResult(name=name, path=path, was_there=was_there, licence=entry.licence, model=entry.model)
+        return WeightsResult(
+            name=without_secrets(name), path=path, was_there=was_there, licence=entry.licence, model=entry.model
+        )
     with importing():  # imports torch, after everything that does not need it
         from vitcli.data.dataset import open_dataset
 

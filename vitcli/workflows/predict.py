@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +33,7 @@ class Prediction:
     """One image: its most probable classes, by falling probability (0..1), or the reason why it could not be read."""
 
     path: Path | str
-    """The file, or the web address."""
+    """The file, or the web address without its password and query."""
     classes: tuple[str, ...] = ()
     """The most probable classes, or with ``sets`` those of the set."""
     probabilities: tuple[float, ...] = ()
@@ -43,15 +44,13 @@ class Prediction:
 
     @property
     def reason(self) -> str:
-        """The error without the path, beside which it is shown; an address may be in it without its secrets."""
-        for name in (str(self.path), without_secrets(str(self.path))):
-            if found := re.fullmatch(rf"could not reach \S+ \((.*)\) for {re.escape(name)}", self.error):
-                return f"it cannot be reached: {found[1]}"
-            if self.error.startswith(f"{name} "):
-                return f"it {self.error.removeprefix(f'{name} ')}"
-            if self.error.endswith(f": {name}"):
-                return self.error.removesuffix(f": {name}")
-        return self.error
+        """The error without the path, beside which it is shown."""
+        name = str(self.path)
+        if found := re.fullmatch(rf"could not reach \S+ \((.*)\) for {re.escape(name)}", self.error):
+            return f"it cannot be reached: {found[1]}"
+        if self.error.startswith(f"{name} "):
+            return f"it {self.error.removeprefix(f'{name} ')}"
+        return self.error.removesuffix(f": {name}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,12 +180,13 @@ def _check_numbers(
 
 def _calibration(models: Sequence[LoadedModel]) -> Calibration:
     """Return the calibration of a single model; raise UsageError if there is none."""
+    first = models[0]
+    model = shlex.quote(str(first.run.path if first.run else first.path))
     if len(models) > 1:
-        raise ModelError("an average of models is not calibrated", hint=f"--model {models[0].name}")
-    if not models[0].checkpoint.calibration:
-        name = models[0].name
-        raise ModelError(f"{name} is not calibrated", hint=f"first `vit eval --calibrate --model {name}`")
-    return models[0].checkpoint.calibration
+        raise ModelError("an average of models is not calibrated", hint=f"--model {model}")
+    if not first.checkpoint.calibration:
+        raise ModelError(f"{first.name} is not calibrated", hint=f"first `vit eval --calibrate --model {model}`")
+    return first.checkpoint.calibration
 
 
 def _row(
@@ -199,11 +199,11 @@ def _row(
     min_confidence: float,
     least_in_set: float | None = None,
 ) -> Prediction:
-    """Make the row of an image; a file that was fetched is called by its address in an error."""
+    """Make the row of an image; one that was fetched is called by its address, without its secrets."""
+    if isinstance(path, str):
+        path = without_secrets(path)
     if isinstance(found, DataError):
-        is_fetched = isinstance(path, str) and isinstance(place, Path)
-        error = found.message.replace(str(place), without_secrets(str(path))) if is_fetched else found.message
-        return Prediction(path=path, error=error)
+        return Prediction(path=path, error=found.message.replace(str(place), str(path)))
     count = top_k if least_in_set is None else max(int((found >= least_in_set).sum()), 1)
     values, indices = found.topk(min(count, len(names)))
     return Prediction(
