@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -142,6 +144,22 @@ def test_an_error_in_the_table_has_a_subject_and_does_not_repeat_the_path(
     assert row.reason == "it answers 404 Not Found"
     error = "could not reach 127.0.0.1 (the connection was refused) for https://127.0.0.1/a.png"
     assert Prediction(path=address, error=error).reason == "it cannot be reached: the connection was refused"
+
+
+@pytest.mark.parametrize(("words", "belongs"), [(["--raw"], "--csv FILE"), (["--data-dir", "d"], "--submission FILE")])
+def test_options_without_effect_are_refused(run_cli: RunCli, digit: Path, words: list[str], belongs: str) -> None:
+    outcome = run_cli("predict", digit, *words)
+    assert outcome.code == 2
+    assert f"{words[0]} belongs to {belongs}" in outcome.err
+
+
+def test_the_hint_to_calibrate_can_be_typed(run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "other runs" / "mine")
+    outcome = run_cli("predict", digit, "--output-dir", run.parent, "--coverage", "0.9")
+    assert outcome.code == 1
+    hint = re.search("`vit (eval .*)`", outcome.err)
+    assert hint
+    assert run_cli(*shlex.split(hint[1])).code == 0
 
 
 def test_an_empty_list_and_two_outputs_to_stdout_are_refused(

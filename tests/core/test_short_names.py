@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitcli.core.short_names import distinct
+from vitcli.core.short_names import distinct, slug_of_several
 
 BLIGHT, STREAK, HEALTHY = "Cassava Bacterial Blight (CBB)", "Cassava Brown Streak Disease (CBSD)", "Cassava Healthy"
 
@@ -25,6 +25,15 @@ BLIGHT, STREAK, HEALTHY = "Cassava Bacterial Blight (CBB)", "Cassava Brown Strea
 )
 def test_what_all_have_in_common_goes_first_then_the_middle(names: list[str], width: int, short: list[str]) -> None:
     assert distinct(names, width) == short
+
+
+def test_several_names_make_a_name_of_their_own() -> None:
+    assert slug_of_several(["mine", "other-2"]) == "mine-vs-other-2"
+    long = ["x" * 100 + str(at) for at in range(4)]
+    groups = (["a.b", "c"], ["a-b", "c"], ["A-b", "c"], ["c", "a-b"], long, long[:3], [*long[:3], "y"])
+    found = [slug_of_several(names) for names in groups]
+    assert len(set(found)) == len(groups)
+    assert max(map(len, found)) < 200
 
 
 @given(st.lists(st.text("ab _", max_size=20) | st.text(max_size=40), max_size=12), st.integers(8, 30))

@@ -155,6 +155,12 @@ def test_the_progress_names_what_is_measured():
     assert progress == [*peak, *(("training in float32, batch 2", done, 4) for done in range(5)), *peak]
 
 
+def test_inference_is_not_compiled(run_cli):
+    outcome = run_cli("bench", "vit-nano-patch4", "--work", "inference", "--compile", "on")
+    assert outcome.code == 2
+    assert "models are compiled for training only" in outcome.err
+
+
 def test_training_can_be_compiled(run_cli, trained_run, monkeypatch):
     """By a backend that takes no compiler; the run is of one block, of which there is little to compile."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))

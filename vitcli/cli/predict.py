@@ -99,12 +99,18 @@ def predict(
     The output has one row per image. If an image cannot be read, its row says why, and the exit code is 1. --model with
     a cross-validation or a pattern such as 'RUN/fold-*' averages several models.
     """
-    if bool(images) == bool(submission):
-        raise typer.BadParameter("give either IMAGE... or --submission FILE")
-    if probabilities and not submission:
-        raise typer.BadParameter("--probabilities belongs to --submission FILE; --csv always has them (see --top-k)")
-    if submission and csv_file:
-        raise typer.BadParameter("--submission names the file to write: leave out -o, --output or --csv")
+    for is_wrong, why in (
+        (bool(images) == bool(submission), "give either IMAGE... or --submission FILE"),
+        (
+            probabilities and not submission,
+            "--probabilities belongs to --submission FILE; --csv always has them (see --top-k)",
+        ),
+        (data_dir and not submission, "--data-dir belongs to --submission FILE"),
+        (raw and not csv_file, "--raw belongs to --csv FILE"),
+        (submission and csv_file, "--submission names the file to write: leave out -o, --output or --csv"),
+    ):
+        if is_wrong:
+            raise typer.BadParameter(why)
     unused = {
         "--min-confidence": min_confidence,
         "--coverage": coverage is not None,

@@ -19,7 +19,7 @@ from vitcli.core.errors import DataError, FileError, VitError, counted
 _ABANDONED = 3600.0
 """Seconds without a write after which a temporary file counts as left by a killed process."""
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-"""What the system says where a disk has no room, or a user has no more of it."""
+"""Errors of the system where a disk, or the part of it that a user may fill, is full."""
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 

@@ -1,5 +1,6 @@
 """Short forms of names that are too long for their place in a picture, a table or a file name."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from vitcli.core.runs import slug
 
 _LONGEST_SLUG = 60
 """Bytes of a class's name in a file name, at most."""
+_LONGEST_OF_SEVERAL = 190
 _WORD = re.compile(r"[\s_/-]+")
 
 
@@ -50,6 +52,15 @@ def class_slugs(classes: Sequence[str]) -> list[str]:
         each if plain else f"{each}-class-{index}"
         for index, (each, plain) in enumerate(zip(cut, is_plain, strict=True))
     ]
+
+
+def slug_of_several(names: Sequence[str]) -> str:
+    """Turn several names into one part of a file name; other names, or another order, give another one."""
+    whole = "-vs-".join(names)
+    short = "-vs-".join(slug(name) for name in names)
+    if short == whole and len(short) <= _LONGEST_OF_SEVERAL:
+        return short
+    return f"{short[:_LONGEST_OF_SEVERAL]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def _without_shared_start(names: list[str]) -> list[str]:

@@ -160,6 +160,8 @@ def bench(
     """
     if min(*batch_sizes, rounds, 1) < 1 or not 0 < seconds < float("inf"):
         raise UsageError("batch sizes, rounds and seconds must be positive")
+    if compiles and work == "inference":
+        raise UsageError("models are compiled for training only", hint="leave out --compile, or --work inference")
     for name in precisions:
         check_choice("precision", name, _PRECISIONS)
     check_libraries(tuple(against))
@@ -173,9 +175,8 @@ def bench(
             emit(Note(text=f"{library} trains {more:,} parameters more: positions that vit computes or leaves out"))
     precisions = precisions or list(filter(None, ("float32", mixed_here(chosen, "bfloat16"))))
     native = [name for name in precisions if computes_in(chosen, name)]
-    if emulated := [name for name in precisions if name not in native]:
-        what = f"instructions for {' and '.join(emulated)}: it emulates them, slowly"
-        emit(Warned(text=f"{describe(chosen)} has no {what}"))
+    if emulated := " and ".join(name for name in precisions if name not in native):
+        emit(Warned(text=f"{describe(chosen)} has no instructions for {emulated}: it emulates them, slowly"))
     torch.manual_seed(0)
     for name in precisions:
         _warm_up(config, _precision(name, chosen))
@@ -186,6 +187,8 @@ def bench(
     sizes = batch_sizes or (_ON_GPU if chosen.type == "cuda" else _ON_CPU)
     for each, name, size in product((work,) if work else _WORKS, precisions, sizes):
         place = _Place(work=each, precision=name, batch_size=size, device=chosen, compiles=compiles)
+        if compiles:
+            torch.compiler.reset()  # torch compiles few variants of a model
         measured = measure_in_turn(
             {library: partial(place.build, models[library], library, config) for library in models},
             device=chosen,
@@ -288,20 +291,14 @@ class _Place:
         return our_training(model, images, labels, precision, forward=forward)
 
     def _compiled(self, model: nn.Module, images: Tensor, precision: Precision) -> Forward | None:
-        micro_batches = MicroBatches(1, emit=ignore, training=True)
+        parts = MicroBatches(1, emit=ignore, training=True)
         try:
             forward = compiled(
-                model,
-                [images],
-                precision,
-                micro_batches=micro_batches,
-                required=True,
-                constants=[resampling],
-                emit=ignore,
+                model, [images], precision, micro_batches=parts, required=True, constants=[resampling], emit=ignore
             )
         except TrainingError as error:  # not even one image
             raise MemoryError(error.message) from error
-        if micro_batches.count > 1:
+        if parts.count > 1:
             raise MemoryError("the batch does not fit into memory at once")
         return forward
 

@@ -9,7 +9,8 @@ from vitcli.core.events import Emit, EpochRecord, Note, Warned, ignore
 from vitcli.core.files import check_output_folder
 from vitcli.core.fingerprints import is_same_data
 from vitcli.core.run_search import output_dir_option, runs_called
-from vitcli.core.runs import evaluation_file, predictions_file, slug
+from vitcli.core.runs import evaluation_file, predictions_file
+from vitcli.core.short_names import slug_of_several
 from vitcli.judging.compared_pair import compare_with_first, reason_in_words
 from vitcli.judging.evaluated_runs import EvaluatedRun
 from vitcli.judging.pairs import Pair, write_changed
@@ -86,7 +87,7 @@ def compare(
     not_compared = [reason_in_words(called[0], name, error) for name, error in errors.items()]
     for reason, error in zip(not_compared, errors.values(), strict=True):
         emit(Warned(text=f"{reason}; {error.hint}"))
-    folder = output or output_dir / "comparisons" / "-vs-".join(slug(name) for name in called)[:200]
+    folder = output or output_dir / "comparisons" / slug_of_several(called)
     check_output_folder(folder)
     table = folder / f"{chosen.stem}-changed.csv" if pairs else None
     if table:

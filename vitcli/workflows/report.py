@@ -13,7 +13,7 @@ from vitcli.core.errors import DeviceError, FileError, RunError, UsageError, che
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, with_end, write_text
 from vitcli.core.run_search import members_with, output_dir_option, runs_called
-from vitcli.core.runs import slug
+from vitcli.core.short_names import slug_of_several
 from vitcli.core.version import __version__
 from vitcli.core.words import percent, percent_or_none, written
 from vitcli.data.raw import SplitName
@@ -215,7 +215,7 @@ def _usual_file(found: Sequence[EvaluatedRun], output_dir: Path, *, card: bool) 
         return with_end(usual, unused_end(usual))
     if len(found) == 1:
         return found[0].folder / "report.html"
-    return output_dir / "comparisons" / "-vs-".join(slug(each.name) for each in found)[:200] / "report.html"
+    return output_dir / "comparisons" / slug_of_several([each.name for each in found]) / "report.html"
 
 
 def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
