@@ -1,5 +1,6 @@
 """The output of ``vit runs``, and of its subcommands that show and compare runs."""
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> Non
     if outdated := [row for row in rows if row.test_outdated]:
         names = some([row.name for row in outdated])
         why = f"{'they were' if len(outdated) > 1 else 'it was'} trained further after the evaluation"
-        again = f"`vit eval --model {outdated[0].path}` evaluates {outdated[0].name} again"
+        again = f"`vit eval --model {shlex.quote(str(outdated[0].path))}` evaluates {outdated[0].name} again"
         stderr().print(escape(f"no test accuracy is shown for {names}, because {why}; {again}"))
 
 

@@ -71,7 +71,7 @@ def show_group(result: "FoldsResult | SeedsResult") -> None:
     print_facts({**best, "mean ± deviation": mean, **table, "runs": str(result.path)})
     folder = result.path.parent
     chosen = escape(output_dir_option(folder))
-    first, typed = result.members[0], f"{chosen} --model {result.run}"
+    first, typed = result.members[0], f"{chosen} --model {shlex.quote(result.run)}"
     commands = []
     if first.test_images:
         commands.append(f"[bold]vit eval{typed}[/]  evaluates the average of these models")

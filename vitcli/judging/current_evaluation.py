@@ -1,5 +1,6 @@
 """The current evaluation of a run: the stored one, or if that is outdated, a new one."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def current_evaluation(
             split=split,
             directory=directory,
             offline=offline,
-            hint=f"vit eval DATASET --model {run.asked}",
+            hint=f"vit eval DATASET --model {shlex.quote(str(run.folder))}",
             is_out_of_fold=are_folds(models),
             emit=emit,
         )

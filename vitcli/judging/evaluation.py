@@ -195,5 +195,5 @@ def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
         raise DataError(
             f"some of these {len(models)} models were trained on images that others held out, so their mean cannot"
             f" be evaluated on these {split} images",
-            hint=f"`vit eval --model {models[0].name}` evaluates one; `vit eval DATASET` uses other images",
+            hint=f"`vit eval --model {models[0].typed}` evaluates one; `vit eval DATASET` uses other images",
         )

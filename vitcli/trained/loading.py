@@ -77,6 +77,11 @@ class LoadedModel:
         return self.path.stem if "run" in self.checkpoint.provenance else self.checkpoint.model.name
 
     @property
+    def typed(self) -> str:
+        """The path of the run, else of the file, as one types it for ``--model`` in any folder of runs."""
+        return shlex.quote(str(self.run.path if self.run else self.path))
+
+    @property
     def data(self) -> DataConfig:
         """The settings of the data set that the model was trained on; defaults for settings that are not known."""
         known: DataConfig = checked(self.checkpoint.provenance.get("data", {}), DataConfig)
@@ -130,12 +135,13 @@ def load_model(
     checkpoint = source.checkpoint
     if needs_head and not checkpoint.model.num_classes:
         raise ModelError(
-            f"{checkpoint.model.name} has no classifier", hint=f"vit train DATASET --init-from {name} gives it one"
+            f"{checkpoint.model.name} has no classifier",
+            hint=f"vit train DATASET --init-from {shlex.quote(name)} gives it one",
         )
     if checkpoint.model.in_channels not in _CHANNELS:
         raise ModelError(
             f"{checkpoint.model.name} needs images of {checkpoint.model.in_channels} channels, but files have 1 or 3",
-            hint=f"vit train DATASET --init-from {name} adapts it",
+            hint=f"vit train DATASET --init-from {shlex.quote(name)} adapts it",
         )
     if chosen:
         which = f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
@@ -182,7 +188,7 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
         which = f", the {'best' if name else 'newest'} {chosen.group}" if chosen else ""
         compared = _compared(chosen, name, output_dir) if chosen else ""
         emit(Note(text=f"model: the mean of {len(models)} models{which}: {names_of(models)}{compared}"))
-        uneven = [model.name for model in models if not model.checkpoint.calibration]
+        uneven = [model.typed for model in models if not model.checkpoint.calibration]
         if uneven and len(uneven) < len(models):
             emit(
                 Warned(

@@ -214,7 +214,8 @@ def has_begun(run: Run) -> bool:
 def never_begun(name: str) -> RunError:
     """Make the error for a run whose training never began, so it cannot be resumed."""
     return RunError(
-        f"run {name} ended before training began", hint=f"type its command again, with --name {name} --overwrite"
+        f"run {name} ended before training began",
+        hint=f"type its command again, with --name {shlex.quote(name)} --overwrite",
     )
 
 

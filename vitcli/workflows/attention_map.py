@@ -1,5 +1,6 @@
 """Attention maps: pictures of the patches of an image that a prediction depends on."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -276,10 +277,12 @@ def _is_picture(output: Path | None) -> bool:
         return False
     ending = output.suffix.lower()
     if ending not in PICTURES and (output.is_file() or (ending.isascii() and sum(map(str.isalpha, ending)) > 1)):
-        folder = f"--output {output.with_suffix('')}/, the folder for what --gif and --html write"
+        folder = f"--output {shlex.quote(str(output.with_suffix('')))}/, the folder for what --gif and --html write"
         raise UsageError(
             f"{output}: a picture is a {', '.join(PICTURES[:-1])} or {PICTURES[-1]} file",
-            hint=folder if ending in {".gif", ".html"} else f"--output {output.with_suffix('.pdf')}, or a folder",
+            hint=folder
+            if ending in {".gif", ".html"}
+            else f"--output {shlex.quote(str(output.with_suffix('.pdf')))}, or a folder",
         )
     return ending in PICTURES
 

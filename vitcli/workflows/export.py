@@ -1,5 +1,6 @@
 """Export of a model for another library; the exported file is loaded and checked at once."""
 
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -158,7 +159,9 @@ def _destination(output: Path | None, entry: ExportEntry, loaded: LoadedModel, *
         path /= entry.name
     suffix = Path(entry.name).suffix
     if path.suffix != suffix and not entry.is_folder:
-        raise UsageError(f"{path} does not end in {suffix}", hint=f"--output {path.with_suffix(suffix)}")
+        raise UsageError(
+            f"{path} does not end in {suffix}", hint=f"--output {shlex.quote(str(path.with_suffix(suffix)))}"
+        )
     if not path.exists():
         return path
     if path.is_dir() != entry.is_folder or (entry.is_folder and not _is_export(path)):

@@ -2,7 +2,6 @@
 
 import math
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -181,11 +180,10 @@ def _check_numbers(
 def _calibration(models: Sequence[LoadedModel]) -> Calibration:
     """Return the calibration of a single model; raise UsageError if there is none."""
     first = models[0]
-    model = shlex.quote(str(first.run.path if first.run else first.path))
     if len(models) > 1:
-        raise ModelError("an average of models is not calibrated", hint=f"--model {model}")
+        raise ModelError("an average of models is not calibrated", hint=f"--model {first.typed}")
     if not first.checkpoint.calibration:
-        raise ModelError(f"{first.name} is not calibrated", hint=f"first `vit eval --calibrate --model {model}`")
+        raise ModelError(f"{first.name} is not calibrated", hint=f"first `vit eval --calibrate --model {first.typed}`")
     return first.checkpoint.calibration
 
 

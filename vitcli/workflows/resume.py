@@ -1,5 +1,7 @@
 """Resuming of a run, or a group of runs, that was interrupted."""
 
+import shlex
+
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, ignore
@@ -71,7 +73,8 @@ def _resume_group(
     if all(name in runs and runs[name].status == "finished" for name in members) and is_summed_up(folder):
         what = "seeds" if config.run.seeds else "folds"
         raise RunError(
-            f"all {len(members)} {what} of {folder.name} are finished", hint=f"vit predict --model {folder} IMAGE"
+            f"all {len(members)} {what} of {folder.name} are finished",
+            hint=f"vit predict --model {shlex.quote(str(folder))} IMAGE",
         )
     results = []
     for number, (name, own) in enumerate(members.items(), start=1):

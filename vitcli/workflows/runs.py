@@ -1,6 +1,7 @@
 """List of runs, in the order and with the properties that are asked for, and the best of them."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
@@ -187,7 +188,9 @@ def best_run(
             f"no finished run on {newest.dataset} in {output_dir} has a {metric} of held-out images"
             if is_test
             else f"no finished run on {newest.dataset} in {output_dir} has a {metric}",
-            hint=f"`vit eval --model {newest.path}` evaluates one" if is_test else "`vit runs` lists the runs",
+            hint=f"`vit eval --model {shlex.quote(str(newest.path))}` evaluates one"
+            if is_test
+            else "`vit runs` lists the runs",
         )
     best = (max if METRICS[metric] else min)(scored, key=lambda row: getattr(row, metric))
     return BestRun(

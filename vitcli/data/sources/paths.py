@@ -1,5 +1,6 @@
 """Checks of the paths of image folders and tables of labels, made before anything is read."""
 
+import shlex
 from pathlib import Path
 
 from vitcli.core.errors import DataError
@@ -27,7 +28,7 @@ def check_no_run(folder: Path, *, called: str) -> None:
     if any(any(folder.glob(f"{place}run.json")) for place in ("", "fold-*/", "seed-*/")):
         raise DataError(
             f"{folder} is a run, not a data set",
-            hint=f"--model={called} uses it; `vit train DATA --init-from {called}` starts from it",
+            hint=f"--model={shlex.quote(called)} uses it; `vit train DATA --init-from {shlex.quote(called)}` starts from it",
         )
 
 
