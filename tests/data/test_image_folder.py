@@ -117,6 +117,16 @@ def test_classes_that_all_hold_the_same_folders_are_doubted(image_folder: ImageF
     assert "put the splits above the classes" in said(tmp_path / "b", [])
     image_folder(tmp_path / "c", {"cat/images": 2, "dog/images": 2, "eel/other": 2})
     assert said(tmp_path / "c", []) == ""
+    image_folder(tmp_path / "d", {**{f"Dataset/{at}": 2 for at in range(3)}, "Examples/new": 2, "Examples/old": 2})
+    expected = f"Dataset, Examples, and each holds only folders of images: if those are classes, `vit train {tmp_path}/d/Dataset`"
+    assert expected in said(tmp_path / "d", [])
+
+
+def test_a_folder_of_classes_that_is_alone_but_for_an_image_is_named(image_folder: ImageFolder, tmp_path: Path) -> None:
+    image_folder(tmp_path / "one", {f"Data set/{at}": 2 for at in range(3)} | {".": 1})
+    with pytest.raises(DataError, match="one class only: 'Data set'") as caught:
+        read(tmp_path / "one")
+    assert f"vit train '{tmp_path}/one/Data set', if the classes are in there" in caught.value.hint
 
 
 def test_classes_without_images_are_left_out_where_bad_images_are(image_folder: ImageFolder, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_predict_gives_sets_and_a_coverage_after_a_calibration(run_cli: RunCli, 
     for words in (("--sets", "0.9"), ("--coverage", "0.9")):
         refused = run_cli("predict", digit, *words)
         assert refused.code == 1
-        assert "vit eval --calibrate --model mine" in refused.err
+        assert "vit eval --calibrate --model experiments/mine" in refused.err
     assert run_cli("eval", "--calibrate").code == 0
     calibration = load_checkpoint(Run(run).best_checkpoint).calibration
     assert calibration is not None

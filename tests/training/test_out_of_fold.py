@@ -205,7 +205,7 @@ def test_a_cross_validation_without_test_images_is_judged_by_them(
     changed = run_cli("eval")
     assert changed.code == 1
     assert "the out-of-fold predictions of run are of other images or labels than those of pets now" in changed.err
-    assert "hint: `vit eval --model run/fold-1` evaluates one fold" in changed.err
+    assert "hint: `vit eval --model experiments/run/fold-1` evaluates one fold" in changed.err
     TABLE.unlink()
     missing = run_cli("eval")
     assert missing.code == 1

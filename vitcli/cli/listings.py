@@ -1,6 +1,8 @@
 """The commands ``vit models``, ``vit datasets`` and ``vit recipes``, which print lists."""
 
 import json
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -98,7 +100,8 @@ def _show_settings(recipe: str, settings: "dict[str, dict[str, Setting]]") -> No
             line, is_default = escape(f"{key} = {value}"), setting.source == "default" and not is_name
             stdout().print(f"[dim]# {line}[/]" if is_default else line, soft_wrap=True)
         stdout().print()
+    copy = "my.toml" if Path(recipe).name != "my.toml" else "copy.toml"  # which the shell empties first
     stderr().print(
-        f"lines that begin with # have the default; `vit recipes {recipe} > my.toml` makes a file to edit,"
-        " for `vit train --config my.toml`"
+        f"lines that begin with # have the default; `vit recipes {escape(shlex.quote(recipe))} > {copy}` makes a file to"
+        f" edit, for `vit train --config {copy}`"
     )

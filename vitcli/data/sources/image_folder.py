@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -78,7 +79,7 @@ def read(folder: Path, *, skip_bad: bool = False, emit: Emit = ignore) -> RawDat
     found = {split: {name: files for name, files in images.items() if files} for split, images in found.items()}
     classes = _aligned_classes({roots[split]: set(images) for split, images in found.items()})
     if not split_folders:
-        _mind_common_subfolders(folder, emit)
+        _mind_folders_of_classes(folder, emit)
     mind_links(passed_over, folder, emit)
     outside = [str(path) for root in {folder, *roots.values()} for path in _loose_images(root)]
     return RawDataset(
@@ -215,18 +216,24 @@ def _loose_images(root: Path) -> Iterator[Path]:
     return (path for path in root.iterdir() if path.name[0] != "." and path.is_file() and is_image(os.fspath(path)))
 
 
-def _mind_common_subfolders(root: Path, emit: Emit) -> None:
-    """Warn if all classes have the same subfolders, because these may be the real classes."""
+def _mind_folders_of_classes(root: Path, emit: Emit) -> None:
+    """Warn if all classes hold only folders of images, because these may be the real classes."""
     folders = _subfolders(root)
-    common = {frozenset(path.name for path in _subfolders(_inner(folder))) for folder in folders}
-    names = sorted(next(iter(common)))
-    if len(common) > 1 or len(names) < 2:
+    below = {folder: [path.name for path in _subfolders(_inner(folder))] for folder in folders}
+    if any(len(names) < 2 for names in below.values()) or any(any(_loose_images(folder)) for folder in folders):
         return
-    meant = (
-        "put the splits above the classes" if all(map(split_of, names)) else "call the folders above train/ and test/"
-    )
-    classes, which = some([folder.name for folder in folders]), some(names)
-    emit(Warned(text=f"the classes are {classes}, and each has the subfolders {which}: if that is wrong, {meant}"))
+    classes, names = some([folder.name for folder in folders]), max(below.values(), key=len)
+    if all(set(each) == set(names) for each in below.values()):
+        above = (
+            "put the splits above the classes"
+            if all(map(split_of, names))
+            else "call the folders above train/ and test/"
+        )
+        text = f"each has the subfolders {some(names)}: if that is wrong, {above}"
+    else:
+        inner = next(folder for folder in folders if below[folder] == names)
+        text = f"each holds only folders of images: if those are classes, `vit train {shlex.quote(str(inner))}`"
+    emit(Warned(text=f"the classes are {classes}, and {text}"))
 
 
 def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emit: Emit) -> dict[str, list[Path]]:
@@ -247,8 +254,11 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
         if not images[plain(path.name)] and not skip_bad:
             raise _without_images(f"class {plain(path.name)!r} has no images in {root}", path, passed_over)
     if sum(map(bool, images.values())) < 2:
-        only = next(name for name, files in images.items() if files)
-        raise DataError(f"{root} has one class only: {only!r}", hint="at least two are needed to train")
+        only = next(path for path in subfolders if images[plain(path.name)])
+        hint = "at least two are needed to train"
+        if has_class_folders(only):
+            hint = f"vit train {shlex.quote(str(only))}, if the classes are in there; {hint}"
+        raise DataError(f"{root} has one class only: {plain(only.name)!r}", hint=hint)
     return images
 
 
@@ -260,7 +270,7 @@ def _refuse_folders_of_classes(root: Path, subfolders: Sequence[Path]) -> None:
         raise DataError(
             f"{deep[0]} holds only folders of images, and {direct[0].name}/ beside it holds images: they are no classes"
             f" of {root}",
-            hint=f"vit train {deep[0]}, if the classes are in there; else move its images up",
+            hint=f"vit train {shlex.quote(str(deep[0]))}, if the classes are in there; else move its images up",
         )
 
 
