@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,11 @@ def replacing(path: Path, *, makes_folder: bool = True) -> Iterator[Path]:
         OSError: the disk is full, or the folder cannot be written; the error names ``path``, not the temporary file.
     """
     path = path.resolve()
-    if path.exists() and not path.is_file():
+    try:
+        is_regular = stat.S_ISREG(path.stat().st_mode)  # one look, as its folder may be removed at any moment
+    except OSError:
+        is_regular = True  # it is not there, or writing it says why it cannot be
+    if not is_regular:
         raise FileError(f"{path} is not a regular file", hint="give the name of a file")
     temporary = None
     try:
