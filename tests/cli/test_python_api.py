@@ -220,6 +220,26 @@ def test_notebooks_show_tables_and_pictures(run: vitcli.TrainResult, digit: Path
     assert "(not held out)" in replace(evaluated, held_out=False)._repr_html_()
 
 
+def test_previews_and_rates_are_pictures_in_notebooks(tmp_path: Path) -> None:
+    seen = vitcli.preview("digits", quiet=True)
+    assert seen._repr_html_().count("<img src=") == len(seen.figures) == 3
+    seen.figures[0].unlink()
+    assert seen._repr_html_().count("<img src=") == 2
+    figure = tmp_path / "learning-rate.png"
+    figure.write_bytes(b"picture")
+    found = FoundRate(
+        **dict.fromkeys(("dataset", "model", "recipe", "optimizer"), "any"),
+        **dict.fromkeys(("lr", "configured", "least"), 0.1),
+        settings={},
+        diverged=None,
+        points=(),
+        figure=figure,
+    )
+    assert found._repr_png_() == b"picture"
+    figure.unlink()
+    assert found._repr_png_() is None
+
+
 def test_a_map_of_a_bare_module_has_no_picture(run: vitcli.TrainResult) -> None:
     import torch
 

@@ -61,6 +61,13 @@ def test_of_a_better_run_on_the_same_data_is_told_and_it_is_called_best(
 
 
 @pytest.mark.usefixtures("runs")
+def test_runs_are_shown_and_compared_by_that_name_too(run_cli: RunCli) -> None:
+    shown = run_cli("runs", "show", "best", "--json")
+    assert json.loads(shown.out)["row"]["name"] == "good"
+    assert "comparisons/good-vs-short/" in run_cli("runs", "compare", "best", "short").out
+
+
+@pytest.mark.usefixtures("runs")
 def test_nothing_is_told_of_worse_runs_and_a_run_may_be_called_best(
     run_cli: RunCli, digit: Path, trained_run: Path
 ) -> None:

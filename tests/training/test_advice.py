@@ -122,6 +122,17 @@ def test_few_photos_are_advised_to_start_from_weights(
     assert not few(folder("icons", darker=0))  # 16 x 16 pixels are no photos
 
 
+def test_few_validation_images_are_warned_of_if_more_could_be_held_out(
+    image_folder: Callable[..., Path], tmp_path: Path, data_dir: Path
+) -> None:
+    photos = image_folder(tmp_path / "pets", {"cat": 30, "dog": 30})
+    for fraction, said in ((0.05, True), (0.3, False)):
+        warnings = warnings_of(photos, tmp_path / "runs", data_dir, data={"val_fraction": fraction})
+        found = [each for each in warnings if "the validation accuracy says little with only" in each]
+        assert len(found) == said
+        assert all("--val-fraction 0.2 holds out more" in each for each in found)
+
+
 @pytest.mark.parametrize(
     ("typed", "better"),
     [

@@ -49,6 +49,15 @@ def test_good_data_may_be_trained_on_and_nothing_is_written(
     assert set(data_dir.glob("prepared/*/*.safetensors")) == before
 
 
+def test_the_size_of_images_is_a_setting_whoever_chose_it(run_cli: RunCli, photos: Path) -> None:
+    tiny = ("--model", "vit-nano-patch4", "--set", "model.depth=1", "--batch-size", "8", "--epochs", "1")
+    for given, source in (((), "chosen"), (("--image-size", "16"), "given")):
+        _, report = report_of(run_cli, photos, *tiny, *given)
+        setting = report["settings"]["model"]["image_size"]
+        assert setting["source"] == source
+        assert setting["value"] == ([16, 16] if given else [64, 64])
+
+
 def test_bad_images_are_all_named(run_cli: RunCli, photos: Path) -> None:
     cut = first(photos / "cat")
     Image.open(first(photos / "dog")).save(photos / "dog" / "cut.jpg")

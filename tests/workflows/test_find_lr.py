@@ -58,12 +58,18 @@ def test_it_says_what_to_type_next(run_cli: RunCli, shapes: Path) -> None:
 
 @pytest.mark.parametrize(
     ("configured", "said"),
-    [(0.005, "0.005\n"), (0.015, "0.015, where the loss is still falling: good too"), (0.05, "probably too high")],
+    [
+        (0.005, "0.005\n"),
+        (0.015, "0.015, where the loss is still falling: good too"),
+        (0.04, "0.04, where the loss is still near its least: good too"),
+        (0.05, "probably too high"),
+    ],
 )
 def test_a_lower_rate_than_the_configured_one_is_suggested_with_a_reason(
     capsys: pytest.CaptureFixture[str], configured: float, said: str
 ) -> None:
-    points = (RatePoint(lr=1e-5, loss=2.0, smoothed=2.0), RatePoint(lr=10.0, loss=2.0, smoothed=2.0))
+    curve = {1e-5: 2.0, 0.01: 1.2, 0.03: 1.0, 0.04: 1.05, 0.05: 1.8, 10.0: 2.0}
+    points = tuple(RatePoint(lr=lr, loss=loss, smoothed=loss) for lr, loss in curve.items())
     found = FoundRate(
         dataset="digits",
         model="vit-nano-patch2",

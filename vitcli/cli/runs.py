@@ -87,7 +87,7 @@ def show(
     run: Annotated[
         str | None,
         typer.Argument(
-            help="The name or the path of a run, or of a group (folds or seeds).",
+            help="The name or the path of a run, or of a group (folds or seeds); best: the best one on the data of the newest.",
             show_default="the newest run",
             metavar="RUN",
         ),
@@ -139,7 +139,9 @@ def best(
 @group.command(epilog=epilog("runs compare"))
 @with_plain_values
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Two or more runs or groups.", show_default=False, metavar="RUN")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more runs or groups; best is one.", show_default=False, metavar="RUN")
+    ],
     split: Annotated[
         str,
         typer.Option("--split", help="Evaluation to compare: test, val, or the name of a file in evaluations/."),

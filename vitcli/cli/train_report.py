@@ -1,5 +1,6 @@
 """The output of ``vit train``, ``--dry-run`` and ``--find-lr``."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -71,7 +72,7 @@ def show_group(result: "FoldsResult | SeedsResult") -> None:
     print_facts({**best, "mean ± deviation": mean, **table, "runs": str(result.path)})
     folder = result.path.parent
     chosen = escape(output_dir_option(folder))
-    first, typed = result.members[0], f"{chosen} --model {shlex.quote(result.run)}"
+    first, typed = result.members[0], f"{chosen} --model {escape(shlex.quote(result.run))}"
     commands = []
     if first.test_images:
         commands.append(f"[bold]vit eval{typed}[/]  evaluates the average of these models")
@@ -83,6 +84,8 @@ def show_group(result: "FoldsResult | SeedsResult") -> None:
     stderr().print("\nnext: " + "\n      ".join(commands))
 
 
+_FLAT = 0.1
+"""The loss counts as flat if it has risen by at most this share of its earlier fall."""
 _MOST = 20
 """Maximum number of lines or names of one kind."""
 
@@ -185,9 +188,14 @@ def _judged(found: "FoundRate") -> str:
     """Say whether the configured rate, which is higher than the suggested one, is usable too."""
     if found.configured <= found.lr:
         return ""
-    if found.configured > found.least:
-        return ", where the loss already rises again: probably too high"
-    return ", where the loss is still falling: good too"
+    if found.configured <= found.least:
+        return ", where the loss is still falling: good too"
+    best = min(found.points, key=lambda point: point.smoothed)
+    highest = max(point.smoothed for point in found.points[: found.points.index(best) + 1])
+    there = min(found.points, key=lambda point: abs(math.log(point.lr / found.configured)))
+    if there.smoothed - best.smoothed <= _FLAT * (highest - best.smoothed):
+        return ", where the loss is still near its least: good too"
+    return ", where the loss already rises again: probably too high"
 
 
 def next_words(settings: dict[str, float], typed: Sequence[str]) -> list[str]:

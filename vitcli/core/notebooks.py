@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from vitcli.core.errors import visible
 
@@ -18,6 +19,14 @@ def html_table(rows: Sequence[Sequence[str]], *, headings: Sequence[str] = ()) -
         for kind, row in kinds
     )
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def picture_of(file: Path) -> bytes | None:
+    """Read a figure; None if it is not there any more."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 def html_picture(png: bytes | None) -> str:

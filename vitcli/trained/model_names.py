@@ -95,6 +95,14 @@ def chosen_run(name: str, output_dir: Path, emit: Emit = ignore) -> Run | None:
     return best_finished(output_dir, emit) if is_best else None
 
 
+def name_meant_by(name: str, output_dir: Path, emit: Emit = ignore) -> str:
+    """Return the name of the run or the group that ``best`` stands for; any other name as it is."""
+    chosen = chosen_run(name, output_dir, emit) if name == BEST else None
+    if not chosen:
+        return name
+    return (chosen.path.resolve().parent if members_with(chosen) else chosen.path.resolve()).name
+
+
 def find_model(name: str, output_dir: Path, *, architectures: Collection[str] = ()) -> Run | Path | PretrainedEntry:
     """Find a model: a run with weights, a file of weights, or weights that can be downloaded.
 

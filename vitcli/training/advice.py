@@ -27,6 +27,8 @@ _SHIFTED = 0.5
 """The largest difference between the means of training and validation images that causes no warning, in standard
 deviations."""
 _ENOUGH_IMAGES, _SAMPLE = 20, 500
+_FEW_VALIDATING = 20
+"""With fewer validation images, and many more for training, one is told that more can be held out."""
 _FEW_PHOTOS = 1000
 """With fewer photos, pretrained weights score higher than training from random weights."""
 _OF_THE_START = (
@@ -146,12 +148,20 @@ def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[st
             f"always answering {classes.majority!r} would score {100 * classes.majority_share:.1f} %;"
             " see --class-weights and --balanced-sampling"
         )
-    return [*warnings, *advice_on_few_photos(dataset, plan, config)]
+    return [*warnings, *advice_on_few_images(dataset, plan, config)]
 
 
-def advice_on_few_photos(dataset: Dataset, plan: Plan, config: TrainConfig) -> Iterator[str]:
-    """Yield a warning if there are few photos, and the weights start at random."""
-    photos = 0 if dataset.facts.native_size or config.run.init_from else len(plan["train"].indices(dataset))
+def advice_on_few_images(dataset: Dataset, plan: Plan, config: TrainConfig) -> Iterator[str]:
+    """Yield a warning if few images validate though more could, or if there are few photos, and weights start at random."""
+    training = len(plan["train"].indices(dataset))
+    held_out = plan["val"] if "val" in plan and plan["val"].found == "train" and not config.data.folds else None
+    validating = len(held_out.indices(dataset)) if held_out else 0
+    if 0 < validating < min(_FEW_VALIDATING, training / 5):
+        yield (
+            f"the validation accuracy says little with only {counted(validating, 'validation image')}:"
+            " --val-fraction 0.2 holds out more"
+        )
+    photos = 0 if dataset.facts.native_size or config.run.init_from else training
     if 0 < photos < _FEW_PHOTOS:
         yield (
             f"training has fewer than {_FEW_PHOTOS:,} photos, so pretrained weights usually score higher:"

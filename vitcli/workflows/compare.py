@@ -15,6 +15,7 @@ from vitcli.judging.compared_pair import compare_with_first, reason_in_words
 from vitcli.judging.evaluated_runs import EvaluatedRun
 from vitcli.judging.pairs import Pair, write_changed
 from vitcli.judging.same_images import chosen_evaluations
+from vitcli.trained.model_names import name_meant_by
 from vitcli.trained.run_rows import list_rows
 from vitcli.training.run_report import DifferentSetting, different_settings
 
@@ -115,7 +116,7 @@ def _found(names: Sequence[str], output_dir: Path) -> list[EvaluatedRun]:
     """Find the runs, each once."""
     found: dict[Path, EvaluatedRun] = {}
     where = output_dir_option(output_dir)
-    for name in names:
+    for name in (name_meant_by(each, output_dir) for each in names):
         folder, runs = runs_called(name, output_dir)
         found.setdefault(folder.resolve(), EvaluatedRun(asked=name, folder=folder, runs=runs, where=where))
     if len(found) < 2:

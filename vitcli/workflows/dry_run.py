@@ -8,6 +8,7 @@ import numpy as np
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Setting, Settings, configure, resolved
 from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing, ValueRange
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit
@@ -22,7 +23,7 @@ from vitcli.engine.device import choose_device, describe, peak_memory, reset_pea
 from vitcli.engine.distributed import Processes
 from vitcli.engine.trial import StepTime, time_steps, time_update, trial_trainer
 from vitcli.models.vit import VisionTransformer
-from vitcli.training.advice import advice_on_few_photos, advice_on_settings
+from vitcli.training.advice import advice_on_few_images, advice_on_settings
 from vitcli.training.assembly import begin
 from vitcli.training.computing import training_precision, within_memory
 from vitcli.training.duration import time_of_training
@@ -93,7 +94,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     config, model, plan = begun.config, begun.model, begun.plan
     for warning in (
         *advice_on_settings(config, model.config, source=begun.seen),
-        *advice_on_few_photos(dataset, plan, config),
+        *advice_on_few_images(dataset, plan, config),
     ):
         emit(Warned(text=warning))
 
@@ -135,7 +136,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         training_seconds=time_of_training(step, config.optim, model.config, images=len(good), validation=validation),
         decode_seconds=inspection.seconds,
         memory_bytes=memory,
-        settings=_settings(config, [layer for layer in settled if layer is not lenient]),
+        settings=_settings(config, [layer for layer in settled if layer is not lenient], model.config),
         would_start=len(good) >= _STEPS and (skips or not (inspection.bad or left_out)),
     )
 
@@ -154,11 +155,14 @@ def _without_what_is_left_out(emit: Emit) -> Emit:
     return lambda event: None if isinstance(event, LeftOut) else emit(event)
 
 
-def _settings(config: TrainConfig, layers: Sequence[Settings]) -> dict[str, dict[str, Setting]]:
+def _settings(config: TrainConfig, layers: Sequence[Settings], model: ModelConfig) -> dict[str, dict[str, Setting]]:
     """List the settings that training would use; this check alone skips bad images and caches none."""
     data = configure(*layers).data
     data = replace(config.data, on_bad_image=data.on_bad_image, cache=data.cache)
-    return resolved(replace(config, data=data), layers)
+    settings = resolved(replace(config, data=data), layers)
+    if "image_size" not in config.model.changes:  # it decides on time and memory
+        settings["model"]["image_size"] = Setting(value=[*model.image_size], source="chosen")
+    return settings
 
 
 def _some(members: Labels, config: TrainConfig) -> Labels:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitcli.attention.registry import DEFAULT_METHOD
 from vitcli.core.errors import DeviceError, check_at_least, check_choice, counted, visible
 from vitcli.core.events import Emit, Warned, ignore
-from vitcli.core.notebooks import html_picture, html_table
+from vitcli.core.notebooks import html_picture, html_table, picture_of
 from vitcli.data.raw import SplitName
 from vitcli.data.store import check_dataset
 from vitcli.engine.micro_batches import MicroBatches
@@ -96,10 +96,7 @@ class EvalResult:
 
     def _repr_png_(self) -> bytes | None:
         """Return the confusion matrix; None if there is no figure, or not any more."""
-        try:
-            return self.files["confusion figure"].read_bytes() if self.files else None
-        except OSError:
-            return None
+        return picture_of(self.files["confusion figure"]) if self.files else None
 
 
 def evaluate(

@@ -10,6 +10,7 @@ from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import expanded
 from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import stop_requests
+from vitcli.core.notebooks import picture_of
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import slug
 from vitcli.engine.device import describe
@@ -50,6 +51,10 @@ class FoundRate:
         return visible(
             f"<FoundRate for {self.dataset}: lr {self.lr:g} is suggested, {self.configured:g} is configured>"
         )
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the curve; None if it is not there any more."""
+        return picture_of(self.figure)
 
 
 def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:

@@ -16,6 +16,7 @@ from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import visible
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.files import check_output_folder, expanded, unused_end, with_end
+from vitcli.core.notebooks import html_picture, picture_of
 from vitcli.core.preprocessing import Preprocessing, Size
 from vitcli.core.runs import slug
 from vitcli.data.augment import TrainTransform
@@ -73,6 +74,9 @@ class Preview:
         return visible(
             f"<Preview of {self.dataset}: {images}; {len(self.figures)} figures in {self.figures[0].parent}>"
         )
+
+    def _repr_html_(self) -> str:
+        return "".join(html_picture(picture_of(figure)) for figure in self.figures)
 
 
 def preview(*layers: Settings, split: SplitName = "train", output: Path | None = None, emit: Emit = ignore) -> Preview:

@@ -5,6 +5,7 @@ from pathlib import Path
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.run_search import all_runs, runs_called
+from vitcli.trained.model_names import name_meant_by
 from vitcli.training.run_report import RunReport, report_of
 
 
@@ -12,7 +13,8 @@ def show_run(name: str | None, output_dir: Path = Path("experiments"), emit: Emi
     """Collect the facts about a run.
 
     Args:
-        name: a run or a group in ``output_dir``, or its path; None: the newest run, finished or not.
+        name: a run or a group in ``output_dir``, or its path; ``best``: the best finished one on the data of the newest;
+            None: the newest run, finished or not.
         output_dir: the folder of all runs.
         emit: receives warnings about files that cannot be read.
 
@@ -22,6 +24,7 @@ def show_run(name: str | None, output_dir: Path = Path("experiments"), emit: Emi
     if name is None:
         name = _newest(output_dir)
         emit(Note(text=f"run: the newest, {name}"))
+    name = name_meant_by(name, output_dir, emit)
     folder, runs = runs_called(name, output_dir)
     return report_of(folder, runs, name=name, output_dir=output_dir, emit=emit)
 
