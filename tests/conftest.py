@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
-from _pytest.runner import runtestprotocol
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
@@ -70,16 +69,6 @@ def pytest_unconfigure() -> None:
     """Let libraries take down what they have made, some of which complain otherwise."""
     if not IS_WORKER:
         gc.unfreeze()
-
-
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a test, and let a worker report what a reader sees: the call, and what fails or is skipped around it."""
-    if not IS_WORKER or item.config.getoption("durations") is not None:
-        return None
-    for report in runtestprotocol(item, nextitem=nextitem, log=False):
-        if report.when == "call" or not report.passed:
-            item.ihook.pytest_runtest_logreport(report=report)
-    return True
 
 
 class Outcome(NamedTuple):

@@ -190,7 +190,9 @@ def test_a_mistyped_study_is_found(searched: tuple[Path, Outcome], run_cli: RunC
     assert f"`vit tune --resume {study}` continues it" in outcome.err
     (study.parent / "seeds" / "seed-0").mkdir(parents=True)
     (study.parent / "notes").touch()
-    for name in ("seeds", "notes"):
+    (study.parent / "photos").mkdir()
+    (study.parent / "photos" / "a.png").touch()
+    for name in ("seeds", "notes", "photos"):
         outcome = run_cli("tune", "digits", "--name", name, "--output-dir", study.parent)
         assert f"{name} exists and is not a study" in outcome.err
         assert "--name NAME gives the study another name" in outcome.err

@@ -361,10 +361,10 @@ def test_a_password_goes_to_its_own_host_only(path: Path) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        fetch_file(f"http://ada:p%40w@127.0.0.1:{running.server_address[1]}/file", path)
+        fetch_file(f"http://ada:p%40ä@127.0.0.1:{running.server_address[1]}/file", path)
         running.shutdown()
     assert path.read_bytes() == b"content"
-    assert seen == [f"Basic {base64.b64encode(b'ada:p@w').decode()}", ""]
+    assert seen == [f"Basic {base64.b64encode('ada:p@ä'.encode()).decode()}", ""]
 
 
 @pytest.mark.parametrize("length", ["abc", "-5", "9" * 5000, "5, 5", "\u0663"])

@@ -472,7 +472,7 @@ def test_long_names_of_classes_stay_apart_beside_each_other(tmp_path: Path, writ
 def test_the_colours_of_signed_maps_are_described(tmp_path: Path, written: list[Text]) -> None:
     signed = MapPicture(method="ig", weights=weights(2, 2) - 0.3, is_signed=True)
     draw_map(subject(1, 8, 8), signed, tmp_path / "map.png", Style(norm="minmax"))
-    assert "of signed maps as far on both sides of 0" in " ".join(text.text for text in written)
+    assert "of signed maps to the same distance on both sides of 0" in " ".join(text.text for text in written)
 
 
 def test_captions_are_wrapped_between_words(tmp_path: Path, written: list[Text]) -> None:

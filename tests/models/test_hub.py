@@ -228,6 +228,16 @@ def test_an_address_with_a_new_signature_names_the_same_file(tmp_path):
         }
 
 
+def test_a_file_is_found_by_the_address_that_a_run_remembers(tmp_path):
+    """Runs store no queries."""
+    bare = find_pretrained("https://h.org/m.pth")
+    for count, query in enumerate(("?id=AAA", "?id=BBB"), start=1):
+        path = _file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path)
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert find_weights(bare, tmp_path) == (path if count == 1 else None), "of two, neither is meant"
+
+
 def test_addresses_that_differ_in_what_they_ask_for_name_different_files(tmp_path):
     queries = ("", "?id=AAA", "?id=BBB", "?export=download&id=AAA", "?v=2")
     assert len({_file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path) for query in queries}) == 5

@@ -320,7 +320,7 @@ def test_classes_of_one_name_stay_apart(tmp_path):
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
     foreign = read_foreign(tmp_path)
     assert foreign.classes == ("crane (0)", "dog", "crane (2)")
-    assert foreign.notes == ("classes of one name have their number with it: crane",)
+    assert foreign.notes == ("several classes have the same name, so their numbers are added to it: crane",)
 
 
 class TutorialAttention(nn.Module):

@@ -1,5 +1,6 @@
 """The images of training: whole photos, whatever their shape."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import DataConfig
 from vitcli.core.events import ignore
+from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.training.images import geometries
 
@@ -39,3 +41,13 @@ def test_random_crops_see_the_whole_of_a_portrait_among_landscapes(photos: Path,
         portrait = images.pixels()[3].numpy()
         assert np.abs(portrait[:, 0] - np.array([[255], [0], [0]])).max() < 30
         assert np.abs(portrait[:, -1] - np.array([[0], [0], [255]])).max() < 30
+
+
+def test_fine_tuning_prepares_photos_as_the_weights_are_used_to(photos: Path, tmp_path: Path) -> None:
+    config = DataConfig(name=str(photos))
+    facts = open_dataset(config, directory=tmp_path / "data").facts
+    theirs = Geometry(size=(48, 48), channels=3, resize="squash-crop", crop_fraction=0.8)
+    source = Preprocessing(geometry=theirs, image_size=(48, 48), mean=(0.5,) * 3, std=(0.5,) * 3)
+    for given, expected in ((config, theirs), (replace(config, crop_fraction=0.9), replace(theirs, crop_fraction=0.9))):
+        geometry, training = geometries(facts, given, AugmentConfig(), (48, 48), source=source)
+        assert geometry == training == expected

@@ -111,8 +111,10 @@ def test_folds_of_other_settings_have_no_mean(shapes: Path) -> None:
     assert "the runs of run have different settings, so their mean would say nothing: optim.lr, optim.clip_grad" in said
     assert not (RUN / "folds.json").exists()
     assert not TABLE.exists()
+    shutil.rmtree(RUN / "fold-1")
     with pytest.raises(RunError, match="different settings"):
         resume("run")
+    assert not (RUN / "fold-1").exists(), "nothing is trained before"
 
 
 def test_what_an_earlier_version_left_without_it_gets_it_by_resuming(shapes: Path) -> None:

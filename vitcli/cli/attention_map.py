@@ -136,7 +136,7 @@ def attention_map(
         _option(
             _PICTURES,
             "--norm",
-            help="Colour scale: up to the 99th percentile or maximum, from minimum to maximum, or 0 to 1 (none); of signed maps, as far on both sides of 0, or -1 to 1.",
+            help="Colour scale: up to the 99th percentile or maximum, from minimum to maximum (signed maps: to the same distance on both sides of 0), or none: from 0 to 1 (signed maps: from -1 to 1).",
         ),
     ] = "p99",
     interp: Annotated[

@@ -106,7 +106,7 @@ def train(
 
     Args:
         settings: a data set or folder, and dictionaries for settings without an option, such as
-            ``{"optim": {"momentum": 0.8}}``; later ones win.
+            ``{"optim": {"betas": [0.9, 0.99]}}``; later ones win.
         quiet: show no progress.
         emit: receives the progress instead.
         options: the options of ``vit train``, for example ``epochs=3, batch_size=64``; they win over ``settings``.

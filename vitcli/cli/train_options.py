@@ -169,7 +169,7 @@ ROWS = (
         list[str],
         "assignments",
         "--set",
-        "Any setting, for example optim.clip_grad=0.5.",
+        "Any setting, for example optim.betas=[0.9,0.99].",
         metavar="KEY=VALUE",
     ),
     _row(_OPTIM, "optim.epochs", "--epochs -e", "Passes over the training images."),

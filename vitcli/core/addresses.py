@@ -5,11 +5,11 @@ import socket
 import ssl
 from base64 import b64encode
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 _SIGNS = re.compile(
     r"x-.*|sig|signature|s[eiprtv]|sk(oid|tid|[tesv])|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid"
-    r"|.*token|api_?key|auth",
+    r"|.*token|.*secret|.*password|api_?key|key|auth",
     re.IGNORECASE,
 )
 """Names of parameters with which stores sign an address, or let somebody in, and which change from call to call."""
@@ -26,12 +26,14 @@ def without_secrets(value: Any) -> Any:
 
 
 def without_signature(address: str) -> str:
-    """Remove the user, the password and what signs an address for a while, so that it is the same for the same file."""
-    plain = without_secrets(address)
-    named = [
-        pair for pair in parse_qsl(urlsplit(address).query, keep_blank_values=True) if not _SIGNS.fullmatch(pair[0])
-    ]
-    return f"{plain}?{urlencode(named)}" if named else plain
+    """Remove the user, the password and the parameters of a temporary signature from a web address.
+
+    What is left names the file. A text that is not a web address stays as it is.
+    """
+    plain = str(without_secrets(address))
+    asked = address.partition("#")[0].partition("?")[2].split("&") if _ADDRESS.match(address) else []
+    named = [each for each in asked if each and not _SIGNS.fullmatch(each.partition("=")[0])]
+    return f"{plain}?{'&'.join(named)}" if named else plain
 
 
 def encoded(address: str) -> str:

@@ -119,7 +119,7 @@ class RunConfig:
     nth_seed: int = 0
     """Number of this run among these, counted from 1; 0: each in turn."""
     deterministic: bool = False
-    """Refuse operations whose results may differ from run to run (GPU), until the process ends."""
+    """Refuse operations whose results may differ from run to run (GPU); it stays on in this Python process."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     devices: int = 0

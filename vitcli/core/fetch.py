@@ -281,8 +281,8 @@ def _request(url: str, done: int, validator: str) -> Any:
         headers["Range"] = f"bytes={done}-"
         if validator and not validator.startswith("W/"):  # If-Range does not allow a weak ETag
             headers["If-Range"] = validator
-    address, login = separate_login(encoded(url))
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - the caller names the address
+    address, login = separate_login(url)
+    request = urllib.request.Request(encoded(address), headers=headers)  # noqa: S310 - the caller names the address
     if login:
         request.add_unredirected_header("Authorization", login)
     try:

@@ -11,6 +11,7 @@ from vitcli.core.runs import slug
 _LONGEST_SLUG = 60
 """Bytes of a class's name in a file name, at most."""
 _LONGEST_OF_SEVERAL = 190
+"""Bytes of the names of several runs in a file name, at most."""
 _WORD = re.compile(r"[\s_/-]+")
 
 
@@ -55,12 +56,12 @@ def class_slugs(classes: Sequence[str]) -> list[str]:
 
 
 def slug_of_several(names: Sequence[str]) -> str:
-    """Turn several names into one part of a file name; other names, or another order, give another one."""
-    whole = "-vs-".join(names)
-    short = "-vs-".join(slug(name) for name in names)
-    if short == whole and len(short) <= _LONGEST_OF_SEVERAL:
+    """Turn names into one part of a file name: ``A-vs-B``, with a hash if anything of them is changed or cut."""
+    joined = "-vs-".join(slug(name) for name in names)
+    short = joined.encode(errors="replace")[:_LONGEST_OF_SEVERAL].decode(errors="ignore")
+    if short.split("-vs-") == list(names):
         return short
-    return f"{short[:_LONGEST_OF_SEVERAL]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return f"{short}-{hashlib.sha256(repr(tuple(names)).encode(errors='replace')).hexdigest()[:8]}"
 
 
 def _without_shared_start(names: list[str]) -> list[str]:

@@ -114,9 +114,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dictionary
-    except (SafetensorError, OSError) as error:
-        hint = "remove it, then download or copy it again; `vit runs` lists other models"
+    except SafetensorError as error:
+        hint = "download or copy it again, after removing it; `vit runs` lists other models"
         raise ModelError(f"{path} is truncated or not a safetensors file: {error}", hint=hint) from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
     if metadata.get("format") != _FORMAT:
         raise ModelError(f"{path} is not a checkpoint of vit", hint="`vit train` writes them")
     try:

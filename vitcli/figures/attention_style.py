@@ -38,7 +38,7 @@ class Style:
     """Opacity of the map, 0 to 1."""
     norm: Norm = "p99"
     """The range of the colours: to the 99th percentile (of nearly even maps, from minimum to maximum), to the maximum,
-    from minimum to maximum (signed maps: as far on both sides of 0), or from 0 to 1 (signed maps: from -1 to 1)."""
+    from minimum to maximum (signed maps: to the same distance on both sides of 0), or from 0 to 1 (signed maps: from -1 to 1)."""
     interp: Interpolation = "bilinear"
     """The interpolation between patches; ``nearest`` shows the patches themselves."""
     min_size: int = 448

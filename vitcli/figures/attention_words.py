@@ -24,7 +24,7 @@ _SHORTEST = 8
 NORM_WORDS: dict[Norm, str] = {
     "p99": "colours end at the 99th percentile",
     "max": "colours end at the maximum",
-    "minmax": "colours from minimum to maximum, of signed maps as far on both sides of 0",
+    "minmax": "colours from minimum to maximum, of signed maps to the same distance on both sides of 0",
     "none": "colours from 0 to 1, of signed maps from -1 to 1",
 }
 

@@ -107,6 +107,9 @@ def find_weights(entry: PretrainedEntry, folder: Path) -> Path | None:
     """Return the file of weights if it is on this machine, else None."""
     if entry.url:
         path = _file_of(entry, folder)
+        if not path.is_file() and "?" not in entry.url:  # as a run remembers an address that asks for something
+            below = list(path.parent.glob(f"*/{path.name}"))
+            return below[0] if len(below) == 1 else None
         return path if path.is_file() else None
     from huggingface_hub import try_to_load_from_cache
 
@@ -139,10 +142,18 @@ _ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
 
 
 def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
-    """Return the path for a web address; files with one name from different addresses get different paths."""
-    address = hashlib.sha256(without_signature(entry.url).encode()).hexdigest()[:12]
+    """Return the path for a web address; files with one name from different addresses get different paths.
+
+    What an address asks for names a folder below that of the address without it, by which runs remember it.
+    """
+    plain, asked = without_secrets(entry.url), without_signature(entry.url)
     name = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(entry.url).path).rpartition("/")[2])
-    return folder / address / (name if name.strip(".") else "weights")
+    place = folder / _digest(plain) / (_digest(asked) if asked != plain else "")
+    return place / (name if name.strip(".") else "weights")
+
+
+def _digest(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:12]
 
 
 def _refuse_other_files(path: Path) -> None:

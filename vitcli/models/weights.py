@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitcli.core.errors import ModelError
+from vitcli.core.errors import ModelError, some
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing, Size
 from vitcli.core.stored import checked
@@ -322,5 +322,5 @@ def _distinct(classes: tuple[str, ...], notes: list[str]) -> tuple[str, ...]:
     """Add the number of a class to its name if another class has the same name."""
     shared = {name for name, count in Counter(classes).items() if count > 1}
     if shared:
-        notes.append(f"classes of one name have their number with it: {', '.join(sorted(shared))}")
+        notes.append(f"several classes have the same name, so their numbers are added to it: {some(sorted(shared))}")
     return tuple(f"{name} ({index})" if name in shared else name for index, name in enumerate(classes))

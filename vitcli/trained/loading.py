@@ -78,8 +78,9 @@ class LoadedModel:
 
     @property
     def typed(self) -> str:
-        """The path of the run, else of the file, as one types it for ``--model`` in any folder of runs."""
-        return shlex.quote(str(self.run.path if self.run else self.path))
+        """The path of the run, or of the file if it is not the run's best, as one types it for ``--model``."""
+        is_best = self.run is not None and self.path.resolve() == self.run.best_checkpoint.resolve()
+        return shlex.quote(str(self.run.path if self.run and is_best else self.path))
 
     @property
     def data(self) -> DataConfig:

@@ -56,8 +56,6 @@ def estimated_seconds(training: Training) -> float | None:
     except (TrainingError, RuntimeError, MemoryError) as error:
         if not (isinstance(error, TrainingError) or is_out_of_memory(error)):
             raise
-        step_time = None
-    if step_time is None:
         return None
     return time_of_training(
         step_time, config.optim, model.config, images=images, validation=len(training.data.val_members)

@@ -22,7 +22,8 @@ from vitcli.core.runs import Run, check_free
 from vitcli.trained.out_of_fold import OUT_OF_FOLD
 from vitcli.training.out_of_fold import write_out_of_fold
 from vitcli.training.result import TrainResult, result_of
-from vitcli.training.resumed_settings import FREE, LENGTH, settings_by_name
+from vitcli.training.resumed_settings import FREE, LENGTH
+from vitcli.training.run_report import DifferentSetting, different_settings
 
 _SUMMARIES = {"folds": "folds.json", "seeds": "seeds.json"}
 _WHAT_DIFFERS = (
@@ -176,17 +177,10 @@ def summed_up(results: Sequence[TrainResult], emit: Emit = ignore) -> FoldsResul
     Raises:
         RunError: the runs were not trained with the same settings, so that a mean says nothing.
     """
-    differ = _differing([Run(result.path) for result in results])
-    name = results[0].path.parent.name
-    if others := [setting for setting in differ if setting not in LENGTH]:
-        raise RunError(
-            f"the runs of {name} have different settings, so their mean would say nothing: {', '.join(others)}",
-            hint="`vit train ... --fold N --name NAME --overwrite` trains one of them again",
-        )
-    if differ:
-        emit(Warned(text=f"the runs of {name} were not trained equally long: {', '.join(differ)}"))
-    accuracies = [result.best.val_accuracy for result in results]
     path = results[0].path.parent
+    if lengths := check_alike([Run(result.path) for result in results]):
+        emit(Warned(text=f"the runs of {path.name} were not trained equally long: {', '.join(lengths)}"))
+    accuracies = [result.best.val_accuracy for result in results]
     kind = f"{results[0].path.name.partition('-')[0]}s"
     summary = {"val_accuracy": mean(accuracies), "val_accuracy_spread": stdev(accuracies)}
     interval = interval_of_mean(accuracies)
@@ -226,13 +220,30 @@ def sum_up_last(result: TrainResult, emit: Emit) -> None:
         emit(Note(text=f"all {count} {kind} of {summary.run} are finished: validation accuracy {scores}"))
 
 
-def _differing(runs: Sequence[Run]) -> list[str]:
-    """Name the settings of a group's runs that are not the same, and belong neither to one run nor to how it is computed."""
-    known = [
-        {name: value for name, value in settings_by_name(run).items() if not name.startswith("run.")} for run in runs
-    ]
-    names = dict.fromkeys(name for settings in known for name in settings if name not in _MAY_DIFFER)
-    return [name for name in names if any(each.get(name) != known[0].get(name) for each in known)]
+def check_alike(runs: Sequence[Run]) -> list[str]:
+    """Check that the runs of a group have the same settings of data, model and training.
+
+    Returns:
+        The settings of the length of training that differ, which a mean may have.
+
+    Raises:
+        RunError: other settings differ, so that a mean would say nothing.
+    """
+    differ = [row.setting for row in different_settings(runs) if _matters(row)]
+    if others := [setting for setting in differ if setting not in LENGTH]:
+        group = runs[0].path.parent.name
+        raise RunError(
+            f"the runs of {group} have different settings, so their mean would say nothing: {', '.join(others)}",
+            hint=f"`vit runs compare {' '.join(f'{group}/{run.path.name}' for run in runs[:2])}` shows more",
+        )
+    return differ
+
+
+def _matters(row: DifferentSetting) -> bool:
+    """Tell whether a setting must be the same in all runs of a group; weights may have moved to another folder."""
+    if row.setting in {"run.init_from", "teacher.name"}:
+        return len({Path(value or "").name for value in row.values}) > 1
+    return not row.setting.startswith("run.") and row.setting not in _MAY_DIFFER
 
 
 def is_summed_up(folder: Path) -> bool:

@@ -198,7 +198,7 @@ def _geometry_of_photos(config: DataConfig, size: Size, facts: Facts, source: Pr
         size=size,
         channels=facts.channels,
         resize=resize,
-        crop_fraction=kept if resize == "crop" else 1.0,
+        crop_fraction=kept if resize != "squash" else 1.0,
         interpolation=interpolation,
         value_range=facts.value_range or usual.value_range,
     )

@@ -258,12 +258,13 @@ def check_resumed_search(layers: Iterable[Settings], others: Mapping[str, Any]) 
 
 
 def check_new(config: RunConfig) -> None:
-    """Raise RunError if the name of a new search is that of an earlier one, of a run, or of a folder of runs."""
+    """Raise RunError if the name of a new search is that of an earlier one, of a run, or of any other folder or file."""
     if not config.name:
         return
     path = expanded(config.output_dir) / config.name
     _check_free(path)
-    if path.exists() and not (path.is_dir() and all(each.is_file() for each in path.iterdir())):
+    left = {".lock", _JOURNAL, f"{_JOURNAL}.lock"}  # by a process that was killed before it wrote the rest
+    if path.exists() and not (path.is_dir() and {each.name for each in path.iterdir()} <= left):
         raise RunError(f"{path} exists and is not a study", hint=_ANOTHER_NAME)
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from vitcli.core.addresses import without_secrets
+from vitcli.core.addresses import without_secrets, without_signature
 from vitcli.core.calibration import Calibration, check_share
 from vitcli.core.errors import DataError, ModelError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
@@ -32,7 +32,7 @@ class Prediction:
     """One image: its most probable classes, by falling probability (0..1), or the reason why it could not be read."""
 
     path: Path | str
-    """The file, or the web address without its password and query."""
+    """The file, or the web address without what signs it."""
     classes: tuple[str, ...] = ()
     """The most probable classes, or with ``sets`` those of the set."""
     probabilities: tuple[float, ...] = ()
@@ -43,13 +43,15 @@ class Prediction:
 
     @property
     def reason(self) -> str:
-        """The error without the path, beside which it is shown."""
-        name = str(self.path)
-        if found := re.fullmatch(rf"could not reach \S+ \((.*)\) for {re.escape(name)}", self.error):
-            return f"it cannot be reached: {found[1]}"
-        if self.error.startswith(f"{name} "):
-            return f"it {self.error.removeprefix(f'{name} ')}"
-        return self.error.removesuffix(f": {name}")
+        """The error without the path, beside which it is shown; an address is in it without its query."""
+        for name in (str(self.path), without_secrets(str(self.path))):
+            if found := re.fullmatch(rf"could not reach \S+ \((.*)\) for {re.escape(name)}", self.error):
+                return f"it cannot be reached: {found[1]}"
+            if self.error.startswith(f"{name} "):
+                return f"it {self.error.removeprefix(f'{name} ')}"
+            if self.error.endswith(f": {name}"):
+                return self.error.removesuffix(f": {name}")
+        return self.error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,15 +199,15 @@ def _row(
     min_confidence: float,
     least_in_set: float | None = None,
 ) -> Prediction:
-    """Make the row of an image; one that was fetched is called by its address, without its secrets."""
-    if isinstance(path, str):
-        path = without_secrets(path)
+    """Make the row of an image; one that was fetched is called by its address, without what signs it."""
     if isinstance(found, DataError):
-        return Prediction(path=path, error=found.message.replace(str(place), str(path)))
+        is_fetched = isinstance(path, str) and isinstance(place, Path)
+        error = found.message.replace(str(place), without_secrets(str(path))) if is_fetched else found.message
+        return Prediction(path=without_signature(path) if isinstance(path, str) else path, error=error)
     count = top_k if least_in_set is None else max(int((found >= least_in_set).sum()), 1)
     values, indices = found.topk(min(count, len(names)))
     return Prediction(
-        path=path,
+        path=without_signature(path) if isinstance(path, str) else path,
         classes=tuple(names[index] for index in indices.tolist()),
         probabilities=tuple(values.tolist()),
         is_unknown=float(values[0]) < min_confidence,

@@ -15,6 +15,7 @@ from vitcli.training.assembly import Earlier
 from vitcli.training.groups import (
     FoldsResult,
     SeedsResult,
+    check_alike,
     is_summed_up,
     one_member,
     refuse_group,
@@ -76,6 +77,8 @@ def _resume_group(
             f"all {len(members)} {what} of {folder.name} are finished",
             hint=f"vit predict --model {shlex.quote(str(folder))} IMAGE",
         )
+    if finished := [run for run in runs.values() if run.status == "finished"]:
+        check_alike(finished)  # before the rest is trained
     results = []
     for number, (name, own) in enumerate(members.items(), start=1):
         run = runs.get(name)

@@ -217,12 +217,12 @@ def _loose_images(root: Path) -> Iterator[Path]:
 
 
 def _mind_folders_of_classes(root: Path, emit: Emit) -> None:
-    """Warn if all classes hold only folders of images, because these may be the real classes."""
+    """Warn if all classes hold folders of images, because these may be the real classes."""
     folders = _subfolders(root)
-    below = {folder: [path.name for path in _subfolders(_inner(folder))] for folder in folders}
-    if any(len(names) < 2 for names in below.values()) or any(any(_loose_images(folder)) for folder in folders):
+    below = {folder: [path.name for path in _subfolders(folder)] for folder in map(_inner, folders)}
+    inner, names = max(below.items(), key=lambda each: len(each[1]))
+    if min(map(len, below.values())) < 2:
         return
-    classes, names = some([folder.name for folder in folders]), max(below.values(), key=len)
     if all(set(each) == set(names) for each in below.values()):
         above = (
             "put the splits above the classes"
@@ -230,10 +230,11 @@ def _mind_folders_of_classes(root: Path, emit: Emit) -> None:
             else "call the folders above train/ and test/"
         )
         text = f"each has the subfolders {some(names)}: if that is wrong, {above}"
-    else:
-        inner = next(folder for folder in folders if below[folder] == names)
+    elif not any(any(_loose_images(folder)) for folder in below):
         text = f"each holds only folders of images: if those are classes, `vit train {shlex.quote(str(inner))}`"
-    emit(Warned(text=f"the classes are {classes}, and {text}"))
+    else:
+        return
+    emit(Warned(text=f"the classes are {some([folder.name for folder in folders])}, and {text}"))
 
 
 def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emit: Emit) -> dict[str, list[Path]]:
