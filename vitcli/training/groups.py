@@ -1,6 +1,7 @@
 """Training of a group of runs in one folder: the folds of a cross-validation, or several seeds."""
 
 import os
+import shlex
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -234,13 +235,18 @@ def check_alike(runs: Sequence[Run]) -> list[str]:
         group = runs[0].path.parent.name
         raise RunError(
             f"the runs of {group} have different settings, so their mean would say nothing: {', '.join(others)}",
-            hint=f"`vit runs compare {' '.join(f'{group}/{run.path.name}' for run in runs[:2])}` shows more",
+            hint=f"`vit runs compare {shlex.join(str(run.path) for run in runs[:2])}` shows more",
         )
     return differ
 
 
 def _matters(row: DifferentSetting) -> bool:
-    """Tell whether a setting must be the same in all runs of a group; weights may have moved to another folder."""
+    """Tell whether a setting must be the same in all runs of a group, and is not.
+
+    Weights may have moved to another folder, and earlier versions stored fewer settings (None).
+    """
+    if len({repr(value) for value in row.values if value is not None}) < 2:
+        return False
     if row.setting in {"run.init_from", "teacher.name"}:
         return len({Path(value or "").name for value in row.values}) > 1
     return not row.setting.startswith("run.") and row.setting not in _MAY_DIFFER
