@@ -265,13 +265,13 @@ def test_images_are_fetched_from_web_addresses_if_that_is_allowed(
 def test_passwords_of_addresses_are_sent_and_not_printed(
     run_cli: RunCli, trained_run: Path, server: str, tmp_path: Path
 ) -> None:
-    address = server.replace("//", "//ada:pw@") + "digit.png?token=secret"
+    address = server.replace("//", "//ada:pw@") + "digit.png?token=secret&api-key=secret&number=3"
     words = ("predict", address, "--allow-urls", "--model", trained_run)
     for more in ((), ("--json",), ("--csv", tmp_path / "rows.csv"), ("--csv", "-")):
         outcome = run_cli(*words, *more)
         assert outcome.code == 0, outcome.err
         said = outcome.out + outcome.err + "".join(path.read_text() for path in tmp_path.glob("*.csv"))
-        assert f"{server}digit.png" in said
+        assert f"{server}digit.png?number=3" in said
         assert "secret" not in said
         assert "pw" not in said
 

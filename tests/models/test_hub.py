@@ -236,11 +236,15 @@ def test_a_file_is_found_by_the_address_that_a_run_remembers(tmp_path):
         path.parent.mkdir(parents=True)
         path.touch()
         assert find_weights(bare, tmp_path) == (path if count == 1 else None), "of two, neither is meant"
+        if count == 1:
+            told = []
+            assert fetch_weights(bare, tmp_path, emit=told.append) == path
+            assert "the only file that was fetched from there, by a longer address" in told[0].text
 
 
 def test_addresses_that_differ_in_what_they_ask_for_name_different_files(tmp_path):
-    queries = ("", "?id=AAA", "?id=BBB", "?export=download&id=AAA", "?v=2")
-    assert len({_file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path) for query in queries}) == 5
+    queries = ("", "?id=AAA", "?id=BBB", "?export=download&id=AAA", "?v=2", "?key=a.pth", "?key=b.pth")
+    assert len({_file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path) for query in queries}) == 7
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip"])

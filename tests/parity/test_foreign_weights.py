@@ -29,6 +29,8 @@ from vitcli.models.weights import imagenet_classes, read_foreign
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 TINY = {"img_size": 32, "embed_dim": 128, "depth": 2, "num_heads": 2}
+SMALL = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 96, "image_size": 32}
+"""A model of transformers."""
 TIMM_MODELS = {
     "augreg": ("vit_tiny_patch16_224.augreg_in21k_ft_in1k", {}),
     "without head": ("vit_tiny_patch16_224", {"num_classes": 0}),
@@ -193,16 +195,7 @@ HUGGING_FACE = {
 @pytest.fixture(scope="module", params=HUGGING_FACE)
 def hugging_face(request):
     build, configure, changes = HUGGING_FACE[request.param]
-    config = configure(
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=96,
-        image_size=32,
-        patch_size=16,
-        id2label={0: "cat", 1: "dog", 2: "eel"},
-        **changes,
-    )
+    config = configure(**{**SMALL, "num_hidden_layers": 2}, id2label={0: "cat", 1: "dog", 2: "eel"}, **changes)
     return stirred(build(config))
 
 
@@ -227,9 +220,7 @@ def test_keys_of_transformers_as_they_are_in_memory(hugging_face, tmp_path):
 
 def test_old_keys_of_transformers(tmp_path):
     """As releases before 5 wrote them."""
-    config = transformers.ViTConfig(
-        hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, image_size=32, patch_size=16
-    )
+    config = transformers.ViTConfig(**{**SMALL, "num_hidden_layers": 2})
     theirs = stirred(transformers.ViTForImageClassification(config))
     renames = {
         "vit.layers.": "vit.encoder.layer.",
@@ -252,9 +243,7 @@ def test_old_keys_of_transformers(tmp_path):
 
 
 def test_the_preprocessor_of_transformers(tmp_path):
-    config = transformers.DeiTConfig(
-        hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=96, image_size=224
-    )
+    config = transformers.DeiTConfig(**{**SMALL, "image_size": 224})
     transformers.DeiTForImageClassification(config).save_pretrained(tmp_path)
     processor = {
         "do_center_crop": True,
@@ -280,10 +269,7 @@ def largest_difference(preprocessing, prepare):
 
 
 def test_photos_that_transformers_squashes_before_it_crops_them(tmp_path):
-    config = transformers.DeiTConfig(
-        hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=96, image_size=32
-    )
-    transformers.DeiTForImageClassification(config).save_pretrained(tmp_path)
+    transformers.DeiTForImageClassification(transformers.DeiTConfig(**SMALL)).save_pretrained(tmp_path)
     processor = transformers.DeiTImageProcessor(
         size={"height": 40, "width": 40},
         crop_size={"height": 32, "width": 32},
@@ -309,14 +295,7 @@ def test_photos_that_timm_squashes_before_it_crops_them(tmp_path):
 
 
 def test_classes_of_one_name_stay_apart(tmp_path):
-    config = transformers.ViTConfig(
-        hidden_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        intermediate_size=96,
-        image_size=32,
-        id2label={0: "crane", 1: "dog", 2: "crane"},
-    )
+    config = transformers.ViTConfig(**SMALL, id2label={0: "crane", 1: "dog", 2: "crane"})
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
     foreign = read_foreign(tmp_path)
     assert foreign.classes == ("crane (0)", "dog", "crane (2)")

@@ -100,9 +100,7 @@ def _show_settings(recipe: str, settings: "dict[str, dict[str, Setting]]") -> No
             line, is_default = escape(f"{key} = {value}"), setting.source == "default" and not is_name
             stdout().print(f"[dim]# {line}[/]" if is_default else line, soft_wrap=True)
         stdout().print()
-    copy = (
-        "my.toml" if Path(recipe).name != "my.toml" else "copy.toml"
-    )  # `> my.toml` would empty it before vit reads it
+    copy = "copy.toml" if Path(recipe).name == "my.toml" else "my.toml"  # else the shell would empty what is to be read
     stderr().print(
         f"lines that begin with # have the default; `vit recipes {escape(shlex.quote(recipe))} > {copy}` makes a file to"
         f" edit, for `vit train --config {copy}`"

@@ -7,12 +7,11 @@ from base64 import b64encode
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-_SIGNS = re.compile(
-    r"x-.*|sig|signature|s[eiprtv]|sk(oid|tid|[tesv])|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid"
-    r"|.*token|.*secret|.*password|api_?key|key|auth",
-    re.IGNORECASE,
+_SIGNS = r"x-.*|sig|signature|s[eiprtv]|sk(oid|tid|[tesv])|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid|.*token|auth"
+"""Names of parameters that sign an address for a while, so that they change though the file is the same."""
+_SIGNATURE, _SECRET = (
+    re.compile(names, re.IGNORECASE) for names in (_SIGNS, rf"{_SIGNS}|.*key|.*secret|.*password|pwd")
 )
-"""Names of parameters with which stores sign an address, or let somebody in, and which change from call to call."""
 _ADDRESS = re.compile(r"(?P<scheme>https?://)(?:[^/\s@?#]*@)?(?P<rest>[^\s?#]*)(?:\?[^\s#]*)?")
 
 
@@ -26,14 +25,21 @@ def without_secrets(value: Any) -> Any:
 
 
 def without_signature(address: str) -> str:
-    """Remove the user, the password and the parameters of a temporary signature from a web address.
+    """Remove user, password and temporary signature from a web address: what is left names the file, and is not shown."""
+    return _without(_SIGNATURE, address)
 
-    What is left names the file. A text that is not a web address stays as it is.
-    """
+
+def shown_address(address: str) -> str:
+    """Remove user, password and all parameters that may be secret from a web address; any other text stays as it is."""
+    return _without(_SECRET, address)
+
+
+def _without(names: re.Pattern[str], address: str) -> str:
+    """Remove user, password and the parameters with these names."""
     plain = str(without_secrets(address))
     asked = address.partition("#")[0].partition("?")[2].split("&") if _ADDRESS.match(address) else []
-    named = [each for each in asked if each and not _SIGNS.fullmatch(each.partition("=")[0])]
-    return f"{plain}?{'&'.join(named)}" if named else plain
+    kept = [each for each in asked if each and not names.fullmatch(each.partition("=")[0])]
+    return f"{plain}?{'&'.join(kept)}" if kept else plain
 
 
 def encoded(address: str) -> str:

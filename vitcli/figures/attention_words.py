@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from vitcli.core.short_names import distinct
 from vitcli.figures.attention_style import (
@@ -91,8 +90,11 @@ def with_short_names(subjects: Sequence[Subject], style: Style, width: int) -> l
         for text in (prediction_of(each).replace("predicted ", ""), truth_of(each))
     ):
         room = max(room * 9 // 10, _SHORTEST)
-        short: dict[Any, Any] = {"": "", None: None, **dict(zip(names, distinct(names, room), strict=True))}
-        found = [replace(each, predicted=short[each.predicted], truth=short[each.truth]) for each in subjects]
+        short = dict(zip(names, distinct(names, room), strict=True))
+        found = [
+            replace(each, predicted=short.get(each.predicted, ""), truth=short.get(each.truth or "", each.truth))
+            for each in subjects
+        ]
     return found
 
 

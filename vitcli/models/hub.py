@@ -13,7 +13,7 @@ from zipfile import is_zipfile
 
 from vitcli.core.addresses import CHECK_CONNECTION, unreachable, without_secrets, without_signature
 from vitcli.core.errors import DataError, ModelError, UsageError
-from vitcli.core.events import Emit, ignore
+from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
 from vitcli.core.stored import read_json
 from vitcli.core.words import UNKNOWN_LICENCE
@@ -87,13 +87,14 @@ def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False
         ModelError: the weights are not here and must not be downloaded; or the hub lacks them, or sent another file.
         DataError: the download failed; an incomplete file is never left in place.
     """
-    found = find_weights(entry, folder)
+    found, name = find_weights(entry, folder), entry.hub or without_secrets(entry.url)
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     if found:
+        if entry.url and found != _file_of(entry, folder):
+            emit(Note(text=f"{name} is {found}: the only file that was fetched from there, by a longer address"))
         if entry.hub and not (offline or entry.traits.is_listed):
             _complete(entry, found.parent.name)
         return found
-    name = entry.hub or without_secrets(entry.url)
     if offline:
         raise ModelError(f"{name} is not on this machine, and it must not be fetched (offline)", hint=_ONLINE)
     if entry.url:

@@ -100,7 +100,7 @@ def name_meant_by(name: str, output_dir: Path, emit: Emit = ignore) -> str:
     chosen = chosen_run(name, output_dir, emit) if name == BEST else None
     if not chosen:
         return name
-    return (chosen.path.resolve().parent if members_with(chosen) else chosen.path.resolve()).name
+    return (chosen.path.parent if members_with(chosen) else chosen.path).name
 
 
 def find_model(name: str, output_dir: Path, *, architectures: Collection[str] = ()) -> Run | Path | PretrainedEntry:

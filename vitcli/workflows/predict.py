@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from vitcli.core.addresses import without_secrets, without_signature
+from vitcli.core.addresses import shown_address, without_secrets
 from vitcli.core.calibration import Calibration, check_share
 from vitcli.core.errors import DataError, ModelError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
@@ -32,7 +32,7 @@ class Prediction:
     """One image: its most probable classes, by falling probability (0..1), or the reason why it could not be read."""
 
     path: Path | str
-    """The file, or the web address without what signs it."""
+    """The file, or the web address without its secrets."""
     classes: tuple[str, ...] = ()
     """The most probable classes, or with ``sets`` those of the set."""
     probabilities: tuple[float, ...] = ()
@@ -199,15 +199,16 @@ def _row(
     min_confidence: float,
     least_in_set: float | None = None,
 ) -> Prediction:
-    """Make the row of an image; one that was fetched is called by its address, without what signs it."""
+    """Make the row of an image; one that was fetched is called by its address, without its secrets."""
+    shown = shown_address(path) if isinstance(path, str) else path
     if isinstance(found, DataError):
         is_fetched = isinstance(path, str) and isinstance(place, Path)
         error = found.message.replace(str(place), without_secrets(str(path))) if is_fetched else found.message
-        return Prediction(path=without_signature(path) if isinstance(path, str) else path, error=error)
+        return Prediction(path=shown, error=error)
     count = top_k if least_in_set is None else max(int((found >= least_in_set).sum()), 1)
     values, indices = found.topk(min(count, len(names)))
     return Prediction(
-        path=without_signature(path) if isinstance(path, str) else path,
+        path=shown,
         classes=tuple(names[index] for index in indices.tolist()),
         probabilities=tuple(values.tolist()),
         is_unknown=float(values[0]) < min_confidence,
