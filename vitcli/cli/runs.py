@@ -140,7 +140,12 @@ def best(
 @with_plain_values
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two or more runs or groups; best: the best one on the data of the newest.", show_default=False, metavar="RUN")
+        list[str],
+        typer.Argument(
+            help="Two or more runs or groups; best: the best one on the data of the newest.",
+            show_default=False,
+            metavar="RUN",
+        ),
     ],
     split: Annotated[
         str,
