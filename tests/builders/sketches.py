@@ -18,6 +18,9 @@ class Sketch:
     def get_figwidth(self) -> float:
         return self.figsize[0]
 
+    def get_figheight(self) -> float:
+        return self.figsize[1]
+
     def set_canvas(self, canvas: object) -> None:
         self.canvas = canvas
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vitcli.figures.attention_gif import write_gif
-from vitcli.figures.attention_map import draw_map, draw_query
+from vitcli.figures.attention_map import draw_map, draw_panels, draw_query
 from vitcli.figures.attention_overlay import overlay, panel, shown_whole
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads, draw_sheet
 from vitcli.figures.attention_style import MapPicture, Scale, Style, Subject, scale_of
@@ -530,6 +530,22 @@ def test_an_animation_through_the_layers(tmp_path: Path, written: list[Text]) ->
     assert all(np.array_equal(frame[:, : 24 + 448], frames[0][:, : 24 + 448]) for frame in frames), (
         "the image stands still"
     )
+
+
+def test_all_frames_of_an_animation_have_one_size() -> None:
+    """The caption of the layer with the longest name may need one line more than the others."""
+    maps = [at * np.eye(2, dtype=np.float32) for at in (1, 2)]
+    heights = set()
+    for letters in range(40, 60):
+        pictures = [
+            MapPicture(method=f"{'x ' * (letters // 2)}{'x' * (letters % 2)}: layer {layer}", weights=weights)
+            for layer, weights in zip((9, 10), maps, strict=True)
+        ]
+        alone = {draw_panels(subject(), each, Style()).height for each in pictures}
+        together = {draw_panels(subject(), each, Style(), among=pictures).height for each in pictures}
+        assert together == {max(alone)}
+        heights.add(len(alone))
+    assert heights == {1, 2}, "some captions differ in their lines"
 
 
 @pytest.mark.parametrize("count", [1, 4])

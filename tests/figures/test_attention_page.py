@@ -364,11 +364,11 @@ def test_layers_heads_and_tokens_before_the_patches(shown: Shown) -> None:
     shown.choose("attention of the register 0")
     for layer, head in ((2, None), (0, None), (0, 1), (1, 0)):
         shown.set("layer", layer)
-        shown.head("mean of all heads" if head is None else HEADS[head])
+        shown.head(f"mean of {len(HEADS)} heads" if head is None else HEADS[head])
         assert shown.text("layer-name") == LAYERS[layer]
         assert differences(shown.canvas(), drawn(row_of(1, layer, head))).max() <= 12
         assert shown.text("shown").startswith(
-            f"{LAYERS[layer]}, {'mean of all heads' if head is None else HEADS[head]}"
+            f"{LAYERS[layer]}, {f'mean of {len(HEADS)} heads' if head is None else HEADS[head]}"
         )
     shown.point((3, 1))
     assert shown.value("attention") == pytest.approx(

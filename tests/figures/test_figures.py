@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from vitcli.core.events import EpochRecord
-from vitcli.figures import confusion, curves
+from vitcli.figures import confusion, curves, rates
 from vitcli.figures.canvas import new_figure, save_figure
 from vitcli.figures.confusion import draw_confusion
 from vitcli.figures.curves import draw_compared_curves, draw_curves
+from vitcli.figures.rates import draw_rates
 
 
 def records(count: int) -> list[EpochRecord]:
@@ -116,8 +117,8 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The confusion matrices that are drawn."""
     figures: list[Figure] = []
 
-    def keep(width: float, height: float) -> Figure:
-        figures.append(new_figure(width, height))
+    def keep(*size: float, **options: Any) -> Figure:
+        figures.append(new_figure(*size, **options))
         return figures[-1]
 
     monkeypatch.setattr(confusion, "new_figure", keep)
@@ -187,3 +188,33 @@ def test_names_are_text_and_no_formulas(tmp_path: Path, title: str) -> None:
     draw_curves(records(2), tmp_path / "curves.png", title=title)
     for figure in ("confusion", "curves"):
         opened(tmp_path / f"{figure}.png")
+
+
+@pytest.mark.parametrize("losses", [(0.69310, 0.69345), (0.0010, 0.0019), (12_000.0, 16_000.0), (0.2, 2.4)], ids=str)
+def test_the_labels_of_curves_are_inside_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: tuple[float, float]
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(curves, "save_figure", lambda figure, _path: drawn.append(figure))
+    two = [replace(record, train_loss=losses[0], val_loss=losses[1]) for record in records(2)]
+    draw_curves(two, tmp_path / "curves.png", title="digits-001", note="a note")
+    drawn[0].canvas.draw()
+    for axes in drawn[0].axes:
+        box = axes.get_tightbbox()
+        assert box is not None
+        assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= drawn[0].bbox.x1) == (True, True, True)
+    first, second = (axes.get_tightbbox() for axes in drawn[0].axes)
+    assert first is not None
+    assert second is not None
+    assert first.x1 < second.x0
+
+
+def test_the_rates_that_are_marked_are_in_the_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(rates, "save_figure", lambda figure, _path: drawn.append(figure))
+    for diverged in (0.5, None):
+        marks = {"suggested": 0.01, "configured": 0.02, "least": 0.1, "diverged": diverged}
+        draw_rates([0.001, 0.1, 1.0], [2, 1, 3], [2, 1, 3], tmp_path / "rates.png", title="digits", **marks)
+    named = [axes.get_legend_handles_labels()[1][2:] for figure in drawn for axes in figure.axes]
+    marked = ["suggested: 0.01", "configured: 0.02", "least loss: 0.1", "diverged: 0.5"]
+    assert named == [marked, marked[:-1]]

@@ -37,15 +37,11 @@ def write_gif(
         unit: the meaning of a value.
     """
     notes = ", ".join(filter(None, (unit, "one scale for all layers")))
-    frames = [
-        draw_panels(
-            subject,
-            MapPicture(method=f"{method}: {layer}", weights=weights, unit=notes),
-            style,
-            shared=maps,
-        ).image()
+    pictures = [
+        MapPicture(method=f"{method}: {layer}", weights=weights, unit=notes)
         for weights, layer in zip(maps, layers, strict=True)
     ]
+    frames = [draw_panels(subject, each, style, among=pictures).image() for each in pictures]
     first, *others = _with_one_palette(frames)
     durations = [_MILLISECONDS] * len(others) + [_LAST_MILLISECONDS]
     with replacing(path) as temporary:

@@ -1,10 +1,10 @@
 """One attention map: the image, the map over it, and its values."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitcli.figures.attention_overlay import overlay, panel, patch_box, shown_whole
 from vitcli.figures.attention_style import LABEL, NOTE, MapPicture, Style, Subject, scale_of
@@ -47,16 +47,19 @@ def draw_panels(
     *,
     full: bool = False,
     query: tuple[int, int] | None = None,
-    shared: NDArray[np.float32] | None = None,
+    among: Sequence[MapPicture] = (),
 ) -> Board:
-    """Draw the figure of ``draw_map`` or ``draw_query`` on a board, on its own scale or on that of the shared maps."""
+    """Draw the figure of ``draw_map`` or ``draw_query`` on a board.
+
+    Figures that are drawn ``among`` the same maps have one scale and one size.
+    """
     least = max(style.min_size, style.room(_LEAST_WIDTH))
     if is_whole := full and subject.whole is not None:
         image, box = shown_whole(subject, least=least, density=style.density)
     else:
         image = panel(subject.pixels, least=least, density=style.density)
         box = (0, 0, image.shape[1], image.shape[0])
-    scaled = picture if shared is None else replace(picture, weights=shared)
+    scaled = replace(picture, weights=np.stack([each.weights for each in among])) if among else picture
     scale = scale_of(scaled.weights, style.norm, is_signed=picture.is_signed)
     rows, columns = style.size_of(image)
     height, width = max(rows, style.room(_SMALL_BAR)), max(columns, style.room(_LEAST_WIDTH))
@@ -69,6 +72,7 @@ def draw_panels(
         for text in (
             "whole picture; framed: what the model saw" if is_whole else "what the model saw",
             picture.name + at,
+            *(each.name + at for each in among),
         )
     ]
     notes = legend(style, inner, picture.unit, norm_words(style.norm, [scaled]))
@@ -78,7 +82,7 @@ def draw_panels(
     board = Board(inner + 2 * MARGIN, top + height + 8 + height_of(notes) + MARGIN // 2, style.density)
     board.write(words, MARGIN, MARGIN, inner)
     left = MARGIN
-    for pixels, caption in zip((image, overlay(image, picture, style, scale, box=box)), captions, strict=True):
+    for pixels, caption in zip((image, overlay(image, picture, style, scale, box=box)), captions, strict=False):
         board.write(caption, left, top - height_of(caption), width)
         board.paste(pixels, left, top)
         if is_whole:

@@ -73,9 +73,13 @@ function shown() {
   }
   const row = attentionRow(token);
   const { layers, heads } = image().attention;
-  const head = state.head < 0 ? "mean of all heads" : heads[state.head];
+  const head = state.head < 0 ? meanOf(heads) : heads[state.head];
   const name = `${layers[state.layer]}, ${heads.length > 1 ? head : heads[0]}: attention of the ${tokenName(token)}`;
   return { values: row.subarray(countPrefix()), isSigned: false, name, unit: "share of attention", token, row };
+}
+
+function meanOf(heads) {
+  return `mean of ${heads.length} heads`;
 }
 
 /* Scale: the same rules as in the figures */
@@ -268,7 +272,7 @@ function update(changes) {
 function offerLayersAndHeads({ layers, heads }) {
   part("layer").max = layers.length - 1;
   const named = heads.map((head, at) => element("option", { value: at, textContent: head }));
-  if (heads.length > 1) named.unshift(element("option", { value: -1, textContent: "mean of all heads" }));
+  if (heads.length > 1) named.unshift(element("option", { value: -1, textContent: meanOf(heads) }));
   part("head").replaceChildren(...named);
   state.layer = layers.length - 1;
   state.head = heads.length > 1 ? -1 : 0;

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vitcli.core.short_names import distinct
-from vitcli.figures.canvas import fitted, label_width, new_figure, save_figure, set_title
+from vitcli.figures.canvas import TITLE_HEIGHT, fitted, label_width, new_figure, place, save_figure, set_title
 
 _MOST_NUMBERS = 25
 """The largest number of classes for which cells show numbers."""
@@ -18,6 +18,8 @@ _MOST_NAMES = 60
 _NAME_WIDTH = 32
 _LINE_WIDTH = 20
 """Characters of a line, if names have room for several lines."""
+_LEAST_ROOM, _LABEL, _BAR = 0.15, 0.5, 1.3
+"""Inches of the names at least, of the label beside them, and of the bar of colours with its label."""
 
 
 def draw_confusion(
@@ -38,8 +40,8 @@ def draw_confusion(
         counts[true // shared, predicted // shared] += number
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(3.2, 0.5 * len(classes)), 12)
-    figure = new_figure(side, side)
-    axes = figure.subplots()
+    figure = new_figure(side, side, has_layout=False)
+    axes = figure.add_subplot()
     edges = (-0.5, shared * cells - 0.5)
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, extent=(*edges, *edges[::-1]))
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -54,8 +56,11 @@ def draw_confusion(
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
-    room = label_width(axes.yaxis)
-    figure.set_size_inches(side + room + 1.8, side + room + 1.0)  # names do not make the matrix smaller
+    room = max(label_width(axes.yaxis), _LEAST_ROOM)  # names do not make the matrix smaller
+    start = room + _LABEL
+    figure.set_size_inches(start + side + _BAR, start + side + TITLE_HEIGHT)
+    place(axes, start, start, side, side)
+    bar = place(figure.add_subplot(), start + side + 0.2, start + 0.1 * side, 0.2, 0.8 * side)
+    figure.colorbar(image, cax=bar, label="share of the true class (%)")
     set_title(figure, title)
     save_figure(figure, path)

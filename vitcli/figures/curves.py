@@ -1,11 +1,17 @@
 """Loss and accuracy over the epochs of a run, or of several runs."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from vitcli.core.events import EpochRecord
-from vitcli.figures.canvas import literal, new_figure, save_figure
+from vitcli.figures.canvas import literal, new_figure, place, save_figure, set_title
+
+_STEPS = (1, 2, 2.5, 5, 10)
+"""Distances of the ticks of axes, times a power of 10, as matplotlib chooses them by itself."""
 
 
 def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note: str = "") -> None:
@@ -17,9 +23,9 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note:
         title: the title of the figure.
         note: a line below the panels.
     """
-    figure = new_figure(10, 4)
-    figure.suptitle(literal(title))
-    losses, accuracies = figure.subplots(1, 2)
+    figure = new_figure(10, 4, has_layout=False)
+    set_title(figure, title)
+    losses, accuracies = (place(figure.add_subplot(), left, 0.7, 3.85, 2.8) for left in (0.95, 5.95))
     epochs = [record.epoch for record in records]
     best = next(record for record in reversed(records) if record.is_best)
     marker = "o" if len(records) == 1 else None
@@ -31,9 +37,14 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note:
         beside = [getattr(record, f"{name}_val_loss") for record in records]
         shares = [getattr(record, f"{name}_val_accuracy") for record in records]
         if any(loss not in {None, record.val_loss} for loss, record in zip(beside, records, strict=True)):
-            style = {"marker": marker, "linewidth": 1, "linestyle": "--", "label": f"validation, {words} weights"}
+            style: dict[str, Any] = {
+                "marker": marker,
+                "linewidth": 1,
+                "linestyle": "--",
+                "label": f"validation, {words} weights",
+            }
             losses.plot(epochs, beside, **style)
-            accuracies.plot(epochs, [None if share is None else 100 * share for share in shares], **style)
+            accuracies.plot(epochs, [nan if share is None else 100 * share for share in shares], **style)
     losses.set(xlabel="epoch", ylabel="loss (nats)")
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)")
     accuracies.plot(
@@ -47,9 +58,9 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note:
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
         axes.legend()
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=_STEPS, integer=True, min_n_ticks=1))
     if note:
-        figure.supxlabel(literal(note), fontsize="small")
+        figure.supxlabel(literal(note), fontsize="small", y=0.02)
     save_figure(figure, path)
 
 
@@ -76,7 +87,7 @@ def draw_compared_curves(runs: Mapping[str, Sequence[Sequence[EpochRecord]]], pa
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="validation")
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=_STEPS, integer=True, min_n_ticks=1))
     lines, labels = accuracies.get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=min(len(runs), 4))
     save_figure(figure, path)

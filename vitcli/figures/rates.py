@@ -13,10 +13,12 @@ def draw_rates(
     path: Path,
     *,
     suggested: float,
+    configured: float,
     least: float,
+    diverged: float | None,
     title: str,
 ) -> None:
-    """Draw the losses of single batches and the smoothed loss over the learning rate; two learning rates are marked.
+    """Draw the losses of single batches and the smoothed loss over the learning rate; some learning rates are marked.
 
     Args:
         rates: the learning rates, rising.
@@ -24,7 +26,9 @@ def draw_rates(
         smoothed: the smoothed losses, in nats.
         path: the PNG file.
         suggested: the suggested learning rate.
+        configured: the one in the configuration.
         least: the learning rate with the least smoothed loss.
+        diverged: the one at which the loss has risen again; None: at none.
         title: the title of the figure.
     """
     figure = new_figure(7, 4.2)
@@ -32,8 +36,15 @@ def draw_rates(
     axes = figure.subplots()
     axes.plot(rates, losses, ".", color="tab:grey", markersize=3, label="batches")
     axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
-    axes.axvline(suggested, color="tab:green", label=f"suggested: {suggested:.2g}")
-    axes.axvline(least, color="black", linestyle=":", label=f"least loss: {least:.2g}")
+    marks = (
+        ("suggested", suggested, "tab:green", "-"),
+        ("configured", configured, "tab:orange", "--"),
+        ("least loss", least, "black", ":"),
+        ("diverged", diverged, "tab:red", ":"),
+    )
+    for name, rate, colour, style in marks:
+        if rate is not None:
+            axes.axvline(rate, color=colour, linestyle=style, label=f"{name}: {rate:.2g}")
     low, high = min(losses), max(smoothed[: list(smoothed).index(min(smoothed)) + 1])
     axes.set_ylim(low - 0.1 * (high - low), high + (high - low))  # losses that diverge are cut off
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss (nats)")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitcli.figures.canvas import new_figure, save_figure, set_title
+from vitcli.figures.canvas import new_figure, place, save_figure, set_title
 
 
 def draw_reliability(
@@ -24,10 +24,11 @@ def draw_reliability(
         path: the PNG file.
         title: the title.
     """
-    figure = new_figure(10, 4.4)
+    figure = new_figure(10, 4.4, has_layout=False)
     set_title(figure, title)
-    grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
-    accuracy, numbers, answered = (figure.add_subplot(grid[at]) for at in ((0, 0), (1, 0), (slice(None), 1)))
+    accuracy = place(figure.add_subplot(), 0.95, 1.6, 3.85, 2.3)
+    numbers = place(figure.add_subplot(), 0.95, 0.5, 3.85, 0.7)
+    answered = place(figure.add_subplot(), 5.95, 0.5, 3.85, 3.4)
     images, confidence, right = (np.array(column) for column in zip(*bins, strict=True))
     accuracy.plot((0, 100), (0, 100), color="grey", linestyle="--", label="perfect calibration")
     accuracy.plot(100 * confidence, 100 * right, marker="o", label="this model")

@@ -113,7 +113,9 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
         [point.smoothed for point in found.points],
         figure,
         suggested=found.suggested,
+        configured=config.optim.peak_lr,
         least=found.least,
+        diverged=found.diverged,
         title=f"{facts.name}, {training.model.config.name}, {config.optim.optimizer}: loss at increasing learning rates",
     )
     settings = _in_proportion(config.optim, found.suggested)
