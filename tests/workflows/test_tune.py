@@ -24,13 +24,15 @@ from tests.builders.runs import plain
 from tests.conftest import TINY, Outcome
 from vitcli.core.config import DataConfig
 from vitcli.core.config_files import configure, load_recipe, parse_assignments, settings_of
-from vitcli.core.errors import FileError, Interrupted, RunError, TrainingError, UsageError
+from vitcli.core.errors import FileError, Interrupted, ModelError, RunError, TrainingError, UsageError
 from vitcli.core.events import Event, Note, SearchProgress, TrialEnded, Warned
 from vitcli.core.runs import Run
 from vitcli.core.search_limits import Finals, Limits
 from vitcli.core.search_space import parse_search
-from vitcli.training.finals import FinalRow, answer, best_finalist, recipe_settings, train_command
+from vitcli.training.finals import FinalRow, answer, best_finalist, recipe_settings, recipe_text, train_command
+from vitcli.training.result import result_of
 from vitcli.training.resumed_settings import stored_settings
+from vitcli.training.search import _validated
 from vitcli.training.study import Study, _repair
 from vitcli.training.tune_plan import planned_finals
 from vitcli.workflows.tune import TuneResult, plan_tuning, resume_tuning, tune
@@ -73,6 +75,10 @@ def better(halves: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactor
 
 class Enough(Exception):
     """The end of a test."""
+
+
+def warned(told: list[Event]) -> str:
+    return "\n".join(event.text for event in told if isinstance(event, Warned))
 
 
 def notes(told: list[Event]) -> str:
@@ -227,7 +233,9 @@ def test_settings_that_fail_are_counted(halves: Path) -> None:
     assert "loss became" in reasons["2", "1e30"]
     assert reasons["3", "0.01"] == "width 16 is not divisible by 3 heads"
     assert result.finals == ()
-    assert result.answer == "no better than the default: no other trial was trained to its end"
+    assert (
+        result.answer == "no better than the default: no other settings were trained to their end with every fresh seed"
+    )
     assert all(row.val_accuracy is None for row in failed.values())
     ended = [event for event in told if isinstance(event, TrialEnded)]
     assert len(ended) == len(result.trials) == 4  # each combination once
@@ -366,6 +374,84 @@ def test_one_process_at_a_time_searches(better: tuple[TuneResult, list[Event]], 
     copy = shutil.copytree(result.path, tmp_path / "copy")
     with Study.open(copy).alone(), pytest.raises(RunError, match="another process searches in"):
         resume_tuning(str(copy))
+
+
+def test_what_another_process_writes_is_left_alone(better: tuple[TuneResult, list[Event]], tmp_path: Path) -> None:
+    result, _ = better
+    copy = shutil.copytree(result.path, tmp_path / "copy")
+    journal, lock = copy / "optuna.log", copy / "optuna.log.lock"
+    lock.touch()
+    with journal.open("a") as file:
+        file.write('{"op_code": 4, "tri')
+    before = journal.read_bytes(), (copy / "study.json").read_bytes()
+    with Study.open(copy).alone(), pytest.raises(RunError, match="another process searches in"):
+        resume_tuning(str(copy), minutes=120)
+    assert (journal.read_bytes(), (copy / "study.json").read_bytes()) == before
+    assert lock.exists()
+
+
+def test_no_recipe_is_replaced(better: tuple[TuneResult, list[Event]], tmp_path: Path) -> None:
+    result, _ = better
+    copy, told = shutil.copytree(result.path, tmp_path / "copy"), list[Event]()
+    recipe = copy / "recipe.toml"
+    recipe.write_text("# mine\n" + recipe.read_text())
+    mine = recipe.read_text()
+    again = resume_tuning(str(copy), emit=told.append)
+    assert (again.recipe_file, recipe.read_text()) == (recipe, mine), "only a comment is new"
+    recipe.write_text(mine.replace("lr = 0.01", "lr = 0.02"))
+    mine = recipe.read_text()
+    again = resume_tuning(str(copy), emit=told.append)
+    assert (again.recipe_file, recipe.read_text()) == (copy / "recipe-2.toml", mine)
+    assert again.recipe_file
+    assert tomllib.loads(again.recipe_file.read_text())["about"]["command"].endswith("--recipe ./recipe-2.toml")
+    assert f"the recipe is in {copy / 'recipe-2.toml'}, because {recipe} has other settings" in warned(told)
+    assert resume_tuning(str(copy)).recipe_file == again.recipe_file, "it is there already"
+
+
+def test_an_answer_is_not_lost_if_the_recipe_cannot_be_written(
+    better: tuple[TuneResult, list[Event]], tmp_path: Path
+) -> None:
+    result, _ = better
+    copy, told = shutil.copytree(result.path, tmp_path / "copy"), list[Event]()
+    (tmp_path / "file").touch()
+    study = Study.open(copy)
+    study.stored.output = str(tmp_path / "file" / "best.toml")
+    study.save()
+    again = resume_tuning(str(copy), emit=told.append)
+    assert (again.answer, again.recipe_file) == (result.answer, copy / "recipe.toml")
+    assert "best.toml cannot be written" in warned(told)
+
+
+def test_a_recipe_has_no_passwords(better: tuple[TuneResult, list[Event]]) -> None:
+    result, _ = better
+    address = "https://me:hunter2@host.example/w.safetensors"
+    config = configure(SMALL, {"data": {"name": "digits"}, "run": {"init_from": address}})
+    text = recipe_text("r.toml", config, result.finals, facts=[f"command: vit tune --init-from {address}"], seeds=[1])
+    assert "hunter2" not in text
+    assert tomllib.loads(text)["run"]["init_from"] == "https://host.example/w.safetensors"
+
+
+def test_finals_are_scored_on_images_that_are_counted_once(better: tuple[TuneResult, list[Event]]) -> None:
+    result, _ = better
+    runs = [Run(path) for path in sorted(result.finals[0].path.glob("seed-*"))]
+    names = [set((run.split or {})["held_out"]["val"]) for run in runs]
+    assert _validated([result_of(run) for run in runs]) == len(set.union(*names)) < sum(map(len, names))
+
+
+def test_weights_that_are_gone_end_the_search(better: tuple[TuneResult, list[Event]], halves: Path) -> None:
+    """They say nothing about the settings of a trial."""
+    shutil.copy(Run(better[0].finals[0].path / "seed-43").best_checkpoint, "w.safetensors")
+    where = {"data": {"name": str(halves)}, "run": {"name": "mine", "init_from": "w.safetensors"}}
+
+    def remove(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            Path("w.safetensors").unlink()
+
+    with pytest.raises(ModelError, match="no such file: "):
+        tune(SMALL, where, limits=FEW, emit=remove)
+    study = Study.open(Path("experiments/mine"))
+    assert study.config.run.init_from == str(Path("w.safetensors").resolve()), "it can be resumed from any folder"
+    assert [row.state for row in study.rows] == ["finished"]
 
 
 def test_half_a_line_of_the_journal_and_its_lock_are_removed(
@@ -577,7 +663,10 @@ def test_the_command_of_a_recipe_names_all_that_the_data_need(monkeypatch: pytes
 
 
 def test_without_finalists_the_answer_is_no() -> None:
-    assert answer(best_finalist(())) == "no better than the default: no other trial was trained to its end"
+    assert (
+        answer(best_finalist(()))
+        == "no better than the default: no other settings were trained to their end with every fresh seed"
+    )
 
 
 def test_without_optuna_the_error_says_what_to_type(

@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from vitcli.core.addresses import without_secrets
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import settings_of
 from vitcli.core.errors import counted, visible
-from vitcli.core.files import write_text
 from vitcli.core.means import MeanDifference, differences_from_first
 from vitcli.core.words import percent
 from vitcli.data.store import data_dir
@@ -55,7 +55,7 @@ def compared(
     trials: Mapping[str, tuple[int | None, Mapping[str, Any]]],
     *,
     folder: Path,
-    val_is_fixed: bool,
+    images: int,
 ) -> list[FinalRow]:
     """Compare finalists with the default, which comes first.
 
@@ -63,11 +63,9 @@ def compared(
         results: the runs of each configuration by seed, by the name of their group; the same seeds for all.
         trials: the trial and the searched settings of each of them.
         folder: the folder of the search.
-        val_is_fixed: True if all seeds have the same validation images.
+        images: the number of different validation images of all seeds.
     """
     accuracies = {name: tuple(each.best.val_accuracy for each in runs) for name, runs in results.items()}
-    default = results[DEFAULT]
-    images = default[0].val_images if val_is_fixed else sum(each.val_images for each in default)
     others: list[MeanDifference | None] = []
     if len(results) > 1:
         others = [*differences_from_first([*accuracies.values()], images=images)]
@@ -99,7 +97,7 @@ def is_better(row: FinalRow | None) -> bool:
 def answer(row: FinalRow | None) -> str:
     """Say in plain words whether the best finalist is better than the default."""
     if row is None or row.difference is None or row.interval is None:
-        return "no better than the default: no other trial was trained to its end"
+        return "no better than the default: no other settings were trained to their end with every fresh seed"
     low, high = row.interval
     points = f"by {100 * row.difference:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
     if is_better(row):
@@ -120,13 +118,13 @@ def train_command(data: DataConfig, recipe: str) -> str:
     return shlex.join([*words, "--recipe", recipe])
 
 
-def write_recipe(
-    file: Path, config: TrainConfig, rows: Sequence[FinalRow], *, facts: Sequence[str], seeds: Sequence[int]
-) -> None:
-    """Write the settings of the winner as a recipe for ``vit train --recipe FILE``.
+def recipe_text(
+    name: str, config: TrainConfig, rows: Sequence[FinalRow], *, facts: Sequence[str], seeds: Sequence[int]
+) -> str:
+    """Return the settings of the winner as a recipe for ``vit train --recipe FILE``, without passwords in addresses.
 
     Args:
-        file: the file to write.
+        name: the name of the file.
         config: the complete configuration of the winner.
         rows: the final runs, the default first.
         facts: how it was found, one line each.
@@ -148,14 +146,14 @@ def write_recipe(
     ]
     about = {
         "summary": f"tuned for {Path(config.data.name).name} by `vit tune`",
-        "command": train_command(config.data, f"./{file.name}"),
+        "command": train_command(config.data, f"./{name}"),
         "time": "as the default settings",
         "accuracy": f"{percent(winner.val_accuracy)} of the validation images on average over {counted(len(seeds), 'seed')}",
     }
     lines = [f"# {' '.join(visible(line).split())}" for line in comments]
     for section, table in {"about": about, **recipe_settings(config)}.items():
         lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
-    write_text(file, "\n".join(lines) + "\n")
+    return str(without_secrets("\n".join(lines) + "\n"))
 
 
 def recipe_settings(config: TrainConfig) -> dict[str, dict[str, Any]]:

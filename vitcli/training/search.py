@@ -37,6 +37,7 @@ from vitcli.training.resumed_run import resume_run
 from vitcli.training.resumed_settings import has_begun
 from vitcli.training.run import start
 from vitcli.training.settings import settle_again
+from vitcli.training.stated_settings import find_models
 from vitcli.training.study import Study
 from vitcli.training.trials import TrialRow, best_of
 from vitcli.training.tune_budget import Budget, finalists_of
@@ -139,9 +140,8 @@ class Search:
                 self.emit(Note(text=f"final {number} of {total}: {result.run}: {percent(result.best.val_accuracy)}"))
                 self.budget.save()
         trials = {name: (row.number, row.settings) for name, row in finalists.items()}
-        return compared(
-            results, {DEFAULT: (None, {}), **trials}, folder=self.study.path, val_is_fixed=stored.val_is_fixed
-        )
+        images = _validated(results[DEFAULT])
+        return compared(results, {DEFAULT: (None, {}), **trials}, folder=self.study.path, images=images)
 
     @property
     def seeds(self) -> range:
@@ -230,6 +230,7 @@ class Search:
         try:
             yield
         except (TrainingError, UsageError, ModelError) as error:
+            find_models(self.config, init_from=self.config.run.init_from)  # if weights are gone, no settings work
             raise _Failed(error.message) from None
         except Exception as error:
             if not is_out_of_memory(error):
@@ -278,6 +279,13 @@ class Search:
                     self.emit(event)
 
         return listen
+
+
+def _validated(results: Sequence[TrainResult]) -> int:
+    """Count the different images that runs with several seeds were validated on."""
+    splits = [Run(each.path).split or {} for each in results]
+    held_out = {name for split in splits for name in split.get("held_out", {}).get("val", ())}
+    return len(held_out) or results[0].val_images
 
 
 def _share_of_finals(number: int, total: int, part: float) -> float:

@@ -5,7 +5,7 @@ optuna.log      Optuna's journal, with the values of every trial
 trial-0007/     the run of a trial, without checkpoints
 default/        the final runs of the default settings, one for each fresh seed
 final-0007/     those of a finalist
-recipe.toml     the settings of the winner, if there is one
+recipe.toml     the settings of the winner, if there is one; recipe-2.toml those of a later answer
 """
 
 import os
@@ -22,7 +22,7 @@ from vitcli.core.addresses import without_secrets
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import FileError, InstallError, Interrupted, RunError, UsageError, did_you_mean
-from vitcli.core.files import expanded, write_json
+from vitcli.core.files import check_output_file, expanded, write_json
 from vitcli.core.provenance import now
 from vitcli.core.run_files import Status
 from vitcli.core.run_search import output_dir_option
@@ -279,9 +279,12 @@ def _check_free(path: Path) -> None:
 
 
 def check_output(file: Path | None) -> None:
-    """Raise FileError if the file for the recipe exists already."""
-    if file and file.exists():
+    """Raise FileError if the file for the recipe exists already, or cannot be written."""
+    if not file:
+        return
+    if file.exists():
         raise FileError(f"{file} exists already", hint="give another name: -o FILE.toml")
+    check_output_file(file)
 
 
 def _repair(journal: Path) -> None:

@@ -1,14 +1,17 @@
 """The search for better settings: trials within a budget, and finalists against the default on fresh seeds."""
 
 import shlex
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import Interrupted, counted, visible
-from vitcli.core.events import Emit, Note, ignore
-from vitcli.core.files import expanded
+from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.files import ends, expanded, with_end, write_text
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.provenance import command, now
 from vitcli.core.run_search import next_name
@@ -16,7 +19,7 @@ from vitcli.core.runs import slug
 from vitcli.core.search_limits import Limits
 from vitcli.core.search_space import Dimension, settings_with
 from vitcli.core.words import duration
-from vitcli.training.finals import FinalRow, answer, best_finalist, is_better, train_command, write_recipe
+from vitcli.training.finals import FinalRow, answer, best_finalist, is_better, recipe_text, train_command
 from vitcli.training.resumed_settings import in_another_folder, output_dir_of
 from vitcli.training.search import Search
 from vitcli.training.settings import settle_again
@@ -114,7 +117,8 @@ def tune(
     )
     study = Study.create(path, file, default=begun.default)
     emit(Note(text=f"study: {path} on {plan.device}; Ctrl-C loses nothing, `{continue_command(path)}` continues"))
-    return _search(study, emit, may_try=True)
+    with study.alone():
+        return _search(study, emit, may_try=True)
 
 
 def resume_tuning(
@@ -138,21 +142,19 @@ def resume_tuning(
         The errors of ``tune``.
     """
     require_optuna()
-    study = find_study(name, output_dir_of(layers))
+    found = find_study(name, output_dir_of(layers))
     check_resumed_search(layers, {})
-    stored = study.stored
-    if minutes is not None or trials is not None:
-        stored.finals = None
-    may_try = stored.finals is None and (stored.status != "finished" or minutes is not None or trials is not None)
-    stored.minutes = stored.minutes if minutes is None else minutes
-    stored.trials = stored.trials if trials is None else trials
-    limits = stored.limits
-    ended, used = (
-        counted(len(study.rows), "trial has"),
-        f"{duration(stored.seconds)} of {limits.minutes:g} min are used",
-    )
-    emit(Note(text=f"study: {study.path}; {ended} ended, {used}"))
-    return _search(study, emit, may_try=may_try)
+    with found.alone():  # until then, another process may change the study
+        study = Study.open(found.path)
+        stored = study.stored
+        if minutes is not None or trials is not None:
+            stored.finals = None
+        may_try = stored.finals is None and (stored.status != "finished" or minutes is not None or trials is not None)
+        stored.minutes = stored.minutes if minutes is None else minutes
+        stored.trials = stored.trials if trials is None else trials
+        ended, used = counted(len(study.rows), "trial has"), duration(stored.seconds)
+        emit(Note(text=f"study: {study.path}; {ended} ended, {used} of {stored.limits.minutes:g} min are used"))
+        return _search(study, emit, may_try=may_try)
 
 
 def plan_tuning(
@@ -170,12 +172,15 @@ def plan_tuning(
 
 
 def _search(study: Study, emit: Emit, *, may_try: bool) -> TuneResult:
-    """Try settings if that is allowed, train the finals, and answer; write a recipe of a winner."""
+    """Try settings if that is allowed, train the finals, and answer; write a recipe of a winner.
+
+    The study is locked.
+    """
     again = f"`{continue_command(study.path)}` continues"
     if study.stored.val_is_fixed:
         reason = "the data have one validation split, so the finals are scored on the images that chose the finalists"
         emit(Note(text=f"{reason}; `vit eval` scores them on test images"))
-    with study.alone(), study.recorded(), stop_requests(again) as stop:
+    with study.recorded(), stop_requests(again) as stop:
         search = Search(study, emit, stop)
         try:
             if may_try:
@@ -186,12 +191,15 @@ def _search(study: Study, emit: Emit, *, may_try: bool) -> TuneResult:
             raise
         finally:
             study.stored.seconds = search.budget.seconds
-        best = best_finalist(finals)
-        file = Path(study.stored.output or study.path / "recipe.toml") if is_better(best) else None
-        if file and best:
+        best, usual = best_finalist(finals), Path(study.stored.output or study.path / "recipe.toml")
+        file = None
+        if best and is_better(best):
             layer = settings_with(best.settings, search.config.augment)
             config, _ = settle_again(search.config, (layer,), ignore)
-            write_recipe(file, config, finals, facts=_facts(study), seeds=search.seeds)
+            text_of = partial(recipe_text, config=config, rows=finals, facts=_facts(study), seeds=search.seeds)
+            file = _written(text_of, usual, study.path / "recipe.toml", emit)
+        elif usual.exists():
+            emit(Warned(text=f"{usual} is not the answer of this search: it is from an earlier one, or yours"))
     return TuneResult(
         name=study.name,
         path=study.path,
@@ -205,6 +213,46 @@ def _search(study: Study, emit: Emit, *, may_try: bool) -> TuneResult:
         train_command=train_command(search.config.data, str(file)) if file else None,
         seconds=study.stored.seconds,
     )
+
+
+def _written(text_of: Callable[[str], str], file: Path, otherwise: Path, emit: Emit) -> Path:
+    """Write a recipe, and return its file; no file with other settings is replaced.
+
+    Args:
+        text_of: returns the recipe for the name of a file.
+        file: where to write it.
+        otherwise: where to write it if that fails.
+        emit: is told of another place.
+    """
+    try:
+        written = _written_beside(text_of, file)
+    except OSError as error:
+        written = _written_beside(text_of, otherwise)
+        emit(Warned(text=f"the recipe is in {written}, because {file} cannot be written: {error.strerror}"))
+        return written
+    if written != file:
+        why = f"{file} has other settings, of an earlier answer or yours"
+        emit(Warned(text=f"the recipe is in {written}, because {why}"))
+    return written
+
+
+def _written_beside(text_of: Callable[[str], str], file: Path) -> Path:
+    """Find the first file of a name, or of its numbers, that has the settings of a recipe, or write it to one that is free."""
+
+    def is_recipe(path: Path) -> bool:
+        return _settings_in(path.read_text(encoding="utf-8", errors="replace")) == _settings_in(text_of(path.name))
+
+    path = next(path for end in ends() if not (path := with_end(file, end)).exists() or is_recipe(path))
+    if not path.exists():
+        write_text(path, text_of(path.name))
+    return path
+
+
+def _settings_in(recipe: str) -> Settings | None:
+    """Return the settings in the text of a recipe; None: it is none."""
+    with suppress(ValueError):
+        return {section: table for section, table in tomllib.loads(recipe).items() if section != "about"}
+    return None
 
 
 def _facts(study: Study) -> list[str]:
