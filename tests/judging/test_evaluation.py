@@ -18,6 +18,7 @@ from vitcli.core.events import Event, Warned
 from vitcli.judging.answers import collect
 from vitcli.judging.judge import seen_as
 from vitcli.judging.mistakes import sort_mistakes
+from vitcli.workflows.evaluate import _maps
 
 RunCli = Callable[..., Outcome]
 CLASSES = {"cat": 12, "dog": 12, "=emu": 12}
@@ -131,6 +132,14 @@ def test_mistakes_of_a_data_set_without_files_become_pictures(
     assert len(pictures) == count > 0
     with Image.open(pictures[0]) as image:
         assert (image.size, image.mode) == ((8, 8), "L")
+
+
+def test_maps_explain_the_answer_that_is_beside_them(trained_run: Path, explained: list[tuple[int, int]]) -> None:
+    """The answer of several models, or of several views, may be another one than that of the model and the image."""
+    pixels = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    maps = _maps(vitcli.load_model(trained_run), pixels, ["3", "1", "3"])
+    assert [target for target, _ in explained] == [3, 1, 3]
+    assert [each.target for each in maps] == ["3", "1", "3"]
 
 
 def test_views_are_averaged_counted_and_said(run_cli: RunCli, trained_run: Path, data_dir: Path) -> None:

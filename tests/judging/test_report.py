@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from vitcli.core.stored import read_json
 from vitcli.data.dataset import Dataset, _keep_arrays, _read_facts
 from vitcli.data.raw import ArraySplit, RawDataset
 from vitcli.data.splits import Subset
+from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.figures.report_sections import Judgement
 from vitcli.judging.answers import collect
 from vitcli.judging.judgement import AnsweredImages, score_rows, with_pictures
@@ -62,6 +64,14 @@ def evaluated(digits: Path, evaluations: Path) -> Path:
     """A run on the digits that may be changed, with its evaluation on the test images."""
     shutil.copytree(evaluations, digits / "evaluations")
     return digits
+
+
+def disagree(first: Path, second: Path) -> None:
+    """Exchange the two classes of the first model; the second one becomes so sure that the mean has its answers."""
+    kept = load_checkpoint(second)
+    for path, changed in ((first, lambda head: head.flip(0)), (second, lambda head: 100 * head)):
+        weights = {name: changed(each) if name.startswith("head.") else each for name, each in kept.weights.items()}
+        save_checkpoint(path, replace(load_checkpoint(path), weights=weights))
 
 
 def reported(run_cli: RunCli, *words: object) -> tuple[dict[str, Any], Outcome]:
@@ -217,10 +227,18 @@ def test_runs_on_different_data_are_shown_but_not_compared(
 
 
 def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
-    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], explained: list[tuple[int, int]]
 ) -> None:
     assert run_cli("train", shapes, *tiny, "--seeds", "2", "--name", "pair").code == 0
+    disagree(*(Run(Path(f"experiments/pair/seed-{seed}")).best_checkpoint for seed in (0, 1)))
     result, outcome = reported(run_cli)
+    rows = rows_of(Path("experiments/pair/evaluations/test-predictions.csv"))
+    wrong = sorted(row["prediction"] for row in rows if row["truth"] != row["prediction"])
+    assert wrong
+    of_eval, of_report = explained[: len(wrong)], explained[-len(wrong) :]
+    for maps in (of_eval, of_report):
+        assert sorted(["left", "right"][target] for target, _ in maps) == wrong
+        assert all(target != first for target, first in maps), "the answer of the group, not of its first model"
     assert "report: the newest finished run, pair" in outcome.err
     page = Path("experiments/pair/report.html").read_text(encoding="utf-8")
     assert result["evaluations"][0]["run"] == "pair"

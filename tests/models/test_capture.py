@@ -117,7 +117,7 @@ def test_a_layer_that_does_not_exist_is_refused(layer):
     model = build()
     with pytest.raises(ModelError, match=f"layer {layer} does not exist") as refusal, capture_attention(model, [layer]):
         pass
-    assert refusal.value.hint == "this model has layers 0 to 2"
+    assert refusal.value.hint == "this model has 3 layers, counted from 0"
     assert attends(model) == [fused_attention] * 3
 
 

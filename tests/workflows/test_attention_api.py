@@ -14,6 +14,8 @@ import vitcli
 from vitcli.attention.evidence import Options
 from vitcli.core.errors import DataError, ModelError, UsageError
 from vitcli.data.preprocess import load_array
+from vitcli.engine.checkpoint import save_checkpoint
+from vitcli.models.vit import VisionTransformer
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,9 @@ def test_a_model_in_training_is_still_so_afterwards(loaded: Any) -> None:
         ({"options": Options(fusion="sum")}, UsageError),  # type: ignore[arg-type]
         ({"image": "absent.png"}, DataError),
         ({"image": torch.zeros(2, 1, 8, 8)}, UsageError),
+        ({"image": torch.zeros(1, 4, 16)}, UsageError),
+        ({"image": torch.zeros(3, 8, 8)}, UsageError),
+        ({"image": torch.zeros(1, 8, 8, dtype=torch.uint8)}, UsageError),
     ],
 )
 def test_what_does_not_go_together_is_refused(loaded: Any, digit: Path, words: dict[str, Any], error: type) -> None:
@@ -82,3 +87,34 @@ def test_what_does_not_go_together_is_refused(loaded: Any, digit: Path, words: d
 def test_a_bare_module_takes_tensors_alone(loaded: Any, digit: Path) -> None:
     with pytest.raises(UsageError, match="tensors"):
         vitcli.attention_map(loaded.model, digit)
+
+
+def test_a_picture_is_turned_as_its_camera_says(loaded: Any, digit: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(digit) as image:
+        image.save(tmp_path / "turned.jpg", exif=exif)
+    file, picture = (
+        vitcli.attention_map(loaded, image) for image in (tmp_path / "turned.jpg", Image.open(tmp_path / "turned.jpg"))
+    )
+    assert np.array_equal(file.weights, picture.weights)
+    assert file.subject
+    assert picture.subject
+    assert np.array_equal(file.subject.pixels, picture.subject.pixels)
+
+
+def test_a_model_without_classes_gives_maps_of_attention_alone(loaded: Any, digit: Path, tmp_path: Path) -> None:
+    weights = {name: each for name, each in loaded.checkpoint.weights.items() if not name.startswith("head.")}
+    model = replace(loaded.checkpoint.model, num_classes=0)
+    save_checkpoint(tmp_path / "none.safetensors", replace(loaded.checkpoint, model=model, weights=weights, classes=()))
+    found = vitcli.attention_map(tmp_path / "none.safetensors", digit, method="rollout")
+    assert found.weights.shape == (4, 4)
+    with pytest.raises(ModelError, match="no classifier"):
+        vitcli.attention_map(tmp_path / "none.safetensors", digit, method="rollout", target="cat")
+
+
+def test_a_single_class_has_nothing_to_contrast_it_with(loaded: Any) -> None:
+    module = VisionTransformer(replace(loaded.checkpoint.model, num_classes=1))
+    with pytest.raises(ModelError) as refusal:
+        vitcli.attention_map(module, torch.zeros(1, 8, 8), score="contrast")
+    assert refusal.value.hint == "without it, the logit is explained"

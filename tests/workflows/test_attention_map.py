@@ -136,9 +136,9 @@ def test_the_mean_over_heads_lies_between_the_least_and_the_greatest(maps: dict[
 @pytest.mark.parametrize(
     ("words", "named", "hint"),
     [
-        (("--layers", "2"), "layer 2", "layers 0 to 1"),
-        (("--layers", "-3"), "layer -3", "layers 0 to 1"),
-        (("--heads", "2"), "head 2", "heads 0 to 1"),
+        (("--layers", "2"), "layer 2", "2 layers, counted from 0"),
+        (("--layers", "-3"), "layer -3", "2 layers, counted from 0"),
+        (("--heads", "2"), "head 2", "2 heads, counted from 0"),
         (("--layers", "one"), "'one'", "--layers 0,1,-1"),
         (("--heads", "0;1"), "'0;1'", "--heads 0,1,-1"),
         (("--method", "rollouts"), "'rollouts'", "'rollout'"),
@@ -148,7 +148,7 @@ def test_the_mean_over_heads_lies_between_the_least_and_the_greatest(maps: dict[
         (("--mass", "0"), "mass = 0", ""),
         (("--steps", "0"), "steps = 0", ""),
         (("--query", "4,0"), "row 4", "4 x 4"),
-        (("--query", "100,0px"), "pixel 100,0", "columns 0 to 8"),
+        (("--query", "100,0px"), "pixel 100,0", "columns 0 to 7 and rows 0 to 7"),
         (("--query", "here"), "'here'", "ROW,COLUMN"),
         (("--query", "1,1", "--method", "relevance"), "relevance", "--method raw"),
         (("--cmap", "infern"), "'infern'", "inferno"),
@@ -198,7 +198,8 @@ def test_one_file_holds_one_picture_and_nothing_lies_beside_it(
         assert "give a folder" in outcome.err
         assert ("--compare" in outcome.err) == ("all" in more)
         assert names_in(tmp_path / "maps") == set()
-    for more in ((), ("--compare",), ("--heads-grid",), ("--blocks",)):
+    one_map = ("--method", "rollout", "--class", "left,right")  # the same for all classes
+    for more in ((), ("--compare",), ("--heads-grid",), ("--blocks",), one_map):
         outcome = run_cli("attention-map", digit, *words, *more)
         assert outcome.code == 0
         assert (f"replaced {tmp_path / 'maps' / 'map.png'}; another --output keeps both" in outcome.err) == bool(more)
@@ -481,7 +482,9 @@ def test_methods_are_put_to_the_test_beside_noise(
     assert sorted(row["method"] for row in kept["scores"]["rows"]) == ["random", "raw", "relevance"]
     assert kept["scores"]["rows"][-1]["method"] == "random"
     assert kept["scores"]["verdict"] in outcome.out
-    headings = re.findall(r"(\S+) [↓↑]", outcome.out.partition("mean colour")[0].split("method")[2].splitlines()[0])
+    headings = re.findall(
+        r"(\S+) [↓↑]", outcome.out.partition("the colour that is 0")[0].split("method")[2].splitlines()[0]
+    )
     assert headings == ["del", "del-blur", "ins", "ins-blur", "pos", "neg"]
     explained = re.findall(r"^([a-z, -]+): ", outcome.out, re.MULTILINE)
     assert {*headings, "gain over noise", "sink"} <= {name for names in explained for name in names.split(", ")}
@@ -624,6 +627,51 @@ def test_nothing_of_an_earlier_command_is_overwritten(run_cli: RunCli, trained_r
         assert {"raw", "rollout", "logits"} <= {name.partition(".")[0] for name in arrays.files}
     sources = [json.loads((tmp_path / "maps" / name).read_text())["images"][0]["source"] for name in reports]
     assert [Path(source).parent.name for source in sources] == ["cat", "dog", "cat", "dog"]
+
+
+@pytest.mark.pictures
+def test_files_that_no_report_knows_are_not_overwritten(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 40).save(tmp_path / "a.png")
+    (tmp_path / "maps").mkdir()
+    for name in ("a.npz", "a-2.raw.png", "a-3.query-0-1.raw.png", "attention.html"):
+        (tmp_path / "maps" / name).write_text("mine")
+    for option in ((), ("--html",)):
+        outcome = run_cli("attention-map", tmp_path / "a.png", "--model", trained_run, "-o", tmp_path / "maps", *option)
+        assert outcome.code == 0, outcome.err
+    assert {"a-4.npz", "attention-2.html"} <= names_in(tmp_path / "maps")
+    mine = {path.name for path in (tmp_path / "maps").iterdir() if path.read_bytes() == b"mine"}
+    assert mine == {"a.npz", "a-2.raw.png", "a-3.query-0-1.raw.png", "attention.html"}
+
+
+def test_the_picture_may_not_replace_the_image(run_cli: RunCli, trained_run: Path, digit: Path) -> None:
+    before = digit.read_bytes()
+    outcome = run_cli("attention-map", digit, "--model", trained_run, "-o", digit.parent / "." / digit.name)
+    assert outcome.code == 2
+    assert f"{digit} is an image to explain, and would be replaced" in outcome.err
+    assert digit.read_bytes() == before
+
+
+@pytest.fixture
+def single(trained_run: Path, tmp_path: Path) -> Path:
+    """Weights with a single output."""
+    checkpoint = load_checkpoint(Run(trained_run).best_checkpoint)
+    weights = {name: each[:1] if name.startswith("head.") else each for name, each in checkpoint.weights.items()}
+    model = replace(checkpoint.model, num_classes=1)
+    save_checkpoint(tmp_path / "single.safetensors", replace(checkpoint, model=model, weights=weights, classes=("0",)))
+    return tmp_path / "single.safetensors"
+
+
+def test_a_single_class_has_maps_but_no_probability(run_cli: RunCli, single: Path, digit: Path, tmp_path: Path) -> None:
+    words = ("attention-map", digit, "--model", single, "-o", tmp_path / "maps")
+    (image,) = as_json(run_cli(*words, "--json"))["images"]
+    assert (image["predicted"], image["probability"]) == ("0", None)
+    assert np.shape(image["maps"][0]["weights"]) == (4, 4)
+    assert "100" not in run_cli(*words).out.partition("class")[2].partition("\n")[0]
+    judged = run_cli(*words, "--score")
+    answered = run_cli("predict", digit, "--model", single)
+    for refused in (judged, answered):
+        assert refused.code == 1
+        assert "a single output, and the probability of a single class is always 1" in refused.err
 
 
 def test_another_model_has_names_of_its_own(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:

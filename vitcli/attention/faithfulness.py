@@ -1,7 +1,8 @@
 """Faithfulness scores: test whether the patches that a map calls important are the patches that the model needs.
 
 Patches are hidden or shown in the order of their weight, and the model's outputs are recorded. Hidden patches are
-replaced by the mean colour, or by the blurred image: a single kind of fill could favour a method by its artefacts.
+replaced by the colour that is 0 for the model (the mean colour, if images are normalised by it), or by the blurred
+image: a single kind of fill could favour a method by its artefacts.
 
 Shapes: C channels, H x W pixels, h x w patch grid of P patches, R maps of one image, S steps, K classes.
 """
@@ -119,13 +120,13 @@ def score_maps(
 
     Deletion and insertion are areas below the curve of the class's probability, from no patch to all patches, with
     both fills (Petsiuk, Das & Saenko 2018, "RISE"). Positive and negative perturbation are areas below the accuracy
-    while 0 % to 90 % of the patches are replaced by the mean colour, the most or the least relevant first (Chefer, Gur
+    while 0 % to 90 % of the patches are replaced by the colour that is 0 for the model, the most or the least relevant first (Chefer, Gur
     & Wolf 2021, "Transformer interpretability beyond attention visualization"), divided by the width of that range, so
     that the maximum is 1.
 
     Args:
         classify: the model.
-        image: the normalised image, so that 0 is the mean colour, (C, H, W).
+        image: the model's input, (C, H, W).
         maps: the weights of the patches, signed or not, (R, h, w).
         target: the class that the maps explain.
         expected: the class that counts as right: the true class if it is known, else the target.

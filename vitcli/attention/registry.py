@@ -70,7 +70,7 @@ METHODS: Registry[MethodEntry] = Registry(
             needs="gradients",
         ),
         "ig": MethodEntry(
-            summary="integrated gradients from the mean colour, signed (Sundararajan et al. 2017)",
+            summary="integrated gradients from the colour that is 0 for the model, signed (Sundararajan et al. 2017)",
             function="vitcli.attention.methods:integrated_gradients",
             needs="pixels",
             layers="none",

@@ -86,3 +86,8 @@ def class_scores(logits: Tensor, indices: Tensor, score: TargetScore) -> Tensor:
         return own
     others = logits.scatter(1, indices[:, None], -torch.inf)
     return own - others.logsumexp(dim=1)
+
+
+def probability_of(logits: Tensor, index: int) -> float | None:
+    """Compute the probability of a class from the logits of an image, (K,); None: a single class has none."""
+    return float(logits.softmax(dim=0)[index]) if len(logits) > 1 else None

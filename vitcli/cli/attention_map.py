@@ -311,7 +311,8 @@ def _facts(image: "ExplainedImage") -> dict[str, str]:
     facts = {"image": image.image}
     if image.predicted:
         truth = "" if image.truth is None else ", right" if image.truth == image.predicted else f", truth {image.truth}"
-        facts["class"] = f"{image.predicted}, {percent(image.probability)}{truth}"
+        share = "" if image.probability is None else f", {percent(image.probability)}"
+        facts["class"] = f"{image.predicted}{share}{truth}"
     for each in image.maps:
         sink = f"{percent(each.prefix_share)} on class and register tokens" if each.prefix_share else ""
         if sink and len(image.maps) == 1:

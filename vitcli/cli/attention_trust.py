@@ -26,7 +26,7 @@ _SHORT = {
 _SCORES = {
     "gain over noise": "how much better the map is than noise, on average over the scores from del to neg",
     "del, ins": "probability of the class while the strongest patches are hidden first (del) or shown first (ins)",
-    "del-blur, ins-blur": "the same, with a blurred image in place of hidden patches, not their mean colour",
+    "del-blur, ins-blur": "the same, with a blurred image in place of hidden patches, not the colour that is 0 for the model",
     "pos, neg": "share of right answers while the strongest (pos) or the weakest (neg) patches are hidden first",
     "sink": "share of the map on class and register tokens, which no pixel shows",
     "\u2193, \u2191": "lower or higher is better",

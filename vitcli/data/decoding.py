@@ -93,15 +93,24 @@ def room_for(path: Path, pixels: int) -> Iterator[None]:
 
 def _turned_upright(image: Image.Image, width: float, height: float) -> tuple[Image.Image, Box]:
     """Decode an image and turn it upright; return the box in it that ``width`` x ``height`` stored pixels cover."""
-    image.load()
-    # Not ImageOps.exif_transpose(): it writes the other EXIF data again, which fails if a camera wrote odd data.
+    turned = upright(image)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     if orientation in _TURNED:
         width, height = height, width
-    left = upright.width - width if orientation in _FROM_RIGHT else 0
-    top = upright.height - height if orientation in _FROM_BELOW else 0
-    return upright, (left, top, left + width, top + height)
+    left = turned.width - width if orientation in _FROM_RIGHT else 0
+    top = turned.height - height if orientation in _FROM_BELOW else 0
+    return turned, (left, top, left + width, top + height)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Decode an image, and turn it as its EXIF data say.
+
+    Unlike ``ImageOps.exif_transpose``, this does not write the other EXIF data again, which fails if a camera wrote odd
+    data.
+    """
+    image.load()  # turns TIFF files
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def read_header(path: Path) -> tuple[Size, bool]:

@@ -257,7 +257,7 @@ class Explainer:
         return self.model.classify(self.model.pool(tokens))
 
     def _path_gradients(self, slot: int) -> Tensor:
-        """Compute the mean of dy / dx at the middles of equal steps from mean colour (0) to image, (B, C, H, W)."""
+        """Compute the mean of dy / dx at the middles of equal steps from an input of zeros to the image, (B, C, H, W)."""
         if slot not in self._pixel_gradients:
             steps = self.question.steps
             middles = (torch.arange(steps, device=self.images.device) + 0.5) / steps
@@ -301,7 +301,14 @@ class Explanation:
     """method -> the share of the mass on class and register tokens, (B, T) or (B, 1)."""
 
 
-def explain(model: VisionTransformer, images: Tensor, question: Question, *, seeds: Sequence[int] = ()) -> Explanation:
+def explain(
+    model: VisionTransformer,
+    images: Tensor,
+    question: Question,
+    *,
+    seeds: Sequence[int] = (),
+    targets: Tensor | None = None,
+) -> Explanation:
     """Compute the maps of a batch of images, for every method and target class.
 
     Args:
@@ -309,8 +316,12 @@ def explain(model: VisionTransformer, images: Tensor, question: Question, *, see
         images: the model's input, (B, C, H, W), on the model's device.
         question: the methods, target classes and options.
         seeds: one random seed per image, for noise.
+        targets: the classes to explain, (B, T); None: those that the question chooses.
 
     Raises:
         UsageError, ModelError: the question does not suit the model.
     """
-    return Explainer(model, images, question.checked(model), seeds=seeds).explanation()
+    explainer = Explainer(model, images, question.checked(model), seeds=seeds)
+    if targets is not None:
+        explainer.targets = targets.to(explainer.targets)
+    return explainer.explanation()

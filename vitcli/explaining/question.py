@@ -44,7 +44,9 @@ class Question:
         check_choice("score", self.score, get_args(TargetScore))
         check_choice("fusion", self.options.fusion, get_args(HeadFusion))
         if self.score == "contrast" and config.num_classes == 1:
-            raise ModelError("contrast needs a second class, and this model has only one", hint="--target logit")
+            raise ModelError(
+                "contrast needs a second class, and this model has only one", hint="without it, the logit is explained"
+            )
         if self.query is not None:
             checked_index(self.query, config.grid[0] * config.grid[1], "patch")
         if self.steps < 1:

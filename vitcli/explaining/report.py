@@ -21,8 +21,8 @@ class ExplainedImage:
     """The start of the names of the image's files."""
     predicted: str = ""
     """The most probable class; empty: the image could not be read."""
-    probability: float = 0.0
-    """Probability of this class."""
+    probability: float | None = None
+    """Probability of this class; None: the image could not be read, or the model has fewer than two classes."""
     truth: str | None = None
     """The true class; None: not known."""
     query: tuple[int, int] | None = None

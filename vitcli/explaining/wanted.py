@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, DEFAULT_WITHOUT_CLASSES, METHODS, parse_methods
@@ -108,7 +109,7 @@ def patch_at(query: str, size: Size, loaded: LoadedModel, *, name: str) -> tuple
     if not (left <= first < right and top <= second < bottom):
         raise ModelError(
             f"the model does not see the pixel {first},{second} of {name}",
-            hint=f"it sees columns {left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}",
+            hint=f"it sees columns {ceil(left)} to {ceil(right) - 1} and rows {ceil(top)} to {ceil(bottom) - 1}",
         )
     row, column = (second - top) / (bottom - top) * rows, (first - left) / (right - left) * columns
     return min(int(row), rows - 1), min(int(column), columns - 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from vitcli.core.errors import ModelError
+from vitcli.core.errors import ModelError, counted
 from vitcli.models.layers import Attend, Attention
 from vitcli.models.vit import VisionTransformer
 
@@ -72,7 +72,10 @@ def checked_index(index: int, count: int, kind: str) -> int:
         ModelError: the index is out of range.
     """
     if not -count <= index < count:
-        raise ModelError(f"{kind} {index} does not exist", hint=f"this model has {kind}s 0 to {count - 1}")
+        raise ModelError(
+            f"{kind} {index} does not exist",
+            hint=f"this model has {counted(count, kind)}, counted from 0",
+        )
     return index % count
 
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from vitcli.attention.evidence import Options
 from vitcli.attention.registry import DEFAULT_METHOD, parse_methods
-from vitcli.attention.targets import ClassChoice, TargetScore, parse_classes
+from vitcli.attention.targets import ClassChoice, TargetScore, parse_classes, probability_of
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Event, Warned
+from vitcli.data.decoding import upright
 from vitcli.data.deep_images import extremes, is_deep, usual_range
 from vitcli.data.preprocess import load_array, to_array
 from vitcli.data.value_range import with_value_range
@@ -56,7 +57,7 @@ def attention_map(
     Raises:
         UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other.
     """
-    loaded = load_model(os.fspath(model)) if isinstance(model, str | os.PathLike) else model
+    loaded = load_model(os.fspath(model), needs_head=False) if isinstance(model, str | os.PathLike) else model
     module = loaded if isinstance(loaded, VisionTransformer) else loaded.model
     classes = tuple(map(str, range(module.config.num_classes)))
     if isinstance(loaded, LoadedModel):
@@ -81,33 +82,43 @@ def attention_map(
     (found,) = maps_of(explanation, 0, question, classes)
     if isinstance(loaded, VisionTransformer):
         return found
-    shares = explanation.logits[0].softmax(dim=0)
+    logits = explanation.logits[0]
     name = Path(image).name if isinstance(image, str | Path) else ""
     subject = Subject(name=name, pixels=loaded.to_input.pixels(seen)[0].cpu().numpy())
     if classes:
-        subject = replace(subject, predicted=classes[int(shares.argmax())], probability=float(shares.max()))
+        best = int(logits.argmax())
+        subject = replace(subject, predicted=classes[best], probability=probability_of(logits, best))
     return replace(found, subject=subject)
 
 
 def _choices(target: str | int, classes: Sequence[str]) -> tuple[ClassChoice, ...]:
     """Return the class that a number counts from 0, whatever classes are called; or the classes that a text names."""
+    if not classes and target == "pred":
+        return (ClassChoice(),)
     if isinstance(target, str) or not classes:
-        return tuple(parse_classes([str(target)], classes)) if classes else (ClassChoice(),)
+        return tuple(parse_classes([str(target)], classes))
     return (ClassChoice(index=checked_index(target, len(classes), "class")),)
 
 
 def _as_input(loaded: LoadedModel | VisionTransformer, image: Path | str | Image.Image | Tensor) -> Tensor:
     """Convert an image to model input, (C, H, W), on the model's device."""
-    if isinstance(image, Tensor) and image.ndim != 3:
-        raise UsageError(f"an image of shape {tuple(image.shape)} is not (C, H, W)", hint="call it once for each image")
-    if isinstance(loaded, VisionTransformer):
-        if not isinstance(image, Tensor):
-            raise UsageError("a bare module takes tensors: its preprocessing is not known", hint="load_model()")
-        return image.to(loaded.positions.device)
+    module = loaded if isinstance(loaded, VisionTransformer) else loaded.model
     if isinstance(image, Tensor):
-        return image.to(loaded.device)
+        wanted = module.config.in_channels, *module.config.image_size
+        if image.ndim != 3:
+            hint = "call it once for each image"
+            raise UsageError(f"an image of shape {tuple(image.shape)} is not (C, H, W)", hint=hint)
+        if image.shape != wanted or not image.is_floating_point():
+            raise UsageError(
+                f"a tensor of shape {tuple(image.shape)} and type {image.dtype} is not this model's input",
+                hint=f"expected: normalised floats of shape {wanted}",
+            )
+        return image.to(module.positions.device)
+    if isinstance(loaded, VisionTransformer):
+        raise UsageError("a bare module takes tensors: its preprocessing is not known", hint="load_model()")
     geometry = loaded.checkpoint.preprocessing.geometry
     if isinstance(image, Image.Image):
+        image = upright(image)
         found = extremes(image) if is_deep(image) and not geometry.value_range else None
         if found:
             geometry = replace(geometry, value_range=usual_range(*found[:2], whole=found[2]))

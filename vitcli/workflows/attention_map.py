@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitcli.attention.registry import METHODS
-from vitcli.attention.targets import ClassChoice, class_indices
+from vitcli.attention.targets import ClassChoice, class_indices, probability_of
 from vitcli.core.errors import DataError, UsageError, counted, some
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, write_json
-from vitcli.core.preprocessing import Size
 from vitcli.data.preprocess import crop_box
 from vitcli.explaining.earlier import with_free_stems
 from vitcli.explaining.explainer import Explainer, images_at_once
@@ -69,10 +68,11 @@ def attention_maps(
         _check_layers(question, emit)
     folder = output or (loaded.run.attention_dir if loaded.run else Path())
     if output and is_file:
-        _check_one_picture(output, drawing, len(images), question, is_sheet=sheet)
+        _check_one_picture(output, drawing, images, question, is_sheet=sheet)
         folder, drawing = output.parent, replace(drawing, file=output, arrays="none")
     earlier = set(folder.glob("*"))
-    images, end = with_free_stems(images, folder, loaded.path), unused_end(folder / "report.json")
+    images = with_free_stems(images, folder, loaded.path)
+    end = unused_end(folder / "report.json", *([folder / "attention.html"] if drawing.page else ()))
     report = AttentionReport(
         model=loaded.name, checkpoint=loaded.path, parameters=_parameters(loaded, question, source), images=()
     )
@@ -220,11 +220,12 @@ def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
     )
     if classes:  # without classes, the logits are features
         best = int(class_indices([ClassChoice()], logits[None])[0, 0])
-        subject = replace(subject, predicted=classes[best], probability=float(logits.softmax(dim=0)[best]))
+        subject = replace(subject, predicted=classes[best], probability=probability_of(logits, best))
     if not full:
         return subject
     whole = one.image.read_whole()
-    return replace(subject, whole=whole, box=crop_box(_size_of(whole), loaded.checkpoint.preprocessing.geometry))
+    _, height, width = whole.shape
+    return replace(subject, whole=whole, box=crop_box((height, width), loaded.checkpoint.preprocessing.geometry))
 
 
 def _write(
@@ -244,7 +245,7 @@ def _write(
         source=one.image.source,
         stem=one.image.stem,
         predicted=subject.predicted,
-        probability=subject.probability or 0.0,
+        probability=subject.probability,
         truth=subject.truth,
         query=query,
         box=crop_box(one.image.size(), loaded.checkpoint.preprocessing.geometry),
@@ -252,10 +253,6 @@ def _write(
         figures=files,
         arrays=arrays,
     )
-
-
-def _size_of(pixels: NDArray[np.uint8]) -> Size:
-    return pixels.shape[1], pixels.shape[2]
 
 
 def _check_layers(question: Question, emit: Emit) -> None:
@@ -287,14 +284,19 @@ def _is_picture(output: Path | None) -> bool:
     return ending in PICTURES
 
 
-def _check_one_picture(output: Path, drawing: Drawing, images: int, question: Question, *, is_sheet: bool) -> None:
-    """Check that exactly one picture is asked for, which fits into one file."""
-    if images > 1 and not is_sheet:
-        raise UsageError(f"{output} is one file, but there are {images} images", hint="give a folder")
+def _check_one_picture(
+    output: Path, drawing: Drawing, images: Sequence[ImageToExplain], question: Question, *, is_sheet: bool
+) -> None:
+    """Check that exactly one picture is asked for, which fits into one file that is not an image to explain."""
+    if len(images) > 1 and not is_sheet:
+        raise UsageError(f"{output} is one file, but there are {len(images)} images", hint="give a folder")
+    if any(image.file and image.file.resolve() == output.resolve() for image in images):
+        raise UsageError(f"{output} is an image to explain, and would be replaced", hint="give another name")
     if drawing.gif or drawing.page:
         kinds = " and ".join(["--gif"] * drawing.gif + ["--html"] * drawing.page)
         raise UsageError(f"{output} is a picture, but {kinds} writes other files", hint="give a folder")
-    maps = len(question.methods) * len(question.choices)
+    drawn = [METHODS[name] for name in question.methods if METHODS[name].looks_at_layers or not drawing.blocks]
+    maps = sum(len(question.choices) if entry.chooses_class else 1 for entry in drawn)
     pictures = drawing.compare + drawing.heads_grid + maps * (drawing.blocks or drawing.single_maps)
     if pictures > 1:
         can_compare = drawing.single_maps and not is_sheet

@@ -17,6 +17,7 @@ from vitcli.data.store import check_dataset
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.explaining.explainer import explain, images_at_once
 from vitcli.explaining.maps import maps_of
+from vitcli.explaining.overlays import targets_called
 from vitcli.explaining.question import Question
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import MapPicture, Style, Subject
@@ -191,7 +192,7 @@ def evaluate(
 
 
 def _draw_mistakes(models: Sequence[LoadedModel], chosen: JudgedImages, done: Evaluated) -> dict[str, Path]:
-    """Draw the surest mistakes and the least sure answers, each beside its attention map.
+    """Draw the surest mistakes and the least sure answers, each beside the attention map for its answer.
 
     The map is that of the first model; out of fold, that of the fold that predicted the image.
     """
@@ -212,7 +213,8 @@ def _draw_mistakes(models: Sequence[LoadedModel], chosen: JudgedImages, done: Ev
         pixels = prepared.take(judged.positions[shown]).pixels()
         pictures: dict[int, MapPicture] = {}
         for model, rows in predictors(models, chosen, members[shown]):
-            pictures |= zip(rows, _maps(model, pixels[rows]), strict=True)
+            given = [answers.classes[int(answers.predicted[shown[row]])] for row in rows]
+            pictures |= zip(rows, _maps(model, pixels[rows], given), strict=True)
         subjects = [
             Subject(
                 name=str(names[row]),
@@ -230,13 +232,13 @@ def _draw_mistakes(models: Sequence[LoadedModel], chosen: JudgedImages, done: Ev
     return drawn
 
 
-def _maps(loaded: LoadedModel, pixels: Tensor) -> list[MapPicture]:
-    """Compute the attention map of each image, uint8, (N, C, H, W)."""
+def _maps(loaded: LoadedModel, pixels: Tensor, given: Sequence[str]) -> list[MapPicture]:
+    """Compute the attention map of each image, uint8, (N, C, H, W), for the class that was given as its answer."""
     question = Question(methods=(DEFAULT_METHOD,)).checked(loaded.model)
-    inputs = loaded.to_input(pixels.to(loaded.device))
+    inputs, targets = loaded.to_input(pixels.to(loaded.device)), targets_called(loaded, given)
 
     def explained(slices: list[slice]) -> list[MapPicture]:
-        explanations = [explain(loaded.model, inputs[here], question) for here in slices]
+        explanations = [explain(loaded.model, inputs[here], question, targets=targets[here]) for here in slices]
         return [
             found.picture
             for explanation in explanations
