@@ -286,3 +286,11 @@ def test_without_the_flag_nothing_is_fetched(run_cli: RunCli, trained_run: Path)
     outcome = run_cli("predict", address, "--model", trained_run, "--allow-urls", "--offline")
     assert outcome.code == 1
     assert "must not be fetched" in outcome.err
+
+
+def test_o_with_a_file_is_no_folder_of_runs(run_cli: RunCli, trained_run: Path) -> None:
+    outcome = run_cli("eval", "--model", trained_run, "-o", "scores.json")
+    assert outcome.code == 2
+    assert "-o scores.json: vit eval writes no such file" in outcome.err
+    assert "in place of -o, `--json > scores.json` writes the result to it" in outcome.err
+    assert not Path("scores.json").exists()

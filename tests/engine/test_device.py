@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from vitcli.core.errors import DeviceError, UsageError
+from vitcli.core.launch import Place
 from vitcli.core.model_config import ModelConfig
 from vitcli.engine.autocast import Precision
 from vitcli.engine.device import choose_device, describe, seed_everything
+from vitcli.engine.distributed import Processes
 from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
@@ -57,7 +59,7 @@ def test_a_gpu_that_is_one_too_many_is_refused():
 
 
 @pytest.mark.usefixtures("no_accelerator")
-@pytest.mark.parametrize(("name", "kind"), [("cuda", "cuda"), ("cuda:0", "cuda"), ("mps", "mps")])
+@pytest.mark.parametrize(("name", "kind"), [("cuda", "cuda"), ("cuda:0", "cuda"), ("0", "cuda"), ("mps", "mps")])
 def test_a_device_that_the_machine_lacks_is_refused_with_what_works(name, kind):
     with pytest.raises(DeviceError, match=f"this machine has no {kind} device") as refusal:
         choose_device(name)
@@ -80,7 +82,7 @@ def test_an_unknown_device_is_refused_with_the_nearest_name(name, suggestion):
     assert refusal.value.hint == f"did you mean '{suggestion}'?"
 
 
-@pytest.mark.parametrize("name", ["", "xyzzy", "7"])
+@pytest.mark.parametrize("name", ["", "xyzzy", "0,1"])
 def test_a_device_unlike_any_other_is_refused_with_all_names(name):
     with pytest.raises(UsageError, match="unknown device") as refusal:
         choose_device(name)
@@ -169,3 +171,9 @@ def test_no_weight_is_kept_in_half_precision():
         with torch.no_grad():
             layer.weight.mul_(2), layer.bias.mul_(2)
         assert torch.equal(layer(ones), 2 * before)
+
+
+@pytest.mark.parametrize("name", ["1", "cuda:1"])
+def test_one_device_is_not_enough_for_several_processes(name):
+    with pytest.raises(DeviceError, match=f"{name} is one device for 2 processes"):
+        Processes(Place(rank=0, size=2)).device(name)

@@ -11,6 +11,7 @@ from tests.conftest import Outcome
 from vitcli.core.files import write_json
 from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
+from vitcli.trained.model_names import lasting_name
 
 RunCli = Callable[..., Outcome]
 COMMANDS = [
@@ -53,7 +54,8 @@ def test_of_a_better_run_on_the_same_data_is_told_and_it_is_called_best(
     asked = command(words, digit)
     newest = run_cli(*asked)
     assert newest.code == 0, newest.err
-    better = "good has a higher validation accuracy on the same data (99.00 %, not 50.00 %): --model best takes it"
+    use = "`vit export best` exports it" if words[0] == "export" else "--model best takes it"
+    better = f"good has a higher validation accuracy on the same data (99.00 %, not 50.00 %): {use}"
     assert f"model: the newest finished run, short (epoch 2, its last); {better}" in newest.err
     best = run_cli(*asked, *(["best"] if words[0] == "export" else ["--model", "best"]))
     assert best.code == 0, best.err
@@ -65,6 +67,24 @@ def test_runs_are_shown_and_compared_by_that_name_too(run_cli: RunCli) -> None:
     shown = run_cli("runs", "show", "best", "--json")
     assert json.loads(shown.out)["row"]["name"] == "good"
     assert "comparisons/good-vs-short/" in run_cli("runs", "compare", "best", "short").out
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_report_without_a_name_tells_of_a_better_run(run_cli: RunCli) -> None:
+    said = run_cli("report").err
+    assert "report: the newest finished run, short; good has a higher validation accuracy on the same data" in said
+    assert "(99.00 %, not 50.00 %): `vit report best` reports on it" in said
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("words", [("--init-from", "best"), ("--teacher", "best"), ("--from-run", "short")])
+def test_a_training_may_begin_with_the_best_run_or_learn_from_it(run_cli: RunCli, words: tuple[str, ...]) -> None:
+    more = ("--init-from", "best") if "--from-run" in words else ("digits",)
+    outcome = run_cli("train", *more, *words, "--epochs", "1", "--name", "new")
+    assert outcome.code == 0, outcome.err
+    stored = Run(Path("experiments/new")).config
+    name = stored["teacher"]["name"] if "--teacher" in words else stored["run"]["init_from"]
+    assert Path(name).resolve() == Path("experiments/good").resolve()
 
 
 @pytest.mark.usefixtures("runs")
@@ -125,6 +145,17 @@ def test_the_list_of_images_of_other_runs_is_not_read(run_cli: RunCli, digit: Pa
         path = copied(trained_run, name, accuracy=accuracy, ended=f"200{len(name)}", fingerprint="digits")
         (path / "split.json").write_text("broken")
     assert "good has a higher validation accuracy on the same data" in run_cli("predict", digit).err
+
+
+def test_a_name_means_the_same_wherever_it_is_used_later(trained_run: Path) -> None:
+    for name in ("deit-tiny", "folder"):
+        Path(name).mkdir()
+    shutil.copytree(trained_run, Path("experiments") / "mine")
+    Path("weights.pth").touch()
+    names = {name: lasting_name(name, Path("experiments")) for name in ("deit-tiny", "mine", "nothing", "")}
+    assert names == {name: name for name in names}
+    for path in ("folder", "weights.pth", "experiments/mine"):
+        assert lasting_name(path, Path("experiments")) == str(Path(path).resolve())
 
 
 def test_best_without_a_run_is_an_error(run_cli: RunCli, digit: Path) -> None:

@@ -95,7 +95,7 @@ def test_weights_to_start_from_are_taken_again_wherever_the_new_run_goes(
     train(chosen, options | {"optim": {"epochs": 2, **options["optim"]}})
     outcome = run_cli("train", "--from-run", "experiments/tuned", "--output-dir", "elsewhere", "--name", "again")
     assert outcome.code == 0, outcome.err
-    assert "weights from experiments/base" in outcome.err
+    assert f"weights from {Path('experiments/base').resolve()}" in outcome.err
     assert computed(Path("elsewhere/again")) == computed(Path("experiments/tuned"))
     outcome = run_cli("train", "--from-run", "experiments/tuned", "--name", "deeper", "--set", "model.drop_path=0.1")
     assert outcome.code == 0, outcome.err

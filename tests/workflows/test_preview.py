@@ -439,12 +439,14 @@ def test_what_the_table_says_of_weights_is_what_reading_them_says(name: str, tmp
 
 def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "deit-tiny").write_bytes(b"no weights")
-    config, dataset, _ = settle(({"data": {"name": str(shapes)}, "run": {"init_from": "deit-tiny"}},), ignore)
+    asked = {"data": {"name": str(shapes)}, "run": {"init_from": "deit-tiny"}}
+    config, dataset, _ = settle((asked,), ignore)
     with pytest.raises(Exception, match="deit-tiny"):
         model_input(config, dataset.facts, ignore)
     (tmp_path / "deit-tiny").unlink()
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "deit-tiny").symlink_to(trained_run)
+    config, dataset, _ = settle((asked,), ignore)
     assert model_input(config, dataset.facts, ignore)[0].image_size == (8, 8)
 
 

@@ -87,9 +87,11 @@ def test_what_would_make_it_another_run_is_refused_with_the_list(
 
 
 def test_the_flags_that_a_run_began_with_may_be_given_again(
-    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], trained_run: Path
 ) -> None:
+    shutil.copy(Run(trained_run).best_checkpoint, "weights.safetensors")
     begin = ("train", shapes, *tiny, "--name", "run", "--opt", "adamw", "--lr", "0.01", "--seed", "3")
+    begin += ("--init-from", "weights.safetensors")
     assert run_cli(*begin).code == 0
     outcome = run_cli(*begin, "--resume", "run", "--epochs", "2")
     assert outcome.code == 0, outcome.err

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import shlex
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from vitcli.cli.console import stderr
+from vitcli.core.errors import UsageError
 
 ModelOption = Annotated[
     str,
@@ -81,6 +83,13 @@ class _FormerOutputDir:
         last = {"--", *getattr(self, "commands", ())}  # after the name of a subcommand, words are its own
         for at, word in enumerate(takewhile(lambda word: word not in last, args)):
             folder = word[2:] or "".join(args[at + 1 : at + 2])
+            is_file = Path(folder).suffix and not has_output and not Path(folder).is_dir()
+            if word[:2] == "-o" and is_file and not ctx.resilient_parsing:
+                raise UsageError(
+                    f"-o {folder}: {ctx.command_path} writes no such file",
+                    hint=f"in place of -o, `--json > {shlex.quote(folder)}` writes the result to it, and"
+                    f" --output-dir {shlex.quote(folder)} makes it the folder of runs",
+                )
             if word[:2] == "-o" and folder and (not has_output or _holds_runs(Path(folder))):
                 words[at] = f"--output-dir={word[2:]}" if word[2:] else "--output-dir"
                 if not ctx.resilient_parsing:

@@ -241,7 +241,7 @@ def load_model(
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         offline: download nothing.
-        needs_head: refuse a model without a classifier.
+        needs_head: refuse a model without a classifier of two classes or more.
         quiet, emit: as for ``train``.
     """
     with showing(emit, quiet=quiet) as listener:

@@ -136,7 +136,7 @@ ROWS = (
         _TUNE,
         "run.init_from",
         "--init-from",
-        "Weights to start from: a name of `vit download`, a run, a file or folder, hf:OWNER/NAME, or an address.",
+        "Weights to start from: a run, or best (on the data of the newest), a name of `vit download`, a file or folder, hf:OWNER/NAME, or an address.",
     ),
     _row(_TUNE, "run.pretrained", "--pretrained", "Start from the weights that suit --model."),
     _row(_TUNE, "run.offline", "--offline", "Download nothing."),

@@ -8,14 +8,14 @@ _KINDS = ("auto", "cpu", "cuda", "mps")
 
 
 def parse_device(name: str) -> tuple[str, str]:
-    """Split the name of a device into its kind and its index, which may be empty.
+    """Split the name of a device into its kind and its index, which may be empty; a number alone is that of a GPU.
 
     Raises:
         UsageError: an unknown name.
         DeviceError: ``$VIT_BFLOAT16`` is neither yes nor no.
     """
     stated_bfloat16()
-    kind, _, index = name.partition(":")
+    kind, _, index = f"cuda:{name}".partition(":") if name.isdecimal() else name.partition(":")
     if kind not in _KINDS or (index and not (kind == "cuda" and index.isdecimal())):
         meant = "cuda" if kind.lower() in {"gpu", "nvidia"} else kind
         hint = did_you_mean(meant, _KINDS, otherwise="auto, cpu, cuda, cuda:N or mps")

@@ -32,7 +32,9 @@ def choose_device(name: str) -> torch.device:
     if not available[kind]:
         raise DeviceError(f"this machine has no {kind} device that torch can use", hint="--device cpu")
     if index and int(index) >= torch.cuda.device_count():
-        raise DeviceError(f"there is no {name}", hint=f"this machine has {torch.cuda.device_count()} CUDA device(s)")
+        raise DeviceError(
+            f"there is no cuda:{index}", hint=f"this machine has {torch.cuda.device_count()} CUDA device(s)"
+        )
     return torch.device(f"{kind}:{index}" if index else kind)
 
 

@@ -29,6 +29,8 @@ from vitcli.trained.precision import choose_precision
 
 _CHANNELS = (1, 3)
 """Numbers of channels that image files can be converted to."""
+_USE = "--model {} takes it"
+"""The words about a run in most commands, with {} for its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,7 @@ def load_model(
     device: str = "auto",
     offline: bool = False,
     needs_head: bool = True,
+    use: str = _USE,
     emit: Emit = ignore,
 ) -> LoadedModel:
     """Load the model of a run, a file or pretrained weights; without a name, of the newest finished run.
@@ -123,7 +126,8 @@ def load_model(
         output_dir: the folder of all runs.
         device: auto, cpu, cuda, cuda:N or mps.
         offline: download nothing.
-        needs_head: refuse a model without a classifier.
+        needs_head: refuse a model without a classifier of two classes or more.
+        use: words about what takes another run, with {} for its name.
         emit: receives notes about the chosen model.
 
     Raises:
@@ -134,9 +138,10 @@ def load_model(
     chosen = chosen_run(name, output_dir)
     source = read_model(str(chosen.path) if chosen else name, output_dir=output_dir, offline=offline, emit=emit)
     checkpoint = source.checkpoint
-    if needs_head and not checkpoint.model.num_classes:
+    if needs_head and checkpoint.model.num_classes < 2:
+        single = "a single output, and the probability of a single class is always 1"
         raise ModelError(
-            f"{checkpoint.model.name} has no classifier",
+            f"{checkpoint.model.name} has {single if checkpoint.model.num_classes else 'no classifier'}",
             hint=f"vit train DATASET --init-from {shlex.quote(name)} gives it one",
         )
     if checkpoint.model.in_channels not in _CHANNELS:
@@ -145,9 +150,9 @@ def load_model(
             hint=f"vit train DATASET --init-from {shlex.quote(name)} adapts it",
         )
     if chosen:
-        which = f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
         epoch = f"epoch {checkpoint.provenance.get('epoch')}, its {'last' if chosen.keeps_last else 'best'}"
-        emit(Note(text=f"model: the {which}, {chosen.name} ({epoch}){_compared(chosen, name, output_dir)}"))
+        which = f"the {kind_of_choice(chosen, name)}, {chosen.name} ({epoch})"
+        emit(Note(text=f"model: {which}{compared_with_best(chosen, name, output_dir, use)}"))
     model = VisionTransformer(checkpoint.model)
     try:
         model.load_state_dict(dict(checkpoint.weights))
@@ -187,7 +192,7 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
     if len(models) > 1:
         chosen = chosen_run(name, output_dir)
         which = f", the {'best' if name else 'newest'} {chosen.group}" if chosen else ""
-        compared = _compared(chosen, name, output_dir) if chosen else ""
+        compared = compared_with_best(chosen, name, output_dir) if chosen else ""
         emit(Note(text=f"model: the mean of {len(models)} models{which}: {names_of(models)}{compared}"))
         uneven = [model.typed for model in models if not model.checkpoint.calibration]
         if uneven and len(uneven) < len(models):
@@ -200,21 +205,33 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
     return models
 
 
-def _compared(chosen: Run, name: str, output_dir: Path) -> str:
-    """Say how good the chosen run is: if it is the newest one, only if another run on the same data is better."""
+def kind_of_choice(chosen: Run, name: str) -> str:
+    """Say what a run was chosen as: by the name ``best``, or without a name."""
+    return f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
+
+
+def compared_with_best(chosen: Run, name: str, output_dir: Path, use: str = _USE) -> str:
+    """Say how good the chosen run is: if it is the newest one, only if another run on the same data is better.
+
+    Args:
+        chosen: the run.
+        name: the name that it was chosen by: ``best``, or empty for the newest one.
+        output_dir: the folder of all runs.
+        use: words about what takes a run, with {} for its name.
+    """
     score = f"{100 * score_of(chosen):.2f} %"
     if name:
         return f"; validation accuracy {score}"
-    newer = _newer_unfinished(chosen, output_dir)
+    newer = _newer_unfinished(chosen, output_dir, use)
     best = best_finished(output_dir)
     if score_of(best) <= score_of(chosen):
         return newer
     called = best.path.resolve().parent.name if members_with(best) else best.name
     better = f"{called} has a higher validation accuracy on the same data ({100 * score_of(best):.2f} %, not {score})"
-    return f"; {better}: --model {BEST} takes it{newer}"
+    return f"; {better}: {use.format(BEST)}{newer}"
 
 
-def _newer_unfinished(chosen: Run, output_dir: Path) -> str:
+def _newer_unfinished(chosen: Run, output_dir: Path, use: str) -> str:
     """Name the newest run if it has begun after the chosen one and has weights, though it is not finished."""
     newest = all_runs(output_dir)[0]
     if newest.status == "finished" or newest.info["started"] <= chosen.info["started"]:
@@ -222,7 +239,7 @@ def _newer_unfinished(chosen: Run, output_dir: Path) -> str:
     if not newest.best_checkpoint.exists():
         return ""
     called = newest.path.relative_to(output_dir) if newest.path.is_relative_to(output_dir) else newest.path
-    return f"; the newer run {called} is {newest.status}: --model {shlex.quote(str(called))} takes it"
+    return f"; the newer run {called} is {newest.status}: {use.format(shlex.quote(str(called)))}"
 
 
 def names_of(models: Sequence[LoadedModel]) -> str:

@@ -176,8 +176,13 @@ def checkpoint_of(run: Run) -> Path:
     raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")
 
 
-def teacher_path(name: str, output_dir: Path) -> str:
-    """Return the absolute path of a teacher's file or folder; else its name, also for runs in ``output_dir``."""
-    path = expanded(name)
-    is_beside = (output_dir / name / "run.json").is_file() and not path.is_file()
-    return str(path.resolve()) if name and path.exists() and not is_beside else name
+def lasting_name(name: str, output_dir: Path) -> str:
+    """Return a model's name for use from any folder: the path of a file or folder is absolute, also that of ``best``.
+
+    The names of runs in ``output_dir``, and of pretrained weights, stay as they are.
+    """
+    chosen = chosen_run(name, output_dir) if name == BEST else None
+    path = chosen.path if chosen else expanded(name)
+    is_run_beside = (output_dir / name / "run.json").is_file()
+    is_name = is_run_beside or (find_pretrained(name) and not (is_run(name, output_dir) or members_of(path)))
+    return str(path.resolve()) if name and path.exists() and (path.is_file() or chosen or not is_name) else name

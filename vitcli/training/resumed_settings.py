@@ -23,7 +23,7 @@ from vitcli.core.runs import Run
 from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import find_dataset
 from vitcli.data.store import data_dir, located
-from vitcli.trained.model_names import members_called, teacher_path
+from vitcli.trained.model_names import lasting_name, members_called
 from vitcli.training.loggers import require_loggers
 from vitcli.training.stated_settings import KINDS_OF_WEIGHTS, class_weights_of, stated_again
 
@@ -101,13 +101,16 @@ def resumed_settings(run: Run, layers: Sequence[Settings], *, length_too: bool =
     require_loggers(asked.run)
     folder = run.path.parent.parent if run.is_member else run.path.parent
     pretrained = asked.run.pretrained and not stored.run.init_from  # --pretrained chose these weights
+    init_from = asked.run.init_from
+    if init_from != stored.run.init_from:
+        init_from = lasting_name(init_from, folder)
     data: Settings = {"data": {**located(asked.data), "dir": str(data_dir(asked.data.dir).resolve())}}
     asked = configure(
         settings_of(asked),
         data,
-        {"run": {"output_dir": str(folder), "pretrained": pretrained}},
+        {"run": {"output_dir": str(folder), "pretrained": pretrained, "init_from": init_from}},
         {
-            "teacher": {"name": teacher_path(asked.teacher.name, folder)},
+            "teacher": {"name": lasting_name(asked.teacher.name, folder)},
             "optim": {"class_weights": class_weights_of(asked)},
         },
     )

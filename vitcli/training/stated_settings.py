@@ -15,7 +15,7 @@ from vitcli.data.registry import canonical_name
 from vitcli.data.store import check_dataset, located
 from vitcli.models.pretrained import PRETRAINED, pretrained_for
 from vitcli.models.registry import MODELS
-from vitcli.trained.model_names import find_model, teacher_path
+from vitcli.trained.model_names import find_model, lasting_name
 from vitcli.training.loggers import require_loggers
 
 TABLE = ("labels", "image_column", "label_column", "label_map")
@@ -53,7 +53,7 @@ def stated_settings(layers: Sequence[Settings]) -> Stated:
     recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
     config = configure(recipe, *layers)
     names_model = _names_model(layers)
-    init_from = config.run.init_from
+    init_from = lasting_name(config.run.init_from, expanded(config.run.output_dir))
     if config.run.pretrained:
         init_from = _weights_for(asked, config, names_model=names_model or _names_model((recipe,)))
         layers = [_without_model_name(layer) for layer in layers]
@@ -75,9 +75,11 @@ def stated_again(stored: TrainConfig, layers: Sequence[Settings]) -> list[Settin
         asked = configure(base, *layers)
     if asked.run.recipe != stored.run.recipe:
         raise UsageError("--recipe and --from-run both give all settings", hint="leave one out")
-    weights: Settings = {}
+    chosen = lasting_name(asked.run.init_from, expanded(asked.run.output_dir))
     if asked.run.pretrained:
         chosen = _weights_for(configure(*layers), asked, names_model=True)
+    weights: Settings = {}
+    if chosen != asked.run.init_from:
         weights = {"run": {"init_from": chosen, "pretrained": False}}
     asked = configure(base, *layers, weights)
     _check(asked, init_from=asked.run.init_from, takes_architecture=asked.model.name == stored.model.name)
@@ -86,7 +88,7 @@ def stated_again(stored: TrainConfig, layers: Sequence[Settings]) -> list[Settin
 
 def teacher_of(config: TrainConfig) -> str:
     """Return the name of the teacher, or the absolute path of its file or folder; empty: there is no teacher."""
-    return teacher_path(config.teacher.name, expanded(config.run.output_dir))
+    return lasting_name(config.teacher.name, expanded(config.run.output_dir))
 
 
 def class_weights_of(config: TrainConfig) -> str:
@@ -113,8 +115,13 @@ def _check(config: TrainConfig, *, init_from: str, takes_architecture: bool) -> 
             path /= member
         check_free(path, overwrite=config.run.overwrite)
     check_dataset(config.data.name, labels=located(config.data).get("labels", ""), output_dir=output_dir)
+    find_models(config, init_from=init_from)
+
+
+def find_models(config: TrainConfig, *, init_from: str) -> None:
+    """Raise ModelError, RunError or UsageError if the weights that training begins with, or its teacher, do not exist."""
     for model in filter(None, (init_from, teacher_of(config))):
-        find_model(model, output_dir)
+        find_model(model, expanded(config.run.output_dir))
 
 
 def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) -> str:

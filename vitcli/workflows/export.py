@@ -18,6 +18,7 @@ from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import expanded, writing_in
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.registry import load_object
+from vitcli.core.run_search import output_dir_option
 from vitcli.core.stored import read_json
 from vitcli.data.preprocess import InputTransform, to_array
 from vitcli.engine.checkpoint import disk_errors
@@ -98,7 +99,15 @@ def export(
             f"--format {format} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
             hint=f"uv pip install {' '.join(missing)}",
         )
-    loaded = load_model(model, output_dir=output_dir, device="cpu", offline=offline, needs_head=False, emit=emit)
+    loaded = load_model(
+        model,
+        output_dir=output_dir,
+        device="cpu",
+        offline=offline,
+        needs_head=False,
+        use=f"`vit export {{}}{output_dir_option(output_dir)}` exports it",
+        emit=emit,
+    )
     path = _destination(output, entry, loaded, overwrite=overwrite)
     with (
         writing_in(path.parent, fault=ModelError, what_then="or name another place with --output"),

@@ -28,6 +28,7 @@ from vitcli.judging.judgement import Maps, answered_images, judgement_of, with_p
 from vitcli.judging.model_card import CardFacts, model_card
 from vitcli.judging.out_of_fold import predictors
 from vitcli.trained.judged_images import AskedSplit
+from vitcli.trained.loading import compared_with_best, kind_of_choice
 from vitcli.trained.model_names import chosen_run
 from vitcli.trained.origin import origin_of
 from vitcli.training.run_report import RunReport, different_settings, report_of
@@ -194,15 +195,14 @@ def report(
 
 def _found(names: Sequence[str], output_dir: Path, emit: Emit) -> list[EvaluatedRun]:
     """Find the runs, each once; say which one is meant if that is not its name."""
-    found: dict[Path, EvaluatedRun] = {}
-    where = output_dir_option(output_dir)
+    found, where = dict[Path, EvaluatedRun](), output_dir_option(output_dir)
     for name in names:
         asked = name
         if chosen := chosen_run(name, output_dir, emit):
             folder = chosen.path.parent if members_with(chosen) else chosen.path
-            which = f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
             asked = folder.name
-            emit(Note(text=f"report: the {which}, {asked}"))
+            compared = compared_with_best(chosen, name, output_dir, f"`vit report {{}}{where}` reports on it")
+            emit(Note(text=f"report: the {kind_of_choice(chosen, name)}, {asked}{compared}"))
         folder, runs = runs_called(asked, output_dir)
         found.setdefault(folder.resolve(), EvaluatedRun(asked=asked, folder=folder, runs=runs, where=where))
     return list(found.values())
@@ -279,15 +279,12 @@ def _with_pictures(
     done = []
     for run, each, maps in zip(shown, judged, drawn, strict=True):
         names = models_of(each.stored.facts)
+        where = f", in {names[0]}, the first of the models" if len(names) > 1 else ""
+        if each.stored.facts.get("part") == "out-of-fold":
+            where = ", in the fold that predicted the image"
         legend = (
             "In a map, the bright yellow patches count most for the predicted class, and the dark purple ones least."
-            f" Method: {DEFAULT_METHOD}, {METHODS[DEFAULT_METHOD].summary}"
-        )
-        is_out_of_fold = each.stored.facts.get("part") == "out-of-fold"
-        legend += (
-            ", in the fold that predicted the image."
-            if is_out_of_fold
-            else (f", in {names[0]}, the first of the models." if len(names) > 1 else ".")
+            f" Method: {DEFAULT_METHOD}, {METHODS[DEFAULT_METHOD].summary}{where}."
         )
         images = answered_images(each.stored, each.chosen)
         judgement = with_pictures(
@@ -310,7 +307,8 @@ def _maps(judged: CurrentEvaluation, worst: int, emit: Emit) -> Maps:
         for model, rows in predictors(judged.models, chosen, members):
             geometry = model.checkpoint.preprocessing.geometry
             pixels = chosen.dataset.split(chosen.subset.found, geometry, members=members[rows]).pixels()
-            overlays = draw_overlays(model, [*pixels], DEFAULT_METHOD)
+            answers = [judged.stored.metrics.classes[images.predicted[numbers[row]]].name for row in rows]
+            overlays = draw_overlays(model, [*pixels], DEFAULT_METHOD, classes=answers)
             drawn |= zip((numbers[row] for row in rows), overlays, strict=True)
     except DeviceError as error:
         emit(Warned(text=f"the maps are not drawn: {error.message}"))
