@@ -93,6 +93,7 @@ def build_trainer(
     stop=None,
     events=None,
     class_weights=None,
+    precision=None,
     val_precision=None,
     forward=None,
     log_steps=0,
@@ -108,7 +109,7 @@ def build_trainer(
         val=train if val is None else val,
         config=OptimConfig(**config),
         mixing=mixing or Mixing(mixup=0, cutmix=0, seed=0),
-        precision=Precision(CPU, amp="off", dtype="bfloat16"),  # of its own: its scaler has a state
+        precision=precision or Precision(CPU, amp="off", dtype="bfloat16"),  # of its own: its scaler has a state
         log_steps=log_steps,
         saver=Kept(),
         emit=(lambda event: None) if events is None else events.append,

@@ -75,9 +75,9 @@ def test_what_was_said_of_one_fold_is_not_said_of_the_others(
     ("words", "hint"),
     [
         (("--val-fraction", "0"), "--val-fraction 0.1 is usual"),
-        (("--epochs", "0"), "for example --epochs 20; without it, the recipe decides"),
+        (("--epochs", "0"), "for example --epochs 20; leave it out to take the usual one"),
         (("--workers", "-1"), "for example --workers 8"),
-        (("--lr", "-1"), "for example --lr 0.01; without it, the recipe decides"),
+        (("--lr", "-1"), "for example --lr 0.01; leave it out to take the usual one"),
         (("--overwrite",), "--name RUN --overwrite"),
         (("--config", "absent.toml"), "--recipe a name of `vit recipes`"),
         (("--data-dir", "/proc/nope"), "--data-dir names another place"),

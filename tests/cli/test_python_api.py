@@ -105,7 +105,7 @@ def test_the_signature_has_every_option_that_is_a_setting() -> None:
         (
             lambda: vitcli.train("digits", epochs=0),
             "epochs = 0",
-            "for example epochs = 20; without it, the recipe decides",
+            "for example epochs = 20; leave it out to take the usual one",
         ),
         (lambda: vitcli.train("digits", fold=7, folds=3), "fold = 7", "folds=3, fold=3 trains the last one"),
     ],

@@ -54,6 +54,13 @@ def test_lists_fit_into_a_terminal_and_no_word_is_cut(
     assert not cut
 
 
+def test_short_names_are_broken_last(run_cli: RunCli) -> None:
+    """The longest of them has a character less than the room for names."""
+    table = run_cli("download").out
+    assert "deit-base-distilled-384 " in table
+    assert "384 pixels" in table
+
+
 def test_names_of_data_sets_stay_whole_and_so_do_their_numbers(run_cli: RunCli) -> None:
     table = run_cli("datasets").out
     rows = json.loads(run_cli("datasets", "--json").out)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.builders.trainers import Batches, Disk, build_model, build_trainer, without_timings
+from tests.builders.trainers import CPU, Batches, Disk, build_model, build_trainer, without_timings
 from vitcli.core.errors import Interrupted
+from vitcli.engine.autocast import Precision
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets, answers
@@ -184,3 +185,18 @@ def test_the_teacher_sees_the_images_that_the_student_sees():
     ).fit()
     assert len(shown) == 4
     assert all(torch.equal(one, other) for one, other in zip(seen, shown, strict=True))
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_losses_are_computed_in_float32_whatever_the_model_computes_in(monkeypatch, teacher):
+    """On a GPU, cross-entropy would compute log-probabilities in the 16 bits of its input."""
+    dtypes, objective = set(), Objective.__call__
+
+    def watched(self, logits, *others):
+        dtypes.add(logits.dtype)
+        return objective(self, logits, *others)
+
+    monkeypatch.setattr(Objective, "__call__", watched)
+    half = Precision(CPU, amp="on", dtype="bfloat16")
+    build_trainer(epochs=1, precision=half, distillation=distillation() if teacher else None).fit()
+    assert dtypes == {torch.float32}

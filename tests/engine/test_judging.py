@@ -19,6 +19,7 @@ from vitcli.core.errors import Interrupted, UsageError
 from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import copied, judged_weights, load_state
+from vitcli.training.stated_settings import stated_settings
 
 
 def fitted(**settings):
@@ -90,6 +91,14 @@ def test_the_learning_rate_stays_what_it_is_when_averaging_begins():
     assert {held(step) for step in range(28, 40)} == {plain(28)}
 
 
+@pytest.mark.parametrize(
+    "settings", [{"schedule": "cosine", "warmup_epochs": 4, "swa_epochs": 6}, {"schedule": "constant", "swa_epochs": 7}]
+)
+def test_weights_are_averaged_at_the_highest_rate_however_long_the_warmup_is(settings):
+    factor = learning_rate_factor(OptimConfig(epochs=8, **settings), 4)
+    assert {factor(step) for step in range(32 - 4 * settings["swa_epochs"], 32)} == {1.0}
+
+
 def test_a_mean_of_epochs_goes_on_with_the_same_bits(tmp_path):
     def trainer_in(folder, stop_after=None):
         trainer = build_trainer(build_model(dropout=0.2), train=Batches(size=10, batch_size=4), epochs=4, swa_epochs=2)
@@ -157,12 +166,28 @@ def test_more_epochs_than_were_planned_average_the_last_ones_anew():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"swa_epochs": 1}, {"swa_epochs": 4}, {"swa_epochs": -1}, {"swa_epochs": 2, "ema": True}], ids=str
+    "settings",
+    [
+        {"swa_epochs": 1},
+        {"swa_epochs": 4},
+        {"swa_epochs": -1},
+        {"swa_epochs": 2, "ema": True},
+        {"swa_epochs": 3, "schedule": "one-cycle"},
+    ],
+    ids=str,
 )
 def test_averages_that_make_no_sense_are_refused(settings):
     with pytest.raises(UsageError) as caught:
         TrainConfig(optim=OptimConfig(epochs=4, **settings)).check_together()
     assert caught.value.hint != UsageError.usual_hint
+
+
+def test_averaging_may_begin_when_the_rate_is_highest():
+    for epochs, last in ((90, 63), (170, 119), (100, 25)):
+        TrainConfig(optim=OptimConfig(epochs=epochs, swa_epochs=last, schedule="one-cycle")).check_together()
+    stated_settings(
+        ({"optim": {"swa_epochs": 25, "schedule": "one-cycle", "ema": False}, "run": {"recipe": "cifar10"}},)
+    )
 
 
 def test_a_state_of_an_earlier_version_is_judged_by_its_average():

@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.builders.trainers import build_trainer
+from vitcli.core.config import TrainConfig
 from vitcli.core.events import Event, TrainingAhead
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import Run
 from vitcli.engine.optim import Optimizers
+from vitcli.engine.trainer import Trainer
 from vitcli.engine.trial import StepTime, losses, time_update
 from vitcli.training import duration
 from vitcli.training.assembly import Training
@@ -85,6 +87,21 @@ def test_an_estimate_leaves_the_scaler_of_the_training_as_it_is(
     ((before, after),) = scales
     assert before["scale"] > 1
     assert before == after
+
+
+def test_all_steps_that_are_timed_are_full(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last batch of two images takes less time than one of twelve."""
+    sizes, made = list[int](), duration.trial_trainer
+
+    def watched(model: Any, config: TrainConfig, *others: Any, **options: Any) -> Trainer:
+        sizes.append(config.optim.batch_size)
+        return made(model, config, *others, **options)
+
+    monkeypatch.setattr(duration, "_LONG", 1)
+    monkeypatch.setattr(duration, "trial_trainer", watched)
+    where = {"data": {"name": str(shapes)}, "optim": {"batch_size": 12}, "run": {"output_dir": str(tmp_path)}}
+    train(SHORT, where)
+    assert sizes == [4], "14 images give three steps of 4"
 
 
 def test_the_estimate_counts_images_updates_and_small_images() -> None:

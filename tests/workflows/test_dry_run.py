@@ -1,6 +1,7 @@
 """``vit train --dry-run``: what would go wrong is found before it does, and nothing is left behind."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +223,27 @@ def test_an_empty_class_is_one_problem_among_others(run_cli: RunCli, photos: Pat
     assert report["bad"].keys() == {"cat/broken.png"}
     assert run_cli("train", photos, *SMALL).code == 1
     assert run_cli("train", photos, *SMALL, "--on-bad-image", "skip").code == 0
+
+
+def test_a_class_without_a_training_image_is_named(
+    run_cli: RunCli, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "pets", {f"{split}/{name}": 6 for split in ("train", "test") for name in "abc"})
+    for file in (folder / "train" / "b").iterdir():
+        file.write_text("no image")
+    words = (folder, *SMALL, "--on-bad-image", "skip", "--val-fraction", "0.2")
+    outcome = run_cli("train", *words, "--dry-run")
+    assert "problem: no training image of: b" in outcome.out
+    assert re.search(r"classes +a: \d+, c: \d+, b: 0\n", outcome.out)
+    assert re.search(r"imbalance +1.0 to 1\n", outcome.out)
+    assert "no training image of: b" in run_cli("train", *words).err
+
+
+def test_a_head_is_trained_on_features_that_are_computed_once(run_cli: RunCli, photos: Path) -> None:
+    words = (photos, *SMALL[:-2], "--init-from", "first", "--freeze-backbone", "--set", "augment.feature_views=2")
+    assert run_cli("train", photos, *SMALL, "--name", "first").code == 0
+    _, report = report_of(run_cli, *words, "--epochs", "200")
+    assert 0 < report["training_seconds"] < 20 * report["step_seconds"], "two passes of five steps, not two hundred"
 
 
 def test_copies_and_rare_classes_are_named(run_cli: RunCli, photos: Path) -> None:

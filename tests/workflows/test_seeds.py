@@ -11,10 +11,12 @@ import pytest
 from tests.builders.runs import results
 from tests.conftest import Outcome
 from vitcli.core.config_files import configure
+from vitcli.core.errors import RunError
 from vitcli.core.groups import member_folder, members_of_settings, one_of, whole_group, with_first_seed
 from vitcli.core.means import interval_of_mean
 from vitcli.core.run_search import all_runs, members_of
 from vitcli.core.runs import Run
+from vitcli.data.locks import alone_in
 from vitcli.training.groups import SeedsResult, summed_up
 from vitcli.training.result import result_of
 
@@ -59,6 +61,16 @@ def test_seeds_are_runs_with_the_same_test_images_and_a_mean(trained: tuple[Path
     assert tuple(result["val_accuracy_interval"]) == interval_of_mean(accuracies)
     stored = json.loads((folder / "seeds.json").read_text())
     assert stored["val_accuracy_interval"] == result["val_accuracy_interval"]
+
+
+def test_a_run_that_another_process_trains_is_not_replaced(
+    run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], pair: Path
+) -> None:
+    with alone_in(pair / "seed-2", otherwise=RunError("")):
+        outcome = run_cli("train", shapes, *tiny, "--seeds", "2", "--seed", "1", "--name", "pair", "--overwrite")
+    assert outcome.code == 1
+    assert f"another process is training in {pair / 'seed-2'}" in outcome.err
+    assert all(run.status == "finished" for run in members_of(pair))
 
 
 def test_a_group_of_seeds_is_listed_shown_and_compared(run_cli: RunCli, pair: Path) -> None:

@@ -32,7 +32,6 @@ class PlainListener:
         self.console = console
         self.epochs = self.steps = 1
         self.keeps_best = True
-        self.best_accuracy: float | None = None
         self._has_trials = False
         self._last: dict[str, float] = {}
         self._began, self._done_before = time.monotonic(), 0
@@ -49,7 +48,6 @@ class PlainListener:
                 self.console.print(f"time: about {duration(event.seconds)} for {work}")
             case TrainingStarted():
                 self.epochs, self.steps, self.keeps_best = event.epochs, event.steps_per_epoch, event.keeps_best
-                self.best_accuracy = event.best_accuracy
                 self._began, self._done_before = time.monotonic(), event.steps_done
                 self.console.print(epoch_header(event.epochs))
             case EpochRecord():
@@ -94,11 +92,8 @@ class PlainListener:
         self.console.print(self.epoch_line(record) + self._eta(record.epoch, self.steps))
 
     def epoch_line(self, record: EpochRecord) -> str:
-        """Format a finished epoch for the width of the console, and remember the best accuracy so far."""
-        mark, best = "", self.best_accuracy
-        if record.is_best and self.keeps_best:
-            mark = "best" if best is None or record.val_accuracy > best else "kept"
-            self.best_accuracy = record.val_accuracy
+        """Format a finished epoch for the width of the console."""
+        mark = "best" * (record.is_best and self.keeps_best)
         return epoch_line(record, self.epochs, mark=mark, columns=self.console.width)
 
     def _eta(self, epoch: int, step: int) -> str:

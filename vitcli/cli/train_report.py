@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
-from vitcli.core.errors import counted
+from vitcli.core.errors import counted, some
 from vitcli.core.provenance import retyped
 from vitcli.core.run_search import output_dir_option
 from vitcli.core.words import duration, percent, written
@@ -97,6 +97,8 @@ def show_dry_run(report: "DryRun") -> None:
     for leak in report.duplicates.leaks:
         pairs = ", ".join(" = ".join(pair) for pair in leak.examples)
         problems.append(f"{counted(leak.images, 'image is')} both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
+    if without := [name for name, count in report.balance.counts.items() if not count]:
+        problems.append(f"no training image of: {some(without)}")
     problems += [f"one image, different labels: {_few(names)}" for names in report.duplicates.contradictory]
     console = stdout()
     for problem in problems[:_MOST]:
@@ -105,7 +107,9 @@ def show_dry_run(report: "DryRun") -> None:
         console.print(f"... and {len(problems) - _MOST:,} more; --json has them all")
     classes, skips = report.balance, report.settings["data"]["on_bad_image"].value == "skip"
     counts = sorted(classes.counts.items(), key=lambda item: -item[1])
-    shown = counts if len(counts) <= _MOST else [*counts[:5], ("...", 0), *counts[-5:]]
+    named = [f"{name}: {count:,}" for name, count in counts]
+    shown = named if len(named) <= _MOST else [*named[:5], "...", *named[-5:]]
+    least = min((count for _, count in counts if count), default=1)
     print_facts(
         {
             "data": f"{report.dataset}: " + ", ".join(f"{count:,} {name}" for name, count in report.images.items()),
@@ -114,8 +118,8 @@ def show_dry_run(report: "DryRun") -> None:
             **({"black to white": "{:g} to {:g}".format(*report.value_range)} if report.value_range else {}),
             "repeated in training": _repeated(report),
             **({"too rare to hold out": _rare(report)} if report.rare else {}),
-            "classes": ", ".join(f"{name}: {count:,}" if count else name for name, count in shown),
-            "imbalance": f"{counts[0][1] / max(counts[-1][1], 1):.1f} to 1",
+            "classes": ", ".join(shown),
+            "imbalance": f"{counts[0][1] / least:.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
             "model": f"{report.model}, recipe {report.recipe}",
             "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, "

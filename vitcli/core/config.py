@@ -197,7 +197,7 @@ class TrainConfig:
         check(
             optim.keep == "best" or not optim.patience,
             f"optim.patience = {optim.patience} stops after the best epoch, but optim.keep = 'last' knows none",
-            "leave out one of them",
+            "--set optim.keep=best, or leave --patience out",
         )
         check(
             bool(data.folds) or not data.fold,
@@ -227,6 +227,12 @@ class TrainConfig:
         check(
             optim.swa_epochs < optim.epochs,
             f"optim.swa_epochs = {optim.swa_epochs} is not less than optim.epochs = {optim.epochs}",
+            "a quarter of the epochs is usual",
+        )
+        check(
+            optim.schedule != "one-cycle" or 10 * optim.swa_epochs <= 7 * optim.epochs,
+            f"with optim.swa_epochs = {optim.swa_epochs} of {optim.epochs}, averaging would begin before the one-cycle"
+            " schedule reaches its highest rate",
             "a quarter of the epochs is usual",
         )
         check(

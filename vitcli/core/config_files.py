@@ -265,7 +265,7 @@ def in_section(name: str) -> Iterator[None]:
         error.message = re.sub(rf"(?<![\w.])({'|'.join(kinds)}) = ", rf"{name}.\1 = ", error.message)
         key = error.message.partition(" = ")[0].removeprefix(f"{name}.")
         if error.hint == UsageError.usual_hint and key in kinds:
-            error.hint = f"for example {name}.{key} = {example(name, key)}; without it, the recipe decides"
+            error.hint = f"for example {name}.{key} = {example(name, key)}; leave it out to take the usual one"
         raise
 
 

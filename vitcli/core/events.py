@@ -59,8 +59,6 @@ class TrainingStarted:
     """Steps that a resumed run has already done, over all epochs."""
     keeps_best: bool = True
     """True if the best epoch is kept; False: the last one."""
-    best_accuracy: float | None = None
-    """Best validation accuracy of the epochs that a resumed run has already done; None: there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

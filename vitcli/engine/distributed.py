@@ -2,8 +2,9 @@
 
 ``torchrun``, or any launcher that sets the same variables (``core.launch``), starts the processes. They differ only in
 their rank: each builds the same model from the same seed, draws the same batches, and computes the gradients of its
-share. ``DistributedDataParallel`` averages the gradients while they are computed; so does FSDP2, if each process holds
-a shard of the model (``sharding``). Only the first process writes files.
+share. ``DistributedDataParallel`` averages the gradients while they are computed, or, if the model is compiled as a
+whole, after that; so does FSDP2, if each process holds a shard of the model (``sharding``). Only the first process
+writes files.
 """
 
 import itertools
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from vitcli.core.devices import parse_device
 from vitcli.core.errors import DeviceError, EndedElsewhere, Interrupted, UsageError, VitError
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.launch import ALONE, Place, launched_as
@@ -68,7 +70,7 @@ class Processes:
         """
         if self.size == 1:
             return choose_device(name)
-        if ":" in name:
+        if parse_device(name)[1]:
             raise DeviceError(
                 f"{name} is one device for {self.size} processes", hint="--device cuda gives each a GPU of its own"
             )

@@ -105,6 +105,9 @@ class Muon(EagerOptimizer):
     def _directions(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
         """Return the Nesterov momentum of each matrix: its gradient, moved towards the running mean."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-        means = [self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices]
+        for matrix in matrices:
+            if "momentum_buffer" not in self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+        means = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         return [torch.lerp(gradient, mean, momentum) for gradient, mean in zip(gradients, means, strict=True)]

@@ -19,18 +19,18 @@ def learning_rate_factor(config: OptimConfig, steps_per_epoch: int) -> Callable[
     - one-cycle: from 1/25 up to 1 in 30 % of the steps, then down to 1/250,000 (Smith & Topin 2018).
 
     All except one-cycle begin with ``warmup_epochs`` of linear warm-up, at most half of the training. If the weights of
-    the last epochs are averaged, the rate is constant during these epochs (Izmailov et al. 2018).
+    the last epochs are averaged, the rate is constant during these epochs (Izmailov et al. 2018), after the warm-up.
     """
-    factor = _whole_schedule(config, steps_per_epoch)
     first = (config.epochs - config.swa_epochs) * steps_per_epoch
+    factor = _whole_schedule(config, steps_per_epoch, most_warmup=first)
     return (lambda step: factor(min(step, first))) if config.swa_epochs else factor
 
 
-def _whole_schedule(config: OptimConfig, steps_per_epoch: int) -> Callable[[int], float]:
+def _whole_schedule(config: OptimConfig, steps_per_epoch: int, *, most_warmup: int) -> Callable[[int], float]:
     total = config.epochs * steps_per_epoch
     if config.schedule == "one-cycle":
         return lambda step: _one_cycle(step, total)
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), total // 2)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), total // 2, most_warmup)
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -130,6 +130,7 @@ class Stepper:
         taught = self._teacher(images) if self._teacher else None
         with self.precision.autocast():
             logits = self.forward(images, is_last=is_last)
+            logits = logits.float() if logits.dtype.itemsize < 4 else logits  # losses in 16 bits would be rounded
             loss = self.objective(logits, targets, taught)
         return loss, (answers(logits.detach()) == targets.main).sum()
 

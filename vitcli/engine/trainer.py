@@ -154,7 +154,6 @@ class Trainer:
                 steps_per_epoch=len(self.train),
                 steps_done=self._steps_done,
                 keeps_best=self.config.keep == "best",
-                best_accuracy=best_of(self.records).val_accuracy if self.records else None,
             )
         )
         while not is_over(self.records, self.config):

@@ -48,7 +48,8 @@ def estimated_seconds(training: Training) -> float | None:
     if training.processes.size > 1 or computing.forward is not None or config.sees_images_once:
         return None
     per_image, images = _operations(training), len(training.data.members)
-    size = max(1, min(config.optim.batch_size // computing.micro_batches, round(_PER_STEP / per_image)))
+    most = min(config.optim.batch_size // computing.micro_batches, images // _STEPS)  # so that all steps are full
+    size = max(1, min(most, round(_PER_STEP / per_image)))
     short = replace(config, optim=replace(config.optim, batch_size=size, grad_accum_steps=1))
     try:
         with draws_untouched(computing.device):

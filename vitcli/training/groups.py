@@ -20,6 +20,7 @@ from vitcli.core.means import interval_of_mean
 from vitcli.core.notebooks import html_table
 from vitcli.core.run_search import members_of
 from vitcli.core.runs import Run, check_free
+from vitcli.data.locks import is_worked_in
 from vitcli.trained.out_of_fold import OUT_OF_FOLD
 from vitcli.training.out_of_fold import write_out_of_fold
 from vitcli.training.result import TrainResult, result_of
@@ -135,6 +136,8 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
         folder = expanded(asked.run.output_dir) / name
         for path in (*(folder / member for member in members), *(run.path for run in members_of(folder))):
             check_free(path, overwrite=asked.run.overwrite)
+            if path.exists() and is_worked_in(path):
+                raise RunError(f"another process is training in {path}", hint="wait for it, or give another --name")
     if asked.run.seeds and not asked.data.folds:
         emit(Note(text=f"seeds: {', '.join(member.partition('-')[2] for member in members)}; {_WHAT_DIFFERS}"))
     for number, (member, own) in enumerate(members.items(), start=1):

@@ -115,6 +115,8 @@ def prepare_training_data(
     mean, std = known_colours(facts, config.data, source) or channel_statistics(train.images, members)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()
+    if without := [name for name, count in zip(facts.classes, counts, strict=True) if not count]:
+        emit(Warned(text=f"no training image of: {some(without)}"))
     return TrainingData(
         train=train,
         members=members,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -114,6 +115,9 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         images = dataset.split("train", train_geometry, members=_some(good, config))
         step, memory = _two_steps(model, images, config, preprocessing, begun.teacher, emit)
     validation = len(plan["val"].indices(dataset)) if "val" in plan else 0
+    epochs = config.optim.epochs
+    passes = max(config.augment.feature_views, 1) if config.sees_images_once else epochs
+    timed = partial(time_of_training, step, replace(config.optim, epochs=passes), model.config, images=len(good))
     left_out = dict(dataset.raw.left_out) if dataset.raw else {}
     return DryRun(
         dataset=dataset.facts.name,
@@ -130,10 +134,8 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         rare=rare_classes(dataset, plan),
         device=describe(choose_device(config.run.device)),
         step_seconds=min(config.optim.batch_size, len(good)) * step.image + step.update,
-        epoch_seconds=time_of_training(
-            step, replace(config.optim, epochs=1), model.config, images=len(good), validation=0
-        ),
-        training_seconds=time_of_training(step, config.optim, model.config, images=len(good), validation=validation),
+        epoch_seconds=timed(validation=0) / epochs,
+        training_seconds=timed(validation=validation),
         decode_seconds=inspection.seconds,
         memory_bytes=memory,
         settings=_settings(config, [layer for layer in settled if layer is not lenient], model.config),
