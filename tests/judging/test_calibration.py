@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from tests.conftest import Outcome
 from vitcli.core.calibration import Calibration, quantiles
-from vitcli.core.errors import ModelError, UsageError
+from vitcli.core.errors import ModelError, RunError, UsageError
 from vitcli.core.runs import Run
+from vitcli.data.locks import alone_in
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.judging.temperature import calibration_by, fit_temperature
 
@@ -180,12 +181,13 @@ def test_a_resumed_run_says_that_it_was_calibrated(run_cli: RunCli, run: Path) -
 
 
 def test_what_cannot_be_calibrated_is_refused(run_cli: RunCli, run: Path) -> None:
-    info = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**info, "status": "running"}))
-    outcome = run_cli("eval", "--calibrate", "--model", run)
+    Run(run).note(status="running")
+    with alone_in(run, otherwise=RunError("")):
+        outcome = run_cli("eval", "--calibrate", "--model", run)
     assert outcome.code == 1
     assert "is still training" in outcome.err
     assert load_checkpoint(Run(run).best_checkpoint).calibration is None
+    assert run_cli("eval", "--calibrate", "--model", run).code == 0, "its process is gone"
 
 
 @pytest.mark.usefixtures("run")

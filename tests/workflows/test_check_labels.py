@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import re
+import shlex
 import shutil
 import zlib
 from collections.abc import Callable
@@ -190,8 +191,10 @@ def test_a_cross_validation_judges_by_its_out_of_fold_predictions(tmp_path: Path
     assert check_labels(model="crossed").findings == result.findings, "its own data need not be named"
 
     # One of its models has learnt the labels; and new labels are not those that it was trained on
-    with pytest.raises(ModelError, match="has learnt their labels, wrong ones too"):
+    with pytest.raises(ModelError, match="has learnt their labels, wrong ones too") as refusal:
         check_labels(dataset=str(folder), model="crossed/fold-1")
+    command = shlex.join(["vit", "train", str(folder), "--folds", "5", "--name", "crossed"])
+    assert refusal.value.hint.startswith(f"`{command}`, then --model crossed; ")
     with pytest.raises(ModelError, match="has learnt their labels"):
         check_labels(dataset=str(folder / "two" / ".."), model="crossed/fold-2")
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))

@@ -1,5 +1,6 @@
 """The images of a data set whose labels are checked, and their features."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +112,8 @@ def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig,
         emit(Warned(text=f"{loaded.name} was trained on {which} of {dataset.facts.name}, whose labels it cannot judge"))
     elif is_same or seen:
         others = "--model takes weights of other data too; `vit download` lists some"
-        crossed = f"`vit train {config.name} --folds 5 --name crossed`, then --model crossed; {others}"
+        folds = shlex.join(["vit", "train", *config.words, "--folds", "5", "--name", "crossed"])
+        crossed = f"`{folds}`, then --model crossed; {others}"
         raise ModelError(
             f"{loaded.name} was trained on {which} of {dataset.facts.name}, so it has learnt their labels, wrong ones too",
             hint=others if "val" in dataset.facts.counts else crossed,

@@ -7,6 +7,7 @@ import torch
 
 from vitcli.core.errors import ModelError, RunError, check_at_least, visible
 from vitcli.core.events import Emit, ignore
+from vitcli.data.locks import is_worked_in
 from vitcli.engine.checkpoint import is_checkpoint, save_checkpoint
 from vitcli.judging.answers import Answers, collect
 from vitcli.judging.calibration import expected_error, reliability
@@ -27,7 +28,7 @@ class CalibrationResult:
     images: int
     """The number of validation images."""
     loss_before: float
-    """The loss with the temperature that was there before, or none."""
+    """The loss without a temperature, whatever one was there before."""
     loss_after: float
     """The loss with the new temperature."""
     ece_before: float
@@ -72,7 +73,7 @@ def calibrate(
         raise ModelError("calibration is for one model, not for an average", hint=f"--model {loaded.typed}")
     if not (is_checkpoint(loaded.path) and loaded.checkpoint.provenance.get("data")):
         raise ModelError(f"{loaded.name} was not trained with vit, so it has no validation images here")
-    if loaded.run and loaded.run.status == "running":
+    if loaded.run and is_worked_in(loaded.run.path):
         raise RunError(f"{loaded.run.name} is still training, which would replace the calibration")
     if loaded.data.val_split == "test":
         raise ModelError(

@@ -224,8 +224,8 @@ def _newest_folds(dataset: Dataset, output_dir: Path) -> list[Run]:
     return []
 
 
-def _check_folds(folds: Sequence[Run], dataset: Dataset, data: str) -> None:
-    """Refuse a cross-validation that is not finished, or was trained on other data; ``data`` is their name or path."""
+def _check_folds(folds: Sequence[Run], dataset: Dataset, config: DataConfig) -> None:
+    """Refuse a cross-validation that is not finished, or was trained on other data."""
     name = folds[0].path.parent.name
     if (group := folds[0].group) != "cross-validation":
         raise RunError(
@@ -235,7 +235,7 @@ def _check_folds(folds: Sequence[Run], dataset: Dataset, data: str) -> None:
     if not is_same_data(folds[0].fingerprint, dataset.facts.fingerprint):
         raise RunError(
             f"{name} was trained on other images or labels than those of {dataset.facts.name}",
-            hint=f"vit train {shlex.quote(data)} --folds 5 trains one on these",
+            hint=f"`{shlex.join(['vit', 'train', *config.words, '--folds', '5'])}` trains one on these",
         )
 
 
@@ -252,14 +252,14 @@ def _loaded(
 ) -> LoadedModel | None:
     """Load the model that computes features: of a cross-validation, its first fold; None: the pixels are the features."""
     if folds:
-        _check_folds(folds, dataset, config.name)
+        _check_folds(folds, dataset, config)
         emit(Note(text=f"features for near-duplicates and outliers: {folds[0].name}, which judges no labels"))
         return load_model(str(folds[0].path), device=device, emit=ignore)
     if model:
         loaded = load_model(model, output_dir=output_dir, device=device, offline=offline, needs_head=False, emit=emit)
         refuse_trained_on(loaded, dataset, config, emit)
         return loaded
-    _tell_pixels(dataset, config.name, emit)
+    _tell_pixels(dataset, config, emit)
     return None
 
 
@@ -271,12 +271,11 @@ def _plan(dataset: Dataset, folds: Sequence[Run], config: DataConfig) -> Plan:
     return {name: subset for name, subset in plan.items() if name != "val"}
 
 
-def _tell_pixels(dataset: Dataset, name: str, emit: Emit) -> None:
+def _tell_pixels(dataset: Dataset, config: DataConfig, emit: Emit) -> None:
     """Say that pixels are the features, which is not good enough for photos."""
     what = "no cross-validation on these data, and no --model: the pixels are the features"
-    better = (
-        f"`vit train {shlex.quote(name)} --folds 5` makes a cross-validation, `vit download` lists weights for --model"
-    )
+    folds = shlex.join(["vit", "train", *config.words, "--folds", "5"])
+    better = f"`{folds}` makes a cross-validation, `vit download` lists weights for --model"
     if dataset.facts.native_geometry:
         emit(Note(text=what))
     else:
