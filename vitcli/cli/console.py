@@ -228,9 +228,10 @@ def _fitted(rows: Sequence[Sequence[str]], numbers: Collection[int], room: int) 
         )
     if sum(least) > room:
         return []
+    short = widths[0] <= _NAMES  # short names are broken last
     while sum(widths) > room:
-        widest = max((at for at in range(len(widths)) if widths[at] > least[at]), key=widths.__getitem__)
-        widths[widest] -= 1
+        wide = (at for at in range(len(widths)) if widths[at] > least[at])
+        widths[max(wide, key=lambda at: (at > 0 or not short, widths[at]))] -= 1
     return widths
 
 
