@@ -43,13 +43,13 @@ def train(name: str, dataset: str, seed: int, options: list[str], runs: Path) ->
     """Train and evaluate with one seed; a run that was stopped is resumed."""
     run = f"{name}-seed-{seed}"
     before = cpu_seconds()
-    if (runs / run / "checkpoints" / "state.safetensors").exists():
+    if was_stopped := (runs / run / "checkpoints" / "state.safetensors").exists():
         trained = vit("train", "--resume", str(runs / run))
     else:
         overwrite = ["--overwrite"] if (runs / run).exists() else []
         where = ["--seed", str(seed), "--name", run, "--output-dir", str(runs), *overwrite]
         trained = vit("train", dataset, *where, *options)
-    used = cpu_seconds() - before
+    used = None if was_stopped else round(cpu_seconds() - before, 1)  # of its other parts, the time is not known
     judged = vit("eval", "--model", str(runs / run))
     machine = vit("env")
     return {
@@ -61,7 +61,7 @@ def train(name: str, dataset: str, seed: int, options: list[str], runs: Path) ->
         "epoch": trained["best"]["epoch"],
         "epochs": trained["epochs"],
         "seconds": round(trained["seconds"], 1),
-        "cpu_seconds": round(used, 1),
+        "cpu_seconds": used,
         "parameters": trained["parameters"],
         "device": trained["device"],
         "date": datetime.now(UTC).date().isoformat(),
