@@ -10,12 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import TINY, Outcome
 from vitcli.cli.streams import write_as_file
 from vitcli.core.errors import visible
+from vitcli.core.files import csv_text
+from vitcli.data.sources.image_folder import ImageIndex
 
+RunCli = Callable[..., Outcome]
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 CLEAR, BELL, REVERSED = "red\x1b[2J", "bell\x07\x9b31m", "\u202egnp.exe"
 CLASSES = (NOT_UTF8, CLEAR, BELL, REVERSED)
@@ -117,3 +122,35 @@ def test_a_table_on_stdout_has_the_bytes_of_the_file(monkeypatch: pytest.MonkeyP
     write_as_file(f"{NOT_UTF8},ä\n")
     stream.flush()
     assert content.getvalue() == b"caf\xe9,\xc3\xa4\n"
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), max_size=4))
+def test_a_table_is_read_as_it_was_written(rows: list[list[str]]) -> None:
+    """Python would not quote a carriage return, and take it for the end of a row."""
+    rows = [["path", "label"], ["i3\r.png", "a\r\nb"], *rows]
+    text = csv_text(rows)
+    assert list(csv.reader(io.StringIO(text, newline=""))) == rows
+    assert text.startswith('path,label\n"i3\r.png","a\r\nb"\n')
+
+
+def test_names_on_stdin_end_at_a_newline(
+    run_cli: RunCli, trained_run: Path, digit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "p\x0cq\u2028r.png"
+    Path(name).write_bytes(digit.read_bytes())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{name}\r\n".encode())))
+    outcome = run_cli("predict", "-", "--model", trained_run, "--csv", "-")
+    assert outcome.code == 0, outcome.err
+    assert len(list(csv.reader(io.StringIO(outcome.out, newline="")))) == 2
+
+
+def test_a_file_with_a_backslash_is_found_in_a_table(tmp_path: Path, digit: Path) -> None:
+    for name in ("a\\b.png", "c.png"):
+        (tmp_path / name).write_bytes(digit.read_bytes())
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "d.png").write_bytes(digit.read_bytes())
+    index = ImageIndex(tmp_path)
+    assert [index.find(name) for name in ("a\\b.png", "sub\\d.png")] == [
+        [tmp_path / "a\\b.png"],
+        [tmp_path / "sub" / "d.png"],
+    ]

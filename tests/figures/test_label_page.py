@@ -36,7 +36,13 @@ def pixels(seed: int, size: int = 8) -> Any:
 def write(path: Path, table: LabelTable = TABLE, *, most_bytes: int = 10**6, size: int = 8) -> list[bool]:
     sections = list[Section]()
     with label_page(
-        path, title=HOSTILE[0], notes=[*HOSTILE], table=table, sections=sections, most_bytes=most_bytes
+        path,
+        title=HOSTILE[0],
+        notes=[*HOSTILE],
+        table=table,
+        file="labels.zoo.fixed.csv",
+        sections=sections,
+        most_bytes=most_bytes,
     ) as page:
         added = [
             page.add(
@@ -142,10 +148,33 @@ def test_a_class_that_is_typed_must_exist(opened: Any) -> None:
     field.send_keys("cow\t")
     assert len(table_of(opened)) == 1 + 7
     assert table_of(opened)[6][1] == "=2"
+    choose(opened, 5, "drop")
+    field.clear()
+    field.send_keys("cow\t")
+    assert len(table_of(opened)) == 1 + 6, "what was chosen before holds"
+    assert card(opened, 5).find_element("css selector", 'input[value="drop"]').is_selected()
+    assert not field.get_property("validity")["valid"]
     field.clear()
     field.send_keys("cat\t")
+    assert field.get_property("validity")["valid"]
     assert table_of(opened)[6][1] == "0"
     assert card(opened, 5).find_element("css selector", 'input[value="relabel"]').is_selected()
+
+
+@needs_browser
+def test_choices_are_not_lost_without_a_question(browser: Any, tmp_path: Path) -> None:
+    write(tmp_path / "page.html")
+    browser.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    browser.get((tmp_path / "page.html").as_uri())
+    asks = "const event = new Event('beforeunload', {cancelable: true}); dispatchEvent(event); return event.defaultPrevented"
+    assert not browser.execute_script(asks), "nothing is chosen yet"
+    choose(browser, 0, "drop")
+    assert browser.execute_script(asks)
+    browser.execute_async_script("const done = arguments[0]; download().then(done)")
+    assert not browser.execute_script(asks)
+    choose(browser, 1, "drop")
+    assert browser.execute_script(asks)
+    browser.execute_script("choices.clear()")
 
 
 @needs_browser
@@ -159,7 +188,7 @@ def test_the_table_is_downloaded_with_its_splits_and_nothing_is_requested(browse
     browser.get((tmp_path / "page.html").as_uri())
     browser.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     browser.find_element("id", "download").click()
-    file = tmp_path / "labels.fixed.csv"
+    file = tmp_path / "labels.zoo.fixed.csv"
     WebDriverWait(browser, 20, 0.05).until(lambda _: file.exists() and file.stat().st_size)
     rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
     assert [row["split"] for row in rows] == splits

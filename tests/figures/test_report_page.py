@@ -262,12 +262,30 @@ def test_a_cell_shows_its_pictures_and_counts_what_is_left_out(opened: Any) -> N
     )
     assert pictures == [8, 8, 8]  # the first one has a map
     assert opened.execute_script("return document.querySelector('#cell').contains(document.activeElement)")
+    clicked(opened, (4, 4), (4, 4))
+    assert opened.execute_script("return document.querySelector('#cell').open"), "the edge is a part of the dialog"
+    clicked(opened, (4, 4), (-4, 4))
+    assert opened.execute_script("return document.querySelector('#cell').open"), "text was marked"
+    clicked(opened, (-4, 4), (-4, 4))
+    assert not opened.execute_script("return document.querySelector('#cell').open")
+    find(opened, '#r0-confusion .matrix [data-cell="0-3-0"]').click()
     find(opened, "#close").click()
     assert opened.execute_script("return document.activeElement.dataset.cell") == "0-3-0"
     find(opened, '#r0-classes [data-cell="0-3-3"]').click()
     assert texts(opened, "#cell-note") == ["2 of 1000, the least sure first; left out of this page: 998"]
     assert texts(opened, "#cell .name") == ["unsure", "sure"]
     assert texts(opened, "#cell-maps") == ["Maps are drawn of mistakes only."]
+
+
+def clicked(driver: Any, down: tuple[int, int], up: tuple[int, int]) -> None:
+    """Press and release the pointer at distances from the upper left corner of the dialog."""
+    script = """
+        const dialog = document.querySelector('#cell'), {left, top} = dialog.getBoundingClientRect();
+        const at = ([x, y]) => ({clientX: left + x, clientY: top + y, bubbles: true});
+        dialog.dispatchEvent(new PointerEvent('pointerdown', at(arguments[0])));
+        dialog.dispatchEvent(new MouseEvent('click', at(arguments[1])));
+    """
+    driver.execute_script(script, down, up)
 
 
 @needs_browser

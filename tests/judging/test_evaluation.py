@@ -210,7 +210,7 @@ def test_a_mistake_whose_file_is_gone_is_told_and_the_others_are_sorted(tmp_path
 
 @pytest.mark.parametrize("choice", [{"tta": "flop"}, {"classes": "sharde"}])
 def test_a_choice_that_does_not_exist_is_refused_in_python_too(choice: dict[str, Any]) -> None:
-    with pytest.raises(vitcli.VitError, match=r"is not one of .*\n.*did you mean"):
+    with pytest.raises(vitcli.VitError, match=rf"{next(iter(choice))} = .* is not one of .*\n.*did you mean"):
         vitcli.evaluate(**choice, quiet=True)
 
 
@@ -220,6 +220,8 @@ def test_a_choice_that_does_not_exist_is_refused_in_python_too(choice: dict[str,
         (vitcli.evaluate, {"batch_size": 0}, "batch_size = 0 is less than 1"),
         (vitcli.calibrate, {"batch_size": 0}, "batch_size = 0 is less than 1"),
         (vitcli.report, {"worst": -1}, "worst = -1 is less than 0"),
+        (vitcli.predict, {"images": []}, "no images are given"),
+        (vitcli.predict, {"images": ["a.png"], "sets": 0.9, "top_k": 2}, "sets chooses the number of classes"),
     ],
 )
 def test_numbers_that_are_too_small_are_refused_in_python_too(

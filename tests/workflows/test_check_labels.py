@@ -3,11 +3,12 @@
 import base64
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from vitcli.core.errors import DataError, FileError, ModelError, RunError, Usage
 from vitcli.core.events import Note, Warned, ignore
 from vitcli.core.runs import Run
 from vitcli.data.dataset import open_dataset
+from vitcli.figures.label_page import LabelTable
 from vitcli.judging.label_findings import Finding
+from vitcli.judging.label_report import not_kept
 from vitcli.workflows.check_labels import LabelCheck, check_labels
 from vitcli.workflows.train import train
 
@@ -167,7 +170,7 @@ def test_a_table_of_labels_keeps_its_own_words(tmp_path: Path) -> None:
     result = check_labels(
         dataset=str(folder), table={"labels": "train.csv", "label_map": str(tmp_path / "our names.json")}
     )
-    told = f"vit train {folder} --label-map &#x27;{tmp_path}/our names.json&#x27; --labels labels.fixed.csv takes"
+    told = f"vit train {folder} --label-map &#x27;{tmp_path}/our names.json&#x27; --labels labels.pictures.fixed.csv takes"
     assert told in result.page.read_text().replace("&#39;", "&#x27;").replace("'", "&#x27;")
 
 
@@ -316,3 +319,22 @@ def test_the_command_and_the_function_say_the_same(run_cli: Callable[..., Outcom
     outcome = run_cli("check-labels", spoilt, "--model", "nobody")
     assert outcome.code == 1
     assert "nobody" in outcome.err
+
+
+def test_what_a_table_of_labels_cannot_keep_is_named() -> None:
+    def told(values: Sequence[str], names: Sequence[str] = ("a.png",)) -> str:
+        return not_kept(LabelTable(names=names, labels=[0], classes=values, values=values))
+
+    assert told(["cat", "1", "02", "10"], ["a b.png", "größe.png"]) == ""
+    assert "the labels '1', '01'" in told(["1", "01", "2"])
+    assert "the labels 'cat', ' cat'" in told(["cat", " cat"])
+    assert "the labels 'NaN'" in told(["NaN", "cat"])
+    assert told(["cat", "dog"], [os.fsdecode(b"caf\xe9.png")]).startswith("a table of labels cannot keep the images ")
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_at_once(spoilt: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = Listener()
+    with pytest.raises(FileError, match="a file, not a folder"):
+        check_labels(dataset=str(spoilt), output=tmp_path / "file" / "sub", emit=told)
+    assert "the pixels are the features" not in told.said(Note)

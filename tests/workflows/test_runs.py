@@ -23,6 +23,7 @@ from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.data.locks import alone_in
 from vitcli.models.registry import changed_sizes
+from vitcli.workflows.edit_runs import check_deletable, delete
 
 RunCli = Callable[..., Outcome]
 TEST = {"top1": 0.9, "loss": 0.4, "images": 359, "epoch": 2, "held_out": True, "intervals": {"top1": [0.85, 0.95]}}
@@ -740,6 +741,8 @@ def test_runs_are_filtered_by_fields_and_settings(run_cli: RunCli) -> None:
         (("--sort", "val_acuracy"), "did you mean 'val_accuracy'?"),
         (("--sort", "optim.lrr"), "did you mean 'optim.lr'?"),
         (("--filter", "optim.lrr=1"), "did you mean 'optim.lr'?"),
+        (("--filter", "about.time=1"), "--filter 'about.time' is not a setting"),
+        (("--sort", "model.dpeth"), "did you mean 'model.depth'?"),
         (("--filter", "optim.lr=fast"), "optim.lr = 'fast' is not a number"),
         (("--filter", "dataset"), "--filter 'dataset' is not of the form KEY=VALUE"),
         (("--filter", "datset=digits"), "did you mean 'dataset'?"),
@@ -911,6 +914,19 @@ def test_one_run_that_may_not_be_deleted_keeps_all(
     assert listed() == {"old", "busy", "link", "photos", "cv"}
     assert run_cli("runs", "delete", "old", "busy", "old", "--yes").code == 0
     assert listed() == {"link", "photos", "cv"}
+
+
+def test_a_training_that_begins_while_the_user_is_asked_is_not_deleted(trained_run: Path) -> None:
+    copied(trained_run, "old")
+    copied(trained_run, "cv/fold-1")
+    found = check_deletable(["old", "cv"], Path("experiments"))
+    for path in ("old", "cv/fold-1"):
+        with (
+            alone_in(Path("experiments") / path, otherwise=RunError("busy")),
+            pytest.raises(RunError, match="another process is training"),
+        ):
+            delete(found if path == "old" else found[1:])
+    assert listed() == {"old", "cv"}
 
 
 def test_a_run_that_cannot_be_removed_completely_is_not_half_a_run(

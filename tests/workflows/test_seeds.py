@@ -69,7 +69,7 @@ def test_a_run_that_another_process_trains_is_not_replaced(
     with alone_in(pair / "seed-2", otherwise=RunError("")):
         outcome = run_cli("train", shapes, *tiny, "--seeds", "2", "--seed", "1", "--name", "pair", "--overwrite")
     assert outcome.code == 1
-    assert f"another process is training in {pair / 'seed-2'}" in outcome.err
+    assert f"another process is training {pair / 'seed-2'}" in outcome.err
     assert all(run.status == "finished" for run in members_of(pair))
 
 

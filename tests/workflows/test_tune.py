@@ -654,7 +654,7 @@ def test_the_command_of_a_recipe_names_all_that_the_data_need(monkeypatch: pytes
     command = train_command(data, "./recipe.toml")
     assert command == (
         "vit train '/my pics' --labels /t.csv --image-column file --label-column kind --label-map /m.json"
-        " --on-bad-image skip --set 'data.value_range=[0.0, 4095.0]' --data-dir /store --recipe ./recipe.toml"
+        " --data-dir /store --on-bad-image skip --set 'data.value_range=[0.0, 4095.0]' --recipe ./recipe.toml"
     )
     typed = shlex.split(command)
     assert configure(parse_assignments([typed[typed.index("--set") + 1]])).data.value_range == (0.0, 4095.0)

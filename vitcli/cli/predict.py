@@ -1,7 +1,5 @@
 """The command ``vit predict``."""
 
-import csv
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -23,7 +21,7 @@ from vitcli.cli.options import (
 )
 from vitcli.cli.streams import write_as_file
 from vitcli.core.errors import DataError
-from vitcli.core.files import check_output_file, safe_cell, write_text
+from vitcli.core.files import check_output_file, csv_text, safe_cell, write_text
 from vitcli.core.importing import importing
 from vitcli.core.words import percent
 
@@ -126,8 +124,6 @@ def predict(
         options = {"output_dir": output_dir, "device": device, "batch_size": batch_size, "offline": offline}
         _submit(submission, model, options, directory=data_dir, probabilities=probabilities, as_json=as_json)
         return
-    if sets is not None and top_k > 1:
-        raise typer.BadParameter("--sets chooses the number of classes: leave out --top-k")
     if csv_file == _STDOUT and as_json:
         raise typer.BadParameter("--csv - and --json both write to stdout: give --csv FILE, or leave out one of them")
     if csv_file and csv_file != _STDOUT:
@@ -165,7 +161,8 @@ def predict(
 
 def _listed_on_stdin() -> list[str]:
     """Read a list of inputs from stdin, one per line."""
-    listed = [line for line in os.fsdecode(sys.stdin.buffer.read()).splitlines() if line]
+    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")  # names may have any other character
+    listed = [name for line in lines if (name := line.removesuffix("\r"))]
     if not listed:
         raise DataError("no images: the list on stdin is empty", hint="find photos -name '*.jpg' | vit predict -")
     return listed
@@ -252,16 +249,8 @@ def _as_csv(rows: "tuple[Prediction, ...]", *, raw: bool, with_best: bool) -> st
     name_of: Callable[[str], str] = str if raw else safe_cell
     count = max((len(row.classes) for row in rows), default=1) or 1
     numbers = ["", *(f"_{rank}" for rank in range(2, count + 1))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "path",
-            *(f"{field}{number}" for number in numbers for field in ("class", "probability")),
-            "error",
-            *(["best_class"] if with_best else []),
-        ]
-    )
+    headings = (f"{field}{number}" for number in numbers for field in ("class", "probability"))
+    lines = [["path", *headings, "error", *(["best_class"] if with_best else [])]]
     for row in rows:
         pairs = [(name_of(name), f"{value:.6f}") for name, value in zip(row.classes, row.probabilities, strict=True)]
         pairs += [("", "")] * (count - len(pairs))
@@ -269,5 +258,5 @@ def _as_csv(rows: "tuple[Prediction, ...]", *, raw: bool, with_best: bool) -> st
         if row.is_unknown:
             pairs[0] = ("unknown", pairs[0][1])
         cells = (cell for pair in pairs for cell in pair)
-        writer.writerow([name_of(str(row.path)), *cells, name_of(row.error), *best])
-    return text.getvalue()
+        lines.append([name_of(str(row.path)), *cells, name_of(row.error), *best])
+    return csv_text(lines)

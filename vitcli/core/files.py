@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import io
 import itertools
 import json
 import os
@@ -10,9 +9,10 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from vitcli.core.errors import DataError, FileError, VitError, counted
@@ -163,9 +163,10 @@ def require_room(needed: int, folder: Path, what: str) -> None:
 
 
 def check_output_folder(folder: Path) -> None:
-    """Raise FileError if a folder for results is a file."""
+    """Raise FileError if a folder for results is a file, or lies where no file can be written."""
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file", hint="--output must be a folder")
+    check_output_file(folder / "report.json")
 
 
 def check_output_file(path: Path) -> None:
@@ -192,11 +193,17 @@ def write_json(path: Path, value: Any, *, makes_folder: bool = True) -> None:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], *, makes_folder: bool = True) -> None:
     """Write a CSV file atomically, a column for each name in any row; nested names are ``a.b``, missing cells empty."""
     cells = [flat(row) for row in rows]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(dict.fromkeys(name for row in cells for name in row)), lineterminator="\n")
-    table.writeheader()
-    table.writerows(cells)
-    write_text(path, text.getvalue(), makes_folder=makes_folder)
+    names = list(dict.fromkeys(name for row in cells for name in row))
+    text = csv_text([names, *([row.get(name, "") for name in names] for row in cells)])
+    write_text(path, text, makes_folder=makes_folder)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as CSV; a cell with a carriage return is quoted too, so that it can be read again."""
+    lines: list[str] = []
+    sink: Any = SimpleNamespace(write=lines.append)
+    csv.writer(sink, lineterminator="\r\n").writerows(rows)
+    return "".join(f"{line[:-2]}\n" for line in lines)
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -34,6 +34,12 @@ def data_dir(setting: str = "") -> Path:
     return Path(cache) / "vitcli"
 
 
+def words_of(data: "DataConfig") -> list[str]:
+    """Return the words of a command that name images, their table of labels, and the folder of data sets if it is not usual."""
+    is_usual = not data.dir or expanded(data.dir).resolve() == data_dir().resolve()
+    return [*data.words, *([] if is_usual else ["--data-dir", data.dir])]
+
+
 def weights_dir() -> Path:
     """Return the folder of weights that are downloaded from plain URLs."""
     return data_dir() / "weights"

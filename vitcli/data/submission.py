@@ -1,13 +1,12 @@
 """The submission file that a competition expects: its test images, in the columns of its sample submission."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitcli.core.errors import DataError, counted
 from vitcli.core.events import ignore
+from vitcli.core.files import csv_text
 from vitcli.data.dataset import Dataset
 from vitcli.data.sources.image_folder import ImageIndex
 from vitcli.data.sources.table_file import read_table
@@ -55,13 +54,11 @@ class SubmissionForm:
             else:
                 order = list(range(len(values)))
                 columns = (columns[0], *values)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
+        lines: list[Sequence[str]] = [columns]
         for (name, _), row in zip(self.rows, probabilities, strict=True):
             likeliest = values[max(range(len(row)), key=row.__getitem__)]
-            writer.writerow([name, *([f"{row[at]:.6f}" for at in order] or [likeliest])])
-        return columns, text.getvalue()
+            lines.append([name, *([f"{row[at]:.6f}" for at in order] or [likeliest])])
+        return columns, csv_text(lines)
 
 
 def find_form(root: Path) -> SubmissionForm:

@@ -280,6 +280,7 @@ function offerLayersAndHeads({ layers, heads }) {
 
 async function select(index) {
   const chosen = images[index];
+  part("problem").hidden = true;
   [ground, attention] = [null, null];
   Object.assign(state, { image: index, cursor: null, held: null });
   part("images").querySelectorAll("button").forEach((button, at) => {

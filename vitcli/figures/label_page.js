@@ -11,6 +11,7 @@ const index = new Map(facts.classes.map((name, at) => [name, at]));
 
 /** row -> a class, or "drop"; images without an entry keep their label. */
 const choices = new Map();
+let isDownloaded = true; // the table has all choices
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -45,7 +46,8 @@ async function table() {
 
 async function download() {
   const address = URL.createObjectURL(new Blob([await table()], { type: "text/csv" }));
-  element("a", { href: address, download: "labels.fixed.csv" }).click();
+  element("a", { href: address, download: facts.file }).click();
+  isDownloaded = true;
   setTimeout(() => URL.revokeObjectURL(address), 60000);
 }
 
@@ -60,10 +62,13 @@ function count() {
 function choose(row, choice) {
   if (choice === undefined || choice === images.get(row).label) choices.delete(row);
   else choices.set(row, choice);
+  isDownloaded = false;
   const kind = choices.has(row) ? (choice === "drop" ? "drop" : "relabel") : "keep";
   for (const card of document.querySelectorAll(`.card[data-row="${row}"]`)) {
     card.querySelector(`input[value="${kind}"]`).checked = true;
-    if (kind === "relabel") card.querySelector("input[list]").value = facts.classes[choice];
+    const field = card.querySelector("input[list]");
+    if (kind === "relabel") field.value = facts.classes[choice];
+    field.setCustomValidity("");
   }
   count();
 }
@@ -84,12 +89,12 @@ function cardOf(row) {
   /** Take the class in the field; a text that is no class changes nothing, and the field says so. */
   function relabel() {
     const known = index.get(field.value);
-    field.setCustomValidity(known === undefined ? "Not a class of this data set" : "");
-    if (known === undefined) {
-      choose(row, undefined);
-      if (field.value) field.reportValidity();
-      else field.focus();
-    } else choose(row, known);
+    choose(row, known ?? choices.get(row));
+    if (known !== undefined) return;
+    if (field.value) {
+      field.setCustomValidity("Not a class of this data set");
+      field.reportValidity();
+    } else field.focus();
   }
   field.addEventListener("change", relabel);
   const pictures = element("div", { className: "pictures" });
@@ -133,6 +138,10 @@ function show() {
       part("problem").hidden = false;
     });
   });
+  addEventListener("beforeunload", (event) => {
+    if (choices.size && !isDownloaded) event.preventDefault(); // the browser asks whether to leave
+  });
+  part("download").textContent = `Download ${facts.file}`;
   count();
 }
 

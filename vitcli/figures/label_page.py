@@ -101,6 +101,7 @@ def label_page(
     title: str,
     notes: Sequence[str],
     table: LabelTable,
+    file: str,
     sections: list[Section],
     most_bytes: int = MOST_BYTES,
 ) -> Iterator[LabelPage]:
@@ -111,6 +112,7 @@ def label_page(
         title: the title of the page.
         notes: paragraphs below the title.
         table: the labels of all images.
+        file: the name of the table that the page downloads.
         sections: the findings; the block may fill the list. They may only name images that were added.
         most_bytes: the size of the page, at most, without the table.
     """
@@ -124,14 +126,15 @@ def label_page(
         "classes": list(table.classes),
         "values": [safe_cell(value) for value in table.values],
         "hasSplits": bool(table.splits),
+        "file": file,
         "total": len(table.names),
     }
     head, tail, values = page_parts("label_page", title=title, notes=notes)
     filled = values | {"facts": safe_json(facts), "rows": packed}
     head = Template(head).substitute(filled)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.write(head)
-        page = LabelPage(file, table, most_bytes - len(head) - len(values["script"]))
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as text:
+        text.write(head)
+        page = LabelPage(text, table, most_bytes - len(head) - len(values["script"]))
         yield page
         shown = [
             {
@@ -142,4 +145,4 @@ def label_page(
             for section in sections
         ]
         assert {row for section in sections for _, those in section.entries for row in those} <= page.rows
-        file.write(Template(tail).substitute(filled | {"sections": safe_json(shown)}))
+        text.write(Template(tail).substitute(filled | {"sections": safe_json(shown)}))

@@ -76,7 +76,11 @@ def sortable_table(
         element("thead", element("tr", *buttons)),
         element("tbody", *lines),
     )
-    field = element("label", f"{filtered_by} ", Html('<input type="search" class="filter">')) if filtered_by else Html()
+    field = (
+        element("label", f"{filtered_by} ", Html('<input type="search" class="filter" autocomplete="off">'))
+        if filtered_by
+        else Html()
+    )
     count = Html('<output class="filtered" aria-live="polite"></output>') if filtered_by else Html()
     tools = element("p", field, " ", count, class_="tools") if filtered_by else Html()
     kind = "table long" if len(rows) > _LONG else "table"

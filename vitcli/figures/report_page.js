@@ -127,11 +127,21 @@ function open(button) {
   part("cell").showModal();
 }
 
-document.addEventListener("click", ({ target }) => {
+/** Tell whether an event is outside of the dialog, on the page behind it. */
+function isOutside({ clientX, clientY }) {
+  const box = part("cell").getBoundingClientRect();
+  return clientX < box.left || clientX > box.right || clientY < box.top || clientY > box.bottom;
+}
+
+let beganOutside = false;
+document.addEventListener("pointerdown", (event) => (beganOutside = isOutside(event)));
+document.addEventListener("click", (event) => {
+  const { target } = event;
   const button = target.closest("button");
   if (button?.classList.contains("sort")) sortBy(button.closest("th"));
   else if (button?.classList.contains("open")) open(button);
-  else if (button?.id === "close" || target === part("cell")) part("cell").close();
+  else if (button?.id === "close") part("cell").close();
+  else if (target === part("cell") && beganOutside && isOutside(event)) part("cell").close();
 });
 document.addEventListener("input", ({ target }) => {
   if (target.classList.contains("filter")) filter(target);

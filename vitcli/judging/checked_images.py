@@ -19,6 +19,7 @@ from vitcli.data.dataset import Dataset
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.registry import find_dataset
 from vitcli.data.splits import Plan, plan_splits
+from vitcli.data.store import words_of
 from vitcli.data.submission import competition_folder
 from vitcli.judging.frozen_probe import model_features, pixel_features
 from vitcli.trained.loading import LoadedModel
@@ -112,7 +113,7 @@ def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig,
         emit(Warned(text=f"{loaded.name} was trained on {which} of {dataset.facts.name}, whose labels it cannot judge"))
     elif is_same or seen:
         others = "--model takes weights of other data too; `vit download` lists some"
-        folds = shlex.join(["vit", "train", *config.words, "--folds", "5", "--name", "crossed"])
+        folds = shlex.join(["vit", "train", *words_of(config), "--folds", "5", "--name", "crossed"])
         crossed = f"`{folds}`, then --model crossed; {others}"
         raise ModelError(
             f"{loaded.name} was trained on {which} of {dataset.facts.name}, so it has learnt their labels, wrong ones too",

@@ -1,7 +1,5 @@
 """The findings about the labels of a data set: likely errors, near-duplicates, leaks between splits, and outliers."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitcli.core.files import safe_cell, write_text
+from vitcli.core.files import csv_text, safe_cell, write_text
 from vitcli.data.raw import SplitName
 from vitcli.judging.checked_images import CheckedImages
 
@@ -115,10 +113,8 @@ class Found:
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:
     """Write a table with a row for each finding; texts that a spreadsheet would compute begin with an apostrophe."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("kind", "path", "label", "suggested", "score", "split", "group", "group_labels"))
+    lines: list[tuple[Any, ...]] = [("kind", "path", "label", "suggested", "score", "split", "group", "group_labels")]
     for row in findings:
         names = [safe_cell(name) for name in (row.path, row.label, row.suggested)]
-        writer.writerow((row.kind, *names, f"{row.score:.6f}", row.split, row.group or "", row.group_labels))
-    write_text(path, text.getvalue())
+        lines.append((row.kind, *names, f"{row.score:.6f}", row.split, row.group or "", row.group_labels))
+    write_text(path, csv_text(lines))

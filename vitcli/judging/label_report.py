@@ -1,6 +1,6 @@
 """The web page on which a person decides about findings: which of them it shows, and in what words."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vitcli.core.errors import some
+from vitcli.core.events import Emit, Warned
 from vitcli.data.raw import SplitName
 from vitcli.data.samples import whole_images
+from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, plain
 from vitcli.figures.label_page import LabelTable, Section, label_page
 from vitcli.judging.checked_images import CheckedImages
 from vitcli.judging.label_findings import Found, Kind
@@ -41,6 +44,8 @@ def write_report(
     pictures: int,
     overlays: Callable[[Sequence[int]], Overlays],
     table_name: str,
+    file: str,
+    emit: Emit,
 ) -> dict[Kind, int]:
     """Write the page; return the number of findings of each kind that it has no room for.
 
@@ -52,6 +57,8 @@ def write_report(
         pictures: the number of images on the page, at most; the kinds take turns, each with its worst finding.
         overlays: computes attention maps of some images; it may leave out any.
         table_name: the file that has all findings.
+        file: the name of the table that the page downloads.
+        emit: receives a warning if that table cannot keep all labels and names.
     """
     images = found.images
     facts, raw = images.dataset.facts, images.dataset.raw
@@ -67,7 +74,10 @@ def write_report(
         splits=images.found if len(facts.counts) > 1 else (),
     )
     sections, left_out = list[Section](), dict[Kind, int]()
-    with label_page(path, title=title, notes=notes, table=table, sections=sections) as page:
+    if lost := not_kept(table):
+        notes = [*notes, f"Warning: {lost}."]
+        emit(Warned(text=lost))
+    with label_page(path, title=title, notes=notes, table=table, file=file, sections=sections) as page:
         for at, pixels in _read(images, wanted):
             page.add(
                 at,
@@ -84,6 +94,27 @@ def write_report(
             note = others if left_out[kind] else f"all {len(those):,}" if those else "none"
             sections.append(Section(title=_HEADINGS[kind], note=note, entries=kept))
     return left_out
+
+
+def not_kept(table: LabelTable) -> str:
+    """Name the labels and images that would be others, or none, if a table of labels were read; empty: there are none."""
+    read = [_read_again(value) for value in table.values]
+    counts = Counter(read)
+    labels = [value for value, label in zip(table.values, read, strict=True) if not label or counts[label] > 1]
+    images = [name for name in table.names if name.encode(errors="ignore").decode() != name]  # names that are not UTF-8
+    wrong = [
+        f"{what} {some(list(map(repr, found)))}" for what, found in (("labels", labels), ("images", images)) if found
+    ]
+    if not wrong:
+        return ""
+    return f"a table of labels cannot keep the {' and the '.join(wrong)}: rename them before you train with it"
+
+
+def _read_again(value: str) -> str:
+    """Return the label that a cell of a table means; empty: a missing one."""
+    text = plain(value).strip()
+    number = WHOLE_NUMBER.fullmatch(text)
+    return "" if text.lower() in NO_LABEL else str(int(number[1])) if number else text
 
 
 def _entries(found: Found) -> dict[Kind, list[Entry]]:

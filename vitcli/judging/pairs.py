@@ -1,7 +1,5 @@
 """Two stored evaluations, matched by the names of the images, and the images that changed sides between them."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from vitcli.core.errors import counted
-from vitcli.core.files import write_text
+from vitcli.core.files import csv_text, write_text
 from vitcli.core.words import averaged, evaluation_in_words, percent
 from vitcli.judging.comparison import Comparison, compare_answers
 from vitcli.judging.intervals import ERROR
@@ -152,10 +150,10 @@ def matched(
 
 def write_changed(path: Path, pairs: Sequence[Pair]) -> None:
     """Write a row for each image that changed sides; the texts are those of the tables of predictions."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("first", "second", "path", "truth", "first_prediction", "second_prediction", "change"))
-    for pair in pairs:
-        for each in pair.changed:
-            writer.writerow((pair.first, pair.second, each.path, each.truth, each.first, each.second, each.change))
-    write_text(path, text.getvalue())
+    heading = "first", "second", "path", "truth", "first_prediction", "second_prediction", "change"
+    rows = [
+        (pair.first, pair.second, each.path, each.truth, each.first, each.second, each.change)
+        for pair in pairs
+        for each in pair.changed
+    ]
+    write_text(path, csv_text([heading, *rows]))

@@ -1,14 +1,13 @@
 """CSV tables of an evaluation: one row per image, and the confusion matrix."""
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitcli.core.errors import DataError
-from vitcli.core.files import safe_cell, write_text
+from vitcli.core.files import csv_text, safe_cell, write_text
 
 if TYPE_CHECKING:
     from vitcli.judging.answers import Answers  # needs torch
@@ -22,17 +21,15 @@ def write_predictions(path: Path, answers: "Answers", names: Sequence[str] | Seq
     """
     classes = [safe_cell(name) for name in answers.classes]
     tops = range(1, answers.top.shape[1] + 1)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     of_top = [f"{what}_{place}" for place in tops for what in ("class", "probability")]
-    writer.writerow(("path", "truth", "prediction", "probability", "margin", "rank", "loss", *of_top))
+    lines: list[tuple[Any, ...]] = [("path", "truth", "prediction", "probability", "margin", "rank", "loss", *of_top)]
     columns = (answers.truth, answers.margin, answers.rank, answers.loss, answers.top, answers.probability)
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
     for name, truth, margin, rank, loss, top, probabilities in rows:
         best = [part for pair in zip((classes[at] for at in top), probabilities, strict=True) for part in pair]
         cell = safe_cell(name) if isinstance(name, str) else name
-        writer.writerow((cell, classes[truth], best[0], best[1], margin, rank, loss, *best))
-    write_text(path, text.getvalue())
+        lines.append((cell, classes[truth], best[0], best[1], margin, rank, loss, *best))
+    write_text(path, csv_text(lines))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,9 +68,6 @@ def read_predictions(path: Path) -> dict[str, StoredAnswer]:
 
 def write_confusion(path: Path, confusion: Sequence[tuple[int, int, int]], classes: Sequence[str]) -> None:
     """Write the numbers of images that are not 0: true class, predicted class, images; one row for each pair."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("truth", "prediction", "images"))
     names = [safe_cell(name) for name in classes]
-    writer.writerows((names[truth], names[predicted], images) for truth, predicted, images in confusion)
-    write_text(path, text.getvalue())
+    rows = [(names[truth], names[predicted], images) for truth, predicted, images in confusion]
+    write_text(path, csv_text([("truth", "prediction", "images"), *rows]))

@@ -15,7 +15,7 @@ from vitcli.core.config_files import settings_of
 from vitcli.core.errors import counted, visible
 from vitcli.core.means import MeanDifference, differences_from_first
 from vitcli.core.words import percent
-from vitcli.data.store import data_dir
+from vitcli.data.store import words_of
 from vitcli.training.result import TrainResult
 
 DEFAULT = "default"
@@ -108,13 +108,11 @@ def answer(row: FinalRow | None) -> str:
 
 def train_command(data: DataConfig, recipe: str) -> str:
     """Return the command that trains with a recipe on these data, with every option that the recipe leaves out."""
-    words = ["vit", "train", *data.words]
+    words = ["vit", "train", *words_of(data)]
     if data.on_bad_image != DataConfig().on_bad_image:
         words += ["--on-bad-image", data.on_bad_image]
     if any(data.value_range):
         words += ["--set", f"data.value_range={json.dumps(data.value_range)}"]
-    if data.dir and Path(data.dir) != data_dir().resolve():
-        words += ["--data-dir", data.dir]
     return shlex.join([*words, "--recipe", recipe])
 
 

@@ -137,7 +137,7 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
         for path in (*(folder / member for member in members), *(run.path for run in members_of(folder))):
             check_free(path, overwrite=asked.run.overwrite)
             if path.exists() and is_worked_in(path):
-                raise RunError(f"another process is training in {path}", hint="wait for it, or give another --name")
+                raise RunError(f"another process is training {path}", hint="wait for it, or give another --name")
     if asked.run.seeds and not asked.data.folds:
         emit(Note(text=f"seeds: {', '.join(member.partition('-')[2] for member in members)}; {_WHAT_DIFFERS}"))
     for number, (member, own) in enumerate(members.items(), start=1):

@@ -1,7 +1,5 @@
 """Out-of-fold predictions of a cross-validation: every image, as the fold predicts it that was not trained on it."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ import torch
 
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, TaskProgress, ignore
-from vitcli.core.files import safe_cell, write_text
+from vitcli.core.files import csv_text, safe_cell, write_text
 from vitcli.core.fingerprints import is_same_data
 from vitcli.core.runs import Run
 from vitcli.data.dataset import Dataset, open_dataset
@@ -104,11 +102,9 @@ def write_out_of_fold(path: Path, folds: Sequence[Run], emit: Emit) -> OutOfFold
 
 def _write(path: Path, dataset: Dataset, rows: dict[int, list[float]]) -> None:
     classes, names, labels = dataset.facts.classes, dataset.names("train"), dataset.labels("train")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "truth", "prediction", *(f"{PROBABILITY}{name}" for name in classes)])
+    lines = [["path", "truth", "prediction", *(f"{PROBABILITY}{name}" for name in classes)]]
     for at, probabilities in sorted(rows.items()):
         best = max(range(len(classes)), key=probabilities.__getitem__)
         cells = [safe_cell(str(names[at])), safe_cell(classes[labels[at]]), safe_cell(classes[best])]
-        writer.writerow([*cells, *(f"{value:.9g}" for value in probabilities)])
-    write_text(path, text.getvalue())
+        lines.append([*cells, *(f"{value:.9g}" for value in probabilities)])
+    write_text(path, csv_text(lines))

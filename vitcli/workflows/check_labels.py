@@ -22,7 +22,7 @@ from vitcli.core.runs import Run, slug
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import canonical_name
 from vitcli.data.splits import Plan, restored_plan
-from vitcli.data.store import check_dataset, data_dir
+from vitcli.data.store import check_dataset, data_dir, words_of
 from vitcli.explaining.overlays import draw_overlays
 from vitcli.judging.checked_images import CheckedImages, refuse_trained_on, usual_plan, with_features
 from vitcli.judging.frozen_probe import FOLDS, cross_validated
@@ -125,20 +125,21 @@ def check_labels(
     folds = members_called(model, output_dir) if model else []
     config = _data_config(dataset, folds, table or {}, directory)
     opened = open_dataset(config, directory=data_dir(config.dir), offline=offline, emit=emit)
-    folder = output or output_dir / "check-labels" / slug(opened.facts.name)
+    called = slug(opened.facts.name)
+    folder, fixed = output or output_dir / "check-labels" / called, f"labels.{called}.fixed.csv"
     check_output_folder(folder)
     if not model and (folds := _newest_folds(opened, output_dir)):
         emit(Note(text=f"model: the newest cross-validation on these data, {folds[0].path.parent.name}"))
     loaded = _loaded(model, folds, opened, config, output_dir=output_dir, device=device, offline=offline, emit=emit)
-    given = shlex.join([dataset or config.name, *(["--label-map", config.label_map] if config.label_map else [])])
+    options = {"--label-map": config.label_map, "--data-dir": directory}
+    given = shlex.join([dataset or config.name, *(word for each in options.items() if each[1] for word in each)])
     judge, predicted = _judge_in_words(folds, loaded), read_out_of_fold(folds, emit) if folds else None
 
     # Compute features, neighbours and probabilities
     images, features = with_features(opened, loaded, _plan(opened, folds, config), emit)
     if len(images.names) < 3:
-        raise DataError(
-            f"{opened.facts.name} has {counted(len(images.names), 'readable image')}", hint="three are needed"
-        )
+        few = counted(len(images.names), "readable image")
+        raise DataError(f"{opened.facts.name} has {few}", hint="three are needed")
     neighbours = nearest(directions(features), emit=emit)
     if neighbours.found < 1:
         emit(Note(text=f"neighbours: searched in the nearest cells; {100 * neighbours.found:.1f} % found in a sample"))
@@ -176,10 +177,12 @@ def check_labels(
         files[1],
         found,
         title=f"Labels of {opened.facts.name}",
-        notes=_notes(opened, given, judge, folds, loaded, caution),
+        notes=_notes(opened, f"{given} --labels {fixed}", judge, folds, loaded, caution),
         pictures=pictures,
         overlays=partial(_overlays, images, folds=folds, loaded=loaded, emit=emit),
         table_name=files[0].name,
+        file=fixed,
+        emit=emit,
     )
     return LabelCheck(
         dataset=opened.facts.name,
@@ -235,7 +238,7 @@ def _check_folds(folds: Sequence[Run], dataset: Dataset, config: DataConfig) -> 
     if not is_same_data(folds[0].fingerprint, dataset.facts.fingerprint):
         raise RunError(
             f"{name} was trained on other images or labels than those of {dataset.facts.name}",
-            hint=f"`{shlex.join(['vit', 'train', *config.words, '--folds', '5'])}` trains one on these",
+            hint=f"`{shlex.join(['vit', 'train', *words_of(config), '--folds', '5'])}` trains one on these",
         )
 
 
@@ -274,7 +277,7 @@ def _plan(dataset: Dataset, folds: Sequence[Run], config: DataConfig) -> Plan:
 def _tell_pixels(dataset: Dataset, config: DataConfig, emit: Emit) -> None:
     """Say that pixels are the features, which is not good enough for photos."""
     what = "no cross-validation on these data, and no --model: the pixels are the features"
-    folds = shlex.join(["vit", "train", *config.words, "--folds", "5"])
+    folds = shlex.join(["vit", "train", *words_of(config), "--folds", "5"])
     better = f"`{folds}` makes a cross-validation, `vit download` lists weights for --model"
     if dataset.facts.native_geometry:
         emit(Note(text=what))
@@ -296,7 +299,7 @@ def _notes(
     notes = [f"Warning: {caution}."] if caution else []
     notes += [f"Labels are judged by {judge}. This page does not keep your choices: download them before you close it."]
     if dataset.raw:
-        taken = f"vit train {given} --labels labels.fixed.csv takes the new labels"
+        taken = f"vit train {given} takes the new labels"
         notes += [f"Images stay as they are: {taken}."]
     else:
         notes += [f"{dataset.facts.name} has no image files, so vit train cannot take new labels for it."]

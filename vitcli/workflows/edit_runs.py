@@ -118,10 +118,12 @@ def delete(runs: Sequence[Deletable]) -> DeletedRuns:
     """Delete runs: each is renamed aside first, so that none is ever half there.
 
     Raises:
-        RunError: some files cannot be removed; the runs before this one are deleted.
+        RunError: a training has begun in one meanwhile, or some files cannot be removed; the runs before it are deleted.
         OSError: the folder above a run cannot be written.
     """
     for run in runs:
+        if any(map(is_worked_in, (run.folder, *run.folder.glob("*/")))):  # since the user was asked
+            raise RunError(f"another process is training {run.name}", hint="wait for it: this run is still there")
         aside = Path(tempfile.mkdtemp(prefix=f".{run.name}-deleted-", dir=run.folder.parent))
         run.folder.rename(aside / run.name)
         try:

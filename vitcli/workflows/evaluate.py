@@ -146,7 +146,7 @@ def evaluate(
             were trained on these images.
     """
     check_at_least("batch_size", batch_size, 1)
-    check_choice("views", views, VIEWS)
+    check_choice("tta", views, VIEWS)
     check_choice("classes", classes, ("all", "shared"))
     check_dataset(dataset, labels=(table or {}).get("labels", ""), output_dir=output_dir)
     if mistakes:

@@ -122,6 +122,8 @@ def predict(
         DataError: none of the inputs exists.
     """
     _check_numbers(top_k, batch_size, min_confidence, coverage=coverage, sets=sets)
+    if not inputs:
+        raise UsageError("no images are given", hint="give files, folders or patterns")
     passed_over: PassedOver = {}
     addresses = list(dict.fromkeys(text for text in inputs if allow_urls and is_address(text)))
     if addresses and offline:
@@ -174,6 +176,8 @@ def _check_numbers(
         raise UsageError(f"--top-k {top_k} and --batch-size {batch_size} are not both 1 or more", hint="leave them out")
     if not 0 <= min_confidence <= 1:
         raise UsageError(f"--min-confidence {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
+    if sets is not None and top_k > 1:
+        raise UsageError("--sets chooses the number of classes", hint="leave out --top-k")
     for name, share in (("coverage", coverage), ("sets", sets)):
         if share is not None:
             check_share(name, share)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS
-from vitcli.core.errors import DeviceError, FileError, RunError, UsageError, check_at_least, visible
+from vitcli.core.errors import DeviceError, RunError, UsageError, check_at_least, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
-from vitcli.core.files import unused_end, with_end, write_text
+from vitcli.core.files import check_output_file, unused_end, with_end, write_text
 from vitcli.core.run_search import members_with, output_dir_option, runs_called
 from vitcli.core.short_names import slug_of_several
 from vitcli.core.version import __version__
@@ -126,8 +126,7 @@ def report(
     if len(set(called)) < len(called):
         raise RunError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
     path = output or _usual_file(found, output_dir, card=card)
-    if path.is_dir():
-        raise FileError(f"{path} is a folder", hint="-o takes the name of a file")
+    check_output_file(path)
     judged, drawn = list[CurrentEvaluation](), list[Maps]()
     for run in found:
         current = current_evaluation(

@@ -13,6 +13,7 @@ from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import expanded, flat
 from vitcli.core.fingerprints import is_same_data
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.run_search import all_runs, members_of, runs_called
 from vitcli.core.runs import Run
 from vitcli.data.registry import canonical_name
@@ -77,7 +78,10 @@ def _those_with(rows: Sequence[RunRow], condition: str, emit: Emit) -> list[RunR
     if key in {"tag", "tags"}:
         return [row for row in rows if text in row.tags]
     if "." in key:
-        asked = flat(json.loads(json.dumps(settings_of(configure(parse_assignments([condition]))))))[key]
+        known = flat(json.loads(json.dumps(settings_of(configure(parse_assignments([condition]))))))
+        if key not in known:
+            raise UsageError(f"--filter {key!r} is not a setting", hint=did_you_mean(key, known))
+        asked = known[key]
         return [row for row in rows if value_of(row, key, emit) == asked]
     _check_field(key, "--filter")
     return [row for row in rows if _fits(getattr(row, key), text)]
@@ -99,9 +103,8 @@ def _fits(value: Any, text: str) -> bool:
 
 def _sorted(rows: Sequence[RunRow], key: str, emit: Emit) -> list[RunRow]:
     if "." in key:
-        section = key.partition(".")[0]
-        known = flat(settings_of(configure()))
-        if section != "model" and key not in known:
+        known = {*flat(settings_of(configure())), *(f"model.{field.name}" for field in fields(ModelConfig))}
+        if key not in known:
             raise UsageError(f"--sort {key!r} is not a setting", hint=did_you_mean(key, known))
     else:
         _check_field(key, "--sort")

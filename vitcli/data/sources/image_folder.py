@@ -136,7 +136,10 @@ class ImageIndex:
 
     def find(self, name: str) -> list[Path]:
         """Find the images that a name may mean: none, one, or several with the same name in different folders."""
-        wanted = tuple(part for part in PurePosixPath(plain(name.replace("\\", "/"))).parts if part not in {"/", "."})
+        spelling = plain(name)
+        if (parts := PurePosixPath(spelling).parts) not in self._by_end:  # else a backslash is part of a name
+            parts = PurePosixPath(spelling.replace("\\", "/")).parts
+        wanted = tuple(part for part in parts if part not in {"/", "."})
         if not wanted:
             return []
         ends = wanted, wanted[-2:], wanted[-1:]  # the longest first: thousands may share a name in different folders

@@ -1,6 +1,5 @@
 """Labels of a folder of images, from a table: a CSV file, or a plain list of names and labels."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -17,7 +16,7 @@ from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, mind_links, split_of
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
-from vitcli.data.sources.names import natural, plain
+from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, natural, plain
 from vitcli.data.sources.table_file import Table, join_splits, read_table
 
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
@@ -26,12 +25,9 @@ _NOT_FOR_TRAINING = ("test", "sample", "submission")
 """Words at the beginning or end of the names of files and folders without labels."""
 _SAMPLE = 200
 """Number of rows that are read to recognise the columns."""
-_NO_LABEL = {"", "nan"}
-"""Texts that programs write for a missing label."""
 _ABOUT_IMAGES = (".csv", ".json", ".jsonl", ".md", ".tsv", ".txt")
 """Endings of files that are expected beside a table."""
 _ONES, _ZEROS = {"1", "1.0"}, {"0", "0.0"}
-_WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(\.0*)?", re.ASCII)
 
 
 class NoImagesNamedError(DataError):
@@ -196,8 +192,8 @@ def _write_alike(table: Table, label: int, emit: Emit) -> None:
     """Write equal labels alike: with composed letters, and 1.0 as 1 if both are there."""
     for row in table.rows:
         row[label] = plain(row[label])
-    values = {row[label] for row in table.rows if row[label].lower() not in _NO_LABEL}
-    numbers = {value: str(int(found[1])) for value in values if (found := _WHOLE_NUMBER.fullmatch(value))}
+    values = {row[label] for row in table.rows if row[label].lower() not in NO_LABEL}
+    numbers = {value: str(int(found[1])) for value in values if (found := WHOLE_NUMBER.fullmatch(value))}
     counts = Counter(numbers.values())
     alike = sorted(value for value, number in numbers.items() if counts[number] > 1)
     if not alike:
@@ -248,7 +244,7 @@ def _labelled(
         # Images for testing that are called as those for training are not those of this table
         if not file or (are_numbered_alike and _is_for_testing(index, file) and not _has_folder(name)):
             missing.append(name or f"line {table.lines[number]}")
-        elif value.lower() in _NO_LABEL:
+        elif value.lower() in NO_LABEL:
             unlabelled[name] = file
         elif file not in found:
             found[file] = value, number

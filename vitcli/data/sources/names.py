@@ -1,6 +1,12 @@
 """Names of classes and files: one spelling of accented letters, and the order of lists; standard library only."""
 
+import re
 import unicodedata
+
+NO_LABEL = {"", "nan"}
+"""Texts that programs write for a missing label, in lower case."""
+WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(\.0*)?", re.ASCII)
+"""A label that is a whole number: 1, 01 and 1.0 are equal."""
 
 
 def plain(name: str) -> str:
