@@ -221,7 +221,7 @@ def test_a_choice_that_does_not_exist_is_refused_in_python_too(choice: dict[str,
         (vitcli.calibrate, {"batch_size": 0}, "batch_size = 0 is less than 1"),
         (vitcli.report, {"worst": -1}, "worst = -1 is less than 0"),
         (vitcli.predict, {"images": []}, "no images are given"),
-        (vitcli.predict, {"images": ["a.png"], "sets": 0.9, "top_k": 2}, "sets chooses the number of classes"),
+        (vitcli.predict, {"images": ["a.png"], "sets": 0.9, "top_k": 2}, "sets=0.9 chooses the number of classes"),
     ],
 )
 def test_numbers_that_are_too_small_are_refused_in_python_too(

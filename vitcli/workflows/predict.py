@@ -177,7 +177,7 @@ def _check_numbers(
     if not 0 <= min_confidence <= 1:
         raise UsageError(f"--min-confidence {min_confidence:g} is not in [0, 1]", hint="--min-confidence 0.9")
     if sets is not None and top_k > 1:
-        raise UsageError("--sets chooses the number of classes", hint="leave out --top-k")
+        raise UsageError(f"--sets {sets:g} chooses the number of classes", hint=f"leave out --top-k {top_k}")
     for name, share in (("coverage", coverage), ("sets", sets)):
         if share is not None:
             check_share(name, share)
