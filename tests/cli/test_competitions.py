@@ -130,6 +130,12 @@ def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tm
     predicted = {Path(row["path"]).name: str(DISEASES.index(row["classes"][0])) for row in single}
     assert {row["image_id"]: row["label"] for row in rows} == predicted
 
+    before = sample.read_bytes()
+    refused = run_cli("predict", "--submission", sample)
+    assert "belongs to the competition, and would be replaced" in refused.err
+    assert sample.read_bytes() == before
+    Path("notes.txt").write_text("mine")
+    assert "is a file of another kind" in run_cli("predict", "--submission", "notes.txt").err
     written = run_cli("predict", "--submission", "shares.csv", "--probabilities")
     assert "columns     image_id, 0, 1, 2, 3, 4" in written.out, written.err
     for row in rows_of(Path("shares.csv")):

@@ -294,3 +294,17 @@ def test_o_with_a_file_is_no_folder_of_runs(run_cli: RunCli, trained_run: Path) 
     assert "-o scores.json: vit eval writes no such file" in outcome.err
     assert "in place of -o, `--json > scores.json` writes the result to it" in outcome.err
     assert not Path("scores.json").exists()
+
+
+def test_a_file_that_is_no_table_of_predictions_is_not_replaced(
+    run_cli: RunCli, trained_run: Path, digit: Path
+) -> None:
+    Path("train.csv").write_text("image,label\na.png,3\n")
+    for file in (digit, Path("train.csv")):
+        before = file.read_bytes()
+        outcome = run_cli("predict", digit, "--model", trained_run, "-o", file)
+        assert outcome.code == 1
+        assert f"{file} is a file of another kind, and would be replaced" in outcome.err
+        assert file.read_bytes() == before
+    for _ in range(2):
+        assert run_cli("predict", digit, "--model", trained_run, "-o", "rows.csv").code == 0

@@ -78,6 +78,7 @@ def test_no_better_than_the_majority_is_told_after_three_epochs_and_enough_steps
     assert [len(texts) for texts in told(*poor[:2], epochs=2)] == [0, 0]
     assert [len(texts) for texts in told(*poor, steps_per_epoch=25)] == [0, 0, 0, 1]
     assert [len(texts) for texts in told(*poor, steps_per_epoch=2)] == [0, 0, 0, 0]
+    assert [len(texts) for texts in told(*poor, steps_per_epoch=2, epochs=4)] == [0, 0, 0, 1], "at the end, at last"
     assert told(record(1, val_accuracy=0.5), *poor[1:]) == [[], [], [], []]  # it has been better
 
 

@@ -190,6 +190,20 @@ def test_names_are_text_and_no_formulas(tmp_path: Path, title: str) -> None:
         opened(tmp_path / f"{figure}.png")
 
 
+@pytest.mark.parametrize("keeps_last", [False, True])
+def test_the_star_is_at_the_epoch_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keeps_last: bool
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(curves, "save_figure", lambda figure, _path: drawn.append(figure))
+    both = [
+        replace(record, val_accuracy=share, is_best=True) for record, share in zip(records(2), (0.2, 0.1), strict=True)
+    ]
+    draw_curves(both, tmp_path / "curves.png", title="hot", keeps_last=keeps_last)
+    *_, label = drawn[0].axes[1].get_legend_handles_labels()[1]
+    assert label == f"{'kept' if keeps_last else 'best'}: 10.00 % in epoch 2"
+
+
 @pytest.mark.parametrize("losses", [(0.69310, 0.69345), (0.0010, 0.0019), (12_000.0, 16_000.0), (0.2, 2.4)], ids=str)
 def test_the_labels_of_curves_are_inside_the_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: tuple[float, float]

@@ -20,7 +20,7 @@ from vitcli.core.errors import ModelError, RunError, UsageError
 from vitcli.core.runs import Run
 from vitcli.data.locks import alone_in
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
-from vitcli.judging.temperature import calibration_by, fit_temperature
+from vitcli.judging.temperature import calibration_by, fit_temperature, is_at_an_end
 
 RunCli = Callable[..., Outcome]
 
@@ -225,3 +225,9 @@ def test_predict_gives_sets_and_a_coverage_after_a_calibration(run_cli: RunCli, 
     outcome = run_cli("predict", digit, "--coverage", "0.01", "--json")
     assert json.loads(outcome.out)["rows"][0]["is_unknown"] == (every[0] <= calibration.least_confidence(0.01))
     assert "so that 1 % are answered" in outcome.err
+
+
+def test_a_temperature_at_the_end_of_those_that_are_tried_is_told() -> None:
+    logits = torch.tensor([[100.0, 0.0], [100.0, 0.0]]).repeat(10, 1)
+    assert is_at_an_end(fit_temperature(logits, torch.tensor([0, 1]).repeat(10)))
+    assert not is_at_an_end(1.0)

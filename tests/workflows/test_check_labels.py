@@ -170,7 +170,9 @@ def test_a_table_of_labels_keeps_its_own_words(tmp_path: Path) -> None:
     result = check_labels(
         dataset=str(folder), table={"labels": "train.csv", "label_map": str(tmp_path / "our names.json")}
     )
-    told = f"vit train {folder} --label-map &#x27;{tmp_path}/our names.json&#x27; --labels labels.pictures.fixed.csv takes"
+    told = (
+        f"vit train {folder} --label-map &#x27;{tmp_path}/our names.json&#x27; --labels labels.pictures.fixed.csv takes"
+    )
     assert told in result.page.read_text().replace("&#39;", "&#x27;").replace("'", "&#x27;")
 
 

@@ -514,6 +514,6 @@ def test_a_workflow_tells_what_it_decided(shapes: Path) -> None:
     result = workflow.preview({"data": {"name": str(shapes)}}, output=Path("out"), emit=told.append)
     assert [event.text for event in told if isinstance(event, Note)] == [
         "recipe: small-images, because all images have 8 x 8 pixels",
-        "epochs: 300, not 10, the most that are chosen where images are few (--epochs changes this)",
+        "epochs: 300, not 10, because there are few images (--epochs changes this)",
     ]
     assert result.figures == tuple(Path("out") / name for name in FIGURES)

@@ -173,3 +173,8 @@ def test_python_shows_the_mean(pair: Path) -> None:
     assert isinstance(result, SeedsResult)
     assert repr(result).startswith("<SeedsResult experiments/pair: 2 seeds, validation accuracy ")
     assert "pair/seed-2" in result._repr_html_()
+
+
+def test_seeds_that_agree_by_chance_have_no_interval() -> None:
+    assert interval_of_mean([0.6224, 0.6224]) is None
+    assert interval_of_mean([0.62, 0.63]) is not None

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS, parse_methods
 from vitcli.cli.attention_trust import show_trust
-from vitcli.cli.console import listening, print_facts, print_json, stderr, stdout
+from vitcli.cli.console import listening, print_facts, print_json, stderr
 from vitcli.cli.inline_images import can_show, show_image
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
 from vitcli.cli.usage_errors import read_numbers
@@ -295,7 +295,7 @@ def _print(report: "AttentionReport") -> None:
             facts["figures"] = f"{len(figures):,} in {figures[0].parent}"
         print_facts(facts)
     if report.page:
-        stdout().print(f"[dim]page[/] {escape(str(report.page))}")
+        print_facts({"page": str(report.page)})
     if report.report:
         stderr().print(f"[dim]all values: {escape(str(report.report))}[/]")
     if len(figures) <= _SHOWN_IN_FULL and can_show():

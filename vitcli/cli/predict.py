@@ -21,7 +21,7 @@ from vitcli.cli.options import (
 )
 from vitcli.cli.streams import write_as_file
 from vitcli.core.errors import DataError
-from vitcli.core.files import check_output_file, csv_text, safe_cell, write_text
+from vitcli.core.files import check_output_file, check_replaced_file, csv_text, safe_cell, write_text
 from vitcli.core.importing import importing
 from vitcli.core.words import percent
 
@@ -127,7 +127,7 @@ def predict(
     if csv_file == _STDOUT and as_json:
         raise typer.BadParameter("--csv - and --json both write to stdout: give --csv FILE, or leave out one of them")
     if csv_file and csv_file != _STDOUT:
-        check_output_file(csv_file)
+        check_replaced_file(csv_file, "path,class,")
     from vitcli.data.image_files import found_images, is_address
     from vitcli.trained.model_names import check_models
 

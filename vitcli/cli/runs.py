@@ -1,5 +1,6 @@
 """The command ``vit runs``, which lists the runs, and its subcommands."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +75,9 @@ def runs(
         return
     if not rows:
         hint = "leave out --filter" if filters else "`vit train` makes one"
+        if not filters and (studies := sorted(output_dir.glob("*/study.json"))):
+            folder = shlex.quote(str(studies[-1].parent))
+            hint = f"`vit runs --output-dir {folder}` lists those of a search"
         stderr().print(escape(f"no {'such ' if filters else ''}runs in {output_dir}; {hint}"))
         return
 

@@ -179,6 +179,22 @@ def check_output_file(path: Path) -> None:
         raise FileError(f"{path} cannot be written: {above} is {what}", hint="give a file in another folder")
 
 
+def check_replaced_file(path: Path, start: str) -> None:
+    """Check a file for results as ``check_output_file`` does, and raise FileError if another file is there.
+
+    Args:
+        path: the file.
+        start: the beginning of the text of such results; a file that begins so may be replaced.
+    """
+    check_output_file(path)
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begins = file.read(len(start.encode()))
+    if begins and begins != start.encode():
+        raise FileError(f"{path} is a file of another kind, and would be replaced", hint="give another name")
+
+
 def write_text(path: Path, text: str, *, makes_folder: bool = True) -> None:
     """Write a text file atomically, in UTF-8; bytes of file names that are not UTF-8 are written as they are."""
     with replacing(path, makes_folder=makes_folder) as temporary:

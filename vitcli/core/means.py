@@ -10,8 +10,12 @@ _ERROR = 0.05
 
 
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
-    """Compute the 95 % interval of the mean of shares in 0..1, cut off at 0 and 1; None: fewer than two values."""
-    if len(values) < 2:
+    """Compute the 95 % interval of the mean of shares in 0..1, cut off at 0 and 1.
+
+    Returns:
+        The interval; None: fewer than two values, or all are equal, which says nothing of how much others would differ.
+    """
+    if len({*values}) < 2:
         return None
     half = t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return max(0.0, mean(values) - half), min(1.0, mean(values) + half)

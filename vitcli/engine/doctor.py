@@ -7,7 +7,7 @@ from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.evaluate import Score
 
 _EPOCHS_TO_LEARN, _STEPS_TO_LEARN = 3, 100
-"""After this many epochs and steps, a model should beat the most frequent class."""
+"""After this many epochs and steps, or at the end, a model should beat the most frequent class."""
 _ONE_CLASS = 0.99
 _HARDLY_BETTER = 0.01
 _STARVED = 0.3
@@ -49,7 +49,8 @@ class Doctor:
 
     def _of_answers(self, records: Sequence[EpochRecord], judged: Score) -> str:
         epoch = len(records)
-        is_early = epoch < _EPOCHS_TO_LEARN or epoch * self.steps_per_epoch < _STEPS_TO_LEARN
+        is_short = epoch * self.steps_per_epoch < _STEPS_TO_LEARN and epoch < self.config.epochs
+        is_early = epoch < _EPOCHS_TO_LEARN or is_short
         if is_early or judged.majority_share >= _ONE_CLASS:
             return ""
         if judged.favourite_share >= _ONE_CLASS:

@@ -56,6 +56,18 @@ class RangeTest:
     diverged: float | None
     """The rate at which the loss has lost half of its fall again or is not a number; None: it does not diverge."""
 
+    @property
+    def fall(self) -> float:
+        """The fall of the smoothed loss until it is lowest, in nats."""
+        losses = [point.smoothed for point in self.points if point.lr <= self.least]
+        return max(losses) - losses[-1]
+
+    @property
+    def noise(self) -> float:
+        """The root mean square difference of single batches from the smoothed loss meanwhile, in nats."""
+        squares = [(point.loss - point.smoothed) ** 2 for point in self.points if point.lr <= self.least]
+        return math.sqrt(sum(squares) / len(squares))
+
 
 def range_test(
     trainer: Trainer, preview: str, *, steps: int = STEPS, on_step: Callable[[int], None] = lambda done: None

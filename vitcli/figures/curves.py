@@ -14,14 +14,17 @@ _STEPS = (1, 2, 2.5, 5, 10)
 """Distances of the ticks of axes, times a power of 10, as matplotlib chooses them by itself."""
 
 
-def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note: str = "") -> None:
-    """Draw a panel of losses and one of accuracies, training and validation in each; the best epoch is marked.
+def draw_curves(
+    records: Sequence[EpochRecord], path: Path, *, title: str, note: str = "", keeps_last: bool = False
+) -> None:
+    """Draw a panel of losses and one of accuracies, training and validation in each; the epoch that is kept is marked.
 
     Args:
         records: the epochs.
         path: the file to write.
         title: the title of the figure.
         note: a line below the panels.
+        keeps_last: whether the last epoch is kept, not the best one.
     """
     figure = new_figure(10, 4, has_layout=False)
     set_title(figure, title)
@@ -53,7 +56,7 @@ def draw_curves(records: Sequence[EpochRecord], path: Path, *, title: str, note:
         "k*",
         markersize=16,
         markerfacecolor="none",  # the point of a single epoch is inside
-        label=f"best: {100 * best.val_accuracy:.2f} % in epoch {best.epoch}",
+        label=f"{'kept' if keeps_last else 'best'}: {100 * best.val_accuracy:.2f} % in epoch {best.epoch}",
     )
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)

@@ -1,15 +1,18 @@
 """Runs and groups with their stored evaluations."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.errors import ModelError, RunError
+from vitcli.core.errors import FileError, ModelError, RunError, UsageError
 from vitcli.core.evaluation_facts import EvaluationFacts
+from vitcli.core.files import check_output_file, unused_end, with_end
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run, evaluation_file, predictions_file
+from vitcli.core.short_names import slug_of_several
 from vitcli.core.stored import read_json
 
 
@@ -102,3 +105,30 @@ def names_in(stored: Mapping[str, Any]) -> list[str]:
     """Return the names of all models of an evaluation; an early version stored them in one text."""
     names: list[str] = stored.get("models") or stored.get("model", "").split(", ")
     return names
+
+
+def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: Path, *, card: bool) -> Path:
+    """Return the file for a report or a card, which nobody can have added to.
+
+    Args:
+        found: the runs and groups that it is about.
+        output: the file that was asked for; None: the usual one.
+        output_dir: the folder of all runs.
+        card: whether it is a card.
+
+    Raises:
+        UsageError, FileError: the file has another ending, cannot be written, or is a card that exists already.
+    """
+    if not output and card:
+        usual = found[0].folder / "README.md"
+        return with_end(usual, unused_end(usual))
+    if not output and len(found) == 1:
+        return found[0].folder / "report.html"
+    path = output or output_dir / "comparisons" / slug_of_several([each.name for each in found]) / "report.html"
+    ending, kind = (".md", "a card") if card else (".html", "a page")
+    if path.suffix.lower() not in {ending, ending.removesuffix("l")}:
+        raise UsageError(f"{path}: {kind} is a {ending} file", hint=f"-o {shlex.quote(str(path.with_suffix(ending)))}")
+    check_output_file(path)
+    if card and path.exists():
+        raise FileError(f"{path} exists already, and people may have added to it", hint="give another name")
+    return path

@@ -56,3 +56,8 @@ def calibration_by(logits: Tensor, truth: Tensor) -> Calibration:
         confidence=quantiles(probabilities.amax(dim=1).tolist()),
         doubt=quantiles(doubt.tolist()),
     )
+
+
+def is_at_an_end(temperature: float) -> bool:
+    """Tell whether a temperature is one of the ends of the range that is searched."""
+    return min(math.log(temperature) - _LEAST, _MOST - math.log(temperature)) < 1e-3

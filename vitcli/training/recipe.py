@@ -91,7 +91,7 @@ def with_enough_epochs(
     if epochs == config.optim.epochs:
         return [*base]
     seen = f"so that training sees {config.optim.min_images:,} images"
-    why = seen if epochs < FEW_IMAGES_EPOCHS else "the most that are chosen where images are few"
+    why = seen if epochs < FEW_IMAGES_EPOCHS else "because there are few images"
     emit(Note(text=f"epochs: {epochs}, not {config.optim.epochs}, {why} (--epochs changes this)"))
     return [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
 

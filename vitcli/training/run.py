@@ -206,7 +206,8 @@ def fit(run: Run, training: Training, *, state: State | None = None, emit: Emit)
                 with suppress(OSError, RunError):
                     run.require_folder()
                     note = why_losses_differ(training.config, model)
-                    draw_curves(trainer.records, run.figure("curves"), title=run.name, note=note)
+                    keeps_last = training.config.optim.keep == "last"
+                    draw_curves(trainer.records, run.figure("curves"), title=run.name, note=note, keeps_last=keeps_last)
     run.states[1].unlink(missing_ok=True)
     result = result_of(run)
     processes.broadcast(result)

@@ -76,7 +76,8 @@ class EvalResult:
             return f"out-of-fold predictions, {images}"
         if self.part == "all":
             return f"all images ({self.metrics.images:,})"
-        return f"{self.part} split, {images}{' (not held out)' if self.held_out is False else ''}"
+        seen = {"train": "trained on", "val": "scored in training"}.get(self.split, "not held out")
+        return f"{self.part} split, {images}{f' ({seen})' if self.held_out is False else ''}"
 
     def _repr_html_(self) -> str:
         metrics = self.metrics

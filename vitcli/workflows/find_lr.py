@@ -100,6 +100,9 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     emit(TaskProgress(task=_TASK, done=STEPS, total=STEPS))
 
     # Report the result
+    if found.fall < found.noise:
+        differ = f"single batches differ by {found.noise:.2g} from the smoothed loss"
+        emit(Warned(text=f"the loss falls by {found.fall:.2g} at most, and {differ}, so the suggestion is uncertain"))
     if found.least == found.points[-1].lr:
         emit(
             Warned(

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS
 from vitcli.core.errors import DeviceError, RunError, UsageError, check_at_least, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
-from vitcli.core.files import check_output_file, unused_end, with_end, write_text
+from vitcli.core.files import write_text
 from vitcli.core.run_search import members_with, output_dir_option, runs_called
-from vitcli.core.short_names import slug_of_several
 from vitcli.core.version import __version__
 from vitcli.core.words import percent, percent_or_none, written
 from vitcli.data.raw import SplitName
@@ -22,7 +21,7 @@ from vitcli.figures.report_page import MOST_BYTES, report_page
 from vitcli.figures.report_sections import ReportedRun, RunTable
 from vitcli.judging.compared_runs import compared_runs
 from vitcli.judging.current_evaluation import CurrentEvaluation, current_evaluation
-from vitcli.judging.evaluated_runs import EvaluatedRun, models_of
+from vitcli.judging.evaluated_runs import EvaluatedRun, models_of, report_file
 from vitcli.judging.intervals import Interval
 from vitcli.judging.judgement import Maps, answered_images, judgement_of, with_pictures
 from vitcli.judging.model_card import CardFacts, model_card
@@ -125,8 +124,7 @@ def report(
     called = [each.name for each in found]
     if len(set(called)) < len(called):
         raise RunError(f"two of the runs have the same name: {', '.join(called)}", hint="vit runs rename OLD NEW")
-    path = output or _usual_file(found, output_dir, card=card)
-    check_output_file(path)
+    path = report_file(found, output, output_dir, card=card)
     judged, drawn = list[CurrentEvaluation](), list[Maps]()
     for run in found:
         current = current_evaluation(
@@ -205,16 +203,6 @@ def _found(names: Sequence[str], output_dir: Path, emit: Emit) -> list[Evaluated
         folder, runs = runs_called(asked, output_dir)
         found.setdefault(folder.resolve(), EvaluatedRun(asked=asked, folder=folder, runs=runs, where=where))
     return list(found.values())
-
-
-def _usual_file(found: Sequence[EvaluatedRun], output_dir: Path, *, card: bool) -> Path:
-    """Return the file for a report; a card is never replaced, because people add to it."""
-    if card:
-        usual = found[0].folder / "README.md"
-        return with_end(usual, unused_end(usual))
-    if len(found) == 1:
-        return found[0].folder / "report.html"
-    return output_dir / "comparisons" / slug_of_several([each.name for each in found]) / "report.html"
 
 
 def _shown(judged: CurrentEvaluation, report: RunReport) -> ReportedRun:
