@@ -17,7 +17,7 @@ def test_the_interval_of_a_mean_is_that_of_scipy_within_0_and_1() -> None:
     expected = stats.t.interval(0.95, 4, loc=0.92, scale=stats.sem(values))
     assert interval_of_mean(values) == pytest.approx(expected)
     assert interval_of_mean([0.1, 1.0]) == (0.0, 1.0)
-    assert interval_of_mean([0.5, 0.5]) == (0.5, 0.5)
+    assert interval_of_mean([0.5, 0.5]) is None
     assert interval_of_mean([0.5]) is None
 
 

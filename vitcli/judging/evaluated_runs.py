@@ -125,10 +125,10 @@ def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: 
     if not output and len(found) == 1:
         return found[0].folder / "report.html"
     path = output or output_dir / "comparisons" / slug_of_several([each.name for each in found]) / "report.html"
+    check_output_file(path)
     ending, kind = (".md", "a card") if card else (".html", "a page")
     if path.suffix.lower() not in {ending, ending.removesuffix("l")}:
         raise UsageError(f"{path}: {kind} is a {ending} file", hint=f"-o {shlex.quote(str(path.with_suffix(ending)))}")
-    check_output_file(path)
     if card and path.exists():
         raise FileError(f"{path} exists already, and people may have added to it", hint="give another name")
     return path
