@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from PIL import Image, ImageDraw
 import vitcli
 from tests.conftest import TINY, Outcome
 from vitcli.core.events import Event, Warned
+from vitcli.core.runs import Run
+from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
 from vitcli.judging.answers import collect
 from vitcli.judging.judge import seen_as
 from vitcli.judging.mistakes import sort_mistakes
@@ -140,6 +143,18 @@ def test_maps_explain_the_answer_that_is_beside_them(trained_run: Path, explaine
     maps = _maps(vitcli.load_model(trained_run), pixels, ["3", "1", "3"])
     assert [target for target, _ in explained] == [3, 1, 3]
     assert [each.target for each in maps] == ["3", "1", "3"]
+
+
+def test_a_model_that_always_gives_one_answer_is_told(
+    run_cli: RunCli, trained_run: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    kept = load_checkpoint(Run(trained_run).best_checkpoint)
+    bias = torch.zeros(10).index_fill_(0, torch.tensor([7]), 1e3)
+    is_bias = {name: name.startswith("head.") and each.ndim == 1 for name, each in kept.weights.items()}
+    weights = {name: bias if is_bias[name] else each for name, each in kept.weights.items()}
+    save_checkpoint(tmp_path / "seven.safetensors", replace(kept, weights=weights))
+    said = "100.0 % of the images get one and the same class, 7, so the model has learnt little"
+    assert said in run_cli("eval", "--data-dir", data_dir, "--model", tmp_path / "seven.safetensors").err
 
 
 def test_views_are_averaged_counted_and_said(run_cli: RunCli, trained_run: Path, data_dir: Path) -> None:

@@ -108,7 +108,7 @@ def names_in(stored: Mapping[str, Any]) -> list[str]:
 
 
 def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: Path, *, card: bool) -> Path:
-    """Return the file for a report or a card, which nobody can have added to.
+    """Return the file for a report or a card; a card is never replaced, because people add to it.
 
     Args:
         found: the runs and groups that it is about.

@@ -22,8 +22,8 @@ from vitcli.judging.results import ResultFiles, write_results
 from vitcli.trained.judged_images import JudgedImages, counted_images
 from vitcli.trained.loading import LoadedModel, folder_of, names_of
 
-_ONE_CLASS = 0.99
-"""Share of images with the same answer from which a model counts as one that always gives it."""
+_ENOUGH, _ONE_CLASS = 20, 0.99
+"""Images, and share of them with the same answer, from which a model counts as one that always gives it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,9 +86,10 @@ def evaluate_models(
         metrics = metrics_of(answers, seed=loaded.checkpoint.provenance.get("seed", 0))
 
     favourite = max(metrics.classes, key=lambda each: each.predicted)
-    if favourite.predicted >= _ONE_CLASS * metrics.images > favourite.images:
-        share = f"{100 * favourite.predicted / metrics.images:.1f} % of the images"
-        emit(Warned(text=f"{share} get one and the same class, {favourite.name}: the model has learnt little"))
+    if metrics.images >= _ENOUGH and favourite.predicted >= _ONE_CLASS * metrics.images > favourite.images:
+        share = f"{100 * favourite.predicted / metrics.images:.1f} % of the images get one and the same class"
+        advice = "train longer, or with the rate that `vit train DATASET --find-lr` suggests"
+        emit(Warned(text=f"{share}, {favourite.name}, so the model has learnt little: {advice}"))
 
     # Store numbers, tables and figures
     called = loaded.name if len(models) == 1 else f"the mean of {names_of(models)}"
