@@ -132,7 +132,10 @@ def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tm
 
     before = sample.read_bytes()
     refused = run_cli("predict", "--submission", sample)
-    assert "belongs to the competition, and would be replaced" in refused.err
+    assert "is the sample submission, and would be replaced" in refused.err
+    labels = sample.parent / "train.csv"
+    assert "is a file of another kind, and would be replaced" in run_cli("predict", "--submission", labels).err
+    assert run_cli("predict", "--submission", "out/submission.csv").code == 0, "its own may be replaced"
     assert sample.read_bytes() == before
     Path("notes.txt").write_text("mine")
     assert "is a file of another kind" in run_cli("predict", "--submission", "notes.txt").err

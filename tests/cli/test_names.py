@@ -150,7 +150,8 @@ def test_a_file_with_a_backslash_is_found_in_a_table(tmp_path: Path, digit: Path
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "d.png").write_bytes(digit.read_bytes())
     index = ImageIndex(tmp_path)
-    assert [index.find(name) for name in ("a\\b.png", "sub\\d.png")] == [
+    assert [index.find(name) for name in ("a\\b.png", f"{tmp_path}/a\\b.png", "sub\\d.png")] == [
+        [tmp_path / "a\\b.png"],
         [tmp_path / "a\\b.png"],
         [tmp_path / "sub" / "d.png"],
     ]

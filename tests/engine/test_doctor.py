@@ -13,8 +13,8 @@ from vitcli.engine.doctor import Doctor
 from vitcli.engine.evaluate import Score, score
 
 
-def answers(**shares):
-    return Score(accuracy=0.7, loss=1.0, **shares)
+def answers(accuracy=0.7, **shares):
+    return Score(accuracy=accuracy, loss=1.0, **shares)
 
 
 VARIED = answers(majority_share=0.3, favourite_share=0.35)
@@ -53,9 +53,17 @@ def test_a_training_that_goes_well_hears_nothing():
         ({"data_share": 0.43}, VARIED, ("43 % of epoch 3", "--cache", "--workers")),
         ({"grad_norm": 523.0}, VARIED, ("norm in epoch 3 is 523", "cut to 1", "--lr 0.002 --warmup-epochs 3")),
         ({"grad_norm": 3e-10}, VARIED, ("vanish", "3e-10", "--lr 0.002")),
-        ({}, answers(majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "try --find-lr")),
-        ({"train_loss": 1.5}, answers(majority_share=0.3, favourite_share=1.0), ("--lr 0.002, or --find-lr",)),
-        ({"train_loss": math.nan}, answers(majority_share=0.3, favourite_share=1.0), ("--lr 0.002, or --find-lr",)),
+        ({}, answers(accuracy=0.3, majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "try --find-lr")),
+        (
+            {"train_loss": 1.5},
+            answers(accuracy=0.3, majority_share=0.3, favourite_share=1.0),
+            ("--lr 0.002, or --find-lr",),
+        ),
+        (
+            {"train_loss": math.nan},
+            answers(accuracy=0.3, majority_share=0.3, favourite_share=1.0),
+            ("--lr 0.002, or --find-lr",),
+        ),
     ],
 )
 def test_each_ill_is_told_once_with_its_numbers_and_what_to_do(changes, judged, words):

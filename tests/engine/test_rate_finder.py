@@ -10,7 +10,7 @@ from torch import nn
 from tests.builders.trainers import Batches, build_trainer
 from vitcli.core.errors import TrainingError
 from vitcli.engine import rate_finder
-from vitcli.engine.rate_finder import STEPS, range_test
+from vitcli.engine.rate_finder import STEPS, RangeTest, RatePoint, range_test
 
 PLAIN = {"optimizer": "sgd", "momentum": 0, "weight_decay": 0, "clip_grad": 0}
 
@@ -148,3 +148,10 @@ def test_progress_is_told():
     found = range_test(quadratic_trainer(1.0), "vit preview", on_step=done.append)
     assert done == list(range(1, len(done) + 1))
     assert len(done) >= len(found.points)
+
+
+def test_the_fall_and_the_noise_are_those_until_the_loss_is_lowest():
+    points = tuple(RatePoint(lr=lr, loss=loss, smoothed=mean) for lr, loss, mean in ((1, 3, 2), (2, 1, 1.5), (3, 9, 5)))
+    found = RangeTest(points=points, suggested=1, least=2, diverged=3)
+    assert found.fall == 0.5
+    assert found.noise == pytest.approx(math.sqrt((1 + 0.25) / 2))

@@ -158,6 +158,13 @@ def test_a_class_that_is_typed_must_exist(opened: Any) -> None:
     field.send_keys("cat\t")
     assert field.get_property("validity")["valid"]
     assert table_of(opened)[6][1] == "0"
+    field.clear()
+    field.send_keys("cow\t")
+    assert field.get_property("value") == "cow"
+    assert not field.get_property("validity")["valid"]
+    assert table_of(opened)[6][1] == "0"
+    field.clear()
+    field.send_keys("cat\t")
     assert card(opened, 5).find_element("css selector", 'input[value="relabel"]').is_selected()
 
 
@@ -174,7 +181,10 @@ def test_choices_are_not_lost_without_a_question(browser: Any, tmp_path: Path) -
     assert not browser.execute_script(asks)
     choose(browser, 1, "drop")
     assert browser.execute_script(asks)
-    browser.execute_script("choices.clear()")
+    choose(browser, 1, "keep")
+    choose(browser, 0, "keep")
+    assert browser.execute_script(asks), "the table that was downloaded lacks an image"
+    browser.execute_script("isDownloaded = true")
 
 
 @needs_browser

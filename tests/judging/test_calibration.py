@@ -20,7 +20,7 @@ from vitcli.core.errors import ModelError, RunError, UsageError
 from vitcli.core.runs import Run
 from vitcli.data.locks import alone_in
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
-from vitcli.judging.temperature import calibration_by, fit_temperature, is_at_an_end
+from vitcli.judging.temperature import calibration_by, doubt_about, fit_temperature
 
 RunCli = Callable[..., Outcome]
 
@@ -227,7 +227,19 @@ def test_predict_gives_sets_and_a_coverage_after_a_calibration(run_cli: RunCli, 
     assert "so that 1 % of images like the validation images are answered" in outcome.err
 
 
-def test_a_temperature_at_the_end_of_those_that_are_tried_is_told() -> None:
-    logits = torch.tensor([[100.0, 0.0], [100.0, 0.0]]).repeat(10, 1)
-    assert is_at_an_end(fit_temperature(logits, torch.tensor([0, 1]).repeat(10)))
-    assert not is_at_an_end(1.0)
+def test_a_temperature_that_says_little_is_told_with_what_to_try() -> None:
+    unsure, wrong = torch.tensor([[0.01, 0.0]]).repeat(200, 1), torch.tensor([[100.0, 0.0]]).repeat(200, 1)
+    lowest = fit_temperature(unsure, torch.zeros(200, dtype=torch.int64))
+    highest = fit_temperature(wrong, torch.tensor([0, 1]).repeat(100))
+    assert "the lowest that is tried: the logits are very small" in doubt_about(lowest, 200)
+    assert "the highest that is tried: the model knows little" in doubt_about(highest, 200)
+    assert "only 99 validation images fitted the temperature" in doubt_about(1.3, 99)
+    assert doubt_about(1.3, 100) == ""
+
+
+def test_what_is_uncertain_is_told_where_a_model_is_calibrated(run_cli: RunCli, run: Path) -> None:
+    path = Run(run).best_checkpoint
+    kept = load_checkpoint(path)
+    weak = {name: tensor * (1e-4 if name.startswith("head.") else 1) for name, tensor in kept.weights.items()}
+    save_checkpoint(path, replace(kept, weights=weak))
+    assert "so train longer" in run_cli("eval", "--calibrate").err

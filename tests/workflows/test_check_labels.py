@@ -331,6 +331,7 @@ def test_what_a_table_of_labels_cannot_keep_is_named() -> None:
     assert "the labels '1', '01'" in told(["1", "01", "2"])
     assert "the labels 'cat', ' cat'" in told(["cat", " cat"])
     assert "the labels 'NaN'" in told(["NaN", "cat"])
+    assert "images ' e.png'" in told(["cat", "dog"], ["a b.png", " e.png"])
     assert told(["cat", "dog"], [os.fsdecode(b"caf\xe9.png")]).startswith("a table of labels cannot keep the images ")
 
 

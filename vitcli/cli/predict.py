@@ -127,7 +127,7 @@ def predict(
     if csv_file == _STDOUT and as_json:
         raise typer.BadParameter("--csv - and --json both write to stdout: give --csv FILE, or leave out one of them")
     if csv_file and csv_file != _STDOUT:
-        check_replaced_file(csv_file, "path,class,")
+        check_replaced_file(csv_file, "path,class,probability,")
     from vitcli.data.image_files import found_images, is_address
     from vitcli.trained.model_names import check_models
 

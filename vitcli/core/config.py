@@ -4,7 +4,6 @@ Sections come in the order in which training uses them: data, augmentation, mode
 that is not allowed raises UsageError from ``__post_init__``. ``config_files`` builds the classes from files and flags.
 """
 
-import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -88,11 +87,6 @@ class DataConfig:
         options = {f"--{key.replace('_', '-')}": getattr(self, key) for key in keys}
         given = [word for option, value in options.items() if value for word in (option, value)]
         return [*filter(None, [self.name]), *given]
-
-    @property
-    def preview(self) -> str:
-        """The command that draws these images."""
-        return shlex.join(["vit", "preview", *self.words])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -166,17 +166,22 @@ def check_output_folder(folder: Path) -> None:
     """Raise FileError if a folder for results is a file, or lies where no file can be written."""
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file", hint="--output must be a folder")
-    check_output_file(folder / "report.json")
+    _check_above(folder, "--output must be a folder where files can be written")
 
 
 def check_output_file(path: Path) -> None:
     """Raise FileError if a file for results is a folder, or lies where no file can be written."""
     if path.is_dir():
         raise FileError(f"{path} is a folder, not a file", hint=f"give a file, such as {path / 'results.csv'}")
+    _check_above(path, "give a file in another folder")
+
+
+def _check_above(path: Path, hint: str) -> None:
+    """Raise FileError if nothing can be written into the nearest folder above a path that exists."""
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         what = "no folder that may be written to" if above.is_dir() else "a file, not a folder"
-        raise FileError(f"{path} cannot be written: {above} is {what}", hint="give a file in another folder")
+        raise FileError(f"{path} cannot be written: {above} is {what}", hint=hint)
 
 
 def check_replaced_file(path: Path, start: str) -> None:

@@ -5,6 +5,7 @@ DATA_DIR/prepared/NAME[-FINGERPRINT]/    facts-4.json, and one .safetensors file
 """
 
 import os
+import shlex
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,9 +36,14 @@ def data_dir(setting: str = "") -> Path:
 
 
 def words_of(data: "DataConfig") -> list[str]:
-    """Return the words of a command that name images, their table of labels, and the folder of data sets if it is not usual."""
+    """Return the words of a command that name images, their table of labels, and the folder of data sets unless it is the usual one."""
     is_usual = not data.dir or expanded(data.dir).resolve() == data_dir().resolve()
     return [*data.words, *([] if is_usual else ["--data-dir", data.dir])]
+
+
+def preview_of(data: "DataConfig") -> str:
+    """Return the command that draws images."""
+    return shlex.join(["vit", "preview", *words_of(data)])
 
 
 def weights_dir() -> Path:

@@ -1,12 +1,14 @@
 """The submission file that a competition expects: its test images, in the columns of its sample submission."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from vitcli.core.errors import DataError, counted
+from vitcli.core.errors import DataError, FileError, counted
 from vitcli.core.events import ignore
-from vitcli.core.files import csv_text
+from vitcli.core.files import check_output_file, csv_text
 from vitcli.data.dataset import Dataset
 from vitcli.data.sources.image_folder import ImageIndex
 from vitcli.data.sources.table_file import read_table
@@ -22,6 +24,20 @@ class SubmissionForm:
     """The column of image names, then one column of labels or a column of probabilities for every class."""
     rows: tuple[tuple[str, Path], ...]
     """The name of each image in the submission, and its file."""
+    sample: Path | None = None
+    """The sample submission; None: there is none."""
+
+    def check_file(self, path: Path) -> None:
+        """Raise FileError if another file than an earlier submission would be replaced."""
+        check_output_file(path)
+        if not path.is_file():
+            return
+        if self.sample and path.samefile(self.sample):
+            raise FileError(f"{path} is the sample submission, and would be replaced", hint="give another name")
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            found = [row[:1] for row in islice(csv.reader(file), 2)]
+        if found and found != [[self.columns[0]], [self.rows[0][0]]]:
+            raise FileError(f"{path} is a file of another kind, and would be replaced", hint="give another name")
 
     def filled(
         self,
@@ -81,7 +97,8 @@ def find_form(root: Path) -> SubmissionForm:
             f"{counted(len(missing), 'image')} of {sample} cannot be found in {folder}, for example {missing[0]!r}",
             hint="download the data again",
         )
-    return SubmissionForm(columns=table.header, rows=tuple((name, files[0]) for name, files in found))
+    rows = tuple((name, files[0]) for name, files in found)
+    return SubmissionForm(columns=table.header, rows=rows, sample=sample)
 
 
 def competition_folder(dataset: Dataset) -> Path | None:

@@ -7,8 +7,9 @@ from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.evaluate import Score
 
 _EPOCHS_TO_LEARN, _STEPS_TO_LEARN = 3, 100
-"""After this many epochs and steps, or at the end, a model should beat the most frequent class."""
-_ONE_CLASS = 0.99
+"""After this many epochs, and after this many steps or in the last epoch, a model should beat the most frequent class."""
+ONE_CLASS = 0.99
+"""Share of images with one answer from which a model counts as one that always gives it, if it is right no more often."""
 _HARDLY_BETTER = 0.01
 _STARVED = 0.3
 _STARVED_SECONDS = 1.0
@@ -51,9 +52,9 @@ class Doctor:
         epoch = len(records)
         is_short = epoch * self.steps_per_epoch < _STEPS_TO_LEARN and epoch < self.config.epochs
         is_early = epoch < _EPOCHS_TO_LEARN or is_short
-        if is_early or judged.majority_share >= _ONE_CLASS:
+        if is_early or judged.majority_share >= ONE_CLASS:
             return ""
-        if judged.favourite_share >= _ONE_CLASS:
+        if judged.favourite_share >= ONE_CLASS and judged.accuracy <= judged.majority_share:
             return (
                 f"epoch {epoch} gives {100 * judged.favourite_share:.1f} % of the validation images one and the same"
                 f" class, to which at most {100 * judged.majority_share:.1f} % belong: try {self._other_rate(records)}"

@@ -64,7 +64,7 @@ class RangeTest:
 
     @property
     def noise(self) -> float:
-        """The root mean square difference of single batches from the smoothed loss meanwhile, in nats."""
+        """The root mean square difference of single batches from the smoothed loss until it is lowest, in nats."""
         squares = [(point.loss - point.smoothed) ** 2 for point in self.points if point.lr <= self.least]
         return math.sqrt(sum(squares) / len(squares))
 

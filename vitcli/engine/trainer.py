@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitcli.core.config import DataConfig
 from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, EpochRecord, Note, TrainingProgress, TrainingStarted, Warned
 from vitcli.core.interrupts import StopRequest
@@ -91,7 +90,7 @@ class Trainer:
         growth: Growth | None = None,
         processes: Processes | None = None,
         shard: bool = False,
-        preview: str = DataConfig().preview,
+        preview: str = "vit preview",
     ) -> None:
         self.model: nn.Module = model
         self.train = train

@@ -88,10 +88,12 @@ function cardOf(row) {
   };
   /** Take the class in the field; a text that is no class changes nothing, and the field says so. */
   function relabel() {
-    const known = index.get(field.value);
+    const text = field.value;
+    const known = index.get(text);
     choose(row, known ?? choices.get(row));
     if (known !== undefined) return;
-    if (field.value) {
+    field.value = text;
+    if (text) {
       field.setCustomValidity("Not a class of this data set");
       field.reportValidity();
     } else field.focus();
@@ -139,7 +141,7 @@ function show() {
     });
   });
   addEventListener("beforeunload", (event) => {
-    if (choices.size && !isDownloaded) event.preventDefault(); // the browser asks whether to leave
+    if (!isDownloaded) event.preventDefault(); // the browser asks whether to leave
   });
   part("download").textContent = `Download ${facts.file}`;
   count();

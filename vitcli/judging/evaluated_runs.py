@@ -122,13 +122,13 @@ def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: 
     if not output and card:
         usual = found[0].folder / "README.md"
         return with_end(usual, unused_end(usual))
-    if not output and len(found) == 1:
-        return found[0].folder / "report.html"
-    path = output or output_dir / "comparisons" / slug_of_several([each.name for each in found]) / "report.html"
+    several = output_dir / "comparisons" / slug_of_several([each.name for each in found])
+    path = output or (several if len(found) > 1 else found[0].folder) / "report.html"
     check_output_file(path)
-    ending, kind = (".md", "a card") if card else (".html", "a page")
-    if path.suffix.lower() not in {ending, ending.removesuffix("l")}:
-        raise UsageError(f"{path}: {kind} is a {ending} file", hint=f"-o {shlex.quote(str(path.with_suffix(ending)))}")
+    kind, endings = ("card", (".md",)) if card else ("page", (".html", ".htm"))
+    if path.suffix.lower() not in endings:
+        hint = f"-o {shlex.quote(str(path.with_suffix(endings[0])))}"
+        raise UsageError(f"{path}: a {kind} is an {endings[0]} file", hint=hint)
     if card and path.exists():
         raise FileError(f"{path} exists already, and people may have added to it", hint="give another name")
     return path

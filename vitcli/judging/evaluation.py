@@ -15,6 +15,7 @@ from vitcli.core.registry import load_object
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import slug
 from vitcli.core.stored import read_json
+from vitcli.engine.doctor import ONE_CLASS
 from vitcli.judging.judge import Judged, Views, judge
 from vitcli.judging.metrics import Metrics, metrics_of
 from vitcli.judging.out_of_fold import judge_out_of_fold
@@ -22,8 +23,8 @@ from vitcli.judging.results import ResultFiles, write_results
 from vitcli.trained.judged_images import JudgedImages, counted_images
 from vitcli.trained.loading import LoadedModel, folder_of, names_of
 
-_ENOUGH, _ONE_CLASS = 20, 0.99
-"""Images, and share of them with the same answer, from which a model counts as one that always gives it."""
+_ENOUGH = 20
+"""Images from which one answer for all of them is told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,8 @@ def evaluate_models(
         metrics = metrics_of(answers, seed=loaded.checkpoint.provenance.get("seed", 0))
 
     favourite = max(metrics.classes, key=lambda each: each.predicted)
-    if metrics.images >= _ENOUGH and favourite.predicted >= _ONE_CLASS * metrics.images > favourite.images:
+    always = favourite.images / metrics.images  # the accuracy of always giving this class
+    if metrics.images >= _ENOUGH and favourite.predicted >= ONE_CLASS * metrics.images and metrics.top1 <= always < 1:
         share = f"{100 * favourite.predicted / metrics.images:.1f} % of the images get one and the same class"
         advice = "train longer, or with the rate that `vit train DATASET --find-lr` suggests"
         emit(Warned(text=f"{share}, {favourite.name}, so the model has learnt little: {advice}"))

@@ -74,7 +74,7 @@ def write_report(
         splits=images.found if len(facts.counts) > 1 else (),
     )
     sections, left_out = list[Section](), dict[Kind, int]()
-    if lost := not_kept(table):
+    if raw and (lost := not_kept(table)):
         notes = [*notes, f"Warning: {lost}."]
         emit(Warned(text=lost))
     with label_page(path, title=title, notes=notes, table=table, file=file, sections=sections) as page:
@@ -97,11 +97,11 @@ def write_report(
 
 
 def not_kept(table: LabelTable) -> str:
-    """Name the labels and images that would be others, or none, if a table of labels were read; empty: there are none."""
+    """Name the labels and images that change or get lost when a table of labels is read; empty: there are none."""
     read = [_read_again(value) for value in table.values]
     counts = Counter(read)
     labels = [value for value, label in zip(table.values, read, strict=True) if not label or counts[label] > 1]
-    images = [name for name in table.names if name.encode(errors="ignore").decode() != name]  # names that are not UTF-8
+    images = [name for name in table.names if name.encode(errors="ignore").decode().strip() != name]  # or not UTF-8
     wrong = [
         f"{what} {some(list(map(repr, found)))}" for what, found in (("labels", labels), ("images", images)) if found
     ]

@@ -7,9 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitcli.core.calibration import Calibration, quantiles
+from vitcli.core.errors import counted
 
 _LEAST, _MOST = math.log(0.02), math.log(50.0)
 _STEPS = 60
+_NEAR = 1e-3
+"""The distance from an end of the range, in the logarithm, within which a temperature counts as that end."""
+_FEW = 100
+"""Images below which a temperature is uncertain."""
 
 
 def fit_temperature(logits: Tensor, truth: Tensor) -> float:
@@ -58,6 +63,18 @@ def calibration_by(logits: Tensor, truth: Tensor) -> Calibration:
     )
 
 
-def is_at_an_end(temperature: float) -> bool:
-    """Tell whether a temperature is one of the ends of the range that is searched."""
-    return min(math.log(temperature) - _LEAST, _MOST - math.log(temperature)) < 1e-3
+def doubt_about(temperature: float, images: int) -> str:
+    """Say why a temperature that was fitted on so many images is uncertain, and what to try; empty: it is not."""
+    log = math.log(temperature)
+    if _MOST - log < _NEAR:
+        return (
+            f"the temperature {temperature:.3g} is the highest that is tried: the model knows little, so train longer"
+        )
+    if log - _LEAST < _NEAR:
+        return (
+            f"the temperature {temperature:.3g} is the lowest that is tried: the logits are very small, so train longer"
+        )
+    if images < _FEW:
+        few = counted(images, "validation image")
+        return f"only {few} fitted the temperature, so it is uncertain: a larger --val-fraction in training gives more"
+    return ""

@@ -49,7 +49,7 @@ class RunRow:
     val_accuracy_spread: float | None
     """Sample standard deviation of that accuracy over the runs of a group; None: a single run."""
     val_accuracy_interval: tuple[float, float] | None
-    """The 95 % interval of the mean over several seeds; None: a single run, folds, or one seed."""
+    """The 95 % interval of the mean over several seeds; None: a single run, folds, one seed, or seeds that agree."""
     val_loss: float | None
     """The loss on the same images; of a group, the mean of its finished runs."""
     test_accuracy: float | None

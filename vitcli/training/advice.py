@@ -17,6 +17,7 @@ from vitcli.data.dataset import Dataset
 from vitcli.data.findings import balance, look_for_duplicates, rare_classes
 from vitcli.data.raw import Labels
 from vitcli.data.splits import Plan
+from vitcli.data.store import preview_of
 from vitcli.training.images import TrainingData
 
 _GENTLE = 0.5
@@ -94,7 +95,7 @@ def _of_images(data: TrainingData, source: Preprocessing | None, config: DataCon
     if shift > _SHIFTED:
         yield (
             f"validation images have other colours than training images (mean {_numbers(val_mean)}, not {_numbers(mean)}):"
-            f" check that they were made in the same way; `{config.preview}` shows them"
+            f" check that they were made in the same way; `{preview_of(config)}` shows them"
         )
 
 

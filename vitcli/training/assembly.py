@@ -17,6 +17,7 @@ from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.data.dataset import Dataset
 from vitcli.data.splits import Plan, plan_splits
+from vitcli.data.store import preview_of
 from vitcli.engine.device import seed_everything
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Processes
@@ -176,7 +177,7 @@ class Training:
             distillation=self.distillation,
             processes=self.processes,
             shard=computing.shard,
-            preview=config.data.preview,
+            preview=preview_of(config.data),
         )
 
     @property

@@ -145,7 +145,7 @@ def recipe_text(
     about = {
         "summary": f"tuned for {Path(config.data.name).name} by `vit tune`",
         "command": train_command(config.data, f"./{name}"),
-        "time": f"{counted(config.optim.epochs, 'epoch')}, as the default settings that it is compared with",
+        "time": counted(config.optim.epochs, "epoch"),
         "accuracy": f"{percent(winner.val_accuracy)} of the validation images on average over {counted(len(seeds), 'seed')}",
     }
     lines = [f"# {' '.join(visible(line).split())}" for line in comments]

@@ -114,7 +114,7 @@ class RunReport:
     test_accuracy_mean: float | None
     """The mean over the test accuracies of the runs of a group; None: not all were evaluated, or a single run."""
     test_accuracy_interval: tuple[float, float] | None
-    """Its 95 % interval, for several seeds."""
+    """Its 95 % interval, for several seeds that do not all agree."""
     classes: int | None
     """Number of classes."""
     images: Mapping[str, int]

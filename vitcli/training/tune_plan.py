@@ -108,9 +108,6 @@ def begin_search(layers: Sequence[Settings], space: Sequence[Dimension], limits:
     if every := len(combinations(space)):
         emit(Note(text=f"the space has {every} combinations, each of which is tried once at most"))
         limits = replace(limits, trials=min(limits.trials or every, every))
-    if "optim.epochs" in settings_in(layers):
-        many = "what is better in few epochs may be worse in many"
-        emit(Note(text=f"every training has {counted(config.optim.epochs, 'epoch')}, as given: {many}"))
     default = default_values(space, config, asdict(training.model.config))
     steps = estimated_seconds(training)
     seconds = None if steps is None else steps + _AROUND

@@ -5,19 +5,16 @@ from pathlib import Path
 
 import torch
 
-from vitcli.core.errors import ModelError, RunError, check_at_least, counted, visible
+from vitcli.core.errors import ModelError, RunError, check_at_least, visible
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.data.locks import is_worked_in
 from vitcli.engine.checkpoint import is_checkpoint, save_checkpoint
 from vitcli.judging.answers import Answers, collect
 from vitcli.judging.calibration import expected_error, reliability
 from vitcli.judging.judge import judge
-from vitcli.judging.temperature import calibration_by, is_at_an_end
+from vitcli.judging.temperature import calibration_by, doubt_about
 from vitcli.trained.judged_images import choose_images
 from vitcli.trained.loading import load_models
-
-_FEW = 100
-"""Validation images below which a temperature is uncertain."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,14 +86,8 @@ def calibrate(
     logits = judged.logits.double() * (before.temperature if before else 1)
     truth, classes = torch.from_numpy(judged.answers.truth), judged.answers.classes
     calibration = calibration_by(logits, truth)
-    if is_at_an_end(calibration.temperature):
-        emit(
-            Warned(
-                text=f"the temperature {calibration.temperature:.3g} is at the end of those that are tried: the model knows little"
-            )
-        )
-    elif len(truth) < _FEW:
-        emit(Warned(text=f"only {counted(len(truth), 'validation image')} fitted the temperature, so it is uncertain"))
+    if doubt := doubt_about(calibration.temperature, len(truth)):
+        emit(Warned(text=doubt))
     first, last = (collect([(each, truth)], classes) for each in (logits, logits / calibration.temperature))
     save_checkpoint(loaded.path, replace(loaded.checkpoint, calibration=calibration))
     return CalibrationResult(

@@ -131,8 +131,7 @@ def check_labels(
     if not model and (folds := _newest_folds(opened, output_dir)):
         emit(Note(text=f"model: the newest cross-validation on these data, {folds[0].path.parent.name}"))
     loaded = _loaded(model, folds, opened, config, output_dir=output_dir, device=device, offline=offline, emit=emit)
-    options = {"--label-map": config.label_map, "--data-dir": directory}
-    given = shlex.join([dataset or config.name, *(word for each in options.items() if each[1] for word in each)])
+    given = shlex.join(words_of(replace(config, labels="", image_column="", label_column="")))
     judge, predicted = _judge_in_words(folds, loaded), read_out_of_fold(folds, emit) if folds else None
 
     # Compute features, neighbours and probabilities

@@ -15,6 +15,7 @@ from vitcli.core.runs import Run
 from vitcli.core.tags import check_tag, save_tags, tags_of
 from vitcli.data.locks import is_worked_in
 
+_WAIT = "wait, or stop it with Ctrl-C"
 _REFERENCES = (("run", "init_from"), ("teacher", "name"))
 """Settings that may name another run."""
 
@@ -123,7 +124,7 @@ def delete(runs: Sequence[Deletable]) -> DeletedRuns:
     """
     for run in runs:
         if any(map(is_worked_in, (run.folder, *run.folder.glob("*/")))):  # since the user was asked
-            raise RunError(f"another process is training {run.name}", hint="wait for it: this run is still there")
+            raise RunError(f"another process is training {run.name}: it is not deleted", hint=_WAIT)
         aside = Path(tempfile.mkdtemp(prefix=f".{run.name}-deleted-", dir=run.folder.parent))
         run.folder.rename(aside / run.name)
         try:
@@ -198,7 +199,7 @@ def _changeable(name: str, output_dir: Path, verb: str) -> tuple[Path, list[Run]
             f"{folder} holds other runs too, for example {min(others)}: it is not {verb}", hint="`vit runs` lists them"
         )
     if busy := [run.name for run in runs if is_worked_in(run.path)]:
-        raise RunError(f"another process is training {busy[0]}: it is not {verb}", hint="wait, or stop it with Ctrl-C")
+        raise RunError(f"another process is training {busy[0]}: it is not {verb}", hint=_WAIT)
     return folder, runs
 
 

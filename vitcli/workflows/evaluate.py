@@ -76,7 +76,7 @@ class EvalResult:
             return f"out-of-fold predictions, {images}"
         if self.part == "all":
             return f"all images ({self.metrics.images:,})"
-        seen = {"train": "trained on", "val": "scored in training"}.get(self.split, "not held out")
+        seen = "trained on" if self.split == "train" else "not held out"
         return f"{self.part} split, {images}{f' ({seen})' if self.held_out is False else ''}"
 
     def _repr_html_(self) -> str:

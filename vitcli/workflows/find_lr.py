@@ -13,6 +13,7 @@ from vitcli.core.interrupts import stop_requests
 from vitcli.core.notebooks import picture_of
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.runs import slug
+from vitcli.data.store import preview_of
 from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.rate_finder import STEPS, RatePoint, range_test
@@ -96,13 +97,17 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
                 raise stop.error(f"after {done} of {STEPS} learning rates; nothing is kept")
             emit(TaskProgress(task=_TASK, done=done, total=STEPS))
 
-        found = range_test(trainer, config.data.preview, on_step=on_step)
+        found = range_test(trainer, preview_of(config.data), on_step=on_step)
     emit(TaskProgress(task=_TASK, done=STEPS, total=STEPS))
 
     # Report the result
     if found.fall < found.noise:
         differ = f"single batches differ by {found.noise:.2g} from the smoothed loss"
-        emit(Warned(text=f"the loss falls by {found.fall:.2g} at most, and {differ}, so the suggestion is uncertain"))
+        emit(
+            Warned(
+                text=f"the loss falls by {found.fall:.2g} at most, and {differ}, so the suggestion is uncertain: a larger --batch-size makes it surer"
+            )
+        )
     if found.least == found.points[-1].lr:
         emit(
             Warned(

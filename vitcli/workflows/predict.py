@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vitcli.core.addresses import shown_address, without_secrets
 from vitcli.core.calibration import Calibration, check_share
-from vitcli.core.errors import DataError, FileError, ModelError, UsageError, counted, visible
+from vitcli.core.errors import DataError, ModelError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.files import check_replaced_file, write_text
+from vitcli.core.files import write_text
 from vitcli.core.notebooks import html_table
 from vitcli.data.dataset import open_dataset
 from vitcli.data.image_addresses import fetch_images
@@ -274,9 +274,7 @@ def predict_submission(
             hint="`vit eval` evaluates the model on images with labels",
         )
     form = find_form(dataset.raw.root)
-    if path.exists() and path.resolve().is_relative_to(dataset.raw.root.resolve()):
-        raise FileError(f"{path} belongs to the competition, and would be replaced", hint="give another name")
-    check_replaced_file(path, form.columns[0])
+    form.check_file(path)
     results = list(mean_probabilities([file for _, file in form.rows], models, batch_size, emit))
     if bad := [result for result in results if isinstance(result, DataError)]:
         what = f"{counted(len(bad), 'test image')} cannot be read"

@@ -137,7 +137,8 @@ class ImageIndex:
     def find(self, name: str) -> list[Path]:
         """Find the images that a name may mean: none, one, or several with the same name in different folders."""
         spelling = plain(name)
-        if (parts := PurePosixPath(spelling).parts) not in self._by_end:  # else a backslash is part of a name
+        parts = PurePosixPath(spelling).parts
+        if parts[-1:] not in self._by_end:  # no name has a backslash, as paths of Windows do
             parts = PurePosixPath(spelling.replace("\\", "/")).parts
         wanted = tuple(part for part in parts if part not in {"/", "."})
         if not wanted:
