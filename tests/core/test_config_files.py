@@ -30,6 +30,7 @@ from vitcli.core.errors import FileError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import USUAL_LR, OptimConfig
 from vitcli.data.registry import DATASETS
+from vitcli.data.store import data_dir, preview_of
 from vitcli.models.registry import MODELS
 
 
@@ -347,9 +348,9 @@ def test_model_settings_are_kept_as_changes_of_a_registry_entry() -> None:
 
 
 def test_the_command_that_draws_the_images_names_their_table() -> None:
-    data = configure({"data": {"name": "my photos", "labels": "a.csv", "image_column": "file"}}).data
-    assert data.preview == "vit preview 'my photos' --labels a.csv --image-column file"
-    assert DataConfig().preview == "vit preview"
+    data = configure({"data": {"name": "my photos", "labels": "a.csv", "image_column": "file", "dir": "sets"}}).data
+    assert preview_of(data) == "vit preview 'my photos' --labels a.csv --image-column file --data-dir sets"
+    assert preview_of(DataConfig(dir=str(data_dir()))) == "vit preview"
 
 
 def test_another_model_than_the_recipes_comes_without_the_recipes_changes_to_its_own() -> None:
