@@ -12,6 +12,7 @@ that are in it are not trained again, and a run that was stopped is resumed, so 
 """
 
 import argparse
+import hashlib
 import json
 import resource
 import statistics
@@ -39,6 +40,13 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def settings_of(run: Path) -> str:
+    """Return a short hash of the settings of a run that a recipe decides on."""
+    config = json.loads((run / "config.json").read_text())
+    chosen = {section: config[section] for section in ("model", "augment", "optim")}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def train(name: str, dataset: str, seed: int, options: list[str], runs: Path) -> dict[str, Any]:
     """Train and evaluate with one seed; a run that was stopped is resumed."""
     run = f"{name}-seed-{seed}"
@@ -64,6 +72,7 @@ def train(name: str, dataset: str, seed: int, options: list[str], runs: Path) ->
         "cpu_seconds": used,
         "parameters": trained["parameters"],
         "device": trained["device"],
+        "settings": settings_of(runs / run),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {fact: machine[fact] for fact in FACTS},
         "versions": {"vit": machine["vit"]} | {each: machine["versions"][each] for each in ("torch", "torchvision")},
@@ -102,6 +111,8 @@ def main() -> None:
         if seed not in [result["seed"] for result in results]:
             results.append(train(name, arguments.dataset, seed, options, arguments.runs))
             results.sort(key=lambda result: result["seed"])
+            if len({result["settings"] for result in results if "settings" in result}) > 1:
+                parser.error(f"{file} has results with other settings, because the recipe has changed: remove it first")
             stored = {"options": options, "summary": summary(results), "results": results}
             RESULTS.mkdir(exist_ok=True)
             file.write_text(json.dumps(stored, indent=1) + "\n")
