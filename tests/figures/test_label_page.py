@@ -174,6 +174,7 @@ def test_choices_are_not_lost_without_a_question(browser: Any, tmp_path: Path) -
     browser.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     browser.get((tmp_path / "page.html").as_uri())
     asks = "const event = new Event('beforeunload', {cancelable: true}); dispatchEvent(event); return event.defaultPrevented"
+    card(browser, 5).find_element("css selector", "input[list]").send_keys("cow\t")
     assert not browser.execute_script(asks), "nothing is chosen yet"
     choose(browser, 0, "drop")
     assert browser.execute_script(asks)

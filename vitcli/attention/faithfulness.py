@@ -120,9 +120,9 @@ def score_maps(
 
     Deletion and insertion are areas below the curve of the class's probability, from no patch to all patches, with
     both fills (Petsiuk, Das & Saenko 2018, "RISE"). Positive and negative perturbation are areas below the accuracy
-    while 0 % to 90 % of the patches are replaced by the colour that is 0 for the model, the most or the least relevant first (Chefer, Gur
-    & Wolf 2021, "Transformer interpretability beyond attention visualization"), divided by the width of that range, so
-    that the maximum is 1.
+    while 0 % to 90 % of the patches are replaced by the colour that is 0 for the model, the most or the least relevant
+    first (Chefer, Gur & Wolf 2021, "Transformer interpretability beyond attention visualization"), divided by the width
+    of that range, so that the maximum is 1.
 
     Args:
         classify: the model.

@@ -36,7 +36,10 @@ def data_dir(setting: str = "") -> Path:
 
 
 def words_of(data: "DataConfig") -> list[str]:
-    """Return the words of a command that name images, their table of labels, and the folder of data sets unless it is the usual one."""
+    """Return the words of a command that name images and their table of labels.
+
+    The folder of data sets is among them unless it is the usual one.
+    """
     is_usual = not data.dir or expanded(data.dir).resolve() == data_dir().resolve()
     return [*data.words, *([] if is_usual else ["--data-dir", data.dir])]
 

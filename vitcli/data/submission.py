@@ -36,7 +36,7 @@ class SubmissionForm:
             raise FileError(f"{path} is the sample submission, and would be replaced", hint="give another name")
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             found = [row[:1] for row in islice(csv.reader(file), 2)]
-        if found and found != [[self.columns[0]], [self.rows[0][0]]]:
+        if found and found != [[self.columns[0]], *([name] for name, _ in self.rows[:1])]:
             raise FileError(f"{path} is a file of another kind, and would be replaced", hint="give another name")
 
     def filled(

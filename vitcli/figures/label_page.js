@@ -60,9 +60,10 @@ function count() {
 
 /** Set the choice of an image, on all cards that show it. */
 function choose(row, choice) {
+  const before = choices.get(row);
   if (choice === undefined || choice === images.get(row).label) choices.delete(row);
   else choices.set(row, choice);
-  isDownloaded = false;
+  if (choices.get(row) !== before) isDownloaded = false;
   const kind = choices.has(row) ? (choice === "drop" ? "drop" : "relabel") : "keep";
   for (const card of document.querySelectorAll(`.card[data-row="${row}"]`)) {
     card.querySelector(`input[value="${kind}"]`).checked = true;

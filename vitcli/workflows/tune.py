@@ -237,7 +237,10 @@ def _written(text_of: Callable[[str], str], file: Path, otherwise: Path, emit: E
 
 
 def _written_beside(text_of: Callable[[str], str], file: Path) -> Path:
-    """Find the first file of a name, or of its numbers, that has the settings of a recipe, or write it to one that is free."""
+    """Return a file with the settings of a recipe: one that is there, or a new one.
+
+    Of ``file``, ``file-2`` and so on, it is the first that has these settings or is free.
+    """
 
     def is_recipe(path: Path) -> bool:
         return _settings_in(path.read_text(encoding="utf-8", errors="replace")) == _settings_in(text_of(path.name))
