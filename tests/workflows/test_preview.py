@@ -384,9 +384,11 @@ def test_unreadable_photos_are_named_or_skipped(run_cli: RunCli, photos: Path) -
     refused = run_cli("preview", photos, "--image-size", "36")
     assert refused.code == 1
     assert str(photos / "bee") in refused.err
-    skipped = run_cli("preview", photos, "--image-size", "36", "--on-bad-image", "skip")
+    skipped = run_cli("preview", photos, "--image-size", "36", "--on-bad-image", "skip", "--json")
     assert skipped.code == 0, skipped.err
-    assert "cannot be read" in skipped.err
+    opened = json.loads(skipped.out)["images"]["train"]  # all, as there are few: each once, for pixels and for colours
+    assert f" of {opened} images cannot be read" in skipped.err
+    assert "include those that cannot be read" in skipped.err
 
 
 # --- weights that are elsewhere ---

@@ -99,6 +99,9 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     if split not in plan:
         raise no_such_split(dataset, split, plan)
     model, seen = model_input(config, facts, emit)
+    if dataset.raw and config.data.on_bad_image == "skip":
+        uncounted = "numbers of images include those that cannot be read, because only some are opened"
+        emit(Note(text=f"{uncounted}: `vit train DATASET --on-bad-image skip --dry-run` opens all"))
     balance = _Balance(dataset, plan)
     figures = [folder / f"{name}.png" for name in ("samples", "augmentations", "classes")]
     end = unused_end(*figures)
@@ -157,10 +160,13 @@ def training_views(
     chosen = members[spread(labels, _ROWS, seed=config.run.seed)]
     known = known_colours(dataset.facts, config.data, seen)
     sample = members[:0] if known else _colour_sample(dataset, members, config.run.seed)
-    images = dataset.split("train", train_geometry, members=np.concatenate([chosen, sample]), emit=emit)
-    readable = images.readable()
-    shown = images.take(readable[readable < len(chosen)])
-    mean, std = known or channel_statistics(images.images, readable[readable >= len(chosen)])
+    opened = np.union1d(chosen, sample)
+    images = dataset.split("train", train_geometry, members=opened, emit=emit)
+    shown_at, sample_at = (
+        places[np.isin(places, images.readable())] for places in (np.searchsorted(opened, chosen), np.searchsorted(opened, sample))
+    )
+    shown = images.take(shown_at)
+    mean, std = known or channel_statistics(images.images, sample_at)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     return TrainingViews(images=shown, views=_augmented(shown, config, preprocessing))
 
