@@ -27,7 +27,7 @@ DataDirOption = Annotated[
     str,
     typer.Option("--data-dir", help="Folder of data sets.", show_default="$VIT_DATA_DIR, else the user's cache folder"),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N (or only N) or mps.")]
 DatasetArgument = Annotated[
     str | None,
     typer.Argument(

@@ -258,7 +258,7 @@ ROWS = (
     _row(
         _RUN, "run.deterministic", "--deterministic", "Refuse operations whose results may vary from run to run (GPU)."
     ),
-    _row(_RUN, "run.device", "--device", "auto, cpu, cuda, cuda:N or mps.", default=_OWN),
+    _row(_RUN, "run.device", "--device", "auto, cpu, cuda, cuda:N (or only N) or mps.", default=_OWN),
     _row(
         _RUN, "run.devices", "--devices", "Devices of this machine that train together; with --device cpu, processes."
     ),
