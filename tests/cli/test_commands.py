@@ -649,6 +649,29 @@ def test_the_version_is_printed(run_cli: RunCli) -> None:
     assert run_cli("--version").out == f"vit {__version__}\n"
 
 
+ENDING = """
+import atexit, sys, threading, time
+from vitcli.cli import app
+
+class Object:
+    def __del__(self):
+        print("destroyed")
+
+def work():
+    atexit.register(print, "cleaned up")  # by a library that the command has imported
+    threading.Thread(target=lambda: (time.sleep(0.1), print("finished"))).start()
+    sys.exit(3)
+
+kept, app.main = Object(), work
+app.run()
+"""
+
+
+def test_the_program_ends_after_threads_and_clean_up_and_destroys_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "finished\ncleaned up\n", "")
+
+
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitcli", "runs", "--json"], capture_output=True, text=True, check=True, cwd=tmp_path
