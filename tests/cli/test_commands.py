@@ -672,6 +672,15 @@ def test_the_program_ends_after_threads_and_clean_up_and_destroys_nothing() -> N
     assert (done.returncode, done.stdout, done.stderr) == (3, "finished\ncleaned up\n", "")
 
 
+def test_a_reader_that_has_seen_enough_ends_the_program_in_silence() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "vitcli", "models"]
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitcli", "runs", "--json"], capture_output=True, text=True, check=True, cwd=tmp_path

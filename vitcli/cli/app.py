@@ -42,7 +42,7 @@ _BROKEN_PIPE = 141
 
 
 class _Commands(TyperGroup):
-    """The commands, which Ctrl-C ends with a message; typer would end them in silence."""
+    """The commands, which Ctrl-C ends with a message, and a closed pipe in silence; typer has other exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -50,6 +50,9 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted("stopped by Ctrl-C", exit_code=130) from None
+        except BrokenPipeError:  # the reader of stdout has seen enough, as in `vit runs | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_BROKEN_PIPE)
 
 
 app = typer.Typer(
@@ -164,9 +167,6 @@ def main() -> None:
         if debugging:
             raise
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of stdout has seen enough, as in `vit runs | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_BROKEN_PIPE)
     except Exception as error:
         if not _report_other(error) or debugging:
             raise

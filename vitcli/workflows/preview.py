@@ -163,7 +163,8 @@ def training_views(
     opened = np.union1d(chosen, sample)
     images = dataset.split("train", train_geometry, members=opened, emit=emit)
     shown_at, sample_at = (
-        places[np.isin(places, images.readable())] for places in (np.searchsorted(opened, chosen), np.searchsorted(opened, sample))
+        places[np.isin(places, images.readable())]
+        for places in (np.searchsorted(opened, chosen), np.searchsorted(opened, sample))
     )
     shown = images.take(shown_at)
     mean, std = known or channel_statistics(images.images, sample_at)
