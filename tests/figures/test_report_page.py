@@ -91,7 +91,7 @@ def judgement(classes: list[str] = CLASSES) -> Judgement:
         pictures_note=HOSTILE[0],
         worst_note=HOSTILE[1],
         map_legend=f"bright {HOSTILE[0]}",
-        all_maps=f"vit report {HOSTILE[1]} --worst 5",
+        more_maps=f"vit report {HOSTILE[1]} --worst 5",
     )
 
 
@@ -297,7 +297,7 @@ def test_all_mistakes_of_a_class_are_one_click_away(opened: Any) -> None:
     assert "predicted " + HOSTILE[1] in texts(opened, "#cell figcaption")[0]
     (said,) = texts(opened, "#cell-maps")
     why = "2 of 3 have no map, because this page has maps of 2 mistakes only"
-    assert said == f"bright {HOSTILE[0]} {why}: vit report {HOSTILE[1]} --worst 5 draws all."
+    assert said == f"bright {HOSTILE[0]} {why}: vit report {HOSTILE[1]} --worst 5 draws more."
     opened.switch_to.active_element.send_keys("\ue00c")  # Escape
     assert not opened.execute_script("return document.getElementById('cell').open")
 

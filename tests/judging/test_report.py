@@ -338,7 +338,7 @@ def test_the_command_on_the_page_has_all_options_that_were_given(run_cli: RunCli
     confusion = read_json(digits / "evaluations" / "val.json")["confusion"]
     wrong = sum(count for truth, predicted, count in confusion if truth != predicted)
     assert f"These are 1 of {wrong} mistakes: of each class, those that the model was surest of." in page
-    assert f"`{again} --worst {wrong}` draws all maps." in html.unescape(page)
+    assert f"`{again} --worst {wrong}` draws more maps." in html.unescape(page)
     assert "the bright yellow patches count most for the predicted class" in page
     reported(run_cli, digits, *given[:2], "--worst", wrong, "-o", "all.html")
     assert f"These are all {wrong} mistakes, the surest first.</p>" in Path("all.html").read_text(encoding="utf-8")
@@ -349,7 +349,8 @@ def test_the_command_on_the_page_has_all_options_that_were_given(run_cli: RunCli
     [
         (("nobody",), "no run 'nobody' in experiments"),
         (("mine", "--split", "train", "--output", "."), ". is a folder"),
-        (("mine", "--worst", "-1"), "--worst -1 is not a whole number of 0 or more"),
+        (("mine", "--worst", "-1"), "--worst -1 is not a whole number from 0 to 1000"),
+        (("mine", "--worst", "1001"), "--worst 1001 is not a whole number from 0 to 1000"),
         (("mine", "--split", "tset"), "--split test"),
     ],
 )
@@ -456,14 +457,14 @@ def test_a_large_split_keeps_to_its_room_and_says_what_is_left_out(many: JudgedI
     )
     nothing = Judgement(summary="", scores=[], classes=[], class_rows=[], confusion=[], bins=[], calibration="")
     wrong = int((truth != predicted).sum())
-    shown = with_pictures(nothing, images, many, {}, room=3_000_000, map_legend="", all_maps="vit report --worst 9")
+    shown = with_pictures(nothing, images, many, {}, room=3_000_000, map_legend="", more_maps="vit report --worst 9")
     size = sum(len(each.address) for each in shown.pictures)
     assert 2_800_000 < size < 3_000_000
     assert [each.truth != each.predicted for each in shown.pictures[:wrong]] == [True] * wrong
     left_out = 10_000 - len(shown.pictures)
     assert f"They show {wrong} of {wrong} mistakes, the surest first" in shown.pictures_note
     assert f"left out of this page: {left_out:,}; the table of predictions" in shown.pictures_note
-    few = with_pictures(nothing, images, many, {}, room=100_000, map_legend="", all_maps="vit report --worst 9")
+    few = with_pictures(nothing, images, many, {}, room=100_000, map_legend="", more_maps="vit report --worst 9")
     assert {each.truth != each.predicted for each in few.pictures} == {True}
     sure = [each.confidence for each in few.pictures]
     assert sure == sorted(sure, reverse=True)

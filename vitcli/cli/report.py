@@ -42,7 +42,7 @@ def report(
     worst: Annotated[
         int,
         typer.Option(
-            "--worst", min=0, help="Mistakes to show with attention maps, at most; others have pictures only."
+            "--worst", min=0, max=1000, help="Mistakes to show with attention maps, at most; others have pictures only."
         ),
     ] = 24,
     output: Annotated[
@@ -89,10 +89,13 @@ def report(
 
 def _show(result: "Report", worst: int, *, card: bool) -> None:
     """Print the score of each run, and the file."""
+    from vitcli.workflows.report import MOST_WORST
+
     facts = {}
     for each in result.evaluations:
         maps = f"{counted(each.maps, 'map')} of {counted(each.mistakes, 'mistake')}"
-        more = f" (--worst {each.mistakes} draws all)" if each.pictures and worst < each.mistakes else ""
+        most = min(each.mistakes, MOST_WORST)
+        more = f" (--worst {most} draws more)" if each.pictures and worst < most else ""
         shown = "" if card else f"; {counted(each.pictures, 'picture')}, {maps}{more}"
         images = f"{counted(each.images, 'image')} of {each.dataset}"
         images = f"out-of-fold predictions, {images}" if each.part == "out-of-fold" else f"{images}, {each.split} split"

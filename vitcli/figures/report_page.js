@@ -1,7 +1,7 @@
 "use strict";
 
 const part = (id) => document.getElementById(id);
-/** By run: the names of the classes; the meaning of the colours of the maps, and the command that draws all maps. */
+/** By run: the names of the classes; the meaning of the colours of the maps, and the command that draws more of them. */
 const { runs: classes, maps } = JSON.parse(part("facts").textContent);
 /** "run-true-predicted" -> the block of its pictures, which is read when the cell is opened. */
 const cells = new Map([...document.querySelectorAll("script.cell")].map((block) => [block.dataset.cell, block]));
@@ -99,7 +99,7 @@ function aboutMaps(run, found, isWrong) {
     const drawn = document.querySelectorAll(`[id^="map-${run}-"]`).length;
     const why = drawn ? `this page has maps of ${drawn} mistakes only` : "this page has no maps";
     words.push(` ${without} of ${found.length} have no map, because ${why}${command ? ": " : "."}`);
-    if (command) words.push(element("code", { textContent: command }), " draws all.");
+    if (command) words.push(element("code", { textContent: command }), " draws more.");
   }
   return words;
 }

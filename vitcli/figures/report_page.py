@@ -32,7 +32,7 @@ def report_page(
     blocks = [block for at, run in enumerate(runs) for block in _picture_blocks(at, run.judgement.pictures)]
     facts = {
         "runs": [[visible(name) for name in run.judgement.classes] for run in runs],
-        "maps": [[visible(run.judgement.map_legend), visible(run.judgement.all_maps)] for run in runs],
+        "maps": [[visible(run.judgement.map_legend), visible(run.judgement.more_maps)] for run in runs],
     }
     values |= {"links": "".join(links), "facts": safe_json(facts)}
     head, tail = (Template(each).substitute(values) for each in (head, tail))

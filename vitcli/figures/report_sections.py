@@ -72,8 +72,8 @@ class Judgement:
     """A sentence on the mistakes that are shown with maps."""
     map_legend: str = ""
     """The meaning of the colours of the maps; empty: there are no maps."""
-    all_maps: str = ""
-    """The command that asks for a map of every mistake; empty: this page was asked for all."""
+    more_maps: str = ""
+    """The command that draws maps of more mistakes; empty: this page has as many as it may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

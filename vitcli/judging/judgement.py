@@ -199,7 +199,7 @@ def with_pictures(
     *,
     room: int,
     map_legend: str,
-    all_maps: str,
+    more_maps: str,
 ) -> Judgement:
     """Add pictures, the most telling first, while there is room, and say what is left out.
 
@@ -210,7 +210,7 @@ def with_pictures(
         maps: pictures of some images with maps of what the answer rests on.
         room: the bytes that pictures may take.
         map_legend: the meaning of the colours of the maps.
-        all_maps: the command that asks for a map of every mistake; empty: this one did.
+        more_maps: the command that draws maps of more mistakes; empty: this one drew as many as it may.
     """
     wrong = int((images.predicted != images.truth).sum())
     total = len(images.names)
@@ -237,7 +237,7 @@ def with_pictures(
     shown_wrong = sum(each.truth != each.predicted for each in pictures)
     shown_maps = sum(bool(each.map_address) for each in pictures)
     table = "the table of predictions in the run lists all images"
-    more = f" `{all_maps}` draws all maps." if all_maps else " The page has no room for more." * (shown_maps > 0)
+    more = f" `{more_maps}` draws more maps." if more_maps else " The page has no room for more." * (shown_maps > 0)
     more *= shown_maps < wrong
     which = (
         f"These are {shown_maps:,} of {counted(wrong, 'mistake')}: of each class, those that the model was surest of."
@@ -257,7 +257,7 @@ def with_pictures(
         if shown_maps
         else ("No image is answered wrongly." if not wrong else f"No maps were drawn.{more}"),
         map_legend=map_legend if shown_maps else "",
-        all_maps=all_maps,
+        more_maps=more_maps,
     )
 
 

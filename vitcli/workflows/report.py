@@ -36,6 +36,8 @@ _NOT_ON_CARD = ("run", "folder", "tags")
 """Facts about the folder of a run, which mean nothing elsewhere."""
 
 _WORST = 24
+MOST_WORST = 1_000
+"""The largest number of maps: about as many small ones as a page has room for."""
 """Mistakes with attention maps, unless another number is asked for."""
 
 
@@ -104,7 +106,7 @@ def report(
         output: the file; None: ``report.html`` or ``README.md`` in the run, for several runs in
             ``comparisons/A-vs-B``.
         card: write a model card for the Hugging Face hub instead of the page.
-        worst: mistakes that are shown with attention maps, at most.
+        worst: mistakes that are shown with attention maps, at most; 0 to ``MOST_WORST``.
         output_dir: the folder of all runs.
         directory: the folder of data sets; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -117,7 +119,8 @@ def report(
         RunError, ModelError, DataError, DeviceError: a run, its data or the device cannot be used.
     """
     check_at_least("batch_size", batch_size, 1)
-    check_at_least("worst", worst, 0)
+    if not 0 <= worst <= MOST_WORST:
+        raise UsageError(f"worst = {worst} is not in 0..{MOST_WORST}", hint="leave it out to take the usual one")
     if card and len({*runs}) > 1:
         raise UsageError("a model card describes one run or group", hint=f"vit report {shlex.quote(runs[0])} --card")
     found = _found(runs or ("",), output_dir, emit)
@@ -158,9 +161,9 @@ def report(
         )
         given = [word for option, value, usual in options if value != usual for word in (option, str(value))]
         again = shlex.join(["vit", "report", *(each.asked for each in found), *given, *["--offline"] * offline])
-        most = max(_mistakes(each) for each in shown)
-        all_maps = f"{again} --worst {most}" if worst < most else ""
-        shown = _with_pictures(shown, judged, drawn, all_maps)
+        most = min(max(_mistakes(each) for each in shown), MOST_WORST)
+        more_maps = f"{again} --worst {most}" if worst < most else ""
+        shown = _with_pictures(shown, judged, drawn, more_maps)
         different = different_settings([each.run.runs[0] for each in judged])
         settings = [(each.setting, *map(written, each.values)) for each in different]
         tables, not_compared = compared_runs(judged, settings, emit)
@@ -259,9 +262,9 @@ def _mistakes(run: ReportedRun) -> int:
 
 
 def _with_pictures(
-    shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], drawn: Sequence[Maps], all_maps: str
+    shown: Sequence[ReportedRun], judged: Sequence[CurrentEvaluation], drawn: Sequence[Maps], more_maps: str
 ) -> list[ReportedRun]:
-    """Add pictures and maps to the runs, as far as the page has room; ``all_maps`` is the command that asks for every map."""
+    """Add pictures and maps to the runs, as far as the page has room; ``more_maps`` is the command that draws more."""
     room = (MOST_BYTES - len(_page(shown, [], "").encode())) // len(shown)
     done = []
     for run, each, maps in zip(shown, judged, drawn, strict=True):
@@ -275,7 +278,7 @@ def _with_pictures(
         )
         images = answered_images(each.stored, each.chosen)
         judgement = with_pictures(
-            run.judgement, images, each.chosen, maps, room=room, map_legend=legend, all_maps=all_maps
+            run.judgement, images, each.chosen, maps, room=room, map_legend=legend, more_maps=more_maps
         )
         done.append(replace(run, judgement=judgement))
     return done
