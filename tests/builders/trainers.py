@@ -136,16 +136,16 @@ def script_validation(monkeypatch, outcomes):
 
 
 class Disk:
-    """A saver that writes every state, and ends the training after one of them."""
+    """A saver that ends the training after a state, which it writes; of the others, it remembers their places."""
 
     def __init__(self, folder, stop_after=None):
         self.path, self.before = folder / "state.safetensors", folder / "before.safetensors"
         self.places, self.stop_after = [], stop_after
 
     def save_step(self, state):
-        save_state(self.path, copied(state), before=self.before)
         self.places.append((state["epoch"], state["step"]))
         if self.places[-1] == self.stop_after:
+            save_state(self.path, copied(state), before=self.before)
             raise Interrupted("enough", exit_code=130)
 
     save_epoch = save_step

@@ -287,7 +287,7 @@ def corrupt(content: bytes) -> bytes:
     "damage", [corrupt, lambda content: content[: len(content) // 2], lambda _: b"", lambda _: b"<html>no</html>"]
 )
 def test_a_damaged_archive_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], compression: int) -> None:
-    files = {"0.png": b"first", "1.png": random.Random(0).randbytes(500_000)}
+    files = {"0.png": b"first", "1.png": random.Random(0).randbytes(20_000)}
     archive = zip_file(tmp_path / "birds.zip", files, compression=compression)
     archive.write_bytes(damage(archive.read_bytes()))
     refused(archive, "damaged, or not a zip archive")

@@ -216,7 +216,7 @@ def test_a_run_with_another_order_of_classes_is_judged_by_name_and_not_resumed(
     with monkeypatch.context() as before:
         before.setattr(source, "natural", str)
         assert read(folder).classes[:4] == ("1", "10", "11", "12")
-        options = (*tiny, "--epochs", 20, "--lr", 0.01, "--name", "old", "--device", "cpu")
+        options = (*tiny, "--epochs", 5, "--lr", 0.01, "--name", "old", "--device", "cpu")
         assert run_cli("train", folder, *options).code == 0
         first = json.loads(run_cli("eval", "--model", "old", "--json").out)
     later = run_cli("eval", "--model", "old", "--json")
@@ -225,7 +225,7 @@ def test_a_run_with_another_order_of_classes_is_judged_by_name_and_not_resumed(
     assert "held out of the training images then still exist" in later.err
     assert json.loads(later.out)["metrics"] == first["metrics"]
     assert len({row["recall"] for row in first["metrics"]["classes"]}) > 1  # so that a wrong order would be seen
-    outcome = run_cli("train", "--resume", "old", "--epochs", 30)
+    outcome = run_cli("train", "--resume", "old", "--epochs", 6)
     assert outcome.code == 1
     assert "is not the data of run old" in outcome.err
 

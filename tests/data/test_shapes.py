@@ -176,9 +176,9 @@ def test_the_data_set_is_these_scenes_and_its_splits_share_none(
     """A smaller one, whose scenes are drawn in the same way."""
     entry = DATASETS["shapes"]
     assert all(count % len(CLASSES) == 0 for count in entry.num_images)
-    monkeypatch.setitem(DATASETS._entries, "shapes", replace(entry, num_images=(400, 160)))
+    monkeypatch.setitem(DATASETS._entries, "shapes", replace(entry, num_images=(80, 32)))
     dataset = open_dataset(DataConfig(name="shapes"), directory=tmp_path)
-    assert dataset.facts.counts == {"train": 400, "test": 160}
+    assert dataset.facts.counts == {"train": 80, "test": 32}
     geometry = dataset.facts.native_geometry
     assert geometry is not None
     assert dataset.facts.classes == CLASSES

@@ -130,7 +130,7 @@ def student_in(folder, *, stop_after=None, kind="hard", **settings):
     model.heads_apart = True
     trainer = build_trainer(
         model,
-        train=Batches(size=22, batch_size=4),
+        train=Batches(size=10, batch_size=4),
         mixing=Mixing(mixup=0.8, cutmix=1.0, seed=5),
         distillation=distillation(kind, temperature=2.0),
         **{"ema": True, "grad_accum_steps": 2, "epochs": 2, **settings},
@@ -144,7 +144,7 @@ def student_in(folder, *, stop_after=None, kind="hard", **settings):
 def test_a_student_that_goes_on_ends_with_the_same_bits(tmp_path, kind):
     whole = student_in(tmp_path / "whole", kind=kind)
     whole.fit()
-    cut = student_in(tmp_path / "cut", kind=kind, stop_after=(2, 3))
+    cut = student_in(tmp_path / "cut", kind=kind, stop_after=(2, 2))
     with pytest.raises(Interrupted):
         cut.fit()
     again = student_in(tmp_path / "cut", kind=kind)
@@ -170,7 +170,7 @@ def test_a_batch_in_parts_is_taught_as_a_whole_one(kind):
 def test_a_student_comes_to_answer_as_its_teacher_does(kind):
     teach, student, train = build_teacher(), build_model(seed=3), Batches()
     lesson = distillation(kind, teach, alpha=1.0)
-    build_trainer(student, train=train, distillation=lesson, epochs=40, lr=0.01).fit()
+    build_trainer(student, train=train, distillation=lesson, epochs=12, lr=0.02).fit()
     assert torch.equal(student.eval()(train.images).argmax(dim=1), teach(train.images).argmax(dim=1))
 
 

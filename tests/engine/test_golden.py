@@ -33,10 +33,10 @@ NARROW = {"width": 96, "mlp_width": 192}
 ARCHITECTURES = {
     "vit-nano-patch4": ((16, 16), 1, {}),
     "vit-tiny-patch16": ((64, 48), 3, {"depth": 2, **NARROW}),
-    "vit-cassava-classic": ((64, 64), 3, {"depth": 2, **NARROW}),
+    "vit-cassava-classic": ((32, 32), 3, {"depth": 2, **NARROW}),
     "vit-cifar10-classic": ((16, 16), 3, {}),
-    "vit-mnist-classic": ((28, 28), 1, {"mlp_width": 256}),
-    "vit-butterflies-classic": ((48, 48), 3, {"depth": 2, "head_width": 64}),
+    "vit-mnist-classic": ((14, 14), 1, {"depth": 2, "mlp_width": 256}),
+    "vit-butterflies-classic": ((32, 32), 3, {"depth": 2, "head_width": 64, **NARROW}),
     "deit": ((32, 32), 3, {"name": "vit-tiny-patch16", "depth": 2, "distillation": "head", **NARROW}),
     "dinov2": (
         (28, 28),

@@ -43,7 +43,7 @@ def fitted(trainer):
 def test_a_batch_that_does_not_fit_is_taken_in_halves_to_the_bit_as_if_that_were_so_from_the_start(
     tmp_path, optimizer, layer
 ):
-    settings = {"optimizer": optimizer, "epochs": 2}
+    settings = {"optimizer": optimizer, "epochs": 1}
     expected = fitted(trainer_in(tmp_path / "cut", grad_accum_steps=4, **settings))
     with device_of(1, layer=layer, judging=False):  # a step has 4 images
         assert fitted(trainer_in(tmp_path / "halved", **settings)) == expected
@@ -67,9 +67,9 @@ class Backwards(torch.autograd.Function):
 
 
 def test_a_backward_pass_that_fails_leaves_no_gradients(tmp_path, monkeypatch):
-    expected = fitted(trainer_in(tmp_path / "cut", grad_accum_steps=2))
+    expected = fitted(trainer_in(tmp_path / "cut", epochs=1, grad_accum_steps=2))
     monkeypatch.setattr(Backwards, "limit", 2)
-    trainer = trainer_in(tmp_path / "halved")
+    trainer = trainer_in(tmp_path / "halved", epochs=1)
     trainer.model.blocks[1].register_forward_hook(lambda _module, _given, tokens: Backwards.apply(tokens))
     assert fitted(trainer) == expected
 

@@ -35,16 +35,23 @@ def trained_weights(**options):
 
 
 def test_a_tiny_model_learns_a_tiny_set_by_heart():
-    records = build_trainer(epochs=30, lr=0.01).fit()
+    records = build_trainer(epochs=20, lr=0.01).fit()
     assert records[-1].train_accuracy == records[-1].val_accuracy == 1
     assert records[-1].val_loss < 0.1
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        (optimizer, schedule)
+        for optimizer in OPTIMIZERS
+        for schedule in ("constant", "step", "cosine", "one-cycle")
+        if optimizer != "schedule-free" or schedule == "constant"
+    ],
+)
 def test_every_optimiser_with_every_schedule_reduces_the_loss(optimizer, schedule):
-    options = {"optimizer": optimizer, "schedule": schedule, **OPTIMIZERS[optimizer]}
-    records = build_trainer(epochs=5, step_size=2, **options).fit()
+    options = {**OPTIMIZERS[optimizer], "optimizer": optimizer, "schedule": schedule}
+    records = build_trainer(epochs=3, step_size=2, **options).fit()
     assert records[-1].val_loss < 0.9 * math.log(4)
     assert records[-1].val_loss < records[0].val_loss
 
@@ -70,9 +77,8 @@ def test_what_was_drawn_before_training_does_not_matter():
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
-@pytest.mark.parametrize("parts", [2, 3, 8])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon", "schedule-free"])
-def test_a_batch_in_parts_gives_the_same_weights_as_one_step(optimizer, parts):
+def test_a_batch_in_parts_gives_the_same_weights_as_one_step(optimizer):
     """In float64, where the order of sums makes no difference that counts."""
 
     def train(grad_accum_steps):
@@ -82,9 +88,9 @@ def test_a_batch_in_parts_gives_the_same_weights_as_one_step(optimizer, parts):
         options = {"optimizer": optimizer, "lr": 1e-3, "adamw_lr": 1e-3}
         return trained_weights(model=model, train=batches, grad_accum_steps=grad_accum_steps, **options)
 
-    whole, cut = train(1), train(parts)
-    for name in whole:
-        torch.testing.assert_close(cut[name], whole[name], atol=1e-9, rtol=0)
+    whole = train(1)
+    for parts in (2, 3, 8):
+        torch.testing.assert_close(train(parts), whole, atol=1e-9, rtol=0)
 
 
 def test_batches_in_parts_that_are_mixed_give_the_same_weights_as_one_step():

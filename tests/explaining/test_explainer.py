@@ -78,12 +78,13 @@ def test_every_method_gives_every_image_and_class_a_map(model):
         assert ((shares >= 0) & (shares <= 1)).all()
 
 
-def test_a_batch_of_three_equals_three_singles(model):
-    together = explain(model, images(), question(*METHODS, choices=TWO)).maps
-    for image in (0, 2):
-        alone = explain(model, images()[[image]], question(*METHODS, choices=TWO), seeds=[image]).maps
-        for method in METHODS:
-            torch.testing.assert_close(alone[method][0], together[method][image])
+def test_an_image_of_a_batch_has_the_maps_that_it_has_alone(model):
+    """The second of four: others come before and after it, and a batch in reverse has another in its place."""
+    four = images(batch=4)
+    together = explain(model, four, question(*METHODS, choices=TWO)).maps
+    alone = explain(model, four[[1]], question(*METHODS, choices=TWO), seeds=[1]).maps
+    for method in METHODS:
+        torch.testing.assert_close(alone[method][0], together[method][1])
 
 
 @pytest.mark.parametrize(("name", "layers"), [*((name, ()) for name in CONFIGS), ("registers", (0, 1))])
@@ -96,16 +97,16 @@ def test_one_pass_for_all_methods_gives_what_a_pass_for_each_gives(name, layers)
         torch.testing.assert_close(alone.prefix_shares[method], together.prefix_shares[method])
 
 
-@pytest.mark.parametrize("method", EVERY_METHOD)
 @pytest.mark.parametrize("name", ["class token", "mean of patches", "registers"])
-def test_without_positions_a_permutation_of_the_patches_permutes_the_map(name, method):
+def test_without_positions_a_permutation_of_the_patches_permutes_the_map(name):
     model = build(**CONFIGS[name])
     torch.nn.init.zeros_(model.positions)
     order = torch.tensor([4, 2, 0, 5, 1, 3])
     patches = images().view(3, 3, 2, 4, 3, 4).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, P, C, ph, pw)
     moved = patches[:, order].view(3, 2, 3, 3, 4, 4).permute(0, 3, 1, 4, 2, 5).reshape(3, 3, 8, 12)
-    plain = explain(model, images(), question(method)).maps[method].flatten(2)
-    torch.testing.assert_close(explain(model, moved, question(method)).maps[method].flatten(2), plain[..., order])
+    plain, found = (explain(model, each, question()).maps for each in (images(), moved))
+    for method in EVERY_METHOD:
+        torch.testing.assert_close(found[method].flatten(2), plain[method].flatten(2)[..., order])
 
 
 def test_maps_of_two_classes_differ(model):
@@ -116,30 +117,30 @@ def test_maps_of_two_classes_differ(model):
 
 @pytest.mark.parametrize(("layer", "score"), [(0, "logit"), (1, "contrast"), (2, "logit")])
 def test_relevance_of_a_layer_is_that_of_finite_differences(model, layer, score):
-    """dy / dA is measured by moving one probability at a time, each in a copy of the images."""
-    images_, step = images(batch=2), 1e-5
+    """dy / dA is measured by moving one probability at a time, each in a copy of the image."""
+    images_, step = images(batch=1), 1e-5
     tokens, heads = model.pooling_row().numel(), model.config.num_heads
     changes = step * torch.eye(heads * tokens**2, dtype=torch.float64).view(-1, heads, tokens, tokens)
     model.num_read = None
     probabilities = {}
 
     def scores_with(changes):
-        """(M, H, N, N) -> (M, B)"""
+        """(M, H, N, N) -> (M,)"""
 
         def attend(queries, keys, values, _dropout):
             attention = (queries @ keys.mT * queries.shape[-1] ** -0.5).softmax(dim=-1)
-            probabilities["seen"] = attention[:2]
-            return (attention + changes.repeat_interleave(2, dim=0)) @ values
+            probabilities["seen"] = attention[0]
+            return (attention + changes) @ values
 
         model.blocks[layer].attention.attend = attend
         logits = model(images_.repeat(len(changes), 1, 1, 1))
         model.blocks[layer].attention.attend = fused_attention
-        return class_scores(logits, torch.full((len(logits),), 2), score).view(-1, 2)
+        return class_scores(logits, torch.full((len(logits),), 2), score)
 
     with torch.no_grad():
-        slopes = (scores_with(changes) - scores_with(-changes)).T.view(2, heads, tokens, tokens) / (2 * step)
-        effect = (slopes * probabilities["seen"]).relu().mean(dim=1)
-        expected = model.pooling_row().double() @ effect
+        slopes = (scores_with(changes) - scores_with(-changes)).view(heads, tokens, tokens) / (2 * step)
+        effect = (slopes * probabilities["seen"]).relu().mean(dim=0)
+        expected = (model.pooling_row().double() @ effect)[None]
     explainer = Explainer(model, images_, question("relevance", choices=(ClassChoice(index=2),), score=score))
     torch.testing.assert_close(explainer.row("relevance", layers=[layer]), expected, atol=1e-7, rtol=1e-5)
 
@@ -165,11 +166,11 @@ def test_integrated_gradients_add_up_to_the_change_of_the_score_the_better_the_m
     with torch.no_grad():
         change = (model(images()) - model(torch.zeros_like(images())))[:, 1]
     errors = []
-    for steps in (1, 4, 16, 64):
+    for steps in (2, 8, 32):
         weights = explain(model, images(), question("ig", choices=(target,), steps=steps)).maps["ig"]
         errors.append((weights.sum(dim=(1, 2, 3)) - change).abs().max().item())
-    assert errors[0] > errors[1] > errors[2] > errors[3]
-    assert errors[3] < 1e-2 * change.abs().max()
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-2 * change.abs().max()
 
 
 def test_a_query_shows_what_a_patch_looks_at():

@@ -249,8 +249,8 @@ def test_a_method_worse_than_noise_is_not_trusted():
 
 def test_of_many_methods_at_chance_seldom_one_is_trusted():
     names = dict.fromkeys(EVERY_METHOD, 0.0)
-    trusted = [summarise(made_up(names, images=40, spread=0.2, seed=seed)).trusted for seed in range(20)]
-    assert sum(map(bool, trusted)) <= 3
+    trusted = [summarise(made_up(names, images=40, spread=0.2, seed=seed)).trusted for seed in range(10)]
+    assert sum(map(bool, trusted)) <= 1
 
 
 def test_intervals_of_gains_are_paired():

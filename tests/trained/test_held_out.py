@@ -23,12 +23,32 @@ ImageFolder = Callable[..., Path]
 Split = dict[str, list[str]]
 
 
+@pytest.fixture(scope="module")
+def trained_on_pets(
+    run_cli: RunCli,
+    image_folder: ImageFolder,
+    tiny: tuple[str, ...],
+    data_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A place with 40 images, a run that was trained on them, and a copy of both in ``kept`` beside it."""
+    home = tmp_path_factory.mktemp("held-out") / "home"
+    image_folder(home / "pets", {"cat": 20, "dog": 20})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        words = ("--val-fraction", "0.2", "--name", "run", "--data-dir", data_dir)
+        assert run_cli("train", "pets", *tiny, *words).code == 0
+    shutil.copytree(home, home.with_name("kept"))
+    return home
+
+
 @pytest.fixture
-def pets(run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path) -> Path:
-    """A flat folder of 40 images that a run was trained on: 6 validate, 8 are for testing."""
-    image_folder(tmp_path / "pets", {"cat": 20, "dog": 20})
-    assert run_cli("train", "pets", *tiny, "--val-fraction", "0.2", "--name", "run").code == 0
-    return tmp_path / "pets"
+def pets(trained_on_pets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A flat folder of 40 images that a run was trained on: 6 validate, 8 are for testing; as new for every test."""
+    shutil.rmtree(trained_on_pets)
+    shutil.copytree(trained_on_pets.with_name("kept"), trained_on_pets)
+    monkeypatch.chdir(trained_on_pets)
+    return trained_on_pets / "pets"
 
 
 def held_out(folder: Path) -> Split:
@@ -142,48 +162,39 @@ def test_the_same_images_in_another_place_are_known(run_cli: RunCli, pets: Path,
     assert result["files"]["metrics"].endswith("evaluations/test.json")
 
 
-@pytest.mark.parametrize(
-    ("folder", "split", "words", "warning"),
-    [
-        ("val", "val", "validation", "these validation images chose the epoch"),
-        ("train", "train", "training", "the model was trained on these images"),
-        ("test", "test", "test", ""),
-    ],
-)
 def test_a_folder_that_is_a_split_of_the_own_data_is_known(
-    run_cli: RunCli,
-    image_folder: ImageFolder,
-    tiny: tuple[str, ...],
-    tmp_path: Path,
-    folder: str,
-    split: str,
-    words: str,
-    warning: str,
+    run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     counts = {"train": 6, "val": 4, "test": 2}
     image_folder(
         tmp_path / "bugs", {f"{name}/{kind}": count for name, count in counts.items() for kind in ("ant", "bee")}
     )
     assert run_cli("train", "bugs", *tiny, "--name", "run").code == 0
-    expected, _, outcome = evaluated(run_cli, split)
     shutil.copytree("experiments/run", "experiments/last")
     settings = read_json(Path("experiments/last/config.json"))
     settings["optim"]["keep"] = "last"
     write_json(Path("experiments/last/config.json"), settings)
-    last = run_cli("eval", f"bugs/{folder}", "--model", "last")
-    assert ("warning" in last.err) == (folder == "train"), "no image chose an epoch"
     (tmp_path / "link").symlink_to("bugs")
-    for name in ("bugs", "link"):
-        known = run_cli("eval", f"{name}/{folder}", "--model", "run", "--json")
-        assert json.loads(known.out) == json.loads(outcome.out), known.err
-        assert f"these are the run's own {words} images, as with --split {split}" in known.err
-        assert warning in known.err
-        assert ("warning" in known.err) == bool(warning)
-    assert expected == 2 * counts[split]
-    (tmp_path / "bugs" / folder / "ant" / "000.png").unlink()
-    part = run_cli("eval", f"bugs/{folder}", "--model", "run", "--json")
-    assert part.code == 0, part.err
-    assert "the run's own" in part.err, "what is left of a split is all of it"
+    for split, words, warning in (
+        ("val", "validation", "these validation images chose the epoch"),
+        ("train", "training", "the model was trained on these images"),
+        ("test", "test", ""),
+    ):
+        expected, _, outcome = evaluated(run_cli, split)
+        last = run_cli("eval", f"bugs/{split}", "--model", "last")
+        assert ("warning" in last.err) == (split == "train"), "no image chose an epoch"
+        for name in ("bugs", "link"):
+            known = run_cli("eval", f"{name}/{split}", "--model", "run", "--json")
+            assert json.loads(known.out) == json.loads(outcome.out), known.err
+            assert f"these are the run's own {words} images, as with --split {split}" in known.err
+            assert warning in known.err
+            assert ("warning" in known.err) == bool(warning)
+        assert expected == 2 * counts[split]
+    for split in counts:
+        (tmp_path / "bugs" / split / "ant" / "000.png").unlink()
+        part = run_cli("eval", f"bugs/{split}", "--model", "run", "--json")
+        assert part.code == 0, part.err
+        assert "the run's own" in part.err, "what is left of a split is all of it"
 
 
 def test_a_copy_of_a_split_is_known_by_its_images(
