@@ -164,11 +164,14 @@ def test_a_large_model_is_trained_undivided(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_an_interrupt_waits_for_the_threads() -> None:
-    ended = []
+@pytest.mark.parametrize("last", [0, 2])
+def test_an_interrupt_waits_for_the_threads(last: int) -> None:
+    """As the first of them begins, before the others have, and when all compute."""
+    began, ended = [], []
 
     def compute(share: int) -> None:
-        if share == 0:
+        began.append(share)
+        if share == last:
             _thread.interrupt_main()
         threading.Event().wait(0.2)
         ended.append(share)
@@ -179,7 +182,9 @@ def test_an_interrupt_waits_for_the_threads() -> None:
             on_cores(compute, [0, 1, 2])
     finally:
         signal.signal(signal.SIGINT, before)
-    assert sorted(ended) == [0, 1, 2]
+    assert began
+    assert sorted(ended) == sorted(began)
+    assert on_cores(abs, [-1, -2, -3]) == [1, 2, 3]
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -8,7 +8,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import TypeVar
 
@@ -84,21 +84,33 @@ def on_cores(compute: Callable[[Share], Result], shares: Sequence[Share]) -> lis
     cores = max(torch.get_num_threads() // len(shares), 1)
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
+    changed, computing, stopped = threading.Condition(), 0, False
+
     def compute_share(share: Share) -> Result:
-        _this_thread.is_one_of_several = True
-        torch.get_num_threads()  # the first call in a thread sets its number
-        set_own_cores(cores)
-        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
-            return compute(share)
+        nonlocal computing
+        with changed:
+            if stopped:
+                raise CancelledError
+            computing += 1
+        try:
+            _this_thread.is_one_of_several = True
+            torch.get_num_threads()  # the first call in a thread sets its number
+            set_own_cores(cores)
+            with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+                return compute(share)
+        finally:
+            with changed:
+                computing -= 1
+                changed.notify()
 
     global _pool  # noqa: PLW0603 - threads are made once, because each costs as much as a small step
     _pool = _pool or ThreadPoolExecutor(_MOST_THREADS)
-    futures = [_pool.submit(compute_share, share) for share in shares]
     try:
+        futures = [_pool.submit(compute_share, share) for share in shares]
         wait(futures)
-    except BaseException:  # an interrupt too: nothing may still compute when the caller goes on
-        for future in futures:
-            future.cancel()
-        wait(futures)
+    except BaseException:  # an interrupt, perhaps before the pool knows of its thread: nothing may still compute
+        with changed:
+            stopped = True
+            changed.wait_for(lambda: computing == 0)
         raise
     return [future.result() for future in futures]
