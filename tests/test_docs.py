@@ -130,6 +130,7 @@ def test_commands_run(run_cli: Callable[..., Outcome], tiny: tuple[str, ...], pa
         assert program == "vit", "mark other programs as not run"
         if words[0] == "train":  # a smaller model, and fewer images than ``shapes`` has
             words = ["digits" if word == "shapes" else word for word in words] + [*tiny]  # noqa: PLW2901
+            words += ["--batch-size", "16" if "--find-lr" in words else "512"]  # small or few steps
         outcome = run_cli(*words)
         assert outcome.code == 0, f"{shlex.join(words)}: {outcome.err}"
 

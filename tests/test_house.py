@@ -238,16 +238,12 @@ def test_docstrings_open_with_a_verb_or_a_noun() -> None:
     assert found == []
 
 
-def test_help_and_listings_load_nothing_heavy(tmp_path: Path) -> None:
-    commands = (["--help"], ["train", "--help"], ["models"], ["datasets"], ["recipes"], ["runs"])
-    assert not modules_after(*commands, cwd=tmp_path) & HEAVY
-
-
-def test_listing_runs_that_exist_loads_nothing_heavy(trained_run: Path) -> None:
+def test_help_and_listings_load_nothing_heavy(trained_run: Path, tmp_path: Path) -> None:
+    commands = [["--help"], ["train", "--help"], ["models"], ["datasets"], ["recipes"], ["runs"]]
     where = ("--output-dir", str(trained_run.parent))
-    commands = (["runs", *where], ["runs", "show", "shared", *where], ["runs", "best", *where])
-    commands += (["runs", "--sort", "optim.lr", *where], ["runs", "tag", "shared", *where])
-    assert not modules_after(*commands, cwd=trained_run) & HEAVY
+    commands += [["runs", *where], ["runs", "show", "shared", *where], ["runs", "best", *where]]
+    commands += [["runs", "--sort", "optim.lr", *where], ["runs", "tag", "shared", *where]]
+    assert not modules_after(*commands, cwd=tmp_path) & HEAVY
 
 
 MISTAKES_OF_TRAINING = """
@@ -325,6 +321,7 @@ def test_what_is_misspelt_is_refused_before_anything_heavy_is_loaded(
     assert [error for error, (_, word) in zip(errors, lines, strict=True) if word not in error] == []
 
 
+@pytest.mark.usefixtures("trained_run")  # scikit-learn has read the digits
 def test_commands_with_a_model_do_without_what_is_slow_to_load(
     digit: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ def violations(driver: Any, rules: Mapping[str, Any] = MappingProxyType({}), *, 
     run = "axe.run(within, rules).then((found) => done(found.violations), (error) => done(String(error)))"
     axe = AXE.read_text(encoding="utf-8") if driver.execute_script("return !window.axe") else ""
     script = f"{axe};const [within, rules, done] = arguments;{run}"
-    found = driver.execute_async_script(script, within, dict(rules))
+    found = driver.execute_async_script(script, within, {"resultTypes": ["violations"], **rules})
     return found if isinstance(found, str) else [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
 

@@ -112,7 +112,7 @@ def test_samples_show_the_pixels_that_they_get(drawn: list[Figure], tmp_path: Pa
         (1, (1, 8, 8), (1, 8, 8)),
         (4, (3, 96, 128), (3, 96, 96)),
         (1, (1, 28, 28), (1, 14, 56)),
-        (4, (1, 28, 28), (1, 14, 56)),
+        (2, (1, 28, 28), (1, 14, 56)),
     ],
 )
 def test_augmentations_keep_their_shape_and_their_names_apart(
@@ -147,7 +147,7 @@ def test_long_names_stay_apart(tmp_path: Path, drawn: list[Figure]) -> None:
         assert len(said) == 2, said
 
 
-@pytest.mark.parametrize(("count", "splits"), [(2, 3), (40, 1), (41, 2)])
+@pytest.mark.parametrize(("count", "splits"), [(2, 3), (40, 1), (41, 1)])
 def test_classes_few_and_many(tmp_path: Path, drawn: list[Figure], count: int, splits: int) -> None:
     random = np.random.default_rng(count)
     counts = [(name, random.integers(0, 5000, count).tolist()) for name in ("train", "val", "test")[:splits]]

@@ -40,7 +40,7 @@ def test_the_intervals_are_those_of_a_bootstrap_of_images_within_each_class():
 
 
 def test_they_contain_the_true_accuracy_as_often_as_they_say():
-    truth = metrics(*judged(200_000, 1.0)).top1
+    truth = metrics(*judged(20_000, 1.0)).top1
     ends = [metrics(*judged(150, 1.0, seed)).intervals["top1"] for seed in range(1, 201)]
     covered = sum(low <= truth <= high for low, high in ends)
     assert covered >= 200 * 0.95 - 4 * (200 * 0.95 * 0.05) ** 0.5  # four standard deviations

@@ -63,13 +63,14 @@ CROPS = {
 @functools.cache
 def crops(name):
     """Ours and torchvision's, (4, draws) each: top, left, height and width in the photo."""
+    draws = 2000
     whole, scale, ratio, stretch = (CROPS[name].get(key, 1.0) for key in ("whole", "scale", "ratio", "stretch"))
     stored = whole[0], int(whole[1] / stretch)
     config = AugmentConfig(crop_scale=scale, crop_ratio=ratio)
-    ours = random_boxes(torch.full((DRAWS,), stretch), stored, config, seeded())
+    ours = random_boxes(torch.full((draws,), stretch), stored, config, seeded())
     ours = ours * torch.tensor([1, stretch, 1, stretch])[:, None]
     transform = v2.RandomResizedCrop(8, scale=(scale, 1), ratio=ratio)
-    return ours, their_draws(transform, torch.empty(3, *whole), ("top", "left", "height", "width"))
+    return ours, their_draws(transform, torch.empty(3, *whole), ("top", "left", "height", "width"), draws)
 
 
 @pytest.mark.parametrize("name", CROPS)
