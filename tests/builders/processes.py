@@ -25,7 +25,7 @@ Image.init()  # once, and not in every process that opens an image
 gc.disable()  # while a million objects are made that stay; workers of pytest turn it on afterwards, and so does ``vit``
 
 PRELOADED = (
-    *("tests.builders.processes", "torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure", "sklearn.datasets"),
+    *("tests.builders.processes", "torch._dynamo", "torch.distributed.fsdp", "matplotlib.figure"),
     *(
         "vitcli.workflows.resume",
         "vitcli.workflows.train",
@@ -42,6 +42,8 @@ PRELOADED = (
 
 COMMAND = typer.main.get_command(app)
 """Commands and options, built once, also for all these processes; typer builds them in each call."""
+with COMMAND.make_context("vit", ["train"]) as _parent:  # once, too, is built what checks the values of its options
+    COMMAND.commands["train"].make_context("train", [], parent=_parent)
 
 _LONG = 300
 """Seconds after which a process hangs, on a busy machine too."""

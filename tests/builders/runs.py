@@ -43,7 +43,7 @@ def results(folder: Path) -> Iterator[tuple[str, Any]]:
 
 TINY: dict[str, dict[str, Any]] = {
     "model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32},
-    "optim": {"epochs": 4, "batch_size": 4},
+    "optim": {"epochs": 4, "batch_size": 8},
     "run": {"device": "cpu", "name": "run", "amp": "off"},
 }
 

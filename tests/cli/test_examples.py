@@ -17,6 +17,8 @@ REFUSED = {
     "vit download augreg-tiny --offline": "is not on this machine",
     "vit tune --resume": "no unfinished study in experiments",
 }
+LARGE = ("--set", "optim.batch_size=1000")
+"""Batches of which the digits are two."""
 
 
 def shortened(words: str, tiny: tuple[str, ...]) -> str:
@@ -27,7 +29,7 @@ def shortened(words: str, tiny: tuple[str, ...]) -> str:
         shorter = "--trials 2 --finalists 1 --seeds 2 --epochs 1"
     is_training = "train" in words or "--seeds" in shorter
     words = words.replace("-b 1,8,64", "-b 1,2")
-    return " ".join([words, *filter(None, [shorter]), *(tiny if is_training else ())])
+    return " ".join([words, *filter(None, [shorter]), *((*tiny, *LARGE) if is_training else ())])
 
 
 def test_every_command_has_some(run_cli: Callable[..., Outcome]) -> None:

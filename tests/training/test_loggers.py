@@ -30,6 +30,7 @@ RunCli = Callable[..., Any]
 LOGGED_TOO: dict[str, Any] = {"run": {"tensorboard": True, "log_steps": 2}}
 LOGGED: dict[str, Any] = {"run": {**LOGGED_TOO["run"], "save_steps": 3}}
 TIMINGS = {"seconds", "images_per_second", "data_share", "peak_memory"}
+FOURS: dict[str, Any] = {"optim": {"batch_size": 4}}
 STEPS = 4
 """Of an epoch: 16 images in batches of 4."""
 BLOCK = 32768
@@ -41,7 +42,9 @@ Curves = dict[str, list[tuple[int, float]]]
 def whole(shapes: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     """A logged run that was not interrupted; not to be changed."""
     folder = tmp_path_factory.mktemp("whole")
-    train({"data": {"name": str(shapes), "dir": str(data_dir)}}, TINY, LOGGED, {"run": {"output_dir": str(folder)}})
+    train(
+        {"data": {"name": str(shapes), "dir": str(data_dir)}}, TINY, FOURS, LOGGED, {"run": {"output_dir": str(folder)}}
+    )
     return folder / "run"
 
 
@@ -120,7 +123,7 @@ def test_tensorboard_shows_every_epoch_every_so_many_steps_and_the_settings(whol
 
 
 def test_logging_changes_no_bit_of_the_training(shapes: Path, whole: Path) -> None:
-    expected, found = whole_results(shapes), dict(results(whole.parent))
+    expected, found = whole_results(shapes, FOURS), dict(results(whole.parent))
     for name in ("run/checkpoints/best.safetensors", "run/checkpoints/last.safetensors", "run/metrics.csv"):
         assert found[name] == expected[name]
 
@@ -129,7 +132,7 @@ def test_logging_changes_no_bit_of_the_training(shapes: Path, whole: Path) -> No
 def test_a_resumed_run_has_the_points_of_one_that_was_not_interrupted(shapes: Path, whole: Path, steps: int) -> None:
     """It had logged more than it had saved, within an epoch and at the end of one."""
     with pytest.raises(Stopped):
-        train({"data": {"name": str(shapes)}}, TINY, LOGGED, emit=stop_after(steps))
+        train({"data": {"name": str(shapes)}}, TINY, FOURS, LOGGED, emit=stop_after(steps))
     logged, saved = curves(RUN)["step/loss"][-1][0] + 1, load_state(Run(RUN).states[0])
     assert logged == steps > (saved["epoch"] - 1) * STEPS + saved["step"]
     resume("run")
@@ -138,7 +141,14 @@ def test_a_resumed_run_has_the_points_of_one_that_was_not_interrupted(shapes: Pa
 
 def test_a_run_that_has_only_the_end_of_an_epoch_left_logs_no_step_twice(shapes: Path, whole: Path) -> None:
     with pytest.raises(Stopped):
-        train({"data": {"name": str(shapes)}}, TINY, LOGGED, {"run": {"save_steps": 4}}, emit=stop_after(8, times=2))
+        train(
+            {"data": {"name": str(shapes)}},
+            TINY,
+            FOURS,
+            LOGGED,
+            {"run": {"save_steps": 4}},
+            emit=stop_after(8, times=2),
+        )
     saved = load_state(Run(RUN).states[0])
     assert (saved["epoch"], saved["step"]) == (2, STEPS)
     resume("run")
@@ -146,7 +156,7 @@ def test_a_run_that_has_only_the_end_of_an_epoch_left_logs_no_step_twice(shapes:
 
 
 def test_an_epoch_whose_end_was_saved_but_not_logged_is_logged_by_the_next_process(shapes: Path, whole: Path) -> None:
-    stopped_run(shapes, after=1)  # which logged nothing at all
+    stopped_run(shapes, FOURS, after=1)  # which logged nothing at all
     resume("run", LOGGED_TOO)
     found, expected = untimed(curves(RUN)), untimed(curves(whole))
     assert found["epoch/val_loss"] == expected["epoch/val_loss"]

@@ -67,10 +67,10 @@ def test_gradient_checkpointing_that_changes_nothing_is_said(run_cli: RunCli, sh
 
 def test_a_run_whose_batches_do_not_fit_says_so_and_ends_well(shapes: Path) -> None:
     listener = Listener()
-    with device_of(2):
+    with device_of(4):
         result = train({"data": {"name": str(shapes)}}, TINY, emit=listener)
     assert result.epochs == 4
-    assert listener.said(Warned).count("not enough memory for 4 images at once: from here on 2") == 1
+    assert listener.said(Warned).count("not enough memory for 8 images at once: from here on 4") == 1
     assert Run(RUN).info["micro_batches"] == 2
     assert Run(RUN).config["optim"]["grad_accum_steps"] == 1
 
@@ -90,7 +90,7 @@ def test_a_cpu_with_little_free_memory_takes_micro_batches_from_the_start(
     whole, nothing = losses_with(10_000)
     assert "memory" not in nothing
     cut, told = losses_with(60)
-    said = r"4 images needs about [\d.]+ kB of memory, and 61.4 kB are free: it is taken in (\d) micro-batches of"
+    said = r"8 images needs about [\d.]+ kB of memory, and 61.4 kB are free: it is taken in (\d) micro-batches of"
     found = re.search(said, told)
     assert found, told
     assert Run(Path("experiments/with-60")).info["micro_batches"] == int(found[1]) > 1
@@ -167,7 +167,7 @@ def compiler_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Shapes]:
     return install
 
 
-COMPILED = {"run": {"compile": "on"}}
+COMPILED = {"optim": {"batch_size": 4}, "run": {"compile": "on"}}
 
 
 def test_training_begins_with_the_parts_that_fit_when_compiling_and_goes_on_with_them(

@@ -21,7 +21,7 @@ from vitcli.core.runs import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 
-LENGTH = ("--epochs", "6", "--batch-size", "5", "--save-steps", "1", "--device", "cpu")
+LENGTH = ("--epochs", "6", "--batch-size", "8", "--save-steps", "1", "--device", "cpu")
 RUNS = {
     "muon, average, mixing": ("--opt", "muon", "--ema", "--ema-decay", "0.8", "--mixup", "0.8", "--cutmix", "1"),
     "adamw, augmentation, balanced classes, growing images": (

@@ -272,7 +272,7 @@ def test_a_default_that_fails_and_a_space_of_failures_end_the_search(halves: Pat
 def test_the_test_images_have_no_influence(tmp_path: Path) -> None:
     """With other labels of the test images, every number is the same."""
     folder = tmp_path / "splits"
-    for split, count in (("train", 30), ("val", 20), ("test", 20)):
+    for split, count in (("train", 12), ("val", 8), ("test", 8)):
         draw_shades(folder / split, count)
     limits, space = Limits(trials=2, finalists=1, seeds=2), parse_search(["optim.lr=0.001..0.01"])
     results, told = [], list[Event]()
