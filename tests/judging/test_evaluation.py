@@ -234,7 +234,7 @@ def test_a_choice_that_does_not_exist_is_refused_in_python_too(choice: dict[str,
     [
         (vitcli.evaluate, {"batch_size": 0}, "batch_size = 0 is less than 1"),
         (vitcli.calibrate, {"batch_size": 0}, "batch_size = 0 is less than 1"),
-        (vitcli.report, {"worst": -1}, "worst = -1 is less than 0"),
+        (vitcli.report, {"worst": -1}, "worst = -1 is not in 0..1000"),
         (vitcli.predict, {"images": []}, "no images are given"),
         (vitcli.predict, {"images": ["a.png"], "sets": 0.9, "top_k": 2}, "sets=0.9 chooses the number of classes"),
     ],
