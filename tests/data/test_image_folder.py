@@ -124,7 +124,7 @@ def test_classes_that_all_hold_the_same_folders_are_doubted(image_folder: ImageF
 
 def test_a_folder_of_classes_that_is_alone_but_for_an_image_is_named(image_folder: ImageFolder, tmp_path: Path) -> None:
     image_folder(tmp_path / "one", {f"Data set/{at}": 2 for at in range(3)} | {".": 1})
-    with pytest.raises(DataError, match="one class only: 'Data set'") as caught:
+    with pytest.raises(DataError, match="Data set holds only folders of images") as caught:
         read(tmp_path / "one")
     assert f"vit train '{tmp_path}/one/Data set', if the classes are in there" in caught.value.hint
 

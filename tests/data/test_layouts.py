@@ -455,11 +455,15 @@ def test_outer_folders_are_skipped_however_many(image_folder: Callable[..., Path
     assert (raw.name, raw.classes) == ("outer", ("0", "1"))
 
 
-def test_a_folder_of_classes_beside_images_is_no_class(image_folder: Callable[..., Path], tmp_path: Path) -> None:
-    image_folder(tmp_path, {"Dataset/0": 2, "Dataset/1": 2, "Examples": 2})
-    with pytest.raises(DataError, match="Dataset holds only folders of images, and Examples/") as caught:
+@pytest.mark.parametrize("above", ["Dataset", "a/Dataset", "a/b/Dataset"])
+def test_a_folder_of_classes_beside_images_is_no_class(
+    image_folder: Callable[..., Path], tmp_path: Path, above: str
+) -> None:
+    image_folder(tmp_path, {f"{above}/0": 2, f"{above}/1": 2, "Examples": 2})
+    outer = above.partition("/")[0]
+    with pytest.raises(DataError, match=f"{outer} holds only folders of images, and Examples/") as caught:
         any_folder.read(tmp_path, DataConfig(name="x"), ignore)
-    assert f"vit train {tmp_path / 'Dataset'}" in caught.value.hint
+    assert f"vit train {tmp_path / above}," in caught.value.hint
 
 
 def test_classes_that_all_hold_folders_are_classes(image_folder: Callable[..., Path], tmp_path: Path) -> None:
