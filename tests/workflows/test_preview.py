@@ -465,6 +465,7 @@ def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: P
         (("digits", "--config", "none.toml"), "no such config file"),
         (("no/such/folder",), "is not a folder"),
         (("digits", "--output", "file"), "is a file"),
+        (("digits", "--output", "new.pdf"), "--output new"),
         (("digits", "--set", "model.name=vit-nan"), "unknown model"),
         (("digits", "--seed", "-1"), "--seed -1"),
     ],

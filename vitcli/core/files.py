@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -22,6 +23,8 @@ _ABANDONED = 3600.0
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 """Errors of the system where a disk, or the part of it that a user may fill, is full."""
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_FOLDERS = {".png", ".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".html", ".csv", ".json"}
+"""Endings of files, which a new folder is not meant to have."""
 _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
 
@@ -166,6 +169,11 @@ def check_output_folder(folder: Path) -> None:
     """Raise FileError if a folder for results is a file, or lies where no file can be written."""
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file", hint="--output must be a folder")
+    if not folder.exists() and folder.suffix.lower() in _NO_FOLDERS:
+        raise FileError(
+            f"{folder} is the name of a file, and --output is the folder of several",
+            hint=f"--output {shlex.quote(str(folder.with_suffix('')))}",
+        )
     _check_above(folder, "--output must be a folder where files can be written")
 
 

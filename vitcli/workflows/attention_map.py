@@ -204,9 +204,9 @@ def _tell_what_shows_little(images: Sequence[ExplainedImage], norm: Norm, emit: 
 
 
 def _tell_what_was_replaced(report: AttentionReport, earlier: set[Path], emit: Emit) -> None:
-    """Name the pictures that an earlier command drew for the same image, with other options or with the same."""
-    written = [*report.sheets, *(path for each in report.images for path in each.figures.values())]
-    if replaced := sorted(map(str, earlier.intersection(written))):
+    """Name the files that an earlier command wrote for the same image, with other options or with the same."""
+    written = {*report.sheets, *(file for each in report.images for file in (*each.figures.values(), each.arrays))}
+    if replaced := sorted(map(str, earlier & written)):
         emit(Note(text=f"replaced {some(replaced)}; another --output keeps both"))
 
 
