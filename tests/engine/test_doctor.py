@@ -13,8 +13,8 @@ from vitcli.engine.doctor import Doctor
 from vitcli.engine.evaluate import Score, score
 
 
-def answers(accuracy=0.7, **shares):
-    return Score(accuracy=accuracy, loss=1.0, **shares)
+def answers(accuracy=0.7, images=100, **shares):
+    return Score(images=images, accuracy=accuracy, loss=1.0, **shares)
 
 
 VARIED = answers(majority_share=0.3, favourite_share=0.35)
@@ -88,6 +88,8 @@ def test_no_better_than_the_majority_is_told_after_three_epochs_and_enough_steps
     assert [len(texts) for texts in told(*poor, steps_per_epoch=2)] == [0, 0, 0, 0]
     assert [len(texts) for texts in told(*poor, steps_per_epoch=2, epochs=4)] == [0, 0, 0, 1], "at the end, at last"
     assert told(record(1, val_accuracy=0.5), *poor[1:]) == [[], [], [], []]  # it has been better
+    few = answers(images=19, majority_share=0.3, favourite_share=0.35)
+    assert told(*poor, judged=few) == [[], [], [], []]  # one image more or less is chance
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_what_is_no_ill(changes, judged):
 def test_shares_of_answers():
     logits = torch.eye(3)[[2, 2, 2, 0]]
     found = score(logits, torch.tensor([0, 1, 0, 2]), Processes())
-    assert (found.majority_share, found.favourite_share) == (0.5, 0.75)
+    assert (found.images, found.majority_share, found.favourite_share) == (4, 0.5, 0.75)
 
 
 def test_the_trainer_asks_the_doctor():

@@ -84,8 +84,10 @@ def test_a_lower_rate_than_the_configured_one_is_suggested_with_a_reason(
         figure=Path("learning-rate.png"),
     )
     show_found_rate(found, ["train", "--find-lr"])
-    shown = capsys.readouterr().out
+    shown, after = capsys.readouterr()
     assert said in "\n".join(map(str.rstrip, shown.splitlines())) + "\n"
+    assert "vit train --lr 0.01" in after
+    assert ("next: vit train  trains with the configured rate" in after) == said.endswith("good too")
     assert "not up to 10" in shown
 
 

@@ -12,6 +12,7 @@ from vitcli.core.errors import counted, some
 from vitcli.core.provenance import retyped
 from vitcli.core.run_search import output_dir_option
 from vitcli.core.words import duration, percent, written
+from vitcli.models.registry import model_in_words
 
 if TYPE_CHECKING:
     from vitcli.training.groups import FoldsResult, SeedsResult
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from vitcli.workflows.find_lr import FoundRate
 
 _SUBMISSION = " --submission submission.csv[/]  predicts the test images of the competition"
+_GOOD = ": good too"
+_ONLY_HERE = ("--find-lr", "--json")
 _RATE_FLAGS = {"optim.lr": "--lr", "optim.head_lr": "--head-lr"}
 
 
@@ -111,6 +114,7 @@ def show_dry_run(report: "DryRun") -> None:
     named = [f"{name}: {count:,}" for name, count in counts]
     shown = named if len(named) <= _MOST else [*named[:5], "...", *named[-5:]]
     least = min((count for _, count in counts if count), default=1)
+    model = {key: setting.value for key, setting in report.settings["model"].items()}
     print_facts(
         {
             "data": f"{report.dataset}: " + ", ".join(f"{count:,} {name}" for name, count in report.images.items()),
@@ -122,7 +126,7 @@ def show_dry_run(report: "DryRun") -> None:
             "classes": ", ".join(shown),
             "imbalance": f"{counts[0][1] / least:.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
-            "model": f"{report.model}, recipe {report.recipe}",
+            "model": f"{model_in_words(report.model, model)}, recipe {report.recipe}",
             "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, "
             f"{duration(report.training_seconds)} in all, on {report.device}",
             "decoding": _decoding(report.decode_seconds),
@@ -137,6 +141,7 @@ def show_dry_run(report: "DryRun") -> None:
     ]
     console.print()
     print_table(("setting", "value", "from"), rows, numbers=())
+    console.print("[dim]all other settings have their defaults; --json lists them too[/]")
     verdict = (
         "training can start" if report.would_start else "training would stop; --on-bad-image skip leaves out bad images"
     )
@@ -172,12 +177,13 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
         found: the result.
         typed: the words after ``vit`` on the command line.
     """
+    verdict = _judged(found)
     print_facts(
         {
             "data": found.dataset,
             "model": f"{found.model}, recipe {found.recipe}, {found.optimizer}",
             "suggested": f"{found.lr:g}",
-            "configured": f"{found.configured:g}{_judged(found)}",
+            "configured": f"{found.configured:g}{verdict}",
             "least loss": f"at {found.least:.2g}",
             "diverges": f"not up to {found.points[-1].lr:.2g}"
             if found.diverged is None
@@ -186,7 +192,13 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
             "figure": str(found.figure),
         }
     )
-    stderr().print(f"\nnext: [bold]{escape(shlex.join(['vit', *next_words(found.settings, typed)]))}[/]")
+    suggested = escape(shlex.join(["vit", *next_words(found.settings, typed)]))
+    if verdict.endswith(_GOOD):
+        kept = escape(shlex.join(["vit", *retyped(typed, flags=_ONLY_HERE)]))
+        stderr().print(f"\nnext: [bold]{kept}[/]  trains with the configured rate")
+        stderr().print(f"or:   [bold]{suggested}[/]  with the suggested one")
+    else:
+        stderr().print(f"\nnext: [bold]{suggested}[/]")
 
 
 def _judged(found: "FoundRate") -> str:
@@ -194,18 +206,18 @@ def _judged(found: "FoundRate") -> str:
     if found.configured <= found.lr:
         return ""
     if found.configured <= found.least:
-        return ", where the loss is still falling: good too"
+        return f", where the loss is still falling{_GOOD}"
     best = min(found.points, key=lambda point: point.smoothed)
     highest = max(point.smoothed for point in found.points[: found.points.index(best) + 1])
     there = min(found.points, key=lambda point: abs(math.log(point.lr / found.configured)))
     if there.smoothed - best.smoothed <= _FLAT * (highest - best.smoothed):
-        return ", where the loss is still near its least: good too"
+        return f", where the loss is still near its least{_GOOD}"
     return ", where the loss already rises again: probably too high"
 
 
 def next_words(settings: dict[str, float], typed: Sequence[str]) -> list[str]:
     """Return the typed words with the learning rates that were found."""
-    words = retyped(typed, options=_RATE_FLAGS.values(), flags=("--find-lr", "--json"))
+    words = retyped(typed, options=_RATE_FLAGS.values(), flags=_ONLY_HERE)
     for key, rate in settings.items():
         words += [_RATE_FLAGS[key], f"{rate:g}"] if key in _RATE_FLAGS else ["--set", f"{key}={rate:g}"]
     return words

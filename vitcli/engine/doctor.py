@@ -8,6 +8,8 @@ from vitcli.engine.evaluate import Score
 
 _EPOCHS_TO_LEARN, _STEPS_TO_LEARN = 3, 100
 """After this many epochs, and after this many steps or in the last epoch, a model should beat the most frequent class."""
+_IMAGES_TO_JUDGE = 20
+"""With fewer images, an accuracy near that of the most frequent class may be chance."""
 ONE_CLASS = 0.99
 """Share of images with one answer from which a model counts as one that always gives it, if it is right no more often."""
 _HARDLY_BETTER = 0.01
@@ -52,7 +54,7 @@ class Doctor:
         epoch = len(records)
         is_short = epoch * self.steps_per_epoch < _STEPS_TO_LEARN and epoch < self.config.epochs
         is_early = epoch < _EPOCHS_TO_LEARN or is_short
-        if is_early or judged.majority_share >= ONE_CLASS:
+        if is_early or judged.images < _IMAGES_TO_JUDGE or judged.majority_share >= ONE_CLASS:
             return ""
         if judged.favourite_share >= ONE_CLASS and judged.accuracy <= judged.majority_share:
             return (

@@ -19,6 +19,7 @@ from vitcli.engine.micro_batches import MicroBatches
 class Score:
     """The scores of a model's predictions; the accuracy and the shares of images are in 0..1."""
 
+    images: int
     accuracy: float
     loss: float
     """Mean cross-entropy, in nats."""
@@ -47,8 +48,9 @@ def score(logits: Tensor, labels: Tensor, processes: Processes) -> Score:
         max(sum(processes.gathered(Counter(classes.tolist())), Counter[int]()).values())
         for classes in (labels, answers)
     )
-    images = count.item()
+    images = int(count.item())
     return Score(
+        images=images,
         accuracy=correct.item() / images,
         loss=loss.item() / images,
         majority_share=most / images,

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitcli.core.errors import counted, visible
@@ -15,6 +15,7 @@ from vitcli.data.registry import find_dataset
 from vitcli.judging.current_evaluation import CurrentEvaluation
 from vitcli.judging.intervals import method_of_share
 from vitcli.judging.metrics import Metrics
+from vitcli.models.registry import model_in_words
 from vitcli.trained.origin import Origin
 
 _MEASURED = {
@@ -66,7 +67,7 @@ def model_card(judged: CurrentEvaluation, facts: CardFacts) -> str:
         facts: what else the card says.
     """
     model, metrics = judged.models[0].checkpoint.model, judged.stored.metrics
-    what = f"{_code(model.name)} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
+    what = f"{_code(model_in_words(model.name, asdict(model)))} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
     if len(judged.models) > 1:
         what = f"the mean probabilities of {len(judged.models)} models, each {what}"
     parts = [

@@ -149,6 +149,12 @@ def changed_sizes(name: str, model: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {model[key]}" for key in keys if key in model and model[key] != usual.get(key))
 
 
+def model_in_words(name: str, model: Mapping[str, Any]) -> str:
+    """Name an architecture with its changed sizes: ``vit-tiny-patch16 (width 96, depth 2)``."""
+    sizes = changed_sizes(name, model)
+    return f"{name} ({sizes})" if sizes else name
+
+
 def listed_config(name: str) -> ModelConfig:
     """Build the configuration of an entry without a data set: small-image models get 28 x 28 or 48 x 48 pixels."""
     fields = MODELS[name]

@@ -32,7 +32,6 @@ _OF_THE_RUN = frozenset(
             "data.dir",
             "data.fold",
             "data.workers",
-            "model.name",
             "run.name",
             "run.nth_seed",
             "run.output_dir",

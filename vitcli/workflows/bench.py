@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import product
@@ -38,7 +38,7 @@ from vitcli.engine.timing import Work
 from vitcli.models.counterparts import build_counterpart, check_libraries, more_parameters
 from vitcli.models.flops import count_flops
 from vitcli.models.layers import resampling
-from vitcli.models.registry import MODELS, listed_config
+from vitcli.models.registry import MODELS, listed_config, model_in_words
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import read_model
 from vitcli.trained.model_names import chosen_run, is_architecture
@@ -91,7 +91,7 @@ class BenchResult:
     """The report of ``vit bench``."""
 
     model: str
-    """Name of the architecture."""
+    """Name of the architecture, with its changed sizes."""
     parameters: int
     """Number of parameters."""
     image_size: Size
@@ -204,7 +204,7 @@ def bench(
     peaks = dict(zip(native, map(max, before, after), strict=True))
     flops = count_flops(config)
     return BenchResult(
-        model=config.name,
+        model=model_in_words(config.name, asdict(config)),
         parameters=config.num_parameters,
         image_size=config.image_size,
         channels=config.in_channels,

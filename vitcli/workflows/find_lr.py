@@ -1,6 +1,6 @@
 """The search for a learning rate: a range test on the data and the model that training would use."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +18,7 @@ from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.rate_finder import STEPS, RatePoint, range_test
 from vitcli.figures.rates import draw_rates
+from vitcli.models.registry import model_in_words
 from vitcli.training.assembly import assemble
 from vitcli.training.settings import settle
 
@@ -30,6 +31,7 @@ class FoundRate:
 
     dataset: str
     model: str
+    """Name of the architecture, with its changed sizes."""
     recipe: str
     optimizer: str
     """Name of the optimizer."""
@@ -129,7 +131,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
     settings = _in_proportion(config.optim, found.suggested)
     return FoundRate(
         dataset=facts.name,
-        model=training.model.config.name,
+        model=model_in_words(training.model.config.name, asdict(training.model.config)),
         recipe=config.run.recipe,
         optimizer=config.optim.optimizer,
         lr=settings["optim.lr"],
