@@ -204,7 +204,8 @@ def test_small_photos_are_trained_on_with_the_recipe_for_them(
     small = ("--image-size", "36x48", "--val-fraction", "0.3", "--name", "photos")
     outcome = run_cli("train", photos, *tiny, *small)
     assert outcome.code == 0, outcome.err
-    assert "recipe: small-photos, because the photos are small (short side: 58 pixels, median)" in outcome.err
+    chosen = "recipe: small-photos, because the photos are small (short side: 58 pixels, median)"
+    assert f"{chosen}; vit-mini-patch6" in outcome.err
     checkpoint = load_checkpoint(Run(tmp_path / "experiments" / "photos").best_checkpoint)
     assert checkpoint.model.image_size == (36, 48)
     assert checkpoint.preprocessing.geometry.size == (36, 48)

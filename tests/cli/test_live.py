@@ -108,9 +108,11 @@ def test_an_estimate_of_the_time_is_shown_before_training() -> None:
     listener = PlainListener(Console(file=text, width=80))
     listener(TrainingAhead(epochs=61, images=1484, seconds=185))
     listener(TrainingAhead(epochs=1, images=1484, seconds=40))
+    listener(TrainingAhead(epochs=20, images=1484, seconds=60, runs=5))
     assert text.getvalue().splitlines() == [
         "time: about 3 min 05 s for 61 epochs of 1,484 images",
         "time: about 40.0 s for 1 epoch of 1,484 images",
+        "time: about 5 min 00 s for 5 runs of 20 epochs of 1,484 images",
     ]
 
 

@@ -56,7 +56,7 @@ def test_of_a_better_run_on_the_same_data_is_told_and_it_is_called_best(
     assert newest.code == 0, newest.err
     use = "`vit export best` exports it" if words[0] == "export" else "--model best takes it"
     better = f"good has a higher validation accuracy on the same data (99.00 %, not 50.00 %): {use}"
-    assert f"model: the newest finished run, short (epoch 2, its last); {better}" in newest.err
+    assert f"model: the newest finished run, short (trained on digits; epoch 2, its last); {better}" in newest.err
     best = run_cli(*asked, *(["best"] if words[0] == "export" else ["--model", "best"]))
     assert best.code == 0, best.err
     assert "model: the best finished run on digits, good (epoch 2, its last); validation accuracy 99.00 %" in best.err
@@ -92,7 +92,7 @@ def test_nothing_is_told_of_worse_runs_and_a_run_may_be_called_best(
     run_cli: RunCli, digit: Path, trained_run: Path
 ) -> None:
     copied(trained_run, "newest", accuracy=0.99, ended="2005")
-    assert "newest (epoch 2, its last)\n" in run_cli("predict", digit).err
+    assert "newest (trained on digits; epoch 2, its last)\n" in run_cli("predict", digit).err
     result = run_cli("predict", digit, "--model", "best", "--json")
     assert json.loads(result.out)["model"] == "newest"
     copied(trained_run, "best", accuracy=0.1, ended="2000")

@@ -69,7 +69,7 @@ def test_a_given_recipe_counts_and_weights_are_fine_tuned(
     settings: dict[str, Any], recipe: str, said: list[str], *, starts: bool
 ) -> None:
     told: list[Event] = []
-    name, layers = choose_recipe(configure(settings), dataset(), starts=starts, device="cpu", emit=told.append)
+    name, layers = choose_recipe([settings], dataset(), starts=starts, device="cpu", emit=told.append)
     assert name == recipe
     assert layers[-1] == load_recipe(recipe)
     for event, text in zip(told, said, strict=True):

@@ -516,7 +516,7 @@ def test_a_workflow_tells_what_it_decided(shapes: Path) -> None:
     told: list[Event] = []
     result = workflow.preview({"data": {"name": str(shapes)}}, output=Path("out"), emit=told.append)
     assert [event.text for event in told if isinstance(event, Note)] == [
-        "recipe: small-images, because all images have 8 x 8 pixels",
+        "recipe: small-images, because all images have 8 x 8 pixels; vit-nano-patch4 at 8 x 8 pixels",
         "epochs: 300, not 10, because there are few images (--epochs changes this)",
     ]
     assert result.figures == tuple(Path("out") / name for name in FIGURES)

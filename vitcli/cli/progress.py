@@ -45,7 +45,8 @@ class PlainListener:
                 self.console.print(f"[yellow]warning:[/] {escape(event.text)}")
             case TrainingAhead():
                 work = f"{counted(event.epochs, 'epoch')} of {counted(event.images, 'image')}"
-                self.console.print(f"time: about {duration(event.seconds)} for {work}")
+                runs = f"{event.runs} runs of " if event.runs > 1 else ""
+                self.console.print(f"time: about {duration(event.runs * event.seconds)} for {runs}{work}")
             case TrainingStarted():
                 self.epochs, self.steps, self.keeps_best = event.epochs, event.steps_per_epoch, event.keeps_best
                 self._began, self._done_before = time.monotonic(), event.steps_done

@@ -47,6 +47,8 @@ class TrainingAhead:
     """Training images per epoch."""
     seconds: float
     """Estimated time of all epochs, including validation."""
+    runs: int = 1
+    """The number of such trainings, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

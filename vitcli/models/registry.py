@@ -127,8 +127,11 @@ def model_config(choice: ModelChoice, *, image_size: Size, in_channels: int, num
 
 def with_its_patches_in_the_name(config: ModelConfig) -> ModelConfig:
     """Correct a name such as vit-tiny-patch16 if the patches have another size."""
-    patch = f"-patch{format_size(config.patch_size)}"
-    return replace(config, name=re.sub(r"-patch\d+$", patch, config.name))
+    return replace(config, name=_with_patches(config.name, config.patch_size))
+
+
+def _with_patches(name: str, patch_size: Size) -> str:
+    return re.sub(r"-patch\d+$", f"-patch{format_size(patch_size)}", name)
 
 
 def sizes_of(name: str) -> dict[str, Any]:
@@ -153,6 +156,14 @@ def model_in_words(name: str, model: Mapping[str, Any]) -> str:
     """Name an architecture with its changed sizes: ``vit-tiny-patch16 (width 96, depth 2)``."""
     sizes = changed_sizes(name, model)
     return f"{name} ({sizes})" if sizes else name
+
+
+def choice_in_words(choice: ModelChoice, native_size: Size | None) -> str:
+    """Name a chosen model with its changes, and the size of its images, in pixels: that of the data if it has none."""
+    fields = {"image_size": native_size, **MODELS[choice.name], **choice.changes}
+    sizes = changed_sizes(choice.name, choice.changes)
+    name = _with_patches(choice.name, fields["patch_size"]) + (f" ({sizes})" if sizes else "")
+    return "{} at {} x {} pixels".format(name, *fields["image_size"]) if fields["image_size"] else name
 
 
 def listed_config(name: str) -> ModelConfig:

@@ -151,7 +151,8 @@ def load_model(
         )
     if chosen:
         epoch = f"epoch {checkpoint.provenance.get('epoch')}, its {'last' if chosen.keeps_last else 'best'}"
-        which = f"the {kind_of_choice(chosen, name)}, {chosen.name} ({epoch})"
+        origin = "" if name else f"trained on {chosen.info['dataset']}; "
+        which = f"the {kind_of_choice(chosen, name)}, {chosen.name} ({origin}{epoch})"
         emit(Note(text=f"model: {which}{compared_with_best(chosen, name, output_dir, use)}"))
     model = VisionTransformer(checkpoint.model)
     try:

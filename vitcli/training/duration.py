@@ -16,8 +16,8 @@ from vitcli.engine.trial import StepTime, step_times, time_update, trial_trainer
 from vitcli.training.assembly import Training
 from vitcli.training.images import image_batches
 
-_LONG = 2e12
-"""Operations of a training that takes a minute or so on any machine; a shorter one starts at once."""
+_LONG = 2e11
+"""Operations of a training that takes a few seconds on any machine; a shorter one starts at once."""
 _PER_STEP = 2e11
 """Operations of a step that is long enough to be timed."""
 _STEPS = 3

@@ -6,13 +6,13 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import Interrupted, RunError, UsageError, VitError, visible
-from vitcli.core.events import Emit, Event, Note, Warned, ignore
+from vitcli.core.events import Emit, Event, Note, TrainingAhead, Warned, ignore
 from vitcli.core.files import expanded, write_json
 from vitcli.core.groups import members_of_settings
 from vitcli.core.launch import Place, launched_as
@@ -128,9 +128,9 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
         The errors of ``train_one``; runs that ended before are kept.
     """
     refuse_group(launched_as())
-    emit = _each_warning_once(emit)
     asked = configure(*layers)
     members, name = members_of_settings(asked), asked.run.name
+    emit = _once_for_all(emit, len(members))
     results: list[TrainResult] = []
     if name:
         folder = expanded(asked.run.output_dir) / name
@@ -269,15 +269,18 @@ def forget_summary(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _each_warning_once(emit: Emit) -> Emit:
-    """Return an ``emit`` that passes on each warning only once, not for every run."""
+def _once_for_all(emit: Emit, runs: int) -> Emit:
+    """Return an ``emit`` that passes on each note and warning only once, and one estimate of the time, for all runs."""
     said: set[str] = set()
 
     def pass_on(event: Event) -> None:
-        if isinstance(event, Warned):
-            if event.text in said:
+        if isinstance(event, TrainingAhead):
+            event = replace(event, runs=runs)
+        if isinstance(event, Note | Warned | TrainingAhead):
+            what = "" if isinstance(event, TrainingAhead) else event.text
+            if what in said:
                 return
-            said.add(event.text)
+            said.add(what)
         emit(event)
 
     return pass_on

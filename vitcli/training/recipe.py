@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
 from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note
@@ -11,19 +10,19 @@ from vitcli.core.optim_config import FEW_IMAGES_EPOCHS
 from vitcli.core.preprocessing import format_size
 from vitcli.data.dataset import Dataset
 from vitcli.data.splits import plan_splits
-from vitcli.models.registry import MODELS
+from vitcli.models.registry import MODELS, choice_in_words
 
 _SMALL_PHOTO = 128
 """Photos whose median short side has fewer pixels gain nothing from a model that sees 224."""
 
 
 def choose_recipe(
-    stated: TrainConfig, dataset: Dataset, *, starts: bool, device: str, emit: Emit
+    layers: Sequence[Settings], dataset: Dataset, *, starts: bool, device: str, emit: Emit
 ) -> tuple[str, list[Settings]]:
     """Choose the recipe: the given one, else one for fine-tuning, else one that suits the images and the device.
 
     Args:
-        stated: the settings that are known before the data set is opened.
+        layers: the given settings.
         dataset: the data set.
         starts: whether training starts from weights.
         device: the kind of device: cpu, cuda or mps.
@@ -32,12 +31,17 @@ def choose_recipe(
     Returns:
         The recipe's name, and its layers of settings.
     """
+    stated = configure(*layers)
     if name := stated.run.recipe:
         return name, [load_recipe(name)]
     usual, why = usual_recipe(dataset, device=device)
     if not starts:
-        emit(Note(text=f"recipe: {usual}, {why}"))
-        return usual, [load_recipe(usual)]
+        base: list[Settings] = [load_recipe(usual)]
+        if usual == "small-photos":
+            base = fitting_patches(base, layers, emit)
+        model = choice_in_words(configure(*base, *layers).model, dataset.facts.native_size)
+        emit(Note(text=f"recipe: {usual}, {why}; {model}"))
+        return usual, base
     if usual == "small-photos":  # weights expect images of a size of their own
         usual, why = "photos", "the default for photos"
     is_probe = stated.optim.train_only == "head"

@@ -17,7 +17,7 @@ from vitcli.data.store import data_dir, downloads, is_present, located
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
-from vitcli.training.recipe import choose_recipe, fitting_patches, with_enough_epochs
+from vitcli.training.recipe import choose_recipe, with_enough_epochs
 from vitcli.training.stated_settings import TABLE, class_weights_of, stated_again, stated_settings, teacher_of
 
 
@@ -45,7 +45,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     data = replace(data, **(located(replace(data, name=name)) | {"name": name}))
     dataset = open_dataset(data, directory=directory, offline=stated.run.offline, emit=emit)
     _mind_what_changes_nothing(layers, data, dataset, emit)
-    recipe_name, base = choose_recipe(stated, dataset, starts=bool(init_from), device=device.type, emit=emit)
+    recipe_name, base = choose_recipe(layers, dataset, starts=bool(init_from), device=device.type, emit=emit)
     if not known.names_model:
         init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
@@ -62,8 +62,6 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     judged_on = competition_folder(dataset) if set(dataset.facts.counts) == {"train"} else None
     if judged_on:
         base = [{"about": {"source": "chosen"}, "data": {"test_fraction": 0.0}}, *base]
-    if recipe_name == "small-photos" and not known.recipe:
-        base = fitting_patches(base, layers, emit)
     base = with_enough_epochs(base, layers, dataset, emit)
     config = _settled(base, *layers, chosen, emit=emit)
     if judged_on and not config.data.test_fraction:
