@@ -20,6 +20,7 @@ from vitcli.core.runs import Run
 from vitcli.engine.rate_finder import RatePoint
 from vitcli.training.groups import summed_up
 from vitcli.training.result import result_of
+from vitcli.workflows.calibrate import CalibrationResult
 from vitcli.workflows.download import WeightsResult
 from vitcli.workflows.find_lr import FoundRate
 from vitcli.workflows.predict import Prediction, PredictResult
@@ -218,6 +219,13 @@ def test_notebooks_show_tables_and_pictures(run: vitcli.TrainResult, digit: Path
     assert f"{evaluated.metrics.classes[3].correct:,} of " in evaluated._repr_html_()
     assert "(not held out)" not in evaluated._repr_html_()
     assert "(not held out)" in replace(evaluated, held_out=False)._repr_html_()
+
+
+def test_a_calibration_is_a_table_in_notebooks() -> None:
+    numbers = {"loss_before": 0.5, "loss_after": 0.4, "ece_before": 0.125, "ece_after": 0.0325}
+    done = CalibrationResult(model="mine", checkpoint=Path("best.safetensors"), temperature=1.25, images=9, **numbers)
+    shown = ("before", "1.250", "0.5000", "0.4000", "12.50 %", "3.25 %")
+    assert [each for each in shown if each not in done._repr_html_()] == []
 
 
 def test_previews_and_rates_are_pictures_in_notebooks(tmp_path: Path) -> None:

@@ -366,6 +366,9 @@ def test_python_reports_too(evaluated: Path, capsys: pytest.CaptureFixture[str])
     result = vitcli.report(evaluated, output="page.html", worst=0, quiet=True)
     assert Path("page.html").stat().st_size == result.size
     assert repr(result) == "<Report page.html: mine>"
+    assert all(
+        each in result._repr_html_() for each in ("mine", "page.html", f"{100 * result.evaluations[0].top1:.2f} %")
+    )
     assert capsys.readouterr() == ("", "")
 
 

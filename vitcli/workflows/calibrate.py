@@ -7,6 +7,7 @@ import torch
 
 from vitcli.core.errors import ModelError, RunError, check_at_least, visible
 from vitcli.core.events import Emit, Warned, ignore
+from vitcli.core.notebooks import html_table
 from vitcli.data.locks import is_worked_in
 from vitcli.engine.checkpoint import is_checkpoint, save_checkpoint
 from vitcli.judging.answers import Answers, collect
@@ -39,6 +40,14 @@ class CalibrationResult:
     def __repr__(self) -> str:
         ece = f"ECE {100 * self.ece_before:.2f} % before, {100 * self.ece_after:.2f} % after"
         return visible(f"<CalibrationResult of {self.model}: temperature {self.temperature:.3f}, {ece}>")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("temperature", "1", f"{self.temperature:.3f}"),
+            ("loss", f"{self.loss_before:.4f}", f"{self.loss_after:.4f}"),
+            ("ECE", f"{100 * self.ece_before:.2f} %", f"{100 * self.ece_after:.2f} %"),
+        ]
+        return html_table(rows, headings=("", "before", "after"))
 
 
 def calibrate(

@@ -12,6 +12,7 @@ from vitcli.attention.registry import DEFAULT_METHOD, METHODS
 from vitcli.core.errors import DeviceError, RunError, UsageError, check_at_least, visible
 from vitcli.core.events import Emit, EpochRecord, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import write_text
+from vitcli.core.notebooks import html_table
 from vitcli.core.run_search import members_with, output_dir_option, runs_called
 from vitcli.core.version import __version__
 from vitcli.core.words import percent, percent_or_none, written
@@ -36,9 +37,9 @@ _NOT_ON_CARD = ("run", "folder", "tags")
 """Facts about the folder of a run, which mean nothing elsewhere."""
 
 _WORST = 24
+"""Mistakes with attention maps, unless another number is asked for."""
 MOST_WORST = 1_000
 """The largest number of maps: about as many small ones as a page has room for."""
-"""Mistakes with attention maps, unless another number is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +84,10 @@ class Report:
 
     def __repr__(self) -> str:
         return visible(f"<Report {self.file}: {', '.join(each.run for each in self.evaluations)}>")
+
+    def _repr_html_(self) -> str:
+        rows = [(each.run, percent(each.top1), f"{each.images:,} of {each.dataset}") for each in self.evaluations]
+        return html_table([*rows, ("file", str(self.file), "")], headings=("run", "accuracy", "images"))
 
 
 def report(
