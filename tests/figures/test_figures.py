@@ -213,6 +213,9 @@ def test_the_labels_of_curves_are_inside_the_figure(
     assert first is not None
     assert second is not None
     assert first.x1 < second.x0
+    (legend,) = drawn[0].legends
+    below, above = legend.get_window_extent(), drawn[0].texts[0].get_window_extent()
+    assert max(first.y1, second.y1) < below.y0 < below.y1 < above.y0  # of the title: it hides no curve
 
 
 def test_the_rates_that_are_marked_are_in_the_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def draw_curves(
         note: a line below the panels.
         keeps_last: whether the last epoch is kept, not the best one.
     """
-    figure = new_figure(10, 4, has_layout=False)
+    figure = new_figure(10, 4.3, has_layout=False)
     set_title(figure, title)
     losses, accuracies = (place(figure.add_subplot(), left, 0.7, 3.85, 2.8) for left in (0.95, 5.95))
     epochs = [record.epoch for record in records]
@@ -60,8 +60,10 @@ def draw_curves(
     )
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
-        axes.legend()
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=_STEPS, integer=True, min_n_ticks=1))
+    lines, labels = accuracies.get_legend_handles_labels()
+    style = {"ncols": len(lines), "fontsize": "small", "frameon": False}
+    figure.legend(lines, labels, loc="center", bbox_to_anchor=(0.5, 0.86), **style)  # between title and panels
     if note:
         figure.supxlabel(literal(note), fontsize="small", y=0.02)
     save_figure(figure, path)
