@@ -67,7 +67,7 @@ def draw_colour_bar(
 
 def bar_width(size: float) -> int:
     """Return the width in units of a bar with the values on its right, in points."""
-    return round(size * UNITS_PER_POINT) + 8 + Line(text="max -8.88e-8", size=size).width
+    return round(size * UNITS_PER_POINT) + 8 + Line(text="max -0.000888", size=size).width
 
 
 def _write(board: Board, text: str, right: int, middle: int, size: float, colour: str) -> None:
