@@ -177,6 +177,7 @@ def test_facts_of_results_are_in_their_line() -> None:
     rate = FoundRate(
         dataset="digits",
         model="m",
+        changed_sizes="",
         recipe="r",
         optimizer="muon",
         lr=0.02,
@@ -236,7 +237,7 @@ def test_previews_and_rates_are_pictures_in_notebooks(tmp_path: Path) -> None:
     figure = tmp_path / "learning-rate.png"
     figure.write_bytes(b"picture")
     found = FoundRate(
-        **dict.fromkeys(("dataset", "model", "recipe", "optimizer"), "any"),
+        **dict.fromkeys(("dataset", "model", "changed_sizes", "recipe", "optimizer"), "any"),
         **dict.fromkeys(("lr", "configured", "least"), 0.1),
         settings={},
         diverged=None,

@@ -466,6 +466,26 @@ def test_a_folder_of_classes_beside_images_is_no_class(
     assert f"vit train {tmp_path / above}," in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"cat": 2, "dog": 1, "dog/2020/jan": 2, "dog/2020/feb": 2},  # its own images lie above the folders
+        {"cat": 2, "dog/2020": 1, "dog/2020/jan": 2, "dog/2020/feb": 2},
+        {"cat": 2, "dog/2020": 2},
+    ],
+)
+def test_a_class_may_have_folders(image_folder: Callable[..., Path], tmp_path: Path, counts: dict[str, int]) -> None:
+    raw = any_folder.read(image_folder(tmp_path / "x", counts), DataConfig(name="x"), ignore)
+    assert raw.classes == ("cat", "dog")
+    assert len(raw.splits["train"].labels) == sum(counts.values())
+
+
+def test_a_class_called_like_a_split_keeps_its_own_images(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    image_folder(tmp_path / "x", {"bus": 2, "train": 2, "train/old/raw/a": 2, "train/old/raw/b": 2})
+    raw = any_folder.read(tmp_path / "x", DataConfig(name="x"), ignore)
+    assert (raw.classes, len(raw.splits["train"].labels)) == (("bus", "train"), 8)
+
+
 def test_classes_that_all_hold_folders_are_classes(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     image_folder(tmp_path, {"cat/2020": 2, "cat/2021": 2, "dog/2020": 2, "dog/2022": 2})
     assert any_folder.read(tmp_path, DataConfig(name="x"), ignore).classes == ("cat", "dog")

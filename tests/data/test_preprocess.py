@@ -1,4 +1,3 @@
-import os
 import struct
 import threading
 import time
@@ -479,12 +478,14 @@ def peak():
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-@pytest.mark.skipif(not os.access(RESET_PEAK, os.W_OK), reason="the peak of memory cannot be reset here")
 def test_a_jpeg_of_196_megapixels_is_decoded_small(tmp_path):
     Image.linear_gradient("L").resize((14_000, 14_000), Image.Resampling.NEAREST).save(
         tmp_path / "large.jpg", quality=30
     )
-    RESET_PEAK.write_text("5")  # forget the memory in which the image was made
+    try:
+        RESET_PEAK.write_text("5")  # forget the memory in which the image was made
+    except OSError:
+        pytest.skip("the peak of memory can be reset on Linux only, and not in every sandbox")
     before = peak()
     pixels = load_array(tmp_path / "large.jpg", Geometry(size=(256, 256), channels=1, resize="squash"))
     assert np.abs(pixels[0, :, 0] - np.arange(256.0)).max() < 4

@@ -184,6 +184,7 @@ def test_an_interrupt_waits_for_the_threads(last: int) -> None:
         signal.signal(signal.SIGINT, before)
     assert began
     assert sorted(ended) == sorted(began)
+    assert cores._pool is None  # a thread that it does not know of would keep the process from ending
     assert on_cores(abs, [-1, -2, -3]) == [1, 2, 3]
 
 

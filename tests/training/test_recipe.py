@@ -9,6 +9,7 @@ from vitcli.core.config_files import configure, load_recipe
 from vitcli.core.events import Event, Note
 from vitcli.core.optim_config import OptimConfig
 from vitcli.data.dataset import Dataset, Facts
+from vitcli.models.registry import MODELS
 from vitcli.training.recipe import choose_recipe, fitting_patches, usual_recipe, with_enough_epochs
 
 
@@ -75,6 +76,37 @@ def test_a_given_recipe_counts_and_weights_are_fine_tuned(
     for event, text in zip(told, said, strict=True):
         assert isinstance(event, Note)
         assert event.text.startswith(text)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_named_with_the_size_of_its_images(name: str) -> None:
+    told: list[Event] = []
+    layers = [{"model": {"name": name}}]
+    choose_recipe(layers, dataset(native_size=(16, 24)), starts=False, device="cpu", emit=told.append)
+    size = MODELS[name].get("image_size", (16, 24))
+    (note,) = told
+    assert isinstance(note, Note)
+    assert note.text.endswith("; {} at {} x {} pixels".format(name, *size))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "said"),
+    [
+        ("digits", {}, "; vit-nano-patch2 (width 64, depth 2, mlp_width 128) at 8 x 8 pixels"),
+        ("", {}, "; vit-mini-patch6 at 48 x 48 pixels"),
+        ("", {"image_size": (40, 40)}, "; vit-mini-patch5 at 40 x 40 pixels"),
+        ("", {"depth": 1}, "; vit-mini-patch6 (depth 1) at 48 x 48 pixels"),
+        ("", {"name": "vit-nano-patch4"}, "; vit-nano-patch4 at 64 x 64 pixels"),
+        ("butterflies", {}, "; the weights of deit-small"),
+        ("butterflies", {"name": "vit-nano-patch4"}, "; vit-nano-patch4 at 64 x 64 pixels"),
+    ],
+)
+def test_the_model_of_a_recipe_is_named(recipe: str, model: dict[str, Any], said: str) -> None:
+    told: list[Event] = []
+    size = {"native_size": (8, 8)} if recipe == "digits" else {}
+    choose_recipe([{"model": model}], dataset(recipe, **size), starts=False, device="cpu", emit=told.append)
+    assert isinstance(told[-1], Note)
+    assert told[-1].text.endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_settings_are_told_with_their_sources(run_cli: RunCli, photos: Path) -> 
     assert data["name"] == {"value": str(photos.resolve()), "source": "given"}
     assert data["dir"]["source"] == "$VIT_DATA_DIR"
     assert optim["lr"] == {"value": 0.02, "source": "given"}
+    assert optim["warmup_epochs"] == {"value": 0.5, "source": "chosen"}
     assert optim["batch_size"] == {"value": 128, "source": "recipe small-photos"}
     assert data["on_bad_image"] == {"value": "error", "source": "default"}  # although the check skips bad images
     assert data["cache"] == {"value": "auto", "source": "default"}

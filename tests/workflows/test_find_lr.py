@@ -74,6 +74,7 @@ def test_a_lower_rate_than_the_configured_one_is_suggested_with_a_reason(
         dataset="digits",
         model="vit-nano-patch2",
         recipe="digits",
+        changed_sizes="",
         optimizer="adamw",
         lr=0.01,
         settings={"optim.lr": 0.01},

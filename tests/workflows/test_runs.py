@@ -88,6 +88,7 @@ def test_sizes_that_the_name_of_the_model_says_are_no_settings_that_differ(run_c
     info = json.loads((path / "run.json").read_text())
     write_json(path / "run.json", {**info, "model": "vit-nano-patch4"})
     settings = {each["setting"]: each for each in as_json(run_cli("runs", "show", "four", "--json"))["settings"]}
+    assert (settings["model.name"]["value"], settings["model.name"]["usual"]) == ("vit-nano-patch4", "vit-nano-patch2")
     assert "model.patch_size" not in settings
     assert settings["model.depth"]["value"] == 1, "the recipe has 2"
     sizes = "width 16, depth 1, num_heads 2, mlp_width 32"

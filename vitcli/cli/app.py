@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from itertools import takewhile
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
 from vitcli.cli import listings, runs
@@ -41,18 +42,36 @@ _BROKEN_PIPE = 141
 """The exit code of programs that a closed pipe ends: 128 + SIGPIPE."""
 
 
+@contextmanager
+def _ended_by_a_closed_pipe() -> Iterator[None]:
+    """End the program in silence if the reader of stdout has seen enough, as in ``vit runs | head -1``."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
+
+
+def _raise_again(_: Console) -> NoReturn:
+    """Raise the ``BrokenPipeError`` that a console is handling; rich would exit with code 1."""
+    raise  # noqa: PLE0704 - called where the error is handled
+
+
 class _Commands(TyperGroup):
     """The commands, which Ctrl-C ends with a message, and a closed pipe in silence; typer has other exit codes."""
 
+    @_ended_by_a_closed_pipe()
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the words of the command line; help and the version are printed here."""
+        return super().make_context(*arguments, **options)
+
+    @_ended_by_a_closed_pipe()
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted("stopped by Ctrl-C", exit_code=130) from None
-        except BrokenPipeError:  # the reader of stdout has seen enough, as in `vit runs | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(_BROKEN_PIPE)
 
 
 app = typer.Typer(
@@ -149,6 +168,7 @@ def main() -> None:
     # Waiting threads must not spin: beside another busy process, spinning makes small models several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = show_warning
+    Console.on_broken_pipe = _raise_again  # type: ignore[assignment, method-assign]
     sys.stdout, sys.stderr = usable(sys.stdout), Unbreakable(usable(sys.stderr))
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank

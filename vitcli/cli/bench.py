@@ -15,6 +15,7 @@ from vitcli.core.files import bytes_in_words
 from vitcli.core.importing import importing
 from vitcli.core.preprocessing import format_size
 from vitcli.core.words import percent
+from vitcli.models.registry import with_sizes
 
 if TYPE_CHECKING:
     from vitcli.workflows.bench import BenchResult, BenchRow
@@ -147,7 +148,7 @@ def _show(result: "BenchResult") -> None:
         peaks.append(f"none in {' and '.join(emulated)}, which this device only emulates")
     print_facts(
         {
-            "model": f"{result.model}, {result.parameters:,} parameters",
+            "model": f"{with_sizes(result.model, result.changed_sizes)}, {result.parameters:,} parameters",
             "images": f"{format_size(result.image_size)} pixels, {result.channels} channels, {result.classes:,} classes",
             "device": result.device,
             "cost": f"{_operations(result.flops)} for an image, 3 times as much in training",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -52,10 +52,6 @@ class SafeConsole(Console):
         if self.stderr and (typed := program()) != "vit":
             text = _COMMAND.sub(lambda _: escape(typed), text)
         return super().render_str(visible(text), **options)
-
-    def on_broken_pipe(self) -> NoReturn:
-        """Raise the error that is being handled; ``Console`` would exit with code 1."""
-        raise  # noqa: PLE0704 - called where it is handled
 
 
 def stdout() -> Console:

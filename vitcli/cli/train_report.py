@@ -12,7 +12,7 @@ from vitcli.core.errors import counted, some
 from vitcli.core.provenance import retyped
 from vitcli.core.run_search import output_dir_option
 from vitcli.core.words import duration, percent, written
-from vitcli.models.registry import model_in_words
+from vitcli.models.registry import changed_sizes, with_sizes
 
 if TYPE_CHECKING:
     from vitcli.training.groups import FoldsResult, SeedsResult
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vitcli.workflows.find_lr import FoundRate
 
 _SUBMISSION = " --submission submission.csv[/]  predicts the test images of the competition"
-_GOOD = ": good too"
 _ONLY_HERE = ("--find-lr", "--json")
 _RATE_FLAGS = {"optim.lr": "--lr", "optim.head_lr": "--head-lr"}
 
@@ -126,7 +125,7 @@ def show_dry_run(report: "DryRun") -> None:
             "classes": ", ".join(shown),
             "imbalance": f"{counts[0][1] / least:.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
-            "model": f"{model_in_words(report.model, model)}, recipe {report.recipe}",
+            "model": f"{with_sizes(report.model, changed_sizes(report.model, model))}, recipe {report.recipe}",
             "time": f"{1000 * report.step_seconds:,.0f} ms a step, {duration(report.epoch_seconds)} an epoch, "
             f"{duration(report.training_seconds)} in all, on {report.device}",
             "decoding": _decoding(report.decode_seconds),
@@ -177,11 +176,11 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
         found: the result.
         typed: the words after ``vit`` on the command line.
     """
-    verdict = _judged(found)
+    verdict, is_good = _judged(found)
     print_facts(
         {
             "data": found.dataset,
-            "model": f"{found.model}, recipe {found.recipe}, {found.optimizer}",
+            "model": f"{with_sizes(found.model, found.changed_sizes)}, recipe {found.recipe}, {found.optimizer}",
             "suggested": f"{found.lr:g}",
             "configured": f"{found.configured:g}{verdict}",
             "least loss": f"at {found.least:.2g}",
@@ -193,7 +192,7 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
         }
     )
     suggested = escape(shlex.join(["vit", *next_words(found.settings, typed)]))
-    if verdict.endswith(_GOOD):
+    if is_good:
         kept = escape(shlex.join(["vit", *retyped(typed, flags=_ONLY_HERE)]))
         stderr().print(f"\nnext: [bold]{kept}[/]  trains with the configured rate")
         stderr().print(f"or:   [bold]{suggested}[/]  with the suggested one")
@@ -201,18 +200,18 @@ def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:
         stderr().print(f"\nnext: [bold]{suggested}[/]")
 
 
-def _judged(found: "FoundRate") -> str:
-    """Say whether the configured rate, which is higher than the suggested one, is usable too."""
+def _judged(found: "FoundRate") -> tuple[str, bool]:
+    """Say whether the configured rate, if it is higher than the suggested one, is good too, and return both."""
     if found.configured <= found.lr:
-        return ""
+        return "", False
     if found.configured <= found.least:
-        return f", where the loss is still falling{_GOOD}"
+        return ", where the loss is still falling: good too", True
     best = min(found.points, key=lambda point: point.smoothed)
     highest = max(point.smoothed for point in found.points[: found.points.index(best) + 1])
     there = min(found.points, key=lambda point: abs(math.log(point.lr / found.configured)))
     if there.smoothed - best.smoothed <= _FLAT * (highest - best.smoothed):
-        return f", where the loss is still near its least{_GOOD}"
-    return ", where the loss already rises again: probably too high"
+        return ", where the loss is still near its least: good too", True
+    return ", where the loss already rises again: probably too high", False
 
 
 def next_words(settings: dict[str, float], typed: Sequence[str]) -> list[str]:

@@ -124,6 +124,12 @@ class OptimConfig:
         check_shares(self, "momentum", "min_lr", "label_smoothing", "ema_decay")
         check(all(0 <= beta < 1 for beta in self.betas), f"betas = {self.betas} are not at least 0 and less than 1")
 
+    @property
+    def warmup(self) -> float:
+        """The epochs of linear warm-up: at most half of all; one-cycle warms up in its own way, and changes nothing here."""
+        is_long = self.schedule != "one-cycle" and self.warmup_epochs > self.epochs / 2
+        return self.epochs / 2 if is_long else self.warmup_epochs
+
     def epochs_for(self, images: int) -> int:
         """Compute the epochs in which training sees ``min_images``: at least ``epochs``, and at most 300 if these are fewer."""
         return max(self.epochs, min(math.ceil(self.min_images / max(images, 1)), FEW_IMAGES_EPOCHS))

@@ -112,5 +112,7 @@ def on_cores(compute: Callable[[Share], Result], shares: Sequence[Share]) -> lis
         with changed:
             stopped = True
             changed.wait_for(lambda: computing == 0)
+        _pool.shutdown(wait=False)  # else such a thread would keep the process from ending
+        _pool = None
         raise
     return [future.result() for future in futures]

@@ -15,7 +15,7 @@ from vitcli.data.registry import find_dataset
 from vitcli.judging.current_evaluation import CurrentEvaluation
 from vitcli.judging.intervals import method_of_share
 from vitcli.judging.metrics import Metrics
-from vitcli.models.registry import model_in_words
+from vitcli.models.registry import changed_sizes, with_sizes
 from vitcli.trained.origin import Origin
 
 _MEASURED = {
@@ -67,7 +67,8 @@ def model_card(judged: CurrentEvaluation, facts: CardFacts) -> str:
         facts: what else the card says.
     """
     model, metrics = judged.models[0].checkpoint.model, judged.stored.metrics
-    what = f"{_code(model_in_words(model.name, asdict(model)))} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
+    named = with_sizes(model.name, changed_sizes(model.name, asdict(model)))
+    what = f"{_code(named)} with {model.num_parameters:,} parameters and {len(metrics.classes):,} classes"
     if len(judged.models) > 1:
         what = f"the mean probabilities of {len(judged.models)} models, each {what}"
     parts = [

@@ -22,6 +22,8 @@ _SIZES: dict[str, dict[str, int]] = {
     "base": {"width": 768, "depth": 12, "num_heads": 12, "mlp_width": 3072},
     "large": {"width": 1024, "depth": 24, "num_heads": 16, "mlp_width": 4096},
 }
+SIZE_FOR_PHOTOS = (64, 64)
+"""The input of a model that has no size of its own, for images of different sizes, in pixels."""
 _SMALL_IMAGE_SIZES: dict[str, dict[str, int]] = {
     "nano": {"width": 48, "depth": 4, "num_heads": 4, "mlp_width": 192},
     "mini": {"width": 64, "depth": 6, "num_heads": 4, "mlp_width": 256},
@@ -141,29 +143,39 @@ def sizes_of(name: str) -> dict[str, Any]:
 
 
 def changed_sizes(name: str, model: Mapping[str, Any]) -> str:
-    """List the sizes of a model that differ from those of its name: ``width 96, depth 2``; empty: none does.
+    """List the sizes of a model that differ from those of its name: ``width 96, depth 2``.
+
+    Empty: none does, or the name is not that of an architecture.
 
     Args:
         name: the name of the architecture.
         model: settings of the model by key.
     """
-    usual = {"mlp_conv": 0, "num_registers": 0, "head_width": 0, **sizes_of(name)}
+    stem = name.partition("-patch")[0]  # patches of another size than any entry's change no other size
+    listed = next((each for each in MODELS if each.partition("-patch")[0] == stem), "")
+    if not listed:
+        return ""
+    usual = {"mlp_conv": 0, "num_registers": 0, "head_width": 0, **sizes_of(listed)}
     keys = ("width", "depth", "num_heads", "mlp_width", "mlp_conv", "num_registers", "head_width")
     return ", ".join(f"{key} {model[key]}" for key in keys if key in model and model[key] != usual.get(key))
 
 
-def model_in_words(name: str, model: Mapping[str, Any]) -> str:
+def with_sizes(name: str, sizes: str) -> str:
     """Name an architecture with its changed sizes: ``vit-tiny-patch16 (width 96, depth 2)``."""
-    sizes = changed_sizes(name, model)
     return f"{name} ({sizes})" if sizes else name
 
 
 def choice_in_words(choice: ModelChoice, native_size: Size | None) -> str:
-    """Name a chosen model with its changes, and the size of its images, in pixels: that of the data if it has none."""
-    fields = {"image_size": native_size, **MODELS[choice.name], **choice.changes}
-    sizes = changed_sizes(choice.name, choice.changes)
-    name = _with_patches(choice.name, fields["patch_size"]) + (f" ({sizes})" if sizes else "")
-    return "{} at {} x {} pixels".format(name, *fields["image_size"]) if fields["image_size"] else name
+    """Name a chosen model with its changed sizes, and the size of its images in pixels.
+
+    Args:
+        choice: the model.
+        native_size: the size of all images of the data set; None: they differ.
+    """
+    entry = {"image_size": native_size or SIZE_FOR_PHOTOS, **MODELS[choice.name], **choice.changes}
+    name = _with_patches(choice.name, entry["patch_size"]) if "patch_size" in entry else choice.name
+    named = with_sizes(name, changed_sizes(choice.name, choice.changes))
+    return "{} at {} x {} pixels".format(named, *entry["image_size"])
 
 
 def listed_config(name: str) -> ModelConfig:

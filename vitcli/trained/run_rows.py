@@ -15,7 +15,7 @@ from vitcli.core.stored import read_json
 from vitcli.core.tags import tags_of
 from vitcli.core.words import percent, percent_or_none
 from vitcli.data.locks import is_worked_in
-from vitcli.models.registry import changed_sizes
+from vitcli.models.registry import changed_sizes, with_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +93,7 @@ class RunRow:
     @property
     def model_in_words(self) -> str:
         """The model, with its changed sizes."""
-        return f"{self.model} ({self.changed_sizes})" if self.changed_sizes else self.model
+        return with_sizes(self.model, self.changed_sizes)
 
     @property
     def accuracy_in_words(self) -> str:

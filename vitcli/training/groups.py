@@ -12,7 +12,7 @@ from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import Interrupted, RunError, UsageError, VitError, visible
-from vitcli.core.events import Emit, Event, Note, TrainingAhead, Warned, ignore
+from vitcli.core.events import Emit, Event, Note, TrainingAhead, TrainingStarted, Warned, ignore
 from vitcli.core.files import expanded, write_json
 from vitcli.core.groups import members_of_settings
 from vitcli.core.launch import Place, launched_as
@@ -130,8 +130,8 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
     refuse_group(launched_as())
     asked = configure(*layers)
     members, name = members_of_settings(asked), asked.run.name
-    emit = _once_for_all(emit, len(members))
     results: list[TrainResult] = []
+    said: set[str] = set()
     if name:
         folder = expanded(asked.run.output_dir) / name
         for path in (*(folder / member for member in members), *(run.path for run in members_of(folder))):
@@ -142,8 +142,9 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
         emit(Note(text=f"seeds: {', '.join(member.partition('-')[2] for member in members)}; {_WHAT_DIFFERS}"))
     for number, (member, own) in enumerate(members.items(), start=1):
         named: Settings = {"run": {**own.get("run", {}), **({"name": name} if name else {})}}
+        once = _once_for_all(emit, said, runs=len(members) - number + 1)
         with one_member(member, number, len(members), emit):
-            results.append(train_one(*layers, {**own, **named}, emit=emit))
+            results.append(train_one(*layers, {**own, **named}, emit=once))
         name = results[0].path.parent.name
         if number == 1:
             _remove_others(results[0].path)
@@ -269,14 +270,24 @@ def forget_summary(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _once_for_all(emit: Emit, runs: int) -> Emit:
-    """Return an ``emit`` that passes on each note and warning only once, and one estimate of the time, for all runs."""
-    said: set[str] = set()
+def _once_for_all(emit: Emit, said: set[str], *, runs: int) -> Emit:
+    """Return an ``emit`` for one run of a group, which does not repeat what was said of others.
+
+    Warnings, notes before the training starts, and an estimate of the time, which is that of all, are passed on once.
+
+    Args:
+        emit: receives the events.
+        said: the texts that were passed on; it is shared by all runs.
+        runs: the number of runs from this one on.
+    """
+    is_training = False
 
     def pass_on(event: Event) -> None:
+        nonlocal is_training
+        is_training = is_training or isinstance(event, TrainingStarted)
         if isinstance(event, TrainingAhead):
             event = replace(event, runs=runs)
-        if isinstance(event, Note | Warned | TrainingAhead):
+        if isinstance(event, Warned | TrainingAhead) or (isinstance(event, Note) and not is_training):
             what = "" if isinstance(event, TrainingAhead) else event.text
             if what in said:
                 return

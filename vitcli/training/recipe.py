@@ -39,7 +39,11 @@ def choose_recipe(
         base: list[Settings] = [load_recipe(usual)]
         if usual == "small-photos":
             base = fitting_patches(base, layers, emit)
-        model = choice_in_words(configure(*base, *layers).model, dataset.facts.native_size)
+        merged, names_model = configure(*base, *layers), any("name" in layer.get("model", {}) for layer in layers)
+        if merged.run.init_from and not names_model:
+            model = f"the weights of {merged.run.init_from}"
+        else:
+            model = choice_in_words(merged.model, dataset.facts.native_size)
         emit(Note(text=f"recipe: {usual}, {why}; {model}"))
         return usual, base
     if usual == "small-photos":  # weights expect images of a size of their own

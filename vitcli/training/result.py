@@ -10,7 +10,7 @@ from vitcli.core.errors import RunError, visible
 from vitcli.core.events import EpochRecord
 from vitcli.core.notebooks import html_picture, html_table
 from vitcli.core.runs import Run
-from vitcli.models.registry import model_in_words, sizes_of
+from vitcli.models.registry import changed_sizes, sizes_of, with_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class TrainResult:
     @property
     def model_in_words(self) -> str:
         """The model, with its changed sizes."""
-        return model_in_words(self.model, self.model_changes)
+        return with_sizes(self.model, changed_sizes(self.model, self.model_changes))
 
     def __repr__(self) -> str:
         best, kept = self.best, "kept" if self.keeps_last else "best"

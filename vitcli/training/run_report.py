@@ -264,6 +264,8 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
     if images := run.info.get("images"):
         usual["optim.epochs"] = configured.optim.epochs_for(images["train"])
     own = settings_by_name(run) if config else {}
+    names_model = any("name" in layer.get("model", {}) for layer in layers)
+    hidden = _OF_THE_RUN if names_model else {*_OF_THE_RUN, "model.name"}
     implied, replaced = (  # by the names of the model: settings that nothing else sets
         {f"model.{key}": value for key, value in sizes_of(name).items() if usual.get(f"model.{key}") is None}
         for name in (run.info["model"], usual["model.name"])
@@ -271,7 +273,7 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
     return f"recipe {recipe}" if layers else "defaults", tuple(
         ChangedSetting(setting=name, value=value, usual=replaced.get(name, usual.get(name)))
         for name, value in own.items()
-        if name not in _OF_THE_RUN and value != implied.get(name, usual.get(name))
+        if name not in hidden and value != implied.get(name, usual.get(name))
     )
 
 

@@ -178,11 +178,9 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     mind_useless_steps(config.run, emit)
     _mind_useless_options(layers, config, emit)
-    if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
+    if config.optim.warmup != config.optim.warmup_epochs:
         half = (
-            "half an epoch"
-            if config.optim.epochs == 1
-            else f"{config.optim.epochs / 2:g} of {config.optim.epochs} epochs"
+            "half an epoch" if config.optim.epochs == 1 else f"{config.optim.warmup:g} of {config.optim.epochs} epochs"
         )
         emit(Note(text=f"warm-up: {half}, not {config.optim.warmup_epochs:g}, because training is short"))
     config.check_together()

@@ -18,13 +18,12 @@ from vitcli.models.adapt import Adapted, adapt_weights
 from vitcli.models.finetune import add_low_rank, train_only
 from vitcli.models.hub import find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED
-from vitcli.models.registry import listed_config, model_config, with_its_patches_in_the_name
+from vitcli.models.registry import SIZE_FOR_PHOTOS, listed_config, model_config, with_its_patches_in_the_name
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import preprocessing_of
 from vitcli.trained.loading import read_model
 from vitcli.trained.model_names import is_run
 
-_SIZE_FOR_PHOTOS = (64, 64)
 """Image size of models that take it from the data, if the data are photos of many sizes."""
 _FUNCTION = ("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions")
 """Settings of the architecture that cannot be seen in the shapes of the weights."""
@@ -130,7 +129,7 @@ def _model_settings(choice: ModelChoice, facts: Facts, source: ModelConfig | Non
     if choice.name != OF_THE_WEIGHTS:
         return model_config(
             choice,
-            image_size=facts.native_size or _SIZE_FOR_PHOTOS,
+            image_size=facts.native_size or SIZE_FOR_PHOTOS,
             in_channels=facts.channels,
             num_classes=len(facts.classes),
         )

@@ -38,7 +38,7 @@ from vitcli.engine.timing import Work
 from vitcli.models.counterparts import build_counterpart, check_libraries, more_parameters
 from vitcli.models.flops import count_flops
 from vitcli.models.layers import resampling
-from vitcli.models.registry import MODELS, listed_config, model_in_words
+from vitcli.models.registry import MODELS, changed_sizes, listed_config
 from vitcli.models.vit import VisionTransformer
 from vitcli.trained.loading import read_model
 from vitcli.trained.model_names import chosen_run, is_architecture
@@ -91,7 +91,9 @@ class BenchResult:
     """The report of ``vit bench``."""
 
     model: str
-    """Name of the architecture, with its changed sizes."""
+    """Name of the architecture."""
+    changed_sizes: str
+    """The sizes that differ from those of the name, such as ``depth 2``; empty: none does."""
     parameters: int
     """Number of parameters."""
     image_size: Size
@@ -204,7 +206,8 @@ def bench(
     peaks = dict(zip(native, map(max, before, after), strict=True))
     flops = count_flops(config)
     return BenchResult(
-        model=model_in_words(config.name, asdict(config)),
+        model=config.name,
+        changed_sizes=changed_sizes(config.name, asdict(config)),
         parameters=config.num_parameters,
         image_size=config.image_size,
         channels=config.in_channels,

@@ -164,8 +164,8 @@ def _settings(config: TrainConfig, layers: Sequence[Settings], model: ModelConfi
     settings = resolved(replace(config, data=data), layers)
     if "image_size" not in config.model.changes:  # it decides on time and memory
         settings["model"]["image_size"] = Setting(value=[*model.image_size], source="chosen")
-    if config.optim.schedule != "one-cycle" and config.optim.warmup_epochs > config.optim.epochs / 2:
-        settings["optim"]["warmup_epochs"] = Setting(value=config.optim.epochs / 2, source="chosen")
+    if config.optim.warmup != config.optim.warmup_epochs:
+        settings["optim"]["warmup_epochs"] = Setting(value=config.optim.warmup, source="chosen")
     return settings
 
 

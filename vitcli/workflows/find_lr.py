@@ -18,7 +18,7 @@ from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.rate_finder import STEPS, RatePoint, range_test
 from vitcli.figures.rates import draw_rates
-from vitcli.models.registry import model_in_words
+from vitcli.models.registry import changed_sizes
 from vitcli.training.assembly import assemble
 from vitcli.training.settings import settle
 
@@ -31,7 +31,9 @@ class FoundRate:
 
     dataset: str
     model: str
-    """Name of the architecture, with its changed sizes."""
+    """Name of the architecture."""
+    changed_sizes: str
+    """The sizes that differ from those of the name, such as ``depth 2``; empty: none does."""
     recipe: str
     optimizer: str
     """Name of the optimizer."""
@@ -116,7 +118,7 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
                 text=f"the loss still falls at {found.least:.2g}, the highest rate tried: a higher --lr may be better"
             )
         )
-    figure = folder / "learning-rate.png"
+    figure, model = folder / "learning-rate.png", training.model.config
     draw_rates(
         [point.lr for point in found.points],
         [point.loss for point in found.points],
@@ -126,12 +128,13 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
         configured=config.optim.peak_lr,
         least=found.least,
         diverged=found.diverged,
-        title=f"{facts.name}, {training.model.config.name}, {config.optim.optimizer}: loss at increasing learning rates",
+        title=f"{facts.name}, {model.name}, {config.optim.optimizer}: loss at increasing learning rates",
     )
     settings = _in_proportion(config.optim, found.suggested)
     return FoundRate(
         dataset=facts.name,
-        model=model_in_words(training.model.config.name, asdict(training.model.config)),
+        model=model.name,
+        changed_sizes=changed_sizes(model.name, asdict(model)),
         recipe=config.run.recipe,
         optimizer=config.optim.optimizer,
         lr=settings["optim.lr"],

@@ -100,7 +100,7 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
         raise no_such_split(dataset, split, plan)
     model, seen = model_input(config, facts, emit)
     if dataset.raw and config.data.on_bad_image == "skip":
-        uncounted = "numbers of images include those that cannot be read, because only some are opened"
+        uncounted = "the numbers of images may include some that cannot be read, because not all are opened"
         emit(Note(text=f"{uncounted}: `vit train DATASET --on-bad-image skip --dry-run` opens all"))
     balance = _Balance(dataset, plan)
     figures = [folder / f"{name}.png" for name in ("samples", "augmentations", "classes")]

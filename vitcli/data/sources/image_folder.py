@@ -211,10 +211,19 @@ def _split_folders(folder: Path, emit: Emit) -> dict[SplitName, Path]:
 
 def _inner(split: Path) -> Path:
     """Return the folder that contains a split's classes: archives often have ``test_set/test_set/CLASS``."""
-    inner = split
-    while len(below := _subfolders(inner)) == 1:
+    below = _subfolders(split)
+    return _inner(below[0]) if len(below) == 1 and len(_subfolders(below[0])) > 1 else split
+
+
+def _hidden_classes(folder: Path) -> Path | None:
+    """Return the folder whose subfolders may be the real classes, however deep, if no image lies above them."""
+    inner = folder
+    while not any(_loose_images(inner)):
+        below = _subfolders(inner)
+        if len(below) != 1:
+            return inner if has_class_folders(inner) else None
         inner = below[0]
-    return inner if below else split
+    return None
 
 
 def _loose_images(root: Path) -> Iterator[Path]:
@@ -262,8 +271,8 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
             raise _without_images(f"class {plain(path.name)!r} has no images in {root}", path, passed_over)
     if sum(map(bool, images.values())) < 2:
         only = next(path for path in subfolders if images[plain(path.name)])
-        needed, inner = "at least two are needed to train", _inner(only)
-        if has_class_folders(inner) and not any(_loose_images(only)):
+        needed = "at least two are needed to train"
+        if inner := _hidden_classes(only):
             what = f"{only} holds only folders of images, and no other folder of {root} has images"
             raise DataError(what, hint=f"vit train {shlex.quote(str(inner))}, if the classes are in there; {needed}")
         raise DataError(f"{root} has one class only: {plain(only.name)!r}", hint=needed)
@@ -273,12 +282,12 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
 def _refuse_folders_of_classes(root: Path, subfolders: Sequence[Path]) -> None:
     """Refuse a folder that holds only folders of images beside one that holds images: it is no class, but has some."""
     direct = [path for path in subfolders if any(_loose_images(path))]
-    deep = [path for path in subfolders if path not in direct and has_class_folders(_inner(path))]
-    if direct and deep:
+    deep = {path: inner for path in subfolders if (inner := _hidden_classes(path))}
+    for folder, inner in deep.items() if direct else ():
         raise DataError(
-            f"{deep[0]} holds only folders of images, and {direct[0].name}/ beside it holds images: they are no classes"
+            f"{folder} holds only folders of images, and {direct[0].name}/ beside it holds images: they are no classes"
             f" of {root}",
-            hint=f"vit train {shlex.quote(str(_inner(deep[0])))}, if the classes are in there; else move its images up",
+            hint=f"vit train {shlex.quote(str(inner))}, if the classes are in there; else move its images up",
         )
 
 
