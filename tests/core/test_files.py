@@ -89,6 +89,13 @@ def test_a_place_that_cannot_be_written_comes_with_what_to_do(number: int) -> No
     assert "--output-dir" in told.hint
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(NotADirectoryError) as caught:
+        (tmp_path / "notes.txt" / "run").mkdir()
+    assert explained(caught.value).message.startswith(f"{tmp_path / 'notes.txt'} is a file, not a folder")
+
+
 def test_until_the_block_ends_the_old_content_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")

@@ -143,6 +143,11 @@ def explained(error: OSError) -> VitError:
         return VitError(f"{folder} is full: {reason}", hint=f"make room there, {elsewhere}")
     if error.errno in _REFUSED and file:
         return VitError(f"{file}: {reason}", hint=f"change its permissions, {elsewhere}")
+    if isinstance(error, NotADirectoryError) and file:
+        above = next((each for each in Path(file).parents if each.is_file()), Path(file))
+        return VitError(
+            f"{above} is a file, not a folder, so nothing can be written into it", hint=f"remove it, {elsewhere}"
+        )
     return VitError(f"{reason}: {file}" if file else reason, hint="VIT_DEBUG=1 shows where")
 
 

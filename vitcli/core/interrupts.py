@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vitcli.core.errors import Interrupted
 
@@ -55,6 +55,25 @@ class StopRequest:
         return Interrupted(f"stopped by {how} {where}", hint=self.hint, exit_code=128 + self.signal)
 
 
+class LateRequest(StopRequest):
+    """A request that came too late for a block of ``stop_requests`` within; other signals do what they did before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: dict[signal.Signals, Any] = {}
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal; that of a block within comes without a frame."""
+        handler = self.before.get(signal.Signals(number))
+        if frame is None:
+            super().receive(number, frame)
+        elif callable(handler):
+            handler(number, frame)
+        else:
+            signal.signal(number, handler or signal.SIG_DFL)
+            signal.raise_signal(number)
+
+
 @contextmanager
 def stop_requests(hint: str = "") -> Iterator[StopRequest]:
     """Catch signals while the block runs, in the main thread only: Python allows no handlers elsewhere.
@@ -63,21 +82,40 @@ def stop_requests(hint: str = "") -> Iterator[StopRequest]:
     at its end: what it does may be over before it looks at the request.
     """
     request = StopRequest(hint)
-    if threading.current_thread() is not threading.main_thread():
+    before: dict[signal.Signals, Any] = {}
+    try:
+        with _receiving(request) as before:
+            yield request
+    finally:
+        outer = getattr(before.get(request.signal), "__self__", None) if request.signal else None
+        if request.signal and isinstance(outer, StopRequest):
+            outer.receive(request.signal, None)
+
+
+@contextmanager
+def late_requests() -> Iterator[LateRequest]:
+    """Keep a signal that a block of ``stop_requests`` within receives, but does not act on any more."""
+    request = LateRequest()
+    with _receiving(request) as before:
+        request.before = before
         yield request
+
+
+@contextmanager
+def _receiving(request: StopRequest) -> Iterator[dict[signal.Signals, Any]]:
+    """Have a request receive the signals that end a program; yield their handlers from before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield {}
         return
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, request.receive) for number in numbers}
     try:
-        yield request
+        yield before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        outer = getattr(before[request.signal], "__self__", None) if request.signal else None
-        if request.signal and isinstance(outer, StopRequest):
-            outer.receive(request.signal, None)
 
 
 @contextmanager

@@ -3,16 +3,16 @@
 import os
 import shlex
 import shutil
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import Interrupted, RunError, UsageError, VitError, visible
-from vitcli.core.events import Emit, Event, Note, TrainingAhead, TrainingStarted, Warned, ignore
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import expanded, write_json
 from vitcli.core.groups import members_of_settings
 from vitcli.core.launch import Place, launched_as
@@ -22,6 +22,7 @@ from vitcli.core.run_search import members_of
 from vitcli.core.runs import Run, check_free
 from vitcli.data.locks import is_worked_in
 from vitcli.trained.out_of_fold import OUT_OF_FOLD
+from vitcli.training.group_members import once_for_all, one_member
 from vitcli.training.out_of_fold import write_out_of_fold
 from vitcli.training.result import TrainResult, result_of
 from vitcli.training.resumed_settings import FREE, LENGTH
@@ -142,12 +143,14 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
         emit(Note(text=f"seeds: {', '.join(member.partition('-')[2] for member in members)}; {_WHAT_DIFFERS}"))
     for number, (member, own) in enumerate(members.items(), start=1):
         named: Settings = {"run": {**own.get("run", {}), **({"name": name} if name else {})}}
-        once = _once_for_all(emit, said, runs=len(members) - number + 1)
-        with one_member(member, number, len(members), emit):
+        once = once_for_all(emit, said, runs=len(members) - number + 1)
+        group = results[0].path.parent if results else None
+        with one_member(member, number, len(members), emit, group=group) as begun:
             results.append(train_one(*layers, {**own, **named}, emit=once))
+            begun(results[0].path.parent)
+            if number == 1:
+                _remove_others(results[0].path)
         name = results[0].path.parent.name
-        if number == 1:
-            _remove_others(results[0].path)
     return summed_up(results, emit)
 
 
@@ -162,18 +165,6 @@ def refuse_group(place: Place) -> None:
             f"{place.size} processes train one run at a time",
             hint="--fold 1, or --seed 0, trains the first one, and so on",
         )
-
-
-@contextmanager
-def one_member(member: str, number: int, count: int, emit: Emit) -> Iterator[None]:
-    """Announce a run of a group, and make the hint of an error in the block name the group instead of the run."""
-    kind, _, own = member.partition("-")
-    emit(Note(text=f"fold {number} of {count}" if kind == "fold" else f"seed {own}, run {number} of {count}"))
-    try:
-        yield
-    except VitError as error:
-        error.hint = error.hint.replace(f"/{member}`", "`")
-        raise
 
 
 def summed_up(results: Sequence[TrainResult], emit: Emit = ignore) -> FoldsResult | SeedsResult:
@@ -270,35 +261,10 @@ def forget_summary(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _once_for_all(emit: Emit, said: set[str], *, runs: int) -> Emit:
-    """Return an ``emit`` for one run of a group, which does not repeat what was said of others.
-
-    Warnings, notes before the training starts, and an estimate of the time, which is that of all, are passed on once.
-
-    Args:
-        emit: receives the events.
-        said: the texts that were passed on; it is shared by all runs.
-        runs: the number of runs from this one on.
-    """
-    is_training = False
-
-    def pass_on(event: Event) -> None:
-        nonlocal is_training
-        is_training = is_training or isinstance(event, TrainingStarted)
-        if isinstance(event, TrainingAhead):
-            event = replace(event, runs=runs)
-        if isinstance(event, Warned | TrainingAhead) or (isinstance(event, Note) and not is_training):
-            what = "" if isinstance(event, TrainingAhead) else event.text
-            if what in said:
-                return
-            said.add(what)
-        emit(event)
-
-    return pass_on
-
-
 def _remove_others(first: Path) -> None:
     """Remove the other runs of an earlier group in the same folder."""
+    aside = Path(tempfile.mkdtemp(prefix=".replaced-", dir=first.parent))  # out of the way at once, whatever happens
     for run in members_of(first.parent):
         if run.path != first:
-            shutil.rmtree(run.path)
+            run.path.rename(aside / run.path.name)
+    shutil.rmtree(aside)

@@ -12,12 +12,12 @@ from vitcli.data.dataset import open_dataset
 from vitcli.data.store import data_dir
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
+from vitcli.training.group_members import one_member
 from vitcli.training.groups import (
     FoldsResult,
     SeedsResult,
     check_alike,
     is_summed_up,
-    one_member,
     refuse_group,
     sum_up_last,
     summed_up,
@@ -82,7 +82,7 @@ def _resume_group(
     results = []
     for number, (name, own) in enumerate(members.items(), start=1):
         run = runs.get(name)
-        with one_member(name, number, len(members), emit):
+        with one_member(name, number, len(members), emit, group=folder):
             if run and run.status == "finished":
                 results.append(result_of(run))
             elif run and has_begun(run):
