@@ -126,7 +126,7 @@ class OptimConfig:
 
     @property
     def warmup(self) -> float:
-        """The epochs of linear warm-up: at most half of all; one-cycle warms up in its own way, and changes nothing here."""
+        """The epochs of linear warm-up: at most half of all. One-cycle has a warm-up of its own, and ``warmup_epochs`` stays."""
         is_long = self.schedule != "one-cycle" and self.warmup_epochs > self.epochs / 2
         return self.epochs / 2 if is_long else self.warmup_epochs
 

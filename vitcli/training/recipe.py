@@ -11,6 +11,7 @@ from vitcli.core.preprocessing import format_size
 from vitcli.data.dataset import Dataset
 from vitcli.data.splits import plan_splits
 from vitcli.models.registry import MODELS, choice_in_words
+from vitcli.training.stated_settings import names_a_model
 
 _SMALL_PHOTO = 128
 """Photos whose median short side has fewer pixels gain nothing from a model that sees 224."""
@@ -39,8 +40,8 @@ def choose_recipe(
         base: list[Settings] = [load_recipe(usual)]
         if usual == "small-photos":
             base = fitting_patches(base, layers, emit)
-        merged, names_model = configure(*base, *layers), any("name" in layer.get("model", {}) for layer in layers)
-        if merged.run.init_from and not names_model:
+        merged = configure(*base, *layers)
+        if merged.run.init_from and not names_a_model(layers):
             model = f"the weights of {merged.run.init_from}"
         else:
             model = choice_in_words(merged.model, dataset.facts.native_size)
@@ -113,7 +114,7 @@ def fitting_patches(base: Sequence[Settings], layers: Sequence[Settings], emit: 
         The layers below the given ones.
     """
     given = configure(*layers).model
-    size, named = given.changes.get("image_size"), any("name" in layer.get("model", {}) for layer in layers)
+    size, named = given.changes.get("image_size"), names_a_model(layers)
     model = configure(*base).model
     patch = MODELS[model.name]["patch_size"]
     if not size or named or "patch_size" in given.changes or not (size[0] % patch[0] or size[1] % patch[1]):

@@ -24,6 +24,7 @@ from vitcli.core.words import duration, interval, percent
 from vitcli.models.registry import sizes_of
 from vitcli.trained.run_rows import RunRow, list_rows
 from vitcli.training.resumed_settings import all_settings, settings_by_name
+from vitcli.training.stated_settings import names_a_model
 
 _OF_THE_RUN = frozenset(
     {
@@ -264,8 +265,7 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
     if images := run.info.get("images"):
         usual["optim.epochs"] = configured.optim.epochs_for(images["train"])
     own = settings_by_name(run) if config else {}
-    names_model = any("name" in layer.get("model", {}) for layer in layers)
-    hidden = _OF_THE_RUN if names_model else {*_OF_THE_RUN, "model.name"}
+    hidden = _OF_THE_RUN if names_a_model(layers) else {*_OF_THE_RUN, "model.name"}
     implied, replaced = (  # by the names of the model: settings that nothing else sets
         {f"model.{key}": value for key, value in sizes_of(name).items() if usual.get(f"model.{key}") is None}
         for name in (run.info["model"], usual["model.name"])

@@ -52,10 +52,10 @@ def stated_settings(layers: Sequence[Settings]) -> Stated:
     asked = configure(*layers)
     recipe = load_recipe(asked.run.recipe) if asked.run.recipe else {}
     config = configure(recipe, *layers)
-    names_model = _names_model(layers)
+    names_model = names_a_model(layers)
     init_from = lasting_name(config.run.init_from, expanded(config.run.output_dir))
     if config.run.pretrained:
-        init_from = _weights_for(asked, config, names_model=names_model or _names_model((recipe,)))
+        init_from = _weights_for(asked, config, names_model=names_model or names_a_model((recipe,)))
         layers = [_without_model_name(layer) for layer in layers]
         names_model = False
     _check(config, init_from=init_from, takes_architecture=bool(init_from) and not names_model)
@@ -135,7 +135,7 @@ def _weights_for(asked: TrainConfig, stated: TrainConfig, *, names_model: bool) 
     raise ModelError(f"there are no pretrained weights for {stated.model.name}", hint="`vit download` lists all")
 
 
-def _names_model(layers: Sequence[Settings]) -> bool:
+def names_a_model(layers: Sequence[Settings]) -> bool:
     """Tell whether any layer names an architecture."""
     return any("name" in layer.get("model", {}) for layer in layers)
 

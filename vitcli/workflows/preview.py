@@ -1,5 +1,6 @@
 """Pictures of a data set before training: its images, their augmented views, and the number of images per class."""
 
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from vitcli.data.preprocess import InputTransform
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.samples import spread, whole_images
 from vitcli.data.splits import Plan, Subset, no_such_split, plan_splits
-from vitcli.data.store import data_dir
+from vitcli.data.store import data_dir, words_of
 from vitcli.figures.augmentations import draw_augmentations
 from vitcli.figures.classes import draw_classes
 from vitcli.figures.samples import draw_samples
@@ -101,7 +102,8 @@ def preview(*layers: Settings, split: SplitName = "train", output: Path | None =
     model, seen = model_input(config, facts, emit)
     if dataset.raw and config.data.on_bad_image == "skip":
         uncounted = "the numbers of images may include some that cannot be read, because not all are opened"
-        emit(Note(text=f"{uncounted}: `vit train DATASET --on-bad-image skip --dry-run` opens all"))
+        opens_all = shlex.join(["vit", "train", *words_of(config.data), "--on-bad-image", "skip", "--dry-run"])
+        emit(Note(text=f"{uncounted}: `{opens_all}` opens all"))
     balance = _Balance(dataset, plan)
     figures = [folder / f"{name}.png" for name in ("samples", "augmentations", "classes")]
     end = unused_end(*figures)

@@ -281,11 +281,12 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
 
 def _refuse_folders_of_classes(root: Path, subfolders: Sequence[Path]) -> None:
     """Refuse a folder that holds only folders of images beside one that holds images: it is no class, but has some."""
-    direct = [path for path in subfolders if any(_loose_images(path))]
-    deep = {path: inner for path in subfolders if (inner := _hidden_classes(path))}
-    for folder, inner in deep.items() if direct else ():
+    direct = next((path for path in subfolders if any(_loose_images(path))), None)
+    deep = ((path, inner) for path in subfolders if (inner := _hidden_classes(path)))
+    if direct and (found := next(deep, None)):
+        folder, inner = found
         raise DataError(
-            f"{folder} holds only folders of images, and {direct[0].name}/ beside it holds images: they are no classes"
+            f"{folder} holds only folders of images, and {direct.name}/ beside it holds images: they are no classes"
             f" of {root}",
             hint=f"vit train {shlex.quote(str(inner))}, if the classes are in there; else move its images up",
         )
