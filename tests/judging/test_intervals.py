@@ -67,14 +67,23 @@ def test_the_interval_of_a_mean_is_the_normal_one():
     assert "loss" not in metrics(*judged(1, 1.0)).intervals  # one image has no spread
 
 
-def test_where_every_class_is_all_right_or_all_wrong_the_interval_has_a_width():
-    """A model that always answers the first class, and one image for each of many classes."""
-    truth = torch.tensor([0] * 60 + [1] * 25 + [2] * 15)
-    ours = metrics(torch.tensor([[5.0, 0, 0]]).repeat(100, 1), truth, ("ant", "bee", "cat"))
-    expected = stats.binomtest(60, 100).proportion_ci(method="wilson")
-    assert ours.intervals["top1"] == pytest.approx((expected.low, expected.high))
-    assert "balanced_accuracy" not in ours.intervals
-    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(130, 130)))
-    ours = metrics(logits, torch.arange(130), tuple(map(str, range(130))))
-    low, high = ours.intervals["top5"]
-    assert low < ours.top5 < high
+def test_shares_have_the_interval_of_wilson_however_the_classes_do():
+    """A model that sees the difference, one that always answers the first class, and one image for each of many classes."""
+    always = (
+        torch.tensor([[5.0, 0, 0]]).repeat(100, 1),
+        torch.tensor([0] * 60 + [1] * 25 + [2] * 15),
+        ("ant", "bee", "cat"),
+    )
+    one_each = (
+        torch.from_numpy(np.random.default_rng(0).normal(size=(130, 130))),
+        torch.arange(130),
+        [*map(str, range(130))],
+    )
+    for logits, truth, classes in (judged(80, 1.0), always, one_each):
+        ours = metrics(logits, truth, classes)
+        for name in ("top1", "top5"):
+            share = getattr(ours, name)
+            method = "exact" if share == 1 else "wilson"
+            expected = stats.binomtest(round(share * len(truth)), len(truth)).proportion_ci(method=method)
+            assert ours.intervals[name] == pytest.approx((expected.low, expected.high))
+    assert "balanced_accuracy" not in metrics(*always).intervals

@@ -507,7 +507,7 @@ def test_a_card_has_the_measured_numbers(run_cli: RunCli, evaluated: Path) -> No
     [
         (
             ((0, 0, 9), (0, 1, 1), (1, 1, 10)),
-            "loss (nats) by its standard error; all others by a bootstrap of the images",
+            "accuracy (top-1) by the formula of Wilson; all others by a bootstrap of the images",
         ),
         (((0, 0, 10), (1, 0, 10)), "loss (nats) by its standard error; accuracy (top-1) by the formula of Wilson."),
         (((0, 0, 10), (1, 1, 10)), "accuracy (top-1) by the exact formula of Clopper and Pearson."),

@@ -1,6 +1,8 @@
-"""Confidence intervals of 95 %: percentile bootstrap within each class for accuracies, standard errors for means.
+"""Confidence intervals of 95 %: Wilson's for shares of images, a bootstrap within each class for other metrics of answers,
+standard errors for means.
 
-Source: Efron and Tibshirani (1993), An introduction to the bootstrap.
+Sources: Wilson (1927), Probable inference, the law of succession, and statistical inference; Clopper and Pearson (1934),
+The use of confidence or fiducial limits; Efron and Tibshirani (1993), An introduction to the bootstrap.
 """
 
 from collections.abc import Sequence
@@ -22,19 +24,19 @@ _QUANTILE = 1.959963984540054
 
 
 def accuracy_intervals(
-    confusion: Sequence[tuple[int, int, int]], support: NDArray[np.int64], in_top5: NDArray[np.int64], *, seed: int
+    confusion: Sequence[tuple[int, int, int]], support: NDArray[np.int64], in_top5: int, *, seed: int
 ) -> dict[str, Interval]:
     """Compute intervals of ``top1``, ``top5`` and the metrics of ``summary``.
 
-    All of these are functions of the confusion matrix, so to draw the images of each class again, with replacement, is
-    to draw each row of the matrix from a multinomial distribution. Where every class is all right or all wrong, the
-    bootstrap has no spread: ``top1`` and ``top5`` then get the interval of Wilson (1927), or at 0 and 1 the exact one of
-    Clopper and Pearson (1934); the others get none.
+    ``top1`` and ``top5`` are shares of the images: they get the interval of Wilson, or at 0 and 1 the exact one of Clopper
+    and Pearson. The others are functions of the confusion matrix, so to draw the images of each class again, with
+    replacement, is to draw each row of the matrix from a multinomial distribution (percentile bootstrap). Where every class
+    is all right or all wrong, the bootstrap has no spread, and they get no interval.
 
     Args:
         confusion: true class, predicted class and number of images, without zeros, sorted.
         support: images of each class, (classes,).
-        in_top5: images of each class that is among the five most probable, (classes,).
+        in_top5: images whose class is among the five most probable.
         seed: the seed of the draws.
     """
     random = np.random.default_rng(seed)
@@ -49,12 +51,10 @@ def accuracy_intervals(
         predicted[:, columns] += drawn
         correct[:, true] = drawn[:, columns == true].sum(axis=1)
     counts = ClassCounts(support=np.broadcast_to(support, correct.shape), predicted=predicted, correct=correct)
+    ends = {name: percentiles(values) for name, values in summary(counts).items() if not np.isnan(values).all()}
     right = int(table[table[:, 0] == table[:, 1], 2].sum())
-    top5 = random.binomial(support, in_top5 / np.maximum(support, 1), size=(draws, classes)).sum(axis=1) / images
-    drawn_metrics = {**summary(counts), "top5": top5}
-    ends = {name: percentiles(values) for name, values in drawn_metrics.items() if not np.isnan(values).all()}
-    shares = {"top1": _of_share(right, images), "top5": _of_share(int(in_top5.sum()), images)}
-    return shares | {name: (low, high) for name, (low, high) in ends.items() if low < high}
+    shares = {"top1": _of_share(right, images), "top5": _of_share(in_top5, images)}
+    return {name: (low, high) for name, (low, high) in ends.items() if low < high} | shares
 
 
 def mean_interval(values: NDArray[np.float64]) -> Interval:
@@ -70,14 +70,14 @@ def percentiles(values: NDArray[np.float64]) -> Interval:
 
 
 def method_of_share(ends: Interval, right: int, images: int) -> str:
-    """Name the formula of an interval from ``accuracy_intervals`` for ``top1`` or ``top5``; empty: the bootstrap."""
+    """Name the formula of an interval of ``top1`` or ``top5``; empty: a bootstrap, as earlier versions of vit took."""
     if tuple(ends) != _of_share(right, images):
         return ""
     return "the exact formula of Clopper and Pearson" if right in {0, images} else "the formula of Wilson"
 
 
 def _of_share(right: int, images: int) -> Interval:
-    """Compute the interval of a share from two numbers: exact if all images are right, or none, else Wilson's."""
+    """Compute the interval of a share of images: Wilson's, or if it is 0 or 1 the exact one of Clopper and Pearson."""
     reached = (ERROR / 2) ** (1 / images)
     if right in {0, images}:
         return (reached, 1.0) if right else (0.0, 1 - reached)

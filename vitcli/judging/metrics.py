@@ -67,8 +67,8 @@ class Metrics:
     brier: float
     """Mean sum of squared differences between probabilities and truth, 0..2."""
     intervals: Mapping[str, Interval]
-    """95 % intervals by metric, if they are defined: of accuracies by bootstrap within each class, of the loss by its
-    standard error."""
+    """95 % intervals by metric, if they are defined: of ``top1`` and ``top5`` by the formula of Wilson, of the loss by its
+    standard error, of the others by a bootstrap within each class."""
     reliability: tuple[ReliabilityBin, ...]
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, int, int], ...]
@@ -101,12 +101,12 @@ def metrics_of(answers: Answers, *, seed: int = 0) -> Metrics:
     averages = [average for _, average in ranked if average is not None]
     bins = reliability(answers)
     confusion = answers.confusion()
-    in_top5 = np.bincount(answers.truth[answers.rank <= answers.top.shape[1]], minlength=count)
+    in_top5 = int(np.count_nonzero(answers.rank <= answers.top.shape[1]))
     columns = (support, correct, predicted, counts.precision, counts.recall, counts.f1)
     return Metrics(
         images=len(answers),
         loss=float(answers.loss.mean()),
-        top5=float(in_top5.sum() / len(answers)),
+        top5=in_top5 / len(answers),
         **numbers,
         kappa=None if math.isnan(kappa) else kappa,
         roc_auc=float(np.mean(aucs)) if aucs else None,
