@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -77,6 +77,16 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@contextmanager
+def naming(*case: object) -> Iterator[None]:
+    """Name the case of a loop in whatever fails there: a thousand tests of a millisecond cost three each to report."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"case: {', '.join(map(str, case))}")
+        raise
 
 
 @pytest.fixture(scope="session")

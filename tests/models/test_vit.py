@@ -1,5 +1,7 @@
 import re
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.conftest import naming
 from vitcli.core.errors import UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import format_size
@@ -70,6 +73,12 @@ def build(config, seed=0):
     return VisionTransformer(config)
 
 
+@cache
+def built(axis):
+    """The model of a configuration, which no test changes but for its mode."""
+    return build(tiny(**AXES[axis]))
+
+
 def images_for(config, batch=2):
     torch.manual_seed(1)
     return torch.randn(batch, config.in_channels, *config.image_size)
@@ -88,10 +97,8 @@ def test_every_registered_model_has_the_number_of_parameters_that_is_computed_wi
     assert one + (config.depth - 1) * (two - one) == config.num_parameters
 
 
-@pytest.mark.parametrize("axis", AXES)
-def test_every_configuration_has_the_number_of_parameters_that_is_computed_without_building_it(axis):
-    config = tiny(**AXES[axis])
-    assert count(build(config)) == config.num_parameters
+def test_every_configuration_has_the_number_of_parameters_that_is_computed_without_building_it():
+    assert {axis: count(built(axis)) for axis in AXES} == {axis: tiny(**AXES[axis]).num_parameters for axis in AXES}
 
 
 def test_the_classic_cifar10_model_has_119098_parameters():
@@ -107,49 +114,45 @@ def test_small_registered_models_answer_with_a_logit_per_class(name):
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("axis", AXES)
-def test_every_configuration_answers_with_a_logit_per_class(axis):
-    config = tiny(**AXES[axis])
-    logits = build(config)(images_for(config))
-    assert logits.shape == (2, config.num_classes or config.width)
-    assert logits.dtype == torch.float32
-    assert logits.isfinite().all()
+def test_every_configuration_answers_with_a_logit_per_class():
+    for axis in AXES:
+        model = built(axis).train()
+        logits = model(images_for(model.config))
+        assert logits.shape == (2, model.config.num_classes or model.config.width), axis
+        assert logits.dtype == torch.float32, axis
+        assert logits.isfinite().all(), axis
 
 
-@pytest.mark.parametrize("axis", AXES)
-def test_every_parameter_of_every_configuration_takes_part(axis):
-    config = tiny(**AXES[axis])
-    model = build(config).eval()
-    model(images_for(config)).square().sum().backward()
-    unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert unused == []
+def test_every_parameter_of_every_configuration_takes_part():
+    for axis in AXES:
+        names, parameters = zip(*built(axis).eval().named_parameters(), strict=True)
+        total = built(axis)(images_for(built(axis).config)).square().sum()
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        unused = [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
+        assert unused == [], axis
 
 
-@pytest.mark.parametrize("axis", AXES)
-def test_tokens_are_class_token_distillation_token_registers_patches(axis):
-    config = tiny(**AXES[axis])
-    model = build(config).eval()
-    named = [token[0, 0] for token in (model.class_token, model.distillation_token) if token is not None]
-    expected = torch.cat([*(token[None] for token in named), patch_tokens(model)[0]])
-    expected[-model.positions.shape[1] :] += model.positions[0]  # the last rows: all, or those of the patches
-    if config.num_registers:
-        expected = torch.cat([expected[: len(named)], model.registers[0], expected[len(named) :]])
-    assert len(expected) == config.num_prefix_tokens + config.grid[0] * config.grid[1]
-    torch.testing.assert_close(model.embed(images_for(config))[0], model.input_norm(expected))
+def test_tokens_are_class_token_distillation_token_registers_patches():
+    for axis in AXES:
+        model = built(axis).eval()
+        config, images = model.config, images_for(model.config)
+        named = [token[0, 0] for token in (model.class_token, model.distillation_token) if token is not None]
+        expected = torch.cat([*(token[None] for token in named), model.patch_embedding(images)[0]])
+        expected[-model.positions.shape[1] :] += model.positions[0]  # the last rows: all, or those of the patches
+        if config.num_registers:
+            expected = torch.cat([expected[: len(named)], model.registers[0], expected[len(named) :]])
+        with naming(axis):
+            assert len(expected) == config.num_prefix_tokens + config.grid[0] * config.grid[1]
+            torch.testing.assert_close(model.embed(images)[0], model.input_norm(expected))
 
 
-def patch_tokens(model):
-    return model.patch_embedding(images_for(model.config))
-
-
-@pytest.mark.parametrize("axis", AXES)
-def test_images_of_a_batch_do_not_see_each_other(axis):
-    config = tiny(**AXES[axis])
-    model = build(config).eval()
-    images = images_for(config, batch=3)
-    together = model(images)
-    alone = torch.cat([model(image[None]) for image in images])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+def test_images_of_a_batch_do_not_see_each_other():
+    for axis in AXES:
+        model = built(axis).eval()
+        images = images_for(model.config, batch=3)
+        alone = torch.cat([model(image[None]) for image in images])
+        with naming(axis):
+            torch.testing.assert_close(model(images), alone, atol=1e-5, rtol=0)
 
 
 def test_patches_of_a_rectangular_grid_are_counted_row_by_row():
@@ -205,10 +208,9 @@ def test_the_pooling_row_is_the_weight_of_each_token(changes, expected):
     torch.testing.assert_close(row, torch.tensor(expected, dtype=torch.float32))
 
 
-@pytest.mark.parametrize("axis", AXES)
-def test_the_pooling_row_sums_to_1(axis):
-    row = build(tiny(**AXES[axis])).pooling_row()
-    assert row.sum().item() == pytest.approx(1)
+def test_the_pooling_row_sums_to_1():
+    sums = {axis: built(axis).pooling_row().sum().item() for axis in AXES}
+    assert sums == pytest.approx(dict.fromkeys(AXES, 1))
 
 
 @pytest.mark.parametrize("num_registers", [0, 2])
@@ -436,20 +438,18 @@ def test_names_tell_how_far_up_a_parameter_stands():
     }
 
 
-@pytest.mark.parametrize("axis", AXES)
-def test_tokens_that_the_head_does_not_read_change_neither_logits_nor_gradients(axis):
+def test_tokens_that_the_head_does_not_read_change_neither_logits_nor_gradients():
     """The last block leaves them out; in float64 no order of sums makes a difference that counts."""
-    config = tiny(**AXES[axis])
-    model = build(config).eval().double()
 
-    def outcome(num_read):
+    def outcome(model, num_read):
         model.num_read = num_read
-        model.zero_grad()
-        logits = model(images_for(config).double())
-        logits.square().sum().backward()
-        return [logits.detach(), *(parameter.grad for parameter in model.parameters())]
+        logits = model(images_for(model.config).double())
+        return [logits.detach(), *torch.autograd.grad(logits.square().sum(), [*model.parameters()])]
 
-    num_heads = 1 + (config.distillation == "head")
-    assert model.num_read == (num_heads if config.pooling == "class" else None)
-    for short, whole in zip(outcome(model.num_read), outcome(None), strict=True):
-        torch.testing.assert_close(short, whole, rtol=1e-9, atol=1e-12)
+    for axis in AXES:
+        model = deepcopy(built(axis)).eval().double()
+        num_heads = 1 + (model.config.distillation == "head")
+        with naming(axis):
+            assert model.num_read == (num_heads if model.config.pooling == "class" else None)
+            for short, whole in zip(outcome(model, model.num_read), outcome(model, None), strict=True):
+                torch.testing.assert_close(short, whole, rtol=1e-9, atol=1e-12)
