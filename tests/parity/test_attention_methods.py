@@ -1,11 +1,13 @@
 """Attention methods against independent NumPy implementations with full matrix products."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import naming
 from vitcli.attention.evidence import Evidence, Options
 from vitcli.attention.fusion import fuse_heads, fused_relevance, patch_map, sink_share
 from vitcli.attention.methods import strongest, without_weakest
@@ -131,38 +133,38 @@ def in_numpy(method, seen, fusion, dy_da, ds_da):  # noqa: C901 - a case per met
     return np.stack(weights)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("method", EVERY_METHOD)
-def test_every_method_is_its_formula(method, row, fusion):
-    seen = evidence(row, gradients=signed(), fusion=fusion)
-    expected = in_numpy(method, seen, fusion, signed(), signed(seed=3))
-    np.testing.assert_allclose(apply(method, seen, fusion=fusion), expected, rtol=1e-10)
+def test_every_method_is_its_formula():
+    for row, fusion in product(ROWS, FUSIONS):
+        seen = evidence(row, gradients=signed(), fusion=fusion)
+        for method in EVERY_METHOD:
+            expected = in_numpy(method, seen, fusion, signed(), signed(seed=3))
+            with naming(method, row, fusion):
+                np.testing.assert_allclose(apply(method, seen, fusion=fusion), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("method", OF_GRADIENTS)
-def test_gradients_in_reverse_order_give_another_map(method):
+def test_gradients_in_reverse_order_give_another_map():
     seen, backwards = evidence(), evidence(gradients=signed()[::-1])
-    assert (apply(method, seen) - apply(method, backwards)).abs().max() > 1e-3
+    for method in OF_GRADIENTS:
+        assert (apply(method, seen) - apply(method, backwards)).abs().max() > 1e-3, method
 
 
-@pytest.mark.parametrize("layers", [1, 3, 12])
-@pytest.mark.parametrize("row", ROWS)
-def test_rollout_of_uniform_attention_has_a_closed_form(row, layers):
-    uniform = [torch.full((2, 3, 7, 7), 1 / 7, dtype=torch.float64)] * layers
-    expected = 2**-layers * ROWS[row] + (1 - 2**-layers) / 7
-    found = apply("rollout", evidence(row, probabilities=uniform, gradients=uniform))
-    torch.testing.assert_close(found, expected.expand(2, -1))
+def test_rollout_of_uniform_attention_has_a_closed_form():
+    for row, layers in product(ROWS, [1, 3, 12]):
+        with naming(row, layers):
+            uniform = [torch.full((2, 3, 7, 7), 1 / 7, dtype=torch.float64)] * layers
+            expected = 2**-layers * ROWS[row] + (1 - 2**-layers) / 7
+            found = apply("rollout", evidence(row, probabilities=uniform, gradients=uniform))
+            torch.testing.assert_close(found, expected.expand(2, -1))
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("method", [*OF_ATTENTION, "grad-rollout"])
-def test_attention_to_oneself_gives_patches_nothing_and_no_nan(method, fusion):
+def test_attention_to_oneself_gives_patches_nothing_and_no_nan():
     identity = [torch.eye(7, dtype=torch.float64).expand(2, 3, 7, 7)] * 4
-    row = apply(method, evidence(probabilities=identity, gradients=identity, fusion=fusion), fusion=fusion)
-    assert torch.equal(row, class_row().expand(2, -1))
-    assert not patch_map(row, grid=(2, 3), num_prefix_tokens=1).any()
-    assert sink_share(row, 1).tolist() == [1, 1]
+    for method, fusion in product([*OF_ATTENTION, "grad-rollout"], FUSIONS):
+        with naming(method, fusion):
+            row = apply(method, evidence(probabilities=identity, gradients=identity, fusion=fusion), fusion=fusion)
+            assert torch.equal(row, class_row().expand(2, -1))
+            assert not patch_map(row, grid=(2, 3), num_prefix_tokens=1).any()
+            assert sink_share(row, 1).tolist() == [1, 1]
 
 
 def test_relevance_of_attention_to_oneself_is_nothing_for_patches():
@@ -171,8 +173,7 @@ def test_relevance_of_attention_to_oneself_is_nothing_for_patches():
     assert row.tolist() == [[15] + [0] * 6] * 2  # (1 + 1)^4 - 1
 
 
-@pytest.mark.parametrize("method", [*OF_GRADIENTS, "legrad", "gradcam", "hirescam", "ig"])
-def test_no_gradient_is_no_patch_and_no_nan(method):
+def test_no_gradient_is_no_patch_and_no_nan():
     seen = evidence()
     seen = replace(
         seen,
@@ -181,38 +182,41 @@ def test_no_gradient_is_no_patch_and_no_nan(method):
         token_gradients=torch.zeros_like(seen.token_gradients),
         pixel_gradients=torch.zeros_like(seen.pixel_gradients),
     )
-    assert not patch_map(apply(method, seen), grid=GRID, num_prefix_tokens=PREFIX).any()
+    for method in (*OF_GRADIENTS, "legrad", "gradcam", "hirescam", "ig"):
+        assert not patch_map(apply(method, seen), grid=GRID, num_prefix_tokens=PREFIX).any(), method
 
 
-@pytest.mark.parametrize("method", [*OF_ATTENTION, "grad-rollout"])
-@pytest.mark.parametrize("row", ROWS)
-def test_rows_sum_to_1(row, method):
-    weights = apply(method, evidence(row))
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(3, dtype=torch.float64))
-    assert (weights >= 0).all()
+def test_rows_sum_to_1():
+    for row, method in product(ROWS, [*OF_ATTENTION, "grad-rollout"]):
+        with naming(row, method):
+            weights = apply(method, evidence(row))
+            torch.testing.assert_close(weights.sum(dim=1), torch.ones(3, dtype=torch.float64))
+            assert (weights >= 0).all()
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_rollout_rows_sum_to_1_however_heads_are_fused(fusion):
-    weights = apply("rollout", evidence(), fusion=fusion)
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(3, dtype=torch.float64))
+def test_rollout_rows_sum_to_1_however_heads_are_fused():
+    for fusion in FUSIONS:
+        with naming(fusion):
+            weights = apply("rollout", evidence(), fusion=fusion)
+            torch.testing.assert_close(weights.sum(dim=1), torch.ones(3, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_batch_of_three_equals_three_singles(method):
+def test_a_batch_of_three_equals_three_singles():
     seen = evidence()
-    options = {"discard": 0.3} if method == "rollout" else {"mass": 0.6} if method == "raw" else {}
-    together = apply(method, seen, **options)
-    singles = [apply(method, one_image(seen, image), **options) for image in range(3)]
-    torch.testing.assert_close(together, torch.cat(singles))
-    assert not torch.allclose(together[0], together[1])
+    for method in METHODS:
+        with naming(method):
+            options = {"discard": 0.3} if method == "rollout" else {"mass": 0.6} if method == "raw" else {}
+            together = apply(method, seen, **options)
+            singles = [apply(method, one_image(seen, image), **options) for image in range(3)]
+            torch.testing.assert_close(together, torch.cat(singles))
+            assert not torch.allclose(together[0], together[1])
 
 
-@pytest.mark.parametrize("method", ["rollout", "grad-rollout", "relevance"])
-def test_the_order_of_the_layers_counts(method):
+def test_the_order_of_the_layers_counts():
     seen = evidence()
     backwards = replace(seen, probabilities=seen.probabilities[::-1], relevances=seen.relevances[::-1])
-    assert (apply(method, seen) - apply(method, backwards)).abs().max() > 1e-3
+    for method in ("rollout", "grad-rollout", "relevance"):
+        assert (apply(method, seen) - apply(method, backwards)).abs().max() > 1e-3, method
 
 
 def test_raw_uses_the_last_layer_alone():
@@ -220,26 +224,28 @@ def test_raw_uses_the_last_layer_alone():
     torch.testing.assert_close(apply("raw", seen), apply("raw", replace(seen, probabilities=seen.probabilities[-1:])))
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_heads_are_fused_entry_by_entry(fusion):
+def test_heads_are_fused_entry_by_entry():
     layer = attention(heads=5)[0]
-    np.testing.assert_allclose(fuse_heads(layer, fusion), FUSIONS[fusion](layer.numpy(), axis=1))
+    for fusion, fused in FUSIONS.items():
+        with naming(fusion):
+            np.testing.assert_allclose(fuse_heads(layer, fusion), fused(layer.numpy(), axis=1))
 
 
-@pytest.mark.parametrize("method", [*OF_ATTENTION, *OF_GRADIENTS, "legrad"])
-def test_head_fusions_differ_where_heads_do(method):
-    weights = [apply(method, evidence(fusion=fusion), fusion=fusion) for fusion in FUSIONS]
-    assert not torch.allclose(weights[0], weights[1])
-    assert not torch.allclose(weights[1], weights[2])
+def test_head_fusions_differ_where_heads_do():
+    for method in (*OF_ATTENTION, *OF_GRADIENTS, "legrad"):
+        weights = [apply(method, evidence(fusion=fusion), fusion=fusion) for fusion in FUSIONS]
+        assert not torch.allclose(weights[0], weights[1]), method
+        assert not torch.allclose(weights[1], weights[2]), method
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_weakest_entries_of_each_image_are_discarded(share):
+def test_the_weakest_entries_of_each_image_are_discarded():
     fused = attention(heads=1)[0][:, 0]
-    found = without_weakest(fused, share)
-    for image, kept in zip(fused.numpy(), found.numpy(), strict=True):
-        threshold = np.sort(image, axis=None)[round(share * image.size)]
-        np.testing.assert_array_equal(kept, np.where(image >= threshold, image, 0))
+    for share in (0.1, 0.5, 0.9):
+        with naming(share):
+            found = without_weakest(fused, share)
+            for image, kept in zip(fused.numpy(), found.numpy(), strict=True):
+                threshold = np.sort(image, axis=None)[round(share * image.size)]
+                np.testing.assert_array_equal(kept, np.where(image >= threshold, image, 0))
 
 
 def test_discarding_takes_uniform_attention_by_its_share_and_not_whole():
@@ -260,14 +266,14 @@ def test_the_strongest_patches_hold_the_mass_that_is_asked_for():
     assert strongest(row, 0.01, 1).tolist()[0] == [9, 4, 0, 0, 0]
 
 
-@pytest.mark.parametrize("prefix", [0, 1, 3])
-def test_patches_become_a_grid_of_rows_and_columns_without_the_prefix(prefix):
-    row = torch.arange(2 * (prefix + 6)).view(2, -1)
-    grid = patch_map(row, grid=(2, 3), num_prefix_tokens=prefix)
-    assert grid.shape == (2, 2, 3)
-    for image in range(2):
-        expected = [[row[image, prefix + 3 * h + w].item() for w in range(3)] for h in range(2)]
-        assert grid[image].tolist() == expected
+def test_patches_become_a_grid_of_rows_and_columns_without_the_prefix():
+    for prefix in (0, 1, 3):
+        row = torch.arange(2 * (prefix + 6)).view(2, -1)
+        grid = patch_map(row, grid=(2, 3), num_prefix_tokens=prefix)
+        assert grid.shape == (2, 2, 3), prefix
+        for image in range(2):
+            expected = [[row[image, prefix + 3 * h + w].item() for w in range(3)] for h in range(2)]
+            assert grid[image].tolist() == expected, prefix
 
 
 def test_the_sink_share_is_the_mass_on_prefix_tokens():
@@ -276,14 +282,14 @@ def test_the_sink_share_is_the_mass_on_prefix_tokens():
     assert sink_share(row, 0).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_registered_method_gives_every_image_a_weight_per_token(method):
-    entry = METHODS[method]
-    weights = apply(method, evidence())
-    assert weights.shape == (3, TOKENS)
-    assert weights.isfinite().all()
-    assert (weights < 0).any() == entry.is_signed
-    assert entry.summary
+def test_every_registered_method_gives_every_image_a_weight_per_token():
+    for method, entry in METHODS.items():
+        with naming(method):
+            weights = apply(method, evidence())
+            assert weights.shape == (3, TOKENS)
+            assert weights.isfinite().all()
+            assert (weights < 0).any() == entry.is_signed
+            assert entry.summary
 
 
 def test_noise_is_the_same_for_an_image_whatever_stands_beside_it():

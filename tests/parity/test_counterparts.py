@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.conftest import naming
 from vitcli.core.errors import InstallError, ModelError, UsageError
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.counterparts import LIBRARIES, build_counterpart, check_libraries, more_parameters
@@ -71,19 +72,20 @@ MORE = {"sincos": 32 * 5, "registers": 32 * 2}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("axis", AXES)
-def test_every_model_has_as_many_parameters_there_or_is_refused_with_the_reason(library, axis):
-    config = ModelConfig(**{**TINY, **AXES[axis]})
-    if reason := REFUSED[library].get(axis):
-        with pytest.raises(ModelError, match=f"{library} has no model like .*: there, .*{reason}") as refusal:
-            build_counterpart(library, config)
-        assert "--against" in refusal.value.hint
-        return
-    model = build_counterpart(library, config)
-    found = sum(parameter.numel() for parameter in model.parameters())
-    assert found - config.num_parameters == more_parameters(library, config) == MORE.get(axis, 0)
-    output = model.train()(torch.randn(2, config.in_channels, *config.image_size))
-    assert getattr(output, "logits", output).shape == (2, 3)
+def test_every_model_has_as_many_parameters_there_or_is_refused_with_the_reason(library):
+    for axis, changes in AXES.items():
+        config = ModelConfig(**{**TINY, **changes})
+        with naming(axis):
+            if reason := REFUSED[library].get(axis):
+                with pytest.raises(ModelError, match=f"{library} has no model like .*: there, .*{reason}") as refusal:
+                    build_counterpart(library, config)
+                assert "--against" in refusal.value.hint
+                continue
+            model = build_counterpart(library, config)
+            found = sum(parameter.numel() for parameter in model.parameters())
+            assert found - config.num_parameters == more_parameters(library, config) == MORE.get(axis, 0)
+            output = model.train()(torch.randn(2, config.in_channels, *config.image_size))
+            assert getattr(output, "logits", output).shape == (2, 3)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
