@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from tests.conftest import naming
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry
@@ -152,14 +154,15 @@ ZOO: dict[str, Callable[[Path], Pixels]] = {
 }
 
 
-@pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("geometry", [SMALL, Geometry(size=(40, 30), channels=3, crop_fraction=0.9)])
-def test_every_kind_of_file_becomes_its_colours_on_white(tmp_path: Path, name: str, geometry: Geometry) -> None:
-    expected = Image.fromarray(ZOO[name](tmp_path / name))
-    tolerance = (LEVELS, MEAN) if name.endswith("jpg") else (1.0, 0.5)
-    assert_close(load_array(tmp_path / name, geometry), to_array(expected, geometry), *tolerance)
-    grey = replace(geometry, channels=1)
-    assert_close(load_array(tmp_path / name, grey), to_array(expected.convert("L"), grey), *tolerance)
+def test_every_kind_of_file_becomes_its_colours_on_white(tmp_path: Path) -> None:
+    for name, save in ZOO.items():
+        expected = Image.fromarray(save(tmp_path / name))
+        tolerance = (LEVELS, MEAN) if name.endswith("jpg") else (1.0, 0.5)
+        for geometry in (SMALL, Geometry(size=(40, 30), channels=3, crop_fraction=0.9)):
+            with naming(name, geometry):
+                assert_close(load_array(tmp_path / name, geometry), to_array(expected, geometry), *tolerance)
+                grey = replace(geometry, channels=1)
+                assert_close(load_array(tmp_path / name, grey), to_array(expected.convert("L"), grey), *tolerance)
 
 
 @pytest.mark.parametrize("mode", ["disk", "ram", "off"])
@@ -180,24 +183,21 @@ def test_every_kind_of_file_is_prepared_as_it_is_predicted(tmp_path: Path, mode:
 # JPEG at a reduced scale
 
 
-@pytest.mark.parametrize("orientation", STORED)
-@pytest.mark.parametrize(
-    "geometry",
-    [
+@pytest.mark.parametrize("size", [(257, 131), (640, 480), (403, 809)])
+def test_a_large_jpeg_is_what_it_would_be_if_all_of_it_were_decoded(tmp_path: Path, size: tuple[int, int]) -> None:
+    upright = Image.fromarray(scene(*size))
+    paths = [save_turned(tmp_path / f"{orientation}.jpg", upright, orientation) for orientation in STORED]
+    for geometry in (
         Geometry(size=(16, 16), channels=3),
         Geometry(size=(50, 40), channels=3, crop_fraction=0.9),
         Geometry(size=(31, 63), channels=3, resize="squash"),
-    ],
-)
-@pytest.mark.parametrize("size", [(257, 131), (640, 480), (403, 809)])
-def test_a_large_jpeg_is_what_it_would_be_if_all_of_it_were_decoded(
-    tmp_path: Path, orientation: int, geometry: Geometry, size: tuple[int, int]
-) -> None:
-    upright = Image.fromarray(scene(*size))
-    path = save_turned(tmp_path / "photo.jpg", upright, orientation)
-    assert seen_upright(path, geometry)[0].width < upright.width
-    assert read_header(path) == (size, False)
-    assert_close(load_array(path, geometry), to_array(upright, geometry))
+    ):
+        expected = to_array(upright, geometry)
+        for path in paths:
+            with naming(path.name, geometry):
+                assert seen_upright(path, geometry)[0].width < upright.width
+                assert read_header(path) == (size, False)
+                assert_close(load_array(path, geometry), expected)
 
 
 @given(
@@ -266,12 +266,14 @@ def test_a_photo_whose_exif_data_are_odd_is_read_and_turned(tmp_path: Path) -> N
     assert_close(load_array(tmp_path / "photo.jpg", SMALL), to_array(upright, SMALL))
 
 
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_means_nothing_turns_nothing(tmp_path: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    Image.fromarray(SCENE).save(tmp_path / "photo.jpg", exif=exif, quality=95, subsampling=0)
-    assert_close(load_array(tmp_path / "photo.jpg", SMALL), to_array(Image.fromarray(SCENE), SMALL))
+def test_an_orientation_that_means_nothing_turns_nothing(tmp_path: Path) -> None:
+    for orientation in (0, 9, 65535):
+        path = tmp_path / f"{orientation}.jpg"
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        Image.fromarray(SCENE).save(path, exif=exif, quality=95, subsampling=0)
+        with naming(orientation):
+            assert_close(load_array(path, SMALL), to_array(Image.fromarray(SCENE), SMALL))
 
 
 # files that are refused
@@ -291,16 +293,15 @@ def jpeg_of(path: Path, width: int, height: int) -> bytes:
     return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
 
 
-@pytest.mark.parametrize("name", ["bomb.png", "bomb.jpg"])
-@pytest.mark.parametrize("read", [read_header, lambda path: load_array(path, SMALL)])
-def test_an_image_that_would_fill_the_memory_is_refused_by_name(
-    tmp_path: Path, name: str, read: Callable[[Path], object]
-) -> None:
-    path = tmp_path / name
-    path.write_bytes(png_of(40_000, 40_000) if name.endswith("png") else jpeg_of(path, 65_000, 65_000))
-    with pytest.raises(DataError, match=r"claims [14],\d+ megapixels in \d+ bytes") as refusal:
-        read(path)
-    assert str(path) in refusal.value.message
+def test_an_image_that_would_fill_the_memory_is_refused_by_name(tmp_path: Path) -> None:
+    png, jpeg = tmp_path / "bomb.png", tmp_path / "bomb.jpg"
+    png.write_bytes(png_of(40_000, 40_000))
+    jpeg.write_bytes(jpeg_of(jpeg, 65_000, 65_000))
+    for path, read in product((png, jpeg), (read_header, lambda path: load_array(path, SMALL))):
+        with naming(path.name, read):
+            with pytest.raises(DataError, match=r"claims [14],\d+ megapixels in \d+ bytes") as refusal:
+                read(path)
+            assert str(path) in refusal.value.message
 
 
 @given(
