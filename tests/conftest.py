@@ -85,7 +85,7 @@ def naming(*case: object) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        error.add_note(f"case: {', '.join(map(str, case))}")
+        error.add_note(f"case: {', '.join(map(repr, case))}")
         raise
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders.processes import COMMAND
+from tests.conftest import naming
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import (
     configure,
@@ -54,9 +55,8 @@ def test_a_layer_changes_only_what_it_names() -> None:
     assert config.model.changes == {"depth": 3}
 
 
-@pytest.mark.parametrize(
-    ("settings", "wrong", "nearest"),
-    [
+def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
+    for settings, wrong, nearest in [
         ({"optimm": {"lr": 1}}, "section 'optimm'", "'optim'"),
         ({"optim": {"learnin_rate": 1}}, "key 'optim.learnin_rate'", "did you mean"),
         ({"optim": {"epoch": 1}}, "key 'optim.epoch'", "'optim.epochs'"),
@@ -64,13 +64,12 @@ def test_a_layer_changes_only_what_it_names() -> None:
         ({"data": {"resize": "croq"}}, "data.resize = 'croq'", "'crop'"),
         ({"optim": {"optimizer": "adamm"}}, "optim.optimizer = 'adamm'", "'adam"),
         ({"model": {"pooling": "clas"}}, "model.pooling = 'clas'", "'class'"),
-    ],
-)
-def test_an_unknown_name_is_refused_with_the_nearest_one(settings: Any, wrong: str, nearest: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        configure(settings)
-    assert wrong in caught.value.message
-    assert nearest in caught.value.hint
+    ]:
+        with naming(settings):
+            with pytest.raises(UsageError) as caught:
+                configure(settings)
+            assert wrong in caught.value.message
+            assert nearest in caught.value.hint
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_one() -> None:
@@ -108,9 +107,8 @@ def test_the_about_table_is_for_readers_only() -> None:
     assert configure({"about": {"summary": "anything"}}) == TrainConfig()
 
 
-@pytest.mark.parametrize(
-    ("section", "key", "value", "stored"),
-    [
+def test_values_become_the_kind_that_is_wanted_where_nothing_is_lost() -> None:
+    for section, key, value, stored in [
         ("optim", "lr", 1, 1.0),
         ("optim", "epochs", 3.0, 3),
         ("optim", "betas", [0.8, 0.9], (0.8, 0.9)),
@@ -118,19 +116,15 @@ def test_the_about_table_is_for_readers_only() -> None:
         ("optim", "ema", True, True),
         ("augment", "crop_ratio", 1, (1.0, 1.0)),
         ("run", "name", 7, "7"),
-    ],
-)
-def test_values_become_the_kind_that_is_wanted_where_nothing_is_lost(
-    section: str, key: str, value: Any, stored: Any
-) -> None:
-    config = getattr(configure({section: {key: value}}), section)
-    assert getattr(config, key) == stored
-    assert type(getattr(config, key)) is type(stored)
+    ]:
+        with naming(section, key, value):
+            config = getattr(configure({section: {key: value}}), section)
+            assert getattr(config, key) == stored
+            assert type(getattr(config, key)) is type(stored)
 
 
-@pytest.mark.parametrize(
-    ("section", "key", "value", "wanted"),
-    [
+def test_values_of_another_kind_are_refused() -> None:
+    for section, key, value, wanted in [
         ("optim", "epochs", 2.5, "a whole number"),
         ("optim", "epochs", True, "a whole number"),
         ("optim", "epochs", "many", "a whole number"),
@@ -141,31 +135,32 @@ def test_values_become_the_kind_that_is_wanted_where_nothing_is_lost(
         ("optim", "ema", "true", "true or false"),
         ("run", "name", True, "text"),
         ("run", "name", ["a"], "text"),
-    ],
-)
-def test_values_of_another_kind_are_refused(section: str, key: str, value: Any, wanted: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        configure({section: {key: value}})
-    assert caught.value.message == f"{section}.{key} = {value!r} is not {wanted}"
+    ]:
+        with naming(section, key, value):
+            with pytest.raises(UsageError) as caught:
+                configure({section: {key: value}})
+            assert caught.value.message == f"{section}.{key} = {value!r} is not {wanted}"
 
 
-@pytest.mark.parametrize(
-    ("value", "pair"),
-    [(32, (32, 32)), ("32", (32, 32)), ("32x48", (32, 48)), ("32X48", (32, 48)), ([32, 48], (32, 48))],
-)
-def test_a_pair_is_one_number_two_or_height_x_width(value: Any, pair: tuple[int, int]) -> None:
-    assert configure({"model": {"image_size": value}}).model.changes["image_size"] == pair
+def test_a_pair_is_one_number_two_or_height_x_width() -> None:
+    for value, pair in [
+        (32, (32, 32)),
+        ("32", (32, 32)),
+        ("32x48", (32, 48)),
+        ("32X48", (32, 48)),
+        ([32, 48], (32, 48)),
+    ]:
+        assert configure({"model": {"image_size": value}}).model.changes["image_size"] == pair, value
 
 
-@pytest.mark.parametrize("value", ["32x48x3", [1, 2, 3], [], "", "x", "32x", "axb", 32.5, True, [None, 1]])
-def test_what_is_no_pair_is_refused(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"model\.image_size"):
-        configure({"model": {"image_size": value}})
+def test_what_is_no_pair_is_refused() -> None:
+    for value in ["32x48x3", [1, 2, 3], [], "", "x", "32x", "axb", 32.5, True, [None, 1]]:
+        with naming(value), pytest.raises(UsageError, match=r"model\.image_size"):
+            configure({"model": {"image_size": value}})
 
 
-@pytest.mark.parametrize(
-    ("section", "values"),
-    [
+def test_values_out_of_range_are_named() -> None:
+    for section, values in [
         ("data", {"val_fraction": 0}),
         ("data", {"test_fraction": 1.0}),
         ("data", {"crop_fraction": 1.5}),
@@ -181,14 +176,13 @@ def test_what_is_no_pair_is_refused(value: Any) -> None:
         ("optim", {"betas": [0.9, 1.0]}),
         ("run", {"seed": -1}),
         ("run", {"save_every": -1}),
-    ],
-)
-def test_values_out_of_range_are_named(section: str, values: dict[str, Any]) -> None:
-    with pytest.raises(UsageError) as caught:
-        configure({section: values})
-    last = next(reversed(values.values()))
-    numbers = last if isinstance(last, list) else [last]
-    assert all(f"{number:g}" in caught.value.message for number in numbers)
+    ]:
+        with naming(section, values):
+            with pytest.raises(UsageError) as caught:
+                configure({section: values})
+            last = next(reversed(values.values()))
+            numbers = last if isinstance(last, list) else [last]
+            assert all(f"{number:g}" in caught.value.message for number in numbers)
 
 
 def test_paths_and_numbers_of_numpy_and_torch_are_text_and_numbers() -> None:
@@ -235,10 +229,10 @@ def test_a_bare_word_is_text(value: str) -> None:
     assert parse_assignments([f"data.name={value}"]) == {"data": {"name": value}}
 
 
-@pytest.mark.parametrize("value", ["2026-11-03", "7#2", "1e3"])
-def test_text_that_looks_like_another_toml_value_arrives_as_it_was_typed(value: str) -> None:
+def test_text_that_looks_like_another_toml_value_arrives_as_it_was_typed() -> None:
     """A run may be named after a date or a number; ``--name`` takes these as they are, so ``--set`` must too."""
-    assert configure(parse_assignments([f"run.name={value}"])).run.name == value
+    for value in ["2026-11-03", "7#2", "1e3"]:
+        assert configure(parse_assignments([f"run.name={value}"])).run.name == value, value
 
 
 def test_assignments_of_one_section_are_gathered() -> None:
@@ -248,12 +242,13 @@ def test_assignments_of_one_section_are_gathered() -> None:
     assert config.model.changes == {"depth": 2}
 
 
-@pytest.mark.parametrize("word", ["", "lr", "wasp=1", "optim.lr", ".lr=1", "optim.=1", "=1"])
-def test_an_assignment_of_another_form_is_refused_with_an_example(word: str) -> None:
-    with pytest.raises(UsageError, match=r"section\.key=value") as caught:
-        parse_assignments([word])
-    assert repr(word) in caught.value.message
-    assert "--set optim.lr=0.01" in caught.value.hint
+def test_an_assignment_of_another_form_is_refused_with_an_example() -> None:
+    for word in ["", "lr", "wasp=1", "optim.lr", ".lr=1", "optim.=1", "=1"]:
+        with naming(word):
+            with pytest.raises(UsageError, match=r"section\.key=value") as caught:
+                parse_assignments([word])
+            assert repr(word) in caught.value.message
+            assert "--set optim.lr=0.01" in caught.value.hint
 
 
 def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -261,12 +256,12 @@ def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_config_file(tmp_path / "absent.toml")
 
 
-@pytest.mark.parametrize("content", [b"[optim", b"lr = ", b"\xff\xfe", b"a = 1\na = 2"])
-def test_a_config_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_config_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
-    path.write_bytes(content)
-    with pytest.raises(FileError, match=r"broken\.toml is not a TOML file"):
-        load_config_file(path)
+    for content in [b"[optim", b"lr = ", b"\xff\xfe", b"a = 1\na = 2"]:
+        path.write_bytes(content)
+        with naming(content), pytest.raises(FileError, match=r"broken\.toml is not a TOML file"):
+            load_config_file(path)
 
 
 def test_a_file_of_an_editor_that_marks_utf_8_is_read(tmp_path: Path) -> None:
@@ -279,67 +274,71 @@ def test_there_are_recipes() -> None:
     assert "digits" in recipe_names()
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_configures_and_its_settings_survive_a_round_trip(name: str) -> None:
-    config = configure(load_recipe(name))
-    settings = settings_of(config)
-    assert configure(settings) == config
-    assert configure(json.loads(json.dumps(settings))) == config
-    assert set(settings) == {section.name for section in fields(TrainConfig)}
+def test_a_recipe_configures_and_its_settings_survive_a_round_trip() -> None:
+    for name in recipe_names():
+        with naming(name):
+            config = configure(load_recipe(name))
+            settings = settings_of(config)
+            assert configure(settings) == config
+            assert configure(json.loads(json.dumps(settings))) == config
+            assert set(settings) == {section.name for section in fields(TrainConfig)}
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_names_a_model_and_data_that_exist(name: str) -> None:
-    config = configure(load_recipe(name))
-    assert config.model.name in MODELS
-    assert not config.data.name or config.data.name in DATASETS
-    assert config.data.folds == config.data.fold == 0  # only what a user gives starts one run per fold
+def test_a_recipe_names_a_model_and_data_that_exist() -> None:
+    for name in recipe_names():
+        with naming(name):
+            config = configure(load_recipe(name))
+            assert config.model.name in MODELS
+            assert not config.data.name or config.data.name in DATASETS
+            assert config.data.folds == config.data.fold == 0  # only what a user gives starts one run per fold
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_says_what_it_is_for_how_to_run_it_and_what_it_reaches(name: str) -> None:
-    about = load_recipe(name).get("about", {})
-    assert set(about) == {"summary", "command", "time", "accuracy", "source"}
-    assert about["source"] == f"recipe {name}"
-    assert all(isinstance(text, str) and text.strip() for text in about.values())
+def test_a_recipe_says_what_it_is_for_how_to_run_it_and_what_it_reaches() -> None:
+    for name in recipe_names():
+        with naming(name):
+            about = load_recipe(name).get("about", {})
+            assert set(about) == {"summary", "command", "time", "accuracy", "source"}
+            assert about["source"] == f"recipe {name}"
+            assert all(isinstance(text, str) and text.strip() for text in about.values())
 
 
 MEASURED = {"digits": "bundled digits", "mnist": "MNIST", "small-images": "CIFAR-10, `--recipe small-images`"}
 """The beginning of a row in the manual's table of measurements."""
 
 
-@pytest.mark.parametrize("name", MEASURED)
-def test_a_recipe_and_the_manual_say_the_same_of_its_accuracy_and_its_time(name: str) -> None:
+def test_a_recipe_and_the_manual_say_the_same_of_its_accuracy_and_its_time() -> None:
     rows = Path(__file__).parents[2].joinpath("docs", "measured.md").read_text(encoding="utf-8").splitlines()
-    (figure,) = [row.split("|")[2] for row in rows if row.startswith(f"| {MEASURED[name]}")]
-    about = load_recipe(name)["about"]
-    percents, times = r"\d+\.\d+ %", r"(?:\d+ min )?\d+ s\b"
-    assert re.findall(percents, about["accuracy"]) == re.findall(percents, figure) != []
-    assert re.findall(times, about["time"]) == re.findall(times, figure) != []
+    for name, beginning in MEASURED.items():
+        with naming(name):
+            (figure,) = [row.split("|")[2] for row in rows if row.startswith(f"| {beginning}")]
+            about = load_recipe(name)["about"]
+            percents, times = r"\d+\.\d+ %", r"(?:\d+ min )?\d+ s\b"
+            assert re.findall(percents, about["accuracy"]) == re.findall(percents, figure) != []
+            assert re.findall(times, about["time"]) == re.findall(times, figure) != []
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_the_command_of_a_recipe_is_one(name: str) -> None:
-    program, command, *words = shlex.split(load_recipe(name)["about"].get("command", "- -"))
-    assert (program, command) == ("vit", "train")
-    group: Any = COMMAND
-    parameters = group.commands[command].make_context(command, words).params
-    recipe = parameters["recipe"]
-    dataset = parameters["dataset"]
-    if parameters["init_from"] and recipe is None:
-        is_probe, is_lora = parameters["freeze_backbone"], parameters["lora"]
-        recipe = "probe" if is_probe else "lora" if is_lora else "finetune"
-    assert recipe == name or (recipe is None and dataset in DATASETS and DATASETS[dataset].recipe == name)
+def test_the_command_of_a_recipe_is_one() -> None:
+    for name in recipe_names():
+        with naming(name):
+            program, command, *words = shlex.split(load_recipe(name)["about"].get("command", "- -"))
+            assert (program, command) == ("vit", "train")
+            group: Any = COMMAND
+            parameters = group.commands[command].make_context(command, words).params
+            recipe = parameters["recipe"]
+            dataset = parameters["dataset"]
+            if parameters["init_from"] and recipe is None:
+                is_probe, is_lora = parameters["freeze_backbone"], parameters["lora"]
+                recipe = "probe" if is_probe else "lora" if is_lora else "finetune"
+            assert recipe == name or (recipe is None and dataset in DATASETS and DATASETS[dataset].recipe == name)
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_recipe_of_a_data_set_exists(name: str) -> None:
-    assert DATASETS[name].recipe in ("", *recipe_names())
+def test_the_recipe_of_a_data_set_exists() -> None:
+    known = {"", *recipe_names()}
+    assert [name for name, entry in DATASETS.items() if entry.recipe not in known] == []
 
 
-@pytest.mark.parametrize("name", ["small-images", "small-photos", "photos"])
-def test_the_recipes_of_image_folders_exist(name: str) -> None:
-    assert name in recipe_names()
+def test_the_recipes_of_image_folders_exist() -> None:
+    assert {"small-images", "small-photos", "photos"} <= {*recipe_names()}
 
 
 def test_model_settings_are_kept_as_changes_of_a_registry_entry() -> None:
