@@ -4,6 +4,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import ExifTags, Image
 from timm.data import create_transform
 from torchvision.transforms import v2
 
+from tests.conftest import naming
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.budget import reserved
@@ -83,33 +85,35 @@ def test_the_crop_box_is_about_the_centred_share_of_the_largest_box_of_the_right
     assert kept == pytest.approx(1, rel=1e-6)
 
 
-@pytest.mark.parametrize("fraction", [0.875, 0.9, 0.95, 1.0])
-@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131), (240, 181), (32, 33), (396, 858)])
-def test_the_crop_is_that_of_torchvision(size, fraction):
-    image = Image.fromarray(noise(*size))
-    resized = v2.functional.resize(image, int(32 / fraction + 1e-6), interpolation=v2.InterpolationMode.BICUBIC)
-    expected = channels_first(v2.functional.center_crop(resized, [32, 32]))
-    ours = to_array(image, Geometry(size=(32, 32), channels=3, crop_fraction=fraction))
-    assert_almost_the_same(ours, expected)
+def test_the_crop_is_that_of_torchvision():
+    sizes = [(75, 100), (101, 64), (67, 131), (240, 181), (32, 33), (396, 858)]
+    for size, fraction in product(sizes, [0.875, 0.9, 0.95, 1.0]):
+        with naming(size, fraction):
+            image = Image.fromarray(noise(*size))
+            resized = v2.functional.resize(image, int(32 / fraction + 1e-6), interpolation=v2.InterpolationMode.BICUBIC)
+            expected = channels_first(v2.functional.center_crop(resized, [32, 32]))
+            ours = to_array(image, Geometry(size=(32, 32), channels=3, crop_fraction=fraction))
+            assert_almost_the_same(ours, expected)
 
 
-@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131)])
-def test_the_crop_of_a_rectangle_is_that_of_timm(size):
-    image = Image.fromarray(noise(*size))
+def test_the_crop_of_a_rectangle_is_that_of_timm():
     transform = create_transform((3, 24, 36), interpolation="bicubic", crop_pct=0.9, crop_mode="center")
     theirs = v2.Compose(transform.transforms[:2])  # without tensors and normalisation
-    ours = to_array(image, Geometry(size=(24, 36), channels=3, crop_fraction=0.9))
-    assert_almost_the_same(ours, channels_first(theirs(image)))
+    for size in [(75, 100), (101, 64), (67, 131)]:
+        with naming(size):
+            image = Image.fromarray(noise(*size))
+            ours = to_array(image, Geometry(size=(24, 36), channels=3, crop_fraction=0.9))
+            assert_almost_the_same(ours, channels_first(theirs(image)))
 
 
-@pytest.mark.parametrize("size", [(75, 100), (101, 64), (67, 131)])
-@pytest.mark.parametrize("target", [(24, 24), (24, 36)])
-def test_the_crop_after_squashing_is_that_of_timm(size, target):
-    image = Image.fromarray(noise(*size))
-    transform = create_transform((3, *target), interpolation="bicubic", crop_pct=0.8, crop_mode="squash")
-    theirs = v2.Compose(transform.transforms[:2])
-    ours = to_array(image, Geometry(size=target, channels=3, resize="squash-crop", crop_fraction=0.8))
-    assert_almost_the_same(ours, channels_first(theirs(image)))
+def test_the_crop_after_squashing_is_that_of_timm():
+    for target, size in product([(24, 24), (24, 36)], [(75, 100), (101, 64), (67, 131)]):
+        with naming(target, size):
+            image = Image.fromarray(noise(*size))
+            transform = create_transform((3, *target), interpolation="bicubic", crop_pct=0.8, crop_mode="squash")
+            theirs = v2.Compose(transform.transforms[:2])
+            ours = to_array(image, Geometry(size=target, channels=3, resize="squash-crop", crop_fraction=0.8))
+            assert_almost_the_same(ours, channels_first(theirs(image)))
 
 
 @given(height=SIDES, width=SIDES, fraction=FRACTIONS)
@@ -118,12 +122,12 @@ def test_squashing_keeps_the_whole_image(height, width, fraction):
     assert crop_box((height, width), geometry) == (0, 0, width, height)
 
 
-@pytest.mark.parametrize(("side", "other"), [(29, 34), (58, 60), (116, 200), (225, 300)])
-@pytest.mark.parametrize("is_tall", [False, True])
-def test_images_whose_largest_crop_is_not_exact_in_floating_point_can_be_cropped(side, other, is_tall):
-    size = (side, other) if is_tall else (other, side)
-    array = to_array(Image.new("RGB", size, "red"), Geometry(size=(28, 28), channels=3))
-    assert array.shape == (3, 28, 28)
+def test_images_whose_largest_crop_is_not_exact_in_floating_point_can_be_cropped():
+    for side, other in [(29, 34), (58, 60), (116, 200), (225, 300)]:
+        for size in ((side, other), (other, side)):
+            with naming(size):
+                array = to_array(Image.new("RGB", size, "red"), Geometry(size=(28, 28), channels=3))
+                assert array.shape == (3, 28, 28)
 
 
 @given(
@@ -142,30 +146,30 @@ def test_cropping_is_resizing_the_whole_image_and_cutting_out_its_centre(target,
     assert_same_but_for_edges(ours, channels_first(expected))
 
 
-@pytest.mark.parametrize(("side", "margin", "factor"), [(8, 2, 1), (6, 3, 3), (5, 1, 4)])
-def test_the_crop_fraction_cuts_off_a_margin_all_around(side, margin, factor):
-    whole = side + 2 * margin
-    image = Image.fromarray(noise(whole * factor, whole * factor))
-    resized = np.asarray(image.resize((whole, whole), Image.Resampling.BICUBIC))
-    expected = channels_first(resized[margin : margin + side, margin : margin + side])
-    ours = to_array(image, Geometry(size=(side, side), channels=3, crop_fraction=side / whole))
-    assert_same_but_for_edges(ours, expected)
+def test_the_crop_fraction_cuts_off_a_margin_all_around():
+    for side, margin, factor in [(8, 2, 1), (6, 3, 3), (5, 1, 4)]:
+        with naming(side, margin, factor):
+            whole = side + 2 * margin
+            image = Image.fromarray(noise(whole * factor, whole * factor))
+            resized = np.asarray(image.resize((whole, whole), Image.Resampling.BICUBIC))
+            expected = channels_first(resized[margin : margin + side, margin : margin + side])
+            ours = to_array(image, Geometry(size=(side, side), channels=3, crop_fraction=side / whole))
+            assert_same_but_for_edges(ours, expected)
 
 
-@pytest.mark.parametrize("size", [(3, 20), (20, 3), (40, 40), (1, 1)])
-def test_squashing_is_resizing_the_whole_image(size):
-    image = Image.fromarray(noise(*size))
-    expected = image.resize((6, 4), Image.Resampling.BICUBIC)
-    ours = to_array(image, Geometry(size=(4, 6), channels=3, resize="squash", crop_fraction=0.5))
-    assert np.abs(ours.astype(int) - channels_first(expected).astype(int)).max() <= ROUNDING
+def test_squashing_is_resizing_the_whole_image():
+    for size in [(3, 20), (20, 3), (40, 40), (1, 1)]:
+        image = Image.fromarray(noise(*size))
+        expected = image.resize((6, 4), Image.Resampling.BICUBIC)
+        ours = to_array(image, Geometry(size=(4, 6), channels=3, resize="squash", crop_fraction=0.5))
+        assert np.abs(ours.astype(int) - channels_first(expected).astype(int)).max() <= ROUNDING, size
 
 
-@pytest.mark.parametrize("resize", ["crop", "squash"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_of_the_right_size_is_untouched(resize, channels):
-    pixels = noise(5, 7, channels)
-    ours = to_array(Image.fromarray(pixels), Geometry(size=(5, 7), channels=channels, resize=resize))
-    assert np.array_equal(ours, channels_first(pixels))
+def test_an_image_of_the_right_size_is_untouched():
+    for channels, resize in product([1, 3], ["crop", "squash"]):
+        pixels = noise(5, 7, channels)
+        ours = to_array(Image.fromarray(pixels), Geometry(size=(5, 7), channels=channels, resize=resize))
+        assert np.array_equal(ours, channels_first(pixels)), (resize, channels)
 
 
 def test_an_image_of_the_right_size_is_cropped_all_the_same_when_a_share_is_asked_for():
@@ -205,15 +209,15 @@ def test_transparent_grey_becomes_white():
     assert np.array_equal(ours[:, 3:], pixels[:, 3:, 0])
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, channels):
+def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path):
     image = Image.new("P", (6, 4), 0)
     image.putpalette([0, 0, 0, 200, 200, 200])
     image.paste(1, (3, 0, 6, 4))
     image.save(tmp_path / "image.png", transparency=0)
-    ours = load_array(tmp_path / "image.png", Geometry(size=(4, 6), channels=channels))
-    assert (ours[:, :, :3] == 255).all()
-    assert (ours[:, :, 3:] == 200).all()
+    for channels in (1, 3):
+        ours = load_array(tmp_path / "image.png", Geometry(size=(4, 6), channels=channels))
+        assert (ours[:, :, :3] == 255).all(), channels
+        assert (ours[:, :, 3:] == 200).all(), channels
 
 
 def test_a_palette_becomes_its_colours():
@@ -240,28 +244,16 @@ def test_dark_16_bit_grey_stays_dark():
     assert (to_array(Image.fromarray(values), RGB) == 10).all()
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        pytest.param(np.array([0, 257, 65535], dtype=np.int32), [0, 1, 255], id="16 of 32 bits"),
-        pytest.param(np.array([0, 0.2, 1], dtype=np.float32), [0, 51, 255], id="shares"),
-    ],
-)
-def test_wide_grey_is_scaled_and_not_clipped(values, expected):
-    assert to_array(column(values), COLUMN)[0, :, 0].tolist() == expected
+def test_wide_grey_is_scaled_and_not_clipped():
+    of_32_bits, shares = np.array([0, 257, 65535], dtype=np.int32), np.array([0, 0.2, 1], dtype=np.float32)
+    assert to_array(column(of_32_bits), COLUMN)[0, :, 0].tolist() == [0, 1, 255]
+    assert to_array(column(shares), COLUMN)[0, :, 0].tolist() == [0, 51, 255]
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        pytest.param(np.array([0, 10**6, 2 * 10**6], dtype=np.int32), id="32 bits"),
-        pytest.param(np.array([-5, 0, 20], dtype=np.float32), id="any numbers"),
-        pytest.param(np.array([0, np.nan, 1], dtype=np.float32), id="not a number"),
-    ],
-)
-def test_values_of_no_known_range_are_refused(values):
-    with pytest.raises(DataError, match=r"not known which are black and white|not finite"):
-        to_array(column(values), COLUMN)
+def test_values_of_no_known_range_are_refused():
+    for values, kind in (([0, 10**6, 2 * 10**6], np.int32), ([-5, 0, 20], np.float32), ([0, np.nan, 1], np.float32)):
+        with naming(values), pytest.raises(DataError, match=r"not known which are black and white|not finite"):
+            to_array(column(np.array(values, dtype=kind)), COLUMN)
 
 
 def test_a_range_of_values_becomes_0_to_255():
@@ -291,15 +283,16 @@ def test_colours_become_their_luma():
     np.testing.assert_allclose(to_array(Image.fromarray(pixels), GREY)[0], expected, atol=1)
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB"])
-def test_other_colour_spaces_become_rgb(mode):
-    image = Image.new("RGB", (6, 4), (200, 30, 90))
-    if mode == "LAB":
-        image = Image.new("LAB", (6, 4), (255, 128, 128))
-        expected = Image.new("RGB", (6, 4), (255, 255, 255))
-    else:
-        image, expected = image.convert(mode), image
-    np.testing.assert_allclose(to_array(image, RGB), channels_first(expected), atol=6)
+def test_other_colour_spaces_become_rgb():
+    for mode in ["CMYK", "YCbCr", "HSV", "LAB"]:
+        with naming(mode):
+            image = Image.new("RGB", (6, 4), (200, 30, 90))
+            if mode == "LAB":
+                image = Image.new("LAB", (6, 4), (255, 128, 128))
+                expected = Image.new("RGB", (6, 4), (255, 255, 255))
+            else:
+                image, expected = image.convert(mode), image
+            np.testing.assert_allclose(to_array(image, RGB), channels_first(expected), atol=6)
 
 
 # files
@@ -324,19 +317,17 @@ def turned_photo(path, upright, orientation):
     return path
 
 
-@pytest.mark.parametrize("suffix", ["png", "tiff"])
-@pytest.mark.parametrize("orientation", STORED)
-def test_turned_photos_are_upright(tmp_path, orientation, suffix):
+def test_turned_photos_are_upright(tmp_path):
     upright = noise(4, 6)
-    path = turned_photo(tmp_path / f"photo.{suffix}", upright, orientation)
-    assert np.array_equal(load_array(path, RGB), channels_first(upright))
+    for orientation, suffix in product(STORED, ["png", "tiff"]):
+        path = turned_photo(tmp_path / f"{orientation}.{suffix}", upright, orientation)
+        assert np.array_equal(load_array(path, RGB), channels_first(upright)), path.name
 
 
-@pytest.mark.parametrize("suffix", ["png", "tiff", "jpg"])
-@pytest.mark.parametrize("orientation", STORED)
-def test_headers_of_turned_photos_tell_the_upright_size(tmp_path, orientation, suffix):
-    path = turned_photo(tmp_path / f"photo.{suffix}", noise(4, 6), orientation)
-    assert read_header(path) == ((4, 6), False)
+def test_headers_of_turned_photos_tell_the_upright_size(tmp_path):
+    for orientation, suffix in product(STORED, ["png", "tiff", "jpg"]):
+        path = turned_photo(tmp_path / f"{orientation}.{suffix}", noise(4, 6), orientation)
+        assert read_header(path) == ((4, 6), False), path.name
 
 
 def test_a_turned_jpeg_is_upright(tmp_path):
@@ -351,13 +342,10 @@ def test_a_turned_jpeg_is_upright(tmp_path):
     assert read_header(tmp_path / "photo.jpg") == ((16, 32), False)
 
 
-@pytest.mark.parametrize(
-    ("mode", "is_grey"),
-    [("1", True), ("L", True), ("LA", True), ("I;16", True), ("P", False), ("RGB", False), ("RGBA", False)],
-)
-def test_headers_tell_grey_from_colour(tmp_path, mode, is_grey):
-    Image.new(mode, (6, 4)).save(tmp_path / "image.png")
-    assert read_header(tmp_path / "image.png") == ((4, 6), is_grey)
+def test_headers_tell_grey_from_colour(tmp_path):
+    for mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"):
+        Image.new(mode, (6, 4)).save(tmp_path / f"{mode}.png")
+        assert read_header(tmp_path / f"{mode}.png") == ((4, 6), mode in {"1", "L", "LA", "I;16"}), mode
 
 
 def test_of_an_animation_the_first_frame_counts(tmp_path):
@@ -382,15 +370,15 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path, read):
         assert name in refusal.value.message
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tiff"])
-@pytest.mark.parametrize("share", [0.5, 0.9])
-def test_truncated_images_are_refused_by_name(tmp_path, suffix, share):
-    path = tmp_path / f"image.{suffix}"
-    Image.fromarray(noise(40, 60)).save(path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(DataError) as refusal:
-        load_array(path, RGB)
-    assert path.name in refusal.value.message
+def test_truncated_images_are_refused_by_name(tmp_path):
+    for share, suffix in product([0.5, 0.9], ["png", "jpg", "bmp", "tiff"]):
+        with naming(share, suffix):
+            path = tmp_path / f"image-{share}.{suffix}"
+            Image.fromarray(noise(40, 60)).save(path)
+            path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+            with pytest.raises(DataError) as refusal:
+                load_array(path, RGB)
+            assert path.name in refusal.value.message
 
 
 # the model's input
@@ -402,13 +390,14 @@ def input_transform(image_size, *, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224
     return InputTransform(preprocessing, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.1307,), (0.3081,))])
-def test_pixels_become_shares_minus_mean_over_standard_deviation(mean, std):
-    images = torch.from_numpy(noise(4, 6, 5 * len(mean)).reshape(5, len(mean), 4, 6))
-    expected = (images.double() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    ours = input_transform((4, 6), mean=mean, std=std)(images)
-    assert ours.dtype == torch.float32
-    torch.testing.assert_close(ours, expected.float(), atol=1e-5, rtol=1e-5)
+def test_pixels_become_shares_minus_mean_over_standard_deviation():
+    for mean, std in [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.1307,), (0.3081,))]:
+        with naming(mean):
+            images = torch.from_numpy(noise(4, 6, 5 * len(mean)).reshape(5, len(mean), 4, 6))
+            expected = (images.double() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+            ours = input_transform((4, 6), mean=mean, std=std)(images)
+            assert ours.dtype == torch.float32
+            torch.testing.assert_close(ours, expected.float(), atol=1e-5, rtol=1e-5)
 
 
 def test_a_mean_of_0_and_a_standard_deviation_of_1_give_shares_of_white():
@@ -417,18 +406,19 @@ def test_a_mean_of_0_and_a_standard_deviation_of_1_give_shares_of_white():
     torch.testing.assert_close(ours[0, :, 0, 0], torch.tensor([0, 0.2, 1]))
 
 
-@pytest.mark.parametrize("image_size", [(16, 16), (9, 31), (4, 12), (3, 3)])
-def test_images_are_resized_to_what_the_model_sees_as_pillow_resizes_them(image_size):
-    transform = input_transform(image_size)
-    images = torch.from_numpy(noise(4, 6, 6).reshape(2, 3, 4, 6))
-    ours = transform(images)
-    assert ours.shape == (2, 3, *image_size)
-    normalised = transform.normalised(images)
-    for index in range(2):
-        for channel in range(3):
-            plane = Image.fromarray(normalised[index, channel].numpy())
-            expected = np.asarray(plane.resize(image_size[::-1], Image.Resampling.BICUBIC))
-            np.testing.assert_allclose(ours[index, channel], expected, atol=1e-4)
+def test_images_are_resized_to_what_the_model_sees_as_pillow_resizes_them():
+    for image_size in [(16, 16), (9, 31), (4, 12), (3, 3)]:
+        with naming(image_size):
+            transform = input_transform(image_size)
+            images = torch.from_numpy(noise(4, 6, 6).reshape(2, 3, 4, 6))
+            ours = transform(images)
+            assert ours.shape == (2, 3, *image_size)
+            normalised = transform.normalised(images)
+            for index in range(2):
+                for channel in range(3):
+                    plane = Image.fromarray(normalised[index, channel].numpy())
+                    expected = np.asarray(plane.resize(image_size[::-1], Image.Resampling.BICUBIC))
+                    np.testing.assert_allclose(ours[index, channel], expected, atol=1e-4)
 
 
 def test_images_of_the_models_size_are_not_resampled():
@@ -453,20 +443,18 @@ def test_photos_of_many_megapixels_are_opened_without_a_word(tmp_path):
     assert read_header(file) == ((19_000, 10_000), True)
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "padding", "said"),
-    [
+def test_bombs_are_refused_by_their_header(tmp_path):
+    for width, height, padding, said in [
         (50_000, 40_000, 0, r"bomb.png claims 2,000 megapixels in 68 bytes$"),
         (65_535, 15_000, 10_000, r"bomb.png claims 983 megapixels in 10.1 kB$"),
         (65_535, 15_000, 100_000, r"bomb.png has 983 megapixels, more than 200$"),
-    ],
-)
-def test_bombs_are_refused_by_their_header(tmp_path, width, height, padding, said):
-    file = giant(tmp_path / "bomb.png", width, height, padding)
-    for read in (read_header, lambda path: load_array(path, RGB)):
-        with pytest.raises(DataError, match=f"(?m){said}") as caught:
-            read(file)
-        assert "remove it" in caught.value.hint
+    ]:
+        with naming(said):
+            file = giant(tmp_path / "bomb.png", width, height, padding)
+            for read in (read_header, lambda path: load_array(path, RGB)):
+                with pytest.raises(DataError, match=f"(?m){said}") as caught:
+                    read(file)
+                assert "remove it" in caught.value.hint
 
 
 RESET_PEAK = Path("/proc/self/clear_refs")
