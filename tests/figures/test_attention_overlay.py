@@ -1,5 +1,7 @@
 """A map lies exactly on the pixels of its patches, and its colours stand for its values."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.conftest import naming
 from vitcli.core.errors import UsageError
 from vitcli.figures.attention_overlay import overlay, panel, patch_box, shown_whole, spread
 from vitcli.figures.attention_style import MapPicture, Style, Subject, colour_indices, number, scale_of
@@ -46,28 +49,27 @@ def test_nearest_is_the_rectangle_of_the_patch(grid, patch_size, at) -> None:
     assert np.array_equal(shown, expected)
 
 
-@pytest.mark.parametrize("interp", INTERPOLATIONS)
-@pytest.mark.parametrize("grid", [grid for grid in GRIDS if min(grid) > 2])
-def test_the_centre_of_mass_is_the_centre_of_the_patch(grid: tuple[int, int], interp: str) -> None:
+def test_the_centre_of_mass_is_the_centre_of_the_patch() -> None:
     size = 16
-    for patch in ((1, 1), (grid[0] // 2, grid[1] - 2), (grid[0] - 2, 1)):
-        shown = veil(grid, patch, np.zeros((grid[0] * size, grid[1] * size, 3), dtype=np.uint8), interp)
-        y, x = np.mgrid[: shown.shape[0], : shown.shape[1]] + 0.5
-        for centre, index in ((y, patch[0]), (x, patch[1])):
-            assert (centre * shown).sum() / shown.sum() == pytest.approx((index + 0.5) * size, abs=0.5)
+    for grid, interp in product([grid for grid in GRIDS if min(grid) > 2], INTERPOLATIONS):
+        with naming(grid, interp):
+            for patch in ((1, 1), (grid[0] // 2, grid[1] - 2), (grid[0] - 2, 1)):
+                shown = veil(grid, patch, np.zeros((grid[0] * size, grid[1] * size, 3), dtype=np.uint8), interp)
+                y, x = np.mgrid[: shown.shape[0], : shown.shape[1]] + 0.5
+                for centre, index in ((y, patch[0]), (x, patch[1])):
+                    assert (centre * shown).sum() / shown.sum() == pytest.approx((index + 0.5) * size, abs=0.5)
 
 
-@pytest.mark.parametrize("interp", INTERPOLATIONS)
-@pytest.mark.parametrize("grid", GRIDS)
-def test_between_patches_it_is_what_torch_does(grid: tuple[int, int], interp: str) -> None:
-    weights = np.random.default_rng(0).normal(size=grid).astype(np.float32)
-    height, width = grid[0] * 8, grid[1] * 5
-    options = {} if interp == "nearest" else {"align_corners": False}
-    expected = torch.nn.functional.interpolate(
-        torch.from_numpy(weights).double()[None, None], (height, width), mode=interp, **options
-    )
-    y, x = ((np.arange(side) + 0.5) * count / side for side, count in zip((height, width), grid, strict=True))
-    assert np.allclose(spread(weights, y, x, interp), expected[0, 0].numpy(), atol=1e-12)
+def test_between_patches_it_is_what_torch_does() -> None:
+    for grid, interp in product(GRIDS, INTERPOLATIONS):
+        weights = np.random.default_rng(0).normal(size=grid).astype(np.float32)
+        height, width = grid[0] * 8, grid[1] * 5
+        options = {} if interp == "nearest" else {"align_corners": False}
+        expected = torch.nn.functional.interpolate(
+            torch.from_numpy(weights).double()[None, None], (height, width), mode=interp, **options
+        )
+        y, x = ((np.arange(side) + 0.5) * count / side for side, count in zip((height, width), grid, strict=True))
+        assert np.allclose(spread(weights, y, x, interp), expected[0, 0].numpy(), atol=1e-12), (grid, interp)
 
 
 def test_inside_the_box_alone() -> None:
@@ -98,28 +100,26 @@ def test_a_box_between_pixels_moves_with_them() -> None:
     assert (rows[0], rows[-1]) == (4, 39)
 
 
-@pytest.mark.parametrize(
-    ("shape", "least", "expected"),
-    [((1, 8, 8), 448, (448, 448)), ((3, 30, 50), 448, (450, 750)), ((3, 600, 400), 448, (600, 400)), ((3, 8, 64), 448, (128, 1024)),
-     ((3, 500, 700), 448, (500, 700)), ((3, 3000, 4000), 448, (768, 1024)), ((1, 1, 3000), 448, (1, 1024))],
-)  # fmt: skip
-def test_panels_are_enlarged_by_whole_factors_and_never_huge(shape, least, expected) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    shown = panel(pixels, least=least)
-    assert shown.shape == (*expected, 3)
-    factor = expected[0] // shape[1]
-    if factor > 1:
-        colour = np.broadcast_to(pixels, (3, *shape[1:])).transpose(1, 2, 0)
-        assert np.array_equal(shown, colour.repeat(factor, axis=0).repeat(factor, axis=1))
+def test_panels_are_enlarged_by_whole_factors_and_never_huge() -> None:
+    for shape, expected in (
+        ((1, 8, 8), (448, 448)), ((3, 30, 50), (450, 750)), ((3, 600, 400), (600, 400)), ((3, 8, 64), (128, 1024)),
+        ((3, 500, 700), (500, 700)), ((3, 3000, 4000), (768, 1024)), ((1, 1, 3000), (1, 1024)),
+    ):  # fmt: skip
+        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        shown = panel(pixels, least=448)
+        assert shown.shape == (*expected, 3), shape
+        factor = expected[0] // shape[1]
+        if factor > 1:
+            colour = np.broadcast_to(pixels, (3, *shape[1:])).transpose(1, 2, 0)
+            assert np.array_equal(shown, colour.repeat(factor, axis=0).repeat(factor, axis=1)), shape
 
 
 def weights_of(*values: float) -> NDArray[np.float32]:
     return np.array([values], dtype=np.float32)
 
 
-@pytest.mark.parametrize(
-    ("norm", "is_signed", "values", "low", "high"),
-    [
+def test_ends_of_the_scale() -> None:
+    for norm, is_signed, values, low, high in [
         ("p99", False, range(101), 0, 99),
         ("max", False, range(1, 101), 0, 100),
         ("minmax", False, range(1, 101), 1, 100),
@@ -133,40 +133,36 @@ def weights_of(*values: float) -> NDArray[np.float32]:
         ("max", False, (-1e-3, 1), -1e-3, 1),
         ("max", False, (-2, -1), -2, 0),
         ("p99", False, (0, 1e-40), 0, 1e-40),
-    ],
-)
-def test_ends_of_the_scale(norm, is_signed, values, low, high) -> None:
-    scale = scale_of(weights_of(*values), norm, is_signed=is_signed)
-    assert (scale.low, scale.high) == pytest.approx((low, high), rel=1e-5)
-    assert (scale.least, scale.most) == pytest.approx((min(values), max(values)), rel=1e-5)
+    ]:
+        with naming(norm, is_signed, low, high):
+            scale = scale_of(weights_of(*values), norm, is_signed=is_signed)
+            assert (scale.low, scale.high) == pytest.approx((low, high), rel=1e-5)
+            assert (scale.least, scale.most) == pytest.approx((min(values), max(values)), rel=1e-5)
 
 
-@pytest.mark.parametrize(("value", "is_signed", "share"), [(0.0, False, 0), (0.25, False, 0.25), (0.5, True, 0.75)])
-def test_one_value_everywhere_has_its_own_colour_where_colours_mean_values(
-    value: float, *, is_signed: bool, share: float
-) -> None:
-    weights = np.full((3, 4), value, dtype=np.float32)
-    assert scale_of(weights, "none", is_signed=is_signed).fractions(weights) == pytest.approx(share)
+def test_one_value_everywhere_has_its_own_colour_where_colours_mean_values() -> None:
+    for value, is_signed, share in [(0.0, False, 0), (0.25, False, 0.25), (0.5, True, 0.75)]:
+        weights = np.full((3, 4), value, dtype=np.float32)
+        assert scale_of(weights, "none", is_signed=is_signed).fractions(weights) == pytest.approx(share), value
 
 
-@pytest.mark.parametrize("norm", ["p99", "max", "minmax"])
-@pytest.mark.parametrize("is_signed", [False, True])
-@pytest.mark.parametrize("value", [0.0, 1 / 197, -0.25, 1e-30])
-def test_one_value_everywhere_is_a_flat_veil(norm: str, value: float, *, is_signed: bool) -> None:
-    weights = np.full((3, 4), value, dtype=np.float32)
-    weights[0, 0] = np.nextafter(weights[0, 0], np.float32(1)) if value else 0  # rounding is not a structure
-    scale = scale_of(weights, norm, is_signed=is_signed)
-    assert scale.is_flat
-    assert scale.low == pytest.approx(value)
-    picture = MapPicture(method="m", weights=weights, is_signed=is_signed)
-    drawn = overlay(np.full((30, 40, 3), 90, dtype=np.uint8), picture, Style(norm=norm), scale)
-    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
+def test_one_value_everywhere_is_a_flat_veil() -> None:
+    for value, is_signed, norm in product([0.0, 1 / 197, -0.25, 1e-30], [False, True], ["p99", "max", "minmax"]):
+        with naming(value, is_signed, norm):
+            weights = np.full((3, 4), value, dtype=np.float32)
+            weights[0, 0] = np.nextafter(weights[0, 0], np.float32(1)) if value else 0  # rounding is not a structure
+            scale = scale_of(weights, norm, is_signed=is_signed)
+            assert scale.is_flat
+            assert scale.low == pytest.approx(value)
+            picture = MapPicture(method="m", weights=weights, is_signed=is_signed)
+            drawn = overlay(np.full((30, 40, 3), 90, dtype=np.uint8), picture, Style(norm=norm), scale)
+            assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_no_number_is_no_picture(value: float) -> None:
-    with pytest.raises(AssertionError, match="NaN"):
-        scale_of(weights_of(0, value), "p99", is_signed=False)
+def test_no_number_is_no_picture() -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        with naming(value), pytest.raises(AssertionError, match="NaN"):
+            scale_of(weights_of(0, value), "p99", is_signed=False)
 
 
 def test_colours_follow_values() -> None:
@@ -188,19 +184,17 @@ def test_opacity() -> None:
     assert np.allclose(half, (none + full) / 2, atol=0.5)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0"), (0.0203412, "0.0203"), (1.23e-5, "1.23e-5"), (-0.25, "-0.25"), (1e21, "1e21")]
-)
-def test_numbers_are_short(value: float, text: str) -> None:
-    assert number(value) == text
+def test_numbers_are_short() -> None:
+    texts = {0.0: "0", 0.0203412: "0.0203", 1.23e-5: "1.23e-5", -0.25: "-0.25", 1e21: "1e21"}
+    assert {value: number(value) for value in texts} == texts
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [({"cmap": "viridsi"}, "viridis"), ({"alpha": 1.5}, "0 to 1"), ({"alpha": float("nan")}, "0 to 1"), ({"min_size": 0}, "0 pixels"),
-     ({"norm": "p98"}, "p99"), ({"interp": "linear"}, "bilinear")],
-)  # fmt: skip
-def test_a_style_that_is_none(wrong: dict, words: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        Style(**wrong)
-    assert words in f"{caught.value.message} {caught.value.hint}"
+def test_a_style_that_is_none() -> None:
+    for wrong, words in (
+        ({"cmap": "viridsi"}, "viridis"), ({"alpha": 1.5}, "0 to 1"), ({"alpha": float("nan")}, "0 to 1"),
+        ({"min_size": 0}, "0 pixels"), ({"norm": "p98"}, "p99"), ({"interp": "linear"}, "bilinear"),
+    ):  # fmt: skip
+        with naming(wrong):
+            with pytest.raises(UsageError) as caught:
+                Style(**wrong)
+            assert words in f"{caught.value.message} {caught.value.hint}"
