@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import naming
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config_files import configure, load_recipe, recipe_names
 from vitcli.core.errors import FileError, UsageError
@@ -59,9 +60,8 @@ def test_words_are_ranges_or_lists() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("word", "message", "hint"),
-    [
+def test_a_bad_word_is_refused_with_what_to_type() -> None:
+    for word, message, hint in [
         ("optim.lr", "--search 'optim.lr' is not of the form section.key=value", "--search optim.lr=1e-4..1e-1:log"),
         ("lr=1..2", "is not of the form", "did you mean --search optim.lr=1..2?"),
         ("optim.lrr=1,2", "unknown key 'optim.lrr'", "did you mean 'optim.lr'?"),
@@ -87,14 +87,13 @@ def test_words_are_ranges_or_lists() -> None:
         ("optim.keep=best,last", "best and of the last epoch cannot be compared", "--set"),
         ("augment.strength=-1..2", "augment.strength = '-1' is not a number from 0 to 10", "factor on all strengths"),
         ("augment.strength=low,high", "augment.strength = 'low'", "factor on all strengths"),
-    ],
-)
-def test_a_bad_word_is_refused_with_what_to_type(word: str, message: str, hint: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_search([word])
-    assert message in caught.value.message
-    assert "--search" in caught.value.message
-    assert hint in caught.value.hint
+    ]:
+        with naming(word):
+            with pytest.raises(UsageError) as caught:
+                parse_search([word])
+            assert message in caught.value.message
+            assert "--search" in caught.value.message
+            assert hint in caught.value.hint
 
 
 def test_a_setting_is_searched_once() -> None:
@@ -140,9 +139,9 @@ def test_a_file_has_ranges_and_lists(tmp_path: Path) -> None:
     assert searched(None, ()) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_a_bad_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    for text, message in [
         (None, "no such file of a search space"),
         ("[optim\n", "is not a TOML file"),
         ("", "names no setting to search"),
@@ -153,31 +152,32 @@ def test_a_file_has_ranges_and_lists(tmp_path: Path) -> None:
         ('[optim]\nlr = ["a", "b"]\n', "optim.lr = 'a' is not a number"),
         ("[optim]\nlrr = [1, 2]\n", "unknown key 'optim.lrr'"),
         ("[run]\nseed = [1, 2]\n", "run.seed cannot be searched"),
-    ],
-)
-def test_a_bad_file_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
-    file = tmp_path / "space.toml"
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(FileError if "file" in message else UsageError) as caught:
-        load_space(file)
-    assert message in caught.value.message
-    assert str(file) in caught.value.message
-    assert "--search" not in caught.value.hint  # the mistake is in the file
+    ]:
+        with naming(text):
+            if text is not None:  # as it is in the first case, where there is no file
+                file.write_text(text)
+            with pytest.raises(FileError if "file" in message else UsageError) as caught:
+                load_space(file)
+            assert message in caught.value.message
+            assert str(file) in caught.value.message
+            assert "--search" not in caught.value.hint  # the mistake is in the file
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_the_usual_space_of_every_recipe_holds_its_own_settings_and_only_values_that_exist(name: str) -> None:
-    config = configure(load_recipe(name))
-    space = usual_space(config, given=(), images=10_000)
-    default = default_values(space, config, {})
-    assert default is not None
-    layer = settings_with({**default, **({STRENGTH: 1.0} if STRENGTH in default else {})}, config.augment)
-    again = configure(load_recipe(name), layer)
-    assert (again.optim.peak_lr, again.augment) == (config.optim.peak_lr, config.augment)
-    for dimension in space:
-        assert parse_search([f"{dimension.setting}={dimension.text}"]) == [dimension]
-        configure(load_recipe(name), settings_with({dimension.setting: dimension.suggest(First())}, config.augment))
+def test_the_usual_space_of_every_recipe_holds_its_own_settings_and_only_values_that_exist() -> None:
+    for name in recipe_names():
+        with naming(name):
+            config = configure(load_recipe(name))
+            space = usual_space(config, given=(), images=10_000)
+            default = default_values(space, config, {})
+            assert default is not None
+            layer = settings_with({**default, **({STRENGTH: 1.0} if STRENGTH in default else {})}, config.augment)
+            again = configure(load_recipe(name), layer)
+            assert (again.optim.peak_lr, again.augment) == (config.optim.peak_lr, config.augment)
+            for dimension in space:
+                assert parse_search([f"{dimension.setting}={dimension.text}"]) == [dimension]
+                configure(
+                    load_recipe(name), settings_with({dimension.setting: dimension.suggest(First())}, config.augment)
+                )
 
 
 def test_given_settings_are_not_searched() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import naming
 from vitcli.core.config_files import configure, load_recipe
 from vitcli.core.events import Event, Note
 from vitcli.core.optim_config import OptimConfig
@@ -32,9 +33,8 @@ def dataset(recipe: str = "", **changes: Any) -> Dataset:
     return Dataset(facts(**changes), recipe, Path("nowhere"))
 
 
-@pytest.mark.parametrize(
-    ("changes", "device", "recipe", "why"),
-    [
+def test_the_recipe_suits_the_images_and_the_device() -> None:
+    for changes, device, recipe, why in [
         ({}, "cuda", "photos", "because training runs on a GPU"),
         ({}, "mps", "photos", "because training runs on a GPU"),
         ({}, "cpu", "small-photos", "because training runs on a CPU"),
@@ -42,13 +42,9 @@ def dataset(recipe: str = "", **changes: Any) -> Dataset:
         ({"short_side": 100}, "cpu", "small-photos", "because the photos are small (short side: 100 pixels"),
         ({"short_side": 128}, "cuda", "photos", "because training runs on a GPU"),
         ({"native_size": (32, 48), "short_side": 32}, "cuda", "small-images", "because all images have 32 x 48 pixels"),
-    ],
-)
-def test_the_recipe_suits_the_images_and_the_device(
-    changes: dict[str, Any], device: str, recipe: str, why: str
-) -> None:
-    chosen, reason = usual_recipe(dataset(**changes), device=device)
-    assert (chosen, why in reason) == (recipe, True)
+    ]:
+        chosen, reason = usual_recipe(dataset(**changes), device=device)
+        assert (chosen, why in reason) == (recipe, True), (changes, device)
 
 
 def test_a_data_sets_own_recipe_counts_on_any_device() -> None:
@@ -56,42 +52,38 @@ def test_a_data_sets_own_recipe_counts_on_any_device() -> None:
         assert usual_recipe(dataset("mnist", native_size=(28, 28)), device=device)[0] == "mnist"
 
 
-@pytest.mark.parametrize(
-    ("settings", "starts", "recipe", "said"),
-    [
+def test_a_given_recipe_counts_and_weights_are_fine_tuned() -> None:
+    for settings, starts, recipe, said in [
         ({"run": {"recipe": "photos"}}, False, "photos", []),
         ({}, False, "small-photos", ["recipe: small-photos, because training runs on a CPU"]),
         ({}, True, "finetune", ["recipe: finetune, with the images of photos"]),  # as large as the weights expect
         ({"optim": {"lora": 4}}, True, "lora", ["recipe: lora, with the images of photos"]),
         ({"optim": {"train_only": "head"}}, True, "probe", ["recipe: probe; images are not augmented"]),
-    ],
-)
-def test_a_given_recipe_counts_and_weights_are_fine_tuned(
-    settings: dict[str, Any], recipe: str, said: list[str], *, starts: bool
-) -> None:
-    told: list[Event] = []
-    name, layers = choose_recipe([settings], dataset(), starts=starts, device="cpu", emit=told.append)
-    assert name == recipe
-    assert layers[-1] == load_recipe(recipe)
-    for event, text in zip(told, said, strict=True):
-        assert isinstance(event, Note)
-        assert event.text.startswith(text)
+    ]:
+        with naming(settings, starts):
+            told: list[Event] = []
+            name, layers = choose_recipe([settings], dataset(), starts=starts, device="cpu", emit=told.append)
+            assert name == recipe
+            assert layers[-1] == load_recipe(recipe)
+            for event, text in zip(told, said, strict=True):
+                assert isinstance(event, Note)
+                assert event.text.startswith(text)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_is_named_with_the_size_of_its_images(name: str) -> None:
-    told: list[Event] = []
-    layers = [{"model": {"name": name}}]
-    choose_recipe(layers, dataset(native_size=(16, 24)), starts=False, device="cpu", emit=told.append)
-    size = MODELS[name].get("image_size", (16, 24))
-    (note,) = told
-    assert isinstance(note, Note)
-    assert note.text.endswith("; {} at {} x {} pixels".format(name, *size))
+def test_every_model_is_named_with_the_size_of_its_images() -> None:
+    for name, settings in MODELS.items():
+        with naming(name):
+            told: list[Event] = []
+            layers = [{"model": {"name": name}}]
+            choose_recipe(layers, dataset(native_size=(16, 24)), starts=False, device="cpu", emit=told.append)
+            size = settings.get("image_size", (16, 24))
+            (note,) = told
+            assert isinstance(note, Note)
+            assert note.text.endswith("; {} at {} x {} pixels".format(name, *size))
 
 
-@pytest.mark.parametrize(
-    ("recipe", "model", "said"),
-    [
+def test_the_model_of_a_recipe_is_named() -> None:
+    for recipe, model, said in [
         ("digits", {}, "; vit-nano-patch2 (width 64, depth 2, mlp_width 128) at 8 x 8 pixels"),
         ("", {}, "; vit-mini-patch6 at 48 x 48 pixels"),
         ("", {"image_size": (40, 40)}, "; vit-mini-patch5 at 40 x 40 pixels"),
@@ -99,22 +91,24 @@ def test_every_model_is_named_with_the_size_of_its_images(name: str) -> None:
         ("", {"name": "vit-nano-patch4"}, "; vit-nano-patch4 at 64 x 64 pixels"),
         ("butterflies", {}, "; the weights of deit-small"),
         ("butterflies", {"name": "vit-nano-patch4"}, "; vit-nano-patch4 at 64 x 64 pixels"),
-    ],
-)
-def test_the_model_of_a_recipe_is_named(recipe: str, model: dict[str, Any], said: str) -> None:
-    told: list[Event] = []
-    size = {"native_size": (8, 8)} if recipe == "digits" else {}
-    choose_recipe([{"model": model}], dataset(recipe, **size), starts=False, device="cpu", emit=told.append)
-    assert isinstance(told[-1], Note)
-    assert told[-1].text.endswith(said)
+    ]:
+        with naming(recipe, model):
+            told: list[Event] = []
+            size = {"native_size": (8, 8)} if recipe == "digits" else {}
+            choose_recipe([{"model": model}], dataset(recipe, **size), starts=False, device="cpu", emit=told.append)
+            assert isinstance(told[-1], Note)
+            assert told[-1].text.endswith(said)
 
 
-@pytest.mark.parametrize(
-    ("shown", "images", "epochs"),
-    [(0, 1000, 20), (90_000, 900, 100), (90_000, 800, 113), (90_000, 10_000_000, 20), (90_000, 3, 300)],
-)
-def test_few_images_are_seen_in_more_epochs(shown: int, images: int, epochs: int) -> None:
-    assert OptimConfig(epochs=20, min_images=shown).epochs_for(images) == epochs
+def test_few_images_are_seen_in_more_epochs() -> None:
+    for shown, images, epochs in [
+        (0, 1000, 20),
+        (90_000, 900, 100),
+        (90_000, 800, 113),
+        (90_000, 10_000_000, 20),
+        (90_000, 3, 300),
+    ]:
+        assert OptimConfig(epochs=20, min_images=shown).epochs_for(images) == epochs, (shown, images)
 
 
 def test_given_epochs_stay_and_what_the_recipe_takes_is_said() -> None:
@@ -126,9 +120,9 @@ def test_given_epochs_stay_and_what_the_recipe_takes_is_said() -> None:
         told.clear()
 
 
-@pytest.mark.parametrize(
-    ("given", "patch", "said"),
-    [
+def test_patches_fit_an_image_size_that_is_given() -> None:
+    base = [load_recipe("small-photos")]
+    for given, patch, said in [
         ({"image_size": (64, 64)}, (8, 8), ["patches: 8 pixels, because 6 does not divide --image-size 64"]),
         ({"image_size": (224, 224)}, (28, 28), ["patches: 28 pixels, because 6 does not divide --image-size 224"]),
         ({"image_size": (32, 48)}, (4, 4), ["patches: 4 pixels, because 6 does not divide --image-size 32x48"]),
@@ -136,15 +130,13 @@ def test_given_epochs_stay_and_what_the_recipe_takes_is_said() -> None:
         ({"image_size": (64, 64), "patch_size": (16, 16)}, None, []),
         ({"image_size": (64, 64), "name": "vit-tiny-patch16"}, None, []),
         ({}, None, []),
-    ],
-)
-def test_patches_fit_an_image_size_that_is_given(given: dict[str, Any], patch: Any, said: list[str]) -> None:
-    told: list[Event] = []
-    base = [load_recipe("small-photos")]
-    layers = fitting_patches(base, [{"model": given}], told.append)
-    assert layers[0] is base[0]
-    assert [event.text for event in told if isinstance(event, Note)] == said
-    assert configure(*layers[1:]).model.changes.get("patch_size") == patch
-    if patch:
-        spread = configure(*layers).model.changes["patch_init_std"]
-        assert spread == pytest.approx((3 * patch[0] * patch[1]) ** -0.5)
+    ]:
+        with naming(given):
+            told: list[Event] = []
+            layers = fitting_patches(base, [{"model": given}], told.append)
+            assert layers[0] is base[0]
+            assert [event.text for event in told if isinstance(event, Note)] == said
+            assert configure(*layers[1:]).model.changes.get("patch_size") == patch
+            if patch:
+                spread = configure(*layers).model.changes["patch_init_std"]
+                assert spread == pytest.approx((3 * patch[0] * patch[1]) ** -0.5)

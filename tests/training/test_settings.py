@@ -1,16 +1,18 @@
 """From what a user asked for to the whole configuration."""
 
+from itertools import product
+
 import pytest
 
+from tests.conftest import naming
 from vitcli.core.config_files import Settings, load_recipe, recipe_names
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Event, Note, Warned, ignore
 from vitcli.training.settings import settle, settle_again
 
 
-@pytest.mark.parametrize(
-    ("layers", "rate"),
-    [
+def test_a_recipes_learning_rate_is_for_its_optimizer() -> None:
+    for layers, rate in [
         ([], 0.02),
         ([{"optim": {"optimizer": "muon"}}], 0.02),
         ([{"optim": {"optimizer": "adamw"}}], 0.002),
@@ -21,30 +23,27 @@ from vitcli.training.settings import settle, settle_again
         ([{"optim": {"lr": 0.1}}, {"optim": {"optimizer": "sgd"}}], 0.1),
         ([{"optim": {"lora": 8}}], 0.002),  # which adamw trains
         ([{"optim": {"lora": 8, "lr": 0.001}}], 0.001),
-    ],
-)
-def test_a_recipes_learning_rate_is_for_its_optimizer(layers: list[Settings], rate: float) -> None:
-    config, *_ = settle(({"data": {"name": "digits"}, "run": {"recipe": "digits"}}, *layers), ignore)
-    assert config.optim.peak_lr == rate
+    ]:
+        with naming(layers):
+            config, *_ = settle(({"data": {"name": "digits"}, "run": {"recipe": "digits"}}, *layers), ignore)
+            assert config.optim.peak_lr == rate
 
 
-@pytest.mark.parametrize(
-    ("optim", "said"),
-    [
+def test_a_warm_up_that_does_not_fit_is_cut_and_that_is_said() -> None:
+    for optim, said in [
         ({"epochs": 2}, "warm-up: 1 of 2 epochs, not 5, because training is short"),
         ({"epochs": 10}, ""),
         ({"schedule": "one-cycle"}, ""),
-    ],
-)
-def test_a_warm_up_that_does_not_fit_is_cut_and_that_is_said(optim: dict[str, object], said: str) -> None:
-    told: list[object] = []
-    settle(({"data": {"name": "digits"}, "optim": {"epochs": 2, "warmup_epochs": 5, **optim}},), told.append)
-    assert [event.text for event in told if isinstance(event, Note) and "warm-up" in event.text] == [said][: bool(said)]
+    ]:
+        told: list[object] = []
+        settle(({"data": {"name": "digits"}, "optim": {"epochs": 2, "warmup_epochs": 5, **optim}},), told.append)
+        assert [event.text for event in told if isinstance(event, Note) and "warm-up" in event.text] == [said][
+            : bool(said)
+        ], optim
 
 
-@pytest.mark.parametrize(
-    ("optim", "said"),
-    [
+def test_options_without_effect_are_named() -> None:
+    for optim, said in [
         ({"optimizer": "muon", "momentum": 0.8}, ["optim.momentum"]),
         (
             {"optimizer": "adamw", "adamw_lr": 0.5, "momentum": 0.8, "betas": (0.8, 0.9)},
@@ -58,13 +57,11 @@ def test_a_warm_up_that_does_not_fit_is_cut_and_that_is_said(optim: dict[str, ob
         ({"schedule": "step", "step_size": 3, "gamma": 0.5}, []),
         ({"ema": False, "ema_decay": 0.5}, ["--ema-decay"]),
         ({"ema": True, "ema_decay": 0.5}, []),
-    ],
-)
-def test_options_without_effect_are_named(optim: dict[str, object], said: list[str]) -> None:
-    told: list[object] = []
-    settle(({"data": {"name": "digits"}, "optim": {"epochs": 9, **optim}},), told.append)
-    warnings = [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text]
-    assert [text.partition(" ha")[0] for text in warnings] == said
+    ]:
+        told: list[object] = []
+        settle(({"data": {"name": "digits"}, "optim": {"epochs": 9, **optim}},), told.append)
+        warnings = [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text]
+        assert [text.partition(" ha")[0] for text in warnings] == said, optim
 
 
 def test_options_of_other_sections_without_effect_are_named() -> None:
@@ -80,28 +77,26 @@ def test_options_of_other_sections_without_effect_are_named() -> None:
         assert [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text] == said
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_recipes_with_a_learning_rate_name_its_optimizer(name: str) -> None:
-    optim = load_recipe(name)["optim"]
-    assert "optimizer" in optim or "lr" not in optim
+def test_recipes_with_a_learning_rate_name_its_optimizer() -> None:
+    for name in recipe_names():
+        optim = load_recipe(name)["optim"]
+        assert "optimizer" in optim or "lr" not in optim, name
 
 
-@pytest.mark.parametrize(
-    ("optim", "said"),
-    [
+def test_what_goes_together_is_decided_where_all_is_known() -> None:
+    for optim, said in [
         ({"swa_epochs": 40}, ""),  # of the recipe's 60 epochs, though a default would be 20
         ({"swa_epochs": 60}, "is not less than optim.epochs = 60"),
         ({"swa_epochs": 5, "ema": True}, "both average the weights"),
         ({"batch_size": 8, "grad_accum_steps": 9}, "grad_accum_steps = 9 is more than the 8 images of a batch"),
-    ],
-)
-def test_what_goes_together_is_decided_where_all_is_known(optim: dict[str, object], said: str) -> None:
-    layers: tuple[Settings, ...] = ({"data": {"name": "digits"}}, {"optim": {"ema": False, **optim}})
-    if not said:
-        assert settle(layers, ignore)[0].optim.swa_epochs == 40
-        return
-    with pytest.raises(UsageError, match=said):
-        settle(layers, ignore)
+    ]:
+        with naming(optim):
+            layers: tuple[Settings, ...] = ({"data": {"name": "digits"}}, {"optim": {"ema": False, **optim}})
+            if not said:
+                assert settle(layers, ignore)[0].optim.swa_epochs == 40
+                continue
+            with pytest.raises(UsageError, match=said):
+                settle(layers, ignore)
 
 
 DIGITS: Settings = {"data": {"name": "digits"}, "run": {"recipe": "digits"}}
@@ -116,33 +111,29 @@ def test_what_a_recipe_says_of_schedules_and_averages_is_not_for_schedule_free()
     assert len([text for text in said if text.startswith("schedule: constant")]) == 1
 
 
-@pytest.mark.parametrize(
-    "settled", [settle, lambda layers, emit: settle_again(settle((DIGITS,), emit)[0], layers, emit)]
-)
-@pytest.mark.parametrize(
-    ("optim", "said"),
-    [
+def test_asking_for_them_with_schedule_free_is_refused() -> None:
+    cases: list[tuple[dict[str, object], str]] = [
         ({"schedule": "cosine"}, "schedule = 'cosine'"),
         ({"schedule": "one-cycle"}, "schedule = 'one-cycle'"),
         ({"ema": True}, "averages the weights already"),
         ({"swa_epochs": 5}, "averages the weights already"),
         ({"schedule": "constant", "ema": False, "swa_epochs": 0}, ""),
-    ],
-    ids=str,
-)
-def test_asking_for_them_with_schedule_free_is_refused(settled, optim: dict[str, object], said: str) -> None:
-    layers: tuple[Settings, ...] = (DIGITS, {"optim": {"optimizer": "schedule-free"}}, {"optim": optim})
-    if not said:
-        assert settled(layers, ignore)[0].optim.schedule == "constant"
-        return
-    with pytest.raises(UsageError, match=said) as caught:
-        settled(layers, ignore)
-    assert "--opt adamw" in caught.value.hint
+    ]
+    settling = (settle, lambda layers, emit: settle_again(settle((DIGITS,), emit)[0], layers, emit))
+    for (optim, said), settled in product(cases, settling):
+        with naming(settled, optim):
+            layers: tuple[Settings, ...] = (DIGITS, {"optim": {"optimizer": "schedule-free"}}, {"optim": optim})
+            if not said:
+                assert settled(layers, ignore)[0].optim.schedule == "constant"
+                continue
+            with pytest.raises(UsageError, match=said) as caught:
+                settled(layers, ignore)
+            assert "--opt adamw" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("layers", "epochs", "said"),
-    [
+def test_epochs_are_raised_for_few_images_unless_they_are_given() -> None:
+    wanted: Settings = {"data": {"name": "digits"}, "optim": {"min_images": 100_000}}
+    for layers, epochs, said in [
         (
             [],
             78,
@@ -150,13 +141,8 @@ def test_asking_for_them_with_schedule_free_is_refused(settled, optim: dict[str,
         ),
         ([{"optim": {"epochs": 3}}], 3, []),
         ([{"optim": {"epochs": 3}}, {"optim": {"min_images": 10**6}}], 3, []),
-    ],
-)
-def test_epochs_are_raised_for_few_images_unless_they_are_given(
-    layers: list[Settings], epochs: int, said: list[str]
-) -> None:
-    told: list[object] = []
-    wanted: Settings = {"data": {"name": "digits"}, "optim": {"min_images": 100_000}}
-    config, *_ = settle((wanted, *layers), told.append)
-    assert config.optim.epochs == epochs
-    assert [event.text for event in told if isinstance(event, Note) and "epochs:" in event.text] == said
+    ]:
+        told: list[object] = []
+        config, *_ = settle((wanted, *layers), told.append)
+        assert config.optim.epochs == epochs, layers
+        assert [event.text for event in told if isinstance(event, Note) and "epochs:" in event.text] == said, layers
