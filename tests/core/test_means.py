@@ -1,5 +1,7 @@
 """Student's t distribution, against SciPy's."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,9 +9,9 @@ from scipy import stats
 from vitcli.core.means import differences_from_first, interval_of_mean, t_quantile
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 30, 999])
-def test_quantiles_are_those_of_scipy(freedom: int) -> None:
-    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
+def test_quantiles_are_those_of_scipy() -> None:
+    for freedom in [1, 2, 3, 4, 5, 9, 30, 999]:
+        assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9), freedom
 
 
 def test_the_interval_of_a_mean_is_that_of_scipy_within_0_and_1() -> None:
@@ -53,7 +55,7 @@ def test_seeds_that_agree_by_chance_do_not_hide_that_there_are_few_images() -> N
     assert wide.interval == (-1.0, 1.0)
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 4, 30])
-@pytest.mark.parametrize("error", [0.05, 0.025, 0.005])
-def test_quantiles_of_other_errors_are_those_of_scipy(freedom: int, error: float) -> None:
-    assert t_quantile(freedom, error=error) == pytest.approx(stats.t.ppf(1 - error / 2, freedom), rel=1e-9)
+def test_quantiles_of_other_errors_are_those_of_scipy() -> None:
+    for error, freedom in product([0.05, 0.025, 0.005], [1, 2, 4, 30]):
+        expected = pytest.approx(stats.t.ppf(1 - error / 2, freedom), rel=1e-9)
+        assert t_quantile(freedom, error=error) == expected, (freedom, error)

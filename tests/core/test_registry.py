@@ -39,9 +39,8 @@ def test_a_name_like_no_other_comes_with_the_listing() -> None:
 SETTINGS = ["lr", "min_lr", "epochs", "batch_size", "weight_decay", "decay_all", "optimizer", "momentum"]
 
 
-@pytest.mark.parametrize(
-    ("name", "known", "meant"),
-    [
+def test_only_a_near_name_is_suggested_and_usual_names_are_known() -> None:
+    for name, known, meant in [
         *((name, SETTINGS, "lr") for name in ("lrr", "LR", "learning_rate", "lerning_rate", "learning-rate")),
         *((name, SETTINGS, "batch_size") for name in ("batch", "bs", "batchsize", "batch-size")),
         *((name, SETTINGS, "epochs") for name in ("epoch", "num_epochs", "epohcs")),
@@ -54,23 +53,18 @@ SETTINGS = ["lr", "min_lr", "epochs", "batch_size", "weight_decay", "decay_all",
         ("mnits", ["mnist", "shapes"], "mnist"),
         ("rum", ["run", "other"], "run"),
         ("cifar", ["cifar10-classic", "cassava"], "cifar10-classic"),
-    ],
-)
-def test_only_a_near_name_is_suggested_and_usual_names_are_known(name: str, known: list[str], meant: str) -> None:
-    assert nearest(name, known) == meant
+    ]:
+        assert nearest(name, known) == meant, name
 
 
-@pytest.mark.parametrize(
-    ("count", "what", "text"),
-    [
+def test_a_number_of_things_is_written_in_singular_or_plural() -> None:
+    for count, what, text in [
         (1, "image", "1 image"),
         (0, "epoch", "0 epochs"),
         (2000, "image is", "2,000 images are"),
         (2, "class", "2 classes"),
-    ],
-)
-def test_a_number_of_things_is_written_in_singular_or_plural(count: int, what: str, text: str) -> None:
-    assert counted(count, what) == text
+    ]:
+        assert counted(count, what) == text, what
 
 
 def test_changing_the_source_table_changes_nothing() -> None:

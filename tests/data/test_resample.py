@@ -1,6 +1,7 @@
 """Resampling against loops over pixels, torchvision, and ramps that tell where a pixel was taken from."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from tests.conftest import naming
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.data import resample
 from vitcli.data.resample import random_boxes, random_resample, resamples, resize_boxes
@@ -60,19 +62,18 @@ def some_boxes(height, width):
     return boxes, mirrored
 
 
-@pytest.mark.parametrize("way", ["by_products", "one_by_one"])
-@pytest.mark.parametrize("size", [(6, 30), (30, 7), (24, 33), (50, 70)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_crops_are_torchvisions_resized_crops_up_to_one_grey_level(way, size, channels):
-    images = noise((4, channels, 24, 33))
+def test_crops_are_torchvisions_resized_crops_up_to_one_grey_level():
     boxes, mirrored = some_boxes(24, 33)
-    ours = getattr(resample, f"_resize_{way}")(images, boxes, mirrored, size)
-    assert ours.dtype == torch.uint8
-    for image, result, box, (upside, sideways) in zip(images, ours, boxes.T.tolist(), mirrored.T, strict=True):
-        expected = tv.resized_crop(image, *box, size=list(size), antialias=True)
-        expected = tv.vertical_flip(expected) if upside else expected
-        expected = tv.horizontal_flip(expected) if sideways else expected
-        assert (result.int() - expected.int()).abs().max() <= 1
+    for channels, size, way in product([1, 3], [(6, 30), (30, 7), (24, 33), (50, 70)], ["by_products", "one_by_one"]):
+        with naming(channels, size, way):
+            images = noise((4, channels, 24, 33))
+            ours = getattr(resample, f"_resize_{way}")(images, boxes, mirrored, size)
+            assert ours.dtype == torch.uint8
+            for image, result, box, (upside, sideways) in zip(images, ours, boxes.T.tolist(), mirrored.T, strict=True):
+                expected = tv.resized_crop(image, *box, size=list(size), antialias=True)
+                expected = tv.vertical_flip(expected) if upside else expected
+                expected = tv.horizontal_flip(expected) if sideways else expected
+                assert (result.int() - expected.int()).abs().max() <= 1
 
 
 def test_large_results_on_the_cpu_go_the_other_way_to_the_same_pixels(monkeypatch):

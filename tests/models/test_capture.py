@@ -1,6 +1,9 @@
+from functools import cache
+
 import pytest
 import torch
 
+from tests.conftest import naming
 from vitcli.core.errors import ModelError
 from vitcli.core.model_config import ModelConfig
 from vitcli.models.capture import capture_attention
@@ -29,15 +32,16 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(params=CONFIGS)
-def model(request):
-    return build(**CONFIGS[request.param])
-
-
 def build(**changes):
     torch.manual_seed(0)
     model = VisionTransformer(ModelConfig(**{**TINY, "init_std": 0.2, **changes}))
     return model.eval()
+
+
+@cache
+def models():
+    """The model of each configuration, which no test changes but for gradients."""
+    return {name: build(**changes) for name, changes in CONFIGS.items()}
 
 
 def images(batch=2):
@@ -48,22 +52,24 @@ def attends(model):
     return [block.attention.attend for block in model.blocks]
 
 
-def test_logits_are_the_same_inside_and_outside(model):
-    outside = model(images())
-    with capture_attention(model):
-        inside = model(images())
-    torch.testing.assert_close(inside, outside, atol=1e-5, rtol=0)
+def test_logits_are_the_same_inside_and_outside():
+    for name, model in models().items():
+        outside = model(images())
+        with naming(name), capture_attention(model):
+            torch.testing.assert_close(model(images()), outside, atol=1e-5, rtol=0)
 
 
-def test_rows_of_every_layer_and_head_sum_to_1(model):
-    with capture_attention(model) as captured:
-        model(images())
-    tokens = model.pooling_row().numel()
-    assert list(captured) == [0, 1, 2]
-    for probabilities in captured.values():
-        assert probabilities.shape == (2, model.config.num_heads, tokens, tokens)
-        assert (probabilities >= 0).all()
-        torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones_like(probabilities[..., 0]))
+def test_rows_of_every_layer_and_head_sum_to_1():
+    for name, model in models().items():
+        with capture_attention(model) as captured:
+            model(images())
+        tokens = model.pooling_row().numel()
+        with naming(name):
+            assert list(captured) == [0, 1, 2]
+            for probabilities in captured.values():
+                assert probabilities.shape == (2, model.config.num_heads, tokens, tokens)
+                assert (probabilities >= 0).all()
+                torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones_like(probabilities[..., 0]))
 
 
 def test_probabilities_are_the_softmax_of_scaled_products_of_queries_and_keys():
@@ -112,13 +118,14 @@ def test_a_layer_that_is_named_twice_is_restored_all_the_same():
     assert attends(model) == [fused_attention] * 3
 
 
-@pytest.mark.parametrize("layer", [3, -4, 100])
-def test_a_layer_that_does_not_exist_is_refused(layer):
+def test_a_layer_that_does_not_exist_is_refused():
     model = build()
-    with pytest.raises(ModelError, match=f"layer {layer} does not exist") as refusal, capture_attention(model, [layer]):
-        pass
-    assert refusal.value.hint == "this model has 3 layers, counted from 0"
-    assert attends(model) == [fused_attention] * 3
+    for layer in (3, -4, 100):
+        said = f"layer {layer} does not exist"
+        with naming(layer), pytest.raises(ModelError, match=said) as refusal, capture_attention(model, [layer]):
+            pass
+        assert refusal.value.hint == "this model has 3 layers, counted from 0", layer
+        assert attends(model) == [fused_attention] * 3, layer
 
 
 def test_attention_is_as_it_was_after_the_block():
@@ -165,16 +172,17 @@ def test_every_pass_fills_the_dictionary_anew():
     assert captured[0].shape[0] == 5
 
 
-def test_the_graph_is_kept_for_gradients_of_the_probabilities(model):
-    with capture_attention(model) as captured:
-        logits = model(images())
-    for probabilities in captured.values():
-        probabilities.retain_grad()
-    logits[:, 0].sum().backward()
-    for probabilities in captured.values():
-        assert probabilities.grad is not None
-        assert probabilities.grad.isfinite().all()
-        assert probabilities.grad.any()
+def test_the_graph_is_kept_for_gradients_of_the_probabilities():
+    for name, model in models().items():
+        with capture_attention(model) as captured:
+            logits = model(images())
+        for probabilities in captured.values():
+            probabilities.retain_grad()
+        logits[:, 0].sum().backward()
+        for probabilities in captured.values():
+            assert probabilities.grad is not None, name
+            assert probabilities.grad.isfinite().all(), name
+            assert probabilities.grad.any(), name
 
 
 def test_with_a_class_token_only_its_row_of_the_last_layer_gets_a_gradient():

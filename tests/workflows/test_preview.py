@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import vitcli.workflows.preview as workflow
-from tests.conftest import Outcome
+from tests.conftest import Outcome, naming
 from vitcli.cli import inline_images
 from vitcli.cli.python_training import preview
 from vitcli.core.config_files import Settings
@@ -425,18 +425,19 @@ def test_a_run_says_what_it_is_used_to(run_cli: RunCli, trained_run: Path, shape
     assert result["model"] == Run(trained_run).config["model"]["name"]
 
 
-@pytest.mark.parametrize("name", PRETRAINED)
-def test_what_the_table_says_of_weights_is_what_reading_them_says(name: str, tmp_path: Path) -> None:
+def test_what_the_table_says_of_weights_is_what_reading_them_says(tmp_path: Path) -> None:
     """A model of the same image and patch size, but tiny, in timm's format."""
-    model, preprocessing = published(name)
-    tiny = timm.models.VisionTransformer(
-        img_size=model.image_size, patch_size=model.patch_size[0], embed_dim=64, depth=1, num_heads=1, num_classes=3
-    )
-    save_file(tiny.state_dict(), tmp_path / "model.safetensors")
-    read = read_foreign(tmp_path / "model.safetensors", PRETRAINED[name].traits, name=name)
-    assert read.preprocessing == preprocessing
-    assert (read.config.name, read.config.image_size) == (model.name, model.image_size)
-    assert read.config.patch_size == model.patch_size
+    sizes = {"embed_dim": 64, "depth": 1, "num_heads": 1, "num_classes": 3}
+    for name, entry in PRETRAINED.items():
+        with naming(name):
+            model, preprocessing = published(name)
+            tiny = timm.models.VisionTransformer(img_size=model.image_size, patch_size=model.patch_size[0], **sizes)
+            (tmp_path / name).mkdir()
+            save_file(tiny.state_dict(), tmp_path / name / "model.safetensors")
+            read = read_foreign(tmp_path / name / "model.safetensors", entry.traits, name=name)
+            assert read.preprocessing == preprocessing
+            assert (read.config.name, read.config.image_size) == (model.name, model.image_size)
+            assert read.config.patch_size == model.patch_size
 
 
 def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: Path) -> None:
@@ -455,9 +456,9 @@ def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: P
 # --- what cannot be ---
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
+def test_mistakes_end_with_a_hint(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words, said in [
         (("digit",), "did you mean 'digits'?"),
         (("digits", "--recipe", "digit"), "did you mean 'digits'?"),
         (("digits", "--set", "augment.flop=1"), "did you mean 'augment.flip'?"),
@@ -468,15 +469,13 @@ def test_a_file_comes_before_a_name(trained_run: Path, shapes: Path, tmp_path: P
         (("digits", "--output", "new.pdf"), "--output new"),
         (("digits", "--set", "model.name=vit-nan"), "unknown model"),
         (("digits", "--seed", "-1"), "--seed -1"),
-    ],
-)
-def test_mistakes_end_with_a_hint(run_cli: RunCli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
-    (tmp_path / "file").touch()
-    outcome = run_cli("preview", *words)
-    assert outcome.code in {1, 2}
-    assert said in outcome.err
-    assert "Traceback" not in outcome.err
-    assert not (tmp_path / "experiments").exists()
+    ]:
+        with naming(*words):
+            outcome = run_cli("preview", *words)
+            assert outcome.code in {1, 2}
+            assert said in outcome.err
+            assert "Traceback" not in outcome.err
+            assert not (tmp_path / "experiments").exists()
 
 
 def test_a_split_that_is_not_there(run_cli: RunCli, image_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -491,9 +490,9 @@ def test_a_split_that_is_not_there(run_cli: RunCli, image_folder: Callable[..., 
     assert not (tmp_path / "experiments").exists()
 
 
-@pytest.mark.parametrize("words", [("--split", "validation"), ("--seed", "x"), ("--nothing",), ("digits", "more")])
-def test_words_that_are_no_options_end_with_2(run_cli: RunCli, words: tuple[str, ...]) -> None:
-    assert run_cli("preview", *words).code == 2
+def test_words_that_are_no_options_end_with_2(run_cli: RunCli) -> None:
+    for words in [("--split", "validation"), ("--seed", "x"), ("--nothing",), ("digits", "more")]:
+        assert run_cli("preview", *words).code == 2, words
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="folders that may not be written")
