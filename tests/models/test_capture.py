@@ -39,9 +39,9 @@ def build(**changes):
 
 
 @cache
-def models():
-    """The model of each configuration, which no test changes but for gradients."""
-    return {name: build(**changes) for name, changes in CONFIGS.items()}
+def built(name):
+    """The model of a configuration, which no test changes but for gradients."""
+    return build(**CONFIGS[name])
 
 
 def images(batch=2):
@@ -53,18 +53,21 @@ def attends(model):
 
 
 def test_logits_are_the_same_inside_and_outside():
-    for name, model in models().items():
-        outside = model(images())
-        with naming(name), capture_attention(model):
-            torch.testing.assert_close(model(images()), outside, atol=1e-5, rtol=0)
+    for name in CONFIGS:
+        with naming(name):
+            outside = built(name)(images())
+            with capture_attention(built(name)):
+                inside = built(name)(images())
+            torch.testing.assert_close(inside, outside, atol=1e-5, rtol=0)
 
 
 def test_rows_of_every_layer_and_head_sum_to_1():
-    for name, model in models().items():
-        with capture_attention(model) as captured:
-            model(images())
-        tokens = model.pooling_row().numel()
+    for name in CONFIGS:
         with naming(name):
+            model = built(name)
+            with capture_attention(model) as captured:
+                model(images())
+            tokens = model.pooling_row().numel()
             assert list(captured) == [0, 1, 2]
             for probabilities in captured.values():
                 assert probabilities.shape == (2, model.config.num_heads, tokens, tokens)
@@ -173,16 +176,17 @@ def test_every_pass_fills_the_dictionary_anew():
 
 
 def test_the_graph_is_kept_for_gradients_of_the_probabilities():
-    for name, model in models().items():
-        with capture_attention(model) as captured:
-            logits = model(images())
-        for probabilities in captured.values():
-            probabilities.retain_grad()
-        logits[:, 0].sum().backward()
-        for probabilities in captured.values():
-            assert probabilities.grad is not None, name
-            assert probabilities.grad.isfinite().all(), name
-            assert probabilities.grad.any(), name
+    for name in CONFIGS:
+        with naming(name):
+            with capture_attention(built(name)) as captured:
+                logits = built(name)(images())
+            for probabilities in captured.values():
+                probabilities.retain_grad()
+            logits[:, 0].sum().backward()
+            for probabilities in captured.values():
+                assert probabilities.grad is not None
+                assert probabilities.grad.isfinite().all()
+                assert probabilities.grad.any()
 
 
 def test_with_a_class_token_only_its_row_of_the_last_layer_gets_a_gradient():

@@ -76,7 +76,8 @@ def build(config, seed=0):
 @cache
 def built(axis):
     """The model of a configuration, which no test changes but for its mode."""
-    return build(tiny(**AXES[axis]))
+    with naming(axis):
+        return build(tiny(**AXES[axis]))
 
 
 def images_for(config, batch=2):
@@ -117,19 +118,21 @@ def test_small_registered_models_answer_with_a_logit_per_class(name):
 def test_every_configuration_answers_with_a_logit_per_class():
     for axis in AXES:
         model = built(axis).train()
-        logits = model(images_for(model.config))
-        assert logits.shape == (2, model.config.num_classes or model.config.width), axis
-        assert logits.dtype == torch.float32, axis
-        assert logits.isfinite().all(), axis
+        with naming(axis):
+            logits = model(images_for(model.config))
+            assert logits.shape == (2, model.config.num_classes or model.config.width)
+            assert logits.dtype == torch.float32
+            assert logits.isfinite().all()
 
 
 def test_every_parameter_of_every_configuration_takes_part():
     for axis in AXES:
-        names, parameters = zip(*built(axis).eval().named_parameters(), strict=True)
-        total = built(axis)(images_for(built(axis).config)).square().sum()
-        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-        unused = [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
-        assert unused == [], axis
+        model = built(axis).eval()
+        names, parameters = zip(*model.named_parameters(), strict=True)
+        with naming(axis):
+            total = model(images_for(model.config)).square().sum()
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+            assert [name for name, gradient in zip(names, gradients, strict=True) if gradient is None] == []
 
 
 def test_tokens_are_class_token_distillation_token_registers_patches():
@@ -150,8 +153,8 @@ def test_images_of_a_batch_do_not_see_each_other():
     for axis in AXES:
         model = built(axis).eval()
         images = images_for(model.config, batch=3)
-        alone = torch.cat([model(image[None]) for image in images])
         with naming(axis):
+            alone = torch.cat([model(image[None]) for image in images])
             torch.testing.assert_close(model(images), alone, atol=1e-5, rtol=0)
 
 
