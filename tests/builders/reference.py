@@ -101,6 +101,8 @@ _RECIPES = (
     "- for other photos: `photos` on a GPU; `small-photos` on a CPU, or if their short side is below 128 pixels (median);",
     "- if training starts from weights: `finetune`, with `--freeze-backbone` `probe`, with `--lora` `lora`.",
     "",
+    "Grey images of data sets that have no recipe of their own are not mirrored, unless `--set augment.flip=0.5` asks for it.",
+    "",
     "A recipe with `min_images` trains small data sets for more epochs, at most 300, unless `--epochs` is given.",
     "",
     "Recipes whose names end in `-classic` repeat the settings of a published tutorial, with its faults. The comment at the top of",

@@ -70,6 +70,20 @@ def test_a_given_recipe_counts_and_weights_are_fine_tuned() -> None:
                 assert event.text.startswith(text)
 
 
+def test_grey_images_are_not_mirrored_unless_that_is_asked_for() -> None:
+    for changes, settings, starts, flip in [
+        ({"channels": 1}, {}, False, 0.0),
+        ({"channels": 1, "native_size": (28, 28)}, {}, False, 0.0),
+        ({"channels": 1}, {}, True, 0.0),
+        ({"channels": 1}, {"augment": {"flip": 0.3}}, False, 0.3),
+        ({"channels": 3}, {}, False, 0.5),
+    ]:
+        notes: list[Any] = []
+        _, base = choose_recipe([settings], dataset(**changes), starts=starts, device="cpu", emit=notes.append)
+        assert configure(*base, settings).augment.flip == flip, (changes, settings)
+        assert any("not mirrored" in note.text for note in notes) == (flip == 0), (changes, settings)
+
+
 def test_every_model_is_named_with_the_size_of_its_images() -> None:
     for name, settings in MODELS.items():
         with naming(name):

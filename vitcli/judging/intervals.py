@@ -1,5 +1,4 @@
-"""Confidence intervals of 95 %: Wilson's for shares of images, a bootstrap within each class for other metrics of answers,
-standard errors for means.
+"""Confidence intervals of 95 %: Wilson's for shares of images, bootstraps for other metrics, standard errors for means.
 
 Sources: Wilson (1927), Probable inference, the law of succession, and statistical inference; Clopper and Pearson (1934),
 The use of confidence or fiducial limits; Efron and Tibshirani (1993), An introduction to the bootstrap.
