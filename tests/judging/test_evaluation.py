@@ -35,7 +35,9 @@ def photos(run_cli: RunCli, image_folder: Callable[..., Path], tmp_path_factory:
         patch.chdir(folder)
         patch.setenv("VIT_DATA_DIR", str(folder / "data"))
         image_folder(folder / "photos", CLASSES)
-        outcome = run_cli("train", "photos", *TINY, "--name", "run", "--test-fraction", "0.5")
+        outcome = run_cli(
+            "train", "photos", *TINY, "--name", "run", "--test-fraction", "0.5", "--set", "augment.flip=0.5"
+        )
     assert outcome.code == 0, outcome.err
     return folder
 

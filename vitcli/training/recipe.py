@@ -37,7 +37,7 @@ def choose_recipe(
         return name, [load_recipe(name)]
     usual, why = usual_recipe(dataset, device=device)
     if not starts:
-        base: list[Settings] = [load_recipe(usual), *unmirrored(dataset, layers, emit)]
+        base: list[Settings] = [load_recipe(usual)]
         if usual == "small-photos":
             base = fitting_patches(base, layers, emit)
         merged = configure(*base, *layers)
@@ -46,7 +46,7 @@ def choose_recipe(
         else:
             model = choice_in_words(merged.model, dataset.facts.native_size)
         emit(Note(text=f"recipe: {usual}, {why}; {model}"))
-        return usual, base
+        return usual, [*base, *unmirrored(dataset, layers, emit)]
     if usual == "small-photos":  # weights expect images of a size of their own
         usual, why = "photos", "the default for photos"
     is_probe = stated.optim.train_only == "head"
