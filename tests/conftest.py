@@ -81,7 +81,7 @@ class Outcome(NamedTuple):
 
 @contextmanager
 def naming(*case: object) -> Iterator[None]:
-    """Name the case of a loop in whatever fails there: a thousand tests of a millisecond cost three each to report."""
+    """Add the case of a loop to the message of what fails in it; a test for each case would take longer than the case."""
     try:
         yield
     except BaseException as error:
