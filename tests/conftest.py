@@ -27,7 +27,8 @@ from vitcli.cli.app import main
 
 os.environ.setdefault("VIT_BFLOAT16", "no")  # what a test computes does not depend on what is faster here
 os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # processes forked for tests say `vit` too, not `uv run vit`
-settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=50)
+settings.register_profile("vit", deadline=None, database=None, derandomize=True, max_examples=15)
+settings.register_profile("thorough", settings.get_profile("vit"), max_examples=100)  # takes `.ci/run` 30 s
 settings.load_profile("vit")
 
 TINY = (

@@ -343,6 +343,9 @@ def test_eval_prints_numbers_and_stores_them_with_a_figure(run_cli: RunCli, trai
         assert word in outcome.out
     assert "the newest finished run, shared" in outcome.err
     stored = json.loads(Run(trained_run).evaluation("test").read_text())
+    most = max(stored["classes"], key=lambda each: each["images"])
+    share = f"{100 * most['images'] / 359:.2f} %, by always answering {most['name']}"
+    assert share in outcome.out
     assert stored["images"] == 359
     assert sum(count for *_, count in stored["confusion"]) == 359
     assert is_picture(Run(trained_run).figure("confusion-test"))

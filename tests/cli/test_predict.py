@@ -115,6 +115,9 @@ def test_a_place_where_nothing_can_be_written_is_refused_at_once(
         assert (outcome.code, outcome.out) == (1, "")
         assert said in outcome.err
         assert "model:" not in outcome.err
+    refused = run_cli("predict", digit, "--model", trained_run, *words, f"{tmp_path / 'new'}/")
+    assert (refused.code, (tmp_path / "new").exists()) == (2, False)
+    assert "is the name of a folder, not of a file" in refused.err
 
 
 def test_the_name_of_an_image_may_begin_with_a_tilde(run_cli: RunCli, trained_run: Path, digit: Path) -> None:

@@ -114,7 +114,7 @@ def test_values_become_the_kind_that_is_wanted_where_nothing_is_lost() -> None:
         ("optim", "betas", [0.8, 0.9], (0.8, 0.9)),
         ("optim", "betas", "0.8x0.9", (0.8, 0.9)),
         ("optim", "ema", True, True),
-        ("augment", "crop_ratio", 1, (1.0, 1.0)),
+        ("augment", "crop_ratio", [1, 1], (1.0, 1.0)),
         ("run", "name", 7, "7"),
     ]:
         with naming(section, key, value):
@@ -131,6 +131,7 @@ def test_values_of_another_kind_are_refused() -> None:
         ("optim", "epochs", math.inf, "a whole number"),
         ("optim", "lr", "high", "a number"),
         ("optim", "lr", False, "a number"),
+        ("optim", "betas", 0.9, "two numbers"),
         ("optim", "ema", 1, "true or false"),
         ("optim", "ema", "true", "true or false"),
         ("run", "name", True, "text"),

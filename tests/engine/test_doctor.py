@@ -43,6 +43,11 @@ def told(*records, judged=VARIED, steps_per_epoch=50, **config):
     return [list(doctor.examine(records[:count], judged)) for count in range(1, len(records) + 1)]
 
 
+def test_a_rate_far_too_high_is_not_advised_against_by_one_that_is_still_too_high():
+    ((said,),) = told(record(grad_norm=523.0), lr=100.0, optimizer="sgd")
+    assert "try --lr 0.05 " in said, "the usual rate"
+
+
 def test_a_training_that_goes_well_hears_nothing():
     assert told(*(record(epoch) for epoch in (1, 2, 3, 4))) == [[], [], [], []]
 

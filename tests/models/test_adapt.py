@@ -85,7 +85,7 @@ def test_another_size_and_grey_images_change_what_they_must():
     result = adapted(target)
     assert dict(result.changed) == {
         "positions": "4 to 2x6 patches",
-        "patch_embedding.projection.weight": "3 to 1 channels",
+        "patch_embedding.projection.weight": "3 to 1 channel",
     }
     model = build(target)
     model.load_state_dict(result.weights)

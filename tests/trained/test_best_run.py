@@ -70,6 +70,16 @@ def test_runs_are_shown_and_compared_by_that_name_too(run_cli: RunCli) -> None:
 
 
 @pytest.mark.usefixtures("runs")
+def test_the_newest_run_is_not_shown_without_a_word_about_a_better_one(run_cli: RunCli, trained_run: Path) -> None:
+    better = (
+        "good has a higher validation accuracy on the same data (99.00 %, not 50.00 %): `vit runs show best` shows it"
+    )
+    assert run_cli("runs", "show").err.startswith(f"run: the newest, short; {better}\n")
+    Run(copied(trained_run, "begun", accuracy=0.1, ended="2005")).note(status="running")
+    assert run_cli("runs", "show").err.startswith("run: the newest, begun\n"), "it may still become the best"
+
+
+@pytest.mark.usefixtures("runs")
 def test_a_report_without_a_name_tells_of_a_better_run(run_cli: RunCli) -> None:
     said = run_cli("report").err
     assert "report: the newest finished run, short; good has a higher validation accuracy on the same data" in said

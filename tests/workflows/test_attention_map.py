@@ -250,7 +250,13 @@ def test_several_classes_get_a_map_each_and_the_same_one_just_one(
         ("relevance", "right"),
         ("raw", ""),
     ]
+    left, right, raw = (each["probability"] for each in image["maps"])
+    assert (left + right, raw) == (pytest.approx(1), None)
+    assert image["probability"] == max(left, right)
     assert {"digit.relevance.left.png", "digit.relevance.right.png", "digit.raw.png"} <= names_in(tmp_path / "maps")
+    other = min(("left", left), ("right", right), key=lambda each: each[1])
+    told = run_cli("attention-map", digit, "--class", other[0], "--model", two_layers)
+    assert re.search(rf"explained +{other[0]}, {100 * other[1]:.2f} %", told.out)
     told = run_cli("attention-map", digit, "--class", "left", "--method", "raw", "--model", two_layers)
     assert "the same map for every class" in told.err
 
@@ -447,12 +453,19 @@ def test_maps_that_are_almost_even_are_told_in_one_line(
     assert hint in run_cli("attention-map", digit, *words, "--norm", "max").err
 
 
-def test_many_images_are_summed_up(run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path) -> None:
+def test_many_images_are_summed_up(
+    run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outcome = run_cli("attention-map", shapes, "--model", two_layers, "-o", tmp_path / "maps", "--limit", "9")
     assert outcome.code == 0
     assert len(list((tmp_path / "maps").glob("*.png"))) == 9
     assert "of 9 whose class is known" in outcome.out
     assert "9 in" in outcome.out
+    monkeypatch.setattr("vitcli.explaining.images._MANY", 8)
+    outcome = run_cli(
+        "attention-map", shapes / "left", "--model", two_layers, "-o", tmp_path / "all", "--arrays", "none"
+    )
+    assert "images are explained; --limit 24 takes 24 of them at random" in outcome.err
 
 
 @pytest.mark.pictures

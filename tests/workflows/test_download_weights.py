@@ -50,7 +50,7 @@ def test_weights_are_fetched_once_and_used_by_name(run_cli: RunCli, hub: Hub, sh
     words = ("--epochs", "1", "--batch-size", "4", "--image-size", "32", "--pretrained", "--offline", "--name", "tuned")
     trained = run_cli("train", shapes, *words)
     assert trained.code == 0, trained.err
-    assert "patch_embedding.projection.weight (3 to 1 channels)" in trained.err
+    assert "patch_embedding.projection.weight (3 to 1 channel)" in trained.err
     assert hub.requests == before
 
 

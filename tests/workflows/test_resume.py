@@ -191,6 +191,8 @@ def test_without_a_name_a_cross_validation_goes_on_as_a_whole(run_cli: RunCli, s
     assert outcome.code == 0, outcome.err
     assert "the newest unfinished run is run/fold-1 (interrupted): its cross-validation is resumed" in outcome.err
     assert "`vit train --resume run/fold-1` resumes this fold alone" in outcome.err
+    assert "fold 2 of 2" in outcome.err
+    assert outcome.err.count("so one patch may contain a whole object") == 1, "warnings about all folds are said once"
     assert Run(RUN / "fold-2").status == "finished"
 
 

@@ -83,6 +83,19 @@ def test_a_run_is_shown_with_what_differs_from_its_recipe(run_cli: RunCli, train
     assert "95 % interval of top-1: [85.00 % - 95.00 %]" in shown.out
 
 
+def test_of_many_files_in_a_folder_the_number_is_shown(run_cli: RunCli, trained_run: Path) -> None:
+    path = copied(trained_run, "mine")
+    for number in range(20):
+        path.joinpath("attention").mkdir(exist_ok=True)
+        path.joinpath(f"attention/{number}.png").write_bytes(b"12345")
+    assert re.search(r"attention/19.png +5 bytes", run_cli("runs", "show", path).out)
+    path.joinpath("attention/20.png").write_bytes(b"12345")
+    shown = run_cli("runs", "show", path).out
+    assert re.search(r"attention/ +21 files, 105 bytes", shown)
+    assert "attention/2" not in shown
+    assert "metrics.csv" in shown
+
+
 def test_sizes_that_the_name_of_the_model_says_are_no_settings_that_differ(run_cli: RunCli, trained_run: Path) -> None:
     path = copied(trained_run, "four", model__name="vit-nano-patch4", model__patch_size=[4, 4])
     info = json.loads((path / "run.json").read_text())

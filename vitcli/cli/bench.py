@@ -10,7 +10,7 @@ from vitcli.cli.console import listening, print_facts, print_json, print_table, 
 from vitcli.cli.options import EXPERIMENTS, DeviceOption, JsonOption, OfflineOption, OutputDirOption
 from vitcli.cli.usage_errors import read_numbers
 from vitcli.core.config_files import configure, layers_of
-from vitcli.core.errors import UsageError, check_choice
+from vitcli.core.errors import UsageError, check_choice, counted
 from vitcli.core.files import bytes_in_words
 from vitcli.core.importing import importing
 from vitcli.core.preprocessing import format_size
@@ -149,7 +149,7 @@ def _show(result: "BenchResult") -> None:
     print_facts(
         {
             "model": f"{with_sizes(result.model, result.changed_sizes)}, {result.parameters:,} parameters",
-            "images": f"{format_size(result.image_size)} pixels, {result.channels} channels, {result.classes:,} classes",
+            "images": f"{format_size(result.image_size)} pixels, {counted(result.channels, 'channel')}, {counted(result.classes, 'class')}",
             "device": result.device,
             "cost": f"{_operations(result.flops)} for an image, 3 times as much in training",
             "peak": "; ".join(peaks),

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 import shlex
 from itertools import takewhile
 from pathlib import Path
@@ -69,6 +70,13 @@ ImagesArgument = Annotated[
     ),
 ]
 EXPERIMENTS = Path("experiments")
+
+
+def new_file(name: str) -> Path:
+    """Return the path of a file to write; a name with a slash at its end is refused, because it is that of a folder."""
+    if name.endswith(("/", os.sep)):
+        raise typer.BadParameter(f"{name} is the name of a folder, not of a file")
+    return Path(name)
 
 
 class _FormerOutputDir:

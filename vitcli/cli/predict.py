@@ -18,6 +18,7 @@ from vitcli.cli.options import (
     ModelOption,
     OfflineOption,
     OutputDirOption,
+    new_file,
 )
 from vitcli.cli.streams import write_as_file
 from vitcli.core.errors import DataError
@@ -60,7 +61,13 @@ def predict(
     csv_file: Annotated[
         Path | None,
         typer.Option(
-            "--csv", "--output", "-o", help="Write a CSV file, or - for stdout: one row per image.", show_default=False
+            "--csv",
+            "--output",
+            "-o",
+            help="Write a CSV file, or - for stdout: one row per image.",
+            show_default=False,
+            metavar="FILE",
+            parser=new_file,
         ),
     ] = None,
     raw: Annotated[
@@ -73,6 +80,8 @@ def predict(
             "--submission",
             help="Write a submission for the test images of the competition that the model was trained on.",
             show_default=False,
+            metavar="FILE",
+            parser=new_file,
         ),
     ] = None,
     probabilities: Annotated[

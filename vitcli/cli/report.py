@@ -14,6 +14,7 @@ from vitcli.cli.options import (
     JsonOption,
     OfflineOption,
     OutputDirOption,
+    new_file,
 )
 from vitcli.core.errors import counted
 from vitcli.core.files import bytes_in_words
@@ -47,7 +48,14 @@ def report(
     ] = 24,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write.", show_default="report.html or README.md in the run"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write.",
+            show_default="report.html or README.md in the run",
+            metavar="FILE",
+            parser=new_file,
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per batch.")] = 256,
     output_dir: OutputDirOption = EXPERIMENTS,

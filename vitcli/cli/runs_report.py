@@ -1,7 +1,8 @@
 """The output of ``vit runs``, and of its subcommands that show and compare runs."""
 
 import shlex
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SHOWN = {"name", "status", "epochs", "val_accuracy", "test_accuracy", "started", "dataset", "model", "recipe", "tags"}
 """Fields that the list shows in any case."""
+_MOST_FILES = 20
+"""Number of files in a folder up to which every file is listed."""
 
 
 def show_runs(rows: "Sequence[RunRow]", sort: str, values: Sequence[Any]) -> None:
@@ -100,7 +103,19 @@ def show_report(report: "RunReport") -> None:
                 why = "not held out, because these images chose the epoch, or were scored in training"
                 stderr().print(escape(f"{each.name}: {why}"))
     stdout().print("\n[bold]files[/]")
-    print_facts({name: bytes_in_words(size) for name, size in report.files.items()})
+    print_facts(dict(_listed(report.files)))
+
+
+def _listed(files: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the size of each file; a folder of many files has one line."""
+    by_folder = defaultdict[str, dict[str, int]](dict)
+    for name, size in files.items():
+        by_folder[name.rpartition("/")[0]][name] = size
+    for folder, inside in by_folder.items():
+        if folder and len(inside) > _MOST_FILES:
+            yield f"{folder}/", f"{len(inside):,} files, {bytes_in_words(sum(inside.values()))}"
+        else:
+            yield from ((name, bytes_in_words(size)) for name, size in inside.items())
 
 
 def _evaluation(each: "Evaluation") -> tuple[str, ...]:

@@ -315,13 +315,13 @@ def _plain(value: Any, kind: Any) -> Any:
 
 
 def _convert_pair(value: Any, kind: Any, key: str) -> Any:
-    """Convert a list of two, one number for both, or ``HEIGHTxWIDTH`` to a pair."""
+    """Convert a list of two, ``HEIGHTxWIDTH``, or one size for both, to a pair."""
     parts = value
     if isinstance(value, str):
         parts = [_Word(part) for part in value.lower().split("x")]
     elif not isinstance(value, list | tuple):
         parts = [value]
-    parts = [*parts, *parts] if len(parts) == 1 else parts
+    parts = [*parts, *parts] if len(parts) == 1 and kind is int else parts
     try:
         first, second = (_convert(part, kind, key) for part in parts)
     except (UsageError, ValueError):  # a part of the wrong kind, or not two parts

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, some
+from vitcli.core.errors import DataError, counted, some
 from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import expanded, explained, write_json
 from vitcli.core.preprocessing import Geometry, Size, ValueRange, format_size
@@ -163,7 +163,9 @@ class Dataset:
         native = self.facts.native_geometry
         if native != geometry:
             shapes = [
-                f"{format_size(each.size)} pixels, {each.channels} channels" for each in (native, geometry) if each
+                f"{format_size(each.size)} pixels, {counted(each.channels, 'channel')}"
+                for each in (native, geometry)
+                if each
             ]
             raise DataError(
                 f"{self.facts.name} has images of {shapes[0]}; the model takes images of {shapes[-1]}",
@@ -188,6 +190,8 @@ def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, 
     make(directory)
     check_dataset(config.name, labels=config.labels)
     if find_dataset(config.name):
+        if Path(config.name).is_dir():
+            emit(Note(text=f"{config.name} is a data set of `vit datasets`; ./{config.name} names the folder"))
         return _open_named(config, directory, offline, emit)
     return _open_files(any_folder.read(expanded(config.name), config, emit), config, directory, emit)
 
@@ -232,7 +236,7 @@ def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
     geometry = Geometry(size=(height, width), channels=facts.channels, resize="squash")
     for split, arrays in raw.splits.items():
         write_split(_split_file(folder, split, geometry), [arrays.images], arrays.labels, arrays.images.shape[1:])
-    _write_facts(folder, facts)
+    write_json(facts_file(folder), asdict(facts))
 
 
 def _open_files(
@@ -246,7 +250,7 @@ def _open_files(
     if not facts_file(folder).is_file():
         facts = _inspect(raw, fingerprint, how, emit)
         try:
-            _write_facts(folder, facts)
+            write_json(facts_file(folder), asdict(facts))
         except OSError as error:  # the only cost: every file is inspected again next time
             emit(Warned(text=f"the facts about {raw.name} cannot be stored: {explained(error).message}"))
     else:
@@ -315,10 +319,6 @@ def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
         details += "-{:g}to{:g}".format(*geometry.value_range)
     how = f"{geometry.resize}{fraction}{details}"
     return folder / f"{name}-{height}x{width}x{geometry.channels}-{how}-{_LAYOUT}.safetensors"
-
-
-def _write_facts(folder: Path, facts: Facts) -> None:
-    write_json(facts_file(folder), asdict(facts))
 
 
 def _read_facts(folder: Path) -> Facts:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitcli.attention.registry import METHODS
+from vitcli.attention.targets import probability_of
 from vitcli.core.errors import visible
 from vitcli.core.short_names import class_slugs
 from vitcli.explaining.explainer import Explanation
@@ -26,6 +27,8 @@ class AttentionMap:
     method: str
     target: str
     """The class that the map explains; empty: the method does not depend on a class."""
+    probability: float | None = None
+    """The probability of that class; None: the method does not depend on a class, or there is only one."""
     weights: NDArray[np.float32]
     """The weights of the patches, (h, w) of the patch grid."""
     prefix_share: float
@@ -63,6 +66,7 @@ class AttentionMap:
         return MapPicture(
             method=self.method + where,
             target=self.target,
+            probability=self.probability,
             weights=self.weights,
             is_signed=METHODS[self.method].is_signed,
             unit=METHODS[self.method].unit,
@@ -83,6 +87,7 @@ def maps_of(explanation: Explanation, at: int, question: Question, classes: Sequ
                 yield AttentionMap(
                     method=method,
                     target=classes[target] if target >= 0 else "",
+                    probability=probability_of(explanation.logits[at], target) if target >= 0 else None,
                     slot=slot,
                     weights=map_,
                     prefix_share=share,

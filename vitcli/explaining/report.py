@@ -75,7 +75,8 @@ def as_json(report: AttentionReport) -> dict[str, Any]:
                 "query": each.query,
                 "box": each.box,
                 "maps": [
-                    {"method": one.method, "target": one.target, "prefix_share": one.prefix_share} for one in each.maps
+                    {name: getattr(one, name) for name in ("method", "target", "probability", "prefix_share")}
+                    for one in each.maps
                 ],
                 "figures": {name: str(path) for name, path in each.figures.items()},
                 "arrays": str(each.arrays) if each.arrays else None,

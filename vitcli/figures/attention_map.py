@@ -71,8 +71,8 @@ def draw_panels(
         Line(text=text, size=style.points(LABEL)).wrapped(width)
         for text in (
             "whole picture; framed: what the model saw" if is_whole else "what the model saw",
-            picture.name + at,
-            *(each.name + at for each in among),
+            picture.caption + at,
+            *(each.caption + at for each in among),
         )
     ]
     notes = legend(style, inner, picture.unit, norm_words(style.norm, [scaled]))

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from vitcli.core.errors import UsageError, did_you_mean
+from vitcli.core.words import percent
 from vitcli.figures.board import UNITS_PER_INCH
 
 Norm = Literal["p99", "max", "minmax", "none"]
@@ -93,6 +94,8 @@ class MapPicture:
     method: str
     target: str = ""
     """The class that the map explains; empty: the method does not depend on a class."""
+    probability: float | None = None
+    """The probability of that class; None: not known."""
     weights: NDArray[np.float32]
     """The weights of the patches, (h, w) of the patch grid."""
     is_signed: bool = False
@@ -104,6 +107,11 @@ class MapPicture:
     def name(self) -> str:
         """The method, and the class that the map explains."""
         return f"{self.method} for {self.target}" if self.target else self.method
+
+    @property
+    def caption(self) -> str:
+        """The method, the class, and the class's probability."""
+        return self.name if self.probability is None else f"{self.name} ({percent(self.probability)})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitcli.core.errors import ModelError
+from vitcli.core.errors import ModelError, counted
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Size, format_size
 
@@ -72,7 +72,7 @@ def adapt_weights(
             done = f"{format_size(source.grid)} to {format_size(target.grid)} patches"
         elif key == "patch_embedding.projection.weight" and source.in_channels != target.in_channels:
             value = change_channels(value, target.in_channels)
-            done = f"{source.in_channels} to {target.in_channels} channels"
+            done = f"{source.in_channels} to {counted(target.in_channels, 'channel')}"
         elif order is not None and _is_last_of_head(key, fresh) and order != sorted(order):
             value = value[order]
             done = "classes in their new order"

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import ModelError, visible
 from vitcli.core.events import Emit, Note, Warned, ignore
-from vitcli.core.run_search import all_runs, best_finished, members_with, run_of_checkpoint, score_of
+from vitcli.core.run_search import members_with, run_of_checkpoint
 from vitcli.core.runs import Run
 from vitcli.core.stored import checked
 from vitcli.data.preprocess import InputTransform
@@ -24,13 +24,12 @@ from vitcli.models.hub import fetch_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
-from vitcli.trained.model_names import BEST, checkpoint_of, chosen_run, find_model, names_meant_by
+from vitcli.trained.chosen import BY_OPTION, compared_with_best, kind_of_choice
+from vitcli.trained.model_names import checkpoint_of, chosen_run, find_model, names_meant_by
 from vitcli.trained.precision import choose_precision
 
 _CHANNELS = (1, 3)
 """Numbers of channels that image files can be converted to."""
-_USE = "--model {} takes it"
-"""The words about a run in most commands, with {} for its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +115,7 @@ def load_model(
     device: str = "auto",
     offline: bool = False,
     needs_head: bool = True,
-    use: str = _USE,
+    use: str = BY_OPTION,
     emit: Emit = ignore,
 ) -> LoadedModel:
     """Load the model of a run, a file or pretrained weights; without a name, of the newest finished run.
@@ -204,43 +203,6 @@ def load_models(name: str, *, output_dir: Path, device: str, offline: bool = Fal
                 )
             )
     return models
-
-
-def kind_of_choice(chosen: Run, name: str) -> str:
-    """Say what a run was chosen as: by the name ``best``, or without a name."""
-    return f"best finished run on {chosen.info['dataset']}" if name else "newest finished run"
-
-
-def compared_with_best(chosen: Run, name: str, output_dir: Path, use: str = _USE) -> str:
-    """Say how good the chosen run is: if it is the newest one, only if another run on the same data is better.
-
-    Args:
-        chosen: the run.
-        name: the name that it was chosen by: ``best``, or empty for the newest one.
-        output_dir: the folder of all runs.
-        use: words about what takes a run, with {} for its name.
-    """
-    score = f"{100 * score_of(chosen):.2f} %"
-    if name:
-        return f"; validation accuracy {score}"
-    newer = _newer_unfinished(chosen, output_dir, use)
-    best = best_finished(output_dir)
-    if score_of(best) <= score_of(chosen):
-        return newer
-    called = best.path.resolve().parent.name if members_with(best) else best.name
-    better = f"{called} has a higher validation accuracy on the same data ({100 * score_of(best):.2f} %, not {score})"
-    return f"; {better}: {use.format(BEST)}{newer}"
-
-
-def _newer_unfinished(chosen: Run, output_dir: Path, use: str) -> str:
-    """Name the newest run if it has begun after the chosen one and has weights, though it is not finished."""
-    newest = all_runs(output_dir)[0]
-    if newest.status == "finished" or newest.info["started"] <= chosen.info["started"]:
-        return ""
-    if not newest.best_checkpoint.exists():
-        return ""
-    called = newest.path.relative_to(output_dir) if newest.path.is_relative_to(output_dir) else newest.path
-    return f"; the newer run {called} is {newest.status}: {use.format(shlex.quote(str(called)))}"
 
 
 def names_of(models: Sequence[LoadedModel]) -> str:

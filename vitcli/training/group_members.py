@@ -58,7 +58,7 @@ def once_for_all(emit: Emit, said: set[str], *, runs: int) -> Emit:
     Args:
         emit: receives the events.
         said: the texts that were passed on; it is shared by all runs.
-        runs: the number of runs from this one on.
+        runs: the number of runs that are left to train, with this one.
     """
     is_training = False
 

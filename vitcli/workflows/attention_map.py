@@ -308,7 +308,7 @@ def _draw_sheets(
     sheets: Mapping[str, Sequence[tuple[Subject, AttentionMap]]], folder: Path, drawing: Drawing, title: str, end: str
 ) -> Iterator[Path]:
     for label, members in sheets.items():
-        path = drawing.file or folder / f"sheet.{label}{end}.png"
+        path = drawing.file or folder / f"sheet{end}.{label}.png"
         subjects, maps = zip(*members, strict=True)
         name = maps[0].method if label == maps[0].method else maps[0].picture.name
         draw_sheet(subjects, [each.picture for each in maps], path, drawing.style, title=f"{title}: {name}")

@@ -27,8 +27,8 @@ from vitcli.judging.intervals import Interval
 from vitcli.judging.judgement import Maps, answered_images, judgement_of, with_pictures
 from vitcli.judging.model_card import CardFacts, model_card
 from vitcli.judging.out_of_fold import predictors
+from vitcli.trained.chosen import compared_with_best, kind_of_choice
 from vitcli.trained.judged_images import AskedSplit
-from vitcli.trained.loading import compared_with_best, kind_of_choice
 from vitcli.trained.model_names import chosen_run
 from vitcli.trained.origin import origin_of
 from vitcli.training.run_report import RunReport, different_settings, report_of

@@ -12,7 +12,7 @@ from vitcli.data.dataset import open_dataset
 from vitcli.data.store import data_dir
 from vitcli.engine.distributed import Processes, joined
 from vitcli.training.assembly import Earlier
-from vitcli.training.group_members import one_member
+from vitcli.training.group_members import once_for_all, one_member
 from vitcli.training.groups import (
     FoldsResult,
     SeedsResult,
@@ -71,7 +71,8 @@ def _resume_group(
     runs = {run.path.name: run for run in members_of(folder)}
     config = whole_group(resumed_settings(first, layers, length_too=False))
     members = members_of_settings(config)
-    if all(name in runs and runs[name].status == "finished" for name in members) and is_summed_up(folder):
+    left = [name for name in members if name not in runs or runs[name].status != "finished"]
+    if not left and is_summed_up(folder):
         what = "seeds" if config.run.seeds else "folds"
         raise RunError(
             f"all {len(members)} {what} of {folder.name} are finished",
@@ -80,17 +81,20 @@ def _resume_group(
     if finished := [run for run in runs.values() if run.status == "finished"]:
         check_alike(finished)  # before the rest is trained
     results = []
+    said: set[str] = set()
     for number, (name, own) in enumerate(members.items(), start=1):
         run = runs.get(name)
         with one_member(name, number, len(members), emit, group=folder):
-            if run and run.status == "finished":
-                results.append(result_of(run))
-            elif run and has_begun(run):
-                results.append(resume_run(run, layers, processes, emit))
+            if name not in left:
+                results.append(result_of(runs[name]))
+                continue
+            once = once_for_all(emit, said, runs=len(left) - left.index(name))
+            if run and has_begun(run):
+                results.append(resume_run(run, layers, processes, once))
             else:
                 chosen = configure(settings_of(config), own, {"run": {"name": folder.name, "overwrite": True}})
                 directory = data_dir(chosen.data.dir)
-                dataset = open_dataset(chosen.data, directory=directory, offline=chosen.run.offline, emit=emit)
+                dataset = open_dataset(chosen.data, directory=directory, offline=chosen.run.offline, emit=once)
                 earlier = Earlier(architecture=architecture_of(first), teacher=first.info.get("teacher"))
-                results.append(start(chosen, dataset, earlier=earlier, processes=processes, emit=emit))
+                results.append(start(chosen, dataset, earlier=earlier, processes=processes, emit=once))
     return summed_up(results, emit)
