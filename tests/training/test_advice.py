@@ -53,6 +53,13 @@ def test_patches_as_large_as_objects() -> None:
     assert "try a larger --image-size" in text  # 14 pixels are not a multiple of 3
 
 
+def test_patches_so_many_that_attention_takes_all_the_time() -> None:
+    (text,) = told(model=replace(MODEL, image_size=(1000, 1000), patch_size=(2, 2)))
+    assert "500 x 500 patches" in text
+    assert "try --set model.patch_size=20, or a smaller --image-size" in text
+    assert not told(model=replace(MODEL, image_size=(1024, 1024), patch_size=(16, 16)))
+
+
 def warnings_of(folder: Path, runs: Path, data_dir: Path, **settings) -> list[str]:
     events: list[object] = []
     tiny = {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32, "patch_size": 4}

@@ -24,6 +24,8 @@ _GENTLE = 0.5
 """The highest learning rate for fine-tuning that causes no warning, as a share of the optimizer's usual rate."""
 _FEW_PATCHES = 4
 """With fewer patches on a side of the image, one patch may contain a whole object."""
+_MANY_PATCHES = 64**2
+"""With more patches, attention takes most of the time, which grows with the square of their number."""
 _SHIFTED = 0.5
 """The largest difference between the means of training and validation images that causes no warning, in standard
 deviations."""
@@ -75,6 +77,15 @@ def advice_on_settings(
         yield (
             f"the model sees {rows} x {columns} patches of {height} x {width} pixels, so one patch may contain a whole"
             f" object: try {remedy}a larger --image-size"
+        )
+    if rows * columns > _MANY_PATCHES:
+        height, width = model.image_size
+        sides = (side for side in range(2, min(height, width)) if not (height % side or width % side))
+        larger = next((side for side in sides if height * width // side**2 <= _MANY_PATCHES), None)
+        remedy = f"--set model.patch_size={larger}, or " if larger else ""
+        yield (
+            f"the model sees {rows} x {columns} patches, and attention compares each with all others, so that training"
+            f" may take very long: try {remedy}a smaller --image-size"
         )
     if data:
         yield from _of_images(data, source, config.data)
