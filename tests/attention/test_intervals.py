@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -8,7 +8,6 @@ from vitcli.attention import intervals
 from vitcli.attention.intervals import bootstrap
 
 
-@settings(max_examples=15)
 @given(
     arrays(
         np.float64,

@@ -101,7 +101,7 @@ _RECIPES = (
     "- for other photos: `photos` on a GPU; `small-photos` on a CPU, or if their short side is below 128 pixels (median);",
     "- if training starts from weights: `finetune`, with `--freeze-backbone` `probe`, with `--lora` `lora`.",
     "",
-    "Grey images of data sets that have no recipe of their own are not mirrored, unless `--set augment.flip=0.5` asks for it.",
+    "Where no recipe is given, grey images of data sets that have no recipe of their own are not mirrored; `--set augment.flip=0.5` mirrors them.",
     "",
     "A recipe with `min_images` trains small data sets for more epochs, at most 300, unless `--epochs` is given.",
     "",

@@ -30,6 +30,20 @@ def test_classes_and_images_of_every_split_are_told_before_and_after(
     assert list(report["images"].items()) == [("train", 14), ("val", 2), ("test", 4)]
 
 
+def test_a_folder_with_the_name_of_a_data_set_is_not_passed_over_without_a_word(
+    train: Callable[..., Outcome], run_cli: RunCli, image_folder: ImageFolder
+) -> None:
+    image_folder(Path("digits"), {"cat": 10, "dog": 10})
+    said = "digits is a data set of `vit datasets`; ./digits names the folder"
+    for outcome in (train("digits", "--name", "first"), run_cli("eval", "digits")):
+        assert outcome.code == 0, outcome.err
+        assert said in outcome.err
+    for outcome in (run_cli("eval"), train("--from-run", "first"), train("./digits")):
+        assert outcome.code == 0, outcome.err
+        assert said not in outcome.err, "nobody typed the name"
+    assert "2 classes: cat, dog" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

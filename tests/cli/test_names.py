@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -124,7 +124,6 @@ def test_a_table_on_stdout_has_the_bytes_of_the_file(monkeypatch: pytest.MonkeyP
     assert content.getvalue() == b"caf\xe9,\xc3\xa4\n"
 
 
-@settings(max_examples=15)
 @given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), max_size=4))
 def test_a_table_is_read_as_it_was_written(rows: list[list[str]]) -> None:
     """Python would not quote a carriage return, and take it for the end of a row."""

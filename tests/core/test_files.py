@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vitcli.core.files import explained, replacing, write_csv, write_json, write_text
@@ -158,7 +158,6 @@ cells = st.one_of(
 rows_of_cells = st.lists(st.fixed_dictionaries({"epoch": st.integers()}, optional={"a,b": cells, 'c "d"': cells}))
 
 
-@settings(max_examples=20)
 @given(rows=rows_of_cells)
 def test_a_table_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]

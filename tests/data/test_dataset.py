@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
-from vitcli.core.events import Event, Note, TaskProgress
+from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import check_dataset, downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
@@ -61,18 +61,6 @@ def test_digits_are_prepared_with_their_facts(tmp_path: Path) -> None:
     assert facts.counts == {"train": 1438, "test": 359}
     assert (facts.channels, facts.native_size) == (1, (8, 8))
     assert facts.classes == tuple("0123456789")
-
-
-def test_a_folder_with_the_name_of_a_data_set_is_not_taken_without_a_word(
-    image_folder: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    image_folder(tmp_path / "digits", {"cat": 10, "dog": 10}, size=(8, 12))
-    told: list[Event] = []
-    dataset = open_dataset(DataConfig(name="digits"), directory=tmp_path / "data", emit=told.append)
-    assert dataset.facts.classes == tuple("0123456789")
-    assert Note(text="digits is a data set of `vit datasets`; ./digits names the folder") in told
-    assert opened(Path("./digits").absolute(), tmp_path / "data").facts.classes == ("cat", "dog")
 
 
 def test_a_named_data_set_is_read_once(tmp_path: Path) -> None:

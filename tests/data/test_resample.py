@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
@@ -256,7 +256,6 @@ def origins(result):
 SIDES = st.integers(24, 64)
 
 
-@settings(max_examples=20)
 @given(height=SIDES, width=SIDES, degrees=st.floats(1, 180), seed=SEEDS)
 def test_rotation_is_rigid_around_the_centre_and_stays_within_its_range(height, width, degrees, seed):
     result = resampled(ramps(16, height, width), (height, width), AugmentConfig(rotate=degrees), seed)
@@ -270,7 +269,6 @@ def test_rotation_is_rigid_around_the_centre_and_stays_within_its_range(height, 
     assert (centre - torch.tensor([width / 2, height / 2])).abs().max() < 1.5
 
 
-@settings(max_examples=20)
 @given(height=SIDES, width=SIDES, zoom=st.floats(0.05, 0.5), seed=SEEDS)
 def test_zoom_enlarges_and_reduces_both_sides_alike_within_its_range(height, width, zoom, seed):
     matrix, _ = origins(resampled(ramps(64, height, width), (height, width), AugmentConfig(zoom=zoom), seed))
@@ -281,7 +279,6 @@ def test_zoom_enlarges_and_reduces_both_sides_alike_within_its_range(height, wid
     assert factor.min() < 1 < factor.max()
 
 
-@settings(max_examples=20)
 @given(height=SIDES, width=SIDES, shift=st.floats(0.02, 0.3), seed=SEEDS)
 def test_shift_moves_by_up_to_its_share_of_height_and_width(height, width, shift, seed):
     result = resampled(ramps(64, height, width), (height, width), AugmentConfig(shift=shift), seed)
@@ -292,7 +289,6 @@ def test_shift_moves_by_up_to_its_share_of_height_and_width(height, width, shift
     assert (moved.amax(dim=0) > shift / 2).all()
 
 
-@settings(max_examples=20)
 @given(height=SIDES, width=SIDES, degrees=st.floats(1, 45), seed=SEEDS)
 def test_shear_moves_rows_along_themselves_within_its_range(height, width, degrees, seed):
     matrix, _ = origins(resampled(ramps(64, height, width), (height, width), AugmentConfig(shear=degrees), seed))

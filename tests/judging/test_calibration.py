@@ -163,6 +163,13 @@ def test_eval_says_by_how_much_probabilities_are_too_high_or_too_low(run_cli: Ru
     assert f"{-points:.1f} points below the accuracy" in " ".join(before.out.split())
     assert "`vit eval --calibrate --model experiments/mine` brings them closer" in before.err
     assert "--calibrate" not in run_cli("eval", "--split", "val").err
+    constant = {**kept.weights, **{name: torch.zeros_like(kept.weights[name]) for name in weak if "head." in name}}
+    constant[next(name for name in constant if "head." in name and name.endswith("bias"))][0] = 9
+    save_checkpoint(path, replace(kept, weights=constant))  # class 0, surely
+    useless = run_cli("eval")
+    assert "points above the accuracy" in " ".join(useless.out.split())
+    assert "brings them closer" not in useless.err
+    save_checkpoint(path, replace(kept, weights=weak))
     assert run_cli("eval", "--calibrate").code == 0
     after = run_cli("eval")
     assert "--calibrate" not in after.err

@@ -98,6 +98,15 @@ def test_every_registered_model_has_the_number_of_parameters_that_is_computed_wi
     assert one + (config.depth - 1) * (two - one) == config.num_parameters
 
 
+def test_fixed_positions_are_made_on_the_device_of_the_model_whatever_libraries_did_to_torch(monkeypatch):
+    """After the ``from_pretrained`` of transformers, ``torch.device`` may have no effect on ``torch.linspace``."""
+    linspace = torch.linspace
+    monkeypatch.setattr(torch, "linspace", lambda *args, **more: linspace(*args, **{"device": "cpu", **more}))
+    with torch.device("meta"):
+        model = VisionTransformer(replace(tiny(), positions="sincos"))
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
+
+
 def test_every_configuration_has_the_number_of_parameters_that_is_computed_without_building_it():
     assert {axis: count(built(axis)) for axis in AXES} == {axis: tiny(**AXES[axis]).num_parameters for axis in AXES}
 

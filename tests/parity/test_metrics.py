@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
@@ -15,7 +15,6 @@ from vitcli.judging.answers import AnswerCollector, collect
 from vitcli.judging.calibration import reliability
 from vitcli.judging.metrics import metrics_of
 
-FEWER = settings(max_examples=25)
 """Each example has up to 40 images of its own, and scikit-learn takes milliseconds for each."""
 
 
@@ -61,7 +60,6 @@ def sklearns(function, *args, **options):
     return None if np.isnan(value) else value
 
 
-@FEWER
 @given(judged_images())
 def test_metrics_of_answers_are_those_of_scikit_learn(judged):
     logits, labels, classes = judged
@@ -96,7 +94,6 @@ def test_metrics_of_answers_are_those_of_scikit_learn(judged):
     assert ours.mcc == pytest.approx(sklearns(sklearn_metrics.matthews_corrcoef, labels, predicted), abs=1e-12)
 
 
-@FEWER
 @given(judged_images())
 def test_metrics_of_probabilities_are_those_of_scikit_learn_or_of_their_formulas(judged):
     logits, labels, classes = judged
@@ -157,7 +154,6 @@ def test_in_bins_the_scores_of_a_large_table_differ_little(monkeypatch):
     assert binned.brier == pytest.approx(exact.brier, rel=1e-6)
 
 
-@FEWER
 @given(judged_images())
 def test_bins_of_equal_size_share_all_images(judged):
     bins = reliability(collect([judged[:2]], judged[2]), equal_sizes=True)
@@ -167,7 +163,6 @@ def test_bins_of_equal_size_share_all_images(judged):
     assert [each.confidence for each in bins] == sorted(each.confidence for each in bins)
 
 
-@FEWER
 @given(judged_images())
 def test_ranks_and_margins_are_those_of_sorted_probabilities(judged):
     logits, labels, classes = judged
@@ -186,7 +181,6 @@ def test_the_loss_is_finite_where_the_probability_is_too_small_for_a_float():
     assert ours.loss == 1000
 
 
-@FEWER
 @given(judged_images(), st.integers(1, 9))
 def test_batches_give_the_metrics_of_the_whole(judged, size):
     logits, labels, classes = judged

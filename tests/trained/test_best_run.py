@@ -75,6 +75,14 @@ def test_the_newest_run_is_not_shown_without_a_word_about_a_better_one(run_cli: 
         "good has a higher validation accuracy on the same data (99.00 %, not 50.00 %): `vit runs show best` shows it"
     )
     assert run_cli("runs", "show").err.startswith(f"run: the newest, short; {better}\n")
+    shutil.copytree("experiments", "my runs")
+    there = run_cli("runs", "show", "--output-dir", "my runs").err
+    assert "`vit runs show best --output-dir 'my runs'` shows it" in there
+    Run(Path("experiments/good")).note(ended="2005")  # it was resumed
+    assert "short; good has a higher" in run_cli("runs", "show").err
+    Run(Path("experiments/good")).note(started="2000", ended="2001")
+    copied(trained_run, "best", accuracy=0.1, ended="2000")
+    assert "`vit runs show good` shows it" in run_cli("runs", "show").err, "a run is called best"
     Run(copied(trained_run, "begun", accuracy=0.1, ended="2005")).note(status="running")
     assert run_cli("runs", "show").err.startswith("run: the newest, begun\n"), "it may still become the best"
 

@@ -142,7 +142,7 @@ def teacher(folder: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: Pa
     return path
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chosen=CONFIGURATIONS)
 def test_a_configuration_trains_or_is_refused_with_a_hint(folder: Path, teacher: Path, chosen: dict[str, Any]) -> None:
     events: list[Event] = []

@@ -71,15 +71,17 @@ def test_a_given_recipe_counts_and_weights_are_fine_tuned() -> None:
 
 
 def test_grey_images_are_not_mirrored_unless_that_is_asked_for() -> None:
-    for changes, settings, starts, flip in [
-        ({"channels": 1}, {}, False, 0.0),
-        ({"channels": 1, "native_size": (28, 28)}, {}, False, 0.0),
-        ({"channels": 1}, {}, True, 0.0),
-        ({"channels": 1}, {"augment": {"flip": 0.3}}, False, 0.3),
-        ({"channels": 3}, {}, False, 0.5),
+    for recipe, changes, settings, starts, flip in [
+        ("", {"channels": 1}, {}, False, 0.0),
+        ("", {"channels": 1, "native_size": (28, 28)}, {}, False, 0.0),
+        ("", {"channels": 1}, {}, True, 0.0),
+        ("", {"channels": 1}, {"augment": {"flip": 0.3}}, False, 0.3),
+        ("", {"channels": 3}, {}, False, 0.5),
+        ("small-images", {"channels": 1, "native_size": (28, 28)}, {}, False, 0.5),  # the data set has it
     ]:
         notes: list[Any] = []
-        _, base = choose_recipe([settings], dataset(**changes), starts=starts, device="cpu", emit=notes.append)
+        data = dataset(recipe, **changes)
+        _, base = choose_recipe([settings], data, starts=starts, device="cpu", emit=notes.append)
         assert configure(*base, settings).augment.flip == flip, (changes, settings)
         assert any("not mirrored" in note.text for note in notes) == (flip == 0), (changes, settings)
 

@@ -256,7 +256,8 @@ def test_several_classes_get_a_map_each_and_the_same_one_just_one(
     assert {"digit.relevance.left.png", "digit.relevance.right.png", "digit.raw.png"} <= names_in(tmp_path / "maps")
     other = min(("left", left), ("right", right), key=lambda each: each[1])
     told = run_cli("attention-map", digit, "--class", other[0], "--model", two_layers)
-    assert re.search(rf"explained +{other[0]}, {100 * other[1]:.2f} %", told.out)
+    assert re.search(rf"explained +{other[0]} \({100 * other[1]:.2f} %\)\n", told.out)
+    assert "explained" not in run_cli("attention-map", digit, "--model", two_layers).out
     told = run_cli("attention-map", digit, "--class", "left", "--method", "raw", "--model", two_layers)
     assert "the same map for every class" in told.err
 
@@ -456,12 +457,13 @@ def test_maps_that_are_almost_even_are_told_in_one_line(
 def test_many_images_are_summed_up(
     run_cli: RunCli, two_layers: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("vitcli.workflows.attention_map._MANY", 8)
     outcome = run_cli("attention-map", shapes, "--model", two_layers, "-o", tmp_path / "maps", "--limit", "9")
     assert outcome.code == 0
+    assert "--limit 24" not in outcome.err
     assert len(list((tmp_path / "maps").glob("*.png"))) == 9
     assert "of 9 whose class is known" in outcome.out
     assert "9 in" in outcome.out
-    monkeypatch.setattr("vitcli.explaining.images._MANY", 8)
     outcome = run_cli(
         "attention-map", shapes / "left", "--model", two_layers, "-o", tmp_path / "all", "--arrays", "none"
     )

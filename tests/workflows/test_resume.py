@@ -184,16 +184,16 @@ def test_the_run_that_was_worked_on_last_counts_as_the_newest(run_cli: RunCli, s
 
 
 def test_without_a_name_a_cross_validation_goes_on_as_a_whole(run_cli: RunCli, shapes: Path) -> None:
-    folds = {"data": {"name": str(shapes), "folds": 2, "fold": 1}}
+    folds = {"data": {"name": str(shapes), "folds": 3, "fold": 1}}
     with pytest.raises(Stopped):
         train(TINY, folds, emit=Listener(1))
     outcome = run_cli("train", "--resume")
     assert outcome.code == 0, outcome.err
     assert "the newest unfinished run is run/fold-1 (interrupted): its cross-validation is resumed" in outcome.err
     assert "`vit train --resume run/fold-1` resumes this fold alone" in outcome.err
-    assert "fold 2 of 2" in outcome.err
+    assert "fold 3 of 3" in outcome.err
     assert outcome.err.count("so one patch may contain a whole object") == 1, "warnings about all folds are said once"
-    assert Run(RUN / "fold-2").status == "finished"
+    assert Run(RUN / "fold-3").status == "finished"
 
 
 def test_hints_can_be_typed_whatever_folders_are_called(run_cli: RunCli, shapes: Path) -> None:

@@ -313,10 +313,10 @@ def _facts(image: "ExplainedImage") -> dict[str, str]:
         truth = "" if image.truth is None else ", right" if image.truth == image.predicted else f", truth {image.truth}"
         share = "" if image.probability is None else f", {percent(image.probability)}"
         facts["class"] = f"{image.predicted}{share}{truth}"
-    explained = {each.target: each.probability for each in image.maps if each.target not in {"", image.predicted}}
-    if explained:
-        shares = (f"{name}, {percent(share)}" if share is not None else name for name, share in explained.items())
-        facts["explained"] = "; ".join(shares)
+    explained = {each.target: each.probability for each in image.maps if each.target}
+    if explained.keys() - {image.predicted}:
+        shares = (name if share is None else f"{name} ({percent(share)})" for name, share in explained.items())
+        facts["explained"] = ", ".join(shares)
     for each in image.maps:
         sink = f"{percent(each.prefix_share)} on class and register tokens" if each.prefix_share else ""
         if sink and len(image.maps) == 1:

@@ -167,7 +167,6 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
 
     metrics = result.metrics
     commonest = max(metrics.classes, key=lambda each: each.images)
-    baseline = commonest.images / metrics.images
     views = f", {_VIEWS[result.views]}" if result.views != "none" else ""
     model = f"{result.model} ({result.checkpoint})"
     several = f"the mean of {result.models} models: {result.model}"
@@ -179,7 +178,7 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
             "data": f"{result.dataset}, {result.images_in_words()}{views}",
             "top-1": _with_interval(metrics, "top1"),
             **({"top-5": _with_interval(metrics, "top5")} if len(metrics.classes) > _TOP else {}),
-            "baseline": f"{percent(baseline)}, by always answering {commonest.name}",
+            "baseline": f"{percent(metrics.baseline)}, by always answering {commonest.name}",
             "balanced accuracy": _with_interval(metrics, "balanced_accuracy"),
             "macro F1": f"{_with_interval(metrics, 'macro_f1')}; precision {percent(metrics.macro_precision)},"
             f" recall {percent(metrics.macro_recall)}",
@@ -215,7 +214,12 @@ def show_evaluation(result: "EvalResult", mistakes: Path | None) -> None:
         print_facts(facts)
     stored = result.files.get("metrics")
     is_first = stored and stored.stem == "test" and result.models == 1 and not result.is_calibrated
-    if stored and is_first and metrics.top1 > baseline and abs(metrics.mean_confidence - metrics.top1) > _FAR_OFF:
+    if (
+        stored
+        and is_first
+        and metrics.top1 > metrics.baseline
+        and abs(metrics.mean_confidence - metrics.top1) > _FAR_OFF
+    ):
         fit = f"`vit eval --calibrate --model {shlex.quote(str(stored.parent.parent))}` brings them closer"
         stderr().print(escape(f"the probabilities are {_beside_accuracy(metrics)} on average: {fit}"))
     if stored and stored.stem == result.split:  # the usual evaluation, which a report shows

@@ -73,9 +73,10 @@ EXPERIMENTS = Path("experiments")
 
 
 def new_file(name: str) -> Path:
-    """Return the path of a file to write; a name with a slash at its end is refused, because it is that of a folder."""
+    """Return the path of a file to write; refuse a name with a slash at its end, because it is that of a folder."""
     if name.endswith(("/", os.sep)):
-        raise typer.BadParameter(f"{name} is the name of a folder, not of a file")
+        hint = f"leave out the slash: {shlex.quote(name.rstrip('/' + os.sep) or 'results.csv')}"
+        raise UsageError(f"{name} is the name of a folder, not of a file", hint=hint)
     return Path(name)
 
 

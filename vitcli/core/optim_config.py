@@ -145,6 +145,11 @@ class OptimConfig:
         return self.adamw_lr if self.optimizer == "muon" else self.peak_lr
 
     @property
+    def slower_lr(self) -> float:
+        """The rate to try if this one is too high: a tenth of it, or the optimizer's usual rate if that is lower still."""
+        return min(self.peak_lr / 10, USUAL_LR[self.optimizer])
+
+    @property
     def peak_lrs(self) -> dict[str, float]:
         """The peak learning rate of each kind of parameter, before layer decay; empty if all have the same rate."""
         rates = {"rest": self.lr_of_rest}

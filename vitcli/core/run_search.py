@@ -81,7 +81,7 @@ def best_finished(output_dir: Path, emit: Emit = ignore) -> Run:
     """
     finished = _finished_runs(output_dir, emit)
     newest = _newest_of(finished)
-    others = [run for run in finished if run.best_checkpoint.exists() and _have_same_data(run, newest)]
+    others = [run for run in finished if run.best_checkpoint.exists() and have_same_data(run, newest)]
     return max([newest, *others], key=_rank_of)
 
 
@@ -113,7 +113,7 @@ def _own_score(run: Run) -> float:
     return 0.0
 
 
-def _have_same_data(run: Run, other: Run) -> bool:
+def have_same_data(run: Run, other: Run) -> bool:
     """Tell whether runs have the same data: by fingerprint, else (in runs of earlier versions) by name."""
     with suppress(RunError):
         if run.fingerprint and other.fingerprint:

@@ -190,8 +190,6 @@ def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, 
     make(directory)
     check_dataset(config.name, labels=config.labels)
     if find_dataset(config.name):
-        if Path(config.name).is_dir():
-            emit(Note(text=f"{config.name} is a data set of `vit datasets`; ./{config.name} names the folder"))
         return _open_named(config, directory, offline, emit)
     return _open_files(any_folder.read(expanded(config.name), config, emit), config, directory, emit)
 

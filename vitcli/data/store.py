@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcli.core.errors import DataError, UsageError, nearest
+from vitcli.core.events import Emit, Note
 from vitcli.core.files import expanded, write_text
 from vitcli.data.registry import DATASETS, canonical_name, find_dataset, full_name
 from vitcli.data.sources.kaggle_reference import KaggleReference
@@ -105,6 +106,12 @@ def check_dataset(name: str, *, labels: str = "", output_dir: Path = Path("exper
         near = nearest(name, [*DATASETS, *folders])
         hint = f"did you mean {near!r}?" if near in folders else error.hint
         raise DataError(f"{name!r} is neither a data set nor a folder", hint=hint) from None
+
+
+def tell_of_folder(name: str, emit: Emit) -> None:
+    """Say that a name which was typed is taken as that of a data set, if a folder has this name too."""
+    if find_dataset(name) and Path(name).is_dir():
+        emit(Note(text=f"{name} is a data set of `vit datasets`; ./{name} names the folder"))
 
 
 def is_present(name: str, directory: Path) -> bool:

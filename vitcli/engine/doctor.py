@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from vitcli.core.events import EpochRecord
-from vitcli.core.optim_config import USUAL_LR, OptimConfig
+from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.evaluate import Score
 
 _EPOCHS_TO_LEARN, _STEPS_TO_LEARN = 3, 100
@@ -97,5 +97,4 @@ class Doctor:
 
     @property
     def _slower(self) -> str:
-        """A tenth of the learning rate, or the optimizer's usual rate if that is lower still."""
-        return f"--lr {min(self.config.peak_lr / 10, USUAL_LR[self.config.optimizer]):.2g}"
+        return f"--lr {self.config.slower_lr:.2g}"

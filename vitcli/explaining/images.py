@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vitcli.core.errors import UsageError
-from vitcli.core.events import Emit, Note
+from vitcli.core.events import Emit
 from vitcli.core.preprocessing import Size
 from vitcli.data.decoding import read_header
 from vitcli.data.image_files import image_files
@@ -25,8 +25,6 @@ _LONGEST = 1024
 """Pixels of the longer side of a whole picture when it is drawn, at most."""
 _LONGEST_STEM = 120
 """Bytes of an image's name in the names of its output files, at most."""
-_MANY = 100
-"""With more images, one is told how to take fewer."""
 _ON_HINT = "vit attention-map IMAGE..., or --dataset NAME"
 
 
@@ -102,8 +100,6 @@ class ImageSource:
             emit=emit,
         )
         images = self._of_files(files, loaded, emit) if files else self._of_split(loaded, emit)
-        if len(images) > _MANY and not self.limit:
-            emit(Note(text=f"all {len(images):,} images are explained; --limit 24 takes 24 of them at random"))
         return loaded, images
 
     def _chosen(self, count: int) -> NDArray[np.int64]:

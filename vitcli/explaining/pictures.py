@@ -1,5 +1,6 @@
 """The output files of one explained image."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vitcli.attention.registry import METHODS
+from vitcli.core.errors import UsageError
 from vitcli.core.files import replacing
 from vitcli.explaining.explainer import Explainer
 from vitcli.explaining.maps import AttentionMap
@@ -20,6 +22,7 @@ from vitcli.figures.attention_map import draw_map, draw_query
 from vitcli.figures.attention_page import Page
 from vitcli.figures.attention_sheets import draw_blocks, draw_comparison, draw_heads
 from vitcli.figures.attention_style import Style, Subject
+from vitcli.figures.board import PICTURES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,26 @@ class Drawing:
     def wants_all_layers(self) -> bool:
         """Tell whether the attention of every layer is drawn."""
         return self.heads_grid or self.blocks or self.gif or self.page
+
+
+def is_picture_file(output: Path | None) -> bool:
+    """Tell whether the path is for one picture; folders that exist, and names like ``maps`` or ``maps.v2``, are not.
+
+    Raises:
+        UsageError: the path is for a file that is not a picture: it exists, or its ending has two letters or more.
+    """
+    if output is None or output.is_dir():
+        return False
+    ending = output.suffix.lower()
+    if ending not in PICTURES and (output.is_file() or (ending.isascii() and sum(map(str.isalpha, ending)) > 1)):
+        folder = f"--output {shlex.quote(str(output.with_suffix('')))}/, the folder for what --gif and --html write"
+        raise UsageError(
+            f"{output}: a picture is a {', '.join(PICTURES[:-1])} or {PICTURES[-1]} file",
+            hint=folder
+            if ending in {".gif", ".html"}
+            else f"--output {shlex.quote(str(output.with_suffix('.pdf')))}, or a folder",
+        )
+    return ending in PICTURES
 
 
 def draw_pictures(

@@ -10,7 +10,6 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from vitcli.core.errors import UsageError, did_you_mean
-from vitcli.core.words import percent
 from vitcli.figures.board import UNITS_PER_INCH
 
 Norm = Literal["p99", "max", "minmax", "none"]
@@ -111,7 +110,7 @@ class MapPicture:
     @property
     def caption(self) -> str:
         """The method, the class, and the class's probability."""
-        return self.name if self.probability is None else f"{self.name} ({percent(self.probability)})"
+        return self.name if self.probability is None else f"{self.name} ({100 * self.probability:.1f} %)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

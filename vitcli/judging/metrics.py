@@ -41,6 +41,8 @@ class Metrics:
     top1: float
     top5: float
     """Share of the images whose class is among the five most probable (or all classes, if there are fewer)."""
+    baseline: float
+    """The accuracy of always answering the most frequent class."""
     balanced_accuracy: float
     """Mean recall of the classes that have images."""
     macro_precision: float
@@ -67,7 +69,7 @@ class Metrics:
     brier: float
     """Mean sum of squared differences between probabilities and truth, 0..2."""
     intervals: Mapping[str, Interval]
-    """95 % intervals by metric, if they are defined: of ``top1`` and ``top5`` by the formula of Wilson, of the loss by its
+    """95 % intervals by metric, if they are defined: of ``top1`` and ``top5`` by the formula of Wilson (at 0 and 1 the exact ones), of the loss by its
     standard error, of the others by a bootstrap within each class."""
     reliability: tuple[ReliabilityBin, ...]
     classes: tuple[ClassMetrics, ...]
@@ -107,6 +109,7 @@ def metrics_of(answers: Answers, *, seed: int = 0) -> Metrics:
         images=len(answers),
         loss=float(answers.loss.mean()),
         top5=in_top5 / len(answers),
+        baseline=float(support.max() / len(answers)),
         **numbers,
         kappa=None if math.isnan(kappa) else kappa,
         roc_auc=float(np.mean(aucs)) if aucs else None,

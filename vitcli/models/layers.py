@@ -75,7 +75,7 @@ def sincos_positions(grid: Size, width: int) -> Tensor:
     Source: Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k".
     """
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    frequencies = 10_000.0 ** -torch.linspace(0, 1, width // 4)
+    frequencies = 10_000.0 ** -torch.linspace(0, 1, width // 4, device=rows.device)
     x = columns.flatten()[:, None] * frequencies  # (P, D/4)
     y = rows.flatten()[:, None] * frequencies
     return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)[None]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vitcli.core.run_search import all_runs, best_finished, members_with, score_of
 from vitcli.core.runs import Run
-from vitcli.trained.model_names import BEST
+from vitcli.trained.model_names import BEST, is_there
 
 BY_OPTION = "--model {} takes it"
 """The words about a run in most commands, with {} for its name."""
@@ -34,7 +34,8 @@ def compared_with_best(chosen: Run, name: str, output_dir: Path, use: str = BY_O
         return newer
     called = best.path.resolve().parent.name if members_with(best) else best.name
     better = f"{called} has a higher validation accuracy on the same data ({100 * score_of(best):.2f} %, not {score})"
-    return f"; {better}: {use.format(BEST)}{newer}"
+    typed = shlex.quote(called) if is_there(BEST, output_dir) else BEST  # a run may have that name
+    return f"; {better}: {use.format(typed)}{newer}"
 
 
 def _newer_unfinished(chosen: Run, output_dir: Path, use: str) -> str:

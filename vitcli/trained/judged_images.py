@@ -18,7 +18,7 @@ from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.raw import Labels, SplitName
 from vitcli.data.registry import canonical_name, full_name
 from vitcli.data.splits import Plan, Subset, no_such_split
-from vitcli.data.store import data_dir, located
+from vitcli.data.store import data_dir, located, tell_of_folder
 from vitcli.data.value_range import mind_other_values
 from vitcli.trained.loading import LoadedModel
 from vitcli.trained.own_images import BesideOwn, beside_own, count_seen, kept_in, own_plan
@@ -107,6 +107,7 @@ def choose_images(
     if not dataset and not loaded.checkpoint.provenance.get("data"):  # absent if vit did not train the weights
         raise ModelError(f"{loaded.name} was not trained with vit, so its data set is not known", hint=hint)
     before, dataset = loaded.data, full_name(dataset)
+    tell_of_folder(dataset, emit)
     is_own = not dataset or canonical_name(dataset) == before.name
     asked: Mapping[str, Any] = table or {}
     config = replace(before if is_own else _elsewhere(dataset, before), **asked)

@@ -49,7 +49,7 @@ def check_model(name: str, *, output_dir: Path, device: str = "auto", architectu
 
 def is_architecture(name: str, output_dir: Path, architectures: Collection[str]) -> bool:
     """Tell whether a name is one of ``vit models``, and not that of a run or a file."""
-    return name in architectures and not _is_there(name, output_dir)
+    return name in architectures and not is_there(name, output_dir)
 
 
 def check_models(name: str, *, output_dir: Path, device: str = "auto") -> None:
@@ -69,7 +69,7 @@ def check_runs(names: Sequence[str], *, output_dir: Path, device: str = "auto") 
 
 def names_meant_by(name: str, output_dir: Path, emit: Emit) -> list[str]:
     """List the names or paths of the models to average, without runs of a group that are not finished."""
-    if is_pattern := bool(set("*?[") & set(name) and not _is_there(name, output_dir)):
+    if is_pattern := bool(set("*?[") & set(name) and not is_there(name, output_dir)):
         found = {Path(path) for each in (name, str(output_dir / name)) for path in glob.glob(each)}  # noqa: PTH207
         paths = sorted({path.resolve(): path for path in sorted(found)}.values())
         names = [str(path) for path in paths if path.suffix == ".safetensors" and path.is_file()]
@@ -91,7 +91,7 @@ def chosen_run(name: str, output_dir: Path, emit: Emit = ignore) -> Run | None:
     """Return the run to use without a name, the newest finished one, or by the name ``best``; None: another name."""
     if not name:
         return newest_finished(output_dir, emit)
-    is_best = name == BEST and not _is_there(name, output_dir)
+    is_best = name == BEST and not is_there(name, output_dir)
     return best_finished(output_dir, emit) if is_best else None
 
 
@@ -149,7 +149,7 @@ def find_model(name: str, output_dir: Path, *, architectures: Collection[str] = 
     )
 
 
-def _is_there(name: str, output_dir: Path) -> bool:
+def is_there(name: str, output_dir: Path) -> bool:
     """Tell whether a name is an address or an existing path, so that it is no pattern."""
     return "://" in name or Path(name).exists() or (output_dir / name).exists()
 

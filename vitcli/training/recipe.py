@@ -67,7 +67,7 @@ def unmirrored(dataset: Dataset, layers: Sequence[Settings], emit: Emit) -> list
     if dataset.recipe or dataset.facts.channels == 3 or any("flip" in layer.get("augment", {}) for layer in layers):
         return []
     emit(
-        Note(text="images are not mirrored, because all are grey, as writing is (--set augment.flip=0.5 changes this)")
+        Note(text="images are not mirrored: all are grey, so they may be letters (--set augment.flip=0.5 mirrors them)")
     )
     return [{"about": {"source": "chosen"}, "augment": {"flip": 0.0}}]
 

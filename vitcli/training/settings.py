@@ -13,7 +13,7 @@ from vitcli.core.model_config import OF_THE_WEIGHTS
 from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import find_dataset, full_name
-from vitcli.data.store import data_dir, downloads, is_present, located
+from vitcli.data.store import data_dir, downloads, is_present, located, tell_of_folder
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
@@ -36,6 +36,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     device = choose_device(stated.run.device)
     directory = data_dir(stated.data.dir)
     name = full_name(stated.data.name)
+    tell_of_folder(name, emit)
     if not name:
         name, why = usual_dataset(directory)
         emit(Note(text=f"no data set given: training on {name} ({why})"))

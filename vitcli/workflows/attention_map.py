@@ -1,6 +1,5 @@
 """Attention maps: pictures of the patches of an image that a prediction depends on."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,18 +22,19 @@ from vitcli.explaining.earlier import with_free_stems
 from vitcli.explaining.explainer import Explainer, images_at_once
 from vitcli.explaining.images import ImageSource, ImageToExplain
 from vitcli.explaining.maps import AttentionMap, maps_of
-from vitcli.explaining.pictures import Drawing, add_to_page, draw_pictures, save_arrays
+from vitcli.explaining.pictures import Drawing, add_to_page, draw_pictures, is_picture_file, save_arrays
 from vitcli.explaining.question import Question
 from vitcli.explaining.report import AttentionReport, ExplainedImage, as_json
 from vitcli.explaining.wanted import Wanted, patch_at
 from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import Norm, Subject, is_nearly_even
-from vitcli.figures.board import PICTURES
 from vitcli.trained.loading import LoadedModel
 
 _NEARLY_EVEN = 0.01
 """The difference of the two highest probabilities below which rounding may decide which class is predicted."""
+_MANY = 100
+"""With more images, one is told how to explain fewer."""
 
 
 def attention_maps(
@@ -61,7 +61,7 @@ def attention_maps(
         UsageError, DataError, ModelError, RunError: something does not exist, or settings contradict each other; found
             before anything is written.
     """
-    is_file = _is_picture(output)
+    is_file = is_picture_file(output)
     loaded, images = source.open(emit)
     question = wanted.question(loaded, emit, compares=drawing.compare, all_layers=drawing.wants_all_layers)
     if drawing.blocks or drawing.gif:
@@ -70,6 +70,8 @@ def attention_maps(
     if output and is_file:
         _check_one_picture(output, drawing, images, question, is_sheet=sheet)
         folder, drawing = output.parent, replace(drawing, file=output, arrays="none")
+    if len(images) > _MANY and not source.limit:
+        emit(Note(text=f"all {len(images):,} images are explained; --limit 24 takes 24 of them at random"))
     earlier = set(folder.glob("*"))
     images = with_free_stems(images, folder, loaded.path)
     end = unused_end(folder / "report.json", *([folder / "attention.html"] if drawing.page else ()))
@@ -262,26 +264,6 @@ def _check_layers(question: Question, emit: Emit) -> None:
         raise UsageError(f"{', '.join(without)} cannot explain one layer alone", hint="--method relevance")
     if without:
         emit(Warned(text=f"no pictures of single layers for {', '.join(without)}, which cannot explain one layer"))
-
-
-def _is_picture(output: Path | None) -> bool:
-    """Tell whether the path is for one picture; folders that exist, and names like ``maps`` or ``maps.v2``, are not.
-
-    Raises:
-        UsageError: the path is for a file that is not a picture: it exists, or its ending has two letters or more.
-    """
-    if output is None or output.is_dir():
-        return False
-    ending = output.suffix.lower()
-    if ending not in PICTURES and (output.is_file() or (ending.isascii() and sum(map(str.isalpha, ending)) > 1)):
-        folder = f"--output {shlex.quote(str(output.with_suffix('')))}/, the folder for what --gif and --html write"
-        raise UsageError(
-            f"{output}: a picture is a {', '.join(PICTURES[:-1])} or {PICTURES[-1]} file",
-            hint=folder
-            if ending in {".gif", ".html"}
-            else f"--output {shlex.quote(str(output.with_suffix('.pdf')))}, or a folder",
-        )
-    return ending in PICTURES
 
 
 def _check_one_picture(

@@ -22,7 +22,7 @@ from vitcli.core.runs import Run, slug
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import canonical_name
 from vitcli.data.splits import Plan, restored_plan
-from vitcli.data.store import check_dataset, data_dir, words_of
+from vitcli.data.store import check_dataset, data_dir, tell_of_folder, words_of
 from vitcli.explaining.overlays import draw_overlays
 from vitcli.judging.checked_images import CheckedImages, refuse_trained_on, usual_plan, with_features
 from vitcli.judging.frozen_probe import FOLDS, cross_validated
@@ -122,6 +122,7 @@ def check_labels(
 
     # Open the data, and choose who judges the labels
     check_dataset(dataset, labels=(table or {}).get("labels", ""), output_dir=output_dir)
+    tell_of_folder(dataset, emit)
     folds = members_called(model, output_dir) if model else []
     config = _data_config(dataset, folds, table or {}, directory)
     opened = open_dataset(config, directory=data_dir(config.dir), offline=offline, emit=emit)

@@ -83,11 +83,11 @@ def _resume_group(
     results = []
     said: set[str] = set()
     for number, (name, own) in enumerate(members.items(), start=1):
+        if name not in left:
+            results.append(result_of(runs[name]))
+            continue
         run = runs.get(name)
         with one_member(name, number, len(members), emit, group=folder):
-            if name not in left:
-                results.append(result_of(runs[name]))
-                continue
             once = once_for_all(emit, said, runs=len(left) - left.index(name))
             if run and has_begun(run):
                 results.append(resume_run(run, layers, processes, once))

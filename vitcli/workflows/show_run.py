@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Note, ignore
-from vitcli.core.run_search import all_runs, newest_finished, output_dir_option, runs_called
+from vitcli.core.run_search import all_runs, have_same_data, newest_finished, output_dir_option, runs_called
 from vitcli.trained.chosen import compared_with_best
 from vitcli.trained.model_names import name_meant_by
 from vitcli.training.run_report import RunReport, report_of
@@ -36,7 +36,7 @@ def _newest(output_dir: Path) -> tuple[str, str]:
     if not runs:
         raise RunError(f"no run in {output_dir}", hint="`vit train` makes one")
     newest, compared = runs[0], ""
-    if newest.status == "finished" and newest.path == newest_finished(output_dir).path:
+    if newest.status == "finished" and have_same_data(newest, newest_finished(output_dir)):
         use = f"`vit runs show {{}}{output_dir_option(output_dir)}` shows it"
         compared = compared_with_best(newest, "", output_dir, use)
     return (newest.path.parent if newest.is_member else newest.path).name, compared
