@@ -25,7 +25,7 @@ def hardware() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": processor()[0],
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory": _memory(),
         "gpus": [{"name": gpu.name, "memory": gpu.total_memory} for gpu in gpus],
@@ -69,7 +69,7 @@ def _product_seconds(left: Tensor, right: Tensor, size: int, *, count: int = 1) 
     return (time.perf_counter() - started) / count
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int | None:
     """Count the cores that this process may use, or all cores if the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

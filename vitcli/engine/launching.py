@@ -15,11 +15,14 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vitcli.core.config import RunConfig
-from vitcli.core.errors import DeviceError, TrainingError
+from vitcli.core.errors import DeviceError, TrainingError, counted
 from vitcli.engine.device import choose_device
+from vitcli.engine.hardware import usable_cores
 
 _SAVING_SECONDS = 600
 """Seconds that processes may take to save after they are told to stop."""
+_TRIED_OUT = 2
+"""Processes that any CPU may run, to try several out."""
 
 
 def launch(words: Sequence[str], config: RunConfig) -> int:
@@ -29,7 +32,7 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
         The exit code; the processes have printed the reason themselves.
 
     Raises:
-        DeviceError: the machine has too few devices.
+        DeviceError: the machine has too few devices, or cores.
         TrainingError: a process was killed.
     """
     count, device = config.devices, choose_device(config.device)
@@ -38,6 +41,12 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
         raise DeviceError(
             f"devices = {count}, but this machine has {here} of kind {device.type}",
             hint=f"--devices {here}, or --device cpu",
+        )
+    cores = usable_cores() or 1
+    if device.type == "cpu" and count > max(cores, _TRIED_OUT):  # each takes half a gigabyte of memory
+        raise DeviceError(
+            f"devices = {count}, but this machine has {counted(cores, 'core')} for these processes",
+            hint="one process uses all cores of a CPU: leave out --devices",
         )
     os.environ["OMP_NUM_THREADS"] = str(max(torch.get_num_threads() // count, 1))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it repeats printed errors
