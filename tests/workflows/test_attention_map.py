@@ -666,6 +666,21 @@ def test_the_picture_may_not_replace_the_image(run_cli: RunCli, trained_run: Pat
     assert digit.read_bytes() == before
 
 
+@pytest.mark.parametrize("ending", [".png", ".pdf", ".svg"])
+def test_a_picture_may_replace_one_of_vit_and_no_other(
+    run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, ending: str
+) -> None:
+    words = ("--model", trained_run, "-o", tmp_path / f"other{ending}")
+    words[-1].write_bytes(digit.read_bytes())
+    outcome = run_cli("attention-map", digit, *words)
+    assert outcome.code == 2
+    assert "is no figure of vit, and would be replaced" in outcome.err
+    assert words[-1].read_bytes() == digit.read_bytes()
+    words[-1].unlink()
+    for _ in range(2):
+        assert run_cli("attention-map", digit, *words).code == 0
+
+
 @pytest.fixture
 def single(trained_run: Path, tmp_path: Path) -> Path:
     """Weights with a single output."""

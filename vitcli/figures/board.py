@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from vitcli.core.errors import visible
 from vitcli.core.files import replacing
@@ -32,11 +33,13 @@ WRONG = "#b3261e"
 
 MARGIN = 24
 
-VECTORS: dict[str, Mapping[str, None]] = {
-    ".pdf": {"CreationDate": None},
-    ".svg": {"Date": None},
+_MARK = "drawn by vit"
+"""Metadata of all figures, by which they are known again."""
+VECTORS: dict[str, Mapping[str, str | None]] = {
+    ".pdf": {"CreationDate": None, "Creator": _MARK},
+    ".svg": {"Date": None, "Creator": _MARK},
 }
-"""Ending -> the metadata that is left out: the same figure has the same bytes on any day."""
+"""Ending -> metadata; without the date, the same figure has the same bytes on any day."""
 
 PICTURES = (".png", *VECTORS)
 """The endings of files that a figure can be saved in."""
@@ -214,7 +217,9 @@ class Board:
             if ending in VECTORS:
                 self._save_vectors(temporary, ending)
             else:
-                self.image().save(temporary, format="png", dpi=(dpi, dpi), compress_level=2)
+                metadata = PngInfo()
+                metadata.add_text("Software", _MARK)
+                self.image().save(temporary, format="png", dpi=(dpi, dpi), compress_level=2, pnginfo=metadata)
 
     def _save_vectors(self, path: Path, ending: str) -> None:
         from matplotlib.figure import Figure  # slow to import, and rarely needed
@@ -265,6 +270,11 @@ class Board:
                         else:
                             axes.plot(xs, ys, color=colour, linewidth=1 / UNITS_PER_POINT, zorder=order)
             figure.savefig(path, format=ending[1:], dpi="figure", metadata=VECTORS[ending])
+
+
+def is_drawn_by_vit(path: Path) -> bool:
+    """Tell whether a file is a figure that a ``Board`` saved."""
+    return _MARK.encode() in path.read_bytes()
 
 
 def height_of(lines: Iterable[Line]) -> int:

@@ -69,8 +69,8 @@ class Metrics:
     brier: float
     """Mean sum of squared differences between probabilities and truth, 0..2."""
     intervals: Mapping[str, Interval]
-    """95 % intervals by metric, if they are defined: of ``top1`` and ``top5`` by the formula of Wilson (at 0 and 1 the exact ones), of the loss by its
-    standard error, of the others by a bootstrap within each class."""
+    """95 % intervals by metric, if they are defined: of ``top1`` and ``top5`` by the formula of Wilson (at 0 and 1 the
+    exact ones), of the loss by its standard error, of the others by a bootstrap within each class."""
     reliability: tuple[ReliabilityBin, ...]
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, int, int], ...]

@@ -29,6 +29,7 @@ from vitcli.explaining.wanted import Wanted, patch_at
 from vitcli.figures.attention_page import attention_page
 from vitcli.figures.attention_sheets import draw_sheet
 from vitcli.figures.attention_style import Norm, Subject, is_nearly_even
+from vitcli.figures.board import is_drawn_by_vit
 from vitcli.trained.loading import LoadedModel
 
 _NEARLY_EVEN = 0.01
@@ -274,6 +275,8 @@ def _check_one_picture(
         raise UsageError(f"{output} is one file, but there are {len(images)} images", hint="give a folder")
     if any(image.file and image.file.resolve() == output.resolve() for image in images):
         raise UsageError(f"{output} is an image to explain, and would be replaced", hint="give another name")
+    if output.is_file() and not is_drawn_by_vit(output):
+        raise UsageError(f"{output} is no figure of vit, and would be replaced", hint="give another name")
     if drawing.gif or drawing.page:
         kinds = " and ".join(["--gif"] * drawing.gif + ["--html"] * drawing.page)
         raise UsageError(f"{output} is a picture, but {kinds} writes other files", hint="give a folder")
