@@ -347,6 +347,10 @@ def test_the_exit_code_says_whether_the_words_or_the_world_are_wrong(
             assert listing(tmp_path) == {}
 
 
+def test_the_hint_of_last_resort_names_the_command(run_cli: RunCli) -> None:
+    assert "hint: `vit train --help` says what is possible" in run_cli("train", "--image-size", "0").err
+
+
 def test_hints_begin_with_the_words_that_started_the_program(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     assert "hint: `uv run vit train --help` says" in run_cli("train", "--epochs").err

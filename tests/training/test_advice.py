@@ -159,3 +159,9 @@ def test_the_command_that_starts_from_weights_has_the_options_that_were_typed(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["vit", "train", *shlex.split(typed)])
     assert _from_weights() == f"`vit train {better} --init-from deit-tiny --freeze-backbone`"
+
+
+def test_resuming_is_not_advised_with_options_that_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["--resume", "kf"], ["--resume=kf", "--epochs", "9"]):
+        monkeypatch.setattr(sys, "argv", ["vit", "train", *words])
+        assert _from_weights() == "`vit train DATASET --init-from deit-tiny --freeze-backbone`"

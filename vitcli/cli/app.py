@@ -182,6 +182,7 @@ def main() -> None:
         _report(mistake)
         sys.exit(mistake.exit_code)
     except VitError as error:
+        error.hint = error.hint.replace("vit COMMAND", " ".join(["vit", *sys.argv[1:2]]))
         if error.rank == rank:
             _report(error)
         if debugging:
