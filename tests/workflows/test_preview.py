@@ -515,7 +515,7 @@ def test_a_workflow_tells_what_it_decided(shapes: Path) -> None:
     told: list[Event] = []
     result = workflow.preview({"data": {"name": str(shapes)}}, output=Path("out"), emit=told.append)
     assert [event.text for event in told if isinstance(event, Note)] == [
-        "recipe: small-images, because all images have 8 x 8 pixels; vit-nano-patch4 (mlp_width 176, mlp_conv 3) at 8 x 8 pixels",
+        "recipe: small-images, because all images have 8 x 8 pixels; vit-nano-patch4 at 8 x 8 pixels",
         "images are not mirrored: all are grey, so they may be letters (--set augment.flip=0.5 mirrors them)",
         "epochs: 300, not 10, because there are few images (--epochs changes this)",
     ]
