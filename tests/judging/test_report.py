@@ -616,9 +616,12 @@ def test_a_report_replaces_no_file_of_another_kind_and_no_card(run_cli: RunCli, 
         (2, (), "figure.pdf", "figure.pdf: a page is an .html file"),
         (2, ("--card",), "figure.svg", "figure.svg: a card is an .md file"),
         (1, ("--card",), "card.md", "card.md exists already, and people may have added to it"),
+        (1, (), "page.html", "page.html is a file of another kind, and would be replaced"),
     ):
         Path(file).write_text("mine")
         outcome = run_cli("report", evaluated, *words, "-o", file)
         assert outcome.code == code
         assert said in outcome.err
         assert Path(file).read_text() == "mine"
+    for _ in range(2):
+        reported(run_cli, evaluated, "-o", "own.html")

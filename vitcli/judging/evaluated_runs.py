@@ -9,7 +9,7 @@ from typing import Any
 
 from vitcli.core.errors import FileError, ModelError, RunError, UsageError
 from vitcli.core.evaluation_facts import EvaluationFacts
-from vitcli.core.files import check_output_file, unused_end, with_end
+from vitcli.core.files import check_output_file, check_replaced_file, unused_end, with_end
 from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run, evaluation_file, predictions_file
 from vitcli.core.short_names import slug_of_several
@@ -107,6 +107,10 @@ def names_in(stored: Mapping[str, Any]) -> list[str]:
     return names
 
 
+_START_OF_PAGE = '<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator" content="vit">'
+"""The beginning of every page of vit, which may be replaced."""
+
+
 def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: Path, *, card: bool) -> Path:
     """Return the file for a report or a card; a card is never replaced, because people add to it.
 
@@ -117,7 +121,8 @@ def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: 
         card: whether it is a card.
 
     Raises:
-        UsageError, FileError: the file has another ending, cannot be written, or is a card that exists already.
+        UsageError, FileError: the file has another ending, cannot be written, is a card that exists already, or is
+            another page than one of vit.
     """
     if not output and card:
         usual = found[0].folder / "README.md"
@@ -129,6 +134,8 @@ def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: 
     if path.suffix.lower() not in endings:
         hint = f"-o {shlex.quote(str(path.with_suffix(endings[0])))}"
         raise UsageError(f"{path}: a {kind} is an {endings[0]} file", hint=hint)
+    if output and not card:
+        check_replaced_file(path, _START_OF_PAGE)
     if card and path.exists():
         raise FileError(f"{path} exists already, and people may have added to it", hint="give another name")
     return path
