@@ -674,7 +674,7 @@ def test_a_picture_may_replace_one_of_vit_and_no_other(
     words[-1].write_bytes(digit.read_bytes())
     outcome = run_cli("attention-map", digit, *words)
     assert outcome.code == 2
-    assert "is no figure of vit, and would be replaced" in outcome.err
+    assert "was not drawn by vit, and would be replaced" in outcome.err
     assert words[-1].read_bytes() == digit.read_bytes()
     words[-1].unlink()
     for _ in range(2):

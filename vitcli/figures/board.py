@@ -34,7 +34,7 @@ WRONG = "#b3261e"
 MARGIN = 24
 
 _MARK = "drawn by vit"
-"""Metadata of all figures, by which they are known again."""
+"""Metadata of every figure that a ``Board`` saves, by which it is known again."""
 VECTORS: dict[str, Mapping[str, str | None]] = {
     ".pdf": {"CreationDate": None, "Creator": _MARK},
     ".svg": {"Date": None, "Creator": _MARK},

@@ -1,7 +1,6 @@
 """Warnings about settings and images before training begins; ``engine.doctor`` watches the training itself."""
 
 import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -186,7 +185,7 @@ def advice_on_few_images(dataset: Dataset, plan: Plan, config: TrainConfig) -> I
 def _from_weights() -> str:
     """Return the typed command, changed to start from weights; in Python, the keywords that do it."""
     more = ("--init-from", "deit-tiny", "--freeze-backbone")
-    if any(word.partition("=")[0] == "--resume" for word in sys.argv):  # resuming takes neither
-        return f"`vit train DATASET {shlex.join(more)}`"
     typed = typed_again(*more, options=_OF_THE_START, flags=_NO_MORE, sections=("model",))
+    if " --resume" in typed:  # resuming takes neither
+        return f"`vit train DATASET {shlex.join(more)}`"
     return typed or 'init_from="deit-tiny", freeze_backbone=True'

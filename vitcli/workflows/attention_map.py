@@ -276,7 +276,7 @@ def _check_one_picture(
     if any(image.file and image.file.resolve() == output.resolve() for image in images):
         raise UsageError(f"{output} is an image to explain, and would be replaced", hint="give another name")
     if output.is_file() and not is_drawn_by_vit(output):
-        raise UsageError(f"{output} is no figure of vit, and would be replaced", hint="give another name")
+        raise UsageError(f"{output} was not drawn by vit, and would be replaced", hint="give another name")
     if drawing.gif or drawing.page:
         kinds = " and ".join(["--gif"] * drawing.gif + ["--html"] * drawing.page)
         raise UsageError(f"{output} is a picture, but {kinds} writes other files", hint="give a folder")
