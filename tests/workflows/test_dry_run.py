@@ -11,6 +11,9 @@ from PIL import Image
 
 from tests.conftest import Outcome
 from vitcli.cli.train_report import _decoding
+from vitcli.core.config import DataConfig, RunConfig
+from vitcli.data.dataset import open_dataset
+from vitcli.data.splits import plan_splits
 
 RunCli = Callable[..., Outcome]
 SMALL = (
@@ -238,6 +241,20 @@ def test_a_class_without_a_training_image_is_named(
     assert re.search(r"classes +a: \d+, c: \d+, b: 0\n", outcome.out)
     assert re.search(r"imbalance +1.0 to 1\n", outcome.out)
     assert "no training image of: b" in run_cli("train", *words).err
+
+
+def test_a_class_whose_validation_images_cannot_be_read_is_named(
+    run_cli: RunCli, photos: Path, data_dir: Path
+) -> None:
+    config = DataConfig(name=str(photos), val_fraction=0.1, test_fraction=0.1)
+    dataset = open_dataset(config, directory=data_dir)
+    for name in dataset.names("train", plan_splits(dataset, config, seed=RunConfig().seed)["val"].members):
+        if str(name).startswith("cat/"):
+            (photos / str(name)).write_text(f"{name} is no image")
+    words = (photos, *SMALL, "--on-bad-image", "skip", "--val-fraction", "0.1", "--test-fraction", "0.1")
+    told = " ".join(run_cli("train", *words, "--dry-run").out.split())
+    assert "not held out val lacks cat (too few images, or none that can be read)" in told
+    assert "no validation image can be read of: cat;" in run_cli("train", *words).err
 
 
 def test_a_head_is_trained_on_features_that_are_computed_once(run_cli: RunCli, photos: Path) -> None:

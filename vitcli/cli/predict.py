@@ -114,6 +114,7 @@ def predict(
         ),
         (data_dir and not submission, "--data-dir belongs to --submission FILE"),
         (raw and not csv_file, "--raw belongs to --csv FILE"),
+        (submission == _STDOUT, "--submission - is no file: a submission is not written to stdout"),
         (submission and csv_file, "--submission names the file to write: leave out -o, --output or --csv"),
     ):
         if is_wrong:

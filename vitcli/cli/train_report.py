@@ -121,7 +121,7 @@ def show_dry_run(report: "DryRun") -> None:
             "odd but handled": ", ".join(f"{count:,} {kind}" for kind, count in report.kinds.items()) or "none",
             **({"black to white": "{:g} to {:g}".format(*report.value_range)} if report.value_range else {}),
             "repeated in training": _repeated(report),
-            **({"too rare to hold out": _rare(report)} if report.rare else {}),
+            **({"not held out": _rare(report)} if report.rare else {}),
             "classes": ", ".join(shown),
             "imbalance": f"{counts[0][1] / least:.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",
@@ -166,7 +166,8 @@ def _few(names: str) -> str:
 
 
 def _rare(report: "DryRun") -> str:
-    return "; ".join(f"{split} lacks {', '.join(names[:_MOST])}" for split, names in report.rare.items())
+    lacking = "; ".join(f"{split} lacks {some(names)}" for split, names in report.rare.items())
+    return f"{lacking} (too few images{', or none that can be read' if report.bad else ''})"
 
 
 def show_found_rate(found: "FoundRate", typed: Sequence[str]) -> None:

@@ -26,6 +26,8 @@ class SubmissionForm:
     """The name of each image in the submission, and its file."""
     sample: Path | None = None
     """The sample submission; None: there is none."""
+    has_fractions: bool = False
+    """True if the sample has one column of answers, and numbers such as 0.5 in it."""
 
     def check_file(self, path: Path) -> None:
         """Raise FileError if another file than an earlier submission would be replaced."""
@@ -38,6 +40,11 @@ class SubmissionForm:
             found = [row[:1] for row in islice(csv.reader(file), 2)]
         if found and found != [[self.columns[0]], *([name] for name, _ in self.rows[:1])]:
             raise FileError(f"{path} is a file of another kind, and would be replaced", hint="give another name")
+
+    def has_share_of_one(self, values: Sequence[str], *, with_probabilities: bool) -> bool:
+        """Tell whether the one column of answers has the probability of label 1, as asked or as in the sample."""
+        is_wanted = with_probabilities or self.has_fractions
+        return is_wanted and len(self.columns) == 2 and sorted(values) == ["0", "1"]
 
     def filled(
         self,
@@ -54,7 +61,8 @@ class SubmissionForm:
             values: the labels that the competition uses for the classes.
             probabilities: one sequence per row, with one value per class.
             with_probabilities: instead of one column of labels, write one column of probabilities for every label; of
-                the labels 0 and 1, write the probability of 1 into the column of labels.
+                the labels 0 and 1, write the probability of 1 into the column of labels, as also if the sample has
+                fractions there.
 
         Returns:
             The columns, and the CSV text.
@@ -64,12 +72,11 @@ class SubmissionForm:
         """
         columns, wanted = self.columns, self.columns[1:]
         order = [] if len(wanted) == 1 else _order(wanted, classes, values)
-        if with_probabilities and not order:
-            if sorted(values) == ["0", "1"]:
-                order = [list(values).index("1")]
-            else:
-                order = list(range(len(values)))
-                columns = (columns[0], *values)
+        if not order and self.has_share_of_one(values, with_probabilities=with_probabilities):
+            order = [list(values).index("1")]
+        elif not order and with_probabilities:
+            order = list(range(len(values)))
+            columns = (columns[0], *values)
         lines: list[Sequence[str]] = [columns]
         for (name, _), row in zip(self.rows, probabilities, strict=True):
             likeliest = values[max(range(len(row)), key=row.__getitem__)]
@@ -98,7 +105,16 @@ def find_form(root: Path) -> SubmissionForm:
             hint="download the data again",
         )
     rows = tuple((name, files[0]) for name, files in found)
-    return SubmissionForm(columns=table.header, rows=rows, sample=sample)
+    has_fractions = len(table.header) == 2 and any(_is_fraction(row[1]) for row in table.rows)
+    return SubmissionForm(columns=table.header, rows=rows, sample=sample, has_fractions=has_fractions)
+
+
+def _is_fraction(cell: str) -> bool:
+    """Tell whether a cell has a number that is not whole."""
+    try:
+        return not float(cell).is_integer()
+    except ValueError:
+        return False
 
 
 def competition_folder(dataset: Dataset) -> Path | None:

@@ -117,6 +117,10 @@ def prepare_training_data(
     counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()
     if without := [name for name, count in zip(facts.classes, counts, strict=True) if not count]:
         emit(Warned(text=f"no training image of: {some(without)}"))
+    validates = val.labels.numpy()[val.readable()]
+    if unreadable := np.setdiff1d(dataset.labels(plan["val"].found)[plan["val"].indices(dataset)], validates).tolist():
+        names = some([facts.classes[label] for label in unreadable])
+        emit(Warned(text=f"no validation image can be read of: {names}; the validation scores say nothing about them"))
     return TrainingData(
         train=train,
         members=members,

@@ -59,7 +59,7 @@ class DryRun:
     balance: Balance
     """Number of training images of each class."""
     rare: dict[SplitName, tuple[str, ...]]
-    """Classes that have too few images to hold any out, by the split that lacks them."""
+    """Classes without a held-out image that can be read, by the split that lacks them."""
     device: str
     step_seconds: float
     """Time of one step, with a full batch."""

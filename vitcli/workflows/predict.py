@@ -254,7 +254,8 @@ def predict_submission(
         directory: the folder of data sets; empty: as in training.
         device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images per batch.
-        probabilities: write probabilities also where the sample submission has one column of labels.
+        probabilities: write probabilities also where the sample submission has one column of labels; of labels 0 and
+            1, they are written without being asked for if that column has fractions.
         offline: download nothing.
         emit: receives the progress.
 
@@ -284,8 +285,12 @@ def predict_submission(
     values = [calls.get(name, name) for name in classes]
     found = [row.tolist() for row in results if not isinstance(row, DataError)]
     columns, text = form.filled(classes, values, found, with_probabilities=probabilities)
-    if probabilities and len(columns) == 2:
-        emit(Note(text=f"column {columns[1]}: the probability of label 1"))
+    if form.has_share_of_one(values, with_probabilities=probabilities):
+        why = "" if probabilities else ", because the sample submission has fractions"
+        emit(Note(text=f"column {columns[1]}: the probability of label 1{why}"))
+    elif form.has_fractions and not probabilities:
+        what = f"column {columns[1]} has labels, but fractions in the sample submission"
+        emit(Warned(text=f"{what}; --probabilities writes a column for every class"))
     write_text(path, text)
     entry = find_dataset(config.name)
     competition = entry.kaggle if entry and "/" not in entry.kaggle else ""
