@@ -202,9 +202,10 @@ def test_more_devices_than_there_are_are_refused(run_cli: Any, monkeypatch: pyte
     assert (outcome.code, outcome.out) == (1, "")
     assert "devices = 4" in outcome.err
     assert "--devices 2" in outcome.err
-    outcome = run_cli("train", "digits", "--device", "cpu", "--devices", "999")
-    assert (outcome.code, outcome.out) == (1, "")
-    assert re.search(r"devices = 999, but this machine has [\d,]+ cores? for these processes", outcome.err)
+    for also in ((), ("--dry-run",), ("--find-lr",)):
+        outcome = run_cli("train", "digits", "--device", "cpu", "--devices", "999", *also)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert re.search(r"devices = 999, but this machine has [\d,]+ cores? for these processes", outcome.err)
 
 
 def test_several_processes_train_one_fold(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -362,7 +362,7 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path, read):
     for name, message in {
         "missing.png": "no such image",
         "text.png": "not an image in a known format",
-        "empty.png": "not an image in a known format",
+        "empty.png": "is empty",
         "folder.png": "is a folder, not an image",
     }.items():
         with pytest.raises(DataError, match=message) as refusal:

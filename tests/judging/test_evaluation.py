@@ -123,6 +123,9 @@ def test_mistakes_are_sorted_by_true_and_predicted_class(run_cli: RunCli, tmp_pa
     assert all(path.read_bytes() in originals for path in found)
     shown = run_cli("eval", "--mistakes", tmp_path / "again").out
     assert re.search(rf"mistakes +{len(wrong)} images?, sorted into {tmp_path / 'again'} *\n", shown)
+    file = next(folder.rglob("*.png"))
+    for taken in (file, file / "below"):
+        assert "is a file" in run_cli("eval", "--mistakes", taken).err
     again = run_cli("eval", "--mistakes", folder)
     assert again.code == 1
     assert "is not empty" in again.err

@@ -666,6 +666,15 @@ def test_the_picture_may_not_replace_the_image(run_cli: RunCli, trained_run: Pat
     assert digit.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["maps", "map.png"])
+def test_a_place_that_cannot_be_written_is_refused_first(
+    run_cli: RunCli, trained_run: Path, digit: Path, name: str
+) -> None:
+    outcome = run_cli("attention-map", digit, "--model", trained_run, "-o", digit / name)
+    assert outcome.code == 1
+    assert f"{digit / name} cannot be written: {digit} is a file, not a folder" in outcome.err
+
+
 @pytest.mark.parametrize("ending", [".png", ".pdf", ".svg"])
 def test_a_picture_may_replace_one_of_vit_and_no_other(
     run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, ending: str

@@ -243,9 +243,7 @@ def test_a_class_without_a_training_image_is_named(
     assert "no training image of: b" in run_cli("train", *words).err
 
 
-def test_a_class_whose_validation_images_cannot_be_read_is_named(
-    run_cli: RunCli, photos: Path, data_dir: Path
-) -> None:
+def test_a_class_whose_validation_images_cannot_be_read_is_named(run_cli: RunCli, photos: Path, data_dir: Path) -> None:
     config = DataConfig(name=str(photos), val_fraction=0.1, test_fraction=0.1)
     dataset = open_dataset(config, directory=data_dir)
     for name in dataset.names("train", plan_splits(dataset, config, seed=RunConfig().seed)["val"].members):

@@ -57,10 +57,12 @@ def _start(layers: "Sequence[Settings]", settings: "TrainConfig", given: Mapping
         raise UsageError(f"{' and '.join(asked)} do not go together", hint="give one of them")
     if launched_as() == ALONE:  # otherwise the process that launched this one has checked
         _check_names(layers, resume=resume, from_run=from_run)
-        if settings.run.devices > 1 and not (given["dry_run"] or given["find_lr"]):
-            from vitcli.engine.launching import launch
+        if settings.run.devices > 1:
+            from vitcli.engine.launching import check_devices, launch
 
-            raise typer.Exit(launch(sys.argv[1:], settings.run))
+            if not (given["dry_run"] or given["find_lr"]):
+                raise typer.Exit(launch(sys.argv[1:], settings.run))
+            check_devices(settings.run)  # one process is enough, but refuses what training would refuse
     if given["dry_run"]:
         _dry_run(layers, as_json=as_json)
     elif given["find_lr"]:

@@ -24,6 +24,17 @@ NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
 """The base class of typer's errors about the words of a command line, for which typer has no public name."""
 _WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 """The word after an option in ``--help``; a flag has none."""
+_ALSO_CALLED = {
+    **dict.fromkeys(("evaluate", "test", "val", "validate"), "eval"),
+    **dict.fromkeys(("infer", "inference", "classify"), "predict"),
+    **dict.fromkeys(("explain", "attention", "cam"), "attention-map"),
+    **dict.fromkeys(("remove", "rm"), "delete"),
+    **dict.fromkeys(("list", "ls"), "runs"),
+    "fit": "train",
+    "benchmark": "bench",
+    "convert": "export",
+}
+"""Commands as other tools name them."""
 
 
 def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:
@@ -109,8 +120,9 @@ def in_plain_words(error: Any) -> UsageError:
         return UsageError(f"{command} has no option {found[1]}", hint=meant or listing)
     if found := re.match("No such command '(.*?)'", message):
         known = error.ctx.command.commands
-        groups = [name for name, each in known.items() if found[1] in getattr(each, "commands", ())]
-        near = found[1] if groups else nearest(found[1], known)
+        name = _ALSO_CALLED.get(found[1], found[1])
+        groups = [group for group, each in known.items() if name in getattr(each, "commands", ())]
+        near = name if groups or name in known else nearest(name, known)
         words = [*groups, *(near if word == found[1] else word for word in sys.argv[1:])]
         meant = f"did you mean `{shlex.join(['vit', *words])}`?" if near else listing
         return UsageError(f"there is no command {found[1]!r}", hint=meant)

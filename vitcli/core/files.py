@@ -170,23 +170,23 @@ def require_room(needed: int, folder: Path, what: str) -> None:
         )
 
 
-def check_output_folder(folder: Path) -> None:
-    """Raise FileError if a folder for results is a file, or lies where no file can be written."""
+def check_output_folder(folder: Path, option: str = "--output") -> None:
+    """Raise FileError if a folder for results is a file, or lies where no file can be written; ``option`` names it."""
     if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder} is a file", hint="--output must be a folder")
+        raise FileError(f"{folder} is a file", hint=f"{option} must be a folder")
     if not folder.exists() and folder.suffix.lower() in _NO_FOLDERS:
         raise FileError(
-            f"{folder} is the name of a file, and --output is the folder of several",
-            hint=f"--output {shlex.quote(str(folder.with_suffix('')))}",
+            f"{folder} is the name of a file, and {option} is the folder of several",
+            hint=f"{option} {shlex.quote(str(folder.with_suffix('')))}",
         )
-    _check_above(folder, "--output must be a folder where files can be written")
+    _check_above(folder, f"{option} must be a folder where files can be written")
 
 
 def check_output_file(path: Path) -> None:
     """Raise FileError if a file for results is a folder, or lies where no file can be written."""
     if path.is_dir():
-        raise FileError(f"{path} is a folder, not a file", hint=f"give a file, such as {path / 'results.csv'}")
-    _check_above(path, "give a file in another folder")
+        raise FileError(f"{path} is a folder, not a file", hint="give the name of a file in it")
+    _check_above(path, "give a name in another folder")
 
 
 def _check_above(path: Path, hint: str) -> None:

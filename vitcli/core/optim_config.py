@@ -93,10 +93,10 @@ class OptimConfig:
             check(getattr(self, name) <= _MOST_EPOCHS, f"{name} = {getattr(self, name):g} is above {_MOST_EPOCHS:,}")
         for name in ("grad_accum_steps", "min_images"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative")
-        check(0 < self.gamma <= 1, f"gamma = {self.gamma:g} is not above 0 and at most 1")
+        for name in ("gamma", "layer_decay"):
+            check(0 < getattr(self, name) <= 1, f"{name} = {getattr(self, name):g} is not above 0 and at most 1")
         check(0 <= self.lr < float("inf"), f"lr = {self.lr:g} is not a learning rate above 0")
-        for name in ("adamw_lr", "layer_decay"):
-            check(0 < getattr(self, name) < float("inf"), f"{name} = {getattr(self, name):g} is not positive")
+        check(0 < self.adamw_lr < float("inf"), f"adamw_lr = {self.adamw_lr:g} is not a learning rate above 0")
         known = ("head", "norm", "bias", "attention", "last:N")
         if self.train_only not in {"", *known[:-1]} and not re.fullmatch(r"last:[1-9]\d*", self.train_only):
             raise UsageError(

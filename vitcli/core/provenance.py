@@ -63,10 +63,22 @@ def typed_again(
         more: the words at the end.
         options, flags, sections: the words to leave out, as for ``retyped``.
     """
-    path, *words = sys.argv or [""]
-    if Path(path).stem != "vit" and Path(path).parts[-2:] != ("vitcli", "__main__.py"):
+    if not (words := _typed()):
         return ""
     return f"`{shlex.join(['vit', *retyped(words, options=options, flags=flags, sections=sections), *more])}`"
+
+
+def typed_with(new: Path, *, instead_of: Path) -> str:
+    """Return the command that was typed with another path; if it does not have that path, ``vit train NEW``."""
+    words = [str(new) if Path(word) == instead_of else word for word in _typed()]
+    return f"`{shlex.join(['vit', *(words if str(new) in words else ('train', str(new)))])}`"
+
+
+def _typed() -> list[str]:
+    """Return the words after ``vit`` on the command line; empty: another program runs, as in Python."""
+    path, *words = sys.argv or [""]
+    is_vit = Path(path).stem == "vit" or Path(path).parts[-2:] == ("vitcli", "__main__.py")
+    return words if is_vit else []
 
 
 def environment() -> dict[str, str]:

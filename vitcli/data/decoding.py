@@ -213,7 +213,8 @@ def _unknown_format(path: Path) -> DataError:
             return DataError(
                 f"{path} is HEIC, which needs a package: uv sync --extra heic", hint="or convert the image to JPEG"
             )
-    return DataError(f"{path} is not an image in a known format")
+    what = "is not an image in a known format" if path.stat().st_size else "is empty"
+    return DataError(f"{path} {what}")
 
 
 def _refuse_giants(path: Path, pixels: int, most: int = _MOST_PIXELS) -> None:

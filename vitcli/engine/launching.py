@@ -25,16 +25,8 @@ _TRIED_OUT = 2
 """Processes that any CPU may run, to try several out."""
 
 
-def launch(words: Sequence[str], config: RunConfig) -> int:
-    """Run ``vit WORDS`` in one process for each device; the processes share the threads of this one.
-
-    Returns:
-        The exit code; the processes have printed the reason themselves.
-
-    Raises:
-        DeviceError: the machine has too few devices, or cores.
-        TrainingError: a process was killed.
-    """
+def check_devices(config: RunConfig) -> None:
+    """Raise DeviceError if the machine has fewer devices, or cores, than processes are to be started."""
     count, device = config.devices, choose_device(config.device)
     if device.type == "mps" or (device.type == "cuda" and torch.cuda.device_count() < count):
         here = torch.cuda.device_count() or 1
@@ -48,6 +40,20 @@ def launch(words: Sequence[str], config: RunConfig) -> int:
             f"devices = {count}, but this machine has {counted(cores, 'core')} for these processes",
             hint="one process uses all cores of a CPU: leave out --devices",
         )
+
+
+def launch(words: Sequence[str], config: RunConfig) -> int:
+    """Run ``vit WORDS`` in one process for each device; the processes share the threads of this one.
+
+    Returns:
+        The exit code; the processes have printed the reason themselves.
+
+    Raises:
+        DeviceError: the machine has too few devices, or cores.
+        TrainingError: a process was killed.
+    """
+    check_devices(config)
+    count = config.devices
     os.environ["OMP_NUM_THREADS"] = str(max(torch.get_num_threads() // count, 1))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it repeats printed errors
     known = {field.name for field in fields(LaunchConfig)}  # torch 2.11 has no such setting

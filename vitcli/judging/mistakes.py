@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vitcli.core.errors import FileError, counted, some
 from vitcli.core.events import Emit, Warned
+from vitcli.core.files import check_output_folder
 from vitcli.core.short_names import class_slugs
 from vitcli.judging.answers import Answers, Floats, Ints
 
@@ -58,8 +59,9 @@ def _place_in_group(groups: Ints) -> Ints:
 
 
 def check_free_folder(folder: Path) -> None:
-    """Refuse a folder for mistakes that holds something already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Refuse a folder for mistakes that holds something already, or cannot be written."""
+    check_output_folder(folder, "--mistakes")
+    if folder.exists() and any(folder.iterdir()):
         raise FileError(f"{folder} exists already and is not empty", hint="--mistakes takes a new folder")
 
 

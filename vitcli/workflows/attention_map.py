@@ -108,9 +108,8 @@ def attention_maps(
             report = replace(report, report=folder / f"report{end}.json")
             write_json(folder / f"report{end}.json", as_json(report))
     if not any(each.maps for each in found):
-        raise DataError(
-            f"none of {counted(len(found), 'image')} can be read: {found[0].error}", hint="give other images"
-        )
+        what = f"none of {len(found):,} images can be read: " if len(found) > 1 else ""
+        raise DataError(f"{what}{found[0].error}", hint="give other images")
     return report
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
+from vitcli.core.provenance import typed_with
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_search import (
     IMAGE_SUFFIXES,
@@ -246,7 +247,7 @@ def _mind_folders_of_classes(root: Path, emit: Emit) -> None:
         )
         text = f"each has the subfolders {some(names)}: if that is wrong, {above}"
     elif not any(any(_loose_images(folder)) for folder in below):
-        text = f"each holds only folders of images: if those are classes, `vit train {shlex.quote(str(inner))}`"
+        text = f"each holds only folders of images: if those are classes, {typed_with(inner, instead_of=root)}"
     else:
         return
     emit(Warned(text=f"the classes are {some([folder.name for folder in folders])}, and {text}"))
@@ -256,7 +257,10 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
     subfolders = _subfolders(root)
     if not subfolders:
         contents = "is empty" if not any(root.iterdir()) else "has no class subfolders"
-        raise DataError(f"{root} {contents}", hint="put the images of each class into a subfolder of that name")
+        hint = "put the images of each class into a subfolder of that name"
+        if sum(any(_loose_images(path)) for path in {root, *_subfolders(root.absolute().parent)}) > 1:
+            hint = f"if it is one class of several, give the folder above: {shlex.quote(str(root.parent))}"
+        raise DataError(f"{root} {contents}", hint=hint)
     _refuse_folders_of_classes(root, subfolders)
     images: dict[str, list[Path]] = {}
     for path in subfolders:
@@ -274,7 +278,8 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
         needed = "at least two are needed to train"
         if inner := _hidden_classes(only):
             what = f"{only} holds only folders of images, and no other folder of {root} has images"
-            raise DataError(what, hint=f"vit train {shlex.quote(str(inner))}, if the classes are in there; {needed}")
+            command = typed_with(inner, instead_of=root)
+            raise DataError(what, hint=f"{command}, if the classes are in there; {needed}")
         raise DataError(f"{root} has one class only: {plain(only.name)!r}", hint=needed)
     return images
 
@@ -286,9 +291,9 @@ def _refuse_folders_of_classes(root: Path, subfolders: Sequence[Path]) -> None:
     if direct and (found := next(deep, None)):
         folder, inner = found
         raise DataError(
-            f"{folder} holds only folders of images, and {direct.name}/ beside it holds images: they are no classes"
-            f" of {root}",
-            hint=f"vit train {shlex.quote(str(inner))}, if the classes are in there; else move its images up",
+            f"{folder} holds only folders of images, and {direct.name}/ beside it holds images, so it is not clear"
+            " which folders are the classes",
+            hint=f"{typed_with(inner, instead_of=root)}, if the classes are in there; else move its images up",
         )
 
 
