@@ -282,13 +282,22 @@ def test_options_without_effect_are_named(run_cli: RunCli, digit: Path, two_laye
 def test_maps_of_another_state_of_the_model_are_not_kept(tmp_path: Path) -> None:
     path, first, second = tmp_path / "maps.npz", np.float32([1, 2]), np.float32([1, 2.1])
     save_arrays(path, {"raw": first, "logits": first})
-    save_arrays(path, {"ig": first, "logits": first})
+    assert save_arrays(path, {"ig": first, "logits": first})
+    assert save_arrays(path, {"ig": first, "logits": first})
+    assert not save_arrays(path, {"ig": second, "logits": first})
     with np.load(path) as arrays:
         assert set(arrays) == {"raw", "ig", "logits"}
     for logits in (second, np.float32([1, 2, 3])):
-        save_arrays(path, {"rollout": first, "logits": logits})
+        assert not save_arrays(path, {"rollout": first, "logits": logits})
         with np.load(path) as arrays:
             assert set(arrays) == {"rollout", "logits"}
+
+
+def test_maps_of_another_method_replace_nothing(run_cli: RunCli, two_layers: Path, digit: Path, tmp_path: Path) -> None:
+    words = ("attention-map", digit, "--model", two_layers, "-o", tmp_path / "maps", "--method")
+    assert "replaced" not in run_cli(*words, "raw").err
+    assert "replaced" not in run_cli(*words, "rollout").err
+    assert f"replaced {tmp_path / 'maps'}/{digit.stem}.raw.png; another" in run_cli(*words, "raw").err
 
 
 def test_maps_and_logits_are_kept_as_they_are(explain: Callable[..., Any], digit: Path, tmp_path: Path) -> None:

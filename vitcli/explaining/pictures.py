@@ -174,11 +174,14 @@ def _head_names(explainer: Explainer, count: int) -> list[str]:
     return [f"head {head}" for head in explainer.question.heads or range(count)]
 
 
-def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> bool:
     """Write named arrays as ``.npz`` or ``.safetensors``, depending on the file name; atomically.
 
     Arrays with other names that the file has already, of other methods or classes, are kept if the model gives the image
     the same logits; else they are maps of a model that was trained on since, or of another image.
+
+    Returns:
+        True if the file has all its earlier maps still, and the same logits.
     """
     before = _arrays_of(path)
     old, new = before.get("logits", np.zeros(0, np.float32)), arrays["logits"]
@@ -190,6 +193,7 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
                 np.savez(file, **cast("dict[str, Any]", arrays))
         else:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+    return is_same and all(np.array_equal(arrays[name], each) for name, each in before.items() if name != "logits")
 
 
 def _arrays_of(path: Path) -> dict[str, NDArray[np.float32]]:

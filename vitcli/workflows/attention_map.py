@@ -90,7 +90,7 @@ def attention_maps(
                     continue
                 subject = _subject(one, loaded, full=drawing.full)
                 nearly_even += [one.image.name] * _is_nearly_even(one.explainer.logits[one.at])
-                found.append(_write(one, subject, loaded, drawing, folder, draws=not sheet))
+                found.append(_write(one, subject, loaded, drawing, folder, earlier, draws=not sheet))
                 if page:
                     add_to_page(page, subject, one.maps, one.explainer, one.at)
                 for each in one.maps if sheet else ():
@@ -231,9 +231,16 @@ def _subject(one: _Explained, loaded: LoadedModel, *, full: bool) -> Subject:
 
 
 def _write(
-    one: _Explained, subject: Subject, loaded: LoadedModel, drawing: Drawing, folder: Path, *, draws: bool
+    one: _Explained,
+    subject: Subject,
+    loaded: LoadedModel,
+    drawing: Drawing,
+    folder: Path,
+    earlier: set[Path],
+    *,
+    draws: bool,
 ) -> ExplainedImage:
-    """Draw the pictures of one image, and write its arrays."""
+    """Draw the pictures of one image, and write its arrays; a file of arrays that only grows is no ``earlier`` one."""
     query = one.maps[0].query
     place = folder / (one.image.stem + ("" if query is None else ".query-{}-{}".format(*query)))
     files = draw_pictures(subject, one.maps, one.explainer, one.at, drawing, place) if draws else {}
@@ -241,7 +248,8 @@ def _write(
     if drawing.arrays != "none":
         arrays = place.with_name(f"{place.name}.{drawing.arrays}")
         logits = one.explainer.logits[one.at].cpu().numpy()
-        save_arrays(arrays, {**{each.label: each.weights for each in one.maps}, "logits": logits})
+        if save_arrays(arrays, {**{each.label: each.weights for each in one.maps}, "logits": logits}):
+            earlier.discard(arrays)
     return ExplainedImage(
         image=one.image.name,
         source=one.image.source,
