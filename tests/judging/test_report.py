@@ -208,7 +208,7 @@ def test_the_models_of_one_run_only_are_kept(evaluated: Path) -> None:
             kept.append(sum(isinstance(each, VisionTransformer) for each in gc.get_objects()))
 
     gc.freeze()  # what other tests keep is neither collected nor counted
-    vitcli.report("mine", "other", worst=1, quiet=True, emit=count)
+    vitcli.report(["mine", "other"], worst=1, quiet=True, emit=count)
     assert kept == [1] * 4
 
 

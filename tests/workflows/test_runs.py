@@ -693,7 +693,7 @@ def test_hints_name_the_folder_of_all_runs(run_cli: RunCli, evaluated: Path) -> 
 
 def test_python_compares_results(evaluated: Path) -> None:
     second_run(evaluated, "two", {})
-    result = vitcli.compare(evaluated, "two", quiet=True)
+    result = vitcli.compare([evaluated, "two"], quiet=True)
     assert repr(result) == "<RunsComparison with one, test: two +0.00 points>"
     with pytest.raises(vitcli.VitError, match="two different runs are needed"):
         vitcli.compare(evaluated, evaluated, quiet=True)

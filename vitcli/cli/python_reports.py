@@ -1,6 +1,7 @@
 """The functions of ``import vitcli`` that compare runs and report on them."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
     from vitcli.workflows.report import Report
 
 
+def _names(runs: Iterable[StrPath | Sequence[StrPath]]) -> list[str]:
+    """Return the names or paths of runs, in one list."""
+    listed = ([each] if isinstance(each, str | os.PathLike) else each for each in runs)
+    return [os.fspath(run) for each in listed for run in each]
+
+
 @checked_options
 def compare(
-    *runs: StrPath,
+    *runs: StrPath | Sequence[StrPath],
     split: str = "auto",
     output: StrPath | None = None,
     output_dir: StrPath = EXPERIMENTS,
@@ -26,7 +33,7 @@ def compare(
     """Compare runs with the first of them, as ``vit runs compare`` does: settings, curves, and the same images.
 
     Args:
-        runs: two or more runs, their results, or groups; ``evaluate`` stores what is compared.
+        runs: two or more runs, their results, or groups, also in a list; ``evaluate`` stores what is compared.
         split: the evaluation to compare; auto: the test split if all runs were evaluated on it.
         output: the folder of the figure and the table; None: ``comparisons/A-vs-B`` in ``output_dir``.
         output_dir: the folder of all runs.
@@ -36,7 +43,7 @@ def compare(
         from vitcli.workflows.compare import compare as workflow
 
         return workflow(
-            [os.fspath(run) for run in runs],
+            _names(runs),
             output_dir=Path(output_dir),
             split=split,
             output=Path(output) if output else None,
@@ -46,7 +53,7 @@ def compare(
 
 @checked_options
 def report(
-    *runs: StrPath,
+    *runs: StrPath | Sequence[StrPath],
     split: "AskedSplit" = "auto",
     output: StrPath | None = None,
     card: bool = False,
@@ -62,7 +69,7 @@ def report(
     """Write a web page about runs, or a model card of one run, as ``vit report`` does.
 
     Args:
-        runs: runs, their results, or groups; none: the newest finished run.
+        runs: runs, their results, or groups, also in a list; none: the newest finished run.
         split: the split to report on; auto: the test split, else the validation split.
         output: the file; None: ``report.html`` or ``README.md`` in the run.
         card: write a model card for the Hugging Face hub instead of the page.
@@ -78,7 +85,7 @@ def report(
         from vitcli.workflows.report import report as workflow
 
         return workflow(
-            *[os.fspath(run) for run in runs],
+            *_names(runs),
             split=split,
             output=Path(output) if output else None,
             card=card,
