@@ -753,6 +753,7 @@ def test_runs_are_filtered_by_fields_and_settings(run_cli: RunCli) -> None:
     ("words", "said"),
     [
         (("--sort", "val_acuracy"), "did you mean 'val_accuracy'?"),
+        (("--sort", "val"), "did you mean 'val_accuracy'?"),
         (("--sort", "optim.lrr"), "did you mean 'optim.lr'?"),
         (("--filter", "optim.lrr=1"), "did you mean 'optim.lr'?"),
         (("--filter", "about.time=1"), "--filter 'about.time' is not a setting"),
