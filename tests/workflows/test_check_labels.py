@@ -286,6 +286,7 @@ def test_pixels_of_photos_are_warned_of(image_folder: Callable[..., Path], tmp_p
     listener = Listener()
     result = check_labels(dataset=str(folder), emit=listener)
     assert "pixels of photos say little about classes" in listener.said(Warned)
+    assert "<p>Warning: pixels of photos say little" in result.page.read_text(encoding="utf-8")
     assert result.not_judged == 6, "three images of a class are too few for five folds"
     assert result.counts["label"] == 0
 

@@ -35,6 +35,8 @@ from vitcli.trained.model_names import members_called
 from vitcli.trained.out_of_fold import OUT_OF_FOLD, by_fold, read_out_of_fold
 from vitcli.training.resumed_settings import stored_settings
 
+_WEAK = "pixels of photos say little about classes"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelCheck:
@@ -282,27 +284,25 @@ def _tell_pixels(dataset: Dataset, config: DataConfig, emit: Emit) -> None:
     if dataset.facts.native_geometry:
         emit(Note(text=what))
     else:
-        emit(Warned(text=f"{what}, and pixels of photos say little about classes; {better}"))
+        emit(Warned(text=f"{what}, and {_WEAK}; {better}"))
 
 
 def _judge_in_words(folds: Sequence[Run], loaded: LoadedModel | None) -> str:
     if folds:
         return f"out-of-fold predictions of {folds[0].path.parent.name}"
-    what = f"features of {loaded.name}" if loaded else "pixels"
-    return f"logistic regressions on {what}, {FOLDS} folds"
+    return f"logistic regressions on {f'features of {loaded.name}' if loaded else 'pixels'}, {FOLDS} folds"
 
 
 def _notes(
     dataset: Dataset, given: str, judge: str, folds: Sequence[Run], loaded: LoadedModel | None, caution: str
 ) -> list[str]:
     """Write the paragraphs at the top of the page."""
-    notes = [f"Warning: {caution}."] if caution else []
+    weak = "" if loaded or dataset.facts.native_geometry else _WEAK
+    notes = [f"Warning: {each}." for each in (caution, weak) if each]
+    kept = f"Images stay as they are: vit train {given} takes the new labels."
+    lost = f"{dataset.facts.name} has no image files, so vit train cannot take new labels for it."
     notes += [f"Labels are judged by {judge}. This page does not keep your choices: download them before you close it."]
-    if dataset.raw:
-        taken = f"vit train {given} takes the new labels"
-        notes += [f"Images stay as they are: {taken}."]
-    else:
-        notes += [f"{dataset.facts.name} has no image files, so vit train cannot take new labels for it."]
+    notes += [kept if dataset.raw else lost]
     what = "speaks for the predicted class" if folds else "the features came from"
     return [*notes, f"Beside likely label errors, a map shows what {what}."] if loaded else notes
 

@@ -123,7 +123,9 @@ def _sorted(rows: Sequence[RunRow], key: str, emit: Emit) -> list[RunRow]:
 
 def _check_field(key: str, option: str) -> None:
     if key not in _FIELDS:
-        hint = did_you_mean(_HEADINGS.get(key, key), _FIELDS, otherwise=f"one of {', '.join(_FIELDS)}; or a setting such as optim.lr")
+        hint = did_you_mean(
+            _HEADINGS.get(key, key), _FIELDS, otherwise=f"one of {', '.join(_FIELDS)}; or a setting such as optim.lr"
+        )
         raise UsageError(f"{option} {key!r} is not a field of the list of runs", hint=hint)
 
 
