@@ -249,6 +249,8 @@ WORDS = [
     ("train digits --epochs", "--epochs needs a value", "`vit train --help` says what is possible"),
     ("evaluate digits", "there is no command 'evaluate'", "did you mean `vit eval digits`?"),
     ("ls", "there is no command 'ls'", "did you mean `vit runs`?"),
+    ("list models", "there is no command 'list'", "did you mean `vit models`?"),
+    ("test --split test", "there is no command 'test'", "did you mean `vit eval --split test`?"),
     ("rm a", "there is no command 'rm'", "did you mean `vit runs delete a`?"),
     ("runs remove a", "there is no command 'remove'", "did you mean `vit runs delete a`?"),
     ("trian digits", "there is no command 'trian'", "did you mean `vit train digits`?"),

@@ -407,7 +407,7 @@ def test_either_images_or_a_submission(run_cli: RunCli, trained_run: Path) -> No
         outcome = run_cli("predict", *words, "--output-dir", trained_run.parent)
         assert outcome.code == 2
         assert "either IMAGE... or --submission FILE" in outcome.err
-    assert "--submission - is no file" in run_cli("predict", "--submission", "-").err
+    assert "--submission takes a file" in run_cli("predict", "--submission", "-").err
     outcome = run_cli("predict", "a.png", "--probabilities")
     assert outcome.code == 2
     assert "--probabilities belongs to --submission FILE" in outcome.err
@@ -427,9 +427,16 @@ def test_a_submission_has_labels_or_probabilities() -> None:
         assert filled(("id", "d", "c"), ("c", "d"), asked=asked) == "id,d,c\na,0.750000,0.250000\nb,0.000000,1.000000\n"
 
 
-@pytest.mark.parametrize(("labels", "said"), [("01", "the probability of label 1"), ("23", "--probabilities writes")])
+@pytest.mark.parametrize(
+    ("labels", "cell", "said"),
+    [
+        (("0", "1"), "0.5", "the probability of label 1"),
+        (("2", "3"), "0.5", "--probabilities writes"),
+        (("0", "1"), "nan", ""),
+    ],
+)
 def test_fractions_in_the_sample_ask_for_probabilities(
-    run_cli: RunCli, tmp_path: Path, labels: tuple[str, str], said: str
+    run_cli: RunCli, tmp_path: Path, labels: tuple[str, str], cell: str, said: str
 ) -> None:
     folder = tmp_path / "cactus"
     for part in ("train", "test"):
@@ -438,18 +445,18 @@ def test_fractions_in_the_sample_ask_for_probabilities(
             (folder / part / f"{part}-{at}.jpg").write_bytes(jpeg((32, 32), at))
     rows = "".join(f"train-{at}.jpg,{labels[at % 2]}\n" for at in range(20))
     (folder / "train.csv").write_text(f"id,has_cactus\n{rows}")
-    sample = "".join(f"test-{at}.jpg,0.5\n" for at in range(20))
+    sample = "".join(f"test-{at}.jpg,{cell}\n" for at in range(20))
     (folder / "sample_submission.csv").write_text(f"id,has_cactus\n{sample}")
     assert run_cli("train", folder, *SMALL, "--name", "cactus").code == 0
     written = run_cli("predict", "--submission", "mine.csv")
     assert written.code == 0
-    assert "column has_cactus" in written.err
+    assert ("column has_cactus" in written.err) == bool(said)
     assert said in written.err
     answers = {row["id"]: float(row["has_cactus"]) for row in rows_of(Path("mine.csv"))}
     predicted = json.loads(run_cli("predict", folder / "test", "--top-k", "2", "--json").out)["rows"]
     for row in predicted:
         share = dict(zip(row["classes"], row["probabilities"], strict=True))
-        expected = pytest.approx(share["1"], abs=1e-5) if labels == "01" else int(row["classes"][0])
+        expected = pytest.approx(share["1"], abs=1e-5) if "label 1" in said else int(row["classes"][0])
         assert answers[Path(row["path"]).name] == expected
 
 

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitcli.core.files import explained, replacing, write_csv, write_json, write_text
+from vitcli.core.errors import FileError
+from vitcli.core.files import (
+    check_output_file,
+    check_output_folder,
+    explained,
+    replacing,
+    write_csv,
+    write_json,
+    write_text,
+)
 
 WRITE_FOREVER = """
 import itertools, sys
@@ -175,3 +184,18 @@ def test_what_is_nested_has_columns_of_its_own_and_what_a_row_lacks_is_empty(tmp
     assert path.read_text() == "epoch,rates.head,rates.rest,memory\n1,,,\n2,0.5,1,7\n"
     write_csv(path, [])
     assert path.read_text().strip() == ""
+
+
+def test_a_folder_for_results_needs_no_more_than_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) == own)
+    for written in (own, own / "new" / "maps"):
+        check_output_folder(written)
+    check_output_file(own / "map.png")
+    for refused in (other, other / "new", tmp_path / "new"):
+        with pytest.raises(FileError, match="is no folder that may be written to"):
+            check_output_folder(refused)
+    with pytest.raises(FileError, match="cannot be written"):
+        check_output_file(own.with_suffix(".png"))

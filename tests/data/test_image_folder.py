@@ -129,24 +129,17 @@ def test_a_folder_of_classes_that_is_alone_but_for_an_image_is_named(image_folde
     assert f"`vit train '{tmp_path}/one/Data set'`, if the classes are in there" in caught.value.hint
 
 
-def test_the_folder_of_one_class_is_told_from_a_folder_of_loose_images(
-    image_folder: ImageFolder, tmp_path: Path
-) -> None:
-    image_folder(tmp_path / "pets", {"cat": 2, "dog": 2})
-    image_folder(tmp_path / "mixed", {"loose": 2, "empty": 0})
-    for folder, hint in (("pets/cat", f"give the folder above: {tmp_path}/pets"), ("mixed/loose", "a subfolder")):
-        with pytest.raises(DataError, match="has no class subfolders") as caught:
-            read(tmp_path / folder)
-        assert hint in caught.value.hint
-
-
 def test_the_command_that_was_typed_gets_the_folder_of_classes(
     image_folder: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image_folder(tmp_path, {"photos/Data/cat": 2, "photos/Data/dog": 2, "photos": 1})
     monkeypatch.chdir(tmp_path)
-    for word, typed in (("photos/", "vit check-labels photos/Data --sets 0.9"), ("elsewhere", "vit train photos/Data")):
-        monkeypatch.setattr("sys.argv", ["/usr/bin/vit", "check-labels", word, "--sets", "0.9"])
+    for words, typed in (
+        ("eval photos/ --model photos --split val", "vit eval photos/Data --model photos --split val"),
+        ("eval --model photos photos", "vit eval --model photos photos/Data"),
+        ("eval elsewhere", "vit train photos/Data"),
+    ):
+        monkeypatch.setattr("sys.argv", ["/usr/bin/vit", *words.split()])
         with pytest.raises(DataError) as caught:
             read(Path("photos"))
         assert f"`{typed}`, if" in caught.value.hint

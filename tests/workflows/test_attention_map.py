@@ -679,7 +679,9 @@ def test_the_picture_may_not_replace_the_image(run_cli: RunCli, trained_run: Pat
 def test_a_place_that_cannot_be_written_is_refused_first(
     run_cli: RunCli, trained_run: Path, digit: Path, name: str
 ) -> None:
-    outcome = run_cli("attention-map", digit, "--model", trained_run, "-o", digit / name)
+    (digit.parent / "broken.png").touch()  # reading it would be another error
+    broken = digit.parent / "broken.png"
+    outcome = run_cli("attention-map", broken, "--model", trained_run, "-o", digit / name)
     assert outcome.code == 1
     assert f"{digit / name} cannot be written: {digit} is a file, not a folder" in outcome.err
 
@@ -691,8 +693,8 @@ def test_a_picture_may_replace_one_of_vit_and_no_other(
     words = ("--model", trained_run, "-o", tmp_path / f"other{ending}")
     words[-1].write_bytes(digit.read_bytes())
     outcome = run_cli("attention-map", digit, *words)
-    assert outcome.code == 2
-    assert "was not drawn by vit, and would be replaced" in outcome.err
+    assert outcome.code == 1
+    assert "has no mark of a picture that vit drew, and would be replaced" in outcome.err
     assert words[-1].read_bytes() == digit.read_bytes()
     words[-1].unlink()
     for _ in range(2):

@@ -251,8 +251,18 @@ def test_a_class_whose_validation_images_cannot_be_read_is_named(run_cli: RunCli
             (photos / str(name)).write_text(f"{name} is no image")
     words = (photos, *SMALL, "--on-bad-image", "skip", "--val-fraction", "0.1", "--test-fraction", "0.1")
     told = " ".join(run_cli("train", *words, "--dry-run").out.split())
-    assert "not held out val lacks cat (too few images, or none that can be read)" in told
+    assert "without images val lacks cat (too few images, or none that can be read)" in told
     assert "no validation image can be read of: cat;" in run_cli("train", *words).err
+
+
+def test_a_class_that_a_folder_of_validation_images_lacks_is_named(
+    run_cli: RunCli, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "pets", {f"{split}/{name}": 6 for split in ("train", "val") for name in "ab"})
+    for file in (folder / "val" / "b").iterdir():
+        file.write_text(f"{file} is no image")
+    told = " ".join(run_cli("train", folder, *SMALL, "--on-bad-image", "skip", "--dry-run").out.split())
+    assert "without images val lacks b (too few images, or none that can be read)" in told
 
 
 def test_a_head_is_trained_on_features_that_are_computed_once(run_cli: RunCli, photos: Path) -> None:

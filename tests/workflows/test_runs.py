@@ -697,6 +697,8 @@ def test_python_compares_results(evaluated: Path) -> None:
     assert repr(result) == "<RunsComparison with one, test: two +0.00 points>"
     with pytest.raises(vitcli.VitError, match="two different runs are needed"):
         vitcli.compare(evaluated, evaluated, quiet=True)
+    with pytest.raises(vitcli.VitError, match=r"runs = \[\] is empty"):
+        vitcli.report([], quiet=True)
 
 
 # --- list and best ---

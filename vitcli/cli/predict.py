@@ -114,7 +114,7 @@ def predict(
         ),
         (data_dir and not submission, "--data-dir belongs to --submission FILE"),
         (raw and not csv_file, "--raw belongs to --csv FILE"),
-        (submission == _STDOUT, "--submission - is no file: a submission is not written to stdout"),
+        (submission == _STDOUT, "--submission takes a file, such as submission.csv, and not - for stdout"),
         (submission and csv_file, "--submission names the file to write: leave out -o, --output or --csv"),
     ):
         if is_wrong:

@@ -1,12 +1,13 @@
 """The functions of ``import vitcli`` that compare runs and report on them."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitcli.cli.options import EXPERIMENTS
 from vitcli.cli.python_training import StrPath, checked_options, showing
+from vitcli.core.errors import UsageError
 from vitcli.core.events import Emit
 
 if TYPE_CHECKING:
@@ -15,10 +16,17 @@ if TYPE_CHECKING:
     from vitcli.workflows.report import Report
 
 
-def _names(runs: Iterable[StrPath | Sequence[StrPath]]) -> list[str]:
-    """Return the names or paths of runs, in one list."""
+def _names(runs: Sequence[StrPath | Sequence[StrPath]]) -> list[str]:
+    """Return the names or paths of runs, in one list.
+
+    Raises:
+        UsageError: there are lists, and all of them are empty.
+    """
     listed = ([each] if isinstance(each, str | os.PathLike) else each for each in runs)
-    return [os.fspath(run) for each in listed for run in each]
+    names = [os.fspath(run) for each in listed for run in each]
+    if runs and not names:
+        raise UsageError("runs = [] is empty", hint="leave it out to take the newest run")
+    return names
 
 
 @checked_options

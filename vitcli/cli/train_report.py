@@ -121,7 +121,7 @@ def show_dry_run(report: "DryRun") -> None:
             "odd but handled": ", ".join(f"{count:,} {kind}" for kind, count in report.kinds.items()) or "none",
             **({"black to white": "{:g} to {:g}".format(*report.value_range)} if report.value_range else {}),
             "repeated in training": _repeated(report),
-            **({"not held out": _rare(report)} if report.rare else {}),
+            **({"without images": _rare(report)} if report.rare else {}),
             "classes": ", ".join(shown),
             "imbalance": f"{counts[0][1] / least:.1f} to 1",
             "majority class": f"always answering {classes.majority!r} scores {percent(classes.majority_share)}",

@@ -24,17 +24,6 @@ NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
 """The base class of typer's errors about the words of a command line, for which typer has no public name."""
 _WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 """The word after an option in ``--help``; a flag has none."""
-_ALSO_CALLED = {
-    **dict.fromkeys(("evaluate", "test", "val", "validate"), "eval"),
-    **dict.fromkeys(("infer", "inference", "classify"), "predict"),
-    **dict.fromkeys(("explain", "attention", "cam"), "attention-map"),
-    **dict.fromkeys(("remove", "rm"), "delete"),
-    **dict.fromkeys(("list", "ls"), "runs"),
-    "fit": "train",
-    "benchmark": "bench",
-    "convert": "export",
-}
-"""Commands as other tools name them."""
 
 
 def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:
@@ -119,18 +108,28 @@ def in_plain_words(error: Any) -> UsageError:
         meant = _what_is_meant(found[1], error.ctx.command.params, command.split()[1:], sys.argv[1:])
         return UsageError(f"{command} has no option {found[1]}", hint=meant or listing)
     if found := re.match("No such command '(.*?)'", message):
-        known = error.ctx.command.commands
-        name = _ALSO_CALLED.get(found[1], found[1])
-        groups = [group for group, each in known.items() if name in getattr(each, "commands", ())]
-        near = name if groups or name in known else nearest(name, known)
-        words = [*groups, *(near if word == found[1] else word for word in sys.argv[1:])]
-        meant = f"did you mean `{shlex.join(['vit', *words])}`?" if near else listing
-        return UsageError(f"there is no command {found[1]!r}", hint=meant)
+        meant = _command_that_is_meant(found[1], error.ctx.command.commands, sys.argv[1:])
+        return UsageError(f"there is no command {found[1]!r}", hint=meant or listing)
     if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
         return UsageError(f"too many arguments for {command}: {found[1]}", hint=listing)
     if found := re.match("Option '(.*)' requires an argument", message):
         return UsageError(f"{found[1]} needs a value", hint=listing)
     return UsageError(message[:1].lower() + message[1:], hint=listing)
+
+
+def _command_that_is_meant(wrong: str, known: Mapping[str, Any], typed: Sequence[str]) -> str:
+    """Return the hint for an unknown command: the words to type; empty: none is near, in ``known`` or in its groups."""
+    inner = {name: list(getattr(each, "commands", ())) for name, each in known.items()}
+    groups = [name for name, commands in inner.items() if wrong in commands]
+    near = "" if groups else nearest(wrong, known)
+    groups = groups or [name for name, commands in inner.items() if not near and nearest(wrong, commands)]
+    if not (near or groups):
+        return ""
+    at = typed.index(wrong)
+    after = typed[at + 1 :]
+    meant = [groups[0], nearest(wrong, inner[groups[0]])] if groups else [near]
+    words = [*typed[:at], *([] if near and after and after[0] in known else meant), *after]
+    return f"did you mean `{shlex.join(['vit', *words])}`?"
 
 
 def _what_is_meant(wrong: str, params: Sequence[Any], path: Sequence[str], words: Sequence[str]) -> str:

@@ -179,22 +179,24 @@ def check_output_folder(folder: Path, option: str = "--output") -> None:
             f"{folder} is the name of a file, and {option} is the folder of several",
             hint=f"{option} {shlex.quote(str(folder.with_suffix('')))}",
         )
-    _check_above(folder, f"{option} must be a folder where files can be written")
+    _check_writable(
+        folder, (folder, *folder.absolute().parents), f"{option} must be a folder where files can be written"
+    )
 
 
 def check_output_file(path: Path) -> None:
     """Raise FileError if a file for results is a folder, or lies where no file can be written."""
     if path.is_dir():
         raise FileError(f"{path} is a folder, not a file", hint="give the name of a file in it")
-    _check_above(path, "give a name in another folder")
+    _check_writable(path, path.absolute().parents, "give a name in another folder")
 
 
-def _check_above(path: Path, hint: str) -> None:
-    """Raise FileError if nothing can be written into the nearest folder above a path that exists."""
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        what = "no folder that may be written to" if above.is_dir() else "a file, not a folder"
-        raise FileError(f"{path} cannot be written: {above} is {what}", hint=hint)
+def _check_writable(path: Path, folders: Iterable[Path], hint: str) -> None:
+    """Raise FileError if nothing can be written into the first of the folders that exists."""
+    nearest = next(folder for folder in folders if folder.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        what = "no folder that may be written to" if nearest.is_dir() else "a file, not a folder"
+        raise FileError(f"{path} cannot be written: {nearest} is {what}", hint=hint)
 
 
 def check_replaced_file(path: Path, start: str) -> None:
@@ -207,10 +209,11 @@ def check_replaced_file(path: Path, start: str) -> None:
     check_output_file(path)
     if not path.is_file():
         return
-    with path.open("rb") as file:
-        begins = file.read(len(start.encode()))
-    if begins and begins != start.encode():
-        raise FileError(f"{path} is a file of another kind, and would be replaced", hint="give another name")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        begins = file.read(len(start))
+    if begins and begins != start:
+        hint = "remove it, or give another name"
+        raise FileError(f"{path} is a file of another kind, and would be replaced", hint=hint)
 
 
 def write_text(path: Path, text: str, *, makes_folder: bool = True) -> None:

@@ -70,8 +70,12 @@ def typed_again(
 
 def typed_with(new: Path, *, instead_of: Path) -> str:
     """Return the command that was typed with another path; if it does not have that path, ``vit train NEW``."""
-    words = [str(new) if Path(word) == instead_of else word for word in _typed()]
-    return f"`{shlex.join(['vit', *(words if str(new) in words else ('train', str(new)))])}`"
+    words = _typed()
+    before = ["", *words]  # the word after an option is its value
+    paths = (at for at, word in enumerate(words) if word and Path(word) == instead_of and before[at][:1] != "-")
+    if (at := next(paths, None)) is not None:
+        words[at] = str(new)
+    return f"`{shlex.join(['vit', *(words if at is not None else ('train', str(new)))])}`"
 
 
 def _typed() -> list[str]:

@@ -327,4 +327,4 @@ def predictions_file(folder: Path, name: str) -> Path:
 
 def slug(name: str) -> str:
     """Turn the name of a data set into a part of a folder name."""
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split()) or "data"
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"

@@ -73,12 +73,13 @@ def balance(dataset: Dataset, plan: Plan) -> Balance:
 
 
 def rare_classes(dataset: Dataset, plan: Plan) -> dict[SplitName, tuple[str, ...]]:
-    """Return the classes without a held-out image, by the split that lacks them."""
-    classes, labels = dataset.facts.classes, dataset.labels("train")
+    """Return the classes of which a part of a split on disk, held out or readable, has no image, by that part."""
     rare = {}
     for name, subset in plan.items():
-        if name != "train" and subset.members is not None and subset.found == "train":
-            rare[name] = tuple(classes[at] for at in np.setdiff1d(labels, labels[subset.members]))
+        if name != "train" and subset.members is not None:
+            labels = dataset.labels(subset.found)
+            lacking = np.setdiff1d(labels, labels[subset.members])
+            rare[name] = tuple(dataset.facts.classes[at] for at in lacking)
     return {name: lacking for name, lacking in rare.items() if lacking}
 
 

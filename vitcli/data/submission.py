@@ -1,6 +1,7 @@
 """The submission file that a competition expects: its test images, in the columns of its sample submission."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -41,7 +42,7 @@ class SubmissionForm:
         if found and found != [[self.columns[0]], *([name] for name, _ in self.rows[:1])]:
             raise FileError(f"{path} is a file of another kind, and would be replaced", hint="give another name")
 
-    def has_share_of_one(self, values: Sequence[str], *, with_probabilities: bool) -> bool:
+    def has_positive_probability(self, values: Sequence[str], *, with_probabilities: bool) -> bool:
         """Tell whether the one column of answers has the probability of label 1, as asked or as in the sample."""
         is_wanted = with_probabilities or self.has_fractions
         return is_wanted and len(self.columns) == 2 and sorted(values) == ["0", "1"]
@@ -72,7 +73,7 @@ class SubmissionForm:
         """
         columns, wanted = self.columns, self.columns[1:]
         order = [] if len(wanted) == 1 else _order(wanted, classes, values)
-        if not order and self.has_share_of_one(values, with_probabilities=with_probabilities):
+        if not order and self.has_positive_probability(values, with_probabilities=with_probabilities):
             order = [list(values).index("1")]
         elif not order and with_probabilities:
             order = list(range(len(values)))
@@ -112,9 +113,10 @@ def find_form(root: Path) -> SubmissionForm:
 def _is_fraction(cell: str) -> bool:
     """Tell whether a cell has a number that is not whole."""
     try:
-        return not float(cell).is_integer()
+        number = float(cell)
     except ValueError:
         return False
+    return math.isfinite(number) and not number.is_integer()
 
 
 def competition_folder(dataset: Dataset) -> Path | None:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from vitcli.attention.registry import METHODS
 from vitcli.core.errors import UsageError
-from vitcli.core.files import check_output_file, replacing
+from vitcli.core.files import check_output_file, check_output_folder, replacing
 from vitcli.explaining.explainer import Explainer
 from vitcli.explaining.maps import AttentionMap
 from vitcli.figures.attention_gif import write_gif
@@ -65,9 +65,11 @@ def is_picture_file(output: Path | None) -> bool:
         UsageError: the path is for a file that is not a picture: it exists, or its ending has two letters or more.
         FileError: nothing can be written there.
     """
-    if output is None or output.is_dir():
+    if output is None:
         return False
-    check_output_file(output)
+    if output.is_dir():
+        check_output_folder(output)
+        return False
     ending = output.suffix.lower()
     if ending not in PICTURES and (output.is_file() or (ending.isascii() and sum(map(str.isalpha, ending)) > 1)):
         folder = f"--output {shlex.quote(str(output.with_suffix('')))}/, the folder for what --gif and --html write"
@@ -77,7 +79,9 @@ def is_picture_file(output: Path | None) -> bool:
             if ending in {".gif", ".html"}
             else f"--output {shlex.quote(str(output.with_suffix('.pdf')))}, or a folder",
         )
-    return ending in PICTURES
+    is_picture = ending in PICTURES
+    check_output_file(output) if is_picture else check_output_folder(output)
+    return is_picture
 
 
 def draw_pictures(

@@ -273,7 +273,7 @@ class Board:
 
 
 def is_drawn_by_vit(path: Path) -> bool:
-    """Tell whether a file is a figure that a ``Board`` saved."""
+    """Tell whether a file has the mark of the figures that a ``Board`` saves."""
     return _MARK.encode() in path.read_bytes()
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+_MARK = '<meta name="generator" content="vit">'
+
 
 def picture_address(pixels: NDArray[np.uint8], *, lossy: bool = False) -> str:
     """Return a picture, (C, H, W), as an address that holds the whole file: a PNG file, or if ``lossy``, a JPEG file."""
@@ -48,6 +50,11 @@ def page_parts(name: str, *, title: str, notes: Sequence[str]) -> tuple[str, str
         "script_hash": _hash(script),
     }
     return head, tail, values
+
+
+def start_of_page() -> str:
+    """Return the text that every page of vit begins with, and no other file."""
+    return f"{_file('offline_page.html').partition(_MARK)[0]}{_MARK}"
 
 
 def _file(name: str) -> str:

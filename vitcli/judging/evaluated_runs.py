@@ -14,6 +14,7 @@ from vitcli.core.run_files import EvaluationFile
 from vitcli.core.runs import Run, evaluation_file, predictions_file
 from vitcli.core.short_names import slug_of_several
 from vitcli.core.stored import read_json
+from vitcli.figures.offline_page import start_of_page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,10 +108,6 @@ def names_in(stored: Mapping[str, Any]) -> list[str]:
     return names
 
 
-_START_OF_PAGE = '<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator" content="vit">'
-"""The beginning of every page of vit, which may be replaced."""
-
-
 def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: Path, *, card: bool) -> Path:
     """Return the file for a report or a card; a card is never replaced, because people add to it.
 
@@ -135,7 +132,7 @@ def report_file(found: Sequence[EvaluatedRun], output: Path | None, output_dir: 
         hint = f"-o {shlex.quote(str(path.with_suffix(endings[0])))}"
         raise UsageError(f"{path}: a {kind} is an {endings[0]} file", hint=hint)
     if output and not card:
-        check_replaced_file(path, _START_OF_PAGE)
+        check_replaced_file(path, start_of_page())
     if card and path.exists():
         raise FileError(f"{path} exists already, and people may have added to it", hint="give another name")
     return path

@@ -1,6 +1,7 @@
 """Training in a run directory: the run is made, trained, and marked as finished, interrupted or failed."""
 
 import os
+import re
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -81,7 +82,7 @@ def _new_run(training: Training) -> Run:
     """Create the directory of a run, with the given name or the next free one."""
     config, facts = training.config, training.dataset.facts
     output_dir = expanded(config.run.output_dir)
-    stem = f"{slug(facts.name)}-{training.model.config.name}"
+    stem = re.sub("-+", "-", f"{slug(facts.name)}-{training.model.config.name}")
     assert not members_of_settings(config)  # `train_group` starts one run for each member
     fold, member = config.data.fold, member_folder(config)
     name = config.run.name or (free_cross_validation(output_dir, stem, fold) if fold > 1 else "")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitcli.attention.registry import METHODS
 from vitcli.attention.targets import ClassChoice, class_indices, probability_of
-from vitcli.core.errors import DataError, UsageError, counted, some
+from vitcli.core.errors import DataError, FileError, UsageError, counted, some
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import unused_end, write_json
 from vitcli.data.preprocess import crop_box
@@ -132,7 +132,7 @@ def _explained(
     task, size = "drawing attention", 1 if query else images_at_once(loaded.checkpoint.model)
     for start in range(0, len(images), size):
         emit(TaskProgress(task=task, done=start, total=len(images)))
-        batch = [(image, _read(image, emit)) for image in images[start : start + size]]
+        batch = [(image, _read(image, emit if len(images) > 1 else ignore)) for image in images[start : start + size]]
         good = [(image, pixels) for image, pixels in batch if not isinstance(pixels, DataError)]
         ready = iter(_explain_batch(loaded, good, question, query) if good else ())
         for image, pixels in batch:
@@ -240,7 +240,7 @@ def _write(
     *,
     draws: bool,
 ) -> ExplainedImage:
-    """Draw the pictures of one image, and write its arrays; a file of arrays that only grows is no ``earlier`` one."""
+    """Draw the pictures of one image, and write its arrays; a file of them that only grew is taken out of ``earlier``."""
     query = one.maps[0].query
     place = folder / (one.image.stem + ("" if query is None else ".query-{}-{}".format(*query)))
     files = draw_pictures(subject, one.maps, one.explainer, one.at, drawing, place) if draws else {}
@@ -282,8 +282,9 @@ def _check_one_picture(
         raise UsageError(f"{output} is one file, but there are {len(images)} images", hint="give a folder")
     if any(image.file and image.file.resolve() == output.resolve() for image in images):
         raise UsageError(f"{output} is an image to explain, and would be replaced", hint="give another name")
-    if output.is_file() and not is_drawn_by_vit(output):
-        raise UsageError(f"{output} was not drawn by vit, and would be replaced", hint="give another name")
+    if output.is_file() and output.stat().st_size and not is_drawn_by_vit(output):
+        what = "has no mark of a picture that vit drew, and would be replaced"
+        raise FileError(f"{output} {what}", hint="remove it, or give another name")
     if drawing.gif or drawing.page:
         kinds = " and ".join(["--gif"] * drawing.gif + ["--html"] * drawing.page)
         raise UsageError(f"{output} is a picture, but {kinds} writes other files", hint="give a folder")

@@ -59,7 +59,7 @@ class DryRun:
     balance: Balance
     """Number of training images of each class."""
     rare: dict[SplitName, tuple[str, ...]]
-    """Classes without a held-out image that can be read, by the split that lacks them."""
+    """Classes without a validation or test image that can be read, by the split that lacks them."""
     device: str
     step_seconds: float
     """Time of one step, with a full batch."""

@@ -285,7 +285,7 @@ def predict_submission(
     values = [calls.get(name, name) for name in classes]
     found = [row.tolist() for row in results if not isinstance(row, DataError)]
     columns, text = form.filled(classes, values, found, with_probabilities=probabilities)
-    if form.has_share_of_one(values, with_probabilities=probabilities):
+    if form.has_positive_probability(values, with_probabilities=probabilities):
         why = "" if probabilities else ", because the sample submission has fractions"
         emit(Note(text=f"column {columns[1]}: the probability of label 1{why}"))
     elif form.has_fractions and not probabilities:

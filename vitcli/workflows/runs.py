@@ -33,8 +33,6 @@ METRICS = {
 """Numbers by which runs are compared, and whether higher ones are better."""
 _NEWEST_FIRST = frozenset({"started", "ended"})
 _FIELDS = tuple(field.name for field in fields(RunRow))
-_HEADINGS = {"run": "name", "val": "val_accuracy", "test": "test_accuracy"}
-"""Fields by the headings of the list."""
 
 
 def list_runs(
@@ -123,9 +121,7 @@ def _sorted(rows: Sequence[RunRow], key: str, emit: Emit) -> list[RunRow]:
 
 def _check_field(key: str, option: str) -> None:
     if key not in _FIELDS:
-        hint = did_you_mean(
-            _HEADINGS.get(key, key), _FIELDS, otherwise=f"one of {', '.join(_FIELDS)}; or a setting such as optim.lr"
-        )
+        hint = did_you_mean(key, _FIELDS, otherwise=f"one of {', '.join(_FIELDS)}; or a setting such as optim.lr")
         raise UsageError(f"{option} {key!r} is not a field of the list of runs", hint=hint)
 
 

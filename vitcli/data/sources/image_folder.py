@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -257,9 +256,9 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
     subfolders = _subfolders(root)
     if not subfolders:
         contents = "is empty" if not any(root.iterdir()) else "has no class subfolders"
-        hint = "put the images of each class into a subfolder of that name"
-        if sum(any(_loose_images(path)) for path in {root, *_subfolders(root.absolute().parent)}) > 1:
-            hint = f"if it is one class of several, give the folder above: {shlex.quote(str(root.parent))}"
+        hint = (
+            "put the images of each class into a subfolder of that name; if this is one class, give the folder above it"
+        )
         raise DataError(f"{root} {contents}", hint=hint)
     _refuse_folders_of_classes(root, subfolders)
     images: dict[str, list[Path]] = {}
