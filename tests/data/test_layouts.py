@@ -463,7 +463,7 @@ def test_a_folder_of_classes_beside_images_is_no_class(
     outer = above.partition("/")[0]
     with pytest.raises(DataError, match=f"{outer} holds only folders of images, and Examples/") as caught:
         any_folder.read(tmp_path, DataConfig(name="x"), ignore)
-    assert f"vit train {tmp_path / above}," in caught.value.hint
+    assert f"`vit train {tmp_path / above}`, if" in caught.value.hint
 
 
 @pytest.mark.parametrize(
