@@ -80,7 +80,9 @@ def test_other_content_is_no_image(tmp_path: Path) -> None:
             passed_over: dict[str, list[str]] = {}
             assert find_images(tmp_path, passed_over) == [tmp_path / "file.jpg"]
             assert passed_over == {".bin": [str(tmp_path / "file.bin")]}
-            with pytest.raises(DataError, match=r"file\.jpg (is not an image in a known format|cannot be read|is empty)"):
+            with pytest.raises(
+                DataError, match=r"file\.jpg (is not an image in a known format|cannot be read|is empty)"
+            ):
                 load_array(tmp_path / "file.jpg", GEOMETRY)
 
 

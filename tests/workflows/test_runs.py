@@ -879,7 +879,7 @@ def test_a_cross_validation_is_renamed_and_deleted_as_a_whole(run_cli: RunCli, t
     assert listed() == set()
 
 
-@pytest.mark.parametrize("name", ["taken", "", "a/b", ".hidden", "..", "link"])
+@pytest.mark.parametrize("name", ["taken", "", "a/b", ".hidden", "-x", "..", "link"])
 def test_a_name_that_cannot_be_is_refused(run_cli: RunCli, trained_run: Path, name: str) -> None:
     copied(trained_run, "old")
     (Path("experiments") / "taken").mkdir()

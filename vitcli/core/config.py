@@ -144,8 +144,11 @@ class RunConfig:
     """Steps between two points of the logged curves, which also have a point for every epoch."""
 
     def __post_init__(self) -> None:
-        is_folder_name = not self.name.startswith(".") and not {"/", "\\"} & set(self.name)
-        check(is_folder_name, f"name = {self.name!r} is not the name of a folder", "--output-dir says where runs go")
+        check(
+            not self.name.startswith((".", "-")) and not {"/", "\\"} & set(self.name),
+            f"name = {self.name!r} has / or \\ in it, or begins with a dot or a dash",
+            "--name RUN names the run, --output-dir the folder of all runs",
+        )
         check(self.seeds == 0 or self.seeds > 1, f"seeds = {self.seeds} is not 2 or more")
         for name in ("devices", "save_every", "save_steps", "nth_seed"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name):g} is negative")

@@ -150,7 +150,7 @@ def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: 
         UsageError: the new name is not one of a folder.
         RunError: as for ``check_deletable``, or the new name is taken.
     """
-    RunConfig(name=new)  # refuses what is not the name of a folder
+    RunConfig(name=new)  # refuses names such as .hidden
     if not new:
         raise UsageError("the new name is empty", hint="vit runs rename OLD NEW")
     folder, _ = _changeable(old, output_dir, "renamed")
