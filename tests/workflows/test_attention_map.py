@@ -232,6 +232,9 @@ def test_a_vector_picture_is_what_its_ending_says(
     assert run_cli("attention-map", digit, *words, "-o", tmp_path / f"one.{ending}").code == 0
     assert (tmp_path / f"one.{ending}").read_bytes().startswith(b"%PDF" if ending == "PDF" else b"<?xml")
     assert names_in(tmp_path) == {f"one.{ending}"}
+    if ending == "svg":
+        caption = r"relevance for (left|right) \(\d+\.\d %\)"
+        assert re.search(caption, (tmp_path / "one.svg").read_text()), "with the probability of the class"
 
 
 def test_dots_per_inch_and_letters_have_limits(run_cli: RunCli, two_layers: Path, digit: Path) -> None:
