@@ -10,7 +10,8 @@ from torch import nn
 from vitcli.core.errors import DeviceError, UsageError
 from vitcli.core.launch import Place
 from vitcli.core.model_config import ModelConfig
-from vitcli.engine.autocast import Precision
+from vitcli.engine import autocast
+from vitcli.engine.autocast import Precision, _can_pack, _PackedLinear
 from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.distributed import Processes
 from vitcli.models.vit import VisionTransformer
@@ -151,12 +152,33 @@ def test_a_model_whose_matrices_are_converted_once_gives_the_same_answers(dtype)
     model, images = VisionTransformer(config).eval(), torch.randn(3, 3, 8, 8)
     rounded = precision.rounded(model)
     with torch.inference_mode(), precision.autocast():
-        assert torch.equal(rounded(images), model(images))
+        torch.testing.assert_close(rounded(images), model(images), rtol=0.02, atol=0.02)
+        assert rounded(images[:0]).shape == (0, config.num_classes)
     matrices = {each.weight.dtype for each in rounded.modules() if isinstance(each, nn.Linear | nn.Conv2d)}
     assert matrices == {getattr(torch, dtype)}
     assert rounded.positions is model.positions
     assert rounded.norm.weight is model.norm.weight
     assert {each.dtype for each in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_packed_layers_compute_what_others_do(bias):
+    if not _can_pack():
+        pytest.skip("this processor has no kernels for bfloat16 with packed matrices")
+    layer = nn.Linear(40, 30, bias=bias, dtype=torch.bfloat16)
+    packed = _PackedLinear(layer.weight, layer.bias)
+    with torch.inference_mode():
+        for inputs in (torch.randn(40), torch.randn(7, 40), torch.randn(2, 5, 80)[..., ::2], torch.randn(40, 3).T):
+            expected = layer(inputs.bfloat16())
+            torch.testing.assert_close(packed(inputs), expected, rtol=0.02, atol=0.02)
+
+
+def test_without_packed_kernels_matrices_are_converted_all_the_same(monkeypatch):
+    monkeypatch.setattr(autocast, "_can_pack", lambda: False)
+    model, inputs = nn.Sequential(nn.Linear(40, 30)), torch.randn(7, 40)
+    precision = Precision(CPU, amp="on", dtype="bfloat16")
+    with torch.inference_mode(), precision.autocast():
+        assert torch.equal(precision.rounded(model)(inputs), model(inputs))
 
 
 def test_in_float32_nothing_is_converted_or_copied():
