@@ -135,6 +135,18 @@ def test_a_small_rise_does_not_count_as_divergence():
     assert found.diverged is None
 
 
+def test_a_rise_within_the_noise_of_single_batches_tells_nothing():
+    random = np.random.default_rng(0)
+    fall = [2.31 - 0.03 * min(at, 40) / 40 + 0.01 * max(at - 40, 0) / 40 for at in range(80)]
+    points = [
+        RatePoint(lr=10 ** (at / 20 - 4), loss=loss + random.normal(scale=0.03), smoothed=loss)
+        for at, loss in enumerate(fall)
+    ]
+    enough, best, still_good, lost = rate_finder._turns(points, "vit preview")
+    assert enough.lr < best.lr < still_good.lr
+    assert (still_good, lost) == (points[-1], None)
+
+
 def test_smoothing_keeps_straight_lines_and_takes_away_noise():
     line = [3 - 0.1 * at for at in range(60)]
     assert rate_finder._smoothed(line)[25:-25] == pytest.approx(line[25:-25])

@@ -26,7 +26,7 @@ def command() -> list[str]:
 
 def program() -> str:
     """Return the words that start this program, as typed: ``vit``, ``uv run vit`` or ``python -m vitcli``."""
-    is_module = Path((sys.argv or [""])[0]).name == "__main__.py"
+    is_module = _is_module((sys.argv or [""])[0])
     by_uv = "UV_RUN_RECURSION_DEPTH" in os.environ  # set by `uv run`
     python = "python" if by_uv else sys.orig_argv[0]
     return ("uv run " if by_uv else "") + (f"{python} -m vitcli" if is_module else "vit")
@@ -81,8 +81,12 @@ def typed_with(new: Path, *, instead_of: Path) -> str:
 def _typed() -> list[str]:
     """Return the words after ``vit`` on the command line; empty: another program runs, as in Python."""
     path, *words = sys.argv or [""]
-    is_vit = Path(path).stem == "vit" or Path(path).parts[-2:] == ("vitcli", "__main__.py")
-    return words if is_vit else []
+    return words if Path(path).stem == "vit" or _is_module(path) else []
+
+
+def _is_module(path: str) -> bool:
+    """Tell whether a program's path is that of ``python -m vitcli``."""
+    return Path(path).parts[-2:] == ("vitcli", "__main__.py")
 
 
 def environment() -> dict[str, str]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 import torch
 
@@ -47,14 +47,15 @@ class RangeTest:
     suggested: float
     """The rate at which the loss has completed three quarters of its fall.
 
-    If the configured rate is higher, it is kept up to a tenth of ``diverged``: the test is too short to lower it. The
-    rate with the lowest loss is at the edge of stability. A tenth of it, or the rate of the steepest fall, is much
+    If the configured rate is higher, it is kept up to a tenth of ``diverged``, and as long as the loss is lowest but for
+    noise: the test is too short to lower it. The rate with the lowest loss is at the edge of stability. A tenth of it, or the rate of the steepest fall, is much
     lower than training with a warm-up allows, and the steepest fall depends on the noise of a few batches.
     """
     least: float
     """The rate with the lowest loss."""
     diverged: float | None
-    """The rate at which the loss has lost half of its fall again or is not a number; None: it does not diverge."""
+    """The rate at which the loss has lost half of its fall again, and not by noise, or is not a number; None: it does not
+    diverge."""
 
     @property
     def fall(self) -> float:
@@ -65,8 +66,7 @@ class RangeTest:
     @property
     def noise(self) -> float:
         """The root mean square difference of single batches from the smoothed loss until it is lowest, in nats."""
-        squares = [(point.loss - point.smoothed) ** 2 for point in self.points if point.lr <= self.least]
-        return math.sqrt(sum(squares) / len(squares))
+        return _noise([point for point in self.points if point.lr <= self.least])
 
 
 def range_test(
@@ -104,10 +104,10 @@ def range_test(
         RatePoint(lr=lr, loss=loss, smoothed=smoothed)
         for lr, loss, smoothed in zip(rates, finite, _smoothed(finite), strict=False)
     )
-    enough, best, lost = _turns(points, preview)
+    enough, best, still_good, lost = _turns(points, preview)
     ends = [*([lost.lr] if lost else []), *([rates[len(losses) - 1]] if has_diverged else [])]
     diverged = min(ends, default=None)
-    suggested = max(enough.lr, min(trainer.config.peak_lr, _BELOW_DIVERGENCE * (diverged or math.inf), best.lr))
+    suggested = max(enough.lr, min(trainer.config.peak_lr, _BELOW_DIVERGENCE * (diverged or math.inf), still_good.lr))
     return RangeTest(points=points, suggested=suggested, least=best.lr, diverged=diverged)
 
 
@@ -119,8 +119,12 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return smoothed
 
 
-def _turns(points: Sequence[RatePoint], preview: str) -> tuple[RatePoint, RatePoint, RatePoint | None]:
-    """Find the points where the loss has fallen far enough, where it is lowest, and where it has risen again."""
+def _noise(points: Sequence[RatePoint]) -> float:
+    return math.sqrt(sum((point.loss - point.smoothed) ** 2 for point in points) / len(points))
+
+
+def _turns(points: Sequence[RatePoint], preview: str) -> tuple[RatePoint, RatePoint, RatePoint, RatePoint | None]:
+    """Find where the loss has fallen far enough, is lowest, is so but for noise for the last time, and has risen again."""
     if not points:
         raise TrainingError(
             "the loss is not a number before the first step", hint=f"look at the data first: `{preview}`"
@@ -135,9 +139,12 @@ def _turns(points: Sequence[RatePoint], preview: str) -> tuple[RatePoint, RatePo
         )
     enough = highest - _SHARE * (highest - best.smoothed)
     top = max(at for at, point in enumerate(fall) if point.smoothed == highest)
-    too_much = best.smoothed + _LOST * (highest - best.smoothed)
+    noise, rise = _noise(fall), points[len(fall) :]
+    too_much = best.smoothed + max(_LOST * (highest - best.smoothed), noise)
+    still_good = list(takewhile(lambda point: point.smoothed <= best.smoothed + noise, rise))
     return (
         next(point for point in fall[top:] if point.smoothed <= enough),
         best,
-        next((point for point in points[len(fall) :] if point.smoothed > too_much), None),
+        still_good[-1] if still_good else best,
+        next((point for point in rise if point.smoothed > too_much), None),
     )

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from vitcli.core.config_files import Settings
 from vitcli.core.errors import UsageError, visible
 from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
-from vitcli.core.files import expanded
+from vitcli.core.files import expanded, unused_end, with_end
 from vitcli.core.groups import members_of_settings
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.notebooks import picture_of
@@ -118,7 +118,8 @@ def find_lr(*layers: Settings, emit: Emit = ignore) -> FoundRate:
                 text=f"the loss still falls at {found.least:.2g}, the highest rate tried: a higher --lr may be better"
             )
         )
-    figure, model = folder / "learning-rate.png", training.model.config
+    usual, model = folder / "learning-rate.png", training.model.config
+    figure = with_end(usual, unused_end(usual))
     draw_rates(
         [point.lr for point in found.points],
         [point.loss for point in found.points],
