@@ -56,18 +56,22 @@ def test_a_training_that_goes_well_hears_nothing():
     ("changes", "judged", "words"),
     [
         ({"data_share": 0.43}, VARIED, ("43 % of epoch 3", "--cache", "--workers")),
-        ({"grad_norm": 523.0}, VARIED, ("norm in epoch 3 is 523", "cut to 1", "--lr 0.002 --warmup-epochs 3")),
+        (
+            {"grad_norm": 523.0},
+            VARIED,
+            ("norm in epoch 3 is 523", "cut to 1", "--lr 0.002 --set optim.adamw_lr=0.0002 --warmup-epochs 3"),
+        ),
         ({"grad_norm": 3e-10}, VARIED, ("vanish", "3e-10", "--lr 0.002")),
         ({}, answers(accuracy=0.3, majority_share=0.3, favourite_share=1.0), ("100.0 %", "30.0 %", "try --find-lr")),
         (
             {"train_loss": 1.5},
             answers(accuracy=0.3, majority_share=0.3, favourite_share=1.0),
-            ("--lr 0.002, or --find-lr",),
+            ("--lr 0.002 --set optim.adamw_lr=0.0002, or --find-lr",),
         ),
         (
             {"train_loss": math.nan},
             answers(accuracy=0.3, majority_share=0.3, favourite_share=1.0),
-            ("--lr 0.002, or --find-lr",),
+            ("--lr 0.002 --set optim.adamw_lr=0.0002, or --find-lr",),
         ),
     ],
 )
@@ -92,6 +96,7 @@ def test_no_better_than_the_majority_is_told_after_three_epochs_and_enough_steps
     assert [len(texts) for texts in told(*poor, steps_per_epoch=25)] == [0, 0, 0, 1]
     assert [len(texts) for texts in told(*poor, steps_per_epoch=2)] == [0, 0, 0, 0]
     assert [len(texts) for texts in told(*poor, steps_per_epoch=2, epochs=4)] == [0, 0, 0, 1], "at the end, at last"
+    assert "try more --epochs, because 8 steps are few" in told(*poor, steps_per_epoch=2, epochs=4)[3][0]
     assert told(record(1, val_accuracy=0.5), *poor[1:]) == [[], [], [], []]  # it has been better
     few = answers(images=19, majority_share=0.3, favourite_share=0.35)
     assert told(*poor, judged=few) == [[], [], [], []]  # one image more or less is chance

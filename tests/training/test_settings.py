@@ -64,6 +64,21 @@ def test_options_without_effect_are_named() -> None:
         assert [text.partition(" ha")[0] for text in warnings] == said, optim
 
 
+def test_a_learning_rate_of_muon_alone_is_told() -> None:
+    usual = settle(({"data": {"name": "digits"}},), ignore)[0].optim
+    alike = f"optim.adamw_lr={usual.adamw_lr / 10:.3g} changes it in proportion"
+    for optim, said in (
+        ({"lr": usual.lr / 10}, [alike]),
+        ({"lr": usual.lr}, []),
+        ({"lr": usual.lr / 10, "adamw_lr": 1e-4}, []),
+        ({"lr": usual.lr / 10, "optimizer": "adamw"}, []),
+    ):
+        told: list[object] = []
+        settle(({"data": {"name": "digits"}, "optim": optim},), told.append)
+        notes = [event.text for event in told if isinstance(event, Note) and event.text.startswith("--lr: ")]
+        assert [text.rpartition("--set ")[2] for text in notes] == said, optim
+
+
 def test_options_of_other_sections_without_effect_are_named() -> None:
     for table, said in (
         ({"run": {"amp": "off", "amp_dtype": "float16"}}, ["--amp-dtype has no effect with --amp off"]),

@@ -145,9 +145,14 @@ class OptimConfig:
         return self.adamw_lr if self.optimizer == "muon" else self.peak_lr
 
     @property
-    def slower_lr(self) -> float:
-        """The rate to try if this one is too high: a tenth of it, or the optimizer's usual rate if that is lower still."""
-        return min(self.peak_lr / 10, USUAL_LR[self.optimizer])
+    def slower(self) -> str:
+        """The options to try if the learning rate is too high: a tenth of it, or the optimizer's usual one if that is lower.
+
+        With muon, the rate of the other weights is lowered in proportion.
+        """
+        rate = min(self.peak_lr / 10, USUAL_LR[self.optimizer])
+        others = self.lr_of_rest * rate / self.peak_lr
+        return f"--lr {rate:.2g}" + f" --set optim.adamw_lr={others:.2g}" * (self.optimizer == "muon")
 
     @property
     def peak_lrs(self) -> dict[str, float]:

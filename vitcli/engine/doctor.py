@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from vitcli.core.errors import counted
 from vitcli.core.events import EpochRecord
 from vitcli.core.optim_config import OptimConfig
 from vitcli.engine.evaluate import Score
@@ -83,18 +84,22 @@ class Doctor:
         if norm is None or _DEAD <= norm <= _EXPLODING:
             return ""
         if norm < _DEAD:
-            return f"gradients vanish: their norm in epoch {record.epoch} is {norm:.1g} on average; try {self._slower}"
+            return f"gradients vanish: their norm in epoch {record.epoch} is {norm:.1g} on average; try {self.config.slower}"
         clipped = f" (cut to {self.config.clip_grad:g})" if self.config.clip_grad else ""
         return (
             f"gradients explode: their norm in epoch {record.epoch} is {norm:,.0f} on average{clipped};"
-            f" try {self._slower} --warmup-epochs {self.config.warmup_epochs + 2:g}"
+            f" try {self.config.slower} --warmup-epochs {self.config.warmup_epochs + 2:g}"
         )
 
     def _other_rate(self, records: Sequence[EpochRecord]) -> str:
-        """Advise a lower learning rate if the training loss has risen; otherwise the rate may be too low as well."""
-        has_risen = not records[-1].train_loss <= _RISEN * records[0].train_loss  # or is not a number
-        return f"{self._slower}, or --find-lr" if has_risen else "--find-lr, which suggests a learning rate"
+        """Advise a lower learning rate if the training loss has risen; otherwise the rate may be too low as well.
 
-    @property
-    def _slower(self) -> str:
-        return f"--lr {self.config.slower_lr:.2g}"
+        After few steps, more of them are advised.
+        """
+        has_risen = not records[-1].train_loss <= _RISEN * records[0].train_loss  # or is not a number
+        if has_risen:
+            return f"{self.config.slower}, or --find-lr"
+        steps = len(records) * self.steps_per_epoch
+        if steps < _STEPS_TO_LEARN:
+            return f"more --epochs, because {counted(steps, 'step')} are few"
+        return "--find-lr, which suggests a learning rate"

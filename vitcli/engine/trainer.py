@@ -274,7 +274,7 @@ class Trainer:
         raise TrainingError(
             f"the loss became {loss} in epoch {self.epoch}, by step {self.step}"
             f" (learning rate {self._learning_rate:.3g})",
-            hint=f"most often the learning rate is too high: try --lr {self.config.slower_lr:.2g}",
+            hint=f"most often the learning rate is too high: try {self.config.slower}",
         )
 
     def _finish_epoch(self) -> None:
@@ -310,7 +310,7 @@ class Trainer:
         judged = predict_logits(model, self.val, self.val_precision, micro_batches=self._judging)
         loss = (found := score(*judged, self.processes)).loss
         if loss - loss != 0:
-            hint = f"try --lr {self.config.slower_lr:.2g}"
+            hint = f"try {self.config.slower}"
             raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint=hint)
         return found
 

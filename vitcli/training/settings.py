@@ -10,6 +10,7 @@ from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, recipe_file
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.model_config import OF_THE_WEIGHTS
+from vitcli.core.optim_config import OptimConfig
 from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.registry import find_dataset, full_name
@@ -155,6 +156,16 @@ def _mind_useless_options(layers: Sequence[Settings], config: TrainConfig, emit:
         emit(Note(text="if --patience ends training early, no weights are averaged (--swa-epochs)"))
 
 
+def _tell_other_rate(usual: OptimConfig, layers: Sequence[Settings], optim: OptimConfig, emit: Emit) -> None:
+    """Say that a given learning rate is that of muon alone."""
+    given = {key for layer in layers for key in layer.get("optim", {})}
+    alike = optim.adamw_lr * optim.peak_lr / usual.peak_lr
+    is_of_muon = optim.optimizer == usual.optimizer == "muon" and alike != optim.adamw_lr
+    if is_of_muon and "lr" in given and "adamw_lr" not in given:
+        kept = f"the weights that muon does not train keep the rate {optim.adamw_lr:g}"
+        emit(Note(text=f"--lr: {kept}; --set optim.adamw_lr={alike:.3g} changes it in proportion"))
+
+
 def _as_typed(setting: str) -> str:
     """Return the option of a setting, or its name for --set if it has none."""
     key = setting.partition(".")[2].replace("temperature", "distillation_temperature")
@@ -179,6 +190,7 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
         emit(Warned(text="without --teacher there is nothing to distil, so its other settings change nothing"))
     mind_useless_steps(config.run, emit)
     _mind_useless_options(layers, config, emit)
+    _tell_other_rate(configure(*base).optim, layers, config.optim, emit)
     if config.optim.warmup != config.optim.warmup_epochs:
         half = (
             "half an epoch" if config.optim.epochs == 1 else f"{config.optim.warmup:g} of {config.optim.epochs} epochs"
