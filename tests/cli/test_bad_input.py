@@ -244,6 +244,16 @@ WORDS = [
         "vit runs tag has no option --remvoe",
         "did you mean --remove? `vit runs tag a --remove b`",
     ),
+    (
+        "train digits --patch-size 8 --epochs 2",
+        "vit train has no option --patch-size",
+        "did you mean --set model.patch_size? `vit train digits --set model.patch_size=8 --epochs 2`",
+    ),
+    (
+        "train --min_lr=0.1",
+        "vit train has no option --min_lr",
+        "did you mean --set optim.min_lr? `vit train --set optim.min_lr=0.1`",
+    ),
     ("compare a b", "there is no command 'compare'", "did you mean `vit runs compare a b`?"),
     ("train digits --wasp", "vit train has no option --wasp", "`vit train --help` says what is possible"),
     ("train digits --epochs", "--epochs needs a value", "`vit train --help` says what is possible"),

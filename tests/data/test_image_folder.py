@@ -137,6 +137,7 @@ def test_the_command_that_was_typed_gets_the_folder_of_classes(
     for words, typed in (
         ("eval photos/ --model photos --split val", "vit eval photos/Data --model photos --split val"),
         ("eval --model photos photos", "vit eval --model photos photos/Data"),
+        (f"eval {tmp_path}", "vit eval photos/Data"),
         ("eval elsewhere", "vit train photos/Data"),
     ):
         monkeypatch.setattr("sys.argv", ["/usr/bin/vit", *words.split()])

@@ -11,7 +11,13 @@ from vitcli.core.events import Event, Note
 from vitcli.core.optim_config import OptimConfig
 from vitcli.data.dataset import Dataset, Facts
 from vitcli.models.registry import MODELS
-from vitcli.training.recipe import choose_recipe, fitting_patches, usual_recipe, with_enough_epochs
+from vitcli.training.recipe import (
+    choose_recipe,
+    fitting_patches,
+    usual_recipe,
+    with_enough_epochs,
+    with_enough_validation,
+)
 
 
 def facts(**changes: Any) -> Facts:
@@ -125,6 +131,23 @@ def test_few_images_are_seen_in_more_epochs() -> None:
         (90_000, 3, 300),
     ]:
         assert OptimConfig(epochs=20, min_images=shown).epochs_for(images) == epochs, (shown, images)
+
+
+def test_a_tenth_validates_where_the_recipes_share_would_be_few_images() -> None:
+    base, few, many = [load_recipe("small-images")], {"train": 400}, {"train": 5000}
+    for counts, data, expected in (
+        (few, {}, 0.1),
+        (many, {}, 0.03),
+        (few, {"val_fraction": 0.02}, 0.02),
+        (few, {"folds": 5}, 0.03),
+        (few | {"val": 50}, {}, 0.03),
+    ):
+        with naming(counts, data):
+            told: list[Event] = []
+            layers = with_enough_validation(base, [{"data": data}], dataset(counts=counts), told.append)
+            assert configure(*layers, {"data": data}).data.val_fraction == expected
+            said = ["validation: 10 % of the images, not 3 %"] if expected == 0.1 else []
+            assert [event.text.partition(", because")[0] for event in told if isinstance(event, Note)] == said
 
 
 def test_given_epochs_stay_and_what_the_recipe_takes_is_said() -> None:

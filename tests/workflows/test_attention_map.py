@@ -190,6 +190,7 @@ def test_one_file_holds_one_picture_and_nothing_lies_beside_it(
         "9 pictures are asked for": (digit, "--method", "all"),
         "2 pictures are asked for": (digit, "--compare", "--heads-grid"),
         "--gif writes other files": (digit, "--gif"),
+        "--arrays safetensors writes other files": (digit, "--arrays", "safetensors"),
     }
     for message, more in refused.items():
         outcome = run_cli("attention-map", *more, *words)

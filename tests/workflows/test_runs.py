@@ -108,11 +108,12 @@ def test_sizes_that_the_name_of_the_model_says_are_no_settings_that_differ(run_c
     assert as_json(run_cli("runs", "show", "four", "--json"))["row"]["changed_sizes"] == sizes
     assert f"model       vit-nano-patch4 ({sizes}), " in run_cli("runs", "show", "four").out
     assert f", vit-nano-patch4 ({sizes}), recipe digits" in run_cli("runs").out
-    other = copied(trained_run, "two", model__patch_size=[4, 2])
-    info = json.loads((other / "run.json").read_text())
-    write_json(other / "run.json", {**info, "model": "vit-nano-patch4x2"})
-    settings = {each["setting"]: each for each in as_json(run_cli("runs", "show", "two", "--json"))["settings"]}
-    assert (settings["model.patch_size"]["value"], settings["model.patch_size"]["usual"]) == ([4, 2], [2, 2])
+    for sizes, name in (([4, 2], "vit-nano-patch4x2"), ([4, 4], "vit-nano-patch4")):
+        other = copied(trained_run, name, model__patch_size=sizes)
+        info = json.loads((other / "run.json").read_text())
+        write_json(other / "run.json", {**info, "model": name})
+        settings = {each["setting"]: each for each in as_json(run_cli("runs", "show", name, "--json"))["settings"]}
+        assert (settings["model.patch_size"]["value"], settings["model.patch_size"]["usual"]) == (sizes, [2, 2])
 
 
 @pytest.mark.parametrize(
@@ -879,7 +880,7 @@ def test_a_cross_validation_is_renamed_and_deleted_as_a_whole(run_cli: RunCli, t
     assert listed() == set()
 
 
-@pytest.mark.parametrize("name", ["taken", "", "a/b", ".hidden", "-x", "..", "link"])
+@pytest.mark.parametrize("name", ["taken", "", "a/b", ".hidden", "-x", "..", "link", "best"])
 def test_a_name_that_cannot_be_is_refused(run_cli: RunCli, trained_run: Path, name: str) -> None:
     copied(trained_run, "old")
     (Path("experiments") / "taken").mkdir()

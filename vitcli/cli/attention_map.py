@@ -194,7 +194,7 @@ def attention_map(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the patches that a prediction is based on; one PNG per image, method and class."""
+    """Show the patches that a prediction is based on; one picture per image, method and class."""
     # Refuse options that contradict each other
     pictures = {"--compare": compare, "--heads-grid": heads_grid, "--blocks": blocks, "--gif": gif, "--html": html}
     others = [name for name, is_on in {**pictures, "--full": full}.items() if is_on]

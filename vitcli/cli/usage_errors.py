@@ -17,7 +17,7 @@ import typer
 from typer.models import OptionInfo
 
 from vitcli.core.config import TrainConfig
-from vitcli.core.config_files import Settings
+from vitcli.core.config_files import Settings, setting_called
 from vitcli.core.errors import UsageError, VitError, nearest
 
 NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
@@ -142,15 +142,21 @@ def _what_is_meant(wrong: str, params: Sequence[Any], path: Sequence[str], words
         words: the words after ``vit``.
     """
     names = sorted((name for each in params for name in (*each.opts, *each.secondary_opts)), reverse=True)
-    near = nearest(wrong, [*filter(_is_option, names), *names])
     at = next((at for at, word in enumerate(words) if word.partition("=")[0] == wrong), 0)
+    (_, has_value, value), after = words[at].partition("="), words[at + 1 :]
+    if "--set" in names and at and (setting := setting_called(wrong.strip("-").replace("-", "_"))):
+        if not has_value:
+            value, *after = after or ["VALUE"]
+        command = shlex.join(["vit", *words[:at], "--set", f"{setting}={value}", *after])
+        return f"did you mean --set {setting}? `{command}`"
+    near = nearest(wrong, [*filter(_is_option, names), *names])
     if not near or at < len(path):
         return f"did you mean {near}?" if near else ""
-    before, (_, has_value, value) = words[len(path) : at], words[at].partition("=")
+    before = words[len(path) : at]
     if near.strip("-") in names:  # the argument is given once
         before = [*dropwhile(lambda word: not _is_option(word), before)]
     typed = [f"{near}{has_value}{value}"] if _is_option(near) else [value] * bool(has_value)
-    command = shlex.join(["vit", *path, *before, *typed, *words[at + 1 :]])
+    command = shlex.join(["vit", *path, *before, *typed, *after])
     return (
         f"did you mean {near}? `{command}`" if _is_option(near) else f"{near} is given without an option: `{command}`"
     )

@@ -231,6 +231,12 @@ def _full_name(key: str, section: str = "") -> str:
     return f"{section if own else homes[near]}.{near}" if near else ""
 
 
+def setting_called(key: str) -> str:
+    """Return the whole name of a setting, ``SECTION.KEY``; empty: no section has that key, or several have it."""
+    found = [section.name for section in fields(TrainConfig) if key in _kinds_of(_fields_of(section.name))]
+    return f"{found[0]}.{key}" if len(found) == 1 else ""
+
+
 def _fields_of(section: str) -> Any:
     """Return the dataclass whose fields are the keys of a section."""
     return ModelConfig if section == "model" else _SECTIONS[section]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,13 @@ def typed_again(
     return f"`{shlex.join(['vit', *retyped(words, options=options, flags=flags, sections=sections), *more])}`"
 
 
-def typed_with(new: Path, *, instead_of: Path) -> str:
-    """Return the command that was typed with another path; if it does not have that path, ``vit train NEW``."""
+def typed_with(inner: Path) -> str:
+    """Return the command that was typed, with a folder in place of the one around it; else ``vit train FOLDER``."""
     words = _typed()
-    before = ["", *words]  # the word after an option is its value
-    paths = (at for at, word in enumerate(words) if word and Path(word) == instead_of and before[at][:1] != "-")
-    if (at := next(paths, None)) is not None:
-        words[at] = str(new)
-    return f"`{shlex.join(['vit', *(words if at is not None else ('train', str(new)))])}`"
+    for at, (before, word) in enumerate(pairwise(words), start=1):  # the word after an option is its value
+        if word and before[:1] != "-" and Path(word).absolute() in inner.absolute().parents:
+            return f"`{shlex.join(['vit', *words[:at], str(inner), *words[at + 1 :]])}`"
+    return f"`{shlex.join(['vit', 'train', str(inner)])}`"
 
 
 def _typed() -> list[str]:

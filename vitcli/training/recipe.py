@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from vitcli.core.config import DataConfig
 from vitcli.core.config_files import Settings, configure, load_recipe
 from vitcli.core.errors import counted
 from vitcli.core.events import Emit, Note
@@ -13,6 +14,8 @@ from vitcli.data.splits import plan_splits
 from vitcli.models.registry import MODELS, choice_in_words
 from vitcli.training.stated_settings import names_a_model
 
+_ENOUGH_VALIDATING = 100
+"""With fewer images, a validation accuracy says little about which epoch is best."""
 _SMALL_PHOTO = 128
 """Photos whose median short side has fewer pixels gain nothing from a model that sees 224."""
 
@@ -116,6 +119,25 @@ def with_enough_epochs(
     why = seen if epochs < FEW_IMAGES_EPOCHS else "because there are few images"
     emit(Note(text=f"epochs: {epochs}, not {config.optim.epochs}, {why} (--epochs changes this)"))
     return [*base, {"about": {"source": "chosen"}, "optim": {"epochs": epochs}}]
+
+
+def with_enough_validation(
+    base: Sequence[Settings], layers: Sequence[Settings], dataset: Dataset, emit: Emit
+) -> list[Settings]:
+    """Hold out the usual share of a small data set, if the recipe's own share has too few images; a given share stays.
+
+    Returns:
+        The layers below the given ones.
+    """
+    data, usual = configure(*base, *layers).data, DataConfig().val_fraction
+    share, images = data.val_fraction, dataset.facts.counts["train"]
+    is_given = any("val_fraction" in layer.get("data", {}) for layer in layers)
+    is_used = not (data.folds or data.val_split == "test" or "val" in dataset.facts.counts)
+    if is_given or not is_used or share >= usual or share * images >= _ENOUGH_VALIDATING:
+        return [*base]
+    why = f"because {100 * share:g} % would be few images (--val-fraction changes this)"
+    emit(Note(text=f"validation: {100 * usual:g} % of the images, not {100 * share:g} %, {why}"))
+    return [*base, {"about": {"source": "chosen"}, "data": {"val_fraction": usual}}]
 
 
 def fitting_patches(base: Sequence[Settings], layers: Sequence[Settings], emit: Emit) -> list[Settings]:

@@ -268,7 +268,7 @@ def _changed_settings(run: Run, config: Mapping[str, Any], emit: Emit) -> tuple[
     hidden = _OF_THE_RUN if names_a_model(layers) else {*_OF_THE_RUN, "model.name"}
     implied, replaced = (  # by the names of the model: settings that nothing else sets
         {f"model.{key}": value for key, value in sizes_of(name).items() if usual.get(f"model.{key}") is None}
-        for name in (run.info["model"], usual["model.name"])
+        for name in (own.get("model.name") or run.info["model"], usual["model.name"])
     )
     return f"recipe {recipe}" if layers else "defaults", tuple(
         ChangedSetting(setting=name, value=value, usual=replaced.get(name, usual.get(name)))

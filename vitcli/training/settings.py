@@ -18,7 +18,7 @@ from vitcli.data.store import data_dir, downloads, is_present, located, tell_of_
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.training.loggers import mind_useless_steps
-from vitcli.training.recipe import choose_recipe, with_enough_epochs
+from vitcli.training.recipe import choose_recipe, with_enough_epochs, with_enough_validation
 from vitcli.training.stated_settings import TABLE, class_weights_of, stated_again, stated_settings, teacher_of
 
 
@@ -64,6 +64,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     judged_on = competition_folder(dataset) if set(dataset.facts.counts) == {"train"} else None
     if judged_on:
         base = [{"about": {"source": "chosen"}, "data": {"test_fraction": 0.0}}, *base]
+    base = with_enough_validation(base, layers, dataset, emit)
     base = with_enough_epochs(base, layers, dataset, emit)
     config = _settled(base, *layers, chosen, emit=emit)
     if judged_on and not config.data.test_fraction:

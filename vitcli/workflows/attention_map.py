@@ -285,8 +285,8 @@ def _check_one_picture(
     if output.is_file() and output.stat().st_size and not is_drawn_by_vit(output):
         what = "has no mark of a picture that vit drew, and would be replaced"
         raise FileError(f"{output} {what}", hint="remove it, or give another name")
-    if drawing.gif or drawing.page:
-        kinds = " and ".join(["--gif"] * drawing.gif + ["--html"] * drawing.page)
+    others = {"--gif": drawing.gif, "--html": drawing.page, "--arrays safetensors": drawing.arrays == "safetensors"}
+    if kinds := " and ".join(option for option, is_asked in others.items() if is_asked):
         raise UsageError(f"{output} is a picture, but {kinds} writes other files", hint="give a folder")
     drawn = [METHODS[name] for name in question.methods if METHODS[name].looks_at_layers or not drawing.blocks]
     maps = sum(len(question.choices) if entry.chooses_class else 1 for entry in drawn)

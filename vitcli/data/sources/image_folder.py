@@ -246,7 +246,7 @@ def _mind_folders_of_classes(root: Path, emit: Emit) -> None:
         )
         text = f"each has the subfolders {some(names)}: if that is wrong, {above}"
     elif not any(any(_loose_images(folder)) for folder in below):
-        text = f"each holds only folders of images: if those are classes, {typed_with(inner, instead_of=root)}"
+        text = f"each holds only folders of images: if those are classes, {typed_with(inner)}"
     else:
         return
     emit(Warned(text=f"the classes are {some([folder.name for folder in folders])}, and {text}"))
@@ -260,7 +260,7 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
             "put the images of each class into a subfolder of that name; if this is one class, give the folder above it"
         )
         raise DataError(f"{root} {contents}", hint=hint)
-    _refuse_folders_of_classes(root, subfolders)
+    _refuse_folders_of_classes(subfolders)
     images: dict[str, list[Path]] = {}
     for path in subfolders:
         if plain(path.name) in images:
@@ -277,13 +277,13 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
         needed = "at least two are needed to train"
         if inner := _hidden_classes(only):
             what = f"{only} holds only folders of images, and no other folder of {root} has images"
-            command = typed_with(inner, instead_of=root)
+            command = typed_with(inner)
             raise DataError(what, hint=f"{command}, if the classes are in there; {needed}")
         raise DataError(f"{root} has one class only: {plain(only.name)!r}", hint=needed)
     return images
 
 
-def _refuse_folders_of_classes(root: Path, subfolders: Sequence[Path]) -> None:
+def _refuse_folders_of_classes(subfolders: Sequence[Path]) -> None:
     """Refuse a folder that holds only folders of images beside one that holds images: it is no class, but has some."""
     direct = next((path for path in subfolders if any(_loose_images(path))), None)
     deep = ((path, inner) for path in subfolders if (inner := _hidden_classes(path)))
@@ -292,7 +292,7 @@ def _refuse_folders_of_classes(root: Path, subfolders: Sequence[Path]) -> None:
         raise DataError(
             f"{folder} holds only folders of images, and {direct.name}/ beside it holds images, so it is not clear"
             " which folders are the classes",
-            hint=f"{typed_with(inner, instead_of=root)}, if the classes are in there; else move its images up",
+            hint=f"{typed_with(inner)}, if the classes are in there; else move its images up",
         )
 
 
