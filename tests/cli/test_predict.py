@@ -284,7 +284,7 @@ def test_without_the_flag_nothing_is_fetched(run_cli: RunCli, trained_run: Path)
     outcome = run_cli("predict", address, "--model", trained_run)
     assert outcome.code == 1
     assert "error: https://127.0.0.1/digit.png is not fetched" in outcome.err
-    assert "hint: `vit predict --allow-urls` fetches images from web addresses" in outcome.err
+    assert "hint: `vit predict --allow-urls` fetches it" in outcome.err
     assert "secret" not in outcome.err
     outcome = run_cli("predict", address, "--model", trained_run, "--allow-urls", "--offline")
     assert outcome.code == 1

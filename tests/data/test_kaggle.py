@@ -212,9 +212,13 @@ def test_what_comes_first_in_the_order_is_used(home: Path, monkeypatch: pytest.M
         assert KEY not in repr(found)
 
 
-def test_without_credentials_a_competition_is_not_even_asked_for(server: Kaggle, folder: Path) -> None:
+def test_without_credentials_a_competition_is_not_even_asked_for(
+    server: Kaggle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = failure_of(COMPETITION, folder)
     assert error.message == f"Kaggle asks for a token for {COMPETITION}, and this machine has none"
+    monkeypatch.setenv("KAGGLE_USERNAME", "ada")
+    assert failure_of(COMPETITION, folder).message.endswith("this machine has none: $KAGGLE_KEY is not set")
     make, save, accept = error.hint.splitlines()
     assert "https://www.kaggle.com/settings" in make
     assert "~/.kaggle/access_token" in save

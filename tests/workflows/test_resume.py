@@ -175,6 +175,21 @@ def test_without_a_name_the_newest_unfinished_run_is_resumed(run_cli: RunCli, sh
     assert "`vit train --resume RUN --epochs NUMBER` trains a finished one longer" in refused.err
 
 
+def test_the_newest_unfinished_run_on_named_data_is_resumed(
+    run_cli: RunCli, shapes: Path, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = image_folder(tmp_path / "other", {"left": 12, "right": 12})
+    for name, data in (("run", shapes), ("newer", other)):
+        with pytest.raises(Stopped):
+            train(TINY, {"data": {"name": str(data)}, "run": {"name": name}}, emit=Listener(1))
+    outcome = run_cli("train", shapes, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert "the newest unfinished run is run (interrupted)" in outcome.err
+    outcome = run_cli("train", shapes, "--resume")
+    assert "the newest unfinished run is newer (interrupted)" in outcome.err
+    assert "is not the data of run newer" in outcome.err, "those data may be in another place now"
+
+
 def test_the_run_that_was_worked_on_last_counts_as_the_newest(run_cli: RunCli, shapes: Path) -> None:
     for name in ("run", "newer"):
         with pytest.raises(Stopped):

@@ -63,7 +63,7 @@ def _expand(text: str, emit: Emit, passed_over: PassedOver) -> list[Path]:
     if is_address(text):
         address = without_secrets(text)
         raise DataError(
-            f"{address} is not fetched", hint="`vit predict --allow-urls` fetches images from web addresses"
+            f"{address} is not fetched", hint="`vit predict --allow-urls` fetches it; all other commands take files"
         )
     path = expanded(text)
     places = [path] if path.exists() else sorted(map(Path, glob.glob(_in_any_case(str(path)), recursive=True)))  # noqa: PTH207

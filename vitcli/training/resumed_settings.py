@@ -144,7 +144,7 @@ def check_resumed(name: str, layers: Sequence[Settings]) -> None:
         RunError, UsageError, DeviceError: as ``resume``.
     """
     output_dir = output_dir_of(layers)
-    run, is_group = run_called(name or newest_unfinished(output_dir), output_dir)
+    run, is_group = run_called(name or newest_unfinished(layers), output_dir)
     parse_device(resumed_settings(run, layers, length_too=not is_group).run.device)
 
 
@@ -163,8 +163,10 @@ def output_dir_of(layers: Sequence[Settings]) -> Path:
     return expanded(configure(*layers).run.output_dir)
 
 
-def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
+def newest_unfinished(layers: Sequence[Settings], emit: Emit = ignore) -> str:
     """Find the run that was worked on last, if it is not finished and no process trains it; say which it is.
+
+    Runs on the given data come first; if there are none, those data may be the ones of another run, in another place.
 
     Returns:
         The path of the run; of a fold or a seed, the path of its group.
@@ -172,6 +174,7 @@ def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
     Raises:
         RunError: there is no such run.
     """
+    output_dir, data = output_dir_of(layers), configure(*layers).data
     where = output_dir_option(output_dir)
     unfinished = [
         run
@@ -183,7 +186,9 @@ def newest_unfinished(output_dir: Path, emit: Emit = ignore) -> str:
             f"no unfinished run in {output_dir}",
             hint=f"`vit runs{where}` lists the runs; `vit train --resume RUN --epochs NUMBER{where}` trains a finished one longer",
         )
-    run = max(unfinished, key=lambda run: max([run.info["started"], *run.info.get("resumed", ())]))
+    name = located(data)["name"] if data.name else ""
+    on_given = [run for run in unfinished if name and run.config.get("data", {}).get("name") == name]
+    run = max(on_given or unfinished, key=lambda run: max([run.info["started"], *run.info.get("resumed", ())]))
     how = "killed" if run.status == "running" else run.status
     if not members_with(run):
         emit(Note(text=f"the newest unfinished run is {run.name} ({how})"))

@@ -54,7 +54,7 @@ def resume(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult | F
     with joined(asked.devices, shard=asked.shard) as processes:
         emit = ignore if processes.rank else emit
         output_dir = output_dir_of(layers)
-        run, is_group = run_called(name or newest_unfinished(output_dir, emit), output_dir)
+        run, is_group = run_called(name or newest_unfinished(layers, emit), output_dir)
         if is_group:
             refuse_group(processes.place)
             return _resume_group(run, layers, processes, emit)

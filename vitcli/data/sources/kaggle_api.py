@@ -15,7 +15,7 @@ from vitcli.core.addresses import CHECK_CONNECTION, unreachable
 from vitcli.core.errors import DataError
 from vitcli.core.fetch import BUSY, seconds_to_wait
 from vitcli.core.version import __version__
-from vitcli.data.sources.kaggle_credentials import TOKEN_ADDRESS, Credentials
+from vitcli.data.sources.kaggle_credentials import TOKEN_ADDRESS, Credentials, half_of_a_key
 from vitcli.data.sources.kaggle_reference import WEBSITE, KaggleReference
 
 _TIMEOUT = 20.0
@@ -55,7 +55,7 @@ def no_credentials(reference: KaggleReference) -> DataError:
     steps = [f"make a token at {TOKEN_ADDRESS}", "save it as ~/.kaggle/access_token"]
     steps += [f"accept the rules at {reference.page}/rules"] if reference.is_competition else []
     return DataError(
-        f"Kaggle asks for a token for {reference}, and this machine has none",
+        f"Kaggle asks for a token for {reference}, and this machine has none{half_of_a_key()}",
         hint="\n      ".join(f"{number}. {step}" for number, step in enumerate(steps, 1)),
     )
 

@@ -82,6 +82,13 @@ def _key_of_environment() -> Credentials | None:
     return _with_key(username, key, "$KAGGLE_USERNAME and $KAGGLE_KEY")
 
 
+def half_of_a_key() -> str:
+    """Name the variable that is missing if only one of $KAGGLE_USERNAME and $KAGGLE_KEY is set; else return nothing."""
+    names = ("KAGGLE_USERNAME", "KAGGLE_KEY")
+    missing = [name for name in names if not os.environ.get(name)]
+    return f": ${missing[0]} is not set" if len(missing) == 1 else ""
+
+
 def _config_files() -> Iterator[Path]:
     if chosen := os.environ.get("KAGGLE_CONFIG_DIR"):
         yield Path(chosen) / "kaggle.json"

@@ -88,7 +88,7 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
     except DataError as error:  # the files that have arrived are kept, to resume
         raise DataError(
             f"{folder.name} could not be downloaded: {error.message}",
-            hint=f"{error.hint}; `vit download {folder.name}` continues",
+            hint=f"{error.hint.partition(', then run the same')[0]}; `vit download {folder.name}` continues",
         ) from error
     except (KeyboardInterrupt, SystemExit):  # likewise
         raise
