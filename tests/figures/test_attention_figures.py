@@ -173,7 +173,7 @@ def test_one_value_everywhere(tmp_path: Path, written: list[Text], value: float)
 @pytest.mark.parametrize(
     ("least", "most", "words"),
     [
-        (0.98, 1.02, "nearly even: 0.980 to 1.020 times the mean"),
+        (0.98, 1.02, "nearly even: 0.980 to 1.020 × the mean"),
         (0.0625, 0.0625, "even: all patches weigh the same"),
         (0, 0, "all weights are 0: there is nothing to see"),
         (0.5, 1, None),

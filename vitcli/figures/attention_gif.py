@@ -10,6 +10,7 @@ from PIL import Image, ImageChops
 from vitcli.core.files import replacing
 from vitcli.figures.attention_map import draw_panels
 from vitcli.figures.attention_style import MapPicture, Style, Subject
+from vitcli.figures.attention_words import short_evenness
 
 _MILLISECONDS = 500
 _LAST_MILLISECONDS = 1500
@@ -38,7 +39,7 @@ def write_gif(
     """
     notes = ", ".join(filter(None, (unit, "one scale for all layers")))
     pictures = [
-        MapPicture(method=f"{method}: {layer}", weights=weights, unit=notes)
+        MapPicture(method=f"{method}: {layer}{_even(weights)}", weights=weights, unit=notes)
         for weights, layer in zip(maps, layers, strict=True)
     ]
     frames = [draw_panels(subject, each, style, among=pictures).image() for each in pictures]
@@ -46,6 +47,12 @@ def write_gif(
     durations = [_MILLISECONDS] * len(others) + [_LAST_MILLISECONDS]
     with replacing(path) as temporary:
         first.save(temporary, format="gif", save_all=True, append_images=others, duration=durations, loop=0)
+
+
+def _even(weights: NDArray[np.float32]) -> str:
+    """Say of a layer's map that there is little to see in it, if that is so."""
+    words = short_evenness(MapPicture(method="", weights=weights))
+    return f" ({words})" if words else ""
 
 
 def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:

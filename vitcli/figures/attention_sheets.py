@@ -177,10 +177,9 @@ def draw_heads(
         heads: names of the H heads.
         method: the name of the maps.
     """
+    rows, columns = layers, heads
     if len(layers) > len(heads):
         weights, rows, columns = weights.swapaxes(0, 1), heads, layers
-    else:
-        rows, columns = layers, heads
     side = max(style.room(_LEAST_HEAD), min(_MOST_HEAD, _WIDEST_GRID // len(columns)))
     image = panel(subject.pixels, least=side, most=side, density=style.density)
     height, width = style.size_of(image)
@@ -192,7 +191,8 @@ def draw_heads(
     labels, titles = ([_label(name, style) for name in names] for names in (rows, columns))
     label_width = min(max(label.width for label in labels), style.room(_WIDEST_LABEL)) + _GAP
     widest = max(line.width for line in (*titles, *(end for row in ends for end in row)))
-    across, down = max(width, min(widest, style.room(_WIDEST_LABEL))) + 6, height + ends[0][0].height + 6
+    gap, down = style.room(_GAP), height + ends[0][0].height + 6
+    across = max(width, min(widest, style.room(_WIDEST_LABEL))) + gap
     frame = _framed(
         subject,
         style,
@@ -202,14 +202,14 @@ def draw_heads(
     )
     first, top = frame.left + label_width, frame.top + titles[0].height
     for column, title in enumerate(titles):
-        frame.board.write([title], first + column * across, frame.top, across - 6, align="middle")
+        frame.board.write([title], first + column * across, frame.top, across - gap, align="middle")
     for row, label in enumerate(labels):
         frame.board.write([label], frame.left, top + (height - label.height) // 2, label_width - _GAP)
         for column, picture in enumerate(pictures[row]):
             left = first + column * across
             drawn = overlay(image, picture, style, scale_of(picture.weights, style.norm, is_signed=False))
-            frame.board.paste(drawn, left + (across - 6 - width) // 2, top)
-            frame.board.write([ends[row][column]], left, top + height, across - 6, align="middle")
+            frame.board.paste(drawn, left + (across - gap - width) // 2, top)
+            frame.board.write([ends[row][column]], left, top + height, across - gap, align="middle")
         top += down
     draw_colour_bar(
         frame.board,
@@ -250,14 +250,14 @@ def draw_sheet(
     images = [panel(subject.pixels, least=side, most=side, density=style.density) for subject in subjects]
     sizes = [style.size_of(image) for image in images]
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
+    across = (room := 2 * max(width, style.room(120)) + 4) + 2 * _GAP
     hints = [Line(text=evenness(picture), size=style.points(SMALL)) for picture in pictures]
-    across = 2 * max(width, style.room(120)) + 4 + 2 * _GAP
     names = [
         [
             Line(text=text, size=style.points(NOTE), colour=verdict_colour(subject))
             for text in (prediction_of(subject).replace("predicted ", ""), truth_of(subject) or subject.name)
         ]
-        for subject in with_short_names(subjects, style, across - 2 * _GAP)
+        for subject in with_short_names(subjects, style, room)
     ]
     above, below = height_of(names[0]) + 4, max(hint.height if hint.text else 0 for hint in hints)
     down = above + height + below + _GAP
@@ -277,11 +277,11 @@ def draw_sheet(
     board.write(notes, MARGIN, top + rows * down, inner)
     for at, (picture, image) in enumerate(zip(pictures, images, strict=True)):
         left, line = MARGIN + at % columns * across, top + at // columns * down
-        board.write(names[at], left, line, across - 2 * _GAP)
+        board.write(names[at], left, line, room)
         scale = scale_of(picture.weights, style.norm, is_signed=picture.is_signed)
         board.paste(image, left, line + above)
         board.paste(overlay(image, picture, style, scale), left + sizes[at][1] + 4, line + above)
-        board.write([hints[at]], left, line + above + sizes[at][0], across - 2 * _GAP)
+        board.write([hints[at]], left, line + above + sizes[at][0], room)
     board.save(path)
 
 

@@ -50,7 +50,7 @@ def evenness(picture: MapPicture) -> str:
     mean = float(weights.mean(dtype=float))
     least, most = float(weights.min()) / mean, float(weights.max()) / mean
     digits = 1 - math.floor(math.log10(max(1 - least, most - 1)))
-    return f"nearly even: {least:.{digits}f} to {most:.{digits}f} times the mean"
+    return f"nearly even: {least:.{digits}f} to {most:.{digits}f} × the mean"
 
 
 def short_evenness(picture: MapPicture) -> str:
