@@ -47,7 +47,7 @@ def test_the_last_line_counts_what_was_predicted_what_failed_and_what_was_passed
     (mixed / "004-bad.png").unlink()
     outcome = run_cli("predict", mixed, "--model", trained_run, "--csv", "rows.csv")
     assert outcome.code == 0
-    assert outcome.err.splitlines()[-1] == "10 predicted, passed over: 2 .txt, 1 .csv; written: rows.csv"
+    assert outcome.err.splitlines()[-1] == "10 predicted, passed over: 2 .txt, 1 .csv; replaced: rows.csv"
     assert run_cli("predict", mixed, "--model", trained_run).err.endswith("10 predicted, passed over: 2 .txt, 1 .csv\n")
 
 

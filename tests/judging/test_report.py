@@ -248,7 +248,9 @@ def test_a_group_is_the_mean_of_its_models_and_lists_its_runs(
         assert f'<th scope="row">{name}</th>' in page
         assert f"{name}, validation" in page
     assert not reported(run_cli, "pair")[0]["evaluations"][0]["is_new"]
+    Path("both.html").touch()
     shown = run_cli("report", "pair", "pair/seed-0", "-o", "both.html")
+    assert "replaced both.html" in shown.err
     assert ", mean probabilities of 2 models; " in " ".join(shown.out.split())
     compared = "pair: mean probabilities of 2 models; pair/seed-0: a single model"
     assert compared in Path("both.html").read_text(encoding="utf-8")

@@ -180,6 +180,7 @@ def _listed_on_stdin() -> list[str]:
 
 def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, with_best: bool, as_json: bool) -> None:
     """Write the rows as a table, CSV or JSON, and count them; exit with 1 if an image could not be read."""
+    verb = "replaced" if csv_file and csv_file.is_file() else "written"
     if csv_file == _STDOUT:
         write_as_file(_as_csv(result.rows, raw=raw, with_best=with_best))
     elif csv_file:
@@ -190,13 +191,13 @@ def _show(result: "PredictResult", csv_file: Path | None, *, raw: bool, with_bes
         _print_rows(result.rows)
     bad = sum(bool(row.error) for row in result.rows)
     if csv_file or bad or len(result.rows) > 1 or any(row.is_unknown for row in result.rows):
-        stderr().print(escape(_counted(result, bad, csv_file)))
+        stderr().print(escape(_counted(result, bad, csv_file, verb)))
     if bad:
         raise typer.Exit(1)
 
 
-def _counted(result: "PredictResult", bad: int, csv_file: Path | None) -> str:
-    """Count the images that were predicted, could not be read, or were passed over."""
+def _counted(result: "PredictResult", bad: int, csv_file: Path | None, verb: str) -> str:
+    """Count the images that were predicted, could not be read, or were passed over, and name the file."""
     counts = [f"{len(result.rows) - bad:,} predicted"]
     if unknown := sum(row.is_unknown for row in result.rows):
         counts.append(f"{unknown:,} of them unknown")
@@ -205,7 +206,7 @@ def _counted(result: "PredictResult", bad: int, csv_file: Path | None) -> str:
     if result.passed_over:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in result.passed_over.items())
         counts.append(f"passed over: {kinds}")
-    return ", ".join(counts) + (f"; written: {csv_file}" if csv_file and csv_file != _STDOUT else "")
+    return ", ".join(counts) + (f"; {verb}: {csv_file}" if csv_file and csv_file != _STDOUT else "")
 
 
 def _submit(

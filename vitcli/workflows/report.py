@@ -173,6 +173,8 @@ def report(
         settings = [(each.setting, *map(written, each.values)) for each in different]
         tables, not_compared = compared_runs(judged, settings, emit)
         text = _page(shown, tables, again if worst == _WORST else f"{again} --worst {worst}")
+    if output and output.exists():
+        emit(Note(text=f"replaced {output}"))
     write_text(path, text)
     return Report(
         file=path,
