@@ -39,7 +39,8 @@ def models(as_json: JsonOption = False) -> None:
     )
     note = (
         "Parameters are counted for these classes and 3 channels (vit-mnist-classic: 1), and if the image is - (of any"
-        " size), for 28 x 28 pixels, or 48 x 48 where the patch is 6."
+        " size), for 28 x 28 pixels, or 48 x 48 where the patch is 6. A recipe may change the"
+        " model: `vit recipes NAME` shows its settings."
     )
     stdout().print(f"\n{wrapped(note, stdout().width)}", soft_wrap=True)
 
