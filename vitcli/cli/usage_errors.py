@@ -144,7 +144,8 @@ def _what_is_meant(wrong: str, params: Sequence[Any], path: Sequence[str], words
     names = sorted((name for each in params for name in (*each.opts, *each.secondary_opts)), reverse=True)
     at = next((at for at, word in enumerate(words) if word.partition("=")[0] == wrong), 0)
     (_, has_value, value), after = words[at].partition("="), words[at + 1 :]
-    if "--set" in names and at and (setting := setting_called(wrong.strip("-").replace("-", "_"))):
+    key = wrong.strip("-").replace("-", "_")
+    if "--set" in names and at and (setting := setting_called(key)).endswith(f".{key}"):
         if not has_value:
             value, *after = after or ["VALUE"]
         command = shlex.join(["vit", *words[:at], "--set", f"{setting}={value}", *after])

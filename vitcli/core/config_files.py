@@ -85,7 +85,7 @@ def _merged(layers: Sequence[Settings]) -> dict[str, dict[str, tuple[Any, Settin
             if name == _ABOUT:
                 continue
             if name not in _SECTIONS:
-                full = "" if isinstance(table, Mapping) else _full_name(name)
+                full = "" if isinstance(table, Mapping) else setting_called(name)
                 if full:
                     raise UsageError(f"{name!r} is not in a section", hint=f"did you mean {full!r}?")
                 _unknown("section", name, _SECTIONS)
@@ -164,7 +164,7 @@ def parse_assignments(
         key, equals, text = assignment.partition("=")
         section, dot, field = key.strip().partition(".")
         if not (equals and dot and section and field):
-            full = _full_name(section) if equals and not dot else ""
+            full = setting_called(section) if equals and not dot else ""
             raise UsageError(
                 f"{flag} {assignment!r} is not of the form section.key=value",
                 hint=f"did you mean {flag} {full}={text}?" if full else example,
@@ -223,18 +223,12 @@ def _kinds_of(section: Any) -> dict[str, Any]:
     return {name: get_args(kind)[0] if get_origin(kind) is UnionType else kind for name, kind in kinds.items()}
 
 
-def _full_name(key: str, section: str = "") -> str:
+def setting_called(key: str, section: str = "") -> str:
     """Return the ``section.key`` that was probably meant by a key of a section, or of none; empty: none is near."""
     homes = {each: name for name in ("model", *_SECTIONS) for each in _kinds_of(_fields_of(name))}
     own = nearest(key, _kinds_of(_fields_of(section))) if section else ""
     near = own or nearest(key, homes)
     return f"{section if own else homes[near]}.{near}" if near else ""
-
-
-def setting_called(key: str) -> str:
-    """Return the whole name of a setting, ``SECTION.KEY``; empty: no section has that key, or several have it."""
-    found = [section.name for section in fields(TrainConfig) if key in _kinds_of(_fields_of(section.name))]
-    return f"{found[0]}.{key}" if len(found) == 1 else ""
 
 
 def _fields_of(section: str) -> Any:
@@ -247,7 +241,7 @@ def _build(section: Any, name: str, table: Mapping[str, Any]) -> Any:
     kinds = _kinds_of(_fields_of(name))
     for key in table:
         if key not in kinds:
-            near = _full_name(key, name)
+            near = setting_called(key, name)
             known = f"known: {', '.join(f'{name}.{each}' for each in kinds)}"
             raise UsageError(f"unknown key '{name}.{key}'", hint=f"did you mean {near!r}?" if near else known)
     with in_section(name):
