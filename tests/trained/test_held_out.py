@@ -234,6 +234,15 @@ def test_training_images_among_others_are_counted(
     assert (stored["trained_on"], stored["chose_epoch_by"]) == (16, 4)
 
 
+def test_training_images_with_a_table_of_labels_are_counted(run_cli: RunCli, pets: Path) -> None:
+    rows = "".join(f"{path.relative_to(pets.parent)},{path.parent.name}\n" for path in sorted(pets.rglob("*.png")))
+    (pets.parent / "table.csv").write_text(f"image,label\n{rows}")
+    outcome = run_cli("eval", ".", "--labels", "table.csv", "--model", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "warning: run was trained on 26 of 40 images: scores are too high" in outcome.err
+    assert json.loads(outcome.out)["part"] == "all"
+
+
 def test_other_images_without_a_test_split_are_judged_whole_and_the_doubt_is_said(
     run_cli: RunCli, pets: Path, image_folder: ImageFolder
 ) -> None:

@@ -116,9 +116,10 @@ def choose_images(
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
     seen: Mapping[SplitName, int] | None = None  # not known
-    if not is_own and not asked:
+    if not is_own:
         known = [(each, beside_own(opened, each, directory, emit)) for each in models]
-        if (first := known[0][1]) and (part := _part_of_own(first, opened, loaded, split, emit)):
+        first = None if asked else known[0][1]  # a table may have other labels
+        if first and (part := _part_of_own(first, opened, loaded, split, emit)):
             return part
         seen = count_seen(known, sum(opened.facts.counts.values()), emit)
     if not is_own:
