@@ -247,12 +247,22 @@ WORDS = [
     (
         "train digits --patch-size 8 --epochs 2",
         "vit train has no option --patch-size",
-        "did you mean --set model.patch_size? `vit train digits --set model.patch_size=8 --epochs 2`",
+        "did you mean --set model.patch_size=VALUE?",
     ),
     (
         "train --min_lr=0.1",
         "vit train has no option --min_lr",
-        "did you mean --set optim.min_lr? `vit train --set optim.min_lr=0.1`",
+        "did you mean --set optim.min_lr=VALUE?",
+    ),
+    (
+        "train --optimizer adamw",
+        "vit train has no option --optimizer",
+        "did you mean --opt? `vit train --opt adamw`",
+    ),
+    (
+        "preview digits --name foo",
+        "vit preview has no option --name",
+        "`vit preview --help` says what is possible",
     ),
     ("compare a b", "there is no command 'compare'", "did you mean `vit runs compare a b`?"),
     ("train digits --wasp", "vit train has no option --wasp", "`vit train --help` says what is possible"),

@@ -14,6 +14,7 @@ from vitcli.engine import autocast
 from vitcli.engine.autocast import Precision, _can_pack, _PackedLinear
 from vitcli.engine.device import choose_device, describe, seed_everything
 from vitcli.engine.distributed import Processes
+from vitcli.models.finetune import add_low_rank
 from vitcli.models.vit import VisionTransformer
 
 CPU = torch.device("cpu")
@@ -153,9 +154,13 @@ def test_a_model_whose_matrices_are_converted_once_gives_the_same_answers(dtype)
     rounded = precision.rounded(model)
     with torch.inference_mode(), precision.autocast():
         torch.testing.assert_close(rounded(images), model(images), rtol=0.02, atol=0.02)
+        if dtype == "float16" or not _can_pack():
+            assert torch.equal(rounded(images), model(images))
         assert rounded(images[:0]).shape == (0, config.num_classes)
     matrices = {each.weight.dtype for each in rounded.modules() if isinstance(each, nn.Linear | nn.Conv2d)}
     assert matrices == {getattr(torch, dtype)}
+    is_packed = {isinstance(each, _PackedLinear) for each in (rounded.blocks[0].mlp.fc1, rounded.head[-1])}
+    assert is_packed == {dtype == "bfloat16" and _can_pack()}
     assert rounded.positions is model.positions
     assert rounded.norm.weight is model.norm.weight
     assert {each.dtype for each in model.parameters()} == {torch.float32}
@@ -179,6 +184,15 @@ def test_without_packed_kernels_matrices_are_converted_all_the_same(monkeypatch)
     precision = Precision(CPU, amp="on", dtype="bfloat16")
     with torch.inference_mode(), precision.autocast():
         assert torch.equal(precision.rounded(model)(inputs), model(inputs))
+
+
+def test_low_rank_changes_of_a_matrix_are_not_lost():
+    config = ModelConfig(image_size=(8, 8), patch_size=(4, 4), width=24, depth=2, mlp_width=32)
+    model, images = VisionTransformer(config).eval(), torch.randn(3, 3, 8, 8)
+    add_low_rank(model, 2)
+    precision = Precision(CPU, amp="on", dtype="bfloat16")
+    with torch.inference_mode(), precision.autocast():
+        torch.testing.assert_close(precision.rounded(model)(images), model(images), rtol=0.02, atol=0.02)
 
 
 def test_in_float32_nothing_is_converted_or_copied():

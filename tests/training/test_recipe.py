@@ -141,12 +141,13 @@ def test_a_tenth_validates_where_the_recipes_share_would_be_few_images() -> None
         (few, {"val_fraction": 0.02}, 0.02),
         (few, {"folds": 5}, 0.03),
         (few | {"val": 50}, {}, 0.03),
+        ({"train": 3500}, {}, 0.1),  # 350 of them are for testing
     ):
         with naming(counts, data):
             told: list[Event] = []
             layers = with_enough_validation(base, [{"data": data}], dataset(counts=counts), told.append)
             assert configure(*layers, {"data": data}).data.val_fraction == expected
-            said = ["validation: 10 % of the images, not 3 %"] if expected == 0.1 else []
+            said = ["validation: 10 % of the training images, not 3 %"] if expected == 0.1 else []
             assert [event.text.partition(", because")[0] for event in told if isinstance(event, Note)] == said
 
 

@@ -517,7 +517,7 @@ def test_a_workflow_tells_what_it_decided(shapes: Path) -> None:
     assert [event.text for event in told if isinstance(event, Note)] == [
         "recipe: small-images, because all images have 8 x 8 pixels; vit-nano-patch4 at 8 x 8 pixels",
         "images are not mirrored: all are grey, so they may be letters (--set augment.flip=0.5 mirrors them)",
-        "validation: 10 % of the images, not 3 %, because 3 % would be few images (--val-fraction changes this)",
+        "validation: 10 % of the training images, not 3 %, because 3 % would be few images (--val-fraction changes this)",
         "epochs: 300, not 10, because there are few images (--epochs changes this)",
     ]
     assert result.figures == tuple(Path("out") / name for name in FIGURES)

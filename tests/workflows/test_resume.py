@@ -184,7 +184,7 @@ def test_the_newest_unfinished_run_on_named_data_is_resumed(
             train(TINY, {"data": {"name": str(data)}, "run": {"name": name}}, emit=Listener(1))
     outcome = run_cli("train", shapes, "--resume")
     assert outcome.code == 0, outcome.err
-    assert "the newest unfinished run is run (interrupted)" in outcome.err
+    assert "the newest unfinished run on these data is run (interrupted)" in outcome.err
     outcome = run_cli("train", shapes, "--resume")
     assert "the newest unfinished run is newer (interrupted)" in outcome.err
     assert "is not the data of run newer" in outcome.err, "those data may be in another place now"

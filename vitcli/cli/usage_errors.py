@@ -143,21 +143,18 @@ def _what_is_meant(wrong: str, params: Sequence[Any], path: Sequence[str], words
     """
     names = sorted((name for each in params for name in (*each.opts, *each.secondary_opts)), reverse=True)
     at = next((at for at, word in enumerate(words) if word.partition("=")[0] == wrong), 0)
-    (_, has_value, value), after = words[at].partition("="), words[at + 1 :]
-    key = wrong.strip("-").replace("-", "_")
-    if "--set" in names and at and (setting := setting_called(key)).endswith(f".{key}"):
-        if not has_value:
-            value, *after = after or ["VALUE"]
-        command = shlex.join(["vit", *words[:at], "--set", f"{setting}={value}", *after])
-        return f"did you mean --set {setting}? `{command}`"
+    key, *known = (each.strip("-").replace("-", "_") for each in (wrong, *names))
+    is_option = any(len(each) > 2 and (each in key or key in each) for each in known)
+    if path == ["train"] and not is_option and (setting := setting_called(key)).endswith(f".{key}"):
+        return f"did you mean --set {setting}=VALUE?"
     near = nearest(wrong, [*filter(_is_option, names), *names])
     if not near or at < len(path):
         return f"did you mean {near}?" if near else ""
-    before = words[len(path) : at]
+    before, (_, has_value, value) = words[len(path) : at], words[at].partition("=")
     if near.strip("-") in names:  # the argument is given once
         before = [*dropwhile(lambda word: not _is_option(word), before)]
     typed = [f"{near}{has_value}{value}"] if _is_option(near) else [value] * bool(has_value)
-    command = shlex.join(["vit", *path, *before, *typed, *after])
+    command = shlex.join(["vit", *path, *before, *typed, *words[at + 1 :]])
     return (
         f"did you mean {near}? `{command}`" if _is_option(near) else f"{near} is given without an option: `{command}`"
     )

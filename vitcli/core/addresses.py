@@ -64,7 +64,8 @@ def separate_login(address: str) -> tuple[str, str]:
     return urlunsplit(parts._replace(netloc=host)), f"Basic {words}"
 
 
-CHECK_CONNECTION = "check the connection, then run the same command again; what has arrived is kept"
+CHECK = "check the connection"
+CHECK_CONNECTION = f"{CHECK}, then run the same command again; what has arrived is kept"
 """The hint for an address that cannot be reached."""
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "the name is not known, or there is no network"),

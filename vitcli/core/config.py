@@ -144,7 +144,6 @@ class RunConfig:
     """Steps between two points of the logged curves, which also have a point for every epoch."""
 
     def __post_init__(self) -> None:
-        check(self.name != "best", "name = 'best' is what commands call the best run", "--name RUN names the run")
         check(
             not self.name.startswith((".", "-")) and not {"/", "\\"} & set(self.name),
             f"name = {self.name!r} has / or \\ in it, or begins with a dot or a dash",

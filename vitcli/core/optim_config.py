@@ -148,11 +148,12 @@ class OptimConfig:
     def slower(self) -> str:
         """The options to try if the learning rate is too high: a tenth of it, or the optimizer's usual one if that is lower.
 
-        With muon, the rate of the other weights is lowered in proportion.
+        The rates of the head, and with muon of the other weights, are lowered in proportion.
         """
         rate = min(self.peak_lr / 10, USUAL_LR[self.optimizer])
-        others = self.lr_of_rest * rate / self.peak_lr
-        return f"--lr {rate:.2g}" + f" --set optim.adamw_lr={others:.2g}" * (self.optimizer == "muon")
+        others = {"adamw_lr": self.adamw_lr * (self.optimizer == "muon"), "head_lr": self.head_lr}
+        more = [f" --set optim.{name}={each * rate / self.peak_lr:.2g}" for name, each in others.items() if each]
+        return f"--lr {rate:.2g}{''.join(more)}"
 
     @property
     def peak_lrs(self) -> dict[str, float]:

@@ -73,7 +73,7 @@ def typed_with(inner: Path) -> str:
     """Return the command that was typed, with a folder in place of the one around it; else ``vit train FOLDER``."""
     words = _typed()
     for at, (before, word) in enumerate(pairwise(words), start=1):  # the word after an option is its value
-        if word and before[:1] != "-" and Path(word).absolute() in inner.absolute().parents:
+        if word and before[:1] != "-" and Path(word).resolve() in inner.resolve().parents:
             return f"`{shlex.join(['vit', *words[:at], str(inner), *words[at + 1 :]])}`"
     return f"`{shlex.join(['vit', 'train', str(inner)])}`"
 

@@ -47,8 +47,9 @@ class Precision:
     def rounded(self, model: Model) -> Model:
         """Return the model for many passes of inference: its matrices are converted once, and not in every pass.
 
-        The outputs inside ``autocast`` are the same but for rounding. All that is not converted is shared with the given model. On a CPU,
-        the matrices are also put in the order in which oneDNN's kernels read them, which it else does in every pass.
+        The outputs inside ``autocast`` are the same but for rounding. All that is not converted is shared with the given
+        model. On a CPU, the matrices are also put in the order in which oneDNN's kernels read them, which it else does in
+        every pass; such a model has no gradients, and cannot be copied.
         """
         if not self.enabled:
             return model
@@ -62,7 +63,7 @@ class Precision:
         if self.device.type == "cpu" and self.dtype is torch.bfloat16 and _can_pack():
             for module in list(copy.modules()):
                 for name, layer in module.named_children():
-                    if isinstance(layer, nn.Linear):
+                    if type(layer) is nn.Linear:  # LoRA's have a matrix that is computed in every pass
                         setattr(module, name, _PackedLinear(layer.weight, layer.bias))
         return copy
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vitcli.core.devices import parse_device
-from vitcli.core.errors import ModelError, RunError, did_you_mean
+from vitcli.core.errors import ModelError, RunError, UsageError, did_you_mean
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import expanded
 from vitcli.core.run_search import (
@@ -26,6 +26,14 @@ from vitcli.models.timm_names import is_plain
 BEST = "best"
 """The name of the best finished run on the data of the newest one, unless a run or a file has this name."""
 _REPOSITORY = re.compile(r"[A-Za-z][\w.-]*/[A-Za-z][\w.-]*")
+
+
+def check_new_name(name: str) -> None:
+    """Raise UsageError if a new run would be called as commands call the best one."""
+    if name == BEST:
+        raise UsageError(
+            f"a run cannot be called {BEST}, which commands take for the best run", hint="give another name"
+        )
 
 
 def check_model(name: str, *, output_dir: Path, device: str = "auto", architectures: Collection[str] = ()) -> None:

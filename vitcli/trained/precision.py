@@ -95,7 +95,7 @@ def question_about(model: VisionTransformer, work: Work) -> dict[str, Any]:
         "divided": True,  # times of earlier versions, which divided no images among cores, do not count
     }
     if work == "inference":
-        question["rounded"] = True  # nor do those of versions that converted the weights in every pass
+        question["packed"] = True  # nor do those of versions that converted or reordered the weights in every pass
     if work == "training":
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         question["trained_parameters"] = trained

@@ -130,13 +130,14 @@ def with_enough_validation(
         The layers below the given ones.
     """
     data, usual = configure(*base, *layers).data, DataConfig().val_fraction
-    share, images = data.val_fraction, dataset.facts.counts["train"]
+    counts, share = dataset.facts.counts, data.val_fraction
+    images = counts["train"] * (1 - (data.test_fraction if set(counts) == {"train"} else 0))
     is_given = any("val_fraction" in layer.get("data", {}) for layer in layers)
-    is_used = not (data.folds or data.val_split == "test" or "val" in dataset.facts.counts)
+    is_used = not (data.folds or data.val_split == "test" or "val" in counts)
     if is_given or not is_used or share >= usual or share * images >= _ENOUGH_VALIDATING:
         return [*base]
     why = f"because {100 * share:g} % would be few images (--val-fraction changes this)"
-    emit(Note(text=f"validation: {100 * usual:g} % of the images, not {100 * share:g} %, {why}"))
+    emit(Note(text=f"validation: {100 * usual:g} % of the training images, not {100 * share:g} %, {why}"))
     return [*base, {"about": {"source": "chosen"}, "data": {"val_fraction": usual}}]
 
 

@@ -190,11 +190,12 @@ def newest_unfinished(layers: Sequence[Settings], emit: Emit = ignore) -> str:
     on_given = [run for run in unfinished if name and run.config.get("data", {}).get("name") == name]
     run = max(on_given or unfinished, key=lambda run: max([run.info["started"], *run.info.get("resumed", ())]))
     how = "killed" if run.status == "running" else run.status
+    newest = f"the newest unfinished run{' on these data' if on_given else ''} is {run.name} ({how})"
     if not members_with(run):
-        emit(Note(text=f"the newest unfinished run is {run.name} ({how})"))
+        emit(Note(text=newest))
         return str(run.path)
     alone = f"`vit train --resume {shlex.quote(run.name)}{where}` resumes this {'fold' if run.group == 'cross-validation' else 'run'} alone"
-    emit(Note(text=f"the newest unfinished run is {run.name} ({how}): its {run.group} is resumed; {alone}"))
+    emit(Note(text=f"{newest}: its {run.group} is resumed; {alone}"))
     return str(run.path.parent)
 
 

@@ -27,6 +27,7 @@ from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.state import State
 from vitcli.engine.trainer import Trainer
 from vitcli.figures.curves import draw_curves
+from vitcli.trained.model_names import check_new_name
 from vitcli.training.advice import why_losses_differ
 from vitcli.training.assembly import NOTHING, Earlier, Training, assemble
 from vitcli.training.duration import training_ahead
@@ -80,6 +81,7 @@ def start(
 
 def _new_run(training: Training) -> Run:
     """Create the directory of a run, with the given name or the next free one."""
+    check_new_name(training.config.run.name)
     config, facts = training.config, training.dataset.facts
     output_dir = expanded(config.run.output_dir)
     stem = re.sub("-+", "-", f"{slug(facts.name)}-{training.model.config.name}")

@@ -64,7 +64,8 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     judged_on = competition_folder(dataset) if set(dataset.facts.counts) == {"train"} else None
     if judged_on:
         base = [{"about": {"source": "chosen"}, "data": {"test_fraction": 0.0}}, *base]
-    base = with_enough_validation(base, layers, dataset, emit)
+    if not recipe_file(recipe_name):  # a share in a user's own recipe was chosen for the data
+        base = with_enough_validation(base, layers, dataset, emit)
     base = with_enough_epochs(base, layers, dataset, emit)
     config = _settled(base, *layers, chosen, emit=emit)
     if judged_on and not config.data.test_fraction:
@@ -160,9 +161,9 @@ def _mind_useless_options(layers: Sequence[Settings], config: TrainConfig, emit:
 def _tell_other_rate(usual: OptimConfig, layers: Sequence[Settings], optim: OptimConfig, emit: Emit) -> None:
     """Say that a given learning rate is that of muon alone."""
     given = {key for layer in layers for key in layer.get("optim", {})}
-    alike = optim.adamw_lr * optim.peak_lr / usual.peak_lr
-    is_of_muon = optim.optimizer == usual.optimizer == "muon" and alike != optim.adamw_lr
+    is_of_muon = optim.optimizer == usual.optimizer == "muon" and optim.peak_lr != usual.peak_lr
     if is_of_muon and "lr" in given and "adamw_lr" not in given:
+        alike = optim.adamw_lr * optim.peak_lr / usual.peak_lr
         kept = f"the weights that muon does not train keep the rate {optim.adamw_lr:g}"
         emit(Note(text=f"--lr: {kept}; --set optim.adamw_lr={alike:.3g} changes it in proportion"))
 

@@ -14,6 +14,7 @@ from vitcli.core.run_search import all_runs, runs_called
 from vitcli.core.runs import Run
 from vitcli.core.tags import check_tag, save_tags, tags_of
 from vitcli.data.locks import is_worked_in
+from vitcli.trained.model_names import check_new_name
 
 _WAIT = "wait, or stop it with Ctrl-C"
 _REFERENCES = (("run", "init_from"), ("teacher", "name"))
@@ -151,6 +152,7 @@ def rename(old: str, new: str, *, output_dir: Path = Path("experiments"), emit: 
         RunError: as for ``check_deletable``, or the new name is taken.
     """
     RunConfig(name=new)  # refuses names such as .hidden
+    check_new_name(new)
     if not new:
         raise UsageError("the new name is empty", hint="vit runs rename OLD NEW")
     folder, _ = _changeable(old, output_dir, "renamed")

@@ -46,7 +46,8 @@ class FoundRate:
     least: float
     """The rate with the lowest loss; at higher rates training becomes unstable."""
     diverged: float | None
-    """The rate at which the loss had lost half of its fall again; None: it did not rise so far at any tested rate."""
+    """The rate at which the loss had lost half of its fall again, and more than single batches differ by; None: it did not
+    rise so far at any tested rate."""
     points: tuple[RatePoint, ...]
     """Every step of the test, by increasing rate."""
     figure: Path

@@ -173,9 +173,10 @@ def report(
         settings = [(each.setting, *map(written, each.values)) for each in different]
         tables, not_compared = compared_runs(judged, settings, emit)
         text = _page(shown, tables, again if worst == _WORST else f"{again} --worst {worst}")
-    if output and output.exists():
-        emit(Note(text=f"replaced {output}"))
+    is_there = path.exists()
     write_text(path, text)
+    if output and is_there:
+        emit(Note(text=f"replaced {output}"))
     return Report(
         file=path,
         size=path.stat().st_size,

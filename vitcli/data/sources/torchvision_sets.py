@@ -13,6 +13,7 @@ from urllib.error import URLError
 
 import numpy as np
 
+from vitcli.core.addresses import CHECK, CHECK_CONNECTION
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit
@@ -88,7 +89,7 @@ def _download(kind: Any, folder: Path, emit: Emit) -> None:
     except DataError as error:  # the files that have arrived are kept, to resume
         raise DataError(
             f"{folder.name} could not be downloaded: {error.message}",
-            hint=f"{error.hint.partition(', then run the same')[0]}; `vit download {folder.name}` continues",
+            hint=f"{CHECK if error.hint == CHECK_CONNECTION else error.hint}; `vit download {folder.name}` continues",
         ) from error
     except (KeyboardInterrupt, SystemExit):  # likewise
         raise
