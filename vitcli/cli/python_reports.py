@@ -25,7 +25,7 @@ def _names(runs: Sequence[StrPath | Sequence[StrPath]]) -> list[str]:
     listed = ([each] if isinstance(each, str | os.PathLike) else each for each in runs)
     names = [os.fspath(run) for each in listed for run in each]
     if runs and not names:
-        raise UsageError("runs = [] is empty", hint="leave it out to take the newest run")
+        raise UsageError("runs = [] is empty", hint="give runs: their names, their folders, or their results")
     return names
 
 

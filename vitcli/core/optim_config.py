@@ -146,7 +146,7 @@ class OptimConfig:
 
     @property
     def slower(self) -> str:
-        """The options to try if the learning rate is too high: a tenth of it, or the optimizer's usual one if that is lower.
+        """The options to try if the learning rate is too high: a tenth of it, or the usual rate if that is lower.
 
         The rates of the head, and with muon of the other weights, are lowered in proportion.
         """

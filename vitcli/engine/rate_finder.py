@@ -48,8 +48,9 @@ class RangeTest:
     """The rate at which the loss has completed three quarters of its fall.
 
     If the configured rate is higher, it is kept up to a tenth of ``diverged``, and as long as the loss is lowest but for
-    noise: the test is too short to lower it. The rate with the lowest loss is at the edge of stability. A tenth of it, or the rate of the steepest fall, is much
-    lower than training with a warm-up allows, and the steepest fall depends on the noise of a few batches.
+    noise: the test is too short to lower it. The rate with the lowest loss is at the edge of stability. A tenth of it, or
+    the rate of the steepest fall, is much lower than training with a warm-up allows, and the steepest fall depends on the
+    noise of a few batches.
     """
     least: float
     """The rate with the lowest loss."""

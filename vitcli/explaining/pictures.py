@@ -79,9 +79,11 @@ def is_picture_file(output: Path | None) -> bool:
             if ending in {".gif", ".html"}
             else f"--output {shlex.quote(str(output.with_suffix('.pdf')))}, or a folder",
         )
-    is_picture = ending in PICTURES
-    check_output_file(output) if is_picture else check_output_folder(output)
-    return is_picture
+    if ending not in PICTURES:
+        check_output_folder(output)
+        return False
+    check_output_file(output)
+    return True
 
 
 def draw_pictures(
