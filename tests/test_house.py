@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,26 @@ def test_docstrings_open_with_a_verb_or_a_noun() -> None:
                 if isinstance(text, str) and text.partition(" ")[0].strip(",.:;") in RIDDLES
             ]
     assert found == []
+
+
+def test_strings_in_the_code_document_a_name_or_a_block() -> None:
+    """So that none outlives the constant below which it stood."""
+    lost = []
+    for path in SOURCES:
+        for node in statements(parsed(path)):
+            body = getattr(node, "body", [])
+            first = (
+                [] if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else [None]
+            )
+            lost += [
+                f"{relative(path)}:{text.lineno}"
+                for before, text in pairwise([*first, *body])
+                if isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+                and isinstance(text.value.value, str)
+                and not isinstance(before, ast.Assign | ast.AnnAssign)
+            ]
+    assert lost == []
 
 
 def test_help_and_listings_load_nothing_heavy(trained_run: Path, tmp_path: Path) -> None:

@@ -15,8 +15,6 @@ from vitcli.judging.answers import AnswerCollector, collect
 from vitcli.judging.calibration import reliability
 from vitcli.judging.metrics import metrics_of
 
-"""Each example has up to 40 images of its own, and scikit-learn takes milliseconds for each."""
-
 
 def compute_metrics(logits, labels, classes):
     return metrics_of(collect([(logits, labels)], classes))

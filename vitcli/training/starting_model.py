@@ -24,7 +24,6 @@ from vitcli.models.weights import preprocessing_of
 from vitcli.trained.loading import read_model
 from vitcli.trained.model_names import is_run
 
-"""Image size of models that take it from the data, if the data are photos of many sizes."""
 _FUNCTION = ("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions")
 """Settings of the architecture that cannot be seen in the shapes of the weights."""
 _HELD_OUT_BY = ("val_fraction", "test_fraction", "val_split", "folds", "fold")
