@@ -180,6 +180,16 @@ def our_epochs(
     return seconds, [record.val_accuracy for record in records], statistics.median(shares)
 
 
+def show(name: str, seconds: float, accuracies: list[float]) -> None:
+    """Print the seconds of one side, and its test accuracies, 0..1."""
+    last = accuracies[-_LAST:]
+    mean, each = statistics.mean(last), ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
+    print(
+        f"{name:<5} {seconds:6.1f} s, test accuracy of the last {len(last)} epochs {100 * mean:.2f} % ({each})",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Measure both, and print the seconds and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,15 +212,10 @@ def main() -> None:
         seconds, learnt, share = our_epochs(train, test, preprocessing, arguments.epochs)
         ours.append(seconds)
         shares.append(share)
-        seconds, learnt_plainly = plain_epochs(train, test, arguments.epochs)
+        show("vit", seconds, learnt)
+        seconds, learnt = plain_epochs(train, test, arguments.epochs)
         plain.append(seconds)
-        print(f"vit {ours[-1]:6.1f} s ({100 * share:.1f} % of it data)    plain {plain[-1]:6.1f} s", flush=True)
-        for name, accuracies in {"vit": learnt, "plain": learnt_plainly}.items():
-            last = accuracies[-_LAST:]
-            each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
-            print(
-                f"{name}: mean test accuracy of the last {len(last)} epochs {100 * statistics.mean(last):.2f} % ({each})"
-            )
+        show("plain", seconds, learnt)
     print(f"{len(train.labels):,} training and {len(test.labels):,} test images, torch {torch.__version__}")
     print(f"data and augmentation: {100 * statistics.median(shares):.1f} % of the training time")
     print(f"ratio {statistics.median(plain) / statistics.median(ours):.2f}")
