@@ -431,6 +431,7 @@ def test_a_submission_has_labels_or_probabilities() -> None:
     ("labels", "cell", "said"),
     [
         (("0", "1"), "0.5", "the probability of label 1"),
+        (("0.0", "1.0"), "0.5", "the probability of label 1"),
         (("2", "3"), "0.5", "--probabilities writes"),
         (("0", "1"), "nan", ""),
     ],
@@ -456,7 +457,7 @@ def test_fractions_in_the_sample_ask_for_probabilities(
     predicted = json.loads(run_cli("predict", folder / "test", "--top-k", "2", "--json").out)["rows"]
     for row in predicted:
         share = dict(zip(row["classes"], row["probabilities"], strict=True))
-        expected = pytest.approx(share["1"], abs=1e-5) if "label 1" in said else int(row["classes"][0])
+        expected = pytest.approx(share[labels[1]], abs=1e-5) if "label 1" in said else int(row["classes"][0])
         assert answers[Path(row["path"]).name] == expected
 
 

@@ -1,8 +1,8 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vitcli.core.short_names import distinct, slug_of_several
+from vitcli.core.short_names import class_slugs, distinct, slug_of_several
 
 BLIGHT, STREAK, HEALTHY = "Cassava Bacterial Blight (CBB)", "Cassava Brown Streak Disease (CBSD)", "Cassava Healthy"
 
@@ -36,6 +36,12 @@ def test_several_names_make_a_name_of_their_own() -> None:
     assert len(set(found)) == len(groups)
     assert max(len(each.encode()) for each in found) < 200
     assert slug_of_several(["a", "b"]) == "a-vs-b"
+
+
+@given(st.lists(st.text("ab!-0", max_size=3) | st.sampled_from(["a-class-0", "a-class-1", "-class-2"]), max_size=6))
+@example(["a!", "a?", "a-class-0"])
+def test_parts_of_file_names_stay_apart(classes: list[str]) -> None:
+    assert len(set(class_slugs(classes))) == len(classes)
 
 
 @given(st.lists(st.text("ab _", max_size=20) | st.text(max_size=40), max_size=12), st.integers(8, 30))

@@ -60,6 +60,7 @@ WANTED = {"a.jpg": "cat", "b.jpg": "dog", "c.png": "cat", "d.jpg": "dog"}
         ROWS.replace(",", "\t"),
         ROWS.replace("\n", "\r\n"),
         "\ufeff" + ROWS,
+        "sep=;\r\n" + ROWS.replace(",", ";"),
         "\n\n" + ROWS.replace("\n", "\n\n"),
         ROWS.replace(".jpg", "").replace(".png", ""),
         ROWS.replace("a.jpg", "photos/a.jpg").replace("b.jpg", "/somewhere/photos/b.jpg").replace("c.png", "./c.png"),
@@ -71,7 +72,18 @@ WANTED = {"a.jpg": "cat", "b.jpg": "dog", "c.png": "cat", "d.jpg": "dog"}
         "image_id,label,\na.jpg,cat,\nb.jpg,dog,\nc.png,cat,\nd.jpg,dog,\n",
     ],
     ids=[
-        *("plain", "semicolons", "tabs", "windows", "bom", "blank lines", "no suffixes", "folders", "backslashes"),
+        *(
+            "plain",
+            "semicolons",
+            "tabs",
+            "windows",
+            "bom",
+            "stated",
+            "blank lines",
+            "no suffixes",
+            "folders",
+            "backslashes",
+        ),
         *("quotes", "other columns", "no header", "list", "trailing commas"),
     ],
 )
@@ -212,7 +224,8 @@ def test_numbers_do_not_replace_names(photos: Path, *, is_given: bool) -> None:
     (photos / "map.json").write_text('{"cat": 0, "dog": 1}')
     assert read(photos, ROWS, label_map=str(photos / "map.json") if is_given else "").classes == ("cat", "dog")
     (photos / "map.json").write_text('{"cat": 2019, "dog": 2020}')
-    assert read(photos, ROWS, label_map=str(photos / "map.json") if is_given else "").classes == ("2019", "2020")
+    found = read(photos, ROWS, label_map=str(photos / "map.json") if is_given else "").classes
+    assert found == (("2019", "2020") if is_given else ("cat", "dog"))
 
 
 def test_more_classes_may_be_in_a_map_than_in_a_table(photos: Path, tmp_path: Path) -> None:
@@ -233,6 +246,18 @@ def test_more_classes_may_be_in_a_map_than_in_a_table(photos: Path, tmp_path: Pa
 def test_other_files_give_classes_no_names(photos: Path, content: object) -> None:
     (photos / "other.json").write_text(json.dumps(content))
     assert read(photos, ROWS.replace("cat", "0").replace("dog", "1")).classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(2.0, 1.0), ("120", "95"), ({"images": 3}, {"images": 4}), ("#ff0000", "#0f0"), ("60 %", "40%"), ("", "x")],
+)
+def test_facts_about_classes_are_not_their_names(photos: Path, values: tuple[object, object]) -> None:
+    """The weights, numbers, colours and shares of classes, as other programs store them beside the images."""
+    (photos / "facts.json").write_text(json.dumps(dict(zip(("cat", "dog"), values, strict=True))))
+    assert read(photos, ROWS).classes == ("cat", "dog")
+    (photos / "facts.json").write_text(json.dumps({"cat": "Felis catus", "dog": "Canis familiaris"}))
+    assert read(photos, ROWS).classes == ("Felis catus", "Canis familiaris")
 
 
 def test_numbers_of_rows_name_no_images(tmp_path: Path) -> None:

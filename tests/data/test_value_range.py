@@ -84,6 +84,7 @@ def test_floats_share_their_range(tmp_path: Path) -> None:
         (-1024, 3071, True, (-1024, 3071)),
         (0, 100_000, True, (0, 100_000)),
         (300, 300, True, (300, 301)),
+        (5.5, 5.5, False, (5.5, 6.5)),
     ],
 )
 def test_the_range_that_values_suggest(low: float, high: float, whole: bool, expected: tuple[float, float]) -> None:  # noqa: FBT001

@@ -67,6 +67,15 @@ def test_metrics_of_classes_are_drawn_with_their_images():
         assert found[name].interval == pytest.approx((low, high), abs=0.2 * (high - low))
 
 
+def test_classes_without_images_count_in_every_draw():
+    random = np.random.default_rng(0)
+    truth = np.repeat(np.arange(10), 50)
+    predicted = tuple(np.where(random.random(500) < share, truth, random.integers(0, 200, 500)) for share in (0.5, 0.7))
+    found = {each.metric: each for each in compare_answers(truth, predicted, (np.ones(500), np.ones(500))).differences}
+    low, high = found["macro F1"].interval
+    assert low < found["macro F1"].difference < high
+
+
 def test_images_are_counted_by_who_is_right():
     truth = np.array([0, 0, 0, 1, 1, 2])
     first, second = np.array([0, 0, 1, 1, 0, 1]), np.array([0, 2, 0, 1, 1, 0])

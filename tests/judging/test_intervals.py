@@ -9,6 +9,8 @@ from vitcli.judging.answers import collect
 from vitcli.judging.intervals import mean_interval
 from vitcli.judging.metrics import metrics_of
 
+CLASSES = tuple(map(str, range(200)))
+
 
 def judged(images: int, lead: float, seed: int = 0):
     """Logits of three classes, of which the true one leads; labels and names."""
@@ -37,6 +39,17 @@ def test_the_intervals_are_those_of_a_bootstrap_of_images_within_each_class():
     assert ours.intervals["balanced_accuracy"] == pytest.approx((expected.low, expected.high), abs=0.006)
     assert ours.intervals["top1"][0] < ours.top1 < ours.intervals["top1"][1]
     assert set(ours.intervals) >= {"macro_f1", "weighted_f1", "kappa", "mcc", "loss", "top5"}
+
+
+def test_classes_without_images_count_in_every_draw():
+    """A model of 200 classes, of which ten have images: a class that one image is given to counts as 0 in the value, too."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 50)
+    predicted = np.where(random.random(500) < 0.6, labels, random.integers(0, 200, 500))
+    found = metrics(torch.nn.functional.one_hot(torch.from_numpy(predicted)).float(), torch.from_numpy(labels), CLASSES)
+    for name in ("macro_f1", "macro_precision", "macro_recall"):
+        low, high = found.intervals[name]
+        assert low < getattr(found, name) < high, name
 
 
 def test_they_contain_the_true_accuracy_as_often_as_they_say():

@@ -221,6 +221,22 @@ def test_a_copy_of_a_split_is_known_by_its_images(
     assert f"its own are not in {tmp_path / 'bugs'} any more" in said(unknown)
 
 
+def test_weights_that_vit_did_not_train_have_no_images_of_their_own(
+    run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The current folder, which is a data set here, is not taken for them."""
+    image_folder(tmp_path / "bugs", {"ant": 6, "bee": 6})
+    assert run_cli("train", "bugs", *tiny, "--output-dir", tmp_path.with_name("runs")).code == 0
+    model = tmp_path.with_name("exported")
+    assert (
+        run_cli("export", "--output-dir", tmp_path.with_name("runs"), "--format", "timm", "--output", model).code == 0
+    )
+    judged = run_cli("eval", "bugs", "--model", model, "--json")
+    assert judged.code == 0, judged.err
+    assert "exported was trained on some of these images cannot be known: vit did not train it" in said(judged)
+    assert json.loads(judged.out)["metrics"]["images"] == 12
+
+
 def test_training_images_among_others_are_counted(
     run_cli: RunCli, image_folder: ImageFolder, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

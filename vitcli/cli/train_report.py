@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from vitcli.cli.console import print_facts, print_table, stderr, stdout
-from vitcli.core.errors import counted, some
+from vitcli.core.errors import some
 from vitcli.core.provenance import retyped
 from vitcli.core.run_search import output_dir_option
 from vitcli.core.words import duration, percent, written
@@ -99,7 +99,7 @@ def show_dry_run(report: "DryRun") -> None:
     problems += [reason if name in reason else f"{name}: {reason}" for name, reason in report.bad.items()]
     for leak in report.duplicates.leaks:
         pairs = ", ".join(" = ".join(pair) for pair in leak.examples)
-        problems.append(f"{counted(leak.images, 'image is')} both in {leak.splits[0]} and {leak.splits[1]}: {pairs}")
+        problems.append(f"{leak.words}: {pairs}")
     if without := [name for name, count in report.balance.counts.items() if not count]:
         problems.append(f"no training image of: {some(without)}")
     problems += [f"one image, different labels: {_few(names)}" for names in report.duplicates.contradictory]

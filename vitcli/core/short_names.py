@@ -49,10 +49,13 @@ def class_slugs(classes: Sequence[str]) -> list[str]:
     is_plain = [
         any(letter.isalnum() for letter in name) and often[each] == 1 for name, each in zip(classes, cut, strict=True)
     ]
-    return [
+    numbered = [
         each if plain else f"{each}-class-{index}"
         for index, (each, plain) in enumerate(zip(cut, is_plain, strict=True))
     ]
+    if len(set(numbered)) == len(classes):
+        return numbered
+    return [f"{each}-class-{index}" for index, each in enumerate(cut)]  # a class is called like the number of another
 
 
 def slug_of_several(names: Sequence[str]) -> str:

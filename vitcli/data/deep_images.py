@@ -46,7 +46,7 @@ def usual_range(low: float, high: float, *, whole: bool) -> ValueRange:
         whole: whether all values are whole numbers.
     """
     if not whole:
-        return (0, 1) if low >= 0 and high <= 1 else (low, high)
+        return (0, 1) if low >= 0 and high <= 1 else (low, high if high > low else low + 1)
     top = next((2**bits - 1 for bits in _USUAL_BITS if low >= 0 and high < 2**bits), 0)
     if top == 0 or (top > 255 and high - low < _LARGE_PART * top):
         return low, max(high, low + 1)

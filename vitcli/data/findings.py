@@ -1,10 +1,12 @@
 """Duplicates, leaks between splits, and class balance."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
+from vitcli.core.errors import counted
 from vitcli.data.dataset import Dataset
 from vitcli.data.inspection import ImageIndex, find_duplicates, named
 from vitcli.data.raw import SplitName
@@ -23,10 +25,17 @@ class Leak:
     """Images that are in two splits."""
 
     splits: tuple[SplitName, SplitName]
-    """The two splits."""
+    """The two splits; train is before val, and val before test."""
     images: int
+    """Number of images of the second split that are in the first one too."""
     examples: tuple[tuple[str, str], ...]
     """Some of the pairs, by the names of the images."""
+
+    @property
+    def words(self) -> str:
+        """The number of images, for example ``6 images of test are in train too``."""
+        verb = "is" if self.images == 1 else "are"
+        return f"{counted(self.images, 'image')} of {self.splits[1]} {verb} in {self.splits[0]} too"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +99,7 @@ def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
     }
     labels = {name: dataset.labels(name) for name in dataset.facts.counts}
     across: dict[tuple[SplitName, SplitName], list[tuple[ImageIndex, ImageIndex]]] = defaultdict(list)
+    copies: Counter[tuple[SplitName, SplitName]] = Counter()
     repeated, repeats, contradictory = 0, [], []
     for group in find_duplicates(dataset):
         within = [place for place in group if split_of.get(place) == "train"]
@@ -98,18 +108,17 @@ def look_for_duplicates(dataset: Dataset, plan: Plan) -> Duplicates:
             repeats.append(" = ".join(named(dataset, within)))
         if len({labels[name][at] for name, at in group}) > 1:
             contradictory.append(" = ".join(named(dataset, group)))
-        first: dict[SplitName, ImageIndex] = {}
+        places: dict[SplitName, list[ImageIndex]] = defaultdict(list)
         for place in group:
             if place in split_of:
-                first.setdefault(split_of[place], place)
-        names = sorted(first, key=("train", "val", "test").index)
-        for at, one in enumerate(names):
-            for other in names[at + 1 :]:
-                across[one, other].append((first[one], first[other]))
+                places[split_of[place]].append(place)
+        for pair in combinations(sorted(places, key=("train", "val", "test").index), 2):
+            across[pair].append((places[pair[0]][0], places[pair[1]][0]))
+            copies[pair] += len(places[pair[1]])
     leaks = tuple(
         Leak(
             splits=splits,
-            images=len(pairs),
+            images=copies[splits],
             examples=tuple((named(dataset, [a])[0], named(dataset, [b])[0]) for a, b in pairs[:_NAMED]),
         )
         for splits, pairs in across.items()

@@ -45,7 +45,7 @@ class SubmissionForm:
     def has_positive_probability(self, values: Sequence[str], *, with_probabilities: bool) -> bool:
         """Tell whether the one column of answers has the probability of label 1, as asked or as in the sample."""
         is_wanted = with_probabilities or self.has_fractions
-        return is_wanted and len(self.columns) == 2 and sorted(values) == ["0", "1"]
+        return is_wanted and len(self.columns) == 2 and sorted(map(_whole, values)) == ["0", "1"]
 
     def filled(
         self,
@@ -74,7 +74,7 @@ class SubmissionForm:
         columns, wanted = self.columns, self.columns[1:]
         order = [] if len(wanted) == 1 else _order(wanted, classes, values)
         if not order and self.has_positive_probability(values, with_probabilities=with_probabilities):
-            order = [list(values).index("1")]
+            order = [[_whole(value) for value in values].index("1")]
         elif not order and with_probabilities:
             order = list(range(len(values)))
             columns = (columns[0], *values)
@@ -83,6 +83,11 @@ class SubmissionForm:
             likeliest = values[max(range(len(row)), key=row.__getitem__)]
             lines.append([name, *([f"{row[at]:.6f}" for at in order] or [likeliest])])
         return columns, csv_text(lines)
+
+
+def _whole(label: str) -> str:
+    """Return a label without the .0 that programs write for whole numbers if other rows have no label."""
+    return label.removesuffix(".0")
 
 
 def find_form(root: Path) -> SubmissionForm:

@@ -156,7 +156,8 @@ def _scores(cells: Ints, counts: Ints) -> tuple[dict[str, Floats], dict[str, Flo
                 support=support,
                 predicted=by_class(given, counts),
                 correct=by_class(truth[given == truth], counts[:, given == truth]),
-            )
+            ),
+            without_images=np.isin(np.arange(classes), np.setdiff1d(given, truth)),
         )
         for given in cells[1:]
     )

@@ -35,16 +35,23 @@ class ClassCounts:
         return _ratios(2 * self.correct, self.support + self.predicted)
 
 
-def summary(counts: ClassCounts) -> dict[str, Floats]:
+def summary(counts: ClassCounts, *, without_images: NDArray[np.bool_] | None = None) -> dict[str, Floats]:
     """Compute the metrics of ``Metrics`` that depend on counts alone, each of shape (...); NaN: not defined.
 
     Definitions are those of scikit-learn; kappa is by Cohen (1960), mcc by Gorodkin (2004).
+
+    Args:
+        counts: the numbers of images.
+        without_images: for matrices that are drawn from another one, the classes, (classes,), that the model predicted there
+            and that no image has: macro means count them as 0, also where a draw has none of these predictions.
     """
     support, predicted, correct = (
         each.astype(np.float64) for each in (counts.support, counts.predicted, counts.correct)
     )
     images = support.sum(axis=-1)
     is_seen, has_images = support + predicted > 0, support > 0
+    if without_images is not None:
+        is_seen = is_seen | without_images
     each = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
     top1 = correct.sum(axis=-1) / images
     agreeing = (support * predicted).sum(axis=-1)

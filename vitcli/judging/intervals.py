@@ -46,11 +46,12 @@ def accuracy_intervals(
     table = np.array(confusion, dtype=np.int64)
     for row in np.split(table, np.flatnonzero(np.diff(table[:, 0])) + 1):
         true, columns, numbers = row[0, 0], row[:, 1], row[:, 2]
-        drawn = random.multinomial(numbers.sum(), numbers / numbers.sum(), size=draws)
-        predicted[:, columns] += drawn
-        correct[:, true] = drawn[:, columns == true].sum(axis=1)
+        times = random.multinomial(numbers.sum(), numbers / numbers.sum(), size=draws)
+        predicted[:, columns] += times
+        correct[:, true] = times[:, columns == true].sum(axis=1)
     counts = ClassCounts(support=np.broadcast_to(support, correct.shape), predicted=predicted, correct=correct)
-    ends = {name: percentiles(values) for name, values in summary(counts).items() if not np.isnan(values).all()}
+    drawn = summary(counts, without_images=(support == 0) & np.isin(np.arange(classes), table[:, 1]))
+    ends = {name: percentiles(values) for name, values in drawn.items() if not np.isnan(values).all()}
     right = int(table[table[:, 0] == table[:, 1], 2].sum())
     shares = {"top1": _of_share(right, images), "top5": _of_share(in_top5, images)}
     return {name: (low, high) for name, (low, high) in ends.items() if low < high} | shares

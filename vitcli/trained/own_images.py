@@ -30,8 +30,12 @@ class BesideOwn:
 
 
 def beside_own(opened: Dataset, loaded: LoadedModel, directory: str, emit: Emit) -> BesideOwn | None:
-    """Identify images and the model's own ones; None: one of them has no files, or the own ones are gone, which is said."""
+    """Identify images and the model's own ones; None: one has no files, or the own ones are not known, which is said."""
     if not opened.raw or not opened.raw.root:
+        return None
+    what = f"whether {loaded.name} was trained on some of these images cannot be known"
+    if not loaded.checkpoint.provenance.get("data"):
+        emit(Note(text=f"{what}: vit did not train it"))
         return None
     try:
         own = open_dataset(loaded.data, directory=data_dir(directory or kept_in(loaded)), offline=True)
@@ -40,7 +44,6 @@ def beside_own(opened: Dataset, loaded: LoadedModel, directory: str, emit: Emit)
         is_inside = opened.raw.root.resolve().is_relative_to(own.raw.root.resolve())
         plan = own_plan(own, loaded, emit if is_inside else ignore)
     except (DataError, UsageError):
-        what = f"whether {loaded.name} was trained on some of these images cannot be known"
         emit(Note(text=f"{what}: its own are not in {loaded.data.name} any more"))
         return None
     whole = {name: Subset(found=name) for name in opened.facts.counts}

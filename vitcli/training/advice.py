@@ -139,13 +139,12 @@ def advice_on_data(dataset: Dataset, plan: Plan, config: TrainConfig) -> list[st
     """List warnings about data: leaks, contradictory labels, skewed or rare classes, few photos."""
     found = look_for_duplicates(dataset, plan)
     warnings = [
-        f"{counted(leak.images, 'image is')} both in {leak.splits[0]} and {leak.splits[1]}, for example"
-        f" {' = '.join(leak.examples[0])}: they make the scores too high"
+        f"{leak.words}, for example {' = '.join(leak.examples[0])}: they make the scores too high"
         for leak in found.leaks
     ]
     if found.contradictory:
         warnings.append(
-            f"{counted(len(found.contradictory), 'image appears')} twice with different labels: {found.contradictory[0]}"
+            f"{counted(len(found.contradictory), 'image appears')} several times, with different labels: {found.contradictory[0]}"
         )
     for split, names in rare_classes(dataset, plan).items():
         warnings.append(f"some classes have too few images to hold any out, so {split} lacks them: {some(names)}")

@@ -1,5 +1,6 @@
 """Class names for the labels of a table, from a JSON file with one name per label."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, Note
 from vitcli.core.stored import parse_json
 from vitcli.data.sources.names import plain
+
+_NO_WORD = re.compile(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?%?|#[0-9a-f]{3,8}|", re.IGNORECASE)
+"""A number, a share, a colour, or nothing."""
 
 
 def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: Emit) -> tuple[str, ...]:
@@ -34,15 +38,21 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
 def _mapped(values: Sequence[str], content: Any, *, is_given: bool) -> tuple[str, ...] | None:
     """Return a name for every label, from a list or a map in either direction; None if names are missing or equal.
 
-    A file that was only found is read from name to label if it has no other entries, or numbers its names from 0:
-    other files have numbers as values too.
+    A file that was only found may be about something else, such as the weight, the number of images or the colour of each
+    class. Its values must be words; it is read from name to label if it has no other entries, or numbers its names from 0.
     """
     for way, is_inverse in zip(_ways(content, one_to_one=not is_given), (False, True), strict=False):
         names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
-        is_meant = is_given or not is_inverse or len(way) == len(values) or _are_indices(way)
+        is_meant = is_given or (len(way) == len(values) or _are_indices(way) if is_inverse else _are_words(content))
         if is_meant and len(set(names)) == len(values):  # a table that has names already needs no numbers for them
             return tuple(values) if _are_indices(way.values()) and not _are_numbers(values) else names
     return None
+
+
+def _are_words(content: Any) -> bool:
+    """Tell whether the values of a label map can be names of classes: texts, but neither numbers nor colours."""
+    values = list(content.values() if isinstance(content, Mapping) else content)
+    return all(isinstance(value, str) and not _NO_WORD.fullmatch(value.strip()) for value in values)
 
 
 def _are_numbers(names: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from vitcli.data.sources.image_search import IMAGE_SUFFIXES
 from vitcli.data.sources.paths import check_table
 
 _DELIMITERS = ",;\t|"
+_STATED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+"""The first line with which a file tells spreadsheets its delimiter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +61,8 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
         wanted = 'expected in each: {"file_name": "a.jpg", "label": "cat"}'
         raise DataError(f"{path} has lines that are not JSON objects", hint=wanted) from None
     found = [(line, row) for line, row in found if any(row)]
+    if _STATED_DELIMITER.match(text):
+        found = found[1:]
     if not found:
         raise DataError(f"{path} is empty", hint="expected: a row per image, with its name and its label")
     first = found[0][1]
@@ -121,7 +126,12 @@ def _decoded(path: Path, emit: Emit) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """Find the delimiter that splits the first line into the most cells; empty if none splits it."""
+    """Find the delimiter: that of a line ``sep=;``, else the one that splits the first line into the most cells.
+
+    It is empty if none splits it.
+    """
+    if stated := _STATED_DELIMITER.match(text):
+        return stated[1]
     first = next((line for line in text.splitlines() if line.strip()), "")
     cells = {each: len(next(csv.reader([first], delimiter=each), [])) for each in _DELIMITERS}
     best = max(cells, key=lambda each: cells[each])
