@@ -119,6 +119,45 @@ def test_a_missing_run_is_trained_by_resuming_as_if_alone(
     assert weights[0] == weights[1]
 
 
+def test_runs_of_other_data_make_no_group(
+    run_cli: RunCli, image_folder: Callable[..., Path], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "bugs", {"ant": 8, "bee": 8})
+    assert run_cli("train", folder, *tiny, "--seeds", "3", "--name", "g").code == 0
+    group = tmp_path / "experiments" / "g"
+    shutil.rmtree(group / "seed-2")
+    image_folder(tmp_path / "more", {"ant": 9, "bee": 8})
+    shutil.copy(tmp_path / "more" / "ant" / "008.png", folder / "ant" / "new.png")
+    resumed = run_cli("train", "--resume", "g")
+    assert resumed.code == 1
+    assert "bugs is not the data of run g/seed-0: images, labels or the order of classes changed" in resumed.err
+    assert not (group / "seed-2").exists()
+    assert run_cli("train", folder, *tiny, "--seed", "2", "--name", "other").code == 0
+    shutil.copytree(tmp_path / "experiments" / "other", group / "seed-2")
+    (folder / "ant" / "new.png").unlink()
+    with pytest.raises(RunError, match="the runs of g were trained on different data"):
+        summed_up([result_of(Run(group / f"seed-{seed}")) for seed in range(3)])
+
+
+def test_a_group_that_is_overwritten_has_no_runs_of_the_earlier_one(
+    run_cli: RunCli, pair: Path, shapes: Path, tiny: tuple[str, ...]
+) -> None:
+    """Wherever it is stopped after its first run has begun."""
+    shutil.copytree(pair / "seed-2", pair / "seed-3")
+    words = ("--seeds", "2", "--seed", "1", "--name", "pair", "--overwrite", "--lr", "1e38", "--epochs", "2")
+    outcome = run_cli("train", shapes, *tiny, *words)
+    assert outcome.code == 1
+    assert "loss became" in outcome.err
+    assert [run.path.name for run in members_of(pair)] == ["seed-1"]
+
+
+def test_runs_that_are_none_of_a_group_stop_its_resuming(run_cli: RunCli, pair: Path) -> None:
+    (pair / "seed-2").rename(pair / "seed-3")
+    outcome = run_cli("train", "--resume", "pair")
+    assert outcome.code == 1
+    assert f"pair has runs that are none of its 2: {pair / 'seed-3'}" in " ".join(outcome.err.split())
+
+
 @pytest.mark.parametrize("words", [("--seeds", "2", "--seed", "7"), ("--folds", "2")])
 def test_a_group_that_exists_is_not_replaced_by_another_one(
     run_cli: RunCli, pair: Path, shapes: Path, tiny: tuple[str, ...], words: tuple[str, ...]

@@ -148,11 +148,11 @@ class OptimConfig:
     def slower(self) -> str:
         """The options to try if the learning rate is too high: a tenth of it, or the usual rate if that is lower.
 
-        The rates of the head, and with muon of the other weights, are lowered in proportion.
+        The rates of the head, and with muon of the other weights, are lowered to a tenth.
         """
         rate = min(self.peak_lr / 10, USUAL_LR[self.optimizer])
         others = {"adamw_lr": self.adamw_lr * (self.optimizer == "muon"), "head_lr": self.head_lr}
-        more = [f" --set optim.{name}={each * rate / self.peak_lr:.2g}" for name, each in others.items() if each]
+        more = [f" --set optim.{name}={each / 10:.2g}" for name, each in others.items() if each]
         return f"--lr {rate:.2g}{''.join(more)}"
 
     @property

@@ -7,13 +7,15 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import Interrupted, RunError, UsageError, VitError, visible
-from vitcli.core.events import Emit, Note, Warned, ignore
+from vitcli.core.events import Emit, Event, Note, TrainingStarted, Warned, ignore
 from vitcli.core.files import expanded, write_json
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.groups import members_of_settings
 from vitcli.core.launch import Place, launched_as
 from vitcli.core.means import interval_of_mean
@@ -144,12 +146,12 @@ def train_group(*layers: Settings, train_one: Callable[..., TrainResult], emit: 
     for number, (member, own) in enumerate(members.items(), start=1):
         named: Settings = {"run": {**own.get("run", {}), **({"name": name} if name else {})}}
         once = once_for_all(emit, said, runs=len(members) - number + 1)
+        if name and number == 1:  # from its start on, the folder is that of the new group
+            once = _at_start(partial(_remove_others, folder / member), once)
         group = results[0].path.parent if results else None
         with one_member(member, number, len(members), emit, group=group) as begun:
             results.append(train_one(*layers, {**own, **named}, emit=once))
             begun(results[0].path.parent)
-            if number == 1:
-                _remove_others(results[0].path)
         name = results[0].path.parent.name
     return summed_up(results, emit)
 
@@ -216,17 +218,23 @@ def sum_up_last(result: TrainResult, emit: Emit) -> None:
 
 
 def check_alike(runs: Sequence[Run]) -> list[str]:
-    """Check that the runs of a group have the same settings of data, model and training.
+    """Check that the runs of a group have the same data, and the same settings of data, model and training.
 
     Returns:
         The settings of the length of training that differ, which a mean may have.
 
     Raises:
-        RunError: other settings differ, so that a mean would say nothing.
+        RunError: the data or other settings differ, so that a mean would say nothing.
     """
+    group = runs[0].path.parent.name
+    if other := next((run for run in runs if not is_same_data(run.fingerprint, runs[0].fingerprint)), None):
+        raise RunError(
+            f"the runs of {group} were trained on different data, so their mean would say nothing: {other.name} has other"
+            f" images or labels than {runs[0].name}",
+            hint="train the group again, with --overwrite or another --name",
+        )
     differ = [row.setting for row in different_settings(runs) if _matters(row)]
     if others := [setting for setting in differ if setting not in LENGTH]:
-        group = runs[0].path.parent.name
         raise RunError(
             f"the runs of {group} have different settings, so their mean would say nothing: {', '.join(others)}",
             hint=f"`vit runs compare {shlex.join(str(run.path) for run in runs[:2])}` shows more",
@@ -259,6 +267,17 @@ def forget_summary(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in ("evaluations", "figures"):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _at_start(act: Callable[[], None], emit: Emit) -> Emit:
+    """Return an ``emit`` that acts before it passes on that a training starts."""
+
+    def pass_on(event: Event) -> None:
+        if isinstance(event, TrainingStarted):
+            act()
+        emit(event)
+
+    return pass_on
 
 
 def _remove_others(first: Path) -> None:

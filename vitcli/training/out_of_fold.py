@@ -64,7 +64,7 @@ def write_out_of_fold(path: Path, folds: Sequence[Run], emit: Emit) -> OutOfFold
         # Find the images that this fold validated on
         stored = run.split or {}
         if not is_same_data(stored.get("fingerprint"), dataset.facts.fingerprint):
-            raise RunError(f"run {run.name} was trained on other data than {folds[0].name}")
+            raise RunError(f"run {run.name} was trained on other data than those of {dataset.facts.name} now")
         plan = restored_plan(stored, dataset)
         members = plan["val"].indices(dataset)
         if not rows.keys().isdisjoint(members.tolist()):

@@ -81,7 +81,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             )
         )
         if not is_same_data(run.fingerprint, dataset.facts.fingerprint):
-            raise _other_data(run, config.data)
+            raise other_data(run, config.data)
         earlier = Earlier(
             architecture=architecture_of(run),
             preprocessing=_derived(run, "preprocessing", preprocessing_from),
@@ -95,7 +95,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             split = json.loads(json.dumps(stored_split(dataset, plan, data)))
             kept = run.split or {}
             if kept != {"schema": SCHEMA, **split, "fingerprint": kept.get("fingerprint")}:  # compared already
-                raise _other_data(run, config.data)
+                raise other_data(run, config.data)
             if run.info.get("class_weights", data.listed_weights) != data.listed_weights:
                 raise RunError(
                     f"the weights of classes are not those that run {run.name} began with",
@@ -163,7 +163,8 @@ def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> Non
     )
 
 
-def _other_data(run: Run, config: DataConfig) -> DataError:
+def other_data(run: Run, config: DataConfig) -> DataError:
+    """Return the error that the data are not those that a run began with."""
     return DataError(
         f"{config.name} is not the data of run {run.name}: images, labels or the order of classes changed",
         hint=f"restore them, or start a new run from its weights: vit train --init-from {shlex.quote(str(run.path))}",

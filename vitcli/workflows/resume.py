@@ -5,6 +5,7 @@ import shlex
 from vitcli.core.config_files import Settings, configure, settings_of
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, ignore
+from vitcli.core.fingerprints import is_same_data
 from vitcli.core.groups import members_of_settings, whole_group
 from vitcli.core.run_search import members_of
 from vitcli.core.runs import Run
@@ -23,7 +24,7 @@ from vitcli.training.groups import (
     summed_up,
 )
 from vitcli.training.result import TrainResult, result_of
-from vitcli.training.resumed_run import architecture_of, resume_run
+from vitcli.training.resumed_run import architecture_of, other_data, resume_run
 from vitcli.training.resumed_settings import (
     has_begun,
     newest_unfinished,
@@ -78,8 +79,16 @@ def _resume_group(
             f"all {len(members)} {what} of {folder.name} are finished",
             hint=f"vit predict --model {shlex.quote(str(folder))} IMAGE",
         )
+    if others := [str(folder / name) for name in runs if name not in members]:
+        raise RunError(
+            f"{folder.name} has runs that are none of its {len(members)}: {', '.join(others)}",
+            hint="they are perhaps of an earlier group: move them to another place",
+        )
     if finished := [run for run in runs.values() if run.status == "finished"]:
         check_alike(finished)  # before the rest is trained
+    dataset = open_dataset(config.data, directory=data_dir(config.data.dir), offline=config.run.offline, emit=emit)
+    if not is_same_data(first.fingerprint, dataset.facts.fingerprint):
+        raise other_data(first, config.data)
     results = []
     said: set[str] = set()
     for number, (name, own) in enumerate(members.items(), start=1):
@@ -93,8 +102,6 @@ def _resume_group(
                 results.append(resume_run(run, layers, processes, once))
             else:
                 chosen = configure(settings_of(config), own, {"run": {"name": folder.name, "overwrite": True}})
-                directory = data_dir(chosen.data.dir)
-                dataset = open_dataset(chosen.data, directory=directory, offline=chosen.run.offline, emit=once)
                 earlier = Earlier(architecture=architecture_of(first), teacher=first.info.get("teacher"))
                 results.append(start(chosen, dataset, earlier=earlier, processes=processes, emit=once))
     return summed_up(results, emit)
