@@ -144,3 +144,6 @@ def test_the_head_alone_computes_what_the_whole_does():
         copied.distillation_head[1].weight.zero_()
     assert not copied(model.features(images)).any()
     assert head(model.features(images)).any()
+    memo: dict[int, object] = {}
+    deepcopy(head, memo)
+    assert id(model) not in memo, "the backbone is not copied too"

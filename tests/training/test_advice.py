@@ -16,7 +16,7 @@ from vitcli.core.events import Warned
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.preprocessing import Geometry, Preprocessing
-from vitcli.training.advice import _from_weights, advice_on_settings
+from vitcli.training.advice import _from_weights, advice_on_settings, why_losses_differ
 
 MODEL = ModelConfig(image_size=(32, 32), patch_size=(4, 4), width=16, depth=1, num_heads=2)
 SOURCE = Preprocessing(
@@ -42,6 +42,20 @@ def test_a_rate_that_undoes_what_weights_know(optimizer, lr, slower) -> None:
     assert not told(replace(optim, lr=float(slower)), source=SOURCE)
     assert not told(replace(optim, lora=8), source=SOURCE)  # new matrices learn from scratch, and so do heads
     assert not told(replace(optim, train_only="head"), source=SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("optim", "model", "said"),
+    [
+        ({}, {"drop_path": 0.1}, "with dropout;"),
+        ({}, {"embedding_dropout": 0.1}, "with dropout;"),
+        ({"train_only": "head"}, {"drop_path": 0.1}, "change; validation"),
+        ({"train_only": "head"}, {"head_dropout": 0.1}, "with dropout;"),
+        ({"progressive": 0.5}, {}, "with smaller images;"),
+    ],
+)
+def test_why_the_losses_of_training_and_validation_differ(optim, model, said) -> None:
+    assert said in why_losses_differ(TrainConfig(optim=OptimConfig(**optim)), replace(MODEL, **model))
 
 
 def test_patches_as_large_as_objects() -> None:

@@ -11,7 +11,7 @@ from tests.conftest import Outcome
 from vitcli.core.events import ignore
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint
-from vitcli.training.images import _class_weights
+from vitcli.training.images import class_weights
 
 RunCli = Callable[..., Outcome]
 ImageFolder = Callable[..., Path]
@@ -86,7 +86,7 @@ def test_a_run_whose_loss_was_another_one_is_told_so_when_it_goes_on(
     ("kind", "expected"), [("balanced", 200), ("effective", (1 - 0.999**2000) / (1 - 0.999**10)), ("", None)]
 )
 def test_a_word_chooses_the_formula(kind: str, expected: float | None) -> None:
-    weights = _class_weights(kind, ("many", "few"), [2000, 10], ignore)
+    weights = class_weights(kind, ("many", "few"), [2000, 10], ignore)
     ratio = None if weights is None else (weights[1] / weights[0]).item()
     assert ratio == (expected and pytest.approx(expected, rel=1e-5))
 

@@ -289,3 +289,8 @@ def test_weights_made_with_other_heads_are_warned_about(run_cli: RunCli, photos:
     outcome = run_cli("train", photos, *QUICK, "--init-from", deit, "--set", "model.num_heads=4")
     assert outcome.code == 0, outcome.err
     assert "num_heads = 1, not 4" in outcome.err
+    words = ("--set", "model.pooling=patches", "--set", "model.final_norm=pooled", "--set", "model.layer_scale=0.1")
+    outcome = run_cli("train", photos, *QUICK, "--init-from", deit, *words)
+    assert outcome.code == 0, outcome.err
+    told = "pooling = class, not patches; final_norm = tokens, not pooled; layer_scale = 0.0, not 0.1"
+    assert told in " ".join(outcome.err.split()), outcome.err

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,13 @@ from tests.builders.runs import TINY, Listener, Stopped, results
 from tests.builders.trainers import device_of
 from tests.conftest import Outcome
 from vitcli.core import memory
-from vitcli.core.events import Note, Warned
+from vitcli.core.events import Note, Warned, ignore
+from vitcli.core.model_config import ModelConfig
 from vitcli.core.runs import Run
+from vitcli.engine.autocast import Precision
 from vitcli.engine.checkpoint import load_checkpoint
+from vitcli.models.vit import VisionTransformer
+from vitcli.training import computing
 from vitcli.workflows.resume import resume
 from vitcli.workflows.train import train
 
@@ -96,6 +101,32 @@ def test_a_cpu_with_little_free_memory_takes_micro_batches_from_the_start(
     assert Run(Path("experiments/with-60")).info["micro_batches"] == int(found[1]) > 1
     assert cut == pytest.approx(whole, rel=1e-5)
     assert "micro-batches of 1 image, which may not fit either" in losses_with(10)[1]
+
+
+def test_attention_that_stores_its_probabilities_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With attention dropout, the kernel of a CPU stores N x N numbers for each head."""
+    config = ModelConfig(
+        image_size=(64, 64),
+        patch_size=(2, 2),
+        width=48,
+        depth=1,
+        num_heads=4,
+        mlp_width=192,
+        num_classes=2,
+        pooling="tokens",
+    )
+    monkeypatch.setattr(computing, "free_memory", lambda: 1_200_000_000)
+    taken = {
+        share: computing.within_memory(
+            VisionTransformer(replace(config, attention_dropout=share)),
+            Precision(torch.device("cpu"), amp="off", dtype="bfloat16"),
+            batch_size=100,
+            micro_batches=1,
+            emit=ignore,
+        )
+        for share in (0.0, 0.1)
+    }
+    assert taken[0.0] == 1 < taken[0.1]
 
 
 def test_a_run_that_cannot_take_a_single_image_has_failed(run_cli: RunCli, shapes: Path, tiny: tuple[str, ...]) -> None:

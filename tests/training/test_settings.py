@@ -83,6 +83,11 @@ def test_options_of_other_sections_without_effect_are_named() -> None:
     for table, said in (
         ({"run": {"amp": "off", "amp_dtype": "float16"}}, ["--amp-dtype has no effect with --amp off"]),
         ({"run": {"amp": "on", "amp_dtype": "float16"}}, []),
+        ({"run": {"amp_dtype": "float16", "device": "cpu"}},
+         ["--amp-dtype has no effect with --amp auto on this device (cpu), which computes in float32"]),
+        ({"optim": {"train_only": "head", "optimizer": "adamw", "lr": 0.1, "head_lr": 0.01, "layer_decay": 0.5}},
+         ["--lr has no effect with --head-lr, because only the head is trained",
+          "--layer-decay has no effect with --train-only head"]),
         ({"teacher": {"name": "deit-tiny", "kind": "hard", "temperature": 7.0}},
          ["--distillation-temperature has no effect with --distillation hard"]),
         ({"teacher": {"name": "deit-tiny", "kind": "soft", "temperature": 7.0}}, []),
@@ -90,6 +95,11 @@ def test_options_of_other_sections_without_effect_are_named() -> None:
         told: list[object] = []
         settle(({"data": {"name": "digits"}, **table},), told.append)
         assert [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text] == said
+
+
+def test_the_rate_of_a_head_that_is_trained_alone_is_that_of_the_head() -> None:
+    alone = settle(({"data": {"name": "digits"}, "optim": {"train_only": "head", "head_lr": 0.02}},), ignore)[0].optim
+    assert (alone.lr, alone.head_lr) == (0.02, 0)
 
 
 def test_recipes_with_a_learning_rate_name_its_optimizer() -> None:

@@ -306,4 +306,8 @@ def test_a_remedy_is_not_proposed_to_those_who_take_it(
     folder = image_folder(tmp_path / "leaves", {"a": 5, "b": 5, "c": 40})
     weighted, both = ("--class-weights", "balanced"), ("--class-weights", "balanced", "--balanced-sampling")
     assert "would score" not in run_cli("train", folder, *SMALL, *weighted).err
+    (tmp_path / "weights.json").write_text('{"a": 1.0, "b": 2.0}')
+    refused = run_cli("train", folder, *SMALL, "--class-weights", "weights.json", "--dry-run")
+    assert refused.code == 1
+    assert "does not weigh every class: 'c' are missing" in refused.err
     assert "favour rare classes twice" in run_cli("train", folder, *SMALL, *both).err

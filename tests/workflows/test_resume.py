@@ -112,6 +112,15 @@ def test_more_epochs_are_trained_and_what_becomes_of_the_schedule_is_said(run_cl
     assert "--epochs 3: run run has already begun epoch 5" in outcome.err
 
 
+def test_what_becomes_of_an_average_of_epochs_is_said(run_cli: RunCli, shapes: Path) -> None:
+    train({"data": {"name": str(shapes)}}, TINY, {"optim": {"epochs": 4, "swa_epochs": 2}})
+    outcome = run_cli("train", "--resume", "run", "--epochs", "5")
+    assert "the average of the last 2 epochs will have only the 1 epoch still to come" in outcome.err
+    outcome = run_cli("train", "--resume", "run", "--epochs", "8")
+    assert outcome.code == 0, outcome.err
+    assert "the average of the weights begins again, with epoch 7" in outcome.err
+
+
 def test_without_a_schedule_a_longer_training_is_as_if_it_had_been_meant_to_be_so_long(
     run_cli: RunCli, shapes: Path
 ) -> None:

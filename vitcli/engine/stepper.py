@@ -28,7 +28,7 @@ class Taken(NamedTuple):
     correct: Tensor
     """The number of correct predictions in the batch."""
     grad_norm: Tensor
-    """The norm of the gradients before clipping."""
+    """The norm of the gradients before clipping; not finite: float16 overflowed, so the step was skipped."""
 
 
 class Stepper:
@@ -100,7 +100,7 @@ class Stepper:
         with memory_for("the moments of the optimizer", hint=hint):
             norm = self.optimizers.step(self.precision.scaler, clip_grad=self.config.clip_grad)
         loss, correct = processes.sum(loss, correct)
-        return Taken(loss, correct, norm.nan_to_num(0, 0, 0))  # float16 overflowed: the step was skipped
+        return Taken(loss, correct, norm)
 
     def _backward(
         self, images: Tensor, targets: Targets, seed: int, divisor: float, slices: list[slice]

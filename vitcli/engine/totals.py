@@ -17,6 +17,8 @@ class EpochTotals:
     loss: Tensor
     correct: Tensor
     grad_norm: Tensor
+    skipped: Tensor
+    """The number of steps that changed nothing, because float16 overflowed."""
     step_loss: Tensor
     """The mean loss of the last step's batch."""
     images: int = 0
@@ -28,7 +30,12 @@ class EpochTotals:
     def none(cls, device: torch.device) -> "EpochTotals":
         """Return the sums before the first step."""
         zero = torch.zeros((), device=device)
-        return cls(loss=zero, correct=zero, grad_norm=zero, step_loss=zero)
+        return cls(loss=zero, correct=zero, grad_norm=zero, skipped=zero, step_loss=zero)
+
+    def mean_grad_norm(self, steps: int) -> float | None:
+        """Return the mean norm of the gradients of those of the steps that changed the weights; None: none did."""
+        changing = steps - int(self.skipped.item())
+        return self.grad_norm.item() / changing if changing else None
 
     @property
     def mean_loss(self) -> float:
@@ -48,7 +55,8 @@ class EpochTotals:
     def add(self, taken: Taken, images: int) -> None:
         """Add a step over this many images."""
         self.loss, self.correct = self.loss + taken.loss, self.correct + taken.correct
-        self.grad_norm = self.grad_norm + taken.grad_norm
+        self.grad_norm = self.grad_norm + taken.grad_norm.nan_to_num(0, 0, 0)
+        self.skipped = self.skipped + ~taken.grad_norm.isfinite()
         self.step_loss = taken.loss / images
         self.images += images
 

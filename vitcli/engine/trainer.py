@@ -294,7 +294,7 @@ class Trainer:
             images_per_second=self.totals.images_per_second,
             data_share=self.totals.data_seconds / self.totals.seconds,
             is_best=self.config.keep == "last" or is_better(verdict.kept.accuracy, verdict.kept.loss, self.records),
-            grad_norm=self.totals.grad_norm.item() / self.step,
+            grad_norm=self.totals.mean_grad_norm(self.step),
             learning_rates={kind: self._factor * peak for kind, peak in self.config.peak_lrs.items()},
             peak_memory=peak_memory(self._device),
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from vitcli.core.errors import ModelError
-from vitcli.models.vit import VisionTransformer
+from vitcli.models.vit import VisionTransformer, mean_logits
 
 _LORA_SCALE = 2.0
 """Factor on the product of the two matrices: alpha / rank, with alpha twice the rank."""
@@ -96,18 +96,23 @@ def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class HeadOnly(nn.Module):
     """The head of a model as a separate model, for features computed once: (B, D) or (B, 2, D) -> (B, classes).
 
-    Its weights have the same names as in the whole model.
+    Its weights have the same names as in the whole model, to which it has no reference: a copy of it has no backbone.
     """
 
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
         self.head = model.head
         self.distillation_head = model.distillation_head
-        self.no_decay = model.no_decay
-        self.layer_of = model.layer_of
-        self.is_head = model.is_head
-        self._classify = model.classify
+        self.no_decay = frozenset[str]()
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute logits from the output of ``VisionTransformer.features``."""
-        return self._classify(features)
+        return mean_logits(self.head, self.distillation_head, features)
+
+    def layer_of(self, name: str) -> int:  # noqa: ARG002
+        """Return the layer of a parameter: all are in one."""
+        return 1
+
+    def is_head(self, name: str) -> bool:  # noqa: ARG002
+        """Tell whether a parameter belongs to a classifier: all do."""
+        return True

@@ -72,13 +72,9 @@ class VisionTransformer(nn.Module):
 
         In training with ``heads_apart``, return the logits of both heads, (B, 2, classes).
         """
-        logits: Tensor = self.head(features if self.distillation_head is None else features[:, 0])
-        if self.distillation_head is None:
-            return logits
-        of_teacher: Tensor = self.distillation_head(features[:, 1])
-        if self.heads_apart and self.training:
-            return torch.stack([logits, of_teacher], dim=1)
-        return (logits + of_teacher) / 2
+        if self.distillation_head is not None and self.heads_apart and self.training:
+            return torch.stack([self.head(features[:, 0]), self.distillation_head(features[:, 1])], dim=1)
+        return mean_logits(self.head, self.distillation_head, features)
 
     def divide_logits(self, temperature: float) -> None:
         """Divide all logits from now on, by dividing the weights of the last layer."""
@@ -241,6 +237,12 @@ class VisionTransformer(nn.Module):
             nn.init.uniform_(embedding)
         elif kind == "unit":
             nn.init.normal_(embedding)
+
+
+def mean_logits(head: nn.Module, distillation_head: nn.Module | None, features: Tensor) -> Tensor:
+    """Compute logits (B, classes) from features: (B, D) with one head, (B, 2, D) with two, whose mean is returned."""
+    logits: Tensor = head(features if distillation_head is None else features[:, 0])
+    return logits if distillation_head is None else (logits + distillation_head(features[:, 1])) / 2
 
 
 def _tokens(count: int, width: int) -> nn.Parameter | None:

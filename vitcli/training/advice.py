@@ -122,13 +122,16 @@ def _numbers(values: tuple[float, ...]) -> str:
 def why_losses_differ(config: TrainConfig, model: ModelConfig) -> str:
     """Say why the training loss is not comparable with the validation loss, in one line."""
     augment = config.augment
+    of_blocks = model.dropout or model.embedding_dropout or model.attention_dropout or model.drop_path
     reasons = {
         "augmented images": not replace(augment, mixup=0.0, cutmix=0.0).changes_nothing,
         "mixed images": augment.mixup or augment.cutmix,
         "smoothed labels": config.optim.label_smoothing,
         "class weights": config.optim.class_weights,
-        "dropout": model.dropout or model.attention_dropout or model.head_dropout or model.drop_path,
+        "dropout": model.head_dropout or (of_blocks and config.optim.train_only != "head"),
         "a teacher": config.teacher.name,
+        "smaller images": config.optim.progressive,
+        "all classes equally often": config.data.balanced_sampling,
     }
     causes = [cause for cause, is_used in reasons.items() if is_used]
     added, missing = (f", with {', '.join(causes)}", ", without these") if causes else ("", "")

@@ -50,8 +50,9 @@ _BYTES = 4
 """Bytes of a number in float32."""
 _STATES = 4
 """Numbers that are kept for each weight: itself, its gradient, and two moments."""
-_OF_WIDTH, _OF_MLP = 14, 4
-"""Numbers that a block keeps of a token for the backward pass, at most, as multiples of its width and of its MLP's."""
+_OF_WIDTH, _OF_MLP, _OF_ATTENTION = 14, 4, 4
+"""Numbers that a block keeps of a token for the backward pass, at most, as multiples of its width, of its MLP's, and with
+attention dropout of the number of its attention probabilities."""
 _TEMPORARY = 1.2
 """The highest memory use of a backward pass, as a multiple of what is kept for it."""
 _HEAD_ALONE = "only the head is trained, on features that are computed once"
@@ -235,7 +236,8 @@ def within_memory(
     config, free = model.config, free_memory()
     size = -(-batch_size // micro_batches)
     tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
-    most = _BYTES * tokens * config.depth * (_OF_WIDTH * config.width + _OF_MLP * config.mlp_width)
+    of_attention = _OF_ATTENTION * config.num_heads * tokens if config.attention_dropout else 0
+    most = _BYTES * tokens * config.depth * (_OF_WIDTH * config.width + _OF_MLP * config.mlp_width + of_attention)
     device = next(model.parameters()).device
     threads = len(shares_of_cores(size, device)) if may_divide_steps(model) else 1  # each has gradients of its own
     states = (_STATES + threads - 1) * _BYTES * config.num_parameters

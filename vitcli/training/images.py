@@ -127,7 +127,7 @@ def prepare_training_data(
         val=val,
         val_members=val.readable(),
         preprocessing=preprocessing,
-        class_weights=_class_weights(config.optim.class_weights, facts.classes, counts, emit),
+        class_weights=class_weights(config.optim.class_weights, facts.classes, counts, emit),
         skipped=(*bad["train"], *bad["val"]),
         test_images=images.get("test", 0),
     )
@@ -141,8 +141,12 @@ def _unreadable(dataset: Dataset, subset: Subset, prepared: PreparedSplit) -> li
     return [str(name) for name in dataset.names(subset.found, members[labels < 0])]
 
 
-def _class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emit: Emit) -> Tensor | None:
-    """Compute the weight of each class in the loss, (K,), from numbers of images or a file; None: all are equal."""
+def class_weights(kind: str, classes: Sequence[str], counts: Sequence[int], emit: Emit) -> Tensor | None:
+    """Compute the weight of each class in the loss, (K,), from numbers of images or a file; None: all are equal.
+
+    Raises:
+        FileError, DataError: the file does not exist, or does not weigh every class.
+    """
     if not kind:
         return None
     if kind in {"balanced", "effective"}:

@@ -198,6 +198,14 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
             else "the learning rate of the next step stays {0:.3g}"
         )
         emit(Note(text=f"{counted(now.epochs, 'epoch')} instead of {before.epochs}: {text.format(*rates)}"))
+        first = now.epochs - now.swa_epochs + 1
+        if now.swa_epochs and epoch > first:
+            left = counted(now.epochs - epoch + 1, "epoch")
+            emit(
+                Warned(text=f"the average of the last {now.swa_epochs} epochs will have only the {left} still to come")
+            )
+        elif now.swa_epochs and state and state["average"]:
+            emit(Note(text=f"the average of the weights begins again, with epoch {first}"))
 
 
 def tell_other_versions(run: Run, emit: Emit) -> None:

@@ -17,6 +17,7 @@ from vitcli.data.registry import find_dataset, full_name
 from vitcli.data.store import data_dir, downloads, is_present, located, tell_of_folder
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
+from vitcli.engine.timing import mixed_dtype
 from vitcli.training.loggers import mind_useless_steps
 from vitcli.training.recipe import choose_recipe, with_enough_epochs, with_enough_validation
 from vitcli.training.stated_settings import TABLE, class_weights_of, stated_again, stated_settings, teacher_of
@@ -140,6 +141,8 @@ def _mind_useless_options(layers: Sequence[Settings], config: TrainConfig, emit:
     """Warn of given settings that have no effect beside others."""
     given = {f"{section}.{key}" for layer in layers for section, table in layer.items() for key in table}
     schedule, optimizer = config.optim.schedule, config.optim.optimizer
+    is_head, device = config.optim.train_only == "head", choose_device(config.run.device).type
+    tries_it = config.run.amp != "auto" or mixed_dtype(device, config.run.amp_dtype, has_bfloat16=True) is not None
     rows = (
         (("optim.gamma", "optim.step_size"), schedule == "step", f"--sched {schedule}"),
         (("optim.min_lr",), schedule == "cosine", f"--sched {schedule}"),
@@ -150,6 +153,9 @@ def _mind_useless_options(layers: Sequence[Settings], config: TrainConfig, emit:
         (("optim.ema_decay",), config.optim.ema, "--no-ema"),
         (("run.amp_dtype",), config.run.amp != "off", "--amp off"),
         (("teacher.temperature",), config.teacher.kind != "hard", "--distillation hard"),
+        (("optim.lr",), not (is_head and config.optim.head_lr), "--head-lr, because only the head is trained"),
+        (("optim.layer_decay",), not is_head, "--train-only head"),
+        (("run.amp_dtype",), tries_it, f"--amp auto on this device ({device}), which computes in float32"),
     )
     for settings, counts, beside in rows:
         if useless := [_as_typed(setting) for setting in settings if setting in given and not counts]:
@@ -199,6 +205,8 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
         )
         emit(Note(text=f"warm-up: {half}, not {config.optim.warmup_epochs:g}, because training is short"))
     config.check_together()
+    if config.optim.train_only == "head" and config.optim.head_lr:  # the rate of all that is trained
+        config = replace(config, optim=replace(config.optim, lr=config.optim.head_lr, head_lr=0.0))
     if config.sees_images_once and config.run.grad_checkpointing:
         emit(Warned(text="--grad-checkpointing changes nothing: the backbone is frozen, and has no backward pass"))
     return config

@@ -24,8 +24,11 @@ from vitcli.models.weights import preprocessing_of
 from vitcli.trained.loading import read_model
 from vitcli.trained.model_names import is_run
 
-_FUNCTION = ("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions")
-"""Settings of the architecture that cannot be seen in the shapes of the weights."""
+_FUNCTION = (
+    *("num_heads", "activation", "block_norm", "norm_eps", "pooling", "positions", "final_norm", "input_norm"),
+    "layer_scale",
+)
+"""Settings of the architecture with which the same weights compute something else."""
 _HELD_OUT_BY = ("val_fraction", "test_fraction", "val_split", "folds", "fold")
 """Settings that decide which images are used for validation."""
 

@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.errors import ModelError, RunError, UsageError, some
-from vitcli.core.events import Emit, Note
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import expanded
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
@@ -69,10 +69,15 @@ def distillation_by(
             "alpha = 1 leaves nothing to the labels, from which one of the two heads learns",
             hint="--distillation-alpha 0.5 is usual",
         )
-    kind = config.kind
-    if kind == "auto":
-        kind = "hard" if student.distillation == "head" else "soft"
+    kind = _kind(config, student.distillation)
     return Distillation(teacher=_Shown(teacher, seen), kind=kind, alpha=config.alpha, temperature=config.temperature)
+
+
+def _kind(config: TeacherConfig, distillation: str) -> Literal["soft", "hard"]:
+    """Return the kind of distillation: by default hard for a student with a head for it."""
+    if config.kind == "auto":
+        return "hard" if distillation == "head" else "soft"
+    return config.kind
 
 
 def load_teacher(
@@ -109,6 +114,10 @@ def load_teacher(
         loaded.model, work="inference", amp=config.run.amp, dtype=config.run.amp_dtype, recorded=known
     )
     emit(Note(text=f"teacher: {loaded.path}, in {precision.name}"))
+    is_hard = _kind(config.teacher, config.model.changes.get("distillation", "none")) == "hard"
+    if is_hard and config.teacher.kind == "auto" and config.teacher.temperature != TeacherConfig().temperature:
+        why = "a model with a distillation head learns the classes that the teacher predicts, not their probabilities"
+        emit(Warned(text=f"--distillation-temperature has no effect: {why} (--distillation soft)"))
     return Teacher(
         name=name,
         model=precision.rounded(loaded.model.requires_grad_(requires_grad=False)),

@@ -28,7 +28,7 @@ from vitcli.training.advice import advice_on_few_images, advice_on_settings
 from vitcli.training.assembly import begin
 from vitcli.training.computing import training_precision, within_memory
 from vitcli.training.duration import time_of_training
-from vitcli.training.images import geometries, tell_guessed_range
+from vitcli.training.images import class_weights, geometries, tell_guessed_range
 from vitcli.training.settings import settle
 from vitcli.training.teacher import Teacher, distillation_by
 
@@ -107,6 +107,8 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)
     plan = {name: _readable(subset, dataset, inspection) for name, subset in plan.items()}
     good = plan["train"].indices(dataset)
+    found = balance(dataset, plan)
+    class_weights(config.optim.class_weights, dataset.facts.classes, [*found.counts.values()], emit)
     preprocessing = Preprocessing(geometry=geometry, image_size=model.config.image_size, mean=(0.5,), std=(0.5,))
 
     # Take two steps
@@ -130,7 +132,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
         kinds=inspection.kinds,
         value_range=geometry.value_range,
         duplicates=look_for_duplicates(dataset, plan),
-        balance=balance(dataset, plan),
+        balance=found,
         rare=rare_classes(dataset, plan),
         device=describe(choose_device(config.run.device)),
         step_seconds=min(config.optim.batch_size, len(good)) * step.image + step.update,
