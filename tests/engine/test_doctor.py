@@ -137,11 +137,11 @@ def test_the_trainer_asks_the_doctor():
 def test_steps_that_float16_skipped_have_no_norm():
     """Their gradients overflowed, so they did not vanish."""
     events = []
-    trainer = build_trainer(train=Batches(size=8, batch_size=4), epochs=2, events=events)
+    trainer = build_trainer(train=Batches(size=4, batch_size=4), epochs=2, events=events)
     trainer.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-60)
     first, second = trainer.fit()
     assert trainer.precision.scaler.get_scale() < 2.0**127
-    assert first.grad_norm is None or first.grad_norm > 1e-3
+    assert first.grad_norm is None
     assert second.grad_norm > 1e-3
     assert not [event.text for event in events if isinstance(event, Warned) and "vanish" in event.text]
 
