@@ -96,7 +96,9 @@ def test_commands_and_options_exist() -> None:
                     name, *options = words[1:]
                     while (command := command.commands[name]) and {*options[:1]} & {*getattr(command, "commands", ())}:
                         name, *options = options
-                    command.make_context(name, options)
+                    command.make_context(
+                        name, options, **COMMAND.context_settings
+                    )  # a command keeps its -h of the first
 
 
 def test_options_in_the_text_exist() -> None:

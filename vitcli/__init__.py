@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vitcli.cli.python_reports import report as report
     from vitcli.cli.python_training import find_lr as find_lr
     from vitcli.cli.python_training import from_run as from_run
+    from vitcli.cli.python_training import pretrain as pretrain
     from vitcli.cli.python_training import preview as preview
     from vitcli.cli.python_training import resume as resume
     from vitcli.cli.python_training import train as train
@@ -51,6 +52,7 @@ _API = {
     "from_run": "vitcli.cli.python_training",
     "load_model": "vitcli.cli.python_models",
     "predict": "vitcli.cli.python_models",
+    "pretrain": "vitcli.cli.python_training",
     "preview": "vitcli.cli.python_training",
     "report": "vitcli.cli.python_reports",
     "resume": "vitcli.cli.python_training",
@@ -76,6 +78,7 @@ __all__ = [
     "from_run",
     "load_model",
     "predict",
+    "pretrain",
     "preview",
     "report",
     "resume",

@@ -86,6 +86,7 @@ def results() -> dict[str, Any]:
     from vitcli.workflows.evaluate import EvalResult
     from vitcli.workflows.export import ExportResult
     from vitcli.workflows.find_lr import FoundRate
+    from vitcli.workflows.pretrain import PretrainResult
     from vitcli.workflows.preview import Preview
     from vitcli.workflows.report import Report
     from vitcli.workflows.runs import BestRun
@@ -96,6 +97,7 @@ def results() -> dict[str, Any]:
         "preview": Preview,
         "check-labels": LabelCheck,
         "train": TrainResult | FoldsResult | SeedsResult | FoundRate | DryRun,
+        "pretrain": PretrainResult,
         "tune": TuneResult | TunePlan,
         "eval": EvalResult | CalibratedEvaluation,
         "report": Report,

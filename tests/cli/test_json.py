@@ -33,6 +33,7 @@ def test_every_command_prints_what_its_schema_says(
         *(("models",), ("datasets",), ("recipes",), ("recipes", "digits"), ("runs", *runs), ("env",)),
         *(("download",), ("download", "digits"), ("preview", "digits"), ("check-labels", "digits")),
         *(("train", "digits", *tiny, "--dry-run"), ("tune", "digits", *tiny, "--dry-run")),
+        ("pretrain", "digits", *tiny, "--epochs", "1"),
         *(("predict", digit, *model), ("predict", digit, tmp_path, *model)),
         ("eval", *model, "--data-dir", data_dir),
         ("attention-map", digit, *model, "--output", tmp_path / "maps"),

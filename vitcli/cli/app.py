@@ -25,6 +25,7 @@ from vitcli.cli.examples import epilog
 from vitcli.cli.export import export
 from vitcli.cli.options import RunsCommand
 from vitcli.cli.predict import predict
+from vitcli.cli.pretrain import pretrain
 from vitcli.cli.preview import preview
 from vitcli.cli.report import report
 from vitcli.cli.streams import Unbreakable, usable
@@ -89,6 +90,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "preview": preview,
     "check-labels": check_labels,
     "train": train,
+    "pretrain": pretrain,
     "tune": tune,
     "eval": evaluate,
     "report": report,
@@ -97,7 +99,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "bench": bench,
 }
-_CLASSES: dict[str, type[RunsCommand]] = {"train": ResumableCommand, "tune": ResumableCommand} | dict.fromkeys(
+_CLASSES: dict[str, type[RunsCommand]] = dict.fromkeys(("train", "pretrain", "tune"), ResumableCommand) | dict.fromkeys(
     ("eval", "report", "predict", "export"), RunsCommand
 )
 for name, command in _COMMANDS.items():

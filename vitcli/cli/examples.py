@@ -21,6 +21,12 @@ EXAMPLES = {
         ("vit train photos/ --epochs 20 --name first", "train on a folder of photos"),
         ("vit train --from-run first --lr 0.01 --name second", "change one setting"),
     ),
+    "pretrain": (
+        ("vit pretrain photos/", "learn from photos without labels"),
+        ("vit pretrain photos/ --epochs 300 --name photos-300", "learn longer"),
+        ("vit train few-labels/ --init-from photos-300", "train on a few labelled photos"),
+        ("vit pretrain --resume", "continue the newest one that was stopped"),
+    ),
     "tune": (
         ("vit tune photos/ --dry-run", "show the search space and the time"),
         ("vit tune photos/ --minutes 60", "search for an hour"),

@@ -21,7 +21,17 @@ from rich.text import Text
 from vitcli.cli.progress import PlainListener
 from vitcli.cli.words import figures, search_figures
 from vitcli.core.errors import visible
-from vitcli.core.events import Emit, EpochRecord, Event, SearchProgress, TaskProgress, TrainingProgress, TrainingStarted
+from vitcli.core.events import (
+    Emit,
+    EpochRecord,
+    Event,
+    PretrainingEpoch,
+    PretrainingProgress,
+    SearchProgress,
+    TaskProgress,
+    TrainingProgress,
+    TrainingStarted,
+)
 
 
 @contextmanager
@@ -77,7 +87,7 @@ class LiveListener(PlainListener):
             self._remove("training")
         super().__call__(event)
 
-    def show_training(self, event: TrainingProgress) -> None:
+    def show_training(self, event: TrainingProgress | PretrainingProgress) -> None:
         """Update the bar of training, which has one ETA for all epochs."""
         done = (event.epoch - 1) * self.steps + event.step
         numbers = figures(event, speed=self.console.width >= _WIDE)
@@ -85,7 +95,7 @@ class LiveListener(PlainListener):
         where = f"epoch {event.epoch}/{self.epochs}{step}"
         self._show(where, done, self.epochs * self.steps, numbers)
 
-    def show_epoch(self, record: EpochRecord) -> None:
+    def show_epoch(self, record: EpochRecord | PretrainingEpoch) -> None:
         """Print a line for a finished epoch, without an ETA because the bar shows it."""
         self.console.print(self.epoch_line(record))
 

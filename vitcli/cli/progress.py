@@ -5,12 +5,22 @@ import time
 from rich.console import Console
 from rich.markup import escape
 
-from vitcli.cli.words import TRIAL_HEADER, epoch_header, epoch_line, figures, search_figures, trial_line
+from vitcli.cli.words import (
+    TRIAL_HEADER,
+    epoch_header,
+    epoch_line,
+    figures,
+    pretraining_line,
+    search_figures,
+    trial_line,
+)
 from vitcli.core.errors import counted
 from vitcli.core.events import (
     EpochRecord,
     Event,
     Note,
+    PretrainingEpoch,
+    PretrainingProgress,
     SearchProgress,
     TaskProgress,
     TrainingAhead,
@@ -50,12 +60,12 @@ class PlainListener:
             case TrainingStarted():
                 self.epochs, self.steps, self.keeps_best = event.epochs, event.steps_per_epoch, event.keeps_best
                 self._began, self._done_before = time.monotonic(), event.steps_done
-                self.console.print(epoch_header(event.epochs))
-            case EpochRecord():
+                self.console.print(epoch_header(event.epochs, labelled=event.labelled))
+            case EpochRecord() | PretrainingEpoch():
                 self.show_epoch(event)
             case TaskProgress():
                 self.show_task(event)
-            case TrainingProgress():
+            case TrainingProgress() | PretrainingProgress():
                 self.show_training(event)
             case SearchProgress():
                 self.show_search(event)
@@ -67,7 +77,7 @@ class PlainListener:
         if 0 < event.done < event.total and self._is_due(event.task):
             self.console.print(f"{event.task}: {event.done:,} of {event.total:,}")
 
-    def show_training(self, event: TrainingProgress) -> None:
+    def show_training(self, event: TrainingProgress | PretrainingProgress) -> None:
         """Print a line about the current epoch from time to time; ``show_epoch`` prints every finished epoch."""
         if self._is_due("training"):
             eta = self._eta(event.epoch, event.step)
@@ -87,13 +97,15 @@ class PlainListener:
         self._last["search"] = time.monotonic()
         self.console.print(trial_line(event, columns=self.console.width), soft_wrap=True)
 
-    def show_epoch(self, record: EpochRecord) -> None:
+    def show_epoch(self, record: EpochRecord | PretrainingEpoch) -> None:
         """Print a line for a finished epoch."""
         self._last["training"] = time.monotonic()
         self.console.print(self.epoch_line(record) + self._eta(record.epoch, self.steps))
 
-    def epoch_line(self, record: EpochRecord) -> str:
+    def epoch_line(self, record: EpochRecord | PretrainingEpoch) -> str:
         """Format a finished epoch for the width of the console."""
+        if isinstance(record, PretrainingEpoch):
+            return pretraining_line(record, self.epochs)
         mark = "best" * (record.is_best and self.keeps_best)
         return epoch_line(record, self.epochs, mark=mark, columns=self.console.width)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vitcli.training.groups import FoldsResult, SeedsResult
     from vitcli.training.result import TrainResult
     from vitcli.workflows.find_lr import FoundRate
+    from vitcli.workflows.pretrain import PretrainResult
     from vitcli.workflows.preview import Preview
     from vitcli.workflows.tune import TuneResult
 
@@ -202,7 +203,7 @@ def tune(
     from vitcli.core.search_limits import Limits
     from vitcli.core.search_space import searched
     from vitcli.training.resumed_settings import output_dir_of
-    from vitcli.training.study import check_resumed_search, find_study, require_optuna
+    from vitcli.training.study import Study, check_resumed_search, require_optuna
 
     require_optuna()
     given = {"minutes": minutes, "trials": trials, "finalists": finalists, "seeds": seeds}
@@ -212,7 +213,7 @@ def tune(
         if resume is not False:
             others = {"finalists": finalists, "seeds": seeds, "search": search, "space": space, "output": output}
             name = "" if resume is True else os.fspath(resume)
-            find_study(name, output_dir_of(layers))
+            Study.find(name, output_dir_of(layers))
             check_resumed_search(layers, others)
             from vitcli.workflows.tune import resume_tuning
 
@@ -222,6 +223,38 @@ def tune(
         from vitcli.workflows.tune import tune as workflow
 
         return workflow(*layers, space=dimensions, limits=asked, output=file, emit=listener)
+
+
+@checked_options
+def pretrain(
+    *settings: StrPath | Settings,
+    mask_ratio: float | None = None,
+    resume: StrPath | bool = False,
+    quiet: bool = False,
+    emit: Emit | None = None,
+    **options: Any,
+) -> "PretrainResult":
+    """Pretrain a model on images without labels, as ``vit pretrain`` does.
+
+    Args:
+        settings: as for ``train``; a folder may have any layout.
+        mask_ratio: share of the patches that is hidden; None: 0.5.
+        resume: the name or the path of a pretraining to continue; True: the newest unfinished one.
+        options, quiet, emit: as for ``train``.
+    """
+    from vitcli.training.pretraining import MASK_RATIO, check_resumed, check_settings
+
+    layers, ratio = tuple(_layers(settings, options)), MASK_RATIO if mask_ratio is None else mask_ratio
+    with showing(emit, quiet=quiet) as listener:
+        if resume is not False:
+            check_resumed(layers)
+            from vitcli.workflows.pretrain import resume_pretraining
+
+            return resume_pretraining("" if resume is True else os.fspath(resume), *layers, emit=listener)
+        check_settings(layers, ratio)
+        from vitcli.workflows.pretrain import pretrain as workflow
+
+        return workflow(*layers, mask_ratio=ratio, emit=listener)
 
 
 @checked_options

@@ -156,7 +156,7 @@ def tune(**given: Any) -> None:
     from vitcli.core.search_space import searched
     from vitcli.training.resumed_settings import output_dir_of
     from vitcli.training.stated_settings import stated_settings
-    from vitcli.training.study import check_new, check_output, check_resumed_search, find_study
+    from vitcli.training.study import Study, check_new, check_output, check_resumed_search
 
     # Check everything that does not depend on the data before torch is imported
     chosen = {row.parameter: None for row in ROWS} | {name: given[name] for name in _OF_TRAIN}
@@ -167,7 +167,7 @@ def tune(**given: Any) -> None:
         limits: dict[str, Any] = {name: given[name] for name in _LIMITS if given[name] is not None}
         if given["resume"] is not None:
             others = ("finalists", "seeds", "search", "space", "output", "dry_run")
-            find_study(given["resume"], output_dir_of(layers))
+            Study.find(given["resume"], output_dir_of(layers))
             check_resumed_search(layers, {name.replace("_", "-"): given[name] for name in others})
             with importing():
                 from vitcli.workflows.tune import resume_tuning

@@ -3,19 +3,29 @@
 from rich.markup import escape
 
 from vitcli.cli.wrapping import APART, wrapped
-from vitcli.core.events import EpochRecord, SearchProgress, TrainingProgress, TrialEnded
+from vitcli.core.events import (
+    EpochRecord,
+    PretrainingEpoch,
+    PretrainingProgress,
+    SearchProgress,
+    TrainingProgress,
+    TrialEnded,
+)
 from vitcli.core.words import percent, percent_or_none
 
 
-def figures(event: TrainingProgress, *, speed: bool = True) -> str:
+def figures(event: TrainingProgress | PretrainingProgress, *, speed: bool = True) -> str:
     """Format the loss, accuracy and speed of a progress event."""
-    text = f"loss {event.loss:.3f}  accuracy {percent(event.accuracy)}"
+    text = f"loss {event.loss:.3f}"
+    text += f"  accuracy {percent(event.accuracy)}" if isinstance(event, TrainingProgress) else ""
     return f"{text}  {event.images_per_second:,.0f} images/s" if speed else text
 
 
-def epoch_header(epochs: int) -> str:
-    """Return the two lines of labels above the lines of ``epoch_line``."""
+def epoch_header(epochs: int, *, labelled: bool = True) -> str:
+    """Return the labels above the lines of ``epoch_line``, or if nothing is labelled, of ``pretraining_line``."""
     width = max(2 * len(str(epochs)) + 1, len("epoch"))
+    if not labelled:
+        return f"{'epoch':>{width}}  {'loss':>7}  {'held out':>8}"
     columns = f"  {'loss':>7} {'accuracy':>9}"
     return f"{'':{width}}  {'training':>17}  {'validation':>17}\n{'epoch':>{width}}{columns}{columns}"
 
@@ -50,6 +60,13 @@ def epoch_line(record: EpochRecord, epochs: int, *, mark: str = "", columns: int
     )
     has_room = len(numbers) + 2 + len(beside) + len("  best") <= columns
     return f"{numbers}  {beside}{best}" if has_room else f"{numbers}{best}"
+
+
+def pretraining_line(record: PretrainingEpoch, epochs: int) -> str:
+    """Format an epoch of pretraining: the losses of training and held-out images, and the speed."""
+    held_out = "-" if record.val_loss is None else f"{record.val_loss:.4f}"
+    numbers = f"{f'{record.epoch:{len(str(epochs))}}/{epochs}':>5}  {record.train_loss:7.4f}  {held_out:>8}"
+    return f"{numbers}  {record.images_per_second:,.0f} images/s"
 
 
 TRIAL_HEADER = "trial   accuracy   epochs  settings"

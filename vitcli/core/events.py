@@ -53,7 +53,7 @@ class TrainingAhead:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingStarted:
-    """The start of training, before the first step."""
+    """The start of training or pretraining, before the first step."""
 
     epochs: int
     steps_per_epoch: int
@@ -61,6 +61,8 @@ class TrainingStarted:
     """Steps that a resumed run has already done, over all epochs."""
     keeps_best: bool = True
     """True if the best epoch is kept; False: the last one."""
+    labelled: bool = True
+    """False: it is pretraining, without labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +125,35 @@ class EpochRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainingProgress:
+    """Progress within an epoch of pretraining; ``loss`` is the mean over the epoch so far."""
+
+    epoch: int
+    step: int
+    """Number of finished steps of the epoch."""
+    loss: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainingEpoch:
+    """The results of one epoch of pretraining; losses are mean squared errors of hidden pixels, 1 without any knowledge."""
+
+    epoch: int
+    """Number of the epoch, from 1."""
+    learning_rate: float
+    """Learning rate of the last step."""
+    train_loss: float
+    """Mean loss of the training images, as they were augmented."""
+    val_loss: float | None
+    """Mean loss of the images that are held out; None: none are."""
+    seconds: float
+    """Time for training, without the held-out images."""
+    images_per_second: float
+    """Training images per second."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SearchProgress:
     """Progress of a search for settings."""
 
@@ -163,6 +194,8 @@ Event = (
     | TrainingStarted
     | TrainingProgress
     | EpochRecord
+    | PretrainingProgress
+    | PretrainingEpoch
     | SearchProgress
     | TrialEnded
 )

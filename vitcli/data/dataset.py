@@ -174,24 +174,27 @@ class Dataset:
         raise DataError(f"{path} is missing", hint=f"remove {self.folder}, then try again")
 
 
-def open_dataset(config: DataConfig, *, directory: Path, offline: bool = False, emit: Emit = ignore) -> Dataset:
+def open_dataset(
+    config: DataConfig, *, directory: Path, offline: bool = False, labelled: bool = True, emit: Emit = ignore
+) -> Dataset:
     """Open a data set by name, downloading it if necessary, or a folder of images.
 
     Args:
         config: the name or path, and how to read and prepare the images.
         directory: the folder for data sets.
         offline: do not download anything.
+        labelled: the images need labels; False: a folder may have any layout.
         emit: receives the progress.
 
     Raises:
-        DataError: the folder cannot be used, or the download failed or is not allowed.
-        UsageError: the name is neither a known data set nor a folder.
+        DataError, UsageError: the name is neither that of a data set nor a folder that can be used, or a download failed.
     """
     make(directory)
     check_dataset(config.name, labels=config.labels)
     if find_dataset(config.name):
         return _open_named(config, directory, offline, emit)
-    return _open_files(any_folder.read(expanded(config.name), config, emit), config, directory, emit)
+    raw = (any_folder.read if labelled else any_folder.read_images)(expanded(config.name), config, emit)
+    return _open_files(raw, config, directory, emit)
 
 
 def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) -> Dataset:  # noqa: FBT001

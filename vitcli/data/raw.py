@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from vitcli.core.errors import DataError
 from vitcli.core.fingerprints import with_content
 
+NO_CLASSES = ("images",)
+"""The classes of images without labels, which all count as one."""
+
 SplitName = Literal["train", "val", "test"]
 Labels = NDArray[np.int64]
 _FEW_SIZES = 10

@@ -153,6 +153,13 @@ def classes_in(path: Path) -> tuple[str, ...]:
     return tuple(normalize("NFC", name) for name in classes)
 
 
+def provenance_in(path: Path) -> Mapping[str, Any]:
+    """Read the provenance of a checkpoint, without its weights; empty: the file is none of vit, or cannot be read."""
+    with suppress(SafetensorError, OSError, KeyError, ValueError), safe_open(path, framework="pt") as file:
+        return parse_json((file.metadata() or {})["provenance"], JsonObject)  # type: ignore[no-any-return]
+    return {}
+
+
 class _Provenance(TypedDict, total=False):
     """The entries of a provenance that are read again."""
 

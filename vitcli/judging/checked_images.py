@@ -101,7 +101,7 @@ def usual_plan(dataset: Dataset, config: DataConfig) -> Plan:
 def refuse_trained_on(loaded: LoadedModel, dataset: Dataset, config: DataConfig, emit: Emit) -> None:
     """Refuse a model that has learnt the labels that it is to judge, wrong ones included."""
     provenance = loaded.checkpoint.provenance
-    if not provenance.get("data"):  # vit did not train these weights
+    if not provenance.get("data") or not loaded.checkpoint.classes:  # not trained by vit, or without labels
         return
     own, name = loaded.data.name, config.name
     is_same = is_same_data(provenance.get("fingerprint"), dataset.facts.fingerprint) or own == name

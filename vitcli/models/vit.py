@@ -61,11 +61,18 @@ class VisionTransformer(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Compute the input of the head: (B, C, H, W) -> (B, D), or (B, 2, D) for two heads."""
+        return self.pool(self.encode(self.embed(images), images, self.num_read))
+
+    def encode(self, tokens: Tensor, images: Tensor, num_read: int | None = None) -> Tensor:
+        """Run tokens through all blocks: (B, N, D) -> (B, N, D), or (B, num_read, D) if only the first ones are read.
+
+        The images (B, C, H, W) have the grid of the patches.
+        """
         *lower, last = self.blocks
-        tokens, grid = self.embed(images), self._grid_of(images)
+        grid = self._grid_of(images)
         for block in lower:
             tokens = self._through(block, tokens, grid)
-        return self.pool(self._through(last, tokens, grid, self.num_read))
+        return self._through(last, tokens, grid, num_read)
 
     def classify(self, features: Tensor) -> Tensor:
         """Compute logits (B, classes) from the output of ``features``.
@@ -90,7 +97,10 @@ class VisionTransformer(nn.Module):
 
         In training, images may have another size than that of the configuration.
         """
-        tokens: Tensor = self.patch_embedding(images)
+        return self.with_positions(self.patch_embedding(images), images)
+
+    def with_positions(self, tokens: Tensor, images: Tensor) -> Tensor:
+        """Add positions and the tokens before the patches to embedded patches, (B, P, D) -> (B, N, D)."""
         batch = tokens.shape[0]
         positions = self._positions_for(images) if self.training else self.positions
         if not self.config.prefix_positions:

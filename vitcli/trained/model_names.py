@@ -137,8 +137,9 @@ def find_model(name: str, output_dir: Path, *, architectures: Collection[str] = 
         )
     if entry := find_pretrained(name):
         return entry
-    if path.is_dir():
-        return weights_in(path)
+    for folder in (path, output_dir / name):
+        if folder.is_dir():
+            return weights_in(folder)
     if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
         raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
     beginning = Path(name).parts[0] if name else ""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import counted, some
+from vitcli.core.files import expanded
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.optim_config import USUAL_LR
 from vitcli.core.preprocessing import Preprocessing
@@ -20,6 +21,7 @@ from vitcli.data.raw import Labels
 from vitcli.data.splits import Plan
 from vitcli.data.store import preview_of
 from vitcli.training.images import TrainingData
+from vitcli.training.pretraining_saving import recipe_of_pretrained
 
 _GENTLE = 0.5
 """The highest learning rate for fine-tuning that causes no warning, as a share of the optimizer's usual rate."""
@@ -65,7 +67,7 @@ def advice_on_settings(
     optim = config.optim
     usual = USUAL_LR[optim.optimizer]
     is_whole = not (optim.lora or optim.train_only == "head")
-    if source and is_whole and optim.peak_lr > _GENTLE * usual:
+    if source and is_whole and optim.peak_lr > _GENTLE * usual and not _has_recipe_of_weights(config):
         yield (
             f"learning rate {optim.peak_lr:g} ({optim.optimizer}) suits training from scratch, and may destroy the"
             f" pretrained weights: try --lr {usual / 10:g}, or --recipe finetune"
@@ -90,6 +92,11 @@ def advice_on_settings(
         )
     if data:
         yield from _of_images(data, source, config.data)
+
+
+def _has_recipe_of_weights(config: TrainConfig) -> bool:
+    """Tell whether the weights were pretrained without labels, with the same recipe: they have no classes to forget."""
+    return recipe_of_pretrained(config.run.init_from, expanded(config.run.output_dir)) == config.run.recipe != ""
 
 
 def _of_images(data: TrainingData, source: Preprocessing | None, config: DataConfig) -> Iterator[str]:

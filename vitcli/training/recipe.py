@@ -21,14 +21,17 @@ _SMALL_PHOTO = 128
 
 
 def choose_recipe(
-    layers: Sequence[Settings], dataset: Dataset, *, starts: bool, device: str, emit: Emit
+    layers: Sequence[Settings], dataset: Dataset, *, starts: bool, of_weights: str = "", device: str, emit: Emit
 ) -> tuple[str, list[Settings]]:
     """Choose the recipe: the given one, else one for fine-tuning, else one that suits the images and the device.
+
+    Weights that were pretrained without labels know no classes yet: their own recipe trains them, not one for fine-tuning.
 
     Args:
         layers: the given settings.
         dataset: the data set.
         starts: whether training starts from weights.
+        of_weights: the recipe of weights that were pretrained without labels; empty: they were not.
         device: the kind of device: cpu, cuda or mps.
         emit: receives a note about the choice.
 
@@ -39,7 +42,9 @@ def choose_recipe(
     if name := stated.run.recipe:
         return name, [load_recipe(name)]
     usual, why = usual_recipe(dataset, device=device)
-    if not starts:
+    if of_weights:
+        usual, why = of_weights, "with which the weights were pretrained"
+    if not starts or (of_weights and not (stated.optim.lora or stated.optim.train_only)):
         base: list[Settings] = [load_recipe(usual)]
         if usual == "small-photos":
             base = fitting_patches(base, layers, emit)

@@ -9,22 +9,32 @@ from typing import Any
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure, load_recipe, recipe_file
 from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.files import expanded
 from vitcli.core.model_config import OF_THE_WEIGHTS
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.teacher_config import TeacherConfig
 from vitcli.data.dataset import Dataset, open_dataset
+from vitcli.data.raw import NO_CLASSES
 from vitcli.data.registry import find_dataset, full_name
 from vitcli.data.store import data_dir, downloads, is_present, located, tell_of_folder
 from vitcli.data.submission import competition_folder
 from vitcli.engine.device import choose_device
 from vitcli.engine.timing import mixed_dtype
 from vitcli.training.loggers import mind_useless_steps
+from vitcli.training.pretraining_saving import recipe_of_pretrained
 from vitcli.training.recipe import choose_recipe, with_enough_epochs, with_enough_validation
 from vitcli.training.stated_settings import TABLE, class_weights_of, stated_again, stated_settings, teacher_of
 
 
-def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Dataset, list[Settings]]:
+def settle(
+    layers: tuple[Settings, ...], emit: Emit, *, labelled: bool = True
+) -> tuple[TrainConfig, Dataset, list[Settings]]:
     """Build the complete configuration and open the data set, which decides on the recipe if none is given.
+
+    Args:
+        layers: the given settings; later layers win.
+        emit: receives notes and warnings.
+        labelled: the images need labels; False: a folder may have any layout, and all its images are used.
 
     Returns:
         The configuration, the data set, and the layers of settings that the configuration was made of.
@@ -46,9 +56,16 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
     usual = load_recipe(entry.recipe) if entry and entry.recipe and not known.recipe else {}
     data = configure({"data": usual.get("data", {})}, *layers).data if usual else stated.data
     data = replace(data, **(located(replace(data, name=name)) | {"name": name}))
-    dataset = open_dataset(data, directory=directory, offline=stated.run.offline, emit=emit)
+    dataset = open_dataset(data, directory=directory, offline=stated.run.offline, labelled=labelled, emit=emit)
     _mind_what_changes_nothing(layers, data, dataset, emit)
-    recipe_name, base = choose_recipe(layers, dataset, starts=bool(init_from), device=device.type, emit=emit)
+    recipe_name, base = choose_recipe(
+        layers,
+        dataset,
+        starts=bool(init_from),
+        of_weights=recipe_of_pretrained(init_from, expanded(stated.run.output_dir)),
+        device=device.type,
+        emit=emit,
+    )
     if not known.names_model:
         init_from = init_from or configure(*base, *layers).run.init_from
     chosen: dict[str, Mapping[str, Any]] = {
@@ -63,7 +80,7 @@ def settle(layers: tuple[Settings, ...], emit: Emit) -> tuple[TrainConfig, Datas
         base = [_without_named_model(layer) for layer in base]
         chosen["model"] = {"name": OF_THE_WEIGHTS}
     judged_on = competition_folder(dataset) if set(dataset.facts.counts) == {"train"} else None
-    if judged_on:
+    if judged_on or dataset.facts.classes == NO_CLASSES:
         base = [{"about": {"source": "chosen"}, "data": {"test_fraction": 0.0}}, *base]
     if not recipe_file(recipe_name):  # a share in a user's own recipe was chosen for the data
         base = with_enough_validation(base, layers, dataset, emit)

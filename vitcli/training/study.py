@@ -10,33 +10,26 @@ recipe.toml     the settings of the winner, if there is one; recipe-2.toml those
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitcli.core.addresses import without_secrets
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import FileError, InstallError, Interrupted, RunError, UsageError, did_you_mean
-from vitcli.core.files import check_output_file, expanded, write_json
-from vitcli.core.provenance import now
-from vitcli.core.run_files import Status
-from vitcli.core.run_search import output_dir_option
+from vitcli.core.errors import FileError, InstallError, RunError, UsageError
+from vitcli.core.files import check_output_file, expanded
 from vitcli.core.search_space import Dimension, Value, parse_search
-from vitcli.core.stored import read_json
 from vitcli.core.usual_space import settings_in
-from vitcli.data.locks import alone_in, is_worked_in
+from vitcli.training.kept_work import KeptWork
 from vitcli.training.study_file import StudyFile
 from vitcli.training.trials import OpenTrial, TrialRow, rows_of
 
 if TYPE_CHECKING:
     import optuna
 
-_FILE, _JOURNAL, _NAME = "study.json", "optuna.log", "vit"
+_JOURNAL, _NAME = "optuna.log", "vit"
 _ANOTHER_NAME = "--name NAME gives the study another name"
 _BEFORE_PRUNING = 5
 """Finished trials before others are compared with them."""
@@ -50,17 +43,11 @@ def require_optuna() -> None:
         raise InstallError("tuning needs Optuna, which is not installed", hint="uv sync --extra tune")
 
 
-class Study:
-    """A search for settings, in its folder.
+class Study(KeptWork[StudyFile]):
+    """A search for settings, in its folder."""
 
-    Args:
-        path: the folder.
-        stored: the entries of its ``study.json``.
-    """
-
-    def __init__(self, path: Path, stored: StudyFile) -> None:
-        self.path = path
-        self.stored = stored
+    FILE, ENTRIES, KIND, MAKER, IN_USE = "study.json", StudyFile, "study", "vit tune", "searches in"
+    OF_A_FINISHED_ONE = "; `vit tune --resume STUDY{where} --minutes 120` continues a finished one"
 
     @classmethod
     def create(cls, path: Path, stored: StudyFile, *, default: Mapping[str, Value] | None) -> "Study":
@@ -84,39 +71,13 @@ class Study:
             study.save()
         return study
 
-    @classmethod
-    def open(cls, path: Path) -> "Study":
-        """Open an existing search.
-
-        Raises:
-            RunError: ``path`` is not a search, or its ``study.json`` cannot be read.
-        """
-        file = path / _FILE
-        try:
-            return cls(path, read_json(file, StudyFile))
-        except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{path} is not a study: it has no {_FILE}", hint="`vit tune` makes one") from None
-        except OSError as error:
-            raise RunError(f"{file} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise RunError(f"{file} is not a file of vit, or is broken: {error}") from None
-
-    def save(self) -> None:
-        """Store what has changed."""
-        write_json(self.path / _FILE, without_secrets(asdict(self.stored)), makes_folder=False)
-
-    @property
-    def name(self) -> str:
-        """The name of the folder."""
-        return self.path.resolve().name
-
     @property
     def config(self) -> TrainConfig:
         """The default settings."""
         try:
             return configure(self.stored.settings, {"run": {"output_dir": str(self.path)}})
         except UsageError as error:
-            raise RunError(f"{self.path / _FILE} is broken: {error.message}") from None
+            raise RunError(f"{self.path / self.FILE} is broken: {error.message}") from None
 
     @cached_property
     def space(self) -> list[Dimension]:
@@ -166,68 +127,10 @@ class Study:
         """Begin a trial, or continue the one that has not ended."""
         return OpenTrial(self.optuna_study, self.space, seed=self.config.run.seed)
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Lock the search; raise RunError if another process works on it."""
-        busy = RunError(f"another process searches in {self.path}", hint="wait for it, or stop it with Ctrl-C")
-        return alone_in(self.path, otherwise=busy)
-
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Store how the search ends when the block ends: finished, interrupted or failed."""
-        self.stored.status, self.stored.ended = "running", None
-        self.save()
-        status: Status = "failed"
-        try:
-            yield
-            status = "finished"
-        except (Interrupted, KeyboardInterrupt):
-            status = "interrupted"
-            raise
-        finally:
-            self.stored.status, self.stored.ended = status, now()
-            with suppress(OSError):  # a full disk is reported already
-                self.save()
-
-
-def find_study(name: str, output_dir: Path) -> Study:
-    """Find a search by its name or path; empty: the newest one that is not finished.
-
-    Raises:
-        RunError: there is none.
-    """
-    known = {path.parent.name: path.parent for path in sorted(output_dir.glob(f"*/{_FILE}"))}
-    where = output_dir_option(output_dir)
-    if name:
-        for path in (output_dir / name, Path(name)):
-            if (path / _FILE).is_file():
-                return Study.open(path)
-        hint = did_you_mean(
-            name, known, otherwise=f"there are: {', '.join(known)}" if known else f"`vit tune{where}` makes one"
-        )
-        raise RunError(f"no study {name!r} in {output_dir}", hint=hint)
-    unfinished, broken = list[Study](), list[RunError]()
-    for path in known.values():
-        try:
-            study = Study.open(path)
-        except RunError as error:
-            broken.append(error)
-        else:
-            unfinished += [study] * (study.stored.status != "finished" and not is_worked_in(path))
-    if not unfinished:
-        raise (
-            broken[0]
-            if broken
-            else RunError(
-                f"no unfinished study in {output_dir}",
-                hint=f"`vit tune{where}` makes one; `vit tune --resume STUDY{where} --minutes 120` continues a finished one",
-            )
-        )
-    return max(unfinished, key=lambda each: each.stored.started)
-
 
 def study_of(run: Path) -> Path | None:
     """Return the folder of the search that the folder of a run belongs to; None: it belongs to none."""
-    return next((folder for folder in (run.parent, run.parent.parent) if (folder / _FILE).is_file()), None)
+    return next((folder for folder in (run.parent, run.parent.parent) if (folder / Study.FILE).is_file()), None)
 
 
 def continue_command(study: Path) -> str:
@@ -271,7 +174,7 @@ def check_new(config: RunConfig) -> None:
 def _check_free(path: Path) -> None:
     if (path / "run.json").exists():
         raise RunError(f"run {path.name!r} exists already in {path.parent}", hint=_ANOTHER_NAME)
-    if (path / _FILE).exists():
+    if (path / Study.FILE).exists():
         raise RunError(
             f"study {path.name!r} exists already in {path.parent}",
             hint=f"--name NAME gives another one; `{continue_command(path)}` continues it",

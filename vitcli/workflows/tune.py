@@ -29,7 +29,6 @@ from vitcli.training.study import (
     check_output,
     check_resumed_search,
     continue_command,
-    find_study,
     require_optuna,
 )
 from vitcli.training.study_file import StudyFile
@@ -142,7 +141,7 @@ def resume_tuning(
         The errors of ``tune``.
     """
     require_optuna()
-    found = find_study(name, output_dir_of(layers))
+    found = Study.find(name, output_dir_of(layers))
     check_resumed_search(layers, {})
     with found.alone():  # until then, another process may change the study
         study = Study.open(found.path)

@@ -4,12 +4,15 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, some
-from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.errors import DataError, UsageError, counted, some
+from vitcli.core.events import Emit, Event, Note, Warned
 from vitcli.core.files import expanded
-from vitcli.data.raw import FileSplit, RawDataset
+from vitcli.data.raw import NO_CLASSES, FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
+from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.paths import check_folder, table_path
 
 
@@ -32,6 +35,35 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     if inner != folder:
         emit(Note(text=f"{folder} has only folders in folders: its images are read from {inner}"))
     return replace(_read(inner, config, emit), name=folder.resolve().name)
+
+
+def read_images(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
+    """Read a folder as ``read`` does, or all images below it as they are, without classes, if it has no known layout.
+
+    Raises:
+        DataError: the folder does not exist, or has no images.
+    """
+    said: list[Event] = []
+    try:
+        raw = read(folder, config, said.append)
+    except (DataError, UsageError):
+        if config.labels:
+            raise
+    else:
+        for event in said:
+            emit(event)
+        return raw
+    index = image_folder.ImageIndex(folder)
+    images = counted(len(index.files), "image")
+    emit(Note(text=f"{folder} has no folders of classes: all {images} are used, and none is held out for testing"))
+    image_folder.mind_links(index.passed_over, folder, emit)
+    return RawDataset(
+        name=folder.resolve().name,
+        classes=NO_CLASSES,
+        splits={"train": FileSplit(files=index.files, labels=np.zeros(len(index.files), dtype=np.int64))},
+        root=folder,
+        passed_over=in_order(index.passed_over, folder),
+    )
 
 
 def _read(inner: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:

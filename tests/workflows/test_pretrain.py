@@ -1,0 +1,171 @@
+"""``vit pretrain``: images without labels, what is held out, resuming, and training from the weights."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vitcli
+from tests.builders.runs import Stopped, plain
+from tests.conftest import Outcome
+from vitcli.core.errors import UsageError
+from vitcli.core.events import Event, PretrainingEpoch
+from vitcli.engine.checkpoint import load_checkpoint
+from vitcli.training.pretraining import Pretraining
+from vitcli.workflows.pretrain import pretrain, resume_pretraining
+
+RunCli = Callable[..., Outcome]
+ImageFolder = Callable[..., Path]
+SMALL = (
+    "--set",
+    "model.depth=1",
+    "--set",
+    "model.width=16",
+    "--set",
+    "model.num_heads=2",
+    "--set",
+    "model.mlp_width=32",
+)
+QUICK = (*SMALL, "--epochs", "2", "--amp", "off", "--device", "cpu")
+LAYERS: dict[str, dict[str, Any]] = {
+    "model": {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32},
+    "optim": {"epochs": 3, "batch_size": 8},
+    "run": {"device": "cpu", "amp": "off", "name": "pre"},
+}
+
+
+def said(outcome: Outcome) -> str:
+    return " ".join(outcome.err.split())
+
+
+@pytest.fixture
+def unlabelled(image_folder: ImageFolder, tmp_path: Path) -> Path:
+    """30 images in one folder, and one below it."""
+    folder = image_folder(tmp_path / "made", {"a": 10, "b": 10, "c": 10})
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        shutil.copy(path, tmp_path / "photos" / ("deep" if number == 7 else "") / f"{number:02d}.png")
+    return tmp_path / "photos"
+
+
+def test_images_without_labels_are_learned_from_and_few_labels_start_from_the_weights(
+    run_cli: RunCli, unlabelled: Path, image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    outcome = run_cli("pretrain", unlabelled, *QUICK, "--name", "pre", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert "photos has no folders of classes: all 30 images are used, and none is held out for testing" in said(outcome)
+    assert (result["images"], result["held_out"], result["epochs"]) == (27, 3, 2)
+    assert 0 < result["val_loss"] < 2
+    folder = tmp_path / "experiments" / "pre"
+    assert {path.name for path in folder.iterdir()} == {".lock", "figures", "pretraining.json", "weights.safetensors"}
+    assert (folder / "figures" / "reconstructions.png").exists()
+    stored = json.loads((folder / "pretraining.json").read_text())
+    assert (stored["status"], len(stored["epochs"])) == ("finished", 2)
+    assert stored["epochs"][-1]["train_loss"] == result["train_loss"]
+
+    image_folder(tmp_path / "few", {"a": 6, "b": 6})
+    trained = run_cli("train", "few", "--init-from", "pre", "--epochs", "1", "--name", "run", "--amp", "off")
+    assert trained.code == 0, trained.err
+    assert "recipe: small-images, with which the weights were pretrained" in said(trained)
+    assert "new head" in said(trained)
+    assert "may destroy" not in said(trained)
+    assert load_checkpoint(Path("experiments/run/checkpoints/best.safetensors")).model.depth == 1
+    assert run_cli("predict", unlabelled / "00.png", "--model", "pre").code == 1
+    assert "has no classifier" in run_cli("predict", unlabelled / "00.png", "--model", "pre").err
+    assert "run" in run_cli("runs").out
+    assert "pre " not in run_cli("runs").out
+
+
+def test_images_that_training_holds_out_are_not_learned_from(
+    run_cli: RunCli, image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "pets", {"cat": 20, "dog": 20})
+    outcome = run_cli("pretrain", folder, *QUICK, "--name", "pre", "--json", "--val-fraction", "0.1")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["images"] == 28
+    assert "labels are not used; 12 images are not trained on, because `vit train` with the same seed" in said(outcome)
+    trained = ("train", folder, "--init-from", "pre", "--epochs", "1", "--val-fraction", "0.1")
+    assert "validation scores will be too high" not in run_cli(*trained).err
+    assert "these weights were trained on some validation images" in run_cli(*trained, "--seed", "7").err
+
+
+def test_a_pretraining_that_was_stopped_ends_as_if_it_had_not(unlabelled: Path, tmp_path: Path) -> None:
+    def stopping(event: Event) -> None:
+        if isinstance(event, PretrainingEpoch) and event.epoch == 2:
+            raise Stopped
+
+    layer = {"data": {"name": str(unlabelled)}}
+    whole = pretrain(layer, LAYERS, {"run": {"output_dir": str(tmp_path / "whole")}})
+    with pytest.raises(Stopped):
+        pretrain(layer, LAYERS, emit=stopping)
+    begun = Pretraining.open(Path("experiments/pre"))
+    assert (begun.stored.status, len(begun.stored.epochs)) == ("interrupted", 2)
+    assert begun.states[0].exists()
+    resumed = resume_pretraining()
+    assert (resumed.train_loss, resumed.val_loss) == (whole.train_loss, whole.val_loss)
+    ours, theirs = (load_checkpoint(each.weights) for each in (resumed, whole))
+    assert all(value.equal(theirs.weights[name]) for name, value in ours.weights.items())
+    assert plain(dict(ours.provenance)) == plain(dict(theirs.provenance))
+
+
+def test_what_stands_in_the_way_of_resuming_is_said(run_cli: RunCli, unlabelled: Path) -> None:
+    def stopping(event: Event) -> None:
+        if isinstance(event, PretrainingEpoch):
+            raise Stopped
+
+    assert "no unfinished pretraining in experiments" in run_cli("pretrain", "--resume").err
+    with pytest.raises(Stopped):
+        pretrain({"data": {"name": str(unlabelled)}}, LAYERS, emit=stopping)
+    assert "no pretraining 'prre' in experiments" in run_cli("pretrain", "--resume", "prre").err
+    refused = run_cli("pretrain", "--resume", "pre", "--lr", "0.1")
+    assert refused.code == 2
+    assert "others are given: --lr" in said(refused)
+    (unlabelled / "00.png").rename(unlabelled.parent / "kept.png")
+    gone = run_cli("pretrain", "--resume", "pre")
+    assert gone.code == 1
+    assert "has not the images that pre began with" in said(gone)
+    (unlabelled.parent / "kept.png").rename(unlabelled / "00.png")
+    assert run_cli("pretrain", "--resume", "pre", "--json").code == 0
+    finished = run_cli("pretrain", "--resume", "pre")
+    assert (finished.code, "is finished" in finished.err) == (1, True)
+    assert "vit train --init-from" in finished.err
+    assert "experiments/pre exists" in run_cli("pretrain", unlabelled, *QUICK, "--name", "pre").err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--mask-ratio", "1"), "--mask-ratio 1 is not between 0 and 1"),
+        (("--set", "augment.mixup=0.2"), "augment.mixup = 0.2 has no meaning without labels"),
+        (("--set", "optim.ema=true"), "optim.ema = True has no meaning without labels"),
+        (("--set", "data.folds=3"), "pretraining has no teacher, folds"),
+        (("--model", "vit-tinny"), "'vit-tinny'"),
+    ],
+)
+def test_what_pretraining_does_not_use_is_refused(
+    run_cli: RunCli, unlabelled: Path, words: tuple[str, ...], told: str
+) -> None:
+    outcome = run_cli("pretrain", unlabelled, *words)
+    assert outcome.code in {1, 2}
+    assert told in said(outcome)
+    assert not Path("experiments").exists()
+
+
+def test_a_folder_without_images_is_refused(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = run_cli("pretrain", "empty")
+    assert outcome.code == 1
+    assert "empty has no images" in outcome.err
+
+
+def test_python_pretrains_too(unlabelled: Path) -> None:
+    result = vitcli.pretrain(str(unlabelled), LAYERS, epochs=1, mask_ratio=0.75, quiet=True)
+    assert (result.epochs, result.mask_ratio) == (1, 0.75)
+    assert repr(result).startswith("<PretrainResult experiments/pre: 1 epochs, loss ")
+    assert result.weights.exists()
+    with pytest.raises(UsageError, match="pretrain\\(\\) has no option 'mask_rtio'"):
+        vitcli.pretrain(str(unlabelled), mask_rtio=0.5)

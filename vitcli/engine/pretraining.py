@@ -1,0 +1,254 @@
+"""The loop of pretraining without labels: epochs of steps that predict hidden patches.
+
+Every step has its own draws, so a new loop with the same state continues exactly as the old one would have.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitcli.core.errors import TrainingError
+from vitcli.core.events import Emit, Note, PretrainingEpoch, PretrainingProgress, TrainingStarted
+from vitcli.core.interrupts import StopRequest
+from vitcli.core.optim_config import OptimConfig
+from vitcli.core.seeds import derived_seed
+from vitcli.engine.autocast import Precision
+from vitcli.engine.cores import may_divide_steps
+from vitcli.engine.distributed import Parallel, Processes
+from vitcli.engine.micro_batches import MicroBatches
+from vitcli.engine.mixing import Mixing
+from vitcli.engine.objective import Objective, Targets
+from vitcli.engine.optim import Optimizers, build_optimizers
+from vitcli.engine.protocols import Saver, TrainBatches
+from vitcli.engine.schedule import learning_rate_factor
+from vitcli.engine.state import State
+from vitcli.engine.stepper import Stepper
+from vitcli.engine.totals import EpochTotals
+
+_REPORT_SECONDS = 0.2
+"""Time between two reports of the loss; each report waits for the device."""
+
+Hide = Callable[[int, torch.Generator], Tensor]
+"""Function from a number of images to what is hidden of each: a boolean tensor (B, P), drawn from the generator."""
+
+
+class _MaskedStepper(Stepper):
+    """Steps of a model that computes the losses of images from what is hidden of them, which takes the place of labels."""
+
+    def __init__(self, model: nn.Module, optimizers: Optimizers, **options: Any) -> None:
+        super().__init__(
+            Parallel(model, model, Processes()),
+            optimizers,
+            objective=Objective(),
+            mixing=Mixing(mixup=0, cutmix=0, seed=0),
+            growth=None,
+            **options,
+        )
+        self._model = model
+
+    def _loss(self, images: Tensor, targets: Targets, *, is_last: bool) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        with self.precision.autocast():
+            loss = self._model(images, targets.labels).sum()
+        return loss, torch.zeros((), device=loss.device)
+
+
+class Pretrainer:
+    """The pretraining of one model.
+
+    Args:
+        model: the model, images (B, C, H, W) and what is hidden (B, P) -> losses (B,); it is changed in place.
+        train: shuffled training batches, whose labels are not read.
+        val: images that are not trained on, to which the loss is computed after each epoch; empty: there are none.
+        hide: draws what is hidden.
+        config: the optimisation settings.
+        precision: the precision to compute in.
+        saver: the saver of states.
+        emit: receives the progress.
+        stop: the stop request, checked after every step.
+        seed: the seed of what is hidden, and of dropout.
+        save_steps: save the state every N steps, in addition to every epoch; 0: only after epochs.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        train: TrainBatches,
+        val: Iterable[tuple[Tensor, Tensor]],
+        hide: Hide,
+        config: OptimConfig,
+        precision: Precision,
+        saver: Saver,
+        emit: Emit,
+        stop: StopRequest,
+        seed: int,
+        save_steps: int = 0,
+    ) -> None:
+        self.model: nn.Module = model
+        self.train, self.val, self.hide = train, val, hide
+        self.config, self.precision = config, precision
+        self.saver, self.emit, self.stop = saver, emit, stop
+        self.seed, self.save_steps = seed, save_steps
+        self.optimizers: Optimizers = build_optimizers(model, config)
+        self.factor = learning_rate_factor(config, len(train))
+        self.epoch, self.step = 1, 0
+        """The current epoch, and the number of its steps that are done."""
+        self.records: list[PretrainingEpoch] = []
+        self._device = next(model.parameters()).device
+        self.totals = EpochTotals.none(self._device)
+        self.micro_batches = MicroBatches(max(config.grad_accum_steps, 1), emit=emit, training=True)
+        self.stepper = _MaskedStepper(
+            model,
+            self.optimizers,
+            precision=precision,
+            micro_batches=self.micro_batches,
+            config=config,
+            seed=seed,
+            uses_cores=not precision.scaler.is_enabled() and may_divide_steps(model),
+        )
+
+    def fit(self) -> list[PretrainingEpoch]:
+        """Train to the end, and return the records of all epochs.
+
+        Raises:
+            TrainingError: the loss is no longer finite; the weights of earlier epochs stay as they are.
+            Interrupted: a signal asked to stop; the saver has the state.
+        """
+        self.emit(
+            TrainingStarted(
+                epochs=self.config.epochs,
+                steps_per_epoch=len(self.train),
+                steps_done=self._steps_done,
+                keeps_best=False,
+                labelled=False,
+            )
+        )
+        while self.epoch <= self.config.epochs:
+            self._train_epoch()
+            if self.stop and self.epoch <= self.config.epochs:
+                raise self.stop.error(f"after epoch {self.epoch - 1}; all is saved")
+        return self.records
+
+    def state_dict(self) -> State:
+        """Return all that another loop needs to resume; tensors are not copied."""
+        self.optimizers.eval()
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "totals": self.totals.state_dict(),
+            "micro_batches": self.micro_batches.count,
+            "records": [asdict(record) for record in self.records],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from the state that ``state_dict`` returned."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizers.load_state_dict(state["optimizers"])
+        if state["scaler"]:
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.totals.load_state_dict(state["totals"])
+        self.micro_batches.count = max(state["micro_batches"], self.micro_batches.count)
+        self.records = [PretrainingEpoch(**record) for record in state["records"]]
+
+    def _train_epoch(self) -> None:
+        """Run the remaining steps of the current epoch, and save it."""
+        self.model.train()
+        reported = waited = time.perf_counter()
+        started = waited - self.totals.seconds
+        for images, _ in self.train.epoch(self.epoch, start=self.step):
+            self.totals.data_seconds += time.perf_counter() - waited
+            self._take_step(images)
+            now = time.perf_counter()
+            self.totals.seconds = now - started
+            if now - reported >= _REPORT_SECONDS:
+                self._report()
+                reported = now
+            if self.stop:
+                self.emit(Note(text="stopping; the training state is being saved"))
+                self._save_step()
+                where = f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}; all is saved"
+                raise self.stop.error(where)
+            if self.save_steps and self._steps_done % self.save_steps == 0:
+                self._save_step()
+            waited = time.perf_counter()
+        self._report()  # waits for the device
+        self.totals.seconds = time.perf_counter() - started
+        record = PretrainingEpoch(
+            epoch=self.epoch,
+            learning_rate=self.factor(self._steps_done - 1) * self.config.peak_lr,
+            train_loss=self.totals.mean_loss,
+            val_loss=self._held_out_loss(),
+            seconds=self.totals.seconds,
+            images_per_second=self.totals.images_per_second,
+        )
+        self.records.append(record)
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
+        self.saver.save_epoch(self.state_dict())
+        self.emit(record)
+
+    def _take_step(self, images: Tensor) -> None:
+        generator = torch.Generator().manual_seed(derived_seed("hidden", self.seed, self.epoch, self.step))
+        taken = self.stepper.take(
+            images,
+            self.hide(len(images), generator).to(images.device),
+            epoch=self.epoch,
+            step=self.step,
+            factor=self.factor(self._steps_done),
+            batch_images=len(images),
+        )
+        self.totals.add(taken, len(images))
+        self.step += 1
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float | None:
+        """Compute the mean loss of images that are not trained on, of which the same patches are hidden in every epoch."""
+        total, count = 0.0, 0
+        self.model.eval()
+        self.optimizers.eval()
+        for images, hidden in self._held_out():
+            with self.precision.autocast():
+                total += self.model(images, hidden).float().sum().item()
+            count += len(images)
+        self.model.train()
+        if not count:
+            return None
+        return self._finite(total / count, "the loss of held-out images")
+
+    def _held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        size, generator = self.train.batch_size, torch.Generator().manual_seed(derived_seed("hidden", self.seed))
+        for batch, _ in self.val:
+            for images in batch.split(size):
+                yield images, self.hide(len(images), generator).to(images.device)
+
+    def _report(self) -> None:
+        self._finite(self.totals.loss.item(), "the loss")
+        self.emit(
+            PretrainingProgress(
+                epoch=self.epoch,
+                step=self.step,
+                loss=self.totals.mean_loss,
+                images_per_second=self.totals.images_per_second,
+            )
+        )
+
+    def _save_step(self) -> None:
+        self._finite(self.totals.loss.item(), "the loss")
+        self.saver.save_step(self.state_dict())
+
+    def _finite(self, loss: float, what: str) -> float:
+        if loss - loss == 0:
+            return loss
+        hint = f"most often the learning rate is too high: try {self.config.slower}"
+        raise TrainingError(f"{what} became {loss} in epoch {self.epoch}, by step {self.step}", hint=hint)
+
+    @property
+    def _steps_done(self) -> int:
+        return (self.epoch - 1) * len(self.train) + self.step

@@ -1,0 +1,284 @@
+"""Pretraining without labels: a model learns from images alone, and training with few labels starts from its weights."""
+
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitcli.core.config import TrainConfig
+from vitcli.core.config_files import Settings, configure, settings_of
+from vitcli.core.errors import RunError, UsageError, counted, visible
+from vitcli.core.events import Emit, Note, PretrainingEpoch, TrainingAhead, ignore
+from vitcli.core.files import expanded
+from vitcli.core.fingerprints import is_same_data
+from vitcli.core.interrupts import stop_requests
+from vitcli.core.provenance import command, now
+from vitcli.core.run_search import next_name
+from vitcli.core.runs import slug
+from vitcli.data.dataset import open_dataset
+from vitcli.data.preprocess import InputTransform
+from vitcli.data.raw import NO_CLASSES
+from vitcli.data.store import data_dir
+from vitcli.engine.device import describe
+from vitcli.engine.distributed import Processes
+from vitcli.engine.hardware import hardware, library_versions
+from vitcli.engine.pretraining import Pretrainer
+from vitcli.engine.state import State
+from vitcli.figures.reconstructions import draw_reconstructions
+from vitcli.models.masked import MaskedModel, hidden_patches
+from vitcli.training.assembly import Earlier, Training, assemble
+from vitcli.training.duration import estimated_seconds
+from vitcli.training.images import image_batches
+from vitcli.training.pretraining import (
+    MASK_RATIO,
+    NOT_USED,
+    OBJECTIVE,
+    Pretraining,
+    PretrainingFile,
+    check_resumed,
+    check_settings,
+)
+from vitcli.training.pretraining_saving import PretrainingSaver, forget_states, newest_state
+from vitcli.training.resumed_settings import output_dir_of
+from vitcli.training.settings import settle
+
+_SHOWN = 8
+"""Images in the figure."""
+_LONG_SECONDS = 10.0
+"""A pretraining that takes longer is announced with its time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainResult:
+    """A finished pretraining; functions that take the name of weights take it too."""
+
+    name: str
+    """Name of the folder."""
+    path: Path
+    """The folder."""
+    weights: Path
+    """The file of the weights, for ``--init-from``."""
+    dataset: str
+    model: str
+    recipe: str
+    images: int
+    """Images that it was trained on."""
+    held_out: int
+    """Images that it was not trained on."""
+    mask_ratio: float
+    """Share of the patches that was hidden."""
+    epochs: int
+    """Epochs that were trained."""
+    train_loss: float
+    """Loss of the last epoch: mean squared error of hidden pixels, normalised in each patch; 1 without any knowledge."""
+    val_loss: float | None
+    """Loss of the held-out images; None: there are none."""
+    seconds: float
+    """Time that it has taken."""
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __repr__(self) -> str:
+        return visible(f"<PretrainResult {self.path}: {self.epochs} epochs, loss {self.train_loss:.4f}>")
+
+
+def pretrain(*layers: Settings, mask_ratio: float = MASK_RATIO, emit: Emit = ignore) -> PretrainResult:
+    """Pretrain a model on images without their labels, and store its weights.
+
+    The model predicts hidden patches from the others (``models.masked``). Images that ``train`` with the same settings would
+    hold out are not trained on.
+
+    Args:
+        layers: settings as for ``train``; later layers win. A folder may have any layout.
+        mask_ratio: share of the patches that is hidden, in (0, 1).
+        emit: receives the progress.
+
+    Raises:
+        UsageError, DataError, ModelError, RunError, DeviceError: a setting is wrong, or something does not exist.
+        TrainingError, Interrupted: the loss is not finite, or a signal stopped it; ``resume_pretraining`` continues it.
+    """
+    check_settings(layers, mask_ratio)
+    config, dataset, _ = settle(({"about": {"source": "chosen"}, **NOT_USED}, *layers), emit, labelled=False)
+    training = assemble(config, dataset, processes=Processes(), emit=emit)
+    config, held_out = training.config, len(training.data.val_members) + training.data.test_images
+    if dataset.facts.classes != NO_CLASSES and held_out:
+        why = f"{counted(held_out, 'image is')} not trained on, because `vit train` with the same seed holds them out"
+        emit(Note(text=f"labels are not used; {why} (--test-fraction 0 takes those for testing too)"))
+    output_dir = expanded(config.run.output_dir)
+    path = output_dir / (config.run.name or next_name(output_dir, f"{slug(dataset.facts.name)}-pretraining"))
+    work = Pretraining(
+        path,
+        PretrainingFile(
+            started=now(),
+            command=command(),
+            versions=library_versions(),
+            hardware=hardware(),
+            dataset=dataset.facts.name,
+            fingerprint=dataset.facts.fingerprint,
+            images={"train": len(training.data.members), "held_out": len(training.data.val_members)},
+            settings=settings_of(config),
+            mask_ratio=mask_ratio,
+            model=asdict(training.model.config),
+            preprocessing=asdict(training.data.preprocessing),
+            computed=dict(training.computing.record),
+            device=str(training.computing.device),
+        ),
+    )
+    path.mkdir(parents=True, exist_ok=True)
+    with work.alone():
+        if (path / work.FILE).exists():
+            raise RunError(
+                f"pretraining {path.name!r} exists already in {output_dir}", hint="--name NAME gives another"
+            )
+        work.save()
+        return _fit(work, training, None, emit)
+
+
+def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -> PretrainResult:
+    """Continue a pretraining that was stopped, even within an epoch.
+
+    Args:
+        name: its name or path; empty: the newest unfinished one.
+        layers: only ``run.output_dir``, ``run.device``, ``data.name`` and ``data.dir`` may be given.
+        emit: receives the progress.
+
+    Raises:
+        RunError: there is none, it is finished, its state is broken, or another process works on it.
+        UsageError: another setting is given.
+        DataError: the images are not those that it began with.
+    """
+    check_resumed(layers)
+    found = Pretraining.find(name, output_dir_of(layers))
+    with found.alone():
+        work = Pretraining.open(found.path)
+        if work.stored.status == "finished":
+            raise RunError(f"{work.path} is finished", hint=f"vit train --init-from {shlex.quote(str(work.path))}")
+        state = newest_state(work)
+        config = configure(settings_of(work.config), *layers)
+        dataset = open_dataset(
+            config.data,
+            directory=data_dir(config.data.dir),
+            offline=config.run.offline,
+            labelled=False,
+            emit=emit,
+        )
+        if not is_same_data(work.stored.fingerprint, dataset.facts.fingerprint):
+            raise RunError(
+                f"{config.data.name} has not the images that {work.path.name} began with", hint="restore them"
+            )
+        earlier = Earlier(
+            architecture=work.architecture, preprocessing=work.preprocessing, computed=work.stored.computed
+        )
+        training = assemble(config, dataset, earlier=earlier, processes=Processes(), emit=emit)
+        epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
+        emit(Note(text=f"resuming {work.path.name} in epoch {epoch}" + (f", after step {step}" if step else "")))
+        return _fit(work, training, state, emit)
+
+
+def _fit(work: Pretraining, training: Training, state: State | None, emit: Emit) -> PretrainResult:
+    """Train in a folder that is locked, store how it ends, and return the result."""
+    config, data, device = training.config, training.data, training.computing.device
+    grid = training.model.config.grid
+    if grid[0] * grid[1] < 2:
+        raise UsageError("the model has one patch, of which nothing else could be seen", hint="a larger --image-size")
+    emit(
+        Note(
+            text=f"pretraining: {work.path} on {describe(device)}; Ctrl-C loses nothing, `{work.resume_command}` continues"
+        )
+    )
+    if not state and (seconds := estimated_seconds(training) or 0.0) > _LONG_SECONDS:
+        emit(TrainingAhead(epochs=config.optim.epochs, images=len(data.members), seconds=seconds))
+    model = MaskedModel(training.model).to(device)
+    began = time.perf_counter() - work.stored.seconds
+    train, val = image_batches(data, config, device)
+    hide = partial(_hide, patches=grid[0] * grid[1], share=work.stored.mask_ratio)
+    saver = PretrainingSaver(work, model, _provenance(work, config), lambda: time.perf_counter() - began)
+    with work.recorded(), stop_requests(f"`{work.resume_command}` continues") as stop:
+        pretrainer = Pretrainer(
+            model,
+            train=train,
+            val=val,
+            hide=hide,
+            config=replace(config.optim, grad_accum_steps=training.computing.micro_batches),
+            precision=training.computing.training,
+            saver=saver,
+            emit=emit,
+            stop=stop,
+            seed=config.run.seed,
+            save_steps=config.run.save_steps,
+        )
+        if state:
+            pretrainer.load_state_dict(state)
+        records = pretrainer.fit()
+        _draw(work, training, model)
+    forget_states(work)
+    return _result(work, training, records)
+
+
+def _hide(images: int, generator: torch.Generator, *, patches: int, share: float) -> torch.Tensor:
+    return hidden_patches(images, patches, share=share, generator=generator)
+
+
+def _provenance(work: Pretraining, config: TrainConfig) -> Mapping[str, Any]:
+    return {
+        "pretraining": work.name,
+        "objective": OBJECTIVE,
+        "mask_ratio": work.stored.mask_ratio,
+        "recipe": config.run.recipe,
+        "data": asdict(config.data),
+        "fingerprint": work.stored.fingerprint,
+        "seed": config.run.seed,
+    }
+
+
+def _draw(work: Pretraining, training: Training, model: MaskedModel) -> None:
+    """Draw some images, held-out ones if there are any, with what is hidden and what the model predicts."""
+    data, device = training.data, training.computing.device
+    split, members = (data.val, data.val_members) if len(data.val_members) else (data.train, data.members)
+    to_input = InputTransform(data.preprocessing, device)
+    chosen = split.take(members[:: -(-len(members) // _SHOWN)])
+    pixels = (
+        chosen.images if isinstance(chosen.images, torch.Tensor) else chosen.images[torch.arange(len(chosen.labels))]
+    )
+    images = to_input(pixels.to(device))
+    hidden = _hide(
+        len(images),
+        torch.Generator().manual_seed(0),
+        patches=training.model.config.grid[0] * training.model.config.grid[1],
+        share=work.stored.mask_ratio,
+    ).to(device)
+    predicted = model.eval().reconstruct(images, hidden)
+    draw_reconstructions(
+        to_input.pixels(images).cpu().numpy(),
+        to_input.pixels(predicted).cpu().numpy(),
+        hidden.cpu().numpy(),
+        training.model.config.grid,
+        work.figure,
+        title=f"{work.name}: hidden patches, and what the model predicts (each with the true mean and deviation of its pixels)",
+    )
+
+
+def _result(work: Pretraining, training: Training, records: list[PretrainingEpoch]) -> PretrainResult:
+    stored = work.stored
+    return PretrainResult(
+        name=work.name,
+        path=work.path,
+        weights=work.weights,
+        dataset=stored.dataset,
+        model=training.model.config.name,
+        recipe=training.config.run.recipe,
+        images=stored.images["train"],
+        held_out=stored.images["held_out"],
+        mask_ratio=stored.mask_ratio,
+        epochs=len(records),
+        train_loss=records[-1].train_loss,
+        val_loss=records[-1].val_loss,
+        seconds=stored.seconds,
+    )
