@@ -134,7 +134,7 @@ def test_commands_run(run_cli: Callable[..., Outcome], tiny: tuple[str, ...], pa
         run_cli("train", *tiny)  # as its first command does, after it has installed everything
     for program, *words in commands(page, run=True):
         assert program == "vit", "mark other programs as not run"
-        if words[0] == "train":  # a smaller model, and fewer images than ``shapes`` has
+        if words[0] in {"train", "pretrain"}:  # a smaller model, and fewer images than ``shapes`` has
             words = ["digits" if word == "shapes" else word for word in words] + [*tiny]  # noqa: PLW2901
             words += ["--batch-size", "16" if "--find-lr" in words else "512"]  # small or few steps
         outcome = run_cli(*words)

@@ -182,6 +182,8 @@ NEED_NO_TORCH = {
     "data/store.py",
     "models/counterparts.py",
     "trained/model_names.py",
+    "training/kept_work.py",
+    "training/pretraining.py",
     "training/resumed_settings.py",
     "training/run_report.py",
     "training/stated_settings.py",
@@ -291,6 +293,9 @@ train --resume shared --lr 0.1 RUNS: shared
 train --from-run nobody: nobody
 train --from-run shared casava RUNS: 'casava' is neither
 train --from-run shared --model vit-tinny RUNS: 'vit-tinny'
+pretrain casava: 'casava' is neither
+pretrain digits --mask-ratio 2: --mask-ratio 2
+pretrain --resume nobody: 'nobody'
 tune casava: 'casava' is neither
 tune digits --search lr=1,2: 'lr=1,2' is not of the form
 tune digits --name shared RUNS: 'shared' exists already

@@ -15,6 +15,7 @@ from vitcli.cli.examples import EXAMPLES
 REFUSED = {
     "vit download cassava --offline": "cassava is not on this machine",
     "vit download augreg-tiny --offline": "is not on this machine",
+    "vit pretrain --resume": "no unfinished pretraining in experiments",
     "vit tune --resume": "no unfinished study in experiments",
 }
 LARGE = ("--set", "optim.batch_size=1000")
@@ -27,7 +28,7 @@ def shortened(words: str, tiny: tuple[str, ...]) -> str:
     shorter = "--seconds 0.001 --rounds 1" if words.startswith("vit bench") else more.get(words, "")
     if words.startswith("vit tune") and "--resume" not in words:
         shorter = "--trials 2 --finalists 1 --seeds 2 --epochs 1"
-    is_training = "train" in words or "--seeds" in shorter
+    is_training = ("train" in words and "--resume" not in words) or "--seeds" in shorter
     words = words.replace("-b 1,8,64", "-b 1,2")
     return " ".join([words, *filter(None, [shorter]), *((*tiny, *LARGE) if is_training else ())])
 
@@ -44,6 +45,7 @@ def test_every_command_has_some(run_cli: Callable[..., Outcome]) -> None:
 @pytest.fixture
 def _photos(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     image_folder(tmp_path / "photos", {"left": 10, "right": 10}, size=(16, 16), mode="RGB")
+    image_folder(tmp_path / "few-labels", {"left": 6, "right": 6}, size=(16, 16), mode="RGB")
     Image.open(tmp_path / "photos" / "left" / "000.png").save(tmp_path / "img.png")
 
 

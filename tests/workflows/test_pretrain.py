@@ -11,8 +11,8 @@ import pytest
 import vitcli
 from tests.builders.runs import Stopped, plain
 from tests.conftest import Outcome
-from vitcli.core.errors import UsageError
-from vitcli.core.events import Event, PretrainingEpoch
+from vitcli.core.errors import RunError, UsageError
+from vitcli.core.events import Event, PretrainingEpoch, Warned
 from vitcli.engine.checkpoint import load_checkpoint
 from vitcli.training.pretraining import Pretraining
 from vitcli.workflows.pretrain import pretrain, resume_pretraining
@@ -110,6 +110,32 @@ def test_a_pretraining_that_was_stopped_ends_as_if_it_had_not(unlabelled: Path, 
     ours, theirs = (load_checkpoint(each.weights) for each in (resumed, whole))
     assert all(value.equal(theirs.weights[name]) for name, value in ours.weights.items())
     assert plain(dict(ours.provenance)) == plain(dict(theirs.provenance))
+
+
+def test_a_state_that_is_broken_is_not_the_end(unlabelled: Path) -> None:
+    def stopping(event: Event) -> None:
+        if isinstance(event, PretrainingEpoch) and event.epoch == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        pretrain({"data": {"name": str(unlabelled)}}, LAYERS, emit=stopping)
+    newest, before = Pretraining.open(Path("experiments/pre")).states
+    newest.write_bytes(newest.read_bytes()[:-9])
+    kept, told = before.read_bytes(), list[Event]()
+    assert resume_pretraining("pre", emit=told.append).epochs == 3
+    warnings = [event.text for event in told if isinstance(event, Warned)]
+    assert any("the previous state is used" in text for text in warnings)
+    assert not newest.parent.exists(), "a finished one needs no states"
+    with pytest.raises(RunError, match="is finished"):
+        resume_pretraining("pre")
+    file = Path("experiments/pre/pretraining.json")
+    file.write_text(file.read_text().replace('"finished"', '"interrupted"'))
+    newest.parent.mkdir()
+    before.write_bytes(kept[:50])
+    with pytest.raises(RunError, match="has no training state that can be read"):
+        resume_pretraining("pre")
+    before.unlink()
+    assert resume_pretraining("pre").epochs == 3, "killed before the first state: it begins again"
 
 
 def test_what_stands_in_the_way_of_resuming_is_said(run_cli: RunCli, unlabelled: Path) -> None:

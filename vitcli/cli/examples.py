@@ -23,9 +23,9 @@ EXAMPLES = {
     ),
     "pretrain": (
         ("vit pretrain photos/", "learn from photos without labels"),
-        ("vit pretrain photos/ --epochs 300 --name photos-300", "learn longer"),
-        ("vit train few-labels/ --init-from photos-300", "train on a few labelled photos"),
-        ("vit pretrain --resume", "continue the newest one that was stopped"),
+        ("vit pretrain photos/ --epochs 300 --name long", "learn longer"),
+        ("vit train few-labels/ --init-from long", "train on few labelled photos"),
+        ("vit pretrain --resume", "continue the newest one"),
     ),
     "tune": (
         ("vit tune photos/ --dry-run", "show the search space and the time"),

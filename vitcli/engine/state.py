@@ -1,7 +1,7 @@
 """The training state from which a run resumes: one ``.safetensors`` file with tensors and JSON, without pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitcli.core.errors import RunError
+from vitcli.core.events import Emit, Warned
 from vitcli.core.files import replacing
 from vitcli.core.stored import parse_json
 from vitcli.engine.checkpoint import write_tensors
@@ -74,6 +75,23 @@ def load_state(path: Path) -> State:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is truncated or not a safetensors file: {error}") from None
     return state
+
+
+def newest_state(paths: Iterable[Path], emit: Emit) -> tuple[State | None, list[RunError]]:
+    """Read the first of several states, the newest first, that can be read; None: there is none.
+
+    Returns:
+        The state, and the errors of those that cannot be read, of which a warning is given.
+    """
+    faults: list[RunError] = []
+    for path in paths:
+        try:
+            if path.exists():
+                return load_state(path), faults
+        except RunError as error:
+            faults.append(error)
+            emit(Warned(text=f"{error.message}; the previous state is used"))
+    return None, faults
 
 
 def _without_tensors(state: Mapping[str, Any], tensors: dict[str, Tensor], above: str = "") -> State:

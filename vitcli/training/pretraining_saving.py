@@ -10,7 +10,7 @@ from vitcli.core.errors import RunError
 from vitcli.core.events import PretrainingEpoch
 from vitcli.core.files import writing_in
 from vitcli.engine.checkpoint import Checkpoint, provenance_in, save_checkpoint
-from vitcli.engine.state import State, copied, load_state, save_state
+from vitcli.engine.state import State, copied, save_state
 from vitcli.models.masked import MaskedModel
 from vitcli.trained.model_names import find_model
 from vitcli.training.pretraining import OBJECTIVE, Pretraining
@@ -26,24 +26,6 @@ def recipe_of_pretrained(init_from: str, output_dir: Path) -> str:
     found = find_model(init_from, output_dir) if init_from else None
     provenance = provenance_in(found) if isinstance(found, Path) else {}
     return str(provenance.get("recipe", "")) if provenance.get("objective") == OBJECTIVE else ""
-
-
-def newest_state(work: Pretraining) -> State | None:
-    """Load the newest training state of a pretraining; None: it stopped before the first one.
-
-    Raises:
-        RunError: there are states, and none of them can be read.
-    """
-    faults = list[RunError]()
-    for path in work.states:
-        try:
-            if path.exists():
-                return load_state(path)
-        except RunError as error:
-            faults.append(error)
-    if faults:
-        raise faults[0]
-    return None
 
 
 def forget_states(work: Pretraining) -> None:

@@ -26,7 +26,7 @@ from vitcli.data.store import data_dir
 from vitcli.engine.checkpoint import is_calibrated, model_config_from, preprocessing_from
 from vitcli.engine.distributed import Processes
 from vitcli.engine.schedule import learning_rate_factor
-from vitcli.engine.state import State, load_state
+from vitcli.engine.state import State, newest_state
 from vitcli.engine.stopping import is_out_of_patience, is_over
 from vitcli.training.assembly import Earlier, assemble
 from vitcli.training.groups import forget_summary
@@ -125,20 +125,13 @@ def _newest_state(run: Run, emit: Emit) -> State | None:
     Raises:
         RunError: the states of an unfinished run are missing, or none of them can be read.
     """
-    faults: list[RunError] = []
-    for path in run.states:
-        try:
-            if path.exists():
-                return load_state(path)
-        except RunError as error:
-            faults.append(error)
-            emit(Warned(text=f"{error.message}; the previous state is used"))
-    if faults or (run.metrics and run.status != "finished"):
+    state, faults = newest_state(run.states, emit)
+    if not state and (faults or (run.metrics and run.status != "finished")):
         raise RunError(
             f"run {run.name} has no training state that can be read",
             hint=f"vit train --init-from {shlex.quote(str(run.path))} starts a new run from its weights",
         )
-    return None
+    return state
 
 
 def _check_unfinished(run: Run, config: TrainConfig, state: State | None) -> None:

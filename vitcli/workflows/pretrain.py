@@ -29,7 +29,7 @@ from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.pretraining import Pretrainer
-from vitcli.engine.state import State
+from vitcli.engine.state import State, newest_state
 from vitcli.figures.reconstructions import draw_reconstructions
 from vitcli.models.masked import MaskedModel, hidden_patches
 from vitcli.training.assembly import Earlier, Training, assemble
@@ -44,7 +44,7 @@ from vitcli.training.pretraining import (
     check_resumed,
     check_settings,
 )
-from vitcli.training.pretraining_saving import PretrainingSaver, forget_states, newest_state
+from vitcli.training.pretraining_saving import PretrainingSaver, forget_states
 from vitcli.training.resumed_settings import output_dir_of
 from vitcli.training.settings import settle
 
@@ -160,7 +160,10 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
         work = Pretraining.open(found.path)
         if work.stored.status == "finished":
             raise RunError(f"{work.path} is finished", hint=f"vit train --init-from {shlex.quote(str(work.path))}")
-        state = newest_state(work)
+        state, faults = newest_state(work.states, emit)
+        if faults and not state:
+            hint = f"vit pretrain --init-from {shlex.quote(str(work.path))} starts a new one from its weights"
+            raise RunError(f"{work.path} has no training state that can be read", hint=hint)
         config = configure(settings_of(work.config), *layers)
         dataset = open_dataset(
             config.data,
