@@ -97,6 +97,17 @@ def test_training_in_mixed_precision(trained, device, dtype, compiles):
     assert run.metrics["best"]["val_accuracy"] > 0.3
 
 
+def test_pretraining_comes_to_what_a_cpu_comes_to(run_cli, shapes, tiny, device, data_dir, tmp_path):
+    losses = []
+    for number, on in enumerate((device, "cpu")):
+        where = ("--data-dir", data_dir, "--output-dir", tmp_path, "--name", f"pre-{number}", "--device", on)
+        outcome = run_cli("pretrain", shapes, *tiny, "--epochs", "3", *where, "--json")
+        assert outcome.code == 0, outcome.err
+        result = json.loads(outcome.out)
+        losses.append((result["train_loss"], result["val_loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_batch_size_auto_cuts_a_batch_as_memory_asks(run_cli, tiny, device):
     outcome = run_cli("train", "digits", *tiny, "--device", device, "--batch-size", "auto")
     assert outcome.code == 0, outcome.err
