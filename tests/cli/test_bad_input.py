@@ -72,7 +72,12 @@ CASES = [
     pytest.param("train {absent}", "{absent}", "vit datasets", id="a folder that is missing"),
     pytest.param("train {empty}", "{empty} is empty", "subfolder", id="an empty folder"),
     pytest.param("train {file}", "{file} is not a folder", "vit datasets", id="a file for a folder"),
-    pytest.param("train {flat}", "{flat} has no class subfolders", "subfolder", id="a folder without subfolders"),
+    pytest.param(
+        "train {flat}",
+        "{flat} has no class subfolders",
+        "`vit pretrain` learns from images without",
+        id="a folder without subfolders",
+    ),
     pytest.param("train {one-image}", "'cat'", "at least two", id="one image"),
     pytest.param("train {two-images}", "no class has two different images", "add images", id="one image per class"),
     pytest.param("train {one-class}", "one class only: 'cat'", "at least two", id="one class"),

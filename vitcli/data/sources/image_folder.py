@@ -259,6 +259,7 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
         hint = (
             "put the images of each class into a subfolder of that name; if this is one class, give the folder above it"
         )
+        hint += "; `vit pretrain` learns from images without classes" * any(_loose_images(root))
         raise DataError(f"{root} {contents}", hint=hint)
     _refuse_folders_of_classes(subfolders)
     images: dict[str, list[Path]] = {}
