@@ -12,7 +12,7 @@ import vitcli
 from tests.builders.runs import Stopped, plain
 from tests.conftest import Outcome
 from vitcli.core.errors import RunError, UsageError
-from vitcli.core.events import Event, PretrainingEpoch, Warned
+from vitcli.core.events import Event, Note, PretrainingEpoch, Warned
 from vitcli.engine.checkpoint import load_checkpoint
 from vitcli.training.pretraining import Pretraining
 from vitcli.workflows.pretrain import pretrain, resume_pretraining
@@ -57,7 +57,8 @@ def test_images_without_labels_are_learned_from_and_few_labels_start_from_the_we
     outcome = run_cli("pretrain", unlabelled, *QUICK, "--name", "pre", "--json")
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
-    assert "photos has no folders of classes: all 30 images are used, and none is held out for testing" in said(outcome)
+    words = "photos has neither folders of classes nor a table of labels: all 30 images are used"
+    assert words in said(outcome)
     assert (result["images"], result["held_out"], result["epochs"]) == (27, 3, 2)
     assert 0 < result["val_loss"] < 2
     folder = tmp_path / "experiments" / "pre"
@@ -76,7 +77,6 @@ def test_images_without_labels_are_learned_from_and_few_labels_start_from_the_we
     assert load_checkpoint(Path("experiments/run/checkpoints/best.safetensors")).model.depth == 1
     assert run_cli("predict", unlabelled / "00.png", "--model", "pre").code == 1
     assert "has no classifier" in run_cli("predict", unlabelled / "00.png", "--model", "pre").err
-    assert "run" in run_cli("runs").out
     assert "pre " not in run_cli("runs").out
 
 
@@ -87,7 +87,9 @@ def test_images_that_training_holds_out_are_not_learned_from(
     outcome = run_cli("pretrain", folder, *QUICK, "--name", "pre", "--json", "--val-fraction", "0.1")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["images"] == 28
-    assert "labels are not used; 12 images are not trained on, because `vit train` with the same seed" in said(outcome)
+    assert "labels are not used; the 12 images that `vit train` does not train on are left out here, too" in said(
+        outcome
+    )
     trained = ("train", folder, "--init-from", "pre", "--epochs", "1", "--val-fraction", "0.1")
     assert "validation scores will be too high" not in run_cli(*trained).err
     assert "these weights were trained on some validation images" in run_cli(*trained, "--seed", "7").err
@@ -135,6 +137,10 @@ def test_a_state_that_is_broken_is_not_the_end(unlabelled: Path) -> None:
     with pytest.raises(RunError, match="has no training state that can be read"):
         resume_pretraining("pre")
     before.unlink()
+    with pytest.raises(RunError, match="has no training state that can be read"):
+        resume_pretraining("pre")
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps(stored | {"epochs": []}))
     assert resume_pretraining("pre").epochs == 3, "killed before the first state: it begins again"
 
 
@@ -147,13 +153,13 @@ def test_what_stands_in_the_way_of_resuming_is_said(run_cli: RunCli, unlabelled:
     with pytest.raises(Stopped):
         pretrain({"data": {"name": str(unlabelled)}}, LAYERS, emit=stopping)
     assert "no pretraining 'prre' in experiments" in run_cli("pretrain", "--resume", "prre").err
-    refused = run_cli("pretrain", "--resume", "pre", "--lr", "0.1")
+    refused = run_cli("pretrain", "--resume", "pre", "--lr", "0.1", "--mask-ratio", "0.9")
     assert refused.code == 2
-    assert "others are given: --lr" in said(refused)
+    assert "others are given: --lr, --mask-ratio" in said(refused)
     (unlabelled / "00.png").rename(unlabelled.parent / "kept.png")
     gone = run_cli("pretrain", "--resume", "pre")
     assert gone.code == 1
-    assert "has not the images that pre began with" in said(gone)
+    assert "does not have the images and classes that pre began with" in said(gone)
     (unlabelled.parent / "kept.png").rename(unlabelled / "00.png")
     assert run_cli("pretrain", "--resume", "pre", "--json").code == 0
     finished = run_cli("pretrain", "--resume", "pre")
@@ -169,6 +175,9 @@ def test_what_stands_in_the_way_of_resuming_is_said(run_cli: RunCli, unlabelled:
         (("--set", "augment.mixup=0.2"), "augment.mixup = 0.2 has no meaning without labels"),
         (("--set", "optim.ema=true"), "optim.ema = True has no meaning without labels"),
         (("--set", "data.folds=3"), "pretraining has no teacher, folds"),
+        (("--set", "run.overwrite=true"), "run.overwrite = True has no meaning without labels"),
+        (("--set", "data.balanced_sampling=true"), "data.balanced_sampling = True has no meaning without labels"),
+        (("--image-size", "4", "--set", "model.patch_size=4"), "the model has one patch"),
         (("--model", "vit-tinny"), "'vit-tinny'"),
     ],
 )
@@ -176,9 +185,91 @@ def test_what_pretraining_does_not_use_is_refused(
     run_cli: RunCli, unlabelled: Path, words: tuple[str, ...], told: str
 ) -> None:
     outcome = run_cli("pretrain", unlabelled, *words)
-    assert outcome.code in {1, 2}
+    assert outcome.code == 2
     assert told in said(outcome)
     assert not Path("experiments").exists()
+
+
+def test_labels_that_cannot_be_read_are_an_error_and_no_reason_to_see_what_is_held_out(
+    run_cli: RunCli, unlabelled: Path, image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    rows = "".join(f"{number:02d}.png,{number % 2}\n" for number in range(31) if number != 7)
+    (unlabelled / "labels.csv").write_text(f"image,label\n{rows}")
+    refused = run_cli("pretrain", unlabelled, *QUICK)
+    assert refused.code == 1
+    assert "images that are not there" in refused.err
+    image_folder(tmp_path / "split", {"train/a": 4, "train/b": 4, "test/a": 4, "test/b": 4, "test/c": 4})
+    refused = run_cli("pretrain", "split", *QUICK)
+    assert refused.code == 1
+    assert "lacks a class: 'c'" in refused.err
+    (tmp_path / "one").mkdir()
+    shutil.copy(unlabelled / "00.png", tmp_path / "one")
+    assert "one has one image" in run_cli("pretrain", "one", *QUICK).err
+
+
+def test_weights_to_start_from_are_not_needed_to_go_on(run_cli: RunCli, unlabelled: Path, tmp_path: Path) -> None:
+    """And what a killed process leaves beside the states is no hindrance."""
+
+    def stopping(event: Event) -> None:
+        if isinstance(event, PretrainingEpoch) and event.epoch == 3:
+            raise Stopped
+
+    assert run_cli("pretrain", unlabelled, *QUICK, "--name", "first").code == 0
+    layer = {"data": {"name": str(unlabelled)}}
+    with pytest.raises(Stopped):
+        pretrain(layer, {"run": {**LAYERS["run"], "init_from": "first"}, "optim": LAYERS["optim"]}, emit=stopping)
+    work = Pretraining.open(Path("experiments/pre"))
+    work.stored.epochs = work.stored.epochs[:1]  # killed after the state, and before the file
+    work.save()
+    (work.states[0].parent / ".state-12345678.tmp.safetensors").write_text("half")
+    (tmp_path / "experiments" / "first").rename(tmp_path / "elsewhere")
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    told = list[Event]()
+    result = resume_pretraining("pre", {"data": {"name": str(tmp_path / "moved")}}, emit=told.append)
+    assert result.epochs == 3
+    assert any(isinstance(event, Note) and event.text == "resuming pre after its last epoch" for event in told)
+    work = Pretraining.open(work.path)
+    assert [record.epoch for record in work.stored.epochs] == [1, 2, 3]
+    assert work.config.data.name == str(tmp_path / "moved")
+    assert not work.states[0].parent.exists()
+
+
+def test_weights_of_no_recipe_of_vit_train_with_the_usual_one(
+    run_cli: RunCli, unlabelled: Path, image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    """Those that were pretrained from other weights, or with a recipe of the user's."""
+    image_folder(tmp_path / "few", {"a": 6, "b": 6})
+    assert run_cli("pretrain", unlabelled, *QUICK, "--name", "first").code == 0
+    assert run_cli("pretrain", unlabelled, "--epochs", "1", "--init-from", "first", "--name", "second").code == 0
+    train = ("train", "few", "--epochs", "1", "--dry-run", "--json")
+    settings = json.loads(run_cli(*train, "--init-from", "second").out)["settings"]
+    assert settings["augment"]["crop_padding"] == {"value": 4, "source": "recipe small-images"}
+    (tmp_path / "pre").mkdir()  # of the same name, in the current folder
+    (tmp_path / "own.toml").write_text("[optim]\nlr = 0.005\n")
+    assert run_cli("pretrain", unlabelled, *QUICK, "--recipe", "own.toml", "--name", "pre").code == 0
+    (tmp_path / "own.toml").unlink()
+    assert "with which the weights were pretrained" not in run_cli(*train, "--init-from", "pre").err
+    assert "recipe: small-images" in run_cli(*train, "--init-from", "pre").err
+    assert "did you mean 'pre'" in run_cli(*train, "--init-from", "prre").err
+
+
+def test_a_search_may_start_from_the_weights(
+    run_cli: RunCli, unlabelled: Path, image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    image_folder(tmp_path / "few", {"a": 20, "b": 20})
+    assert run_cli("pretrain", unlabelled, *QUICK, "--name", "pre").code == 0
+    words = ("--init-from", "pre", "--trials", "2", "--epochs", "1", "--finalists", "1", "--seeds", "2")
+    outcome = run_cli("tune", "few", *words, "--search", "optim.lr=0.001,0.01")
+    assert outcome.code == 0, outcome.err
+
+
+def test_processes_that_train_together_are_refused(
+    run_cli: RunCli, unlabelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    assert "pretraining runs in one process" in run_cli("pretrain", unlabelled).err
 
 
 def test_a_folder_without_images_is_refused(run_cli: RunCli, tmp_path: Path) -> None:

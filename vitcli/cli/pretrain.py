@@ -75,7 +75,7 @@ def pretrain(**given: Any) -> None:
                 from vitcli.workflows.pretrain import pretrain as workflow
             work = partial(workflow, *layers, mask_ratio=ratio)
         else:
-            check_resumed(layers)
+            check_resumed(layers, given["mask_ratio"])
             Pretraining.find(given["resume"], output_dir_of(layers))
             with importing():
                 from vitcli.workflows.pretrain import resume_pretraining
@@ -90,17 +90,13 @@ def pretrain(**given: Any) -> None:
 
 def _show(result: "PretrainResult") -> None:
     """Show what was trained on, the losses, and the next command."""
-    held_out = f", {result.held_out:,} held out" if result.held_out else ""
-    losses = {"loss": f"{result.train_loss:.4f}"}
-    if result.val_loss is not None:
-        losses["held-out loss"] = f"{result.val_loss:.4f}"
     print_facts(
         {
             "weights": str(result.weights),
-            "images": f"{result.images:,} of {result.dataset}{held_out}",
+            "images": f"{result.images:,} of {result.dataset}, {result.held_out:,} held out",
             "model": f"{result.model}, recipe {result.recipe}",
             "epochs": str(result.epochs),
-            **losses,
+            "loss": f"{result.train_loss:.4f}, of held-out images {result.val_loss:.4f}",
             "figure": str(result.path / "figures" / "reconstructions.png"),
             "time": duration(result.seconds),
         }

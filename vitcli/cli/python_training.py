@@ -247,7 +247,7 @@ def pretrain(
     layers, ratio = tuple(_layers(settings, options)), MASK_RATIO if mask_ratio is None else mask_ratio
     with showing(emit, quiet=quiet) as listener:
         if resume is not False:
-            check_resumed(layers)
+            check_resumed(layers, mask_ratio)
             from vitcli.workflows.pretrain import resume_pretraining
 
             return resume_pretraining("" if resume is True else os.fspath(resume), *layers, emit=listener)

@@ -64,8 +64,7 @@ def epoch_line(record: EpochRecord, epochs: int, *, mark: str = "", columns: int
 
 def pretraining_line(record: PretrainingEpoch, epochs: int) -> str:
     """Format an epoch of pretraining: the losses of training and held-out images, and the speed."""
-    held_out = "-" if record.val_loss is None else f"{record.val_loss:.4f}"
-    numbers = f"{f'{record.epoch:{len(str(epochs))}}/{epochs}':>5}  {record.train_loss:7.4f}  {held_out:>8}"
+    numbers = f"{f'{record.epoch:{len(str(epochs))}}/{epochs}':>5}  {record.train_loss:7.4f}  {record.val_loss:8.4f}"
     return f"{numbers}  {record.images_per_second:,.0f} images/s"
 
 

@@ -145,8 +145,8 @@ class PretrainingEpoch:
     """Learning rate of the last step."""
     train_loss: float
     """Mean loss of the training images, as they were augmented."""
-    val_loss: float | None
-    """Mean loss of the images that are held out; None: none are."""
+    val_loss: float
+    """Mean loss of the images that are held out."""
     seconds: float
     """Time for training, without the held-out images."""
     images_per_second: float

@@ -4,8 +4,9 @@ Every step has its own draws, so a new loop with the same state continues exactl
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,10 +63,11 @@ class Pretrainer:
     Args:
         model: the model, images (B, C, H, W) and what is hidden (B, P) -> losses (B,); it is changed in place.
         train: shuffled training batches, whose labels are not read.
-        val: images that are not trained on, to which the loss is computed after each epoch; empty: there are none.
+        val: images that are not trained on, whose loss is computed after each epoch.
         hide: draws what is hidden.
         config: the optimisation settings.
-        precision: the precision to compute in.
+        precision: the precision of training.
+        val_precision: the precision in which held-out images are computed.
         saver: the saver of states.
         emit: receives the progress.
         stop: the stop request, checked after every step.
@@ -82,6 +84,7 @@ class Pretrainer:
         hide: Hide,
         config: OptimConfig,
         precision: Precision,
+        val_precision: Precision,
         saver: Saver,
         emit: Emit,
         stop: StopRequest,
@@ -90,7 +93,7 @@ class Pretrainer:
     ) -> None:
         self.model: nn.Module = model
         self.train, self.val, self.hide = train, val, hide
-        self.config, self.precision = config, precision
+        self.config, self.precision, self.val_precision = config, precision, val_precision
         self.saver, self.emit, self.stop = saver, emit, stop
         self.seed, self.save_steps = seed, save_steps
         self.optimizers: Optimizers = build_optimizers(model, config)
@@ -101,6 +104,7 @@ class Pretrainer:
         self._device = next(model.parameters()).device
         self.totals = EpochTotals.none(self._device)
         self.micro_batches = MicroBatches(max(config.grad_accum_steps, 1), emit=emit, training=True)
+        self._judging = MicroBatches(1, emit=emit)
         self.stepper = _MaskedStepper(
             model,
             self.optimizers,
@@ -208,25 +212,25 @@ class Pretrainer:
         self.step += 1
 
     @torch.no_grad()
-    def _held_out_loss(self) -> float | None:
+    def _held_out_loss(self) -> float:
         """Compute the mean loss of images that are not trained on, of which the same patches are hidden in every epoch."""
-        total, count = 0.0, 0
+        total, count, generator = 0.0, 0, torch.Generator().manual_seed(derived_seed("hidden", self.seed))
         self.model.eval()
         self.optimizers.eval()
-        for images, hidden in self._held_out():
-            with self.precision.autocast():
-                total += self.model(images, hidden).float().sum().item()
+        for images, _ in self.val:
+            hidden = self.hide(len(images), generator).to(images.device)
+            total += self._judging.fitted(partial(self._losses, images, hidden), len(images))
             count += len(images)
         self.model.train()
-        if not count:
-            return None
         return self._finite(total / count, "the loss of held-out images")
 
-    def _held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
-        size, generator = self.train.batch_size, torch.Generator().manual_seed(derived_seed("hidden", self.seed))
-        for batch, _ in self.val:
-            for images in batch.split(size):
-                yield images, self.hide(len(images), generator).to(images.device)
+    def _losses(self, images: Tensor, hidden: Tensor, slices: list[slice]) -> float:
+        """Compute the summed loss of images by micro-batches."""
+        total = 0.0
+        with self.val_precision.autocast():
+            for here in slices:
+                total += self.model(images[here], hidden[here]).float().sum().item()
+        return total
 
     def _report(self) -> None:
         self._finite(self.totals.loss.item(), "the loss")

@@ -58,7 +58,10 @@ class MaskedModel(nn.Module):
     def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the normalised pixels of each patch, (B, P, K), and its mean and deviation, (B, P, 1)."""
         pixels = cut_patches(images, self.model.config.patch_size).permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
-        mean, deviation = pixels.mean(dim=2, keepdim=True), (pixels.var(dim=2, keepdim=True) + _FLAT).sqrt()
+        mean, deviation = (
+            pixels.mean(dim=2, keepdim=True),
+            (pixels.var(dim=2, correction=0, keepdim=True) + _FLAT).sqrt(),
+        )
         return (pixels - mean) / deviation, mean, deviation
 
     @torch.no_grad()

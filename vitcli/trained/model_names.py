@@ -137,8 +137,8 @@ def find_model(name: str, output_dir: Path, *, architectures: Collection[str] = 
         )
     if entry := find_pretrained(name):
         return entry
-    for folder in (path, output_dir / name):
-        if folder.is_dir():
+    for folder in (output_dir / name, path):
+        if folder.is_dir() and (folder == path or any(folder.glob("*.safetensors"))):
             return weights_in(folder)
     if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}:
         raise ModelError(f"no such file: {name}", hint="`vit runs` lists the runs, `vit download` pretrained weights")
@@ -151,6 +151,7 @@ def find_model(name: str, output_dir: Path, *, architectures: Collection[str] = 
             hint=f"timm's weights are on the hub, with a tag: hf:timm/{name.partition('.')[0]}.TAG; `vit download` lists some",
         )
     known = [*architectures, *(run.name for run in all_runs(output_dir)), *PRETRAINED]
+    known += [file.parent.name for file in output_dir.glob("*/weights.safetensors")]
     kinds = f"{'an architecture, ' if architectures else ''}a run in {output_dir}, a file, or"
     raise RunError(
         f"{name!r} is not {kinds} the name of pretrained weights",
@@ -185,13 +186,17 @@ def checkpoint_of(run: Run) -> Path:
     raise RunError(f"run {run.name} has no checkpoint yet (it is {run.status})")
 
 
+def is_in(output_dir: Path, name: str) -> bool:
+    """Tell whether a run or a pretraining in a folder has this name."""
+    return bool(name) and any((output_dir / name / file).is_file() for file in ("run.json", "pretraining.json"))
+
+
 def lasting_name(name: str, output_dir: Path) -> str:
     """Return a model's name for use from any folder: the path of a file or folder is absolute, also that of ``best``.
 
-    The names of runs in ``output_dir``, and of pretrained weights, stay as they are.
+    The names of runs and pretrainings in ``output_dir``, and of pretrained weights, stay as they are.
     """
     chosen = chosen_run(name, output_dir) if name == BEST else None
     path = chosen.path if chosen else expanded(name)
-    is_run_beside = (output_dir / name / "run.json").is_file()
-    is_name = is_run_beside or (find_pretrained(name) and not (is_run(name, output_dir) or members_of(path)))
+    is_name = is_in(output_dir, name) or (find_pretrained(name) and not (is_run(name, output_dir) or members_of(path)))
     return str(path.resolve()) if name and path.exists() and (path.is_file() or chosen or not is_name) else name

@@ -22,6 +22,7 @@ from vitcli.data.splits import Plan
 from vitcli.data.store import preview_of
 from vitcli.training.images import TrainingData
 from vitcli.training.pretraining_saving import recipe_of_pretrained
+from vitcli.training.recipe import FOR_WEIGHTS
 
 _GENTLE = 0.5
 """The highest learning rate for fine-tuning that causes no warning, as a share of the optimizer's usual rate."""
@@ -95,8 +96,9 @@ def advice_on_settings(
 
 
 def _has_recipe_of_weights(config: TrainConfig) -> bool:
-    """Tell whether the weights were pretrained without labels, with the same recipe: they have no classes to forget."""
-    return recipe_of_pretrained(config.run.init_from, expanded(config.run.output_dir)) == config.run.recipe != ""
+    """Tell whether weights that were pretrained without labels, and know no classes, train as if from random weights."""
+    of_weights = recipe_of_pretrained(config.run.init_from, expanded(config.run.output_dir))
+    return of_weights is not None and config.run.recipe not in FOR_WEIGHTS
 
 
 def _of_images(data: TrainingData, source: Preprocessing | None, config: DataConfig) -> Iterator[str]:

@@ -7,7 +7,7 @@ figures/reconstructions.png   images, what the model sees of them, and what it p
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import RunError, UsageError
 from vitcli.core.events import PretrainingEpoch
+from vitcli.core.launch import launched_as
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
 from vitcli.core.run_files import Status
@@ -39,8 +40,16 @@ NOT_USED: Settings = {
         "head_lr": 0.0,
         "keep": "last",
     },
+    "data": {"balanced_sampling": False},
     "augment": {"mixup": 0.0, "cutmix": 0.0, "feature_views": 0},
-    "run": {"compile": "off", "shard": False, "tensorboard": False, "wandb": False},
+    "run": {
+        "compile": "off",
+        "shard": False,
+        "overwrite": False,
+        "save_every": 0,
+        "tensorboard": False,
+        "wandb": False,
+    },
 }
 """Settings of training that mean nothing without labels, or are not there in pretraining, with the values of none."""
 _FREE = {"run.output_dir", "run.device", "run.offline", "data.name", "data.dir"}
@@ -63,7 +72,7 @@ class PretrainingFile:
     fingerprint: str
     """The fingerprint of the data."""
     images: dict[str, int]
-    """Number of images that are trained on, and that are held out."""
+    """Number of images that are trained on, and of those of which only the loss is computed."""
     settings: dict[str, dict[str, Any]]
     """The settings, as for ``vit train``."""
     mask_ratio: float
@@ -127,6 +136,10 @@ class Pretraining(KeptWork[PretrainingFile]):
         is_usual = self.path.parent == Path(RunConfig().output_dir)
         return f"vit pretrain --resume {shlex.quote(self.path.name if is_usual else str(self.path))}"
 
+    def remember(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the epochs of a training state."""
+        self.stored.epochs = [PretrainingEpoch(**record) for record in records]
+
     def _checked(self, fields: Any, kind: type) -> Any:
         try:
             return checked(fields, kind)
@@ -145,14 +158,17 @@ def check_settings(layers: Sequence[Settings], mask_ratio: float) -> None:
             if (section, key) in given and (value := getattr(getattr(asked, section), key)) != none:
                 what = f"{section}.{key} = {value!r} has no meaning without labels, or is not there in pretraining"
                 raise UsageError(what, hint="leave it out")
+    if launched_as().size > 1:
+        raise UsageError("pretraining runs in one process", hint="start it without torchrun")
     if asked.teacher.name or asked.data.folds or asked.run.seeds or asked.run.devices > 1:
         raise UsageError("pretraining has no teacher, folds, --seeds or --devices", hint="leave them out")
 
 
-def check_resumed(layers: Sequence[Settings]) -> None:
+def check_resumed(layers: Sequence[Settings], mask_ratio: float | None) -> None:
     """Raise UsageError if a setting is given that may not change when a pretraining continues."""
-    named = (f"{section}.{key}" for layer in layers for section, table in layer.items() for key in table)
-    if given := sorted({name for name in named if not name.startswith("about.")} - _FREE):
+    named = {f"{section}.{key}" for layer in layers for section, table in layer.items() for key in table}
+    named = {name for name in named if not name.startswith("about.")} - _FREE
+    if given := [*sorted(named), *["--mask-ratio"] * (mask_ratio is not None)]:
         raise UsageError(
             f"--resume continues with the settings that it began with, but others are given: {', '.join(given)}",
             hint="leave them out",

@@ -1,23 +1,27 @@
 """Saving of the weights and states of a pretraining, and reading of states."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vitcli.core.config_files import recipe_names
 from vitcli.core.errors import RunError
-from vitcli.core.events import PretrainingEpoch
 from vitcli.core.files import writing_in
 from vitcli.engine.checkpoint import Checkpoint, provenance_in, save_checkpoint
 from vitcli.engine.state import State, copied, save_state
 from vitcli.models.masked import MaskedModel
 from vitcli.trained.model_names import find_model
 from vitcli.training.pretraining import OBJECTIVE, Pretraining
+from vitcli.training.recipe import FOR_WEIGHTS
 
 
-def recipe_of_pretrained(init_from: str, output_dir: Path) -> str:
-    """Return the recipe of weights that were pretrained without labels; empty: they were not.
+def recipe_of_pretrained(init_from: str, output_dir: Path) -> str | None:
+    """Return the recipe of weights that were pretrained without labels; None: they were not.
+
+    It is empty if the recipe is not one of vit's for training from random weights.
 
     Args:
         init_from: the name of the weights, as for ``find_model``; empty: there are none.
@@ -25,14 +29,15 @@ def recipe_of_pretrained(init_from: str, output_dir: Path) -> str:
     """
     found = find_model(init_from, output_dir) if init_from else None
     provenance = provenance_in(found) if isinstance(found, Path) else {}
-    return str(provenance.get("recipe", "")) if provenance.get("objective") == OBJECTIVE else ""
+    if provenance.get("objective") != OBJECTIVE:
+        return None
+    recipe = str(provenance.get("recipe", ""))
+    return recipe if recipe in recipe_names() and recipe not in FOR_WEIGHTS else ""
 
 
 def forget_states(work: Pretraining) -> None:
     """Remove the training states, which a finished pretraining does not need."""
-    for path in work.states:
-        path.unlink(missing_ok=True)
-    work.states[0].parent.rmdir()
+    shutil.rmtree(work.states[0].parent, ignore_errors=True)
 
 
 class PretrainingSaver:
@@ -52,9 +57,8 @@ class PretrainingSaver:
 
     def save_epoch(self, state: State) -> None:
         """Save the weights, the state and the results of the epochs."""
-        stored, model = self.work.stored, self.model.model
-        stored.epochs = [PretrainingEpoch(**record) for record in state["records"]]
-        last = stored.epochs[-1]
+        self.work.remember(state["records"])
+        last, model = self.work.stored.epochs[-1], self.model.model
         checkpoint = Checkpoint(
             model=replace(model.config, num_classes=0),
             classes=(),
@@ -77,7 +81,8 @@ class PretrainingSaver:
         with self._writing():
             path, before = self.work.states
             path.parent.mkdir(exist_ok=True)
-            save_state(path, copied(state), before=before, makes_folder=False)
+            kept = copied({**state, "seconds": self.work.stored.seconds})
+            save_state(path, kept, before=before, makes_folder=False)
             self.work.save()
 
     def _writing(self) -> AbstractContextManager[None]:

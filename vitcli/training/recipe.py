@@ -14,6 +14,8 @@ from vitcli.data.splits import plan_splits
 from vitcli.models.registry import MODELS, choice_in_words
 from vitcli.training.stated_settings import names_a_model
 
+FOR_WEIGHTS = frozenset({"finetune", "lora", "probe"})
+"""Recipes for training that starts from weights."""
 _ENOUGH_VALIDATING = 100
 """With fewer images, a validation accuracy says little about which epoch is best."""
 _SMALL_PHOTO = 128
@@ -21,7 +23,13 @@ _SMALL_PHOTO = 128
 
 
 def choose_recipe(
-    layers: Sequence[Settings], dataset: Dataset, *, starts: bool, of_weights: str = "", device: str, emit: Emit
+    layers: Sequence[Settings],
+    dataset: Dataset,
+    *,
+    starts: bool,
+    of_weights: str | None = None,
+    device: str,
+    emit: Emit,
 ) -> tuple[str, list[Settings]]:
     """Choose the recipe: the given one, else one for fine-tuning, else one that suits the images and the device.
 
@@ -31,7 +39,7 @@ def choose_recipe(
         layers: the given settings.
         dataset: the data set.
         starts: whether training starts from weights.
-        of_weights: the recipe of weights that were pretrained without labels; empty: they were not.
+        of_weights: the recipe of weights that were pretrained without labels; empty: none of vit's; None: they were not.
         device: the kind of device: cpu, cuda or mps.
         emit: receives a note about the choice.
 
@@ -44,7 +52,7 @@ def choose_recipe(
     usual, why = usual_recipe(dataset, device=device)
     if of_weights:
         usual, why = of_weights, "with which the weights were pretrained"
-    if not starts or (of_weights and not (stated.optim.lora or stated.optim.train_only)):
+    if not starts or (of_weights is not None and not (stated.optim.lora or stated.optim.train_only)):
         base: list[Settings] = [load_recipe(usual)]
         if usual == "small-photos":
             base = fitting_patches(base, layers, emit)

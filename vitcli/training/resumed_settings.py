@@ -23,7 +23,7 @@ from vitcli.core.runs import Run
 from vitcli.data.locks import is_worked_in
 from vitcli.data.registry import find_dataset
 from vitcli.data.store import data_dir, located
-from vitcli.trained.model_names import lasting_name, members_called
+from vitcli.trained.model_names import is_in, lasting_name, members_called
 from vitcli.training.loggers import require_loggers
 from vitcli.training.stated_settings import KINDS_OF_WEIGHTS, class_weights_of, stated_again
 
@@ -248,11 +248,11 @@ def run_to_repeat(name: str, output_dir: Path) -> tuple[Run, TrainConfig]:
 def in_another_folder(config: TrainConfig, before: Path, output_dir: Path) -> TrainConfig:
     """Return the configuration for a run in another folder, without a name.
 
-    The names of runs of the folder ``before`` become paths, because the new folder may not contain them.
+    The names of runs and pretrainings of the folder ``before`` become paths, because the new folder may not contain them.
     """
 
     def found(name: str) -> str:
-        return str(before / name) if name and (before / name / "run.json").is_file() else name
+        return str(before / name) if is_in(before, name) else name
 
     own = replace(
         config.run, name="", overwrite=False, output_dir=str(output_dir), init_from=found(config.run.init_from)

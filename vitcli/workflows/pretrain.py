@@ -13,9 +13,9 @@ import torch
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
-from vitcli.core.errors import RunError, UsageError, counted, visible
+from vitcli.core.errors import DataError, RunError, UsageError, visible
 from vitcli.core.events import Emit, Note, PretrainingEpoch, TrainingAhead, ignore
-from vitcli.core.files import expanded
+from vitcli.core.files import expanded, remove_abandoned
 from vitcli.core.fingerprints import is_same_data
 from vitcli.core.interrupts import stop_requests
 from vitcli.core.provenance import command, now
@@ -70,15 +70,15 @@ class PretrainResult:
     images: int
     """Images that it was trained on."""
     held_out: int
-    """Images that it was not trained on."""
+    """Other images, of which only the loss is computed after each epoch."""
     mask_ratio: float
     """Share of the patches that was hidden."""
     epochs: int
     """Epochs that were trained."""
     train_loss: float
     """Loss of the last epoch: mean squared error of hidden pixels, normalised in each patch; 1 without any knowledge."""
-    val_loss: float | None
-    """Loss of the held-out images; None: there are none."""
+    val_loss: float
+    """Loss of the held-out images."""
     seconds: float
     """Time that it has taken."""
 
@@ -107,10 +107,14 @@ def pretrain(*layers: Settings, mask_ratio: float = MASK_RATIO, emit: Emit = ign
     check_settings(layers, mask_ratio)
     config, dataset, _ = settle(({"about": {"source": "chosen"}, **NOT_USED}, *layers), emit, labelled=False)
     training = assemble(config, dataset, processes=Processes(), emit=emit)
-    config, held_out = training.config, len(training.data.val_members) + training.data.test_images
-    if dataset.facts.classes != NO_CLASSES and held_out:
-        why = f"{counted(held_out, 'image is')} not trained on, because `vit train` with the same seed holds them out"
-        emit(Note(text=f"labels are not used; {why} (--test-fraction 0 takes those for testing too)"))
+    config, grid = training.config, training.model.config.grid
+    if grid[0] * grid[1] < 2:
+        raise UsageError("the model has one patch, of which nothing else could be seen", hint="a larger --image-size")
+    if dataset.facts.classes != NO_CLASSES:
+        images = training.data.test_images + len(training.data.val_members)
+        why = f"the {images:,} images that `vit train` does not train on are left out here, too"
+        more = f" with --seed {config.run.seed} (--test-fraction 0 leaves fewer out)" * (len(dataset.facts.counts) == 1)
+        emit(Note(text=f"labels are not used; {why}{more}"))
     output_dir = expanded(config.run.output_dir)
     path = output_dir / (config.run.name or next_name(output_dir, f"{slug(dataset.facts.name)}-pretraining"))
     work = Pretraining(
@@ -146,7 +150,7 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
 
     Args:
         name: its name or path; empty: the newest unfinished one.
-        layers: only ``run.output_dir``, ``run.device``, ``data.name`` and ``data.dir`` may be given.
+        layers: only the folder of all runs, the device, the path of the images and ``run.offline`` may be given.
         emit: receives the progress.
 
     Raises:
@@ -154,14 +158,16 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
         UsageError: another setting is given.
         DataError: the images are not those that it began with.
     """
-    check_resumed(layers)
+    check_resumed(layers, None)
     found = Pretraining.find(name, output_dir_of(layers))
     with found.alone():
         work = Pretraining.open(found.path)
+        for folder in (work.path, work.states[0].parent, work.figure.parent):
+            remove_abandoned(folder, after=0)
         if work.stored.status == "finished":
             raise RunError(f"{work.path} is finished", hint=f"vit train --init-from {shlex.quote(str(work.path))}")
         state, faults = newest_state(work.states, emit)
-        if faults and not state:
+        if not state and (faults or work.stored.epochs):
             hint = f"vit pretrain --init-from {shlex.quote(str(work.path))} starts a new one from its weights"
             raise RunError(f"{work.path} has no training state that can be read", hint=hint)
         config = configure(settings_of(work.config), *layers)
@@ -173,15 +179,26 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
             emit=emit,
         )
         if not is_same_data(work.stored.fingerprint, dataset.facts.fingerprint):
-            raise RunError(
-                f"{config.data.name} has not the images that {work.path.name} began with", hint="restore them"
-            )
+            what = f"{config.data.name} does not have the images and classes that {work.path.name} began with"
+            raise DataError(what, hint="restore them")
         earlier = Earlier(
-            architecture=work.architecture, preprocessing=work.preprocessing, computed=work.stored.computed
+            architecture=work.architecture,
+            preprocessing=work.preprocessing,
+            computed=work.stored.computed,
+            state=state,
+            last=work.weights,
         )
         training = assemble(config, dataset, earlier=earlier, processes=Processes(), emit=emit)
-        epoch, step = (state["epoch"], state["step"]) if state else (1, 0)
-        emit(Note(text=f"resuming {work.path.name} in epoch {epoch}" + (f", after step {step}" if step else "")))
+        work.stored.settings, work.stored.dataset = settings_of(training.config), dataset.facts.name
+        where = "from its beginning"
+        if state:
+            work.remember(state["records"])
+            work.stored.seconds = max(work.stored.seconds, state["seconds"])
+            step = f", after step {state['step']}" if state["step"] else ""
+            where = f"in epoch {state['epoch']}{step}"
+            if state["epoch"] > config.optim.epochs:
+                where = "after its last epoch"
+        emit(Note(text=f"resuming {work.path.name} {where}"))
         return _fit(work, training, state, emit)
 
 
@@ -189,8 +206,6 @@ def _fit(work: Pretraining, training: Training, state: State | None, emit: Emit)
     """Train in a folder that is locked, store how it ends, and return the result."""
     config, data, device = training.config, training.data, training.computing.device
     grid = training.model.config.grid
-    if grid[0] * grid[1] < 2:
-        raise UsageError("the model has one patch, of which nothing else could be seen", hint="a larger --image-size")
     emit(
         Note(
             text=f"pretraining: {work.path} on {describe(device)}; Ctrl-C loses nothing, `{work.resume_command}` continues"
@@ -211,6 +226,7 @@ def _fit(work: Pretraining, training: Training, state: State | None, emit: Emit)
             hide=hide,
             config=replace(config.optim, grad_accum_steps=training.computing.micro_batches),
             precision=training.computing.training,
+            val_precision=training.computing.inference,
             saver=saver,
             emit=emit,
             stop=stop,
@@ -242,11 +258,10 @@ def _provenance(work: Pretraining, config: TrainConfig) -> Mapping[str, Any]:
 
 
 def _draw(work: Pretraining, training: Training, model: MaskedModel) -> None:
-    """Draw some images, held-out ones if there are any, with what is hidden and what the model predicts."""
+    """Draw some of the held-out images, with what is hidden and what the model predicts."""
     data, device = training.data, training.computing.device
-    split, members = (data.val, data.val_members) if len(data.val_members) else (data.train, data.members)
     to_input = InputTransform(data.preprocessing, device)
-    chosen = split.take(members[:: -(-len(members) // _SHOWN)])
+    chosen = data.val.take(data.val_members[:: -(-len(data.val_members) // _SHOWN)])
     pixels = (
         chosen.images if isinstance(chosen.images, torch.Tensor) else chosen.images[torch.arange(len(chosen.labels))]
     )

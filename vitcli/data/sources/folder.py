@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, UsageError, counted, some
-from vitcli.core.events import Emit, Event, Note, Warned
+from vitcli.core.errors import DataError, some
+from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import expanded
 from vitcli.data.raw import NO_CLASSES, FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
@@ -38,24 +38,19 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
 
 
 def read_images(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
-    """Read a folder as ``read`` does, or all images below it as they are, without classes, if it has no known layout.
+    """Read a folder as ``read`` does; if it has neither folders of classes nor a table, all images below it, unlabelled.
 
     Raises:
-        DataError: the folder does not exist, or has no images.
+        DataError: the folder does not exist or has fewer than two images; or it has classes, and ``read`` refuses it.
     """
-    said: list[Event] = []
-    try:
-        raw = read(folder, config, said.append)
-    except (DataError, UsageError):
-        if config.labels:
-            raise
-    else:
-        for event in said:
-            emit(event)
-        return raw
+    check_folder(folder, labels=config.labels)
+    if config.labels or label_table.find_tables(folder) or image_folder.has_class_folders(_unwrapped(folder)):
+        return read(folder, config, emit)
     index = image_folder.ImageIndex(folder)
-    images = counted(len(index.files), "image")
-    emit(Note(text=f"{folder} has no folders of classes: all {images} are used, and none is held out for testing"))
+    if len(index.files) < 2:
+        raise DataError(f"{folder} has one image", hint="at least two are needed: one is held out")
+    words = "has neither folders of classes nor a table of labels"
+    emit(Note(text=f"{folder} {words}: all {len(index.files):,} images are used, and none is held out for testing"))
     image_folder.mind_links(index.passed_over, folder, emit)
     return RawDataset(
         name=folder.resolve().name,

@@ -11,7 +11,7 @@ from vitcli.core.events import Emit, Note
 from vitcli.core.stored import parse_json
 from vitcli.data.sources.names import plain
 
-_NO_WORD = re.compile(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?%?|#[0-9a-f]{3,8}|", re.IGNORECASE)
+_NO_WORD = re.compile(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)? ?%?|#[0-9a-f]{3,8}|", re.IGNORECASE)
 """A number, a share, a colour, or nothing."""
 
 
@@ -50,9 +50,10 @@ def _mapped(values: Sequence[str], content: Any, *, is_given: bool) -> tuple[str
 
 
 def _are_words(content: Any) -> bool:
-    """Tell whether the values of a label map can be names of classes: texts, but neither numbers nor colours."""
+    """Tell whether the values of a label map can be names of classes: texts that are not all numbers or colours."""
     values = list(content.values() if isinstance(content, Mapping) else content)
-    return all(isinstance(value, str) and not _NO_WORD.fullmatch(value.strip()) for value in values)
+    texts = [value.strip() for value in values if isinstance(value, str)]
+    return len(texts) == len(values) and not all(map(_NO_WORD.fullmatch, texts))
 
 
 def _are_numbers(names: Sequence[str]) -> bool:
