@@ -28,7 +28,7 @@ from vitcli.core.errors import EndedElsewhere, Interrupted, TrainingError, Usage
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.launch import ALONE, Place
 from vitcli.data.shares import share_of
-from vitcli.engine import trainer as trainer_module
+from vitcli.engine import epoch_loop
 from vitcli.engine.autocast import Precision
 from vitcli.engine.distributed import Processes, joined
 from vitcli.engine.evaluate import predict_logits, score
@@ -142,7 +142,7 @@ def stop_one(processes):
 
 def lose_the_loss(processes):
     """One process alone has an image that is not a number."""
-    trainer_module._REPORT_SECONDS = float("inf")  # after the epoch; in the middle of it the first process looks alone
+    epoch_loop._REPORT_SECONDS = float("inf")  # after the epoch; in the middle of it the first process looks alone
     trainer = build_trainer(processes)
     if processes.rank == 1:
         change = trainer.train._transform

@@ -74,7 +74,7 @@ def test_a_pretraining_goes_on_as_if_it_had_not_stopped(place, optimizer, tmp_pa
     settings = {"optimizer": optimizer, "dropout": 0.1, **schedule}
     whole, stopped, again = (build(**settings) for _ in range(3))
     expected = whole.fit()
-    stopped.save_steps, stopped.saver = 1, Disk(tmp_path, place)
+    stopped.save_steps, stopped._saver = 1, Disk(tmp_path, place)
     with pytest.raises(Interrupted):
         stopped.fit()
     again.load_state_dict(load_state(stopped.saver.path))

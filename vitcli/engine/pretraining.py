@@ -1,9 +1,5 @@
-"""The loop of pretraining without labels: epochs of steps that predict hidden patches.
+"""The loop of pretraining without labels: epochs of steps that predict hidden patches."""
 
-Every step has its own draws, so a new loop with the same state continues exactly as the old one would have.
-"""
-
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
@@ -12,26 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitcli.core.errors import TrainingError
-from vitcli.core.events import Emit, Note, PretrainingEpoch, PretrainingProgress, TrainingStarted
+from vitcli.core.events import Emit, PretrainingEpoch, PretrainingProgress, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.autocast import Precision
 from vitcli.engine.cores import may_divide_steps
 from vitcli.engine.distributed import Parallel, Processes
+from vitcli.engine.epoch_loop import EpochLoop
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets
-from vitcli.engine.optim import Optimizers, build_optimizers
+from vitcli.engine.optim import Optimizers
 from vitcli.engine.protocols import Saver, TrainBatches
-from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State
 from vitcli.engine.stepper import Stepper
-from vitcli.engine.totals import EpochTotals
-
-_REPORT_SECONDS = 0.2
-"""Time between two reports of the loss; each report waits for the device."""
 
 Hide = Callable[[int, torch.Generator], Tensor]
 """Function from a number of images to what is hidden of each: a boolean tensor (B, P), drawn from the generator."""
@@ -57,7 +48,7 @@ class _MaskedStepper(Stepper):
         return loss, torch.zeros((), device=loss.device)
 
 
-class Pretrainer:
+class Pretrainer(EpochLoop):
     """The pretraining of one model.
 
     Args:
@@ -91,18 +82,10 @@ class Pretrainer:
         seed: int,
         save_steps: int = 0,
     ) -> None:
-        self.model: nn.Module = model
-        self.train, self.val, self.hide = train, val, hide
-        self.config, self.precision, self.val_precision = config, precision, val_precision
-        self.saver, self.emit, self.stop = saver, emit, stop
-        self.seed, self.save_steps = seed, save_steps
-        self.optimizers: Optimizers = build_optimizers(model, config)
-        self.factor = learning_rate_factor(config, len(train))
-        self.epoch, self.step = 1, 0
-        """The current epoch, and the number of its steps that are done."""
+        super().__init__(model, train=train, config=config, saver=saver, emit=emit, stop=stop, save_steps=save_steps)
+        self.val, self.hide, self.seed = val, hide, seed
+        self.precision, self.val_precision = precision, val_precision
         self.records: list[PretrainingEpoch] = []
-        self._device = next(model.parameters()).device
-        self.totals = EpochTotals.none(self._device)
         self.micro_batches = MicroBatches(max(config.grad_accum_steps, 1), emit=emit, training=True)
         self._judging = MicroBatches(1, emit=emit)
         self.stepper = _MaskedStepper(
@@ -122,7 +105,7 @@ class Pretrainer:
             TrainingError: the loss is no longer finite; the weights of earlier epochs stay as they are.
             Interrupted: a signal asked to stop; the saver has the state.
         """
-        self.emit(
+        self.run(
             TrainingStarted(
                 epochs=self.config.epochs,
                 steps_per_epoch=len(self.train),
@@ -131,10 +114,6 @@ class Pretrainer:
                 labelled=False,
             )
         )
-        while self.epoch <= self.config.epochs:
-            self._train_epoch()
-            if self.stop and self.epoch <= self.config.epochs:
-                raise self.stop.error(f"after epoch {self.epoch - 1}; all is saved")
         return self.records
 
     def state_dict(self) -> State:
@@ -162,43 +141,28 @@ class Pretrainer:
         self.micro_batches.count = max(state["micro_batches"], self.micro_batches.count)
         self.records = [PretrainingEpoch(**record) for record in state["records"]]
 
-    def _train_epoch(self) -> None:
-        """Run the remaining steps of the current epoch, and save it."""
-        self.model.train()
-        reported = waited = time.perf_counter()
-        started = waited - self.totals.seconds
-        for images, _ in self.train.epoch(self.epoch, start=self.step):
-            self.totals.data_seconds += time.perf_counter() - waited
-            self._take_step(images)
-            now = time.perf_counter()
-            self.totals.seconds = now - started
-            if now - reported >= _REPORT_SECONDS:
-                self._report()
-                reported = now
-            if self.stop:
-                self.emit(Note(text="stopping; the training state is being saved"))
-                self._save_step()
-                where = f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}; all is saved"
-                raise self.stop.error(where)
-            if self.save_steps and self._steps_done % self.save_steps == 0:
-                self._save_step()
-            waited = time.perf_counter()
-        self._report()  # waits for the device
-        self.totals.seconds = time.perf_counter() - started
+    @property
+    def is_over(self) -> bool:
+        """True if no epoch is left."""
+        return self.epoch > self.config.epochs
+
+    def finish_epoch(self) -> None:
+        """Compute the loss of held-out images, save the epoch, and begin the next one."""
         record = PretrainingEpoch(
             epoch=self.epoch,
-            learning_rate=self.factor(self._steps_done - 1) * self.config.peak_lr,
+            learning_rate=self._learning_rate,
             train_loss=self.totals.mean_loss,
             val_loss=self._held_out_loss(),
             seconds=self.totals.seconds,
             images_per_second=self.totals.images_per_second,
         )
         self.records.append(record)
-        self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
+        self.next_epoch()
         self.saver.save_epoch(self.state_dict())
         self.emit(record)
 
-    def _take_step(self, images: Tensor) -> None:
+    def take_step(self, images: Tensor, labels: Tensor) -> None:  # noqa: ARG002
+        """Take one optimiser step, which reads no labels."""
         generator = torch.Generator().manual_seed(derived_seed("hidden", self.seed, self.epoch, self.step))
         taken = self.stepper.take(
             images,
@@ -208,8 +172,18 @@ class Pretrainer:
             factor=self.factor(self._steps_done),
             batch_images=len(images),
         )
-        self.totals.add(taken, len(images))
-        self.step += 1
+        self.add_step(taken, len(images))
+
+    def emit_progress(self) -> None:
+        """Report the progress within the epoch."""
+        self.emit(
+            PretrainingProgress(
+                epoch=self.epoch,
+                step=self.step,
+                loss=self.totals.mean_loss,
+                images_per_second=self.totals.images_per_second,
+            )
+        )
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
@@ -222,7 +196,7 @@ class Pretrainer:
             total += self._judging.fitted(partial(self._losses, images, hidden), len(images))
             count += len(images)
         self.model.train()
-        return self._finite(total / count, "the loss of held-out images")
+        return self.finite(total / count, "the loss of held-out images")
 
     def _losses(self, images: Tensor, hidden: Tensor, slices: list[slice]) -> float:
         """Compute the summed loss of images by micro-batches."""
@@ -231,28 +205,3 @@ class Pretrainer:
             for here in slices:
                 total += self.model(images[here], hidden[here]).float().sum().item()
         return total
-
-    def _report(self) -> None:
-        self._finite(self.totals.loss.item(), "the loss")
-        self.emit(
-            PretrainingProgress(
-                epoch=self.epoch,
-                step=self.step,
-                loss=self.totals.mean_loss,
-                images_per_second=self.totals.images_per_second,
-            )
-        )
-
-    def _save_step(self) -> None:
-        self._finite(self.totals.loss.item(), "the loss")
-        self.saver.save_step(self.state_dict())
-
-    def _finite(self, loss: float, what: str) -> float:
-        if loss - loss == 0:
-            return loss
-        hint = f"most often the learning rate is too high: try {self.config.slower}"
-        raise TrainingError(f"{what} became {loss} in epoch {self.epoch}, by step {self.step}", hint=hint)
-
-    @property
-    def _steps_done(self) -> int:
-        return (self.epoch - 1) * len(self.train) + self.step

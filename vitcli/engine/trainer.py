@@ -1,11 +1,9 @@
 """The training loop: epochs of steps, scored on validation images; the best epoch is kept.
 
 It knows batches, a model and the optimisation settings; the caller decides what is saved and how progress is shown
-(``Saver`` and ``Emit``). Every step has its own seed, so its result depends only on its position in the training and on
-the changes of earlier steps: a new trainer with the same state continues exactly as the old one would have.
+(``Saver`` and ``Emit``).
 """
 
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -20,29 +18,24 @@ from vitcli.engine import sharding
 from vitcli.engine.autocast import Precision
 from vitcli.engine.compiling import Forward
 from vitcli.engine.cores import may_divide_steps
-from vitcli.engine.device import peak_memory, reset_peak_memory
+from vitcli.engine.device import peak_memory
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.distributed import Parallel, Processes
 from vitcli.engine.doctor import Doctor
+from vitcli.engine.epoch_loop import EpochLoop
 from vitcli.engine.evaluate import Score, predict_logits, score
 from vitcli.engine.growth import Growth
 from vitcli.engine.judging import build_average, judge
 from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective
-from vitcli.engine.optim import Optimizers, build_optimizers
 from vitcli.engine.protocols import Saver, TrainBatches
-from vitcli.engine.schedule import learning_rate_factor
 from vitcli.engine.state import State
 from vitcli.engine.stepper import Stepper
 from vitcli.engine.stopping import best_of, is_better, is_out_of_patience, is_over
-from vitcli.engine.totals import EpochTotals
-
-_REPORT_SECONDS = 0.2
-"""Time between two reports of the loss; each report waits for the device."""
 
 
-class Trainer:
+class Trainer(EpochLoop):
     """The training loop of one model.
 
     Args:
@@ -92,39 +85,35 @@ class Trainer:
         shard: bool = False,
         preview: str = "vit preview",
     ) -> None:
-        self.model: nn.Module = model
-        self.train = train
-        self.val = val
-        self.config = config
-        self.precision = precision
-        self._saver = saver
-        self.emit = emit
-        self.stop = stop
-        self.save_steps = save_steps
-        self.log_steps = log_steps
-
         # The trained weights, on their device
         self.average = build_average(model, config)
         if shard:
             sharding.shard([model, self.average.model] if self.average else [model], precision.device)
-        self.optimizers: Optimizers = build_optimizers(model, config)
-        self.factor = learning_rate_factor(config, len(train))
+        self.processes = processes or Processes()
+        super().__init__(
+            model,
+            train=train,
+            config=config,
+            saver=saver,
+            emit=emit,
+            stop=stop,
+            save_steps=save_steps,
+            log_steps=log_steps,
+            reports=not self.processes.rank,
+        )
+        self.val = val
+        self.precision, self.val_precision = precision, val_precision or precision
         self.keeps_average = config.ema
         """True if the average's weights are kept as the model."""
 
         # The progress of training
         self.records: list[EpochRecord] = []
         self._doctor = Doctor(config, steps_per_epoch=len(train), preview=preview)
-        self.epoch, self.step = 1, 0
-        """The current epoch, and the number of its steps that are done."""
-        self.val_precision, self.processes = val_precision or precision, processes or Processes()
 
         # The parts of a step
         count, together, is_compiled = max(config.grad_accum_steps, 1), self.processes.size > 1, forward is not None
         self.micro_batches = MicroBatches(count, emit=emit, training=True, together=together, compiled=is_compiled)
         self._judging = MicroBatches(count if shard else 1, emit=emit, together=shard)
-        self._device = next(self.model.parameters()).device
-        self.totals = EpochTotals.none(self._device)
         weights = None if class_weights is None else class_weights.to(self._device)
         smoothing = config.label_smoothing
         self.stepper = Stepper(
@@ -147,7 +136,7 @@ class Trainer:
             TrainingError: the loss is no longer finite; the checkpoints of earlier epochs stay as they are.
             Interrupted: a signal asked to stop; the saver has the state.
         """
-        self.emit(
+        self.run(
             TrainingStarted(
                 epochs=self.config.epochs,
                 steps_per_epoch=len(self.train),
@@ -155,10 +144,6 @@ class Trainer:
                 keeps_best=self.config.keep == "best",
             )
         )
-        while not is_over(self.records, self.config):
-            self._train_epoch()
-            if self.stop and not is_over(self.records, self.config):
-                raise self.stop.error(f"after epoch {self.epoch - 1}; all is saved")
         if is_out_of_patience(self.records, self.config):
             best, last = best_of(self.records).epoch, self.records[-1].epoch
             self.emit(Note(text=f"no better epoch than {best}: stopped after {last}"))
@@ -199,39 +184,14 @@ class Trainer:
         self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property
-    def saver(self) -> Saver:
-        """The saver of checkpoints and metrics."""
-        assert self._saver is not None
-        return self._saver
+    def is_over(self) -> bool:
+        """True if no epoch is left, or patience has run out."""
+        return is_over(self.records, self.config)
 
-    def _train_epoch(self) -> None:
-        """Run the remaining steps of the current epoch."""
-        self.model.train()
-        reset_peak_memory(self._device)
+    def begin_epoch(self) -> None:
+        """Prepare for the steps of an epoch, or for the rest of them."""
+        super().begin_epoch()
         self.keeps_average = self.config.ema
-        reported = waited = time.perf_counter()
-        started = waited - self.totals.seconds
-        for images, labels in self.train.epoch(self.epoch, start=self.step):
-            self.totals.data_seconds += time.perf_counter() - waited
-            self.take_step(images, labels)
-            now = time.perf_counter()
-            self.totals.seconds = now - started
-            is_due = now - reported >= _REPORT_SECONDS or (self.log_steps and self._steps_done % self.log_steps == 0)
-            if is_due and not self.processes.rank:  # clocks differ; the others check the loss when all report
-                self._report()
-                reported = now
-            if self.stop:
-                self.emit(Note(text="stopping; the training state is being saved"))
-                self._save_step()
-                raise self.stop.error(
-                    f"in epoch {self.epoch}, after step {self.step} of {len(self.train)}; all is saved"
-                )
-            if self.save_steps and self._steps_done % self.save_steps == 0:
-                self._save_step()
-            waited = time.perf_counter()
-        self._report()  # waits for the device
-        self.totals.seconds = time.perf_counter() - started
-        self._finish_epoch()
 
     def take_step(self, images: Tensor, labels: Tensor) -> None:
         """Take one optimiser step: step ``self.step`` of epoch ``self.epoch``."""
@@ -246,11 +206,10 @@ class Trainer:
         )
         if self.average is not None:
             self.average.after_step(self.model)
-        self.totals.add(taken, batch_images)
-        self.step += 1
+        self.add_step(taken, batch_images)
 
-    def _report(self) -> None:
-        self._check_finite()
+    def emit_progress(self) -> None:
+        """Report the progress within the epoch."""
         self.emit(
             TrainingProgress(
                 epoch=self.epoch,
@@ -263,21 +222,7 @@ class Trainer:
             )
         )
 
-    def _save_step(self) -> None:
-        self._check_finite()
-        self.saver.save_step(self.state_dict())
-
-    def _check_finite(self) -> None:
-        loss = self.totals.loss.item()
-        if loss - loss == 0:
-            return
-        raise TrainingError(
-            f"the loss became {loss} in epoch {self.epoch}, by step {self.step}"
-            f" (learning rate {self._learning_rate:.3g})",
-            hint=f"most often the learning rate is too high: try {self.config.slower}",
-        )
-
-    def _finish_epoch(self) -> None:
+    def finish_epoch(self) -> None:
         """Score the epoch on the validation images, and save it."""
         if self.average is not None:
             self.average.after_epoch(self.model, self.epoch)
@@ -299,7 +244,7 @@ class Trainer:
             peak_memory=peak_memory(self._device),
         )
         self.records.append(record)
-        self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals.none(self._device)
+        self.next_epoch()
         self.saver.save_epoch(self.state_dict())
         self.emit(record)
         for finding in self._doctor.examine(self.records, verdict.kept):
@@ -313,17 +258,3 @@ class Trainer:
             hint = f"try {self.config.slower}"
             raise TrainingError(f"the validation loss became {loss} in epoch {self.epoch}", hint=hint)
         return found
-
-    @property
-    def _steps_done(self) -> int:
-        return (self.epoch - 1) * len(self.train) + self.step
-
-    @property
-    def _factor(self) -> float:
-        """The factor on all learning rates in the last step."""
-        return self.factor(self._steps_done - 1)
-
-    @property
-    def _learning_rate(self) -> float:
-        """The learning rate of the last step."""
-        return self._factor * self.config.peak_lr
