@@ -18,7 +18,7 @@ from tests.conftest import TINY, Outcome
 from vitcli.cli.streams import write_as_file
 from vitcli.core.errors import visible
 from vitcli.core.files import csv_text
-from vitcli.data.sources.image_folder import ImageIndex
+from vitcli.data.sources.image_index import ImageIndex
 
 RunCli = Callable[..., Outcome]
 NOT_UTF8 = os.fsdecode(b"caf\xe9")

@@ -19,7 +19,7 @@ from vitcli.core.events import Event, Note, Warned, ignore
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.sources import label_table
-from vitcli.data.sources.image_folder import ImageIndex
+from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.table_file import read_table
 
 NAMES = ("a.jpg", "b.jpg", "c.png", "d.jpg")

@@ -57,12 +57,14 @@ def test_images_without_labels_are_learned_from_and_few_labels_start_from_the_we
     outcome = run_cli("pretrain", unlabelled, *QUICK, "--name", "pre", "--json")
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
-    words = "photos has neither folders of classes nor a table of labels: all 30 images are used"
-    assert words in said(outcome)
+    assert "photos has neither folders of classes nor a table of labels: its images count as one kind" in said(outcome)
+    assert "photos: 27 train, 3 val\n" in outcome.err
     assert (result["images"], result["held_out"], result["epochs"]) == (27, 3, 2)
     assert 0 < result["val_loss"] < 2
     folder = tmp_path / "experiments" / "pre"
-    assert {path.name for path in folder.iterdir()} == {".lock", "figures", "pretraining.json", "weights.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        *(".lock", "figures", "pretraining.json", "state", "weights.safetensors")
+    }
     assert (folder / "figures" / "reconstructions.png").exists()
     stored = json.loads((folder / "pretraining.json").read_text())
     assert (stored["status"], len(stored["epochs"])) == ("finished", 2)
@@ -77,7 +79,17 @@ def test_images_without_labels_are_learned_from_and_few_labels_start_from_the_we
     assert load_checkpoint(Path("experiments/run/checkpoints/best.safetensors")).model.depth == 1
     assert run_cli("predict", unlabelled / "00.png", "--model", "pre").code == 1
     assert "has no classifier" in run_cli("predict", unlabelled / "00.png", "--model", "pre").err
-    assert "pre " not in run_cli("runs").out
+    listed = run_cli("runs")
+    assert "pre " not in listed.out
+    assert f"\n  pre: 2 epochs of photos, held-out loss {result['val_loss']:.3f}" in listed.err
+    for words in (("show", "pre"), ("delete", "pre", "--yes")):
+        refused = run_cli("runs", *words)
+        assert (refused.code, "pre is a pretraining, not a run" in refused.err) == (1, True)
+    explained = run_cli(
+        "attention-map", unlabelled / "00.png", "--model", "pre", "--method", "rollout", "-o", "map.png"
+    )
+    assert explained.code == 0, explained.err
+    assert "equally probable" not in explained.err
 
 
 def test_images_that_training_holds_out_are_not_learned_from(
@@ -87,8 +99,9 @@ def test_images_that_training_holds_out_are_not_learned_from(
     outcome = run_cli("pretrain", folder, *QUICK, "--name", "pre", "--json", "--val-fraction", "0.1")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["images"] == 28
-    assert "labels are not used; the 12 images that `vit train` does not train on are left out here, too" in said(
-        outcome
+    assert (
+        "labels are not used; the 12 images that `vit train --seed 42` does not train on are left out here, too"
+        in said(outcome)
     )
     trained = ("train", folder, "--init-from", "pre", "--epochs", "1", "--val-fraction", "0.1")
     assert "validation scores will be too high" not in run_cli(*trained).err
@@ -127,12 +140,12 @@ def test_a_state_that_is_broken_is_not_the_end(unlabelled: Path) -> None:
     assert resume_pretraining("pre", emit=told.append).epochs == 3
     warnings = [event.text for event in told if isinstance(event, Warned)]
     assert any("the previous state is used" in text for text in warnings)
-    assert not newest.parent.exists(), "a finished one needs no states"
+    assert newest.exists() > before.exists(), "a finished one can be trained on"
     with pytest.raises(RunError, match="is finished"):
         resume_pretraining("pre")
     file = Path("experiments/pre/pretraining.json")
     file.write_text(file.read_text().replace('"finished"', '"interrupted"'))
-    newest.parent.mkdir()
+    newest.unlink()
     before.write_bytes(kept[:50])
     with pytest.raises(RunError, match="has no training state that can be read"):
         resume_pretraining("pre")
@@ -152,6 +165,11 @@ def test_what_stands_in_the_way_of_resuming_is_said(run_cli: RunCli, unlabelled:
     assert "no unfinished pretraining in experiments" in run_cli("pretrain", "--resume").err
     with pytest.raises(Stopped):
         pretrain({"data": {"name": str(unlabelled)}}, LAYERS, emit=stopping)
+    taken = run_cli("pretrain", unlabelled, *QUICK, "--name", "pre")
+    assert taken.code == 1
+    assert "pretraining 'pre' exists already" in taken.err
+    assert "`vit pretrain --resume pre` continues it" in said(taken)
+    assert "pre: interrupted, 1 of 3 epochs of photos, held-out loss" in run_cli("runs").err
     assert "no pretraining 'prre' in experiments" in run_cli("pretrain", "--resume", "prre").err
     refused = run_cli("pretrain", "--resume", "pre", "--lr", "0.1", "--mask-ratio", "0.9")
     assert refused.code == 2
@@ -164,8 +182,13 @@ def test_what_stands_in_the_way_of_resuming_is_said(run_cli: RunCli, unlabelled:
     assert run_cli("pretrain", "--resume", "pre", "--json").code == 0
     finished = run_cli("pretrain", "--resume", "pre")
     assert (finished.code, "is finished" in finished.err) == (1, True)
-    assert "vit train --init-from" in finished.err
-    assert "experiments/pre exists" in run_cli("pretrain", unlabelled, *QUICK, "--name", "pre").err
+    assert "vit train DATASET --init-from experiments/pre` starts from its weights; --epochs 6 continues it" in said(
+        finished
+    )
+    longer = run_cli("pretrain", "--resume", "pre", "--epochs", "4", "--json")
+    assert longer.code == 0, longer.err
+    assert json.loads(longer.out)["epochs"] == 4
+    assert len(Pretraining.open(Path("experiments/pre")).stored.epochs) == 4
 
 
 @pytest.mark.parametrize(
@@ -202,6 +225,15 @@ def test_labels_that_cannot_be_read_are_an_error_and_no_reason_to_see_what_is_he
     refused = run_cli("pretrain", "split", *QUICK)
     assert refused.code == 1
     assert "lacks a class: 'c'" in refused.err
+    for name in ("train", "test"):
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for number in range(8):
+            shutil.copy(unlabelled / f"{number + 8:02d}.png", tmp_path / "flat" / name / f"{name}{number}.png")
+    outcome = run_cli("pretrain", "flat", *QUICK, "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert (result["dataset"], result["images"] + result["held_out"]) == ("flat", 8)
+    assert "only flat/train is read, because the other parts are for testing" in said(outcome)
     (tmp_path / "one").mkdir()
     shutil.copy(unlabelled / "00.png", tmp_path / "one")
     assert "one has one image" in run_cli("pretrain", "one", *QUICK).err
@@ -231,7 +263,7 @@ def test_weights_to_start_from_are_not_needed_to_go_on(run_cli: RunCli, unlabell
     work = Pretraining.open(work.path)
     assert [record.epoch for record in work.stored.epochs] == [1, 2, 3]
     assert work.config.data.name == str(tmp_path / "moved")
-    assert not work.states[0].parent.exists()
+    assert [path.name for path in work.states[0].parent.iterdir()] == [work.states[0].name]
 
 
 def test_weights_of_no_recipe_of_vit_train_with_the_usual_one(

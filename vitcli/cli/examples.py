@@ -23,8 +23,8 @@ EXAMPLES = {
     ),
     "pretrain": (
         ("vit pretrain photos/", "learn from photos without labels"),
-        ("vit pretrain photos/ --epochs 300 --name long", "learn longer"),
-        ("vit train few-labels/ --init-from long", "train on few labelled photos"),
+        ("vit pretrain photos/ --name seen", "give the weights a name"),
+        ("vit train few-labels/ --init-from seen", "train on few labelled photos"),
         ("vit pretrain --resume", "continue the newest one"),
     ),
     "tune": (

@@ -27,7 +27,9 @@ _OWN = (
         "",
         Annotated[
             float | None,
-            typer.Option("--mask-ratio", help="Share of the patches that is hidden.", show_default="0.5"),
+            typer.Option(
+                "--mask-ratio", help="Share of the patches that is hidden, for example 0.5.", show_default="0.5"
+            ),
         ],
         name="mask_ratio",
     ),
@@ -96,7 +98,7 @@ def _show(result: "PretrainResult") -> None:
             "images": f"{result.images:,} of {result.dataset}, {result.held_out:,} held out",
             "model": f"{result.model}, recipe {result.recipe}",
             "epochs": str(result.epochs),
-            "loss": f"{result.train_loss:.4f}, of held-out images {result.val_loss:.4f}",
+            "loss": f"{result.train_loss:.4f}, of held-out images {result.val_loss:.4f} (1: it knows nothing)",
             "figure": str(result.path / "figures" / "reconstructions.png"),
             "time": duration(result.seconds),
         }

@@ -66,6 +66,7 @@ def runs(
         given: dict[str, Any] = {"output_dir": output_dir, "as_json": as_json}
         context.default_map = {context.invoked_subcommand: given}
         return
+    from vitcli.training.pretraining import pretrainings_in
     from vitcli.workflows.runs import list_runs, value_of
 
     with listening() as emit:
@@ -79,10 +80,13 @@ def runs(
             folder = shlex.quote(str(studies[-1].parent))
             hint = f"`vit runs --output-dir {folder}` lists those of a search"
         stderr().print(escape(f"no {'such ' if filters else ''}runs in {output_dir}; {hint}"))
-        return
-
-    values = [value_of(row, sort) if sort and sort not in SHOWN else None for row in rows]
-    show_runs(rows, sort, values)
+    else:
+        values = [value_of(row, sort) if sort and sort not in SHOWN else None for row in rows]
+        show_runs(rows, sort, values)
+    if pretrainings := [] if filters else pretrainings_in(output_dir):
+        stderr().print(escape("\nweights without classes, of `vit pretrain`, for `vit train --init-from NAME`:"))
+        for line in pretrainings:
+            stderr().print(escape(f"  {line}"))
 
 
 @group.command(epilog=epilog("runs show"), cls=RunsCommand)

@@ -35,7 +35,7 @@ _MEMORY_SHARE = 0.5
 """The share of the free memory that decoded images may take."""
 UNREADABLE = -1
 """The label of an image that could not be decoded and is skipped."""
-BAD_IMAGE_HINT = "replace or remove such files; in `vit train`, --on-bad-image skip leaves out unreadable images, --dry-run lists them"
+BAD_IMAGE_HINT = "replace or remove such files; `vit train` and `vit pretrain` leave them out with --on-bad-image skip, and `vit train --dry-run` lists them"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

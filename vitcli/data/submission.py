@@ -11,7 +11,7 @@ from vitcli.core.errors import DataError, FileError, counted
 from vitcli.core.events import ignore
 from vitcli.core.files import check_output_file, csv_text
 from vitcli.data.dataset import Dataset
-from vitcli.data.sources.image_folder import ImageIndex
+from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.table_file import read_table
 
 _TEST = "test"

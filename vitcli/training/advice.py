@@ -188,8 +188,8 @@ def advice_on_few_images(dataset: Dataset, plan: Plan, config: TrainConfig) -> I
     photos = 0 if dataset.facts.native_size or config.run.init_from else training
     if 0 < photos < _FEW_PHOTOS:
         yield (
-            f"training has fewer than {_FEW_PHOTOS:,} photos, so pretrained weights usually score higher, also those that"
-            f" `vit pretrain` learns from more photos without labels: {_from_weights()}"
+            f"training has fewer than {_FEW_PHOTOS:,} photos, so pretrained weights (or those of `vit pretrain`, from more"
+            f" photos without labels) usually score higher: {_from_weights()}"
         )
 
 

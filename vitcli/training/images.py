@@ -21,7 +21,7 @@ from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset, Facts
 from vitcli.data.loader import Batches
 from vitcli.data.preprocess import InputTransform
-from vitcli.data.raw import Labels
+from vitcli.data.raw import NO_CLASSES, Labels
 from vitcli.data.splits import Plan, Subset
 from vitcli.data.value_range import tell_range
 from vitcli.engine.class_weights import balanced, effective, scaled
@@ -111,7 +111,8 @@ def prepare_training_data(
     counts_of = ", ".join(f"{count:,} {name}" for name, count in images.items())
     is_unknown = config.data.on_bad_image == "skip" and "test" in plan and "test" not in bad
     unknown = " (not read yet)" if is_unknown else ""
-    emit(Note(text=f"{facts.name}: {counts_of}{unknown}; {len(facts.classes):,} classes: {some(facts.classes)}"))
+    classes = "" if facts.classes == NO_CLASSES else f"; {len(facts.classes):,} classes: {some(facts.classes)}"
+    emit(Note(text=f"{facts.name}: {counts_of}{unknown}{classes}"))
     mean, std = known_colours(facts, config.data, source) or channel_statistics(train.images, members)
     preprocessing = Preprocessing(geometry=geometry, image_size=image_size, mean=mean, std=std)
     counts = np.bincount(train.labels.numpy()[members], minlength=len(facts.classes)).tolist()

@@ -2,12 +2,13 @@
 
 pretraining.json              what it was asked for, its epochs, and how it ended
 weights.safetensors           the model after the last epoch, without a head: `vit train --init-from` starts from it
-state/state.safetensors       the training state, until the end; state-before.safetensors: the one before it
+state/state.safetensors       the training state; state-before.safetensors: the one before it, until the end
 figures/reconstructions.png   images, what the model sees of them, and what it predicts
 """
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure
 from vitcli.core.errors import RunError, UsageError
 from vitcli.core.events import PretrainingEpoch
+from vitcli.core.files import expanded
 from vitcli.core.launch import launched_as
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.preprocessing import Preprocessing
@@ -52,7 +54,7 @@ NOT_USED: Settings = {
     },
 }
 """Settings of training that mean nothing without labels, or are not there in pretraining, with the values of none."""
-_FREE = {"run.output_dir", "run.device", "run.offline", "data.name", "data.dir"}
+_FREE = {"run.output_dir", "run.device", "run.offline", "data.name", "data.dir", "optim.epochs"}
 """Settings that may change when a pretraining continues."""
 
 
@@ -136,6 +138,20 @@ class Pretraining(KeptWork[PretrainingFile]):
         is_usual = self.path.parent == Path(RunConfig().output_dir)
         return f"vit pretrain --resume {shlex.quote(self.path.name if is_usual else str(self.path))}"
 
+    @property
+    def words(self) -> str:
+        """Its name, and how far it has come."""
+        epochs = self.stored.epochs
+        if not epochs:
+            return f"{self.name}: {self.stored.status}, no epoch yet"
+        wanted = self.config.optim.epochs
+        how_far = (
+            f"{len(epochs)} epochs"
+            if len(epochs) == wanted
+            else f"{self.stored.status}, {len(epochs)} of {wanted} epochs"
+        )
+        return f"{self.name}: {how_far} of {self.stored.dataset}, held-out loss {epochs[-1].val_loss:.3f}"
+
     def remember(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Take over the epochs of a training state."""
         self.stored.epochs = [PretrainingEpoch(**record) for record in records]
@@ -147,11 +163,32 @@ class Pretraining(KeptWork[PretrainingFile]):
             raise RunError(f"{self.path / self.FILE} is broken: {error}") from None
 
 
+def pretrainings_in(output_dir: Path) -> list[str]:
+    """Describe the pretrainings in a folder, a line each, the newest first; those that cannot be read are left out."""
+    found = list[Pretraining]()
+    for file in output_dir.glob(f"*/{Pretraining.FILE}"):
+        with suppress(RunError):
+            found.append(Pretraining.open(file.parent))
+    return [work.words for work in sorted(found, key=lambda work: work.stored.started, reverse=True)]
+
+
+def check_new(config: RunConfig) -> None:
+    """Raise RunError if the name of a new pretraining is that of an earlier one."""
+    path = expanded(config.output_dir) / config.name
+    if config.name and (path / Pretraining.FILE).is_file():
+        work = Pretraining.open(path)
+        go_on = "" if work.stored.status == "finished" else f"; `{work.resume_command}` continues it"
+        raise RunError(
+            f"pretraining {config.name!r} exists already in {path.parent}", hint=f"--name NAME gives another{go_on}"
+        )
+
+
 def check_settings(layers: Sequence[Settings], mask_ratio: float) -> None:
     """Raise UsageError if a setting is given that pretraining does not use, or a ratio that hides nothing or all."""
     if not 0 < mask_ratio < 1:
         raise UsageError(f"--mask-ratio {mask_ratio:g} is not between 0 and 1", hint="0.5 hides half of the patches")
     asked = configure(*layers)
+    check_new(asked.run)
     given = {(section, key) for layer in layers for section, table in layer.items() for key in table}
     for section, table in NOT_USED.items():
         for key, none in table.items():

@@ -1,6 +1,5 @@
 """Saving of the weights and states of a pretraining, and reading of states."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -33,11 +32,6 @@ def recipe_of_pretrained(init_from: str, output_dir: Path) -> str | None:
         return None
     recipe = str(provenance.get("recipe", ""))
     return recipe if recipe in recipe_names() and recipe not in FOR_WEIGHTS else ""
-
-
-def forget_states(work: Pretraining) -> None:
-    """Remove the training states, which a finished pretraining does not need."""
-    shutil.rmtree(work.states[0].parent, ignore_errors=True)
 
 
 class PretrainingSaver:

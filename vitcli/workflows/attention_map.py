@@ -178,7 +178,7 @@ def _is_nearly_even(logits: Tensor) -> bool:
 
 def _tell_other_precision(names: Sequence[str], loaded: LoadedModel, emit: Emit) -> None:
     """Say that other commands may predict another class for these images, if they compute in another precision."""
-    if names and loaded.precision.name != "float32":
+    if names and loaded.checkpoint.classes and loaded.precision.name != "float32":
         other = f"maps are computed in float32, `vit predict` and `vit eval` in {loaded.precision.name}"
         emit(
             Note(

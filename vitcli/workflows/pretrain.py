@@ -13,7 +13,7 @@ import torch
 
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, configure, settings_of
-from vitcli.core.errors import DataError, RunError, UsageError, visible
+from vitcli.core.errors import DataError, RunError, UsageError, counted, visible
 from vitcli.core.events import Emit, Note, PretrainingEpoch, TrainingAhead, ignore
 from vitcli.core.files import expanded, remove_abandoned
 from vitcli.core.fingerprints import is_same_data
@@ -44,7 +44,7 @@ from vitcli.training.pretraining import (
     check_resumed,
     check_settings,
 )
-from vitcli.training.pretraining_saving import PretrainingSaver, forget_states
+from vitcli.training.pretraining_saving import PretrainingSaver
 from vitcli.training.resumed_settings import output_dir_of
 from vitcli.training.settings import settle
 
@@ -112,9 +112,10 @@ def pretrain(*layers: Settings, mask_ratio: float = MASK_RATIO, emit: Emit = ign
         raise UsageError("the model has one patch, of which nothing else could be seen", hint="a larger --image-size")
     if dataset.facts.classes != NO_CLASSES:
         images = training.data.test_images + len(training.data.val_members)
-        why = f"the {images:,} images that `vit train` does not train on are left out here, too"
-        more = f" with --seed {config.run.seed} (--test-fraction 0 leaves fewer out)" * (len(dataset.facts.counts) == 1)
-        emit(Note(text=f"labels are not used; {why}{more}"))
+        is_divided = len(dataset.facts.counts) == 1
+        seed = f" --seed {config.run.seed}" * is_divided
+        why = f"the {images:,} images that `vit train{seed}` does not train on are left out here, too"
+        emit(Note(text=f"labels are not used; {why}" + " (--test-fraction 0 leaves fewer out)" * is_divided))
     output_dir = expanded(config.run.output_dir)
     path = output_dir / (config.run.name or next_name(output_dir, f"{slug(dataset.facts.name)}-pretraining"))
     work = Pretraining(
@@ -164,8 +165,10 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
         work = Pretraining.open(found.path)
         for folder in (work.path, work.states[0].parent, work.figure.parent):
             remove_abandoned(folder, after=0)
-        if work.stored.status == "finished":
-            raise RunError(f"{work.path} is finished", hint=f"vit train --init-from {shlex.quote(str(work.path))}")
+        done, epochs = len(work.stored.epochs), configure(settings_of(work.config), *layers).optim.epochs
+        if work.stored.status == "finished" and epochs <= done:
+            start = f"`vit train DATASET --init-from {shlex.quote(str(work.path))}` starts from its weights"
+            raise RunError(f"{work.path} is finished", hint=f"{start}; --epochs {2 * done} continues it")
         state, faults = newest_state(work.states, emit)
         if not state and (faults or work.stored.epochs):
             hint = f"vit pretrain --init-from {shlex.quote(str(work.path))} starts a new one from its weights"
@@ -180,7 +183,7 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
         )
         if not is_same_data(work.stored.fingerprint, dataset.facts.fingerprint):
             what = f"{config.data.name} does not have the images and classes that {work.path.name} began with"
-            raise DataError(what, hint="restore them")
+            raise DataError(what, hint="leave out the data set, or restore the images")
         earlier = Earlier(
             architecture=work.architecture,
             preprocessing=work.preprocessing,
@@ -237,7 +240,7 @@ def _fit(work: Pretraining, training: Training, state: State | None, emit: Emit)
             pretrainer.load_state_dict(state)
         records = pretrainer.fit()
         _draw(work, training, model)
-    forget_states(work)
+    work.states[1].unlink(missing_ok=True)
     return _result(work, training, records)
 
 
@@ -279,7 +282,8 @@ def _draw(work: Pretraining, training: Training, model: MaskedModel) -> None:
         hidden.cpu().numpy(),
         training.model.config.grid,
         work.figure,
-        title=f"{work.name}: hidden patches, and what the model predicts (each with the true mean and deviation of its pixels)",
+        title=f"{work.name}, {counted(len(work.stored.epochs), 'epoch')}: held-out images, what is seen of them, and what is"
+        " predicted (mean and contrast of each patch are given)",
     )
 
 

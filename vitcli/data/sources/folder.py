@@ -12,6 +12,7 @@ from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import expanded
 from vitcli.data.raw import NO_CLASSES, FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
+from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.paths import check_folder, table_path
 
@@ -44,13 +45,16 @@ def read_images(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[File
         DataError: the folder does not exist or has fewer than two images; or it has classes, and ``read`` refuses it.
     """
     check_folder(folder, labels=config.labels)
-    if config.labels or label_table.find_tables(folder) or image_folder.has_class_folders(_unwrapped(folder)):
+    inner = _unwrapped(folder)
+    if not (config.labels or label_table.find_tables(folder)) and (train := image_folder.unlabelled_train(inner)):
+        emit(Note(text=f"of {folder}, only {train} is read, because the other parts are for testing"))
+        return replace(read_images(train, config, emit), name=folder.resolve().name)
+    if config.labels or label_table.find_tables(folder) or image_folder.has_class_folders(inner):
         return read(folder, config, emit)
-    index = image_folder.ImageIndex(folder)
+    index = ImageIndex(folder)
     if len(index.files) < 2:
         raise DataError(f"{folder} has one image", hint="at least two are needed: one is held out")
-    words = "has neither folders of classes nor a table of labels"
-    emit(Note(text=f"{folder} {words}: all {len(index.files):,} images are used, and none is held out for testing"))
+    emit(Note(text=f"{folder} has neither folders of classes nor a table of labels: its images count as one kind"))
     image_folder.mind_links(index.passed_over, folder, emit)
     return RawDataset(
         name=folder.resolve().name,

@@ -3,8 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -14,13 +13,14 @@ from vitcli.core.events import Emit, LeftOut, Note, Warned, ignore
 from vitcli.core.provenance import typed_with
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_search import (
-    IMAGE_SUFFIXES,
+    INSTEAD_OF_LINKS,
     LINKED_FOLDERS,
     PassedOver,
     find_images,
     image_names,
     in_order,
     is_image,
+    without_images,
 )
 from vitcli.data.sources.names import natural, plain
 from vitcli.data.sources.paths import check_folder
@@ -38,7 +38,6 @@ SPLIT_WORDS: dict[str, SplitName] = {
     "holdout": "test",
 }
 _SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})[ _.-]?(set|data|images|split)?")
-_INSTEAD_OF_LINKS = "link class folders or single images, or `cp -rL FOLDER COPY` makes a folder without links"
 
 
 def split_of(name: str) -> SplitName | None:
@@ -102,6 +101,12 @@ def has_split_folders(folder: Path) -> bool:
     return any(len(_subfolders(_inner(path))) > 1 for path in train)
 
 
+def unlabelled_train(folder: Path) -> Path | None:
+    """Return the folder of the training split if its images have no classes; None: there is none, or they have."""
+    train = next((path for path in _subfolders(folder) if split_of(path.name) == "train"), None)
+    return train if train and any(_loose_images(train)) and not _subfolders(train) else None
+
+
 def has_class_folders(folder: Path) -> bool:
     """Tell whether at least two subfolders contain images."""
     return sum(any(True for _ in image_names(os.fspath(path), {})) for path in _subfolders(folder)) > 1
@@ -110,64 +115,7 @@ def has_class_folders(folder: Path) -> bool:
 def mind_links(passed_over: PassedOver, folder: Path, emit: Emit) -> None:
     """Warn about linked folders that are not followed."""
     if links := in_order(passed_over, folder).get(LINKED_FOLDERS):
-        emit(Warned(text=f"linked folders below {folder} are not followed: {some(links)}; {_INSTEAD_OF_LINKS}"))
-
-
-class ImageIndex:
-    """The images below a folder, which can be found by names in many spellings.
-
-    A name may have all, some or none of the folders, and may lack the suffix. Its accented letters may be composed or
-    decomposed (Unicode). Upper and lower case may differ if only one image matches.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.passed_over: PassedOver = {}
-        self.files = find_images(folder, self.passed_over)
-        if not self.files:
-            hint = "give the folder that the images are in"
-            raise _without_images(f"{folder} has no images", folder, self.passed_over, hint=hint)
-        self.parts = {file: PurePosixPath(plain(file.relative_to(folder).as_posix())).parts for file in self.files}
-        self._by_end: dict[tuple[str, ...], list[Path]] = {}
-        for file, parts in self.parts.items():
-            for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
-                for end in {(name,), (*parts[-2:-1], name), (*parts[:-1], name)}:
-                    self._by_end.setdefault(end, []).append(file)
-
-    def find(self, name: str) -> list[Path]:
-        """Find the images that a name may mean: none, one, or several with the same name in different folders."""
-        spelling = plain(name)
-        parts = PurePosixPath(spelling).parts
-        if parts[-1:] not in self._by_end:  # no name has a backslash, as paths of Windows do
-            parts = PurePosixPath(spelling.replace("\\", "/")).parts
-        wanted = tuple(part for part in parts if part not in {"/", "."})
-        if not wanted:
-            return []
-        ends = wanted, wanted[-2:], wanted[-1:]  # the longest first: thousands may share a name in different folders
-        candidates = next((found for end in ends if (found := self._by_end.get(end))), [])
-        if not candidates:
-            return self._find_in_any_case(wanted)
-        whole = [file for file in candidates if self.parts[file][-1] == wanted[-1]] or candidates
-        fitting = [file for file in whole if _ends_alike(self.parts[file][:-1], wanted[:-1])]
-        exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]
-        return exact if len(exact) == 1 else fitting
-
-    def _find_in_any_case(self, wanted: Sequence[str]) -> list[Path]:
-        """Find the only image whose name differs at most in upper and lower case; empty if there are several."""
-        folded = [part.casefold() for part in wanted]
-        candidates = self._by_folded_name.get(folded[-1], [])
-        fitting = [
-            file for file in candidates if _ends_alike([part.casefold() for part in self.parts[file][:-1]], folded[:-1])
-        ]
-        return fitting if len(fitting) == 1 else []
-
-    @cached_property
-    def _by_folded_name(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        for file, parts in self.parts.items():
-            for name in {parts[-1].casefold(), PurePosixPath(parts[-1]).stem.casefold()}:
-                found.setdefault(name, []).append(file)
-        return found
+        emit(Warned(text=f"linked folders below {folder} are not followed: {some(links)}; {INSTEAD_OF_LINKS}"))
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -269,10 +217,10 @@ def _images_by_class(root: Path, passed_over: PassedOver, *, skip_bad: bool, emi
             emit(Note(text=f"{root} has two folders called {plain(path.name)!r}, {same}"))
         images.setdefault(plain(path.name), []).extend(find_images(path, passed_over))
     if not any(images.values()):
-        raise _without_images(f"{root} has no images", root, passed_over)
+        raise without_images(f"{root} has no images", root, passed_over)
     for path in subfolders:
         if not images[plain(path.name)] and not skip_bad:
-            raise _without_images(f"class {plain(path.name)!r} has no images in {root}", path, passed_over)
+            raise without_images(f"class {plain(path.name)!r} has no images in {root}", path, passed_over)
     if sum(map(bool, images.values())) < 2:
         only = next(path for path in subfolders if images[plain(path.name)])
         needed = "at least two are needed to train"
@@ -297,14 +245,6 @@ def _refuse_folders_of_classes(subfolders: Sequence[Path]) -> None:
         )
 
 
-def _without_images(message: str, folder: Path, passed_over: PassedOver, *, hint: str = "") -> DataError:
-    """Return the error about a folder without images, with the reason: links, files of other kinds, or nothing."""
-    if any(Path(link).is_relative_to(folder) for link in passed_over.get(LINKED_FOLDERS, ())):
-        return DataError(f"{message}, except in linked folders, which are not followed", hint=_INSTEAD_OF_LINKS)
-    counting = f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}"
-    return DataError(message, hint=hint or (counting if any(folder.iterdir()) else "add some, or remove the folder"))
-
-
 def _aligned_classes(by_root: dict[Path, set[str]]) -> tuple[str, ...]:
     """Return the classes of all splits; raise an error if a split lacks one of them."""
     everything = set().union(*by_root.values())
@@ -321,9 +261,3 @@ def _file_split(images: dict[str, list[Path]], classes: tuple[str, ...]) -> File
     files = [path for name in classes for path in images[name]]
     counts = [len(images[name]) for name in classes]
     return FileSplit(files=files, labels=np.repeat(np.arange(len(classes), dtype=np.int64), counts))
-
-
-def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Tell whether the shorter of two paths is the end of the longer one."""
-    length = min(len(one), len(other))
-    return length == 0 or tuple(one[-length:]) == tuple(other[-length:])

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vitcli.core.errors import some
+from vitcli.core.errors import DataError, some
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -74,8 +74,18 @@ _OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
 LINKED_FOLDERS, LINKED_TO_NOTHING = "linked folders", "linked to nothing"
 """Kinds of ignored files."""
 
+INSTEAD_OF_LINKS = "link class folders or single images, or `cp -rL FOLDER COPY` makes a folder without links"
+
 PassedOver = dict[str, list[str]]
 """Ignored files, by kind."""
+
+
+def without_images(message: str, folder: Path, passed_over: PassedOver, *, hint: str = "") -> DataError:
+    """Return the error about a folder without images, with the reason: links, files of other kinds, or nothing."""
+    if any(Path(link).is_relative_to(folder) for link in passed_over.get(LINKED_FOLDERS, ())):
+        return DataError(f"{message}, except in linked folders, which are not followed", hint=INSTEAD_OF_LINKS)
+    counting = f"image files end in {' '.join(sorted(IMAGE_SUFFIXES))}"
+    return DataError(message, hint=hint or (counting if any(folder.iterdir()) else "add some, or remove the folder"))
 
 
 def find_images(folder: Path, passed_over: PassedOver | None = None) -> list[Path]:

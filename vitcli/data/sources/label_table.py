@@ -13,7 +13,8 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, counted, did_you_mean, some
 from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
-from vitcli.data.sources.image_folder import SPLIT_WORDS, ImageIndex, mind_links, split_of
+from vitcli.data.sources.image_folder import SPLIT_WORDS, mind_links, split_of
+from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
 from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, natural, plain

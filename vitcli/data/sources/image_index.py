@@ -1,0 +1,71 @@
+"""An index of the images below a folder, which are found by names in many spellings."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from vitcli.data.sources.image_search import PassedOver, find_images, without_images
+from vitcli.data.sources.names import plain
+
+
+class ImageIndex:
+    """The images below a folder, which can be found by names in many spellings.
+
+    A name may have all, some or none of the folders, and may lack the suffix. Its accented letters may be composed or
+    decomposed (Unicode). Upper and lower case may differ if only one image matches.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.passed_over: PassedOver = {}
+        self.files = find_images(folder, self.passed_over)
+        if not self.files:
+            hint = "give the folder that the images are in"
+            raise without_images(f"{folder} has no images", folder, self.passed_over, hint=hint)
+        self.parts = {file: PurePosixPath(plain(file.relative_to(folder).as_posix())).parts for file in self.files}
+        self._by_end: dict[tuple[str, ...], list[Path]] = {}
+        for file, parts in self.parts.items():
+            for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
+                for end in {(name,), (*parts[-2:-1], name), (*parts[:-1], name)}:
+                    self._by_end.setdefault(end, []).append(file)
+
+    def find(self, name: str) -> list[Path]:
+        """Find the images that a name may mean: none, one, or several with the same name in different folders."""
+        spelling = plain(name)
+        parts = PurePosixPath(spelling).parts
+        if parts[-1:] not in self._by_end:  # no name has a backslash, as paths of Windows do
+            parts = PurePosixPath(spelling.replace("\\", "/")).parts
+        wanted = tuple(part for part in parts if part not in {"/", "."})
+        if not wanted:
+            return []
+        ends = wanted, wanted[-2:], wanted[-1:]  # the longest first: thousands may share a name in different folders
+        candidates = next((found for end in ends if (found := self._by_end.get(end))), [])
+        if not candidates:
+            return self._find_in_any_case(wanted)
+        whole = [file for file in candidates if self.parts[file][-1] == wanted[-1]] or candidates
+        fitting = [file for file in whole if _ends_alike(self.parts[file][:-1], wanted[:-1])]
+        exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]
+        return exact if len(exact) == 1 else fitting
+
+    def _find_in_any_case(self, wanted: Sequence[str]) -> list[Path]:
+        """Find the only image whose name differs at most in upper and lower case; empty if there are several."""
+        folded = [part.casefold() for part in wanted]
+        candidates = self._by_folded_name.get(folded[-1], [])
+        fitting = [
+            file for file in candidates if _ends_alike([part.casefold() for part in self.parts[file][:-1]], folded[:-1])
+        ]
+        return fitting if len(fitting) == 1 else []
+
+    @cached_property
+    def _by_folded_name(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for file, parts in self.parts.items():
+            for name in {parts[-1].casefold(), PurePosixPath(parts[-1]).stem.casefold()}:
+                found.setdefault(name, []).append(file)
+        return found
+
+
+def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether the shorter of two paths is the end of the longer one."""
+    length = min(len(one), len(other))
+    return length == 0 or tuple(one[-length:]) == tuple(other[-length:])
