@@ -44,7 +44,7 @@ def test_good_data_may_be_trained_on_and_nothing_is_written(
     outcome = run_cli("train", photos, *SMALL, "--dry-run")
     assert outcome.code == 0, outcome.err
     options = "--batch-size 8 --epochs 1 --init-from deit-tiny --freeze-backbone"
-    assert f"pretrained weights usually score higher: `vit train {photos} {options}`" in outcome.err
+    assert f"photos without labels) usually score higher: `vit train {photos} {options}`" in outcome.err
     assert "training can start" in outcome.err
     assert "always answering 'cat' scores" in outcome.out
     (epochs,) = [line.split() for line in outcome.out.splitlines() if line.startswith("optim.epochs ")]
