@@ -31,7 +31,7 @@ class Kept:
 
 
 def hide(count, generator):
-    return hidden_patches(count, 4, share=0.5, generator=generator)
+    return hidden_patches(count, generator, patches=4, share=0.5)
 
 
 def build(*, events=None, dropout=0.0, precision=None, **settings):

@@ -33,21 +33,21 @@ def some_images(model, count=5):
 
 
 def some_hidden(count=5, share=0.5):
-    return hidden_patches(count, 12, share=share, generator=torch.Generator().manual_seed(2))
+    return hidden_patches(count, torch.Generator().manual_seed(2), patches=12, share=share)
 
 
 @given(st.integers(0, 9), st.integers(2, 60), st.floats(0.01, 0.99), st.integers(0, 9))
 def test_as_many_patches_are_hidden_of_every_image_as_the_share_says(images, patches, share, seed):
-    hidden = hidden_patches(images, patches, share=share, generator=torch.Generator().manual_seed(seed))
+    hidden = hidden_patches(images, torch.Generator().manual_seed(seed), patches=patches, share=share)
     assert (hidden.dtype, hidden.shape) == (torch.bool, (images, patches))
     count = min(max(round(share * patches), 1), patches - 1)
     assert (hidden.sum(dim=1) == count).all()
-    again = hidden_patches(images, patches, share=share, generator=torch.Generator().manual_seed(seed))
+    again = hidden_patches(images, torch.Generator().manual_seed(seed), patches=patches, share=share)
     assert hidden.equal(again)
 
 
 def test_every_patch_is_hidden_equally_often():
-    hidden = hidden_patches(20_000, 10, share=0.3, generator=torch.Generator().manual_seed(0)).double()
+    hidden = hidden_patches(20_000, torch.Generator().manual_seed(0), patches=10, share=0.3).double()
     assert hidden.mean(dim=0).numpy() == pytest.approx(np.full(10, 0.3), abs=0.015)
     together = (hidden[:, 0] * hidden[:, 1]).mean().item()
     assert together == pytest.approx(3 / 10 * 2 / 9, abs=0.01)

@@ -185,6 +185,9 @@ def test_what_stands_in_the_way_of_resuming_is_said(run_cli: RunCli, unlabelled:
     assert "vit train DATASET --init-from experiments/pre` starts from its weights; --epochs 6 continues it" in said(
         finished
     )
+    with pytest.raises(Stopped):
+        resume_pretraining("pre", {"optim": {"epochs": 5}}, emit=stopping)
+    assert "--epochs 3: pre has already begun epoch 4" in run_cli("pretrain", "--resume", "pre", "--epochs", "3").err
     longer = run_cli("pretrain", "--resume", "pre", "--epochs", "4", "--json")
     assert longer.code == 0, longer.err
     assert json.loads(longer.out)["epochs"] == 4

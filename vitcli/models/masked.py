@@ -98,7 +98,7 @@ _MODEL = "model."
 """The beginning of the names of the model's own weights."""
 
 
-def hidden_patches(images: int, patches: int, *, share: float, generator: torch.Generator) -> Tensor:
+def hidden_patches(images: int, generator: torch.Generator, *, patches: int, share: float) -> Tensor:
     """Draw the patches to hide: the same number in each image, at least one and not all, (images, patches)."""
     count = min(max(round(share * patches), 1), patches - 1)
     ranks = torch.rand(images, patches, generator=generator).argsort(dim=1).argsort(dim=1)

@@ -28,7 +28,7 @@ from vitcli.data.store import data_dir
 from vitcli.engine.device import describe
 from vitcli.engine.distributed import Processes
 from vitcli.engine.hardware import hardware, library_versions
-from vitcli.engine.pretraining import Pretrainer
+from vitcli.engine.pretraining import Hide, Pretrainer
 from vitcli.engine.state import State, newest_state
 from vitcli.figures.reconstructions import draw_reconstructions
 from vitcli.models.masked import MaskedModel, hidden_patches
@@ -151,7 +151,7 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
 
     Args:
         name: its name or path; empty: the newest unfinished one.
-        layers: only the folder of all runs, the device, the path of the images and ``run.offline`` may be given.
+        layers: only the number of epochs, the device, ``run.offline`` and paths may be given: of the images, of all runs.
         emit: receives the progress.
 
     Raises:
@@ -165,15 +165,18 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
         work = Pretraining.open(found.path)
         for folder in (work.path, work.states[0].parent, work.figure.parent):
             remove_abandoned(folder, after=0)
-        done, epochs = len(work.stored.epochs), configure(settings_of(work.config), *layers).optim.epochs
-        if work.stored.status == "finished" and epochs <= done:
+        config, done = configure(settings_of(work.config), *layers), len(work.stored.epochs)
+        if work.stored.status == "finished" and config.optim.epochs <= done:
             start = f"`vit train DATASET --init-from {shlex.quote(str(work.path))}` starts from its weights"
             raise RunError(f"{work.path} is finished", hint=f"{start}; --epochs {2 * done} continues it")
         state, faults = newest_state(work.states, emit)
         if not state and (faults or work.stored.epochs):
             hint = f"vit pretrain --init-from {shlex.quote(str(work.path))} starts a new one from its weights"
             raise RunError(f"{work.path} has no training state that can be read", hint=hint)
-        config = configure(settings_of(work.config), *layers)
+        if state and config.optim.epochs < (begun := len(state["records"]) + bool(state["step"])):
+            raise RunError(
+                f"--epochs {config.optim.epochs}: {work.path.name} has already begun epoch {begun}", hint="give more"
+            )
         dataset = open_dataset(
             config.data,
             directory=data_dir(config.data.dir),
@@ -219,7 +222,7 @@ def _fit(work: Pretraining, training: Training, state: State | None, emit: Emit)
     model = MaskedModel(training.model).to(device)
     began = time.perf_counter() - work.stored.seconds
     train, val = image_batches(data, config, device)
-    hide = partial(_hide, patches=grid[0] * grid[1], share=work.stored.mask_ratio)
+    hide = partial(hidden_patches, patches=grid[0] * grid[1], share=work.stored.mask_ratio)
     saver = PretrainingSaver(work, model, _provenance(work, config), lambda: time.perf_counter() - began)
     with work.recorded(), stop_requests(f"`{work.resume_command}` continues") as stop:
         pretrainer = Pretrainer(
@@ -239,13 +242,9 @@ def _fit(work: Pretraining, training: Training, state: State | None, emit: Emit)
         if state:
             pretrainer.load_state_dict(state)
         records = pretrainer.fit()
-        _draw(work, training, model)
+        _draw(work, training, model, hide)
     work.states[1].unlink(missing_ok=True)
     return _result(work, training, records)
-
-
-def _hide(images: int, generator: torch.Generator, *, patches: int, share: float) -> torch.Tensor:
-    return hidden_patches(images, patches, share=share, generator=generator)
 
 
 def _provenance(work: Pretraining, config: TrainConfig) -> Mapping[str, Any]:
@@ -260,7 +259,7 @@ def _provenance(work: Pretraining, config: TrainConfig) -> Mapping[str, Any]:
     }
 
 
-def _draw(work: Pretraining, training: Training, model: MaskedModel) -> None:
+def _draw(work: Pretraining, training: Training, model: MaskedModel, hide: Hide) -> None:
     """Draw some of the held-out images, with what is hidden and what the model predicts."""
     data, device = training.data, training.computing.device
     to_input = InputTransform(data.preprocessing, device)
@@ -269,12 +268,7 @@ def _draw(work: Pretraining, training: Training, model: MaskedModel) -> None:
         chosen.images if isinstance(chosen.images, torch.Tensor) else chosen.images[torch.arange(len(chosen.labels))]
     )
     images = to_input(pixels.to(device))
-    hidden = _hide(
-        len(images),
-        torch.Generator().manual_seed(0),
-        patches=training.model.config.grid[0] * training.model.config.grid[1],
-        share=work.stored.mask_ratio,
-    ).to(device)
+    hidden = hide(len(images), torch.Generator().manual_seed(0)).to(device)
     predicted = model.eval().reconstruct(images, hidden)
     draw_reconstructions(
         to_input.pixels(images).cpu().numpy(),
