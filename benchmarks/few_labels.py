@@ -66,13 +66,17 @@ def main() -> None:
     if stored["options"] != asked:
         parser.error(f"{file} has results with other options, {stored['options']}: choose another --name")
     if not folder.exists():
-        divide(given.photos, folder, labelled=given.labelled, tested=given.tested)
+        begun = folder.with_name(f".{folder.name}")  # so that a division that was stopped does not count
+        shutil.rmtree(begun, ignore_errors=True)
+        divide(given.photos, begun, labelled=given.labelled, tested=given.tested)
+        begun.rename(folder)
     weights = folder / "runs" / "pretrained"
-    if not (weights / "weights.safetensors").exists():
+    if "pretraining" not in stored:
         where = ["--name", "pretrained", "--output-dir", str(folder / "runs"), "--epochs", str(given.epochs)]
-        stored["pretraining"] = vit("pretrain", str(folder / "unlabelled"), *where)
-        for path in ("path", "weights"):
-            del stored["pretraining"][path]
+        words = ["--resume", str(weights)] if weights.exists() else [str(folder / "unlabelled"), *where]
+        found = vit("pretrain", *words)
+        stored["pretraining"] = {name: value for name, value in found.items() if name not in {"path", "weights"}}
+        file.write_text(json.dumps(stored, indent=1) + "\n")
     machine = vit("env")
     for seed in given.seeds:
         for how, options in {"pretrained": ["--init-from", str(weights)], "from scratch": []}.items():
