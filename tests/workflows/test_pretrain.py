@@ -317,7 +317,7 @@ def test_a_folder_without_images_is_refused(run_cli: RunCli, tmp_path: Path) -> 
 def test_python_pretrains_too(unlabelled: Path) -> None:
     result = vitcli.pretrain(str(unlabelled), LAYERS, epochs=1, mask_ratio=0.75, quiet=True)
     assert (result.epochs, result.mask_ratio) == (1, 0.75)
-    assert repr(result).startswith("<PretrainResult experiments/pre: 1 epochs, loss ")
+    assert repr(result).startswith("<PretrainResult experiments/pre: 1 epoch, loss ")
     assert result.weights.exists()
     with pytest.raises(UsageError, match="pretrain\\(\\) has no option 'mask_rtio'"):
         vitcli.pretrain(str(unlabelled), mask_rtio=0.5)

@@ -15,7 +15,7 @@ from typing import Any
 
 from vitcli.core.config import RunConfig, TrainConfig
 from vitcli.core.config_files import Settings, configure
-from vitcli.core.errors import RunError, UsageError
+from vitcli.core.errors import RunError, UsageError, counted
 from vitcli.core.events import PretrainingEpoch
 from vitcli.core.files import expanded
 from vitcli.core.launch import launched_as
@@ -146,7 +146,7 @@ class Pretraining(KeptWork[PretrainingFile]):
             return f"{self.name}: {self.stored.status}, no epoch yet"
         wanted = self.config.optim.epochs
         how_far = (
-            f"{len(epochs)} epochs"
+            counted(len(epochs), "epoch")
             if len(epochs) == wanted
             else f"{self.stored.status}, {len(epochs)} of {wanted} epochs"
         )

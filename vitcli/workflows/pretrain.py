@@ -86,7 +86,7 @@ class PretrainResult:
         return os.fspath(self.path)
 
     def __repr__(self) -> str:
-        return visible(f"<PretrainResult {self.path}: {self.epochs} epochs, loss {self.train_loss:.4f}>")
+        return visible(f"<PretrainResult {self.path}: {counted(self.epochs, 'epoch')}, loss {self.train_loss:.4f}>")
 
 
 def pretrain(*layers: Settings, mask_ratio: float = MASK_RATIO, emit: Emit = ignore) -> PretrainResult:
