@@ -111,7 +111,7 @@ def test_options_in_the_text_exist() -> None:
         for name in (*each.opts, *each.secondary_opts)
     }
     known |= {"--help", "--version", "--install-completion"}  # of every command
-    known |= {"--extra", "--seeds", "--quick", "--data", "--files"}  # of uv and of benchmarks
+    known |= {"--extra", "--seeds", "--quick", "--data", "--files", "--labelled"}  # of uv and of benchmarks
     for page, path in PAGES.items():
         text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         named = {name for code in re.findall(r"`([^`]+)`", text) for name in re.findall(r"(?<!\S)--[a-z-]+", code)}
