@@ -6,6 +6,7 @@ the same state continues exactly as the old one would have.
 
 import time
 from abc import ABC, abstractmethod
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from vitcli.core.errors import TrainingError
 from vitcli.core.events import Emit, Note, TrainingStarted
 from vitcli.core.interrupts import StopRequest
 from vitcli.core.optim_config import OptimConfig
+from vitcli.engine.autocast import Precision
 from vitcli.engine.device import reset_peak_memory
+from vitcli.engine.micro_batches import MicroBatches
 from vitcli.engine.optim import Optimizers, build_optimizers
 from vitcli.engine.protocols import Saver, TrainBatches
 from vitcli.engine.schedule import learning_rate_factor
@@ -43,6 +46,12 @@ class EpochLoop(ABC):
     """
 
     stepper: Stepper
+    precision: Precision
+    micro_batches: MicroBatches
+    records: list[Any]
+    """The results of the finished epochs."""
+    record_of: type[Any]
+    """The dataclass of these results."""
 
     def __init__(
         self,
@@ -77,9 +86,30 @@ class EpochLoop(ABC):
         assert self._saver is not None
         return self._saver
 
-    @abstractmethod
     def state_dict(self) -> State:
         """Return all that another loop needs to resume; tensors are not copied."""
+        self.optimizers.eval()
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "totals": self.totals.state_dict(),
+            "micro_batches": self.micro_batches.count,
+            "records": [asdict(record) for record in self.records],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from the state that ``state_dict`` returned."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizers.load_state_dict(state["optimizers"])
+        if state["scaler"]:  # empty if the device before computed in another precision
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.totals.load_state_dict(state["totals"])
+        self.micro_batches.count = max(state.get("micro_batches", 1), self.micro_batches.count)
+        self.records = [self.record_of(**record) for record in state["records"]]
 
     @abstractmethod
     def take_step(self, images: Tensor, labels: Tensor) -> None:

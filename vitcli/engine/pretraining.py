@@ -1,7 +1,6 @@
 """The loop of pretraining without labels: epochs of steps that predict hidden patches."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,6 @@ from vitcli.engine.mixing import Mixing
 from vitcli.engine.objective import Objective, Targets
 from vitcli.engine.optim import Optimizers
 from vitcli.engine.protocols import Saver, TrainBatches
-from vitcli.engine.state import State
 from vitcli.engine.stepper import Stepper
 
 Hide = Callable[[int, torch.Generator], Tensor]
@@ -65,6 +63,8 @@ class Pretrainer(EpochLoop):
         seed: the seed of what is hidden, and of dropout.
         save_steps: save the state every N steps, in addition to every epoch; 0: only after epochs.
     """
+
+    record_of = PretrainingEpoch
 
     def __init__(
         self,
@@ -115,31 +115,6 @@ class Pretrainer(EpochLoop):
             )
         )
         return self.records
-
-    def state_dict(self) -> State:
-        """Return all that another loop needs to resume; tensors are not copied."""
-        self.optimizers.eval()
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "totals": self.totals.state_dict(),
-            "micro_batches": self.micro_batches.count,
-            "records": [asdict(record) for record in self.records],
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Resume from the state that ``state_dict`` returned."""
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.model.load_state_dict(state["model"])
-        self.optimizers.load_state_dict(state["optimizers"])
-        if state["scaler"]:
-            self.precision.scaler.load_state_dict(state["scaler"])
-        self.totals.load_state_dict(state["totals"])
-        self.micro_batches.count = max(state["micro_batches"], self.micro_batches.count)
-        self.records = [PretrainingEpoch(**record) for record in state["records"]]
 
     @property
     def is_over(self) -> bool:

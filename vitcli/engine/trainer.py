@@ -5,7 +5,6 @@ It knows batches, a model and the optimisation settings; the caller decides what
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
@@ -60,6 +59,8 @@ class Trainer(EpochLoop):
         shard: each process holds a shard of the model, which does not have to be on its device before.
         preview: the command that draws the images, for advice.
     """
+
+    record_of = EpochRecord
 
     def __init__(
         self,
@@ -154,34 +155,19 @@ class Trainer(EpochLoop):
 
         Tensors are not copied. Those of a sharded model are whole in the first process.
         """
-        self.optimizers.eval()
         state = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "model": self.model.state_dict(),
+            **super().state_dict(),
             "average": self.average.state_dict() if self.average else {},
             "keeps_average": self.keeps_average,
-            "optimizers": self.optimizers.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "totals": self.totals.state_dict(),
-            "micro_batches": self.micro_batches.count,
-            "records": [asdict(record) for record in self.records],
         }
         return sharding.whole_state(state, kept=not self.processes.rank)
 
     def load_state_dict(self, state: State) -> None:
         """Resume from the state that ``state_dict`` returned."""
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.model.load_state_dict(state["model"])
+        super().load_state_dict(state)
         if self.average:
             self.average.load_state_dict(state["average"])
         self.keeps_average = state.get("keeps_average", self.config.ema)
-        self.optimizers.load_state_dict(state["optimizers"])
-        if state["scaler"]:  # empty if the device before computed in another precision
-            self.precision.scaler.load_state_dict(state["scaler"])
-        self.totals.load_state_dict(state["totals"])
-        self.micro_batches.count = max(state.get("micro_batches", 1), self.micro_batches.count)
-        self.records = [EpochRecord(**record) for record in state["records"]]
 
     @property
     def is_over(self) -> bool:
