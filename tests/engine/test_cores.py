@@ -4,6 +4,7 @@ import _thread
 import signal
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,15 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.builders.trainers import Batches, build_model, build_trainer
+from tests.builders.trainers import CPU, FLOAT32, Batches, build_model, build_trainer
 from vitcli.engine import cores
 from vitcli.engine.autocast import Precision
 from vitcli.engine.cores import may_divide_steps, on_cores, shares_of_cores
 from vitcli.engine.distillation import Distillation
 from vitcli.engine.evaluate import predict_logits
 from vitcli.engine.mixing import Mixing
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -30,25 +29,40 @@ def three_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@given(images=st.integers(0, 1000), threads=st.integers(1, 40))
-def test_shares_are_about_equal_and_cover_all_images(images: int, threads: int) -> None:
+@given(images=st.integers(0, 1000), threads=st.integers(1, 40), widest=st.integers(0, 10_000_000))
+def test_shares_are_about_equal_and_cover_all_images(images: int, threads: int, widest: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        shares = shares_of_cores(images, CPU)
+        shares = shares_of_cores(images, CPU, SimpleNamespace(widest_bytes=widest))
     finally:
         torch.set_num_threads(before)
-    assert [at for share in shares for at in range(images)[share]] == list(range(images))
-    sizes = [share.stop - share.start for share in shares]
+    assert [at for pieces in shares for piece in pieces for at in range(images)[piece]] == list(range(images))
+    sizes = [sum(len(range(images)[piece]) for piece in pieces) for pieces in shares]
     assert max(sizes) - min(sizes) <= 1
     assert len(shares) <= 8
     assert threads % len(shares) == 0, "all cores are used"
     assert len(shares) == 1 or len(set(sizes)) == 1 or min(sizes) >= 4
+    for pieces in shares:
+        sizes = [len(range(images)[piece]) for piece in pieces]
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= 1 or max(sizes) * widest <= 4 * 2**20 * (threads // len(shares)), "fits into the cache"
+        assert len(pieces) == 1 or 2 * min(sizes) * widest * 2 > 4 * 2**20, "not in more pieces than needed"
+
+
+def test_the_largest_output_of_a_layer() -> None:
+    model, sizes = build_model(class_token=True, num_registers=2).eval(), []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _module, _given, output: sizes.append(output.nbytes))
+    model(torch.randn(3, 1, 8, 8))
+    assert max(sizes) == 3 * model.widest_bytes
 
 
 @pytest.mark.usefixtures("three_threads")
 def test_a_gpu_gets_all_images() -> None:
-    assert shares_of_cores(30, torch.device("cuda")) == [slice(0, 30)]
+    wide = SimpleNamespace(widest_bytes=2**30)
+    assert shares_of_cores(30, torch.device("cuda"), wide) == [[slice(0, 30)]]
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -94,29 +108,34 @@ def test_an_error_is_raised_when_all_threads_have_ended() -> None:
         {"recomputes": True},
     ],
 )
-def test_a_step_is_the_same_with_any_number_of_cores(settings: dict[str, Any]) -> None:
+def test_a_step_is_the_same_with_any_number_of_cores_and_pieces(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     recomputes = settings.pop("recomputes", False)
     found = []
     before = torch.get_num_threads()
-    for threads in (1, 3):
+    for threads, in_cache in ((1, 2**20), (1, 2**12), (3, 2**20), (3, 2**12)):
+        monkeypatch.setattr(cores, "_IN_CACHE", in_cache)
         torch.set_num_threads(threads)
         try:
             batches = Batches(size=32, batch_size=12)
             batches.images = batches.images.double()
             model = build_model().double()
             model.grad_checkpointing = recomputes
+            assert all((len(pieces) > 1) == (in_cache == 2**12) for pieces in shares_of_cores(12, CPU, model))
             trainer = build_trainer(model, train=batches, epochs=1, **settings)
             assert trainer.stepper.uses_cores
             trainer.fit()
         finally:
             torch.set_num_threads(before)
         found.append((trainer.model.state_dict(), trainer.records))
-    (alone, records), (divided, others) = found
-    for name, weights in alone.items():
-        torch.testing.assert_close(divided[name], weights, rtol=1e-9, atol=1e-9)
-    for record, other in zip(records, others, strict=True):
-        assert other.train_loss == pytest.approx(record.train_loss, rel=1e-6)
-        assert other.train_accuracy == record.train_accuracy
+    (alone, records), *rest = found
+    for divided, others in rest:
+        for name, weights in alone.items():
+            torch.testing.assert_close(divided[name], weights, rtol=1e-9, atol=1e-9)
+        for record, other in zip(records, others, strict=True):
+            assert other.train_loss == pytest.approx(record.train_loss, rel=1e-6)
+            assert other.train_accuracy == record.train_accuracy
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -124,7 +143,7 @@ def test_a_step_in_bfloat16_is_about_that_of_one_core() -> None:
     model = build_model()
     images, labels = torch.randn(12, 1, 8, 8), torch.arange(12) % 4
     found = []
-    for shares in ([slice(0, 12)], shares_of_cores(12, CPU)):
+    for shares in ([slice(0, 12)], [piece for pieces in shares_of_cores(12, CPU) for piece in pieces]):
 
         def gradients(share: slice) -> list[torch.Tensor]:
             with Precision(CPU, amp="on", dtype="bfloat16").autocast():
@@ -151,16 +170,16 @@ def test_processes_that_train_together_are_not_divided() -> None:
         assert len(shares_of_cores(8, CPU)) == 2
         store = torch.distributed.HashStore()
         torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-        assert shares_of_cores(8, CPU) == [slice(0, 8)]
+        assert shares_of_cores(8, CPU, SimpleNamespace(widest_bytes=2**30)) == [[slice(0, 8)]]
     finally:
         torch.distributed.destroy_process_group()
         torch.set_num_threads(before)
 
 
 def test_a_large_model_is_trained_undivided(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert may_divide_steps(model := build_model())
+    assert may_divide_steps(model := build_model(), FLOAT32)
     monkeypatch.setattr(cores, "_MOST_WEIGHTS", 1000)
-    assert not may_divide_steps(model)
+    assert not may_divide_steps(model, FLOAT32)
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -206,9 +225,23 @@ def test_a_model_that_draws_random_numbers_is_not_divided(rate: str) -> None:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_logits_are_the_same() -> None:
+@pytest.mark.parametrize("in_cache", [2**20, 2**11])
+def test_logits_are_the_same(in_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "_IN_CACHE", in_cache)
     model, batches = build_model(), Batches(size=31, batch_size=31)
-    logits, labels = predict_logits(model, batches, Precision(CPU, amp="off", dtype="bfloat16"))
+    logits, labels = predict_logits(model, batches, FLOAT32)
     with torch.no_grad():
         torch.testing.assert_close(logits, model.eval()(batches.images), rtol=1e-5, atol=1e-6)
     assert labels.tolist() == batches.labels.tolist()
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_the_images_of_a_core_are_computed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both in training and in inference, so that the memory that a step takes does not grow with the batch."""
+    model, sizes = build_model(), []
+    model.register_forward_pre_hook(lambda _module, given: sizes.append(len(given[0])))
+    monkeypatch.setattr(cores, "_IN_CACHE", 2 * model.widest_bytes)
+    trainer = build_trainer(model, train=Batches(size=18, batch_size=18))
+    trainer.take_step(*next(iter(trainer.train.epoch(1))))
+    predict_logits(model, Batches(size=18, batch_size=18), FLOAT32)
+    assert sizes == [2] * 18

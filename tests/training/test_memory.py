@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from tests.builders.runs import TINY, Listener, Stopped, results
-from tests.builders.trainers import device_of
+from tests.builders.trainers import FLOAT32, device_of
 from tests.conftest import Outcome
 from vitcli.core import memory
 from vitcli.core.events import Note, Warned, ignore
 from vitcli.core.model_config import ModelConfig
 from vitcli.core.runs import Run
-from vitcli.engine.autocast import Precision
 from vitcli.engine.checkpoint import load_checkpoint
 from vitcli.models.vit import VisionTransformer
 from vitcli.training import computing
@@ -119,10 +118,25 @@ def test_attention_that_stores_its_probabilities_is_counted(monkeypatch: pytest.
     taken = {
         share: computing.within_memory(
             VisionTransformer(replace(config, attention_dropout=share)),
-            Precision(torch.device("cpu"), amp="off", dtype="bfloat16"),
+            FLOAT32,
             batch_size=100,
             micro_batches=1,
             emit=ignore,
+        )
+        for share in (0.0, 0.1)
+    }
+    assert taken[0.0] == 1 < taken[0.1]
+
+
+def test_only_the_images_that_are_computed_at_once_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small model takes them in pieces; one that draws random numbers takes the whole batch at once."""
+    config = ModelConfig(
+        image_size=(32, 32), patch_size=(4, 4), width=48, depth=4, num_heads=4, mlp_width=192, num_classes=2
+    )
+    monkeypatch.setattr(computing, "free_memory", lambda: 1_000_000_000)
+    taken = {
+        share: computing.within_memory(
+            VisionTransformer(replace(config, drop_path=share)), FLOAT32, batch_size=2000, micro_batches=1, emit=ignore
         )
         for share in (0.0, 0.1)
     }

@@ -281,7 +281,7 @@ class Parallel:
     """
 
     def __init__(self, model: nn.Module, forward: Forward, processes: Processes) -> None:
-        self._model = model
+        self.model = model
         self._forward = forward
         self.processes = processes
         self._parallel: nn.parallel.DistributedDataParallel | None = None
@@ -297,9 +297,9 @@ class Parallel:
         if self._parallel is None:  # DDP would wait for parameters that are not used
             warnings.filterwarnings("ignore", message="Grad strides do not match")  # of tokens, which are small
             self._parallel = nn.parallel.DistributedDataParallel(
-                _Called(self._model, self._forward),
+                _Called(self.model, self._forward),
                 gradient_as_bucket_view=True,
-                find_unused_parameters=_has_unused(self._model, images[:1]),
+                find_unused_parameters=_has_unused(self.model, images[:1]),
             )
         with nullcontext() if is_last else self._parallel.no_sync():
             logits: Tensor = self._parallel(images)

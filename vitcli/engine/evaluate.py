@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from vitcli.core.events import ignore
 from vitcli.engine.autocast import Precision
-from vitcli.engine.cores import on_cores, shares_of_cores
+from vitcli.engine.cores import Pieces, on_cores, shares_of_cores
 from vitcli.engine.distributed import Processes
 from vitcli.engine.micro_batches import MicroBatches
 
@@ -97,22 +98,28 @@ def predict_logits(
 
 
 def in_micro_batches(
-    model: Callable[[Tensor], Tensor], images: Tensor, precision: Precision, micro_batches: MicroBatches
+    model: nn.Module,
+    images: Tensor,
+    precision: Precision,
+    micro_batches: MicroBatches,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Apply a model to images (B, C, H, W) in micro-batches that fit into memory, and return its output in float32."""
+    """Apply a model to images (B, C, H, W) in micro-batches that fit into memory, and return its output in float32.
 
-    def output(images: Tensor) -> Tensor:
+    ``forward`` is the method of the model to call; None: the model itself.
+    """
+    forward = forward or model
+
+    def output(batch: Tensor, pieces: Pieces) -> list[Tensor]:
         with precision.autocast():
-            return model(images).float()
+            return [forward(batch[piece]).float() for piece in pieces]
 
     def compute(slices: list[slice]) -> Tensor:
-        micro_batches = [images[here] for here in slices]
-        return torch.cat(
-            [
-                each
-                for batch in micro_batches
-                for each in on_cores(output, [batch[share] for share in shares_of_cores(len(batch), batch.device)])
-            ]
-        )
+        outputs = []
+        for here in slices:
+            batch = images[here]
+            outputs += on_cores(partial(output, batch), shares_of_cores(len(batch), batch.device, model))
+        return torch.cat([piece for share in outputs for piece in share])
 
     return micro_batches.fitted(compute, len(images))

@@ -95,7 +95,7 @@ class Pretrainer(EpochLoop):
             micro_batches=self.micro_batches,
             config=config,
             seed=seed,
-            uses_cores=not precision.scaler.is_enabled() and may_divide_steps(model),
+            uses_cores=may_divide_steps(model, precision),
         )
 
     def fit(self) -> list[PretrainingEpoch]:

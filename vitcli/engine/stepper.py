@@ -10,7 +10,7 @@ from torch import Tensor
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.seeds import derived_seed
 from vitcli.engine.autocast import Precision
-from vitcli.engine.cores import on_cores, shares_of_cores
+from vitcli.engine.cores import Pieces, on_cores, shares_of_cores
 from vitcli.engine.device import seed_draws
 from vitcli.engine.distributed import Parallel
 from vitcli.engine.growth import Growth
@@ -114,8 +114,8 @@ class Stepper:
         total, correct = torch.zeros(2, device=images.device).unbind()
         for here in slices:
             batch, wanted = images[here], targets.at(here)
-            shares = shares_of_cores(len(batch), batch.device) if self.uses_cores else [slice(None)]
-            if len(shares) == 1:
+            shares = shares_of_cores(len(batch), batch.device, self.forward.model) if self.uses_cores else []
+            if sum(map(len, shares)) < 2:
                 loss, right = self._loss(batch, wanted, is_last=here == slices[-1])
                 self.precision.scaler.scale(loss / divisor).backward()
                 total, correct = total + loss.detach(), correct + right
@@ -135,12 +135,19 @@ class Stepper:
         return loss, (answers(logits.detach()) == targets.main).sum()
 
     def _gradients(
-        self, images: Tensor, targets: Targets, divisor: float, share: slice
+        self, images: Tensor, targets: Targets, divisor: float, pieces: Pieces
     ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
-        """Compute the summed loss, the correct predictions and the gradients of a share of a micro-batch."""
-        loss, right = self._loss(images[share], targets.at(share), is_last=True)
-        gradients = torch.autograd.grad(loss / divisor, self.optimizers.parameters, allow_unused=True)
-        return loss.detach(), right, gradients
+        """Compute the summed loss, the correct predictions and the gradients of the images of one core."""
+        total, correct = torch.zeros(2).unbind()
+        gradients: Sequence[Tensor | None] = [None] * len(self.optimizers.parameters)
+        for piece in pieces:
+            loss, right = self._loss(images[piece], targets.at(piece), is_last=True)
+            found = torch.autograd.grad(loss / divisor, self.optimizers.parameters, allow_unused=True)
+            total, correct = total + loss.detach(), correct + right
+            gradients = [
+                new if old is None or new is None else old + new for old, new in zip(gradients, found, strict=True)
+            ]
+        return total, correct, gradients
 
     def _add(self, gradients: Sequence[Tensor | None]) -> None:
         """Add to the gradients of all trained parameters; None: a parameter was not used.

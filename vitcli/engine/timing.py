@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vitcli.core.memory import is_out_of_memory
 from vitcli.engine.autocast import Precision
-from vitcli.engine.cores import may_divide_steps, on_cores, shares_of_cores
+from vitcli.engine.cores import Pieces, may_divide_steps, on_cores, shares_of_cores
 from vitcli.engine.device import synchronize
 
 Work = Literal["training", "inference"]
@@ -113,18 +113,19 @@ def step_seconds(model: nn.Module, images: Tensor, work: Work, precision: Precis
     """Time one forward pass, or forward and backward for training; a CPU divides the images among its cores."""
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def compute(share: slice) -> None:
-        if work == "inference":
-            with torch.inference_mode(), precision.autocast():
-                model(images[share])
-            return
-        with torch.enable_grad(), precision.autocast():
-            logits = model(images[share]).flatten(end_dim=-2)  # from one head, or two
-            loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=images.device))
-        torch.autograd.grad(loss, weights, allow_unused=True)
+    def compute(pieces: Pieces) -> None:
+        for piece in pieces:
+            if work == "inference":
+                with torch.inference_mode(), precision.autocast():
+                    model(images[piece])
+                continue
+            with torch.enable_grad(), precision.autocast():
+                logits = model(images[piece]).flatten(end_dim=-2)  # from one head, or two
+                loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=images.device))
+            torch.autograd.grad(loss, weights, allow_unused=True)
 
-    divides = work == "inference" or may_divide_steps(model)
-    shares = shares_of_cores(len(images), images.device) if divides else [slice(None)]
+    divides = work == "inference" or may_divide_steps(model, precision)
+    shares = shares_of_cores(len(images), images.device, model) if divides else [[slice(None)]]
     synchronize(images.device)
     started = time.perf_counter()
     on_cores(compute, shares)

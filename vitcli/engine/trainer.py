@@ -127,7 +127,7 @@ class Trainer(EpochLoop):
             growth=growth,
             config=config,
             seed=seed,
-            uses_cores=not (is_compiled or precision.scaler.is_enabled()) and may_divide_steps(model),
+            uses_cores=not is_compiled and may_divide_steps(model, precision),
         )
 
     def fit(self) -> list[EpochRecord]:

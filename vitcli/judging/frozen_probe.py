@@ -49,7 +49,8 @@ def model_features(loaded: LoadedModel, splits: Sequence[PreparedSplit], emit: E
             transform=loaded.to_input,
             device=loaded.device,
         ):
-            features = in_micro_batches(loaded.for_inference.features, images, loaded.precision, micro_batches)
+            model = loaded.for_inference
+            features = in_micro_batches(model, images, loaded.precision, micro_batches, forward=model.features)
             parts.append(loaded.checked(features.flatten(1)).cpu())
             done += len(images)
             emit(TaskProgress(task="computing features", done=done, total=total))

@@ -79,6 +79,11 @@ class MaskedModel(nn.Module):
         return self.model.draws
 
     @property
+    def widest_bytes(self) -> int:
+        """The same as the model's."""
+        return self.model.widest_bytes
+
+    @property
     def no_decay(self) -> frozenset[str]:
         """Names of parameters with more than one dimension that get no weight decay."""
         return frozenset({"mask_token", *(f"{_MODEL}{name}" for name in self.model.no_decay)})

@@ -154,6 +154,13 @@ class VisionTransformer(nn.Module):
         return any(rates)
 
     @property
+    def widest_bytes(self) -> int:
+        """Bytes of the largest output of a layer, for one image."""
+        config = self.config
+        tokens = config.num_prefix_tokens + config.grid[0] * config.grid[1]
+        return tokens * max(3 * config.width, config.mlp_width) * self.positions.element_size()
+
+    @property
     def no_decay(self) -> frozenset[str]:
         """Names of parameters with more than one dimension that get no weight decay."""
         return frozenset({"class_token", "distillation_token", "registers", "positions"})

@@ -233,14 +233,14 @@ def within_memory(
         micro_batches: the number of micro-batches that are wanted.
         emit: receives a note if there must be more.
     """
-    config, free = model.config, free_memory()
+    config, free, device = model.config, free_memory(), next(model.parameters()).device
     size = -(-batch_size // micro_batches)
+    shares = shares_of_cores(size, device, model) if may_divide_steps(model, precision) else [[slice(0, size)]]
+    size = sum(max(piece.stop - piece.start for piece in pieces) for pieces in shares)  # that are computed at once
     tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
     of_attention = _OF_ATTENTION * config.num_heads * tokens if config.attention_dropout else 0
     most = _BYTES * tokens * config.depth * (_OF_WIDTH * config.width + _OF_MLP * config.mlp_width + of_attention)
-    device = next(model.parameters()).device
-    threads = len(shares_of_cores(size, device)) if may_divide_steps(model) else 1  # each has gradients of its own
-    states = (_STATES + threads - 1) * _BYTES * config.num_parameters
+    states = (_STATES + len(shares) - 1) * _BYTES * config.num_parameters  # each share has gradients of its own
     room = MEMORY_MARGIN * (free or 0) - states
     if device.type != "cpu" or free is None or most * size < room:
         return micro_batches
@@ -253,9 +253,7 @@ def within_memory(
     if fitting >= size:
         return micro_batches
     parts = -(-batch_size // fitting)
-    needed = (
-        f"a batch of {batch_size:,} images needs about {bytes_in_words(int(states + image * batch_size))} of memory"
-    )
+    needed = f"a batch of {batch_size:,} images needs about {bytes_in_words(int(states + image * size))} of memory"
     taken = f"it is taken in {parts:,} micro-batches of {counted(-(-batch_size // parts), 'image')}"
     doubt = "" if image < room else ", which may not fit either"
     emit(

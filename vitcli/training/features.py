@@ -167,7 +167,7 @@ def _features(
     micro_batches = MicroBatches(1, emit=progress.emit)
     model = precision.rounded(model)
     for images, targets in batches:
-        features.append(in_micro_batches(model.features, images, precision, micro_batches).cpu())
+        features.append(in_micro_batches(model, images, precision, micro_batches, forward=model.features).cpu())
         labels.append(targets.cpu())
         progress.add(len(targets))
     return torch.cat(features), torch.cat(labels)
