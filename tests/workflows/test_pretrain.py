@@ -65,7 +65,7 @@ def test_images_without_labels_are_learned_from_and_few_labels_start_from_the_we
     assert {path.name for path in folder.iterdir()} == {
         *(".lock", "figures", "pretraining.json", "state", "weights.safetensors")
     }
-    assert (folder / "figures" / "reconstructions.png").exists()
+    assert {path.name for path in (folder / "figures").iterdir()} == {"curves.png", "reconstructions.png"}
     stored = json.loads((folder / "pretraining.json").read_text())
     assert (stored["status"], len(stored["epochs"])) == ("finished", 2)
     assert stored["epochs"][-1]["train_loss"] == result["train_loss"]
@@ -120,6 +120,7 @@ def test_a_pretraining_that_was_stopped_ends_as_if_it_had_not(unlabelled: Path, 
     begun = Pretraining.open(Path("experiments/pre"))
     assert (begun.stored.status, len(begun.stored.epochs)) == ("interrupted", 2)
     assert begun.states[0].exists()
+    assert begun.figure("curves").exists()
     resumed = resume_pretraining()
     assert (resumed.train_loss, resumed.val_loss) == (whole.train_loss, whole.val_loss)
     ours, theirs = (load_checkpoint(each.weights) for each in (resumed, whole))

@@ -99,7 +99,7 @@ def _show(result: "PretrainResult") -> None:
             "model": f"{result.model}, recipe {result.recipe}",
             "epochs": str(result.epochs),
             "loss": f"{result.train_loss:.4f}, of held-out images {result.val_loss:.4f} (1: it knows nothing)",
-            "figure": str(result.path / "figures" / "reconstructions.png"),
+            "figures": f"curves.png and reconstructions.png in {result.path / 'figures'}",
             "time": duration(result.seconds),
         }
     )

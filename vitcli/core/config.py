@@ -65,7 +65,7 @@ class DataConfig:
         check(
             0 < self.val_fraction < 1,
             f"val_fraction = {self.val_fraction:g} is not between 0 and 1",
-            "validation images choose the best epoch: --val-fraction 0.1 is usual",
+            "images that are held out show what was learned: --val-fraction 0.1 is usual",
         )
         check(0 <= self.test_fraction < 1, f"test_fraction = {self.test_fraction:g} is not at least 0 and less than 1")
         check(self.folds == 0 or self.folds > 1, f"folds = {self.folds} is not 2 or more")

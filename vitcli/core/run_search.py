@@ -127,7 +127,11 @@ def find_run(name: str, output_dir: Path) -> Run:
         if (path / "run.json").is_file():
             return Run(path)
         if (path / "pretraining.json").is_file():
-            hint = f"vit train DATASET --init-from {shlex.quote(name)} starts from its weights; to delete it, remove {path}"
+            typed = shlex.quote(name)
+            hint = (
+                f"vit pretrain --resume {typed} continues it, vit train DATASET --init-from {typed} starts from its"
+                f" weights; to delete it, remove {path}"
+            )
             raise RunError(f"{name} is a pretraining, not a run", hint=hint)
     lists = f"`vit runs{output_dir_option(output_dir)}` lists the runs"
     hint = did_you_mean(name, [run.name for run in all_runs(output_dir)], otherwise=lists)

@@ -5,9 +5,10 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from vitcli.core.events import EpochRecord
+from vitcli.core.events import EpochRecord, PretrainingEpoch
 from vitcli.figures.canvas import literal, new_figure, place, save_figure, set_title
 
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -59,8 +60,7 @@ def draw_curves(
         label=f"{'kept' if keeps_last else 'best'}: {100 * best.val_accuracy:.2f} % in epoch {best.epoch}",
     )
     for axes in (losses, accuracies):
-        axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=_STEPS, integer=True, min_n_ticks=1))
+        _finish(axes)
     lines, labels = accuracies.get_legend_handles_labels()
     style = {"ncols": len(lines), "fontsize": "small", "frameon": False}
     figure.legend(lines, labels, loc="center", bbox_to_anchor=(0.5, 0.86), **style)  # between title and panels
@@ -91,8 +91,28 @@ def draw_compared_curves(runs: Mapping[str, Sequence[Sequence[EpochRecord]]], pa
     losses.set(xlabel="epoch", ylabel="loss (nats)", title="validation and training (dotted)")
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)", title="validation")
     for axes in (losses, accuracies):
-        axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=_STEPS, integer=True, min_n_ticks=1))
+        _finish(axes)
     lines, labels = accuracies.get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=min(len(runs), 4))
     save_figure(figure, path)
+
+
+def draw_pretraining_curves(records: Sequence[PretrainingEpoch], path: Path, *, title: str) -> None:
+    """Draw the losses of a pretraining: of the images that it is trained on, and of those that are held out."""
+    figure = new_figure(6, 4)
+    set_title(figure, title)
+    axes = figure.add_subplot()
+    epochs = [record.epoch for record in records]
+    marker = "o" if len(records) == 1 else None
+    axes.plot(epochs, [record.train_loss for record in records], marker=marker, label="training")
+    axes.plot(epochs, [record.val_loss for record in records], marker=marker, label="held-out images")
+    axes.set(xlabel="epoch", ylabel="squared error of hidden pixels\n(1: the mean of the patch)")
+    axes.legend(frameon=False)
+    _finish(axes)
+    save_figure(figure, path)
+
+
+def _finish(axes: Axes) -> None:
+    """Draw the grid, and ticks at whole epochs."""
+    axes.grid(alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=_STEPS, integer=True, min_n_ticks=1))

@@ -3,6 +3,7 @@
 pretraining.json              what it was asked for, its epochs, and how it ended
 weights.safetensors           the model after the last epoch, without a head: `vit train --init-from` starts from it
 state/state.safetensors       the training state; state-before.safetensors: the one before it, until the end
+figures/curves.png            the loss after each epoch
 figures/reconstructions.png   images, what the model sees of them, and what it predicts
 """
 
@@ -101,10 +102,9 @@ class Pretraining(KeptWork[PretrainingFile]):
         """The file of the weights."""
         return self.path / "weights.safetensors"
 
-    @property
-    def figure(self) -> Path:
-        """The figure of reconstructed images."""
-        return self.path / "figures" / "reconstructions.png"
+    def figure(self, name: str) -> Path:
+        """The file of a figure."""
+        return self.path / "figures" / f"{name}.png"
 
     @property
     def config(self) -> TrainConfig:

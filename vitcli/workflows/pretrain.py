@@ -4,6 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from vitcli.engine.distributed import Processes
 from vitcli.engine.hardware import hardware, library_versions
 from vitcli.engine.pretraining import Hide, Pretrainer
 from vitcli.engine.state import State, newest_state
+from vitcli.figures.curves import draw_pretraining_curves
 from vitcli.figures.reconstructions import draw_reconstructions
 from vitcli.models.masked import MaskedModel, hidden_patches
 from vitcli.training.assembly import Earlier, Training, assemble
@@ -163,7 +165,7 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
     found = Pretraining.find(name, output_dir_of(layers))
     with found.alone():
         work = Pretraining.open(found.path)
-        for folder in (work.path, work.states[0].parent, work.figure.parent):
+        for folder in (work.path, work.states[0].parent, work.figure("curves").parent):
             remove_abandoned(folder, after=0)
         config, done = configure(settings_of(work.config), *layers), len(work.stored.epochs)
         if work.stored.status == "finished" and config.optim.epochs <= done:
@@ -241,7 +243,12 @@ def _fit(work: Pretraining, training: Training, state: State | None, emit: Emit)
         )
         if state:
             pretrainer.load_state_dict(state)
-        records = pretrainer.fit()
+        try:
+            records = pretrainer.fit()
+        finally:
+            if work.stored.epochs and (work.path / work.FILE).is_file():
+                with suppress(OSError):  # a full disk is reported already
+                    draw_pretraining_curves(work.stored.epochs, work.figure("curves"), title=work.name)
         _draw(work, training, model, hide)
     work.states[1].unlink(missing_ok=True)
     return _result(work, training, records)
@@ -275,7 +282,7 @@ def _draw(work: Pretraining, training: Training, model: MaskedModel, hide: Hide)
         to_input.pixels(predicted).cpu().numpy(),
         hidden.cpu().numpy(),
         training.model.config.grid,
-        work.figure,
+        work.figure("reconstructions"),
         title=f"{work.name}, {counted(len(work.stored.epochs), 'epoch')}: held-out images, what is seen of them, and what is"
         " predicted (mean and contrast of each patch are given)",
     )
