@@ -242,9 +242,12 @@ def test_old_keys_of_transformers(tmp_path):
     assert_same_logits(read_foreign(tmp_path), lambda images: theirs(images).logits)
 
 
-def test_the_preprocessor_of_transformers(tmp_path):
+@pytest.mark.parametrize("folder", ["mine", "models--facebook--deit-tiny-patch16-224/snapshots/1"])
+def test_the_preprocessor_of_transformers(tmp_path, folder):
+    """The published files of DeiT say 0.5, although it was trained with ImageNet's values; anyone else's say what is so."""
     config = transformers.DeiTConfig(**{**SMALL, "image_size": 224})
-    transformers.DeiTForImageClassification(config).save_pretrained(tmp_path)
+    folder = tmp_path / folder
+    transformers.DeiTForImageClassification(config).save_pretrained(folder)
     processor = {
         "do_center_crop": True,
         "crop_size": {"height": 224, "width": 224},
@@ -253,11 +256,81 @@ def test_the_preprocessor_of_transformers(tmp_path):
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
     }
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
-    preprocessing = read_foreign(tmp_path).preprocessing
-    assert preprocessing.mean == (0.485, 0.456, 0.406)  # DeiT's, whatever the file says
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    preprocessing = read_foreign(folder).preprocessing
+    assert preprocessing.mean == ((0.5,) * 3 if folder.name == "mine" else (0.485, 0.456, 0.406))
+    assert preprocessing.geometry.resize == ("squash-crop" if folder.name == "mine" else "crop")
     assert preprocessing.geometry.crop_fraction == pytest.approx(224 / 256)
     assert preprocessing.geometry.interpolation == "bicubic"
+
+
+@pytest.mark.parametrize(
+    ("entries", "cause"),
+    [
+        ({"rescale_factor": 1 / 127.5}, "rescale_factor 0.007843"),
+        ({"do_rescale": False}, "do_rescale false"),
+        ({"do_resize": False}, "do_resize false"),
+        ({"resample": 1}, "resample 1"),
+        ({"size": {"shortest_edge": 32}}, "the shortest edge alone"),
+        ({"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.875}, "the processor ConvNextImageProcessor"),
+    ],
+)
+def test_a_way_of_preparing_images_that_vit_does_not_have_is_refused(tmp_path, entries, cause):
+    transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL)).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+    with pytest.raises(ModelError, match=f"says {cause}, and vit prepares images only with") as caught:
+        read_foreign(tmp_path)
+    assert "move this file" in caught.value.hint
+    file.unlink()
+    assert any("mean and standard deviation" in guess for guess in read_foreign(tmp_path).guesses)
+
+
+@pytest.mark.parametrize("entries", [{"crop_mode": "border", "crop_pct": 0.9}, {"interpolation": "lanczos"}])
+def test_a_way_of_preparing_images_of_timm_that_vit_does_not_have_is_refused(tmp_path, entries):
+    theirs = timm.create_model("vit_tiny_patch16_224", **TINY, pretrained_cfg_overlay=entries)
+    save_for_hf(theirs, tmp_path)
+    with pytest.raises(ModelError, match="prepares images only with"):
+        read_foreign(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["DeiT", "Bit", "CLIP", "Beit", "ViT"])
+def test_entries_that_a_file_lacks_are_those_of_its_processor(tmp_path, kind):
+    transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL)).save_pretrained(tmp_path)
+    sizes = {"height": 40, "width": 40} if kind in {"DeiT", "Beit"} else {"shortest_edge": 40}
+    entries = {"size": sizes, "crop_size": {"height": 32, "width": 32}}
+    if kind == "ViT":
+        entries = {"size": {"height": 32, "width": 32}}
+    if kind == "Beit":
+        entries["do_center_crop"] = True
+    name = f"{kind}ImageProcessor"
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": name, **entries}))
+    theirs, ours = getattr(transformers, name)(**entries), read_foreign(tmp_path).preprocessing
+    assert (ours.mean, ours.std) == (tuple(theirs.image_mean), tuple(theirs.image_std))
+    assert ours.geometry.interpolation == {2: "bilinear", 3: "bicubic"}[int(theirs.resample)]
+    assert ours.geometry.crop_fraction == pytest.approx(0.8 if getattr(theirs, "do_center_crop", None) else 1)
+    assert ours.geometry.resize == {"DeiT": "squash-crop", "Beit": "squash-crop", "ViT": "squash"}.get(kind, "crop")
+
+
+def test_names_of_other_classes_are_not_taken(tmp_path):
+    config = transformers.ViTConfig(**SMALL, id2label={0: "cat", 1: "dog", 2: "cow"})
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    right = json.loads(file.read_text())
+    file.write_text(json.dumps(right | {"id2label": {"0": "cat", "1": "dog"}}))
+    foreign = read_foreign(tmp_path)
+    assert foreign.classes == ("class 0", "class 1", "class 2")
+    assert "the 2 names beside the weights are not those of its 3 classes" in foreign.guesses
+    file.write_text(json.dumps(right | {"id2label": {"1": "cat", "2": "dog", "3": "cow"}}))
+    with pytest.raises(ModelError, match="does not number the classes from 0 to 2"):
+        read_foreign(tmp_path)
+
+
+def test_that_1000_classes_are_those_of_imagenet_is_a_guess(tmp_path):
+    config = transformers.ViTConfig(**SMALL, num_labels=1000)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    assert "its 1,000 classes are those of ImageNet, in the usual order" in read_foreign(tmp_path).guesses
 
 
 def largest_difference(preprocessing, prepare):
@@ -289,7 +362,7 @@ def test_photos_that_timm_squashes_before_it_crops_them(tmp_path):
     theirs = timm.create_model("vit_tiny_patch16_224", **TINY, pretrained_cfg_overlay=config)
     save_for_hf(theirs, tmp_path)
     foreign = read_foreign(tmp_path)
-    assert foreign.guesses == ()
+    assert foreign.guesses == ("its 1,000 classes are those of ImageNet, in the usual order",)
     transform = timm.data.create_transform(**resolve_model_data_config(theirs))
     assert largest_difference(foreign.preprocessing, transform) <= 1.5
 

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from vitcli.attention.registry import EVERY_METHOD, METHODS
-from vitcli.cli.attention_map import _facts
+from vitcli.cli.attention_report import facts_of
 from vitcli.core.runs import Run
 from vitcli.core.short_names import class_slugs
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -328,7 +328,7 @@ def test_the_report_says_how_maps_came_about(explain: Callable[..., Any], shapes
     (image,) = report["images"]
     assert image["truth"] == "left"
     wrong = ExplainedImage(image="a.png", predicted="right", probability=0.6, truth="left")
-    assert _facts(wrong)["class"] == "right, 60.00 %, truth left", "as in the picture"
+    assert facts_of(wrong)["class"] == "right, 60.00 %, truth left", "as in the picture"
     assert image["box"] == [0, 0, 8, 8]
     assert image["maps"][0]["prefix_share"] == printed["images"][0]["maps"][0]["prefix_share"]
     assert image["figures"] == printed["images"][0]["figures"]

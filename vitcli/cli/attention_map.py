@@ -1,25 +1,21 @@
 """The command ``vit attention-map``."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 
 from vitcli.attention.registry import DEFAULT_METHOD, METHODS, parse_methods
+from vitcli.cli.attention_report import show_report
 from vitcli.cli.attention_trust import show_trust
-from vitcli.cli.console import listening, print_facts, print_json, stderr
-from vitcli.cli.inline_images import can_show, show_image
+from vitcli.cli.console import listening, print_json
 from vitcli.cli.options import EXPERIMENTS, DataDirOption, DeviceOption, JsonOption, ModelOption, OfflineOption
 from vitcli.cli.usage_errors import read_numbers
 from vitcli.core.importing import importing
-from vitcli.core.words import percent
 
 if TYPE_CHECKING:
-    from vitcli.explaining.report import AttentionReport, ExplainedImage
-
-_SHOWN_IN_FULL = 5
-"""Maximum number of images that are shown one by one; more images get a summary."""
+    from vitcli.figures.attention_style import Style
 
 
 def _option(panel: str, *names: str, help: str, default: Any = True, **more: Any) -> Any:  # noqa: A002 - typer's name
@@ -224,6 +220,8 @@ def attention_map(
     check_model(model, output_dir=output_dir, device=device)
     check_dataset(dataset, output_dir=output_dir)
     style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size, dpi=dpi, font_size=font_size)
+    sheets = {"--compare": compare, "--heads-grid": heads_grid, "--blocks": blocks, "--grid": sheet}
+    _refuse_without_effect(style, arrays, draws=not (score or check), sheets=[name for name in sheets if sheets[name]])
 
     # Collect the options in three values: the source of images, the wanted maps, and the drawing
     with importing():
@@ -273,54 +271,18 @@ def attention_map(
     if score or check:
         show_trust(trust, as_json=as_json)
         return
-    print_json(report) if as_json else _print(report)
+    print_json(report) if as_json else show_report(report)
     if any(each.error for each in report.images):
         raise typer.Exit(1)
 
 
-def _print(report: "AttentionReport") -> None:
-    """Print facts about each image, or a summary of many; show the pictures if the terminal can."""
-    figures = [*report.sheets, *(path for each in report.images for path in each.figures.values())]
-    if len(report.images) <= _SHOWN_IN_FULL and not report.sheets:
-        for each in report.images:
-            print_facts(_facts(each))
-    else:
-        known = [each for each in report.images if each.truth is not None and each.predicted]
-        right = sum(each.predicted == each.truth for each in known)
-        facts = {"images": f"{len(report.images):,}"}
-        if known:
-            facts["right"] = f"{right:,} of {len(known):,} whose class is known"
-        facts |= {path.stem: str(path) for path in report.sheets}
-        if not report.sheets and figures:
-            facts["figures"] = f"{len(figures):,} in {figures[0].parent}"
-        print_facts(facts)
-    if report.page:
-        print_facts({"page": str(report.page)})
-    if report.report:
-        stderr().print(f"[dim]all values: {escape(str(report.report))}[/]")
-    if len(figures) <= _SHOWN_IN_FULL and can_show():
-        for figure in figures:
-            if figure.suffix == ".png":
-                show_image(figure)
-
-
-def _facts(image: "ExplainedImage") -> dict[str, str]:
-    """Return the facts about one image, for printing."""
-    if image.error:
-        return {"image": image.image, "error": image.error}
-    facts = {"image": image.image}
-    if image.predicted:
-        truth = "" if image.truth is None else ", right" if image.truth == image.predicted else f", truth {image.truth}"
-        share = "" if image.probability is None else f", {percent(image.probability)}"
-        facts["class"] = f"{image.predicted}{share}{truth}"
-    explained = {each.target: each.probability for each in image.maps if each.target}
-    if explained.keys() - {image.predicted}:
-        shares = (name if share is None else f"{name} ({percent(share)})" for name, share in explained.items())
-        facts["explained"] = ", ".join(shares)
-    for each in image.maps:
-        sink = f"{percent(each.prefix_share)} on class and register tokens" if each.prefix_share else ""
-        if sink and len(image.maps) == 1:
-            facts["weight"] = sink
-    for name, path in image.figures.items():
-        facts[name] = str(path)
-    return facts
+def _refuse_without_effect(style: "Style", arrays: str, *, draws: bool, sheets: list[str]) -> None:
+    """Raise BadParameter for an option of pictures that changes nothing."""
+    changed = [
+        f"--{each.name.replace('_', '-')}" for each in fields(style) if getattr(style, each.name) != each.default
+    ]
+    changed += ["--arrays"] * (arrays != "npz")
+    if changed and not draws:
+        raise typer.BadParameter(f"--score and --check draw nothing: leave out {', '.join(changed)}")
+    if sheets and "--min-size" in changed:
+        raise typer.BadParameter(f"--min-size does not change the pictures of {sheets[0]}: leave it out")

@@ -11,14 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from vitcli.core.errors import UsageError
-from vitcli.core.events import Emit
+from vitcli.core.events import Emit, Note
 from vitcli.core.preprocessing import Size
+from vitcli.data.cache import PreparedSplit
 from vitcli.data.decoding import read_header
 from vitcli.data.image_files import image_files
 from vitcli.data.preprocess import load_array
 from vitcli.data.samples import whole_image, whole_images
 from vitcli.data.value_range import with_value_range
-from vitcli.trained.judged_images import AskedSplit, choose_images, labels_of_model
+from vitcli.trained.judged_images import AskedSplit, choose_images
 from vitcli.trained.loading import LoadedModel, load_model
 
 _LONGEST = 1024
@@ -116,6 +117,8 @@ class ImageSource:
         geometry = with_value_range([stored], [files[number] for number in chosen], emit)[stored]
         classes = loaded.checkpoint.classes
         stems = _stems()
+        if any(files[number].parent.name in classes for number in chosen):
+            emit(Note(text="the true class of an image is the name of its folder, where that is a class of the model"))
         return [
             ImageToExplain(
                 name=str(file),
@@ -143,7 +146,7 @@ class ImageSource:
         everything = judged.subset.indices(dataset)
         members = everything[self._chosen(len(everything))]
         prepared = dataset.split(found, loaded.checkpoint.preprocessing.geometry, members=members, emit=emit)
-        truths = labels_of_model(prepared, dataset.facts.classes, loaded.checkpoint.classes).tolist()
+        truths = _truths(prepared, dataset.facts.classes, loaded.checkpoint.classes, emit)
         names = dataset.names(found, members)
         stems = _stems()
 
@@ -190,3 +193,13 @@ def _stems() -> Callable[[str], str]:
         return chosen
 
     return stem
+
+
+def _truths(split: PreparedSplit, found: tuple[str, ...], known: tuple[str, ...], emit: Emit) -> list[int | None]:
+    """Return the true class of each image, as an index of the model's classes; None: the model does not know it."""
+    index = {name: at for at, name in enumerate(known)}
+    unknown = [name for name in found if name not in index]
+    if known and unknown:
+        of = f"{len(unknown):,} of the {len(found):,} classes, for example {unknown[0]!r}"
+        emit(Note(text=f"the model does not know {of}: their images have no true class here"))
+    return [index.get(found[label]) for label in split.labels.tolist()]

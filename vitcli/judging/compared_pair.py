@@ -54,7 +54,10 @@ def compare_pair(first: ComparedEvaluation, second: ComparedEvaluation, emit: Em
     _check_names(first, second, emit)
     pair = matched(names, (first.answers, second.answers))
     if not pair:
+        count = len(first.answers.keys() & second.answers.keys())
         shared = f"they share none of {len(first.answers):,} and {len(second.answers):,}"
+        if count:
+            shared = f"all {count:,} images that they share have another label now"
         raise _different(first, second, shared)
     if pair.only_in_first or pair.only_in_second or pair.labelled_differently:
         relabelled = pair.labelled_differently

@@ -73,6 +73,12 @@ def evaluate_models(
     held_out = _held_out(models, chosen, emit)
     calibration = calibration_for(models, chosen)
     _take_back_calibration(models, chosen, emit)
+    if views != "none" and count_calibrated(models, chosen):
+        emit(
+            Note(
+                text="the temperature was fitted on single views: with --tta, probabilities may be too low or too high"
+            )
+        )
     if views == "flip" and loaded.run and not loaded.run.config.get("augment", {}).get("flip"):
         emit(Warned(text="the model was not trained on mirrored images, so --tta flip may lower the accuracy"))
 
@@ -177,9 +183,9 @@ def places_of(
     added = (f"-{views}" if views != "none" else "") + ("-shared" if classes == "shared" else "")
     if len(models) == 1 and loaded.run and loaded.path.resolve() != loaded.run.best_checkpoint.resolve():
         added = f"-{loaded.path.stem}{added}"
-    if chosen.is_own:
+    if chosen.is_own and not chosen.other_labels:
         return ResultFiles(folder=folder, stem=f"{chosen.split}{added}")
-    name = f"{slug(chosen.dataset.facts.name)}-{chosen.part}"
+    name = f"{slug(chosen.other_labels or chosen.dataset.facts.name)}-{chosen.part}"
     files = (ResultFiles(folder=folder, stem=f"{name}{end}{added}") for end in ends())
     return next(each for each in files if _may_replace(each, chosen))
 

@@ -1,11 +1,12 @@
 """The files that store an evaluation: numbers, tables and figures."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vitcli.core.files import write_json
+from vitcli.core.files import replacing, write_json
 from vitcli.core.runs import evaluation_file, figure_file, predictions_file
 from vitcli.judging.answers import Answers
 from vitcli.judging.calibration import accuracy_by_coverage
@@ -69,11 +70,15 @@ def write_results(
     from vitcli.figures.confusion import draw_confusion  # matplotlib takes a while to import
     from vitcli.figures.reliability import draw_reliability
 
-    for name in OF_MISTAKES:  # of an earlier evaluation
+    with ExitStack() as together:  # the numbers and tables of an earlier evaluation stay until all new ones are written
+        numbers, predictions, confusion = (
+            together.enter_context(replacing(path)) for path in (files.metrics, files.predictions, files.confusion)
+        )
+        write_predictions(predictions, answers, names)
+        write_confusion(confusion, metrics.confusion, answers.classes)
+        write_json(numbers, {**facts, **asdict(metrics)})
+    for name in OF_MISTAKES:  # of the earlier evaluation
         files.figure(name).unlink(missing_ok=True)
-    write_predictions(files.predictions, answers, names)
-    write_confusion(files.confusion, metrics.confusion, answers.classes)
-    write_json(files.metrics, {**facts, **asdict(metrics)})
     draw_confusion(metrics.confusion, answers.classes, files.figure("confusion"), title=title)
     bins = [(each.images, each.confidence, each.accuracy) for each in metrics.reliability]
     draw_reliability(bins, accuracy_by_coverage(answers), files.figure("reliability"), title=title)

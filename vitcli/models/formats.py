@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitcli.core.errors import ModelError
+
 Names = tuple[tuple[str, str], ...]
 """Pairs (ours, theirs): whole keys or their beginnings, ``{}`` for a number. Several of theirs may mean one of ours."""
 
@@ -248,6 +250,9 @@ def to_ours(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tens
 
     Returns:
         Weights by our names, and the keys that have no place in our model.
+
+    Raises:
+        ModelError: two tensors have the same place.
     """
     patterns = [(_pattern(theirs), ours) for ours, theirs in names]
     renamed: dict[str, Tensor] = {}
@@ -256,6 +261,8 @@ def to_ours(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tens
         name = _renamed(_bare(key), patterns)
         if name is None:
             left_over.append(key)
+        elif name in renamed:
+            raise ModelError(f"two tensors of these weights have the same place in the model; one of them is {key}")
         else:
             renamed[name] = tensor
     heads = _joined(renamed, re.compile(r"(.*\.attention)\.heads\.(\d+)(\.[qkv]\.(?:weight|bias))"))

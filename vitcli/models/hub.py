@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from zipfile import is_zipfile
 
 from vitcli.core.addresses import CHECK_CONNECTION, unreachable, without_secrets, without_signature
-from vitcli.core.errors import DataError, ModelError, UsageError
+from vitcli.core.errors import DataError, ModelError, UsageError, some
 from vitcli.core.events import Emit, Note, ignore
 from vitcli.core.fetch import Megabytes, fetch_file, file_hash
 from vitcli.core.stored import read_json
@@ -24,6 +24,8 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "model_fi
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 """Names of the index of a model that is cut into several files, which are called shards."""
 _SHA256_DIGITS = 64
+_BEST = "best.safetensors"
+"""Name of the best checkpoint in the folder of a run's checkpoints."""
 _SIDECARS = ("config.json", "preprocessor_config.json")
 
 _HUB_NAME = re.compile(r"hf:(?P<hub>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
@@ -67,10 +69,13 @@ def weights_in(folder: Path) -> Path:
     Raises:
         ModelError: the folder has no such file.
     """
-    usual = [folder / name for name in (*WEIGHT_FILES, *INDEX_FILES) if (folder / name).is_file()]
+    usual = [folder / name for name in (*WEIGHT_FILES, *INDEX_FILES, _BEST) if (folder / name).is_file()]
     files = usual or sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"no weights in {folder}", hint=f"expected one of: {', '.join(WEIGHT_FILES)}")
+    if not usual and len(files) > 1:
+        names = some([file.name for file in files])
+        raise ModelError(f"{folder} has {len(files):,} files of weights: {names}", hint=f"name one of them: {files[0]}")
     return files[0]
 
 

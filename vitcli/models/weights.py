@@ -103,7 +103,9 @@ def read_foreign(path: Path, traits: Traits | None = None, *, name: str = "") ->
         config=config,
         weights=weights,
         preprocessing=_preprocessing(config, form, known, guesses),
-        classes=_distinct(_classes(config.num_classes, known, guesses), notes),
+        classes=_distinct(
+            _classes(config.num_classes, known, guesses, is_published=of_name.colours is not None), notes
+        ),
         left_over=(*left_over, *others),
         guesses=tuple(guesses),
         notes=tuple(notes),
@@ -308,11 +310,13 @@ def _usual_traits(config: ModelConfig, form: Format) -> Traits:
     return Traits(colours=HALF, interpolation="bicubic", resize="squash", crop_fraction=1.0)
 
 
-def _classes(count: int, known: Traits, guesses: list[str]) -> tuple[str, ...]:
+def _classes(count: int, known: Traits, guesses: list[str], *, is_published: bool) -> tuple[str, ...]:
     if known.classes is not None and len(known.classes) == count:
         return known.classes
-    if count == _NUM_IMAGENET:
-        if not known.is_listed:
+    if known.classes is not None and count:
+        guesses.append(f"the {len(known.classes):,} names beside the weights are not those of its {count:,} classes")
+    elif count == _NUM_IMAGENET:
+        if not is_published:
             guesses.append("its 1,000 classes are those of ImageNet, in the usual order")
         return imagenet_classes()
     return tuple(f"class {index}" for index in range(count))

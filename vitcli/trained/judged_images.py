@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, ModelError, counted
 from vitcli.core.events import Emit, Note, Warned
@@ -47,6 +45,8 @@ class JudgedImages:
     """True if the data set is the one that the model was trained on."""
     is_out_of_fold: bool = False
     """True if the images are those that the folds validate on, all together."""
+    other_labels: str = ""
+    """Name of a table of labels that the model was not trained with, or of what was read from it; empty: its own labels."""
     seen: Mapping[SplitName, int] = field(default_factory=dict)
     """The numbers of images of other data that are among the model's own ones, by the split that they had in training."""
 
@@ -115,6 +115,13 @@ def choose_images(
     if not is_own and is_same_data(opened.facts.fingerprint, loaded.checkpoint.provenance.get("fingerprint")):
         emit(Note(text=f"{opened.facts.name} has the same images and labels as the data of {loaded.name}"))
         is_own = True
+    other_labels = ""
+    if (
+        is_own
+        and config != before
+        and not is_same_data(opened.facts.fingerprint, loaded.checkpoint.provenance.get("fingerprint"))
+    ):
+        other_labels = "-".join(Path(str(value)).stem for key, value in asked.items() if value != getattr(before, key))
     seen: Mapping[SplitName, int] | None = None  # not known
     if not is_own:
         known = [(each, beside_own(opened, each, directory, emit)) for each in models]
@@ -124,7 +131,11 @@ def choose_images(
         seen = count_seen(known, sum(opened.facts.counts.values()), emit)
     if not is_own:
         _mind_values(models, opened, emit)
-    plan = own_plan(opened, loaded, emit) if is_own else {name: Subset(found=name) for name in opened.facts.counts}
+    plan = (
+        own_plan(opened, loaded, emit, has_other_labels=bool(other_labels))
+        if is_own
+        else {name: Subset(found=name) for name in opened.facts.counts}
+    )
     chosen = _choose_split(opened, plan, split, same_data=is_own, is_seen_known=seen is not None, emit=emit)
     if chosen == "val" and split == "auto" and is_own and not (is_out_of_fold or loaded.keeps_last):
         emit(Warned(text=f"there is no test split: {_FLATTERY['val']}"))
@@ -136,6 +147,7 @@ def choose_images(
         subset=Subset(found="train") if is_out_of_fold else plan[chosen],
         is_own=is_own,
         is_out_of_fold=is_out_of_fold,
+        other_labels=other_labels,
         seen=seen or {},
     )
 
@@ -196,15 +208,6 @@ def _choose_split(
     doubt = "if the model was trained on some of them, scores are too high"
     emit(Note(text=which) if is_seen_known else Warned(text=f"{which}: {doubt}"))
     return "train"
-
-
-def labels_of_model(split: PreparedSplit, classes: tuple[str, ...], known: tuple[str, ...]) -> torch.Tensor:
-    """Convert a split's labels to indices of the model's classes, which are matched by name."""
-    index = {name: at for at, name in enumerate(known)}
-    unknown = [name for name in classes if name not in index]
-    if unknown:
-        raise unknown_classes(unknown, classes, known)
-    return torch.tensor([index[name] for name in classes])[split.labels]
 
 
 def unknown_classes(unknown: list[str], found: tuple[str, ...], known: tuple[str, ...], hint: str = "") -> DataError:

@@ -92,12 +92,14 @@ def kept_in(loaded: LoadedModel) -> str:
     return loaded.data.dir if Path(loaded.data.dir).is_dir() else ""
 
 
-def own_plan(dataset: Dataset, loaded: LoadedModel, emit: Emit) -> Plan:
+def own_plan(dataset: Dataset, loaded: LoadedModel, emit: Emit, *, has_other_labels: bool = False) -> Plan:
     """Return the splits that the model was trained with: as stored in its run, else planned again in the same way."""
     stored = loaded.run.split if loaded.run else None
     if not is_same_data(dataset.facts.fingerprint, loaded.checkpoint.provenance["fingerprint"]):
         kept = _what_is_left(held_out_names(stored), dataset) if stored else "its splits may differ"
-        emit(Warned(text=f"{dataset.facts.name} has changed since this model was trained: {kept}"))
+        name = dataset.facts.name
+        what = f"{name} has other labels here than" if has_other_labels else f"{name} has changed since"
+        emit(Warned(text=f"{what} {'when ' * has_other_labels}this model was trained: {kept}"))
     if stored:
         return restored_plan(stored, dataset)
     return plan_splits(dataset, loaded.data, seed=loaded.checkpoint.provenance["seed"])

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitcli.core.errors import FileError, InstallError, ModelError, UsageError, visible
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.files import expanded, writing_in
-from vitcli.core.preprocessing import Preprocessing
+from vitcli.core.preprocessing import Preprocessing, format_size
 from vitcli.core.registry import load_object
 from vitcli.core.run_search import output_dir_option
 from vitcli.core.stored import read_json
@@ -134,9 +134,20 @@ def export(
             )
         if entry.is_folder:
             mark(written)
+        before = Path(folder) / "replaced"
         if path.is_dir():
-            path.replace(Path(folder) / "replaced")
-        written.replace(path)
+            path.replace(before)
+        try:
+            written.replace(path)
+        except OSError:
+            if before.exists():
+                before.replace(path)
+            raise
+    geometry = loaded.checkpoint.preprocessing.geometry
+    if exported.prepare and geometry.size != loaded.checkpoint.preprocessing.image_size:
+        size = format_size(geometry.size)
+        shrunk = f"vit first resizes every image to {size} pixels, and {format} does not"
+        emit(Warned(text=f"{shrunk}: give it images of that size, else its predictions differ"))
     if loaded.checkpoint.preprocessing.geometry.value_range and exported.prepare:
         emit(
             Warned(text=f"{format} reads images with more than 8 bits per value in its own way: convert them to 8 bits")
