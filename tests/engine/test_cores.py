@@ -3,6 +3,7 @@
 import _thread
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -205,6 +206,29 @@ def test_an_interrupt_waits_for_the_threads(last: int) -> None:
     assert sorted(ended) == sorted(began)
     assert cores._pool is None  # a thread that it does not know of would keep the process from ending
     assert on_cores(abs, [-1, -2, -3]) == [1, 2, 3]
+
+
+def test_gradients_of_a_piece_are_freed_before_those_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a share would hold the gradients of several pieces, for which a large model has no memory."""
+    model = build_model()
+    monkeypatch.setattr(cores, "_IN_CACHE", 2 * model.widest_bytes)
+    compute, found = torch.autograd.grad, list[weakref.ref[torch.Tensor]]()
+
+    def watched(*given: Any, **options: Any) -> tuple[torch.Tensor, ...]:
+        assert not [each for each in found if each() is not None]
+        gradients = compute(*given, **options)
+        found[:] = [weakref.ref(each) for each in gradients if each is not None]
+        return gradients
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainer = build_trainer(model, train=Batches(size=12, batch_size=12))
+        trainer.take_step(*next(iter(trainer.train.epoch(1))))
+    finally:
+        torch.set_num_threads(before)
+    assert found
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitcli.core.errors import ModelError, UsageError
-from vitcli.models.hub import find_pretrained
+from vitcli.models.formats import TIMM, to_ours
+from vitcli.models.hub import find_pretrained, weights_in
 from vitcli.models.pretrained import PRETRAINED
 from vitcli.models.weights import imagenet_classes, read_foreign
 
@@ -254,3 +255,19 @@ def test_imagenets_classes_are_1000_different_names():
     names = imagenet_classes()
     assert len(set(names)) == 1000
     assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
+
+
+def test_a_folder_of_several_checkpoints_is_refused_unless_one_is_the_best(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").touch()
+    with pytest.raises(ModelError, match=r"has 2 files of weights: a\.safetensors, b\.safetensors") as caught:
+        weights_in(tmp_path)
+    assert str(tmp_path / "a.safetensors") in caught.value.hint
+    (tmp_path / "best.safetensors").touch()
+    assert weights_in(tmp_path).name == "best.safetensors"
+
+
+def test_two_tensors_for_one_place_are_refused():
+    weights = {"norm.weight": torch.ones(4), "fc_norm.weight": torch.zeros(4)}
+    with pytest.raises(ModelError, match="two tensors of these weights have the same place"):
+        to_ours(weights, TIMM.names)

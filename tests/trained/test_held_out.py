@@ -95,6 +95,22 @@ def test_new_images_do_not_move_those_that_are_held_out(run_cli: RunCli, pets: P
     assert evaluated(run_cli, "train")[0] == 26 + 28
 
 
+def test_other_labels_do_not_replace_the_own_evaluation(run_cli: RunCli, pets: Path) -> None:
+    own = evaluated(run_cli, "test")[1]
+    files = sorted(pets.rglob("*.png"))
+    table = pets.parent / "swapped.csv"
+    rows = [f"{file.relative_to(pets)},{'dog' if 'cat' in str(file) else 'cat'}" for file in files]
+    table.write_text("\n".join(["image,label", *rows]))
+    outcome = run_cli("eval", "pets", "--labels", table, "--model", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "pets has other labels here than when this model was trained" in said(outcome)
+    swapped = json.loads(outcome.out)["metrics"]["confusion"]
+    assert sorted(swapped) == sorted([1 - truth, predicted, count] for truth, predicted, count in own)
+    folder = pets.parent / "experiments" / "run" / "evaluations"
+    assert json.loads((folder / "test.json").read_text())["confusion"] == own
+    assert (folder / "swapped-test.json").is_file()
+
+
 def test_images_that_are_gone_are_missing_from_their_own_split_only(run_cli: RunCli, pets: Path) -> None:
     stored = held_out(pets)
     add(pets, ["cat/0new.png", "dog/0new.png"])

@@ -8,6 +8,7 @@ from tests.conftest import naming
 from vitcli.core.config_files import Settings, load_recipe, recipe_names
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Event, Note, Warned, ignore
+from vitcli.engine.schedule import learning_rate_factor
 from vitcli.training.settings import settle, settle_again
 
 
@@ -91,10 +92,41 @@ def test_options_of_other_sections_without_effect_are_named() -> None:
         ({"teacher": {"name": "deit-tiny", "kind": "hard", "temperature": 7.0}},
          ["--distillation-temperature has no effect with --distillation hard"]),
         ({"teacher": {"name": "deit-tiny", "kind": "soft", "temperature": 7.0}}, []),
+        ({"augment": {"policy_ops": 5, "crop_ratio": (0.1, 9.0), "zoom_law": "linear", "affine_probability": 0.5,
+                      "rotate": 0.0, "zoom": 0.0, "shift": 0.0}},
+         ["--policy-ops has no effect with policy none", "--crop-ratio has no effect with crop_scale 1",
+          "--zoom-law has no effect with zoom 0", "--affine-probability has no effect with no rotation, zoom, shift or shear"]),
+        ({"augment": {"policy": "rand", "policy_ops": 5, "zoom": 0.2, "zoom_law": "linear", "border": "reflect"}}, []),
+        ({"augment": {"colour_probability": 0.5}}, ["--colour-probability has no effect with no change of colours"]),
+        ({"augment": {"colour_probability": 0.5, "hue": 0.1}}, []),
+        ({"augment": {"mixup": 0.5}, "optim": {"batch_size": 1}}, ["--mixup has no effect with --batch-size 1"]),
+        ({"model": {"drop_path": 0.3}, "optim": {"train_only": "head"}},
+         ["--drop-path has no effect with --train-only head, because frozen layers drop nothing"]),
+        ({"optim": {"label_smoothing": 0.2}, "teacher": {"name": "deit-tiny", "alpha": 1.0}},
+         ["--label-smoothing has no effect with --distillation-alpha 1"]),
+        ({"optim": {"label_smoothing": 0.2}, "teacher": {"name": "deit-tiny", "alpha": 0.9}}, []),
     ):  # fmt: skip
         told: list[object] = []
         settle(({"data": {"name": "digits"}, **table},), told.append)
         assert [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text] == said
+
+
+def test_a_rate_for_another_optimizer_is_not_lost_without_a_word() -> None:
+    for optim, said in (({"optimizer": "muon", "lr": 0.05, "lora": 4}, True), ({"lora": 4}, False)):
+        told: list[object] = []
+        settle(({"data": {"name": "digits"}, "optim": optim},), told.append)
+        texts = [event.text for event in told if isinstance(event, Warned)]
+        assert any("--lr 0.05 was meant for muon, so it is not used" in text for text in texts) == said
+
+
+def test_a_warm_up_that_would_reach_into_an_average_is_cut_and_said() -> None:
+    told: list[object] = []
+    optim = {"epochs": 10, "swa_epochs": 8, "ema": False, "warmup_epochs": 5.0}
+    settled = settle(({"data": {"name": "digits"}, "optim": optim},), told.append)[0].optim
+    assert settled.warmup == 2
+    assert learning_rate_factor(settled, 10)(20) == 1 > learning_rate_factor(settled, 10)(19)
+    notes = [event.text for event in told if isinstance(event, Note)]
+    assert "warm-up: 2 of 10 epochs, not 5, because the weights of the last epochs are averaged" in notes
 
 
 def test_the_rate_of_a_head_that_is_trained_alone_is_that_of_the_head() -> None:

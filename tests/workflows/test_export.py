@@ -99,6 +99,33 @@ def test_the_check_sees_a_difference(trained_run: Path) -> None:
     assert _difference(model, lambda images: model(images) + torch.eye(10)[:2] * 3e-4, 2) > 1e-4
 
 
+def test_images_that_are_resized_before_they_are_enlarged_are_warned_of(
+    run_cli: RunCli, tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    where = ("--name", "up", "--output-dir", tmp_path)
+    assert run_cli("train", "digits", *tiny, "--image-size", "16", *where).code == 0
+    outcome = run_cli("export", "up", "--format", "timm", "--output-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "vit first resizes every image to 8 pixels, and timm does not" in " ".join(outcome.err.split())
+
+
+def test_an_earlier_export_stays_if_it_cannot_be_replaced(
+    run_cli: RunCli, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("export", "--output-dir", trained_run.parent, "--output", tmp_path / "out", "--format", "timm")
+    assert run_cli(*words).code == 0
+    rename = Path.replace
+
+    def refusing(path: Path, target: Path) -> Path:
+        if target == tmp_path / "out" and path.name == "out":
+            raise OSError(28, "No space left on device", str(target))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    assert run_cli(*words, "--overwrite").code == 1
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
 def test_only_an_earlier_export_is_replaced(run_cli: RunCli, trained_run: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     (precious / "below").mkdir(parents=True)

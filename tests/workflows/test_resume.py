@@ -121,6 +121,34 @@ def test_what_becomes_of_an_average_of_epochs_is_said(run_cli: RunCli, shapes: P
     assert "the average of the weights begins again, with epoch 7" in outcome.err
 
 
+def test_sizes_of_images_that_change_with_the_epochs_are_said(run_cli: RunCli, shapes: Path) -> None:
+    train({"data": {"name": str(shapes)}}, TINY, {"optim": {"epochs": 2, "progressive": 0.5}})
+    outcome = run_cli("train", "--resume", "run", "--epochs", "4")
+    assert outcome.code == 0, outcome.err
+    assert "the sizes of images (--progressive) are spread over all epochs again" in " ".join(outcome.err.split())
+
+
+def test_micro_batches_are_not_measured_again(run_cli: RunCli, shapes: Path) -> None:
+    stopped_run(shapes)
+    outcome = run_cli("train", "--resume", "run", "--grad-accum-steps", "0")
+    assert outcome.code == 0, outcome.err
+    assert "micro-batches are not measured again: a batch stays in 1" in " ".join(outcome.err.split())
+    assert Run(RUN).config["optim"]["grad_accum_steps"] == 1
+
+
+def test_another_machine_or_number_of_cores_is_said(run_cli: RunCli, shapes: Path) -> None:
+    stopped_run(shapes)
+    file = Path(RUN) / "run.json"
+    info = json.loads(file.read_text())
+    info["computed"] |= {"training": "bfloat16", "machine": {**info["computed"]["machine"], "threads": 99}}
+    file.write_text(json.dumps(info))
+    outcome = run_cli("train", "--resume", "run")
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.err.split())
+    assert "this is not the machine of before, or not its number of cores, so the last digits may differ" in said
+    assert "training computes in float32 from here on, and did in bfloat16" in said
+
+
 def test_without_a_schedule_a_longer_training_is_as_if_it_had_been_meant_to_be_so_long(
     run_cli: RunCli, shapes: Path
 ) -> None:

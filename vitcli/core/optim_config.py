@@ -126,9 +126,12 @@ class OptimConfig:
 
     @property
     def warmup(self) -> float:
-        """The epochs of linear warm-up: at most half of all. One-cycle has a warm-up of its own, and ``warmup_epochs`` stays."""
-        is_long = self.schedule != "one-cycle" and self.warmup_epochs > self.epochs / 2
-        return self.epochs / 2 if is_long else self.warmup_epochs
+        """The epochs of linear warm-up: at most half of all, and none whose weights are averaged.
+
+        One-cycle has a warm-up of its own, and ``warmup_epochs`` stays.
+        """
+        most = min(self.epochs / 2, max(self.epochs - self.swa_epochs, 0))
+        return self.warmup_epochs if self.schedule == "one-cycle" else min(self.warmup_epochs, most)
 
     def epochs_for(self, images: int) -> int:
         """Compute the epochs in which training sees ``min_images``: at least ``epochs``, and at most 300 if these are fewer."""

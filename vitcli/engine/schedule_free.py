@@ -95,7 +95,8 @@ class ScheduleFreeAdamW(EagerOptimizer):
             state |= {"base": weight.clone(), "average": weight.clone(), "exp_avg_sq": torch.zeros_like(weight)}
             state |= {"step": 0, "highest_lr": lr, "bases": 0.0}
         highest_lr = max(state["highest_lr"], lr)
-        bases = state["bases"] * (state["highest_lr"] / highest_lr) ** 2 + 1  # in units of the new one
+        ratio = state["highest_lr"] / highest_lr if highest_lr else 1.0  # a layer's rate may be too small for a number
+        bases = state["bases"] * ratio**2 + 1  # in units of the new one
         state |= {"step": state["step"] + 1, "highest_lr": highest_lr, "bases": bases}
         return float(1 / bases)
 

@@ -137,16 +137,25 @@ class Stepper:
     def _gradients(
         self, images: Tensor, targets: Targets, divisor: float, pieces: Pieces
     ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
-        """Compute the summed loss, the correct predictions and the gradients of the images of one core."""
+        """Compute the summed loss, the correct predictions and the gradients of the images of one core.
+
+        Of several pieces, the gradients are added up one by one, so that memory has to hold them only twice.
+        """
         total, correct = torch.zeros(2).unbind()
-        gradients: Sequence[Tensor | None] = [None] * len(self.optimizers.parameters)
+        gradients: list[Tensor | None] = [None] * len(self.optimizers.parameters)
         for piece in pieces:
             loss, right = self._loss(images[piece], targets.at(piece), is_last=True)
-            found = torch.autograd.grad(loss / divisor, self.optimizers.parameters, allow_unused=True)
-            total, correct = total + loss.detach(), correct + right
-            gradients = [
-                new if old is None or new is None else old + new for old, new in zip(gradients, found, strict=True)
+            found: list[Tensor | None] = [
+                *torch.autograd.grad(loss / divisor, self.optimizers.parameters, allow_unused=True)
             ]
+            total, correct = total + loss.detach(), correct + right
+            if len(pieces) == 1:
+                return total, correct, found
+            for at, before in enumerate(gradients):
+                new, found[at] = found[at], None
+                if new is not None:  # a copy, because autograd may give parameters one common tensor
+                    gradients[at] = new.clone() if before is None else before.add_(new)
+            del new
         return total, correct, gradients
 
     def _add(self, gradients: Sequence[Tensor | None]) -> None:

@@ -106,7 +106,7 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
         training = assemble(config, dataset, earlier=earlier, check_images=check_images, processes=processes, emit=emit)
         if processes.rank:
             return train_along(training, state)
-        config = training.config
+        config = _with_known_micro_batches(training.config, run, emit)
         _tell(run, config, state, -(-len(training.data.members) // config.optim.batch_size), emit)
         derived = {name: run.config[name] for name in DERIVED}
         run.save_config({**settings_of(replace(config, run=replace(config.run, devices=0))), **derived})
@@ -115,6 +115,15 @@ def resume_run(run: Run, layers: tuple[Settings, ...], processes: Processes, emi
             forget_summary(run.path.parent)
         processes.remember(str(run.path.resolve()))
         return fit(run, training, state=state, emit=emit)
+
+
+def _with_known_micro_batches(config: TrainConfig, run: Run, emit: Emit) -> TrainConfig:
+    """Return the settings with the number of micro-batches that the run has, if another one should have been measured."""
+    if config.optim.grad_accum_steps:
+        return config
+    parts = stored_settings(run).optim.grad_accum_steps
+    emit(Warned(text=f"the run has begun, so micro-batches are not measured again: a batch stays in {parts}"))
+    return replace(config, optim=replace(config.optim, grad_accum_steps=parts))
 
 
 def _newest_state(run: Run, emit: Emit) -> State | None:
@@ -172,7 +181,7 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
     if is_calibrated(run.best_checkpoint):
         again = f"`vit eval --calibrate --model {shlex.quote(str(run.path))}` calibrates it again"
         emit(Warned(text=f"{run.name} is calibrated; if training finds a better epoch, that one is not: {again}"))
-    tell_other_versions(run, emit)
+    tell_other_versions(run.info["versions"], emit)
     mind_useless_steps(config.run, emit)
     before, now = stored_settings(run).optim, config.optim
     if now.class_weights and now.label_smoothing and "class_weights" not in run.info:
@@ -183,14 +192,7 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
         kept = f"the run goes on with {parts} micro-batches, which may be needed to fit into memory"
         emit(Warned(text=f"--grad-accum-steps {now.grad_accum_steps} has no effect: {kept}"))
     if before.epochs != now.epochs:
-        done = (epoch - 1) * steps_per_epoch + step
-        rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
-        text = (
-            "the schedule is adjusted, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
-            if rates[0] != rates[1]
-            else "the learning rate of the next step stays {0:.3g}"
-        )
-        emit(Note(text=f"{counted(now.epochs, 'epoch')} instead of {before.epochs}: {text.format(*rates)}"))
+        tell_other_schedule(before, now, steps_per_epoch, epoch=epoch, step=step, emit=emit)
         first = now.epochs - now.swa_epochs + 1
         if now.swa_epochs and epoch > first:
             left = counted(now.epochs - epoch + 1, "epoch")
@@ -201,10 +203,26 @@ def _tell(run: Run, config: TrainConfig, state: State | None, steps_per_epoch: i
             emit(Note(text=f"the average of the weights begins again, with epoch {first}"))
 
 
-def tell_other_versions(run: Run, emit: Emit) -> None:
-    """Warn if the versions of torch or vitcli are not those of the run."""
+def tell_other_schedule(
+    before: OptimConfig, now: OptimConfig, steps_per_epoch: int, *, epoch: int, step: int, emit: Emit
+) -> None:
+    """Say how the schedule changes with the number of epochs, for a training that continues after a step of an epoch."""
+    done = (epoch - 1) * steps_per_epoch + step
+    rates = [_learning_rate(optim, steps_per_epoch, done) for optim in (before, now)]
+    text = (
+        "the schedule is adjusted, so the learning rate of the next step is {1:.3g} instead of {0:.3g}"
+        if rates[0] != rates[1]
+        else "the learning rate of the next step stays {0:.3g}"
+    )
+    if now.progressive:
+        text += "; the sizes of images (--progressive) are spread over all epochs again, so they may shrink"
+    emit(Note(text=f"{counted(now.epochs, 'epoch')} instead of {before.epochs}: {text.format(*rates)}"))
+
+
+def tell_other_versions(versions: Mapping[str, str], emit: Emit) -> None:
+    """Warn if the versions of torch or vitcli are not those with which a training began."""
     for name, now in {"torch": torch.__version__, "vitcli": __version__}.items():
-        if (before := run.info["versions"].get(name)) != now:
+        if (before := versions.get(name)) != now:
             emit(Warned(text=f"{name} is {now}, and was {before}: the last digits may differ"))
 
 

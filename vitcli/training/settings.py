@@ -160,7 +160,19 @@ def _mind_useless_options(layers: Sequence[Settings], config: TrainConfig, emit:
     schedule, optimizer = config.optim.schedule, config.optim.optimizer
     is_head, device = config.optim.train_only == "head", choose_device(config.run.device).type
     tries_it = config.run.amp != "auto" or mixed_dtype(device, config.run.amp_dtype, has_bfloat16=True) is not None
+    augment, alpha = config.augment, config.teacher.alpha if config.teacher.name else 0
+    moves = augment.rotate or augment.zoom or augment.shift or augment.shear
+    colours = augment.brightness or augment.brightness_offset or augment.contrast or augment.saturation or augment.hue
+    drops = tuple(f"model.{name}" for name in ("drop_path", "dropout", "embedding_dropout", "attention_dropout"))
     rows = (
+        (drops, not is_head, "--train-only head, because frozen layers drop nothing"),
+        (("optim.label_smoothing", "optim.class_weights"), alpha < 1, "--distillation-alpha 1"),
+        (("augment.mixup", "augment.cutmix"), config.optim.batch_size > 1, "--batch-size 1"),
+        (("augment.policy_ops", "augment.policy_magnitude"), augment.policy == "rand", f"policy {augment.policy}"),
+        (("augment.crop_ratio",), augment.crop_scale < 1, "crop_scale 1"),
+        (("augment.zoom_law",), augment.zoom, "zoom 0"),
+        (("augment.border", "augment.affine_probability"), moves, "no rotation, zoom, shift or shear"),
+        (("augment.colour_probability",), colours, "no change of colours"),
         (("optim.gamma", "optim.step_size"), schedule == "step", f"--sched {schedule}"),
         (("optim.min_lr",), schedule == "cosine", f"--sched {schedule}"),
         (("optim.warmup_epochs",), schedule != "one-cycle", "--sched one-cycle, which warms up in its own way"),
@@ -207,8 +219,15 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
             emit(Note(text="schedule: constant, and no other average: schedule-free averages the weights itself"))
     few = config.optim.lora or config.optim.train_only in {"head", "norm", "bias"}
     if few and config.optim.optimizer == "muon":  # muon is for the matrices of blocks, which are not trained here
+        rate = config.optim.peak_lr
         config = configure(*base, *layers, {"optim": {"optimizer": "adamw"}})
         emit(Note(text="optimizer: adamw, because no matrix of a block is trained"))
+        if any("lr" in layer.get("optim", {}) for layer in layers) and config.optim.peak_lr != rate:
+            emit(
+                Warned(
+                    text=f"--lr {rate:g} was meant for muon, so it is not used; adamw takes {config.optim.peak_lr:g}"
+                )
+            )
     if (few or config.optim.train_only) and not config.run.init_from:
         emit(Warned(text="most of the model keeps random weights: --init-from NAME or --pretrained is missing"))
     if not config.teacher.name and config.teacher != TeacherConfig():
@@ -217,10 +236,11 @@ def _settled(base: Sequence[Settings], *layers: Settings, emit: Emit) -> TrainCo
     _mind_useless_options(layers, config, emit)
     _tell_other_rate(configure(*base).optim, layers, config.optim, emit)
     if config.optim.warmup != config.optim.warmup_epochs:
-        half = (
-            "half an epoch" if config.optim.epochs == 1 else f"{config.optim.warmup:g} of {config.optim.epochs} epochs"
-        )
-        emit(Note(text=f"warm-up: {half}, not {config.optim.warmup_epochs:g}, because training is short"))
+        optim = config.optim
+        half = "half an epoch" if optim.epochs == 1 else f"{optim.warmup:g} of {optim.epochs} epochs"
+        is_cut = optim.swa_epochs and optim.warmup < optim.epochs / 2
+        why = "the weights of the last epochs are averaged" if is_cut else "training is short"
+        emit(Note(text=f"warm-up: {half}, not {optim.warmup_epochs:g}, because {why}"))
     config.check_together()
     if config.optim.train_only == "head" and config.optim.head_lr:  # the rate of all that is trained
         config = replace(config, optim=replace(config.optim, lr=config.optim.head_lr, head_lr=0.0))

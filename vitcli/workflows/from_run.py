@@ -53,7 +53,7 @@ def from_run(name: str, *layers: Settings, emit: Emit = ignore) -> TrainResult |
     run, stored = run_to_repeat(name, output_dir_of(layers))
     asked = configure(settings_of(stored), *layers)
     emit(Note(text=f"settings: those of run {run.name}"))
-    tell_other_versions(run, emit)
+    tell_other_versions(run.info["versions"], emit)
     _tell_changes(stored, asked, emit)
     again = partial(_train_again, run, stored)
     if members_of_settings(asked):

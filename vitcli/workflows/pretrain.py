@@ -47,6 +47,7 @@ from vitcli.training.pretraining import (
     check_settings,
 )
 from vitcli.training.pretraining_saving import PretrainingSaver
+from vitcli.training.resumed_run import tell_other_schedule, tell_other_versions
 from vitcli.training.resumed_settings import output_dir_of
 from vitcli.training.settings import settle
 
@@ -197,6 +198,7 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
             last=work.weights,
         )
         training = assemble(config, dataset, earlier=earlier, processes=Processes(), emit=emit)
+        before, now = work.config.optim, training.config.optim
         work.stored.settings, work.stored.dataset = settings_of(training.config), dataset.facts.name
         where = "from its beginning"
         if state:
@@ -207,6 +209,10 @@ def resume_pretraining(name: str = "", *layers: Settings, emit: Emit = ignore) -
             if state["epoch"] > config.optim.epochs:
                 where = "after its last epoch"
         emit(Note(text=f"resuming {work.path.name} {where}"))
+        tell_other_versions(work.stored.versions, emit)
+        if state and before.epochs != now.epochs:
+            steps = -(-len(training.data.members) // now.batch_size)
+            tell_other_schedule(before, now, steps, epoch=state["epoch"], step=state["step"], emit=emit)
         return _fit(work, training, state, emit)
 
 
