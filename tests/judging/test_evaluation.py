@@ -18,6 +18,7 @@ from tests.conftest import TINY, Outcome
 from vitcli.core.events import Event, Warned
 from vitcli.core.runs import Run
 from vitcli.engine.checkpoint import load_checkpoint, save_checkpoint
+from vitcli.judging import results
 from vitcli.judging.answers import collect
 from vitcli.judging.judge import seen_as
 from vitcli.judging.mistakes import sort_mistakes
@@ -171,6 +172,39 @@ def test_views_are_averaged_counted_and_said(run_cli: RunCli, trained_run: Path,
     warning = "was not trained on mirrored images"
     assert warning not in run_cli("eval", "--tta", "flip").err
     assert warning in run_cli("eval", "--tta", "flip", "--model", trained_run, "--data-dir", data_dir).err
+
+
+def test_an_evaluation_that_cannot_be_stored_leaves_the_earlier_one_whole(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [Path(judged(run_cli)["files"][name]) for name in ("metrics", "predictions", "confusion")]
+    before = [path.read_bytes() for path in files]
+
+    def full(path: Path, *_given: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(results, "write_json", full)
+    Image.new("L", (12, 12), 9).save("photos/cat/new.png")
+    try:
+        outcome = run_cli("eval", "--split", "test")
+    finally:
+        Path("photos/cat/new.png").unlink()
+    assert outcome.code == 0, outcome.err
+    assert "the result could not be stored" in outcome.err
+    assert [path.read_bytes() for path in files] == before
+    assert not list(files[0].parent.glob(".*"))
+
+
+def test_calibration_of_single_views_is_told_beside_several(run_cli: RunCli) -> None:
+    checkpoint = Run(Path("experiments/run")).best_checkpoint
+    kept = checkpoint.read_bytes()
+    try:
+        assert run_cli("eval", "--calibrate").code == 0
+        outcome = run_cli("eval", "--tta", "five")
+        assert "the temperature was fitted on single views" in " ".join(outcome.err.split())
+        assert "fitted on single views" not in run_cli("eval").err
+    finally:
+        checkpoint.write_bytes(kept)
 
 
 def test_the_probability_of_views_is_their_mean(run_cli: RunCli, tmp_path: Path) -> None:

@@ -737,3 +737,40 @@ def test_another_model_has_names_of_its_own(run_cli: RunCli, trained_run: Path, 
         assert run_cli("attention-map", tmp_path / "a.png", "--model", model, "-o", tmp_path / "maps").code == 0
     assert {"a.npz", "a-2.npz", "report-2.json", "report-3.json"} <= names_in(tmp_path / "maps")
     assert json.loads((tmp_path / "maps" / "report.json").read_text()) == {"of": "another tool"}
+
+
+def test_images_of_classes_that_the_model_does_not_know_are_explained(
+    run_cli: RunCli, trained_run: Path, shapes: Path, tmp_path: Path
+) -> None:
+    words = ("--model", trained_run, "--dataset", shapes, "--limit", "2", "-o", tmp_path / "maps", "--json")
+    outcome = run_cli("attention-map", *words)
+    assert [image["truth"] for image in as_json(outcome)["images"]] == [None, None]
+    said = "the model does not know 2 of the 2 classes, for example 'left': their images have no true class here"
+    assert said in " ".join(outcome.err.split())
+
+
+def test_a_true_class_that_is_the_name_of_a_folder_is_said(
+    run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "3").mkdir()
+    image = shutil.copy(digit, tmp_path / "3" / "one.png")
+    outcome = run_cli("attention-map", image, "--model", trained_run, "-o", tmp_path / "maps", "--json")
+    assert as_json(outcome)["images"][0]["truth"] == "3"
+    note = "the true class of an image is the name of its folder"
+    assert note in outcome.err
+    assert note not in run_cli("attention-map", digit, "--model", trained_run, "-o", tmp_path / "maps").err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--score", "--alpha", "0.1", "--arrays", "none"), "draw nothing: leave out --alpha, --arrays"),
+        (("--check", "--dpi", "300"), "draw nothing: leave out --dpi"),
+        (("--compare", "--min-size", "100"), "--min-size does not change the pictures of --compare"),
+        (("--blocks", "--min-size", "100"), "--min-size does not change the pictures of --blocks"),
+    ],
+)
+def test_options_that_change_no_picture_are_refused(run_cli: RunCli, digit: Path, words: Words, said: str) -> None:
+    outcome = run_cli("attention-map", digit, *words)
+    assert outcome.code == 2
+    assert said in " ".join(outcome.err.replace("│", " ").split())

@@ -582,6 +582,10 @@ def test_files_of_data_that_changed_are_matched_by_name_which_is_said(run_cli: R
     outcome = run_cli("runs", "compare", "one", "two")
     assert outcome.code == 1
     assert "they share none of 350 and 9" in outcome.err
+    other = [{**row, "truth": "another class"} for row in rows_of(Path("experiments/two"))]
+    write_rows(Path("experiments/one"), other)
+    outcome = run_cli("runs", "compare", "one", "two")
+    assert "all 9 images that they share have another label now" in outcome.err
 
 
 @pytest.mark.parametrize(

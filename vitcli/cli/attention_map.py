@@ -215,13 +215,13 @@ def attention_map(
     from vitcli.figures.attention_style import Style
     from vitcli.trained.model_names import check_model
 
+    style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size, dpi=dpi, font_size=font_size)
+    sheets = {"--compare": compare, "--heads-grid": heads_grid, "--blocks": blocks, "--grid": sheet}
+    _refuse_without_effect(style, arrays, draws=not (score or check), sheets=[name for name in sheets if sheets[name]])
     parse_methods(methods or ())
     image_files(images or ())
     check_model(model, output_dir=output_dir, device=device)
     check_dataset(dataset, output_dir=output_dir)
-    style = Style(cmap=cmap, alpha=alpha, norm=norm, interp=interp, min_size=min_size, dpi=dpi, font_size=font_size)
-    sheets = {"--compare": compare, "--heads-grid": heads_grid, "--blocks": blocks, "--grid": sheet}
-    _refuse_without_effect(style, arrays, draws=not (score or check), sheets=[name for name in sheets if sheets[name]])
 
     # Collect the options in three values: the source of images, the wanted maps, and the drawing
     with importing():

@@ -24,7 +24,7 @@ class ExplainedImage:
     probability: float | None = None
     """Probability of this class; None: the image could not be read, or the model has fewer than two classes."""
     truth: str | None = None
-    """The true class; None: not known."""
+    """The true class: of the data set, or the name of the file's folder if it is a class of the model; None: not known."""
     query: tuple[int, int] | None = None
     """The patch, (row, column), whose attention the maps show."""
     box: Box | None = None
