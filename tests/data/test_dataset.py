@@ -203,6 +203,20 @@ def test_a_changed_file_is_prepared_anew(photos: Path, tmp_path: Path) -> None:
     assert not torch.equal(after.split("train", THUMBNAIL).images, old)
 
 
+def test_uncompressed_files_with_other_pixels_and_an_old_date_are_prepared_anew(tmp_path: Path) -> None:
+    """As an archive with fixed dates unpacks them."""
+    found = []
+    for colour in (10, 90):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
+            for at in range(3):
+                file = tmp_path / "pets" / name / f"{at}.bmp"
+                Image.new("RGB", (80, 70), (colour + at, 0, 0)).save(file)
+                os.utime(file, ns=(1, 1))
+        found.append(opened(tmp_path / "pets", tmp_path / "data").split("train", THUMBNAIL).images[:, 0, 0, 0].tolist())
+    assert found == [[10, 11, 12] * 2, [90, 91, 92] * 2]
+
+
 def test_added_removed_and_moved_files_are_noticed(photos: Path, tmp_path: Path) -> None:
     fingerprints = [opened(photos, tmp_path / "data").facts.fingerprint]
     Image.new("RGB", (60, 40)).save(photos / "train" / "cat" / "new.png")
