@@ -65,6 +65,8 @@ class StreamedImages:
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Decode the images at these indices: (B,) -> (B, C, H, W)."""
         files = [self.files[index] for index in indices.tolist()]
+        if not files:  # a process's share of a small batch
+            return torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
         return torch.from_numpy(np.stack(list(self._pool.map(lambda file: _load(file, self.geometry), files))))
 
     def numel(self) -> int:
