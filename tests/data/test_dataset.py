@@ -14,6 +14,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
+from vitcli.data import decoding
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import check_dataset, downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
 from vitcli.data.store import data_dir as chosen_data_dir
@@ -266,6 +267,22 @@ def test_a_truncated_image_is_named_and_nothing_half_written_stays(
     with pytest.raises(DataError, match=str(bad)):
         dataset.split("train", THUMBNAIL, members=members)
     assert everything_below(tmp_path / "data") == ["facts-4.json"]
+
+
+@pytest.mark.parametrize("members", [None, np.array([10, 2])])
+def test_images_that_can_be_read_by_now_are_no_longer_left_out(
+    photos: Path, tmp_path: Path, members: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the installation of a package for their format."""
+    Image.new("RGB", (60, 40)).save(photos / "train" / "dog" / "new.webp")
+    truncated_image(photos / "train" / "cat" / "bad.jpg")
+    config = DataConfig(name=str(photos), on_bad_image="skip")
+    found = []
+    for formats in ((), decoding._RARE, decoding._RARE):
+        monkeypatch.setattr(decoding, "_RARE", formats)
+        labels = open_dataset(config, directory=tmp_path / "data").split("train", THUMBNAIL, members=members).labels
+        found.append((labels < 0).sum().item())
+    assert found == ([2, 1, 1] if members is None else [1, 0, 0])
 
 
 def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> None:
