@@ -98,6 +98,15 @@ def test_values_that_are_not_finite_do_not_count(tmp_path: Path) -> None:
     assert find_value_range(files[:1], emit=ignore) is None
 
 
+@pytest.mark.parametrize("ending", ["jpg", "JPEG", "bmp", "webp", "gif"])
+def test_deep_images_are_found_whatever_their_ending(tmp_path: Path, ending: str) -> None:
+    files = save(tmp_path, [np.full((8, 8), value, dtype=np.uint16) for value in (0, 4000)], "png")
+    renamed = [file.rename(file.with_suffix(f".{ending}")) for file in files]
+    Image.new("L", (8, 8)).save(tmp_path / "shallow.jpg")
+    missing = tmp_path / "missing.jpg"
+    assert find_value_range([*renamed, tmp_path / "shallow.jpg", missing], emit=ignore) == (0, 4095)
+
+
 def test_colours_of_16_bits_that_become_black_are_said(tmp_path: Path) -> None:
     (tmp_path / "dark.png").write_bytes(colours_of_16_bits(9 * 256 + 5))
     (tmp_path / "light.png").write_bytes(colours_of_16_bits(65535))
