@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 
 from vitcli.core.config import DataConfig
@@ -164,6 +165,23 @@ def test_different_images_that_look_alike_are_no_copies(tmp_path: Path, kind: st
             )
     dataset, _ = opened(tmp_path / "set")
     assert find_duplicates(dataset) == []
+
+
+def test_small_drawings_that_look_alike_are_no_copies(tmp_path: Path) -> None:
+    """But those that are the same are."""
+    digits = load_digits()
+    for at, (image, label) in enumerate(zip(digits.images[:400], digits.target[:400], strict=True)):
+        folder = tmp_path / "digits" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        drawing = Image.fromarray((image * 15.9).astype(np.uint8)).resize((28, 28))
+        drawing.save(folder / f"{at}.{('png', 'jpg')[at % 2]}", quality=90)
+        if at < 4:
+            drawing.save(folder / f"{at}.{('jpg', 'png')[at % 2]}", quality=50)
+    dataset, _ = opened(tmp_path / "digits")
+    groups = [dataset.names("train", np.array([at for _, at in group])) for group in find_duplicates(dataset)]
+    assert sorted(sorted(map(str, group)) for group in groups) == [
+        [f"{at}/{at}.jpg", f"{at}/{at}.png"] for at in range(4)
+    ]
 
 
 def test_where_there_are_only_copies_they_are_held_out_all_the_same(pets: Path) -> None:
