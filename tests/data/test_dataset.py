@@ -135,10 +135,12 @@ def test_each_geometry_has_a_file_of_its_own(photos: Path, tmp_path: Path) -> No
         Geometry(size=(16, 24), channels=3, resize="squash"),
         Geometry(size=(24, 16), channels=3, crop_fraction=0.9),
         Geometry(size=(16, 24), channels=1, crop_fraction=0.9),
+        Geometry(size=(16, 24), channels=1, crop_fraction=0.9, value_range=(1e6, 1_000_003)),
+        Geometry(size=(16, 24), channels=1, crop_fraction=0.9, value_range=(1e6, 1_000_004)),
     ):
         dataset.split("train", geometry)
     dataset.split("test", THUMBNAIL)
-    assert len(prepared_files(tmp_path / "data")) == 6
+    assert len(prepared_files(tmp_path / "data")) == 8
 
 
 def test_small_images_of_one_size_are_kept_as_they_are(thumbnails: Path, tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     fraction = f"{geometry.crop_fraction:g}" if geometry.resize != "squash" else ""
     details = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
     if geometry.value_range:
-        details += "-{:g}to{:g}".format(*geometry.value_range)
+        details += "-{:.17g}to{:.17g}".format(*geometry.value_range)
     how = f"{geometry.resize}{fraction}{details}"
     return folder / f"{name}-{height}x{width}x{geometry.channels}-{how}-{_LAYOUT}.safetensors"
 
