@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,22 @@ def test_where_there_are_only_copies_they_are_held_out_all_the_same(pets: Path) 
     dataset, config = opened(pets)
     parts = members(plan_splits(dataset, config, seed=1), dataset)
     assert {name: len(names) for name, names in parts.items()} == {"train": 24, "val": 4, "test": 7}
+
+
+@pytest.mark.parametrize("settings", [{}, {"folds": 2, "fold": 1}])
+def test_where_testing_leaves_too_few_images_that_is_said(
+    image_folder: ImageFolder, tmp_path: Path, settings: dict[str, int]
+) -> None:
+    folder = image_folder(tmp_path / "two", {"cat": 2, "dog": 2})
+    dataset, config = opened(folder, **settings)
+    with pytest.raises(DataError, match="after some images were held out for testing, no class has") as caught:
+        plan_splits(dataset, config, seed=1)
+    assert caught.value.hint == "add images, or --test-fraction 0"
+    plan_splits(dataset, replace(config, test_fraction=0.0), seed=1)
+    one, config = opened(image_folder(tmp_path / "one", {"cat": 1, "dog": 1}), test_fraction=0.0, **settings)
+    with pytest.raises(DataError, match=r"^no class has") as caught:
+        plan_splits(one, config, seed=1)
+    assert caught.value.hint == "add images"
 
 
 def test_splits_come_in_the_order_in_which_they_are_used(pets: Path) -> None:
