@@ -279,5 +279,5 @@ def test_eval_on_other_photos_leaves_out_what_it_cannot_read_and_writes_no_more_
     evaluated = run_cli("eval", other, "--data-dir", tmp_path / "data", "--json")
     assert evaluated.code == 0, evaluated.err
     assert json.loads(evaluated.out)["metrics"]["images"] == 7
-    assert prepared(tmp_path) == ["duplicates-2.json", "facts-4.json", "facts-4.json"]
+    assert prepared(tmp_path) == ["duplicates-3.json", "facts-4.json", "facts-4.json"]
     assert pets.is_dir()

@@ -106,6 +106,13 @@ def test_every_mode_gives_the_same_batches(photos: Path, tmp_path: Path, mode: s
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_every_mode_gives_no_images_if_asked_for_none(photos: Path, tmp_path: Path, mode: str) -> None:
+    """As the share of a process in a batch with fewer images than processes."""
+    none = opened(photos, tmp_path / "data", cache=mode).split("train", SMALL).images[torch.arange(0)]
+    assert (none.shape, none.dtype) == ((0, 3, 12, 16), torch.uint8)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_every_mode_gives_the_same_statistics(photos: Path, tmp_path: Path, mode: str) -> None:
     members = np.array([0, 5, 6, 20])
     split = opened(photos, tmp_path / "data", cache=mode).split("train", SMALL)

@@ -14,6 +14,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError
 from vitcli.core.events import Event, TaskProgress
 from vitcli.core.preprocessing import Geometry
+from vitcli.data import decoding
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.data.store import check_dataset, downloads, facts_file, is_present, mark_downloaded, named_folder, unlisted
 from vitcli.data.store import data_dir as chosen_data_dir
@@ -134,10 +135,12 @@ def test_each_geometry_has_a_file_of_its_own(photos: Path, tmp_path: Path) -> No
         Geometry(size=(16, 24), channels=3, resize="squash"),
         Geometry(size=(24, 16), channels=3, crop_fraction=0.9),
         Geometry(size=(16, 24), channels=1, crop_fraction=0.9),
+        Geometry(size=(16, 24), channels=1, crop_fraction=0.9, value_range=(1e6, 1_000_003)),
+        Geometry(size=(16, 24), channels=1, crop_fraction=0.9, value_range=(1e6, 1_000_004)),
     ):
         dataset.split("train", geometry)
     dataset.split("test", THUMBNAIL)
-    assert len(prepared_files(tmp_path / "data")) == 6
+    assert len(prepared_files(tmp_path / "data")) == 8
 
 
 def test_small_images_of_one_size_are_kept_as_they_are(thumbnails: Path, tmp_path: Path) -> None:
@@ -203,6 +206,20 @@ def test_a_changed_file_is_prepared_anew(photos: Path, tmp_path: Path) -> None:
     assert not torch.equal(after.split("train", THUMBNAIL).images, old)
 
 
+def test_uncompressed_files_with_other_pixels_and_an_old_date_are_prepared_anew(tmp_path: Path) -> None:
+    """As an archive with fixed dates unpacks them."""
+    found = []
+    for colour in (10, 90):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
+            for at in range(3):
+                file = tmp_path / "pets" / name / f"{at}.bmp"
+                Image.new("RGB", (80, 70), (colour + at, 0, 0)).save(file)
+                os.utime(file, ns=(1, 1))
+        found.append(opened(tmp_path / "pets", tmp_path / "data").split("train", THUMBNAIL).images[:, 0, 0, 0].tolist())
+    assert found == [[10, 11, 12] * 2, [90, 91, 92] * 2]
+
+
 def test_added_removed_and_moved_files_are_noticed(photos: Path, tmp_path: Path) -> None:
     fingerprints = [opened(photos, tmp_path / "data").facts.fingerprint]
     Image.new("RGB", (60, 40)).save(photos / "train" / "cat" / "new.png")
@@ -252,6 +269,22 @@ def test_a_truncated_image_is_named_and_nothing_half_written_stays(
     with pytest.raises(DataError, match=str(bad)):
         dataset.split("train", THUMBNAIL, members=members)
     assert everything_below(tmp_path / "data") == ["facts-4.json"]
+
+
+@pytest.mark.parametrize("members", [None, np.array([10, 2])])
+def test_images_that_can_be_read_by_now_are_no_longer_left_out(
+    photos: Path, tmp_path: Path, members: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the installation of a package for their format."""
+    Image.new("RGB", (60, 40)).save(photos / "train" / "dog" / "new.webp")
+    truncated_image(photos / "train" / "cat" / "bad.jpg")
+    config = DataConfig(name=str(photos), on_bad_image="skip")
+    found = []
+    for formats in ((), decoding._RARE, decoding._RARE):
+        monkeypatch.setattr(decoding, "_RARE", formats)
+        labels = open_dataset(config, directory=tmp_path / "data").split("train", THUMBNAIL, members=members).labels
+        found.append((labels < 0).sum().item())
+    assert found == ([2, 1, 1] if members is None else [1, 0, 0])
 
 
 def test_damaged_prepared_images_are_named_with_the_way_out(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_images_in_folders_below_a_class_belong_to_it(image_folder: ImageFolder,
 def test_what_is_hidden_or_no_image_is_passed_over(image_folder: ImageFolder, tmp_path: Path) -> None:
     image_folder(tmp_path, {"train/cat": 2, "train/dog": 3, "train/.thumbs": 1, "train/dog/.old": 1})
     image_folder(tmp_path, {"__MACOSX/cat": 1, "train/__MACOSX": 1, "train/cat/__MACOSX": 1, ".git/cat": 1})
+    image_folder(tmp_path, {"@eaDir/cat": 1, "train/@eaDir": 1, "train/cat/@eaDir": 1})
     for name in ("notes.txt", ".DS_Store", "._000.png", "labels.csv", "no-suffix"):
         (tmp_path / "train" / "cat" / name).write_text("x")
         (tmp_path / "train" / name).write_text("x")

@@ -14,7 +14,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 from timm.data import create_transform
 from torchvision.transforms import v2
 
@@ -22,7 +22,7 @@ from tests.conftest import naming
 from vitcli.core.errors import DataError
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.budget import reserved
-from vitcli.data.decoding import read_header
+from vitcli.data.decoding import read_header, read_kinds
 from vitcli.data.preprocess import InputTransform, crop_box, load_array, to_array
 
 SIDES = st.integers(1, 400)
@@ -328,6 +328,24 @@ def test_headers_of_turned_photos_tell_the_upright_size(tmp_path):
     for orientation, suffix in product(STORED, ["png", "tiff", "jpg"]):
         path = turned_photo(tmp_path / f"{orientation}.{suffix}", noise(4, 6), orientation)
         assert read_header(path) == ((4, 6), False), path.name
+
+
+def test_headers_of_pngs_tell_what_is_done_wherever_the_orientation_stands(tmp_path):
+    """XMP data before the pixels count, and what comes after the pixels does not, because headers end before it."""
+    upright = noise(4, 6)
+    stored = np.ascontiguousarray(STORED[6](upright))
+    xmp = PngImagePlugin.PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    Image.fromarray(stored).save(tmp_path / "xmp.png", pnginfo=xmp)
+    content = turned_photo(tmp_path / "late.png", upright, 6).read_bytes()
+    start, end = content.index(b"eXIf") - 4, content.index(b"IDAT") - 4
+    (tmp_path / "late.png").write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+    for name, expected, kinds in (("xmp.png", upright, ("turned by EXIF",)), ("late.png", stored, ())):
+        size = expected.shape[:2]
+        assert read_header(tmp_path / name) == (size, False), name
+        assert read_kinds(tmp_path / name) == kinds, name
+        geometry = Geometry(size=size, channels=3, resize="squash")
+        assert np.array_equal(load_array(tmp_path / name, geometry), channels_first(expected)), name
 
 
 def test_a_turned_jpeg_is_upright(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 
 from vitcli.core.config import DataConfig
@@ -166,6 +168,23 @@ def test_different_images_that_look_alike_are_no_copies(tmp_path: Path, kind: st
     assert find_duplicates(dataset) == []
 
 
+def test_small_drawings_that_look_alike_are_no_copies(tmp_path: Path) -> None:
+    """But those that are the same are."""
+    digits = load_digits()
+    for at, (image, label) in enumerate(zip(digits.images[:400], digits.target[:400], strict=True)):
+        folder = tmp_path / "digits" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        drawing = Image.fromarray((image * 15.9).astype(np.uint8)).resize((28, 28))
+        drawing.save(folder / f"{at}.{('png', 'jpg')[at % 2]}", quality=90)
+        if at < 4:
+            drawing.save(folder / f"{at}.{('jpg', 'png')[at % 2]}", quality=50)
+    dataset, _ = opened(tmp_path / "digits")
+    groups = [dataset.names("train", np.array([at for _, at in group])) for group in find_duplicates(dataset)]
+    assert sorted(sorted(map(str, group)) for group in groups) == [
+        [f"{at}/{at}.jpg", f"{at}/{at}.png"] for at in range(4)
+    ]
+
+
 def test_where_there_are_only_copies_they_are_held_out_all_the_same(pets: Path) -> None:
     """As in a first try with pictures that a program drew."""
     for folder in pets.iterdir():
@@ -174,6 +193,22 @@ def test_where_there_are_only_copies_they_are_held_out_all_the_same(pets: Path) 
     dataset, config = opened(pets)
     parts = members(plan_splits(dataset, config, seed=1), dataset)
     assert {name: len(names) for name, names in parts.items()} == {"train": 24, "val": 4, "test": 7}
+
+
+@pytest.mark.parametrize("settings", [{}, {"folds": 2, "fold": 1}])
+def test_where_testing_leaves_too_few_images_that_is_said(
+    image_folder: ImageFolder, tmp_path: Path, settings: dict[str, int]
+) -> None:
+    folder = image_folder(tmp_path / "two", {"cat": 2, "dog": 2})
+    dataset, config = opened(folder, **settings)
+    with pytest.raises(DataError, match="after some images were held out for testing, no class has") as caught:
+        plan_splits(dataset, config, seed=1)
+    assert caught.value.hint == "add images, or --test-fraction 0"
+    plan_splits(dataset, replace(config, test_fraction=0.0), seed=1)
+    one, config = opened(image_folder(tmp_path / "one", {"cat": 1, "dog": 1}), test_fraction=0.0, **settings)
+    with pytest.raises(DataError, match=r"^no class has") as caught:
+        plan_splits(one, config, seed=1)
+    assert caught.value.hint == "add images"
 
 
 def test_splits_come_in_the_order_in_which_they_are_used(pets: Path) -> None:

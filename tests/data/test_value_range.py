@@ -20,6 +20,7 @@ from vitcli.core.preprocessing import Geometry
 from vitcli.core.runs import Run
 from vitcli.data.dataset import open_dataset
 from vitcli.data.deep_images import usual_range
+from vitcli.data.preprocess import load_array
 from vitcli.data.value_range import find_value_range, with_value_range
 from vitcli.engine.checkpoint import load_checkpoint
 from vitcli.workflows.attention_api import attention_map
@@ -96,6 +97,23 @@ def test_values_that_are_not_finite_do_not_count(tmp_path: Path) -> None:
     files = save(tmp_path, [broken, np.full((8, 8), 0.5, dtype=np.float32)])
     assert find_value_range(files, emit=ignore) == (0, 1)
     assert find_value_range(files[:1], emit=ignore) is None
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPEG", "bmp", "webp", "gif"])
+def test_deep_images_are_found_whatever_their_ending(tmp_path: Path, ending: str) -> None:
+    files = save(tmp_path, [np.full((8, 8), value, dtype=np.uint16) for value in (0, 4000)], "png")
+    renamed = [file.rename(file.with_suffix(f".{ending}")) for file in files]
+    Image.new("L", (8, 8)).save(tmp_path / "shallow.jpg")
+    missing = tmp_path / "missing.jpg"
+    assert find_value_range([*renamed, tmp_path / "shallow.jpg", missing], emit=ignore) == (0, 4095)
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    array = np.full((8, 8), 1000, dtype=np.uint16)
+    array[:, 4:] = 3000
+    Image.fromarray(array).save(tmp_path / "deep.png", transparency=1000)
+    grey = load_array(tmp_path / "deep.png", replace(GREY, value_range=(0, 4095)))[0]
+    assert grey.tolist() == [[255] * 4 + [187] * 4] * 8
 
 
 def test_colours_of_16_bits_that_become_black_are_said(tmp_path: Path) -> None:

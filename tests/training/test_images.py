@@ -9,7 +9,7 @@ from PIL import Image
 
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import DataConfig
-from vitcli.core.events import ignore
+from vitcli.core.events import Event, Warned, ignore
 from vitcli.core.preprocessing import Geometry, Preprocessing
 from vitcli.data.dataset import Dataset, open_dataset
 from vitcli.training.images import geometries
@@ -41,6 +41,31 @@ def test_random_crops_see_the_whole_of_a_portrait_among_landscapes(photos: Path,
         portrait = images.pixels()[3].numpy()
         assert np.abs(portrait[:, 0] - np.array([[255], [0], [0]])).max() < 30
         assert np.abs(portrait[:, -1] - np.array([[0], [0], [255]])).max() < 30
+
+
+@pytest.mark.parametrize(
+    ("model", "expected", "is_squashed"),
+    [
+        ((48, 48), (48, 384), True),
+        ((16, 256), (16, 2048), True),
+        ((16, 2**14), (82, 2**14), False),
+        ((2**14, 2**14), (2**14, 2**15), True),
+    ],
+)
+def test_strips_are_kept_at_a_size_that_is_possible(
+    tmp_path: Path, model: tuple[int, int], expected: tuple[int, int], *, is_squashed: bool
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "strips" / name).mkdir(parents=True)
+        Image.new("RGB", (8000, 40)).save(tmp_path / "strips" / name / "0.png")
+    config = DataConfig(name=str(tmp_path / "strips"))
+    facts = open_dataset(config, directory=tmp_path / "data").facts
+    for given, size in ((facts, expected), (replace(facts, aspect=1 / facts.aspect), expected[::-1])):
+        events: list[Event] = []
+        at = model if given is facts else model[::-1]
+        _, geometry = geometries(given, config, AugmentConfig(crop_scale=0.5), at, source=None, emit=events.append)
+        assert geometry.size == size
+        assert [isinstance(event, Warned) for event in events] == [True] * is_squashed
 
 
 def test_fine_tuning_prepares_photos_as_the_weights_are_used_to(photos: Path, tmp_path: Path) -> None:

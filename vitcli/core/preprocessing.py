@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-_LONGEST = 2**15
+LONGEST = 2**15
 """The most pixels of a side of a model's input."""
 
 Size = tuple[int, int]
@@ -72,8 +72,8 @@ class Preprocessing:
 
 
 def _check_size(size: Size) -> None:
-    if not all(0 < side <= _LONGEST for side in size):
-        raise ValueError(f"the size {size} is not in 1 to {_LONGEST:,} pixels")
+    if not all(0 < side <= LONGEST for side in size):
+        raise ValueError(f"the size {size} is not in 1 to {LONGEST:,} pixels")
 
 
 def format_size(size: Size) -> str:

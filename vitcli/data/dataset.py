@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, counted, some
-from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned, ignore
+from vitcli.core.errors import DataError, counted
+from vitcli.core.events import Emit, Note, TaskProgress, Warned, ignore
 from vitcli.core.files import expanded, explained, write_json
 from vitcli.core.preprocessing import Geometry, Size, ValueRange, format_size
 from vitcli.core.registry import load_object
 from vitcli.core.stored import read_json
 from vitcli.data.cache import PreparedSplit, read_split, write_split
 from vitcli.data.decoding import read_header
-from vitcli.data.prepare import BAD_IMAGE_HINT, CHUNK, Preparation, prepare
+from vitcli.data.prepare import CHUNK, Preparation, any_readable, mind_bad, prepare
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
 from vitcli.data.registry import find_dataset
 from vitcli.data.sources import folder as any_folder
@@ -131,24 +130,28 @@ class Dataset:
             tell_range(found, emit, why="the model was trained on images with 8 bits per value: ")
             geometry = replace(geometry, value_range=found)
         path = _split_file(self.folder, name, geometry)
-        if path.exists():
-            prepared = self._read(path)
+        files = self.raw.splits[name] if self.raw else None
+        prepared = self._read(path, files, geometry)
+        if prepared:
             prepared = prepared if members is None else prepared.take(members)
-        elif self.raw is None:
+        elif files is None:
             self._refuse(path, geometry)
         else:
-            files = self.raw.splits[name]
             if members is not None:
                 files = files.take(members)
                 path = path.with_stem(f"{path.stem}-{hashlib.sha256(members.tobytes()).hexdigest()[:12]}")
-            is_there = path.exists()
-            prepared = self._read(path) if is_there else prepare(files, geometry, path, self._how, name=name, emit=emit)
+                prepared = self._read(path, files, geometry)
+            prepared = prepared or prepare(files, geometry, path, self._how, name=name, emit=emit)
         self._mind_unreadable(prepared, name, members, emit)
         return prepared
 
-    def _read(self, path: Path) -> PreparedSplit:
-        """Read a split that was prepared before."""
-        return read_split(path, in_memory={"ram": True, "disk": False}.get(self._how.cache))
+    def _read(self, path: Path, files: FileSplit | None, geometry: Geometry) -> PreparedSplit | None:
+        """Read a split that was prepared before; None: it was not, or more of its images can be read by now."""
+        if not path.exists():
+            return None
+        prepared = read_split(path, in_memory={"ram": True, "disk": False}.get(self._how.cache))
+        bad = np.flatnonzero(prepared.labels.numpy() < 0)
+        return None if files and any_readable(files.take(bad), geometry, self._how.workers) else prepared
 
     def _mind_unreadable(self, prepared: PreparedSplit, name: SplitName, members: Labels | None, emit: Emit) -> None:
         """Report the unreadable images of a split, which may have been prepared before with other settings."""
@@ -156,7 +159,7 @@ class Dataset:
         if not len(bad):
             return
         names = [str(each) for each in self.names(name, bad if members is None else members[bad])]
-        _mind_bad(names, len(prepared.labels), skip=self._how.skip_bad, emit=emit)
+        mind_bad(names, len(prepared.labels), skip=self._how.skip_bad, emit=emit)
 
     def _refuse(self, path: Path, geometry: Geometry) -> NoReturn:
         """Raise the error that says why a split of a data set without files is missing."""
@@ -285,7 +288,7 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
                     headers.append(header)
     emit(TaskProgress(task="looking at images", done=len(files), total=len(files)))
     if bad and not (how.skip_bad and headers):  # what is left out is said where a split is read
-        _mind_bad(bad, len(files), why=bad[0] if len(bad) == 1 else "", skip=how.skip_bad, emit=emit)
+        mind_bad(bad, len(files), why=bad[0] if len(bad) == 1 else "", skip=how.skip_bad, emit=emit)
     sizes = {size for size, _ in headers}
     native = sizes.pop() if len(sizes) == 1 and max(next(iter(sizes))) <= _SMALL else None
     return Facts(
@@ -301,23 +304,12 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
     )
 
 
-def _mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, emit: Emit) -> None:
-    """Report unreadable images: raise an error, or only warn if ``skip`` is set and other images remain."""
-    what = f"{len(names):,} of {total:,} images cannot be read"
-    examples = some(names)
-    if len(names) == total:
-        raise DataError(why or f"{what}: {examples}", hint="replace the files that are not images")
-    if not skip:
-        raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
-    emit(LeftOut(text=f"left out: {what}: {examples}"))
-
-
 def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
     height, width = geometry.size
     fraction = f"{geometry.crop_fraction:g}" if geometry.resize != "squash" else ""
     details = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
     if geometry.value_range:
-        details += "-{:g}to{:g}".format(*geometry.value_range)
+        details += "-{:.17g}to{:.17g}".format(*geometry.value_range)
     how = f"{geometry.resize}{fraction}{details}"
     return folder / f"{name}-{height}x{width}x{geometry.channels}-{how}-{_LAYOUT}.safetensors"
 

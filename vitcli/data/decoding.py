@@ -93,8 +93,8 @@ def room_for(path: Path, pixels: int) -> Iterator[None]:
 
 def _turned_upright(image: Image.Image, width: float, height: float) -> tuple[Image.Image, Box]:
     """Decode an image and turn it upright; return the box in it that ``width`` x ``height`` stored pixels cover."""
+    orientation = _orientation(image)
     turned = upright(image)
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation in _TURNED:
         width, height = height, width
     left = turned.width - width if orientation in _FROM_RIGHT else 0
@@ -103,14 +103,25 @@ def _turned_upright(image: Image.Image, width: float, height: float) -> tuple[Im
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Decode an image, and turn it as its EXIF data say.
+    """Decode an image, and turn it as its header says.
 
     Unlike ``ImageOps.exif_transpose``, this does not write the other EXIF data again, which fails if a camera wrote odd
     data.
     """
-    image.load()  # turns TIFF files
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = _orientation(image)
+    image.load()
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation of the pixels that Pillow decodes; what a PNG says after its pixels does not count."""
+    return 1 if image.format == "TIFF" else _stored_orientation(image)  # Pillow turns TIFF files itself
+
+
+def _stored_orientation(image: Image.Image) -> int:
+    """Read the orientation of the stored pixels from the header: from EXIF data, or else from XMP."""
+    found: int = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # image.getexif() decodes a whole PNG
+    return found
 
 
 def read_header(path: Path) -> tuple[Size, bool]:
@@ -136,7 +147,7 @@ def read_kinds(path: Path) -> tuple[str, ...]:
             "transparent": image.has_transparency_data,
             "CMYK": image.mode == "CMYK",
             "more than 8 bits": is_deep(image) or is_cut(image),
-            "turned by EXIF": image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1,
+            "turned by EXIF": _stored_orientation(image) in _UPRIGHT,
             "animated (first frame)": getattr(image, "n_frames", 1) > 1,
             "over 20 megapixels": image.width * image.height > _HUGE,
         }
@@ -148,15 +159,13 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def is_upright(image: Image.Image) -> bool:
-    """Tell whether the EXIF data of an image say that its pixels are stored upright."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1) not in _UPRIGHT
+    """Tell whether the header of an image says that its pixels are stored upright."""
+    return _orientation(image) not in _UPRIGHT
 
 
 def _is_turned(image: Image.Image) -> bool:
     """Tell whether turning an image upright swaps its height and width."""
-    has_exif = image.format != "PNG" or "exif" in image.info  # without EXIF, getexif() would decode the whole PNG
-    is_upright = image.format == "TIFF" or not has_exif  # Pillow gives the upright size of TIFF files
-    return not is_upright and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    return _orientation(image) in _TURNED
 
 
 @contextmanager

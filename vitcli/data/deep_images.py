@@ -56,6 +56,8 @@ def usual_range(low: float, high: float, *, whole: bool) -> ValueRange:
 def to_8_bits(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
     """Convert a deep image to 8 bits of grey: the range becomes 0..255, and values outside it are clipped.
 
+    Pixels of the value that a PNG calls transparent become white.
+
     Args:
         image: an image that ``is_deep``.
         value_range: the values of black and white; None: 0..65535 for integers, and 0..1 for floats.
@@ -74,4 +76,7 @@ def to_8_bits(image: Image.Image, value_range: ValueRange | None) -> Image.Image
             hint="convert it to 8 bits",
         )
     values: NDArray[np.float64] = np.asarray(image, dtype=np.float64)
-    return Image.fromarray(((values - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8))
+    grey = ((values - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)

@@ -26,13 +26,19 @@ from vitcli.data.prepare import CHUNK
 from vitcli.data.preprocess import load_array
 from vitcli.data.raw import SplitName
 
-_STORED = "duplicates-2.json"
+_STORED = "duplicates-3.json"
 _END = 4096
 """Number of bytes at the end of files of equal size that are compared first; most files differ there."""
 _ALIKE = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".dib": ".bmp", ".heif": ".heic"}
 """Endings of one format."""
 _SAME_GRADIENTS, _SAME_MEAN = 0.85, 2.0
 """The least correlation of gradients, and the largest difference of means, of one picture in two formats."""
+_SAME_PIXELS = 6.0
+"""The largest mean difference of the pixels of one picture in two formats."""
+_COMPARED = 64
+"""The longest side at which these pixels are compared."""
+_BLOCK = 256
+"""The number of images that are compared with all images of another format at once."""
 
 ImageIndex = tuple[SplitName, int]
 """An image: the split in which it was found, and its index in that split."""
@@ -136,7 +142,8 @@ def _pairs_of_formats(files: Mapping[ImageIndex, Path], value_range: ValueRange 
 
     Formats that lose details change pixels a little, so small versions of the images are compared: by their mean, and
     by the correlation of their gradients, which is small for different images, however alike they are at first sight.
-    Only the images of sizes that occur in several formats are decoded.
+    Where these agree, as for small drawings, all pixels are compared. Only the images of sizes that occur in several
+    formats are decoded.
     """
     formats = {place: _ALIKE.get(file.suffix.lower(), file.suffix.lower()) for place, file in files.items()}
     if len(set(formats.values())) < 2:
@@ -153,12 +160,31 @@ def _pairs_of_formats(files: Mapping[ImageIndex, Path], value_range: ValueRange 
                 name: np.array(list(pool.map(lambda place: _shape(files[place], geometry), those)))
                 for name, those in by_format.items()
             }
-            for one, other in combinations(sorted(by_format, key=lambda name: len(by_format[name])), 2):
-                for at, shape in enumerate(shapes[one]):
-                    alike = shapes[other][:, 1:] @ shape[1:] >= _SAME_GRADIENTS
-                    alike &= np.abs(shapes[other][:, 0] - shape[0]) <= _SAME_MEAN
-                    for match in np.flatnonzero(alike):
-                        yield [by_format[one][at], by_format[other][match]]
+            pixels: dict[ImageIndex, NDArray[np.int16]] = {}
+            for one, other in combinations(by_format, 2):
+                for block in _candidates(shapes[one], shapes[other]):
+                    pairs = [(by_format[one][at], by_format[other][match]) for at, match in block.tolist()]
+                    new = list({place for pair in pairs for place in pair} - pixels.keys())
+                    pixels |= zip(new, pool.map(lambda place: _pixels(files[place], value_range), new), strict=True)
+                    for first, second in pairs:
+                        if np.abs(pixels[first] - pixels[second]).mean() <= _SAME_PIXELS:
+                            yield [first, second]
+
+
+def _candidates(one: NDArray[np.float32], other: NDArray[np.float32]) -> Iterator[NDArray[np.int64]]:
+    """Yield the pairs of images of two formats whose small versions agree, (N, 2), a block of images at a time."""
+    for start in range(0, len(one), _BLOCK):
+        block = one[start : start + _BLOCK]
+        alike = block[:, 1:] @ other[:, 1:].T >= _SAME_GRADIENTS
+        alike &= np.abs(block[:, :1] - other[:, 0]) <= _SAME_MEAN
+        yield np.argwhere(alike) + np.array([start, 0])
+
+
+def _pixels(file: Path, value_range: ValueRange | None) -> NDArray[np.int16]:
+    """Return the grey pixels of an image that its small version cannot tell from another one."""
+    height, width = (min(side, _COMPARED) for side in read_header(file)[0])
+    geometry = Geometry(size=(height, width), channels=1, resize="squash", value_range=value_range)
+    return load_array(file, geometry).astype(np.int16)
 
 
 def _size(file: Path) -> object:

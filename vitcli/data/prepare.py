@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitcli.core.errors import DataError
-from vitcli.core.events import Emit, Note, TaskProgress, Warned
+from vitcli.core.errors import DataError, some
+from vitcli.core.events import Emit, LeftOut, Note, TaskProgress, Warned
 from vitcli.core.files import bytes_in_words, remove_abandoned, writing_in
 from vitcli.core.memory import free_memory
 from vitcli.core.preprocessing import Geometry
@@ -65,6 +65,8 @@ class StreamedImages:
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Decode the images at these indices: (B,) -> (B, C, H, W)."""
         files = [self.files[index] for index in indices.tolist()]
+        if not files:  # a process's share of a small batch
+            return torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
         return torch.from_numpy(np.stack(list(self._pool.map(lambda file: _load(file, self.geometry), files))))
 
     def numel(self) -> int:
@@ -114,6 +116,31 @@ def prepare(
                 stretch[:] = list(pool.map(lambda file: _stretch(file, geometry), split.files))
         found = StreamedImages(split.files, geometry, how.workers)
     return PreparedSplit(images=found, labels=torch.from_numpy(labels), stretch=torch.from_numpy(stretch))
+
+
+def any_readable(split: FileSplit, geometry: Geometry, workers: int) -> bool:
+    """Tell whether an image can be read, which could not be before: for lack of a package or of memory, for example."""
+
+    def is_readable(file: Path) -> bool:
+        try:
+            load_array(file, geometry)
+        except DataError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        return any(pool.map(is_readable, split.files))
+
+
+def mind_bad(names: Sequence[str], total: int, *, why: str = "", skip: bool, emit: Emit) -> None:
+    """Report unreadable images: raise an error, or only warn if ``skip`` is set and other images remain."""
+    what = f"{len(names):,} of {total:,} images cannot be read"
+    examples = some(names)
+    if len(names) == total:
+        raise DataError(why or f"{what}: {examples}", hint="replace the files that are not images")
+    if not skip:
+        raise DataError(why or f"{what}: {examples}", hint=BAD_IMAGE_HINT)
+    emit(LeftOut(text=f"left out: {what}: {examples}"))
 
 
 def _choose_cache(size: int, path: Path, how: Preparation, name: str, emit: Emit) -> Literal["ram", "disk", "off"]:

@@ -71,7 +71,7 @@ def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
     """Return the fingerprint of the data, and a second one of its state on this machine.
 
     The first covers the classes, the splits, and the labels, names and sizes of all files; where sizes tell little, as
-    of uncompressed images, also a part of some of them. The second also covers the path of the folder and the
+    of uncompressed images, also a part of some of them. The second covers the same, the path of the folder and the
     modification times.
     """
     assert raw.root is not None
@@ -90,6 +90,7 @@ def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
     if sum(count for _, count in frequent if count > 1) > len(found) / 2:
         some = found[:: max(-(-len(found) // _MOST_READ), 1)]
         content = hashlib.sha256(b"".join(_middle(file, size) for file, size in some)).hexdigest()[:16]
+        state.update(content.encode())
     return with_content(data.hexdigest(), content), state.hexdigest()
 
 

@@ -78,17 +78,42 @@ def plan_splits(dataset: Dataset, config: DataConfig, *, seed: int) -> Plan:
         if "test" not in plan:
             raise DataError(f"{dataset.facts.name} has no test images to validate on", hint="--test-fraction 0.2")
         return _in_order(plan | {"train": Subset(found="train", members=rest), "val": plan["test"]})
-    first = np.searchsorted(rest, first[rest])  # either all images of a group are in the rest, or none
-    if config.folds:
-        folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes, first=first)
-        validates = folds == max(config.fold, 1) - 1
-        train, val = np.flatnonzero(~validates), np.flatnonzero(validates)
-    else:
-        train, val = stratified_split(
-            labels[rest], fraction=config.val_fraction, seed=seed, classes=classes, first=first
-        )
+    try:
+        train, val = _validation(labels, first, rest, classes, config, seed)
+    except DataError as error:
+        try:
+            _validation(labels, first, np.arange(len(labels)), classes, config, seed)
+        except DataError:
+            raise error from None
+        raise DataError(
+            f"after some images were held out for testing, {error.message}", hint=f"{error.hint}, or --test-fraction 0"
+        ) from None
     plan |= {"train": Subset(found="train", members=rest[train]), "val": Subset(found="train", members=rest[val])}
     return _in_order(plan)
+
+
+def _validation(
+    labels: Labels, first: Labels, rest: Labels, classes: tuple[str, ...], config: DataConfig, seed: int
+) -> tuple[Labels, Labels]:
+    """Return which images of the rest train, and which validate, as indices of the rest.
+
+    Args:
+        labels: the class of each image, (N,).
+        first: for each image, the index of the first identical image, (N,).
+        rest: the indices of the images that are not held out for testing.
+        classes: the names of the classes.
+        config: the folds, or the share that validates.
+        seed: the seed of the random choice.
+
+    Raises:
+        DataError: no class has enough images in the rest.
+    """
+    first = np.searchsorted(rest, first[rest])  # either all images of a group are in the rest, or none
+    if not config.folds:
+        return stratified_split(labels[rest], fraction=config.val_fraction, seed=seed, classes=classes, first=first)
+    folds = stratified_folds(labels[rest], folds=config.folds, seed=seed, classes=classes, first=first)
+    validates = folds == max(config.fold, 1) - 1
+    return np.flatnonzero(~validates), np.flatnonzero(validates)
 
 
 def _first_alike(dataset: Dataset) -> Labels:

@@ -18,7 +18,10 @@ from vitcli.data.prepare import CHUNK
 
 _MOST_MEASURED = 1000
 """The most images whose values are measured."""
-_NEVER_DEEP = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".webp"})
+_NEVER_DEEP = (b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
+"""The first bytes of JPEG, GIF, BMP and WebP files, which have 8 bits per value."""
+_USUALLY_SHALLOW = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".webp"})
+"""Endings of such files, which are only opened as images if their first bytes are other ones."""
 _HALF = 128
 _FEW = 64
 """The most images that are compared with the range of a model."""
@@ -105,12 +108,9 @@ def tell_range(found: ValueRange, emit: Emit, *, why: str, remedy: str = "") -> 
 
 def _deep_and_cut(files: Sequence[Path], workers: int) -> tuple[list[Path], list[Path]]:
     """Return the deep images among files, and those of which the upper 8 bits are read."""
-    suspects = [file for file in files if file.suffix.lower() not in _NEVER_DEEP]
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        depths = list(pool.map(_depth, suspects))
-    deep, cut = (
-        [file for file, depth in zip(suspects, depths, strict=True) if depth == kind] for kind in ("deep", "cut")
-    )
+        depths = list(pool.map(_depth, files))
+    deep, cut = ([file for file, depth in zip(files, depths, strict=True) if depth == kind] for kind in ("deep", "cut"))
     return deep, cut
 
 
@@ -139,9 +139,13 @@ def _some(files: Sequence[Path], most: int = _MOST_MEASURED) -> Sequence[Path]:
 
 def _depth(file: Path) -> str:
     try:
+        if file.suffix.lower() in _USUALLY_SHALLOW:
+            with file.open("rb") as content:
+                if content.read(4).startswith(_NEVER_DEEP):
+                    return ""
         with opened(file) as image:
             return "deep" if is_deep(image) else "cut" if is_cut(image) else ""
-    except DataError:
+    except (DataError, OSError):
         return ""
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from vitcli.core.augment_config import AugmentConfig
 from vitcli.core.config import DataConfig, TrainConfig
 from vitcli.core.errors import DataError, FileError, some
-from vitcli.core.events import Emit, Note, Warned
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import expanded
 from vitcli.core.launch import ALONE, Place
 from vitcli.core.model_config import check
-from vitcli.core.preprocessing import Geometry, Preprocessing, Size
+from vitcli.core.preprocessing import LONGEST, Geometry, Preprocessing, Size
 from vitcli.data.augment import TrainTransform
 from vitcli.data.cache import PreparedSplit, channel_statistics
 from vitcli.data.dataset import Dataset, Facts
@@ -36,6 +36,8 @@ _KNOWN_STATISTICS = {
 _WEIGHTS_HINT = 'expected: {"CLASS": NUMBER, ...}'
 
 _EVAL_BATCH = 512
+_MOST_TIMES = 8
+"""The most model inputs that a whole training photo takes, side by side."""
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, for pixels in 0..1."""
@@ -94,7 +96,7 @@ def prepare_training_data(
                 text="the test images are scored after every epoch, so they are not held out; the last epoch is kept"
             )
         )
-    geometry, train_geometry = geometries(facts, config.data, config.augment, image_size, source=source)
+    geometry, train_geometry = geometries(facts, config.data, config.augment, image_size, source=source, emit=emit)
     tell_guessed_range(facts, config.data, emit)
     train = dataset.split("train", train_geometry, emit=emit)
     members = train.readable(plan["train"].members)
@@ -185,13 +187,19 @@ def tell_guessed_range(facts: Facts, config: DataConfig, emit: Emit) -> None:
 
 
 def geometries(
-    facts: Facts, config: DataConfig, augment: AugmentConfig, image_size: Size, *, source: Preprocessing | None
+    facts: Facts,
+    config: DataConfig,
+    augment: AugmentConfig,
+    image_size: Size,
+    *,
+    source: Preprocessing | None,
+    emit: Emit = ignore,
 ) -> tuple[Geometry, Geometry]:
-    """Choose the geometry of images for evaluation, and for training."""
+    """Choose the geometry of images for evaluation, and for training; warn if photos are too long for it."""
     if native := facts.native_geometry:
         return native, native
     geometry = _geometry_of_photos(config, image_size, facts, source)
-    return geometry, _training_geometry(geometry, facts.aspect, augment)
+    return geometry, _training_geometry(geometry, facts.aspect, augment, emit)
 
 
 def _geometry_of_photos(config: DataConfig, size: Size, facts: Facts, source: Preprocessing | None) -> Geometry:
@@ -215,11 +223,23 @@ def _geometry_of_photos(config: DataConfig, size: Size, facts: Facts, source: Pr
     )
 
 
-def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig) -> Geometry:
+def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig, emit: Emit) -> Geometry:
     """Choose the geometry of training photos: whole photos for random resized crops, else as in evaluation."""
     if augment.crop_scale == 1:
         return geometry
-    height = max(geometry.size[0], geometry.size[1] / aspect)  # the smallest such size that covers the model's
+    rows, columns = geometry.size
+    low = max(columns / rows / _MOST_TIMES, columns / LONGEST)
+    high = min(columns / rows * _MOST_TIMES, LONGEST / rows)
+    if not low <= aspect <= high:
+        kept = min(max(aspect, low), high)
+        emit(
+            Warned(
+                text=f"half of the photos are {aspect:.3g} times as wide as high, or even longer: training squashes them"
+                f" to {kept:.3g} times, which blurs them; an --image-size of a similar shape keeps more of them"
+            )
+        )
+        aspect = kept
+    height = max(rows, columns / aspect)  # the smallest such size that covers the model's
     size: Size = (round(height), round(height * aspect))
     return replace(geometry, size=size, resize="squash", crop_fraction=1.0)
 

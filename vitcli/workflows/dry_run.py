@@ -101,7 +101,7 @@ def dry_run(*layers: Settings, emit: Emit = ignore) -> DryRun:
 
     # Decode every image
     geometry, train_geometry = geometries(
-        dataset.facts, config.data, config.augment, model.config.image_size, source=begun.seen
+        dataset.facts, config.data, config.augment, model.config.image_size, source=begun.seen, emit=emit
     )
     tell_guessed_range(dataset.facts, config.data, emit)
     inspection = inspect(dataset, train_geometry, workers=config.data.workers, emit=emit)

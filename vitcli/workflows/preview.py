@@ -157,7 +157,9 @@ def training_views(
         seen: the preprocessing of the weights that training starts from; None: it starts from random weights.
         emit: receives the progress.
     """
-    geometry, train_geometry = geometries(dataset.facts, config.data, config.augment, image_size, source=seen)
+    geometry, train_geometry = geometries(
+        dataset.facts, config.data, config.augment, image_size, source=seen, emit=emit
+    )
     members, labels = _members_and_labels(dataset, plan["train"])
     chosen = members[spread(labels, _ROWS, seed=config.run.seed)]
     known = known_colours(dataset.facts, config.data, seen)

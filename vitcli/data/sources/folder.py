@@ -13,7 +13,7 @@ from vitcli.core.files import expanded
 from vitcli.data.raw import NO_CLASSES, FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
 from vitcli.data.sources.image_index import ImageIndex
-from vitcli.data.sources.image_search import in_order
+from vitcli.data.sources.image_search import NO_DATA, in_order
 from vitcli.data.sources.paths import check_folder, table_path
 
 
@@ -97,7 +97,7 @@ def _unwrapped(folder: Path) -> Path:
     """Skip outer folders that contain only one folder, however many, and return the folder that contains the images."""
     inner = folder
     while True:
-        below = [path for path in inner.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        below = [path for path in inner.iterdir() if not path.name.startswith(NO_DATA)]
         if sum(path.is_dir() for path in below) > 1 or any(path.suffix in {".csv", ".jsonl"} for path in below):
             return inner
         if len(below) != 1 or not below[0].is_dir() or image_folder.split_of(below[0].name):

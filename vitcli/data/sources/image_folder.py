@@ -15,6 +15,7 @@ from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_search import (
     INSTEAD_OF_LINKS,
     LINKED_FOLDERS,
+    NO_DATA,
     PassedOver,
     find_images,
     image_names,
@@ -119,7 +120,7 @@ def mind_links(passed_over: PassedOver, folder: Path, emit: Emit) -> None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(NO_DATA))
 
 
 def _called_like_splits(folder: Path, emit: Emit = ignore) -> list[Path]:

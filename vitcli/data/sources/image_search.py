@@ -65,6 +65,8 @@ _NO_IMAGES = frozenset(
     ]
 )
 """Endings of files that are not opened to look for an image."""
+NO_DATA = (".", "__MACOSX", "@eaDir")
+"""The first letters of files and folders that a system adds: hidden ones, and those of macOS and of Synology."""
 _SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"\0\0\0\x0cjP  ", b"qoif")
 """The first bytes of image files: PNG, JPEG, GIF, JPEG 2000, QOI."""
 _SIGNATURES_WITHOUT_ENDING = (b"II*\0", b"MM\0*", b"BM")
@@ -106,7 +108,7 @@ def image_names(folder: str, passed_over: PassedOver) -> Iterator[str]:
     """Yield the paths of image files as strings, because there may be a million, and ``Path`` objects are slow."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith((".", "__MACOSX")):
+            if entry.name.startswith(NO_DATA):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from image_names(entry.path, passed_over)

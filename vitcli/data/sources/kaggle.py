@@ -12,6 +12,7 @@ from vitcli.data.dataset_entry import DatasetEntry
 from vitcli.data.locks import only_one
 from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import folder as any_folder
+from vitcli.data.sources.image_search import NO_DATA
 from vitcli.data.sources.kaggle_api import no_credentials, storage_address
 from vitcli.data.sources.kaggle_credentials import find_credentials
 from vitcli.data.sources.kaggle_reference import KaggleReference
@@ -86,7 +87,7 @@ def check_credentials(reference: KaggleReference, folder: Path) -> None:
 def is_wanted(name: str) -> bool:
     """Tell whether a file of an archive is unpacked: images and tables, but not hidden files, TFRecords or models."""
     path = PurePosixPath(name)
-    is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    is_hidden = any(part.startswith(NO_DATA) for part in path.parts)
     return not is_hidden and path.suffix.lower() not in _UNWANTED
 
 
