@@ -28,7 +28,7 @@ from vitcli.data.sources.kaggle_reference import KaggleReference
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 from vitcli.data.value_range import find_value_range, tell_range
 
-_LAYOUT = 3
+_LAYOUT = 4
 """The version of prepared files; a new one if they change for the same geometry."""
 _SMALL = 64
 """If all images have the same size, with sides of up to this many pixels, they are not resized."""
