@@ -261,7 +261,7 @@ def test_memory_that_is_not_there_is_an_error_of_one_line(
 ) -> None:
     for name in ("_MOST_VALUES", "_MOST_INT"):
         monkeypatch.setattr(f"vitcli.core.model_config.{name}", 10**40)
-    monkeypatch.setattr("vitcli.core.preprocessing._LONGEST", 10**20)
+    monkeypatch.setattr("vitcli.core.preprocessing.LONGEST", 10**20)
     words = ("train", shapes, *tiny, "--image-size", "400000000000000", "--device", "cpu")  # more than can be addressed
     outcome = run_cli(*words)
     assert outcome.code == 1
