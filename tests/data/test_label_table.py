@@ -550,3 +550,30 @@ def test_files_that_are_no_images_are_counted_and_what_belongs_beside_a_table_is
     for name in ("e.CR2", "notes.txt", "sample_submission.csv"):
         (photos / name).write_text("x")
     assert read(photos, ROWS).passed_over == {".cr2": ("e.CR2",)}
+
+
+SPLIT_ROWS = "image,label,split\n0.jpg,cat,train\n1.jpg,dog,train\n2.jpg,cat,train\n"
+
+
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_the_column_of_splits_says_which_folder_is_meant(competition: Path, tmp_path: Path, inside: str) -> None:
+    if inside:
+        (tmp_path / "outer").mkdir()
+        competition = competition.rename(tmp_path / "outer" / inside).parent
+    test_rows = "0.jpg,dog,test\n1.jpg,dog,test\n2.jpg,cat,testing\n3.jpg,cat,test\n"
+    raw = read(competition, SPLIT_ROWS + test_rows)
+    assert pairs(raw) == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat"}
+    assert pairs(raw, "test") == {"0.jpg": "dog", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "cat"}
+    assert {name: {file.parent.name for file in split.files} for name, split in raw.splits.items()} == {
+        "train": {"train"},
+        "test": {"test"},
+    }
+
+
+def test_rows_that_disagree_about_the_split_are_refused_or_left_out(photos: Path) -> None:
+    content = "image,label,split\na.jpg,cat,train\nb.jpg,dog,train\nc.png,cat,train\nd.jpg,dog,test\na.jpg,cat,test\n"
+    with pytest.raises(DataError, match=r"1 of 4 images with rows that disagree about the split: a.jpg"):
+        read(photos, content)
+    raw = read(photos, content, on_bad_image="skip")
+    assert (pairs(raw), pairs(raw, "test")) == ({"b.jpg": "dog", "c.png": "cat"}, {"d.jpg": "dog"})
+    assert len(pairs(read(photos, content.replace("a.jpg,cat,test", "a.jpg,cat,Training")))) == 3

@@ -2,21 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, counted, did_you_mean, some
-from vitcli.core.events import Emit, LeftOut, Note, Warned
+from vitcli.core.events import Emit, Note
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_folder import SPLIT_WORDS, mind_links, split_of
 from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
+from vitcli.data.sources.label_rows import labelled_images
 from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, natural, plain
 from vitcli.data.sources.table_file import Table, join_splits, read_table
 
@@ -26,8 +26,6 @@ _NOT_FOR_TRAINING = ("test", "sample", "submission")
 """Words at the beginning or end of the names of files and folders without labels."""
 _SAMPLE = 200
 """Number of rows that are read to recognise the columns."""
-_ABOUT_IMAGES = (".csv", ".json", ".jsonl", ".md", ".tsv", ".txt")
-"""Endings of files that are expected beside a table."""
 _ONES, _ZEROS = {"1", "1.0"}, {"0", "0.0"}
 
 
@@ -87,7 +85,7 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
     _write_alike(table, label, emit)
     mind_links(index.passed_over, folder, emit)
     left_out: dict[str, tuple[str, ...]] = {}
-    labelled = _labelled(table, index, image, label, config, left_out, emit, has_splits=split is not None)
+    labelled = labelled_images(table, index, (image, label, split), config, left_out, emit)
     if not labelled:
         raise DataError(f"no row of {table.path} can be used", hint="fix the table; --on-bad-image error says why")
     values = sorted({value for value, _ in labelled.values()}, key=natural)
@@ -217,100 +215,6 @@ def _named_column(table: Table, name: str, option: str) -> int | None:
         hint = did_you_mean(name, table.header, otherwise=f"it has {', '.join(table.header)}")
         raise DataError(f"{table.path} has no column {name!r} ({option})", hint=hint)
     return places[0]
-
-
-def _labelled(
-    table: Table,
-    index: ImageIndex,
-    image: int,
-    label: int,
-    config: DataConfig,
-    left_out: dict[str, tuple[str, ...]],
-    emit: Emit,
-    *,
-    has_splits: bool,
-) -> dict[Path, tuple[str, int]]:
-    """Return the label and row number of every image with a label; rows that cannot be used go into ``left_out``."""
-    found: dict[Path, tuple[str, int]] = {}
-    missing, repeated = [], []
-    unlabelled: dict[str, Path] = {}
-    disagreeing: dict[Path, str] = {}
-    candidates = [index.find(row[image]) for row in table.rows]
-    are_numbered_alike = not has_splits and any(
-        len({_is_for_testing(index, file) for file in files}) > 1 for files in candidates
-    )
-    for number, (row, files) in enumerate(zip(table.rows, candidates, strict=True)):
-        name, value = row[image], row[label]
-        file = _image_of_row(table, number, name, files, index)
-        # Images for testing that are called as those for training are not those of this table
-        if not file or (are_numbered_alike and _is_for_testing(index, file) and not _has_folder(name)):
-            missing.append(name or f"line {table.lines[number]}")
-        elif value.lower() in NO_LABEL:
-            unlabelled[name] = file
-        elif file not in found:
-            found[file] = value, number
-        elif found[file][0] != value:
-            disagreeing[file] = name
-        else:
-            repeated.append(name)
-    for file in disagreeing:
-        del found[file]
-    total = len(table.rows)
-    useless = {
-        f"of {total:,} rows with images that are not there": missing,
-        f"of {total:,} rows without a label": list(unlabelled),
-        f"of {len(found) + len(disagreeing):,} images with rows that disagree about the label": list(
-            disagreeing.values()
-        ),
-    }
-    for what, names in useless.items():
-        if names:
-            _complain(what, names, config, emit, all_of=total)
-            left_out[what] = tuple(names)
-    if repeated:
-        emit(Warned(text=f"{counted(len(repeated), 'row repeats')} other rows: {some(repeated)}"))
-    _pass_over_others(index, {*found, *disagreeing, *unlabelled.values()})
-    return found
-
-
-def _pass_over_others(index: ImageIndex, known: AbstractSet[Path]) -> None:
-    """Record images without a row as ignored files; do not report files that are expected beside a table."""
-    for kind in _ABOUT_IMAGES:
-        index.passed_over.pop(kind, None)
-    others = [str(file) for file in index.files if file not in known and not _is_for_testing(index, file)]
-    if others:
-        index.passed_over["without a row"] = others
-
-
-def _image_of_row(table: Table, number: int, name: str, files: list[Path], index: ImageIndex) -> Path | None:
-    """Return the image that a row names, of those that it may name, or None if it is missing."""
-    if len(files) > 1:
-        files = [file for file in files if not _is_for_testing(index, file)] or files
-    if len(files) > 1:
-        places = " and ".join(str(file) for file in files[:2])
-        raise DataError(
-            f"line {table.lines[number]} of {table.path} names {name!r}, which may be {places}",
-            hint="write the folder too",
-        )
-    return files[0] if files else None
-
-
-def _is_for_testing(index: ImageIndex, file: Path) -> bool:
-    """Tell whether an image is in a folder of images without labels."""
-    parts = index.parts[file]
-    return len(parts) > 1 and parts[0].lower().startswith(_NOT_FOR_TRAINING)
-
-
-def _has_folder(name: str) -> bool:
-    return len(PurePosixPath(name.replace("\\", "/")).parts) > 1
-
-
-def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *, all_of: int = 0) -> None:
-    """Report rows: raise an error, or only warn if ``on_bad_image`` is "skip" and other rows remain."""
-    text = f"{len(names):,} {what}: {some(names)}"
-    if config.on_bad_image == "error" or len(names) == all_of:
-        raise DataError(text, hint="fix the table, or --on-bad-image skip leaves them out")
-    emit(LeftOut(text=f"left out: {text}"))
 
 
 def _refuse_what_are_no_classes(values: Sequence[str], images: int, table: Table, label: int) -> None:
