@@ -20,6 +20,7 @@ from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.sources import label_table
 from vitcli.data.sources.image_index import ImageIndex
+from vitcli.data.sources.names import is_for_testing
 from vitcli.data.sources.table_file import read_table
 
 NAMES = ("a.jpg", "b.jpg", "c.png", "d.jpg")
@@ -148,7 +149,36 @@ def test_images_without_rows_are_counted_and_named(photos: Path) -> None:
     events: list[Event] = []
     raw = read(photos, ROWS, emit=events.append)
     assert pairs(raw) == WANTED
-    assert raw.passed_over == {"without a row": ("e.jpg",)}
+    assert raw.passed_over == {
+        "for testing, without a row": ("test_images/f.jpg",),
+        "without a row": ("e.jpg",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        *((name, True) for name in ("test", "Tests", "testing", "test1", "test_images", "test-set", "testImages")),
+        *((name, True) for name in ("TestSet", "sample_submission", "sampleSubmission", "submission", "sample")),
+        *((name, False) for name in ("testis", "sample_1", "samples_2020", "latest", "testament", "sampled", "")),
+    ],
+)
+def test_folders_for_testing_are_called_so_by_a_whole_word(name: str, *, wanted: bool) -> None:
+    assert is_for_testing(name) == wanted
+
+
+def test_files_for_testing_may_be_called_so_at_the_end() -> None:
+    assert is_for_testing("labels_test", by_its_end=True)
+    assert is_for_testing("genderSubmission", by_its_end=True)
+    assert not is_for_testing("latest", by_its_end=True)
+    assert not is_for_testing("lab_test")
+
+
+def test_folders_with_names_like_test_are_for_training(tmp_path: Path) -> None:
+    for name in ("testis/1.jpg", "testis/2.jpg", "sample_1/3.jpg", "sample_1/4.jpg", "testis/5.jpg"):
+        picture(tmp_path / "photos" / name)
+    raw = read(tmp_path / "photos", "image,label\n1.jpg,a\n2.jpg,b\n3.jpg,a\n4.jpg,b\n")
+    assert raw.passed_over == {"without a row": ("testis/5.jpg",)}
 
 
 def test_rows_that_disagree_are_refused_or_left_out(photos: Path) -> None:
@@ -452,8 +482,13 @@ def test_images_for_testing_do_not_make_names_ambiguous(tmp_path: Path) -> None:
     for folder in ("train", "test"):
         for name in NAMES:
             picture(tmp_path / "photos" / folder / name)
-    raw = read(tmp_path / "photos", ROWS)
+    events: list[Event] = []
+    raw = read(tmp_path / "photos", ROWS, emit=events.append)
     assert {file.parent.name for file in raw.splits["train"].files} == {"train"}
+    assert raw.passed_over == {"for testing, without a row": tuple(f"test/{name}" for name in NAMES)}
+    assert [event.text.partition(" of ")[0] for event in events if "for testing" in getattr(event, "text", "")] == [
+        "4 names"
+    ]
 
 
 def test_a_table_of_other_things_beside_class_folders_is_passed_over(

@@ -6,15 +6,14 @@ from pathlib import Path, PurePosixPath
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, counted, some
-from vitcli.core.events import Emit, LeftOut, Warned
+from vitcli.core.events import Emit, LeftOut, Note, Warned
 from vitcli.data.sources.image_folder import split_of
 from vitcli.data.sources.image_index import ImageIndex
-from vitcli.data.sources.names import NO_LABEL
+from vitcli.data.sources.names import NO_LABEL, is_for_testing
 from vitcli.data.sources.table_file import Table
 
 _ABOUT_IMAGES = (".csv", ".json", ".jsonl", ".md", ".tsv", ".txt")
 """Endings of files that are expected beside a table."""
-_NOT_FOR_TRAINING = ("test", "sample", "submission")
 
 
 def labelled_images(
@@ -42,7 +41,7 @@ def labelled_images(
     found: dict[Path, tuple[str, int]] = {}
     missing, again = [], []
     unlabelled: dict[str, Path] = {}
-    files = _images_of_rows(table, index, image, split)
+    files = _images_of_rows(table, index, image, split, emit)
     for number, (row, file) in enumerate(zip(table.rows, files, strict=True)):
         if not file:
             missing.append(row[image] or f"line {table.lines[number]}")
@@ -75,20 +74,27 @@ def labelled_images(
     return {file: labelled for file, labelled in found.items() if file not in disagreeing}
 
 
-def _images_of_rows(table: Table, index: ImageIndex, image: int, split: int | None) -> list[Path | None]:
+def _images_of_rows(table: Table, index: ImageIndex, image: int, split: int | None, emit: Emit) -> list[Path | None]:
     """Return the image that each row names: in the folder of the row's split, if there is one; None: it is missing."""
     candidates = [index.find(row[image]) for row in table.rows]
     are_numbered_alike = split is None and any(
         len({_is_for_testing(index, file) for file in files}) > 1 for files in candidates
     )
     chosen: list[Path | None] = []
+    dropped: list[str] = []
     for number, (row, files) in enumerate(zip(table.rows, candidates, strict=True)):
         wanted = None if split is None else split_of(row[split])
         fitting = [file for file in files if wanted and _split_of_folder(index, file) == wanted]
-        file = _image_of_row(table, number, row[image], fitting or files, index)
+        fitting = fitting or files
+        for_training = [file for file in fitting if not _is_for_testing(index, file)] or fitting
+        dropped += [row[image]] * (len(for_training) < len(fitting))
+        file = _image_of_row(table, number, row[image], for_training)
         # Images for testing that are called as those for training are not those of this table
         is_other = file and are_numbered_alike and _is_for_testing(index, file) and not _has_folder(row[image])
         chosen.append(None if is_other else file)
+    if dropped:
+        are_names = f"{counted(len(dropped), 'name')} of {table.path} could also mean images for testing"
+        emit(Note(text=f"{are_names}, which are not taken: {some(dropped)}"))
     return chosen
 
 
@@ -96,15 +102,14 @@ def _pass_over_others(index: ImageIndex, known: AbstractSet[Path]) -> None:
     """Record images without a row as ignored files; do not report files that are expected beside a table."""
     for kind in _ABOUT_IMAGES:
         index.passed_over.pop(kind, None)
-    others = [str(file) for file in index.files if file not in known and not _is_for_testing(index, file)]
-    if others:
-        index.passed_over["without a row"] = others
+    for file in index.files:
+        if file not in known:
+            kind = "for testing, without a row" if _is_for_testing(index, file) else "without a row"
+            index.passed_over.setdefault(kind, []).append(str(file))
 
 
-def _image_of_row(table: Table, number: int, name: str, files: list[Path], index: ImageIndex) -> Path | None:
+def _image_of_row(table: Table, number: int, name: str, files: list[Path]) -> Path | None:
     """Return the image that a row names, of those that it may name, or None if it is missing."""
-    if len(files) > 1:
-        files = [file for file in files if not _is_for_testing(index, file)] or files
     if len(files) > 1:
         places = " and ".join(str(file) for file in files[:2])
         raise DataError(
@@ -122,7 +127,7 @@ def _split_of_folder(index: ImageIndex, file: Path) -> str | None:
 def _is_for_testing(index: ImageIndex, file: Path) -> bool:
     """Tell whether an image is in a folder of images without labels."""
     parts = index.parts[file]
-    return len(parts) > 1 and parts[0].lower().startswith(_NOT_FOR_TRAINING)
+    return len(parts) > 1 and is_for_testing(parts[0])
 
 
 def _has_folder(name: str) -> bool:

@@ -17,13 +17,11 @@ from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
 from vitcli.data.sources.label_rows import labelled_images
-from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, natural, plain
+from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, is_for_testing, natural, plain
 from vitcli.data.sources.table_file import Table, join_splits, read_table
 
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
 _SPLIT_NAMES = ("split", "set", "subset", "data set", "dataset", "partition", "split folder")
-_NOT_FOR_TRAINING = ("test", "sample", "submission")
-"""Words at the beginning or end of the names of files and folders without labels."""
 _SAMPLE = 200
 """Number of rows that are read to recognise the columns."""
 _ONES, _ZEROS = {"1", "1.0"}, {"0", "0.0"}
@@ -52,9 +50,8 @@ def find_tables(folder: Path) -> list[Path]:
 def possible_tables(folder: Path) -> list[Path]:
     """List the files in a folder that may be tables of labels, those that are called so first."""
     files = [path for path in folder.glob("[!.]*") if path.suffix.lower() in {".csv", ".tsv"}]
-    others = {path for path in files if path.stem.lower().startswith(_NOT_FOR_TRAINING)}
-    others |= {path for path in files if path.stem.lower().endswith(_NOT_FOR_TRAINING)}
-    return sorted({*files} - others, key=lambda path: (not _is_called_for_training(path), path))
+    labelled = [path for path in files if not is_for_testing(path.stem, by_its_end=True)]
+    return sorted(labelled, key=lambda path: (not _is_called_for_training(path), path))
 
 
 def _is_called_for_training(path: Path) -> bool:
@@ -173,7 +170,7 @@ def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[i
     binary = [at for at in others if all(row[at] in _ONES | _ZEROS for row in table.rows)]
     labels = [[table.header[at] for at in binary if row[at] in _ONES] for row in table.rows]
     folders = {parts[0] for parts in index.parts.values() if len(parts) > 1}
-    classes = [name for name in folders if not split_of(name) and not name.lower().startswith(_NOT_FOR_TRAINING)]
+    classes = [name for name in folders if not split_of(name) and not is_for_testing(name)]
     if len(classes) > 1 or len(binary) < 2 or (len(binary) < len(others) and any(len(each) != 1 for each in labels)):
         names = ", ".join(table.header[at] for at in others)
         raise DataError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")

@@ -8,6 +8,27 @@ NO_LABEL = {"", "nan"}
 WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(\.0*)?", re.ASCII)
 """A label that is a whole number: 1, 01 and 1.0 are equal."""
 
+_WORDS = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
+_TESTS = r"(tests?|testing|submissions?)(set|data|images|split)?"
+_FOR_TESTING = re.compile(rf"{_TESTS}( .*)?|samples?|sample ?sub[a-z]*( .*)?")
+_ENDS_FOR_TESTING = re.compile(rf".* ({_TESTS}|samples?)")
+
+
+def words_in(name: str) -> list[str]:
+    """Return the words and numbers of a name in lower case: ``sampleSubmission_2`` has sample, submission and 2."""
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
+def is_for_testing(name: str, *, by_its_end: bool = False) -> bool:
+    """Tell whether a folder or file is called like one without labels: ``test_images``, but not ``testis``.
+
+    Args:
+        name: the name, without the ending of a file.
+        by_its_end: accept the word at the end too, as in ``labels_test``.
+    """
+    words = " ".join(words_in(name))
+    return bool(_FOR_TESTING.fullmatch(words) or (by_its_end and _ENDS_FOR_TESTING.fullmatch(words)))
+
 
 def plain(name: str) -> str:
     """Compose the accented letters of a name (Unicode NFC); macOS and some archives decompose them."""
