@@ -612,3 +612,23 @@ def test_rows_that_disagree_about_the_split_are_refused_or_left_out(photos: Path
     raw = read(photos, content, on_bad_image="skip")
     assert (pairs(raw), pairs(raw, "test")) == ({"b.jpg": "dog", "c.png": "cat"}, {"d.jpg": "dog"})
     assert len(pairs(read(photos, content.replace("a.jpg,cat,test", "a.jpg,cat,Training")))) == 3
+
+
+@pytest.mark.parametrize("inside", ["", "cat/"])
+def test_rows_of_another_split_name_no_images(tmp_path: Path, inside: str) -> None:
+    for name in NAMES:
+        picture(tmp_path / "train" / inside / name)
+    rows = ROWS.replace("\na", f"\nX/{inside}a").replace("\nb", f"\nX/{inside}b")
+    rows = rows.replace("\nc", f"\nX/{inside}c").replace("\nd", f"\nX/{inside}d")
+    with pytest.raises(DataError, match=r"no column of .* names images of"):
+        read(tmp_path / "train", rows.replace("X", "val"))
+    with pytest.raises(DataError, match=f"1 of 5 rows with images that are not there: val/{inside}a.jpg"):
+        read(tmp_path / "train", rows.replace("X", "Train") + f"val/{inside}a.jpg,dog\n")
+    assert pairs(read(tmp_path / "train", rows.replace("X", "/data/train"))) == WANTED
+
+
+def test_folders_above_may_be_called_otherwise_on_another_computer(photos: Path) -> None:
+    picture(photos / "cats" / "e.jpg")
+    assert len(pairs(read(photos, ROWS + "/home/me/pictures/cats/e.jpg,cat\n"))) == 5
+    with pytest.raises(DataError, match=r"1 of 5 rows with images that are not there: pictures/a.jpg"):
+        read(photos, ROWS + "pictures/a.jpg,cat\n")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from vitcli.data.sources.image_folder import split_of
 from vitcli.data.sources.image_search import PassedOver, find_images, without_images
 from vitcli.data.sources.names import plain
 
@@ -43,7 +44,7 @@ class ImageIndex:
         if not candidates:
             return self._find_in_any_case(wanted)
         whole = [file for file in candidates if self.parts[file][-1] == wanted[-1]] or candidates
-        fitting = [file for file in whole if _ends_alike(self.parts[file][:-1], wanted[:-1])]
+        fitting = [file for file in whole if self._lies_in(self.parts[file][:-1], wanted[:-1])]
         exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]
         return exact if len(exact) == 1 else fitting
 
@@ -52,7 +53,9 @@ class ImageIndex:
         folded = [part.casefold() for part in wanted]
         candidates = self._by_folded_name.get(folded[-1], [])
         fitting = [
-            file for file in candidates if _ends_alike([part.casefold() for part in self.parts[file][:-1]], folded[:-1])
+            file
+            for file in candidates
+            if self._lies_in([part.casefold() for part in self.parts[file][:-1]], folded[:-1])
         ]
         return fitting if len(fitting) == 1 else []
 
@@ -64,8 +67,21 @@ class ImageIndex:
                 found.setdefault(name, []).append(file)
         return found
 
+    def _lies_in(self, folders: Sequence[str], wanted: Sequence[str]) -> bool:
+        """Tell whether an image in these folders lies in the wanted ones: the shorter path is the end of the longer one.
 
-def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Tell whether the shorter of two paths is the end of the longer one."""
-    length = min(len(one), len(other))
-    return length == 0 or tuple(one[-length:]) == tuple(other[-length:])
+        If more folders are wanted, the indexed one must be called as the next of them. Below it, only another split is
+        refused, because a table of another computer has other folders above.
+        """
+        length = min(len(folders), len(wanted))
+        if length and tuple(folders[-length:]) != tuple(wanted[-length:]):
+            return False
+        above = wanted[-length - 1].casefold() if len(wanted) > len(folders) else ""
+        if not above or above in self._own_names:
+            return True
+        own = {split_of(name) for name in self._own_names}
+        return length > 0 and (None in own or split_of(above) in {None, *own})
+
+    @cached_property
+    def _own_names(self) -> set[str]:
+        return {plain(name).casefold() for name in (self.folder.name, self.folder.resolve().name)}

@@ -149,7 +149,7 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
         if not hits[image]:
             raise NoImagesNamedError(
                 f"no column of {table.path} names images of {index.folder}: for example {table.rows[0]}",
-                hint="--image-column NAME says which, and the folder must hold the images",
+                hint="--image-column NAME says which, and the images must be in the folder, and called as in the table",
             )
     label = _named_column(table, config.label_column, "--label-column")
     if label is None:
