@@ -632,3 +632,37 @@ def test_folders_above_may_be_called_otherwise_on_another_computer(photos: Path)
     assert len(pairs(read(photos, ROWS + "/home/me/pictures/cats/e.jpg,cat\n"))) == 5
     with pytest.raises(DataError, match=r"1 of 5 rows with images that are not there: pictures/a.jpg"):
         read(photos, ROWS + "pictures/a.jpg,cat\n")
+
+
+@pytest.mark.parametrize("beside", ["Image.JPG", "image_id.jpg", "label.png", "sub/Label.png"])
+def test_an_image_that_is_called_like_a_column_makes_no_row_of_the_header(photos: Path, beside: str) -> None:
+    picture(photos / beside)
+    assert pairs(read(photos, ROWS)) == WANTED
+
+
+@pytest.mark.parametrize("first", ["x9,cat", "x17,y"])
+def test_a_first_row_that_looks_like_the_others_is_no_header(tmp_path: Path, first: str) -> None:
+    for number in range(1, 5):
+        picture(tmp_path / "photos" / f"x{number}.jpg")
+    rows = "".join(f"x{number},{'cat' if number % 2 else 'y'}\n" for number in range(1, 5))
+    with pytest.raises(DataError, match=f"1 of 5 rows with images that are not there: {first[:-2].rstrip(',c')}"):
+        read(tmp_path / "photos", f"{first}\n{rows}")
+    assert len(pairs(read(tmp_path / "photos", rows))) == 4
+
+
+def test_a_header_without_usual_names_is_taken_as_one_and_that_is_said(photos: Path) -> None:
+    events: list[Event] = []
+    rows = ROWS.partition("\n")[2].replace(".jpg", "").replace(".png", "")
+    assert pairs(read(photos, "scan,diagnosis\n" + rows, emit=events.append)) == WANTED
+    (warning,) = [event.text for event in events if isinstance(event, Warned)]
+    assert "is taken as the names of the columns: 'scan', 'diagnosis'; if it is an image" in warning
+    events.clear()
+    assert pairs(read(photos, "id_code,diagnosis\n" + rows, emit=events.append)) == WANTED
+    assert not [event for event in events if isinstance(event, Warned)]
+
+
+def test_labels_in_a_list_may_have_several_words(photos: Path) -> None:
+    raw = read(photos, "a.jpg golden retriever\nb.jpg cat\nc.png golden retriever\nd.jpg cat\n")
+    assert pairs(raw) == {"a.jpg": "golden retriever", "b.jpg": "cat", "c.png": "golden retriever", "d.jpg": "cat"}
+    (photos / "a.jpg").rename(photos / "my a.jpg")
+    assert len(pairs(read(photos, "my a.jpg golden retriever\nb.jpg cat\n"))) == 2

@@ -48,6 +48,11 @@ class ImageIndex:
         exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]
         return exact if len(exact) == 1 else fitting
 
+    def has(self, name: str) -> bool:
+        """Tell whether a name is that of an image as it is written, with or without its ending."""
+        last = PurePosixPath(plain(name).replace("\\", "/")).name
+        return any(last in {each := self.parts[file][-1], PurePosixPath(each).stem} for file in self.find(name))
+
     def _find_in_any_case(self, wanted: Sequence[str]) -> list[Path]:
         """Find the only image whose name differs at most in upper and lower case; empty if there are several."""
         folded = [part.casefold() for part in wanted]

@@ -73,7 +73,7 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
             be used, or there is only one class.
     """
     index = ImageIndex(folder)
-    tables = [read_table(file, is_image=lambda cell: bool(index.find(cell)), emit=emit) for file in table_files]
+    tables = [read_table(file, is_image=index.has, emit=emit) for file in table_files]
     table = (
         tables[0] if len(tables) == 1 else join_splits(tables, config.image_column or _file_column(tables[0], index))
     )

@@ -13,6 +13,7 @@ from vitcli.core.events import Emit, Warned
 from vitcli.core.files import plain_cell
 from vitcli.data.sources.image_search import IMAGE_SUFFIXES
 from vitcli.data.sources.paths import check_table
+from vitcli.data.sources.table_header import has_column_names
 
 _DELIMITERS = ",;\t|"
 _STATED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
@@ -34,8 +35,8 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
 
     Args:
         path: the file.
-        is_image: tells whether a cell names an image; a first row with such a cell is not a header.
-        emit: receives a warning if the encoding had to be guessed.
+        is_image: tells whether a cell names an image exactly; a first row with such a cell is usually not a header.
+        emit: receives a warning if the encoding or the header had to be guessed.
 
     Raises:
         DataError: the file does not exist, is not a table or has no rows, or a row has more cells than there are
@@ -66,7 +67,7 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
     if not found:
         raise DataError(f"{path} is empty", hint="expected: a row per image, with its name and its label")
     first = found[0][1]
-    has_header = is_json or not any(is_image(cell) or Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in first)
+    has_header = is_json or has_column_names(path, [row for _, row in found], is_image, emit)
     header = first if has_header else [f"column {at + 1}" for at in range(len(first))]
     while header and not header[-1]:
         header.pop()
@@ -107,9 +108,17 @@ def _json_rows(text: str) -> list[tuple[int, list[str]]]:
 
 
 def _split_rows(reader: Iterable[list[str]], delimiter: str) -> Iterable[list[str]]:
-    """Yield the rows; without a delimiter, split each line at its last space into a name and a label."""
+    """Yield the rows; without a delimiter, split each line into a name and a label."""
     for row in reader:
-        yield row if delimiter or not row else ",".join(row).rsplit(maxsplit=1)
+        yield row if delimiter or not row else _name_and_label(",".join(row))
+
+
+def _name_and_label(line: str) -> list[str]:
+    """Split a line after the first word with the ending of an image, else before the last word."""
+    for found in re.finditer(r"\S+(?=\s)", line):
+        if Path(found[0]).suffix.lower() in IMAGE_SUFFIXES:
+            return [line[: found.end()], line[found.end() :].strip()]
+    return line.rsplit(maxsplit=1)
 
 
 def _decoded(path: Path, emit: Emit) -> str:
