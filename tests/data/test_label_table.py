@@ -666,3 +666,43 @@ def test_labels_in_a_list_may_have_several_words(photos: Path) -> None:
     assert pairs(raw) == {"a.jpg": "golden retriever", "b.jpg": "cat", "c.png": "golden retriever", "d.jpg": "cat"}
     (photos / "a.jpg").rename(photos / "my a.jpg")
     assert len(pairs(read(photos, "my a.jpg golden retriever\nb.jpg cat\n"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (ROWS.replace("dog\nc", '"dog\nc'), 3),
+        (ROWS.replace("\nb.jpg", '\n"b.jpg'), 3),
+        (ROWS.replace("dog\nc", '"dog\nc').replace("c.png,cat", 'c.png,"cat"'), 3),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(photos: Path, content: str, line: int) -> None:
+    with pytest.raises(DataError, match=f"line {line} of .* has a quote that is not closed") as caught:
+        read(photos, content)
+    assert "written twice" in caught.value.hint
+
+
+def test_a_line_break_is_allowed_in_a_text_only(photos: Path) -> None:
+    notes = ROWS.replace("\n", ',"two\nlines"\n').replace('label,"two\nlines"', "label,note")
+    assert pairs(read(photos, notes)) == WANTED
+    with pytest.raises(DataError, match=r"line 3 of .* has, in column 'label', a line break: 'dog\\nc.png,cat'"):
+        read(photos, ROWS.replace("dog\nc.png,cat", '"dog\nc.png,cat"'))
+
+
+def test_text_that_is_cut_off_or_of_another_encoding_is_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match=r"labels.csv is not UTF-16 text, or it is cut off: byte \d+, in line \d"):
+        read(photos, ROWS.strip().encode("utf-16")[:-1])
+    with pytest.raises(DataError, match=r"is not UTF-8 or Windows-1252 text: byte 22, in line 2") as caught:
+        read(photos, ROWS.replace("cat", "k\u010dt").encode("cp1250").replace(b"\xe8", b"\x81"))
+    assert "UTF-8" in caught.value.hint
+
+
+@pytest.mark.parametrize("label", ["[1, 2]", '{"a": 1}'])
+def test_labels_that_are_lists_or_objects_are_refused(photos: Path, label: str) -> None:
+    table = photos / "metadata.jsonl"
+    rows = [f'{{"file_name": "{name}", "label": {at % 2}, "box": [1, 2]}}' for at, name in enumerate(NAMES)]
+    table.write_text("\n".join(rows))
+    assert len(pairs(label_table.read(photos, [table], DataConfig(), ignore))) == 4
+    table.write_text("\n".join([*rows[:2], rows[2].replace('"label": 0', f'"label": {label}'), rows[3]]))
+    with pytest.raises(DataError, match=r"line 3 of .* has, in column 'label', a list or an object"):
+        label_table.read(photos, [table], DataConfig(), ignore)

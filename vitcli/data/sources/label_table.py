@@ -78,6 +78,7 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
         tables[0] if len(tables) == 1 else join_splits(tables, config.image_column or _file_column(tables[0], index))
     )
     table, image, label = _columns(table, index, config, emit)
+    _refuse_cells_that_are_no_names(table, image, label)
     split = _split_column(table, emit)
     _write_alike(table, label, emit)
     mind_links(index.passed_over, folder, emit)
@@ -182,6 +183,20 @@ def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[i
         )
     rows = [[*row, "".join(each)] for row, each in zip(table.rows, labels, strict=True)]
     return replace(table, header=(*table.header, f"{columns} (one-hot)"), rows=rows)
+
+
+def _refuse_cells_that_are_no_names(table: Table, image: int, label: int) -> None:
+    """Refuse names and labels of several lines, as a quote that is not closed makes them, and lists in JSON lines."""
+    is_json = table.path.suffix == ".jsonl"
+    for line, row in zip(table.lines, table.rows, strict=True):
+        for at in (image, label):
+            where = f"line {line} of {table.path} has, in column {table.header[at]!r}, "
+            if len(row[at].splitlines()) > 1 and not is_json:
+                hint = "close the quote before it, or write the cell in one line"
+                raise DataError(f"{where}a line break: {row[at]!r}", hint=hint)
+            if is_json and row[at].startswith(("[", "{")):
+                hint = "an image can have one label, a text or a number; --label-column NAME takes another column"
+                raise DataError(f"{where}a list or an object: {row[at]}", hint=hint)
 
 
 def _write_alike(table: Table, label: int, emit: Emit) -> None:
