@@ -271,11 +271,23 @@ def test_more_classes_may_be_in_a_map_than_in_a_table(photos: Path, tmp_path: Pa
     [
         {"a.jpg": "0", "b.jpg": "1", "c.png": "0", "d.jpg": "1"},  # annotations
         {"version": 1, "seed": 0, "number": 6},
+        ["c.png", "d.jpg"],
+        ["c", "d", "e"],
+        {"0": "a red car", "1": "a blue bus", "2": "a cat"},
+        {"c.png": 0, "d.jpg": 1},
     ],
 )
 def test_other_files_give_classes_no_names(photos: Path, content: object) -> None:
     (photos / "other.json").write_text(json.dumps(content))
     assert read(photos, ROWS.replace("cat", "0").replace("dog", "1")).classes == ("0", "1")
+
+
+def test_a_found_map_with_more_entries_than_labels_is_named(photos: Path) -> None:
+    (photos / "names.json").write_text('["cat", "dog", "bird"]')
+    rows, told = ROWS.replace("cat", "0").replace("dog", "1"), list[Event]()
+    assert read(photos, rows, emit=told.append).classes == ("0", "1")
+    assert "names.json has 3 entries, but there are 2 labels" in "".join(getattr(each, "text", "") for each in told)
+    assert read(photos, rows, label_map=str(photos / "names.json")).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
