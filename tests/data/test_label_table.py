@@ -275,6 +275,8 @@ def test_more_classes_may_be_in_a_map_than_in_a_table(photos: Path, tmp_path: Pa
         ["c", "d", "e"],
         {"0": "a red car", "1": "a blue bus", "2": "a cat"},
         {"c.png": 0, "d.jpg": 1},
+        7,
+        "text",
     ],
 )
 def test_other_files_give_classes_no_names(photos: Path, content: object) -> None:
@@ -288,6 +290,10 @@ def test_a_found_map_with_more_entries_than_labels_is_named(photos: Path) -> Non
     assert read(photos, rows, emit=told.append).classes == ("0", "1")
     assert "names.json has 3 entries, but there are 2 labels" in "".join(getattr(each, "text", "") for each in told)
     assert read(photos, rows, label_map=str(photos / "names.json")).classes == ("cat", "dog")
+    (photos / "names.json").write_text('["b.jpg", "c.png", "d.jpg"]')
+    told.clear()
+    read(photos, rows, emit=told.append)
+    assert "names.json" not in "".join(getattr(each, "text", "") for each in told)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
             continue
         names = _mapped(values, content, is_given=False)
         way = next(iter(_ways(content)), {})
-        if names is None and len(way) > len(values) and {*values} <= {*way} and _are_words(content):
+        is_larger = len(way) > len(values) and {*values} <= {*way}
+        if names is None and is_larger and _are_words(content) and not _has_images(way.values()):
             what = f"{path} has {len(way):,} entries, but there are {len(values):,} labels"
             emit(Note(text=f"{what}: it is not taken for their names; --label-map {shlex.quote(str(path))} takes it"))
         if names and names != tuple(values):

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 NO_LABEL = {"", "nan"}
 """Texts that programs write for a missing label, in lower case."""
@@ -41,3 +42,10 @@ def natural(name: str) -> tuple[int, int, str, str]:
         return 1, 0, name, name
     digits = name.lstrip("0")  # by length and digits, because int() refuses thousands of them
     return 0, len(digits), digits, name
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Find pairs of names that differ only in upper and lower case, or in spaces."""
+    first: dict[str, str] = {}
+    known = ((first.setdefault(" ".join(name.casefold().split()), name), name) for name in names)
+    return [(one, other) for one, other in known if one != other]
