@@ -20,6 +20,7 @@ from vitcli.data.raw import FileSplit, RawDataset
 from vitcli.data.sources import folder as any_folder
 from vitcli.data.sources import label_table
 from vitcli.data.sources.image_index import ImageIndex
+from vitcli.data.sources.names import is_for_testing
 from vitcli.data.sources.table_file import read_table
 
 NAMES = ("a.jpg", "b.jpg", "c.png", "d.jpg")
@@ -148,7 +149,36 @@ def test_images_without_rows_are_counted_and_named(photos: Path) -> None:
     events: list[Event] = []
     raw = read(photos, ROWS, emit=events.append)
     assert pairs(raw) == WANTED
-    assert raw.passed_over == {"without a row": ("e.jpg",)}
+    assert raw.passed_over == {
+        "for testing, without a row": ("test_images/f.jpg",),
+        "without a row": ("e.jpg",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        *((name, True) for name in ("test", "Tests", "testing", "test1", "test_images", "test-set", "testImages")),
+        *((name, True) for name in ("TestSet", "sample_submission", "sampleSubmission", "submission", "sample")),
+        *((name, False) for name in ("testis", "sample_1", "samples_2020", "latest", "testament", "sampled", "")),
+    ],
+)
+def test_folders_for_testing_are_called_so_by_a_whole_word(name: str, *, wanted: bool) -> None:
+    assert is_for_testing(name) == wanted
+
+
+def test_files_for_testing_may_be_called_so_at_the_end() -> None:
+    assert is_for_testing("labels_test", by_its_end=True)
+    assert is_for_testing("genderSubmission", by_its_end=True)
+    assert not is_for_testing("latest", by_its_end=True)
+    assert not is_for_testing("lab_test")
+
+
+def test_folders_with_names_like_test_are_for_training(tmp_path: Path) -> None:
+    for name in ("testis/1.jpg", "testis/2.jpg", "sample_1/3.jpg", "sample_1/4.jpg", "testis/5.jpg"):
+        picture(tmp_path / "photos" / name)
+    raw = read(tmp_path / "photos", "image,label\n1.jpg,a\n2.jpg,b\n3.jpg,a\n4.jpg,b\n")
+    assert raw.passed_over == {"without a row": ("testis/5.jpg",)}
 
 
 def test_rows_that_disagree_are_refused_or_left_out(photos: Path) -> None:
@@ -241,11 +271,29 @@ def test_more_classes_may_be_in_a_map_than_in_a_table(photos: Path, tmp_path: Pa
     [
         {"a.jpg": "0", "b.jpg": "1", "c.png": "0", "d.jpg": "1"},  # annotations
         {"version": 1, "seed": 0, "number": 6},
+        ["c.png", "d.jpg"],
+        ["c", "d", "e"],
+        {"0": "a red car", "1": "a blue bus", "2": "a cat"},
+        {"c.png": 0, "d.jpg": 1},
+        7,
+        "text",
     ],
 )
 def test_other_files_give_classes_no_names(photos: Path, content: object) -> None:
     (photos / "other.json").write_text(json.dumps(content))
     assert read(photos, ROWS.replace("cat", "0").replace("dog", "1")).classes == ("0", "1")
+
+
+def test_a_found_map_with_more_entries_than_labels_is_named(photos: Path) -> None:
+    (photos / "names.json").write_text('["cat", "dog", "bird"]')
+    rows, told = ROWS.replace("cat", "0").replace("dog", "1"), list[Event]()
+    assert read(photos, rows, emit=told.append).classes == ("0", "1")
+    assert "names.json has 3 entries, but there are 2 labels" in "".join(getattr(each, "text", "") for each in told)
+    assert read(photos, rows, label_map=str(photos / "names.json")).classes == ("cat", "dog")
+    (photos / "names.json").write_text('["b.jpg", "c.png", "d.jpg"]')
+    told.clear()
+    read(photos, rows, emit=told.append)
+    assert "names.json" not in "".join(getattr(each, "text", "") for each in told)
 
 
 @pytest.mark.parametrize(
@@ -452,8 +500,13 @@ def test_images_for_testing_do_not_make_names_ambiguous(tmp_path: Path) -> None:
     for folder in ("train", "test"):
         for name in NAMES:
             picture(tmp_path / "photos" / folder / name)
-    raw = read(tmp_path / "photos", ROWS)
+    events: list[Event] = []
+    raw = read(tmp_path / "photos", ROWS, emit=events.append)
     assert {file.parent.name for file in raw.splits["train"].files} == {"train"}
+    assert raw.passed_over == {"for testing, without a row": tuple(f"test/{name}" for name in NAMES)}
+    assert [event.text.partition(" of ")[0] for event in events if "for testing" in getattr(event, "text", "")] == [
+        "4 names"
+    ]
 
 
 def test_a_table_of_other_things_beside_class_folders_is_passed_over(
@@ -550,3 +603,128 @@ def test_files_that_are_no_images_are_counted_and_what_belongs_beside_a_table_is
     for name in ("e.CR2", "notes.txt", "sample_submission.csv"):
         (photos / name).write_text("x")
     assert read(photos, ROWS).passed_over == {".cr2": ("e.CR2",)}
+
+
+SPLIT_ROWS = "image,label,split\n0.jpg,cat,train\n1.jpg,dog,train\n2.jpg,cat,train\n"
+
+
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_the_column_of_splits_says_which_folder_is_meant(competition: Path, tmp_path: Path, inside: str) -> None:
+    if inside:
+        (tmp_path / "outer").mkdir()
+        competition = competition.rename(tmp_path / "outer" / inside).parent
+    test_rows = "0.jpg,dog,test\n1.jpg,dog,test\n2.jpg,cat,testing\n3.jpg,cat,test\n"
+    raw = read(competition, SPLIT_ROWS + test_rows)
+    assert pairs(raw) == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat"}
+    assert pairs(raw, "test") == {"0.jpg": "dog", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "cat"}
+    assert {name: {file.parent.name for file in split.files} for name, split in raw.splits.items()} == {
+        "train": {"train"},
+        "test": {"test"},
+    }
+
+
+def test_rows_that_disagree_about_the_split_are_refused_or_left_out(photos: Path) -> None:
+    content = "image,label,split\na.jpg,cat,train\nb.jpg,dog,train\nc.png,cat,train\nd.jpg,dog,test\na.jpg,cat,test\n"
+    with pytest.raises(DataError, match=r"1 of 4 images with rows that disagree about the split: a.jpg"):
+        read(photos, content)
+    raw = read(photos, content, on_bad_image="skip")
+    assert (pairs(raw), pairs(raw, "test")) == ({"b.jpg": "dog", "c.png": "cat"}, {"d.jpg": "dog"})
+    assert len(pairs(read(photos, content.replace("a.jpg,cat,test", "a.jpg,cat,Training")))) == 3
+
+
+@pytest.mark.parametrize("inside", ["", "cat/"])
+def test_rows_of_another_split_name_no_images(tmp_path: Path, inside: str) -> None:
+    for name in NAMES:
+        picture(tmp_path / "train" / inside / name)
+    rows = ROWS.replace("\na", f"\nX/{inside}a").replace("\nb", f"\nX/{inside}b")
+    rows = rows.replace("\nc", f"\nX/{inside}c").replace("\nd", f"\nX/{inside}d")
+    with pytest.raises(DataError, match=r"no column of .* names images of"):
+        read(tmp_path / "train", rows.replace("X", "val"))
+    with pytest.raises(DataError, match=f"1 of 5 rows with images that are not there: val/{inside}a.jpg"):
+        read(tmp_path / "train", rows.replace("X", "Train") + f"val/{inside}a.jpg,dog\n")
+    assert pairs(read(tmp_path / "train", rows.replace("X", "/data/train"))) == WANTED
+
+
+def test_folders_above_may_be_called_otherwise_on_another_computer(photos: Path) -> None:
+    picture(photos / "cats" / "e.jpg")
+    assert len(pairs(read(photos, ROWS + "/home/me/pictures/cats/e.jpg,cat\n"))) == 5
+    events: list[Event] = []
+    rows = ROWS.replace("\na", "\npictures/a").replace("\nb", "\nphotos/b")
+    assert pairs(read(photos, rows, emit=events.append)) == WANTED
+    (warning,) = [event.text for event in events if isinstance(event, Warned)]
+    assert "1 row of" in warning
+    assert "with the name of another folder: pictures/a.jpg; images of the same names in" in warning
+
+
+@pytest.mark.parametrize("beside", ["Image.JPG", "image_id.jpg", "label.png", "sub/Label.png"])
+def test_an_image_that_is_called_like_a_column_makes_no_row_of_the_header(photos: Path, beside: str) -> None:
+    picture(photos / beside)
+    assert pairs(read(photos, ROWS)) == WANTED
+
+
+@pytest.mark.parametrize("first", ["x9,cat", "x17,y"])
+def test_a_first_row_that_looks_like_the_others_is_no_header(tmp_path: Path, first: str) -> None:
+    for number in range(1, 5):
+        picture(tmp_path / "photos" / f"x{number}.jpg")
+    rows = "".join(f"x{number},{'cat' if number % 2 else 'y'}\n" for number in range(1, 5))
+    with pytest.raises(DataError, match=f"1 of 5 rows with images that are not there: {first[:-2].rstrip(',c')}"):
+        read(tmp_path / "photos", f"{first}\n{rows}")
+    assert len(pairs(read(tmp_path / "photos", rows))) == 4
+
+
+def test_a_header_without_usual_names_is_taken_as_one_and_that_is_said(photos: Path) -> None:
+    events: list[Event] = []
+    rows = ROWS.partition("\n")[2].replace(".jpg", "").replace(".png", "")
+    assert pairs(read(photos, "scan,diagnosis\n" + rows, emit=events.append)) == WANTED
+    (warning,) = [event.text for event in events if isinstance(event, Warned)]
+    assert "is taken as the names of the columns: 'scan', 'diagnosis'; if it is an image" in warning
+    events.clear()
+    assert pairs(read(photos, "id_code,diagnosis\n" + rows, emit=events.append)) == WANTED
+    assert not [event for event in events if isinstance(event, Warned)]
+
+
+def test_labels_in_a_list_may_have_several_words(photos: Path) -> None:
+    raw = read(photos, "a.jpg golden retriever\nb.jpg cat\nc.png golden retriever\nd.jpg cat\n")
+    assert pairs(raw) == {"a.jpg": "golden retriever", "b.jpg": "cat", "c.png": "golden retriever", "d.jpg": "cat"}
+    (photos / "a.jpg").rename(photos / "my a.jpg")
+    assert len(pairs(read(photos, "my a.jpg golden retriever\nb.jpg cat\n"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (ROWS.replace("dog\nc", '"dog\nc'), 3),
+        (ROWS.replace("\nb.jpg", '\n"b.jpg'), 3),
+        (ROWS.replace("dog\nc", '"dog\nc').replace("c.png,cat", 'c.png,"cat"'), 3),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(photos: Path, content: str, line: int) -> None:
+    with pytest.raises(DataError, match=f"line {line} of .* has a quote that is not closed") as caught:
+        read(photos, content)
+    assert "written twice" in caught.value.hint
+
+
+def test_a_line_break_is_allowed_in_a_text_only(photos: Path) -> None:
+    notes = ROWS.replace("\n", ',"two\nlines"\n').replace('label,"two\nlines"', "label,note")
+    assert pairs(read(photos, notes)) == WANTED
+    with pytest.raises(DataError, match=r"line 3 of .* has, in column 'label', a line break: 'dog\\nc.png,cat'"):
+        read(photos, ROWS.replace("dog\nc.png,cat", '"dog\nc.png,cat"'))
+
+
+def test_text_that_is_cut_off_or_of_another_encoding_is_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match=r"labels.csv is not UTF-16 text, or it is cut off: byte \d+, in line \d"):
+        read(photos, ROWS.strip().encode("utf-16")[:-1])
+    with pytest.raises(DataError, match=r"is not UTF-8 or Windows-1252 text: byte 22, in line 2") as caught:
+        read(photos, ROWS.replace("cat", "k\u010dt").encode("cp1250").replace(b"\xe8", b"\x81"))
+    assert "UTF-8" in caught.value.hint
+
+
+@pytest.mark.parametrize("label", ["[1, 2]", '{"a": 1}'])
+def test_labels_that_are_lists_or_objects_are_refused(photos: Path, label: str) -> None:
+    table = photos / "metadata.jsonl"
+    rows = [f'{{"file_name": "{name}", "label": {at % 2}, "box": [1, 2]}}' for at, name in enumerate(NAMES)]
+    table.write_text("\n".join(rows))
+    assert len(pairs(label_table.read(photos, [table], DataConfig(), ignore))) == 4
+    table.write_text("\n".join([*rows[:2], rows[2].replace('"label": 0', f'"label": {label}'), rows[3]]))
+    with pytest.raises(DataError, match=r"line 3 of .* has, in column 'label', a list or an object"):
+        label_table.read(photos, [table], DataConfig(), ignore)

@@ -191,6 +191,30 @@ def test_accents_are_one_class_in_tables_and_label_maps(make: Callable[..., Path
     assert read(folder).classes == (COMPOSED + " 1", "cat")
 
 
+# Capitals and spaces
+
+
+@pytest.mark.parametrize(("names", "pair"), [("Cat,cat,dog", "'Cat' and 'cat'"), ("cat,dog,dog ", "'dog' and 'dog '")])
+def test_classes_that_differ_in_capitals_or_spaces_are_named(make: Callable[..., Path], names: str, pair: str) -> None:
+    folder = make(dict.fromkeys(names.split(","), 2))
+    assert len(read(folder).classes) == 3
+    (warning,) = said(folder, Warned)
+    assert warning == (
+        f"1 pair of classes of {folder} differs only in upper and lower case or in spaces, as {pair}: if they are one"
+        " class, write them alike"
+    )
+
+
+def test_labels_that_differ_in_capitals_are_named(make: Callable[..., Path]) -> None:
+    rows = "file,label\n000.png,Cat\n001.png,cat\n002.png,big  dog\n003.png,Big dog\n004.png,cat\n"
+    folder = make({".": 5}, {"labels.csv": rows})
+    for settings in ({}, {"labels": str(folder / "labels.csv")}):
+        (warning,) = said(folder, Warned, **settings)
+        assert warning.startswith(f"2 pairs of classes of {folder} differ only in")
+    (folder / "labels.csv").write_text("file,label\n000.png,cat\n001.png,cat\n002.png,dog\n003.png,dog\n")
+    assert said(folder, Warned) == []
+
+
 # Numbers
 
 

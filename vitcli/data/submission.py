@@ -12,6 +12,7 @@ from vitcli.core.events import ignore
 from vitcli.core.files import check_output_file, csv_text
 from vitcli.data.dataset import Dataset
 from vitcli.data.sources.image_index import ImageIndex
+from vitcli.data.sources.names import is_for_testing
 from vitcli.data.sources.table_file import read_table
 
 _TEST = "test"
@@ -132,7 +133,8 @@ def competition_folder(dataset: Dataset) -> Path | None:
 
 
 def _test_folder(root: Path) -> Path | None:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower().startswith(_TEST))
+    named = sorted(path for path in root.iterdir() if path.name.lower().startswith(_TEST) and path.is_dir())
+    folders = [path for path in named if is_for_testing(path.name)]
     return next((path for path in folders if "tfrec" not in path.name.lower()), None)
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from vitcli.core.config import DataConfig
-from vitcli.core.errors import DataError, some
+from vitcli.core.errors import DataError, counted, some
 from vitcli.core.events import Emit, Note, Warned
 from vitcli.core.files import expanded
 from vitcli.data.raw import NO_CLASSES, FileSplit, RawDataset
 from vitcli.data.sources import image_folder, label_table
 from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.image_search import NO_DATA, in_order
+from vitcli.data.sources.names import alike
 from vitcli.data.sources.paths import check_folder, table_path
 
 
@@ -31,11 +32,24 @@ def read(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:
     """
     check_folder(folder, labels=config.labels)
     if config.labels:
-        return label_table.read(folder, [table_path(folder, expanded(config.labels))], config, emit)
+        raw = label_table.read(folder, [table_path(folder, expanded(config.labels))], config, emit)
+        _mind_classes_alike(raw, emit)
+        return raw
     inner = _unwrapped(folder)
     if inner != folder:
         emit(Note(text=f"{folder} has only folders in folders: its images are read from {inner}"))
-    return replace(_read(inner, config, emit), name=folder.resolve().name)
+    raw = replace(_read(inner, config, emit), name=folder.resolve().name)
+    _mind_classes_alike(raw, emit)
+    return raw
+
+
+def _mind_classes_alike(raw: RawDataset[FileSplit], emit: Emit) -> None:
+    """Warn about classes that may be one, such as ``Cat`` and ``cat``."""
+    if pairs := alike(raw.classes):
+        one, other = pairs[0]
+        are = f"{counted(len(pairs), 'pair')} of classes of {raw.root} differ{'s' * (len(pairs) == 1)}"
+        what = f"{are} only in upper and lower case or in spaces"
+        emit(Warned(text=f"{what}, as {one!r} and {other!r}: if they are one class, write them alike"))
 
 
 def read_images(folder: Path, config: DataConfig, emit: Emit) -> RawDataset[FileSplit]:

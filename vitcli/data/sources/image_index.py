@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from vitcli.data.sources.image_folder import split_of
 from vitcli.data.sources.image_search import PassedOver, find_images, without_images
 from vitcli.data.sources.names import plain
 
@@ -43,16 +44,30 @@ class ImageIndex:
         if not candidates:
             return self._find_in_any_case(wanted)
         whole = [file for file in candidates if self.parts[file][-1] == wanted[-1]] or candidates
-        fitting = [file for file in whole if _ends_alike(self.parts[file][:-1], wanted[:-1])]
+        fitting = [file for file in whole if self._lies_in(self.parts[file][:-1], wanted[:-1])]
         exact = [file for file in fitting if self.parts[file][:-1] == wanted[:-1]]
         return exact if len(exact) == 1 else fitting
+
+    def is_in_another_folder(self, name: str, file: Path) -> bool:
+        """Tell whether a name says another folder than the one that the image found by it lies in."""
+        folders = PurePosixPath(plain(name).replace("\\", "/")).parts[:-1]
+        inner = self.parts[file][:-1]
+        here = {inner[-1].casefold()} if inner else self._own_names
+        return bool(folders) and folders[-1] != "." and folders[-1].casefold() not in here
+
+    def has(self, name: str) -> bool:
+        """Tell whether a name is that of an image as it is written, with or without its ending."""
+        last = PurePosixPath(plain(name).replace("\\", "/")).name
+        return any(last in {each := self.parts[file][-1], PurePosixPath(each).stem} for file in self.find(name))
 
     def _find_in_any_case(self, wanted: Sequence[str]) -> list[Path]:
         """Find the only image whose name differs at most in upper and lower case; empty if there are several."""
         folded = [part.casefold() for part in wanted]
         candidates = self._by_folded_name.get(folded[-1], [])
         fitting = [
-            file for file in candidates if _ends_alike([part.casefold() for part in self.parts[file][:-1]], folded[:-1])
+            file
+            for file in candidates
+            if self._lies_in([part.casefold() for part in self.parts[file][:-1]], folded[:-1])
         ]
         return fitting if len(fitting) == 1 else []
 
@@ -64,8 +79,21 @@ class ImageIndex:
                 found.setdefault(name, []).append(file)
         return found
 
+    def _lies_in(self, folders: Sequence[str], wanted: Sequence[str]) -> bool:
+        """Tell whether an image in these folders lies in the wanted ones: the shorter path is the end of the longer one.
 
-def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Tell whether the shorter of two paths is the end of the longer one."""
-    length = min(len(one), len(other))
-    return length == 0 or tuple(one[-length:]) == tuple(other[-length:])
+        If more folders are wanted, the indexed one may have another name than the next of them, because folders are
+        renamed; only another split is refused.
+        """
+        length = min(len(folders), len(wanted))
+        if length and tuple(folders[-length:]) != tuple(wanted[-length:]):
+            return False
+        above = wanted[-length - 1].casefold() if len(wanted) > len(folders) else ""
+        if not above or above in self._own_names:
+            return True
+        own = {split_of(name) for name in self._own_names}
+        return None in own or split_of(above) in {None, *own}
+
+    @cached_property
+    def _own_names(self) -> set[str]:
+        return {plain(name).casefold() for name in (self.folder.name, self.folder.resolve().name)}

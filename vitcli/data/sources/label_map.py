@@ -1,6 +1,7 @@
 """Class names for the labels of a table, from a JSON file with one name per label."""
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, some
 from vitcli.core.events import Emit, Note
 from vitcli.core.stored import parse_json
+from vitcli.data.sources.image_search import IMAGE_SUFFIXES
 from vitcli.data.sources.names import plain
 
 _NO_WORD = re.compile(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)? ?%?|#[0-9a-f]{3,8}|", re.IGNORECASE)
@@ -26,9 +28,15 @@ def class_names(values: Sequence[str], folder: Path, config: DataConfig, emit: E
         return names
     for path in sorted(folder.glob("*.json")):
         try:
-            names = _mapped(values, _json(path), is_given=False)
+            content = _json(path)
         except DataError:
             continue
+        names = _mapped(values, content, is_given=False)
+        way = next(iter(_ways(content)), {})
+        is_larger = len(way) > len(values) and {*values} <= {*way}
+        if names is None and is_larger and _are_words(content) and not _has_images(way.values()):
+            what = f"{path} has {len(way):,} entries, but there are {len(values):,} labels"
+            emit(Note(text=f"{what}: it is not taken for their names; --label-map {shlex.quote(str(path))} takes it"))
         if names and names != tuple(values):
             emit(Note(text=f"class names: {path}"))
             return names
@@ -39,11 +47,14 @@ def _mapped(values: Sequence[str], content: Any, *, is_given: bool) -> tuple[str
     """Return a name for every label, from a list or a map in either direction; None if names are missing or equal.
 
     A file that was only found may be about something else, such as the weight, the number of images or the colour of each
-    class. Its values must be words; it is read from name to label if it has no other entries, or numbers its names from 0.
+    class. Its values must be words, as many as there are labels, and no images; it is read from name to label if it has no
+    other entries, or numbers its names from 0.
     """
     for way, is_inverse in zip(_ways(content, one_to_one=not is_given), (False, True), strict=False):
         names = tuple(way[key] for value in values if (key := _key(value, way)) in way)
-        is_meant = is_given or (len(way) == len(values) or _are_indices(way) if is_inverse else _are_words(content))
+        is_whole = len(way) == len(values)
+        is_about = is_whole or _are_indices(way) if is_inverse else is_whole and _are_words(content)
+        is_meant = is_given or (is_about and not _has_images(names))
         if is_meant and len(set(names)) == len(values):  # a table that has names already needs no numbers for them
             return tuple(values) if _are_indices(way.values()) and not _are_numbers(values) else names
     return None
@@ -54,6 +65,10 @@ def _are_words(content: Any) -> bool:
     values = list(content.values() if isinstance(content, Mapping) else content)
     texts = [value.strip() for value in values if isinstance(value, str)]
     return len(texts) == len(values) and not all(map(_NO_WORD.fullmatch, texts))
+
+
+def _has_images(names: Collection[str]) -> bool:
+    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
 
 
 def _are_numbers(names: Sequence[str]) -> bool:

@@ -2,32 +2,28 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from vitcli.core.config import DataConfig
 from vitcli.core.errors import DataError, counted, did_you_mean, some
-from vitcli.core.events import Emit, LeftOut, Note, Warned
+from vitcli.core.events import Emit, Note
 from vitcli.data.raw import FileSplit, RawDataset, SplitName
 from vitcli.data.sources.image_folder import SPLIT_WORDS, mind_links, split_of
 from vitcli.data.sources.image_index import ImageIndex
 from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
-from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, natural, plain
+from vitcli.data.sources.label_rows import labelled_images
+from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, is_for_testing, natural, plain
 from vitcli.data.sources.table_file import Table, join_splits, read_table
 
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
 _SPLIT_NAMES = ("split", "set", "subset", "data set", "dataset", "partition", "split folder")
-_NOT_FOR_TRAINING = ("test", "sample", "submission")
-"""Words at the beginning or end of the names of files and folders without labels."""
 _SAMPLE = 200
 """Number of rows that are read to recognise the columns."""
-_ABOUT_IMAGES = (".csv", ".json", ".jsonl", ".md", ".tsv", ".txt")
-"""Endings of files that are expected beside a table."""
 _ONES, _ZEROS = {"1", "1.0"}, {"0", "0.0"}
 
 
@@ -54,9 +50,8 @@ def find_tables(folder: Path) -> list[Path]:
 def possible_tables(folder: Path) -> list[Path]:
     """List the files in a folder that may be tables of labels, those that are called so first."""
     files = [path for path in folder.glob("[!.]*") if path.suffix.lower() in {".csv", ".tsv"}]
-    others = {path for path in files if path.stem.lower().startswith(_NOT_FOR_TRAINING)}
-    others |= {path for path in files if path.stem.lower().endswith(_NOT_FOR_TRAINING)}
-    return sorted({*files} - others, key=lambda path: (not _is_called_for_training(path), path))
+    labelled = [path for path in files if not is_for_testing(path.stem, by_its_end=True)]
+    return sorted(labelled, key=lambda path: (not _is_called_for_training(path), path))
 
 
 def _is_called_for_training(path: Path) -> bool:
@@ -78,16 +73,17 @@ def read(folder: Path, table_files: Sequence[Path], config: DataConfig, emit: Em
             be used, or there is only one class.
     """
     index = ImageIndex(folder)
-    tables = [read_table(file, is_image=lambda cell: bool(index.find(cell)), emit=emit) for file in table_files]
+    tables = [read_table(file, is_image=index.has, emit=emit) for file in table_files]
     table = (
         tables[0] if len(tables) == 1 else join_splits(tables, config.image_column or _file_column(tables[0], index))
     )
     table, image, label = _columns(table, index, config, emit)
+    _refuse_cells_that_are_no_names(table, image, label)
     split = _split_column(table, emit)
     _write_alike(table, label, emit)
     mind_links(index.passed_over, folder, emit)
     left_out: dict[str, tuple[str, ...]] = {}
-    labelled = _labelled(table, index, image, label, config, left_out, emit, has_splits=split is not None)
+    labelled = labelled_images(table, index, (image, label, split), config, left_out, emit)
     if not labelled:
         raise DataError(f"no row of {table.path} can be used", hint="fix the table; --on-bad-image error says why")
     values = sorted({value for value, _ in labelled.values()}, key=natural)
@@ -154,7 +150,7 @@ def _columns(table: Table, index: ImageIndex, config: DataConfig, emit: Emit) ->
         if not hits[image]:
             raise NoImagesNamedError(
                 f"no column of {table.path} names images of {index.folder}: for example {table.rows[0]}",
-                hint="--image-column NAME says which, and the folder must hold the images",
+                hint="--image-column NAME says which, and the images must be in the folder, and called as in the table",
             )
     label = _named_column(table, config.label_column, "--label-column")
     if label is None:
@@ -175,7 +171,7 @@ def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[i
     binary = [at for at in others if all(row[at] in _ONES | _ZEROS for row in table.rows)]
     labels = [[table.header[at] for at in binary if row[at] in _ONES] for row in table.rows]
     folders = {parts[0] for parts in index.parts.values() if len(parts) > 1}
-    classes = [name for name in folders if not split_of(name) and not name.lower().startswith(_NOT_FOR_TRAINING)]
+    classes = [name for name in folders if not split_of(name) and not is_for_testing(name)]
     if len(classes) > 1 or len(binary) < 2 or (len(binary) < len(others) and any(len(each) != 1 for each in labels)):
         names = ", ".join(table.header[at] for at in others)
         raise DataError(f"which column of {table.path} is the label: {names}?", hint="--label-column NAME")
@@ -187,6 +183,20 @@ def _with_labels(table: Table, index: ImageIndex, image: int, others: Sequence[i
         )
     rows = [[*row, "".join(each)] for row, each in zip(table.rows, labels, strict=True)]
     return replace(table, header=(*table.header, f"{columns} (one-hot)"), rows=rows)
+
+
+def _refuse_cells_that_are_no_names(table: Table, image: int, label: int) -> None:
+    """Refuse names and labels of several lines, as a quote that is not closed makes them, and lists in JSON lines."""
+    is_json = table.path.suffix == ".jsonl"
+    for line, row in zip(table.lines, table.rows, strict=True):
+        for at in (image, label):
+            where = f"line {line} of {table.path} has, in column {table.header[at]!r}, "
+            if len(row[at].splitlines()) > 1 and not is_json:
+                hint = "close the quote before it, or write the cell in one line"
+                raise DataError(f"{where}a line break: {row[at]!r}", hint=hint)
+            if is_json and row[at].startswith(("[", "{")):
+                hint = "an image can have one label, a text or a number; --label-column NAME takes another column"
+                raise DataError(f"{where}a list or an object: {row[at]}", hint=hint)
 
 
 def _write_alike(table: Table, label: int, emit: Emit) -> None:
@@ -217,100 +227,6 @@ def _named_column(table: Table, name: str, option: str) -> int | None:
         hint = did_you_mean(name, table.header, otherwise=f"it has {', '.join(table.header)}")
         raise DataError(f"{table.path} has no column {name!r} ({option})", hint=hint)
     return places[0]
-
-
-def _labelled(
-    table: Table,
-    index: ImageIndex,
-    image: int,
-    label: int,
-    config: DataConfig,
-    left_out: dict[str, tuple[str, ...]],
-    emit: Emit,
-    *,
-    has_splits: bool,
-) -> dict[Path, tuple[str, int]]:
-    """Return the label and row number of every image with a label; rows that cannot be used go into ``left_out``."""
-    found: dict[Path, tuple[str, int]] = {}
-    missing, repeated = [], []
-    unlabelled: dict[str, Path] = {}
-    disagreeing: dict[Path, str] = {}
-    candidates = [index.find(row[image]) for row in table.rows]
-    are_numbered_alike = not has_splits and any(
-        len({_is_for_testing(index, file) for file in files}) > 1 for files in candidates
-    )
-    for number, (row, files) in enumerate(zip(table.rows, candidates, strict=True)):
-        name, value = row[image], row[label]
-        file = _image_of_row(table, number, name, files, index)
-        # Images for testing that are called as those for training are not those of this table
-        if not file or (are_numbered_alike and _is_for_testing(index, file) and not _has_folder(name)):
-            missing.append(name or f"line {table.lines[number]}")
-        elif value.lower() in NO_LABEL:
-            unlabelled[name] = file
-        elif file not in found:
-            found[file] = value, number
-        elif found[file][0] != value:
-            disagreeing[file] = name
-        else:
-            repeated.append(name)
-    for file in disagreeing:
-        del found[file]
-    total = len(table.rows)
-    useless = {
-        f"of {total:,} rows with images that are not there": missing,
-        f"of {total:,} rows without a label": list(unlabelled),
-        f"of {len(found) + len(disagreeing):,} images with rows that disagree about the label": list(
-            disagreeing.values()
-        ),
-    }
-    for what, names in useless.items():
-        if names:
-            _complain(what, names, config, emit, all_of=total)
-            left_out[what] = tuple(names)
-    if repeated:
-        emit(Warned(text=f"{counted(len(repeated), 'row repeats')} other rows: {some(repeated)}"))
-    _pass_over_others(index, {*found, *disagreeing, *unlabelled.values()})
-    return found
-
-
-def _pass_over_others(index: ImageIndex, known: AbstractSet[Path]) -> None:
-    """Record images without a row as ignored files; do not report files that are expected beside a table."""
-    for kind in _ABOUT_IMAGES:
-        index.passed_over.pop(kind, None)
-    others = [str(file) for file in index.files if file not in known and not _is_for_testing(index, file)]
-    if others:
-        index.passed_over["without a row"] = others
-
-
-def _image_of_row(table: Table, number: int, name: str, files: list[Path], index: ImageIndex) -> Path | None:
-    """Return the image that a row names, of those that it may name, or None if it is missing."""
-    if len(files) > 1:
-        files = [file for file in files if not _is_for_testing(index, file)] or files
-    if len(files) > 1:
-        places = " and ".join(str(file) for file in files[:2])
-        raise DataError(
-            f"line {table.lines[number]} of {table.path} names {name!r}, which may be {places}",
-            hint="write the folder too",
-        )
-    return files[0] if files else None
-
-
-def _is_for_testing(index: ImageIndex, file: Path) -> bool:
-    """Tell whether an image is in a folder of images without labels."""
-    parts = index.parts[file]
-    return len(parts) > 1 and parts[0].lower().startswith(_NOT_FOR_TRAINING)
-
-
-def _has_folder(name: str) -> bool:
-    return len(PurePosixPath(name.replace("\\", "/")).parts) > 1
-
-
-def _complain(what: str, names: Sequence[str], config: DataConfig, emit: Emit, *, all_of: int = 0) -> None:
-    """Report rows: raise an error, or only warn if ``on_bad_image`` is "skip" and other rows remain."""
-    text = f"{len(names):,} {what}: {some(names)}"
-    if config.on_bad_image == "error" or len(names) == all_of:
-        raise DataError(text, hint="fix the table, or --on-bad-image skip leaves them out")
-    emit(LeftOut(text=f"left out: {text}"))
 
 
 def _refuse_what_are_no_classes(values: Sequence[str], images: int, table: Table, label: int) -> None:

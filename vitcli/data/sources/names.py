@@ -2,11 +2,33 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 NO_LABEL = {"", "nan"}
 """Texts that programs write for a missing label, in lower case."""
 WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(\.0*)?", re.ASCII)
 """A label that is a whole number: 1, 01 and 1.0 are equal."""
+
+_WORDS = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
+_TESTS = r"(tests?|testing|submissions?)(set|data|images|split)?"
+_FOR_TESTING = re.compile(rf"{_TESTS}( .*)?|samples?|sample ?sub[a-z]*( .*)?")
+_ENDS_FOR_TESTING = re.compile(rf".* ({_TESTS}|samples?)")
+
+
+def words_in(name: str) -> list[str]:
+    """Return the words and numbers of a name in lower case: ``sampleSubmission_2`` has sample, submission and 2."""
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
+def is_for_testing(name: str, *, by_its_end: bool = False) -> bool:
+    """Tell whether a folder or file is called like one without labels: ``test_images``, but not ``testis``.
+
+    Args:
+        name: the name, without the ending of a file.
+        by_its_end: accept the word at the end too, as in ``labels_test``.
+    """
+    words = " ".join(words_in(name))
+    return bool(_FOR_TESTING.fullmatch(words) or (by_its_end and _ENDS_FOR_TESTING.fullmatch(words)))
 
 
 def plain(name: str) -> str:
@@ -20,3 +42,10 @@ def natural(name: str) -> tuple[int, int, str, str]:
         return 1, 0, name, name
     digits = name.lstrip("0")  # by length and digits, because int() refuses thousands of them
     return 0, len(digits), digits, name
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Find pairs of names that differ only in upper and lower case, or in spaces."""
+    first: dict[str, str] = {}
+    known = ((first.setdefault(" ".join(name.casefold().split()), name), name) for name in names)
+    return [(one, other) for one, other in known if one != other]

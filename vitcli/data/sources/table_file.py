@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vitcli.core.events import Emit, Warned
 from vitcli.core.files import plain_cell
 from vitcli.data.sources.image_search import IMAGE_SUFFIXES
 from vitcli.data.sources.paths import check_table
+from vitcli.data.sources.table_header import has_column_names
 
 _DELIMITERS = ",;\t|"
 _STATED_DELIMITER = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
@@ -34,8 +36,8 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
 
     Args:
         path: the file.
-        is_image: tells whether a cell names an image; a first row with such a cell is not a header.
-        emit: receives a warning if the encoding had to be guessed.
+        is_image: tells whether a cell names an image exactly; a first row with such a cell is usually not a header.
+        emit: receives a warning if the encoding or the header had to be guessed.
 
     Raises:
         DataError: the file does not exist, is not a table or has no rows, or a row has more cells than there are
@@ -50,11 +52,7 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
     try:
         text = _decoded(path, emit)
         delimiter = "" if is_json else _delimiter(text)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True)
-        cells = (
-            (reader.line_num, [plain_cell(cell.strip()) for cell in row]) for row in _split_rows(reader, delimiter)
-        )
-        found = _json_rows(text) if is_json else list(cells)
+        found = _json_rows(text) if is_json else _csv_rows(path, text, delimiter)
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file: {error}") from None
     except (ValueError, TypeError, RecursionError):
@@ -66,7 +64,7 @@ def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Ta
     if not found:
         raise DataError(f"{path} is empty", hint="expected: a row per image, with its name and its label")
     first = found[0][1]
-    has_header = is_json or not any(is_image(cell) or Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in first)
+    has_header = is_json or has_column_names(path, [row for _, row in found], is_image, emit)
     header = first if has_header else [f"column {at + 1}" for at in range(len(first))]
     while header and not header[-1]:
         header.pop()
@@ -106,23 +104,68 @@ def _json_rows(text: str) -> list[tuple[int, list[str]]]:
     return [(0, keys), *rows]
 
 
+def _csv_rows(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV file with the numbers of their first lines; refuse a quote that swallows lines.
+
+    Quotes with spaces around them, and one that is not closed in the last line, are harmless.
+    """
+    readers = [
+        csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True, strict=strict)
+        for strict in (False, True)
+    ]
+    found, several = [], []
+    before = 0
+    for row in _split_rows(readers[0], delimiter):
+        found.append((before + 1, [plain_cell(cell.strip()) for cell in row]))
+        several.append(readers[0].line_num > before + 1)
+        before = readers[0].line_num
+    if any(several):
+        sound = 0
+        with suppress(csv.Error):
+            for _ in readers[1]:
+                sound += 1
+        if line := next((line for (line, _), spans in zip(found[sound:], several[sound:], strict=True) if spans), 0):
+            hint = 'close it or remove it; inside of quotes, one is written twice: "5"" disk.jpg",cat'
+            raise DataError(f"line {line} of {path} has a quote that is not closed", hint=hint)
+    return found
+
+
 def _split_rows(reader: Iterable[list[str]], delimiter: str) -> Iterable[list[str]]:
-    """Yield the rows; without a delimiter, split each line at its last space into a name and a label."""
+    """Yield the rows; without a delimiter, split each line into a name and a label."""
     for row in reader:
-        yield row if delimiter or not row else ",".join(row).rsplit(maxsplit=1)
+        yield row if delimiter or not row else _name_and_label(",".join(row))
+
+
+def _name_and_label(line: str) -> list[str]:
+    """Split a line after the first word with the ending of an image, else before the last word."""
+    for found in re.finditer(r"\S+(?=\s)", line):
+        if Path(found[0]).suffix.lower() in IMAGE_SUFFIXES:
+            return [line[: found.end()], line[found.end() :].strip()]
+    return line.rsplit(maxsplit=1)
 
 
 def _decoded(path: Path, emit: Emit) -> str:
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", errors="replace")
+        return _strictly(content, "utf-16", path, "UTF-16 text, or it is cut off")
     if b"\0" in content:
         raise DataError(f"{path} is not text", hint="expected: a CSV file; spreadsheets can be saved as one")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        emit(Warned(text=f"{path} is not UTF-8; it is read as Windows-1252 (cp1252)"))
-        return content.decode("cp1252", errors="replace")
+        text = _strictly(content, "cp1252", path, "UTF-8 or Windows-1252 text")
+    emit(Warned(text=f"{path} is not UTF-8; it is read as Windows-1252 (cp1252)"))
+    return text
+
+
+def _strictly(content: bytes, encoding: str, path: Path, kind: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path} is not {kind}: byte {error.start:,}, in line {line:,}", hint="save it again, as UTF-8"
+        ) from None
 
 
 def _delimiter(text: str) -> str:
