@@ -128,7 +128,7 @@ def test_every_mode_gives_the_same_statistics(photos: Path, tmp_path: Path, mode
 def test_a_mode_writes_what_it_says(photos: Path, tmp_path: Path, mode: str, writes: bool) -> None:  # noqa: FBT001
     split = opened(photos, tmp_path / "data", cache=mode).split("train", SMALL)
     list(all_batches(split))
-    images = ["train-12x16x3-crop0.9-4.safetensors"] if writes else []
+    images = ["train-12x16x3-crop0.9-3.safetensors"] if writes else []
     assert files_below(tmp_path / "data") == ["facts-4.json", *images]
 
 
@@ -253,14 +253,14 @@ with replacing(Path(sys.argv[1])) as temporary:
     os.kill(os.getpid(), 9)
 """
     left = []
-    for name in ("train-12x16x3-crop0.9-4.safetensors", "val-9x9x3-squash.safetensors"):
+    for name in ("train-12x16x3-crop0.9-3.safetensors", "val-9x9x3-squash.safetensors"):
         words = [sys.executable, "-c", code, str(folder / name)]
         left.append(Path(subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()))
     assert files_below(folder) == sorted([left[0].name, left[1].name, "facts-4.json"])
     long_ago = time.time() - 2 * 3600
     os.utime(left[0], (long_ago, long_ago))
     dataset.split("train", SMALL)
-    assert files_below(folder) == sorted([left[1].name, "facts-4.json", "train-12x16x3-crop0.9-4.safetensors"])
+    assert files_below(folder) == sorted([left[1].name, "facts-4.json", "train-12x16x3-crop0.9-3.safetensors"])
 
 
 # batches fetched ahead

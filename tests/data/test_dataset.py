@@ -99,6 +99,16 @@ def test_progress_begins_at_nothing_and_ends_with_all(photos: Path, tmp_path: Pa
     assert progress[-1] == (9, 9)
 
 
+def test_a_prepared_file_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    dataset = open_dataset(DataConfig(name="digits"), directory=tmp_path)
+    before = dataset.labels("train").tolist()
+    (path,) = (path for path in prepared_files(tmp_path) if path.name.startswith("train"))
+    path.unlink()
+    again = open_dataset(DataConfig(name="digits"), directory=tmp_path)
+    assert again.labels("train").tolist() == before
+    assert path.exists()
+
+
 def test_any_safetensors_reader_opens_what_was_prepared(photos: Path, tmp_path: Path) -> None:
     split = opened(photos, tmp_path / "data").split("train", THUMBNAIL)
     (path,) = prepared_files(tmp_path / "data")

@@ -28,7 +28,7 @@ from vitcli.data.sources.kaggle_reference import KaggleReference
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 from vitcli.data.value_range import find_value_range, tell_range
 
-_LAYOUT = 4
+_LAYOUT = 3
 """The version of prepared files; a new one if they change for the same geometry."""
 _SMALL = 64
 """If all images have the same size, with sides of up to this many pixels, they are not resized."""
@@ -205,7 +205,7 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
     entry = find_dataset(name)
     assert entry is not None
     folder, downloads = named_folder(name, directory), downloads_folder(name, directory)
-    if not facts_file(folder).is_file():
+    if not _is_complete(folder):
         if not entry.is_bundled and not is_present(name, directory):
             if offline:
                 raise DataError(f"{name} is not on this machine, and must not be fetched", hint="leave out --offline")
@@ -222,6 +222,15 @@ def _open_named(config: DataConfig, directory: Path, offline: bool, emit: Emit) 
                 raise DataError(f"{error.filename} is missing", hint=hint) from None
         _keep_arrays(raw, name, folder)
     return Dataset(_read_facts(folder), entry.recipe, folder)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Tell whether a folder has all prepared splits of images that were in memory."""
+    if not facts_file(folder).is_file():
+        return False
+    facts = _read_facts(folder)
+    native = facts.native_geometry
+    return bool(native) and all(_split_file(folder, name, native).is_file() for name in facts.counts)
 
 
 def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:

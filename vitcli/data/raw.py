@@ -19,6 +19,8 @@ NO_CLASSES = ("images",)
 
 SplitName = Literal["train", "val", "test"]
 Labels = NDArray[np.int64]
+_READING = b"2"
+"""The version in which image files are read; with a new one, every folder is prepared anew."""
 _FEW_SIZES = 10
 """If more than half of all files have one of so few sizes, as uncompressed images do, sizes do not tell files apart."""
 _MOST_READ = 256
@@ -71,12 +73,12 @@ def fingerprints(raw: RawDataset[FileSplit]) -> tuple[str, str]:
     """Return the fingerprint of the data, and a second one of its state on this machine.
 
     The first covers the classes, the splits, and the labels, names and sizes of all files; where sizes tell little, as
-    of uncompressed images, also a part of some of them. The second covers the same, the path of the folder and the
-    modification times.
+    of uncompressed images, also a part of some of them. The second covers the same, the path of the folder, the
+    modification times, and the version in which files are read.
     """
     assert raw.root is not None
     names = repr((raw.classes, raw.values)).encode()
-    data, state = hashlib.sha256(names), hashlib.sha256(os.fsencode(raw.root.resolve()) + names)
+    data, state = hashlib.sha256(names), hashlib.sha256(_READING + os.fsencode(raw.root.resolve()) + names)
     before, found = len(raw.root.parts), list[tuple[Path, int]]()
     for name, split in sorted(raw.splits.items()):
         for file, label in zip(split.files, split.labels, strict=True):
