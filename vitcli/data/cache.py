@@ -23,8 +23,11 @@ from torch import Tensor
 
 from vitcli.core.errors import DataError
 from vitcli.core.files import replacing
-from vitcli.data.raw import Labels
+from vitcli.core.preprocessing import Geometry
+from vitcli.data.raw import Labels, SplitName
 
+_LAYOUT = 3
+"""The version of prepared files; a new one if they change for the same geometry."""
 _IN_MEMORY = 2**30
 """Splits up to this many bytes are read into memory; larger ones stay memory-mapped."""
 _STATISTICS_SAMPLE = 10_000
@@ -123,6 +126,17 @@ def write_split(
         assert written == pixels, f"{written} bytes of images written, not {pixels}"
         file.seek(8 + len(header))
         file.write(labels.astype("<i8").tobytes() + stretch.astype("<f4").tobytes())
+
+
+def split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
+    """Return the file of a split that is prepared in a geometry."""
+    height, width = geometry.size
+    fraction = f"{geometry.crop_fraction:g}" if geometry.resize != "squash" else ""
+    details = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
+    if geometry.value_range:
+        details += "-{:.17g}to{:.17g}".format(*geometry.value_range)
+    how = f"{geometry.resize}{fraction}{details}"
+    return folder / f"{name}-{height}x{width}x{geometry.channels}-{how}-{_LAYOUT}.safetensors"
 
 
 def read_split(path: Path, *, in_memory: bool | None = None) -> PreparedSplit:

@@ -16,7 +16,7 @@ from vitcli.core.files import expanded, explained, write_json
 from vitcli.core.preprocessing import Geometry, Size, ValueRange, format_size
 from vitcli.core.registry import load_object
 from vitcli.core.stored import read_json
-from vitcli.data.cache import PreparedSplit, read_split, write_split
+from vitcli.data.cache import PreparedSplit, read_split, split_file, write_split
 from vitcli.data.decoding import read_header
 from vitcli.data.prepare import CHUNK, Preparation, any_readable, mind_bad, prepare
 from vitcli.data.raw import ArraySplit, FileSplit, Labels, RawDataset, SplitName, fingerprints
@@ -28,8 +28,6 @@ from vitcli.data.sources.kaggle_reference import KaggleReference
 from vitcli.data.store import as_folder, check_dataset, downloads_folder, facts_file, is_present, make, named_folder
 from vitcli.data.value_range import find_value_range, tell_range
 
-_LAYOUT = 3
-"""The version of prepared files; a new one if they change for the same geometry."""
 _SMALL = 64
 """If all images have the same size, with sides of up to this many pixels, they are not resized."""
 
@@ -93,7 +91,7 @@ class Dataset:
             return self.raw.splits[name].labels
         if name not in self._labels:
             assert self.facts.native_geometry is not None
-            path = _split_file(self.folder, name, self.facts.native_geometry)
+            path = split_file(self.folder, name, self.facts.native_geometry)
             self._labels[name] = read_split(path, in_memory=False).labels.numpy()
         return self._labels[name]
 
@@ -129,7 +127,7 @@ class Dataset:
         if (found := self.facts.value_range) and not geometry.value_range:
             tell_range(found, emit, why="the model was trained on images with 8 bits per value: ")
             geometry = replace(geometry, value_range=found)
-        path = _split_file(self.folder, name, geometry)
+        path = split_file(self.folder, name, geometry)
         files = self.raw.splits[name] if self.raw else None
         prepared = self._read(path, files, geometry)
         if prepared:
@@ -229,8 +227,9 @@ def _is_complete(folder: Path) -> bool:
     if not facts_file(folder).is_file():
         return False
     facts = _read_facts(folder)
-    native = facts.native_geometry
-    return bool(native) and all(_split_file(folder, name, native).is_file() for name in facts.counts)
+    return all(
+        facts.native_geometry and split_file(folder, name, facts.native_geometry).is_file() for name in facts.counts
+    )
 
 
 def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
@@ -248,7 +247,7 @@ def _keep_arrays(raw: RawDataset[ArraySplit], name: str, folder: Path) -> None:
     )
     geometry = Geometry(size=(height, width), channels=facts.channels, resize="squash")
     for split, arrays in raw.splits.items():
-        write_split(_split_file(folder, split, geometry), [arrays.images], arrays.labels, arrays.images.shape[1:])
+        write_split(split_file(folder, split, geometry), [arrays.images], arrays.labels, arrays.images.shape[1:])
     write_json(facts_file(folder), asdict(facts))
 
 
@@ -311,16 +310,6 @@ def _inspect(raw: RawDataset[FileSplit], fingerprint: str, how: Preparation, emi
         counts={name: len(split.labels) for name, split in raw.splits.items()},
         fingerprint=fingerprint,
     )
-
-
-def _split_file(folder: Path, name: SplitName, geometry: Geometry) -> Path:
-    height, width = geometry.size
-    fraction = f"{geometry.crop_fraction:g}" if geometry.resize != "squash" else ""
-    details = "" if geometry.interpolation == "bicubic" else f"-{geometry.interpolation}"
-    if geometry.value_range:
-        details += "-{:.17g}to{:.17g}".format(*geometry.value_range)
-    how = f"{geometry.resize}{fraction}{details}"
-    return folder / f"{name}-{height}x{width}x{geometry.channels}-{how}-{_LAYOUT}.safetensors"
 
 
 def _read_facts(folder: Path) -> Facts:
