@@ -51,6 +51,18 @@ def test_shares_are_about_equal_and_cover_all_images(images: int, threads: int, 
         assert len(pieces) == 1 or 2 * min(sizes) * widest * 2 > 4 * 2**20, "not in more pieces than needed"
 
 
+def test_images_of_models_with_large_matrices_stay_together() -> None:
+    """A core would read the matrices anew for each piece."""
+    model, small = (SimpleNamespace(widest_bytes=2**21, matrix_bytes=size) for size in (2**23, 2**10))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert [len(shares_of_cores(32, CPU, each)[0]) for each in (model, small)] == [1, 16]
+        assert len(shares_of_cores(64, CPU, model)[0]) == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_largest_output_of_a_layer() -> None:
     model, sizes = build_model(class_token=True, num_registers=2).eval(), []
     for module in model.modules():
@@ -58,6 +70,7 @@ def test_the_largest_output_of_a_layer() -> None:
             module.register_forward_hook(lambda _module, _given, output: sizes.append(output.nbytes))
     model(torch.randn(3, 1, 8, 8))
     assert max(sizes) == 3 * model.widest_bytes
+    assert max(weight.nbytes for weight in model.blocks.parameters()) == model.matrix_bytes
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -117,6 +130,7 @@ def test_a_step_is_the_same_with_any_number_of_cores_and_pieces(
     before = torch.get_num_threads()
     for threads, in_cache in ((1, 2**20), (1, 2**12), (3, 2**20), (3, 2**12)):
         monkeypatch.setattr(cores, "_IN_CACHE", in_cache)
+        monkeypatch.setattr(cores, "_TIMES_MATRIX", 0)
         torch.set_num_threads(threads)
         try:
             batches = Batches(size=32, batch_size=12)
@@ -212,6 +226,7 @@ def test_gradients_of_a_piece_are_freed_before_those_of_the_next(monkeypatch: py
     """Otherwise a share would hold the gradients of several pieces, for which a large model has no memory."""
     model = build_model()
     monkeypatch.setattr(cores, "_IN_CACHE", 2 * model.widest_bytes)
+    monkeypatch.setattr(cores, "_TIMES_MATRIX", 0)
     compute, found = torch.autograd.grad, list[weakref.ref[torch.Tensor]]()
 
     def watched(*given: Any, **options: Any) -> tuple[torch.Tensor, ...]:
@@ -253,6 +268,7 @@ def test_a_model_that_draws_random_numbers_is_not_divided(rate: str) -> None:
 def test_logits_are_the_same(in_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "_IN_CACHE", in_cache)
     model, batches = build_model(), Batches(size=31, batch_size=31)
+    monkeypatch.setattr(cores, "_TIMES_MATRIX", 0)
     logits, labels = predict_logits(model, batches, FLOAT32)
     with torch.no_grad():
         torch.testing.assert_close(logits, model.eval()(batches.images), rtol=1e-5, atol=1e-6)
@@ -265,6 +281,7 @@ def test_the_images_of_a_core_are_computed_in_pieces(monkeypatch: pytest.MonkeyP
     model, sizes = build_model(), []
     model.register_forward_pre_hook(lambda _module, given: sizes.append(len(given[0])))
     monkeypatch.setattr(cores, "_IN_CACHE", 2 * model.widest_bytes)
+    monkeypatch.setattr(cores, "_TIMES_MATRIX", 0)
     trainer = build_trainer(model, train=Batches(size=18, batch_size=18))
     trainer.take_step(*next(iter(trainer.train.epoch(1))))
     predict_logits(model, Batches(size=18, batch_size=18), FLOAT32)

@@ -84,6 +84,11 @@ class MaskedModel(nn.Module):
         return self.model.widest_bytes
 
     @property
+    def matrix_bytes(self) -> int:
+        """The same as the model's."""
+        return self.model.matrix_bytes
+
+    @property
     def no_decay(self) -> frozenset[str]:
         """Names of parameters with more than one dimension that get no weight decay."""
         return frozenset({"mask_token", *(f"{_MODEL}{name}" for name in self.model.no_decay)})

@@ -161,6 +161,12 @@ class VisionTransformer(nn.Module):
         return tokens * max(3 * config.width, config.mlp_width) * self.positions.element_size()
 
     @property
+    def matrix_bytes(self) -> int:
+        """Bytes of the largest matrix of a block."""
+        config = self.config
+        return config.width * max(3 * config.width, config.mlp_width) * self.positions.element_size()
+
+    @property
     def no_decay(self) -> frozenset[str]:
         """Names of parameters with more than one dimension that get no weight decay."""
         return frozenset({"class_token", "distillation_token", "registers", "positions"})
