@@ -28,7 +28,7 @@ from vitcli.cli.predict import predict
 from vitcli.cli.pretrain import pretrain
 from vitcli.cli.preview import preview
 from vitcli.cli.report import report
-from vitcli.cli.streams import Unbreakable, usable
+from vitcli.cli.streams import Unbreakable, readable, usable
 from vitcli.cli.train import ResumableCommand, train
 from vitcli.cli.tune import tune
 from vitcli.cli.usage_errors import NotUnderstood, in_plain_words, with_plain_values
@@ -171,6 +171,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = show_warning
     Console.on_broken_pipe = _raise_again  # type: ignore[assignment, method-assign]
+    sys.stdin = readable(sys.stdin)
     sys.stdout, sys.stderr = usable(sys.stdout), Unbreakable(usable(sys.stderr))
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank
