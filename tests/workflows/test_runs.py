@@ -851,6 +851,8 @@ def test_tags_are_added_removed_and_filtered(run_cli: RunCli, trained_run: Path)
     outcome = run_cli("runs", "--json")
     assert "without its tags" in outcome.err
     assert len(as_json(outcome)) == 4
+    (copied(trained_run, "my run") / "tags.json").write_text("{")
+    assert "hint: rm 'experiments/my run/tags.json'" in run_cli("runs", "tag", "my run").err
 
 
 def test_a_run_is_renamed_everywhere(run_cli: RunCli, trained_run: Path) -> None:
@@ -954,17 +956,18 @@ def test_a_training_that_begins_while_the_user_is_asked_is_not_deleted(trained_r
 def test_a_run_that_cannot_be_removed_completely_is_not_half_a_run(
     run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied(trained_run, "old")
+    copied(trained_run, "my old")
 
     def fail(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", fail)
-        outcome = run_cli("runs", "delete", "old", "--yes")
+        outcome = run_cli("runs", "delete", "my old", "--yes")
     assert outcome.code == 1
     assert re.search(
-        r"old is not a run any more, but files of it are left in \S*experiments/\.old-deleted-", outcome.err
+        r"my old is not a run any more, but files of it are left in \S*experiments/\.my old-deleted-", outcome.err
     )
-    assert "old" not in listed()
+    assert "hint: rm -r '" in outcome.err
+    assert "my old" not in listed()
     assert as_json(run_cli("runs", "--json")) == []

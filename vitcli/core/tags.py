@@ -1,6 +1,7 @@
 """Tags: words of the user's own about a run or a group of runs, in a file of their own, ``tags.json``."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -24,7 +25,7 @@ def tags_of(folder: Path) -> list[str]:
     try:
         tags: list[str] = read_json(file, _TagsFile)["tags"] if file.exists() else []
     except (OSError, ValueError) as error:
-        raise RunError(f"{file} is broken: {error}", hint=f"rm {file}") from None
+        raise RunError(f"{file} is broken: {error}", hint=f"rm {shlex.quote(str(file))}") from None
     return tags
 
 

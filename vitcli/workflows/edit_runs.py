@@ -1,5 +1,6 @@
 """Changes of runs as a whole: their tags, their names, and their removal."""
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -133,7 +134,7 @@ def delete(runs: Sequence[Deletable]) -> DeletedRuns:
         except OSError as error:
             raise RunError(
                 f"{run.name} is not a run any more, but files of it are left in {aside}: {error.strerror}",
-                hint=f"rm -r {aside}",
+                hint=f"rm -r {shlex.quote(str(aside))}",
             ) from None
     return DeletedRuns(deleted=tuple(run.name for run in runs))
 
