@@ -1,6 +1,5 @@
 """The evaluation of a model, or of the mean of several, on chosen images, and the files that store it."""
 
-import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -213,5 +212,5 @@ def _refuse_seen(models: Sequence[LoadedModel], chosen: JudgedImages) -> None:
         raise DataError(
             f"some of these {len(models)} models were trained on images that others held out, so their mean cannot"
             f" be evaluated on these {split} images",
-            hint=f"`vit eval --model {shlex.quote(models[0].typed)}` evaluates one; `vit eval DATASET` uses other images",
+            hint=f"`vit eval --model {models[0].typed}` evaluates one; `vit eval DATASET` uses other images",
         )

@@ -1,6 +1,5 @@
 """The evaluation of a cross-validation by its out-of-fold predictions, and the model that predicted each image."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def judge_out_of_fold(group: Path, loaded: LoadedModel, chosen: JudgedImages, *,
     if not is_same_data(facts.fingerprint, loaded.checkpoint.provenance["fingerprint"]):
         raise DataError(
             f"the out-of-fold predictions of {group.name} are of other images or labels than those of {facts.name} now",
-            hint=f"`vit eval --model {shlex.quote(loaded.typed)}` evaluates one fold on the images that it held out",
+            hint=f"`vit eval --model {loaded.typed}` evaluates one fold on the images that it held out",
         )
     labels = chosen.dataset.labels("train")
     probabilities = table.of([str(name) for name in chosen.dataset.names("train")], facts.classes)

@@ -1,6 +1,5 @@
 """Calibration of a trained model on its validation images."""
 
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,9 +79,7 @@ def calibrate(
     check_at_least("batch_size", batch_size, 1)
     loaded, *others = load_models(model, output_dir=output_dir, device=device, offline=offline, emit=emit)
     if others:
-        raise ModelError(
-            "calibration is for one model, not for an average", hint=f"--model {shlex.quote(loaded.typed)}"
-        )
+        raise ModelError("calibration is for one model, not for an average", hint=f"--model {loaded.typed}")
     if not (is_checkpoint(loaded.path) and loaded.checkpoint.provenance.get("data")):
         raise ModelError(f"{loaded.name} was not trained with vit, so it has no validation images here")
     if loaded.run and is_worked_in(loaded.run.path):

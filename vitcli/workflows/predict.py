@@ -2,7 +2,6 @@
 
 import math
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -188,11 +187,9 @@ def _calibration(models: Sequence[LoadedModel]) -> Calibration:
     """Return the calibration of a single model; raise UsageError if there is none."""
     first = models[0]
     if len(models) > 1:
-        raise ModelError("an average of models is not calibrated", hint=f"--model {shlex.quote(first.typed)}")
+        raise ModelError("an average of models is not calibrated", hint=f"--model {first.typed}")
     if not first.checkpoint.calibration:
-        raise ModelError(
-            f"{first.name} is not calibrated", hint=f"first `vit eval --calibrate --model {shlex.quote(first.typed)}`"
-        )
+        raise ModelError(f"{first.name} is not calibrated", hint=f"first `vit eval --calibrate --model {first.typed}`")
     return first.checkpoint.calibration
 
 
