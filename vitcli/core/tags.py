@@ -10,6 +10,7 @@ from vitcli.core.errors import RunError, UsageError
 from vitcli.core.files import write_json
 from vitcli.core.stored import read_json
 
+TAGS_FILE = "tags.json"
 _TAG = re.compile(r"[\w.-]+")
 
 
@@ -21,7 +22,7 @@ class _TagsFile(TypedDict):
 
 def tags_of(folder: Path) -> list[str]:
     """Return the tags of a run or a group; raise RunError if the file of tags is broken."""
-    file = folder / "tags.json"
+    file = folder / TAGS_FILE
     try:
         tags: list[str] = read_json(file, _TagsFile)["tags"] if file.exists() else []
     except (OSError, ValueError) as error:
@@ -31,7 +32,7 @@ def tags_of(folder: Path) -> list[str]:
 
 def save_tags(folder: Path, tags: Sequence[str]) -> None:
     """Store the tags of a run or a group; a run may be trained meanwhile."""
-    write_json(folder / "tags.json", {"tags": list(tags)}, makes_folder=False)
+    write_json(folder / TAGS_FILE, {"tags": list(tags)}, makes_folder=False)
 
 
 def check_tag(word: str) -> None:
