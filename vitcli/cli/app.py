@@ -191,6 +191,10 @@ def main() -> None:
         if debugging:
             raise
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        stopped = Interrupted("stopped by Ctrl-C", exit_code=130)
+        _report(stopped)
+        sys.exit(stopped.exit_code)
     except Exception as error:
         if not _report_other(error) or debugging:
             raise
