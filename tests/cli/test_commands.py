@@ -702,7 +702,7 @@ run()
 """
 
 
-@pytest.mark.parametrize("module", ["vitcli.cli.app", "typer", "vitcli.workflows.runs"])
+@pytest.mark.parametrize("module", ["vitcli.cli.app", "typer", "vitcli.workflows.runs"])  # imported early, and late
 def test_an_interrupt_at_any_moment_of_the_start_ends_in_the_usual_words(tmp_path: Path, module: str) -> None:
     code = INTERRUPTED.replace("sys.argv[1]", repr(module))
     words = [sys.executable, "-c", code, "runs"]
@@ -710,13 +710,14 @@ def test_an_interrupt_at_any_moment_of_the_start_ends_in_the_usual_words(tmp_pat
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped by Ctrl-C\n")
 
 
+@pytest.mark.parametrize("place", ["vitcli.cli.app.app", "typer.core.TyperGroup.make_context"])
 def test_an_interrupt_before_a_command_begins_ends_in_the_usual_words(
-    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    def interrupt(**_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitcli.cli.app.app", interrupt)
+    monkeypatch.setattr(place, interrupt)
     outcome = run_cli("runs")
     assert (outcome.code, outcome.err) == (130, "stopped by Ctrl-C\n")
 

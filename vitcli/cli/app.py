@@ -53,6 +53,15 @@ def _ended_by_a_closed_pipe() -> Iterator[None]:
         sys.exit(_BROKEN_PIPE)
 
 
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Turn Ctrl-C into the error that says so; typer would end the program without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped by Ctrl-C", exit_code=130) from None
+
+
 def _raise_again(_: Console) -> NoReturn:
     """Raise the ``BrokenPipeError`` that a console is handling; rich would exit with code 1."""
     raise  # noqa: PLE0704 - called where the error is handled
@@ -62,17 +71,16 @@ class _Commands(TyperGroup):
     """The commands, which Ctrl-C ends with a message, and a closed pipe in silence; typer has other exit codes."""
 
     @_ended_by_a_closed_pipe()
+    @_ended_by_ctrl_c()
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the words of the command line; help and the version are printed here."""
         return super().make_context(*arguments, **options)
 
     @_ended_by_a_closed_pipe()
+    @_ended_by_ctrl_c()
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped by Ctrl-C", exit_code=130) from None
+        return super().invoke(ctx)
 
 
 app = typer.Typer(
