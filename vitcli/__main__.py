@@ -1,5 +1,6 @@
 """Entry point of ``vit``, of ``python -m vitcli`` and of ``torchrun -m vitcli``."""
 
+import os
 import sys
 
 
@@ -12,7 +13,8 @@ def run() -> None:
     except KeyboardInterrupt:
         if sys.stderr:
             sys.stderr.write("stopped by Ctrl-C\n")
-        sys.exit(130)
+            sys.stderr.flush()
+        os._exit(130)  # of an interrupt within `exec`, as of a dataclass, Python would make another exit code
 
 
 if __name__ == "__main__":
