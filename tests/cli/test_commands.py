@@ -687,6 +687,57 @@ def test_a_reader_that_has_seen_enough_ends_the_program_in_silence(word: str) ->
     assert (done.returncode, done.stderr) == (141, "")
 
 
+INTERRUPTED = """
+import signal, sys
+from importlib import abc
+
+class Interrupting(abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from vitcli.__main__ import run
+run()
+"""
+
+
+@pytest.mark.parametrize("module", ["vitcli.cli.app", "typer", "vitcli.workflows.runs"])  # imported early, and late
+def test_an_interrupt_at_any_moment_of_the_start_ends_in_the_usual_words(tmp_path: Path, module: str) -> None:
+    code = INTERRUPTED.replace("sys.argv[1]", repr(module))
+    words = [sys.executable, "-c", code, "runs"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped by Ctrl-C\n")
+
+
+@pytest.mark.parametrize("place", ["vitcli.cli.app.app", "typer.core.TyperGroup.make_context"])
+def test_an_interrupt_before_a_command_begins_ends_in_the_usual_words(
+    run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    outcome = run_cli("runs")
+    assert (outcome.code, outcome.err) == (130, "stopped by Ctrl-C\n")
+
+
+def test_a_tilde_in_the_value_of_an_option_is_the_home_folder(
+    run_cli: RunCli, trained_run: Path, digit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(trained_run, home / "runs" / "one")
+    monkeypatch.setenv("HOME", str(home))
+    assert [row["name"] for row in as_json(run_cli("runs", "--json", "--output-dir=~/runs"))] == ["one"]
+    assert [row["name"] for row in as_json(run_cli("runs", "--json", "-o~/runs"))] == ["one"]
+    model = ("--model", "one", "--output-dir=~/runs")
+    assert run_cli("predict", digit, *model, "--csv=~/rows.csv").code == 0
+    assert run_cli("attention-map", digit, *model, "--output=~/map.png").code == 0
+    assert run_cli("report", *model[1:], "--output=~/page.html").code == 0
+    assert {path.name for path in home.iterdir()} == {"runs", "rows.csv", "map.png", "page.html"}
+    assert not Path("~").exists()
+
+
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitcli", "runs", "--json"], capture_output=True, text=True, check=True, cwd=tmp_path

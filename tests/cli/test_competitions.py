@@ -139,9 +139,10 @@ def test_cassava_from_download_to_submission(run_cli: RunCli, kaggle: Kaggle, tm
     assert sample.read_bytes() == before
     Path("notes.txt").write_text("mine")
     assert "is a file of another kind" in run_cli("predict", "--submission", "notes.txt").err
-    written = run_cli("predict", "--submission", "shares.csv", "--probabilities")
+    written = run_cli("predict", "--submission", "my shares.csv", "--probabilities")
+    assert "-f 'my shares.csv' -m vit" in written.err
     assert "columns     image_id, 0, 1, 2, 3, 4" in written.out, written.err
-    for row in rows_of(Path("shares.csv")):
+    for row in rows_of(Path("my shares.csv")):
         shares = {label: float(row[label]) for label in "01234"}
         assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
         assert max(shares, key=shares.__getitem__) == predicted[row["image_id"]]

@@ -144,6 +144,20 @@ def test_names_on_stdin_end_at_a_newline(
     assert len(list(csv.reader(io.StringIO(outcome.out, newline="")))) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("predict", "-"), "the list on stdin is empty"), (("runs", "delete"), "there is no terminal to ask in")],
+)
+def test_a_closed_stdin_is_an_empty_one(
+    run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    outcome = run_cli(*words, *([trained_run] if "delete" in words else ["--model", trained_run]))
+    sys.stdin.close()
+    assert outcome.code == 1
+    assert said in outcome.err
+
+
 def test_a_file_with_a_backslash_is_found_in_a_table(tmp_path: Path, digit: Path) -> None:
     for name in ("a\\b.png", "c.png"):
         (tmp_path / name).write_bytes(digit.read_bytes())

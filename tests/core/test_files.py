@@ -131,6 +131,23 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o664])
+def test_who_may_read_a_file_stays_when_it_is_replaced(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    path.chmod(mode)
+    write_text(path, "new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", mode)
+
+
+@pytest.mark.parametrize("letter", ["a", "猫"])
+def test_the_longest_name_that_a_file_can_have_is_written(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / f"{letter * (250 // len(letter.encode()))}.csv"
+    write_text(path, "text")
+    assert path.read_text() == "text"
+
+
 def test_json_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     value = {"a": [1, 2.5, None, True], "b": {"ü": "x"}}
     write_json(tmp_path / "file.json", value)

@@ -48,6 +48,12 @@ def test_the_program_is_named_as_it_was_started(
     assert program() == expected
 
 
+def test_a_python_in_a_folder_with_a_space_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/home/somebody/vitcli/__main__.py", "train"])
+    monkeypatch.setattr(sys, "orig_argv", ["my env/bin/python", "-m", "vitcli"])
+    assert program() == "'my env/bin/python' -m vitcli"
+
+
 @pytest.mark.parametrize(
     ("typed", "stored"),
     [

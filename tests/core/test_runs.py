@@ -12,7 +12,7 @@ from tests.conftest import Outcome
 from vitcli import __version__
 from vitcli.core.errors import Interrupted, RunError, TrainingError
 from vitcli.core.run_search import all_runs, find_run, newest_finished, next_name, run_of_checkpoint
-from vitcli.core.runs import Run, check_free
+from vitcli.core.runs import Run, check_free, slug
 
 SUMMARY = {"dataset": "digits", "model": "vit-nano-patch2", "recipe": "digits"}
 ENDS: dict[str, BaseException | None] = {
@@ -90,6 +90,28 @@ def test_overwriting_replaces_the_whole_run(tmp_path: Path) -> None:
     create(tmp_path / "one").save_config({"kept": True})
     create(tmp_path / "one", overwrite=True)
     assert names_in(tmp_path / "one") == ["run.json"]
+
+
+@pytest.mark.parametrize("file", ["run.json", "study.json", "pretraining.json"])
+def test_a_run_that_holds_other_work_is_never_replaced(tmp_path: Path, file: str) -> None:
+    create(tmp_path / "one")
+    precious = tmp_path / "one" / "experiments" / "precious"
+    precious.mkdir(parents=True)
+    (precious / file).touch()
+    with pytest.raises(RunError, match=rf"holds other runs too, for example {precious}"):
+        create(tmp_path / "one", overwrite=True)
+    assert (precious / file).exists()
+
+
+def test_a_run_with_the_longest_name_is_replaced(tmp_path: Path) -> None:
+    create(tmp_path / ("n" * 250)).save_config({"kept": True})
+    create(tmp_path / ("n" * 250), overwrite=True)
+    assert names_in(tmp_path / ("n" * 250)) == ["run.json"]
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "猫" * 100])
+def test_a_folder_name_made_of_a_long_name_has_at_most_100_bytes(name: str) -> None:
+    assert 97 <= len(slug(name).encode()) <= 100
 
 
 @pytest.mark.parametrize("content", ['{"artifacts": []}', "{", "[]", '{"status": "done"}', "[" * 100_000])

@@ -284,12 +284,16 @@ def test_a_login_that_is_no_longer_good_is_named(
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("mode", [0o604, 0o640])
-def test_secrets_that_others_can_read_are_warned_about(folder: Path, home: Path, mode: int) -> None:
+def test_secrets_that_others_can_read_are_warned_about(
+    folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    home = home / "my home"
+    monkeypatch.setenv("HOME", str(home))
     path = write(home / ".kaggle" / "kaggle.json", {"username": "ada", "key": KEY}, mode)
     events: list[Any] = []
     fetch_kaggle(DATA_SET, folder, emit=events.append)
     warnings = [event for event in events if isinstance(event, Warned)]
-    assert warnings == [Warned(text=f"{path} can be read by others; `chmod 600 {path}` changes that")]
+    assert warnings == [Warned(text=f"{path} can be read by others; `chmod 600 '{path}'` changes that")]
 
 
 @pytest.mark.usefixtures("token")

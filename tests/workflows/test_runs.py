@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vitcli.core.runs import Run
 from vitcli.core.stored import read_json
 from vitcli.data.locks import alone_in
 from vitcli.models.registry import changed_sizes
-from vitcli.workflows.edit_runs import check_deletable, delete
+from vitcli.workflows.edit_runs import check_deletable, delete, tag
 
 RunCli = Callable[..., Outcome]
 TEST = {"top1": 0.9, "loss": 0.4, "images": 359, "epoch": 2, "held_out": True, "intervals": {"top1": [0.85, 0.95]}}
@@ -851,6 +852,8 @@ def test_tags_are_added_removed_and_filtered(run_cli: RunCli, trained_run: Path)
     outcome = run_cli("runs", "--json")
     assert "without its tags" in outcome.err
     assert len(as_json(outcome)) == 4
+    (copied(trained_run, "my run") / "tags.json").write_text("{")
+    assert "hint: rm 'experiments/my run/tags.json'" in run_cli("runs", "tag", "my run").err
 
 
 def test_a_run_is_renamed_everywhere(run_cli: RunCli, trained_run: Path) -> None:
@@ -870,6 +873,40 @@ def test_a_run_is_renamed_everywhere(run_cli: RunCli, trained_run: Path) -> None
     assert Run(Path("experiments/apart")).config["run"]["init_from"] == "deit-tiny"
 
 
+def test_tags_that_are_added_at_the_same_time_are_all_kept(trained_run: Path) -> None:
+    copied(trained_run, "one")
+    words = [f"tag-{number}" for number in range(24)]
+    with ThreadPoolExecutor(len(words)) as pool:
+        list(pool.map(lambda word: tag("one", [word]), words))
+    assert {*tag("one").tags} == {*words}
+
+
+def test_runs_beside_one_that_is_named_by_its_path_follow_its_new_name(run_cli: RunCli, trained_run: Path) -> None:
+    copied(trained_run, "../other/base")
+    child = copied(trained_run, "../other/child", run__init_from="base")
+    assert "child started or learned from it" in run_cli("runs", "delete", "other/base").err
+    outcome = run_cli("runs", "rename", "other/base", "base2")
+    assert outcome.code == 0, outcome.err
+    assert Run(child).config["run"]["init_from"] == "base2"
+
+
+@pytest.mark.parametrize("file", ["run.json", "study.json", "pretraining.json"])
+def test_a_run_that_holds_other_work_at_any_depth_is_not_deleted(run_cli: RunCli, trained_run: Path, file: str) -> None:
+    precious = copied(trained_run, "one") / "experiments" / "precious"
+    precious.mkdir(parents=True)
+    (precious / file).write_text("{}")
+    outcome = run_cli("runs", "delete", "one", "--yes")
+    assert outcome.code == 1
+    assert f"holds other runs too, for example {precious}" in outcome.err
+    assert (precious / file).exists()
+
+
+def test_a_run_with_the_longest_name_is_deleted(run_cli: RunCli, trained_run: Path) -> None:
+    copied(trained_run, "n" * 250)
+    assert run_cli("runs", "delete", "n" * 250, "--yes").code == 0
+    assert listed() == set()
+
+
 def test_a_cross_validation_is_renamed_and_deleted_as_a_whole(run_cli: RunCli, trained_run: Path) -> None:
     for fold in (1, 2):
         copied(trained_run, f"cv/fold-{fold}", run__name="cv")
@@ -884,7 +921,7 @@ def test_a_cross_validation_is_renamed_and_deleted_as_a_whole(run_cli: RunCli, t
     assert listed() == set()
 
 
-@pytest.mark.parametrize("name", ["taken", "", "a/b", ".hidden", "-x", "..", "link", "best"])
+@pytest.mark.parametrize("name", ["taken", "", "a/b", ".hidden", "-x", "..", "link", "best", "猫" * 67])
 def test_a_name_that_cannot_be_is_refused(run_cli: RunCli, trained_run: Path, name: str) -> None:
     copied(trained_run, "old")
     (Path("experiments") / "taken").mkdir()
@@ -954,17 +991,16 @@ def test_a_training_that_begins_while_the_user_is_asked_is_not_deleted(trained_r
 def test_a_run_that_cannot_be_removed_completely_is_not_half_a_run(
     run_cli: RunCli, trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied(trained_run, "old")
+    copied(trained_run, "../my runs/old")
 
     def fail(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", fail)
-        outcome = run_cli("runs", "delete", "old", "--yes")
+        outcome = run_cli("runs", "delete", "old", "--yes", "--output-dir", "my runs")
     assert outcome.code == 1
-    assert re.search(
-        r"old is not a run any more, but files of it are left in \S*experiments/\.old-deleted-", outcome.err
-    )
-    assert "old" not in listed()
-    assert as_json(run_cli("runs", "--json")) == []
+    assert re.search(r"old is not a run any more, but files of it are left in my runs/\.deleted-", outcome.err)
+    assert "hint: rm -r 'my runs/.deleted-" in outcome.err
+    assert not Path("my runs/old").exists()
+    assert as_json(run_cli("runs", "--json", "--output-dir", "my runs")) == []

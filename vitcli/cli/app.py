@@ -28,7 +28,7 @@ from vitcli.cli.predict import predict
 from vitcli.cli.pretrain import pretrain
 from vitcli.cli.preview import preview
 from vitcli.cli.report import report
-from vitcli.cli.streams import Unbreakable, usable
+from vitcli.cli.streams import Unbreakable, readable, usable
 from vitcli.cli.train import ResumableCommand, train
 from vitcli.cli.tune import tune
 from vitcli.cli.usage_errors import NotUnderstood, in_plain_words, with_plain_values
@@ -53,6 +53,15 @@ def _ended_by_a_closed_pipe() -> Iterator[None]:
         sys.exit(_BROKEN_PIPE)
 
 
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Turn Ctrl-C into the error that says so; typer would end the program without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped by Ctrl-C", exit_code=130) from None
+
+
 def _raise_again(_: Console) -> NoReturn:
     """Raise the ``BrokenPipeError`` that a console is handling; rich would exit with code 1."""
     raise  # noqa: PLE0704 - called where the error is handled
@@ -62,17 +71,16 @@ class _Commands(TyperGroup):
     """The commands, which Ctrl-C ends with a message, and a closed pipe in silence; typer has other exit codes."""
 
     @_ended_by_a_closed_pipe()
+    @_ended_by_ctrl_c()
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the words of the command line; help and the version are printed here."""
         return super().make_context(*arguments, **options)
 
     @_ended_by_a_closed_pipe()
+    @_ended_by_ctrl_c()
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped by Ctrl-C", exit_code=130) from None
+        return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -171,6 +179,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = show_warning
     Console.on_broken_pipe = _raise_again  # type: ignore[assignment, method-assign]
+    sys.stdin = readable(sys.stdin)
     sys.stdout, sys.stderr = usable(sys.stdout), Unbreakable(usable(sys.stderr))
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank
@@ -190,6 +199,10 @@ def main() -> None:
         if debugging:
             raise
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        stopped = Interrupted("stopped by Ctrl-C", exit_code=130)
+        _report(stopped)
+        sys.exit(stopped.exit_code)
     except Exception as error:
         if not _report_other(error) or debugging:
             raise

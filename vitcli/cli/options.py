@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vitcli.cli.console import stderr
 from vitcli.core.errors import UsageError
+from vitcli.core.files import expanded
 
 ModelOption = Annotated[
     str,
@@ -77,7 +78,7 @@ def new_file(name: str) -> Path:
     if name.endswith(("/", os.sep)):
         hint = f"leave out the slash: {shlex.quote(name.rstrip('/' + os.sep) or 'results.csv')}"
         raise UsageError(f"{name} is the name of a folder, not of a file", hint=hint)
-    return Path(name)
+    return expanded(name)
 
 
 class _FormerOutputDir:
@@ -92,14 +93,14 @@ class _FormerOutputDir:
         last = {"--", *getattr(self, "commands", ())}  # after the name of a subcommand, words are its own
         for at, word in enumerate(takewhile(lambda word: word not in last, args)):
             folder = word[2:] or "".join(args[at + 1 : at + 2])
-            is_file = Path(folder).suffix and not has_output and not Path(folder).is_dir()
+            is_file = Path(folder).suffix and not has_output and not expanded(folder).is_dir()
             if word[:2] == "-o" and is_file and not ctx.resilient_parsing:
                 raise UsageError(
                     f"-o {folder}: {ctx.command_path} writes no such file",
                     hint=f"in place of -o, `--json > {shlex.quote(folder)}` writes the result to it, and"
                     f" --output-dir {shlex.quote(folder)} makes it the folder of runs",
                 )
-            if word[:2] == "-o" and folder and (not has_output or _holds_runs(Path(folder))):
+            if word[:2] == "-o" and folder and (not has_output or _holds_runs(expanded(folder))):
                 words[at] = f"--output-dir={word[2:]}" if word[2:] else "--output-dir"
                 if not ctx.resilient_parsing:
                     stderr().print(

@@ -1,6 +1,7 @@
 """The command ``vit predict``."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -234,9 +235,10 @@ def _submit(
         }
     )
     if result.competition:
-        stderr().print(
-            f"\nnext: [bold]kaggle competitions submit -c {result.competition} -f {escape(str(result.path))} -m vit[/]"
+        command = shlex.join(
+            ["kaggle", "competitions", "submit", "-c", result.competition, "-f", str(result.path), "-m", "vit"]
         )
+        stderr().print(f"\nnext: [bold]{escape(command)}[/]")
 
 
 def _print_rows(rows: "tuple[Prediction, ...]") -> None:

@@ -1,10 +1,17 @@
-"""stdout and stderr that end no command: with any encoding, closed, or on a full disk."""
+"""stdin, stdout and stderr that end no command: with any encoding, closed, or on a full disk."""
 
 import io
 import os
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
+
+
+def readable(stream: TextIO | None) -> TextIO:
+    """Return a stream that can be read; one with nothing in it if the stream is closed."""
+    if stream is None:  # `vit predict - <&-`
+        return open(os.devnull, encoding="utf-8")  # noqa: PTH123 - it stays open like the one it replaces
+    return stream
 
 
 def usable(stream: TextIO | None) -> TextIO:

@@ -19,6 +19,7 @@ from typer.models import OptionInfo
 from vitcli.core.config import TrainConfig
 from vitcli.core.config_files import Settings, setting_called
 from vitcli.core.errors import UsageError, VitError, nearest
+from vitcli.core.files import expanded
 
 NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
 """The base class of typer's errors about the words of a command line, for which typer has no public name."""
@@ -27,7 +28,7 @@ _WORDS: Mapping[Any, str] = {bool: "", int: "INTEGER", float: "NUMBER", str: "TE
 
 
 def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command read numbers and choices by functions of this module, whose messages name option and value.
+    """Let a command read numbers, choices and paths by functions of this module, whose messages name option and value.
 
     The lines of each paragraph of its docstring are joined, because ``--help`` would keep their ends.
     """
@@ -45,8 +46,15 @@ def with_plain_values(command: Callable[..., None]) -> Callable[..., None]:
             reads = partial(read_choice, known) if known else partial(read_number, inner, option.min, option.max)
             option.parser = option.parser or partial(reads, flag_of(option), example)
             option.min = option.max = None
+        if inner is Path:
+            option.callback = option.callback or _at_home
         option.metavar = option.metavar or ("|".join(known) if known else _WORDS[inner])
     return command
+
+
+def _at_home(path: Path | None) -> Path | None:
+    """Expand ``~`` in the value of an option, because shells leave that of ``--output-dir=~/runs`` as it is."""
+    return path and expanded(path)
 
 
 def _is_no_none(kind: Any) -> bool:

@@ -12,6 +12,9 @@ from vitcli.core.model_config import ModelChoice, check, check_numbers
 from vitcli.core.optim_config import OptimConfig
 from vitcli.core.teacher_config import TeacherConfig
 
+_LONGEST_NAME = 200
+"""Bytes of the name of a run; systems allow 255 in a name, and other names are made of this one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
@@ -148,6 +151,12 @@ class RunConfig:
             not self.name.startswith((".", "-")) and not {"/", "\\"} & set(self.name),
             f"name = {self.name!r} has / or \\ in it, or begins with a dot or a dash",
             "--name RUN names the run, --output-dir the folder of all runs",
+        )
+        size = len(self.name.encode(errors="surrogateescape"))
+        check(
+            size <= _LONGEST_NAME,
+            f"name = '{self.name[:20]}...' has {size} bytes, and the limit is {_LONGEST_NAME}",
+            "a shorter one: --name RUN; tags can say more, `vit runs tag RUN TAG`",
         )
         check(self.seeds == 0 or self.seeds > 1, f"seeds = {self.seeds} is not 2 or more")
         for name in ("devices", "save_every", "save_steps", "nth_seed"):

@@ -25,6 +25,8 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_FOLDERS = {".png", ".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".html", ".csv", ".json"}
 """Endings of files, which a new folder is not meant to have."""
+_LONGEST_PREFIX = 50
+"""Letters of a file's name that its temporary file has too: a name has at most 255 bytes, and a letter up to 4."""
 _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 
 
@@ -32,7 +34,7 @@ _ELSEWHERE = "name another folder with --data-dir or $VIT_DATA_DIR"
 def replacing(path: Path, *, makes_folder: bool = True) -> Iterator[Path]:
     """Yield a temporary file beside ``path``, which replaces ``path`` when the block succeeds.
 
-    If ``path`` is a link, the file that it points to is replaced.
+    If ``path`` is a link, the file that it points to is replaced. Who may read a file that is replaced stays as it was.
 
     The data is on the disk before the file gets its name (fsync, then rename), so that a crash at any moment leaves
     the old file or the new one. If the block fails, the temporary file is removed. Without ``makes_folder``, the folder must
@@ -44,30 +46,28 @@ def replacing(path: Path, *, makes_folder: bool = True) -> Iterator[Path]:
     """
     path = path.resolve()
     try:
-        is_regular = stat.S_ISREG(path.stat().st_mode)  # one look, as its folder may be removed at any moment
+        before = path.stat().st_mode  # one look, as its folder may be removed at any moment
     except OSError:
-        is_regular = True  # it is not there, or writing it says why it cannot be
-    if not is_regular:
+        before = stat.S_IFREG | 0o666 & ~_umask()  # it is not there, or writing it says why it cannot be
+    if not stat.S_ISREG(before):
         raise FileError(f"{path} is not a regular file", hint="give the name of a file")
-    temporary = None
+    temporary, prefix = None, f".{path.stem[:_LONGEST_PREFIX]}-"
     try:
         if makes_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=f".tmp{path.suffix}", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         _sync(temporary, os.O_RDWR)  # Windows syncs only files that are open for writing
+        temporary.chmod(before & 0o777)
         temporary.replace(path)
         if os.name == "posix":
             _sync(path.parent, os.O_RDONLY)
     except BaseException as error:
         if temporary:
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and (
-            not error.filename or Path(str(error.filename)).name.startswith(f".{path.stem}-")
-        ):
+        if isinstance(error, OSError) and (not error.filename or Path(str(error.filename)).name.startswith(prefix)):
             error.filename = str(path)
         raise
 

@@ -29,7 +29,7 @@ def program() -> str:
     """Return the words that start this program, as typed: ``vit``, ``uv run vit`` or ``python -m vitcli``."""
     is_module = _is_module((sys.argv or [""])[0])
     by_uv = "UV_RUN_RECURSION_DEPTH" in os.environ  # set by `uv run`
-    python = "python" if by_uv else sys.orig_argv[0]
+    python = "python" if by_uv else shlex.quote(sys.orig_argv[0])
     return ("uv run " if by_uv else "") + (f"{python} -m vitcli" if is_module else "vit")
 
 

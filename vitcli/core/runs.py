@@ -25,6 +25,7 @@ from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.provenance import command, environment, git_state, now
 from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status
+from vitcli.core.run_folders import others_in
 from vitcli.core.stored import JsonObject, checked, read_json
 from vitcli.core.version import __version__
 
@@ -76,7 +77,7 @@ class Run:
         check_free(path, overwrite=overwrite)
         aside = None
         if path.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-replaced-", dir=path.parent))
+            aside = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
             path.rename(aside / path.name)
         path.mkdir(parents=True)
         info = {
@@ -302,12 +303,8 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
         ) from None
     if not overwrite:
         raise RunError(f"run {run.path.name!r} exists already in {path.parent}", hint="--name NAME, or --overwrite")
-
-
-def check_no_run(path: Path) -> None:
-    """Refuse a folder for a group that is itself a run, or a study of ``vit tune``."""
-    if kind := next((kind for kind in ("run", "study") if (path / f"{kind}.json").exists()), ""):
-        raise RunError(f"{path} is a {kind}, so it cannot hold several runs", hint="choose another name: --name NAME")
+    if others := others_in(path, [path]):
+        raise RunError(f"{path} holds other runs too, for example {others[0]}: it is never replaced", hint=another)
 
 
 def figure_file(folder: Path, name: str) -> Path:
@@ -326,5 +323,6 @@ def predictions_file(folder: Path, name: str) -> Path:
 
 
 def slug(name: str) -> str:
-    """Turn the name of a data set into a part of a folder name."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "data"
+    """Turn the name of a data set into a part of a folder name, of at most 100 bytes."""
+    letters = "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+    return letters.encode()[:100].decode(errors="ignore").strip("-") or "data"

@@ -10,7 +10,8 @@ from vitcli.core.devices import parse_device
 from vitcli.core.errors import FileError, ModelError, UsageError, did_you_mean
 from vitcli.core.files import expanded
 from vitcli.core.groups import member_folder, members_of_settings, with_first_seed
-from vitcli.core.runs import check_free, check_no_run
+from vitcli.core.run_folders import check_no_run
+from vitcli.core.runs import check_free
 from vitcli.data.registry import canonical_name
 from vitcli.data.store import check_dataset, located
 from vitcli.models.pretrained import PRETRAINED, pretrained_for

@@ -1,19 +1,21 @@
 """Changes of runs as a whole: their tags, their names, and their removal."""
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitcli.core.config import RunConfig
 from vitcli.core.errors import RunError, UsageError, did_you_mean
 from vitcli.core.events import Emit, Note, ignore
+from vitcli.core.run_folders import others_in
 from vitcli.core.run_search import all_runs, runs_called
 from vitcli.core.runs import Run
-from vitcli.core.tags import check_tag, save_tags, tags_of
-from vitcli.data.locks import is_worked_in
+from vitcli.core.tags import TAGS_FILE, check_tag, save_tags, tags_of
+from vitcli.data.locks import in_turn, is_worked_in
 from vitcli.trained.model_names import check_new_name
 
 _WAIT = "wait, or stop it with Ctrl-C"
@@ -64,15 +66,16 @@ def tag(
         RunError: there is no such run, or it does not have the tag that is to be removed.
     """
     folder, _ = runs_called(name, output_dir)
-    before = tags_of(folder)
     for word in tags:
         check_tag(word)
-        if remove and word not in before:
+    with in_turn(folder / TAGS_FILE) if tags else nullcontext():  # else a tag that another process adds would be lost
+        before = tags_of(folder)
+        if remove and (missing := [word for word in tags if word not in before]):
             has = f"its tags: {', '.join(before)}" if before else "it has no tags"
-            raise RunError(f"{name} has no tag {word!r}", hint=did_you_mean(word, before, otherwise=has))
-    after = [word for word in before if word not in tags] if remove else [*dict.fromkeys([*before, *tags])]
-    if after != before:
-        save_tags(folder, after)
+            raise RunError(f"{name} has no tag {missing[0]!r}", hint=did_you_mean(missing[0], before, otherwise=has))
+        after = [word for word in before if word not in tags] if remove else [*dict.fromkeys([*before, *tags])]
+        if after != before:
+            save_tags(folder, after)
     return TaggedRun(run=name, tags=tuple(after))
 
 
@@ -126,14 +129,14 @@ def delete(runs: Sequence[Deletable]) -> DeletedRuns:
     for run in runs:
         if any(map(is_worked_in, (run.folder, *run.folder.glob("*/")))):  # since the user was asked
             raise RunError(f"another process is training {run.name}: it is not deleted", hint=_WAIT)
-        aside = Path(tempfile.mkdtemp(prefix=f".{run.name}-deleted-", dir=run.folder.parent))
+        aside = Path(tempfile.mkdtemp(prefix=".deleted-", dir=run.folder.parent))
         run.folder.rename(aside / run.name)
         try:
             shutil.rmtree(aside)
         except OSError as error:
             raise RunError(
                 f"{run.name} is not a run any more, but files of it are left in {aside}: {error.strerror}",
-                hint=f"rm -r {aside}",
+                hint=f"rm -r {shlex.quote(str(aside))}",
             ) from None
     return DeletedRuns(deleted=tuple(run.name for run in runs))
 
@@ -195,10 +198,9 @@ def _changeable(name: str, output_dir: Path, verb: str) -> tuple[Path, list[Run]
             f"{runs[0].name} belongs to a {runs[0].group}, which is only {verb} as a whole",
             hint=f"name all of it: {absolute.parent.name}",
         )
-    others = {info.parent for info in folder.glob("*/run.json")} - {run.path for run in runs}
-    if others:
+    if others := others_in(folder, [run.path for run in runs]):
         raise RunError(
-            f"{folder} holds other runs too, for example {min(others)}: it is not {verb}", hint="`vit runs` lists them"
+            f"{folder} holds other runs too, for example {others[0]}: it is not {verb}", hint="`vit runs` lists them"
         )
     if busy := [run.name for run in runs if is_worked_in(run.path)]:
         raise RunError(f"another process is training {busy[0]}: it is not {verb}", hint=_WAIT)
@@ -206,8 +208,12 @@ def _changeable(name: str, output_dir: Path, verb: str) -> tuple[Path, list[Run]
 
 
 def _references(folder: Path, output_dir: Path) -> Iterator[tuple[Run, tuple[str, str], Path]]:
-    """Yield the other runs that name a run, the setting that names it, and the path that this means."""
-    for run in all_runs(output_dir):
+    """Yield the other runs that name a run, the setting that names it, and the path that this means.
+
+    They are beside it, which is elsewhere if the run was named by its path, or in the folder of all runs.
+    """
+    places = {place.resolve(): place for place in (output_dir, folder.parent)}.values()
+    for run in [run for place in places for run in all_runs(place)]:
         if _is_in(run.path, [folder]):
             continue
         with suppress(RunError):

@@ -5,6 +5,7 @@ They are passed to Kaggle's client explicitly, because the client itself reads o
 
 import json
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ def _check(secret: str, source: str) -> None:
 def _secret_of(path: Path, emit: Emit) -> str:
     """Read a file that other users should not be able to read, and warn if they can."""
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        emit(Warned(text=f"{path} can be read by others; `chmod 600 {path}` changes that"))
+        emit(Warned(text=f"{path} can be read by others; `chmod 600 {shlex.quote(str(path))}` changes that"))
     return _text_of(path)
 
 
