@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vitcli.core.addresses import CHECK_CONNECTION, encoded, separate_login, unreachable, without_secrets
+from vitcli.core.addresses import CHECK, CHECK_CONNECTION, encoded, separate_login, unreachable, without_secrets
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import bytes_in_words, require_room, writing_in
@@ -113,11 +113,11 @@ def fetch_file(
             url, is_renewed = renew(), True
             continue
         failures += 1
-        # Without any connection, fail at once.
-        can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0
+        can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0  # else no connection
         if failures == _ATTEMPTS or not can_go_on:
             text = str(failure) if failure.is_whole else f"{without_secrets(url)} {failure}"
-            raise DataError(text, hint=failure.hint)
+            is_kept = part.is_resumable() or not part.size()
+            raise DataError(text, hint=failure.hint if is_kept else f"{CHECK}, then try again")
         _pause(failures, failure.retry_after, path.name, emit)
     found = file_hash(part.path) if sha256 else ""
     if not found.startswith(sha256):
