@@ -20,8 +20,10 @@ from PIL import Image
 from tests.conftest import Outcome
 from tests.servers.kaggle import Kaggle, serving_kaggle
 from vitcli.core import fetch
+from vitcli.core.errors import DataError
+from vitcli.core.events import Event, Note, Warned
 from vitcli.core.runs import Run
-from vitcli.data.submission import SubmissionForm
+from vitcli.data.submission import SubmissionForm, find_form
 
 RunCli = Callable[..., Outcome]
 CASSAVA, BUTTERFLIES = "cassava-leaf-disease-classification", "gpiosenka/butterfly-images40-species"
@@ -426,6 +428,54 @@ def test_a_submission_has_labels_or_probabilities() -> None:
     for asked in (False, True):
         assert filled(("id", "cat", "dog"), ("c", "d"), asked=asked) == f"id,cat,dog\n{shares}"
         assert filled(("id", "d", "c"), ("c", "d"), asked=asked) == "id,d,c\na,0.750000,0.250000\nb,0.000000,1.000000\n"
+
+
+@pytest.fixture
+def leaves(tmp_path: Path) -> Path:
+    """Five test images of a competition, in two folders, without a sample submission."""
+    for name in ("a/0", "a/1", "a/2", "b/3", "b/4"):
+        file = tmp_path / "leaves" / "test" / f"{name}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(jpeg((32, 32), 1))
+    return tmp_path / "leaves"
+
+
+def sample_of(folder: Path, name: str, images: int = 5) -> Path:
+    path = folder / name
+    path.write_text("id,label\n" + "".join(f"{at}.jpg,0\n" for at in range(images)))
+    return path
+
+
+def test_the_sample_submission_is_the_file_that_is_called_so_and_is_named(leaves: Path) -> None:
+    sample_of(leaves, "my_submission.csv", 1)
+    sample, told = sample_of(leaves, "sample_submission.csv"), list[Event]()
+    assert find_form(leaves, told.append).sample == sample
+    assert told == [Note(text=f"sample submission: {sample}, with 5 rows")]
+
+
+def test_of_several_sample_submissions_none_is_taken(leaves: Path) -> None:
+    for name in ("best_submission.csv", "my_submission.csv"):
+        sample_of(leaves, name)
+    with pytest.raises(DataError, match=r"2 files that may be .*: best_submission.csv, my_submission.csv") as refused:
+        find_form(leaves)
+    assert "move all but the one of the competition" in refused.value.hint
+
+
+def test_a_sample_submission_that_lacks_images_is_warned_of(leaves: Path) -> None:
+    told = list[Event]()
+    assert len(find_form(sample_of(leaves, "best_submission.csv", 1).parent, told.append).rows) == 1
+    assert [type(event) for event in told] == [Note, Warned]
+    assert f"does not name 4 images of {leaves / 'test'}" in str(told[1])
+
+
+def test_without_a_sample_submission_columns_and_names_are_guessed_and_said(leaves: Path) -> None:
+    told = list[Event]()
+    assert [name for name, _ in find_form(leaves, told.append).rows] == [f"{at}.jpg" for at in range(5)]
+    assert "has no sample submission: the columns are guessed (image_id, label)" in str(told[0])
+    shutil.copy(leaves / "test" / "a" / "0.jpg", leaves / "test" / "b")
+    names = [name for name, _ in find_form(leaves, told.append).rows]
+    assert names == ["a/0.jpg", "a/1.jpg", "a/2.jpg", "b/0.jpg", "b/3.jpg", "b/4.jpg"]
+    assert "images are called by their paths in test/" in str(told[1])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -116,6 +117,39 @@ def test_a_file_that_changed_under_way_starts_again(
     assert path.read_bytes() == OTHER
     requests = 1 if knows_if_range else 2  # to continue; it is answered with the whole file, or has to be asked for
     assert len(server.ranges) == asked + requests + (not across_calls)
+
+
+@pytest.mark.parametrize("across_calls", [True, False])
+def test_what_cannot_be_told_from_another_version_starts_again(
+    server: Kaggle, path: Path, *, across_calls: bool
+) -> None:
+    server.has_etag, server.cuts = False, [CUT] * (5 if across_calls else 1)
+    server.after_cut = {"ada/birds": OTHER}
+    if across_calls:
+        server.after_cut = {}
+        with pytest.raises(DataError):
+            fetch_file(address(server), path)
+        server.files["ada/birds"] = OTHER
+    fetch_file(address(server), path)
+    assert path.read_bytes() == OTHER
+    assert {*server.ranges} == {""}
+
+
+def test_a_server_without_versions_that_cuts_every_time_is_given_up(
+    server: Kaggle, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_PROGRESS", 1000)
+    server.has_etag, server.cuts = False, [CUT] * 50
+    with pytest.raises(DataError, match="broke off") as failure:
+        fetch_file(address(server), path)
+    assert "is kept" not in failure.value.hint
+    assert len(server.ranges) == 5
+
+
+def test_a_known_hash_lets_a_transfer_without_versions_go_on(server: Kaggle, path: Path) -> None:
+    server.has_etag, server.cuts = False, [CUT]
+    fetch_file(address(server), path, sha256=hashlib.sha256(CONTENT).hexdigest())
+    assert server.served == len(CONTENT)
 
 
 def test_another_length_gives_a_change_away_where_there_is_no_etag(server: Kaggle, path: Path) -> None:

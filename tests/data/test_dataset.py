@@ -360,6 +360,15 @@ def test_only_data_sets_of_the_registry_count_as_downloaded(tmp_path: Path) -> N
     assert downloads(tmp_path) == []
 
 
+@pytest.mark.parametrize("mark", [b"\xff", b"2999 kaggle:a b c", b"", None])
+def test_a_broken_mark_is_no_download(tmp_path: Path, mark: bytes | None) -> None:
+    mark_downloaded("mnist", tmp_path)
+    path = named_folder("broken", tmp_path) / "downloaded"
+    path.parent.mkdir()
+    path.mkdir() if mark is None else path.write_bytes(mark)
+    assert downloads(tmp_path) == ["mnist"]
+
+
 @pytest.mark.parametrize(
     ("asked", "here", "meant"),
     [

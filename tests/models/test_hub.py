@@ -20,7 +20,7 @@ from tests.servers.hub import Hub, serving_hub
 from vitcli.core import fetch
 from vitcli.core.errors import DataError, ModelError
 from vitcli.core.events import TaskProgress
-from vitcli.models.hub import _file_of, fetch_weights, find_pretrained, find_weights
+from vitcli.models.hub import fetch_weights, file_of, find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 
 
@@ -190,7 +190,7 @@ def test_a_page_instead_of_weights_is_not_kept(hub, web, tmp_path, page):
 def test_names_in_addresses_stay_below_their_folder(tmp_path):
     for end in ["a%00b.safetensors", "%2e%2e", "..%2f..%2fevil.pth", "x" * 40 + "%0a.pt"]:
         entry = find_pretrained(f"https://example.org/folder/{end}")
-        path = _file_of(entry, tmp_path / "weights")
+        path = file_of(entry, tmp_path / "weights")
         assert path.resolve().parent.parent == (tmp_path / "weights").resolve(), end
         assert path.name.isprintable(), end
 
@@ -224,8 +224,8 @@ def test_an_address_with_a_new_signature_names_the_same_file(tmp_path):
     )
     for query in signatures:
         asked = [find_pretrained(f"https://ada:pw@h.org/m.pth?{query.format(at, at)}") for at in range(2)]
-        assert {_file_of(each, tmp_path) for each in asked} == {
-            _file_of(find_pretrained("https://h.org/m.pth"), tmp_path)
+        assert {file_of(each, tmp_path) for each in asked} == {
+            file_of(find_pretrained("https://h.org/m.pth"), tmp_path)
         }
 
 
@@ -233,7 +233,7 @@ def test_a_file_is_found_by_the_address_that_a_run_remembers(tmp_path):
     """Runs store no queries."""
     bare = find_pretrained("https://h.org/m.pth")
     for count, query in enumerate(("?id=AAA", "?id=BBB"), start=1):
-        path = _file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path)
+        path = file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path)
         path.parent.mkdir(parents=True)
         path.touch()
         assert find_weights(bare, tmp_path) == (path if count == 1 else None), "of two, neither is meant"
@@ -245,7 +245,7 @@ def test_a_file_is_found_by_the_address_that_a_run_remembers(tmp_path):
 
 def test_addresses_that_differ_in_what_they_ask_for_name_different_files(tmp_path):
     queries = ("", "?id=AAA", "?id=BBB", "?export=download&id=AAA", "?v=2", "?key=a.pth", "?key=b.pth")
-    assert len({_file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path) for query in queries}) == 7
+    assert len({file_of(find_pretrained(f"https://h.org/m.pth{query}"), tmp_path) for query in queries}) == 7
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip"])

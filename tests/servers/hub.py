@@ -76,8 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._headers(416)
             return
         body = content[start:]
-        headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
-        self._headers(206 if start else 200, **{"Content-Length": len(body), "Accept-Ranges": "bytes", **headers})
+        headers: dict[str, object] = {}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        headers |= {"Content-Length": len(body), "Accept-Ranges": "bytes", "ETag": '"storage"'}
+        self._headers(206 if start else 200, **headers)
         if not with_body:
             return
         hub.ranges.append(asked)

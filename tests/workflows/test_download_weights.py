@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -18,7 +19,12 @@ from safetensors.torch import save
 from tests.builders.processes import NEVER, running, vit
 from tests.conftest import Outcome
 from tests.servers.hub import Hub, serving_hub
+from vitcli.core.events import Event, Note, ignore
+from vitcli.data.locks import only_one
+from vitcli.data.store import weights_dir
+from vitcli.models.hub import file_of, find_pretrained
 from vitcli.models.pretrained import PRETRAINED
+from vitcli.trained.fetching import fetched_weights
 
 RunCli = Callable[..., Outcome]
 REPOSITORY = PRETRAINED["augreg-tiny"].hub
@@ -89,6 +95,22 @@ def test_an_unknown_name_is_answered_with_the_nearest_of_both_kinds(run_cli: Run
         outcome = run_cli("download", wrong)
         assert outcome.code == 1
         assert f"did you mean '{near}'?" in outcome.err
+
+
+def test_two_processes_that_want_one_file_fetch_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread stands for the second process: its lock is another one too."""
+    monkeypatch.setenv("VIT_DATA_DIR", str(tmp_path))
+    entry = find_pretrained("http://127.0.0.1:9/tiny.safetensors")  # nobody answers there
+    assert entry is not None
+    path, said = file_of(entry, weights_dir()), list[Event]()
+    with ThreadPoolExecutor() as pool, only_one(path, "fetching it", ignore):
+        second = pool.submit(fetched_weights, entry, emit=said.append)
+        ended = time.monotonic() + 20
+        while not said and not second.done() and time.monotonic() < ended:
+            time.sleep(0.01)
+        assert said == [Note(text=f"another process is fetching {entry.url}; waiting for it")]
+        path.write_bytes(b"fetched by the first")
+    assert second.result().read_bytes() == b"fetched by the first"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")

@@ -182,6 +182,38 @@ def test_a_run_with_broken_files_is_shown_as_far_as_it_is_readable(run_cli: RunC
     assert f"{path / 'evaluations' / 'test.json'} cannot be read" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"hardware": "x"}, "hardware is text, not an object or null"),
+        ({"hardware": {"gpus": None}}, "hardware.gpus is null, not a list"),
+        ({"images": {}}, "train is missing in images"),
+        ({"command": None}, "command is null, not a list"),
+        ({"git_commit": 5}, "git_commit is a whole number, not text or null"),
+    ],
+)
+def test_a_run_with_facts_of_another_kind_is_called_broken(
+    run_cli: RunCli, trained_run: Path, facts: dict[str, Any], said: str
+) -> None:
+    changed(copied(trained_run, "mine") / "run.json", **facts)
+    outcome = run_cli("runs", "show", "mine")
+    assert outcome.code == 1
+    assert f"run.json is not a file of vit, or is broken: {said}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "settings", [{"data": None}, {"optim": []}, {"model__name": [None]}, {"teacher__name": 5}, {"run__init_from": None}]
+)
+def test_settings_of_another_kind_are_called_broken(
+    run_cli: RunCli, trained_run: Path, settings: dict[str, Any]
+) -> None:
+    path = copied(trained_run, "mine", **settings)
+    for words in (("show", "mine"), ("best", "--data", "digits"), ()):
+        outcome = run_cli("runs", *words)
+        assert outcome.code in {0, 1}
+        assert f"{path / 'config.json'} is broken" in outcome.err
+
+
 def test_the_usual_epochs_are_those_for_the_number_of_images(run_cli: RunCli, trained_run: Path) -> None:
     changed(
         copied(trained_run, "mine") / "run.json", recipe="small-photos", images={"train": 1500, "val": 1, "test": 0}
@@ -751,7 +783,8 @@ def test_runs_are_filtered_by_fields_and_settings(run_cli: RunCli) -> None:
         (["name=cv*"], {"cv", "cv/fold-1", "cv/fold-2"}),
         (["test_accuracy=none", "name=b*"], {"better"}),
         (["tag=none"], set()),
-        (["epochs=x"], set()),
+        (["status=*ed", "optim.lr=0.125"], {"good"}),
+        (["folds=2.0"], {"cv"}),
     ):
         words = [word for condition in conditions for word in ("--filter", condition)]
         assert set(names_of(run_cli("runs", *words, "--json"))) == names, conditions
@@ -769,6 +802,11 @@ def test_runs_are_filtered_by_fields_and_settings(run_cli: RunCli) -> None:
         (("--filter", "optim.lr=fast"), "optim.lr = 'fast' is not a number"),
         (("--filter", "dataset"), "--filter 'dataset' is not of the form KEY=VALUE"),
         (("--filter", "datset=digits"), "did you mean 'dataset'?"),
+        (("--filter", "status=finshed"), "did you mean 'finished'?"),
+        (("--filter", "status=x"), "one of running, finished, interrupted, failed, killed, unfinished"),
+        (("--filter", "epochs=abc"), "--filter epochs=abc is not a number"),
+        (("--filter", "val_accuracy=good"), "give a number, or none for runs without one"),
+        (("--filter", "test_held_out=maybe"), "--filter test_held_out=maybe is not one of yes, true, no, false"),
         (("--filter", "dataset=digits", "show", "x"), "--sort and --filter are for the list of runs"),
         (("best", "--metric", "val_acuracy"), "did you mean 'val_accuracy'?"),
     ],

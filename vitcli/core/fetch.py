@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vitcli.core.addresses import CHECK_CONNECTION, encoded, separate_login, unreachable, without_secrets
+from vitcli.core.addresses import CHECK, CHECK_CONNECTION, encoded, separate_login, unreachable, without_secrets
 from vitcli.core.errors import DataError, UsageError
 from vitcli.core.events import Emit, Note, TaskProgress, ignore
 from vitcli.core.files import bytes_in_words, require_room, writing_in
@@ -78,7 +78,7 @@ def fetch_file(
     """Download a file; an interrupted download is resumed from the part that it left (``.part``), now or next time.
 
     It is resumed only if the file on the server has not changed, according to its ETag or date, which are stored
-    beside the part (``.part.json``).
+    beside the part (``.part.json``); if the server sends neither, only if the hash is known.
 
     Args:
         url: the address, http or https.
@@ -94,29 +94,30 @@ def fetch_file(
         DataError: no network, an answer other than the file, a download that keeps failing, a different hash; no room
             on the disk, or a folder that cannot be written.
     """
-    part = PartialFile(path)
+    part = PartialFile(path, is_verified=bool(sha256))
     with writing_in(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     report = Megabytes(f"fetching {path.name}", emit)
     failures, is_renewed = 0, False
     while not part.is_whole():  # whole already if a process was killed before the renaming
+        if not part.is_resumable():
+            with writing_in(path.parent):
+                part.discard()
         before = part.size()
-        failure = _attempt(url, part, room, most, report)
-        if failure is None:
+        if (failure := _attempt(url, part, room, most, report)) is None:
             break
         gained = part.size() - before
-        if gained >= _PROGRESS:
+        if gained >= _PROGRESS and part.is_resumable():
             failures, is_renewed = 0, False
         if renew and failure.status in _EXPIRED and not is_renewed:
             url, is_renewed = renew(), True
             continue
         failures += 1
-        # Without any connection, fail at once.
-        can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0
+        can_go_on = failure.status in BUSY if failure.status else failures > 1 or gained > 0  # else no connection
         if failures == _ATTEMPTS or not can_go_on:
-            raise DataError(
-                str(failure) if failure.is_whole else f"{without_secrets(url)} {failure}", hint=failure.hint
-            )
+            text = str(failure) if failure.is_whole else f"{without_secrets(url)} {failure}"
+            is_kept = part.is_resumable() or not part.size()
+            raise DataError(text, hint=failure.hint if is_kept else f"{CHECK}, then try again")
         _pause(failures, failure.retry_after, path.name, emit)
     found = file_hash(part.path) if sha256 else ""
     if not found.startswith(sha256):

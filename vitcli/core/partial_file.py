@@ -26,8 +26,10 @@ class Version:
 class PartialFile:
     """A partly downloaded file: its bytes in ``TARGET.part``, their version in ``TARGET.part.json``."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, is_verified: bool = False) -> None:
+        """Find the part of a file; ``is_verified``: the hash of the whole file is known, and will be checked."""
         self.target = target
+        self._is_verified = is_verified
         self.path = target.with_name(target.name + ".part")
         self._record = target.with_name(target.name + ".part.json")
 
@@ -42,6 +44,10 @@ class PartialFile:
         except (OSError, ValueError):
             return Version()
         return version
+
+    def is_resumable(self) -> bool:
+        """Tell whether the rest may be added: a change of the file on the server would be noticed."""
+        return self._is_verified or bool(self.version().validator)
 
     def is_whole(self) -> bool:
         """Tell whether all announced bytes have arrived."""

@@ -8,6 +8,28 @@ from vitcli.core.stored import JsonObject
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 
+class Gpu(TypedDict):
+    """The entries of a GPU in ``run.json``."""
+
+    name: str
+
+
+class Hardware(TypedDict):
+    """The entries of the machine in ``run.json``."""
+
+    cpu: NotRequired[str | None]
+    cores: NotRequired[int | None]
+    gpus: NotRequired[list[Gpu]]
+
+
+class ImageCounts(TypedDict):
+    """The numbers of images by split in ``run.json``."""
+
+    train: int
+    val: NotRequired[int]
+    test: NotRequired[int]
+
+
 class RunFile(TypedDict):
     """The entries of ``run.json``."""
 
@@ -29,7 +51,55 @@ class RunFile(TypedDict):
     parameters: NotRequired[int]
     device: NotRequired[str]
     classes: NotRequired[int]
-    images: NotRequired[dict[str, int]]
+    images: NotRequired[ImageCounts]
+    hardware: NotRequired[Hardware | None]
+    command: NotRequired[list[str]]
+    git_commit: NotRequired[str | None]
+
+
+class DataSection(TypedDict):
+    """The entries of the data in ``config.json`` that are read without the others."""
+
+    name: NotRequired[str]
+    folds: NotRequired[int]
+
+
+class ModelSection(TypedDict):
+    """The same for the model."""
+
+    name: NotRequired[str]
+
+
+class OptimSection(TypedDict):
+    """The same for the optimization."""
+
+    epochs: NotRequired[int | None]
+
+
+class TeacherSection(TypedDict):
+    """The same for the teacher."""
+
+    name: NotRequired[str]
+
+
+class RunSection(TypedDict):
+    """The same for the run itself."""
+
+    init_from: NotRequired[str]
+    seeds: NotRequired[int]
+
+
+class ConfigFile(TypedDict):
+    """The sections of ``config.json``."""
+
+    data: NotRequired[DataSection]
+    augment: NotRequired[JsonObject]
+    model: NotRequired[ModelSection]
+    optim: NotRequired[OptimSection]
+    teacher: NotRequired[TeacherSection]
+    run: NotRequired[RunSection]
+    resolved_model: NotRequired[JsonObject]
+    preprocessing: NotRequired[JsonObject]
 
 
 class MetricsFile(TypedDict):

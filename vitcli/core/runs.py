@@ -24,7 +24,7 @@ from vitcli.core.addresses import without_secrets
 from vitcli.core.errors import Interrupted, RunError
 from vitcli.core.files import write_csv, write_json
 from vitcli.core.provenance import command, environment, git_state, now
-from vitcli.core.run_files import EvaluationFile, MetricsFile, RunFile, SplitFile, Status
+from vitcli.core.run_files import ConfigFile, EvaluationFile, MetricsFile, RunFile, SplitFile, Status
 from vitcli.core.run_folders import others_in
 from vitcli.core.stored import JsonObject, checked, read_json
 from vitcli.core.version import __version__
@@ -174,7 +174,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The settings that ``save_config`` stored."""
-        return self._read("config.json")
+        return self._read("config.json", ConfigFile)
 
     @property
     def keeps_last(self) -> bool:

@@ -11,10 +11,10 @@ from vitcli.core.files import writing_in
 
 @contextmanager
 def only_one(folder: Path, what: str, emit: Emit) -> Iterator[None]:
-    """Let one process at a time create a folder; other processes wait.
+    """Let one process at a time create a folder or a file; other processes wait.
 
     Args:
-        folder: the folder; the lock, ``.NAME.lock``, is beside it.
+        folder: the folder or the file; the lock, ``.NAME.lock``, is beside it.
         what: the work, in words for the processes that wait: "fetching mnist".
         emit: receives a note if this process waits.
     """

@@ -122,8 +122,13 @@ def is_present(name: str, directory: Path) -> bool:
 
 def downloads(directory: Path) -> list[str]:
     """List the data sets requested with ``vit download``, the latest first; some may have been removed since."""
-    marks = [path.read_text(encoding="utf-8").partition(" ") for path in (directory / "prepared").glob("*/downloaded")]
-    return [name for _, _, name in sorted(marks, reverse=True) if find_dataset(name)]
+    marks = []
+    for path in (directory / "prepared").glob("*/downloaded"):
+        with suppress(OSError, UnicodeDecodeError, UsageError):  # a broken mark is none
+            when, _, name = path.read_text(encoding="utf-8").partition(" ")
+            if find_dataset(name):
+                marks.append((when, name))
+    return [name for _, name in sorted(marks, reverse=True)]
 
 
 def unlisted(directory: Path) -> list[str]:

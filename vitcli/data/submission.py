@@ -3,12 +3,12 @@
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from vitcli.core.errors import DataError, FileError, counted
-from vitcli.core.events import ignore
+from vitcli.core.errors import DataError, FileError, counted, some
+from vitcli.core.events import Emit, Note, Warned, ignore
 from vitcli.core.files import check_output_file, csv_text
 from vitcli.data.dataset import Dataset
 from vitcli.data.sources.image_index import ImageIndex
@@ -91,19 +91,28 @@ def _whole(label: str) -> str:
     return label.removesuffix(".0")
 
 
-def find_form(root: Path) -> SubmissionForm:
+def find_form(root: Path, emit: Emit = ignore) -> SubmissionForm:
     """Find the test images and the columns of a submission in a competition's folder.
 
+    Args:
+        root: the folder of the competition.
+        emit: receives a note that names the sample submission, or says what is guessed without one.
+
     Raises:
-        DataError: there are no test images, or the sample submission names images that are missing.
+        DataError: there are no test images, the sample submission names images that are missing, or any of several
+            files may be the sample submission.
     """
-    folder, sample = _test_folder(root), _sample_submission(root)
+    folder, samples = _test_folder(root), _sample_submissions(root)
     if folder is None:
         raise DataError(f"{root} has no test images", hint=f"expected: a folder whose name begins with {_TEST!r}")
+    if len(samples) > 1:
+        names = some([path.name for path in samples])
+        hint = f"move all but the one of the competition out of {root}"
+        raise DataError(f"{root} has {len(samples)} files that may be the sample submission: {names}", hint=hint)
     index = ImageIndex(folder)
-    if sample is None:
-        rows = tuple((file.name, file) for file in index.files)
-        return SubmissionForm(columns=("image_id", "label"), rows=rows)
+    if not samples:
+        return _guessed_form(root, folder, index.files, emit)
+    sample = samples[0]
     table = read_table(sample, is_image=lambda _: False, emit=ignore)
     found = [(row[0], index.find(row[0])) for row in table.rows]
     if missing := [name for name, files in found if len(files) != 1]:
@@ -112,8 +121,24 @@ def find_form(root: Path) -> SubmissionForm:
             hint="download the data again",
         )
     rows = tuple((name, files[0]) for name, files in found)
+    emit(Note(text=f"sample submission: {sample}, with {counted(len(rows), 'row')}"))
+    if lacking := len(index.files) - len({file for _, file in rows}):
+        what = f"{counted(lacking, 'image')} of {folder}, so the submission has no rows for them"
+        emit(Warned(text=f"{sample} does not name {what}; if it is not that of the competition, move it elsewhere"))
     has_fractions = len(table.header) == 2 and any(_is_fraction(row[1]) for row in table.rows)
     return SubmissionForm(columns=table.header, rows=rows, sample=sample, has_fractions=has_fractions)
+
+
+def _guessed_form(root: Path, folder: Path, files: Sequence[Path], emit: Emit) -> SubmissionForm:
+    """Make the form without a sample: images are called by their names, or if names repeat by their paths."""
+    form = SubmissionForm(columns=("image_id", "label"), rows=tuple((file.name, file) for file in files))
+    called = "names"
+    if len({name for name, _ in form.rows}) < len(files):
+        form = replace(form, rows=tuple((file.relative_to(folder).as_posix(), file) for file in files))
+        called = f"paths in {folder.name}/"
+    guessed = f"the columns are guessed ({', '.join(form.columns)}), and images are called by their {called}"
+    emit(Note(text=f"{root} has no sample submission: {guessed}"))
+    return form
 
 
 def _is_fraction(cell: str) -> bool:
@@ -128,7 +153,7 @@ def _is_fraction(cell: str) -> bool:
 def competition_folder(dataset: Dataset) -> Path | None:
     """Return the folder of test images without labels, on which a competition judges; None: there is no such folder."""
     root = dataset.raw.root if dataset.raw else None
-    is_judged_elsewhere = root and "test" not in dataset.facts.counts and _sample_submission(root)
+    is_judged_elsewhere = root and "test" not in dataset.facts.counts and _sample_submissions(root)
     return _test_folder(root) if root and is_judged_elsewhere else None
 
 
@@ -138,8 +163,10 @@ def _test_folder(root: Path) -> Path | None:
     return next((path for path in folders if "tfrec" not in path.name.lower()), None)
 
 
-def _sample_submission(root: Path) -> Path | None:
-    return next((path for path in sorted(root.glob("*.csv")) if "submission" in path.stem.lower()), None)
+def _sample_submissions(root: Path) -> list[Path]:
+    """List the files that may be the sample submission: those called a sample, else all that are called a submission."""
+    named = [path for path in sorted(root.glob("*.csv")) if "submission" in path.stem.lower()]
+    return [path for path in named if "sample" in path.stem.lower()] or named
 
 
 def _order(wanted: Sequence[str], classes: Sequence[str], values: Sequence[str]) -> list[int]:

@@ -95,7 +95,7 @@ def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False
     found, name = find_weights(entry, folder), entry.hub or without_secrets(entry.url)
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     if found:
-        if entry.url and found != _file_of(entry, folder):
+        if entry.url and found != file_of(entry, folder):
             emit(Note(text=f"{name} is {found}: the only file that was fetched from there, by a longer address"))
         if entry.hub and not (offline or entry.traits.is_listed):
             _complete(entry, found.parent.name)
@@ -103,7 +103,7 @@ def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False
     if offline:
         raise ModelError(f"{name} is not on this machine, and it must not be fetched (offline)", hint=_ONLINE)
     if entry.url:
-        path = _file_of(entry, folder)
+        path = file_of(entry, folder)
         fetch_file(entry.url, path, sha256=entry.sha256, check=_refuse_other_files, emit=emit)
         return path
     return _fetch_from_hub(entry, emit)
@@ -112,7 +112,7 @@ def fetch_weights(entry: PretrainedEntry, folder: Path, *, offline: bool = False
 def find_weights(entry: PretrainedEntry, folder: Path) -> Path | None:
     """Return the file of weights if it is on this machine, else None."""
     if entry.url:
-        path = _file_of(entry, folder)
+        path = file_of(entry, folder)
         if not path.is_file() and "?" not in entry.url:  # as a run remembers an address that asks for something
             below = list(path.parent.glob(f"*/{path.name}"))
             return below[0] if len(below) == 1 else None
@@ -147,7 +147,7 @@ def shards_of(index: Path) -> list[Path]:
 _ONLINE = "leave out --offline, or unset HF_HUB_OFFLINE"
 
 
-def _file_of(entry: PretrainedEntry, folder: Path) -> Path:
+def file_of(entry: PretrainedEntry, folder: Path) -> Path:
     """Return the path for a web address; files with one name from different addresses get different paths.
 
     What an address asks for names a folder below that of the address without it, by which runs remember it.

@@ -16,15 +16,14 @@ from vitcli.core.run_search import members_with, run_of_checkpoint
 from vitcli.core.runs import Run
 from vitcli.core.stored import checked
 from vitcli.data.preprocess import InputTransform
-from vitcli.data.store import weights_dir
 from vitcli.engine.autocast import Precision
 from vitcli.engine.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from vitcli.engine.device import choose_device
-from vitcli.models.hub import fetch_weights
 from vitcli.models.pretrained import PRETRAINED, PretrainedEntry, Traits
 from vitcli.models.vit import VisionTransformer
 from vitcli.models.weights import read_foreign
 from vitcli.trained.chosen import BY_OPTION, compared_with_best, kind_of_choice
+from vitcli.trained.fetching import fetched_weights
 from vitcli.trained.model_names import checkpoint_of, chosen_run, find_model, names_meant_by
 from vitcli.trained.precision import choose_precision
 
@@ -258,7 +257,7 @@ def read_model(name: str, *, output_dir: Path, offline: bool = False, emit: Emit
             checkpoint = checkpoint_of(found)
             return ReadModel(checkpoint=load_checkpoint(checkpoint), path=checkpoint, run=found)
         case PretrainedEntry():
-            file = fetch_weights(found, weights_dir(), offline=offline, emit=emit)
+            file = fetched_weights(found, offline=offline, emit=emit)
             called = name if name in PRETRAINED else file.stem if found.url else found.hub.rpartition("/")[2]
             return _read(file, emit, traits=found.traits, name=called)
 

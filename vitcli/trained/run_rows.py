@@ -4,18 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, get_args
 
 from vitcli.core.errors import RunError
 from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.means import interval_of_mean
-from vitcli.core.run_files import EvaluationFile
+from vitcli.core.run_files import EvaluationFile, Status
 from vitcli.core.runs import Run, evaluation_file
 from vitcli.core.stored import read_json
 from vitcli.core.tags import tags_of
 from vitcli.core.words import percent, percent_or_none
 from vitcli.data.locks import is_worked_in
 from vitcli.models.registry import changed_sizes, with_sizes
+
+STATUSES = (*get_args(Status), "killed", "unfinished")
+"""The status of a run or a group in a row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,9 @@ from vitcli.core.events import Emit, Warned, ignore
 from vitcli.core.importing import importing
 from vitcli.data.registry import DATASETS, find_dataset, full_name
 from vitcli.data.store import data_dir, is_present, mark_downloaded, weights_dir
-from vitcli.models.hub import fetch_weights, find_pretrained, find_weights
+from vitcli.models.hub import find_pretrained, find_weights
 from vitcli.models.pretrained import PRETRAINED
+from vitcli.trained.fetching import fetched_weights
 
 if TYPE_CHECKING:
     from vitcli.data.raw import SplitName
@@ -76,7 +77,7 @@ def download(
         if directory:
             emit(Warned(text=f"--data-dir is for data sets; weights are in {weights_dir()}"))
         was_there = find_weights(entry, weights_dir()) is not None
-        path = fetch_weights(entry, weights_dir(), offline=offline, emit=emit)
+        path = fetched_weights(entry, offline=offline, emit=emit)
         return WeightsResult(
             name=without_secrets(name), path=path, was_there=was_there, licence=entry.licence, model=entry.model
         )

@@ -274,7 +274,7 @@ def predict_submission(
             f"{config.name} is not a competition: it has no test images without labels",
             hint="`vit eval` evaluates the model on images with labels",
         )
-    form = find_form(dataset.raw.root)
+    form = find_form(dataset.raw.root, emit)
     form.check_file(path)
     results = list(mean_probabilities([file for _, file in form.rows], models, batch_size, emit))
     if bad := [result for result in results if isinstance(result, DataError)]:

@@ -3,10 +3,12 @@
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from vitcli.core.config_files import configure, parse_assignments, settings_of
 from vitcli.core.errors import RunError, UsageError, did_you_mean
@@ -17,7 +19,7 @@ from vitcli.core.model_config import ModelConfig
 from vitcli.core.run_search import all_runs, members_of, runs_called
 from vitcli.core.runs import Run
 from vitcli.data.registry import canonical_name
-from vitcli.trained.run_rows import RunRow, list_rows
+from vitcli.trained.run_rows import STATUSES, RunRow, list_rows
 from vitcli.training.resumed_settings import all_settings
 
 METRICS = {
@@ -32,7 +34,7 @@ METRICS = {
 }
 """Numbers by which runs are compared, and whether higher ones are better."""
 _NEWEST_FIRST = frozenset({"started", "ended"})
-_FIELDS = tuple(field.name for field in fields(RunRow))
+_FIELDS: dict[str, Any] = {field.name: field.type for field in fields(RunRow)}
 
 
 def list_runs(
@@ -84,7 +86,29 @@ def _those_with(rows: Sequence[RunRow], condition: str, emit: Emit) -> list[RunR
         asked = known[key]
         return [row for row in rows if value_of(row, key, emit) == asked]
     _check_field(key, "--filter")
+    _check_value(key, text)
     return [row for row in rows if _fits(getattr(row, key), text)]
+
+
+def _check_value(key: str, text: str) -> None:
+    """Raise UsageError if no run can have this value: a status that does not exist, or text for a number."""
+    asked, kind = f"--filter {key}={text}", _FIELDS[key]
+    kinds = {kind, *get_args(kind)}
+    words = ["none"] if NoneType in kinds else []
+    if key == "status":
+        if not any(fnmatchcase(each, text) for each in STATUSES):
+            hint = did_you_mean(text, STATUSES, otherwise=f"one of {', '.join(STATUSES)}")
+            raise UsageError(f"{asked}: there is no such status", hint=hint)
+    elif bool in kinds:
+        words += ["yes", "true", "no", "false"]
+        if text.lower() not in words:
+            raise UsageError(f"{asked} is not one of {', '.join(words)}", hint=f"--filter {key}=yes")
+    elif kinds & {int, float} and text.lower() not in words:
+        try:
+            float(text)
+        except ValueError:
+            or_none = ", or none for runs without one" if words else ""
+            raise UsageError(f"{asked} is not a number", hint=f"give a number{or_none}") from None
 
 
 def _fits(value: Any, text: str) -> bool:
@@ -208,7 +232,8 @@ def best_run(
 
 
 def _data_of(row: RunRow) -> str:
-    """Return the data set or the folder that a run, or every run of a group, was trained on."""
+    """Return the data set or the folder that a run, or every run of a group, was trained on; empty: it cannot be read."""
     run = members_of(row.path)[0] if row.folds or row.seeds else Run(row.path)
-    name: str = run.config.get("data", {}).get("name", "")
-    return name
+    with suppress(RunError):  # one broken run must not hide the others
+        return str(run.config.get("data", {}).get("name", ""))
+    return ""
