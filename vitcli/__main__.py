@@ -11,7 +11,7 @@ def run() -> None:
 
         run_app()
     except KeyboardInterrupt:
-        if sys.stderr:
+        if sys.stderr and os.environ.get("RANK", "0") == "0":
             sys.stderr.write("stopped by Ctrl-C\n")
             sys.stderr.flush()
         os._exit(130)  # of an interrupt within `exec`, as of a dataclass, Python would make another exit code

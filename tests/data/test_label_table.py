@@ -704,6 +704,19 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(photos: Path, content: str,
     assert "written twice" in caught.value.hint
 
 
+def test_harmless_quotes_do_not_make_others_wrong(photos: Path) -> None:
+    rows = 'image,label,note\n"a.jpg" ,dog,"say "hi""\nb.jpg,cat,"two\nlines"\nc.png,cat,\nd.jpg,dog,\n'
+    assert set(pairs(read(photos, rows))) == set(NAMES)
+
+
+def test_names_in_json_lines_may_begin_with_a_bracket(photos: Path) -> None:
+    (photos / NAMES[0]).rename(photos / "[A] 1.jpg")
+    table = photos / "metadata.jsonl"
+    names = ["[A] 1.jpg", *NAMES[1:]]
+    table.write_text("\n".join(f'{{"file_name": "{name}", "label": "[{at % 2}]"}}' for at, name in enumerate(names)))
+    assert pairs(label_table.read(photos, [table], DataConfig(), ignore))["[A] 1.jpg"] == "[0]"
+
+
 def test_a_line_break_is_allowed_in_a_text_only(photos: Path) -> None:
     notes = ROWS.replace("\n", ',"two\nlines"\n').replace('label,"two\nlines"', "label,note")
     assert pairs(read(photos, notes)) == WANTED

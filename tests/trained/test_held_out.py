@@ -108,7 +108,7 @@ def test_other_labels_do_not_replace_the_own_evaluation(run_cli: RunCli, pets: P
     assert sorted(swapped) == sorted([1 - truth, predicted, count] for truth, predicted, count in own)
     folder = pets.parent / "experiments" / "run" / "evaluations"
     assert json.loads((folder / "test.json").read_text())["confusion"] == own
-    assert (folder / "swapped-test.json").is_file()
+    assert (folder / "pets-test-swapped.json").is_file()
 
 
 def test_images_that_are_gone_are_missing_from_their_own_split_only(run_cli: RunCli, pets: Path) -> None:

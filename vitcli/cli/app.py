@@ -201,7 +201,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
         stopped = Interrupted("stopped by Ctrl-C", exit_code=130)
-        _report(stopped)
+        if not rank:
+            _report(stopped)
         sys.exit(stopped.exit_code)
     except Exception as error:
         if not _report_other(error) or debugging:

@@ -37,8 +37,8 @@ _SAME_PIXELS = 6.0
 """The largest mean difference of the pixels of one picture in two formats."""
 _COMPARED = 64
 """The longest side at which these pixels are compared."""
-_BLOCK = 256
-"""The number of images that are compared with all images of another format at once."""
+_MOST_AT_ONCE = 2**22
+"""The most pairs of small versions that are compared at once, which bounds the memory."""
 
 ImageIndex = tuple[SplitName, int]
 """An image: the split in which it was found, and its index in that split."""
@@ -160,12 +160,12 @@ def _pairs_of_formats(files: Mapping[ImageIndex, Path], value_range: ValueRange 
                 name: np.array(list(pool.map(lambda place: _shape(files[place], geometry), those)))
                 for name, those in by_format.items()
             }
-            pixels: dict[ImageIndex, NDArray[np.int16]] = {}
             for one, other in combinations(by_format, 2):
                 for block in _candidates(shapes[one], shapes[other]):
                     pairs = [(by_format[one][at], by_format[other][match]) for at, match in block.tolist()]
-                    new = list({place for pair in pairs for place in pair} - pixels.keys())
-                    pixels |= zip(new, pool.map(lambda place: _pixels(files[place], value_range), new), strict=True)
+                    new = list({place for pair in pairs for place in pair})
+                    found = pool.map(lambda place: _pixels(files[place], value_range), new)
+                    pixels = dict(zip(new, found, strict=True))
                     for first, second in pairs:
                         if np.abs(pixels[first] - pixels[second]).mean() <= _SAME_PIXELS:
                             yield [first, second]
@@ -173,8 +173,9 @@ def _pairs_of_formats(files: Mapping[ImageIndex, Path], value_range: ValueRange 
 
 def _candidates(one: NDArray[np.float32], other: NDArray[np.float32]) -> Iterator[NDArray[np.int64]]:
     """Yield the pairs of images of two formats whose small versions agree, (N, 2), a block of images at a time."""
-    for start in range(0, len(one), _BLOCK):
-        block = one[start : start + _BLOCK]
+    size = max(_MOST_AT_ONCE // max(len(other), 1), 1)
+    for start in range(0, len(one), size):
+        block = one[start : start + size]
         alike = block[:, 1:] @ other[:, 1:].T >= _SAME_GRADIENTS
         alike &= np.abs(block[:, :1] - other[:, 0]) <= _SAME_MEAN
         yield np.argwhere(alike) + np.array([start, 0])

@@ -185,7 +185,8 @@ def places_of(
         added = f"-{loaded.path.stem}{added}"
     if chosen.is_own and not chosen.other_labels:
         return ResultFiles(folder=folder, stem=f"{chosen.split}{added}")
-    name = f"{slug(chosen.other_labels or chosen.dataset.facts.name)}-{chosen.part}"
+    name = f"{slug(chosen.dataset.facts.name)}-{chosen.part}"
+    name += f"-{slug(chosen.other_labels)}" * bool(chosen.other_labels)
     files = (ResultFiles(folder=folder, stem=f"{name}{end}{added}") for end in ends())
     return next(each for each in files if _may_replace(each, chosen))
 

@@ -214,7 +214,8 @@ def _transformers_images(given: dict[str, Any], *, kind: str, is_published_deit:
     family = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", str(called))
     if family not in _PROCESSORS:
         raise _prepared_otherwise(_PROCESSOR_FILE, f"the processor {called}", f"those of {', '.join(_PROCESSORS)}")
-    images = _IN_ALL_PROCESSORS | _PROCESSORS[family] | given
+    stated = {name: value for name, value in given.items() if value is not None}
+    images = _IN_ALL_PROCESSORS | _PROCESSORS[family] | stated
     _check_steps(images)
     colours = tuple(images["image_mean"]), tuple(images["image_std"])
     is_squashed = isinstance(images.get("size"), dict) and "height" in images["size"]

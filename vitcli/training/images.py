@@ -234,8 +234,8 @@ def _training_geometry(geometry: Geometry, aspect: float, augment: AugmentConfig
         kept = min(max(aspect, low), high)
         emit(
             Warned(
-                text=f"half of the photos are {aspect:.3g} times as wide as high, or even longer: training squashes them"
-                f" to {kept:.3g} times, which blurs them; an --image-size of a similar shape keeps more of them"
+                text=f"half of the photos have a width of {aspect:.3g} times their height, or an even longer shape: training squashes"
+                f" them to {kept:.3g} times, which blurs them; an --image-size of a similar shape keeps more of them"
             )
         )
         aspect = kept

@@ -129,7 +129,11 @@ def usual_dataset(directory: Path) -> tuple[str, str]:
     return (here[0], f"downloaded last{gone}") if here else ("digits", f"bundled{gone}")
 
 
-_SET_ONLY = {"value_range", "resize", "crop_fraction", "interpolation", "min_lr", "momentum", "adamw_lr", "betas"}
+_SET_ONLY = {
+    *("value_range", "resize", "crop_fraction", "interpolation", "min_lr", "momentum", "adamw_lr", "betas"),
+    *("policy_ops", "policy_magnitude", "crop_ratio", "zoom_law", "border", "affine_probability", "colour_probability"),
+    *("dropout", "embedding_dropout", "attention_dropout"),
+}
 """Settings that have no option of their own."""
 
 

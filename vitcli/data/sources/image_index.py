@@ -50,10 +50,10 @@ class ImageIndex:
 
     def is_in_another_folder(self, name: str, file: Path) -> bool:
         """Tell whether a name says another folder than the one that the image found by it lies in."""
-        folders = PurePosixPath(plain(name).replace("\\", "/")).parts[:-1]
+        folders = [part for part in PurePosixPath(plain(name).replace("\\", "/")).parts[:-1] if part != "/"]
         inner = self.parts[file][:-1]
         here = {inner[-1].casefold()} if inner else self._own_names
-        return bool(folders) and folders[-1] != "." and folders[-1].casefold() not in here
+        return bool(folders) and folders[-1].casefold() not in here
 
     def has(self, name: str) -> bool:
         """Tell whether a name is that of an image as it is written, with or without its ending."""

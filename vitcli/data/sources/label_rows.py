@@ -131,7 +131,8 @@ def _image_of_row(table: Table, number: int, name: str, files: list[Path]) -> Pa
 
 def _split_of_folder(index: ImageIndex, file: Path) -> str | None:
     """Return the split that the folders of an image name; None: they name none."""
-    return next(filter(None, map(split_of, index.parts[file][:-1])), None)
+    named = next(filter(None, map(split_of, index.parts[file][:-1])), None)
+    return named or ("test" if _is_for_testing(index, file) else None)
 
 
 def _is_for_testing(index: ImageIndex, file: Path) -> bool:

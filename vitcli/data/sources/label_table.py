@@ -18,7 +18,7 @@ from vitcli.data.sources.image_search import in_order
 from vitcli.data.sources.label_map import class_names
 from vitcli.data.sources.label_rows import labelled_images
 from vitcli.data.sources.names import NO_LABEL, WHOLE_NUMBER, is_for_testing, natural, plain
-from vitcli.data.sources.table_file import Table, join_splits, read_table
+from vitcli.data.sources.table_file import Nested, Table, join_splits, read_table
 
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "species", "breed", "y")
 _SPLIT_NAMES = ("split", "set", "subset", "data set", "dataset", "partition", "split folder")
@@ -194,8 +194,9 @@ def _refuse_cells_that_are_no_names(table: Table, image: int, label: int) -> Non
             if len(row[at].splitlines()) > 1 and not is_json:
                 hint = "close the quote before it, or write the cell in one line"
                 raise DataError(f"{where}a line break: {row[at]!r}", hint=hint)
-            if is_json and row[at].startswith(("[", "{")):
-                hint = "an image can have one label, a text or a number; --label-column NAME takes another column"
+            if isinstance(row[at], Nested):
+                option = "--image-column" if at == image else "--label-column"
+                hint = f"expected: a text or a number; {option} NAME takes another column"
                 raise DataError(f"{where}a list or an object: {row[at]}", hint=hint)
 
 

@@ -10,8 +10,9 @@ WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(\.0*)?", re.ASCII)
 """A label that is a whole number: 1, 01 and 1.0 are equal."""
 
 _WORDS = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
-_TESTS = r"(tests?|testing|submissions?)(set|data|images|split)?"
-_FOR_TESTING = re.compile(rf"{_TESTS}( .*)?|samples?|sample ?sub[a-z]*( .*)?")
+_IMAGES = "(imgs?|images?|photos?|pics?|pictures?)"
+_TESTS = rf"(tests?|testing|submissions?)(set|data|daten|dataset|{_IMAGES}|split)?"
+_FOR_TESTING = re.compile(rf"{_TESTS}( .*)?|samples?|sample ?(sub[a-z]*|solution|entry|predictions?|{_IMAGES})( .*)?")
 _ENDS_FOR_TESTING = re.compile(rf".* ({_TESTS}|samples?)")
 
 

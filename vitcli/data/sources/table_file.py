@@ -5,9 +5,10 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vitcli.core.errors import DataError
 from vitcli.core.events import Emit, Warned
@@ -29,6 +30,12 @@ class Table:
     header: tuple[str, ...]
     rows: list[list[str]]
     lines: list[int]
+
+
+class Nested(str):
+    """The text of a list or an object in JSON lines, which is no name."""
+
+    __slots__ = ()
 
 
 def read_table(path: Path, *, is_image: Callable[[str], bool], emit: Emit) -> Table:
@@ -100,8 +107,12 @@ def _json_rows(text: str) -> list[tuple[int, list[str]]]:
     """Return JSON lines as rows with their line numbers, after a row of their keys."""
     found = [(at, {**json.loads(line)}) for at, line in enumerate(text.split("\n"), start=1) if line.strip()]
     keys = list(dict.fromkeys(key for _, row in found for key in row))
-    rows = ((at, [str("" if row.get(key) is None else row[key]).strip() for key in keys]) for at, row in found)
-    return [(0, keys), *rows]
+    return [(0, keys), *((at, [_json_cell(row.get(key)) for key in keys]) for at, row in found)]
+
+
+def _json_cell(value: Any) -> str:
+    text = str("" if value is None else value).strip()
+    return Nested(text) if isinstance(value, list | dict) else text
 
 
 def _csv_rows(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
@@ -109,24 +120,18 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str
 
     Quotes with spaces around them, and one that is not closed in the last line, are harmless.
     """
-    readers = [
-        csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or ",", skipinitialspace=True, strict=strict)
-        for strict in (False, True)
-    ]
-    found, several = [], []
-    before = 0
-    for row in _split_rows(readers[0], delimiter):
+    lines = [*io.StringIO(text, newline="")]
+    read = partial(csv.reader, delimiter=delimiter or ",", skipinitialspace=True)
+    reader, found, before = read(lines), [], 0
+    for row in _split_rows(reader, delimiter):
         found.append((before + 1, [plain_cell(cell.strip()) for cell in row]))
-        several.append(readers[0].line_num > before + 1)
-        before = readers[0].line_num
-    if any(several):
-        sound = 0
-        with suppress(csv.Error):
-            for _ in readers[1]:
-                sound += 1
-        if line := next((line for (line, _), spans in zip(found[sound:], several[sound:], strict=True) if spans), 0):
-            hint = 'close it or remove it; inside of quotes, one is written twice: "5"" disk.jpg",cat'
-            raise DataError(f"line {line} of {path} has a quote that is not closed", hint=hint)
+        if reader.line_num > before + 1:
+            try:
+                list(read(lines[before : reader.line_num], strict=True))
+            except csv.Error:
+                hint = 'close it or remove it; inside of quotes, one is written twice: "5"" disk.jpg",cat'
+                raise DataError(f"line {before + 1} of {path} has a quote that is not closed", hint=hint) from None
+        before = reader.line_num
     return found
 
 

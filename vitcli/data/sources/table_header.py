@@ -11,6 +11,7 @@ from vitcli.data.sources.names import words_in
 _USUAL_WORDS = frozenset(
     [
         *("image", "images", "img", "photo", "picture", "file", "filename", "filepath", "path", "folder", "name", "id"),
+        *("filenames", "fname", "paths", "uid", "uuid", "key"),
         *("label", "labels", "class", "classname", "target", "category", "species", "breed", "y"),
         *("split", "set", "subset", "data", "dataset", "partition"),
     ]
