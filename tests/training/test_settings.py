@@ -1,10 +1,12 @@
 """From what a user asked for to the whole configuration."""
 
+import re
 from itertools import product
 
 import pytest
 
 from tests.conftest import naming
+from vitcli.cli.train_options import ROWS
 from vitcli.core.config_files import Settings, load_recipe, recipe_names
 from vitcli.core.errors import UsageError
 from vitcli.core.events import Event, Note, Warned, ignore
@@ -81,6 +83,13 @@ def test_a_learning_rate_of_muon_alone_is_told() -> None:
 
 
 def test_options_of_other_sections_without_effect_are_named() -> None:
+    options = [row.annotation.__metadata__[0] for row in ROWS]
+    flags = {
+        flag
+        for option in options
+        for words in (option.default, *(option.param_decls or ()))
+        for flag in str(words).split("/")
+    }
     for table, said in (
         ({"run": {"amp": "off", "amp_dtype": "float16"}}, ["--amp-dtype has no effect with --amp off"]),
         ({"run": {"amp": "on", "amp_dtype": "float16"}}, []),
@@ -108,7 +117,9 @@ def test_options_of_other_sections_without_effect_are_named() -> None:
     ):  # fmt: skip
         told: list[object] = []
         settle(({"data": {"name": "digits"}, **table},), told.append)
-        assert [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text] == said
+        texts = [event.text for event in told if isinstance(event, Warned) and "no effect" in event.text]
+        assert texts == said
+        assert {*re.findall(r"--[a-z-]+", " ".join(texts))} <= flags, "only options that can be typed are named"
 
 
 def test_a_rate_for_another_optimizer_is_not_lost_without_a_word() -> None:

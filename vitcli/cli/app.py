@@ -184,7 +184,7 @@ def main() -> None:
     debugging = os.environ.get("VIT_DEBUG") == "1"
     rank = launched_as().rank
     try:
-        with nullcontext() if rank == 0 else _silence(), ending_at_once_by(_end_at_once):
+        with _ended_by_ctrl_c(), nullcontext() if rank == 0 else _silence(), ending_at_once_by(_end_at_once):
             sys.exit(app(prog_name="vit", standalone_mode=False) or 0)  # torchrun takes None for a failure
     except NotUnderstood as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed
@@ -199,11 +199,6 @@ def main() -> None:
         if debugging:
             raise
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # before a command has begun, or after it has ended
-        stopped = Interrupted("stopped by Ctrl-C", exit_code=130)
-        if not rank:
-            _report(stopped)
-        sys.exit(stopped.exit_code)
     except Exception as error:
         if not _report_other(error) or debugging:
             raise

@@ -35,19 +35,6 @@ def only_one(folder: Path, what: str, emit: Emit) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(file: Path) -> Iterator[None]:
-    """Let one process at a time change a file; other processes wait, for a moment only.
-
-    Args:
-        file: the file, in a folder that exists; the lock, ``.NAME.lock``, is beside it.
-    """
-    from filelock import FileLock
-
-    with FileLock(file.with_name(f".{file.name}.lock")):
-        yield
-
-
-@contextmanager
 def alone_in(folder: Path, *, otherwise: VitError) -> Iterator[None]:
     """Make this process the only one that works in a folder while the block runs.
 

@@ -165,9 +165,9 @@ def _timm_images(data: dict[str, Any]) -> dict[str, Any]:
     if mode == "squash":
         resize = resize and ("squash-crop" if data["crop_pct"] < 1 else "squash")
     elif mode != "center":
-        raise _prepared_otherwise("config.json", f"crop_mode {mode!r}", "center and squash")
+        raise _prepared_otherwise("config.json", f"crop_mode {mode!r}", "crop_mode 'center' or 'squash'")
     if interpolation not in {None, *_FILTERS.values()}:
-        raise _prepared_otherwise("config.json", f"interpolation {interpolation!r}", "bicubic and bilinear")
+        raise _prepared_otherwise("config.json", f"interpolation {interpolation!r}", "'bicubic' or 'bilinear'")
     return {
         "colours": (tuple(data["mean"]), tuple(data["std"])) if {"mean", "std"} <= data.keys() else None,
         "interpolation": interpolation,
@@ -223,7 +223,7 @@ def _transformers_images(given: dict[str, Any], *, kind: str, is_published_deit:
         colours = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if (
         is_published_deit and colours == HALF
-    ):  # their files have it, although they were trained with ImageNet's, and with crops
+    ):  # in their files, although they were trained with ImageNet's, and with crops
         colours = IMAGENET
         is_squashed = False
     traits: dict[str, Any] = {
@@ -236,7 +236,7 @@ def _transformers_images(given: dict[str, Any], *, kind: str, is_published_deit:
     if images.get("do_center_crop") and resized and cropped:
         traits |= {"resize": "squash-crop" if is_squashed else "crop", "crop_fraction": cropped[0] / resized[0]}
     elif isinstance(images.get("size"), dict) and not is_squashed:
-        raise _prepared_otherwise(_PROCESSOR_FILE, "the shortest edge alone", "height and width, or a crop")
+        raise _prepared_otherwise(_PROCESSOR_FILE, "the shortest edge alone", "a height and a width, or a crop")
     return traits
 
 
@@ -244,12 +244,12 @@ def _check_steps(images: dict[str, Any]) -> None:
     """Raise ModelError if images are prepared in steps that vit does not have, or not without."""
     for step in ("do_resize", "do_rescale"):
         if not images[step]:
-            raise _prepared_otherwise(_PROCESSOR_FILE, f"{step} false", "true")
+            raise _prepared_otherwise(_PROCESSOR_FILE, f"{step} false", f"{step} true")
     if not math.isclose(images["rescale_factor"], 1 / 255, rel_tol=1e-3):
         factor = f"rescale_factor {images['rescale_factor']:.4g}"
-        raise _prepared_otherwise(_PROCESSOR_FILE, factor, "1/255, which is 0.003922")
+        raise _prepared_otherwise(_PROCESSOR_FILE, factor, "rescale_factor 0.003922, which is 1/255")
     if images["resample"] not in _FILTERS:
-        raise _prepared_otherwise(_PROCESSOR_FILE, f"resample {images['resample']}", "2 (bilinear) and 3 (bicubic)")
+        raise _prepared_otherwise(_PROCESSOR_FILE, f"resample {images['resample']}", "resample 2 or 3")
 
 
 def _prepared_otherwise(file: str, what: str, known: str) -> ModelError:

@@ -144,8 +144,8 @@ def choose_computing(
     if not (forward or config.sees_images_once) and place.size == 1:
         batch_size = min(config.optim.batch_size, num_images)
         micro_batches = within_memory(model, training, batch_size=batch_size, micro_batches=micro_batches, emit=emit)
-    if recorded and not here and not processes.rank:
-        emit(Warned(text=_of_another_machine(recorded, training.name, inference.name)))
+    if recorded and not processes.rank:
+        _tell_other_computing(recorded, fingerprint(device), training.name, inference.name, emit)
     chosen = Computing(
         training=training, inference=inference, forward=forward, micro_batches=micro_batches, device=device, shard=shard
     )
@@ -156,15 +156,20 @@ def choose_computing(
     return chosen
 
 
-def _of_another_machine(recorded: Mapping[str, Any], training: str, inference: str) -> str:
-    """Return the words for a run that continues on a machine that computes in another way."""
-    text = "this is not the machine of before, or not its number of cores, so the last digits may differ"
-    changed = [
+def _tell_other_computing(
+    recorded: Mapping[str, Any], machine: Mapping[str, Any], training: str, inference: str, emit: Emit
+) -> None:
+    """Warn if a run continues on another machine, with another number of cores, or in another precision."""
+    before, told = recorded.get("machine"), []
+    if before and any(before.get(fact) != machine.get(fact) for fact in ("device", "flags", "threads")):
+        told.append("this is not the machine of before, or not its number of cores, so the last digits may differ")
+    told += [
         f"{work} computes in {now} from here on, and did in {recorded[key]}"
         for work, key, now in (("training", "training", training), ("validation", "inference", inference))
         if recorded.get(key, now) != now
     ]
-    return "; ".join([text, *changed])
+    if told:
+        emit(Warned(text="; ".join(told)))
 
 
 def will_shard(config: TrainConfig, processes: Processes) -> bool:
@@ -253,9 +258,7 @@ def within_memory(
     tokens = config.grid[0] * config.grid[1] + config.num_prefix_tokens
     of_attention = _OF_ATTENTION * config.num_heads * tokens if config.attention_dropout else 0
     most = _BYTES * tokens * config.depth * (_OF_WIDTH * config.width + _OF_MLP * config.mlp_width + of_attention)
-    gradients = sum(
-        2 if len(pieces) > 1 else 1 for pieces in shares
-    )  # each share has its own; a piece adds others to them
+    gradients = sum(1 + (len(pieces) > 1) for pieces in shares)  # of each share, and of the piece that is added to them
     states = (_STATES - 1 + gradients) * _BYTES * config.num_parameters
     room = MEMORY_MARGIN * (free or 0) - states
     if device.type != "cpu" or free is None or most * size < room:

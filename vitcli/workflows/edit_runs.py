@@ -15,7 +15,7 @@ from vitcli.core.run_folders import others_in
 from vitcli.core.run_search import all_runs, runs_called
 from vitcli.core.runs import Run
 from vitcli.core.tags import TAGS_FILE, check_tag, save_tags, tags_of
-from vitcli.data.locks import in_turn, is_worked_in
+from vitcli.data.locks import is_worked_in, only_one
 from vitcli.trained.model_names import check_new_name
 
 _WAIT = "wait, or stop it with Ctrl-C"
@@ -68,7 +68,9 @@ def tag(
     folder, _ = runs_called(name, output_dir)
     for word in tags:
         check_tag(word)
-    with in_turn(folder / TAGS_FILE) if tags else nullcontext():  # else a tag that another process adds would be lost
+    with (
+        only_one(folder / TAGS_FILE, f"tagging {name}", ignore) if tags else nullcontext()
+    ):  # else a tag that another process adds would be lost
         before = tags_of(folder)
         if remove and (missing := [word for word in tags if word not in before]):
             has = f"its tags: {', '.join(before)}" if before else "it has no tags"

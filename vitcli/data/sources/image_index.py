@@ -50,14 +50,14 @@ class ImageIndex:
 
     def is_in_another_folder(self, name: str, file: Path) -> bool:
         """Tell whether a name says another folder than the one that the image found by it lies in."""
-        folders = [part for part in PurePosixPath(plain(name).replace("\\", "/")).parts[:-1] if part != "/"]
+        folders = [part for part in _posix(name).parts[:-1] if part != "/"]
         inner = self.parts[file][:-1]
         here = {inner[-1].casefold()} if inner else self._own_names
         return bool(folders) and folders[-1].casefold() not in here
 
     def has(self, name: str) -> bool:
         """Tell whether a name is that of an image as it is written, with or without its ending."""
-        last = PurePosixPath(plain(name).replace("\\", "/")).name
+        last = _posix(name).name
         return any(last in {each := self.parts[file][-1], PurePosixPath(each).stem} for file in self.find(name))
 
     def _find_in_any_case(self, wanted: Sequence[str]) -> list[Path]:
@@ -97,3 +97,8 @@ class ImageIndex:
     @cached_property
     def _own_names(self) -> set[str]:
         return {plain(name).casefold() for name in (self.folder.name, self.folder.resolve().name)}
+
+
+def _posix(name: str) -> PurePosixPath:
+    """Return the path of a name with composed letters, whose folders may be written as those of Windows."""
+    return PurePosixPath(plain(name).replace("\\", "/"))
