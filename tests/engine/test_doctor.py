@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from tests.builders.trainers import Batches, build_model, build_trainer
+from tests.builders.trainers import CPU, Batches, build_model, build_trainer
 from vitcli.core.events import EpochRecord, Warned
 from vitcli.core.optim_config import OptimConfig
+from vitcli.engine.autocast import Precision
 from vitcli.engine.distributed import Processes
 from vitcli.engine.doctor import Doctor
 from vitcli.engine.evaluate import Score, score
@@ -136,9 +137,9 @@ def test_the_trainer_asks_the_doctor():
 
 def test_steps_that_float16_skipped_have_no_norm():
     """Their gradients overflowed, so they did not vanish."""
-    events = []
-    trainer = build_trainer(train=Batches(size=4, batch_size=4), epochs=2, events=events)
-    trainer.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-60)
+    events, precision = [], Precision(CPU, amp="off", dtype="bfloat16")
+    precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-60)
+    trainer = build_trainer(train=Batches(size=4, batch_size=4), epochs=2, events=events, precision=precision)
     first, second = trainer.fit()
     assert trainer.precision.scaler.get_scale() < 2.0**127
     assert first.grad_norm is None
